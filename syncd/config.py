@@ -1,0 +1,518 @@
+"""The file, the environment and the secrets, read into one frozen Config.
+
+Every problem is found before any is told, each with its key and, where the file holds it, its
+line. No secret stands in the file, and none is ever shown: messages name keys, not values.
+"""
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from syncd.payments import PaymentState
+
+PLACES = (Path("config.toml"), Path("/etc/syncd/config.toml"))
+"""Where the file is looked for when neither --config nor SYNCD_CONFIG names one."""
+
+SECRETS = {
+    "stripe_api_key": "SYNCD_STRIPE_API_KEY",
+    "halo_client_secret": "SYNCD_HALO_CLIENT_SECRET",
+    "web_token": "SYNCD_WEB_TOKEN",
+}
+"""Each secret's name as a systemd credential, and its environment variable."""
+
+_SECRET_KEYS = frozenset(
+    {"api_key", "key", "secret", "secret_key", "client_secret", "token", "web_token", "password",
+     "stripe_api_key", "halo_client_secret"}
+)  # fmt: skip
+_SECRET_VALUE = re.compile(r"\b[rsp]k_(live|test)_|_secret_")
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+class ConfigurationError(Exception):
+    """The configuration can't be used.
+
+    Attributes:
+        problems: one sentence each, with the key it is about.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def span_seconds(value: object) -> object:
+    """Read a span of time such as ``5m``, ``1h30m`` or ``90d`` as seconds."""
+    if isinstance(value, str):
+        parts = re.fullmatch(r"\s*((?:\d+\s*[smhd]\s*)+)", value)
+        if parts:
+            found = re.findall(r"(\d+)\s*([smhd])", parts[1])
+            return sum(int(number) * _UNITS[unit] for number, unit in found)
+        message = 'must be a span of time such as "30s", "5m", "2h" or "1d"'
+        raise ValueError(message)
+    message = 'must be a span of time in quotes, such as "5m"'
+    raise ValueError(message)
+
+
+Span = Annotated[int, BeforeValidator(span_seconds)]
+
+
+def _not_a_bool(value: object) -> object:
+    if isinstance(value, bool):
+        message = "must be a whole number"
+        raise ValueError(message)  # noqa: TRY004  # pydantic wants a ValueError
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_not_a_bool)]
+
+
+class Section(BaseModel):
+    """One table of the file: unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stripe(Section):
+    """Where and how to read Stripe."""
+
+    api_base: str = "https://api.stripe.com"
+    account: str = ""
+    mode: Literal["", "live", "test"] = ""
+    read_budget: Whole = Field(10_000, ge=1)
+
+    @field_validator("api_base")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        return _checked_url(value)
+
+    @field_validator("account")
+    @classmethod
+    def _account(cls, value: str) -> str:
+        if value and not re.fullmatch(r"acct_\w{1,60}", value):
+            message = 'must be a connected account\'s id ("acct_…"), or empty'
+            raise ValueError(message)
+        return value
+
+
+class NewRow(Section):
+    """What Stripe's rows carry in this tenant."""
+
+    method: Whole | None = None
+    module_id: Whole | None = None
+
+
+class Status(Section):
+    """The tenant's number of each state."""
+
+    succeeded: Whole | None = None
+    payment_failed: Whole | None = None
+    processing: Whole | None = None
+    canceled: Whole | None = None
+    requires_action: Whole | None = None
+
+    @model_validator(mode="after")
+    def _paid_is_paid(self) -> "Status":
+        for state in PaymentState:
+            number = getattr(self, state)
+            if state is not PaymentState.SUCCEEDED and number is not None and number == self.succeeded:
+                message = (
+                    f"succeeded and {state} have the same number, {number}: nobody could tell a "
+                    "paid bill from one that isn't"
+                )
+                raise ValueError(message)
+        return self
+
+    @property
+    def numbers(self) -> dict[PaymentState, int]:
+        """The numbers that are set, by state."""
+        found = {state: getattr(self, state) for state in PaymentState}
+        return {state: number for state, number in found.items() if number is not None}
+
+
+class Halo(Section):
+    """Where and how to read and write Halo."""
+
+    url: str
+    client_id: str = Field(min_length=1)
+    scope: str = Field("read:invoices edit:invoices", min_length=1)
+    rate_limit: Whole = Field(300, ge=1)
+    status: Status = Status()
+    new_row: NewRow = NewRow()
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        return _checked_url(value)
+
+
+class Poll(Section):
+    """When to look, and how far back."""
+
+    interval: Span = Field(300, ge=1)
+    overlap: Span = Field(600, ge=0, le=86_400)
+    sweep: Span = Field(86_400, ge=1)
+    look_back: Span = Field(86_400, ge=0, le=30 * 86_400)
+
+
+class Push(Section):
+    """What to write, and how."""
+
+    batch: Whole = Field(50, ge=1, le=1_000)
+    create_missing: bool = False
+    invoice_metadata_key: str = Field("halo_invoice_id", min_length=1, max_length=40)
+    on_amount_mismatch: Literal["hold", "push"] = "hold"
+    trace: bool = True
+
+
+class State(Section):
+    """Where the memory is."""
+
+    url: str = "sqlite:////var/lib/syncd/syncd.db"
+
+    @field_validator("url")
+    @classmethod
+    def _sqlite(cls, value: str) -> str:
+        if not re.fullmatch(r"sqlite:///[^?#]+", value):
+            message = 'must be "sqlite:///" and a file\'s path ("sqlite:////var/lib/…")'
+            raise ValueError(message)
+        return value
+
+
+class Web(Section):
+    """Where health and metrics are answered."""
+
+    listen: str = "127.0.0.1:9464"
+    stale_after: Span = Field(900, ge=1)
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        address(value)
+        return value
+
+
+class _Settings(BaseSettings):
+    """The file with the environment over it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SYNCD_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    stripe: Stripe = Stripe()
+    halo: Halo
+    poll: Poll = Poll()  # type: ignore[call-arg]  # every key has a default
+    push: Push = Push()  # type: ignore[call-arg]  # every key has a default
+    state: State = State()
+    web: Web = Web()  # type: ignore[call-arg]  # every key has a default
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, which comes in as the initial values."""
+        return env_settings, init_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All that syncd was told, checked.
+
+    Attributes:
+        file: where it was read; None where the environment alone told it.
+        stripe_api_key, halo_client_secret, web_token: the secrets; never shown.
+    """
+
+    stripe: Stripe
+    halo: Halo
+    poll: Poll
+    push: Push
+    state: State
+    web: Web
+    file: Path | None
+    stripe_api_key: str = field(repr=False)
+    halo_client_secret: str = field(repr=False)
+    web_token: str | None = field(repr=False)
+
+    @property
+    def live(self) -> bool:
+        """Whether the key reads live payments."""
+        return "_test_" not in self.stripe_api_key
+
+
+def load(file: Path | None, environment: Mapping[str, str]) -> Config:
+    """Read and check everything.
+
+    Args:
+        file: what --config names, if it does.
+        environment: the process's environment.
+
+    Raises:
+        ConfigurationError: with every problem there is.
+    """
+    problems: list[str] = []
+    place = _find(file, environment, problems)
+    text = _text(place, problems) if place else ""
+    raw: dict[str, Any] = {}
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"{place}: this isn't TOML: {error}")
+    lines = _lines(text)
+    named = _Namer(place, lines)
+    problems += _secrets_in_file(raw, named)
+    settings = None
+    if not problems or raw:
+        try:
+            settings = _Settings(**raw)
+        except ValidationError as error:
+            problems += _validation_problems(error, named, already=problems)
+        except Exception as error:  # noqa: BLE001  # pydantic-settings has its own for bad JSON in a variable
+            problems.append(f"environment: a SYNCD_… variable can't be read: {type(error).__name__}")
+    secrets = {name: _secret(name, environment, problems) for name in SECRETS}
+    problems += _key_problems(secrets["stripe_api_key"], settings)
+    if settings is not None and not secrets["web_token"] and not _is_loopback(settings.web.listen):
+        problems.append(
+            named("web", "listen")
+            + "listens beyond this machine, which needs a token: give the secret web_token "
+            "(or SYNCD_WEB_TOKEN), or listen on 127.0.0.1"
+        )
+    if problems or settings is None:
+        raise ConfigurationError(problems)
+    return Config(
+        stripe=settings.stripe,
+        halo=settings.halo,
+        poll=settings.poll,
+        push=settings.push,
+        state=settings.state,
+        web=settings.web,
+        file=place,
+        stripe_api_key=secrets["stripe_api_key"] or "",
+        halo_client_secret=secrets["halo_client_secret"] or "",
+        web_token=secrets["web_token"],
+    )
+
+
+def address(listen: str) -> tuple[str, int]:
+    """Split ``host:port``.
+
+    Raises:
+        ValueError: it isn't one.
+    """
+    host, colon, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdigit() or not 0 <= int(port) < 65_536:
+        message = 'must be an address and a port, such as "127.0.0.1:9464"'
+        raise ValueError(message)
+    return host, int(port)
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """The keys that differ between two configurations, as ``halo.url``; secrets by their name."""
+    keys = []
+    for section in ("stripe", "halo", "poll", "push", "state", "web"):
+        before, after = getattr(old, section), getattr(new, section)
+        keys += [
+            f"{section}.{key}"
+            for key in type(before).model_fields
+            if getattr(before, key) != getattr(after, key)
+        ]
+    return keys + [name for name in SECRETS if getattr(old, name) != getattr(new, name)]
+
+
+def shown(config: Config) -> dict[str, Any]:
+    """The configuration without its secrets, for people."""
+    sections = ("stripe", "halo", "poll", "push", "state", "web")
+    return {section: getattr(config, section).model_dump() for section in sections}
+
+
+# --- details -------------------------------------------------------------------------------------
+
+
+def _find(file: Path | None, environment: Mapping[str, str], problems: list[str]) -> Path | None:
+    wanted = file or (Path(environment["SYNCD_CONFIG"]) if environment.get("SYNCD_CONFIG") else None)
+    if wanted is not None:
+        return wanted
+    for place in PLACES:
+        if place.exists():
+            return place
+    if not any(name.startswith("SYNCD_HALO__") for name in environment):
+        problems.append(
+            f"no configuration: there is no {' and no '.join(map(str, PLACES))}. "
+            "Name a file with --config or SYNCD_CONFIG"
+        )
+    return None
+
+
+def _text(place: Path, problems: list[str]) -> str:
+    try:
+        return place.read_text("utf-8")
+    except OSError as error:
+        problems.append(f"{place}: can't be read: {error.strerror}")
+    except UnicodeDecodeError:
+        problems.append(f"{place}: isn't text in UTF-8")
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Namer:
+    """Names a key for people, with its line where the file holds it."""
+
+    place: Path | None
+    lines: Mapping[str, int]
+
+    def __call__(self, *path: str | int) -> str:
+        key = ".".join(map(str, path))
+        line = self.lines.get(key)
+        where = f"{self.place}:{line}: " if self.place and line else ""
+        return f"{where}{key}: "
+
+
+def _lines(text: str) -> dict[str, int]:
+    """The line of each key and table, well enough for a message."""
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if head := re.match(r"\s*\[\s*([\w.\-\"]+)\s*\]", line):
+            table = head[1].replace('"', "")
+            lines[table] = number
+        elif key := re.match(r"\s*([\w.\-\"]+)\s*=", line):
+            name = key[1].replace('"', "")
+            lines[f"{table}.{name}" if table else name] = number
+    return lines
+
+
+def _secrets_in_file(raw: Mapping[str, Any], named: _Namer, *above: str) -> list[str]:
+    problems = []
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            problems += _secrets_in_file(value, named, *above, key)
+        elif key in _SECRET_KEYS or (isinstance(value, str) and _SECRET_VALUE.search(value)):
+            problems.append(
+                named(*above, key)
+                + "a secret must not stand in the file. Give it as a systemd credential or an "
+                f"environment variable ({', '.join(SECRETS.values())}), and renew it: it was "
+                "readable here"
+            )
+    return problems
+
+
+def _validation_problems(
+    error: ValidationError, named: _Namer, already: Iterable[str]
+) -> list[str]:
+    problems = []
+    for found in error.errors(include_url=False, include_input=False, include_context=True):
+        path = [str(part) for part in found["loc"]]
+        prefix = named(*path)
+        if any(told.startswith(prefix) for told in already):
+            continue  # a secret in the file is an unknown key as well
+        problems.append(prefix + _said(found["type"], found["msg"], path))
+    return problems
+
+
+def _said(kind: str, message: str, path: list[str]) -> str:
+    if kind == "missing":
+        return f"is missing (set it in the file, or as SYNCD_{'__'.join(path).upper()})"
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _keys_beside(path), n=1)
+        return "is not a key of syncd" + (f"; did you mean {near[0]}?" if near else "")
+    if kind == "string_too_short":
+        return "must not be empty"
+    return message.removeprefix("Value error, ").removeprefix("Input ").strip()
+
+
+def _keys_beside(path: list[str]) -> list[str]:
+    model: Any = _Settings
+    for part in path[:-1]:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        candidates = [annotation, *get_args(annotation)]
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
+    return list(model.model_fields)
+
+
+def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> str | None:
+    variable = SECRETS[name]
+    value, source = environment.get(variable, ""), variable
+    folder = environment.get("CREDENTIALS_DIRECTORY")
+    if folder:
+        try:
+            value = (Path(folder) / name).read_text("utf-8")
+            source = f"credential {name}"
+        except FileNotFoundError:
+            pass
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"credential {name}: can't be read: {type(error).__name__}")
+    value = value.strip()
+    if value and (not value.isascii() or not value.isprintable() or " " in value):
+        problems.append(f"{source}: holds characters that no such secret has")
+    if not value and name != "web_token":
+        problems.append(
+            f"{name}: the secret is missing (systemd credential {name}, or {variable})"
+        )
+    return value or None
+
+
+def _key_problems(key: str | None, settings: _Settings | None) -> list[str]:
+    if not key:
+        return []
+    if key.startswith("pk_"):
+        return [
+            "stripe_api_key: this is a publishable key, which can't read payments; make a "
+            "restricted key with read access to Events and PaymentIntents"
+        ]
+    mode = settings.stripe.mode if settings else ""
+    other = {"live": "test", "test": "live"}.get(mode)
+    if other and f"_{other}_" in key:
+        return [f"stripe_api_key: this is a {other} key, but stripe.mode is {mode!r}"]
+    return []
+
+
+def _checked_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        message = "must be a plain address, without a user, a query or a fragment"
+        raise ValueError(message)
+    try:
+        _ = parts.port
+    except ValueError:
+        message = "has a port that isn't one"
+        raise ValueError(message) from None
+    loopback = parts.hostname is not None and _is_loopback(f"{parts.hostname}:1")
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
+        message = "must be an https:// address (http:// only on this machine's loopback)"
+        raise ValueError(message)
+    return value.rstrip("/")
+
+
+def _is_loopback(listen: str) -> bool:
+    host, _ = address(listen)
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,308 @@
+"""The service: a scheduler, signals, and systemd. The only room that knows them.
+
+Signals are hard because they come at any time, also before the loop turns and while something is
+being written down. Here a signal only sets an event; everything looks at it between two steps. A
+request under way is finished and recorded; what hasn't come to its end after STOP_SECONDS is cut
+off, and found again at the next start, because what is due stands in the store.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import uvicorn
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from syncd.config import Config, ConfigurationError, address, differences
+from syncd.failures import Side, Stopping, StoreUnusable
+from syncd.notify import Notifier
+from syncd.parts import Parts, World, assemble, release_holds
+from syncd.store import Store
+from syncd.telemetry import Telemetry
+from syncd.web import Check, Readings, application
+
+STOP_SECONDS = 8.0
+"""How long a step under way may go on after SIGTERM; ten seconds are promised."""
+
+TICK_SECONDS = 30.0
+"""How often to look for what has become due, and to feed the watchdog."""
+
+HANG_SECONDS = 240.0
+"""No work, no waiting and no end for so long: something hangs, and the watchdog is left to bite."""
+
+FIXED = ("state.url", "web.listen")
+"""What can't be changed while it runs."""
+
+
+@dataclass(slots=True)
+class Daemon:
+    """The service around one engine.
+
+    Attributes:
+        reload: reads the configuration again.
+        monotonic: seconds that never jump.
+    """
+
+    config: Config
+    store: Store
+    telemetry: Telemetry
+    notifier: Notifier
+    reload: Callable[[], Config]
+    monotonic: Callable[[], float] = time.monotonic
+    world: World = field(default_factory=World)
+    _parts: Parts = field(init=False)
+    _lock: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+    _running: set[asyncio.Task[None]] = field(init=False, default_factory=set)
+    _worked_at: float = field(init=False, default=0.0)
+    _started: float = field(init=False, default=0.0)
+    _broken: StoreUnusable | None = field(init=False, default=None)
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            ConfigurationError: the address to listen on can't be had.
+            StoreUnusable: the database turned out damaged.
+        """
+        self._started = self.world.now()
+        self.world.working = self._work_goes_on
+        self._work_goes_on()
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, self.world.stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        self._parts = assemble(self.config, self.store, self.telemetry, self.world, "the daemon")
+        release_holds(self.config, self.store, self.world.now())
+        listener = _listen(self.config.web.listen)
+        server = _Server(self._web())
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        scheduler = AsyncIOScheduler()
+        self._schedule(scheduler)
+        scheduler.start()
+        self._scheduler = scheduler
+        host, port = listener.getsockname()[:2]
+        self.telemetry.log("info", "started", listen=f"{host}:{port}", interval_seconds=self.config.poll.interval)
+        self.notifier.ready("Started; the first poll is under way.")
+        stopped = asyncio.create_task(self.world.stop.wait())
+        # A helper that dies takes the service with it: half a service looks like a whole one.
+        await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
+        self.world.stop.set()
+        self.notifier.stopping()
+        self.telemetry.log("info", "stopping")
+        scheduler.shutdown(wait=False)
+        await self._drain()
+        server.should_exit = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait_for(serving, timeout=1.5)
+        await self._parts.close()
+        self.telemetry.log("info", "stopped")
+        if self._broken is not None:
+            raise self._broken
+
+    async def _drain(self) -> None:
+        """Let steps under way finish, for STOP_SECONDS; then cut them off."""
+        if not self._running:
+            return
+        _, late = await asyncio.wait(set(self._running), timeout=STOP_SECONDS)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=1.0)
+
+    # --- the schedule --------------------------------------------------------------------------
+
+    def _schedule(self, scheduler: AsyncIOScheduler) -> None:
+        poll, sweep = self.config.poll.interval, self.config.poll.sweep
+        # APScheduler skips what is more than a second late unless told not to.
+        options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        now = self.world.now()
+        last = self.store.note("last_sweep")
+        first_sweep = max(now + 1, float(last) + sweep) if last else now + sweep
+        scheduler.add_job(
+            self._run, IntervalTrigger(seconds=poll), [self._poll], id="poll",
+            next_run_time=_date(now), replace_existing=True, **options,
+        )  # fmt: skip
+        scheduler.add_job(
+            self._run, IntervalTrigger(seconds=sweep), [self._sweep], id="sweep",
+            next_run_time=_date(min(first_sweep, now + sweep)), replace_existing=True, **options,
+        )  # fmt: skip
+        scheduler.add_job(
+            self._run, IntervalTrigger(seconds=min(TICK_SECONDS, max(poll, 1))), [self._tick],
+            id="tick", replace_existing=True, **options,
+        )  # fmt: skip
+
+    async def _run(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Run one step as a task of its own, which a stop can wait for."""
+        task = asyncio.ensure_future(self._guarded(step))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+
+    async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            if not self.world.stop.is_set():
+                await step()
+        except Stopping:
+            return
+        except StoreUnusable as error:
+            # Without its memory it could only guess: end, and let a person look.
+            self._broken = error
+            self.world.stop.set()
+        except Exception as error:  # noqa: BLE001  # a fault of ours must not end the service quietly
+            self.telemetry.log("error", "fault", text=f"{type(error).__name__}: {error}", exc_info=True)
+
+    async def _poll(self) -> None:
+        async with self._lock:
+            await self._parts.engine.poll()
+            await self._parts.engine.push()
+        self._say()
+
+    async def _sweep(self) -> None:
+        async with self._lock:
+            await self._parts.engine.sweep()
+            await self._parts.engine.push()
+        self._say()
+
+    async def _tick(self) -> None:
+        """Push what has become due between two polls; what got done feeds the watchdog."""
+        if not self._lock.locked():
+            async with self._lock:
+                await self._parts.engine.push()
+        if self.monotonic() - self._worked_at < HANG_SECONDS or not self._lock.locked():
+            self.notifier.alive()
+
+    def _work_goes_on(self) -> None:
+        self._worked_at = self.monotonic()
+
+    def _say(self) -> None:
+        self._work_goes_on()
+        self.notifier.alive()
+        failing = [f"{name}: {check.text}" for name, check in self._ready().items() if not check.ok]
+        counts = self.store.conditions()
+        attention = self.store.attention_count()
+        said = f"{sum(counts.values())} payments known, {attention} need attention."
+        self.notifier.status(" ".join([said, *failing]))
+
+    # --- reload --------------------------------------------------------------------------------
+
+    def _on_hangup(self) -> None:
+        task = asyncio.ensure_future(self._guarded(self._reload))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _reload(self) -> None:
+        """Read the configuration again, between two steps. A bad one changes nothing."""
+        self.notifier.reloading()
+        try:
+            new = self.reload()
+        except ConfigurationError as error:
+            self.telemetry.log("error", "reload_refused", problems=list(error.problems))
+            self.notifier.ready("The new configuration was refused; the old one is kept. See the log.")
+            return
+        changed = differences(self.config, new)
+        fixed = [key for key in changed if key in FIXED]
+        async with self._lock:
+            old = self._parts
+            self._parts = assemble(new, self.store, self.telemetry, self.world, "the daemon")
+            self._parts.engine.last = old.engine.last
+            self.config = new
+            await old.close()
+            released = release_holds(new, self.store, self.world.now())
+        self._schedule(self._scheduler)
+        self.telemetry.log(
+            "warning" if fixed else "info", "reloaded", changed=changed, needs_restart=fixed,
+            decided_again=released,
+        )  # fmt: skip
+        self.notifier.ready("Reloaded.")
+
+    _scheduler: AsyncIOScheduler = field(init=False)
+
+    # --- health --------------------------------------------------------------------------------
+
+    def _web(self) -> uvicorn.Config:
+        readings = Readings(
+            store=self.store,
+            telemetry=self.telemetry,
+            live=self._live,
+            ready=self._ready,
+            budgets=self._budgets,
+            token=lambda: self.config.web_token,
+        )
+        return uvicorn.Config(
+            application(readings), log_config=None, access_log=False, lifespan="off",
+            timeout_graceful_shutdown=1, server_header=False,
+        )  # fmt: skip
+
+    def _live(self) -> Check:
+        idle = self.monotonic() - self._worked_at
+        hangs = self._lock.locked() and idle >= HANG_SECONDS
+        return Check(not hangs, f"no step for {idle:.0f} s" if hangs else "the loop turns")
+
+    def _ready(self) -> dict[str, Check]:
+        engine = self._parts.engine
+        stale = max(self.config.web.stale_after, 2 * self.config.poll.interval)
+        return {
+            "stripe": self._worked("poll", engine.links[Side.STRIPE].reason, stale),
+            "halo": self._worked("push", engine.links[Side.HALO].reason, stale),
+            "store": Check(engine.store_trouble is None, engine.store_trouble or "it works"),
+        }
+
+    def _worked(self, step: str, reason: str | None, stale_seconds: float) -> Check:
+        last = self._parts.engine.last.get(step)
+        now = self.world.now()
+        if last is None:
+            young = now - self._started < stale_seconds
+            text = reason or f"no {step} has worked yet"
+            return Check(False, text if not young or reason else f"starting: {text}")
+        # A clock that was set back makes an age negative: then it has just worked.
+        age = max(0.0, now - last)
+        if age <= stale_seconds:
+            return Check(True, reason or f"worked {age:.0f} s ago", last)
+        return Check(False, reason or f"no {step} has worked for {age:.0f} s", last)
+
+    def _budgets(self) -> dict[str, int]:
+        now = self.world.now()
+        return {
+            str(side): gate.window.left(self.store.counts(side), now)
+            for side, gate in self._parts.engine.gates.items()
+        }
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: ours decide when to end."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]  # as uvicorn declares it
+        """Leave the signals alone."""
+        yield
+
+
+def _listen(listen: str) -> socket.socket:
+    """Bind before anything else, so that a taken port is said clearly."""
+    host, port = address(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        message = f"web.listen: {listen} can't be listened on: {error.strerror or error}"
+        raise ConfigurationError([message]) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _date(seconds: float) -> object:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds, UTC)

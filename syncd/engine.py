@@ -1,0 +1,192 @@
+"""The engine: observe, then push; and what to do when a side can't be talked to.
+
+A failure of the link pauses the push (or the poll) as a whole: it backs off with jitter, honours
+what the side asked for, and spends no payment's attempts. All of it is visible in `health`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from syncd.failures import Failure, LeaseHeld, LinkFailure, Side, Stopping, StoreTrouble
+from syncd.gate import Gate
+from syncd.observing import Observer, Report
+from syncd.pushing import Pusher
+from syncd.rates import poll_spacing_seconds
+from syncd.store import Store
+
+PAUSE_SECONDS_FIRST = 5.0
+PAUSE_SECONDS_MAX = 300.0
+
+
+@dataclass(slots=True)
+class Link:
+    """How one side is doing.
+
+    Attributes:
+        failures: how many times in a row it failed.
+        paused_until: Unix seconds; 0 where it isn't paused.
+        reason: why it failed last, for people; None where all is well.
+        since: Unix seconds since when it fails.
+    """
+
+    failures: int = 0
+    paused_until: float = 0.0
+    reason: str | None = None
+    since: float | None = None
+
+    def worked(self) -> None:
+        """It works (again)."""
+        self.failures, self.paused_until, self.reason, self.since = 0, 0.0, None, None
+
+    def failed(self, error: Failure, now: float, jitter: float) -> float:
+        """It failed: pause, longer each time. Returns for how many seconds."""
+        backoff = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_FIRST * 2 ** min(self.failures, 10))
+        pause = backoff * (0.5 + jitter / 2)
+        asked = error.retry_after_seconds if isinstance(error, LinkFailure) else None
+        if asked is not None:
+            pause = max(pause, asked + jitter)
+        self.failures += 1
+        self.paused_until = now + pause
+        self.reason = str(error)
+        self.since = now if self.since is None else self.since
+        return pause
+
+    def paused(self, now: float) -> bool:
+        """Whether it is to be left alone now; a clock that was set back doesn't prolong it."""
+        return now < self.paused_until <= now + 2 * PAUSE_SECONDS_MAX + 86_400
+
+
+@dataclass(slots=True)
+class Engine:
+    """Observe, sweep, push.
+
+    Attributes:
+        interval_seconds: how often to poll, as configured.
+        random: a number from 0 to 1, for jitter.
+        last: when each step (poll, push, sweep) last worked, Unix seconds.
+    """
+
+    observer: Observer
+    pusher: Pusher
+    store: Store
+    gates: dict[Side, Gate]
+    report: Report
+    now: Callable[[], float]
+    random: Callable[[], float]
+    interval_seconds: int
+    succeeded: Callable[[str, float], None]
+    links: dict[Side, Link] = field(default_factory=lambda: {side: Link() for side in Side})
+    last: dict[str, float] = field(default_factory=dict)
+    store_trouble: str | None = None
+    _last_poll: float = field(default=0.0, init=False)
+
+    # --- the daemon's steps: they never raise what is understood, but StoreUnusable ------------
+
+    async def poll(self) -> None:
+        """Poll once, if Stripe isn't paused and its budget bears it."""
+        now = self.now()
+        if self.links[Side.STRIPE].paused(now) or self._too_early(now):
+            return
+        self._last_poll = now
+        if await self._step("polls", "poll", self.observer.poll):
+            self.links[Side.STRIPE].worked()
+
+    def _too_early(self, now: float) -> bool:
+        gate = self.gates[Side.STRIPE]
+        spacing = poll_spacing_seconds(
+            gate.window, self.store.counts(Side.STRIPE), now, self.interval_seconds
+        )
+        waited = now - self._last_poll
+        return spacing > self.interval_seconds and 0 <= waited < spacing
+
+    async def push(self) -> None:
+        """Push what is due, if Halo isn't paused and nobody else pushes."""
+        if self.links[Side.HALO].paused(self.now()):
+            return
+        if await self._step(None, "push", self.pusher.push):
+            self.links[Side.HALO].worked()
+
+    async def sweep(self) -> None:
+        """Sweep once: Stripe's last days, then Halo's rows read back."""
+        if self.links[Side.STRIPE].paused(self.now()):
+            return
+        if await self._step("sweeps", "sweep", self._sweep):
+            self.store.write_notes({"last_sweep": str(int(self.now()))})
+
+    async def _sweep(self) -> None:
+        await self.observer.sweep()
+        await self.read_back()
+        mark = self.observer.watermark()
+        if mark is not None:
+            self.store.prune(
+                self.now(), mark - 2 * self.observer.reach.overlap_seconds - 86_400
+            )
+
+    async def read_back(self) -> int:
+        """Read Halo's rows, and make due again what drifted. Returns how many payments did."""
+        if self.store.conditions()["in_step"] == 0:  # type: ignore[index]  # a StrEnum is its text
+            return 0
+        whole = await self.pusher.read_all_rows()
+        drifted = self.store.drifted(
+            self.pusher.ways.policy.numbers, self.now(), whole=whole
+        )
+        if drifted:
+            self.report.log("warning", "drifted", payments=drifted)
+        return drifted
+
+    async def _step(self, counter: str | None, step: str, work: Callable[[], object]) -> bool:
+        try:
+            await work()  # type: ignore[misc]  # each is a coroutine function
+        except LeaseHeld as error:
+            self.report.log("info", "push_left_to_other", holder=error.holder)
+            self._worked(step)
+            return False
+        except LinkFailure as error:
+            pause = self.links[error.side].failed(error, self.now(), self.random())
+            self.report.log(
+                "warning", f"{step}_failed", side=str(error.side), reason=str(error),
+                pause_seconds=round(pause, 1), failures=self.links[error.side].failures,
+            )  # fmt: skip
+        except StoreTrouble as error:
+            self.store_trouble = str(error)
+            self.report.log("error", f"{step}_failed", side="store", reason=str(error))
+        except Stopping:
+            raise
+        except Failure as error:
+            self.report.log("error", f"{step}_failed", reason=str(error))
+        else:
+            self._worked(step)
+            self.store_trouble = None
+            if counter is not None:
+                self.report.count(counter, outcome="ok")
+            return True
+        if counter is not None:
+            self.report.count(counter, outcome="failed")
+        return False
+
+    def _worked(self, step: str) -> None:
+        self.last[step] = self.now()
+        self.succeeded(step, self.now())
+
+    # --- the commands' steps: what fails, they raise ---------------------------------------------
+
+    async def once(self) -> None:
+        """One poll and one push; raises what fails, after having tried both.
+
+        Raises:
+            LinkFailure: a side can't be talked to.
+            LeaseHeld: another process pushes.
+        """
+        failure: Failure | None = None
+        try:
+            await self.observer.poll()
+            self._worked("poll")
+        except LinkFailure as error:
+            failure = error
+        await self.pusher.push()
+        if failure is not None:
+            raise failure
+
+    async def backfill(self, since: int, asked: str) -> int:
+        """List the payment intents since a time (Unix seconds). Returns how many."""
+        return await self.observer.backfill(since, asked)

@@ -1,0 +1,89 @@
+"""The gate in front of each side: no request goes out without room in its window.
+
+The windows stand in the database, so they survive a restart and hold for all processes together.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from syncd.calls import Sleep
+from syncd.failures import BudgetSpent, Side, Stopping
+from syncd.rates import Window
+from syncd.store import Store
+
+HALO_PERIOD_SECONDS = 300
+STRIPE_PERIOD_SECONDS = 30 * 86_400
+
+STRIPE_SPACING_SECONDS = 0.05
+"""Twenty requests a second: Stripe allows 25 for one endpoint."""
+
+NAP_SECONDS = 5.0
+
+
+def halo_window(limit: int) -> Window:
+    """Halo's limit: requests in any five minutes."""
+    return Window(limit, HALO_PERIOD_SECONDS, bucket_seconds=5)
+
+
+def stripe_window(limit: int) -> Window:
+    """Stripe's ration of reads: GETs in any 30 days."""
+    return Window(limit, STRIPE_PERIOD_SECONDS, bucket_seconds=3_600)
+
+
+@dataclass(slots=True)
+class Gate:
+    """Lets requests to one side pass, one by one.
+
+    Attributes:
+        side: which side.
+        window: how many may pass.
+        store: where they are counted.
+        now: Unix seconds.
+        sleep: waits, or raises Stopping.
+        stopping: whether we were asked to stop.
+        working: told at every step, so that a watchdog knows that work goes on.
+        spacing_seconds: the least time between two requests of this process.
+        patience_seconds: a longer wait is refused instead.
+    """
+
+    side: Side
+    window: Window
+    store: Store
+    now: Callable[[], float]
+    sleep: Sleep
+    stopping: Callable[[], bool]
+    working: Callable[[], None] = field(default=lambda: None)
+    spacing_seconds: float = 0.0
+    patience_seconds: float = HALO_PERIOD_SECONDS + 30.0
+    waiting: Callable[[Side, float], None] = field(default=lambda _side, _seconds: None)
+    _last: float = field(default=0.0, init=False)
+
+    async def take(self) -> None:
+        """Wait until one more request may go, and count it.
+
+        Raises:
+            BudgetSpent: that would take longer than `patience_seconds`.
+            Stopping: we were asked to stop.
+        """
+        early = self._last + self.spacing_seconds - self.now()
+        if 0 < early <= self.spacing_seconds:
+            await self.sleep(early)
+        while True:
+            self.working()
+            if self.stopping():
+                message = "stopping between two requests"
+                raise Stopping(message)
+            wait = self.store.take_slot(self.side, self.window, self.now())
+            if wait <= 0:
+                self._last = self.now()
+                return
+            if wait > self.patience_seconds:
+                key = "stripe.read_budget" if self.side is Side.STRIPE else "halo.rate_limit"
+                message = (
+                    f"All {self.window.limit} requests to {self.side} that {key} allows in "
+                    f"{self.window.period_seconds // 60} minutes are used up; the next may go in "
+                    f"{wait / 60:.0f} minutes. Nothing is lost; a longer poll.interval needs fewer."
+                )
+                raise BudgetSpent(self.side, message, retry_after_seconds=wait)
+            self.waiting(self.side, wait)
+            await self.sleep(min(wait, NAP_SECONDS))

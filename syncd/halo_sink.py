@@ -1,0 +1,474 @@
+"""Halo's invoice payments, read and written: the only room that knows `httpx`.
+
+What the API does is known from its description and from people who wrote clients, not from its
+maker; so an answer is believed only as far as it shows the rows that were sent (see `Acknowledged`).
+The token and the client secret never leave this room.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from syncd.calls import Calling, outcome_of, retry_after_seconds
+from syncd.failures import (
+    BadAnswer,
+    Failure,
+    LinkFailure,
+    PermissionMissing,
+    RateLimited,
+    RowsRefused,
+    ServerTrouble,
+    Side,
+    SignInRefused,
+    Unreachable,
+)
+from syncd.payments import Row
+
+PAGE_SIZE = 100
+"""Rows asked for at once: a page may be capped at 100."""
+
+BODY_BYTES_MAX = 64 * 1024 * 1024
+"""A larger answer is refused while it is read: an endpoint that ignores paging may send all."""
+
+WAIT_WITHOUT_RETRY_AFTER_SECONDS = 60.0
+"""After a 429 that names no time: Halo's clients report that a minute or more is needed."""
+
+TOKEN_MARGIN_SECONDS = 30.0
+
+_PATH = "/api/InvoicePayment"
+_REFUSED_ROWS = frozenset({400, 404, 409, 413, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage:
+    """One page of Halo's rows.
+
+    Attributes:
+        rows: what is on it, unfiltered.
+        total: how many rows there are, as Halo counts them; None where it doesn't say.
+    """
+
+    rows: tuple[Row, ...]
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What Halo answered to a list of rows.
+
+    Attributes:
+        rows: the rows it listed, as it listed them. Only they prove anything.
+        complaint: an error inside an answer that otherwise looked well, in Halo's words.
+    """
+
+    rows: tuple[Row, ...]
+    complaint: str | None
+
+
+@dataclass(slots=True)
+class HaloSink:
+    """Halo as the engine sees it."""
+
+    url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    scope: str
+    calling: Calling
+    _client: httpx.AsyncClient = field(init=False, repr=False)
+    _token: str | None = field(init=False, repr=False, default=None)
+    _token_until: float = field(init=False, default=0.0)
+    _sign_in: tuple[str, str | None] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.url = self.url.rstrip("/")
+        # Redirects are not followed: a token must never travel to a host nobody configured.
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(self.calling.timeout_seconds, connect=15.0),
+            follow_redirects=False,
+            headers={"Accept": "application/json"},
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def rows_of(self, intent_id: str) -> list[Row]:
+        """Read all rows of one payment intent.
+
+        Raises:
+            LinkFailure: Halo can't be read, or it can't be told whether these are all rows.
+        """
+        found: dict[int | None, Row] = {}
+        async for page in self._pages({"intent_id": intent_id}):
+            for row in page.rows:
+                # The filter may be ignored; what belongs to others is not ours to touch.
+                if row.intent_id == intent_id:
+                    found[row.id] = row
+        return list(found.values())
+
+    async def pages(self, first: int = 1) -> AsyncIterator[RowPage]:
+        """Read all rows, newest first, page by page.
+
+        The caller counts new rows and stops on a page that brings none: see `last_page`.
+        """
+        number = first
+        while True:
+            yield await self._page({"order": "id", "orderdesc": "true"}, number)
+            number += 1
+
+    async def _pages(self, query: Mapping[str, str]) -> AsyncIterator[RowPage]:
+        seen: set[int | None] = set()
+        number = 1
+        while True:
+            page = await self._page(query, number)
+            new = {row.id for row in page.rows} - seen
+            seen |= new
+            yield page
+            if last_page(page, new=len(new), seen=len(seen)):
+                return
+            number += 1
+
+    async def _page(self, query: Mapping[str, str], number: int) -> RowPage:
+        params = {
+            **query,
+            "pageinate": "true",
+            "page_no": str(number),
+            "page_size": str(PAGE_SIZE),
+        }
+        body = await self._call("GET", params=params)
+        if isinstance(body, list):
+            return RowPage(tuple(read_row(raw) for raw in body), None)
+        payments = body.get("payments") if isinstance(body, dict) else None
+        if not isinstance(payments, list):
+            message = "Halo's answer to a request for invoice payments holds no list of payments."
+            raise BadAnswer(Side.HALO, f"{message} {_words(body)}".strip())
+        total = body.get("record_count")
+        return RowPage(
+            tuple(read_row(raw) for raw in payments),
+            total if isinstance(total, int) and not isinstance(total, bool) else None,
+        )
+
+    async def update(self, rows: Sequence[Mapping[str, Any]]) -> Acknowledged:
+        """Merge rows (each with its `id`) into Halo's. May be sent twice: it only sets values.
+
+        Raises:
+            RowsRefused: Halo doesn't take at least one of the rows, so it took none.
+            LinkFailure: Halo can't be written.
+        """
+        return _acknowledged(await self._call("POST", rows=rows, repeatable=True))
+
+    async def insert(self, row: Mapping[str, Any]) -> Acknowledged:
+        """Insert one row. Never sent twice: Halo would keep both.
+
+        Raises:
+            RowsRefused: Halo doesn't take the row.
+            LinkFailure: as above; with `maybe_applied`, the row may be there all the same.
+        """
+        return _acknowledged(await self._call("POST", rows=[row], repeatable=False))
+
+    # --- requests --------------------------------------------------------------------------------
+
+    async def _call(
+        self,
+        method: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        rows: Sequence[Mapping[str, Any]] | None = None,
+        repeatable: bool = True,
+    ) -> Any:
+        content = None if rows is None else json.dumps(list(rows)).encode()
+
+        async def attempt() -> httpx.Response:
+            token = await self._signed_in()
+            response = await self._send(method, self.url + _PATH, token, params, content)
+            if response.status_code == 401:
+                # Expired, or not allowed: sign in again once, then stop and say so.
+                self._token = None
+                token = await self._signed_in()
+                response = await self._send(method, self.url + _PATH, token, params, content)
+            failure = _failure_of(response, method, writing=rows is not None, now=self.calling.now())
+            if failure is not None:
+                raise failure
+            return response
+
+        response = await self.calling.persist(attempt, repeatable=repeatable)
+        return _read_json(response, reading=rows is None)
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        token: str | None,
+        params: Mapping[str, str] | None,
+        content: bytes | None,
+        form: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        await self.calling.take()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        request = self._client.build_request(
+            method, url, params=params, content=content, data=form, headers=headers
+        )
+        what = f"{method} {urlsplit(url).path}"
+        try:
+            response = await self._client.send(request, stream=True)
+            try:
+                await _read_bounded(response, what)
+            finally:
+                await response.aclose()
+        except httpx.HTTPError as error:
+            self.calling.note("error")
+            never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            raise Unreachable(
+                Side.HALO,
+                f"Halo can't be reached ({what}): {type(error).__name__} {error}".strip() + ".",
+                maybe_applied=content is not None and not never_sent,
+                late=not never_sent,
+            ) from None
+        self.calling.note(
+            "ok" if response.is_success else "limited" if response.status_code == 429 else "error"
+        )
+        return response
+
+    # --- signing in ------------------------------------------------------------------------------
+
+    async def _signed_in(self) -> str:
+        now = self.calling.now()
+        # A clock that was set back must not make an old token look fresh for long: the 401 does it.
+        if self._token is not None and now < self._token_until:
+            return self._token
+        if self._sign_in is None:
+            self._sign_in = await self._discover()
+        endpoint, tenant = self._sign_in
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self.client_id,
+            "client_secret": self.client_secret,
+            "scope": self.scope,
+        }
+        if tenant:
+            form["tenant"] = tenant
+        response = await self._send("POST", endpoint, None, None, None, form)
+        if response.status_code == 429 or response.status_code >= 500:
+            failure = _failure_of(response, "POST", writing=False, now=now)
+            raise failure or AssertionError
+        body = _maybe_json(response)
+        token = body.get("access_token") if isinstance(body, dict) else None
+        if not response.is_success or not isinstance(token, str) or not token:
+            self._sign_in = None
+            raise SignInRefused(
+                Side.HALO,
+                f"Halo refuses the sign-in (HTTP {response.status_code}) for client_id "
+                f"{self.client_id!r}, scope {self.scope!r}: {_words(body, response)} Check the "
+                "application in Halo (Configuration, Integrations, Halo API), its client secret "
+                "and its permissions.",
+            )
+        lifetime = body.get("expires_in")
+        seconds = float(lifetime) if isinstance(lifetime, int | float | Decimal) else 300.0
+        self._token = token
+        self._token_until = now + max(seconds - TOKEN_MARGIN_SECONDS, seconds / 2)
+        return token
+
+    async def _discover(self) -> tuple[str, str | None]:
+        """Find the token endpoint and the tenant's name; without authinfo, the usual path."""
+        response = await self._send("GET", f"{self.url}/api/authinfo", None, None, None)
+        if response.status_code == 429 or response.status_code >= 500:
+            raise _failure_of(response, "GET", writing=False, now=self.calling.now()) or AssertionError
+        body = _maybe_json(response)
+        auth_url = body.get("auth_url") if isinstance(body, dict) else None
+        tenant = body.get("tenant_id") if isinstance(body, dict) else None
+        if not response.is_success or not isinstance(auth_url, str) or not auth_url:
+            return f"{self.url}/auth/token", None
+        auth_url = auth_url.rstrip("/")
+        if not may_carry_secret(auth_url):
+            message = (
+                f"Halo's authinfo names {auth_url[:200]!r} to sign in at, which isn't https. "
+                "The client secret is not sent there. Check halo.url."
+            )
+            raise SignInRefused(Side.HALO, message)
+        return f"{auth_url}/token", str(tenant) if isinstance(tenant, str) and tenant else None
+
+
+def may_carry_secret(url: str) -> bool:
+    """Whether a secret may travel to this URL: https, or this machine itself."""
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        return bool(parts.hostname)
+    return parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+
+
+def last_page(page: RowPage, *, new: int, seen: int) -> bool:
+    """Whether a listing ends with this page.
+
+    A page that brings nothing new ends it: paging may be ignored. A full page never does by
+    itself; a short one does, unless Halo counts more rows than were seen (its cap may be lower
+    than what was asked for).
+    """
+    if new == 0:
+        return True
+    if len(page.rows) == PAGE_SIZE:
+        return False
+    return page.total is None or seen >= page.total
+
+
+async def _read_bounded(response: httpx.Response, what: str) -> None:
+    """Read the body, but not more than BODY_BYTES_MAX of it."""
+    chunks, size = [], 0
+    async for chunk in response.aiter_bytes():
+        size += len(chunk)
+        if size > BODY_BYTES_MAX:
+            message = f"Halo's answer to {what} is larger than {BODY_BYTES_MAX} bytes; it was refused."
+            raise BadAnswer(Side.HALO, message)
+        chunks.append(chunk)
+    response._content = b"".join(chunks)  # noqa: SLF001  # httpx has no bounded read of its own
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def _no_constant(name: str) -> Any:
+    message = f"{name} is not JSON"
+    raise ValueError(message)
+
+
+def _maybe_json(response: httpx.Response) -> Any:
+    try:
+        return json.loads(response.content, parse_float=Decimal, parse_constant=_no_constant)
+    except (ValueError, RecursionError, InvalidOperation):
+        return None
+
+
+def _read_json(response: httpx.Response, *, reading: bool) -> Any:
+    body = _maybe_json(response)
+    if body is None and reading:
+        kind = response.headers.get("content-type", "no type")[:60]
+        message = (
+            f"Halo answered with {len(response.content)} bytes of {_plain(kind)} where JSON "
+            "belongs. Check that halo.url names the tenant itself, not a portal in front of it."
+        )
+        raise BadAnswer(Side.HALO, message)
+    return body
+
+
+def read_row(raw: object) -> Row:
+    """Turn one of Halo's rows into what deciding needs; what can't be read is None."""
+    if not isinstance(raw, dict):
+        return Row(None, None, None, None, None)
+    intent_id = raw.get("intent_id")
+    return Row(
+        id=_whole(raw.get("id")),
+        intent_id=intent_id if isinstance(intent_id, str) and intent_id else None,
+        invoice_id=_whole(raw.get("invoice_id")),
+        amount=_number(raw.get("amount")),
+        status=_whole(raw.get("status")),
+    )
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Decimal) and value == value.to_integral_value() and abs(value) < 2**63:
+        return int(value)
+    return value if isinstance(value, int) and abs(value) < 2**63 else None
+
+
+def _number(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return None
+    number = Decimal(value)
+    return number if number.is_finite() and abs(number) < Decimal(10) ** 15 else None
+
+
+def _acknowledged(body: Any) -> Acknowledged:
+    """Read what Halo answered to a POST: its shape is not documented, so look for the rows."""
+    listed: Any = body
+    if isinstance(body, dict):
+        listed = body.get("payments") if isinstance(body.get("payments"), list) else [body]
+    if not isinstance(listed, list):
+        return Acknowledged((), None)
+    rows = tuple(row for row in map(read_row, listed) if row.id is not None)
+    return Acknowledged(rows, None if rows else _words(body) or None)
+
+
+def _failure_of(response: httpx.Response, method: str, *, writing: bool, now: float) -> Failure | None:
+    status = response.status_code
+    if 200 <= status < 300:
+        return None
+    what = f"{method} {response.request.url.path}"
+    wait = retry_after_seconds(response.headers.get("retry-after"), now)
+    said = _words(_maybe_json(response), response)
+    if status == 429:
+        return RateLimited(
+            Side.HALO,
+            f"Halo limits requests ({what}): {said}",
+            retry_after_seconds=WAIT_WITHOUT_RETRY_AFTER_SECONDS if wait is None else wait,
+        )
+    if status >= 500:
+        return ServerTrouble(
+            Side.HALO,
+            f"Halo answered {status} to {what}: {said}",
+            retry_after_seconds=wait,
+            maybe_applied=writing,
+            late=status in (502, 504),  # a gateway gave up; what stands behind it may not have
+        )
+    if status == 401:
+        return SignInRefused(
+            Side.HALO,
+            f"Halo refuses {what} (HTTP 401) although it has just signed us in: {said} The agent "
+            "role behind the application may lack a permission for invoices.",
+        )
+    if status == 403:
+        return PermissionMissing(
+            Side.HALO,
+            f"Halo doesn't allow {what} (HTTP 403): {said} Give the application and its agent "
+            f"role the permission to {'edit' if writing else 'read'} invoices.",
+        )
+    if writing and status in _REFUSED_ROWS and not _is_page(response):
+        return RowsRefused(said)
+    if 300 <= status < 400:
+        to = urlsplit(response.headers.get("location", "")).netloc[:100]
+        message = f"Halo redirects {what} to {_plain(to)!r}, which isn't followed. Check halo.url."
+        return BadAnswer(Side.HALO, message)
+    return BadAnswer(Side.HALO, f"Halo answered {status} to {what}: {said} Check halo.url.")
+
+
+def _is_page(response: httpx.Response) -> bool:
+    return "html" in response.headers.get("content-type", "") or response.content[:1] == b"<"
+
+
+def _words(body: Any, response: httpx.Response | None = None) -> str:
+    """Halo's own words out of any of the shapes its errors come in, as one plain sentence."""
+    if isinstance(body, dict):
+        for key in ("errorMessage", "Message", "message", "error_description", "error"):
+            if isinstance(body.get(key), str) and body[key]:
+                return _sentence(body[key])
+        fields = {k: v for k, v in body.items() if isinstance(v, list | str)}
+        parts = [f"{k}: {v if isinstance(v, str) else '; '.join(map(str, v))}" for k, v in fields.items()]
+        return _sentence(", ".join(parts)) if parts else ""
+    if isinstance(body, str) and body:
+        return _sentence(body)
+    if response is None:
+        return ""
+    if _is_page(response):
+        return "it sent a web page."
+    return _sentence(response.content[:600].decode("utf-8", "replace")) or "it said nothing."
+
+
+def _sentence(text: str) -> str:
+    plain = _plain(text)[:500].rstrip()
+    return plain if not plain or plain.endswith((".", "!", "?")) else f"{plain}."
+
+
+def _plain(text: str) -> str:
+    """One line of printable characters without markup or anything that looks like a token."""
+    line = "".join(c if c.isprintable() else " " for c in text[:2_000])
+    line = re.sub(r"<[^>]*>", " ", line)
+    line = re.sub(r"\b[A-Za-z]{2,6}_[A-Za-z0-9]+_secret_[A-Za-z0-9]+|eyJ[\w.\-]{20,}", "[removed]", line)
+    return re.sub(r"\s+", " ", line).strip()

@@ -1,0 +1,276 @@
+"""Observe: four ways to learn what Stripe says, all filling the same table.
+
+The poll (recent events), the sweep (recent payment intents, and all that may still change), the
+backfill (payment intents since a date) and the resync (one payment intent). None of them pushes.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from syncd.failures import BadAnswer, CursorRefused, IntentUnknown, Side
+from syncd.payments import Observation
+from syncd.store import Store
+from syncd.stripe_source import PAGE_SIZE, Page, StripeSource, Unreadable
+
+DAY = 86_400
+EVENTS_KEPT_SECONDS = 30 * DAY - 3_600
+"""How far back Stripe lists events, less an hour for the time the listing takes."""
+
+SWEEP_SECONDS = 3 * DAY
+"""How far back a sweep lists payment intents; older ones are asked for if they may still change."""
+
+UNSETTLED_SECONDS_MAX = 90 * DAY
+"""A payment that has not ended by then is left to events: most such were simply given up."""
+
+SINGLE_READS_MAX = 25
+"""More payments than this are listed instead of being asked for one by one."""
+
+PAGES_MAX = 100_000
+"""A listing that goes on for longer is not a listing: ten million objects."""
+
+
+class Report(Protocol):
+    """Where the engine says what it does."""
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        """Write one line of the log."""
+
+    def count(self, name: str, number: int = 1, **labels: str) -> None:
+        """Add to a counter."""
+
+    def lag(self, seconds: float) -> None:
+        """Add to the histogram of the time from Stripe's event to Halo's acknowledgement."""
+
+
+Progress = Callable[[int, float], None]
+"""Told how many payments were listed, and how much of the time asked for is covered (0 to 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far observing looks.
+
+    Attributes:
+        overlap_seconds: read again before the watermark, for events that become visible late.
+        look_back_seconds: how far the very first poll looks back.
+    """
+
+    overlap_seconds: int
+    look_back_seconds: int
+
+
+@dataclass(slots=True)
+class Observer:
+    """Reads Stripe into the store."""
+
+    source: StripeSource
+    store: Store
+    reach: Reach
+    report: Report
+    now: Callable[[], float]
+    progress: Progress = field(default=lambda _listed, _share: None)
+
+    async def poll(self) -> int:
+        """Read the recent events, and re-read the payments in doubt. Returns how many are new.
+
+        The watermark moves only after the last page, and by Stripe's clock: ours may jump.
+        """
+        mark = self.watermark()
+        started = int(self.now())
+        since = started - self.reach.look_back_seconds if mark is None else (
+            mark - self.reach.overlap_seconds
+        )
+        page = await self.source.events(since)
+        clock = page.server_time
+        if clock is not None:
+            if mark is None and clock - self.reach.look_back_seconds < since - 60:
+                # Our clock is ahead of Stripe's: look back from theirs.
+                since = clock - self.reach.look_back_seconds
+                page = await self.source.events(since)
+            if mark is not None and clock - since > EVENTS_KEPT_SECONDS:
+                await self._fill_gap(since, clock)
+        new, newest = 0, 0
+        for _ in range(PAGES_MAX):
+            new += self._take_events(page)
+            newest = max([newest, *(event.at for event in page.events)])
+            if page.cursor is None:
+                break
+            page = await self.source.events(since, page.cursor)
+        else:
+            message = f"Stripe's list of events since {since} does not end."
+            raise BadAnswer(Side.STRIPE, message)
+        await self.reread()
+        reached = clock if clock is not None else newest or None
+        if reached is not None and (mark is None or reached > mark):
+            self.store.write_notes({"watermark": str(reached)})
+        return new
+
+    def watermark(self) -> int | None:
+        """Up to when events were read to the last page, Unix seconds of Stripe's clock."""
+        text = self.store.note("watermark")
+        return int(text) if text else None
+
+    def _take_events(self, page: Page) -> int:
+        taken = self.store.take_in(
+            [event.observation for event in page.events if event.observation is not None],
+            self.now(),
+            events={event.id: event.at for event in page.events},
+            unreadable=[(odd.id, odd.text, odd.at) for odd in page.unreadable],
+        )
+        self.report.count("events", len(taken.new_events), outcome="new")
+        self.report.count("events", len(page.events) - len(taken.new_events), outcome="repeated")
+        self._say_unreadable(page)
+        for event in page.events:
+            if event.observation is None and event.id in taken.new_events:
+                self.report.count("events", outcome="unknown_type")
+                self.report.log("warning", "event_type_unknown", event=event.id, type=event.kind)
+        return len(taken.new_events)
+
+    def _say_unreadable(self, page: Page) -> None:
+        for odd in page.unreadable:
+            self.report.count("events", outcome="unreadable")
+            self.report.log("warning", "unreadable", id=odd.id, reason=odd.text)
+        for status in page.unknown_statuses:
+            self.report.log("warning", "intent_status_unknown", status=status)
+
+    def _take_intents(self, page: Page) -> None:
+        self.store.take_in(
+            page.intents,
+            self.now(),
+            unreadable=[(odd.id, odd.text, odd.at) for odd in page.unreadable],
+        )
+        self._say_unreadable(page)
+
+    async def _fill_gap(self, since: int, clock: int) -> None:
+        """Events of the gap are gone; what became of the payments is not."""
+        days = (clock - since) / DAY
+        self.report.log(
+            "warning",
+            "gap",
+            days=round(days, 1),
+            text=f"No poll for {days:.0f} days, longer than Stripe keeps events. What happened to "
+            "the payments meanwhile is read from the payment intents.",
+        )
+        # Those made before the gap may have changed in it: known ones are asked for, and a month
+        # more is listed for those that were never seen.
+        listed = await self._list(since - EVENTS_KEPT_SECONDS)
+        older = self.store.unsettled(0, since - EVENTS_KEPT_SECONDS, 100_000)
+        await self._read_each([intent_id for intent_id, _ in older])
+        self.report.count("gaps")
+        self.store.write_notes(
+            {"gap": json.dumps({"from": since, "to": clock, "filled_at": int(self.now()), "intents": listed})}
+        )
+
+    async def reread(self) -> None:
+        """Read every payment in doubt: only the intent itself can say what is true."""
+        while doubtful := self.store.in_doubt(200):
+            for intent_id, known_at in doubtful:
+                await self._read_one(intent_id, known_at)
+                # Whatever came of it, it isn't asked for again in this run.
+                self.store.hold_doubt(
+                    intent_id,
+                    "stripe_unreadable",
+                    f"Stripe's events about {intent_id} leave open what is true, and the payment "
+                    "intent itself can't be read as it should be. Look at it in Stripe's "
+                    "dashboard, then resync.",
+                    self.now(),
+                )
+
+    async def _read_one(self, intent_id: str, known_at: int | None) -> Observation | None:
+        try:
+            read = await self.source.intent(intent_id, known_at)
+        except IntentUnknown as error:
+            self.report.log("warning", "intent_unknown", intent=intent_id, reason=str(error))
+            return None
+        if isinstance(read, Unreadable):
+            self.report.log("warning", "unreadable", id=read.id, reason=read.text)
+            return None
+        self.store.take_in([read], self.now())
+        return read
+
+    async def _read_each(self, intent_ids: list[str]) -> None:
+        for intent_id in intent_ids:
+            await self._read_one(intent_id, None)
+
+    async def ask(self, intent_id: str, known_at: int) -> Observation | None:
+        """Read one payment intent again because Halo says otherwise."""
+        return await self._read_one(intent_id, known_at)
+
+    async def sweep(self) -> None:
+        """List the payment intents of the last days, and all older ones that may still change."""
+        now = int(self.now())
+        since = now - SWEEP_SECONDS
+        older = self.store.unsettled(now - UNSETTLED_SECONDS_MAX, since, 10_000)
+        if len(older) > SINGLE_READS_MAX:
+            # Listing back to the oldest costs a page a hundred; asking costs a request each.
+            since = min(made for _, made in older)
+            older = []
+        await self._list(since)
+        await self._read_each([intent_id for intent_id, _ in older])
+        await self.reread()
+
+    async def _list(
+        self, since: int, *, cursor: str | None = None, after_page: Callable[[str | None], None] | None = None
+    ) -> int:
+        started, listed = int(self.now()), 0
+        for _ in range(PAGES_MAX):
+            page = await self.source.intents(since, cursor)
+            self._take_intents(page)
+            listed += len(page.intents)
+            if page.oldest is not None and started > since:
+                self.progress(listed, min(1.0, max(0.0, (started - page.oldest) / (started - since))))
+            if page.cursor == cursor and cursor is not None:
+                break
+            cursor = page.cursor
+            if after_page is not None:
+                after_page(cursor)
+            if cursor is None:
+                self.progress(listed, 1.0)
+                return listed
+        message = f"Stripe's list of payment intents since {since} does not end."
+        raise BadAnswer(Side.STRIPE, message)
+
+    async def backfill(self, since: int, asked: str) -> int:
+        """List all payment intents made since a time (Unix seconds). Returns how many.
+
+        One that was stopped goes on where it was when the same is asked for again; what was made
+        meanwhile is listed as well.
+
+        Args:
+            since: Unix seconds.
+            asked: the user's words for it: they tell whether the same is meant.
+        """
+        begun, cursor = int(self.now()), None
+        left = json.loads(self.store.note("backfill") or "{}")
+        if left.get("asked") == asked and begun - DAY <= left.get("begun", 0) <= begun:
+            since, cursor = left["since"], left["cursor"]
+            self.report.log("info", "backfill_continued", since=since, begun=left["begun"])
+        else:
+            left = {"asked": asked, "since": since, "begun": begun}
+
+        def remember(place: str | None) -> None:
+            self.store.write_notes({"backfill": json.dumps(left | {"cursor": place}) if place else None})
+
+        try:
+            listed = await self._list(since, cursor=cursor, after_page=remember)
+        except CursorRefused:
+            self.report.log("warning", "backfill_restarted", since=since)
+            listed = await self._list(since, after_page=remember)
+        if cursor is not None:
+            listed += await self._list(left["begun"] - PAGE_SIZE)
+        await self.reread()
+        return listed
+
+    async def resync(self, intent_id: str) -> Observation:
+        """Read one payment intent and let it stand for all that was said before.
+
+        Raises:
+            IntentUnknown: Stripe doesn't know it, or it can't be read.
+        """
+        read = await self.source.intent(intent_id)
+        if isinstance(read, Unreadable):
+            raise IntentUnknown(read.text)
+        self.store.replace(read, self.now())
+        return read

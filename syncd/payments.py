@@ -1,0 +1,312 @@
+"""What is said about a payment: its state, its money, and which of two words is newer.
+
+Pure: no clock, no randomness, no I/O. Nothing here knows how Stripe or Halo are asked, only what
+Stripe's words mean once they were read (source: Stripe's documentation of PaymentIntents, events
+and currencies).
+"""
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import StrEnum
+
+
+class PaymentState(StrEnum):
+    """The five states an invoice payment can be in; named as in Stripe's event types."""
+
+    SUCCEEDED = "succeeded"
+    PAYMENT_FAILED = "payment_failed"
+    PROCESSING = "processing"
+    CANCELED = "canceled"
+    REQUIRES_ACTION = "requires_action"
+
+    @property
+    def final(self) -> bool:
+        """Whether Stripe ever leaves this state: a failed payment may be tried again, so no."""
+        return self in (PaymentState.SUCCEEDED, PaymentState.CANCELED)
+
+
+EVENT_TYPES = tuple(f"payment_intent.{state}" for state in PaymentState)
+"""The event types that say one of the five states."""
+
+_STATE_OF_EVENT = dict(zip(EVENT_TYPES, PaymentState, strict=True))
+
+_STATE_OF_STATUS = {
+    "succeeded": PaymentState.SUCCEEDED,
+    "processing": PaymentState.PROCESSING,
+    "canceled": PaymentState.CANCELED,
+    "requires_action": PaymentState.REQUIRES_ACTION,
+}
+
+STATUSES_WITHOUT_STATE = frozenset(
+    {"requires_payment_method", "requires_confirmation", "requires_capture"}
+)
+"""Statuses in which nothing has happened to the invoice yet."""
+
+
+def state_of_event(event_type: str) -> PaymentState | None:
+    """Say which state an event's type stands for; None where it stands for none.
+
+    The type means the same in every API version, so it is trusted over the object inside.
+    """
+    return _STATE_OF_EVENT.get(event_type)
+
+
+def state_of_intent(status: str, *, has_error: bool) -> PaymentState | None:
+    """Say which state a payment intent is in; None where nothing has happened, or is unknown.
+
+    `has_error` is whether `last_payment_error` is set. Stripe treats the status as an open set:
+    a word that is not known here leads to no state, never to the nearest one.
+    """
+    if status == "requires_payment_method" and has_error:
+        return PaymentState.PAYMENT_FAILED
+    return _STATE_OF_STATUS.get(status)
+
+
+# --- money ---------------------------------------------------------------------------------------
+
+_NO_DECIMALS = frozenset("BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF".split())
+_THREE_DECIMALS = frozenset("BHD JOD KWD OMR TND".split())
+# Stripe names UGX both among the currencies without decimals and among the special cases that are
+# sent with two decimals that are always 00. The special case is the one its API follows, as for
+# ISK, so both stand here with two.
+_TWO_DECIMALS = frozenset(
+    """AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD
+    CAD CDF CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ
+    GYD HKD HNL HRK HTG HUF IDR ILS INR IRR ISK JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD
+    MDL MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN
+    QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SLL SOS SRD SSP STD STN SVC SYP SZL THB TJS TMT
+    TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG USDC""".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount as Stripe counts it.
+
+    Attributes:
+        minor: whole number of the currency's smallest unit (cents; yen).
+        currency: three letters, in either case.
+    """
+
+    minor: int
+    currency: str
+
+    @property
+    def decimals(self) -> int | None:
+        """How many decimals the smallest unit stands for; None for a currency nobody knows."""
+        code = self.currency.upper()
+        if code in _NO_DECIMALS:
+            return 0
+        if code in _THREE_DECIMALS:
+            return 3
+        return 2 if code in _TWO_DECIMALS else None
+
+    @property
+    def major(self) -> Decimal | None:
+        """The amount in major units (dollars; yen), exact; None for an unknown currency."""
+        decimals = self.decimals
+        return None if decimals is None else Decimal(self.minor).scaleb(-decimals)
+
+    def equals(self, major: Decimal) -> bool:
+        """Whether `major` (major units) is this very amount.
+
+        Halo's amounts are binary doubles on the wire, so 0.1 + 0.2 may come as
+        0.30000000000000004: a thousandth of the smallest unit is forgiven, nothing more.
+        """
+        mine = self.major
+        if mine is None or self.decimals is None or not major.is_finite():
+            return False
+        return abs(major - mine) < Decimal(1).scaleb(-self.decimals - 3)
+
+    def __str__(self) -> str:
+        """Show major units for people: ``10.99 USD``; the raw number where they are unknown."""
+        major = self.major
+        code = self.currency.upper()
+        return f"{self.minor} (smallest unit) {code}" if major is None else f"{major:f} {code}"
+
+
+# --- what Stripe said ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One word of Stripe about one payment intent.
+
+    Attributes:
+        intent_id: ``pi_…``.
+        state: the state it says; None where it says none of the five.
+        at: Unix seconds on Stripe's clock. For an event, when it was created. For an intent that
+            was read, the last second that the reading surely covers.
+        read: True where the intent itself was read, False for an event.
+        created: Unix seconds at which the intent was made, if known.
+        amount: asked for, in the smallest unit; None where it could not be read.
+        amount_received: arrived, in the smallest unit; None where it could not be read.
+        currency: three lower-case letters; None where it could not be read.
+        invoice: what the metadata says of Halo's invoice, as text; None where it says nothing.
+        event_id: ``evt_…`` for an event.
+        trace: what was read, as JSON without secrets: what a webhook would have left in the row.
+    """
+
+    intent_id: str
+    state: PaymentState | None
+    at: int
+    read: bool
+    created: int | None = None
+    amount: int | None = None
+    amount_received: int | None = None
+    currency: str | None = None
+    invoice: str | None = None
+    event_id: str | None = None
+    trace: str | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether it says a final state."""
+        return self.state is not None and self.state.final
+
+    @property
+    def complete(self) -> bool:
+        """Whether the money could be read, as far as its state needs it."""
+        if self.state is PaymentState.SUCCEEDED and self.amount_received is None:
+            return False
+        return self.amount is not None and self.currency is not None
+
+    @property
+    def received(self) -> Money | None:
+        """What arrived; None where it could not be read."""
+        if self.amount_received is None or self.currency is None:
+            return None
+        return Money(self.amount_received, self.currency)
+
+    @property
+    def due(self) -> Money | None:
+        """What was asked for; None where it could not be read."""
+        if self.amount is None or self.currency is None:
+            return None
+        return Money(self.amount, self.currency)
+
+
+def _rank(seen: Observation) -> tuple[bool, bool, bool, int, bool, str, str]:
+    """Order the words about one payment; the greatest wins.
+
+    A state beats none. A final state beats any other. Among final ones the intent itself beats an
+    event; then the newest wins, the intent itself where the second is the same. What is left only
+    makes the order total, so that the outcome never hangs on which word came first.
+    """
+    has_state = seen.state is not None
+    return (
+        has_state,
+        seen.final,
+        seen.final and seen.read,
+        seen.at,
+        seen.read,
+        str(seen.state),
+        repr(seen),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """All that Stripe said about one payment intent, settled.
+
+    Attributes:
+        said: the word that counts.
+        doubt_at: Unix seconds of the newest event that contradicted the winning word of its time.
+        read_at: `at` of the newest reading of the intent itself.
+        read_state: the state of that reading.
+        two_finals: whether both final states were said.
+        two_final_reads: whether readings of the intent itself said both final states.
+    """
+
+    said: Observation
+    doubt_at: int | None = None
+    read_at: int | None = None
+    read_state: PaymentState | None = None
+    two_finals: bool = False
+    two_final_reads: bool = False
+
+    @property
+    def _doubted(self) -> bool:
+        return self.doubt_at is not None and self.doubt_at >= self.said.at
+
+    @property
+    def needs_reading(self) -> bool:
+        """Whether only the intent itself can say what is true.
+
+        So it is after two events of one second, after an event that would take a payment out of a
+        final state, and after an event whose money could not be read.
+        """
+        if self.two_finals and not self.said.read:
+            return True
+        if self._doubted and (self.read_at is None or self.read_at < (self.doubt_at or 0)):
+            return True
+        if self.said.state is None or self.said.read or self.said.complete:
+            return False
+        return self.read_at is None or self.read_at < self.said.at
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether the intent itself says something else than what counts, so that nobody knows."""
+        if self.two_final_reads:
+            return True
+        if self.read_at is None or self.read_at < self.said.at or self.read_state is self.said.state:
+            return False
+        return self.said.final or self._doubted
+
+
+def settle(known: Payment | None, seen: Observation) -> Payment:
+    """Take one more word into what is known of its payment.
+
+    The newest word wins, a final state stays final. For a set of words the outcome is the same in
+    whatever order, and however often, they come.
+    """
+    if known is None:
+        return _with_reading(Payment(said=seen), seen)
+    winner, loser = (
+        (seen, known.said) if _rank(seen) > _rank(known.said) else (known.said, seen)
+    )
+    settled = _with_reading(replace(known, said=winner), seen)
+    if winner.state is loser.state or loser.state is None:
+        return settled
+    if winner.final and loser.final:
+        settled = replace(
+            settled,
+            two_finals=True,
+            two_final_reads=settled.two_final_reads or (winner.read and loser.read),
+        )
+    overtakes = loser.at > winner.at if winner.read else loser.at >= winner.at
+    if overtakes and not loser.read:
+        settled = replace(settled, doubt_at=max(loser.at, settled.doubt_at or loser.at))
+    return settled
+
+
+def _with_reading(payment: Payment, seen: Observation) -> Payment:
+    """Remember the newest reading of the intent itself."""
+    if not seen.read:
+        return payment
+    newest = (payment.read_at, str(payment.read_state))
+    if newest[0] is not None and (seen.at, str(seen.state)) <= (newest[0], newest[1]):
+        return payment
+    return replace(payment, read_at=seen.at, read_state=seen.state)
+
+
+# --- what Halo has -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One of Halo's invoice payments, as far as deciding needs it.
+
+    Attributes:
+        id: Halo's number of the row; None where it could not be read.
+        intent_id: the payment intent it belongs to; None where it belongs to none.
+        invoice_id: Halo's number of the invoice; None where it could not be read.
+        amount: in major units; None where it could not be read.
+        status: the tenant's number; None where it has none.
+    """
+
+    id: int | None
+    intent_id: str | None
+    invoice_id: int | None
+    amount: Decimal | None
+    status: int | None

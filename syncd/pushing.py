@@ -1,0 +1,482 @@
+"""Push: gather Halo's rows for what is due, decide, apply, write down what came of it.
+
+Everything that is due is found in the store, so a push that was stopped at any point is simply
+begun again. What a single request left open (a 2xx that proves nothing, a row that may have been
+inserted) stays due, and the next round reads Halo before it does anything.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from syncd.decisions import (
+    AskStripe,
+    Create,
+    Decision,
+    Hold,
+    InStep,
+    Policy,
+    Unmatched,
+    Update,
+    decide,
+)
+from syncd.failures import BadAnswer, LinkFailure, RowsRefused
+from syncd.halo_sink import PAGE_SIZE, Acknowledged, HaloSink, last_page
+from syncd.lease import Lease
+from syncd.observing import Observer, Report
+from syncd.payments import PaymentState, Row
+from syncd.store import Condition, Outcome, Store, Work
+
+FEW = 10
+"""Up to so many payments are looked up one by one without asking how many rows Halo has."""
+
+LOOK_AGAIN_SECONDS = (600, 1_800, 7_200, 21_600, 54_600)
+"""When a payment without rows is looked for again: growing gaps, a day in all."""
+
+TRY_AGAIN_SECONDS = (600, 3_600, 21_600, 86_400)
+"""When a payment that failed is tried again; it stands on the attention list meanwhile."""
+
+INSERT_DOUBT_SECONDS = 120.0
+"""How long an insert that was not answered may still appear: Halo gives up after about 60 s."""
+
+UNPROVEN_MAX = 2
+"""How often a request may be answered without proof before the payment counts as failed."""
+
+ROUNDS_MAX = 6
+
+PAGES_MAX = 100_000
+
+Plan = Callable[[Work, Decision, str], None]
+Progress = Callable[[int, int], None]
+"""Told how many payments are done, and how many were due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How to push.
+
+    Attributes:
+        policy: what to do in each case.
+        batch: rows in one request.
+        trace: whether to leave in the row what a webhook would have left.
+        new_row: fields that every inserted row carries.
+    """
+
+    policy: Policy
+    batch: int
+    trace: bool
+    new_row: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class Pusher:
+    """Brings Halo's rows to what Stripe says.
+
+    Attributes:
+        plan: where a dry run says what it would do; None in earnest.
+    """
+
+    sink: HaloSink
+    store: Store
+    lease: Lease | None
+    observer: Observer
+    ways: Ways
+    report: Report
+    now: Callable[[], float]
+    plan: Plan | None = None
+    progress: Progress = field(default=lambda _done, _due: None)
+    _done: int = field(init=False, default=0)
+    _due: int = field(init=False, default=0)
+
+    async def push(self) -> int:
+        """Push all that is due. Returns how many payments were looked at.
+
+        Raises:
+            LeaseHeld: another process pushes.
+            LinkFailure: Halo (or Stripe, asked again) can't be talked to; what is left stays due.
+        """
+        self._done, self._due = 0, self.store.due_count(self.now())
+        if self._due == 0:
+            return 0
+        self._hold_lease()
+        try:
+            for _ in range(ROUNDS_MAX):
+                # What is found due from here on waits for the next push, or rounds never end.
+                due = self.store.due_count(self.now())
+                if due == 0:
+                    break
+                await self._round(due)
+        finally:
+            if self.lease is not None:
+                self.lease.give_back()
+        return self._done
+
+    def _hold_lease(self) -> None:
+        if self.lease is not None:
+            self.lease.take()
+
+    async def _round(self, due: int) -> None:
+        before, after = self.now(), ""
+        paged = await self._should_page(due) and await self.read_all_rows()
+        size = self.ways.batch * 4 if paged else self.ways.batch
+        while work := self.store.due(before, size, after):
+            after = work[-1].payment.said.intent_id
+            await self._chunk(work, paged=paged)
+            self._done += len(work)
+            self.progress(min(self._done, self._due), self._due)
+
+    # --- gather ------------------------------------------------------------------------------------
+
+    async def _should_page(self, due: int) -> bool:
+        """Whether reading all of Halo's rows takes fewer requests than asking for each payment."""
+        if due <= FEW:
+            return False
+        known = self.store.note("halo_rows")
+        if known is None:
+            async for page in self.sink.pages():
+                known = str(len(page.rows) if page.total is None else page.total)
+                break
+        return due > int(known or 0) // PAGE_SIZE + 1
+
+    async def read_all_rows(self) -> bool:
+        """Read all of Halo's rows into the store. Returns whether they are surely all.
+
+        Where they can't be read page by page, the payments are asked for one by one instead.
+        """
+        self.store.forget_rows()
+        seen, total = 0, None
+        try:
+            number = 0
+            async for page in self.sink.pages():
+                self._hold_lease()
+                new = self.store.add_rows(page.rows)
+                seen, total, number = seen + new, page.total, number + 1
+                if last_page(page, new=new, seen=seen):
+                    break
+                if number > PAGES_MAX:
+                    return False
+        except BadAnswer as error:
+            self.report.log("warning", "rows_unlisted", reason=str(error))
+            return False
+        self.store.write_notes({"halo_rows": str(seen)})
+        whole = total is None or seen >= total
+        if not whole:
+            self.report.log("warning", "rows_incomplete", seen=seen, total=total)
+        return whole
+
+    # --- decide ------------------------------------------------------------------------------------
+
+    async def _chunk(self, works: Sequence[Work], *, paged: bool) -> None:
+        """Decide about some payments, and apply it."""
+        ids = [work.payment.said.intent_id for work in works]
+        kept = self.store.rows_of(ids) if paged else None
+        outcomes: list[Outcome] = []
+        updates: list[tuple[Work, Update]] = []
+        creates: list[tuple[Work, Create]] = []
+        try:
+            for work in works:
+                intent_id = work.payment.said.intent_id
+                rows = await self.sink.rows_of(intent_id) if kept is None else kept[intent_id]
+                decision = self._decide(work, rows)
+                if kept is not None and isinstance(decision, Hold | Create):
+                    # Pages move while they are read; a person is not called for that.
+                    decision = self._decide(work, await self.sink.rows_of(intent_id))
+                if isinstance(decision, AskStripe):
+                    asked = await self._ask_stripe(work, rows)
+                    if asked is None:
+                        continue
+                    decision = asked
+                if isinstance(decision, Update):
+                    updates.append((work, decision))
+                elif isinstance(decision, Create):
+                    creates.append((work, decision))
+                else:
+                    outcomes.append(self._settled(work, decision))
+        finally:
+            self.store.record(outcomes, self.now())
+        for batch in _batches(updates, self.ways.batch):
+            await self._send(batch)
+        for work, create in creates:
+            await self._insert(work, create)
+
+    def _decide(self, work: Work, rows: Sequence[Row], *, asked: bool = False) -> Decision:
+        return decide(
+            work.payment, rows, self.ways.policy, asked=asked, acknowledged=work.had_rows
+        )
+
+    async def _ask_stripe(self, work: Work, rows: Sequence[Row]) -> Decision | None:
+        """Decide with the intent itself in hand; None where Stripe now says something else."""
+        said = work.payment.said
+        await self.observer.ask(said.intent_id, said.at)
+        fresh = self.store.work(said.intent_id, self.now())
+        if fresh is None or fresh.payment.said.state is not said.state:
+            return None
+        return self._decide(fresh, rows, asked=True)
+
+    def _settled(self, work: Work, decision: Decision) -> Outcome:
+        """What comes of a decision that sends nothing."""
+        said, state = work.payment.said, _state(work)
+        if isinstance(decision, InStep):
+            self._tell(work, decision, "in_step")
+            return Outcome(said.intent_id, state, Condition.IN_STEP, acked=True, rows=decision.rows)
+        if isinstance(decision, Hold):
+            self.report.count("pushes", outcome="held")
+            self.report.log(
+                "warning", "held", intent=said.intent_id, state=state, code=decision.code,
+                reason=decision.text,
+            )  # fmt: skip
+            self._plan(work, decision, decision.text)
+            return Outcome(
+                said.intent_id, state, Condition.HELD, decision.code, decision.text,
+                attempts=work.attempts,
+            )  # fmt: skip
+        self._plan(work, decision, "Halo has no row for it")
+        self.report.count("pushes", outcome="unmatched")
+        if work.looks < len(LOOK_AGAIN_SECONDS):
+            again = self.now() + LOOK_AGAIN_SECONDS[work.looks]
+            return Outcome(
+                said.intent_id, state, Condition.UNMATCHED, next_try=again, looks=work.looks + 1
+            )
+        self.report.log("info", "not_halos", intent=said.intent_id, state=state)
+        return Outcome(said.intent_id, state, Condition.NOT_HALOS)
+
+    # --- apply: updates ------------------------------------------------------------------------------
+
+    async def _send(self, batch: Sequence[tuple[Work, Update]]) -> None:
+        """Send one list of rows; halve it until a row that fails stands alone."""
+        if self.plan is not None:
+            for work, update in batch:
+                self._plan(work, update, f"rows {_listed(update.rows)} → status {update.status}")
+            self._record_planned([work for work, _ in batch])
+            return
+        rows = [row for work, update in batch for row in self._posted(work, update)]
+        self._hold_lease()
+        try:
+            answer = await self.sink.update(rows)
+        except RowsRefused as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._send(batch[:middle])
+                await self._send(batch[middle:])
+                return
+            self.store.record([self._failed(batch[0][0], str(error))], self.now())
+            return
+        shown = {row.id: row for row in answer.rows}
+        outcomes = [await self._updated(work, update, shown, answer) for work, update in batch]
+        self.store.record(outcomes, self.now())
+
+    def _posted(self, work: Work, update: Update) -> list[dict[str, Any]]:
+        return [{"id": row, "status": update.status, **self._trace(work)} for row in update.rows]
+
+    def _trace(self, work: Work) -> dict[str, Any]:
+        if not self.ways.trace or work.payment.said.trace is None:
+            return {}
+        return {
+            "webhook_payload": work.payment.said.trace,
+            "webhook_received_date": _iso(self.now()),
+        }
+
+    async def _updated(
+        self, work: Work, update: Update, shown: Mapping[int | None, Row], answer: Acknowledged
+    ) -> Outcome:
+        """An answer proves only the rows that it lists as they were sent."""
+        said, state = work.payment.said, _state(work)
+        proven = all(row in shown and shown[row].status == update.status for row in update.rows)
+        if not proven and work.attempts >= UNPROVEN_MAX:
+            back = {row.id: row for row in await self.sink.rows_of(said.intent_id)}
+            proven = all(row in back and back[row].status == update.status for row in update.rows)
+        if proven:
+            self._tell(work, update, "updated")
+            return Outcome(said.intent_id, state, Condition.IN_STEP, acked=True, rows=update.rows)
+        if work.attempts >= UNPROVEN_MAX:
+            return self._failed(
+                work,
+                f"Halo takes the request, but its rows don't change. {answer.complaint or ''}",
+            )
+        # Due at once: the next round reads the rows back, and what they say counts.
+        return Outcome(
+            said.intent_id, state, Condition.DUE, next_try=self.now(), attempts=work.attempts + 1
+        )
+
+    # --- apply: inserts ------------------------------------------------------------------------------
+
+    async def _insert(self, work: Work, create: Create) -> None:
+        """Insert the one row that is missing, if it is still missing."""
+        said, state = work.payment.said, _state(work)
+        again = Outcome(said.intent_id, state, Condition.DUE, attempts=work.attempts + 1)
+        if work.doubt_until is not None and self.now() < work.doubt_until <= (
+            self.now() + INSERT_DOUBT_SECONDS
+        ):
+            # An insert was sent and not answered; Halo may be carrying it out still.
+            self.store.record([_later(again, work.doubt_until, work.doubt_until)], self.now())
+            return
+        rows = await self.sink.rows_of(said.intent_id)
+        if rows:
+            self.store.record([_later(again, self.now(), None)], self.now())
+            return
+        if self.plan is not None:
+            self._plan(work, create, f"a new row on invoice {create.invoice_id}: {create.amount:f}")
+            self._record_planned([work])
+            return
+        if work.attempts > UNPROVEN_MAX:
+            failed = self._failed(work, "Halo takes the new row, but doesn't show it afterwards.")
+            self.store.record([failed], self.now())
+            return
+        self._hold_lease()
+        self.store.intend_insert(said.intent_id, self.now() + INSERT_DOUBT_SECONDS)
+        try:
+            answer = await self.sink.insert(self._new_row(work, create))
+        except RowsRefused as error:
+            self.store.record([self._failed(work, str(error))], self.now())
+            return
+        except LinkFailure as error:
+            if not error.maybe_applied:
+                self.store.record([_later(again, self.now(), None)], self.now())
+                raise
+            if error.late or work.attempts >= UNPROVEN_MAX:
+                until = self.now() + INSERT_DOUBT_SECONDS
+                self.store.record([_later(again, until, until)], self.now())
+                raise
+            self.report.log("warning", "insert_doubtful", intent=said.intent_id, reason=str(error))
+            self.store.record([_later(again, self.now(), None)], self.now())
+            return
+        for row in answer.rows:
+            if (row.intent_id, row.status, row.amount) == (
+                said.intent_id, create.status, create.amount,
+            ):  # fmt: skip
+                made = InStep((row.id,) if row.id is not None else (), create.status)
+                self._tell(work, made, "created")
+                done = Outcome(
+                    said.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows
+                )
+                self.store.record([done], self.now())
+                return
+        self.store.record([_later(again, self.now(), None)], self.now())
+
+    def _new_row(self, work: Work, create: Create) -> dict[str, Any]:
+        said = work.payment.said
+        row: dict[str, Any] = {
+            "invoice_id": create.invoice_id,
+            "amount": _json_number(create.amount),
+            "date": _iso(said.at),
+            "status": create.status,
+            "intent_id": said.intent_id,
+            **self.ways.new_row,
+            **self._trace(work),
+        }
+        if said.created is not None:
+            row["intent_date"] = _iso(said.created)
+        return row
+
+    # --- what came of it -----------------------------------------------------------------------------
+
+    def _failed(self, work: Work, words: str) -> Outcome:
+        said, state = work.payment.said, _state(work)
+        gap = TRY_AGAIN_SECONDS[min(work.attempts, len(TRY_AGAIN_SECONDS) - 1)]
+        reason = (
+            f"Halo doesn't take {state} for {said.intent_id}: {words.strip()} It is tried again "
+            "by itself; correct the row or the invoice in Halo, then retry."
+        )
+        self.report.count("pushes", outcome="failed")
+        self.report.log(
+            "error", "push_failed", intent=said.intent_id, state=state, attempt=work.attempts + 1,
+            reason=words,
+        )  # fmt: skip
+        return Outcome(
+            said.intent_id, state, Condition.FAILED, "halo_refuses", reason,
+            next_try=self.now() + gap, attempts=work.attempts + 1,
+        )  # fmt: skip
+
+    def _tell(self, work: Work, decision: Update | InStep, outcome: str) -> None:
+        """One line of the log for a payment that is now in step."""
+        said = work.payment.said
+        self._plan(work, decision, "in step already")
+        self.report.count("pushes", outcome=outcome)
+        if outcome == "in_step":
+            self.report.log("debug", "in_step", intent=said.intent_id, state=_state(work))
+            return
+        lag = None if said.read else max(0.0, self.now() - said.at)
+        if lag is not None:
+            self.report.lag(lag)
+        self.report.log(
+            "info",
+            "pushed",
+            intent=said.intent_id,
+            rows=list(decision.rows),
+            old=self._names(decision.was) if isinstance(decision, Update) else [],
+            new=str(_state(work)),
+            attempt=work.attempts + 1,
+            lag_seconds=None if lag is None else round(lag, 1),
+        )
+
+    def _names(self, numbers: Sequence[int | None]) -> list[str]:
+        names = {number: str(state) for state, number in self.ways.policy.numbers.items()}
+        return [
+            names.get(number, f"status {number}") if number is not None else "none"
+            for number in numbers
+        ]
+
+    def _plan(self, work: Work, decision: Decision, text: str) -> None:
+        if self.plan is not None:
+            self.plan(work, decision, text)
+
+    def _record_planned(self, works: Sequence[Work]) -> None:
+        """In a dry run's own store: as if it had been pushed, so that the run comes to an end."""
+        self.store.record(
+            [
+                Outcome(work.payment.said.intent_id, _state(work), Condition.IN_STEP)
+                for work in works
+            ],
+            self.now(),
+        )
+
+
+def _state(work: Work) -> PaymentState:
+    state = work.payment.said.state
+    if state is None:
+        message = f"{work.payment.said.intent_id} is due without a state"
+        raise AssertionError(message)
+    return state
+
+
+def _later(outcome: Outcome, next_try: float, doubt_until: float | None) -> Outcome:
+    return Outcome(
+        outcome.intent_id, outcome.state, Condition.DUE, next_try=next_try,
+        attempts=outcome.attempts, doubt_until=doubt_until,
+    )  # fmt: skip
+
+
+def _batches(
+    updates: Sequence[tuple[Work, Update]], size: int
+) -> list[list[tuple[Work, Update]]]:
+    """Cut into lists of at most `size` rows; a payment's rows stay together."""
+    batches: list[list[tuple[Work, Update]]] = []
+    room = 0
+    for work, update in updates:
+        if not batches or len(update.rows) > room:
+            batches.append([])
+            room = size
+        batches[-1].append((work, update))
+        room -= len(update.rows)
+    return batches
+
+
+def _json_number(amount: Decimal) -> float | int:
+    """A number that JSON shows as the very same decimal: floats print their shortest form."""
+    number = float(amount)
+    if Decimal(repr(number)) != amount:
+        message = f"{amount:f} can't be sent as a JSON number"
+        raise RowsRefused(message)
+    return int(amount) if amount == amount.to_integral_value() else number
+
+
+def _listed(rows: Sequence[int]) -> str:
+    return ", ".join(map(str, rows))
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+

@@ -1,0 +1,78 @@
+"""Windows and budgets of requests: how many may still go, and when the next one may.
+
+Pure: the counts and the time come in. Requests are counted in buckets of a few seconds, and a
+bucket counts until its last second has left the window, so the true rolling window is never
+exceeded, at the price of one bucket's length.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """At most `limit` requests in any `period_seconds`, counted by `bucket_seconds`."""
+
+    limit: int
+    period_seconds: int
+    bucket_seconds: int
+
+    def bucket(self, now: float) -> int:
+        """The start (Unix seconds) of the bucket that `now` lies in."""
+        return int(now // self.bucket_seconds) * self.bucket_seconds
+
+    def oldest(self, now: float) -> int:
+        """The start of the oldest bucket that still counts at `now`."""
+        return self.bucket(now - self.period_seconds)
+
+    def used(self, counts: Mapping[int, int], now: float) -> int:
+        """How many of the requests in `counts` (bucket start → number) are in the window.
+
+        A bucket that lies ahead of `now` was counted before the clock was set back. It is counted
+        in full: too few requests harm nobody.
+        """
+        return sum(number for start, number in counts.items() if start >= self.oldest(now))
+
+    def left(self, counts: Mapping[int, int], now: float) -> int:
+        """How many requests may still go at `now`."""
+        return max(0, self.limit - self.used(counts, now))
+
+    def wait_seconds(self, counts: Mapping[int, int], now: float) -> float:
+        """How long to wait until one more request may go; 0 where it may go now."""
+        over = self.used(counts, now) - self.limit + 1
+        if over <= 0:
+            return 0.0
+        for start in sorted(start for start in counts if start >= self.oldest(now)):
+            over -= counts[start]
+            if over <= 0:
+                return start + self.bucket_seconds + self.period_seconds - now
+        return float(self.period_seconds + self.bucket_seconds)
+
+    def rebased(self, counts: Mapping[int, int], now: float) -> dict[int, int]:
+        """Move what was counted ahead of `now` into now's bucket: the clock was set back.
+
+        Without this, an hour's step of the clock would block the window for an hour.
+        """
+        current = self.bucket(now)
+        moved: dict[int, int] = {}
+        for start, number in counts.items():
+            key = min(start, current)
+            moved[key] = moved.get(key, 0) + number
+        return moved
+
+
+def poll_spacing_seconds(
+    window: Window, counts: Mapping[int, int], now: float, interval_seconds: float
+) -> float:
+    """How far apart polls must be so that the budget lasts.
+
+    An interval that the budget can bear is kept. One that it can't bear is kept while more than
+    half of the budget is left; from there on, what is left is spread over the whole period, so
+    that polls grow rare instead of ending for weeks.
+    """
+    if window.period_seconds / interval_seconds <= window.limit:
+        return interval_seconds
+    left = window.left(counts, now)
+    if left > window.limit / 2:
+        return interval_seconds
+    return max(interval_seconds, window.period_seconds / max(left, 1))

@@ -1,0 +1,130 @@
+"""The tables, as the current version of the schema has them, and their step up to it.
+
+Plain SQL types only, so that PostgreSQL stays one URL away. A change here needs a new version in
+`migrations`; a test compares the two.
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+REVISION = "0001"
+"""The newest version in `migrations`. Known here so that a start needn't load Alembic."""
+
+metadata = sa.MetaData()
+
+payments = sa.Table(
+    "payments",
+    metadata,
+    sa.Column("intent_id", sa.String(255), primary_key=True),
+    # What Stripe said (payments.Payment, flat).
+    sa.Column("state", sa.String(20)),
+    sa.Column("said_at", sa.BigInteger, nullable=False),
+    sa.Column("read", sa.Boolean, nullable=False),
+    sa.Column("created", sa.BigInteger),
+    sa.Column("amount", sa.BigInteger),
+    sa.Column("amount_received", sa.BigInteger),
+    sa.Column("currency", sa.String(4)),
+    sa.Column("invoice", sa.String(100)),
+    sa.Column("event_id", sa.String(255)),
+    sa.Column("trace", sa.Text),  # only while it is still to be pushed
+    sa.Column("doubt_at", sa.BigInteger),
+    sa.Column("read_at", sa.BigInteger),
+    sa.Column("read_state", sa.String(20)),
+    sa.Column("two_finals", sa.Boolean, nullable=False),
+    sa.Column("two_final_reads", sa.Boolean, nullable=False),
+    sa.Column("final", sa.Boolean, nullable=False),
+    # Where it stands.
+    sa.Column("condition", sa.String(20), nullable=False),
+    sa.Column("code", sa.String(40)),
+    sa.Column("reason", sa.Text),
+    sa.Column("dismissed", sa.Boolean, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_try", sa.Float),
+    sa.Column("looks", sa.Integer, nullable=False),
+    sa.Column("doubt_until", sa.Float),
+    # What Halo last acknowledged.
+    sa.Column("acked_state", sa.String(20)),
+    sa.Column("acked_at", sa.Float),
+    sa.Column("rows", sa.Text),
+    sa.Column("changed_at", sa.Float, nullable=False),
+)
+sa.Index("payments_due", payments.c.condition, payments.c.next_try)
+sa.Index("payments_final", payments.c.final, payments.c.created)
+sa.Index("payments_changed", payments.c.changed_at)
+
+seen_events = sa.Table(
+    "seen_events",
+    metadata,
+    sa.Column("event_id", sa.String(255), primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+sa.Index("seen_events_at", seen_events.c.at)
+
+unreadable = sa.Table(
+    "unreadable",
+    metadata,
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger),
+    sa.Column("seen_at", sa.Float, nullable=False),
+    sa.Column("dismissed", sa.Boolean, nullable=False),
+)
+
+halo_rows = sa.Table(
+    "halo_rows",
+    metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column("intent_id", sa.String(255)),
+    sa.Column("invoice_id", sa.BigInteger),
+    sa.Column("amount", sa.String(60)),
+    sa.Column("status", sa.BigInteger),
+)
+sa.Index("halo_rows_intent", halo_rows.c.intent_id)
+
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("side", sa.String(10), primary_key=True),
+    sa.Column("bucket", sa.BigInteger, primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+)
+
+notes = sa.Table(
+    "notes",
+    metadata,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+lease = sa.Table(
+    "lease",
+    metadata,
+    sa.Column("name", sa.String(20), primary_key=True),
+    sa.Column("owner", sa.String(64), nullable=False),
+    sa.Column("what", sa.String(40), nullable=False),
+    sa.Column("host", sa.String(255), nullable=False),
+    sa.Column("boot", sa.String(64), nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+)
+
+
+def version(connection: sa.Connection) -> tuple[str | None, Sequence[str]]:
+    """Say which version of the schema a database has, and which tables there are."""
+    tables = sa.inspect(connection).get_table_names()
+    if "alembic_version" not in tables:
+        return None, tables
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return found, tables
+
+
+def upgrade(connection: sa.Connection) -> None:
+    """Bring the database to REVISION. Alembic is loaded only here: most starts don't need it."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "syncd:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,450 @@
+"""Stripe, read: the only room that knows the `stripe` package.
+
+It lists events and payment intents, reads single intents, and turns what it reads into
+observations. JSON is taken as plain dictionaries: building the package's objects costs twenty
+times as much (measured), and an event's shape may be of any API version. Whatever can't be read is
+said, never guessed; nothing secret leaves this room.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import stripe
+
+from syncd.calls import Calling, outcome_of, retry_after_seconds, server_time
+from syncd.failures import (
+    BadAnswer,
+    CursorRefused,
+    Failure,
+    IntentUnknown,
+    LinkFailure,
+    PermissionMissing,
+    RateLimited,
+    ServerTrouble,
+    Side,
+    SignInRefused,
+    Unreachable,
+)
+from syncd.payments import (
+    EVENT_TYPES,
+    STATUSES_WITHOUT_STATE,
+    Observation,
+    PaymentState,
+    state_of_event,
+    state_of_intent,
+)
+
+PAGE_SIZE = 100
+"""The most that Stripe lists at once."""
+
+TRACE_CHARACTERS_MAX = 64_000
+"""A longer event is left in Halo's row without what doesn't matter to the payment."""
+
+_SECRET = re.compile(r"\b[a-z]{2,6}_[A-Za-z0-9]+_secret_[A-Za-z0-9]+")
+_INTENT_ID = re.compile(r"[A-Za-z0-9_]{3,255}")
+_CURRENCY = re.compile(r"[A-Za-z]{3,4}")
+_AMOUNT_MAX = 10**15
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An event or intent that can't be used as it is.
+
+    Attributes:
+        id: what to call it: its own id, else a fingerprint of its text.
+        text: what is wrong with it.
+        at: Unix seconds, if it says so.
+    """
+
+    id: str
+    text: str
+    at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenEvent:
+    """An event that was listed.
+
+    Attributes:
+        id: ``evt_…``.
+        at: when it was created, Unix seconds.
+        kind: its type.
+        observation: what it says of a payment; None where it says nothing of the five states.
+    """
+
+    id: str
+    at: int
+    kind: str
+    observation: Observation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing.
+
+    Attributes:
+        events: for a listing of events: what could be read.
+        intents: for a listing of intents: what could be read.
+        unreadable: what could not.
+        unknown_statuses: statuses of intents that nobody knows here.
+        cursor: where the next page begins; None on the last page.
+        server_time: Stripe's clock when it answered, Unix seconds; None where it didn't say.
+        oldest: the smallest `created` on the page, Unix seconds.
+    """
+
+    events: tuple[SeenEvent, ...] = ()
+    intents: tuple[Observation, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+    unknown_statuses: tuple[str, ...] = ()
+    cursor: str | None = None
+    server_time: int | None = None
+    oldest: int | None = None
+
+
+@dataclass(slots=True)
+class StripeSource:
+    """Stripe as the engine sees it."""
+
+    api_key: str = field(repr=False)
+    api_base: str
+    calling: Calling
+    invoice_key: str
+    account: str | None = None
+    _client: stripe.StripeClient = field(init=False, repr=False)
+    _http: stripe.HTTPXClient = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # The package would write a file into a home that a service doesn't have.
+        stripe.enable_telemetry = False
+        self._http = stripe.HTTPXClient(timeout=self.calling.timeout_seconds)
+        self._client = stripe.StripeClient(
+            self.api_key,
+            stripe_account=self.account or None,
+            base_addresses={"api": self.api_base.rstrip("/")},
+            http_client=self._http,
+            max_network_retries=0,  # ours retries, and honours Retry-After, which theirs doesn't
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close_async()
+
+    async def events(self, since: int, cursor: str | None = None) -> Page:
+        """List events created at `since` (Unix seconds) or later, newest first, one page.
+
+        Raises:
+            CursorRefused: Stripe doesn't take the cursor.
+            LinkFailure: Stripe can't be read.
+        """
+        params: dict[str, Any] = {"created": {"gte": since}, "types": list(EVENT_TYPES)}
+        body, clock = await self._list("/v1/events", params, cursor)
+        events: list[SeenEvent] = []
+        unreadable: list[Unreadable] = []
+        for raw in body["data"]:
+            read = read_event(raw, self.invoice_key)
+            (unreadable if isinstance(read, Unreadable) else events).append(read)  # type: ignore[arg-type]  # each list takes its own kind
+        return Page(
+            events=tuple(events),
+            unreadable=tuple(unreadable),
+            cursor=_next_cursor(body, cursor),
+            server_time=clock,
+        )
+
+    async def intents(
+        self, since: int, cursor: str | None = None, before: int | None = None
+    ) -> Page:
+        """List payment intents made at `since` or later (Unix seconds), newest first, one page.
+
+        Raises:
+            CursorRefused: Stripe doesn't take the cursor.
+            LinkFailure: Stripe can't be read.
+        """
+        created = {"gte": since} if before is None else {"gte": since, "lt": before}
+        body, clock = await self._list("/v1/payment_intents", {"created": created}, cursor)
+        intents: list[Observation] = []
+        unreadable: list[Unreadable] = []
+        unknown: list[str] = []
+        for raw in body["data"]:
+            read = read_intent(raw, self.invoice_key, self._surely(clock))
+            if isinstance(read, Unreadable):
+                unreadable.append(read)
+                continue
+            intents.append(read)
+            unknown += _unknown_status(raw)
+        made = [seen.created for seen in intents if seen.created is not None]
+        return Page(
+            intents=tuple(intents),
+            unreadable=tuple(unreadable),
+            unknown_statuses=tuple(unknown),
+            cursor=_next_cursor(body, cursor),
+            server_time=clock,
+            oldest=min(made, default=None),
+        )
+
+    async def intent(self, intent_id: str, known_at: int | None = None) -> Observation | Unreadable:
+        """Read one payment intent: the truth now.
+
+        Args:
+            intent_id: ``pi_…``.
+            known_at: Unix seconds of the newest event that was seen before asking: the answer
+                covers it, though the second be the same.
+
+        Raises:
+            IntentUnknown: Stripe doesn't know it.
+            LinkFailure: Stripe can't be read.
+        """
+        if not _INTENT_ID.fullmatch(intent_id):
+            message = f"{intent_id[:80]!r} isn't a payment intent's id"
+            raise IntentUnknown(message)
+        try:
+            body, clock = await self._get(f"/v1/payment_intents/{intent_id}", {})
+        except CursorRefused as error:  # a 404 or 400 on a single intent
+            raise IntentUnknown(str(error)) from None
+        read = read_intent(body, self.invoice_key, max(self._surely(clock), known_at or 0))
+        if isinstance(read, Observation) and read.intent_id != intent_id:
+            message = f"Stripe was asked for {intent_id} and answered with another payment intent."
+            raise BadAnswer(Side.STRIPE, message)
+        return read
+
+    def _surely(self, clock: int | None) -> int:
+        """The last second that an answer given at `clock` surely covers: the one before it."""
+        return (int(self.calling.now()) if clock is None else clock) - 1
+
+    async def _list(
+        self, path: str, params: dict[str, Any], cursor: str | None
+    ) -> tuple[dict[str, Any], int | None]:
+        params = {**params, "limit": PAGE_SIZE}
+        if cursor is not None:
+            params["starting_after"] = cursor
+        body, clock = await self._get(path, params)
+        if not isinstance(body.get("data"), list) or not isinstance(body.get("has_more"), bool):
+            message = f"Stripe's answer to GET {path} isn't a list."
+            raise BadAnswer(Side.STRIPE, message)
+        return body, clock
+
+    async def _get(self, path: str, params: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+        async def attempt() -> stripe.StripeResponse:
+            await self.calling.take()
+            try:
+                response = await self._client.raw_request_async("get", path, **params)
+            except stripe.StripeError as error:
+                failure = _failure_of(error, path, self.calling.now())
+                self.calling.note(
+                    outcome_of(failure) if isinstance(failure, LinkFailure) else "refused"
+                )
+                raise failure from None
+            except (ValueError, RecursionError) as error:  # not JSON, though the status was 200
+                self.calling.note("error")
+                message = f"Stripe's answer to GET {path} isn't JSON."
+                raise BadAnswer(Side.STRIPE, message) from error
+            self.calling.note("ok")
+            return response
+
+        response = await self.calling.persist(attempt, repeatable=True)
+        if not isinstance(response.data, dict):
+            message = f"Stripe's answer to GET {path} isn't an object."
+            raise BadAnswer(Side.STRIPE, message)
+        return response.data, server_time(_header(response.headers, "date"))
+
+
+def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
+    status = error.http_status
+    what = f"GET {path}"
+    said = _clean(error.user_message or "")
+    wait = retry_after_seconds(_header(error.headers or {}, "retry-after"), now)
+    if isinstance(error, stripe.APIConnectionError):
+        return Unreachable(
+            Side.STRIPE, f"Stripe can't be reached ({what}): {_network_words(error)}"
+        )
+    if status == 429:
+        reason = _header(error.headers or {}, "stripe-rate-limited-reason")
+        why = f"limit {_clean(reason)}" if reason else "another request holds a lock"
+        return RateLimited(
+            Side.STRIPE, f"Stripe limits requests ({what}, {why}).", retry_after_seconds=wait
+        )
+    if status == 401:
+        return SignInRefused(
+            Side.STRIPE,
+            "Stripe doesn't take the API key. Make a new restricted key in Stripe's dashboard "
+            "and put it where the secret stripe_api_key is read from.",
+        )
+    if status == 403:
+        return PermissionMissing(
+            Side.STRIPE,
+            f"Stripe's key isn't allowed to {what}: {said or 'a permission is missing'} "
+            "Give the key read access to Events and PaymentIntents.",
+        )
+    if status is not None and status >= 500:
+        return ServerTrouble(
+            Side.STRIPE, f"Stripe answered {status} to {what}.", retry_after_seconds=wait
+        )
+    if status in (400, 404) and isinstance(error, stripe.InvalidRequestError):
+        return CursorRefused(f"Stripe refused {what}: {said or status}")
+    return BadAnswer(
+        Side.STRIPE, f"Stripe's answer to {what} (HTTP {status}) can't be understood. {said}"
+    )
+
+
+def _network_words(error: stripe.StripeError) -> str:
+    """What the network said, without the package's advice around it."""
+    cause = error.__cause__ or error.__context__
+    return _clean(f"{type(cause).__name__} {cause}".strip() if cause else str(error))[:200]
+
+
+def _header(headers: Mapping[str, Any], name: str) -> str | None:
+    for key, value in headers.items():
+        if str(key).lower() == name:
+            return str(value)
+    return None
+
+
+def _next_cursor(body: Mapping[str, Any], cursor: str | None) -> str | None:
+    """Where the next page begins. A listing that can't go on must not pass for a whole one."""
+    if not body["has_more"]:
+        return None
+    for raw in reversed(body["data"]):
+        found = raw.get("id") if isinstance(raw, dict) else None
+        if isinstance(found, str) and found and found != cursor:
+            return found
+    message = "Stripe says there is more to list, but gives no place to go on from."
+    raise BadAnswer(Side.STRIPE, message)
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
+    """Turn one listed event into what it says.
+
+    The state comes from the event's type, which means the same in every API version; the object
+    inside is drawn in the version of its moment, so it is read leniently.
+    """
+    if not isinstance(raw, dict):
+        return Unreadable(_fingerprint(raw), "An event in Stripe's list isn't an object.")
+    event_id, kind, at = raw.get("id"), raw.get("type"), _whole(raw.get("created"))
+    name = event_id if isinstance(event_id, str) and event_id else _fingerprint(raw)
+    name = _clean(name)[:255]
+    if not isinstance(kind, str):
+        return Unreadable(name, "An event from Stripe has no type.", at)
+    state = state_of_event(kind)
+    if state is None:
+        return SeenEvent(name, at or 0, _clean(kind)[:80], None)
+    data = raw.get("data")
+    intent = data.get("object") if isinstance(data, dict) else None
+    if not isinstance(intent, dict):
+        return Unreadable(name, f"The event {name} ({kind}) holds no payment intent.", at)
+    intent_id = intent.get("id")
+    if not isinstance(intent_id, str) or not _INTENT_ID.fullmatch(intent_id):
+        return Unreadable(name, f"The event {name} ({kind}) doesn't say of which payment.", at)
+    if at is None:
+        return Unreadable(name, f"The event {name} ({kind} of {intent_id}) has no time.")
+    observation = _observation(intent, intent_id, state, at, invoice_key)
+    observation = _with(observation, event_id=name, trace=trace_of(raw))
+    return SeenEvent(name, at, kind, observation)
+
+
+def read_intent(raw: object, invoice_key: str, at: int) -> Observation | Unreadable:
+    """Turn a payment intent that was read into what it says; `at` as in Observation."""
+    if not isinstance(raw, dict):
+        return Unreadable(_fingerprint(raw), "A payment intent in Stripe's answer isn't an object.")
+    intent_id, status = raw.get("id"), raw.get("status")
+    if not isinstance(intent_id, str) or not _INTENT_ID.fullmatch(intent_id):
+        return Unreadable(_fingerprint(raw), "A payment intent in Stripe's answer has no id.")
+    if not isinstance(status, str):
+        return Unreadable(intent_id, f"Stripe's answer for {intent_id} has no status.")
+    state = state_of_intent(status, has_error=isinstance(raw.get("last_payment_error"), dict))
+    observation = _observation(raw, intent_id, state, at, invoice_key)
+    return _with(observation, read=True, trace=trace_of(raw) if state is not None else None)
+
+
+def _observation(
+    intent: Mapping[str, Any], intent_id: str, state: PaymentState | None, at: int, key: str
+) -> Observation:
+    currency = intent.get("currency")
+    metadata = intent.get("metadata")
+    invoice = metadata.get(key) if isinstance(metadata, dict) else None
+    return Observation(
+        intent_id=intent_id,
+        state=state,
+        at=at,
+        read=False,
+        created=_whole(intent.get("created")),
+        amount=_whole(intent.get("amount")),
+        amount_received=_whole(intent.get("amount_received")),
+        currency=currency.lower()
+        if isinstance(currency, str) and _CURRENCY.fullmatch(currency)
+        else None,
+        invoice=_clean(str(invoice))[:100] if isinstance(invoice, str | int) and str(invoice).strip() else None,
+    )
+
+
+def _with(seen: Observation, **changes: Any) -> Observation:
+    return replace(seen, **changes)
+
+
+def _whole(value: object) -> int | None:
+    """A whole number that isn't negative and isn't absurd; text that looks like one isn't one."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _AMOUNT_MAX:
+        return None
+    return value
+
+
+def _unknown_status(raw: Mapping[str, Any]) -> list[str]:
+    status = str(raw.get("status"))
+    known = state_of_intent(status, has_error=False) or status in STATUSES_WITHOUT_STATE
+    return [] if known else [_clean(status)[:80]]
+
+
+def trace_of(raw: Mapping[str, Any]) -> str:
+    """What a webhook would have left in Halo's row: the JSON, without any secret.
+
+    Every `client_secret` goes, wherever it stands, and what looks like one inside a text (the
+    links of `next_action` carry it). An event beyond TRACE_CHARACTERS_MAX keeps its heads only.
+    """
+    text = json.dumps(raw, separators=(",", ":"), ensure_ascii=False, default=str)
+    if "secret" in text:
+        text = json.dumps(_scrubbed(raw), separators=(",", ":"), ensure_ascii=False, default=str)
+    if len(text) <= TRACE_CHARACTERS_MAX:
+        return text
+    return json.dumps(_shortened(_scrubbed(raw)), separators=(",", ":"), ensure_ascii=False)
+
+
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _scrubbed(v) for k, v in value.items() if k != "client_secret"}
+    if isinstance(value, list):
+        return [_scrubbed(item) for item in value]
+    if isinstance(value, str) and "_secret_" in value:
+        return _SECRET.sub("[removed]", value)
+    return value
+
+
+def _shortened(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of an event or intent that say what happened, each of bounded length."""
+    wanted = (
+        "id object type api_version created livemode status amount amount_received currency"
+    ).split()
+    short = {key: _cut(raw[key]) for key in wanted if key in raw}
+    inner = raw.get("data")
+    if isinstance(inner, dict) and isinstance(inner.get("object"), dict):
+        short["data"] = {"object": _shortened(inner["object"])}
+    return short
+
+
+def _cut(value: Any) -> Any:
+    return value if isinstance(value, int | float | bool | None) else str(value)[:500]
+
+
+def _fingerprint(raw: object) -> str:
+    text = json.dumps(raw, sort_keys=True, default=str)
+    return "unnamed_" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:24]
+
+
+def _clean(text: str) -> str:
+    """One line of plain characters, without secrets: safe for a log and a terminal."""
+    plain = "".join(c if c.isprintable() else " " for c in text[:2_000])
+    return _SECRET.sub("[removed]", re.sub(r"\b[rs]k_[A-Za-z0-9_*]+", "[removed]", plain)).strip()
