@@ -4,6 +4,7 @@ A failure of the link pauses the push (or the poll) as a whole: it backs off wit
 what the side asked for, and spends no payment's attempts. All of it is visible in `health`.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -89,7 +90,7 @@ class Engine:
             return
         self._last_poll = now
         if await self._step("polls", "poll", self.observer.poll):
-            self.links[Side.STRIPE].worked()
+            self._link_works(Side.STRIPE)
 
     def _too_early(self, now: float) -> bool:
         gate = self.gates[Side.STRIPE]
@@ -104,14 +105,13 @@ class Engine:
         if self.links[Side.HALO].paused(self.now()):
             return
         if await self._step(None, "push", self.pusher.push):
-            self.links[Side.HALO].worked()
+            self._link_works(Side.HALO)
 
     async def sweep(self) -> None:
         """Sweep once: Stripe's last days, then Halo's rows read back."""
         if self.links[Side.STRIPE].paused(self.now()):
             return
-        if await self._step("sweeps", "sweep", self._sweep):
-            self.store.write_notes({"last_sweep": str(int(self.now()))})
+        await self._step("sweeps", "sweep", self._sweep)
 
     async def _sweep(self) -> None:
         await self.observer.sweep()
@@ -143,6 +143,7 @@ class Engine:
             return False
         except LinkFailure as error:
             pause = self.links[error.side].failed(error, self.now(), self.random())
+            self._remember_link(error.side)
             self.report.log(
                 "warning", f"{step}_failed", side=str(error.side), reason=str(error),
                 pause_seconds=round(pause, 1), failures=self.links[error.side].failures,
@@ -167,6 +168,20 @@ class Engine:
     def _worked(self, step: str) -> None:
         self.last[step] = self.now()
         self.succeeded(step, self.now())
+        self.store.write_notes({f"last_{step}": str(int(self.now()))})
+
+    def _link_works(self, side: Side) -> None:
+        if self.links[side].failures:
+            self.report.log("info", "link_works_again", side=str(side))
+        self.links[side].worked()
+        if self.store.note(f"link {side}") is not None:
+            self._remember_link(side)
+
+    def _remember_link(self, side: Side) -> None:
+        """For `syncd status`, which is another process."""
+        link = self.links[side]
+        text = json.dumps({"reason": link.reason, "since": link.since}) if link.reason else None
+        self.store.write_notes({f"link {side}": text})
 
     # --- the commands' steps: what fails, they raise ---------------------------------------------
 
@@ -184,6 +199,7 @@ class Engine:
         except LinkFailure as error:
             failure = error
         await self.pusher.push()
+        self._worked("push")
         if failure is not None:
             raise failure
 

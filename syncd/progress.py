@@ -1,0 +1,73 @@
+"""What a person at a terminal sees while something takes longer: bars and tables."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from syncd.failures import Side
+
+
+@dataclass(slots=True)
+class Show:
+    """The bars of one run: what was listed, what was pushed, what is waited for."""
+
+    bars: Progress
+    listing_task: TaskID
+    pushing_task: TaskID
+
+    def listing(self, listed: int, share: float) -> None:
+        """So many payments were listed; so much of the time is covered (0 to 1)."""
+        self.bars.update(self.listing_task, visible=True, completed=share, detail=f"{listed} payments")
+
+    def pushing(self, done: int, due: int) -> None:
+        """So many of the payments that were due are done."""
+        self.bars.update(
+            self.pushing_task, visible=True, completed=done, total=due, detail=f"{done} of {due}"
+        )
+
+    def waiting(self, side: Side, seconds: float) -> None:
+        """A side's window is full."""
+        self.note(f"waiting {seconds:.0f} s for {side}'s limit")
+
+    def note(self, text: str) -> None:
+        """Say something beside the bar of what is being done."""
+        self.bars.update(self.pushing_task, visible=True, detail=text)
+
+
+@contextmanager
+def shown() -> Iterator[Show]:
+    """Show bars on a terminal; nothing where stderr isn't one."""
+    console = Console(stderr=True)
+    bars = Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
+        TextColumn("{task.fields[detail]}"), TimeElapsedColumn(),
+        console=console, disable=not sys.stderr.isatty(), transient=True,
+    )  # fmt: skip
+    with bars:
+        yield Show(
+            bars,
+            bars.add_task("Reading Stripe", total=1.0, visible=True, detail=""),
+            bars.add_task("Pushing to Halo", total=None, visible=False, detail=""),
+        )
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table on stdout. Nothing in it is taken for markup; nothing in it can move a cursor."""
+    made = Table(title=title, title_justify="left", expand=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(plain(str(cell))) for cell in row))
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, markup=False, highlight=False).print(made)
+
+
+def plain(text: str) -> str:
+    """Text from outside without control characters."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

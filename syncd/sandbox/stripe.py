@@ -1,0 +1,364 @@
+"""The sandbox's Stripe: events and payment intents, listed and read as Stripe documents it."""
+
+import base64
+import bisect
+import random
+import re
+from collections import deque
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+from syncd.sandbox.faults import Fault
+from syncd.sandbox.http import Reply, Request, json_reply
+
+EVENTS_KEPT_SECONDS = 30 * 86_400
+STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_RANGES = ("gt", "gte", "lt", "lte")
+
+
+class Listing:
+    """Objects newest first; within a second by id, which tells nothing of their order."""
+
+    def __init__(self) -> None:
+        self.items: list[dict[str, Any]] = []
+        self._sorted: list[tuple[int, str, dict[str, Any]]] = []
+        self._key = (-1, 0)
+
+    def ordered(self) -> list[tuple[int, str, dict[str, Any]]]:
+        """All as (−created, id, object)."""
+        key = (len(self.items), id(self.items))
+        if key != self._key:
+            self._sorted = sorted(
+                ((-_created(item), str(item.get("id")), item) for item in self.items),
+                key=lambda entry: entry[:2],
+            )
+            self._key = key
+        return self._sorted
+
+
+class SandboxStripe:
+    """Stripe's truth, and how it answers.
+
+    Attributes:
+        events: all events, in no order; tests may append any garbage.
+        intents: payment intents by id.
+        requests: every request that came in.
+        faults: how to misbehave.
+        rate_limit_per_second: for one endpoint; None switches it off.
+        permissions: what the key may read.
+        clock_skew: seconds by which its Date header is off.
+        type_filter_ignored: list events of any type, whatever was asked for.
+    """
+
+    def __init__(self, clock: Callable[[], float], seed: int = 0) -> None:
+        self.clock = clock
+        self.api_key = "rk_test_sandbox"
+        self.url = ""
+        self.accounts: set[str] = set()
+        self.permissions = {"events", "payment_intents"}
+        self.rate_limit_per_second: int | None = 25
+        self.api_version = "2026-10-28.endive"
+        self.clock_skew = 0.0
+        self.type_filter_ignored = False
+        self.requests: list[Request] = []
+        self.faults: list[Fault] = []
+        self._random = random.Random(seed)  # noqa: S311  # not for secrets
+        self._events = Listing()
+        self._intents = Listing()
+        self.intents: dict[str, dict[str, Any]] = {}
+        self._visible: dict[str, float] = {}
+        self._recent: dict[str, deque[float]] = {}
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """All events."""
+        return self._events.items
+
+    # --- what customers do ---------------------------------------------------------------------
+
+    def create_intent(
+        self, amount: int = 1099, currency: str = "usd", metadata: dict[str, str] | None = None,
+        created: float | None = None, id: str | None = None, description: str | None = None,  # noqa: A002
+        customer: str | None = None,
+    ) -> str:  # fmt: skip
+        """A payment intent as it is made; returns its id."""
+        name = id or f"pi_3{self._opaque(23)}"
+        intent = {
+            "id": name, "object": "payment_intent", "amount": amount, "amount_capturable": 0,
+            "amount_details": {"tip": {}}, "amount_received": 0, "application": None,
+            "application_fee_amount": None, "automatic_payment_methods": {"enabled": True},
+            "canceled_at": None, "cancellation_reason": None, "capture_method": "automatic",
+            "client_secret": f"{name}_secret_{self._opaque(20)}",
+            "confirmation_method": "automatic", "created": int(created or self.clock()),
+            "currency": currency, "customer": customer, "description": description,
+            "last_payment_error": None, "latest_charge": None, "livemode": "_live_" in self.api_key,
+            "metadata": metadata or {}, "next_action": None, "on_behalf_of": None,
+            "payment_method": None, "payment_method_types": ["card"], "processing": None,
+            "receipt_email": None, "review": None, "setup_future_usage": None, "shipping": None,
+            "source": None, "statement_descriptor": None, "statement_descriptor_suffix": None,
+            "status": "requires_payment_method", "transfer_data": None, "transfer_group": None,
+        }  # fmt: skip
+        self.intents[name] = intent
+        self._intents.items.append(intent)
+        return name
+
+    def advance(
+        self, intent_id: str, state: str, at: float | None = None, *, emit: bool = True,
+        visible_after: float = 0.0, amount_received: int | None = None,
+    ) -> str | None:  # fmt: skip
+        """Move a payment to one of the five states; returns the id of the event it made."""
+        if state not in STATES:
+            message = f"{state} is no state"
+            raise ValueError(message)
+        intent = self.intents[intent_id]
+        intent["last_payment_error"] = None  # any later update clears it
+        intent["next_action"] = None
+        intent["status"] = "requires_payment_method" if state == "payment_failed" else state
+        if state == "succeeded":
+            intent["amount_received"] = intent["amount"] if amount_received is None else amount_received
+            intent["latest_charge"] = f"ch_3{self._opaque(23)}"
+        elif state == "payment_failed":
+            intent["last_payment_error"] = {
+                "type": "card_error", "code": "card_declined", "decline_code": "insufficient_funds",
+                "message": "Your card has insufficient funds.",
+                "payment_method": {"id": f"pm_1{self._opaque(23)}", "type": "card"},
+            }  # fmt: skip
+        elif state == "requires_action":
+            secret = intent["client_secret"]
+            intent["next_action"] = {
+                "type": "redirect_to_url",
+                "redirect_to_url": {
+                    "return_url": None,
+                    "url": f"https://hooks.stripe.com/3ds?payment_intent_client_secret={secret}",
+                },
+            }
+        elif state == "canceled":
+            intent["canceled_at"] = int(at or self.clock())
+            intent["cancellation_reason"] = "requested_by_customer"
+        return self.emit(intent_id, state, at, visible_after=visible_after) if emit else None
+
+    def touch(self, intent_id: str) -> None:
+        """Any later update of the payment: it clears the last error and makes no event."""
+        self.intents[intent_id]["last_payment_error"] = None
+
+    def emit(
+        self, intent_id: str, state: str, at: float | None = None, *, visible_after: float = 0.0
+    ) -> str:
+        """An event with a snapshot of the payment."""
+        name = f"evt_3{self._opaque(23)}"
+        snapshot = {k: (dict(v) if isinstance(v, dict) else v) for k, v in self.intents[intent_id].items()}
+        self._visible[name] = self.clock() + visible_after
+        self.events.append(
+            {
+                "id": name, "object": "event", "api_version": self.api_version,
+                "created": int(self.clock() if at is None else at),
+                "data": {"object": snapshot}, "livemode": snapshot["livemode"],
+                "pending_webhooks": 0, "request": {"id": None, "idempotency_key": None},
+                "type": f"payment_intent.{state}",
+            }
+        )  # fmt: skip
+        return name
+
+    def _opaque(self, length: int) -> str:
+        return "".join(self._random.choices(_LETTERS, k=length))
+
+    # --- how it answers --------------------------------------------------------------------------
+
+    def answer(self, request: Request) -> Reply:
+        """Answer one request."""
+        reply = self._refusal(request) or self._answer(request)
+        reply.headers["Request-Id"] = f"req_{self._opaque(14)}"
+        reply.headers["Date"] = formatdate(self.clock() + self.clock_skew, usegmt=True)
+        return reply
+
+    def _refusal(self, request: Request) -> Reply | None:
+        key = _bearer(request.authorization)
+        if key is None:
+            return _error(401, "You did not provide an API key.")
+        if key.startswith("pk_"):
+            return _error(403, "This API call cannot be made with a publishable API key.", code="secret_key_required")
+        if key != self.api_key:
+            return _error(401, "Invalid API Key provided.")
+        account = request.headers.get("stripe-account")
+        if account is not None and account not in self.accounts:
+            return _error(403, f"The provided key does not have access to account '{account}'.", code="account_invalid")
+        if request.method != "GET":
+            return _error(403, "The provided key does not have the required permissions.")
+        return self._limited(request)
+
+    def _limited(self, request: Request) -> Reply | None:
+        if self.rate_limit_per_second is None:
+            return None
+        endpoint = "/".join(request.path.split("/")[:3])
+        recent = self._recent.setdefault(endpoint, deque())
+        while recent and recent[0] <= request.at - 1:
+            recent.popleft()
+        if len(recent) >= self.rate_limit_per_second:
+            reply = _error(429, "Request rate limit exceeded.", code="rate_limit")
+            reply.headers["Stripe-Rate-Limited-Reason"] = "endpoint-rate"
+            return reply
+        recent.append(request.at)
+        return None
+
+    def _answer(self, request: Request) -> Reply:
+        parts = request.path.strip("/").split("/")
+        if parts[0] != "v1" or len(parts) not in (2, 3):
+            return _unknown_url(request)
+        kind = parts[1]
+        if kind == "account" and len(parts) == 2:
+            return json_reply({"id": "acct_sandbox", "object": "account", "country": "US", "email": None, "type": "standard"})
+        if kind not in ("events", "payment_intents"):
+            return _unknown_url(request)
+        if kind not in self.permissions:
+            name = {"events": "rak_event_read", "payment_intents": "rak_payment_intent_read"}[kind]
+            return _error(403, f"The provided key does not have the required permissions for this endpoint. Having the '{name}' permission would allow this request to continue.")
+        if len(parts) == 3:
+            return self._one(kind, parts[2], request)
+        return self._list(kind, request)
+
+    def _one(self, kind: str, name: str, request: Request) -> Reply:
+        for key, _ in request.query:
+            if not key.startswith("expand") and key != "client_secret":
+                return _unknown_parameter(key)
+        if kind == "payment_intents":
+            found = self.intents.get(name)
+        else:
+            found = next((e for e in self._shown_events() if e.get("id") == name), None)
+        if found is None:
+            return _error(404, f"No such {kind[:-1]}: '{name}'", code="resource_missing", param="intent")
+        return json_reply(found)
+
+    def _shown_events(self) -> list[dict[str, Any]]:
+        return [e for _, _, e in self._events.ordered() if self._is_shown(e)]
+
+    def _is_shown(self, event: dict[str, Any]) -> bool:
+        now = self.clock()
+        return _created(event) > now - EVENTS_KEPT_SECONDS and self._visible.get(str(event.get("id")), 0) <= now
+
+    def _list(self, kind: str, request: Request) -> Reply:  # noqa: PLR0911  # one return a refusal
+        wanted = _Query(kind, request.query)
+        if wanted.refusal is not None:
+            return wanted.refusal
+        listing = self._events if kind == "events" else self._intents
+        entries = listing.ordered()
+        low = bisect.bisect_left(entries, (-wanted.to, ""), key=lambda entry: entry[:2])
+        high = bisect.bisect_left(entries, (-wanted.since + 1, ""), key=lambda entry: entry[:2])
+        cursor = wanted.after or wanted.before
+        if cursor is not None:
+            place = next((i for i, entry in enumerate(entries) if entry[1] == cursor), None) if kind == "events" else None
+            if kind == "payment_intents" and cursor in self.intents:
+                found = self.intents[cursor]
+                place = bisect.bisect_left(entries, (-found["created"], cursor), key=lambda entry: entry[:2])
+            if place is None:
+                return _error(400, f"No such {kind[:-1]}: '{cursor}'", code="resource_missing", param="starting_after")
+            if kind == "events" and _created(entries[place][2]) <= self.clock() - EVENTS_KEPT_SECONDS:
+                return _error(400, f"The event '{cursor}' is too old to be a cursor.", code="resource_missing", param="starting_after")
+            if wanted.after:
+                low = max(low, place + 1)
+            else:
+                high = min(high, place)
+        page: list[dict[str, Any]] = []
+        order = range(low, high) if not wanted.before else range(high - 1, low - 1, -1)
+        more = False
+        for index in order:
+            item = entries[index][2]
+            if kind == "events" and not (
+                self._is_shown(item) and (self.type_filter_ignored or wanted.takes(item))
+            ):
+                continue
+            if len(page) == wanted.limit:
+                more = True
+                break
+            page.append(item)
+        if wanted.before:
+            page.reverse()
+        return json_reply({"object": "list", "url": request.path, "has_more": more, "data": page})
+
+
+class _Query:
+    """A listing's parameters, as strictly read as Stripe reads them."""
+
+    def __init__(self, kind: str, query: list[tuple[str, str]]) -> None:
+        self.refusal: Reply | None = None
+        self.limit, self.since, self.to = 10, -(2**62), 2**62
+        self.after: str | None = None
+        self.before: str | None = None
+        self.type: str | None = None
+        self.types: list[str] = []
+        for key, value in query:
+            self._take(kind, key, value)
+        if self.after and self.before:
+            self.refusal = _error(400, "You may only specify one of these parameters: ending_before, starting_after.")
+        if self.type and self.types:
+            self.refusal = _error(400, "You may only specify one of these parameters: type, types.")
+        if len(self.types) > 20:
+            self.refusal = _error(400, "You may pass at most 20 types.", param="types")
+
+    def _take(self, kind: str, key: str, value: str) -> None:
+        if bounded := re.fullmatch(r"created(?:\[(\w+)\])?", key):
+            self._range(bounded[1], value)
+        elif key == "limit":
+            self.limit = int(value) if value.isdigit() else 0
+            if not 1 <= self.limit <= 100:
+                self.refusal = _error(400, f"Invalid integer: {value}. Limit can range between 1 and 100.", code="parameter_invalid_integer", param="limit")
+        elif key == "starting_after":
+            self.after = value
+        elif key == "ending_before":
+            self.before = value
+        elif kind == "events" and key == "type":
+            self.type = value
+        elif kind == "events" and re.fullmatch(r"types\[\d*\]", key):
+            self.types.append(value)
+        elif not (kind == "payment_intents" and key == "customer") and key != "delivery_success":
+            self.refusal = _unknown_parameter(key)
+
+    def _range(self, bound: str | None, value: str) -> None:
+        if not value.lstrip("-").isdigit() or (bound is not None and bound not in _RANGES):
+            self.refusal = _error(400, f"Invalid created: {value}", param="created")
+            return
+        number = int(value)
+        if bound in (None, "gte"):
+            self.since = max(self.since, number)
+        if bound == "gt":
+            self.since = max(self.since, number + 1)
+        if bound in (None, "lte"):
+            self.to = min(self.to, number)
+        if bound == "lt":
+            self.to = min(self.to, number - 1)
+
+    def takes(self, event: dict[str, Any]) -> bool:
+        """Whether an event is of the types that were asked for."""
+        wanted = self.types or ([self.type] if self.type else [])
+        if not wanted:
+            return True
+        kind = event.get("type")
+        if not isinstance(kind, str):
+            return True  # garbage that a test put there is shown whatever is asked
+        return any(re.fullmatch(re.escape(w).replace(r"\*", ".*"), kind) for w in wanted)
+
+
+def _created(item: dict[str, Any]) -> int:
+    created = item.get("created") if isinstance(item, dict) else None
+    return created if isinstance(created, int) else 2**40
+
+
+def _bearer(authorization: str) -> str | None:
+    if authorization.startswith("Bearer "):
+        return authorization[7:]
+    if authorization.startswith("Basic "):
+        return base64.b64decode(authorization[6:]).decode().partition(":")[0]
+    return None
+
+
+def _error(status: int, message: str, **more: str) -> Reply:
+    return json_reply({"error": {"message": message, "type": "invalid_request_error", **more}}, status)
+
+
+def _unknown_parameter(key: str) -> Reply:
+    return _error(400, f"Received unknown parameter: {key}", code="parameter_unknown", param=key)
+
+
+def _unknown_url(request: Request) -> Reply:
+    return _error(404, f"Unrecognized request URL ({request.method}: {request.path}).")
