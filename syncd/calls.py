@@ -12,6 +12,8 @@ import tenacity
 
 from syncd.failures import LinkFailure, RateLimited
 
+ATTEMPTS_MAX = 8
+
 T = TypeVar("T")
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -54,7 +56,8 @@ class Calling:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda error: _worth_it(error, repeatable)),
             wait=_wait,
-            stop=tenacity.stop_before_delay(self.patience_seconds),
+            stop=tenacity.stop_before_delay(self.patience_seconds)
+            | tenacity.stop_after_attempt(ATTEMPTS_MAX),
             sleep=self.sleep,
             reraise=True,
         )

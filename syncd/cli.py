@@ -208,7 +208,9 @@ async def _push_all(parts: Parts, store: Store, world: World, show: Show) -> Non
             wait = error.retry_after_seconds
             if wait is None or wait > 400:
                 raise
-            parts.engine.report.log("info", "waiting", side=str(error.side), seconds=wait, reason=str(error))
+            parts.engine.report.log(
+                "info", "waiting", side=str(error.side), seconds=wait, reason=str(error)
+            )
             show.waiting(error.side, wait)
             await world.sleep(wait + world.random())
 
@@ -297,7 +299,10 @@ def _print_status(read: dict[str, Any]) -> None:
         ("last push", read["last_push"] or "never"),
         ("last sweep", read["last_sweep"] or "never"),
         ("pushing now", read["pushing"] or "nobody"),
-        ("requests left", "Stripe {stripe} (30 days), Halo {halo} (5 minutes)".format(**read["requests_left"])),
+        (
+            "requests left",
+            "Stripe {stripe} (30 days), Halo {halo} (5 minutes)".format(**read["requests_left"]),
+        ),
     ]
     if read["gap"]:
         rows.append(("gap filled", f"{_iso(read['gap']['from'])} to {_iso(read['gap']['to'])}"))
@@ -323,9 +328,8 @@ def attention(
     context.obj = config or context.obj
     if context.invoked_subcommand is not None:
         return
-    with _failures_said():
-        with _existing(load(context.obj, os.environ)) as store:
-            entries = store.attention()
+    with _failures_said(), _existing(load(context.obj, os.environ)) as store:
+        entries = store.attention()
     if as_json:
         typer.echo(json.dumps([_entry(entry) for entry in entries], indent=2))
     elif entries:

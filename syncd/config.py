@@ -131,7 +131,11 @@ class Status(Section):
     def _paid_is_paid(self) -> "Status":
         for state in PaymentState:
             number = getattr(self, state)
-            if state is not PaymentState.SUCCEEDED and number is not None and number == self.succeeded:
+            if (
+                state is not PaymentState.SUCCEEDED
+                and number is not None
+                and number == self.succeeded
+            ):
                 message = (
                     f"succeeded and {state} have the same number, {number}: nobody could tell a "
                     "paid bill from one that isn't"
@@ -225,11 +229,11 @@ class _Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # pydantic-settings names the arguments
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # likewise
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # likewise
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file, which comes in as the initial values."""
         return env_settings, init_settings
@@ -289,7 +293,9 @@ def load(file: Path | None, environment: Mapping[str, str]) -> Config:
         except ValidationError as error:
             problems += _validation_problems(error, named, already=problems)
         except Exception as error:  # noqa: BLE001  # pydantic-settings has its own for bad JSON in a variable
-            problems.append(f"environment: a SYNCD_… variable can't be read: {type(error).__name__}")
+            problems.append(
+                f"environment: a SYNCD_… variable can't be read: {type(error).__name__}"
+            )
     secrets = {name: _secret(name, environment, problems) for name in SECRETS}
     problems += _key_problems(secrets["stripe_api_key"], settings)
     if settings is not None and not secrets["web_token"] and not _is_loopback(settings.web.listen):
@@ -351,7 +357,9 @@ def shown(config: Config) -> dict[str, Any]:
 
 
 def _find(file: Path | None, environment: Mapping[str, str], problems: list[str]) -> Path | None:
-    wanted = file or (Path(environment["SYNCD_CONFIG"]) if environment.get("SYNCD_CONFIG") else None)
+    wanted = file or (
+        Path(environment["SYNCD_CONFIG"]) if environment.get("SYNCD_CONFIG") else None
+    )
     if wanted is not None:
         return wanted
     for place in PLACES:
@@ -470,9 +478,7 @@ def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> s
     if value and (not value.isascii() or not value.isprintable() or " " in value):
         problems.append(f"{source}: holds characters that no such secret has")
     if not value and name != "web_token":
-        problems.append(
-            f"{name}: the secret is missing (systemd credential {name}, or {variable})"
-        )
+        problems.append(f"{name}: the secret is missing (systemd credential {name}, or {variable})")
     return value or None
 
 

@@ -11,8 +11,9 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -60,6 +61,7 @@ class Daemon:
     _running: set[asyncio.Task[None]] = field(init=False, default_factory=set)
     _worked_at: float = field(init=False, default=0.0)
     _started: float = field(init=False, default=0.0)
+    _scheduler: AsyncIOScheduler = field(init=False)
     _broken: StoreUnusable | None = field(init=False, default=None)
 
     async def run(self) -> None:
@@ -81,12 +83,13 @@ class Daemon:
         listener = _listen(self.config.web.listen)
         server = _Server(self._web())
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        scheduler = AsyncIOScheduler()
-        self._schedule(scheduler)
-        scheduler.start()
-        self._scheduler = scheduler
+        self._scheduler = AsyncIOScheduler()
+        self._schedule()
+        self._scheduler.start()
         host, port = listener.getsockname()[:2]
-        self.telemetry.log("info", "started", listen=f"{host}:{port}", interval_seconds=self.config.poll.interval)
+        self.telemetry.log(
+            "info", "started", listen=f"{host}:{port}", interval_seconds=self.config.poll.interval
+        )
         self.notifier.ready("Started; the first poll is under way.")
         stopped = asyncio.create_task(self.world.stop.wait())
         # A helper that dies takes the service with it: half a service looks like a whole one.
@@ -94,7 +97,7 @@ class Daemon:
         self.world.stop.set()
         self.notifier.stopping()
         self.telemetry.log("info", "stopping")
-        scheduler.shutdown(wait=False)
+        self._scheduler.shutdown(wait=False)
         await self._drain()
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
@@ -116,22 +119,22 @@ class Daemon:
 
     # --- the schedule --------------------------------------------------------------------------
 
-    def _schedule(self, scheduler: AsyncIOScheduler) -> None:
+    def _schedule(self) -> None:
         poll, sweep = self.config.poll.interval, self.config.poll.sweep
         # APScheduler skips what is more than a second late unless told not to.
         options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         now = self.world.now()
         last = self.store.note("last_sweep")
         first_sweep = max(now + 1, float(last) + sweep) if last else now + sweep
-        scheduler.add_job(
+        self._scheduler.add_job(
             self._run, IntervalTrigger(seconds=poll), [self._poll], id="poll",
             next_run_time=_date(now), replace_existing=True, **options,
         )  # fmt: skip
-        scheduler.add_job(
+        self._scheduler.add_job(
             self._run, IntervalTrigger(seconds=sweep), [self._sweep], id="sweep",
             next_run_time=_date(min(first_sweep, now + sweep)), replace_existing=True, **options,
         )  # fmt: skip
-        scheduler.add_job(
+        self._scheduler.add_job(
             self._run, IntervalTrigger(seconds=min(TICK_SECONDS, max(poll, 1))), [self._tick],
             id="tick", replace_existing=True, **options,
         )  # fmt: skip
@@ -155,7 +158,9 @@ class Daemon:
             self._broken = error
             self.world.stop.set()
         except Exception as error:  # noqa: BLE001  # a fault of ours must not end the service quietly
-            self.telemetry.log("error", "fault", text=f"{type(error).__name__}: {error}", exc_info=True)
+            self.telemetry.log(
+                "error", "fault", text=f"{type(error).__name__}: {error}", exc_info=True
+            )
 
     async def _poll(self) -> None:
         async with self._lock:
@@ -203,7 +208,9 @@ class Daemon:
             new = self.reload()
         except ConfigurationError as error:
             self.telemetry.log("error", "reload_refused", problems=list(error.problems))
-            self.notifier.ready("The new configuration was refused; the old one is kept. See the log.")
+            self.notifier.ready(
+                "The new configuration was refused; the old one is kept. See the log."
+            )
             return
         changed = differences(self.config, new)
         fixed = [key for key in changed if key in FIXED]
@@ -214,14 +221,12 @@ class Daemon:
             self.config = new
             await old.close()
             released = release_holds(new, self.store, self.world.now())
-        self._schedule(self._scheduler)
+        self._schedule()
         self.telemetry.log(
             "warning" if fixed else "info", "reloaded", changed=changed, needs_restart=fixed,
             decided_again=released,
         )  # fmt: skip
         self.notifier.ready("Reloaded.")
-
-    _scheduler: AsyncIOScheduler = field(init=False)
 
     # --- health --------------------------------------------------------------------------------
 
@@ -277,11 +282,8 @@ class Daemon:
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: ours decide when to end."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-
     @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # as uvicorn declares it
+    def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone."""
         yield
 
@@ -302,7 +304,5 @@ def _listen(listen: str) -> socket.socket:
     return listener
 
 
-def _date(seconds: float) -> object:
-    from datetime import UTC, datetime
-
+def _date(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

@@ -118,18 +118,14 @@ class Engine:
         await self.read_back()
         mark = self.observer.watermark()
         if mark is not None:
-            self.store.prune(
-                self.now(), mark - 2 * self.observer.reach.overlap_seconds - 86_400
-            )
+            self.store.prune(self.now(), mark - 2 * self.observer.reach.overlap_seconds - 86_400)
 
     async def read_back(self) -> int:
         """Read Halo's rows, and make due again what drifted. Returns how many payments did."""
         if self.store.conditions()["in_step"] == 0:  # type: ignore[index]  # a StrEnum is its text
             return 0
         whole = await self.pusher.read_all_rows()
-        drifted = self.store.drifted(
-            self.pusher.ways.policy.numbers, self.now(), whole=whole
-        )
+        drifted = self.store.drifted(self.pusher.ways.policy.numbers, self.now(), whole=whole)
         if drifted:
             self.report.log("warning", "drifted", payments=drifted)
         return drifted

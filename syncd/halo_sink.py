@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from syncd.calls import Calling, outcome_of, retry_after_seconds
+from syncd.calls import Calling, retry_after_seconds
 from syncd.failures import (
     BadAnswer,
     Failure,
-    LinkFailure,
     PermissionMissing,
     RateLimited,
     RowsRefused,
@@ -192,7 +191,9 @@ class HaloSink:
                 self._token = None
                 token = await self._signed_in()
                 response = await self._send(method, self.url + _PATH, token, params, content)
-            failure = _failure_of(response, method, writing=rows is not None, now=self.calling.now())
+            failure = _failure_of(
+                response, method, writing=rows is not None, now=self.calling.now()
+            )
             if failure is not None:
                 raise failure
             return response
@@ -225,7 +226,9 @@ class HaloSink:
                 await response.aclose()
         except httpx.HTTPError as error:
             self.calling.note("error")
-            never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            never_sent = isinstance(
+                error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
+            )
             raise Unreachable(
                 Side.HALO,
                 f"Halo can't be reached ({what}): {type(error).__name__} {error}".strip() + ".",
@@ -280,7 +283,10 @@ class HaloSink:
         """Find the token endpoint and the tenant's name; without authinfo, the usual path."""
         response = await self._send("GET", f"{self.url}/api/authinfo", None, None, None)
         if response.status_code == 429 or response.status_code >= 500:
-            raise _failure_of(response, "GET", writing=False, now=self.calling.now()) or AssertionError
+            raise (
+                _failure_of(response, "GET", writing=False, now=self.calling.now())
+                or AssertionError
+            )
         body = _maybe_json(response)
         auth_url = body.get("auth_url") if isinstance(body, dict) else None
         tenant = body.get("tenant_id") if isinstance(body, dict) else None
@@ -324,7 +330,9 @@ async def _read_bounded(response: httpx.Response, what: str) -> None:
     async for chunk in response.aiter_bytes():
         size += len(chunk)
         if size > BODY_BYTES_MAX:
-            message = f"Halo's answer to {what} is larger than {BODY_BYTES_MAX} bytes; it was refused."
+            message = (
+                f"Halo's answer to {what} is larger than {BODY_BYTES_MAX} bytes; it was refused."
+            )
             raise BadAnswer(Side.HALO, message)
         chunks.append(chunk)
     response._content = b"".join(chunks)  # noqa: SLF001  # httpx has no bounded read of its own
@@ -397,7 +405,9 @@ def _acknowledged(body: Any) -> Acknowledged:
     return Acknowledged(rows, None if rows else _words(body) or None)
 
 
-def _failure_of(response: httpx.Response, method: str, *, writing: bool, now: float) -> Failure | None:
+def _failure_of(
+    response: httpx.Response, method: str, *, writing: bool, now: float
+) -> Failure | None:
     status = response.status_code
     if 200 <= status < 300:
         return None
@@ -450,7 +460,9 @@ def _words(body: Any, response: httpx.Response | None = None) -> str:
             if isinstance(body.get(key), str) and body[key]:
                 return _sentence(body[key])
         fields = {k: v for k, v in body.items() if isinstance(v, list | str)}
-        parts = [f"{k}: {v if isinstance(v, str) else '; '.join(map(str, v))}" for k, v in fields.items()]
+        parts = [
+            f"{k}: {v if isinstance(v, str) else '; '.join(map(str, v))}" for k, v in fields.items()
+        ]
         return _sentence(", ".join(parts)) if parts else ""
     if isinstance(body, str) and body:
         return _sentence(body)
@@ -470,5 +482,7 @@ def _plain(text: str) -> str:
     """One line of printable characters without markup or anything that looks like a token."""
     line = "".join(c if c.isprintable() else " " for c in text[:2_000])
     line = re.sub(r"<[^>]*>", " ", line)
-    line = re.sub(r"\b[A-Za-z]{2,6}_[A-Za-z0-9]+_secret_[A-Za-z0-9]+|eyJ[\w.\-]{20,}", "[removed]", line)
+    line = re.sub(
+        r"\b[A-Za-z]{2,6}_[A-Za-z0-9]+_secret_[A-Za-z0-9]+|eyJ[\w.\-]{20,}", "[removed]", line
+    )
     return re.sub(r"\s+", " ", line).strip()

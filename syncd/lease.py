@@ -8,7 +8,7 @@ that crashed goes on as soon as it is restarted.
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,6 +30,17 @@ def this_process(what: str) -> Holder:
     return Holder(uuid4().hex, what, socket.gethostname(), boot, os.getpid())
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine is still there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 @dataclass(slots=True)
 class Lease:
     """The right to push, held for as long as it is renewed."""
@@ -37,7 +48,7 @@ class Lease:
     store: Store
     me: Holder
     now: Callable[[], float]
-    alive: Callable[[int], bool] = field(default=lambda pid: _alive(pid))
+    alive: Callable[[int], bool] = is_alive
 
     def take(self) -> None:
         """Take the lease, or renew it.
@@ -45,9 +56,7 @@ class Lease:
         Raises:
             LeaseHeld: another process pushes.
         """
-        other = self.store.take_lease(
-            _NAME, self.me, self.now(), LEASE_SECONDS, free=self._is_free
-        )
+        other = self.store.take_lease(_NAME, self.me, self.now(), LEASE_SECONDS, free=self._is_free)
         if other is not None:
             raise LeaseHeld(describe(other))
 
@@ -69,13 +78,3 @@ class Lease:
 def describe(holder: Holder) -> str:
     """Say who holds the lease, for people."""
     return f"{holder.what} (process {holder.pid} on {holder.host})"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

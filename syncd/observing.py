@@ -79,8 +79,10 @@ class Observer:
         """
         mark = self.watermark()
         started = int(self.now())
-        since = started - self.reach.look_back_seconds if mark is None else (
-            mark - self.reach.overlap_seconds
+        since = (
+            started - self.reach.look_back_seconds
+            if mark is None
+            else (mark - self.reach.overlap_seconds)
         )
         page = await self.source.events(since)
         clock = page.server_time
@@ -160,7 +162,11 @@ class Observer:
         await self._read_each([intent_id for intent_id, _ in older])
         self.report.count("gaps")
         self.store.write_notes(
-            {"gap": json.dumps({"from": since, "to": clock, "filled_at": int(self.now()), "intents": listed})}
+            {
+                "gap": json.dumps(
+                    {"from": since, "to": clock, "filled_at": int(self.now()), "intents": listed}
+                )
+            }
         )
 
     async def reread(self) -> None:
@@ -212,7 +218,11 @@ class Observer:
         await self.reread()
 
     async def _list(
-        self, since: int, *, cursor: str | None = None, after_page: Callable[[str | None], None] | None = None
+        self,
+        since: int,
+        *,
+        cursor: str | None = None,
+        after_page: Callable[[str | None], None] | None = None,
     ) -> int:
         started, listed = int(self.now()), 0
         for _ in range(PAGES_MAX):
@@ -220,7 +230,9 @@ class Observer:
             self._take_intents(page)
             listed += len(page.intents)
             if page.oldest is not None and started > since:
-                self.progress(listed, min(1.0, max(0.0, (started - page.oldest) / (started - since))))
+                self.progress(
+                    listed, min(1.0, max(0.0, (started - page.oldest) / (started - since)))
+                )
             if page.cursor == cursor and cursor is not None:
                 break
             cursor = page.cursor
@@ -251,7 +263,9 @@ class Observer:
             left = {"asked": asked, "since": since, "begun": begun}
 
         def remember(place: str | None) -> None:
-            self.store.write_notes({"backfill": json.dumps(left | {"cursor": place}) if place else None})
+            self.store.write_notes(
+                {"backfill": json.dumps(left | {"cursor": place}) if place else None}
+            )
 
         try:
             listed = await self._list(since, cursor=cursor, after_page=remember)

@@ -116,9 +116,7 @@ def assemble(
         source, store, Reach(config.poll.overlap, config.poll.look_back), telemetry, world.now
     )
     lease = None if plan is not None else Lease(store, this_process(what), world.now)
-    pusher = Pusher(
-        sink, store, lease, observer, ways_of(config), telemetry, world.now, plan=plan
-    )
+    pusher = Pusher(sink, store, lease, observer, ways_of(config), telemetry, world.now, plan=plan)
     engine = Engine(
         observer, pusher, store, gates, telemetry, world.now, world.random, config.poll.interval,
         telemetry.succeeded,

@@ -23,7 +23,9 @@ class Show:
 
     def listing(self, listed: int, share: float) -> None:
         """So many payments were listed; so much of the time is covered (0 to 1)."""
-        self.bars.update(self.listing_task, visible=True, completed=share, detail=f"{listed} payments")
+        self.bars.update(
+            self.listing_task, visible=True, completed=share, detail=f"{listed} payments"
+        )
 
     def pushing(self, done: int, due: int) -> None:
         """So many of the payments that were due are done."""

@@ -18,7 +18,6 @@ from syncd.decisions import (
     Hold,
     InStep,
     Policy,
-    Unmatched,
     Update,
     decide,
 )
@@ -202,9 +201,7 @@ class Pusher:
             await self._insert(work, create)
 
     def _decide(self, work: Work, rows: Sequence[Row], *, asked: bool = False) -> Decision:
-        return decide(
-            work.payment, rows, self.ways.policy, asked=asked, acknowledged=work.had_rows
-        )
+        return decide(work.payment, rows, self.ways.policy, asked=asked, acknowledged=work.had_rows)
 
     async def _ask_stripe(self, work: Work, rows: Sequence[Row]) -> Decision | None:
         """Decide with the intent itself in hand; None where Stripe now says something else."""
@@ -348,9 +345,7 @@ class Pusher:
             ):  # fmt: skip
                 made = InStep((row.id,) if row.id is not None else (), create.status)
                 self._tell(work, made, "created")
-                done = Outcome(
-                    said.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows
-                )
+                done = Outcome(said.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows)
                 self.store.record([done], self.now())
                 return
         self.store.record([_later(again, self.now(), None)], self.now())
@@ -448,9 +443,7 @@ def _later(outcome: Outcome, next_try: float, doubt_until: float | None) -> Outc
     )  # fmt: skip
 
 
-def _batches(
-    updates: Sequence[tuple[Work, Update]], size: int
-) -> list[list[tuple[Work, Update]]]:
+def _batches(updates: Sequence[tuple[Work, Update]], size: int) -> list[list[tuple[Work, Update]]]:
     """Cut into lists of at most `size` rows; a payment's rows stay together."""
     batches: list[list[tuple[Work, Update]]] = []
     room = 0
@@ -478,5 +471,3 @@ def _listed(rows: Sequence[int]) -> str:
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-

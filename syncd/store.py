@@ -203,7 +203,8 @@ class Store:
             new = {event: at for event, at in events.items() if event not in known}
             if new:
                 connection.execute(
-                    schema.seen_events.insert(), [{"event_id": e, "at": at} for e, at in new.items()]
+                    schema.seen_events.insert(),
+                    [{"event_id": e, "at": at} for e, at in new.items()],
                 )
             words = [o for o in observations if o.event_id is None or o.event_id in new]
             changed = _settle_all(connection, words, now)
@@ -216,9 +217,13 @@ class Store:
         What a person asks for with a resync: old contradictions are forgotten, and it is pushed.
         """
         with self._writing() as connection:
-            found = connection.execute(
-                sa.select(schema.payments).where(schema.payments.c.intent_id == seen.intent_id)
-            ).mappings().first()
+            found = (
+                connection.execute(
+                    sa.select(schema.payments).where(schema.payments.c.intent_id == seen.intent_id)
+                )
+                .mappings()
+                .first()
+            )
             fields = _fields(settle(None, seen))
             fields |= _standing(fields, None, now)
             if fields["condition"] == Condition.IN_STEP:
@@ -235,9 +240,13 @@ class Store:
     def payment(self, intent_id: str) -> Mapping[str, Any] | None:
         """All that is known of one payment, by column; None where it was never seen."""
         with self._reading() as connection:
-            found = connection.execute(
-                sa.select(schema.payments).where(schema.payments.c.intent_id == intent_id)
-            ).mappings().first()
+            found = (
+                connection.execute(
+                    sa.select(schema.payments).where(schema.payments.c.intent_id == intent_id)
+                )
+                .mappings()
+                .first()
+            )
         return dict(found) if found else None
 
     def in_doubt(self, limit: int) -> list[tuple[str, int]]:
@@ -262,7 +271,9 @@ class Store:
                 .values(condition=Condition.HELD, code=code, reason=reason, changed_at=now)
             )
 
-    def unsettled(self, created_from: int, created_before: int, limit: int) -> list[tuple[str, int]]:
+    def unsettled(
+        self, created_from: int, created_before: int, limit: int
+    ) -> list[tuple[str, int]]:
         """Payments that may still change, by when they were made (Unix seconds), newest first."""
         c = schema.payments.c
         made = sa.func.coalesce(c.created, c.said_at)
@@ -288,22 +299,30 @@ class Store:
         """Payments to be pushed now, by their id, those beyond `after`."""
         c = schema.payments.c
         with self._reading() as connection:
-            found = connection.execute(
-                sa.select(schema.payments)
-                .where(_due(now), c.intent_id > after)
-                .order_by(c.intent_id)
-                .limit(limit)
-            ).mappings().all()
+            found = (
+                connection.execute(
+                    sa.select(schema.payments)
+                    .where(_due(now), c.intent_id > after)
+                    .order_by(c.intent_id)
+                    .limit(limit)
+                )
+                .mappings()
+                .all()
+            )
         return [_work(row) for row in found]
 
     def work(self, intent_id: str, now: float) -> Work | None:
         """One payment, if it is to be pushed now."""
         with self._reading() as connection:
-            found = connection.execute(
-                sa.select(schema.payments).where(
-                    _due(now), schema.payments.c.intent_id == intent_id
+            found = (
+                connection.execute(
+                    sa.select(schema.payments).where(
+                        _due(now), schema.payments.c.intent_id == intent_id
+                    )
                 )
-            ).mappings().first()
+                .mappings()
+                .first()
+            )
         return _work(found) if found else None
 
     def next_due(self) -> float | None:
@@ -438,7 +457,9 @@ class Store:
         """How many payments stand where."""
         c = schema.payments.c
         with self._reading() as connection:
-            found = connection.execute(sa.select(c.condition, sa.func.count()).group_by(c.condition))
+            found = connection.execute(
+                sa.select(c.condition, sa.func.count()).group_by(c.condition)
+            )
             counts = {Condition(name): number for name, number in found.all()}
         return {condition: counts.get(condition, 0) for condition in Condition}
 
@@ -582,9 +603,12 @@ class Store:
                 return wait
             c, bucket = schema.requests.c, window.bucket(now)
             here = sa.and_(c.side == side, c.bucket == bucket)
-            if connection.execute(
-                schema.requests.update().where(here).values(number=c.number + 1)
-            ).rowcount == 0:
+            if (
+                connection.execute(
+                    schema.requests.update().where(here).values(number=c.number + 1)
+                ).rowcount
+                == 0
+            ):
                 connection.execute(
                     schema.requests.insert(), [{"side": side, "bucket": bucket, "number": 1}]
                 )
@@ -604,7 +628,13 @@ class Store:
             return _holder(connection, name)
 
     def take_lease(
-        self, name: str, me: Holder, now: float, seconds: float, *, free: Callable[[Holder, float], bool]
+        self,
+        name: str,
+        me: Holder,
+        now: float,
+        seconds: float,
+        *,
+        free: Callable[[Holder, float], bool],
     ) -> Holder | None:
         """Take or renew a lease. Returns None, or who has it.
 
@@ -662,7 +692,7 @@ class Store:
             with self._reading() as source:
                 found = source.execute(sa.select(table)).mappings()
                 while rows := found.fetchmany(500):
-                    with other._writing() as target:
+                    with other._writing() as target:  # noqa: SLF001  # another Store
                         target.execute(table.insert(), [dict(row) for row in rows])
 
 
@@ -827,9 +857,7 @@ def _rewrite_counts(connection: sa.Connection, side: str, counts: Mapping[int, i
 
 
 def _holder(connection: sa.Connection, name: str) -> tuple[Holder, float] | None:
-    row = connection.execute(
-        sa.select(schema.lease).where(schema.lease.c.name == name)
-    ).first()
+    row = connection.execute(sa.select(schema.lease).where(schema.lease.c.name == name)).first()
     if row is None:
         return None
     return Holder(row.owner, row.what, row.host, row.boot, row.pid), row.until
@@ -896,7 +924,9 @@ def _fresh() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _standing(fields: Mapping[str, Any], row: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
+def _standing(
+    fields: Mapping[str, Any], row: Mapping[str, Any] | None, now: float
+) -> dict[str, Any]:
     """Where a payment stands after Stripe has said something.
 
     A new state starts afresh: due, no attempts, no hold. The same state changes nothing, except

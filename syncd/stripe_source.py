@@ -9,7 +9,7 @@ said, never guessed; nothing secret leaves this room.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -378,7 +378,9 @@ def _observation(
         currency=currency.lower()
         if isinstance(currency, str) and _CURRENCY.fullmatch(currency)
         else None,
-        invoice=_clean(str(invoice))[:100] if isinstance(invoice, str | int) and str(invoice).strip() else None,
+        invoice=_clean(str(invoice))[:100]
+        if isinstance(invoice, str | int) and str(invoice).strip()
+        else None,
     )
 
 
@@ -425,9 +427,18 @@ def _scrubbed(value: Any) -> Any:
 
 def _shortened(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of an event or intent that say what happened, each of bounded length."""
-    wanted = (
-        "id object type api_version created livemode status amount amount_received currency"
-    ).split()
+    wanted = [
+        "id",
+        "object",
+        "type",
+        "api_version",
+        "created",
+        "livemode",
+        "status",
+        "amount",
+        "amount_received",
+        "currency",
+    ]
     short = {key: _cut(raw[key]) for key in wanted if key in raw}
     inner = raw.get("data")
     if isinstance(inner, dict) and isinstance(inner.get("object"), dict):

@@ -145,5 +145,3 @@ def _plain(value: Any) -> Any:
 def stderr_log(*, verbose: bool = False) -> None:
     """Log to stderr: readable on a terminal, JSON otherwise."""
     set_up_log(sys.stderr, readable=sys.stderr.isatty(), verbose=verbose)
-
-

@@ -68,9 +68,14 @@ class Fault:
     @property
     def applies(self) -> bool:
         """Whether the request is carried out all the same."""
-        return self.kind.endswith("_after") or self.kind in ("truncated", "cut_json", "empty", "garbage")
+        return self.kind.endswith("_after") or self.kind in (
+            "truncated",
+            "cut_json",
+            "empty",
+            "garbage",
+        )
 
-    def reply(self, carried_out: Reply | None) -> Reply:  # noqa: PLR0911  # one line a kind
+    def reply(self, carried_out: Reply | None) -> Reply:  # one line a kind
         """What the client gets."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         match self.kind:
@@ -101,9 +106,15 @@ class Fault:
             case "redirect":
                 return Reply(302, b"", {"Location": self.location})
             case "huge":
-                return Reply(200, b'["' + b"x" * self.size + b'"]', {"Content-Type": "application/json"})
-        status = int(self.kind.split("_")[1] if self.kind == "lock_429" else self.kind.split("_")[0])
-        reply = json_reply({"Message": self.text, "error": {"message": self.text, "type": "api_error"}}, status)
+                return Reply(
+                    200, b'["' + b"x" * self.size + b'"]', {"Content-Type": "application/json"}
+                )
+        status = int(
+            self.kind.split("_")[1] if self.kind == "lock_429" else self.kind.split("_")[0]
+        )
+        reply = json_reply(
+            {"Message": self.text, "error": {"message": self.text, "type": "api_error"}}, status
+        )
         reply.headers.update(headers)
         if self.kind == "429":
             reply.headers["Stripe-Rate-Limited-Reason"] = "global-rate"

@@ -40,7 +40,7 @@ class SandboxHalo:
         self.clock = clock
         self.url = ""
         self.client_id = "sandbox-client"
-        self.client_secret = "sandbox-client-secret"  # noqa: S105  # opens nothing
+        self.client_secret = "sandbox-client-secret"  # opens nothing
         self.tenant = "sandbox"
         self.has_authinfo = True
         self.auth_url: str | None = None
@@ -67,7 +67,9 @@ class SandboxHalo:
 
     # --- what people and Halo itself do -----------------------------------------------------------
 
-    def add_invoice(self, number: str | None = None, total: float = 10.99, currency: str = "USD") -> int:
+    def add_invoice(
+        self, number: str | None = None, total: float = 10.99, currency: str = "USD"
+    ) -> int:
         """An invoice; returns its id."""
         name = self._next["invoice"]
         self._next["invoice"] += 1
@@ -77,7 +79,12 @@ class SandboxHalo:
         return name
 
     def add_row(
-        self, intent_id: str | None, invoice_id: int, amount: Any, status: Any = NEW_STATUS, **other: Any
+        self,
+        intent_id: str | None,
+        invoice_id: int,
+        amount: Any,
+        status: Any = NEW_STATUS,
+        **other: Any,
     ) -> int:
         """A payment row, as Halo makes it when a customer starts to pay; returns its id."""
         name = self._next["row"]
@@ -112,7 +119,9 @@ class SandboxHalo:
                 webhook_received_date=_iso(self.clock()),
             )  # fmt: skip
 
-    def poison(self, which: int | str, message: str = "Could not convert string to integer.") -> None:
+    def poison(
+        self, which: int | str, message: str = "Could not convert string to integer."
+    ) -> None:
         """From now on a POST with this row (its id, or its intent's) fails as a whole."""
         self._poison[which] = message
 
@@ -133,8 +142,12 @@ class SandboxHalo:
             return limited
         if request.path == "/api/authinfo" and request.method == "GET":
             if not self.has_authinfo:
-                return Reply(404, b"<html><body>Not found</body></html>", {"Content-Type": "text/html"})
-            return json_reply({"auth_url": self.auth_url or f"{self.url}/auth", "tenant_id": self.tenant})
+                return Reply(
+                    404, b"<html><body>Not found</body></html>", {"Content-Type": "text/html"}
+                )
+            return json_reply(
+                {"auth_url": self.auth_url or f"{self.url}/auth", "tenant_id": self.tenant}
+            )
         if request.path == "/auth/token" and request.method == "POST":
             return self._token(request)
         refused = self._unauthorised(request)
@@ -146,7 +159,11 @@ class SandboxHalo:
         while self._recent and self._recent[0] <= request.at - 300:
             self._recent.popleft()
         if self.rate_limit is not None and len(self._recent) >= self.rate_limit:
-            reply = Reply(429, f"Rate Limit Reached - {self.rate_limit} Requests per rolling 5 minute window".encode(), {"Content-Type": "text/plain"})
+            reply = Reply(
+                429,
+                f"Rate Limit Reached - {self.rate_limit} Requests per rolling 5 minute window".encode(),
+                {"Content-Type": "text/plain"},
+            )
             if self.retry_after is not None:
                 reply.headers["Retry-After"] = self.retry_after
             return reply
@@ -154,22 +171,31 @@ class SandboxHalo:
         return None
 
     def _token(self, request: Request) -> Reply:
-        if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        if not request.headers.get("content-type", "").startswith(
+            "application/x-www-form-urlencoded"
+        ):
             return json_reply({"error": "invalid_request"}, 400)
         form = dict(parse_qsl(request.body.decode()))
         request.body = b""  # it holds the secret
         if form.get("grant_type") != "client_credentials":
             return json_reply({"error": "unsupported_grant_type"}, 400)
-        if (form.get("client_id"), form.get("client_secret")) != (self.client_id, self.client_secret):
+        if (form.get("client_id"), form.get("client_secret")) != (
+            self.client_id,
+            self.client_secret,
+        ):
             return json_reply({"error": "invalid_client"}, 401)
         if self.has_authinfo and self.tenant and form.get("tenant") != self.tenant:
-            return json_reply({"error": "invalid_request", "error_description": "The tenant is unknown."}, 400)
+            return json_reply(
+                {"error": "invalid_request", "error_description": "The tenant is unknown."}, 400
+            )
         scopes = set(form.get("scope", "").split())
         if not scopes or not scopes <= {"read:invoices", "edit:invoices", "all"}:
             return json_reply({"error": "invalid_scope"}, 400)
         token = secrets.token_hex(24)
         self._tokens[token] = (self.clock() + self.token_lifetime, scopes)
-        return json_reply({"access_token": token, "token_type": "Bearer", "expires_in": int(self.token_lifetime)})
+        return json_reply(
+            {"access_token": token, "token_type": "Bearer", "expires_in": int(self.token_lifetime)}
+        )
 
     def _unauthorised(self, request: Request) -> Reply | None:
         token = request.authorization.removeprefix("Bearer ")
@@ -178,7 +204,13 @@ class SandboxHalo:
             return Reply(401, b"")
         needed = "read:invoices" if request.method == "GET" else "edit:invoices"
         if needed not in self.permissions or not {needed, "all"} & scopes:
-            return json_reply({"ClassName": "System.UnauthorizedAccessException", "Message": "You do not have permission to access this."}, 403)
+            return json_reply(
+                {
+                    "ClassName": "System.UnauthorizedAccessException",
+                    "Message": "You do not have permission to access this.",
+                },
+                403,
+            )
         return None
 
     def _answer(self, request: Request) -> Reply:
@@ -214,7 +246,9 @@ class SandboxHalo:
             found = found[(number - 1) * size : number * size]
         elif "count" in query:
             found = found[: int(query["count"])]
-        return json_reply(found if self.list_shape == "bare" else {"payments": found, "record_count": total})
+        return json_reply(
+            found if self.list_shape == "bare" else {"payments": found, "record_count": total}
+        )
 
     def _post(self, request: Request) -> Reply:
         if "json" not in request.headers.get("content-type", ""):
@@ -230,7 +264,9 @@ class SandboxHalo:
             problems |= self._problems(place, row)
         if problems:
             if problems.keys() == {"id"}:
-                return json_reply({"ClassName": "System.Exception", "Message": "Record not found"}, 400)
+                return json_reply(
+                    {"ClassName": "System.Exception", "Message": "Record not found"}, 400
+                )
             return json_reply(problems, 400)
         return self._answer_to_post([self._apply(_floats(row)) for row in posted])
 
@@ -244,14 +280,18 @@ class SandboxHalo:
         problems = {}
         for key in _WHOLE:
             if key in row and (isinstance(row[key], bool) or not isinstance(row[key], int)):
-                problems[f"[{place}].{key}"] = [f"Could not convert {type(row[key]).__name__} to integer."]
+                problems[f"[{place}].{key}"] = [
+                    f"Could not convert {type(row[key]).__name__} to integer."
+                ]
         for key in (*_TEXTS, *_DATES):
             if row.get(key) is not None and not isinstance(row[key], str):
                 problems[f"[{place}].{key}"] = ["Could not convert to string."]
         for key in _DATES:
             if isinstance(row.get(key), str) and not _is_date(row[key]):
                 problems[f"[{place}].{key}"] = ["Could not convert string to DateTime."]
-        if "amount" in row and (isinstance(row["amount"], bool) or not isinstance(row["amount"], int | Decimal)):
+        if "amount" in row and (
+            isinstance(row["amount"], bool) or not isinstance(row["amount"], int | Decimal)
+        ):
             problems[f"[{place}].amount"] = ["Could not convert string to double."]
         if problems:
             return problems
@@ -299,7 +339,9 @@ class SandboxHalo:
 
 
 def _floats(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: float(value) if isinstance(value, Decimal) else value for key, value in row.items()}
+    return {
+        key: float(value) if isinstance(value, Decimal) else value for key, value in row.items()
+    }
 
 
 def _is_date(text: str) -> bool:

@@ -4,20 +4,33 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from syncd.sandbox.halo import SandboxHalo
 from syncd.sandbox.http import Reply, Request, json_reply, serve
 from syncd.sandbox.stripe import SandboxStripe
 
-CONTROLS = ("create_intent", "advance", "touch", "add_invoice", "add_row", "delete_row", "poison", "unpoison")
+CONTROLS = (
+    "create_intent",
+    "advance",
+    "touch",
+    "add_invoice",
+    "add_row",
+    "delete_row",
+    "poison",
+    "unpoison",
+)
 
 
 class Sandbox:
     """A Stripe and a Halo that listen while the context lasts."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.time, stripe_port: int = 0, halo_port: int = 0, seed: int = 0
+        self,
+        clock: Callable[[], float] = time.time,
+        stripe_port: int = 0,
+        halo_port: int = 0,
+        seed: int = 0,
     ) -> None:
         self.clock = clock
         self.stripe = SandboxStripe(clock, seed)
@@ -27,7 +40,7 @@ class Sandbox:
         self._thread = threading.Thread(target=self._loop.run_forever, name="sandbox", daemon=True)
         self._servers: list[asyncio.Server] = []
 
-    def __enter__(self) -> "Sandbox":
+    def __enter__(self) -> Self:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
         return self
@@ -73,7 +86,13 @@ class Sandbox:
     def _control(self, request: Request) -> Reply:
         name = request.path.removeprefix("/_sandbox/")
         if name == "counts":
-            return json_reply({"stripe": _counted(self.stripe.requests), "halo": _counted(self.halo.requests), "writes": len(self.halo.writes)})
+            return json_reply(
+                {
+                    "stripe": _counted(self.stripe.requests),
+                    "halo": _counted(self.halo.requests),
+                    "writes": len(self.halo.writes),
+                }
+            )
         if name == "state":
             return json_reply({
                 "intents": {i: {"status": p["status"], "amount": p["amount"], "currency": p["currency"]} for i, p in self.stripe.intents.items()},

@@ -27,7 +27,7 @@ class Listing:
         self._key = (-1, 0)
 
     def ordered(self) -> list[tuple[int, str, dict[str, Any]]]:
-        """All as (−created, id, object)."""
+        """All as (-created, id, object)."""
         key = (len(self.items), id(self.items))
         if key != self._key:
             self._sorted = sorted(
@@ -117,7 +117,9 @@ class SandboxStripe:
         intent["next_action"] = None
         intent["status"] = "requires_payment_method" if state == "payment_failed" else state
         if state == "succeeded":
-            intent["amount_received"] = intent["amount"] if amount_received is None else amount_received
+            intent["amount_received"] = (
+                intent["amount"] if amount_received is None else amount_received
+            )
             intent["latest_charge"] = f"ch_3{self._opaque(23)}"
         elif state == "payment_failed":
             intent["last_payment_error"] = {
@@ -148,7 +150,9 @@ class SandboxStripe:
     ) -> str:
         """An event with a snapshot of the payment."""
         name = f"evt_3{self._opaque(23)}"
-        snapshot = {k: (dict(v) if isinstance(v, dict) else v) for k, v in self.intents[intent_id].items()}
+        snapshot = {
+            k: (dict(v) if isinstance(v, dict) else v) for k, v in self.intents[intent_id].items()
+        }
         self._visible[name] = self.clock() + visible_after
         self.events.append(
             {
@@ -178,12 +182,20 @@ class SandboxStripe:
         if key is None:
             return _error(401, "You did not provide an API key.")
         if key.startswith("pk_"):
-            return _error(403, "This API call cannot be made with a publishable API key.", code="secret_key_required")
+            return _error(
+                403,
+                "This API call cannot be made with a publishable API key.",
+                code="secret_key_required",
+            )
         if key != self.api_key:
             return _error(401, "Invalid API Key provided.")
         account = request.headers.get("stripe-account")
         if account is not None and account not in self.accounts:
-            return _error(403, f"The provided key does not have access to account '{account}'.", code="account_invalid")
+            return _error(
+                403,
+                f"The provided key does not have access to account '{account}'.",
+                code="account_invalid",
+            )
         if request.method != "GET":
             return _error(403, "The provided key does not have the required permissions.")
         return self._limited(request)
@@ -208,12 +220,23 @@ class SandboxStripe:
             return _unknown_url(request)
         kind = parts[1]
         if kind == "account" and len(parts) == 2:
-            return json_reply({"id": "acct_sandbox", "object": "account", "country": "US", "email": None, "type": "standard"})
+            return json_reply(
+                {
+                    "id": "acct_sandbox",
+                    "object": "account",
+                    "country": "US",
+                    "email": None,
+                    "type": "standard",
+                }
+            )
         if kind not in ("events", "payment_intents"):
             return _unknown_url(request)
         if kind not in self.permissions:
             name = {"events": "rak_event_read", "payment_intents": "rak_payment_intent_read"}[kind]
-            return _error(403, f"The provided key does not have the required permissions for this endpoint. Having the '{name}' permission would allow this request to continue.")
+            return _error(
+                403,
+                f"The provided key does not have the required permissions for this endpoint. Having the '{name}' permission would allow this request to continue.",
+            )
         if len(parts) == 3:
             return self._one(kind, parts[2], request)
         return self._list(kind, request)
@@ -227,7 +250,9 @@ class SandboxStripe:
         else:
             found = next((e for e in self._shown_events() if e.get("id") == name), None)
         if found is None:
-            return _error(404, f"No such {kind[:-1]}: '{name}'", code="resource_missing", param="intent")
+            return _error(
+                404, f"No such {kind[:-1]}: '{name}'", code="resource_missing", param="intent"
+            )
         return json_reply(found)
 
     def _shown_events(self) -> list[dict[str, Any]]:
@@ -235,9 +260,12 @@ class SandboxStripe:
 
     def _is_shown(self, event: dict[str, Any]) -> bool:
         now = self.clock()
-        return _created(event) > now - EVENTS_KEPT_SECONDS and self._visible.get(str(event.get("id")), 0) <= now
+        return (
+            _created(event) > now - EVENTS_KEPT_SECONDS
+            and self._visible.get(str(event.get("id")), 0) <= now
+        )
 
-    def _list(self, kind: str, request: Request) -> Reply:  # noqa: PLR0911  # one return a refusal
+    def _list(self, kind: str, request: Request) -> Reply:  # one return a refusal
         wanted = _Query(kind, request.query)
         if wanted.refusal is not None:
             return wanted.refusal
@@ -247,14 +275,33 @@ class SandboxStripe:
         high = bisect.bisect_left(entries, (-wanted.since + 1, ""), key=lambda entry: entry[:2])
         cursor = wanted.after or wanted.before
         if cursor is not None:
-            place = next((i for i, entry in enumerate(entries) if entry[1] == cursor), None) if kind == "events" else None
+            place = (
+                next((i for i, entry in enumerate(entries) if entry[1] == cursor), None)
+                if kind == "events"
+                else None
+            )
             if kind == "payment_intents" and cursor in self.intents:
                 found = self.intents[cursor]
-                place = bisect.bisect_left(entries, (-found["created"], cursor), key=lambda entry: entry[:2])
+                place = bisect.bisect_left(
+                    entries, (-found["created"], cursor), key=lambda entry: entry[:2]
+                )
             if place is None:
-                return _error(400, f"No such {kind[:-1]}: '{cursor}'", code="resource_missing", param="starting_after")
-            if kind == "events" and _created(entries[place][2]) <= self.clock() - EVENTS_KEPT_SECONDS:
-                return _error(400, f"The event '{cursor}' is too old to be a cursor.", code="resource_missing", param="starting_after")
+                return _error(
+                    400,
+                    f"No such {kind[:-1]}: '{cursor}'",
+                    code="resource_missing",
+                    param="starting_after",
+                )
+            if (
+                kind == "events"
+                and _created(entries[place][2]) <= self.clock() - EVENTS_KEPT_SECONDS
+            ):
+                return _error(
+                    400,
+                    f"The event '{cursor}' is too old to be a cursor.",
+                    code="resource_missing",
+                    param="starting_after",
+                )
             if wanted.after:
                 low = max(low, place + 1)
             else:
@@ -290,7 +337,9 @@ class _Query:
         for key, value in query:
             self._take(kind, key, value)
         if self.after and self.before:
-            self.refusal = _error(400, "You may only specify one of these parameters: ending_before, starting_after.")
+            self.refusal = _error(
+                400, "You may only specify one of these parameters: ending_before, starting_after."
+            )
         if self.type and self.types:
             self.refusal = _error(400, "You may only specify one of these parameters: type, types.")
         if len(self.types) > 20:
@@ -302,7 +351,12 @@ class _Query:
         elif key == "limit":
             self.limit = int(value) if value.isdigit() else 0
             if not 1 <= self.limit <= 100:
-                self.refusal = _error(400, f"Invalid integer: {value}. Limit can range between 1 and 100.", code="parameter_invalid_integer", param="limit")
+                self.refusal = _error(
+                    400,
+                    f"Invalid integer: {value}. Limit can range between 1 and 100.",
+                    code="parameter_invalid_integer",
+                    param="limit",
+                )
         elif key == "starting_after":
             self.after = value
         elif key == "ending_before":
@@ -353,7 +407,9 @@ def _bearer(authorization: str) -> str | None:
 
 
 def _error(status: int, message: str, **more: str) -> Reply:
-    return json_reply({"error": {"message": message, "type": "invalid_request_error", **more}}, status)
+    return json_reply(
+        {"error": {"message": message, "type": "invalid_request_error", **more}}, status
+    )
 
 
 def _unknown_parameter(key: str) -> Reply:

@@ -1,0 +1,53 @@
+# make demo   see it work on its embedded sandbox    make test    every check and every test
+# make bench  what it costs, as a table              make format  put the code into shape
+# make lock   renew the locks from pyproject.toml    make clean   remove what was made here
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BENCH_ARGS ?=
+RUN = .venv/bin
+DEV = .venv-dev/bin
+INSTALL = install --quiet --disable-pip-version-check --require-hashes
+
+.PHONY: demo test check bench format lock clean
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(RUN)/python -m pip $(INSTALL) -r requirements.lock
+	@printf '%s\n' '#!/bin/sh' 'PYTHONPATH="$(CURDIR)" exec "$(CURDIR)/.venv/bin/python" -m syncd "$$@"' > .venv/bin/syncd
+	@chmod +x .venv/bin/syncd
+	@touch $@
+
+.venv-dev/installed: requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv .venv-dev
+	$(DEV)/python -m pip $(INSTALL) -r requirements-dev.lock
+	$(DEV)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: .venv/installed
+	$(RUN)/syncd demo
+
+test: check
+	$(DEV)/pytest -n 2 --dist worksteal --cov --cov-report=
+
+	$(DEV)/coverage report
+
+check: .venv-dev/installed
+	$(DEV)/ruff format --check .
+	$(DEV)/ruff check .
+	$(DEV)/mypy
+	$(DEV)/lint-imports
+	$(DEV)/deptry .
+
+bench: .venv-dev/installed
+	$(DEV)/python -m bench $(BENCH_ARGS)
+
+format: .venv-dev/installed
+	$(DEV)/ruff format .
+	$(DEV)/ruff check --fix .
+
+# The locks name packages, versions and hashes, and no index: any mirror will do.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf .venv .venv-dev build dist .mypy_cache .ruff_cache .hypothesis .coverage

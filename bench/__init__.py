@@ -1,0 +1,1 @@
+"""The benchmark: what syncd costs, as counts and ratios over real HTTP to the sandbox."""
