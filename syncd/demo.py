@@ -98,7 +98,11 @@ def _make_trouble(box: Sandbox) -> None:
         Fault("reset_after", method="POST", path="InvoicePayment", after=1),
         Fault("429", method="GET", path="InvoicePayment", after=6, retry_after=1),
     ]
-    box.stripe.faults += [Fault("503", after=1), Fault("truncated", after=1), Fault("reset", after=1)]
+    box.stripe.faults += [
+        Fault("503", after=1),
+        Fault("truncated", after=1),
+        Fault("reset", after=1),
+    ]
 
 
 @contextmanager

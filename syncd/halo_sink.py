@@ -130,6 +130,12 @@ class HaloSink:
             seen |= new
             yield page
             if last_page(page, new=len(new), seen=len(seen)):
+                if not is_whole(page, new=len(new), seen=len(seen)):
+                    message = (
+                        f"Halo shows only a part of its rows ({len(seen)} of {page.total or 'more'}) "
+                        "and no way to the others; nothing is written on such a ground."
+                    )
+                    raise BadAnswer(Side.HALO, message)
                 return
             number += 1
 
@@ -322,6 +328,16 @@ def last_page(page: RowPage, *, new: int, seen: int) -> bool:
     if len(page.rows) == PAGE_SIZE:
         return False
     return page.total is None or seen >= page.total
+
+
+def is_whole(page: RowPage, *, new: int, seen: int) -> bool:
+    """Whether a listing that ended with this page has surely shown all rows.
+
+    It hasn't where the same page came again instead of the next one.
+    """
+    if page.total is not None:
+        return seen >= page.total
+    return new > 0 or not page.rows
 
 
 async def _read_bounded(response: httpx.Response, what: str) -> None:

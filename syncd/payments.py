@@ -389,13 +389,14 @@ class Payment:
         So it is after two events of one second, after an event that would take a payment out of a
         final state, and after an event whose money could not be read.
         """
-        if self.two_finals and not self.said.read:
+        unread = self.read_at is None or self.read_at < self.said.at
+        if self.two_finals and not self.said.read and unread:
             return True
         if self._doubted and (self.read_at is None or self.read_at < (self.doubt_at or 0)):
             return True
         if self.said.state is None or self.said.read or self.said.complete:
             return False
-        return self.read_at is None or self.read_at < self.said.at
+        return unread
 
     @property
     def contradicted(self) -> bool:

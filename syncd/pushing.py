@@ -22,7 +22,7 @@ from syncd.decisions import (
     decide,
 )
 from syncd.failures import BadAnswer, LinkFailure, RowsRefused
-from syncd.halo_sink import PAGE_SIZE, Acknowledged, HaloSink, last_page
+from syncd.halo_sink import PAGE_SIZE, Acknowledged, HaloSink, is_whole, last_page
 from syncd.lease import Lease
 from syncd.observing import Observer, Report
 from syncd.payments import PaymentState, Row
@@ -145,25 +145,29 @@ class Pusher:
         Where they can't be read page by page, the payments are asked for one by one instead.
         """
         self.store.forget_rows()
-        seen, total = 0, None
         try:
-            number = 0
-            async for page in self.sink.pages():
-                self._hold_lease()
-                new = self.store.add_rows(page.rows)
-                seen, total, number = seen + new, page.total, number + 1
-                if last_page(page, new=new, seen=seen):
-                    break
-                if number > PAGES_MAX:
-                    return False
+            seen, whole = await self._read_pages(0)
+            if not whole:
+                # Rows that were made meanwhile stand on the first pages, which were read before.
+                seen, whole = await self._read_pages(seen)
         except BadAnswer as error:
             self.report.log("warning", "rows_unlisted", reason=str(error))
             return False
         self.store.write_notes({"halo_rows": str(seen)})
-        whole = total is None or seen >= total
         if not whole:
-            self.report.log("warning", "rows_incomplete", seen=seen, total=total)
+            self.report.log("warning", "rows_incomplete", seen=seen)
         return whole
+
+    async def _read_pages(self, seen: int) -> tuple[int, bool]:
+        """Read page by page until one ends the listing; returns how many rows, and whether all."""
+        number = 0
+        async for page in self.sink.pages():
+            self._hold_lease()
+            new = self.store.add_rows(page.rows)
+            seen, number = seen + new, number + 1
+            if last_page(page, new=new, seen=seen) or number >= PAGES_MAX:
+                return seen, number < PAGES_MAX and is_whole(page, new=new, seen=seen)
+        return seen, False
 
     # --- decide ------------------------------------------------------------------------------------
 

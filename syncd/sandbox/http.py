@@ -76,20 +76,21 @@ async def serve(host: str, port: int, handler: Handler, now: Callable[[], float]
     """Listen, and answer each request with what the handler says."""
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, OSError):
-            while (request := await _read(reader, now())) is not None:
-                reply = await handler(request)
-                if reply.delay_seconds:
-                    await asyncio.sleep(reply.delay_seconds)
-                if not await _write(writer, request, reply):
-                    break
-        with contextlib.suppress(Exception):
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, OSError):
+                while (request := await _read(reader, now)) is not None:
+                    reply = await handler(request)
+                    if reply.delay_seconds:
+                        await asyncio.sleep(reply.delay_seconds)
+                    if not await _write(writer, request, reply):
+                        break
+        finally:
             writer.close()
 
     return await asyncio.start_server(connection, host, port, limit=2**26)
 
 
-async def _read(reader: asyncio.StreamReader, at: float) -> Request | None:
+async def _read(reader: asyncio.StreamReader, now: Callable[[], float]) -> Request | None:
     head = await reader.readuntil(b"\r\n\r\n") if not reader.at_eof() else b""
     if not head:
         return None
@@ -105,7 +106,7 @@ async def _read(reader: asyncio.StreamReader, at: float) -> Request | None:
     parts = urlsplit(target)
     query = parse_qsl(parts.query, keep_blank_values=True)
     secret = headers.pop("authorization", "")
-    return Request(method, parts.path, query, headers, body, at, secret)
+    return Request(method, parts.path, query, headers, body, now(), secret)
 
 
 async def _write(writer: asyncio.StreamWriter, request: Request, reply: Reply) -> bool:

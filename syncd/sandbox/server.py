@@ -65,6 +65,7 @@ class Sandbox:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # let the transports close
 
     def _handler(self, side: SandboxStripe | SandboxHalo) -> Callable[[Request], Any]:
         async def handle(request: Request) -> Reply:

@@ -1,0 +1,228 @@
+"""What the tests share: a sandbox, and an engine over it with a clock that is set by hand.
+
+Time in these tests passes only when something waits: the same clock serves the sandbox, so nothing
+sleeps for luck, and an hour costs nothing.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.config import Config, load
+from syncd.failures import Stopping
+from syncd.parts import Parts, World, assemble, release_holds
+from syncd.sandbox import Sandbox
+from syncd.store import Attention, Condition, Store
+from syncd.telemetry import Telemetry
+
+ROOT = Path(__file__).parents[1]
+NOW = 1_795_500_000.0
+
+
+class HandClock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.seconds = NOW
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@dataclass(slots=True)
+class HandWorld(World):
+    """A world in which waiting moves the clock."""
+
+    clock: HandClock = field(default_factory=HandClock)
+    waited: list[float] = field(default_factory=list)
+
+    async def sleep(self, seconds: float) -> None:
+        if self.stop.is_set():
+            raise Stopping
+        self.waited.append(seconds)
+        self.clock.seconds += seconds
+        await asyncio.sleep(0)
+
+
+class Told(Telemetry):
+    """Telemetry that keeps what was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[dict[str, Any]] = []
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        self.lines.append({"level": level, "event": event, **fields})
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["event"] == name]
+
+
+@dataclass
+class Rig:
+    """syncd's engine between the two sides of a sandbox."""
+
+    box: Sandbox
+    clock: HandClock
+    folder: Path
+    settings: dict[str, str]
+    told: Told = field(default_factory=Told)
+    world: HandWorld = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.world = HandWorld(now=self.clock, random=lambda: 0.5, clock=self.clock)
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.folder}/syncd.db"
+
+    def environment(self) -> dict[str, str]:
+        """The environment that makes syncd talk to the sandbox."""
+        status = {
+            f"SYNCD_HALO__STATUS__{state.upper()}": str(number)
+            for state, number in self.box.halo.status.items()
+        }
+        return {
+            "SYNCD_STRIPE_API_KEY": self.box.stripe.api_key,
+            "SYNCD_HALO_CLIENT_SECRET": self.box.halo.client_secret,
+            "SYNCD_STRIPE__API_BASE": self.box.stripe.url,
+            "SYNCD_HALO__URL": self.box.halo.url,
+            "SYNCD_HALO__CLIENT_ID": self.box.halo.client_id,
+            "SYNCD_STATE__URL": self.url,
+            "SYNCD_WEB__LISTEN": "127.0.0.1:0",
+            **status,
+            **self.settings,
+        }
+
+    def config(self) -> Config:
+        chosen = {k: v for k, v in self.environment().items() if v != ""}
+        saved = dict(os.environ)
+        try:
+            os.environ.update(chosen)
+            return load(None, os.environ)
+        finally:
+            os.environ.clear()
+            os.environ.update(saved)
+
+    def run(self, work: Callable[[Parts], Any]) -> Any:
+        """Open everything, do the work, close everything: as a process that starts and ends."""
+        store = Store.open(self.url)
+
+        async def go() -> Any:
+            parts = assemble(self.config(), store, self.told, self.world, "a test")
+            try:
+                release_holds(parts.config, store, self.clock())
+                return await work(parts)
+            finally:
+                await parts.close()
+
+        try:
+            return asyncio.run(go())
+        finally:
+            store.close()
+
+    def once(self) -> None:
+        """One poll and push."""
+        self.run(lambda parts: parts.engine.once())
+
+    def cycle(self) -> None:
+        """One poll and push as the daemon does them: what fails is remembered, not raised."""
+
+        async def work(parts: Parts) -> None:
+            await parts.engine.poll()
+            await parts.engine.push()
+
+        self.run(work)
+
+    def sweep(self) -> None:
+        """One sweep and push."""
+
+        async def work(parts: Parts) -> None:
+            await parts.engine.sweep()
+            await parts.engine.push()
+
+        self.run(work)
+
+    def backfill(self, days: int = 90) -> int:
+        async def work(parts: Parts) -> int:
+            listed = await parts.engine.backfill(int(self.clock()) - days * 86_400, f"{days}d")
+            await parts.engine.pusher.push()
+            return listed
+
+        return int(self.run(work))
+
+    def stored(self, read: Callable[[Store], Any]) -> Any:
+        store = Store.open(self.url)
+        try:
+            return read(store)
+        finally:
+            store.close()
+
+    def attention(self) -> list[Attention]:
+        found: list[Attention] = self.stored(lambda store: store.attention())
+        return found
+
+    def condition(self, intent_id: str) -> Condition:
+        return Condition(self.stored(lambda store: store.payment(intent_id))["condition"])
+
+    def pay(
+        self,
+        state: str | None,
+        amount: int = 1099,
+        rows: tuple[float, ...] = (10.99,),
+        **intent: Any,
+    ) -> str:
+        """A payment with its rows in Halo, moved to a state at Stripe."""
+        name = self.box.stripe.create_intent(amount=amount, **intent)
+        for part in rows:
+            self.box.halo.add_row(name, self.box.halo.add_invoice(total=part), part)
+        if state is not None:
+            self.box.stripe.advance(name, state)
+        return name
+
+    def statuses(self, intent_id: str) -> list[int]:
+        return [row["status"] for row in self.box.halo.rows_of(intent_id)]
+
+    def posts(self) -> list[Any]:
+        return [
+            r for r in self.box.halo.requests
+            if r.method == "POST" and r.path == "/api/InvoicePayment"
+        ]  # fmt: skip
+
+    def command(
+        self, *arguments: str, extra: dict[str, str] | None = None, timeout: float = 60
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run the real command."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
+        chosen = {k: v for k, v in {**self.environment(), **(extra or {})}.items() if v != ""}
+        return subprocess.run(
+            [sys.executable, "-m", "syncd", *arguments],
+            env={**clean, **chosen, "PYTHONPATH": str(ROOT)}, cwd=self.folder,
+            capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def rig(clock: HandClock, tmp_path: Path) -> Iterator[Rig]:
+    """An engine whose clock, and the sandbox's, is set by hand."""
+    with Sandbox(clock=clock) as box:
+        yield Rig(box, clock, tmp_path, {})
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Rig]:
+    """The same over the real clock: for real processes."""
+    with Sandbox() as box:
+        yield Rig(box, HandClock(), tmp_path, {})

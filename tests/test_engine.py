@@ -1,0 +1,764 @@
+"""The engine over real HTTP: each line of the decision table, and each fault on the road."""
+
+import json
+
+import pytest
+
+from syncd.failures import LinkFailure
+from syncd.sandbox import Fault
+from syncd.store import Condition
+from tests.conftest import Rig
+
+STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
+DAY = 86_400
+
+
+# --- the decision table ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_update(rig: Rig, state: str) -> None:
+    """A row whose status differs gets the state's number and the trace a webhook would have left."""
+    payment = rig.pay(state)
+    rig.once()
+    (row,) = rig.box.halo.rows_of(payment)
+    assert row["status"] == rig.box.halo.status[state]
+    trace = json.loads(row["webhook_payload"])
+    assert (trace["type"], trace["data"]["object"]["id"]) == (f"payment_intent.{state}", payment)
+    assert "secret" not in row["webhook_payload"].replace(
+        "payment_intent_client_secret=[removed]", ""
+    )
+    assert row["webhook_received_date"].startswith("2026-11-24T")
+    (posted,) = rig.posts()
+    assert set(posted.json()[0]) == {"id", "status", "webhook_payload", "webhook_received_date"}
+    assert rig.condition(payment) is Condition.IN_STEP
+
+
+def test_one_line_of_log_for_a_push(rig: Rig) -> None:
+    """The log says which payment, which rows, from what to what, at which attempt, after how long."""
+    payment = rig.pay("succeeded")
+    rig.clock.seconds += 42
+    rig.once()
+    (row,) = rig.box.halo.rows_of(payment)
+    assert rig.told.events("pushed") == [
+        {
+            "level": "info", "event": "pushed", "intent": payment, "rows": [row["id"]],
+            "old": ["status 1"], "new": "succeeded", "attempt": 1, "lag_seconds": 42.0,
+        }
+    ]  # fmt: skip
+
+
+def test_without_trace(rig: Rig) -> None:
+    """Where no trace is wanted, only the status is sent."""
+    rig.settings["SYNCD_PUSH__TRACE"] = "false"
+    rig.pay("succeeded")
+    rig.once()
+    assert [set(row) for row in rig.posts()[0].json()] == [{"id", "status"}]
+
+
+def test_several_rows_of_one_intent(rig: Rig) -> None:
+    """A payment of three invoices sets all three rows, in one request."""
+    payment = rig.pay("succeeded", amount=6_000, rows=(10.0, 20.0, 30.0))
+    rig.once()
+    assert rig.statuses(payment) == [3, 3, 3]
+    assert len(rig.posts()) == 1
+
+
+def test_in_step_already(rig: Rig) -> None:
+    """Where Halo's own webhook was first, nothing is sent."""
+    payment = rig.pay(None)
+    rig.box.stripe.advance(payment, "succeeded")
+    rig.box.halo.native_webhook(rig.box.stripe.events[-1])
+    rig.once()
+    assert rig.posts() == []
+    assert rig.condition(payment) is Condition.IN_STEP
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_hold_without_a_number(rig: Rig, state: str) -> None:
+    """A state without a configured number is held, and the key to set is named."""
+    rig.settings[f"SYNCD_HALO__STATUS__{state.upper()}"] = ""
+    payment = rig.pay(state)
+    rig.once()
+    (entry,) = rig.attention()
+    assert (entry.id, entry.code) == (payment, "status_not_configured")
+    assert f"halo.status.{state}" in entry.reason
+    assert rig.posts() == []
+
+
+def test_hold_is_lifted_by_configuration(rig: Rig) -> None:
+    """Once the number is configured, what was held for it is pushed."""
+    rig.settings["SYNCD_HALO__STATUS__PROCESSING"] = ""
+    payment = rig.pay("processing")
+    rig.once()
+    assert rig.condition(payment) is Condition.HELD
+    del rig.settings["SYNCD_HALO__STATUS__PROCESSING"]
+    rig.once()
+    assert rig.statuses(payment) == [5]
+    assert rig.attention() == []
+
+
+@pytest.mark.parametrize("state", ["payment_failed", "processing", "canceled", "requires_action"])
+def test_halo_says_succeeded(rig: Rig, state: str) -> None:
+    """A paid bill isn't taken back: Stripe is asked again, and then a person."""
+    payment = rig.pay(state)
+    rig.box.halo.rows_of(payment)[0]["status"] = rig.box.halo.status["succeeded"]
+    rig.once()
+    assert f"/v1/payment_intents/{payment}" in [r.path for r in rig.box.stripe.requests]
+    (entry,) = rig.attention()
+    assert (entry.code, rig.statuses(payment), rig.posts()) == ("halo_says_succeeded", [3], [])
+
+
+def test_halo_says_succeeded_and_stripe_agrees_when_asked(rig: Rig) -> None:
+    """Halo knew before the event was visible: asked again, Stripe says succeeded too."""
+    payment = rig.pay("processing")
+    rig.box.stripe.advance(payment, "succeeded", visible_after=600)
+    rig.box.halo.rows_of(payment)[0]["status"] = 3
+    rig.once()
+    assert (rig.condition(payment), rig.attention(), rig.posts()) == (Condition.IN_STEP, [], [])
+
+
+def test_amount_mismatch_is_held(rig: Rig) -> None:
+    """A success whose rows don't add up to what arrived closes no bill."""
+    payment = rig.pay("succeeded", rows=(10.98,))
+    rig.once()
+    (entry,) = rig.attention()
+    assert (entry.code, rig.statuses(payment)) == ("amount_mismatch", [1])
+    assert "10.99 USD" in entry.reason
+    assert "10.98" in entry.reason
+
+
+def test_amount_mismatch_can_be_pushed(rig: Rig) -> None:
+    """... unless the operator says so."""
+    rig.settings["SYNCD_PUSH__ON_AMOUNT_MISMATCH"] = "push"
+    payment = rig.pay("succeeded", rows=(10.98,))
+    rig.once()
+    assert rig.statuses(payment) == [3]
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "rows"),
+    [
+        ("jpy", 500, (500,)), ("bhd", 12_340, (12.34,)), ("usd", 30, (0.1, 0.1, 0.1)),
+        ("ugx", 50_000, (500,)), ("eur", 1_000_000_007, (10_000_000.07,)),
+    ],
+)  # fmt: skip
+def test_amounts_agree(rig: Rig, currency: str, amount: int, rows: tuple[float, ...]) -> None:
+    """Amounts are compared exactly, whatever the currency's decimals."""
+    payment = rig.pay("succeeded", amount=amount, rows=rows, currency=currency)
+    rig.once()
+    assert set(rig.statuses(payment)) == {3}
+
+
+def test_partial_capture(rig: Rig) -> None:
+    """What counts is what was received, not what was asked for."""
+    payment = rig.pay(None, rows=(5.0,))
+    rig.box.stripe.advance(payment, "succeeded", amount_received=500)
+    rig.once()
+    assert rig.statuses(payment) == [3]
+
+
+def test_unmatched_then_not_halos(rig: Rig) -> None:
+    """A payment without rows is looked for with growing gaps for a day, then it isn't Halo's."""
+    payment = rig.pay("succeeded", rows=())
+    rig.once()
+    assert rig.condition(payment) is Condition.UNMATCHED
+    looks = 0
+    while rig.condition(payment) is Condition.UNMATCHED:
+        next_due = rig.stored(lambda store: store.next_due())
+        rig.clock.seconds = next_due
+        rig.run(lambda parts: parts.engine.pusher.push())
+        looks += 1
+    assert rig.condition(payment) is Condition.NOT_HALOS
+    assert looks == 5
+    assert DAY * 0.9 < rig.clock.seconds - 1_795_500_000 < DAY * 1.1
+    assert rig.attention() == []
+
+
+def test_unmatched_until_the_row_comes(rig: Rig) -> None:
+    """A row that Halo makes late is found at the next look."""
+    payment = rig.pay("succeeded", rows=())
+    rig.once()
+    rig.box.halo.add_row(payment, rig.box.halo.add_invoice(), 10.99)
+    rig.clock.seconds += 700
+    rig.once()
+    assert rig.statuses(payment) == [3]
+
+
+# --- create ------------------------------------------------------------------------------------------
+
+
+def _creating(rig: Rig) -> str:
+    rig.settings |= {
+        "SYNCD_PUSH__CREATE_MISSING": "true",
+        "SYNCD_HALO__NEW_ROW__METHOD": "12",
+        "SYNCD_HALO__NEW_ROW__MODULE_ID": "231",
+    }
+    invoice = rig.box.halo.add_invoice()
+    return rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+
+
+def test_create(rig: Rig) -> None:
+    """Where it is allowed and the metadata names the invoice, the missing row is made, once."""
+    payment = _creating(rig)
+    rig.once()
+    rig.once()
+    (row,) = rig.box.halo.rows_of(payment)
+    assert {k: row[k] for k in ("amount", "status", "method", "module_id", "invoice_id")} == {
+        "amount": 10.99, "status": 3, "method": 12, "module_id": 231, "invoice_id": 1001,
+    }  # fmt: skip
+    assert [inserted for _, _, inserted in rig.box.halo.writes] == [True]
+
+
+def test_nothing_is_created_unless_configured(rig: Rig) -> None:
+    """Making rows is off unless it is switched on."""
+    payment = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": "1001"})
+    rig.once()
+    assert (rig.condition(payment), rig.box.halo.writes) == (Condition.UNMATCHED, [])
+
+
+@pytest.mark.parametrize("kind", ["500_after", "500"])
+def test_create_after_an_error(rig: Rig, kind: str) -> None:
+    """An error after an insert, applied or not: Halo is read before anything is sent again."""
+    payment = _creating(rig)
+    rig.box.halo.faults.append(Fault(kind, method="POST", path="InvoicePayment"))
+    rig.once()
+    assert len(rig.box.halo.rows_of(payment)) == 1
+    assert rig.condition(payment) is Condition.IN_STEP
+
+
+@pytest.mark.parametrize("kind", ["reset_after", "504_after", "reset", "504", "truncated"])
+def test_create_left_in_doubt(rig: Rig, kind: str) -> None:
+    """An insert that wasn't answered may still be under way: wait, read, and only then send."""
+    payment = _creating(rig)
+    rig.box.halo.faults.append(Fault(kind, method="POST", path="InvoicePayment"))
+    with pytest.raises(LinkFailure):
+        rig.once()
+    posts = len(rig.posts())
+    rig.once()  # too early: nothing is sent
+    assert len(rig.posts()) == posts
+    rig.clock.seconds += 121
+    rig.once()
+    assert len(rig.box.halo.rows_of(payment)) == 1
+    assert rig.condition(payment) is Condition.IN_STEP
+
+
+@pytest.mark.parametrize("shape", ["empty", "no_json", "error_in_200", "other_rows", "bare_object"])
+def test_create_with_an_answer_that_proves_nothing(rig: Rig, shape: str) -> None:
+    """Whatever a 2xx says, the row is read back and never inserted twice."""
+    rig.box.halo.answer_shape = shape
+    payment = _creating(rig)
+    rig.once()
+    assert len(rig.box.halo.rows_of(payment)) == 1
+    assert rig.condition(payment) is Condition.IN_STEP
+
+
+def test_create_with_an_invoice_that_is_no_number(rig: Rig) -> None:
+    """Metadata that names no invoice by a number is held, not guessed at."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": "INV-1001"})
+    rig.once()
+    assert [entry.code for entry in rig.attention()] == ["invoice_unreadable"]
+
+
+def test_create_on_an_invoice_that_halo_does_not_know(rig: Rig) -> None:
+    """Halo refuses the row: the attention list has it in Halo's own words."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": "77"})
+    rig.once()
+    (entry,) = rig.attention()
+    assert entry.code == "halo_refuses"
+    assert "The invoice does not exist" in entry.reason
+
+
+# --- newest word, final states, doubt ----------------------------------------------------------------
+
+
+def test_five_events_are_one_push(rig: Rig) -> None:
+    """A burst of events becomes one push of what is true in the end."""
+    payment = rig.pay(None)
+    for state in ("requires_action", "payment_failed", "processing", "succeeded"):
+        rig.clock.seconds += 1
+        rig.box.stripe.advance(payment, state)
+    rig.once()
+    assert (rig.statuses(payment), len(rig.posts())) == ([3], 1)
+
+
+def test_late_event_changes_nothing(rig: Rig) -> None:
+    """An older event that becomes visible late neither moves a payment back nor costs a push."""
+    payment = rig.pay(None)
+    rig.box.stripe.advance(payment, "processing", visible_after=100)
+    rig.clock.seconds += 5
+    rig.box.stripe.advance(payment, "succeeded")
+    rig.once()
+    rig.clock.seconds += 200
+    rig.once()
+    assert (rig.statuses(payment), len(rig.posts())) == ([3], 1)
+
+
+def test_event_visible_late_is_found_by_the_overlap(rig: Rig) -> None:
+    """An event that becomes visible behind the watermark is read all the same."""
+    payment = rig.pay(None)
+    rig.box.stripe.advance(payment, "succeeded", visible_after=300)
+    rig.once()
+    rig.clock.seconds += 310
+    rig.once()
+    assert rig.statuses(payment) == [3]
+
+
+def test_two_events_of_one_second(rig: Rig) -> None:
+    """Only the intent itself can tell which of two words of one second came last."""
+    payment = rig.pay(None)
+    rig.box.stripe.advance(payment, "processing")
+    rig.box.stripe.advance(payment, "payment_failed")
+    rig.once()
+    assert f"/v1/payment_intents/{payment}" in [r.path for r in rig.box.stripe.requests]
+    assert rig.statuses(payment) == [4]
+
+
+def test_final_stays_final(rig: Rig) -> None:
+    """An event that would take a payment out of succeeded is checked with the intent itself."""
+    payment = rig.pay("succeeded")
+    rig.once()
+    rig.clock.seconds += 60
+    rig.box.stripe.emit(payment, "payment_failed")
+    rig.once()
+    assert (rig.statuses(payment), rig.attention()) == ([3], [])
+
+
+def test_stripe_contradicts_itself(rig: Rig) -> None:
+    """Where the event says succeeded and the intent processing, nobody knows: held and shown."""
+    payment = rig.pay("processing")
+    rig.clock.seconds += 5
+    rig.box.stripe.emit(payment, "succeeded")
+    rig.clock.seconds += 5
+    rig.box.stripe.emit(payment, "processing")
+    rig.once()
+    (entry,) = rig.attention()
+    assert (entry.code, rig.statuses(payment)) == ("stripe_contradicts_itself", [1])
+
+
+def test_failed_then_paid(rig: Rig) -> None:
+    """A failed payment isn't finished: tried again, it succeeds."""
+    payment = rig.pay("payment_failed")
+    rig.once()
+    rig.clock.seconds += 3_600
+    rig.box.stripe.advance(payment, "succeeded")
+    rig.once()
+    assert rig.statuses(payment) == [3]
+
+
+# --- how far it looks ------------------------------------------------------------------------------
+
+
+def test_at_rest(rig: Rig) -> None:
+    """With nothing new, a poll is one request to Stripe and none to Halo."""
+    rig.pay("succeeded")
+    rig.once()
+    before = len(rig.box.stripe.requests), len(rig.box.halo.requests)
+    rig.once()
+    assert (len(rig.box.stripe.requests), len(rig.box.halo.requests)) == (before[0] + 1, before[1])
+
+
+def test_watermark_moves_only_after_the_last_page(rig: Rig) -> None:
+    """A listing that breaks off in the middle is begun again; nothing of it is lost."""
+    payments = [rig.pay("succeeded") for _ in range(150)]
+    rig.box.stripe.faults.append(Fault("401", path="/v1/events", after=1))
+    with pytest.raises(LinkFailure):
+        rig.once()
+    assert rig.stored(lambda store: store.note("watermark")) is None
+    assert rig.stored(lambda store: sum(store.conditions().values())) == 100
+    rig.once()
+    assert all(rig.statuses(payment) == [3] for payment in payments)
+
+
+def test_gap_is_filled_and_said(rig: Rig) -> None:
+    """After more than 30 days without a poll, what events no longer show is read from intents."""
+    debit = rig.pay("processing")
+    rig.once()
+    rig.clock.seconds += 2 * DAY
+    rig.box.stripe.advance(debit, "succeeded")
+    new = rig.pay("succeeded")
+    rig.clock.seconds += 40 * DAY
+    rig.once()
+    assert (rig.statuses(debit), rig.statuses(new)) == ([3], [3])
+    assert len(rig.told.events("gap")) == 1
+    assert json.loads(rig.stored(lambda store: store.note("gap")))["intents"] == 2
+
+
+def test_sweep_finds_what_events_did_not_show(rig: Rig) -> None:
+    """A payment whose events never became visible is found by listing intents."""
+    rig.once()
+    payment = rig.pay(None)
+    rig.box.stripe.advance(payment, "succeeded", emit=False)
+    rig.sweep()
+    assert rig.statuses(payment) == [3]
+
+
+def test_sweep_follows_a_bank_debit(rig: Rig) -> None:
+    """A payment made long ago that isn't final is asked for, one by one."""
+    debit = rig.pay("processing")
+    rig.once()
+    rig.clock.seconds += 10 * DAY
+    rig.box.stripe.advance(debit, "succeeded", emit=False)
+    rig.sweep()
+    assert rig.statuses(debit) == [3]
+
+
+def test_sweep_lists_when_many_are_open(rig: Rig) -> None:
+    """Thirty old open payments are listed in a page, not asked for in thirty requests."""
+    debits = [rig.pay("processing") for _ in range(30)]
+    rig.once()
+    rig.clock.seconds += 10 * DAY
+    for debit in debits:
+        rig.box.stripe.advance(debit, "succeeded", emit=False)
+    before = len(rig.box.stripe.requests)
+    rig.sweep()
+    assert len(rig.box.stripe.requests) - before == 1
+    assert all(rig.statuses(debit) == [3] for debit in debits)
+
+
+def test_sweep_reads_halo_back(rig: Rig) -> None:
+    """A row that somebody changed is put right."""
+    payment = rig.pay("succeeded")
+    rig.once()
+    rig.box.halo.rows_of(payment)[0]["status"] = 1
+    rig.sweep()
+    assert rig.statuses(payment) == [3]
+
+
+def test_sweep_finds_a_deleted_row(rig: Rig) -> None:
+    """A row that somebody deleted isn't made again by itself: a person is told."""
+    payment = rig.pay("succeeded")
+    rig.once()
+    rig.box.halo.delete_row(rig.box.halo.rows_of(payment)[0]["id"])
+    rig.sweep()
+    assert [(e.id, e.code) for e in rig.attention()] == [(payment, "row_deleted")]
+
+
+def test_clock_that_jumps_back(rig: Rig) -> None:
+    """The watermark is Stripe's clock: ours may jump, and nothing is skipped or blocked."""
+    rig.pay("succeeded")
+    rig.once()
+    rig.world.now = lambda: rig.clock.seconds - 7_200
+    payment = rig.pay("succeeded")
+    rig.once()
+    assert rig.statuses(payment) == [3]
+
+
+def test_clock_that_is_ahead_at_the_first_poll(rig: Rig) -> None:
+    """The first look back is counted from Stripe's clock too."""
+    payment = rig.pay("succeeded")
+    rig.world.now = lambda: rig.clock.seconds + 30 * DAY
+    rig.once()
+    assert rig.statuses(payment) == [3]
+
+
+# --- backfill --------------------------------------------------------------------------------------
+
+
+def test_backfill(rig: Rig) -> None:
+    """Payments made before syncd was there are brought in step; a second time writes nothing."""
+    old = [rig.pay(state, created=rig.clock() - 60 * DAY) for state in STATES]
+    rig.box.stripe.events.clear()
+    assert rig.backfill() == 5
+    assert [rig.statuses(payment)[0] for payment in old] == [3, 4, 5, 6, 7]
+    writes = len(rig.box.halo.writes)
+    rig.backfill()
+    assert len(rig.box.halo.writes) == writes
+
+
+def test_backfill_goes_on_where_it_was(rig: Rig) -> None:
+    """Broken off, the same backfill goes on after its last page, and lists what came meanwhile."""
+    for number in range(250):
+        rig.box.stripe.create_intent(created=rig.clock() - DAY - number)
+    rig.box.stripe.faults.append(Fault("401", path="payment_intents", after=2))
+    with pytest.raises(LinkFailure):
+        rig.backfill()
+    rig.box.stripe.requests.clear()
+    late = rig.pay("succeeded")
+    rig.backfill()
+    queries = [r.params() for r in rig.box.stripe.requests]
+    assert "starting_after" in queries[0]
+    assert len(queries) == 2
+    assert rig.statuses(late) == [3]
+
+
+def test_backfill_reads_pages_of_rows(rig: Rig) -> None:
+    """When many are due, Halo's rows are read page by page instead of one by one."""
+    payments = [rig.pay("succeeded") for _ in range(120)]
+    rig.backfill()
+    gets = [r for r in rig.box.halo.requests if r.method == "GET" and "Payment" in r.path]
+    assert len(gets) <= 4
+    assert len(rig.posts()) == 3
+    assert all(rig.statuses(payment) == [3] for payment in payments)
+
+
+@pytest.mark.parametrize("paging", ["ignored", "same_page"])
+@pytest.mark.parametrize("shape", ["payments", "bare"])
+def test_paging_that_does_not_page(rig: Rig, paging: str, shape: str) -> None:
+    """Paging may be ignored, or show the same page for ever: all payments are pushed all the same."""
+    rig.box.halo.paging, rig.box.halo.list_shape, rig.box.halo.rate_limit = paging, shape, None
+    rig.settings["SYNCD_HALO__RATE_LIMIT"] = "10000"
+    payments = [rig.pay("succeeded") for _ in range(130)]
+    rig.backfill()
+    assert all(rig.statuses(payment) == [3] for payment in payments)
+
+
+def test_filter_that_is_ignored(rig: Rig) -> None:
+    """Rows of other payments in an answer are never touched."""
+    rig.box.halo.filter_ignored = True
+    mine, other = rig.pay("succeeded"), rig.pay(None)
+    rig.once()
+    assert (rig.statuses(mine), rig.statuses(other)) == ([3], [1])
+
+
+# --- what goes wrong on the way --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["stripe", "halo"])
+@pytest.mark.parametrize("kind", ["500", "502", "503", "504", "reset", "truncated", "html_500"])
+def test_a_fault_that_passes(rig: Rig, side: str, kind: str) -> None:
+    """A passing fault on either side is ridden out inside the call."""
+    payment = rig.pay("succeeded")
+    getattr(rig.box, side).faults.append(Fault(kind, times=2))
+    rig.once()
+    assert rig.statuses(payment) == [3]
+    assert len(rig.world.waited) >= 2
+
+
+@pytest.mark.parametrize(
+    "kind", ["500_after", "504_after", "reset_after", "truncated", "500", "reset"]
+)
+def test_a_fault_on_an_update(rig: Rig, kind: str) -> None:
+    """An update may be sent again: it only sets values."""
+    payment = rig.pay("succeeded")
+    rig.box.halo.faults.append(Fault(kind, method="POST", path="InvoicePayment"))
+    rig.once()
+    assert (rig.statuses(payment), rig.condition(payment)) == ([3], Condition.IN_STEP)
+
+
+@pytest.mark.parametrize("side", ["stripe", "halo"])
+@pytest.mark.parametrize("kind", ["html", "garbage", "empty", "cut_json", "403", "redirect"])
+def test_an_answer_that_makes_no_sense(rig: Rig, side: str, kind: str) -> None:
+    """What can't be understood pauses the link, spends no attempt, and loses nothing."""
+    payment = rig.pay("succeeded")
+    fault = Fault(kind, times=None)
+    getattr(rig.box, side).faults.append(fault)
+    rig.cycle()
+    assert (rig.statuses(payment), rig.attention()) == ([1], [])
+    assert len(rig.told.events("poll_failed" if side == "stripe" else "push_failed")) == 1
+    getattr(rig.box, side).faults.clear()
+    rig.clock.seconds += 600
+    rig.cycle()
+    assert rig.statuses(payment) == [3]
+    row = rig.stored(lambda store: store.payment(payment))
+    assert row["attempts"] == 0
+
+
+@pytest.mark.parametrize("side", ["stripe", "halo"])
+def test_retry_after_is_honoured(rig: Rig, side: str) -> None:
+    """A 429 that names a time is waited for, inside the call if that is short."""
+    payment = rig.pay("succeeded")
+    getattr(rig.box, side).faults.append(Fault("429", retry_after=7))
+    rig.once()
+    assert rig.statuses(payment) == [3]
+    assert max(rig.world.waited) >= 7
+
+
+def test_halo_429_without_a_time(rig: Rig) -> None:
+    """Without Retry-After, Halo is left alone for a minute."""
+
+    async def twice(parts: object) -> None:
+        await parts.engine.poll()  # type: ignore[attr-defined]
+        await parts.engine.push()  # type: ignore[attr-defined]
+        rig.clock.seconds += 59
+        await parts.engine.push()  # type: ignore[attr-defined]
+
+    payment = rig.pay("succeeded")
+    rig.box.halo.faults.append(Fault("429", path="InvoicePayment"))
+    rig.run(twice)
+    assert rig.statuses(payment) == [1]
+    rig.clock.seconds += 10
+    rig.cycle()
+    assert rig.statuses(payment) == [3]
+
+
+def test_token_that_expired(rig: Rig) -> None:
+    """An expired token is renewed once, and the request sent again."""
+    payment = rig.pay("succeeded")
+    rig.box.halo.faults.append(Fault("401", path="InvoicePayment"))
+    rig.once()
+    assert rig.statuses(payment) == [3]
+    assert sum(r.path == "/auth/token" for r in rig.box.halo.requests) == 2
+
+
+def test_permission_that_is_missing(rig: Rig) -> None:
+    """A 401 that stays isn't looped on; a 403 names the permission."""
+    rig.pay("succeeded")
+    rig.box.halo.permissions = {"read:invoices"}
+    with pytest.raises(LinkFailure, match="edit invoices"):
+        rig.once()
+    rig.box.halo.faults.append(Fault("401", times=None, path="InvoicePayment"))
+    before = len(rig.box.halo.requests)
+    with pytest.raises(LinkFailure, match="just signed us in"):
+        rig.once()
+    assert len(rig.box.halo.requests) - before <= 6
+
+
+def test_poisoned_row_stands_alone(rig: Rig) -> None:
+    """One bad row of forty fails alone, with Halo's own words; the others pass."""
+    payments = [rig.pay("succeeded") for _ in range(40)]
+    bad = payments[17]
+    rig.box.halo.poison(bad, "Could not convert string to integer.")
+    rig.once()
+    assert [rig.statuses(p)[0] for p in payments if p != bad] == [3] * 39
+    (entry,) = rig.attention()
+    assert (entry.id, entry.code) == (bad, "halo_refuses")
+    assert "Could not convert string to integer." in entry.reason
+    rig.box.halo.unpoison(bad)
+    rig.stored(lambda store: store.retry([bad], rig.clock()))
+    rig.once()
+    assert (rig.statuses(bad), rig.attention()) == ([3], [])
+
+
+def test_row_deleted_between_reading_and_writing(rig: Rig) -> None:
+    """Halo says "Record not found" for one row: that payment fails alone."""
+    kept, gone = rig.pay("succeeded"), rig.pay("succeeded")
+    row = rig.box.halo.rows_of(gone)[0]["id"]
+
+    def vanish(_request: object) -> bool:
+        rig.box.halo.rows.pop(row, None)
+        return False
+
+    rig.box.halo.faults.append(Fault("500", method="POST", path="InvoicePayment", match=vanish))
+    rig.once()
+    assert rig.statuses(kept) == [3]
+    assert [entry.id for entry in rig.attention()] == [gone]
+    assert "Record not found" in rig.attention()[0].reason
+
+
+@pytest.mark.parametrize("shape", ["empty", "no_json", "error_in_200", "other_rows"])
+def test_answer_that_proves_nothing(rig: Rig, shape: str) -> None:
+    """A 2xx that doesn't list the rows is checked by reading them back."""
+    rig.box.halo.answer_shape = shape
+    payments = [rig.pay("succeeded") for _ in range(3)]
+    rig.once()
+    assert [rig.condition(p) for p in payments] == [Condition.IN_STEP] * 3
+    assert len(rig.posts()) == 1
+
+
+def test_answer_that_proves_nothing_and_nothing_changes(rig: Rig) -> None:
+    """A 200 with an error inside that changed nothing ends on the attention list, not in a loop."""
+    payment = rig.pay("succeeded")
+    rig.box.halo.faults.append(Fault("empty", times=None, method="POST", path="InvoicePayment"))
+    real = rig.box.halo.answer
+    rig.box.halo.answer = (  # type: ignore[method-assign]
+        lambda r: real(r) if r.method == "GET" or "token" in r.path else real(_as_get(r))
+    )
+    rig.once()
+    assert [(e.id, e.code) for e in rig.attention()] == [(payment, "halo_refuses")]
+    assert len(rig.posts()) == 3
+
+
+def _as_get(request: object) -> object:
+    from dataclasses import replace
+
+    return replace(request, method="GET")  # type: ignore[type-var]
+
+
+def test_halo_window_is_kept(rig: Rig) -> None:
+    """However much is due, Halo never sees more requests in five minutes than allowed."""
+    rig.settings["SYNCD_HALO__RATE_LIMIT"] = "20"
+    rig.settings["SYNCD_PUSH__BATCH"] = "1"
+    rig.box.halo.rate_limit = 20
+    payments = [rig.pay("succeeded") for _ in range(60)]
+    rig.once()
+    assert all(rig.statuses(payment) == [3] for payment in payments)
+    assert not [r for r in rig.box.halo.requests if r.status == 429]
+
+
+def test_halo_window_survives_a_restart(rig: Rig) -> None:
+    """What an earlier process sent counts for the next one."""
+    rig.settings["SYNCD_HALO__RATE_LIMIT"] = "5"
+    rig.box.halo.rate_limit = 5
+    first = rig.pay("succeeded")
+    rig.once()
+    second = rig.pay("processing")
+    rig.once()
+    assert (rig.statuses(first), rig.statuses(second)) == ([3], [5])
+    assert not [r for r in rig.box.halo.requests if r.status == 429]
+
+
+def test_stripe_budget_is_kept(rig: Rig) -> None:
+    """When the month's reads are used up, polling stops, says so, and goes on when there is room."""
+    rig.settings["SYNCD_STRIPE__READ_BUDGET"] = "3"
+    for _ in range(3):
+        rig.once()
+    with pytest.raises(LinkFailure, match=r"stripe\.read_budget"):
+        rig.once()
+    assert len(rig.box.stripe.requests) == 3
+    rig.clock.seconds += 31 * DAY
+    rig.once()
+
+
+def test_other_process_pushes(rig: Rig) -> None:
+    """While another process holds the lease, nothing is pushed, and it is said who holds it."""
+    from syncd.failures import LeaseHeld
+    from syncd.store import Holder
+
+    rig.pay("succeeded")
+    other = Holder("x", "a backfill", "elsewhere", "boot", 4711)
+    rig.stored(lambda s: s.take_lease("push", other, rig.clock(), 120, free=lambda *_: True))
+    with pytest.raises(LeaseHeld, match="a backfill .process 4711 on elsewhere."):
+        rig.once()
+    assert rig.posts() == []
+    rig.clock.seconds += 121
+    rig.once()
+    assert len(rig.posts()) == 1
+
+
+def test_lease_of_a_process_that_died(rig: Rig) -> None:
+    """A crashed process's lease doesn't hold up the next one."""
+    from dataclasses import replace
+
+    from syncd.lease import this_process
+
+    payment = rig.pay("succeeded")
+    dead = replace(this_process("the daemon"), owner="dead", pid=2**22 + 1)
+    rig.stored(lambda s: s.take_lease("push", dead, rig.clock(), 120, free=lambda *_: True))
+    rig.once()
+    assert rig.statuses(payment) == [3]
+
+
+def test_state_that_comes_while_pushing(rig: Rig) -> None:
+    """A word that comes between reading and recording isn't overwritten by the acknowledgement."""
+    payment = rig.pay("processing")
+
+    def meanwhile(_request: object) -> bool:
+        if rig.box.stripe.intents[payment]["status"] == "processing":
+            rig.clock.seconds += 5
+            rig.box.stripe.advance(payment, "succeeded")
+        return False
+
+    rig.box.halo.faults.append(Fault("500", method="POST", path="InvoicePayment", match=meanwhile))
+    rig.once()
+    rig.once()
+    assert rig.statuses(payment) == [3]
+
+
+def test_resync_forgets_contradictions(rig: Rig) -> None:
+    """What a person asks for with a resync: the intent itself counts, whatever was said before."""
+    payment = rig.pay("processing")
+    rig.clock.seconds += 5
+    rig.box.stripe.emit(payment, "succeeded")
+    rig.box.stripe.emit(payment, "canceled")
+    rig.once()
+    assert len(rig.attention()) == 1
+
+    async def resync(parts: object) -> None:
+        await parts.engine.observer.resync(payment)  # type: ignore[attr-defined]
+        await parts.engine.pusher.push()  # type: ignore[attr-defined]
+
+    rig.run(resync)
+    assert (rig.statuses(payment), rig.attention()) == ([5], [])

@@ -1,0 +1,76 @@
+"""Windows of requests: never exceeded, never blocked for ever."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.failures import BadAnswer, LeaseHeld, Side
+from syncd.rates import Window, poll_spacing_seconds
+
+
+@given(
+    st.integers(1, 6), st.integers(10, 60), st.integers(1, 7),
+    st.lists(st.floats(0, 40, allow_nan=False), min_size=1, max_size=60),
+)  # fmt: skip
+def test_window_is_never_exceeded(limit: int, period: int, bucket: int, gaps: list[float]) -> None:
+    """In any stretch of the period's length there are at most `limit` requests."""
+    window = Window(limit, period, bucket)
+    counts: dict[int, int] = {}
+    sent: list[float] = []
+    now = 1_000.0
+    for gap in gaps:
+        now += gap
+        now += window.wait_seconds(counts, now)
+        assert window.wait_seconds(counts, now) == 0
+        counts[window.bucket(now)] = counts.get(window.bucket(now), 0) + 1
+        sent.append(now)
+    for first in sent:
+        assert sum(first <= other < first + period for other in sent) <= limit
+
+
+def test_left_and_wait() -> None:
+    """What is left counts down; the wait ends when the oldest bucket has left the window."""
+    window = Window(2, 300, 5)
+    counts = {100: 1, 200: 1}
+    assert (window.used(counts, 210), window.left(counts, 210)) == (2, 0)
+    assert window.wait_seconds(counts, 210) == 100 + 5 + 300 - 210
+    assert window.left(counts, 405) == 1
+    assert window.oldest(405) == 105
+
+
+def test_counts_that_do_not_fit_the_limit() -> None:
+    """A limit that was lowered below what was sent means waiting for the right bucket."""
+    window = Window(1, 300, 5)
+    assert window.wait_seconds({100: 3, 200: 1}, 210) == 200 + 5 + 300 - 210
+
+
+def test_clock_set_back() -> None:
+    """What was counted ahead of now moves to now, so that an hour's step doesn't block an hour."""
+    window = Window(2, 300, 5)
+    ahead = {4_000: 2, 100: 1}
+    assert window.left(ahead, 400) == 0
+    assert window.rebased(ahead, 400) == {400: 2, 100: 1}
+    assert window.wait_seconds(window.rebased(ahead, 400), 400) <= 305
+
+
+def test_nothing_to_wait_for() -> None:
+    """A limit of nothing at all ends in a bounded wait, not in a loop."""
+    assert Window(0, 300, 5).wait_seconds({}, 100) == 305
+
+
+def test_poll_spacing() -> None:
+    """An interval the budget can bear is kept; another one is stretched once half is used up."""
+    month = Window(10_000, 30 * 86_400, 3_600)
+    now = 10_000_000.0
+    assert poll_spacing_seconds(month, {}, now, 300) == 300
+    assert poll_spacing_seconds(month, {month.bucket(now): 9_999}, now, 300) == 300
+    assert poll_spacing_seconds(month, {}, now, 60) == 60
+    assert poll_spacing_seconds(month, {month.bucket(now): 5_000}, now, 60) == 518.4
+    assert poll_spacing_seconds(month, {month.bucket(now): 10_000}, now, 60) == 30 * 86_400
+
+
+def test_failures_carry_what_the_caller_needs() -> None:
+    """A link's failure says whose it is and what may have happened; a lease who holds it."""
+    failure = BadAnswer(Side.HALO, "odd", retry_after_seconds=3, maybe_applied=True, late=True)
+    assert (failure.side, failure.retry_after_seconds, str(failure)) == (Side.HALO, 3, "odd")
+    assert (failure.maybe_applied, failure.late, failure.transient) == (True, True, False)
+    assert LeaseHeld("a backfill").holder == "a backfill"
