@@ -1,0 +1,414 @@
+"""The real process: commands, exit codes, signals, and what systemd is told."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.sandbox import Fault
+from tests.conftest import ROOT, Rig
+
+FAST = {"SYNCD_POLL__INTERVAL": "1s", "SYNCD_WEB__STALE_AFTER": "3s"}
+
+
+def until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Wait for something to come true; fail if it doesn't."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = true()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it didn't come true in time")
+
+
+class Daemon:
+    """A running syncd, its log, and what it told the service manager."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", log: Path, manager: socket.socket
+    ) -> None:
+        self.process = process
+        self._log = log
+        self._manager = manager
+        self.told: list[str] = []
+
+    def log(self) -> list[dict[str, Any]]:
+        lines = self._log.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [line for line in self.log() if line["event"] == name]
+
+    def messages(self) -> list[str]:
+        while True:
+            try:
+                self.told += self._manager.recv(4096).decode().split("\n")
+            except BlockingIOError:
+                return self.told
+
+    @property
+    def url(self) -> str:
+        started = until(lambda: self.events("started"))
+        return f"http://{started[0]['listen']}"
+
+    def get(self, path: str, **headers: str) -> tuple[int, str]:
+        request = urllib.request.Request(self.url + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(12)
+
+
+@contextmanager
+def daemon(rig: Rig, *arguments: str, **extra: str) -> Iterator[Daemon]:
+    """Start the daemon over the sandbox, with a service manager that listens."""
+    address = rig.folder / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
+        manager.bind(str(address))
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
+        environment = {
+            **clean, **rig.environment(), **FAST, "PYTHONPATH": str(ROOT),
+            "NOTIFY_SOCKET": str(address), **extra,
+        }  # fmt: skip
+        log = rig.folder / "log"
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "syncd", *arguments], env=environment, stderr=stderr,
+                cwd=rig.folder,
+            )  # fmt: skip
+        try:
+            yield Daemon(process, log, manager)
+        finally:
+            process.kill()
+            process.wait()
+            address.unlink()
+
+
+def test_the_daemon(live: Rig) -> None:
+    """It polls on its schedule, pushes, is healthy, tells systemd, and ends with 0 on SIGTERM."""
+    with daemon(live) as running:
+        until(lambda: "READY=1" in running.messages())
+        payment = live.pay("processing")
+        until(lambda: live.statuses(payment) == [5])
+        time.sleep(1.1)  # Stripe's events have whole seconds; the next word is to be a newer one
+        live.box.stripe.advance(payment, "succeeded")
+        until(lambda: live.statuses(payment) == [3])
+        assert running.get("/livez")[0] == 200
+        code, body = running.get("/readyz")
+        assert (code, json.loads(body)["status"]) == (200, "ok")
+        assert running.get("/healthz")[0] == 200
+        assert running.get("/nowhere")[0] == 404
+        metrics = running.get("/metrics")[1]
+        assert 'syncd_pushes_total{outcome="updated"} 2.0' in metrics
+        assert 'syncd_payments{condition="in_step"} 1.0' in metrics
+        assert "syncd_lag_seconds_count 2.0" in metrics
+        assert 'syncd_build_info{version="0.1.0"} 1.0' in metrics
+        assert 'syncd_last_success_timestamp_seconds{step="poll"}' in metrics
+        assert 'syncd_budget_remaining_requests{side="halo"}' in metrics
+        until(lambda: any("payments known" in m for m in running.messages()))
+        until(lambda: "WATCHDOG=1" in running.messages())
+        assert running.stop() == 0
+        assert "STOPPING=1" in running.messages()
+        assert [line["event"] for line in running.log()][-1] == "stopped"
+
+
+def test_not_ready_while_halo_is_down(live: Rig) -> None:
+    """When nothing has worked for too long, readiness fails and says which side and why."""
+    live.box.halo.faults.append(Fault("html", times=None))
+    live.pay("succeeded")
+    with daemon(live) as running:
+
+        def failing() -> dict[str, Any] | None:
+            code, body = running.get("/readyz")
+            checks: dict[str, Any] = json.loads(body)["checks"]
+            return checks if code == 503 and "JSON belongs" in checks["halo"]["text"] else None
+
+        checks = until(failing)
+        assert (checks["stripe"]["ok"], checks["halo"]["ok"]) == (True, False)
+        assert running.get("/livez")[0] == 200
+
+
+def test_stop_finishes_the_request_under_way(live: Rig) -> None:
+    """SIGTERM in the middle of a push: its answer is waited for and written down."""
+    payment = live.pay("succeeded")
+    live.box.halo.faults.append(
+        Fault("hang_after", method="POST", path="InvoicePayment", seconds=2)
+    )
+    with daemon(live) as running:
+        until(lambda: live.posts())
+        assert running.stop() == 0
+        (pushed,) = running.events("pushed")
+        assert pushed["intent"] == payment
+
+
+def test_stop_while_halo_hangs(live: Rig) -> None:
+    """A request that never ends doesn't hold up the stop for more than ten seconds."""
+    live.pay("succeeded")
+    live.box.halo.faults.append(Fault("hang", method="POST", path="InvoicePayment"))
+    with daemon(live) as running:
+        until(lambda: live.posts())
+        began = time.monotonic()
+        assert running.stop() == 0
+        assert time.monotonic() - began < 10.5
+
+
+def test_stop_before_it_began(live: Rig) -> None:
+    """A stop that comes while the first poll is under way isn't lost."""
+    live.box.stripe.faults.append(Fault("hang", times=1, seconds=1))
+    with daemon(live) as running:
+        until(lambda: live.box.stripe.requests)
+        assert running.stop() == 0
+
+
+def test_killed_in_the_middle(live: Rig) -> None:
+    """SIGKILL between the push and its record: the next start finds it done, and doubles nothing."""
+    payment = live.pay("succeeded")
+    live.box.halo.faults.append(
+        Fault("hang_after", method="POST", path="InvoicePayment", seconds=5)
+    )
+    with daemon(live) as running:
+        until(lambda: live.posts())
+        running.process.kill()
+        running.process.wait()
+    with daemon(live) as running:
+        until(lambda: json.loads(running.get("/readyz")[1])["status"] == "ok")
+        assert live.statuses(payment) == [3]
+        assert len(live.posts()) == 1
+        assert running.stop() == 0
+
+
+def _file(live: Rig, more: str = "") -> Path:
+    file = live.folder / "live.toml"
+    numbers = "\n".join(f"{k} = {v}" for k, v in live.box.halo.status.items() if k not in more)
+    file.write_text(
+        f'[stripe]\napi_base = "{live.box.stripe.url}"\n[halo]\nurl = "{live.box.halo.url}"\n'
+        f'client_id = "{live.box.halo.client_id}"\n[halo.status]\n{numbers}\n{more}\n'
+    )
+    return file
+
+
+def test_reload(live: Rig) -> None:
+    """SIGHUP reads the configuration again: what can change does, what can't is named."""
+    file = _file(live)
+    file.write_text(file.read_text().replace("processing = 5\n", ""))
+    drop = {f"SYNCD_HALO__STATUS__{s.upper()}": "" for s in live.box.halo.status}
+    live.settings |= drop
+    environment = {k: v for k, v in live.environment().items() if v}
+    live.environment = lambda: environment  # type: ignore[method-assign]
+    payment = live.pay("processing")
+    with daemon(live, "--config", str(file)) as running:
+        until(lambda: running.events("held"))
+        file.write_text("interval = nonsense")
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: running.events("reload_refused"))
+        _file(live, '[push]\nbatch = 7\n[web]\nlisten = "127.0.0.1:1"\n')
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: live.statuses(payment) == [5])
+        (reloaded,) = running.events("reloaded")
+        assert reloaded["changed"] == ["halo.status", "push.batch"]
+        assert [m for m in running.messages() if m == "RELOADING=1"] == ["RELOADING=1"] * 2
+        assert [m for m in running.messages() if m == "READY=1"] == ["READY=1"] * 3
+        assert running.stop() == 0
+
+
+def test_token_of_the_web(live: Rig) -> None:
+    """Where a token is set, nothing is answered without it; beyond loopback one must be set."""
+    with daemon(live, SYNCD_WEB_TOKEN="a-token-of-ours") as running:
+        assert running.get("/readyz")[0] == 401
+        assert running.get("/metrics", Authorization="Bearer wrong")[0] == 401
+        until(lambda: running.get("/readyz", Authorization="Bearer a-token-of-ours")[0] == 200)
+    done = live.command(extra={"SYNCD_WEB__LISTEN": "0.0.0.0:9464"})
+    assert done.returncode == 78
+    assert "web.listen" in done.stderr
+
+
+def test_port_that_is_taken(live: Rig) -> None:
+    """A port that is in use is said clearly."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = live.command(extra={"SYNCD_WEB__LISTEN": f"127.0.0.1:{port}"})
+    assert done.returncode == 78
+    assert f"127.0.0.1:{port} can't be listened on" in done.stderr
+
+
+# --- commands --------------------------------------------------------------------------------------
+
+
+def test_once_and_status(live: Rig) -> None:
+    """One poll and push, exit 0; the status says where it stands."""
+    live.pay("succeeded")
+    assert live.command("--once").returncode == 0
+    done = live.command("status", "--json")
+    read = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert (read["payments"]["in_step"], read["due"], read["attention"]) == (1, 0, 0)
+    assert read["requests_left"]["stripe"] == 9_999
+    assert "payments in_step" in live.command("status").stdout
+
+
+def test_attention_retry_dismiss(live: Rig) -> None:
+    """What needs a person is listed with exit 1, can be retried once it is put right, or dismissed."""
+    held, other = live.pay("succeeded", rows=(5.0,)), live.pay("succeeded", rows=(6.0,))
+    assert live.command("--once").returncode == 1
+    done = live.command("attention", "--json")
+    entries = {entry["id"]: entry for entry in json.loads(done.stdout)}
+    assert (done.returncode, set(entries)) == (1, {held, other})
+    assert entries[held]["code"] == "amount_mismatch"
+    assert "10.99" in live.command("attention").stdout
+    live.box.halo.rows_of(held)[0]["amount"] = 10.99
+    assert live.command("attention", "retry", held).returncode == 0
+    assert live.command("attention", "dismiss", other).returncode == 0
+    assert live.command("--once").returncode == 0
+    assert live.statuses(held) == [3]
+    assert live.command("attention").returncode == 0
+    assert live.command("attention", "retry", "pi_unknown").returncode == 1
+    assert live.command("attention", "retry").returncode == 2
+
+
+def test_retry_all(live: Rig) -> None:
+    """All that stands on the list can be tried again at once."""
+    payments = [live.pay("succeeded", rows=(5.0,)) for _ in range(3)]
+    live.command("--once")
+    for payment in payments:
+        live.box.halo.rows_of(payment)[0]["amount"] = 10.99
+    assert live.command("attention", "retry", "--all").returncode == 0
+    assert live.command("--once").returncode == 0
+
+
+def test_resync(live: Rig) -> None:
+    """One payment intent is read again and pushed, whatever syncd knew of it."""
+    payment = live.pay(None, created=time.time() - 80 * 86_400)
+    live.box.stripe.advance(payment, "canceled", emit=False)
+    done = live.command("resync", payment)
+    assert (done.returncode, live.statuses(payment)) == (0, [6])
+    assert "Stripe says canceled" in done.stdout
+    assert live.command("resync", "pi_doesnotexist").returncode == 1
+
+
+def test_backfill_and_dry_run(live: Rig) -> None:
+    """A dry run prints what would be pushed and writes nothing anywhere; a backfill does it."""
+    payment = live.pay(None, created=time.time() - 20 * 86_400)
+    live.box.stripe.advance(payment, "succeeded", emit=False)
+    done = live.command("--backfill", "90d", "--dry-run", "--json")
+    (planned,) = json.loads(done.stdout)
+    assert (planned["intent"], planned["action"], planned["status"]) == (payment, "update", 3)
+    assert not (live.folder / "syncd.db").exists()
+    assert live.posts() == []
+    day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 30 * 86_400))
+    assert live.command("--backfill", day).returncode == 0
+    assert live.statuses(payment) == [3]
+
+
+def test_dry_run_leaves_the_store_alone(live: Rig) -> None:
+    """A dry run over an existing store changes not a byte of it."""
+    live.pay("succeeded")
+    live.command("--once")
+    live.pay("canceled")
+    before = (live.folder / "syncd.db").read_bytes()
+    done = live.command("--once", "--dry-run")
+    assert "update" in done.stdout
+    assert (live.folder / "syncd.db").read_bytes() == before
+
+
+def test_backfill_beside_the_daemon(live: Rig) -> None:
+    """Both may run at once: every payment is pushed, none twice."""
+    with daemon(live) as running:
+        until(lambda: "READY=1" in running.messages())
+        old = []
+        for number in range(60):
+            payment = live.pay(None, created=time.time() - 86_400 * 3 - number)
+            live.box.stripe.advance(payment, "succeeded", emit=False)
+            old.append(payment)
+        new = live.pay("processing")
+        done = live.command("--backfill", "30d")
+        assert done.returncode == 0, done.stderr
+        until(lambda: live.statuses(new) == [5])
+        assert all(live.statuses(payment) == [3] for payment in old)
+        written = [row for row, _, _ in live.box.halo.writes]
+        assert len(written) == len(set(written)) == 61
+        assert running.stop() == 0
+
+
+def test_backfill_that_is_stopped(live: Rig) -> None:
+    """SIGTERM ends a backfill between two requests; the same command goes on."""
+    for number in range(250):
+        live.box.stripe.create_intent(created=time.time() - 86_400 - number)
+    live.box.stripe.faults.append(Fault("503", after=1, retry_after=15))
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "syncd", "--backfill", "30d"],
+        env={**clean, **live.environment(), "PYTHONPATH": str(ROOT)},
+        cwd=live.folder, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    until(lambda: len(live.box.stripe.requests) >= 2)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert b"The same command goes on" in said
+    live.box.stripe.requests.clear()
+    assert live.command("--backfill", "30d").returncode == 0
+    assert "starting_after" in live.box.stripe.requests[0].params()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--backfill", "yesterday"), ("--backfill", "2999-01-01"), ("--dry-run",), ("--nonsense",),
+        ("--once", "--backfill", "1d"), ("nonsense",), ("attention", "dismiss"),
+    ],
+)  # fmt: skip
+def test_wrong_usage(live: Rig, arguments: tuple[str, ...]) -> None:
+    """Wrong usage ends with 2 and says what is wrong."""
+    done = live.command(*arguments)
+    assert done.returncode == 2
+    assert "Usage" in done.stderr or "Error" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("side", ["stripe", "halo"])
+def test_side_that_refuses(live: Rig, side: str) -> None:
+    """A side that refuses ends a command with 69, says which, and shows no secret."""
+    live.pay("succeeded")
+    getattr(live.box, side).faults.append(Fault("401", times=None))
+    done = live.command("--once")
+    assert done.returncode == 69
+    assert side in done.stderr.lower()
+    for secret in (live.box.stripe.api_key, live.box.halo.client_secret):
+        assert secret not in done.stderr + done.stdout
+
+
+def test_demo() -> None:
+    """The demo plays to its end by itself, and all agree."""
+    done = subprocess.run(
+        [sys.executable, "-m", "syncd", "demo"], capture_output=True, text=True, timeout=90,
+        check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all agree; 0 rows doubled" in done.stdout
+
+
+def test_version_and_help(live: Rig) -> None:
+    """Every command explains itself."""
+    assert live.command("--version").stdout == "syncd 0.1.0\n"
+    for name in ("status", "attention", "resync", "demo"):
+        done = live.command(name, "--help")
+        assert done.returncode == 0
+        assert "Usage: syncd" in done.stdout
