@@ -263,11 +263,12 @@ def _unknown_currency(said: Observation) -> Hold:
 
 
 def _contradiction(payment: Payment) -> Hold:
-    said = payment.said
+    said, read = payment.said, payment.read
+    itself = "none of the five states" if read is None or read.state is None else read.state
     return Hold(
         HoldCode.STRIPE_CONTRADICTS_ITSELF,
         f"Stripe's events say {said.state} for {said.intent_id}, the payment intent itself says "
-        f"{payment.read_state or 'none of the five states'}. Look at the payment in Stripe's "
+        f"{itself}. Look at the payment in Stripe's "
         "dashboard, then resync.",
     )
 

@@ -268,7 +268,10 @@ class HaloSink:
         if response.status_code == 429 or response.status_code >= 500:
             failure = _failure_of(response, "POST", writing=False, now=now)
             raise failure or AssertionError
-        body = _maybe_json(response)
+        if response.is_success:
+            body = _read_json(response, reading=True)
+        else:
+            body = _maybe_json(response)
         token = body.get("access_token") if isinstance(body, dict) else None
         if not response.is_success or not isinstance(token, str) or not token:
             self._sign_in = None

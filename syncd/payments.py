@@ -5,7 +5,7 @@ Stripe's words mean once they were read (source: Stripe's documentation of Payme
 and currencies).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
@@ -359,28 +359,61 @@ def _rank(seen: Observation) -> tuple[bool, bool, bool, int, bool, str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """When something was last said about a payment.
+
+    Attributes:
+        state: what was said; None for none of the five.
+        read: whether by the intent itself.
+        at: Unix seconds, the newest.
+    """
+
+    state: PaymentState | None
+    read: bool
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Payment:
     """All that Stripe said about one payment intent, settled.
 
+    Both parts are a maximum over the words, whatever their order; all else is worked out from them.
+
     Attributes:
         said: the word that counts.
-        doubt_at: Unix seconds of the newest event that contradicted the winning word of its time.
-        read_at: `at` of the newest reading of the intent itself.
-        read_state: the state of that reading.
-        two_finals: whether both final states were said.
-        two_final_reads: whether readings of the intent itself said both final states.
+        heard: when each state was last said, by events and by the intent itself; sorted.
     """
 
     said: Observation
-    doubt_at: int | None = None
-    read_at: int | None = None
-    read_state: PaymentState | None = None
-    two_finals: bool = False
-    two_final_reads: bool = False
+    heard: tuple[Heard, ...]
 
     @property
-    def _doubted(self) -> bool:
-        return self.doubt_at is not None and self.doubt_at >= self.said.at
+    def read(self) -> Heard | None:
+        """The newest reading of the intent itself; None where it was never read."""
+        readings = [heard for heard in self.heard if heard.read]
+        return max(readings, key=lambda heard: (heard.at, str(heard.state)), default=None)
+
+    @property
+    def _doubt_at(self) -> int | None:
+        """The newest second of an event that contradicts the word that counts."""
+        said = self.said
+        overtaking = [
+            heard.at
+            for heard in self.heard
+            if not heard.read
+            and heard.state is not said.state
+            and (heard.at > said.at if said.read else heard.at >= said.at)
+        ]
+        return max(overtaking, default=None)
+
+    def _finals(self, *, read: bool) -> int:
+        """How many of the two final states were said (by the intent itself, where `read`)."""
+        states = {
+            heard.state
+            for heard in self.heard
+            if heard.state is not None and heard.state.final and (heard.read or not read)
+        }
+        return len(states)
 
     @property
     def needs_reading(self) -> bool:
@@ -389,10 +422,12 @@ class Payment:
         So it is after two events of one second, after an event that would take a payment out of a
         final state, and after an event whose money could not be read.
         """
-        unread = self.read_at is None or self.read_at < self.said.at
-        if self.two_finals and not self.said.read and unread:
+        read_at = -1 if self.read is None else self.read.at
+        unread = read_at < self.said.at
+        if self._finals(read=False) == 2 and not self.said.read and unread:
             return True
-        if self._doubted and (self.read_at is None or self.read_at < (self.doubt_at or 0)):
+        doubt_at = self._doubt_at
+        if doubt_at is not None and read_at < doubt_at:
             return True
         if self.said.state is None or self.said.read or self.said.complete:
             return False
@@ -401,15 +436,12 @@ class Payment:
     @property
     def contradicted(self) -> bool:
         """Whether the intent itself says something else than what counts, so that nobody knows."""
-        if self.two_final_reads:
+        if self._finals(read=True) == 2:
             return True
-        if (
-            self.read_at is None
-            or self.read_at < self.said.at
-            or self.read_state is self.said.state
-        ):
+        read = self.read
+        if read is None or read.at < self.said.at or read.state is self.said.state:
             return False
-        return self.said.final or self._doubted
+        return self.said.final or self._doubt_at is not None
 
 
 def settle(known: Payment | None, seen: Observation) -> Payment:
@@ -418,32 +450,16 @@ def settle(known: Payment | None, seen: Observation) -> Payment:
     The newest word wins, a final state stays final. For a set of words the outcome is the same in
     whatever order, and however often, they come.
     """
+    word = Heard(seen.state, seen.read, seen.at)
     if known is None:
-        return _with_reading(Payment(said=seen), seen)
-    winner, loser = (seen, known.said) if _rank(seen) > _rank(known.said) else (known.said, seen)
-    settled = _with_reading(replace(known, said=winner), seen)
-    if winner.state is loser.state or loser.state is None:
-        return settled
-    if winner.final and loser.final:
-        settled = replace(
-            settled,
-            two_finals=True,
-            two_final_reads=settled.two_final_reads or (winner.read and loser.read),
-        )
-    overtakes = loser.at > winner.at if winner.read else loser.at >= winner.at
-    if overtakes and not loser.read:
-        settled = replace(settled, doubt_at=max(loser.at, settled.doubt_at or loser.at))
-    return settled
-
-
-def _with_reading(payment: Payment, seen: Observation) -> Payment:
-    """Remember the newest reading of the intent itself."""
-    if not seen.read:
-        return payment
-    newest = (payment.read_at, str(payment.read_state))
-    if newest[0] is not None and (seen.at, str(seen.state)) <= (newest[0], newest[1]):
-        return payment
-    return replace(payment, read_at=seen.at, read_state=seen.state)
+        return Payment(seen, (word,))
+    newest = {(heard.state, heard.read): heard for heard in known.heard}
+    before = newest.get((word.state, word.read), word)
+    newest[word.state, word.read] = max(before, word, key=lambda heard: heard.at)
+    return Payment(
+        max(known.said, seen, key=_rank),
+        tuple(sorted(newest.values(), key=lambda heard: (str(heard.state), heard.read))),
+    )
 
 
 # --- what Halo has -------------------------------------------------------------------------------

@@ -28,11 +28,7 @@ payments = sa.Table(
     sa.Column("invoice", sa.String(100)),
     sa.Column("event_id", sa.String(255)),
     sa.Column("trace", sa.Text),  # only while it is still to be pushed
-    sa.Column("doubt_at", sa.BigInteger),
-    sa.Column("read_at", sa.BigInteger),
-    sa.Column("read_state", sa.String(20)),
-    sa.Column("two_finals", sa.Boolean, nullable=False),
-    sa.Column("two_final_reads", sa.Boolean, nullable=False),
+    sa.Column("heard", sa.Text, nullable=False),
     sa.Column("final", sa.Boolean, nullable=False),
     # Where it stands.
     sa.Column("condition", sa.String(20), nullable=False),

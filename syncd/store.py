@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from syncd import schema
 from syncd.failures import StoreTrouble, StoreUnusable
-from syncd.payments import Observation, Payment, PaymentState, Row, settle
+from syncd.payments import Heard, Observation, Payment, PaymentState, Row, settle
 from syncd.rates import Window
 
 QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024
@@ -254,12 +254,12 @@ class Store:
         c = schema.payments.c
         with self._reading() as connection:
             found = connection.execute(
-                sa.select(c.intent_id, c.said_at, c.doubt_at)
+                sa.select(c.intent_id, c.heard)
                 .where(c.condition == Condition.IN_DOUBT)
                 .order_by(c.intent_id)
                 .limit(limit)
             ).all()
-        return [(row.intent_id, max(row.said_at, row.doubt_at or 0)) for row in found]
+        return [(row.intent_id, max(word.at for word in _heard(row.heard))) for row in found]
 
     def hold_doubt(self, intent_id: str, code: str, reason: str, now: float) -> None:
         """Put a payment whose intent can't be read on the attention list."""
@@ -976,13 +976,24 @@ def _fields(payment: Payment) -> dict[str, Any]:
         "invoice": said.invoice,
         "event_id": said.event_id,
         "trace": said.trace,
-        "doubt_at": payment.doubt_at,
-        "read_at": payment.read_at,
-        "read_state": payment.read_state,
-        "two_finals": payment.two_finals,
-        "two_final_reads": payment.two_final_reads,
+        "heard": _heard_text(payment.heard),
         "final": said.final and not payment.needs_reading,
     }
+
+
+def _heard_text(heard: Iterable[Heard]) -> str:
+    """As ``event:succeeded:1795500000 intent:none:1795500060``."""
+    return " ".join(
+        f"{'intent' if word.read else 'event'}:{word.state or 'none'}:{word.at}" for word in heard
+    )
+
+
+def _heard(text: str) -> tuple[Heard, ...]:
+    parts = [part.split(":") for part in text.split()]
+    return tuple(
+        Heard(None if state == "none" else PaymentState(state), by == "intent", int(at))
+        for by, state, at in parts
+    )
 
 
 def _payment(row: Mapping[str, Any]) -> Payment:
@@ -1000,11 +1011,7 @@ def _payment(row: Mapping[str, Any]) -> Payment:
             event_id=row["event_id"],
             trace=row["trace"],
         ),
-        doubt_at=row["doubt_at"],
-        read_at=row["read_at"],
-        read_state=PaymentState(row["read_state"]) if row["read_state"] else None,
-        two_finals=bool(row["two_finals"]),
-        two_final_reads=bool(row["two_final_reads"]),
+        heard=_heard(row["heard"]),
     )
 
 
