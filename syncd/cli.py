@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import typer
 
 from syncd import __version__
 from syncd.config import Config, ConfigurationError, load, span_seconds
+from syncd.database import sqlite_path
 from syncd.decisions import Create, Decision, Hold, Unmatched, Update
 from syncd.failures import (
     Failure,
@@ -40,7 +40,8 @@ from syncd.notify import Notifier
 from syncd.parts import Parts, World, assemble, release_holds
 from syncd.payments import Money
 from syncd.progress import Show, shown, table
-from syncd.store import Attention, Condition, Store, Work, sqlite_path
+from syncd.records import ATTENTION, Attention, Condition, Work
+from syncd.store import Store
 from syncd.telemetry import Telemetry, stderr_log
 
 EXIT_ATTENTION = 1
@@ -250,7 +251,7 @@ def status(
     Example: syncd status --json
     """
     with _failures_said():
-        loaded = load(config or context.obj, os.environ)
+        loaded = _offline(config or context.obj)
         with _existing(loaded) as store:
             read = _status(loaded, store)
     if as_json:
@@ -267,7 +268,7 @@ def _status(config: Config, store: Store) -> dict[str, Any]:
     backfill = json.loads(notes["backfill"]) if "backfill" in notes else None
     return {
         "version": __version__,
-        "stripe_mode": "live" if config.live else "test",
+        "stripe_mode": config.stripe.mode or None,
         "halo_url": config.halo.url,
         "watermark": _iso(notes.get("watermark")),
         "last_poll": _iso(notes.get("last_poll")),
@@ -292,7 +293,7 @@ def _status(config: Config, store: Store) -> dict[str, Any]:
 
 def _print_status(read: dict[str, Any]) -> None:
     rows: list[tuple[str, object]] = [
-        ("Stripe", f"{read['stripe_mode']} mode, {_link(read['links']['stripe'])}"),
+        ("Stripe", f"{read['stripe_mode'] or 'any'} mode, {_link(read['links']['stripe'])}"),
         ("Halo", f"{read['halo_url']}, {_link(read['links']['halo'])}"),
         ("last poll", read["last_poll"] or "never"),
         ("read up to", read["watermark"] or "nothing yet"),
@@ -328,7 +329,7 @@ def attention(
     context.obj = config or context.obj
     if context.invoked_subcommand is not None:
         return
-    with _failures_said(), _existing(load(context.obj, os.environ)) as store:
+    with _failures_said(), _existing(_offline(context.obj)) as store:
         entries = store.attention()
     if as_json:
         typer.echo(json.dumps([_entry(entry) for entry in entries], indent=2))
@@ -358,7 +359,7 @@ def retry(
     """
     if bool(ids) == every:
         raise typer.BadParameter("name payments, or say --all")
-    with _failures_said(), _existing(load(config or context.obj, os.environ)) as store:
+    with _failures_said(), _existing(_offline(config or context.obj)) as store:
         done = store.retry(None if every else ids, time.time())
     _say_done("will be tried again at the next push", done, ids or [])
 
@@ -372,7 +373,7 @@ def dismiss(
 
     Example: syncd attention dismiss pi_123
     """
-    with _failures_said(), _existing(load(config or context.obj, os.environ)) as store:
+    with _failures_said(), _existing(_offline(config or context.obj)) as store:
         done = store.dismiss(ids, time.time())
     _say_done("dismissed", done, ids)
 
@@ -391,29 +392,32 @@ def resync(
         loaded = load(config or context.obj, os.environ)
         with _store_for(loaded, dry_run=False) as store:
             try:
-                found = asyncio.run(_resync(loaded, store, intent_id))
+                said, attention = asyncio.run(_resync(loaded, store, intent_id))
             except IntentUnknown as error:
                 typer.echo(f"syncd: {error}", err=True)
                 raise typer.Exit(EXIT_ATTENTION) from None
-    typer.echo(found)
-    raise typer.Exit(0 if " needs attention" not in found else EXIT_ATTENTION)
+    typer.echo(f"{intent_id}: {said}")
+    raise typer.Exit(EXIT_ATTENTION if attention else 0)
 
 
-async def _resync(config: Config, store: Store, intent_id: str) -> str:
+async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bool]:
+    """Returns what came of it, and whether it needs attention."""
     parts = assemble(config, store, Telemetry(), World(), "a resync")
     try:
         read = await parts.engine.observer.resync(intent_id)
         try:
             await parts.engine.pusher.push()
         except LeaseHeld as error:
-            return f"{intent_id}: Stripe says {read.state}; {error.holder} is pushing and takes it along"
+            said = f"Stripe says {read.state}; {error.holder} is pushing and takes it along"
+            return said, False
     finally:
         await parts.close()
     row = store.payment(intent_id)
     condition = row["condition"] if row else Condition.NO_STATE
-    if row and condition in (Condition.HELD, Condition.FAILED):
-        return f"{intent_id}: Stripe says {read.state}; it needs attention: {row['reason']}"
-    return f"{intent_id}: Stripe says {read.state or 'nothing yet'}; now {str(condition).replace('_', ' ')}"
+    said = f"Stripe says {read.state or 'nothing yet'}"
+    if row and condition in ATTENTION:
+        return f"{said}; it needs attention: {row['reason']}", True
+    return f"{said}; now {str(condition).replace('_', ' ')}", False
 
 
 @app.command()
@@ -450,6 +454,11 @@ def _failures_said() -> Iterator[None]:
     except Stopping:
         typer.echo("syncd: stopped. The same command goes on from here.", err=True)
         raise typer.Exit(EXIT_ATTENTION) from None
+
+
+def _offline(file: Path | None) -> Config:
+    """The configuration without the secrets, for what only reads or marks what is known."""
+    return load(file, os.environ, signing_in=False)
 
 
 @contextmanager
@@ -526,7 +535,3 @@ def _say_done(what: str, done: list[str], asked: list[str]) -> None:
     for name in missing:
         typer.echo(f"{name}: is not on the list", err=True)
     raise typer.Exit(EXIT_ATTENTION if missing else 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -221,10 +221,10 @@ class _Settings(BaseSettings):
 
     stripe: Stripe = Stripe()
     halo: Halo
-    poll: Poll = Poll()  # type: ignore[call-arg]  # every key has a default
-    push: Push = Push()  # type: ignore[call-arg]  # every key has a default
+    poll: Poll = Poll()
+    push: Push = Push()
     state: State = State()
-    web: Web = Web()  # type: ignore[call-arg]  # every key has a default
+    web: Web = Web()
 
     @classmethod
     def settings_customise_sources(
@@ -259,18 +259,14 @@ class Config:
     halo_client_secret: str = field(repr=False)
     web_token: str | None = field(repr=False)
 
-    @property
-    def live(self) -> bool:
-        """Whether the key reads live payments."""
-        return "_test_" not in self.stripe_api_key
 
-
-def load(file: Path | None, environment: Mapping[str, str]) -> Config:
+def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool = True) -> Config:
     """Read and check everything.
 
     Args:
         file: what --config names, if it does.
         environment: the process's environment.
+        signing_in: whether the secrets are needed; what only reads the store does without.
 
     Raises:
         ConfigurationError: with every problem there is.
@@ -296,9 +292,12 @@ def load(file: Path | None, environment: Mapping[str, str]) -> Config:
             problems.append(
                 f"environment: a SYNCD_… variable can't be read: {type(error).__name__}"
             )
-    secrets = {name: _secret(name, environment, problems) for name in SECRETS}
-    problems += _key_problems(secrets["stripe_api_key"], settings)
-    if settings is not None and not secrets["web_token"] and not _is_loopback(settings.web.listen):
+    secrets: dict[str, str | None] = dict.fromkeys(SECRETS)
+    if signing_in:
+        secrets = {name: _secret(name, environment, problems) for name in SECRETS}
+        problems += _key_problems(secrets["stripe_api_key"], settings)
+    open_to_all = settings is not None and not _is_loopback(settings.web.listen)
+    if signing_in and open_to_all and not secrets["web_token"]:
         problems.append(
             named("web", "listen")
             + "listens beyond this machine, which needs a token: give the secret web_token "

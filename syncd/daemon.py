@@ -296,6 +296,7 @@ def _listen(listen: str) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # from here on callers wait instead of being refused
     except OSError as error:
         listener.close()
         message = f"web.listen: {listen} can't be listened on: {error.strerror or error}"

@@ -145,6 +145,7 @@ def decide(
     ids = tuple(row.id for row in rows if row.id is not None)
     if all(row.status == number for row in rows):
         return InStep(ids, number)
+    held: AskStripe | Hold | None
     if said.state is PaymentState.SUCCEEDED:
         held = _held_for_amount(said, rows, policy)
     else:

@@ -41,7 +41,7 @@ class Link:
 
     def failed(self, error: Failure, now: float, jitter: float) -> float:
         """It failed: pause, longer each time. Returns for how many seconds."""
-        backoff = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_FIRST * 2 ** min(self.failures, 10))
+        backoff = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_FIRST * 2.0 ** min(self.failures, 10))
         pause = backoff * (0.5 + jitter / 2)
         asked = error.retry_after_seconds if isinstance(error, LinkFailure) else None
         if asked is not None:

@@ -268,10 +268,8 @@ class HaloSink:
         if response.status_code == 429 or response.status_code >= 500:
             failure = _failure_of(response, "POST", writing=False, now=now)
             raise failure or AssertionError
-        if response.is_success:
-            body = _read_json(response, reading=True)
-        else:
-            body = _maybe_json(response)
+        # A portal's page in place of an answer is not a refusal of ours.
+        body = _read_json(response, reading=True) if response.is_success else _maybe_json(response)
         token = body.get("access_token") if isinstance(body, dict) else None
         if not response.is_success or not isinstance(token, str) or not token:
             self._sign_in = None

@@ -13,7 +13,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from syncd.failures import LeaseHeld
-from syncd.store import Holder, Store
+from syncd.records import Holder
+from syncd.store import Store
 
 LEASE_SECONDS = 120.0
 """How long a lease holds without being renewed: longer than any one request may take."""

@@ -127,7 +127,7 @@ class Observer:
         for event in page.events:
             if event.observation is None and event.id in taken.new_events:
                 self.report.count("events", outcome="unknown_type")
-                self.report.log("warning", "event_type_unknown", event=event.id, type=event.kind)
+                self.report.log("warning", "event_type_unknown", id=event.id, type=event.kind)
         return len(taken.new_events)
 
     def _say_unreadable(self, page: Page) -> None:

@@ -26,7 +26,8 @@ from syncd.halo_sink import PAGE_SIZE, Acknowledged, HaloSink, is_whole, last_pa
 from syncd.lease import Lease
 from syncd.observing import Observer, Report
 from syncd.payments import PaymentState, Row
-from syncd.store import Condition, Outcome, Store, Work
+from syncd.records import Condition, Outcome, Work
+from syncd.store import Store
 
 FEW = 10
 """Up to so many payments are looked up one by one without asking how many rows Halo has."""

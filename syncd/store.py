@@ -1,131 +1,50 @@
 """The memory: what Stripe last said, what Halo last acknowledged, and how far we have read.
 
-With `schema`, the only room that knows the database. Every method is one transaction; what a
-method returns is committed. Times are Unix seconds and come from the caller.
+With `schema`, `database` and `records`, the only room that knows the database. Every method is one
+transaction; what a method returns is committed. Times are Unix seconds and come from the caller.
 """
 
-import os
-import sqlite3
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from syncd import schema
-from syncd.failures import StoreTrouble, StoreUnusable
-from syncd.payments import Heard, Observation, Payment, PaymentState, Row, settle
+from syncd.database import connect, reading, writing
+from syncd.payments import Observation, PaymentState, Row, settle
 from syncd.rates import Window
-
-QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024
-"""A larger database isn't checked whole at every start; damage is then met when it is read."""
+from syncd.records import (
+    ACK_COLUMNS,
+    ATTENTION,
+    MOVE_COLUMNS,
+    WAITING,
+    Attention,
+    Condition,
+    Holder,
+    Outcome,
+    Taken,
+    Work,
+    ack_of,
+    counts_of,
+    fields_of,
+    fresh,
+    heard_of,
+    holder_of,
+    is_due,
+    move_of,
+    present,
+    remember_unreadable,
+    rewrite_counts,
+    row_ids,
+    settle_all,
+    standing,
+    update_by_id,
+    work_of,
+)
 
 KEEP_SECONDS = 180 * 86_400
 """How long a payment that is done with is remembered after its last change."""
-
-
-class Condition(StrEnum):
-    """Where a payment stands between Stripe and Halo."""
-
-    NO_STATE = "no_state"  # nothing has happened to the invoice yet
-    IN_DOUBT = "in_doubt"  # the intent itself has to be read
-    DUE = "due"
-    IN_STEP = "in_step"
-    HELD = "held"
-    FAILED = "failed"
-    UNMATCHED = "unmatched"  # Halo has no row yet; looked for again
-    NOT_HALOS = "not_halos"
-
-
-ATTENTION = (Condition.HELD, Condition.FAILED)
-WAITING = (Condition.DUE, Condition.FAILED, Condition.UNMATCHED)
-"""Conditions in which a payment is tried when its time comes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A payment that is to be pushed, and what was tried before."""
-
-    payment: Payment
-    condition: Condition
-    attempts: int
-    looks: int
-    doubt_until: float | None
-    acked_state: PaymentState | None
-    had_rows: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of trying to push a payment's state.
-
-    Attributes:
-        intent_id: which payment.
-        state: the state that was pushed; another one that came meanwhile stays due.
-        condition: where it stands now.
-        code: machine's word for why, where a person must look.
-        reason: the sentence for people.
-        acked: whether Halo has acknowledged the state.
-        rows: Halo's rows of it, where known.
-        next_try: when to try again, where that is planned.
-        attempts: how often the state was tried.
-        looks: how often rows were looked for in vain.
-        doubt_until: until when an insert may still appear in Halo.
-    """
-
-    intent_id: str
-    state: PaymentState
-    condition: Condition
-    code: str | None = None
-    reason: str | None = None
-    acked: bool = False
-    rows: tuple[int, ...] | None = None
-    next_try: float | None = None
-    attempts: int = 0
-    looks: int = 0
-    doubt_until: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What taking in a page has changed."""
-
-    new_events: frozenset[str]
-    changed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Attention:
-    """One line of the list that a person sees."""
-
-    id: str
-    kind: str
-    condition: str
-    code: str | None
-    reason: str
-    state: str | None
-    amount: int | None
-    currency: str | None
-    attempts: int
-    next_try: float | None
-    since: float
-    rows: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds the lease."""
-
-    owner: str
-    what: str
-    host: str
-    boot: str
-    pid: int
 
 
 class Store:
@@ -144,40 +63,11 @@ class Store:
             StoreUnusable: it can't be opened, is damaged, or belongs to something else.
             StoreTrouble: it is locked, or there is no room.
         """
-        path = sqlite_path(url)
-        if path is not None:
-            _look_before_opening(path, busy_seconds)
-        engine = sa.create_engine(url, connect_args={"timeout": busy_seconds})
-        sa.event.listen(engine, "connect", _on_connect)
-        sa.event.listen(engine, "begin", _on_begin)
-        store = cls(engine)
-        with store._writing() as connection:
-            version, tables = schema.version(connection)
-            if version is None and tables:
-                message = f"The database {url} holds tables of something else. Name another one in state.url."
-                raise StoreUnusable(message)
-            if version is not None and version > schema.REVISION:
-                message = f"The database {url} was written by a newer syncd (schema {version}). Update syncd."
-                raise StoreUnusable(message)
-            if version != schema.REVISION:
-                schema.upgrade(connection)
-        return store
+        return cls(connect(url, busy_seconds))
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
-
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        with _translated(), self._engine.connect() as connection, connection.begin():
-            yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with _translated(), self._engine.connect() as plain:
-            connection = plain.execution_options(immediate=True)
-            with connection.begin():
-                yield connection
 
     # --- what Stripe says ----------------------------------------------------------------------
 
@@ -198,8 +88,8 @@ class Store:
             unreadable: id, reason and time of what couldn't be read.
         """
         events = events or {}
-        with self._writing() as connection:
-            known = _values(connection, schema.seen_events.c.event_id, list(events))
+        with writing(self._engine) as connection:
+            known = present(connection, schema.seen_events.c.event_id, list(events))
             new = {event: at for event, at in events.items() if event not in known}
             if new:
                 connection.execute(
@@ -207,8 +97,8 @@ class Store:
                     [{"event_id": e, "at": at} for e, at in new.items()],
                 )
             words = [o for o in observations if o.event_id is None or o.event_id in new]
-            changed = _settle_all(connection, words, now)
-            _remember_unreadable(connection, unreadable, now)
+            changed = settle_all(connection, words, now)
+            remember_unreadable(connection, unreadable, now)
         return Taken(frozenset(new), changed)
 
     def replace(self, seen: Observation, now: float) -> None:
@@ -216,7 +106,7 @@ class Store:
 
         What a person asks for with a resync: old contradictions are forgotten, and it is pushed.
         """
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             found = (
                 connection.execute(
                     sa.select(schema.payments).where(schema.payments.c.intent_id == seen.intent_id)
@@ -224,12 +114,12 @@ class Store:
                 .mappings()
                 .first()
             )
-            fields = _fields(settle(None, seen))
-            fields |= _standing(fields, None, now)
+            fields = fields_of(settle(None, seen))
+            fields |= standing(fields, None, now)
             if fields["condition"] == Condition.IN_STEP:
                 fields["condition"] = Condition.DUE
             if found is None:
-                connection.execute(schema.payments.insert(), [_fresh() | fields])
+                connection.execute(schema.payments.insert(), [fresh() | fields])
                 return
             fields["acked_state"] = None if found["code"] == "row_deleted" else found["acked_state"]
             connection.execute(
@@ -239,7 +129,7 @@ class Store:
 
     def payment(self, intent_id: str) -> Mapping[str, Any] | None:
         """All that is known of one payment, by column; None where it was never seen."""
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             found = (
                 connection.execute(
                     sa.select(schema.payments).where(schema.payments.c.intent_id == intent_id)
@@ -252,19 +142,19 @@ class Store:
     def in_doubt(self, limit: int) -> list[tuple[str, int]]:
         """Payments whose intent has to be read, each with the newest second that was seen."""
         c = schema.payments.c
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             found = connection.execute(
                 sa.select(c.intent_id, c.heard)
                 .where(c.condition == Condition.IN_DOUBT)
                 .order_by(c.intent_id)
                 .limit(limit)
             ).all()
-        return [(row.intent_id, max(word.at for word in _heard(row.heard))) for row in found]
+        return [(row.intent_id, max(word.at for word in heard_of(row.heard))) for row in found]
 
     def hold_doubt(self, intent_id: str, code: str, reason: str, now: float) -> None:
         """Put a payment whose intent can't be read on the attention list."""
         c = schema.payments.c
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             connection.execute(
                 schema.payments.update()
                 .where(c.intent_id == intent_id, c.condition == Condition.IN_DOUBT)
@@ -277,7 +167,7 @@ class Store:
         """Payments that may still change, by when they were made (Unix seconds), newest first."""
         c = schema.payments.c
         made = sa.func.coalesce(c.created, c.said_at)
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             found = connection.execute(
                 sa.select(c.intent_id, made.label("made"))
                 .where(c.final.is_(False), made >= created_from, made < created_before)
@@ -290,52 +180,52 @@ class Store:
 
     def due_count(self, now: float) -> int:
         """How many payments are to be pushed now."""
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return connection.execute(
-                sa.select(sa.func.count()).select_from(schema.payments).where(_due(now))
+                sa.select(sa.func.count()).select_from(schema.payments).where(is_due(now))
             ).scalar_one()
 
     def due(self, now: float, limit: int, after: str = "") -> list[Work]:
         """Payments to be pushed now, by their id, those beyond `after`."""
         c = schema.payments.c
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             found = (
                 connection.execute(
                     sa.select(schema.payments)
-                    .where(_due(now), c.intent_id > after)
+                    .where(is_due(now), c.intent_id > after)
                     .order_by(c.intent_id)
                     .limit(limit)
                 )
                 .mappings()
                 .all()
             )
-        return [_work(row) for row in found]
+        return [work_of(row) for row in found]
 
     def work(self, intent_id: str, now: float) -> Work | None:
         """One payment, if it is to be pushed now."""
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             found = (
                 connection.execute(
                     sa.select(schema.payments).where(
-                        _due(now), schema.payments.c.intent_id == intent_id
+                        is_due(now), schema.payments.c.intent_id == intent_id
                     )
                 )
                 .mappings()
                 .first()
             )
-        return _work(found) if found else None
+        return work_of(found) if found else None
 
     def next_due(self) -> float | None:
         """When the next payment is to be tried (Unix seconds); None where none waits."""
         c = schema.payments.c
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return connection.execute(
                 sa.select(sa.func.min(c.next_try)).where(c.condition.in_(WAITING))
             ).scalar()
 
     def intend_insert(self, intent_id: str, doubt_until: float) -> None:
         """Write down, before it is sent, that a row may appear in Halo from now on."""
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             connection.execute(
                 schema.payments.update()
                 .where(schema.payments.c.intent_id == intent_id)
@@ -351,7 +241,7 @@ class Store:
         if not outcomes:
             return
         c = schema.payments.c
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             found = connection.execute(
                 sa.select(c.intent_id, c.state, c.condition).where(
                     c.intent_id.in_([outcome.intent_id for outcome in outcomes])
@@ -361,13 +251,13 @@ class Store:
             acks, moves = [], []
             for outcome in outcomes:
                 if outcome.acked:
-                    acks.append(_ack(outcome, now))
+                    acks.append(ack_of(outcome, now))
                 state, condition = standing.get(outcome.intent_id, (None, None))
                 if state == outcome.state and condition != Condition.IN_DOUBT:
-                    moves.append(_move(outcome, now))
-            for rows, columns in ((acks, _ACK_COLUMNS), (moves, _MOVE_COLUMNS)):
+                    moves.append(move_of(outcome, now))
+            for rows, columns in ((acks, ACK_COLUMNS), (moves, MOVE_COLUMNS)):
                 if rows:
-                    connection.execute(_update_by_id(columns), rows)
+                    connection.execute(update_by_id(columns), rows)
             done = [
                 o.intent_id
                 for o in outcomes
@@ -383,14 +273,14 @@ class Store:
 
     def forget_rows(self) -> None:
         """Empty the table of Halo's rows."""
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             connection.execute(schema.halo_rows.delete())
 
     def add_rows(self, rows: Sequence[Row]) -> int:
         """Keep a page of Halo's rows; say how many of them were new."""
         unique = {row.id: row for row in rows if row.id is not None}
-        with self._writing() as connection:
-            known = _values(connection, schema.halo_rows.c.id, list(unique))
+        with writing(self._engine) as connection:
+            known = present(connection, schema.halo_rows.c.id, list(unique))
             new = [
                 {
                     "id": row.id,
@@ -409,7 +299,7 @@ class Store:
     def rows_of(self, intent_ids: Sequence[str]) -> dict[str, list[Row]]:
         """Halo's rows of these intents, as kept."""
         c = schema.halo_rows.c
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             found = connection.execute(
                 sa.select(schema.halo_rows).where(c.intent_id.in_(intent_ids)).order_by(c.id)
             ).all()
@@ -444,7 +334,7 @@ class Store:
             drift.append(~sa.exists().where(r.intent_id == p.intent_id))
         if not drift:
             return 0
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             return connection.execute(
                 schema.payments.update()
                 .where(p.condition == Condition.IN_STEP, sa.or_(*drift))
@@ -456,7 +346,7 @@ class Store:
     def conditions(self) -> dict[Condition, int]:
         """How many payments stand where."""
         c = schema.payments.c
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             found = connection.execute(
                 sa.select(c.condition, sa.func.count()).group_by(c.condition)
             )
@@ -466,7 +356,7 @@ class Store:
     def attention_count(self) -> int:
         """How many lines the attention list has."""
         p, u = schema.payments.c, schema.unreadable.c
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             held = sa.select(sa.func.count()).select_from(schema.payments)
             odd = sa.select(sa.func.count()).select_from(schema.unreadable)
             return (
@@ -479,7 +369,7 @@ class Store:
     def attention(self, limit: int = 1_000) -> list[Attention]:
         """The list that a person sees: payments that are held or failed, and what is unreadable."""
         p, u = schema.payments.c, schema.unreadable.c
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             held = connection.execute(
                 sa.select(schema.payments)
                 .where(p.condition.in_(ATTENTION), p.dismissed.is_(False))
@@ -496,7 +386,7 @@ class Store:
             Attention(
                 row.intent_id, "payment", row.condition, row.code, row.reason or "", row.state,
                 row.amount_received if row.state == PaymentState.SUCCEEDED else row.amount,
-                row.currency, row.attempts, row.next_try, row.changed_at, _row_ids(row.rows),
+                row.currency, row.attempts, row.next_try, row.changed_at, row_ids(row.rows),
             )
             for row in held
         ] + [
@@ -513,35 +403,29 @@ class Store:
         A payment whose row was deleted is treated as new: that is what retrying it means.
         """
         c = schema.payments.c
-        wanted = c.condition.in_(ATTENTION)
+        wanted: sa.ColumnElement[bool] = c.condition.in_(ATTENTION)
         if ids is not None:
             wanted = sa.and_(wanted, c.intent_id.in_(ids))
         else:
             wanted = sa.and_(wanted, c.dismissed.is_(False))
-        with self._writing() as connection:
-            found = connection.execute(sa.select(c.intent_id, c.code).where(wanted)).all()
-            done = [row.intent_id for row in found]
-            gone = [row.intent_id for row in found if row.code == "row_deleted"]
-            if done:
-                connection.execute(
-                    schema.payments.update()
-                    .where(c.intent_id.in_(done))
-                    .values(
-                        condition=Condition.DUE, next_try=now, attempts=0, looks=0, dismissed=False
-                    )
-                )
-            if gone:
-                connection.execute(
-                    schema.payments.update()
-                    .where(c.intent_id.in_(gone))
-                    .values(acked_state=None, rows=None)
-                )
+        with writing(self._engine) as connection:
+            done = list(connection.execute(sa.select(c.intent_id).where(wanted)).scalars())
+            connection.execute(
+                schema.payments.update()
+                .where(wanted, c.code == "row_deleted")
+                .values(acked_state=None, rows=None)
+            )
+            connection.execute(
+                schema.payments.update()
+                .where(wanted)
+                .values(condition=Condition.DUE, next_try=now, attempts=0, looks=0, dismissed=False)
+            )
         return done
 
     def dismiss(self, ids: Sequence[str], now: float) -> list[str]:
         """Take these off the attention list until Stripe says something new. Returns which."""
         p, u = schema.payments.c, schema.unreadable.c
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             wanted = sa.and_(p.intent_id.in_(ids), p.condition.in_(ATTENTION))
             done = list(connection.execute(sa.select(p.intent_id).where(wanted)).scalars())
             odd = list(connection.execute(sa.select(u.id).where(u.id.in_(ids))).scalars())
@@ -558,7 +442,7 @@ class Store:
     def release(self, codes: Sequence[str], now: float) -> int:
         """Make due again what was held for these reasons; the configuration has changed."""
         c = schema.payments.c
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             return connection.execute(
                 schema.payments.update()
                 .where(c.condition == Condition.HELD, c.code.in_(codes), c.dismissed.is_(False))
@@ -570,19 +454,19 @@ class Store:
     def note(self, name: str) -> str | None:
         """Read one note."""
         c = schema.notes.c
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             return connection.execute(sa.select(c.value).where(c.name == name)).scalar()
 
     def notes(self) -> dict[str, str]:
         """Read all notes."""
-        with self._reading() as connection:
+        with reading(self._engine) as connection:
             found = connection.execute(sa.select(schema.notes)).all()
         return {row.name: row.value for row in found}
 
     def write_notes(self, values: Mapping[str, str | None]) -> None:
         """Write notes; None removes one."""
         c = schema.notes.c
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             connection.execute(schema.notes.delete().where(c.name.in_(list(values))))
             kept = [{"name": n, "value": v} for n, v in values.items() if v is not None]
             if kept:
@@ -593,11 +477,11 @@ class Store:
 
         Returns 0 where it was counted, else how many seconds to wait before asking again.
         """
-        with self._writing() as connection:
-            counts = _counts(connection, side)
+        with writing(self._engine) as connection:
+            counts = counts_of(connection, side)
             if any(bucket > now for bucket in counts):
                 counts = window.rebased(counts, now)
-                _rewrite_counts(connection, side, counts)
+                rewrite_counts(connection, side, counts)
             wait = window.wait_seconds(counts, now)
             if wait > 0:
                 return wait
@@ -619,13 +503,13 @@ class Store:
 
     def counts(self, side: str) -> dict[int, int]:
         """The requests to one side by bucket."""
-        with self._reading() as connection:
-            return _counts(connection, side)
+        with reading(self._engine) as connection:
+            return counts_of(connection, side)
 
     def holder(self, name: str) -> tuple[Holder, float] | None:
         """Who holds a lease, and until when (Unix seconds)."""
-        with self._reading() as connection:
-            return _holder(connection, name)
+        with reading(self._engine) as connection:
+            return holder_of(connection, name)
 
     def take_lease(
         self,
@@ -645,8 +529,8 @@ class Store:
             seconds: how long it holds.
             free: whether somebody else's lease (holder, until) no longer counts.
         """
-        with self._writing() as connection:
-            found = _holder(connection, name)
+        with writing(self._engine) as connection:
+            found = holder_of(connection, name)
             if found and found[0].owner != me.owner and not free(found[0], found[1]):
                 return found[0]
             connection.execute(schema.lease.delete().where(schema.lease.c.name == name))
@@ -664,7 +548,7 @@ class Store:
     def give_lease(self, name: str, me: Holder) -> None:
         """Give a lease back, if it is still ours."""
         c = schema.lease.c
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             connection.execute(schema.lease.delete().where(c.name == name, c.owner == me.owner))
 
     def prune(self, now: float, events_before: int) -> None:
@@ -676,7 +560,7 @@ class Store:
         """
         p, e, u = schema.payments.c, schema.seen_events.c, schema.unreadable.c
         done = (Condition.IN_STEP, Condition.NOT_HALOS, Condition.NO_STATE)
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             connection.execute(schema.seen_events.delete().where(e.at < events_before))
             old = now - KEEP_SECONDS
             connection.execute(
@@ -689,339 +573,8 @@ class Store:
     def copy_to(self, other: "Store") -> None:
         """Copy payments, notes and counted requests to another, empty store: for a dry run."""
         for table in (schema.payments, schema.notes, schema.requests, schema.seen_events):
-            with self._reading() as source:
+            with reading(self._engine) as source:
                 found = source.execute(sa.select(table)).mappings()
                 while rows := found.fetchmany(500):
-                    with other._writing() as target:  # noqa: SLF001  # another Store
+                    with writing(other._engine) as target:  # noqa: SLF001  # another Store
                         target.execute(table.insert(), [dict(row) for row in rows])
-
-
-# --- opening: the details ------------------------------------------------------------------------
-
-
-def sqlite_path(url: str) -> Path | None:
-    """The file behind a SQLite URL; None for another database, or one in memory."""
-    parsed = sa.make_url(url)
-    if not parsed.drivername.startswith("sqlite") or parsed.database in (None, "", ":memory:"):
-        return None
-    return Path(str(parsed.database))
-
-
-def _look_before_opening(path: Path, busy_seconds: float) -> None:
-    """Refuse what isn't a healthy database of ours, before anything is written to it."""
-    remedy = "Name a usable file in state.url, or make it usable for the account syncd runs as."
-    try:
-        if not path.parent.is_dir():
-            message = f"The database's folder {path.parent} doesn't exist. {remedy}"
-            raise StoreUnusable(message)
-        if not path.exists():
-            # Readable by its owner alone, from its first byte on.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            return
-        if not path.is_file():
-            message = f"The database {path} isn't a file. {remedy}"
-            raise StoreUnusable(message)
-        if not os.access(path, os.R_OK | os.W_OK):
-            message = f"The database {path} can't be read and written. {remedy}"
-            raise StoreUnusable(message)
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            with suppress(PermissionError):
-                path.chmod(0o600)
-        if path.stat().st_size <= QUICK_CHECK_BYTES_MAX:
-            with _translated():
-                _quick_check(path, busy_seconds)
-    except OSError as error:
-        message = f"The database {path} can't be opened: {error.strerror}. {remedy}"
-        raise StoreUnusable(message) from error
-
-
-def _quick_check(path: Path, busy_seconds: float) -> None:
-    connection = sqlite3.connect(path, timeout=busy_seconds)
-    try:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()
-    finally:
-        connection.close()
-    if found != ("ok",):
-        raise sqlite3.DatabaseError(f"malformed: {found}")
-
-
-def _on_connect(connection: Any, _record: Any) -> None:
-    if not isinstance(connection, sqlite3.Connection):
-        return
-    connection.isolation_level = None  # SQLAlchemy's begin event starts transactions, not pysqlite
-    # WAL can corrupt a database with two connections before SQLite 3.51.3; DELETE with EXTRA is
-    # durable through power loss, and quick enough: about a thousand commits a second (measured).
-    connection.execute("PRAGMA journal_mode=DELETE")
-    connection.execute("PRAGMA synchronous=EXTRA")
-    connection.execute("PRAGMA secure_delete=ON")
-
-
-def _on_begin(connection: sa.Connection) -> None:
-    if connection.dialect.name == "sqlite":
-        immediate = connection.get_execution_options().get("immediate")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the database's errors into ours, with a remedy."""
-    try:
-        yield
-    except (sa.exc.DBAPIError, sqlite3.Error) as error:
-        said = str(getattr(error, "orig", None) or error)
-        low = said.lower()
-        if "locked" in low or "busy" in low:
-            message = (
-                f"The database is locked by another process ({said}). Nothing was changed; "
-                "syncd tries again later. If it stays so, look who holds the file (fuser)."
-            )
-            raise StoreTrouble(message) from error
-        if "full" in low or "disk i/o" in low:
-            message = (
-                f"The database can't be written ({said}). Nothing was changed; make room on its "
-                "disk, syncd then goes on by itself."
-            )
-            raise StoreTrouble(message) from error
-        message = (
-            f"The database can't be used ({said}). It was left as it is. Restore a copy of it, or "
-            "move it away and run a backfill: it is rebuilt from Stripe and Halo."
-        )
-        raise StoreUnusable(message) from error
-
-
-# --- rows and values -----------------------------------------------------------------------------
-
-_ACK_COLUMNS = ("acked_state", "acked_at", "rows", "doubt_until")
-_MOVE_COLUMNS = (
-    "condition", "code", "reason", "next_try", "attempts", "looks", "doubt_until", "changed_at",
-)  # fmt: skip
-
-
-def _update_by_id(columns: Sequence[str]) -> sa.Update:
-    return (
-        schema.payments.update()
-        .where(schema.payments.c.intent_id == sa.bindparam("b_intent_id"))
-        .values({column: sa.bindparam(f"b_{column}") for column in columns})
-    )
-
-
-def _ack(outcome: Outcome, now: float) -> dict[str, Any]:
-    return {
-        "b_intent_id": outcome.intent_id,
-        "b_acked_state": outcome.state,
-        "b_acked_at": now,
-        "b_rows": " ".join(map(str, outcome.rows or ())),
-        "b_doubt_until": None,
-    }
-
-
-def _move(outcome: Outcome, now: float) -> dict[str, Any]:
-    return {
-        "b_intent_id": outcome.intent_id,
-        "b_condition": outcome.condition,
-        "b_code": outcome.code,
-        "b_reason": outcome.reason,
-        "b_next_try": outcome.next_try,
-        "b_attempts": outcome.attempts,
-        "b_looks": outcome.looks,
-        "b_doubt_until": outcome.doubt_until,
-        "b_changed_at": now,
-    }
-
-
-def _due(now: float) -> sa.ColumnElement[bool]:
-    c = schema.payments.c
-    return sa.and_(c.condition.in_(WAITING), c.next_try <= now)
-
-
-def _values(connection: sa.Connection, column: sa.Column[Any], wanted: list[Any]) -> set[Any]:
-    """Which of `wanted` are there already."""
-    found: set[Any] = set()
-    for start in range(0, len(wanted), 500):
-        part = wanted[start : start + 500]
-        found.update(connection.execute(sa.select(column).where(column.in_(part))).scalars())
-    return found
-
-
-def _counts(connection: sa.Connection, side: str) -> dict[int, int]:
-    c = schema.requests.c
-    found = connection.execute(sa.select(c.bucket, c.number).where(c.side == side)).all()
-    return {row.bucket: row.number for row in found}
-
-
-def _rewrite_counts(connection: sa.Connection, side: str, counts: Mapping[int, int]) -> None:
-    connection.execute(schema.requests.delete().where(schema.requests.c.side == side))
-    rows = [{"side": side, "bucket": bucket, "number": n} for bucket, n in counts.items()]
-    if rows:
-        connection.execute(schema.requests.insert(), rows)
-
-
-def _holder(connection: sa.Connection, name: str) -> tuple[Holder, float] | None:
-    row = connection.execute(sa.select(schema.lease).where(schema.lease.c.name == name)).first()
-    if row is None:
-        return None
-    return Holder(row.owner, row.what, row.host, row.boot, row.pid), row.until
-
-
-def _row_ids(text: str | None) -> tuple[int, ...]:
-    return tuple(int(part) for part in (text or "").split())
-
-
-def _remember_unreadable(
-    connection: sa.Connection, unreadable: Iterable[tuple[str, str, int | None]], now: float
-) -> None:
-    entries = {name: (reason, at) for name, reason, at in unreadable}
-    known = _values(connection, schema.unreadable.c.id, list(entries))
-    new = [
-        {"id": name, "reason": reason, "at": at, "seen_at": now, "dismissed": False}
-        for name, (reason, at) in entries.items()
-        if name not in known
-    ]
-    if new:
-        connection.execute(schema.unreadable.insert(), new)
-
-
-def _settle_all(connection: sa.Connection, words: Sequence[Observation], now: float) -> int:
-    """Settle words into the payments they belong to; say how many payments changed."""
-    c = schema.payments.c
-    ids = list({seen.intent_id for seen in words})
-    before: dict[str, Any] = {}
-    for start in range(0, len(ids), 500):
-        part = ids[start : start + 500]
-        # FOR UPDATE is for databases that need it; SQLite has taken the whole file already.
-        query = sa.select(schema.payments).where(c.intent_id.in_(part)).with_for_update()
-        before |= {row["intent_id"]: row for row in connection.execute(query).mappings()}
-    after: dict[str, Payment] = {}
-    for seen in words:
-        known = after.get(seen.intent_id)
-        if known is None and seen.intent_id in before:
-            known = _payment(before[seen.intent_id])
-        after[seen.intent_id] = settle(known, seen)
-    fresh, changed = [], []
-    for intent_id, payment in after.items():
-        fields = _fields(payment)
-        row = before.get(intent_id)
-        if row is None:
-            fresh.append(_fresh() | fields | _standing(fields, None, now))
-            continue
-        standing = _standing(fields, row, now)
-        moved = fields | standing
-        if any(row[name] != value for name, value in moved.items() if name != "changed_at"):
-            changed.append({f"b_{name}": value for name, value in ({**row} | moved).items()})
-    if fresh:
-        connection.execute(schema.payments.insert(), fresh)
-    if changed:
-        columns = [column.name for column in schema.payments.columns if column.name != "intent_id"]
-        connection.execute(_update_by_id(columns), changed)
-    return len(fresh) + len(changed)
-
-
-def _fresh() -> dict[str, Any]:
-    return {
-        "acked_state": None, "acked_at": None, "rows": None, "doubt_until": None,
-        "code": None, "reason": None, "dismissed": False, "attempts": 0, "looks": 0,
-        "next_try": None,
-    }  # fmt: skip
-
-
-def _standing(
-    fields: Mapping[str, Any], row: Mapping[str, Any] | None, now: float
-) -> dict[str, Any]:
-    """Where a payment stands after Stripe has said something.
-
-    A new state starts afresh: due, no attempts, no hold. The same state changes nothing, except
-    that a doubt has come or gone.
-    """
-    payment = _payment(fields)
-    fresh = {
-        "code": None, "reason": None, "dismissed": False, "attempts": 0, "looks": 0,
-        "next_try": None, "changed_at": now,
-    }  # fmt: skip
-    if payment.needs_reading:
-        if row is not None and row["condition"] == Condition.IN_DOUBT:
-            return {}
-        return fresh | {"condition": Condition.IN_DOUBT}
-    if fields["state"] is None:
-        return (
-            {}
-            if row is not None and row["condition"] == Condition.NO_STATE
-            else fresh | {"condition": Condition.NO_STATE}
-        )
-    same = (
-        row is not None
-        and row["state"] == fields["state"]
-        and row["condition"] not in (Condition.IN_DOUBT, Condition.NO_STATE)
-        and _payment(row).contradicted == payment.contradicted
-        and row["amount_received"] == fields["amount_received"]
-    )
-    if same:
-        served = row is not None and row["condition"] in (Condition.IN_STEP, Condition.NOT_HALOS)
-        return {"trace": None} if served else {}
-    if row is not None and row["acked_state"] == fields["state"] and not payment.contradicted:
-        return fresh | {"condition": Condition.IN_STEP, "trace": None}
-    return fresh | {"condition": Condition.DUE, "next_try": now}
-
-
-def _fields(payment: Payment) -> dict[str, Any]:
-    said = payment.said
-    return {
-        "intent_id": said.intent_id,
-        "state": said.state,
-        "said_at": said.at,
-        "read": said.read,
-        "created": said.created,
-        "amount": said.amount,
-        "amount_received": said.amount_received,
-        "currency": said.currency,
-        "invoice": said.invoice,
-        "event_id": said.event_id,
-        "trace": said.trace,
-        "heard": _heard_text(payment.heard),
-        "final": said.final and not payment.needs_reading,
-    }
-
-
-def _heard_text(heard: Iterable[Heard]) -> str:
-    """As ``event:succeeded:1795500000 intent:none:1795500060``."""
-    return " ".join(
-        f"{'intent' if word.read else 'event'}:{word.state or 'none'}:{word.at}" for word in heard
-    )
-
-
-def _heard(text: str) -> tuple[Heard, ...]:
-    parts = [part.split(":") for part in text.split()]
-    return tuple(
-        Heard(None if state == "none" else PaymentState(state), by == "intent", int(at))
-        for by, state, at in parts
-    )
-
-
-def _payment(row: Mapping[str, Any]) -> Payment:
-    return Payment(
-        said=Observation(
-            intent_id=row["intent_id"],
-            state=PaymentState(row["state"]) if row["state"] else None,
-            at=row["said_at"],
-            read=bool(row["read"]),
-            created=row["created"],
-            amount=row["amount"],
-            amount_received=row["amount_received"],
-            currency=row["currency"],
-            invoice=row["invoice"],
-            event_id=row["event_id"],
-            trace=row["trace"],
-        ),
-        heard=_heard(row["heard"]),
-    )
-
-
-def _work(row: Mapping[str, Any]) -> Work:
-    return Work(
-        payment=_payment(row),
-        condition=Condition(row["condition"]),
-        attempts=row["attempts"],
-        looks=row["looks"],
-        doubt_until=row["doubt_until"],
-        acked_state=PaymentState(row["acked_state"]) if row["acked_state"] else None,
-        had_rows=row["acked_state"] is not None,
-    )

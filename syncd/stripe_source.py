@@ -131,7 +131,7 @@ class StripeSource:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.close_async()
+        await self._http.close_async()  # type: ignore[no-untyped-call]  # stripe leaves it untyped
 
     async def events(self, since: int, cursor: str | None = None) -> Page:
         """List events created at `since` (Unix seconds) or later, newest first, one page.
@@ -230,7 +230,9 @@ class StripeSource:
         async def attempt() -> stripe.StripeResponse:
             await self.calling.take()
             try:
-                response = await self._client.raw_request_async("get", path, **params)
+                response: stripe.StripeResponse = await self._client.raw_request_async(
+                    "get", path, **params
+                )
             except stripe.StripeError as error:
                 failure = _failure_of(error, path, self.calling.now())
                 self.calling.note(

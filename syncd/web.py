@@ -15,7 +15,8 @@ from starlette.routing import Route
 
 from syncd import __version__
 from syncd.failures import Failure
-from syncd.store import Condition, Store
+from syncd.records import Condition
+from syncd.store import Store
 from syncd.telemetry import Telemetry
 
 

@@ -18,8 +18,9 @@ import pytest
 from syncd.config import Config, load
 from syncd.failures import Stopping
 from syncd.parts import Parts, World, assemble, release_holds
+from syncd.records import Attention, Condition
 from syncd.sandbox import Sandbox
-from syncd.store import Attention, Condition, Store
+from syncd.store import Store
 from syncd.telemetry import Telemetry
 
 ROOT = Path(__file__).parents[1]

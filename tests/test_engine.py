@@ -1,12 +1,13 @@
 """The engine over real HTTP: each line of the decision table, and each fault on the road."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from syncd.failures import LinkFailure
-from syncd.sandbox import Fault
-from syncd.store import Condition
+from syncd.records import Condition
+from syncd.sandbox import Fault, Request
 from tests.conftest import Rig
 
 STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
@@ -654,17 +655,19 @@ def test_answer_that_proves_nothing_and_nothing_changes(rig: Rig) -> None:
     rig.box.halo.faults.append(Fault("empty", times=None, method="POST", path="InvoicePayment"))
     real = rig.box.halo.answer
     rig.box.halo.answer = (  # type: ignore[method-assign]
-        lambda r: real(r) if r.method == "GET" or "token" in r.path else real(_as_get(r))
+        lambda request: (
+            real(request)
+            if request.method == "GET" or "token" in request.path
+            else real(_as_get(request))
+        )
     )
     rig.once()
     assert [(e.id, e.code) for e in rig.attention()] == [(payment, "halo_refuses")]
     assert len(rig.posts()) == 3
 
 
-def _as_get(request: object) -> object:
-    from dataclasses import replace
-
-    return replace(request, method="GET")  # type: ignore[type-var]
+def _as_get(request: Request) -> Request:
+    return replace(request, method="GET")
 
 
 def test_halo_window_is_kept(rig: Rig) -> None:
@@ -705,12 +708,12 @@ def test_stripe_budget_is_kept(rig: Rig) -> None:
 def test_other_process_pushes(rig: Rig) -> None:
     """While another process holds the lease, nothing is pushed, and it is said who holds it."""
     from syncd.failures import LeaseHeld
-    from syncd.store import Holder
+    from syncd.records import Holder
 
     rig.pay("succeeded")
     other = Holder("x", "a backfill", "elsewhere", "boot", 4711)
     rig.stored(lambda s: s.take_lease("push", other, rig.clock(), 120, free=lambda *_: True))
-    with pytest.raises(LeaseHeld, match="a backfill .process 4711 on elsewhere."):
+    with pytest.raises(LeaseHeld, match=r"a backfill .process 4711 on elsewhere\."):
         rig.once()
     assert rig.posts() == []
     rig.clock.seconds += 121
@@ -720,8 +723,6 @@ def test_other_process_pushes(rig: Rig) -> None:
 
 def test_lease_of_a_process_that_died(rig: Rig) -> None:
     """A crashed process's lease doesn't hold up the next one."""
-    from dataclasses import replace
-
     from syncd.lease import this_process
 
     payment = rig.pay("succeeded")

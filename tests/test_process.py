@@ -153,7 +153,7 @@ def test_stop_finishes_the_request_under_way(live: Rig) -> None:
         Fault("hang_after", method="POST", path="InvoicePayment", seconds=2)
     )
     with daemon(live) as running:
-        until(lambda: live.posts())
+        until(live.posts)
         assert running.stop() == 0
         (pushed,) = running.events("pushed")
         assert pushed["intent"] == payment
@@ -164,7 +164,7 @@ def test_stop_while_halo_hangs(live: Rig) -> None:
     live.pay("succeeded")
     live.box.halo.faults.append(Fault("hang", method="POST", path="InvoicePayment"))
     with daemon(live) as running:
-        until(lambda: live.posts())
+        until(live.posts)
         began = time.monotonic()
         assert running.stop() == 0
         assert time.monotonic() - began < 10.5
@@ -185,7 +185,7 @@ def test_killed_in_the_middle(live: Rig) -> None:
         Fault("hang_after", method="POST", path="InvoicePayment", seconds=5)
     )
     with daemon(live) as running:
-        until(lambda: live.posts())
+        until(live.posts)
         running.process.kill()
         running.process.wait()
     with daemon(live) as running:

@@ -52,7 +52,8 @@ class Sandbox:
         self._loop.close()
 
     async def _listen(self) -> None:
-        for side, port in zip((self.stripe, self.halo), self._ports, strict=True):
+        sides: tuple[SandboxStripe | SandboxHalo, ...] = (self.stripe, self.halo)
+        for side, port in zip(sides, self._ports, strict=True):
             server = await serve("127.0.0.1", port, self._handler(side), self.clock)
             self._servers.append(server)
             side.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

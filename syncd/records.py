@@ -1,0 +1,363 @@
+"""What stands in the tables, as the rest of syncd knows it: values there and back.
+
+With `schema` and `database`, a part of the store; nothing else looks in here but for the values.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from syncd import schema
+from syncd.payments import Heard, Observation, Payment, PaymentState, settle
+
+
+class Condition(StrEnum):
+    """Where a payment stands between Stripe and Halo."""
+
+    NO_STATE = "no_state"  # nothing has happened to the invoice yet
+    IN_DOUBT = "in_doubt"  # the intent itself has to be read
+    DUE = "due"
+    IN_STEP = "in_step"
+    HELD = "held"
+    FAILED = "failed"
+    UNMATCHED = "unmatched"  # Halo has no row yet; looked for again
+    NOT_HALOS = "not_halos"
+
+
+ATTENTION = (Condition.HELD, Condition.FAILED)
+WAITING = (Condition.DUE, Condition.FAILED, Condition.UNMATCHED)
+"""Conditions in which a payment is tried when its time comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A payment that is to be pushed, and what was tried before."""
+
+    payment: Payment
+    condition: Condition
+    attempts: int
+    looks: int
+    doubt_until: float | None
+    acked_state: PaymentState | None
+    had_rows: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of trying to push a payment's state.
+
+    Attributes:
+        intent_id: which payment.
+        state: the state that was pushed; another one that came meanwhile stays due.
+        condition: where it stands now.
+        code: machine's word for why, where a person must look.
+        reason: the sentence for people.
+        acked: whether Halo has acknowledged the state.
+        rows: Halo's rows of it, where known.
+        next_try: when to try again, where that is planned.
+        attempts: how often the state was tried.
+        looks: how often rows were looked for in vain.
+        doubt_until: until when an insert may still appear in Halo.
+    """
+
+    intent_id: str
+    state: PaymentState
+    condition: Condition
+    code: str | None = None
+    reason: str | None = None
+    acked: bool = False
+    rows: tuple[int, ...] | None = None
+    next_try: float | None = None
+    attempts: int = 0
+    looks: int = 0
+    doubt_until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What taking in a page has changed."""
+
+    new_events: frozenset[str]
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """One line of the list that a person sees."""
+
+    id: str
+    kind: str
+    condition: str
+    code: str | None
+    reason: str
+    state: str | None
+    amount: int | None
+    currency: str | None
+    attempts: int
+    next_try: float | None
+    since: float
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the lease."""
+
+    owner: str
+    what: str
+    host: str
+    boot: str
+    pid: int
+
+
+ACK_COLUMNS = ("acked_state", "acked_at", "rows", "doubt_until")
+MOVE_COLUMNS = (
+    "condition", "code", "reason", "next_try", "attempts", "looks", "doubt_until", "changed_at",
+)  # fmt: skip
+
+
+def update_by_id(columns: Sequence[str]) -> sa.Update:
+    """Update payments one by one, by ``b_intent_id``; each column from its ``b_`` parameter."""
+    return (
+        schema.payments.update()
+        .where(schema.payments.c.intent_id == sa.bindparam("b_intent_id"))
+        .values({column: sa.bindparam(f"b_{column}") for column in columns})
+    )
+
+
+def ack_of(outcome: Outcome, now: float) -> dict[str, Any]:
+    """What Halo acknowledged, as parameters of `update_by_id(ACK_COLUMNS)`."""
+    return {
+        "b_intent_id": outcome.intent_id,
+        "b_acked_state": outcome.state,
+        "b_acked_at": now,
+        "b_rows": " ".join(map(str, outcome.rows or ())),
+        "b_doubt_until": None,
+    }
+
+
+def move_of(outcome: Outcome, now: float) -> dict[str, Any]:
+    """Where it stands now, as parameters of `update_by_id(MOVE_COLUMNS)`."""
+    return {
+        "b_intent_id": outcome.intent_id,
+        "b_condition": outcome.condition,
+        "b_code": outcome.code,
+        "b_reason": outcome.reason,
+        "b_next_try": outcome.next_try,
+        "b_attempts": outcome.attempts,
+        "b_looks": outcome.looks,
+        "b_doubt_until": outcome.doubt_until,
+        "b_changed_at": now,
+    }
+
+
+def is_due(now: float) -> sa.ColumnElement[bool]:
+    """Whether a payment is to be tried now (Unix seconds)."""
+    c = schema.payments.c
+    return sa.and_(c.condition.in_(WAITING), c.next_try <= now)
+
+
+def present(connection: sa.Connection, column: sa.Column[Any], wanted: list[Any]) -> set[Any]:
+    """Which of `wanted` are there already."""
+    found: set[Any] = set()
+    for start in range(0, len(wanted), 500):
+        part = wanted[start : start + 500]
+        found.update(connection.execute(sa.select(column).where(column.in_(part))).scalars())
+    return found
+
+
+def counts_of(connection: sa.Connection, side: str) -> dict[int, int]:
+    """The requests counted for one side: bucket start to number."""
+    c = schema.requests.c
+    found = connection.execute(sa.select(c.bucket, c.number).where(c.side == side)).all()
+    return {row.bucket: row.number for row in found}
+
+
+def rewrite_counts(connection: sa.Connection, side: str, counts: Mapping[int, int]) -> None:
+    """Replace the requests counted for one side."""
+    connection.execute(schema.requests.delete().where(schema.requests.c.side == side))
+    rows = [{"side": side, "bucket": bucket, "number": n} for bucket, n in counts.items()]
+    if rows:
+        connection.execute(schema.requests.insert(), rows)
+
+
+def holder_of(connection: sa.Connection, name: str) -> tuple[Holder, float] | None:
+    """Who holds a lease and until when (Unix seconds); None where nobody does."""
+    row = connection.execute(sa.select(schema.lease).where(schema.lease.c.name == name)).first()
+    if row is None:
+        return None
+    return Holder(row.owner, row.what, row.host, row.boot, row.pid), row.until
+
+
+def row_ids(text: str | None) -> tuple[int, ...]:
+    """Halo's row numbers out of their column."""
+    return tuple(int(part) for part in (text or "").split())
+
+
+def remember_unreadable(
+    connection: sa.Connection, unreadable: Iterable[tuple[str, str, int | None]], now: float
+) -> None:
+    """Remember what couldn't be read, once each."""
+    entries = {name: (reason, at) for name, reason, at in unreadable}
+    known = present(connection, schema.unreadable.c.id, list(entries))
+    new = [
+        {"id": name, "reason": reason, "at": at, "seen_at": now, "dismissed": False}
+        for name, (reason, at) in entries.items()
+        if name not in known
+    ]
+    if new:
+        connection.execute(schema.unreadable.insert(), new)
+
+
+def settle_all(connection: sa.Connection, words: Sequence[Observation], now: float) -> int:
+    """Settle words into the payments they belong to; say how many payments changed."""
+    c = schema.payments.c
+    ids = list({seen.intent_id for seen in words})
+    before: dict[str, Any] = {}
+    for start in range(0, len(ids), 500):
+        part = ids[start : start + 500]
+        # FOR UPDATE is for databases that need it; SQLite has taken the whole file already.
+        query = sa.select(schema.payments).where(c.intent_id.in_(part)).with_for_update()
+        before |= {row["intent_id"]: row for row in connection.execute(query).mappings()}
+    after: dict[str, Payment] = {}
+    for seen in words:
+        known = after.get(seen.intent_id)
+        if known is None and seen.intent_id in before:
+            known = payment_of(before[seen.intent_id])
+        after[seen.intent_id] = settle(known, seen)
+    new: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
+    for intent_id, payment in after.items():
+        fields = fields_of(payment)
+        row = before.get(intent_id)
+        if row is None:
+            new.append(fresh() | fields | standing(fields, None, now))
+            continue
+        moved = fields | standing(fields, row, now)
+        if any(row[name] != value for name, value in moved.items() if name != "changed_at"):
+            changed.append({f"b_{name}": value for name, value in ({**row} | moved).items()})
+    if new:
+        connection.execute(schema.payments.insert(), new)
+    if changed:
+        columns = [column.name for column in schema.payments.columns if column.name != "intent_id"]
+        connection.execute(update_by_id(columns), changed)
+    return len(new) + len(changed)
+
+
+def fresh() -> dict[str, Any]:
+    """The columns of a payment that nothing was done about yet."""
+    return {
+        "acked_state": None, "acked_at": None, "rows": None, "doubt_until": None,
+        "code": None, "reason": None, "dismissed": False, "attempts": 0, "looks": 0,
+        "next_try": None,
+    }  # fmt: skip
+
+
+def standing(
+    fields: Mapping[str, Any], row: Mapping[str, Any] | None, now: float
+) -> dict[str, Any]:
+    """Where a payment stands after Stripe has said something.
+
+    A new state starts afresh: due, no attempts, no hold. The same state changes nothing, except
+    that a doubt has come or gone.
+    """
+    payment = payment_of(fields)
+    anew = {
+        "code": None, "reason": None, "dismissed": False, "attempts": 0, "looks": 0,
+        "next_try": None, "changed_at": now,
+    }  # fmt: skip
+    if payment.needs_reading:
+        if row is not None and row["condition"] == Condition.IN_DOUBT:
+            return {}
+        return anew | {"condition": Condition.IN_DOUBT}
+    if fields["state"] is None:
+        return (
+            {}
+            if row is not None and row["condition"] == Condition.NO_STATE
+            else anew | {"condition": Condition.NO_STATE}
+        )
+    same = (
+        row is not None
+        and row["state"] == fields["state"]
+        and row["condition"] not in (Condition.IN_DOUBT, Condition.NO_STATE)
+        and payment_of(row).contradicted == payment.contradicted
+        and row["amount_received"] == fields["amount_received"]
+    )
+    if same:
+        served = row is not None and row["condition"] in (Condition.IN_STEP, Condition.NOT_HALOS)
+        return {"trace": None} if served else {}
+    if row is not None and row["acked_state"] == fields["state"] and not payment.contradicted:
+        return anew | {"condition": Condition.IN_STEP, "trace": None}
+    return anew | {"condition": Condition.DUE, "next_try": now}
+
+
+def fields_of(payment: Payment) -> dict[str, Any]:
+    """A payment as columns."""
+    said = payment.said
+    return {
+        "intent_id": said.intent_id,
+        "state": said.state,
+        "said_at": said.at,
+        "read": said.read,
+        "created": said.created,
+        "amount": said.amount,
+        "amount_received": said.amount_received,
+        "currency": said.currency,
+        "invoice": said.invoice,
+        "event_id": said.event_id,
+        "trace": said.trace,
+        "heard": _heard_text(payment.heard),
+        "final": said.final and not payment.needs_reading,
+    }
+
+
+def _heard_text(heard: Iterable[Heard]) -> str:
+    """As ``event:succeeded:1795500000 intent:none:1795500060``."""
+    return " ".join(
+        f"{'intent' if word.read else 'event'}:{word.state or 'none'}:{word.at}" for word in heard
+    )
+
+
+def heard_of(text: str) -> tuple[Heard, ...]:
+    """What was heard, out of its column."""
+    parts = [part.split(":") for part in text.split()]
+    return tuple(
+        Heard(None if state == "none" else PaymentState(state), by == "intent", int(at))
+        for by, state, at in parts
+    )
+
+
+def payment_of(row: Mapping[Any, Any]) -> Payment:
+    """A payment out of its columns."""
+    return Payment(
+        said=Observation(
+            intent_id=row["intent_id"],
+            state=PaymentState(row["state"]) if row["state"] else None,
+            at=row["said_at"],
+            read=bool(row["read"]),
+            created=row["created"],
+            amount=row["amount"],
+            amount_received=row["amount_received"],
+            currency=row["currency"],
+            invoice=row["invoice"],
+            event_id=row["event_id"],
+            trace=row["trace"],
+        ),
+        heard=heard_of(row["heard"]),
+    )
+
+
+def work_of(row: Mapping[Any, Any]) -> Work:
+    """A payment that is to be pushed, out of its columns."""
+    return Work(
+        payment=payment_of(row),
+        condition=Condition(row["condition"]),
+        attempts=row["attempts"],
+        looks=row["looks"],
+        doubt_until=row["doubt_until"],
+        acked_state=PaymentState(row["acked_state"]) if row["acked_state"] else None,
+        had_rows=row["acked_state"] is not None,
+    )
