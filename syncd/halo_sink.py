@@ -7,7 +7,7 @@ The token and the client secret never leave this room.
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -72,13 +72,18 @@ class Acknowledged:
 
 @dataclass(slots=True)
 class HaloSink:
-    """Halo as the engine sees it."""
+    """Halo as the engine sees it.
+
+    Attributes:
+        transport: carries the requests in place of a real network; None for the real one.
+    """
 
     url: str
     client_id: str
     client_secret: str = field(repr=False)
     scope: str
     calling: Calling
+    transport: httpx.AsyncBaseTransport | None = field(repr=False, default=None)
     _client: httpx.AsyncClient = field(init=False, repr=False)
     _token: str | None = field(init=False, repr=False, default=None)
     _token_until: float = field(init=False, default=0.0)
@@ -91,6 +96,7 @@ class HaloSink:
             timeout=httpx.Timeout(self.calling.timeout_seconds, connect=15.0),
             follow_redirects=False,
             headers={"Accept": "application/json"},
+            transport=self.transport,
         )
 
     async def close(self) -> None:
@@ -159,23 +165,37 @@ class HaloSink:
             total if isinstance(total, int) and not isinstance(total, bool) else None,
         )
 
-    async def update(self, rows: Sequence[Mapping[str, Any]]) -> Acknowledged:
+    async def update(
+        self, rows: Sequence[Mapping[str, Any]], about_to_send: Callable[[], None]
+    ) -> Acknowledged:
         """Merge rows (each with its `id`) into Halo's. May be sent twice: it only sets values.
+
+        Args:
+            rows: what to set.
+            about_to_send: called right before each sending, when nothing is waited for any more
+                (neither a sign-in nor room in the window): whatever it raises keeps the request
+                from going out.
 
         Raises:
             RowsRefused: Halo doesn't take at least one of the rows, so it took none.
             LinkFailure: Halo can't be written.
         """
-        return _acknowledged(await self._call("POST", rows=rows, repeatable=True))
+        return _acknowledged(
+            await self._call("POST", rows=rows, repeatable=True, about_to_send=about_to_send)
+        )
 
-    async def insert(self, row: Mapping[str, Any]) -> Acknowledged:
-        """Insert one row. Never sent twice: Halo would keep both.
+    async def insert(
+        self, row: Mapping[str, Any], about_to_send: Callable[[], None]
+    ) -> Acknowledged:
+        """Insert one row. Never sent twice: Halo would keep both. `about_to_send` as above.
 
         Raises:
             RowsRefused: Halo doesn't take the row.
             LinkFailure: as above; with `maybe_applied`, the row may be there all the same.
         """
-        return _acknowledged(await self._call("POST", rows=[row], repeatable=False))
+        return _acknowledged(
+            await self._call("POST", rows=[row], repeatable=False, about_to_send=about_to_send)
+        )
 
     # --- requests --------------------------------------------------------------------------------
 
@@ -186,17 +206,23 @@ class HaloSink:
         params: Mapping[str, str] | None = None,
         rows: Sequence[Mapping[str, Any]] | None = None,
         repeatable: bool = True,
+        about_to_send: Callable[[], None] = lambda: None,
     ) -> Any:
         content = None if rows is None else json.dumps(list(rows)).encode()
 
         async def attempt() -> httpx.Response:
             token = await self._signed_in()
-            response = await self._send(method, self.url + _PATH, token, params, content)
+            url = self.url + _PATH
+            response = await self._send(
+                method, url, token, params, content, about_to_send=about_to_send
+            )
             if response.status_code == 401:
                 # Expired, or not allowed: sign in again once, then stop and say so.
                 self._token = None
                 token = await self._signed_in()
-                response = await self._send(method, self.url + _PATH, token, params, content)
+                response = await self._send(
+                    method, url, token, params, content, about_to_send=about_to_send
+                )
             failure = _failure_of(
                 response, method, writing=rows is not None, now=self.calling.now()
             )
@@ -215,8 +241,10 @@ class HaloSink:
         params: Mapping[str, str] | None,
         content: bytes | None,
         form: Mapping[str, str] | None = None,
+        about_to_send: Callable[[], None] = lambda: None,
     ) -> httpx.Response:
         await self.calling.take()
+        about_to_send()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if content is not None:
             headers["Content-Type"] = "application/json"

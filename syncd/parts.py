@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from syncd.calls import Calling
 from syncd.config import Config
@@ -31,6 +32,7 @@ class World:
         stop: set when the process is to end.
         working: told at every step of work.
         waiting: told when a side's window is full, and for how many seconds.
+        transport: carries all requests in place of a real network; None for the real one.
     """
 
     now: Callable[[], float] = time.time
@@ -38,6 +40,7 @@ class World:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     working: Callable[[], None] = lambda: None
     waiting: Callable[[Side, float], None] = lambda _side, _seconds: None
+    transport: Any = None
 
     async def sleep(self, seconds: float) -> None:
         """Wait.
@@ -104,6 +107,7 @@ def assemble(
         _calling(gates[Side.STRIPE], telemetry, world),
         config.push.invoice_metadata_key,
         config.stripe.account,
+        world.transport,
     )
     sink = HaloSink(
         config.halo.url,
@@ -111,6 +115,7 @@ def assemble(
         config.halo_client_secret,
         config.halo.scope,
         _calling(gates[Side.HALO], telemetry, world),
+        world.transport,
     )
     observer = Observer(
         source, store, Reach(config.poll.overlap, config.poll.look_back), telemetry, world.now

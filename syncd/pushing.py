@@ -254,9 +254,8 @@ class Pusher:
             self._record_planned([work for work, _ in batch])
             return
         rows = [row for work, update in batch for row in self._posted(work, update)]
-        self._hold_lease()
         try:
-            answer = await self.sink.update(rows)
+            answer = await self.sink.update(rows, self._hold_lease)
         except RowsRefused as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
@@ -308,11 +307,11 @@ class Pusher:
         """Insert the one row that is missing, if it is still missing."""
         said, state = work.payment.said, _state(work)
         again = Outcome(said.intent_id, state, Condition.DUE, attempts=work.attempts + 1)
-        if work.doubt_until is not None and self.now() < work.doubt_until <= (
-            self.now() + INSERT_DOUBT_SECONDS
-        ):
-            # An insert was sent and not answered; Halo may be carrying it out still.
-            self.store.record([_later(again, work.doubt_until, work.doubt_until)], self.now())
+        if work.doubt_until is not None and self.now() < work.doubt_until:
+            # An insert was sent and not answered; Halo may be carrying it out still. A clock that
+            # was set back doesn't prolong the wait beyond what one insert can take.
+            until = min(work.doubt_until, self.now() + INSERT_DOUBT_SECONDS)
+            self.store.record([_later(again, until, until)], self.now())
             return
         rows = await self.sink.rows_of(said.intent_id)
         if rows:
@@ -326,10 +325,13 @@ class Pusher:
             failed = self._failed(work, "Halo takes the new row, but doesn't show it afterwards.")
             self.store.record([failed], self.now())
             return
-        self._hold_lease()
-        self.store.intend_insert(said.intent_id, self.now() + INSERT_DOUBT_SECONDS)
+
+        def intend() -> None:
+            self._hold_lease()
+            self.store.intend_insert(said.intent_id, self.now() + INSERT_DOUBT_SECONDS)
+
         try:
-            answer = await self.sink.insert(self._new_row(work, create))
+            answer = await self.sink.insert(self._new_row(work, create), intend)
         except RowsRefused as error:
             self.store.record([self._failed(work, str(error))], self.now())
             return

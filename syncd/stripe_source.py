@@ -107,13 +107,18 @@ class Page:
 
 @dataclass(slots=True)
 class StripeSource:
-    """Stripe as the engine sees it."""
+    """Stripe as the engine sees it.
+
+    Attributes:
+        transport: carries the requests in place of a real network; None for the real one.
+    """
 
     api_key: str = field(repr=False)
     api_base: str
     calling: Calling
     invoice_key: str
     account: str | None = None
+    transport: Any = field(repr=False, default=None)
     _client: stripe.StripeClient = field(init=False, repr=False)
     _http: stripe.HTTPXClient = field(init=False, repr=False)
 
@@ -121,6 +126,8 @@ class StripeSource:
         # The package would write a file into a home that a service doesn't have.
         stripe.enable_telemetry = False
         self._http = stripe.HTTPXClient(timeout=self.calling.timeout_seconds)
+        if self.transport is not None:  # the package takes none from outside
+            self._http._client_async = self._http.httpx.AsyncClient(transport=self.transport)  # noqa: SLF001
         self._client = stripe.StripeClient(
             self.api_key,
             stripe_account=self.account or None,

@@ -1,0 +1,279 @@
+"""What syncd costs: requests, CPU and memory per payment, over real HTTP to the sandbox.
+
+``python -m bench`` takes some minutes, ``--quick`` less than one. Counts that are over their limit end
+it with 1; CPU and memory hang on the machine and are only marked. Each process is measured by what
+the kernel says of it when it has ended.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a process used until it ended."""
+
+    cpu_seconds: float
+    peak_bytes: int
+
+
+@dataclass(slots=True)
+class Results:
+    """The table."""
+
+    rows: list[tuple[str, str, str, str]] = field(default_factory=list)
+    over: bool = False
+
+    def add(
+        self,
+        what: str,
+        found: float,
+        unit: str,
+        limit: float | None = None,
+        *,
+        counts: bool = False,
+    ) -> None:
+        """Add a figure; `counts` are the same on every machine, so they must be kept."""
+        well = limit is None or found <= limit
+        mark = "" if limit is None else "kept" if well else "OVER"
+        self.over |= counts and not well
+        shown = f"{found:.4g} {unit}".strip()
+        self.rows.append((what, shown, "" if limit is None else f"{limit:g}", mark))
+
+
+class Box:
+    """The sandbox as a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        assert process.stdout is not None
+        self.where = json.loads(process.stdout.readline())
+
+    def control(self, name: str, body: dict[str, Any] | None = None) -> Any:
+        """Ask for or change something."""
+        data = None if body is None else json.dumps(body).encode()
+        url = f"{self.where['stripe']['url']}/_sandbox/{name}"
+        with urllib.request.urlopen(urllib.request.Request(url, data)) as answer:  # noqa: S310  # ours
+            return json.load(answer)
+
+    def requests(self) -> tuple[int, int, int]:
+        """Requests to Stripe, requests to Halo, rows written; since the last `forget`."""
+        counts = self.control("counts")
+        return sum(counts["stripe"].values()), sum(counts["halo"].values()), counts["writes"]
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.control("forget_requests", {})
+
+    def environment(self, folder: Path, **more: str) -> dict[str, str]:
+        """What a syncd over this sandbox needs."""
+        halo, stripe = self.where["halo"], self.where["stripe"]
+        clean = {name: text for name, text in os.environ.items() if not name.startswith("SYNCD_")}
+        return {
+            **clean,
+            "SYNCD_STRIPE_API_KEY": stripe["api_key"],
+            "SYNCD_HALO_CLIENT_SECRET": halo["client_secret"],
+            "SYNCD_STRIPE__API_BASE": stripe["url"],
+            "SYNCD_STRIPE__READ_BUDGET": "100000000",
+            "SYNCD_HALO__URL": halo["url"],
+            "SYNCD_HALO__CLIENT_ID": halo["client_id"],
+            "SYNCD_HALO__RATE_LIMIT": "100000000",
+            "SYNCD_STATE__URL": f"sqlite:///{folder}/syncd.db",
+            "SYNCD_WEB__LISTEN": "127.0.0.1:0",
+            **{f"SYNCD_HALO__STATUS__{s.upper()}": str(n) for s, n in halo["status"].items()},
+            **more,
+        }
+
+
+@contextmanager
+def sandbox(payments: int) -> Iterator[Box]:
+    """A sandbox without rate limits, with payments that are out of step."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "syncd.sandbox", "--no-limits", "--seed-intents", str(payments)],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield Box(process)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def run(environment: dict[str, str], *command: str) -> Used:
+    """Run a command to its end."""
+    process = subprocess.Popen([sys.executable, *command], env=environment, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    said = process.stderr.read()
+    process.stderr.close()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"{command} ended with {process.returncode}:\n{said.decode()[-3_000:]}")
+    return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def backfill(payments: int, results: Results | None, console: Console) -> Used:
+    """Backfill payments that are out of step; then once more."""
+    with tempfile.TemporaryDirectory() as folder, sandbox(payments) as box:
+        with console.status(f"a backfill of {payments:,} payments"):
+            environment = box.environment(Path(folder))
+            used = run(environment, "-m", "syncd", "--backfill", "90d")
+        if results is None:
+            return used
+        stripe, halo, written = box.requests()
+        assert written == payments, f"{written} rows written for {payments} payments"
+        of = f"backfill of {payments:,}"
+        results.add(f"{of}: Stripe requests a payment", stripe / payments, "", 0.011, counts=True)
+        results.add(f"{of}: Halo requests a payment", halo / payments, "", 0.05, counts=True)
+        results.add(f"{of}: CPU a payment", used.cpu_seconds / payments * 1e3, "ms", 1)
+        box.forget()
+        with console.status("the same backfill again"):
+            run(environment, "-m", "syncd", "--backfill", "90d")
+        again = box.requests()[2] - written
+        results.add("the same again: rows written", again, "", 0, counts=True)
+        return used
+
+
+def naive(payments: int, results: Results, console: Console) -> None:
+    """What one would write instead."""
+    with sandbox(payments) as box, console.status(f"the plain script with {payments:,} payments"):
+        halo = box.where["halo"]
+        used = run(
+            {
+                **os.environ,
+                "STRIPE_URL": box.where["stripe"]["url"],
+                "STRIPE_API_KEY": box.where["stripe"]["api_key"],
+                "HALO_URL": halo["url"],
+                "HALO_CLIENT_ID": halo["client_id"],
+                "HALO_CLIENT_SECRET": halo["client_secret"],
+                "STATUS_SUCCEEDED": str(halo["status"]["succeeded"]),
+            },
+            "-m", "bench.naive",
+        )  # fmt: skip
+        stripe, asked, written = box.requests()
+    assert written == payments
+    of = f"plain script with {payments:,}"
+    results.add(f"{of}: Stripe requests a payment", stripe / payments, "")
+    results.add(f"{of}: Halo requests a payment", asked / payments, "")
+    results.add(f"{of}: CPU a payment", used.cpu_seconds / payments * 1e3, "ms")
+
+
+def at_rest(polls: int, results: Results, console: Console) -> None:
+    """The daemon while nothing happens."""
+    with tempfile.TemporaryDirectory() as folder, sandbox(100) as box:
+        environment = box.environment(Path(folder), SYNCD_POLL__INTERVAL="1s")
+        run(environment, "-m", "syncd", "--backfill", "90d")
+        address = f"{folder}/notify"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(address)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "syncd"], env={**environment, "NOTIFY_SOCKET": address},
+                stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            try:
+                while b"READY=1" not in manager.recv(4096):
+                    pass
+                ready_cpu_seconds = _cpu_seconds(process.pid)
+                assert process.stderr is not None
+                listen = json.loads(process.stderr.readline())["listen"]
+                _polls_after(listen, 1)
+                first = _polls_after(listen, 2)
+                box.forget()
+                with console.status(f"{polls} polls at rest"):
+                    last = _polls_after(listen, first + polls)
+                stripe, halo, _ = box.requests()
+                resident = _resident_bytes(process.pid)
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.communicate()
+    # A poll may be under way when either of the two is counted.
+    results.add(
+        "at rest: Stripe requests a poll", max(0, stripe - 1) / (last - first), "", 1, counts=True
+    )
+    results.add("at rest: Halo requests", halo, "", 0, counts=True)
+    results.add("start to ready: CPU", ready_cpu_seconds, "s", 1)
+    results.add("at rest: resident memory", resident / 2**20, "MiB", 100)
+
+
+def _polls_after(listen: str, wanted: int) -> int:
+    """Wait until so many polls have worked; returns how many have."""
+    while True:
+        with urllib.request.urlopen(f"http://{listen}/metrics") as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith('syncd_polls_total{outcome="ok"}'):
+                    done = int(float(line.split()[-1]))
+                    if done >= wanted:
+                        return done
+        time.sleep(0.05)
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+
+def _resident_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def main() -> None:
+    """Measure, print the table; with ``--write``, keep it in bench/README.md."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer payments; the same counts")
+    parser.add_argument("--write", action="store_true", help="keep the table in bench/README.md")
+    asked = parser.parse_args()
+    many, few, most, plain = (
+        (2_000, 500, 5_000, 200) if asked.quick else (10_000, 1_000, 100_000, 2_000)
+    )
+    console, results = Console(stderr=True), Results()
+    at_rest(5 if asked.quick else 20, results, console)
+    backfill(many, results, console)
+    small, large = backfill(few, None, console), backfill(most, None, console)
+    grown = (large.peak_bytes - small.peak_bytes) / 2**20
+    results.add(f"backfill: peak memory at {few:,}", small.peak_bytes / 2**20, "MiB")
+    results.add(f"backfill: peak memory at {most:,}, beyond that", grown, "MiB", 10)
+    naive(plain, results, console)
+    table = Table("", "measured", "at most", "")
+    for row in results.rows:
+        table.add_row(*row)
+    Console(width=100).print(table)
+    if asked.write:
+        _write(results)
+    sys.exit(1 if results.over else 0)
+
+
+def _write(results: Results) -> None:
+    lines = ["| | measured | at most | |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in results.rows]
+    place = Path(__file__).with_name("README.md")
+    head = place.read_text("utf-8").partition("<!-- result -->")[0]
+    about = (
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}."
+    )
+    place.write_text(f"{head}<!-- result -->\n\n{about}\n\n" + "\n".join(lines) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""``syncd attention``: what needs a person, and what the person says about it."""
+
+import json
+import time
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from syncd.commands.shared import (
+    EXIT_ATTENTION,
+    ConfigOption,
+    JsonOption,
+    existing,
+    failures_said,
+    iso,
+    offline,
+)
+from syncd.payments import Money
+from syncd.progress import table
+from syncd.records import Attention
+
+attention_app = typer.Typer(rich_markup_mode=None, help="What needs a person, and why.")
+
+
+@attention_app.callback(invoke_without_command=True)
+def attention(
+    context: typer.Context, config: ConfigOption = None, *, as_json: JsonOption = False
+) -> None:
+    """What needs a person, and why.
+
+    Example: syncd attention --json
+    """
+    context.obj = config or context.obj
+    if context.invoked_subcommand is not None:
+        return
+    with failures_said(), existing(offline(context.obj)) as store:
+        entries = store.attention()
+    if as_json:
+        typer.echo(json.dumps([_entry(entry) for entry in entries], indent=2))
+    elif entries:
+        table(
+            f"{len(entries)} need attention",
+            ("id", "state", "amount", "since", "reason"),
+            ((e.id, e.state or e.kind, _amount(e), iso(e.since), e.reason) for e in entries),
+        )
+        typer.echo("Put it right, then: syncd attention retry ID… | retry --all | dismiss ID…")
+    else:
+        typer.echo("Nothing needs attention.")
+    raise typer.Exit(EXIT_ATTENTION if entries else 0)
+
+
+@attention_app.command("retry")
+def retry(
+    context: typer.Context,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All that stand on the list.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Try payments again at the next push.
+
+    Example: syncd attention retry pi_123
+    """
+    if bool(ids) == every:
+        raise typer.BadParameter("name payments, or say --all")
+    with failures_said(), existing(offline(config or context.obj)) as store:
+        done = store.retry(None if every else ids, time.time())
+    _say_done("will be tried again at the next push", done, ids or [])
+
+
+@attention_app.command("dismiss")
+def dismiss(
+    context: typer.Context, ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    config: ConfigOption = None,
+) -> None:  # fmt: skip
+    """Take payments off the list until Stripe says something new of them.
+
+    Example: syncd attention dismiss pi_123
+    """
+    with failures_said(), existing(offline(config or context.obj)) as store:
+        done = store.dismiss(ids, time.time())
+    _say_done("dismissed", done, ids)
+
+
+def _entry(entry: Attention) -> dict[str, Any]:
+    return asdict(entry) | {"since": iso(entry.since), "next_try": iso(entry.next_try)}
+
+
+def _amount(entry: Attention) -> str:
+    if entry.amount is None or entry.currency is None:
+        return ""
+    return str(Money(entry.amount, entry.currency))
+
+
+def _say_done(what: str, done: list[str], asked: list[str]) -> None:
+    for name in done:
+        typer.echo(f"{name}: {what}")
+    missing = [name for name in asked if name not in done]
+    for name in missing:
+        typer.echo(f"{name}: is not on the list", err=True)
+    raise typer.Exit(EXIT_ATTENTION if missing else 0)

@@ -1,0 +1,178 @@
+"""``--once`` and ``--backfill``, in earnest or dry; and the service itself."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from syncd.commands.shared import EXIT_ATTENTION
+from syncd.config import Config, load, span_seconds
+from syncd.database import sqlite_path
+from syncd.decisions import Create, Decision, Hold, Unmatched, Update
+from syncd.failures import Failure, LeaseHeld, LinkFailure
+from syncd.notify import Notifier
+from syncd.parts import Parts, World, assemble, release_holds
+from syncd.progress import Show, shown, table
+from syncd.records import Work
+from syncd.store import Store
+from syncd.telemetry import Telemetry
+
+
+def run_daemon(config: Config, file: Path | None) -> None:
+    """Serve until SIGTERM; `file` is read again at a reload."""
+    from syncd.daemon import Daemon  # the scheduler and the web server: only the service needs them
+
+    store = Store.open(config.state.url)
+    daemon = Daemon(
+        config, store, Telemetry(), Notifier.of(os.environ), lambda: load(file, os.environ)
+    )
+    try:
+        asyncio.run(daemon.run())
+    finally:
+        store.close()
+
+
+def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as_json: bool) -> int:
+    """One poll or one backfill, in earnest or dry; returns the exit code."""
+    planned: list[dict[str, Any]] = []
+    with store_for(config, dry_run=dry_run) as store, shown() as show:
+        failure = asyncio.run(_command(config, store, since, asked, show, planned, dry_run))
+        attention = store.attention_count()
+    if dry_run:
+        _print_plan(planned, as_json)
+    if failure is not None:
+        raise failure
+    if attention and not dry_run:
+        typer.echo(f"{attention} need attention: see syncd attention", err=True)
+    held = any(entry["action"] == "hold" for entry in planned)
+    return EXIT_ATTENTION if (held if dry_run else attention) else 0
+
+
+async def _command(
+    config: Config, store: Store, since: int | None, asked: str, show: Show,
+    planned: list[dict[str, Any]], dry_run: bool,
+) -> Failure | None:  # fmt: skip
+    """Run; returns what failed instead of raising it, so that what was done is still shown."""
+    telemetry = Telemetry()
+    world = World(waiting=show.waiting)
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, world.stop.set)
+
+    def plan(work: Work, decision: Decision, text: str) -> None:
+        planned.append(_planned(work, decision, text))
+
+    what = "a single run" if since is None else "a backfill"
+    parts = assemble(config, store, telemetry, world, what, plan=plan if dry_run else None)
+    parts.engine.observer.progress = show.listing
+    parts.engine.pusher.progress = show.pushing
+    try:
+        release_holds(config, store, world.now())
+        if since is None:
+            await parts.engine.once()
+        else:
+            listed = await parts.engine.backfill(since, asked)
+            telemetry.log("info", "backfill_listed", payments=listed)
+            await _push_all(parts, store, world, show)
+            telemetry.log("info", "backfill_done", payments=listed)
+    except LeaseHeld as error:
+        telemetry.log("info", "push_left_to_other", holder=error.holder)
+    except Failure as error:
+        return error
+    finally:
+        await parts.close()
+    return None
+
+
+async def _push_all(parts: Parts, store: Store, world: World, show: Show) -> None:
+    """Push until nothing is due; wait for another process that pushes."""
+    told = ""
+    while store.due_count(world.now()):
+        try:
+            if await parts.engine.pusher.push() == 0:
+                return
+        except LeaseHeld as error:
+            if error.holder != told:
+                told = error.holder
+                parts.engine.report.log("info", "waiting_for_other", holder=error.holder)
+            show.note(f"{error.holder} is pushing; waiting")
+            await world.sleep(1.0)
+        except LinkFailure as error:
+            wait = error.retry_after_seconds
+            if wait is None or wait > 400:
+                raise
+            parts.engine.report.log(
+                "info", "waiting", side=str(error.side), seconds=wait, reason=str(error)
+            )
+            show.waiting(error.side, wait)
+            await world.sleep(wait + world.random())
+
+
+@contextmanager
+def store_for(config: Config, *, dry_run: bool) -> Iterator[Store]:
+    """The store; for a dry run a copy of it that is thrown away."""
+    if not dry_run:
+        store = Store.open(config.state.url)
+        try:
+            yield store
+        finally:
+            store.close()
+        return
+    with tempfile.TemporaryDirectory(prefix="syncd-dry-run-") as folder:
+        copy = Store.open(f"sqlite:///{folder}/copy.db")
+        path = sqlite_path(config.state.url)
+        if path is not None and path.exists():
+            real = Store.open(config.state.url)
+            real.copy_to(copy)
+            real.close()
+        try:
+            yield copy
+        finally:
+            copy.close()
+
+
+def since_of(text: str, now: Callable[[], float] = time.time) -> int:
+    """Read a date, a time or a span back as Unix seconds."""
+    if re.fullmatch(r"\s*(\d+\s*[smhd]\s*)+", text):
+        return int(now()) - int(str(span_seconds(text)))
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        message = f"{text!r} is no date (2026-10-01), time (2026-10-01T08:00Z) or span back (90d)"
+        raise typer.BadParameter(message, param_hint="--backfill") from None
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    if found.timestamp() > now() + timedelta(minutes=1).total_seconds():
+        raise typer.BadParameter(f"{text} lies ahead", param_hint="--backfill")
+    return max(0, int(found.timestamp()))
+
+
+def _planned(work: Work, decision: Decision, text: str) -> dict[str, Any]:
+    said = work.payment.said
+    names = {Update: "update", Create: "create", Hold: "hold", Unmatched: "unmatched"}
+    return {
+        "intent": said.intent_id,
+        "state": str(said.state),
+        "action": names.get(type(decision), "in_step"),
+        "rows": list(getattr(decision, "rows", ())),
+        "status": getattr(decision, "status", None),
+        "text": text,
+    }
+
+
+def _print_plan(planned: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(planned, indent=2))
+        return
+    columns = ("intent", "state", "action", "text")
+    table("What would be done (dry run)", columns, ([p[c] for c in columns] for p in planned))

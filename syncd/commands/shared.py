@@ -1,0 +1,78 @@
+"""What the commands share: options, exit codes, and how what failed is said."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from syncd.config import Config, ConfigurationError, load
+from syncd.database import sqlite_path
+from syncd.failures import LinkFailure, Stopping, StoreTrouble, StoreUnusable
+from syncd.notify import Notifier
+from syncd.store import Store
+
+EXIT_ATTENTION = 1
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 69
+EXIT_CONFIG = 78
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE",
+        help="Else $SYNCD_CONFIG, ./config.toml, /etc/syncd/config.toml.",
+    ),
+]  # fmt: skip
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@contextmanager
+def failures_said() -> Iterator[None]:
+    """Say what failed on stderr, and end with its exit code."""
+    try:
+        yield
+    except ConfigurationError as error:
+        Notifier.of(os.environ).status(f"Configuration: {error.problems[0]}")
+        typer.echo(f"syncd: {len(error.problems)} problem(s) in the configuration:", err=True)
+        for problem in error.problems:
+            typer.echo(f"  {problem}", err=True)
+        raise typer.Exit(EXIT_CONFIG) from None
+    except StoreUnusable as error:
+        typer.echo(f"syncd: {error}", err=True)
+        raise typer.Exit(EXIT_CONFIG) from None
+    except (LinkFailure, StoreTrouble) as error:
+        typer.echo(f"syncd: {error} Nothing is lost: the next run goes on from here.", err=True)
+        raise typer.Exit(EXIT_UNAVAILABLE) from None
+    except Stopping:
+        typer.echo("syncd: stopped. The same command goes on from here.", err=True)
+        raise typer.Exit(EXIT_ATTENTION) from None
+
+
+def offline(file: Path | None) -> Config:
+    """The configuration without the secrets, for what only reads or marks what is known."""
+    return load(file, os.environ, signing_in=False)
+
+
+@contextmanager
+def existing(config: Config) -> Iterator[Store]:
+    """The store, for commands that must not make one."""
+    path = sqlite_path(config.state.url)
+    if path is not None and path.parent.is_dir() and not path.exists():
+        message = f"There is no database {path} yet: syncd has not run with this configuration."
+        raise StoreUnusable(message)
+    store = Store.open(config.state.url)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def iso(seconds: str | float | None) -> str | None:
+    """Show Unix seconds as people write time: 2026-10-01T08:00:00Z."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
