@@ -13,7 +13,11 @@ from syncd.gate import Gate
 from syncd.observing import Observer, Report
 from syncd.pushing import Pusher
 from syncd.rates import poll_spacing_seconds
+from syncd.records import Condition
 from syncd.store import Store
+
+READ_BACK = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS, Condition.HELD)
+"""Conditions of payments that Halo's rows, read back, may have to say something about."""
 
 PAUSE_SECONDS_FIRST = 5.0
 PAUSE_SECONDS_MAX = 300.0
@@ -121,8 +125,9 @@ class Engine:
             self.store.prune(self.now(), mark - 2 * self.observer.reach.overlap_seconds - 86_400)
 
     async def read_back(self) -> int:
-        """Read Halo's rows, and make due again what drifted. Returns how many payments did."""
-        if self.store.conditions()["in_step"] == 0:  # type: ignore[index]  # a StrEnum is its text
+        """Read Halo's rows, and make due again what they contradict. Returns how many payments."""
+        conditions = self.store.conditions()
+        if not any(conditions[condition] for condition in READ_BACK):
             return 0
         whole = await self.pusher.read_all_rows()
         drifted = self.store.drifted(self.pusher.ways.policy.numbers, self.now(), whole=whole)

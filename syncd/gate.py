@@ -80,10 +80,18 @@ class Gate:
             if wait > self.patience_seconds:
                 key = "stripe.read_budget" if self.side is Side.STRIPE else "halo.rate_limit"
                 message = (
-                    f"All {self.window.limit} requests to {self.side} that {key} allows in "
-                    f"{self.window.period_seconds // 60} minutes are used up; the next may go in "
-                    f"{wait / 60:.0f} minutes. Nothing is lost; a longer poll.interval needs fewer."
+                    f"The {self.window.limit} requests to {self.side} that {key} leaves to this "
+                    f"run in {_span(self.window.period_seconds)} are used up; the next may go in "
+                    f"{_span(wait)}. Nothing is lost; a longer poll.interval needs fewer."
                 )
                 raise BudgetSpent(self.side, message, retry_after_seconds=wait)
             self.waiting(self.side, wait)
             await self.sleep(min(wait, NAP_SECONDS))
+
+
+def _span(seconds: float) -> str:
+    """A span for people: minutes, hours from two on, days from two on."""
+    for unit, name in ((86_400, "days"), (3_600, "hours")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{max(1, round(seconds / 60))} minutes"

@@ -6,7 +6,7 @@ backfill (payment intents since a date) and the resync (one payment intent). Non
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from syncd.failures import BadAnswer, CursorRefused, IntentUnknown, Side
@@ -24,8 +24,11 @@ SWEEP_SECONDS = 3 * DAY
 UNSETTLED_SECONDS_MAX = 90 * DAY
 """A payment that has not ended by then is left to events: most such were simply given up."""
 
-SINGLE_READS_MAX = 25
-"""More payments than this are listed instead of being asked for one by one."""
+READINGS_MAX = 3
+"""How often a payment in doubt is read, a second apart, until Stripe's clock has passed the doubt."""
+
+UNSETTLED_MAX = 10_000
+"""The most payments that a sweep looks after, the newest first."""
 
 PAGES_MAX = 100_000
 """A listing that goes on for longer is not a listing: ten million objects."""
@@ -157,9 +160,7 @@ class Observer:
         )
         # Those made before the gap may have changed in it: known ones are asked for, and a month
         # more is listed for those that were never seen.
-        listed = await self._list(since - EVENTS_KEPT_SECONDS)
-        older = self.store.unsettled(0, since - EVENTS_KEPT_SECONDS, 100_000)
-        await self._read_each([intent_id for intent_id, _ in older])
+        listed = await self._list_and_ask(since - EVENTS_KEPT_SECONDS, oldest=0)
         self.report.count("gaps")
         self.store.write_notes(
             {
@@ -184,21 +185,26 @@ class Observer:
                     self.now(),
                 )
 
-    async def _read_one(self, intent_id: str, known_at: int | None) -> Observation | None:
+    async def _read_one(self, intent_id: str, known_at: int = 0) -> Observation | None:
+        """Read one payment intent, so that the answer covers what was known (Unix seconds)."""
         try:
-            read = await self.source.intent(intent_id, known_at)
+            read = await self.source.intent(intent_id)
+            for _ in range(READINGS_MAX - 1):
+                if isinstance(read, Unreadable) or read.at >= known_at:
+                    break
+                # The payment may change once more within the second that its event names.
+                await self.source.calling.sleep(1.0)
+                read = await self.source.intent(intent_id)
         except IntentUnknown as error:
             self.report.log("warning", "intent_unknown", intent=intent_id, reason=str(error))
             return None
         if isinstance(read, Unreadable):
             self.report.log("warning", "unreadable", id=read.id, reason=read.text)
             return None
+        # Where Stripe's clock stays behind its own events, three readings have outwaited them.
+        read = replace(read, at=max(read.at, known_at))
         self.store.take_in([read], self.now())
         return read
-
-    async def _read_each(self, intent_ids: list[str]) -> None:
-        for intent_id in intent_ids:
-            await self._read_one(intent_id, None)
 
     async def ask(self, intent_id: str, known_at: int) -> Observation | None:
         """Read one payment intent again because Halo says otherwise."""
@@ -207,15 +213,25 @@ class Observer:
     async def sweep(self) -> None:
         """List the payment intents of the last days, and all older ones that may still change."""
         now = int(self.now())
-        since = now - SWEEP_SECONDS
-        older = self.store.unsettled(now - UNSETTLED_SECONDS_MAX, since, 10_000)
-        if len(older) > SINGLE_READS_MAX:
-            # Listing back to the oldest costs a page a hundred; asking costs a request each.
-            since = min(made for _, made in older)
-            older = []
-        await self._list(since)
-        await self._read_each([intent_id for intent_id, _ in older])
+        await self._list_and_ask(now - SWEEP_SECONDS, oldest=now - UNSETTLED_SECONDS_MAX)
         await self.reread()
+
+    async def _list_and_ask(self, since: int, *, oldest: int) -> int:
+        """List the intents made since a time, and read older ones that may still change.
+
+        Older ones are asked for one by one, or the listing goes back to the oldest of them:
+        whichever takes fewer requests. Returns how many were listed.
+        """
+        older = self.store.unsettled(oldest, since, UNSETTLED_MAX)
+        if older:
+            back_to = min(made for _, made in older)
+            pages = self.store.made_between(back_to, since) // PAGE_SIZE + 1
+            if len(older) > pages:
+                since, older = back_to, []
+        listed = await self._list(since)
+        for intent_id, _ in older:
+            await self._read_one(intent_id)
+        return listed
 
     async def _list(
         self,

@@ -79,6 +79,8 @@ def assemble(
     what: str,
     *,
     plan: Plan | None = None,
+    stripe_share: float = 1.0,
+    halo_share: float = 1.0,
 ) -> Parts:
     """Build an engine.
 
@@ -89,15 +91,20 @@ def assemble(
         world: time, chance and the end.
         what: the command that runs, for people who find it pushing.
         plan: makes it a dry run, and is told what would be pushed.
+        stripe_share: how much of Stripe's limit (0 to 1) this run may use up; the rest is left to
+            the service, so that a long run by hand never silences it.
+        halo_share: the same of Halo's limit.
     """
+    stripe_limit = max(1, int(config.stripe.read_budget * stripe_share))
+    halo_limit = max(1, int(config.halo.rate_limit * halo_share))
     gates = {
         Side.STRIPE: Gate(
-            Side.STRIPE, stripe_window(config.stripe.read_budget), store, world.now, world.sleep,
+            Side.STRIPE, stripe_window(stripe_limit), store, world.now, world.sleep,
             world.stop.is_set, world.working, STRIPE_SPACING_SECONDS, patience_seconds=60.0,
             waiting=world.waiting,
         ),
         Side.HALO: Gate(
-            Side.HALO, halo_window(config.halo.rate_limit), store, world.now, world.sleep,
+            Side.HALO, halo_window(halo_limit), store, world.now, world.sleep,
             world.stop.is_set, world.working, waiting=world.waiting,
         ),
     }  # fmt: skip

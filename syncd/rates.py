@@ -61,18 +61,26 @@ class Window:
         return moved
 
 
+POLLS_SHARE = 0.95
+"""How much of a budget polls may plan with: the rest is for sweeps and for payments in doubt."""
+
+
 def poll_spacing_seconds(
     window: Window, counts: Mapping[int, int], now: float, interval_seconds: float
 ) -> float:
-    """How far apart polls must be so that the budget lasts.
+    """How far apart polls must be so that the budget never ends before its window frees some.
 
-    An interval that the budget can bear is kept. One that it can't bear is kept while more than
-    half of the budget is left; from there on, what is left is spread over the whole period, so
-    that polls grow rare instead of ending for weeks.
+    The interval is kept while more than half of the budget is left. From there on polls are spread
+    so that at each coming moment those made by then fit beside what still counts: they grow rarer,
+    instead of ending for weeks after a large backfill.
     """
-    if window.period_seconds / interval_seconds <= window.limit:
+    if window.left(counts, now) > window.limit / 2:
         return interval_seconds
-    left = window.left(counts, now)
-    if left > window.limit / 2:
-        return interval_seconds
-    return max(interval_seconds, window.period_seconds / max(left, 1))
+    planned = window.limit * POLLS_SHARE
+    spacing = max(interval_seconds, window.period_seconds / planned)
+    still = window.used(counts, now)
+    for start in sorted(start for start in counts if start >= window.oldest(now)):
+        leaves_in = start + window.bucket_seconds + window.period_seconds - now
+        spacing = max(spacing, leaves_in / max(planned - still, 1.0))
+        still -= counts[start]
+    return spacing

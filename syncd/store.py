@@ -176,6 +176,17 @@ class Store:
             ).all()
         return [(row.intent_id, row.made) for row in found]
 
+    def made_between(self, start: int, end: int) -> int:
+        """How many payments are known that were made from `start` to before `end` (Unix seconds)."""
+        c = schema.payments.c
+        made = sa.func.coalesce(c.created, c.said_at)
+        with reading(self._engine) as connection:
+            return connection.execute(
+                sa.select(sa.func.count())
+                .select_from(schema.payments)
+                .where(made >= start, made < end)
+            ).scalar_one()
+
     # --- what is to be pushed ------------------------------------------------------------------
 
     def due_count(self, now: float) -> int:
@@ -312,7 +323,9 @@ class Store:
         return rows
 
     def drifted(self, numbers: Mapping[PaymentState, int], now: float, *, whole: bool) -> int:
-        """Make due again what was in step and isn't any more, by the rows kept; say how many.
+        """Make due again what the rows kept say is due; say how many payments.
+
+        That is what was in step and isn't any more, and what had no row (any more) and has one.
 
         Args:
             numbers: the tenant's status numbers.
@@ -320,7 +333,8 @@ class Store:
             whole: whether all of Halo's rows were read, so that a missing one is really gone.
         """
         p, r = schema.payments.c, schema.halo_rows.c
-        drift = [
+        has_row = sa.exists().where(r.intent_id == p.intent_id)
+        differs = [
             sa.and_(
                 p.acked_state == state,
                 sa.exists().where(
@@ -331,14 +345,29 @@ class Store:
             for state, number in numbers.items()
         ]
         if whole:
-            drift.append(~sa.exists().where(r.intent_id == p.intent_id))
-        if not drift:
-            return 0
+            differs.append(~has_row)
+        without_row = sa.or_(
+            p.condition.in_((Condition.UNMATCHED, Condition.NOT_HALOS)),
+            sa.and_(p.condition == Condition.HELD, p.code == "row_deleted", p.dismissed.is_(False)),
+        )
         with writing(self._engine) as connection:
             return connection.execute(
                 schema.payments.update()
-                .where(p.condition == Condition.IN_STEP, sa.or_(*drift))
-                .values(condition=Condition.DUE, next_try=now, attempts=0, changed_at=now)
+                .where(
+                    sa.or_(
+                        sa.and_(p.condition == Condition.IN_STEP, sa.or_(sa.false(), *differs)),
+                        sa.and_(without_row, has_row),
+                    )
+                )
+                .values(
+                    condition=Condition.DUE,
+                    next_try=now,
+                    attempts=0,
+                    looks=0,
+                    code=None,
+                    reason=None,
+                    changed_at=now,
+                )
             ).rowcount
 
     # --- what a person sees ----------------------------------------------------------------------

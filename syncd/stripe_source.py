@@ -192,13 +192,8 @@ class StripeSource:
             oldest=min(made, default=None),
         )
 
-    async def intent(self, intent_id: str, known_at: int | None = None) -> Observation | Unreadable:
+    async def intent(self, intent_id: str) -> Observation | Unreadable:
         """Read one payment intent: the truth now.
-
-        Args:
-            intent_id: ``pi_…``.
-            known_at: Unix seconds of the newest event that was seen before asking: the answer
-                covers it, though the second be the same.
 
         Raises:
             IntentUnknown: Stripe doesn't know it.
@@ -211,7 +206,7 @@ class StripeSource:
             body, clock = await self._get(f"/v1/payment_intents/{intent_id}", {})
         except CursorRefused as error:  # a 404 or 400 on a single intent
             raise IntentUnknown(str(error)) from None
-        read = read_intent(body, self.invoice_key, max(self._surely(clock), known_at or 0))
+        read = read_intent(body, self.invoice_key, self._surely(clock))
         if isinstance(read, Observation) and read.intent_id != intent_id:
             message = f"Stripe was asked for {intent_id} and answered with another payment intent."
             raise BadAnswer(Side.STRIPE, message)

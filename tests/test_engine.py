@@ -763,3 +763,88 @@ def test_resync_forgets_contradictions(rig: Rig) -> None:
 
     rig.run(resync)
     assert (rig.statuses(payment), rig.attention()) == ([5], [])
+
+
+# --- what once went wrong ----------------------------------------------------------------------------
+
+
+def test_change_within_the_second_of_the_reading(rig: Rig) -> None:
+    """A payment that changes again in the second of its doubtful events is not settled too early.
+
+    A reading was once taken to cover the whole second in which it was made; a third change in that
+    second then looked older than the reading, and waited for the sweep.
+    """
+    payment = rig.pay(None)
+    second = rig.clock()
+    rig.box.stripe.advance(payment, "processing", at=second)
+    rig.box.stripe.advance(payment, "requires_action", at=second)
+
+    def changes_after_the_first_reading(request: Request) -> bool:
+        read = [r for r in rig.box.stripe.requests if r.path.endswith(payment)]
+        if len(read) == 2 and request is read[1]:
+            rig.box.stripe.advance(payment, "payment_failed", at=second)
+        return False
+
+    rig.box.stripe.faults.append(Fault("500", match=changes_after_the_first_reading))
+    rig.once()
+    assert rig.statuses(payment) == [4]
+    assert 1.0 in rig.world.waited
+
+
+def test_nothing_waits_between_the_lease_and_a_write(rig: Rig) -> None:
+    """A write goes out under a fresh lease, however long its place in the window was waited for.
+
+    The lease was once taken before the wait: another process could take over during it, and both
+    would have written.
+    """
+    rig.settings["SYNCD_HALO__RATE_LIMIT"] = "3"
+    payment = rig.pay("succeeded")
+    left: list[float] = []
+
+    def look_at_the_lease(request: Request) -> bool:
+        if request.method == "POST":
+            held = rig.stored(lambda store: store.holder("push"))
+            left.append(held[1] - rig.clock())
+        return False
+
+    rig.box.halo.faults.append(Fault("500", path="InvoicePayment", match=look_at_the_lease))
+    rig.once()
+    assert rig.statuses(payment) == [3]
+    assert sum(rig.world.waited) > 200
+    assert left == [120.0]
+
+
+def test_row_that_comes_after_a_payment_was_given_up(rig: Rig) -> None:
+    """A row that Halo makes days later is found by the sweep, though Stripe says nothing new."""
+    payment = rig.pay("succeeded", rows=())
+    rig.once()
+    for _ in range(6):
+        rig.clock.seconds += DAY
+        rig.once()
+    assert rig.condition(payment) == "not_halos"
+    rig.box.halo.add_row(payment, rig.box.halo.add_invoice(), 10.99)
+    rig.sweep()
+    assert (rig.statuses(payment), rig.condition(payment)) == ([3], "in_step")
+
+
+def test_deleted_row_that_comes_back(rig: Rig) -> None:
+    """A row that was out of sight for a while (a permission that was taken away) heals by itself."""
+    payment = rig.pay("succeeded")
+    rig.once()
+    hidden = dict(rig.box.halo.rows)
+    rig.box.halo.rows.clear()
+    rig.sweep()
+    assert [entry.code for entry in rig.attention()] == ["row_deleted"]
+    rig.box.halo.rows.update(hidden)
+    rig.sweep()
+    assert (rig.attention(), rig.condition(payment)) == ([], "in_step")
+
+
+def test_backfill_leaves_reads_to_the_service(live: Rig) -> None:
+    """A backfill may not use up the whole month's reads: the service must go on polling."""
+    live.settings["SYNCD_STRIPE__READ_BUDGET"] = "5"
+    live.box.seed(600)
+    ended = live.command("--backfill", "90d")
+    assert (ended.returncode, len(live.box.stripe.requests)) == (69, 4)
+    assert "stripe.read_budget leaves to this run" in ended.stderr
+    assert live.command("--once").returncode in (0, 1)

@@ -27,6 +27,12 @@ from syncd.records import Work
 from syncd.store import Store
 from syncd.telemetry import Telemetry
 
+BACKFILL_STRIPE_SHARE = 0.8
+"""A backfill leaves a fifth of Stripe's monthly reads to the service's polls."""
+
+DRY_RUN_HALO_SHARE = 0.5
+"""A dry run writes nothing, so others can't know of its requests: it leaves them half the window."""
+
 
 def run_daemon(config: Config, file: Path | None) -> None:
     """Serve until SIGTERM; `file` is read again at a reload."""
@@ -73,7 +79,12 @@ async def _command(
         planned.append(_planned(work, decision, text))
 
     what = "a single run" if since is None else "a backfill"
-    parts = assemble(config, store, telemetry, world, what, plan=plan if dry_run else None)
+    parts = assemble(
+        config, store, telemetry, world, what,
+        plan=plan if dry_run else None,
+        stripe_share=1.0 if since is None else BACKFILL_STRIPE_SHARE,
+        halo_share=DRY_RUN_HALO_SHARE if dry_run else 1.0,
+    )  # fmt: skip
     parts.engine.observer.progress = show.listing
     parts.engine.pusher.progress = show.pushing
     try:

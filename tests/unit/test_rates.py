@@ -62,10 +62,38 @@ def test_poll_spacing() -> None:
     month = Window(10_000, 30 * 86_400, 3_600)
     now = 10_000_000.0
     assert poll_spacing_seconds(month, {}, now, 300) == 300
-    assert poll_spacing_seconds(month, {month.bucket(now): 9_999}, now, 300) == 300
+    assert poll_spacing_seconds(month, {month.bucket(now): 4_999}, now, 300) == 300
     assert poll_spacing_seconds(month, {}, now, 60) == 60
-    assert poll_spacing_seconds(month, {month.bucket(now): 5_000}, now, 60) == 518.4
-    assert poll_spacing_seconds(month, {month.bucket(now): 10_000}, now, 60) == 30 * 86_400
+    spent = poll_spacing_seconds(month, {month.bucket(now): 5_000}, now, 60)
+    assert 570 < spent < 577  # what is left of 9,500, over 30 days
+    assert poll_spacing_seconds(month, {month.bucket(now): 10_000}, now, 60) > 29 * 86_400
+
+
+def test_polls_at_the_default_interval_are_never_spread() -> None:
+    """A month of polls every five minutes, and nothing else, keeps its interval."""
+    month = Window(10_000, 30 * 86_400, 3_600)
+    now = 10_000_000.0
+    counts = {month.bucket(now) - 3_600 * hour: 12 for hour in range(30 * 24)}
+    assert poll_spacing_seconds(month, counts, now, 300) == 300
+
+
+@given(
+    spent=st.dictionaries(st.integers(0, 99), st.integers(1, 40), max_size=6),
+    interval=st.integers(1, 60),
+)
+def test_polls_never_run_out_of_budget(spent: dict[int, int], interval: int) -> None:
+    """Whatever was spent on other things before, each poll finds room when its time comes."""
+    window = Window(limit=100, period_seconds=1_000, bucket_seconds=10)
+    now = 10_000.0
+    counts: dict[int, int] = {}
+    for ago, number in spent.items():
+        room = 90 - sum(counts.values())
+        counts[window.bucket(now - 10 * ago)] = min(number, room) if room > 0 else 0
+    for _ in range(150):
+        now += poll_spacing_seconds(window, counts, now, interval)
+        assert window.left(counts, now) > 0
+        bucket = window.bucket(now)
+        counts[bucket] = counts.get(bucket, 0) + 1
 
 
 def test_failures_carry_what_the_caller_needs() -> None:
