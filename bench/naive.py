@@ -14,6 +14,7 @@ def main() -> None:
         "client_id": os.environ["HALO_CLIENT_ID"],
         "client_secret": os.environ["HALO_CLIENT_SECRET"],
         "scope": "read:invoices edit:invoices",
+        "tenant": os.environ["HALO_TENANT"],
     }
     token = halo.post("/auth/token", data=form).json()["access_token"]
     halo.headers["Authorization"] = f"Bearer {token}"

@@ -6,6 +6,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+SEND_SECONDS_MAX = 0.2
+"""A manager whose queue is full is waited for so long, lest the service stands still with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
@@ -30,11 +33,12 @@ class Notifier:
         )
 
     def send(self, *lines: str) -> None:
-        """Send one message. A manager that is gone is no reason to fail."""
+        """Send one message. A manager that is gone, or doesn't listen, is no reason to fail."""
         if self.address is None:
             return
         address = "\0" + self.address[1:] if self.address.startswith("@") else self.address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.settimeout(SEND_SECONDS_MAX)
             try:
                 sock.connect(address)
                 sock.sendall("\n".join(lines).encode())

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,21 @@ def test_reload(live: Rig) -> None:
         assert [m for m in running.messages() if m == "RELOADING=1"] == ["RELOADING=1"] * 2
         assert [m for m in running.messages() if m == "READY=1"] == ["READY=1"] * 3
         assert running.stop() == 0
+
+
+def test_manager_that_does_not_listen(live: Rig) -> None:
+    """A service manager whose queue is full doesn't hold up the polls."""
+    live.settings["SYNCD_POLL__INTERVAL"] = "1s"
+    address = live.folder / "deaf"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(str(address))
+        with suppress(BlockingIOError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+            filler.setblocking(False)
+            filler.connect(str(address))
+            while True:
+                filler.send(b"STATUS=")
+        with daemon(live, NOTIFY_SOCKET=str(address)):
+            until(lambda: len(live.box.stripe.requests) >= 2)
 
 
 def test_token_of_the_web(live: Rig) -> None:
