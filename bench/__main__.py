@@ -223,7 +223,7 @@ def _listen_on(manager: socket.socket) -> None:
 def _between_polls(listen: str, box: Box, wanted: int) -> tuple[int, int, int]:
     """Wait for so many polls; count polls and requests to either side while none is under way."""
     _polls_after(listen, wanted)
-    before = None
+    before: tuple[int, int, int] | None = None
     while True:
         polls, (stripe, halo, _) = _polls_after(listen, wanted), box.requests()
         if before == (polls, stripe, halo):
