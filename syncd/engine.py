@@ -84,6 +84,7 @@ class Engine:
     last: dict[str, float] = field(default_factory=dict)
     store_trouble: str | None = None
     _last_poll: float = field(default=0.0, init=False)
+    _spread: bool = field(default=False, init=False)
 
     # --- the daemon's steps: they never raise what is understood, but StoreUnusable ------------
 
@@ -101,8 +102,24 @@ class Engine:
         spacing = poll_spacing_seconds(
             gate.window, self.store.counts(Side.STRIPE), now, self.interval_seconds
         )
+        self._say_spread(spacing)
         waited = now - self._last_poll
         return spacing > self.interval_seconds and 0 <= waited < spacing
+
+    def _say_spread(self, spacing: float) -> None:
+        """Say when polls grow rarer than configured, and when they don't any more."""
+        spread = spacing > self.interval_seconds
+        if spread == self._spread:
+            return
+        self._spread = spread
+        if spread:
+            self.report.log(
+                "warning", "polls_spread", every_seconds=round(spacing),
+                text="More than half of stripe.read_budget is used. Polls are spread so that it "
+                "lasts; nothing is lost, but it takes longer. A longer poll.interval needs fewer.",
+            )  # fmt: skip
+        else:
+            self.report.log("info", "polls_at_interval", every_seconds=self.interval_seconds)
 
     async def push(self) -> None:
         """Push what is due, if Halo isn't paused and nobody else pushes."""

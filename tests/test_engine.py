@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from syncd.failures import LinkFailure
+from syncd.parts import Parts
 from syncd.records import Condition
 from syncd.sandbox import Fault, Request
 from tests.conftest import Rig
@@ -848,3 +850,19 @@ def test_backfill_leaves_reads_to_the_service(live: Rig) -> None:
     assert (ended.returncode, len(live.box.stripe.requests)) == (69, 4)
     assert "stripe.read_budget leaves to this run" in ended.stderr
     assert live.command("--once").returncode in (0, 1)
+
+
+def test_polls_are_spread_when_the_budget_runs_low(rig: Rig) -> None:
+    """Half of the month's reads gone: polls grow rarer, which is said, and never stop."""
+    rig.settings |= {"SYNCD_STRIPE__READ_BUDGET": "40", "SYNCD_POLL__INTERVAL": "1h"}
+
+    async def a_month(parts: Parts) -> None:
+        for _ in range(30 * 24):
+            await parts.engine.poll()
+            rig.clock.seconds += 3_600
+
+    rig.run(a_month)
+    asked = [request.at for request in rig.box.stripe.requests]
+    gaps = [later - earlier for earlier, later in pairwise(asked)]
+    assert (len(rig.told.events("polls_spread")), rig.told.events("poll_failed")) == (1, [])
+    assert (max(gaps) < 3 * DAY, len(asked) <= 40) == (True, True)
