@@ -33,6 +33,9 @@ STOP_SECONDS = 8.0
 TICK_SECONDS = 30.0
 """How often to look for what has become due, and to feed the watchdog."""
 
+SWEEP_LOOK_SECONDS = 900
+"""How often, at least, to look whether a sweep is due: one that failed isn't left for a day."""
+
 HANG_SECONDS = 240.0
 """No work, no waiting and no end for so long: something hangs, and the watchdog is left to bite."""
 
@@ -124,15 +127,13 @@ class Daemon:
         # APScheduler skips what is more than a second late unless told not to.
         options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         now = self.world.now()
-        last = self.store.note("last_sweep")
-        first_sweep = max(now + 1, float(last) + sweep) if last else now + sweep
         self._scheduler.add_job(
             self._run, IntervalTrigger(seconds=poll), [self._poll], id="poll",
             next_run_time=_date(now), replace_existing=True, **options,
         )  # fmt: skip
         self._scheduler.add_job(
-            self._run, IntervalTrigger(seconds=sweep), [self._sweep], id="sweep",
-            next_run_time=_date(min(first_sweep, now + sweep)), replace_existing=True, **options,
+            self._run, IntervalTrigger(seconds=max(1, min(sweep // 4, SWEEP_LOOK_SECONDS))),
+            [self._sweep], id="sweep", next_run_time=_date(now + 1), replace_existing=True, **options,
         )  # fmt: skip
         self._scheduler.add_job(
             self._run, IntervalTrigger(seconds=min(TICK_SECONDS, max(poll, 1))), [self._tick],
@@ -168,7 +169,14 @@ class Daemon:
             await self._parts.engine.push()
         self._say()
 
+    def _sweep_is_due(self) -> bool:
+        """Whether the last sweep that worked is long enough ago; one that failed is due still."""
+        last = float(self.store.note("last_sweep") or self._started)
+        return not 0 <= self.world.now() - last < self.config.poll.sweep
+
     async def _sweep(self) -> None:
+        if not self._sweep_is_due():
+            return
         async with self._lock:
             await self._parts.engine.sweep()
             await self._parts.engine.push()

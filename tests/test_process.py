@@ -229,6 +229,18 @@ def test_reload(live: Rig) -> None:
         assert running.stop() == 0
 
 
+def test_sweep_that_failed(live: Rig) -> None:
+    """A sweep that fails is tried again soon, not an interval later."""
+    live.once()
+    live.stored(lambda store: store.write_notes({"last_sweep": "1"}))
+    live.box.stripe.faults.append(Fault("401", path="/v1/payment_intents"))
+    with daemon(live, SYNCD_POLL__SWEEP="16s") as running:
+        until(lambda: running.events("sweep_failed"))
+        failed_at = time.monotonic()
+        until(lambda: float(live.stored(lambda store: store.note("last_sweep"))) > 1)
+        assert time.monotonic() - failed_at < 16
+
+
 def test_manager_that_does_not_listen(live: Rig) -> None:
     """A service manager whose queue is full doesn't hold up the polls."""
     live.settings["SYNCD_POLL__INTERVAL"] = "1s"
