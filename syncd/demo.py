@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from syncd.payments import Money
 from syncd.sandbox import Fault, Sandbox
 
 SECONDS_MAX = 60.0
@@ -205,7 +206,7 @@ def _agrees(box: Sandbox, paying: Paying) -> bool:
 
 def _table(box: Sandbox, payments: list[Paying]) -> Table:
     table = Table(title="syncd between a Stripe and a Halo of its own", title_justify="left")
-    for column in ("customer", "invoices", "Stripe says", "Halo says", ""):
+    for column in ("customer", "invoices", "amount", "Stripe says", "Halo says", ""):
         table.add_column(column)
     for paying in payments:
         agrees = _agrees(box, paying)
@@ -213,6 +214,7 @@ def _table(box: Sandbox, payments: list[Paying]) -> Table:
         table.add_row(
             paying.story.customer,
             str(paying.story.invoices),
+            str(Money(paying.story.amount, paying.story.currency)),
             _said(paying),
             _shown(box, paying),
             mark,
