@@ -11,6 +11,8 @@ import typer
 
 from syncd import __version__
 from syncd.commands.attention import attention_app
+from syncd.commands.calibrate import calibrate
+from syncd.commands.check import check
 from syncd.commands.resync import resync
 from syncd.commands.run import run_command, run_daemon, since_of
 from syncd.commands.shared import ConfigOption, JsonOption, failures_said
@@ -27,6 +29,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(attention_app, name="attention")
+app.command()(check)
+app.command()(calibrate)
 app.command()(status)
 app.command()(resync)
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from syncd.calls import Calling, retry_after_seconds
+from syncd.calls import Calling, retry_after_seconds, server_time
 from syncd.failures import (
     BadAnswer,
     Failure,
@@ -28,6 +28,7 @@ from syncd.failures import (
     Unreachable,
 )
 from syncd.payments import Row
+from syncd.traces import TracedRow, read_traced
 
 PAGE_SIZE = 100
 """Rows asked for at once: a page may be capped at 100."""
@@ -58,6 +59,14 @@ class RowPage:
 
 
 @dataclass(frozen=True, slots=True)
+class TracedPage:
+    """One page of Halo's rows, each with the trace that was left in it."""
+
+    page: RowPage
+    traced: tuple[TracedRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledged:
     """What Halo answered to a list of rows.
 
@@ -76,6 +85,9 @@ class HaloSink:
 
     Attributes:
         transport: carries the requests in place of a real network; None for the real one.
+        ahead_seconds: how far Halo's clock was ahead of ours at its last answer; None where it
+            didn't say.
+        granted: the scope that came with the token; None where Halo didn't say.
     """
 
     url: str
@@ -84,6 +96,8 @@ class HaloSink:
     scope: str
     calling: Calling
     transport: httpx.AsyncBaseTransport | None = field(repr=False, default=None)
+    ahead_seconds: float | None = field(init=False, default=None)
+    granted: frozenset[str] | None = field(init=False, default=None)
     _client: httpx.AsyncClient = field(init=False, repr=False)
     _token: str | None = field(init=False, repr=False, default=None)
     _token_until: float = field(init=False, default=0.0)
@@ -98,6 +112,11 @@ class HaloSink:
             headers={"Accept": "application/json"},
             transport=self.transport,
         )
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether Halo has given us a token."""
+        return self._token is not None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -127,6 +146,20 @@ class HaloSink:
             yield await self._page({"order": "id", "orderdesc": "true"}, number)
             number += 1
 
+    async def traced_pages(self) -> AsyncIterator[TracedPage]:
+        """The same with the rows' traces, for who has to know where a status came from."""
+        number = 1
+        while True:
+            raw, total = await self._raw_page({"order": "id", "orderdesc": "true"}, number)
+            rows = tuple(map(read_row, raw))
+            traced = tuple(
+                read_traced(row, one, _whole(one.get("method")), _whole(one.get("module_id")))
+                for row, one in zip(rows, raw, strict=True)
+                if isinstance(one, dict)
+            )
+            yield TracedPage(RowPage(rows, total), traced)
+            number += 1
+
     async def _pages(self, query: Mapping[str, str]) -> AsyncIterator[RowPage]:
         seen: set[int | None] = set()
         number = 1
@@ -146,6 +179,12 @@ class HaloSink:
             number += 1
 
     async def _page(self, query: Mapping[str, str], number: int) -> RowPage:
+        raw, total = await self._raw_page(query, number)
+        return RowPage(tuple(map(read_row, raw)), total)
+
+    async def _raw_page(
+        self, query: Mapping[str, str], number: int
+    ) -> tuple[list[Any], int | None]:
         params = {
             **query,
             "pageinate": "true",
@@ -154,16 +193,13 @@ class HaloSink:
         }
         body = await self._call("GET", params=params)
         if isinstance(body, list):
-            return RowPage(tuple(read_row(raw) for raw in body), None)
+            return body, None
         payments = body.get("payments") if isinstance(body, dict) else None
         if not isinstance(payments, list):
             message = "Halo's answer to a request for invoice payments holds no list of payments."
             raise BadAnswer(Side.HALO, f"{message} {_words(body)}".strip())
         total = body.get("record_count")
-        return RowPage(
-            tuple(read_row(raw) for raw in payments),
-            total if isinstance(total, int) and not isinstance(total, bool) else None,
-        )
+        return payments, total if isinstance(total, int) and not isinstance(total, bool) else None
 
     async def update(
         self, rows: Sequence[Mapping[str, Any]], about_to_send: Callable[[], None]
@@ -272,6 +308,8 @@ class HaloSink:
         self.calling.note(
             "ok" if response.is_success else "limited" if response.status_code == 429 else "error"
         )
+        clock = server_time(response.headers.get("date"))
+        self.ahead_seconds = None if clock is None else clock - self.calling.now()
         return response
 
     # --- signing in ------------------------------------------------------------------------------
@@ -308,6 +346,8 @@ class HaloSink:
                 "application in Halo (Configuration, Integrations, Halo API), its client secret "
                 "and its permissions.",
             )
+        scope = body.get("scope")
+        self.granted = frozenset(scope.split()) if isinstance(scope, str) else None
         lifetime = body.get("expires_in")
         seconds = float(lifetime) if isinstance(lifetime, int | float | Decimal) else 300.0
         self._token = token

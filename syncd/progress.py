@@ -45,18 +45,48 @@ class Show:
 @contextmanager
 def shown() -> Iterator[Show]:
     """Show bars on a terminal; nothing where stderr isn't one."""
-    console = Console(stderr=True)
-    bars = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
-        TextColumn("{task.fields[detail]}"), TimeElapsedColumn(),
-        console=console, disable=not sys.stderr.isatty(), transient=True,
-    )  # fmt: skip
-    with bars:
+    with _bars() as bars:
         yield Show(
             bars,
             bars.add_task("Reading Stripe", total=1.0, visible=True, detail=""),
             bars.add_task("Pushing to Halo", total=None, visible=False, detail=""),
         )
+
+
+@dataclass(slots=True)
+class Bar:
+    """One bar: what is read just now."""
+
+    bars: Progress
+    task: TaskID
+
+    def begin(self, what: str) -> None:
+        """Say what is read from here on."""
+        self.bars.update(self.task, description=what, completed=0, total=None, detail="")
+
+    def at(self, done: int, total: int | None) -> None:
+        """So many of so many were read."""
+        of = "" if total is None else f" of {total}"
+        self.bars.update(self.task, completed=done, total=total, detail=f"{done}{of}")
+
+    def waiting(self, side: Side, seconds: float) -> None:
+        """A side's window is full."""
+        self.bars.update(self.task, detail=f"waiting {seconds:.0f} s for {side}'s limit")
+
+
+@contextmanager
+def bar() -> Iterator[Bar]:
+    """Show one bar on a terminal; nothing where stderr isn't one."""
+    with _bars() as bars:
+        yield Bar(bars, bars.add_task("", total=None, detail=""))
+
+
+def _bars() -> Progress:
+    return Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
+        TextColumn("{task.fields[detail]}"), TimeElapsedColumn(),
+        console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True,
+    )  # fmt: skip
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -280,6 +280,15 @@ class Store:
                     schema.payments.update().where(c.intent_id.in_(done)).values(trace=None)
                 )
 
+    def acknowledged_rows(self, intent_ids: Sequence[str]) -> frozenset[int]:
+        """Halo's rows of these intents that syncd wrote, or found in step."""
+        c = schema.payments.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(c.rows).where(c.intent_id.in_(intent_ids), c.acked_state.is_not(None))
+            ).scalars()
+            return frozenset(row for text in found for row in row_ids(text))
+
     # --- Halo's rows, while they are read page by page -------------------------------------------
 
     def forget_rows(self) -> None:

@@ -105,6 +105,19 @@ class Page:
     oldest: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What one object at the head of a listing shows.
+
+    Attributes:
+        ahead_seconds: how far Stripe's clock is ahead of ours; None where it didn't say.
+        livemode: whether it is of live mode; None where there is no object.
+    """
+
+    ahead_seconds: float | None
+    livemode: bool | None
+
+
 @dataclass(slots=True)
 class StripeSource:
     """Stripe as the engine sees it.
@@ -211,6 +224,25 @@ class StripeSource:
             message = f"Stripe was asked for {intent_id} and answered with another payment intent."
             raise BadAnswer(Side.STRIPE, message)
         return read
+
+    async def glance(self, kind: str) -> Glance:
+        """List one object: whether the key may, and what the answer shows besides.
+
+        Args:
+            kind: ``events``, ``payment_intents``, ``charges``, ``refunds`` or ``disputes``.
+
+        Raises:
+            CursorRefused: Stripe knows no such listing.
+            LinkFailure: Stripe can't be read, or the key lacks the permission.
+        """
+        body, clock = await self._get(f"/v1/{kind}", {"limit": 1})
+        listed = body.get("data")
+        first = listed[0] if isinstance(listed, list) and listed else None
+        livemode = first.get("livemode") if isinstance(first, dict) else None
+        return Glance(
+            None if clock is None else clock - self.calling.now(),
+            livemode if isinstance(livemode, bool) else None,
+        )
 
     def _surely(self, clock: int | None) -> int:
         """The last second that an answer given at `clock` surely covers: the one before it."""

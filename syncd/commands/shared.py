@@ -1,6 +1,7 @@
 """What the commands share: options, exit codes, and how what failed is said."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -61,7 +62,7 @@ def offline(file: Path | None) -> Config:
 def existing(config: Config) -> Iterator[Store]:
     """The store, for commands that must not make one."""
     path = sqlite_path(config.state.url)
-    if path is not None and path.parent.is_dir() and not path.exists():
+    if path is not None and _is_absent(path) and path.parent.is_dir():
         message = f"There is no database {path} yet: syncd has not run with this configuration."
         raise StoreUnusable(message)
     store = Store.open(config.state.url)
@@ -69,6 +70,33 @@ def existing(config: Config) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def counting(config: Config, *, usable: bool = True) -> Iterator[Store]:
+    """The store, for commands that only read both sides: it counts their requests.
+
+    Where there is none yet, or it isn't usable, one that is thrown away: a command that reads must
+    not leave a database behind that belongs to the wrong account.
+    """
+    path = sqlite_path(config.state.url)
+    with tempfile.TemporaryDirectory(prefix="syncd-") as folder:
+        url = config.state.url
+        if not usable or (path is not None and _is_absent(path)):
+            url = f"sqlite:///{folder}/counts.db"
+        store = Store.open(url)
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether there is surely no such file; what this account can't see is left to the store."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
 
 
 def iso(seconds: str | float | None) -> str | None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -34,6 +35,8 @@ class SandboxHalo:
             "empty", "no_json", "error_in_200", "other_rows" or "bare_object".
         rate_limit: requests in any five minutes; None switches it off.
         tenant: must come with a sign-in, where authinfo is there to say so.
+        granted_scope: what the token says it is good for; None leaves it out.
+        clock_skew: seconds by which the Date header is off; None leaves it out.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -46,6 +49,8 @@ class SandboxHalo:
         self.auth_url: str | None = None
         self.token_lifetime = 3_600.0
         self.permissions = {"read:invoices", "edit:invoices"}
+        self.granted_scope: str | None = None
+        self.clock_skew: float | None = 0.0
         self.status = dict(STATUS)
         self.rate_limit: int | None = 300
         self.retry_after: str | None = None
@@ -137,6 +142,12 @@ class SandboxHalo:
 
     def answer(self, request: Request) -> Reply:
         """Answer one request."""
+        reply = self._reply(request)
+        if self.clock_skew is not None:
+            reply.headers["Date"] = formatdate(self.clock() + self.clock_skew, usegmt=True)
+        return reply
+
+    def _reply(self, request: Request) -> Reply:
         limited = self._limited(request)
         if limited is not None:
             return limited
@@ -193,9 +204,12 @@ class SandboxHalo:
             return json_reply({"error": "invalid_scope"}, 400)
         token = secrets.token_hex(24)
         self._tokens[token] = (self.clock() + self.token_lifetime, scopes)
-        return json_reply(
-            {"access_token": token, "token_type": "Bearer", "expires_in": int(self.token_lifetime)}
-        )
+        answer = {
+            "access_token": token, "token_type": "Bearer", "expires_in": int(self.token_lifetime),
+        }  # fmt: skip
+        if self.granted_scope is not None:
+            answer["scope"] = self.granted_scope
+        return json_reply(answer)
 
     def _unauthorised(self, request: Request) -> Reply | None:
         token = request.authorization.removeprefix("Bearer ")

@@ -1,0 +1,106 @@
+"""``syncd check``: all that can be known before the first push."""
+
+import asyncio
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from syncd.check import Area, Level, Line, exit_code, failed
+from syncd.commands.shared import ConfigOption, JsonOption, counting, failures_said
+from syncd.config import Config, ConfigurationError, load
+from syncd.failures import Side
+from syncd.gate import halo_window, stripe_window
+from syncd.parts import World, assemble
+from syncd.premises import database_lines, file_line, port_line, secret_lines
+from syncd.progress import plain
+from syncd.sides import Sides
+from syncd.store import Store
+from syncd.telemetry import Telemetry, stderr_log
+
+_COLOURS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red"}
+
+
+def check(
+    context: typer.Context, config: ConfigOption = None, *, as_json: JsonOption = False
+) -> None:
+    """Look at everything that can be known before the first push; write nothing.
+
+    Each line passes, warns or fails, with the remedy. Exit: 0 nothing fails; 78 the configuration
+    does (the file, the secrets, the database, the port, a status number), 69 a side, 1 the rest.
+
+    Example: syncd check --json
+    """
+    stderr_log()
+    lines: list[Line] = []
+
+    def tell(line: Line) -> None:
+        lines.append(line)
+        if not as_json:
+            _print(line)
+
+    with failures_said():
+        _look(config or context.obj, tell)
+    code = exit_code(lines)
+    if as_json:
+        typer.echo(json.dumps(_as_json(lines, code), indent=2))
+    else:
+        counts = Counter(line.level for line in lines)
+        typer.echo(", ".join(f"{counts[level]} {level}" for level in Level))
+    raise typer.Exit(code)
+
+
+def _look(file: Path | None, tell: Callable[[Line], None]) -> None:
+    for line in secret_lines(os.environ):
+        tell(line)
+    try:
+        loaded = load(file, os.environ)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            remedy = "Put it right, then check again: nothing else was looked at."
+            tell(failed(Area.CONFIGURATION, "the configuration", problem, remedy))
+        return
+    tell(file_line(loaded.file))
+    database = database_lines(loaded.state.url)
+    for line in [*database, port_line(loaded)]:
+        tell(line)
+    usable = all(line.level is Level.PASS for line in database if line.what == "the database")
+    with counting(loaded, usable=usable) as store:
+        asyncio.run(_look_at_sides(loaded, store, tell))
+
+
+async def _look_at_sides(config: Config, store: Store, tell: Callable[[Line], None]) -> None:
+    windows = {
+        Side.STRIPE: stripe_window(config.stripe.read_budget),
+        Side.HALO: halo_window(config.halo.rate_limit),
+    }
+
+    def left(side: Side) -> int:
+        return windows[side].left(store.counts(side), time.time())
+
+    parts = assemble(config, store, Telemetry(), World(waiting=_say_waiting), "check")
+    try:
+        await Sides(config, parts.source, parts.sink, store, left, tell).look()
+    finally:
+        await parts.close()
+
+
+def _say_waiting(side: Side, seconds: float) -> None:
+    typer.echo(f"waiting {seconds:.0f} s for {side}'s limit", err=True)
+
+
+def _print(line: Line) -> None:
+    mark = typer.style(f"{line.level:<5}", fg=_COLOURS[line.level])
+    typer.echo(f"{mark} {line.what}: {plain(line.text)}")
+    if line.remedy is not None:
+        typer.echo(f"      → {plain(line.remedy)}")
+
+
+def _as_json(lines: list[Line], code: int) -> dict[str, Any]:
+    return {"exit": code, "lines": [asdict(line) for line in lines]}

@@ -1,0 +1,146 @@
+"""Halo's rows with the trace that was left in them: who wrote a row, and what it said then.
+
+Pure. Only calibrate and check look at rows so closely; deciding and pushing need a `Row` alone.
+
+How a row of Halo's own webhook is told from one of syncd's: Stripe's events about payment intents
+carry the `client_secret` (source: Stripe's documentation), and syncd never writes one into Halo. So
+an event that still has it was left by Halo. One without it was left by syncd, or by something that
+takes secrets out: it counts for nothing, and is shown.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from syncd.payments import PaymentState, Row, state_of_event
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What stands in a row's `webhook_payload`.
+
+    Attributes:
+        is_event: whether it is an event of Stripe's.
+        state: the state that the event's type says; None where it says none of the five.
+        intent_id: the payment intent it is about; None where it names none.
+        has_secret: whether it holds a `client_secret`.
+        livemode: what it says of live and test mode; None where it says nothing.
+    """
+
+    is_event: bool
+    state: PaymentState | None
+    intent_id: str | None
+    has_secret: bool
+    livemode: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class TracedRow:
+    """One of Halo's rows, with its trace.
+
+    Attributes:
+        row: what deciding needs of it.
+        trace: what was left in it; None where nothing was.
+        received: when Halo says the webhook came, as it says it; None where never.
+        method, module_id: the tenant's numbers; None where it has none.
+    """
+
+    row: Row
+    trace: Trace | None
+    received: datetime | None
+    method: int | None
+    module_id: int | None
+
+
+class Author(StrEnum):
+    """Who gave a row the status that it has."""
+
+    WEBHOOK = "webhook"  # Halo's own integration
+    BARE = "bare"  # nobody left a trace
+    SYNCD = "syncd"  # syncd wrote it, or has acknowledged it and may have
+    DOUBTFUL = "doubtful"  # an event without its secret, in a row that syncd doesn't know
+    OTHER = "other"  # no payment of Stripe's, or a trace of something else
+
+
+def author_of(traced: TracedRow, *, acknowledged: bool) -> Author:
+    """Say who gave a row its status.
+
+    Args:
+        traced: the row.
+        acknowledged: whether syncd's memory has it as acknowledged by Halo. Its number may be one
+            that syncd wrote, so it is never taken for Halo's own.
+    """
+    row, trace = traced.row, traced.trace
+    if row.id is None or row.intent_id is None or row.status is None:
+        return Author.OTHER
+    if acknowledged:
+        return Author.SYNCD
+    if trace is None:
+        return Author.BARE
+    if trace.intent_id != row.intent_id:
+        return Author.OTHER
+    if trace.has_secret:
+        return Author.WEBHOOK if trace.is_event and trace.state is not None else Author.OTHER
+    # A payment intent in place of an event is what syncd leaves after it has read one.
+    return Author.DOUBTFUL if trace.is_event else Author.SYNCD
+
+
+def read_traced(
+    row: Row, raw: Mapping[str, Any], method: int | None, module: int | None
+) -> TracedRow:
+    """Turn one of Halo's rows into a row with its trace; what can't be read is no trace of Stripe's."""
+    payload = raw.get("webhook_payload")
+    trace = None
+    if isinstance(payload, str) and payload.strip():
+        trace = _read_trace(payload)
+    elif isinstance(payload, dict) and payload:
+        trace = _trace_of(payload, has_secret="client_secret" in json.dumps(payload, default=str))
+    return TracedRow(row, trace, _moment(raw.get("webhook_received_date")), method, module)
+
+
+_NO_TRACE_OF_STRIPE = Trace(
+    is_event=False, state=None, intent_id=None, has_secret=False, livemode=None
+)
+
+
+def _read_trace(payload: str) -> Trace:
+    try:
+        body = json.loads(payload)
+    except (ValueError, RecursionError):
+        return _NO_TRACE_OF_STRIPE
+    if not isinstance(body, dict):
+        return _NO_TRACE_OF_STRIPE
+    return _trace_of(body, has_secret='"client_secret"' in payload)
+
+
+def _trace_of(body: Mapping[str, Any], *, has_secret: bool) -> Trace:
+    is_event = body.get("object") != "payment_intent" and isinstance(body.get("type"), str)
+    inner: Any = body
+    if is_event:
+        data = body.get("data")
+        inner = data.get("object") if isinstance(data, dict) else None
+    intent_id = inner.get("id") if isinstance(inner, dict) else None
+    livemode = body.get("livemode")
+    return Trace(
+        is_event=is_event,
+        state=state_of_event(body["type"]) if is_event else None,
+        intent_id=intent_id if isinstance(intent_id, str) else None,
+        has_secret=has_secret,
+        livemode=livemode if isinstance(livemode, bool) else None,
+    )
+
+
+def _moment(text: object) -> datetime | None:
+    """A time as Halo writes it; without a zone it is taken for UTC. 1900 stands for never."""
+    if not isinstance(text, str):
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if found.year <= 1900:
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
