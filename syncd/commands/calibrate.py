@@ -77,7 +77,7 @@ def calibrate(
             typer.echo(json.dumps(_as_json(survey, findings, change), indent=2))
         else:
             _print(loaded, survey, findings, change)
-        open_ends = _open_ends(findings, change)
+        open_ends = _open_ends(findings, change) or (change.new and not write)
         if write:
             _write(loaded, change)
     raise typer.Exit(EXIT_ATTENTION if open_ends else 0)

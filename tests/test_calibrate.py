@@ -1,0 +1,459 @@
+"""Calibrate: the laws of its pure core, and what it learns from a tenant over real HTTP."""
+
+import json
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncd.calibrate import (
+    Change,
+    Evidence,
+    Example,
+    Finding,
+    Seen,
+    Shown,
+    Tally,
+    Verdict,
+    change_of,
+    learn,
+    learnt,
+)
+from syncd.config import ConfigurationError
+from syncd.config_file import with_numbers, write_numbers
+from syncd.evidence import Survey, ask_stripe, read_rows
+from syncd.parts import Parts
+from syncd.payments import PaymentState
+from syncd.sandbox import Fault
+from syncd.traces import Author
+from tests.conftest import ROOT, Rig
+
+S = PaymentState
+
+
+def _evidence(
+    row: int, state: PaymentState | None, number: int, *, webhook: bool = True
+) -> Evidence:
+    return Evidence(row, f"pi_{row}", state, number, webhook)
+
+
+def _numbers(findings: tuple[Finding, ...]) -> dict[PaymentState, int | None]:
+    return {one.state: one.number for one in findings}
+
+
+# --- the pure core ---------------------------------------------------------------------------------
+
+some_evidence = st.lists(
+    st.builds(
+        _evidence,
+        st.integers(1, 50),
+        st.sampled_from([*PaymentState, None]),
+        st.integers(1, 5),
+        webhook=st.booleans(),
+    ),
+    max_size=30,
+    unique_by=lambda one: one.row,
+)
+
+
+@settings(deadline=None)
+@given(some_evidence, st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(evidence: list[Evidence], random: Any) -> None:
+    """The findings, their counts and their examples are the same in whatever order rows come."""
+    shuffled = list(evidence)
+    random.shuffle(shuffled)
+    assert learnt(evidence) == learnt(shuffled)
+
+
+@settings(deadline=None)
+@given(some_evidence)
+def test_a_contradiction_never_yields_a_number(evidence: list[Evidence]) -> None:
+    """Where webhook rows show two numbers for a state, it gets none, whatever else there is."""
+    for one in learnt(evidence):
+        shown = {e.number for e in evidence if e.webhook and e.state is one.state}
+        if len(shown) > 1:
+            assert (one.number, one.hint, one.verdict) == (None, None, Verdict.CONTRADICTED)
+
+
+@settings(deadline=None)
+@given(some_evidence)
+def test_a_number_comes_from_webhook_rows_alone(evidence: list[Evidence]) -> None:
+    """What is proposed is what Halo's own webhook wrote; rows without a trace never decide."""
+    for one in learnt(evidence):
+        if one.number is not None:
+            shown = {e.number for e in evidence if e.webhook and e.state is one.state}
+            assert shown == {one.number}
+
+
+@settings(deadline=None)
+@given(some_evidence)
+def test_nobody_shares_the_number_of_success(evidence: list[Evidence]) -> None:
+    """No other state is ever proposed the number that is proposed for succeeded."""
+    numbers = _numbers(learnt(evidence))
+    paid = numbers.pop(S.SUCCEEDED)
+    assert paid is None or paid not in numbers.values()
+
+
+@settings(deadline=None)
+@given(some_evidence)
+def test_rows_that_say_nothing_of_the_states_decide_nothing(evidence: list[Evidence]) -> None:
+    """A proposal stands or falls by webhook rows; others can only take it away."""
+    alone = _numbers(learnt(e for e in evidence if e.webhook))
+    for one in learnt(evidence):
+        assert one.number in (alone[one.state], None) or one.verdict is Verdict.PROVEN
+
+
+def test_what_is_shown_of_a_state() -> None:
+    """A finding as a whole: its number, the rows for it and against it, the newest as examples."""
+    evidence = [_evidence(row, S.SUCCEEDED, 3) for row in range(1, 6)]
+    evidence += [
+        _evidence(7, S.SUCCEEDED, 1, webhook=False),
+        _evidence(8, S.SUCCEEDED, 9, webhook=False),
+        _evidence(9, None, 1, webhook=False),
+    ]
+    found = learnt(evidence)[0]
+    assert found == Finding(
+        S.SUCCEEDED,
+        number=None,
+        hint=None,
+        verdict=Verdict.CONTRADICTED,
+        shown=(
+            Shown(
+                3,
+                Seen(5, (Example(5, "pi_5"), Example(4, "pi_4"), Example(3, "pi_3"))),
+                Seen(),
+                Seen(),
+            ),
+            Shown(9, Seen(), Seen(1, (Example(8, "pi_8"),)), Seen()),
+            Shown(1, Seen(), Seen(), Seen(1, (Example(7, "pi_7"),))),
+        ),
+    )
+    assert (found.support, found.against) == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "number", "hint", "verdict"),
+    [
+        ([], None, None, Verdict.NONE),
+        ([_evidence(1, S.CANCELED, 6)], 6, None, Verdict.PROVEN),
+        # Never told: the payment went on, the row is as it began.
+        (
+            [_evidence(1, S.CANCELED, 6), _evidence(2, S.CANCELED, 1, webhook=False),
+             _evidence(3, None, 1, webhook=False)],
+            6, None, Verdict.PROVEN,
+        ),
+        # The same without one that has just begun: nobody can tell, so it is not decided.
+        (
+            [_evidence(1, S.CANCELED, 6), _evidence(2, S.CANCELED, 1, webhook=False)],
+            None, None, Verdict.CONTRADICTED,
+        ),
+        # Paid by other means, and booked by hand: what succeeded means is known, so it is explained.
+        (
+            [_evidence(1, S.CANCELED, 6), _evidence(2, S.SUCCEEDED, 3),
+             _evidence(3, S.CANCELED, 3, webhook=False)],
+            6, None, Verdict.PROVEN,
+        ),
+        # A number on payments that came to different ends is no state's.
+        (
+            [_evidence(1, S.CANCELED, 1, webhook=False), _evidence(2, S.SUCCEEDED, 1, webhook=False)],
+            None, None, Verdict.NONE,
+        ),
+        # Rows without a trace: a hint beside one that has just begun, else not even that.
+        (
+            [_evidence(1, S.CANCELED, 2, webhook=False), _evidence(2, None, 1, webhook=False)],
+            None, 2, Verdict.HINTED,
+        ),
+        ([_evidence(1, S.CANCELED, 1, webhook=False)], None, None, Verdict.TOO_LITTLE),
+        # Two of the webhook's own that contradict each other.
+        (
+            [_evidence(1, S.CANCELED, 6), _evidence(2, S.CANCELED, 6), _evidence(3, S.CANCELED, 8)],
+            None, None, Verdict.CONTRADICTED,
+        ),
+        # It would be succeeded's number too.
+        ([_evidence(1, S.CANCELED, 3), _evidence(2, S.SUCCEEDED, 3)], None, None, Verdict.SHARED),
+    ],
+)  # fmt: skip
+def test_each_rule(
+    evidence: list[Evidence], number: int | None, hint: int | None, verdict: Verdict
+) -> None:
+    """Each rule of the core, on the state canceled."""
+    found = next(one for one in learnt(evidence) if one.state is S.CANCELED)
+    assert (found.number, found.hint, found.verdict) == (number, hint, verdict)
+
+
+def test_what_it_would_change() -> None:
+    """New numbers, numbers that differ, ones that would be shared, and states left without."""
+    tally = Tally()
+    for row, (state, number) in enumerate(
+        [(S.SUCCEEDED, 3), (S.PAYMENT_FAILED, 4), (S.PROCESSING, 5)]
+    ):
+        tally.add(_evidence(row, state, number))
+    tally.add(_evidence(8, S.CANCELED, 6, webhook=False))
+    tally.add(_evidence(9, None, 1, webhook=False))
+    configured = {S.SUCCEEDED: 3, S.PAYMENT_FAILED: 9}
+    assert change_of(learn(tally), configured) == Change(
+        new={S.PROCESSING: 5},
+        differing={S.PAYMENT_FAILED: (9, 4)},
+        sharing=(),
+        missing=(S.CANCELED, S.REQUIRES_ACTION),
+    )
+    accepted = change_of(learn(tally), configured, [S.CANCELED])
+    assert accepted.new == {S.PROCESSING: 5, S.CANCELED: 6}
+    assert change_of(learn(tally), {S.SUCCEEDED: 5}).sharing == (S.PROCESSING,)
+
+
+# --- reading a tenant ------------------------------------------------------------------------------
+
+
+def _native(rig: Rig, state: str, **pay: Any) -> str:
+    """A payment of which Halo's own webhook has told Halo."""
+    payment = rig.pay(state, **pay)
+    rig.box.halo.native_webhook(rig.box.stripe.events[-1])
+    return payment
+
+
+def _survey(rig: Rig, rows_max: int = 10_000) -> Survey:
+    async def read(parts: Parts) -> Survey:
+        store = parts.engine.store
+        survey = await read_rows(parts.sink, store, rows_max, lambda _done, _total: None)
+        await ask_stripe(parts.source, survey, lambda _done, _total: None)
+        return survey
+
+    survey: Survey = rig.run(read)
+    return survey
+
+
+def test_the_numbers_of_a_tenant(rig: Rig) -> None:
+    """What Halo's own webhook wrote shows each state's number, of which the store knows nothing."""
+    for state in PaymentState:
+        _native(rig, state)
+    survey = _survey(rig)
+    assert _numbers(learn(survey.tally)) == {S(s): n for s, n in rig.box.halo.status.items()}
+    assert survey.new_row == {(12, 231): 5}
+    assert (survey.rows, survey.total, survey.whole) == (5, 5, True)
+
+
+def test_rows_that_syncd_wrote_count_for_nothing(rig: Rig) -> None:
+    """With a wrong number configured, syncd's own rows don't confirm it; Halo's contradict it."""
+    rig.settings["SYNCD_HALO__STATUS__SUCCEEDED"] = "33"
+    ours = [rig.pay("succeeded") for _ in range(3)]
+    rig.once()
+    assert [rig.statuses(payment) for payment in ours] == [[33]] * 3
+    native = _native(rig, "succeeded")
+    survey = _survey(rig)
+    assert survey.authors == {Author.SYNCD: 3, Author.WEBHOOK: 1}
+    found = learn(survey.tally)[0]
+    assert (found.number, found.support, found.against) == (3, 1, 0)
+    assert found.shown[0].webhook.examples[0].intent_id == native
+
+
+def test_rows_that_a_lost_database_wrote_count_for_nothing(rig: Rig) -> None:
+    """Without its memory syncd still knows its events by the secret that they lack: shown, not used."""
+    rig.settings["SYNCD_HALO__STATUS__SUCCEEDED"] = "33"
+    payment = rig.pay("succeeded")
+    swept = rig.pay(None)
+    rig.once()
+    rig.box.stripe.advance(swept, "succeeded", emit=False)
+    rig.sweep()
+    (rig.folder / "syncd.db").unlink()
+    survey = _survey(rig)
+    assert survey.authors == {Author.DOUBTFUL: 1, Author.SYNCD: 1}
+    (row,) = rig.box.halo.rows_of(payment)
+    assert survey.doubtful == {(S.SUCCEEDED, 33): Seen(1, (Example(row["id"], payment),))}
+    assert all(number is None for number in _numbers(learn(survey.tally)).values())
+
+
+def test_rows_without_a_trace_are_compared_with_stripe(rig: Rig) -> None:
+    """Rows that Halo was never told of don't speak against its webhook; hints stay hints."""
+    _native(rig, "succeeded")
+    rig.pay("succeeded")
+    rig.pay(None)
+    booked = rig.pay("canceled")
+    rig.box.halo.rows_of(booked)[0]["status"] = 8
+    elsewhere = rig.box.halo.add_row("pi_of_another_account", 1001, 5.0)
+    survey = _survey(rig)
+    findings = {one.state: one for one in learn(survey.tally)}
+    assert (findings[S.SUCCEEDED].number, findings[S.SUCCEEDED].against) == (3, 0)
+    canceled = findings[S.CANCELED]
+    assert (canceled.number, canceled.hint, canceled.verdict) == (None, 8, Verdict.HINTED)
+    assert (survey.unknown, elsewhere) == (1, 5)
+
+
+def test_many_rows_without_a_trace_are_listed(rig: Rig) -> None:
+    """Many are listed a hundred at a time instead of being asked for one by one."""
+    rig.box.seed(240)
+    _native(rig, "succeeded")
+    survey = _survey(rig)
+    asked = [request.path for request in rig.box.stripe.requests]
+    assert asked == ["/v1/payment_intents"] * 3
+    pages = [r for r in rig.box.halo.requests if r.path == "/api/InvoicePayment"]
+    assert len(pages) == 3
+    assert (survey.unasked, learn(survey.tally)[0].shown[1].bare.rows) == (0, 240)
+
+
+@pytest.mark.parametrize(
+    ("paging", "shape"), [("ignored", "payments"), ("same_page", "bare"), ("honoured", "bare")]
+)
+def test_paging_that_does_not_page(rig: Rig, paging: str, shape: str) -> None:
+    """Each row counts once, also where Halo shows the same page again."""
+    for _ in range(3):
+        _native(rig, "succeeded")
+    rig.box.halo.paging, rig.box.halo.list_shape = paging, shape
+    survey = _survey(rig)
+    assert (survey.rows, learn(survey.tally)[0].support) == (3, 3)
+
+
+def test_garbage_in_rows(rig: Rig) -> None:
+    """Traces and rows that can't be read show nothing, and break nothing."""
+    payment = _native(rig, "succeeded")
+    good = rig.box.halo.rows_of(payment)[0]
+    for odd in ("{", "[]", '"text"', "{}", '{"type": 7}', '{"type": "charge.succeeded"}'):
+        rig.box.halo.add_row(payment, 1001, 1.0, 9, webhook_payload=odd)
+    event = json.loads(good["webhook_payload"])
+    event["data"]["object"]["id"] = "pi_another"
+    rig.box.halo.add_row(payment, 1001, 1.0, 9, webhook_payload=json.dumps(event))
+    rig.box.halo.add_row(
+        payment, 1001, 1.0, None, webhook_payload="x", webhook_received_date="then"
+    )
+    rig.box.halo.add_row(None, 1001, 1.0, 9)
+    survey = _survey(rig)
+    assert survey.authors == {Author.WEBHOOK: 1, Author.OTHER: 9}
+    assert _numbers(learn(survey.tally))[S.SUCCEEDED] == 3
+
+
+def test_it_stays_within_the_window(rig: Rig) -> None:
+    """Halo's limit is waited for, and only so many rows are read as were asked for."""
+    rig.settings["SYNCD_HALO__RATE_LIMIT"] = "4"
+    rig.box.halo.rate_limit = 4
+    for number in range(450):
+        rig.box.halo.add_row(None, 1001, 1.0, number)
+    survey = _survey(rig, rows_max=300)
+    assert (survey.rows, survey.whole) == (300, False)
+    assert [r.status for r in rig.box.halo.requests] == [200] * 5
+    assert sum(rig.world.waited) > 290
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+def _file(rig: Rig, text: str | None = None) -> Path:
+    """The configuration as shipped, for the sandbox."""
+    file = rig.folder / "config.toml"
+    file.write_text(text or (ROOT / "config.toml").read_text())
+    rig.settings |= {f"SYNCD_HALO__STATUS__{s.upper()}": "" for s in rig.box.halo.status}
+    return file
+
+
+def test_calibrate_writes_the_file(live: Rig) -> None:
+    """--write adds the numbers to the shipped file; every line that was there stays, and its mode."""
+    for state in PaymentState:
+        _native(live, state)
+    file = _file(live)
+    file.chmod(0o640)
+    before = file.read_text()
+    shown = live.command("calibrate")
+    assert (shown.returncode, file.read_text()) == (1, before)  # found, and not set yet
+    assert "Halo's own webhook wrote it so" in shown.stdout
+    assert "method = 12, module_id = 231" in shown.stdout
+    done = live.command("calibrate", "--write")
+    assert done.returncode == 0, done.stderr
+    after = file.read_text()
+    assert tomllib.loads(after)["halo"]["status"] == live.box.halo.status
+    added = [line for line in after.splitlines() if line not in before.splitlines()]
+    assert [line for line in after.splitlines() if line not in added] == before.splitlines()
+    assert added == [f"{state} = {number}" for state, number in live.box.halo.status.items()]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert [path.name for path in live.folder.iterdir()] == ["config.toml"]  # no database
+    again = live.command("calibrate", "--write", "--json")
+    assert (again.returncode, file.read_text()) == (0, after)
+    read = json.loads(again.stdout)
+    assert read["configuration"] == {"new": {}, "differing": {}, "sharing": [], "missing": []}
+    assert read["states"]["succeeded"]["verdict"] == "proven"
+    assert live.box.halo.writes == []
+
+
+def test_calibrate_never_overwrites_another_number(live: Rig) -> None:
+    """A number that is set and differs is shown, and nothing at all is written."""
+    for state in ("succeeded", "canceled"):
+        _native(live, state)
+    file = _file(live)
+    text = file.read_text().replace("# succeeded =", "succeeded = 9   # by hand")
+    file.write_text(text)
+    done = live.command("calibrate", "--write")
+    assert (done.returncode, file.read_text()) == (78, text)
+    assert "halo.status.succeeded is 9, but the rows show 3" in done.stderr
+
+
+def test_calibrate_accepts_a_hint_when_told(live: Rig) -> None:
+    """A hint is written only for the state that a person names."""
+    live.pay(None)
+    for state, number in (("succeeded", 3), ("canceled", 6)):
+        payment = live.pay(state)
+        live.box.halo.rows_of(payment)[0]["status"] = number
+    file = _file(live)
+    assert "--accept succeeded" in live.command("calibrate", "--write").stdout
+    assert "status" in tomllib.loads(file.read_text())["halo"]
+    live.command("calibrate", "--write", "--accept", "succeeded")
+    assert tomllib.loads(file.read_text())["halo"]["status"] == {"succeeded": 3}
+
+
+def test_calibrate_while_halo_is_down(live: Rig) -> None:
+    """A side that can't be read ends with 69, and writes nothing."""
+    live.box.halo.faults.append(Fault("html", times=None))
+    file = _file(live)
+    before = file.read_text()
+    done = live.command("calibrate", "--write")
+    assert (done.returncode, file.read_text()) == (69, before)
+
+
+# --- the file --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '[halo]\nurl = "https://a.b"  # mine\n',
+        '[halo]\nurl = "https://a.b"\n[halo.status]\nprocessing = 5 # bank debits\n\n# the end\n',
+        '[halo]\nstatus = { canceled = 6 }\n[poll]\ninterval = "1m"',
+        'halo.url = "https://a.b"\r\nhalo.status.canceled = 6\r\n',
+        "# only a comment\n[halo.status]",
+        '[halo.new_row]\nmethod = 1\n\n[poll]\ninterval = "1m"\n\n[halo.status]\n\n[web]\n',
+    ],
+)
+def test_numbers_go_into_any_file(text: str) -> None:
+    """Whatever way the file is written, exactly the numbers are added, and no comment is lost."""
+    after = with_numbers(text, {S.SUCCEEDED: 3, S.PAYMENT_FAILED: 4}, "config.toml")
+    expected = tomllib.loads(text)
+    expected.setdefault("halo", {}).setdefault("status", {}).update(succeeded=3, payment_failed=4)
+    assert tomllib.loads(after) == expected
+    for comment in ("# mine", "# bank debits", "# the end", "# only a comment"):
+        assert (comment in after) == (comment in text)
+
+
+def test_a_file_that_can_not_be_replaced(tmp_path: Path) -> None:
+    """A file that is gone, isn't TOML or has another number is left alone, with a clear error."""
+    file = tmp_path / "config.toml"
+    with pytest.raises(ConfigurationError, match="can't be written: No such file"):
+        write_numbers(file, {S.SUCCEEDED: 3})
+    file.write_text("[halo.status]\nsucceeded = 4\n")
+    with pytest.raises(ConfigurationError, match=r"says 4, the rows say 3"):
+        write_numbers(file, {S.SUCCEEDED: 3})
+    file.write_text("[halo")
+    with pytest.raises(ConfigurationError, match="isn't TOML"):
+        write_numbers(file, {S.SUCCEEDED: 3})
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    """Where the file is a link, what it points to is replaced."""
+    real, link = tmp_path / "real.toml", tmp_path / "config.toml"
+    real.write_text("[halo.status]\n")
+    link.symlink_to(real)
+    write_numbers(link, {S.SUCCEEDED: 3})
+    assert link.is_symlink()
+    assert tomllib.loads(real.read_text()) == {"halo": {"status": {"succeeded": 3}}}

@@ -1,0 +1,415 @@
+"""Check: what each line says, in which case it fails, and what looking costs."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from syncd.check import (
+    Area,
+    Level,
+    Line,
+    edit_line,
+    exit_code,
+    failed,
+    halo_window_line,
+    passed,
+    stripe_budget_line,
+    warned,
+)
+from syncd.evidence import Survey
+from syncd.parts import Parts
+from syncd.payments import PaymentState
+from syncd.premises import database_lines, file_line, port_line, secret_lines
+from syncd.sandbox import Fault
+from syncd.sides import Sides
+from tests.conftest import Rig
+from tests.test_process import daemon, until
+
+NEEDED = {"events", "payment_intents"}
+
+
+def _sides(rig: Rig) -> dict[str, Line]:
+    """What the lines about both sides say, by what they are about."""
+    lines: list[Line] = []
+
+    async def look(parts: Parts) -> None:
+        store = parts.engine.store
+        await Sides(
+            parts.config, parts.source, parts.sink, store, lambda _side: 77, lines.append
+        ).look()
+
+    rig.run(look)
+    assert len({line.what for line in lines}) == len(lines)
+    return {line.what: line for line in lines}
+
+
+def _levels(lines: Mapping[str, Line], level: Level) -> set[str]:
+    return {what for what, line in lines.items() if line.level is level}
+
+
+def _native(rig: Rig, state: str) -> str:
+    payment = rig.pay(state)
+    rig.box.halo.native_webhook(rig.box.stripe.events[-1])
+    return payment
+
+
+WATCHED = {"Stripe: read Charges", "Stripe: read Refunds", "Stripe: read Disputes"}
+EDIT = "Halo: edit invoices"
+
+
+# --- both sides ------------------------------------------------------------------------------------
+
+
+def test_all_well(rig: Rig) -> None:
+    """With everything right, nothing fails; only what can't be known without writing is a warning."""
+    rig.box.stripe.permissions = set(NEEDED)
+    for state in PaymentState:
+        newest = _native(rig, state)
+    lines = _sides(rig)
+    assert _levels(lines, Level.FAIL) == set()
+    assert _levels(lines, Level.WARN) == WATCHED | {EDIT}
+    assert lines["Halo's mode"] == passed(
+        Area.HALO, "Halo's mode", "events in its newest rows are of test mode"
+    )
+    assert lines["status succeeded"] == passed(
+        Area.HALO, "status succeeded", "3, as in 1 row of Halo's own webhook"
+    )
+    assert lines["one account on both sides"].text == f"Stripe knows {newest}, of Halo's newest row"
+    assert lines["reads of Stripe"].text == (
+        "8,670 in 30 days at this interval, of 10,000 (stripe.read_budget); 77 left now"
+    )
+    assert "it writes too: row 5" in lines["Halo's own webhook"].text
+
+
+def test_what_looking_costs(rig: Rig) -> None:
+    """Six reads of Stripe, a sign-in and one page of Halo, all counted; nothing is written."""
+    _native(rig, "succeeded")
+    _sides(rig)
+    stripe = [request.path.split("/")[2] for request in rig.box.stripe.requests]
+    assert stripe == [
+        "events", "payment_intents", "charges", "refunds", "disputes", "payment_intents",
+    ]  # fmt: skip
+    assert [(r.method, r.path) for r in rig.box.halo.requests] == [
+        ("GET", "/api/authinfo"), ("POST", "/auth/token"), ("GET", "/api/InvoicePayment"),
+    ]  # fmt: skip
+    assert rig.stored(lambda store: sum(store.counts("stripe").values())) == 6
+    assert rig.stored(lambda store: sum(store.counts("halo").values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("events", "Events"), ("payment_intents", "PaymentIntents")]
+)
+def test_a_missing_permission_of_the_key_is_named(rig: Rig, kind: str, name: str) -> None:
+    """The permission that the key lacks fails by its name; the others are still looked at."""
+    rig.box.stripe.permissions = NEEDED - {kind}
+    lines = _sides(rig)
+    assert _levels(lines, Level.FAIL) == {f"Stripe: read {name}"}
+    assert lines["Stripe: sign-in"].level is Level.PASS
+    line = lines[f"Stripe: read {name}"]
+    assert "rak_" in line.text
+    assert line.remedy == f'Edit the restricted key in Stripe\'s dashboard: "{name}", read.'
+    assert exit_code(list(lines.values())) == 69
+
+
+def test_a_key_that_is_refused(rig: Rig) -> None:
+    """A key that Stripe doesn't take is said once; Stripe is not asked again, Halo is."""
+    rig.settings["SYNCD_STRIPE_API_KEY"] = "rk_test_another"
+    lines = _sides(rig)
+    assert _levels(lines, Level.FAIL) == {"Stripe: sign-in"}
+    assert len(rig.box.stripe.requests) == 1
+    assert lines["Halo: read invoices"].level is Level.PASS
+    assert "rk_test_another" not in repr(lines)
+
+
+def test_a_client_secret_that_is_refused(rig: Rig) -> None:
+    """A sign-in that Halo refuses is said once, with its words."""
+    rig.settings["SYNCD_HALO_CLIENT_SECRET"] = "another"
+    lines = _sides(rig)
+    assert _levels(lines, Level.FAIL) == {"Halo: sign-in"}
+    assert "invalid_client" in lines["Halo: sign-in"].text
+    assert {what for what in lines if what.startswith("Halo")} == {"Halo: sign-in"}
+
+
+def test_a_role_that_may_not_read_invoices(rig: Rig) -> None:
+    """Signed in but not allowed to read: the sign-in passes, the permission fails."""
+    rig.box.halo.permissions = set()
+    lines = _sides(rig)
+    assert lines["Halo: sign-in"].level is Level.PASS
+    assert lines["Halo: read invoices"].level is Level.FAIL
+
+
+@pytest.mark.parametrize("side", ["stripe", "halo"])
+def test_a_side_out_of_reach(rig: Rig, side: str) -> None:
+    """A side that answers with a page of HTML fails as a whole; the other is looked at."""
+    getattr(rig.box, side).faults.append(Fault("html", times=None))
+    lines = _sides(rig)
+    assert _levels(lines, Level.FAIL) == {f"{side.capitalize()}: within reach"}
+    assert exit_code(list(lines.values())) == 69
+
+
+def test_wrong_numbers(rig: Rig) -> None:
+    """A number that Halo's own webhook contradicts fails, with a row to look at; unset ones are named."""
+    rig.settings |= {
+        "SYNCD_HALO__STATUS__SUCCEEDED": "33", "SYNCD_HALO__STATUS__CANCELED": "",
+        "SYNCD_HALO__STATUS__PROCESSING": "5",
+    }  # fmt: skip
+    for state in ("succeeded", "succeeded", "canceled", "processing"):
+        _native(rig, state)
+    odd = _native(rig, "processing")
+    rig.box.halo.rows_of(odd)[0]["status"] = 9
+    lines = _sides(rig)
+    assert lines["status succeeded"] == failed(
+        Area.CONFIGURATION, "status succeeded",
+        "33, but Halo's own webhook wrote 3 in 2 rows (such as row 2)",
+        "Look at those rows in Halo, then set halo.status.succeeded; see syncd calibrate.",
+    )  # fmt: skip
+    assert lines["status processing"].level is Level.WARN
+    assert "wrote 9 in 1 row (such as row 5), and 5 in 1 row" in lines["status processing"].text
+    assert lines["status canceled"].text == "not set; Halo's rows show 6"
+    assert "payment_failed = 4, requires_action = 7" in lines["status numbers"].text
+    assert exit_code(list(lines.values())) == 78
+
+
+def test_a_test_key_and_live_payments(rig: Rig) -> None:
+    """Where events in Halo's rows are of live mode, a test key is warned of; else it is unknown."""
+    assert _sides(rig)["Halo's mode"].text.startswith("unknown: ")
+    payment = _native(rig, "succeeded")
+    row = rig.box.halo.rows_of(payment)[0]
+    row["webhook_payload"] = json.dumps(json.loads(row["webhook_payload"]) | {"livemode": True})
+    line = _sides(rig)["Halo's mode"]
+    assert (line.level, line.text) == (
+        Level.WARN, "events in its newest rows are of live mode, but the key is of test mode",
+    )  # fmt: skip
+
+
+def test_a_row_of_another_account(rig: Rig) -> None:
+    """A payment in Halo that the key doesn't know is warned of."""
+    rig.box.halo.add_row("pi_of_another_account", 1001, 5.0)
+    line = _sides(rig)["one account on both sides"]
+    assert (line.level, line.area) == (Level.WARN, Area.CONFIGURATION)
+    assert "pi_of_another_account" in line.text
+
+
+@pytest.mark.parametrize(
+    ("skew", "level", "text"),
+    [(2, Level.PASS, "right"), (-60, Level.WARN, "60 s ahead"), (900, Level.FAIL, "900 s behind")],
+)
+def test_clocks(rig: Rig, skew: float, level: Level, text: str) -> None:
+    """Our clock is compared with both servers' dates."""
+    rig.box.stripe.clock_skew = rig.box.halo.clock_skew = skew
+    lines = _sides(rig)
+    for side in ("Stripe", "Halo"):
+        line = lines[f"the clock, by {side}"]
+        assert (line.level, line.text) == (level, text)
+    assert exit_code(list(lines.values())) == (1 if level is Level.FAIL else 0)
+
+
+def test_a_halo_that_says_no_date(rig: Rig) -> None:
+    """Without a date in the answer there is nothing to compare with, and that is said."""
+    rig.box.halo.clock_skew = None
+    assert _sides(rig)["the clock, by Halo"].level is Level.WARN
+
+
+def test_whether_halos_webhook_writes_too(rig: Rig) -> None:
+    """Syncd's own rows aren't taken for Halo's webhook, and prove that it may edit."""
+    assert "no sign of it" in _sides(rig)["Halo's own webhook"].text
+    rig.pay("succeeded")
+    rig.once()
+    lines = _sides(rig)
+    assert lines["Halo's own webhook"].text == "no sign of it in Halo's newest 1 rows"
+    assert lines[EDIT] == passed(Area.HALO, EDIT, "syncd wrote row 1")
+    (rig.folder / "syncd.db").unlink()
+    assert "1 row may be its own or syncd's" in _sides(rig)["Halo's own webhook"].text
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted", "level", "text"),
+    [
+        ("read:invoices", None, Level.FAIL, "asks for no edit:invoices"),
+        ("read:invoices edit:invoices", "read:invoices", Level.FAIL, 'good for "read:invoices" only'),
+        ("read:invoices edit:invoices", "all", Level.WARN, "the agent role may narrow it"),
+        ("all", None, Level.WARN, "Halo doesn't say"),
+    ],
+)  # fmt: skip
+def test_the_permission_to_edit(asked: str, granted: str | None, level: Level, text: str) -> None:
+    """What can be known of it without writing: the scope asked for and the scope granted."""
+    scopes = None if granted is None else frozenset(granted.split())
+    line = edit_line(asked, scopes, Survey())
+    assert (line.level, text in line.text) == (level, True)
+
+
+def test_the_scope_that_came_with_the_token(rig: Rig) -> None:
+    """The scope in Halo's answer to the sign-in is what is looked at."""
+    rig.box.halo.granted_scope = "read:invoices"
+    assert _sides(rig)[EDIT].level is Level.FAIL
+
+
+# --- budgets ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("interval", "budget", "level", "remedy"),
+    [
+        ("5m", 10_000, Level.PASS, None),
+        ("1m", 10_000, Level.WARN, 'Polls would grow rare when half of it is spent. poll.interval = "260s" would do.'),
+        ("1m", 50_000, Level.WARN, 'Stripe grants 10,000 a month, and 500 more for each transaction. poll.interval = "260s" would do.'),
+    ],
+)  # fmt: skip
+def test_reads_of_stripe(
+    rig: Rig, interval: str, budget: int, level: Level, remedy: str | None
+) -> None:
+    """Reads in 30 days at this interval are worked out, and warned of when they are too many."""
+    rig.settings |= {
+        "SYNCD_POLL__INTERVAL": interval, "SYNCD_STRIPE__READ_BUDGET": str(budget),
+    }  # fmt: skip
+    line = stripe_budget_line(rig.config(), 5)
+    assert (line.level, line.remedy) == (level, remedy)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sweep", "level"),
+    [
+        (None, "1d", Level.PASS),
+        (29_900, "1d", Level.PASS),
+        (100_000, "1d", Level.WARN),
+        (100_000, "10m", Level.WARN),
+    ],
+)
+def test_requests_to_halo(rig: Rig, rows: int | None, sweep: str, level: Level) -> None:
+    """What a sweep asks of Halo's window is worked out from the rows that there are."""
+    rig.settings["SYNCD_POLL__SWEEP"] = sweep
+    line = halo_window_line(rig.config(), rows, 300)
+    assert line.level is level
+    assert ("would not end" in (line.remedy or "")) == (sweep == "10m")
+
+
+# --- this machine ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "level"), [(0o644, Level.PASS), (0o664, Level.WARN), (0o666, Level.FAIL)]
+)
+def test_who_can_change_the_file(tmp_path: Path, mode: int, level: Level) -> None:
+    """Whoever can change the file can have the secrets sent elsewhere."""
+    file = tmp_path / "config.toml"
+    file.touch()
+    file.chmod(mode)
+    assert file_line(file).level is level
+    assert file_line(None).level is Level.PASS
+
+
+@pytest.mark.parametrize(
+    ("mode", "level"), [(0o600, Level.PASS), (0o640, Level.WARN), (0o644, Level.FAIL)]
+)
+def test_who_can_read_a_secret(tmp_path: Path, mode: int, level: Level) -> None:
+    """A credential's mode decides; the environment is worse than a file of one's own."""
+    secret = tmp_path / "stripe_api_key"
+    secret.write_text("rk_test_x")
+    secret.chmod(mode)
+    environment = {
+        "CREDENTIALS_DIRECTORY": str(tmp_path), "SYNCD_STRIPE_API_KEY": "rk_test_y",
+        "SYNCD_HALO_CLIENT_SECRET": "a-secret",
+    }  # fmt: skip
+    key, halo = secret_lines(environment)
+    assert (key.what, key.level) == ("secret stripe_api_key", level)
+    assert (halo.what, halo.level) == ("secret halo_client_secret", Level.WARN)
+    assert "rk_test" not in repr([key, halo])
+
+
+def test_the_database(rig: Rig, tmp_path: Path) -> None:
+    """Not there yet; sound; readable by others; damaged; its folder missing or open to all."""
+
+    def database() -> Line:
+        return next(line for line in database_lines(rig.url) if line.what == "the database")
+
+    path = rig.folder / "syncd.db"
+    assert database().text == f"{path} will be made at the first start"
+    assert not path.exists()
+    rig.once()
+    assert database().text.endswith("MiB, sound")
+    path.chmod(0o644)
+    assert "could be read by others (mode 0644)" in database().text
+    path.write_bytes(b"not a database" * 100)
+    assert (database().level, database().area) == (Level.FAIL, Area.CONFIGURATION)
+    (missing,) = database_lines(f"sqlite:///{tmp_path}/no/syncd.db")
+    assert missing.level is Level.FAIL
+    (unseen,) = database_lines(f"sqlite:///{tmp_path}/{'x' * 300}/syncd.db")
+    assert "can't be looked at by this account" in unseen.text
+    tmp_path.chmod(0o777)
+    folder = database_lines(rig.url)[1]
+    assert (folder.what, folder.level) == ("the database's folder", Level.FAIL)
+
+
+def test_the_port(live: Rig) -> None:
+    """Free, taken by something else, or taken by the very syncd that is looked after."""
+    assert port_line(live.config()).level is Level.PASS
+    live.settings["SYNCD_WEB__LISTEN"] = live.box.halo.url.removeprefix("http://")
+    taken = port_line(live.config())
+    assert (taken.level, taken.area) == (Level.FAIL, Area.CONFIGURATION)
+    assert "can't be listened on: Address already in use" in taken.text
+    live.settings |= {"SYNCD_WEB_TOKEN": "a-token-of-ours", "SYNCD_WEB__LISTEN": "127.0.0.1:0"}
+    with daemon(live) as running:
+        listen = running.url.removeprefix("http://")
+        live.settings["SYNCD_WEB__LISTEN"] = listen
+        line = until(lambda: port_line(live.config()))
+        assert line.text == f"{listen}: syncd is running there"
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+def test_the_command(live: Rig) -> None:
+    """Lines with their remedies for people, JSON for machines; no database is left behind."""
+    for state in PaymentState:
+        _native(live, state)
+    done = live.command("check")
+    assert done.returncode == 0, done.stdout
+    assert "pass  Stripe: read Events: allowed\n" in done.stdout
+    assert "warn  secret stripe_api_key: in the environment" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith(" 0 fail")
+    assert not (live.folder / "syncd.db").exists()
+    read = json.loads(live.command("check", "--json").stdout)
+    assert read["exit"] == 0
+    assert read["lines"][0] == {
+        "level": "warn", "area": "configuration", "what": "secret stripe_api_key",
+        "text": "in the environment (SYNCD_STRIPE_API_KEY): child processes and crash reports get it too",
+        "remedy": "Better a file of mode 600 and LoadCredential= (systemd).",
+    }  # fmt: skip
+    for secret in (live.box.stripe.api_key, live.box.halo.client_secret):
+        assert secret not in done.stdout + done.stderr
+
+
+def test_a_configuration_that_can_not_be_used(live: Rig) -> None:
+    """Every problem is a line, and the exit code says configuration."""
+    live.settings |= {"SYNCD_HALO__URL": "ftp://x", "SYNCD_POLL__INTERVAL": "often"}
+    done = live.command("check", "--json")
+    assert done.returncode == 78
+    texts = [line["text"] for line in json.loads(done.stdout)["lines"] if line["level"] == "fail"]
+    assert [text.split(":")[0] for text in texts] == ["halo.url", "poll.interval"]
+
+
+def test_a_damaged_database_does_not_end_the_check(live: Rig) -> None:
+    """The database fails, and both sides are looked at all the same."""
+    (live.folder / "syncd.db").write_bytes(b"not a database" * 100)
+    done = live.command("check")
+    assert done.returncode == 78
+    assert "fail  the database: " in done.stdout
+    assert "pass  Halo: read invoices: allowed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("areas", "code"),
+    [
+        ([], 0),
+        ([Area.MACHINE], 1),
+        ([Area.MACHINE, Area.HALO], 69),
+        ([Area.STRIPE], 69),
+        ([Area.STRIPE, Area.CONFIGURATION], 78),
+    ],
+)
+def test_exit_codes(areas: list[Area], code: int) -> None:
+    """Warnings never fail; among failures the configuration comes first, then the sides."""
+    lines = [warned(area, "a", "b", "c") for area in Area]
+    assert exit_code([*lines, *(failed(area, "a", "b", "c") for area in areas)]) == code
