@@ -1,13 +1,14 @@
 # make demo   see it work on its embedded sandbox    make test    every check and every test
 # make bench  what it costs, as a table              make format  put the code into shape
 # make lock   renew the locks from pyproject.toml    make clean   remove what was made here
+# make man    build the man page from the help of the commands
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BENCH_ARGS ?=
 RUN = .venv/bin
 DEV = .venv-dev/bin
 INSTALL = install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test check bench format lock clean
+.PHONY: demo test check bench format lock man clean
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -43,6 +44,9 @@ bench: .venv-dev/installed
 format: .venv-dev/installed
 	$(DEV)/ruff format .
 	$(DEV)/ruff check --fix .
+
+man: .venv-dev/installed
+	$(DEV)/python -m docs.manpage > docs/syncd.8.new && mv docs/syncd.8.new docs/syncd.8
 
 # The locks name packages, versions and hashes, and no index: any mirror will do.
 lock:

@@ -1,11 +1,8 @@
-"""The command line. Each command says how it ended by its exit code.
+"""The command line. Each command says how it ended by its exit code: `EXITS` in `commands.shared`."""
 
-0 all well; 1 done, but something needs attention; 2 wrong usage; 69 Stripe or Halo unreachable or
-refusing (or the database busy); 78 configuration (or a database that can't be used).
-"""
-
+import difflib
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,8 +17,31 @@ from syncd.commands.status import status
 from syncd.config import load
 from syncd.telemetry import stderr_log
 
+
+class Commands(typer.core.TyperGroup):
+    """The commands, by name; for one that isn't there, an option of nearly that name is meant.
+
+    Typer itself says which command may have been meant.
+    """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command that the first argument names."""
+        options = {
+            option.lstrip("-"): option
+            for parameter in self.params
+            if parameter.param_type_name == "option"
+            for option in parameter.opts
+        }
+        if args and args[0] not in self.commands:
+            near = difflib.get_close_matches(args[0].strip("-"), options, n=1, cutoff=0.75)
+            if near and not difflib.get_close_matches(args[0], self.commands):
+                ctx.fail(f"No such command {args[0]!r}. Did you mean {options[near[0]]}?")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="syncd",
+    cls=Commands,
     add_completion=True,
     no_args_is_help=False,
     rich_markup_mode=None,
@@ -63,6 +83,8 @@ def run(
     """Keep the invoice payments of a Halo tenant in step with Stripe.
 
     Without a command: run in the foreground, as systemd does.
+
+    Example: syncd --backfill 90d --dry-run
     """
     context.obj = config
     if version:
@@ -92,7 +114,10 @@ def demo(
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running until Ctrl-C.")] = False,
 ) -> None:
-    """A Stripe and a Halo of its own on loopback, and syncd between them: no account needed."""
+    """A Stripe and a Halo of its own on loopback, and syncd between them: no account needed.
+
+    Example: syncd demo --keep
+    """
     from syncd.demo import play  # the sandbox: only the demo needs it
 
     raise typer.Exit(play(keep=keep))

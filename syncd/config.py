@@ -282,6 +282,7 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
     lines = _lines(text)
     named = _Namer(place, lines)
     problems += _secrets_in_file(raw, named)
+    problems += _unknown_variables(environment)
     settings = None
     if not problems or raw:
         try:
@@ -422,6 +423,22 @@ def _secrets_in_file(raw: Mapping[str, Any], named: _Namer, *above: str) -> list
                 f"environment variable ({', '.join(SECRETS.values())}), and renew it: it was "
                 "readable here"
             )
+    return problems
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Keys in the environment whose table isn't known: nothing else would ever look at them.
+
+    Only names with a key's double underscore: a cluster puts SYNCD_PORT and its like into the
+    environment of its own accord.
+    """
+    problems, known = [], list(_Settings.model_fields)
+    for name in environment:
+        head, key, _ = name.upper().removeprefix("SYNCD_").partition("__")
+        if key and name.upper().startswith("SYNCD_") and head.lower() not in known:
+            near = difflib.get_close_matches(head.lower(), known, n=1)
+            meant = f"; did you mean SYNCD_{near[0].upper()}__…?" if near else ""
+            problems.append(f"{name}: {head.lower()} is not a table of syncd{meant}")
     return problems
 
 

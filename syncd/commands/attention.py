@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -16,11 +17,23 @@ from syncd.commands.shared import (
     iso,
     offline,
 )
+from syncd.config import ConfigurationError
+from syncd.failures import Failure
 from syncd.payments import Money
 from syncd.progress import table
 from syncd.records import Attention
 
-attention_app = typer.Typer(rich_markup_mode=None, help="What needs a person, and why.")
+attention_app = typer.Typer(rich_markup_mode=None)
+
+
+def _on_the_list(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete an id that stands on the list; a shell that asks for help gets no error."""
+    with (
+        suppress(ConfigurationError, Failure),
+        existing(offline(context.params.get("config"))) as s,
+    ):
+        return [entry.id for entry in s.attention() if entry.id.startswith(incomplete)]
+    return []
 
 
 @attention_app.callback(invoke_without_command=True)
@@ -53,7 +66,9 @@ def attention(
 @attention_app.command("retry")
 def retry(
     context: typer.Context,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", autocompletion=_on_the_list)
+    ] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="All that stand on the list.")] = False,
     config: ConfigOption = None,
@@ -71,9 +86,10 @@ def retry(
 
 @attention_app.command("dismiss")
 def dismiss(
-    context: typer.Context, ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    context: typer.Context,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", autocompletion=_on_the_list)],
     config: ConfigOption = None,
-) -> None:  # fmt: skip
+) -> None:
     """Take payments off the list until Stripe says something new of them.
 
     Example: syncd attention dismiss pi_123

@@ -21,6 +21,15 @@ EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 69
 EXIT_CONFIG = 78
 
+EXITS = {
+    0: "all well; payments that aren't Halo's are well",
+    EXIT_ATTENTION: "done, but something needs attention, or differs",
+    EXIT_USAGE: "wrong usage",
+    EXIT_UNAVAILABLE: "Stripe or Halo unreachable or refusing, or the database busy",
+    EXIT_CONFIG: "the configuration, or a database that can't be used",
+}
+"""What each exit code says."""
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(

@@ -1,0 +1,121 @@
+"""Help that helps: examples, "did you mean", completion, and the man page."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from docs.manpage import page
+from syncd.cli import app
+from syncd.config import ConfigurationError, load
+from tests.conftest import ROOT, Rig
+
+MAN = ROOT / "docs" / "syncd.8"
+
+
+def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for child in getattr(command, "commands", {}).values():
+        yield from _commands(child, f"{name} {child.name}")
+
+
+COMMANDS = dict(_commands(get_command(app), "syncd"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_an_example(name: str) -> None:
+    """The help of each command ends with an example of that very command."""
+    shown = CliRunner().invoke(app, [*name.split()[1:], "--help"]).stdout
+    assert f"Example: {name}" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["statsu"], "Did you mean 'status'?"),
+        (["attention", "retyr"], "Did you mean 'retry'?"),
+        (["backfill", "90d"], "Did you mean --backfill?"),
+        (["onc"], "Did you mean --once?"),
+        (["status", "--jsn"], "(Possible options: --json)"),
+        (["frobnicate"], "No such command 'frobnicate'."),
+    ],
+)
+def test_did_you_mean(typed: list[str], meant: str) -> None:
+    """A mistyped command or option is wrong usage, with what was probably meant."""
+    done = CliRunner().invoke(app, typed)
+    assert done.exit_code == 2
+    assert meant in done.output
+
+
+def test_a_mistyped_key(rig: Rig) -> None:
+    """A key that isn't known, in the file or in the environment, is named with the one meant."""
+    file = rig.folder / "config.toml"
+    file.write_text("[poll]\nintervall = '5m'\n[pusch]\n")
+    environment = {**rig.environment(), "SYNCD_HALLO__URL": "x", "SYNCD_PORT_9464_TCP": "x"}
+    with pytest.raises(ConfigurationError) as found:
+        load(file, environment)
+    said = "\n".join(found.value.problems)
+    assert "poll.intervall: is not a key of syncd; did you mean interval?" in said
+    assert "pusch: is not a key of syncd; did you mean push?" in said
+    assert "SYNCD_HALLO__URL: hallo is not a table of syncd; did you mean SYNCD_HALO__…?" in said
+    assert "SYNCD_PORT" not in said
+
+
+# --- completion ------------------------------------------------------------------------------------
+
+
+def test_completion(rig: Rig, tmp_path: Path) -> None:
+    """Bash completes commands, options, and the payments that stand on the attention list."""
+    held = rig.pay("succeeded", rows=(5.0,))
+    rig.once()
+    program = tmp_path / "syncd"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m syncd "$@"\n')
+    program.chmod(0o755)
+    script = """
+        source <(_SYNCD_COMPLETE=source_bash syncd)
+        typed() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _syncd_completion syncd; echo ${COMPREPLY[@]}; }
+        typed syncd ch
+        typed syncd calibrate --wr
+        typed syncd attention retry pi_
+    """
+    chosen = {k: v for k, v in rig.environment().items() if v != ""}
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=True,
+        env={**os.environ, **chosen, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["check", "--write", held]
+
+
+# --- the man page ----------------------------------------------------------------------------------
+
+
+def test_the_man_page_is_up_to_date() -> None:
+    """The page that is kept is the one that the commands' help makes now; else: make man."""
+    assert MAN.read_text() == page()
+
+
+def test_the_man_page_names_everything() -> None:
+    """Each command and each of its options stands in the page."""
+    plain = MAN.read_text().replace("\\-", "-")
+    for name, command in COMMANDS.items():
+        assert f'.SY "{name}"' in plain
+        for parameter in command.params:
+            assert all(option in plain for option in parameter.opts if option.startswith("-"))
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff isn't here")
+def test_the_man_page_is_well_formed() -> None:
+    """The formatter has nothing to say about the page, and shows it."""
+    done = subprocess.run(
+        ["groff", "-man", "-Tascii", "-ww", "-rCHECKSTYLE=3", str(MAN)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert "syncd - keep the invoice payments" in done.stdout
