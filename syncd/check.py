@@ -214,7 +214,8 @@ def edit_line(scope: str, granted: frozenset[str] | None, survey: Survey) -> Lin
         text = f'the token is good for "{" ".join(sorted(granted))}" only'
         return failed(Area.HALO, what, text, remedy)
     if survey.last_syncd is not None:
-        return passed(Area.HALO, what, f"syncd wrote row {survey.last_syncd.row}")
+        text = f"row {survey.last_syncd.row} holds an event as syncd leaves it"
+        return passed(Area.HALO, what, text)
     said = (
         "the token carries it, but the agent role may narrow it" if granted else "Halo doesn't say"
     )
@@ -226,6 +227,21 @@ def edit_line(scope: str, granted: frozenset[str] | None, survey: Survey) -> Lin
 
 def _may_edit(scopes: frozenset[str]) -> bool:
     return bool(scopes & {"edit:invoices", "edit", "all"})
+
+
+def new_row_line(config: Config, survey: Survey) -> Line | None:
+    """What new rows are to carry, against Stripe's rows; None where none are to be made."""
+    what, wanted = "new rows", config.halo.new_row
+    if not config.push.create_missing or not survey.new_row:
+        return None
+    shown = ", ".join(
+        f"method {method}, module_id {module} in {_rows(rows)}"
+        for (method, module), rows in survey.new_row.most_common(3)
+    )
+    text = f"method {wanted.method}, module_id {wanted.module_id}; Stripe's in Halo: {shown}"
+    if (wanted.method, wanted.module_id) in survey.new_row:
+        return passed(Area.CONFIGURATION, what, text)
+    return warned(Area.CONFIGURATION, what, text, "Set halo.new_row as Stripe's rows have it.")
 
 
 # --- clocks and budgets ----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from syncd.check import (
     failed,
     halo_mode,
     halo_window_line,
+    new_row_line,
     passed,
     status_lines,
     stripe_budget_line,
@@ -127,6 +128,9 @@ class Sides:
         self.tell(clock_line(Side.HALO, self.sink.ahead_seconds))
         self.tell(halo_window_line(self.config, survey.total, self.left(Side.HALO)))
         self.tell(webhook_line(survey))
+        made = new_row_line(self.config, survey)
+        if made is not None:
+            self.tell(made)
         numbers = self.config.halo.status.numbers
         for line in status_lines(numbers, learn(survey.tally), survey.rows):
             self.tell(line)

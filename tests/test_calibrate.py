@@ -296,15 +296,22 @@ def test_many_rows_without_a_trace_are_listed(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("paging", "shape"), [("ignored", "payments"), ("same_page", "bare"), ("honoured", "bare")]
+    ("paging", "shape", "rows", "whole"),
+    [
+        ("ignored", "payments", 120, True),
+        ("same_page", "bare", 100, False),
+        ("honoured", "bare", 120, True),
+    ],
 )
-def test_paging_that_does_not_page(rig: Rig, paging: str, shape: str) -> None:
+def test_paging_that_does_not_page(
+    rig: Rig, paging: str, shape: str, rows: int, whole: bool
+) -> None:
     """Each row counts once, also where Halo shows the same page again."""
-    for _ in range(3):
-        _native(rig, "succeeded")
+    _native(rig, "succeeded", amount=120_00, rows=(1.0,) * 120)
     rig.box.halo.paging, rig.box.halo.list_shape = paging, shape
     survey = _survey(rig)
-    assert (survey.rows, learn(survey.tally)[0].support) == (3, 3)
+    assert (survey.rows, survey.whole) == (rows, whole)
+    assert learn(survey.tally)[0].support == rows
 
 
 def test_garbage_in_rows(rig: Rig) -> None:

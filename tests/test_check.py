@@ -192,6 +192,20 @@ def test_a_row_of_another_account(rig: Rig) -> None:
     assert "pi_of_another_account" in line.text
 
 
+def test_what_new_rows_carry(rig: Rig) -> None:
+    """Where rows are to be made, what they carry is compared with Stripe's rows."""
+    _native(rig, "succeeded")
+    assert "new rows" not in _sides(rig)
+    rig.settings |= {"SYNCD_PUSH__CREATE_MISSING": "true", "SYNCD_HALO__NEW_ROW__METHOD": "12"}
+    line = _sides(rig)["new rows"]
+    assert (line.level, line.text) == (
+        Level.WARN,
+        "method 12, module_id None; Stripe's in Halo: method 12, module_id 231 in 1 row",
+    )
+    rig.settings["SYNCD_HALO__NEW_ROW__MODULE_ID"] = "231"
+    assert _sides(rig)["new rows"].level is Level.PASS
+
+
 @pytest.mark.parametrize(
     ("skew", "level", "text"),
     [(2, Level.PASS, "right"), (-60, Level.WARN, "60 s ahead"), (900, Level.FAIL, "900 s behind")],
@@ -219,7 +233,7 @@ def test_whether_halos_webhook_writes_too(rig: Rig) -> None:
     rig.once()
     lines = _sides(rig)
     assert lines["Halo's own webhook"].text == "no sign of it in Halo's newest 1 rows"
-    assert lines[EDIT] == passed(Area.HALO, EDIT, "syncd wrote row 1")
+    assert lines[EDIT] == passed(Area.HALO, EDIT, "row 1 holds an event as syncd leaves it")
     (rig.folder / "syncd.db").unlink()
     assert "1 row may be its own or syncd's" in _sides(rig)["Halo's own webhook"].text
 
