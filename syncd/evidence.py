@@ -127,7 +127,9 @@ class Survey:
 
 def take_page(survey: Survey, page: TracedPage, store: Store) -> None:
     """Take in one page of Halo's rows."""
-    intents = {one.row.intent_id for one in page.traced if one.row.intent_id is not None}
+    # What isn't ASCII is no id of Stripe's, and no database need take it.
+    ids = (one.row.intent_id for one in page.traced)
+    intents = {intent_id for intent_id in ids if intent_id is not None and intent_id.isascii()}
     known = store.acknowledged_rows(sorted(intents))
     survey.take(page.traced, known.__contains__)
     survey.total = page.page.total

@@ -94,16 +94,24 @@ def read_traced(
     """Turn one of Halo's rows into a row with its trace; what can't be read is no trace of Stripe's."""
     payload = raw.get("webhook_payload")
     trace = None
+    if isinstance(payload, dict) and payload:
+        payload = _as_text(payload)
     if isinstance(payload, str) and payload.strip():
         trace = _read_trace(payload)
-    elif isinstance(payload, dict) and payload:
-        trace = _trace_of(payload, has_secret="client_secret" in json.dumps(payload, default=str))
     return TracedRow(row, trace, _moment(raw.get("webhook_received_date")), method, module)
 
 
 _NO_TRACE_OF_STRIPE = Trace(
     is_event=False, state=None, intent_id=None, has_secret=False, livemode=None
 )
+
+
+def _as_text(payload: object) -> str:
+    """A trace that Halo shows as JSON inside JSON, as the text that it was."""
+    try:
+        return json.dumps(payload, default=str)
+    except (ValueError, RecursionError):
+        return "unreadable"
 
 
 def _read_trace(payload: str) -> Trace:
@@ -113,10 +121,6 @@ def _read_trace(payload: str) -> Trace:
         return _NO_TRACE_OF_STRIPE
     if not isinstance(body, dict):
         return _NO_TRACE_OF_STRIPE
-    return _trace_of(body, has_secret='"client_secret"' in payload)
-
-
-def _trace_of(body: Mapping[str, Any], *, has_secret: bool) -> Trace:
     is_event = body.get("object") != "payment_intent" and isinstance(body.get("type"), str)
     inner: Any = body
     if is_event:
@@ -128,7 +132,7 @@ def _trace_of(body: Mapping[str, Any], *, has_secret: bool) -> Trace:
         is_event=is_event,
         state=state_of_event(body["type"]) if is_event else None,
         intent_id=intent_id if isinstance(intent_id, str) else None,
-        has_secret=has_secret,
+        has_secret='"client_secret"' in payload,
         livemode=livemode if isinstance(livemode, bool) else None,
     )
 

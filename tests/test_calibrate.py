@@ -318,7 +318,8 @@ def test_garbage_in_rows(rig: Rig) -> None:
     """Traces and rows that can't be read show nothing, and break nothing."""
     payment = _native(rig, "succeeded")
     good = rig.box.halo.rows_of(payment)[0]
-    for odd in ("{", "[]", '"text"', "{}", '{"type": 7}', '{"type": "charge.succeeded"}'):
+    deep = "[" * 100_000
+    for odd in (deep, "{", "[]", '"text"', "{}", '{"type": 7}', '{"type": "charge.succeeded"}'):
         rig.box.halo.add_row(payment, 1001, 1.0, 9, webhook_payload=odd)
     event = json.loads(good["webhook_payload"])
     event["data"]["object"]["id"] = "pi_another"
@@ -327,8 +328,10 @@ def test_garbage_in_rows(rig: Rig) -> None:
         payment, 1001, 1.0, None, webhook_payload="x", webhook_received_date="then"
     )
     rig.box.halo.add_row(None, 1001, 1.0, 9)
+    rig.box.halo.add_row(payment, 1001, 1.0, 3, webhook_payload=json.loads(good["webhook_payload"]))
+    rig.box.halo.add_row("pi_\ud800", 1001, 1.0, 9)
     survey = _survey(rig)
-    assert survey.authors == {Author.WEBHOOK: 1, Author.OTHER: 9}
+    assert survey.authors == {Author.WEBHOOK: 2, Author.OTHER: 10, Author.BARE: 1}
     assert _numbers(learn(survey.tally))[S.SUCCEEDED] == 3
 
 
@@ -386,13 +389,17 @@ def test_calibrate_writes_the_file(live: Rig) -> None:
 def test_calibrate_never_overwrites_another_number(live: Rig) -> None:
     """A number that is set and differs is shown, and nothing at all is written."""
     for state in ("succeeded", "canceled"):
-        _native(live, state)
+        payment = _native(live, state)
+    event = json.loads(live.box.halo.rows_of(payment)[0]["webhook_payload"])
+    evil = event["data"]["object"]["id"] = "pi_\x1b[2J"
+    live.box.halo.add_row(evil, 1001, 1.0, 6, webhook_payload=json.dumps(event))
     file = _file(live)
     text = file.read_text().replace("# succeeded =", "succeeded = 9   # by hand")
     file.write_text(text)
     done = live.command("calibrate", "--write")
     assert (done.returncode, file.read_text()) == (78, text)
     assert "halo.status.succeeded is 9, but the rows show 3" in done.stderr
+    assert "pi_ [2J" in done.stdout  # what comes from outside moves no cursor
 
 
 def test_calibrate_accepts_a_hint_when_told(live: Rig) -> None:

@@ -31,7 +31,7 @@ from syncd.config_file import write_numbers
 from syncd.evidence import Survey, ask_stripe, read_rows
 from syncd.parts import World, assemble
 from syncd.payments import PaymentState
-from syncd.progress import bar, table
+from syncd.progress import bar, plain, table
 from syncd.store import Store
 from syncd.telemetry import Telemetry, stderr_log
 from syncd.traces import Author
@@ -48,7 +48,9 @@ def calibrate(
     ] = False,
     accept: Annotated[
         list[PaymentState] | None,
-        typer.Option("--accept", metavar="STATE", help="Take the hint for this state's number."),
+        typer.Option(
+            "--accept", metavar="STATE", help="Take the hint for this state (again for another)."
+        ),
     ] = None,
     rows: Annotated[
         int, typer.Option("--rows", min=1, metavar="N", help="Read the newest N rows of Halo.")
@@ -148,9 +150,9 @@ def _print(config: Config, survey: Survey, findings: tuple[Finding, ...], change
     )
     for one in findings:
         for shown in one.shown:
-            typer.echo(f"{one.state} = {shown.number}: {_shown(shown)}")
+            typer.echo(plain(f"{one.state} = {shown.number}: {_shown(shown)}"))
     for line in [*_remarks(survey), *_to_do(findings, change)]:
-        typer.echo(line)
+        typer.echo(plain(line))
 
 
 _WHY = {
