@@ -123,7 +123,7 @@ def halo_mode(key: str, livemodes: Mapping[bool, int]) -> Line:
     modes = sorted(mode_of(mode) for mode, rows in livemodes.items() if rows)
     if not modes:
         text = "unknown: Halo has no word for it, and no event in its newest rows tells"
-        remedy = "Make sure that halo.url is the tenant that this Stripe account is paid for."
+        remedy = "Make sure that the invoices of halo.url are paid into this Stripe account."
         return warned(Area.HALO, what, text, remedy)
     found = f"events in its newest rows are of {' and of '.join(modes)} mode"
     if mine is not None and mine not in modes:

@@ -415,6 +415,20 @@ def test_calibrate_accepts_a_hint_when_told(live: Rig) -> None:
     assert tomllib.loads(file.read_text())["halo"]["status"] == {"succeeded": 3}
 
 
+def test_calibrate_shows_a_contradiction(live: Rig) -> None:
+    """Rows of Halo's own webhook that contradict each other end with 1, and nothing is written."""
+    for number in (3, 9):
+        payment = _native(live, "succeeded")
+        live.box.halo.rows_of(payment)[0]["status"] = number
+    file = _file(live)
+    before = file.read_text()
+    done = live.command("calibrate", "--write")
+    assert (done.returncode, file.read_text()) == (1, before)
+    assert "rows contradict each other: not decided" in done.stdout
+    assert f"succeeded = 9: 1 row (such as row 2 ({payment})) by Halo's webhook" in done.stdout
+    assert "set halo.status.succeeded by hand" in done.stdout
+
+
 def test_calibrate_while_halo_is_down(live: Rig) -> None:
     """A side that can't be read ends with 69, and writes nothing."""
     live.box.halo.faults.append(Fault("html", times=None))

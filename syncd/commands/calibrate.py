@@ -223,6 +223,10 @@ def _to_do(findings: tuple[Finding, ...], change: Change) -> list[str]:
             lines.append(f"{state}: no number yet, so its payments are held. {make}")
         else:
             lines.append(f"{state}: look at the rows named, and set halo.status.{state} by hand.")
+    for one in findings:
+        unclear = one.verdict in (Verdict.CONTRADICTED, Verdict.SHARED)
+        if unclear and one.state not in change.missing:
+            lines.append(f"{one.state}: a number is configured, but look at the rows named.")
     if any(_untold(one) for one in findings):
         lines.append(
             "Rows without a trace may never have been told. To see which number rows begin with: "
