@@ -26,7 +26,7 @@ from syncd.halo_sink import PAGE_SIZE, Acknowledged, HaloSink, is_whole, last_pa
 from syncd.lease import Lease
 from syncd.observing import Observer, Report
 from syncd.payments import PaymentState, Row
-from syncd.records import Condition, Outcome, Work
+from syncd.records import Condition, Outcome, Pushed, Work
 from syncd.store import Store
 
 FEW = 10
@@ -289,8 +289,11 @@ class Pusher:
             back = {row.id: row for row in await self.sink.rows_of(said.intent_id)}
             proven = all(row in back and back[row].status == update.status for row in update.rows)
         if proven:
-            self._tell(work, update, "updated")
-            return Outcome(said.intent_id, state, Condition.IN_STEP, acked=True, rows=update.rows)
+            pushed = self._tell(work, update, "updated")
+            return Outcome(
+                said.intent_id, state, Condition.IN_STEP, acked=True, rows=update.rows,
+                pushed=pushed,
+            )  # fmt: skip
         if work.attempts >= UNPROVEN_MAX:
             return self._failed(
                 work,
@@ -351,8 +354,11 @@ class Pusher:
                 said.intent_id, create.status, create.amount,
             ):  # fmt: skip
                 made = InStep((row.id,) if row.id is not None else (), create.status)
-                self._tell(work, made, "created")
-                done = Outcome(said.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows)
+                pushed = self._tell(work, made, "created")
+                done = Outcome(
+                    said.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows,
+                    pushed=pushed,
+                )  # fmt: skip
                 self.store.record([done], self.now())
                 return
         self.store.record([_later(again, self.now(), None)], self.now())
@@ -391,27 +397,29 @@ class Pusher:
             next_try=self.now() + gap, attempts=work.attempts + 1,
         )  # fmt: skip
 
-    def _tell(self, work: Work, decision: Update | InStep, outcome: str) -> None:
-        """One line of the log for a payment that is now in step."""
-        said = work.payment.said
+    def _tell(self, work: Work, decision: Update | InStep, outcome: str) -> Pushed | None:
+        """One line of the log for a payment that is now in step; what was written, if it was."""
+        said, state, now = work.payment.said, _state(work), self.now()
         self._plan(work, decision, "in step already")
         self.report.count("pushes", outcome=outcome)
         if outcome == "in_step":
-            self.report.log("debug", "in_step", intent=said.intent_id, state=_state(work))
-            return
-        lag = None if said.read else max(0.0, self.now() - said.at)
+            self.report.log("debug", "in_step", intent=said.intent_id, state=state)
+            return None
+        lag = None if said.read else max(0.0, now - said.at)
         if lag is not None:
             self.report.lag(lag)
+        old = self._names(decision.was) if isinstance(decision, Update) else []
         self.report.log(
             "info",
             "pushed",
             intent=said.intent_id,
             rows=list(decision.rows),
-            old=self._names(decision.was) if isinstance(decision, Update) else [],
-            new=str(_state(work)),
+            old=old,
+            new=str(state),
             attempt=work.attempts + 1,
             lag_seconds=None if lag is None else round(lag, 1),
         )
+        return Pushed(now, said.intent_id, ", ".join(dict.fromkeys(old)), state, lag, decision.rows)
 
     def _names(self, numbers: Sequence[int | None]) -> list[str]:
         names = {number: str(state) for state, number in self.ways.policy.numbers.items()}

@@ -46,6 +46,27 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Pushed:
+    """A payment's state that was written to Halo.
+
+    Attributes:
+        at: Unix seconds of Halo's acknowledgement.
+        intent_id: which payment.
+        old: what its rows said before, in words; empty where there was no row.
+        new: the state they were given.
+        lag_seconds: from Stripe's event to the acknowledgement; None where no event told it.
+        rows: Halo's numbers of the rows.
+    """
+
+    at: float
+    intent_id: str
+    old: str
+    new: PaymentState
+    lag_seconds: float | None
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of trying to push a payment's state.
 
@@ -61,6 +82,7 @@ class Outcome:
         attempts: how often the state was tried.
         looks: how often rows were looked for in vain.
         doubt_until: until when an insert may still appear in Halo.
+        pushed: what was written to Halo, where something was.
     """
 
     intent_id: str
@@ -74,6 +96,7 @@ class Outcome:
     attempts: int = 0
     looks: int = 0
     doubt_until: float | None = None
+    pushed: Pushed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +135,10 @@ class Holder:
     boot: str
     pid: int
 
+
+PUSHES_SECONDS = 48 * 3_600
+PUSHES_MAX = 20_000
+"""How much of what was written to Halo is remembered: two days, and no more than so many."""
 
 ACK_COLUMNS = ("acked_state", "acked_at", "rows", "doubt_until")
 MOVE_COLUMNS = (
@@ -152,6 +179,36 @@ def move_of(outcome: Outcome, now: float) -> dict[str, Any]:
         "b_doubt_until": outcome.doubt_until,
         "b_changed_at": now,
     }
+
+
+def remember_pushes(connection: sa.Connection, pushed: Sequence[Pushed]) -> None:
+    """Add to the short history of pushes, and forget what is too old or too much."""
+    if not pushed:
+        return
+    c = schema.pushes.c
+    connection.execute(
+        schema.pushes.insert(),
+        [
+            {
+                "at": one.at, "intent_id": one.intent_id, "old": one.old, "new": one.new,
+                "lag_seconds": one.lag_seconds, "rows": " ".join(map(str, one.rows)),
+            }
+            for one in pushed
+        ],
+    )  # fmt: skip
+    newest = connection.execute(sa.select(sa.func.max(c.id))).scalar_one()
+    connection.execute(
+        schema.pushes.delete().where(
+            sa.or_(c.at < pushed[-1].at - PUSHES_SECONDS, c.id <= newest - PUSHES_MAX)
+        )
+    )
+
+
+def pushed_of(row: Any) -> Pushed:
+    """A push out of its columns."""
+    return Pushed(
+        row.at, row.intent_id, row.old, PaymentState(row.new), row.lag_seconds, row_ids(row.rows)
+    )
 
 
 def is_due(now: float) -> sa.ColumnElement[bool]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest version in `migrations`. Known here so that a start needn't load Alembic."""
 
 metadata = sa.MetaData()
@@ -77,6 +77,20 @@ halo_rows = sa.Table(
     sa.Column("status", sa.BigInteger),
 )
 sa.Index("halo_rows_intent", halo_rows.c.intent_id)
+
+# What was written to Halo lately, for people: bounded by time and by number.
+pushes = sa.Table(
+    "pushes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("intent_id", sa.String(255), nullable=False),
+    sa.Column("old", sa.Text, nullable=False),
+    sa.Column("new", sa.String(20), nullable=False),
+    sa.Column("lag_seconds", sa.Float),
+    sa.Column("rows", sa.Text, nullable=False),
+)
+sa.Index("pushes_at", pushes.c.at)
 
 requests = sa.Table(
     "requests",

@@ -18,11 +18,13 @@ from syncd.records import (
     ACK_COLUMNS,
     ATTENTION,
     MOVE_COLUMNS,
+    PUSHES_MAX,
     WAITING,
     Attention,
     Condition,
     Holder,
     Outcome,
+    Pushed,
     Taken,
     Work,
     ack_of,
@@ -34,6 +36,8 @@ from syncd.records import (
     is_due,
     move_of,
     present,
+    pushed_of,
+    remember_pushes,
     remember_unreadable,
     rewrite_counts,
     row_ids,
@@ -269,6 +273,7 @@ class Store:
             for rows, columns in ((acks, ACK_COLUMNS), (moves, MOVE_COLUMNS)):
                 if rows:
                     connection.execute(update_by_id(columns), rows)
+            remember_pushes(connection, [o.pushed for o in outcomes if o.pushed is not None])
             done = [
                 o.intent_id
                 for o in outcomes
@@ -390,6 +395,18 @@ class Store:
             )
             counts = {Condition(name): number for name, number in found.all()}
         return {condition: counts.get(condition, 0) for condition in Condition}
+
+    def pushes(self, since: float, limit: int = PUSHES_MAX) -> list[Pushed]:
+        """What was written to Halo since then (Unix seconds), the newest first."""
+        c = schema.pushes.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(schema.pushes)
+                .where(c.at >= since)
+                .order_by(c.at.desc(), c.id.desc())
+                .limit(limit)
+            ).all()
+        return [pushed_of(row) for row in found]
 
     def attention_count(self) -> int:
         """How many lines the attention list has."""
