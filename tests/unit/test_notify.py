@@ -1,0 +1,23 @@
+"""The protocol of sd_notify, over a real socket."""
+
+import socket
+import time
+from pathlib import Path
+
+from syncd.notify import SEND_SECONDS_MAX, Notifier
+
+
+def test_a_manager_that_does_not_read(tmp_path: Path) -> None:
+    """Messages to a manager that has stopped reading are dropped; the service goes on."""
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        notifier = Notifier(address, None)
+        deadline = time.monotonic() + 60
+        dropped = 0
+        while dropped < 1 and time.monotonic() < deadline:  # the kernel's queue has some room
+            began = time.monotonic()
+            notifier.alive()
+            dropped += time.monotonic() - began >= SEND_SECONDS_MAX
+        assert dropped == 1
+        assert manager.recv(100) == b"WATCHDOG=1"
