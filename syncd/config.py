@@ -34,12 +34,17 @@ SECRETS = {
     "stripe_api_key": "SYNCD_STRIPE_API_KEY",
     "halo_client_secret": "SYNCD_HALO_CLIENT_SECRET",
     "web_token": "SYNCD_WEB_TOKEN",
+    "notify_urls": "SYNCD_NOTIFY_URLS",
+    "heartbeat_url": "SYNCD_HEARTBEAT_URL",
 }
 """Each secret's name as a systemd credential, and its environment variable."""
 
+OPTIONAL_SECRETS = ("web_token", "notify_urls", "heartbeat_url")
+"""Those that one can do without."""
+
 _SECRET_KEYS = frozenset(
     {"api_key", "key", "secret", "secret_key", "client_secret", "token", "web_token", "password",
-     "stripe_api_key", "halo_client_secret"}
+     "stripe_api_key", "halo_client_secret", "notify_urls", "heartbeat_url"}
 )  # fmt: skip
 _SECRET_VALUE = re.compile(r"\b[rsp]k_(live|test)_|_secret_")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -212,6 +217,13 @@ class Web(Section):
         return value
 
 
+class Notify(Section):
+    """What to tell people, and how often; where to is a secret."""
+
+    every: Span = Field(3_600, ge=1)
+    budget_low: float = Field(0.1, ge=0, lt=1)
+
+
 class _Settings(BaseSettings):
     """The file with the environment over it."""
 
@@ -225,6 +237,7 @@ class _Settings(BaseSettings):
     push: Push = Push()
     state: State = State()
     web: Web = Web()
+    notify: Notify = Notify()
 
     @classmethod
     def settings_customise_sources(
@@ -245,7 +258,8 @@ class Config:
 
     Attributes:
         file: where it was read; None where the environment alone told it.
-        stripe_api_key, halo_client_secret, web_token: the secrets; never shown.
+        stripe_api_key, halo_client_secret, web_token, notify_urls, heartbeat_url: the secrets;
+            never shown.
     """
 
     stripe: Stripe
@@ -254,10 +268,26 @@ class Config:
     push: Push
     state: State
     web: Web
+    notify: Notify
     file: Path | None
     stripe_api_key: str = field(repr=False)
     halo_client_secret: str = field(repr=False)
     web_token: str | None = field(repr=False)
+    notify_urls: tuple[str, ...] = field(repr=False, default=())
+    heartbeat_url: str | None = field(repr=False, default=None)
+
+    @property
+    def test_mode(self) -> bool | None:
+        """Whether Stripe is read in test mode; None where nothing says so."""
+        for kind in ("test", "live"):
+            if f"_{kind}_" in self.stripe_api_key or self.stripe.mode == kind:
+                return kind == "test"
+        return None
+
+    @property
+    def stale_seconds(self) -> int:
+        """How long nothing may have worked before that is a failure."""
+        return max(self.web.stale_after, 2 * self.poll.interval)
 
 
 def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool = True) -> Config:
@@ -297,6 +327,7 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
     if signing_in:
         secrets = {name: _secret(name, environment, problems) for name in SECRETS}
         problems += _key_problems(secrets["stripe_api_key"], settings)
+        problems += _address_problems(secrets)
     open_to_all = settings is not None and not _is_loopback(settings.web.listen)
     if signing_in and open_to_all and not secrets["web_token"]:
         problems.append(
@@ -313,10 +344,13 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
         push=settings.push,
         state=settings.state,
         web=settings.web,
+        notify=settings.notify,
         file=place,
         stripe_api_key=secrets["stripe_api_key"] or "",
         halo_client_secret=secrets["halo_client_secret"] or "",
         web_token=secrets["web_token"],
+        notify_urls=tuple((secrets["notify_urls"] or "").split()),
+        heartbeat_url=secrets["heartbeat_url"],
     )
 
 
@@ -334,10 +368,13 @@ def address(listen: str) -> tuple[str, int]:
     return host, int(port)
 
 
+SECTIONS = ("stripe", "halo", "poll", "push", "state", "web", "notify")
+
+
 def differences(old: Config, new: Config) -> list[str]:
     """The keys that differ between two configurations, as ``halo.url``; secrets by their name."""
     keys = []
-    for section in ("stripe", "halo", "poll", "push", "state", "web"):
+    for section in SECTIONS:
         before, after = getattr(old, section), getattr(new, section)
         keys += [
             f"{section}.{key}"
@@ -348,9 +385,26 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def shown(config: Config) -> dict[str, Any]:
-    """The configuration without its secrets, for people."""
-    sections = ("stripe", "halo", "poll", "push", "state", "web")
-    return {section: getattr(config, section).model_dump() for section in sections}
+    """The configuration without its secrets, as the file would have it."""
+    return {section: _as_written(getattr(config, section)) for section in SECTIONS}
+
+
+def _as_written(section: Section) -> dict[str, Any]:
+    values = section.model_dump()
+    for key, found in type(section).model_fields.items():
+        if BeforeValidator(span_seconds) in found.metadata:
+            values[key] = span_text(values[key])
+    return values
+
+
+def span_text(seconds: int) -> str:
+    """Write a span of time as the file would have it: ``1h30m``."""
+    parts = []
+    for unit, size in sorted(_UNITS.items(), key=lambda entry: -entry[1]):
+        number, seconds = divmod(seconds, size)
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts) or "0s"
 
 
 # --- details -------------------------------------------------------------------------------------
@@ -491,9 +545,10 @@ def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> s
         except (OSError, UnicodeDecodeError) as error:
             problems.append(f"credential {name}: can't be read: {type(error).__name__}")
     value = value.strip()
-    if value and (not value.isascii() or not value.isprintable() or " " in value):
+    words = value.split() if name == "notify_urls" else [value]  # one a line
+    if any(not word.isascii() or not word.isprintable() or " " in word for word in words):
         problems.append(f"{source}: holds characters that no such secret has")
-    if not value and name != "web_token":
+    if not value and name not in OPTIONAL_SECRETS:
         problems.append(f"{name}: the secret is missing (systemd credential {name}, or {variable})")
     return value or None
 
@@ -511,6 +566,18 @@ def _key_problems(key: str | None, settings: _Settings | None) -> list[str]:
     if other and f"_{other}_" in key:
         return [f"stripe_api_key: this is a {other} key, but stripe.mode is {mode!r}"]
     return []
+
+
+def _address_problems(secrets: Mapping[str, str | None]) -> list[str]:
+    """What is wrong with the addresses that are secrets; none of their parts is shown."""
+    problems = []
+    for number, url in enumerate((secrets["notify_urls"] or "").split(), start=1):
+        if not re.match(r"[A-Za-z][A-Za-z0-9+.\-]*://.", url):
+            problems.append(f"notify_urls: line {number} isn't an Apprise address (service://…)")
+    heartbeat = secrets["heartbeat_url"]
+    if heartbeat and not re.match(r"https?://[^/\s]", heartbeat):
+        problems.append("heartbeat_url: must be an https:// (or http://) address")
+    return problems
 
 
 def _checked_url(value: str) -> str:

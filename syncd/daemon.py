@@ -25,6 +25,7 @@ from syncd.notify import Notifier
 from syncd.parts import Parts, World, assemble, release_holds
 from syncd.store import Store
 from syncd.telemetry import Telemetry
+from syncd.watch import Watch
 from syncd.web import Check, Readings, application
 
 STOP_SECONDS = 8.0
@@ -66,6 +67,7 @@ class Daemon:
     _started: float = field(init=False, default=0.0)
     _scheduler: AsyncIOScheduler = field(init=False)
     _broken: StoreUnusable | None = field(init=False, default=None)
+    _watch: Watch = field(init=False)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -83,6 +85,10 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         self._parts = assemble(self.config, self.store, self.telemetry, self.world, "the daemon")
         release_holds(self.config, self.store, self.world.now())
+        self._watch = Watch(
+            self.store, self.telemetry, lambda: self.config, self._ready, self._budgets,
+            lambda: self._parts.engine.last.get("poll"), self.world.now, self.world.transport,
+        )  # fmt: skip
         listener = _listen(self.config.web.listen)
         server = _Server(self._web())
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -102,6 +108,7 @@ class Daemon:
         self.telemetry.log("info", "stopping")
         self._scheduler.shutdown(wait=False)
         await self._drain()
+        await self._watch.close()
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait_for(serving, timeout=1.5)
@@ -187,6 +194,7 @@ class Daemon:
         if not self._lock.locked():
             async with self._lock:
                 await self._parts.engine.push()
+            self._watch.look()
         if self.monotonic() - self._worked_at < HANG_SECONDS or not self._lock.locked():
             self.notifier.alive()
 
@@ -201,6 +209,7 @@ class Daemon:
         attention = self.store.attention_count()
         said = f"{sum(counts.values())} payments known, {attention} need attention."
         self.notifier.status(" ".join([said, *failing]))
+        self._watch.look()
 
     # --- reload --------------------------------------------------------------------------------
 
@@ -245,7 +254,9 @@ class Daemon:
             live=self._live,
             ready=self._ready,
             budgets=self._budgets,
-            token=lambda: self.config.web_token,
+            config=lambda: self.config,
+            standing=lambda: self._watch.standing,
+            now=self.world.now,
         )
         return uvicorn.Config(
             application(readings), log_config=None, access_log=False, lifespan="off",
@@ -259,7 +270,7 @@ class Daemon:
 
     def _ready(self) -> dict[str, Check]:
         engine = self._parts.engine
-        stale = max(self.config.web.stale_after, 2 * self.config.poll.interval)
+        stale = self.config.stale_seconds
         return {
             "stripe": self._worked("poll", engine.links[Side.STRIPE].reason, stale),
             "halo": self._worked("push", engine.links[Side.HALO].reason, stale),
@@ -271,8 +282,9 @@ class Daemon:
         now = self.world.now()
         if last is None:
             young = now - self._started < stale_seconds
-            text = reason or f"no {step} has worked yet"
-            return Check(False, text if not young or reason else f"starting: {text}")
+            if young and reason is None:
+                return Check(False, f"starting: no {step} has worked yet", starting=True)
+            return Check(False, reason or f"no {step} has worked yet")
         # A clock that was set back makes an age negative: then it has just worked.
         age = max(0.0, now - last)
         if age <= stale_seconds:

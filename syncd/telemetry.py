@@ -7,7 +7,7 @@ with the number of payments.
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, TextIO
 
 import structlog
@@ -23,13 +23,21 @@ _SECRET = re.compile(
 )
 
 
+def without_secrets(text: str, known: Iterable[str | None] = ()) -> str:
+    """A text without what looks like a secret, and without those that are known."""
+    for secret in known:
+        if secret:
+            text = text.replace(secret, "[removed]")
+    return _SECRET.sub("[removed]", text)
+
+
 def _without_secrets(
     _logger: Any, _name: str, entry: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     """The last net: what looks like a secret never reaches the log, whoever logs it."""
     for key, value in entry.items():
         if isinstance(value, str):
-            entry[key] = _SECRET.sub("[removed]", value)
+            entry[key] = without_secrets(value)
     return entry
 
 
@@ -37,9 +45,9 @@ def set_up_log(stream: TextIO, *, readable: bool, verbose: bool = False) -> None
     """Send the log to a stream: for people on a terminal, else one JSON object a line."""
     processors: list[Any] = [
         structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,  # before the net: a traceback may hold a secret
         _without_secrets,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
     ]
     processors.append(
         structlog.dev.ConsoleRenderer(colors=stream.isatty())
@@ -62,8 +70,9 @@ class _ToStructlog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(
-            record.levelno, "library", logger=record.name, text=record.getMessage()
-        )
+            record.levelno, "library", logger=record.name, text=record.getMessage(),
+            exc_info=record.exc_info,
+        )  # fmt: skip
 
 
 class Telemetry:

@@ -1,21 +1,32 @@
-"""Health and metrics over HTTP, for machines and for the person who reads the body.
+"""Health and metrics over HTTP for machines, and the page for people.
 
-Read-only. Beyond loopback it answers only to the bearer of the web token.
+Read-only. Where a web token is set it answers only to who gives it: machines as a bearer, browsers
+as the password of their own dialogue. Where none is, it answers only to this machine, and only by
+an address: a name could be one that somebody else has pointed here, in a page of theirs.
 """
 
+import base64
+import binascii
 import hmac
+import ipaddress
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from syncd import __version__
+from syncd.config import Config
 from syncd.failures import Failure
-from syncd.records import Condition
+from syncd.lease import describe
+from syncd.notifications import Failing, Standing, level_of
+from syncd.page import ATTENTION_MAX, Snapshot, headers, render
+from syncd.picture import HOURS
 from syncd.store import Store
 from syncd.telemetry import Telemetry
 
@@ -28,11 +39,13 @@ class Check:
         ok: whether it is.
         text: what is the matter, or that nothing is.
         last_success: Unix seconds when it last worked; None where it never did.
+        starting: whether the process is so young that a failure says nothing yet.
     """
 
     ok: bool
     text: str
     last_success: float | None = None
+    starting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,9 @@ class Readings:
         live: whether the loop turns.
         ready: the checks by name.
         budgets: requests left, by side.
-        token: what a caller must bear; None where nobody has to.
+        config: the configuration as it is now; its web token is what a caller must give.
+        standing: how it stood after the last step, and since when.
+        now: Unix seconds.
     """
 
     store: Store
@@ -51,7 +66,9 @@ class Readings:
     live: Callable[[], Check]
     ready: Callable[[], dict[str, Check]]
     budgets: Callable[[], dict[str, int]]
-    token: Callable[[], str | None]
+    config: Callable[[], Config]
+    standing: Callable[[], Standing]
+    now: Callable[[], float]
 
 
 def application(readings: Readings) -> Starlette:
@@ -75,25 +92,16 @@ def application(readings: Readings) -> Starlette:
         return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def front(_request: Request) -> Response:
-        checks = readings.ready()
-        lines = [f"syncd {__version__}", ""]
-        lines += [f"{name}: {'ok' if c.ok else 'FAILING'}: {c.text}" for name, c in checks.items()]
-        lines += ["", "payments:"]
-        conditions = readings.store.conditions()
-        lines += [f"  {condition}: {conditions[condition]}" for condition in Condition]
-        lines += ["", "/livez  /readyz  /healthz  /metrics", ""]
-        return PlainTextResponse("\n".join(lines))
+        try:
+            page = render(_snapshot(readings))
+        except Failure as error:
+            return PlainTextResponse(f"{error}\n", 503)
+        return HTMLResponse(page, headers=headers())
 
     def guarded(endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
-            token = readings.token()
-            given = request.headers.get("authorization", "")
-            if token is not None and not hmac.compare_digest(
-                given.encode(), f"Bearer {token}".encode()
-            ):
-                headers = {"WWW-Authenticate": "Bearer"}
-                return PlainTextResponse("The web token is needed.\n", 401, headers)
-            response: Response = await endpoint(request)
+            refusal = _refusal(request, readings.config().web_token)
+            response: Response = refusal or await endpoint(request)
             response.headers["Cache-Control"] = "no-store"
             response.headers["X-Content-Type-Options"] = "nosniff"
             return response
@@ -120,3 +128,82 @@ def _answer(checks: dict[str, Check]) -> JSONResponse:
         },
     }
     return JSONResponse(body, 200 if well else 503)
+
+
+def _refusal(request: Request, token: str | None) -> Response | None:
+    """Why a request isn't answered; None where it is."""
+    if token is not None:
+        if _bears(request.headers.get("authorization", ""), token):
+            return None
+        refused = PlainTextResponse("The web token is needed.\n", 401)
+        # A browser asks for a name and a password by the first that it knows: the token is the password.
+        refused.headers.append("WWW-Authenticate", 'Basic realm="syncd", charset="UTF-8"')
+        refused.headers.append("WWW-Authenticate", 'Bearer realm="syncd"')
+        return refused
+    if _is_address(request.headers.get("host", "")):
+        return None
+    text = (
+        "Without a web token syncd answers only by an address (127.0.0.1, localhost). To reach it by "
+        "a name, give the secret web_token.\n"
+    )
+    return PlainTextResponse(text, 421)
+
+
+def _bears(header: str, token: str) -> bool:
+    """Whether the token is in an Authorization header; takes the same time however wrong it is."""
+    scheme, _, value = header.partition(" ")
+    given = b""
+    if scheme.lower() == "bearer":
+        given = value.strip().encode()
+    elif scheme.lower() == "basic":
+        try:
+            given = base64.b64decode(value.strip(), validate=True).partition(b":")[2]
+        except (binascii.Error, ValueError):
+            given = b""
+    return hmac.compare_digest(given, token.encode())
+
+
+def _is_address(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _snapshot(readings: Readings) -> Snapshot:
+    """All that the page shows, read now."""
+    now, config, store = readings.now(), readings.config(), readings.store
+    checks, live = readings.ready(), readings.live()
+    if not live.ok:
+        checks = {"loop": live} | checks
+    notes, left, holder = store.notes(), readings.budgets(), store.holder("push")
+    attention = store.attention_count()
+    failing = {
+        name: Failing(check.text, check.last_success, check.starting)
+        for name, check in checks.items()
+        if not check.ok
+    }
+    return Snapshot(
+        now=now,
+        config=config,
+        level=level_of(failing, attention),
+        standing=readings.standing(),
+        checks=[(name, check.ok, check.text) for name, check in checks.items()],
+        conditions=store.conditions(),
+        due=store.due_count(now),
+        attention=store.attention(ATTENTION_MAX)[:ATTENTION_MAX] if attention else [],
+        attention_count=attention,
+        pushes=store.pushes(now - HOURS * 3_600),
+        budgets={
+            "stripe": (left["stripe"], config.stripe.read_budget),
+            "halo": (left["halo"], config.halo.rate_limit),
+        },
+        notes=notes,
+        pushing=describe(holder[0]) if holder and holder[1] > now else None,
+        gap=json.loads(notes["gap"]) if "gap" in notes else None,
+        backfill=json.loads(notes["backfill"])["asked"] if "backfill" in notes else None,
+    )

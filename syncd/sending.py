@@ -1,0 +1,115 @@
+"""What leaves the house for people: messages by Apprise, and the heartbeat.
+
+The only room that knows `apprise`; with `halo_sink`, the only one that knows `httpx`. The addresses
+are secrets: they carry passwords and tokens. No log and no error shows more of them than the
+service's name. Nothing here ever raises for a message that could not be delivered.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import httpx
+
+from syncd.notifications import Notice
+from syncd.observing import Report
+
+SEND_SECONDS_MAX = 60.0
+"""A service that hasn't taken a message by then is given up; its thread is left behind."""
+
+PING_SECONDS_MAX = 10.0
+
+
+async def send(notice: Notice, urls: Sequence[str], report: Report) -> bool:
+    """Send one message to every address. Returns whether any of them took it.
+
+    One that took it is never sent the same again; one that didn't is named in the log.
+    """
+    taken = await asyncio.gather(*(_send_one(notice, url) for url in urls))
+    for number, (url, ok) in enumerate(zip(urls, taken, strict=True), start=1):
+        if not ok:
+            report.log(
+                "warning", "notification_failed", service=_service(url), number=number,
+                text="This service did not take a message. Try its address by hand, where its "
+                "secrets may be seen: apprise -vv -b test URL",
+            )  # fmt: skip
+    if any(taken):
+        report.log("info", "notified", title=notice.title, services=sum(taken))
+    return any(taken)
+
+
+async def _send_one(notice: Notice, url: str) -> bool:
+    """Send in a thread of its own: Apprise waits, and a thread that hangs must not hold up an end."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bool] = loop.create_future()
+
+    def settle(ok: bool) -> None:
+        if not done.done():
+            done.set_result(ok)
+
+    def work() -> None:
+        ok = _deliver(notice, url)
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, ok)
+
+    threading.Thread(target=work, name="notification", daemon=True).start()
+    try:
+        return await asyncio.wait_for(done, SEND_SECONDS_MAX)
+    except TimeoutError:
+        return False
+
+
+def _deliver(notice: Notice, url: str) -> bool:
+    """Let Apprise deliver; loaded only here, because most of the time nothing is to be told."""
+    try:
+        import apprise
+
+        _silence()
+        # Redirects could carry a message to a host nobody configured.
+        asset = apprise.AppriseAsset(
+            app_id="syncd", app_desc="syncd", app_url="", async_mode=False, secure_logging=True,
+            service_timeout=0,
+        )  # fmt: skip
+        service = apprise.Apprise(asset=asset)
+        if not service.add(url):
+            return False
+        return bool(
+            service.notify(
+                title=notice.title, body=notice.body, notify_type=str(notice.tone),
+                body_format=apprise.NotifyFormat.TEXT,
+            )
+        )  # fmt: skip
+    except Exception:  # noqa: BLE001  # whatever a plug-in does, the sync goes on; its words may hold a secret
+        return False
+
+
+def _silence() -> None:
+    """What these libraries log may hold the address."""
+    for name in ("apprise", "requests", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _service(url: str) -> str:
+    return url.partition("://")[0]
+
+
+async def ping(url: str, report: Report, transport: Any = None) -> bool:
+    """Ask the heartbeat's address once: when that stops, its service raises the alarm.
+
+    What goes wrong is said in the log, without the address.
+    """
+    try:
+        async with httpx.AsyncClient(
+            timeout=PING_SECONDS_MAX, follow_redirects=False, transport=transport
+        ) as client:
+            answer = await client.get(url)
+        problem = None if answer.is_success else f"it answered {answer.status_code}"
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        problem = type(error).__name__
+    if problem is not None:
+        text = f"The heartbeat address did not take the ping: {problem}."
+        report.log("warning", "heartbeat_failed", text=text)
+    return problem is None
