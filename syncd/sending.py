@@ -28,62 +28,65 @@ async def send(notice: Notice, urls: Sequence[str], report: Report) -> bool:
 
     One that took it is never sent the same again; one that didn't is named in the log.
     """
-    taken = await asyncio.gather(*(_send_one(notice, url) for url in urls))
-    for number, (url, ok) in enumerate(zip(urls, taken, strict=True), start=1):
-        if not ok:
+    problems = await asyncio.gather(*(_send_one(notice, url) for url in urls))
+    for number, (url, problem) in enumerate(zip(urls, problems, strict=True), start=1):
+        if problem is not None:
             report.log(
                 "warning", "notification_failed", service=_service(url), number=number,
-                text="This service did not take a message. Try its address by hand, where its "
-                "secrets may be seen: apprise -vv -b test URL",
+                text=f"This service did not take a message: {problem}. Try its address by hand, "
+                "where its secrets may be seen: apprise -vv -b test URL",
             )  # fmt: skip
-    if any(taken):
-        report.log("info", "notified", title=notice.title, services=sum(taken))
-    return any(taken)
+    taken = problems.count(None)
+    if taken:
+        report.log("info", "notified", title=notice.title, services=taken)
+    return taken > 0
 
 
-async def _send_one(notice: Notice, url: str) -> bool:
-    """Send in a thread of its own: Apprise waits, and a thread that hangs must not hold up an end."""
+async def _send_one(notice: Notice, url: str) -> str | None:
+    """Send in a thread of its own: Apprise waits, and a thread that hangs must not hold up an end.
+
+    Returns what went wrong, without the address; None where the message was taken.
+    """
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[bool] = loop.create_future()
+    done: asyncio.Future[str | None] = loop.create_future()
 
-    def settle(ok: bool) -> None:
+    def settle(problem: str | None) -> None:
         if not done.done():
-            done.set_result(ok)
+            done.set_result(problem)
 
     def work() -> None:
-        ok = _deliver(notice, url)
+        problem = _deliver(notice, url)
         with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, ok)
+            loop.call_soon_threadsafe(settle, problem)
 
     threading.Thread(target=work, name="notification", daemon=True).start()
     try:
         return await asyncio.wait_for(done, SEND_SECONDS_MAX)
     except TimeoutError:
-        return False
+        return f"no answer in {SEND_SECONDS_MAX:.0f} s"
 
 
-def _deliver(notice: Notice, url: str) -> bool:
+def _deliver(notice: Notice, url: str) -> str | None:
     """Let Apprise deliver; loaded only here, because most of the time nothing is to be told."""
     try:
         import apprise
 
         _silence()
-        # Redirects could carry a message to a host nobody configured.
+        # A redirect could carry a message to a host nobody configured.
         asset = apprise.AppriseAsset(
             app_id="syncd", app_desc="syncd", app_url="", async_mode=False, secure_logging=True,
-            service_timeout=0,
+            service_timeout=0, http_redirects=False,
         )  # fmt: skip
         service = apprise.Apprise(asset=asset)
         if not service.add(url):
-            return False
-        return bool(
-            service.notify(
-                title=notice.title, body=notice.body, notify_type=str(notice.tone),
-                body_format=apprise.NotifyFormat.TEXT,
-            )
+            return "Apprise can't read its address"
+        taken = service.notify(
+            title=notice.title, body=notice.body, notify_type=str(notice.tone),
+            body_format=apprise.NotifyFormat.TEXT,
         )  # fmt: skip
-    except Exception:  # noqa: BLE001  # whatever a plug-in does, the sync goes on; its words may hold a secret
-        return False
+    except Exception as error:  # noqa: BLE001  # whatever a plug-in does, the sync goes on
+        return type(error).__name__  # its words may hold the address
+    return None if taken else "it was refused or not reached"
 
 
 def _silence() -> None:

@@ -1,0 +1,276 @@
+"""Telling people, over real HTTP: what reaches a receiver, when, and what never does."""
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.engine import Engine
+from syncd.notifications import Level
+from syncd.parts import Parts
+from syncd.sandbox import Fault
+from syncd.telemetry import set_up_log
+from syncd.watch import Watch
+from syncd.web import Check
+from tests.conftest import HandClock, Rig
+from tests.test_process import daemon, until
+
+WELL = {"stripe": Check(True, "worked"), "halo": Check(True, "worked"), "store": Check(True, "ok")}
+
+
+@dataclass
+class Receiver:
+    """An HTTP service that takes messages and heartbeats, and can be told to refuse."""
+
+    url: str = ""
+    refuses: int = 0
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    refused: int = 0
+    pings: list[str] = field(default_factory=list)
+
+    @property
+    def notify_url(self) -> str:
+        return f"json://{self.url}/a-secret-token"
+
+    def titles(self) -> list[str]:
+        return [message["title"].partition("): ")[2] for message in self.messages]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver on loopback."""
+    known = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if known.refuses:
+                known.refused += 1
+            else:
+                known.messages.append(body)
+            self._answer()
+
+        def do_GET(self) -> None:
+            known.pings.append(self.path)
+            self._answer()
+
+        def _answer(self) -> None:
+            self.send_response(known.refuses or 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        known.url = f"127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield known
+        server.shutdown()
+        thread.join()
+
+
+@dataclass
+class Watched:
+    """A watch over a rig's store, with checks that are set by hand."""
+
+    rig: Rig
+    checks: dict[str, Check] = field(default_factory=lambda: dict(WELL))
+    left: dict[str, int] = field(default_factory=lambda: {"stripe": 9_000, "halo": 300})
+    engine: Engine = field(init=False)
+
+    def looks(self, *steps: Callable[[Watch], Any]) -> Watch:
+        """One run of the service: after each step, a look, and what it sends is waited for."""
+
+        async def work(parts: Parts) -> Watch:
+            clock: HandClock = self.rig.clock
+            self.engine = parts.engine
+            watch = Watch(
+                parts.engine.store, self.rig.told, self.rig.config, lambda: self.checks,
+                lambda: self.left, lambda: parts.engine.last.get("poll"), clock,
+            )  # fmt: skip
+            for step in steps:
+                done = step(watch)
+                if asyncio.iscoroutine(done):
+                    await done
+                watch.look()
+                await asyncio.gather(*watch._tasks.values())
+            return watch
+
+        found: Watch = self.rig.run(work)
+        return found
+
+
+@pytest.fixture
+def watched(rig: Rig, receiver: Receiver) -> Watched:
+    rig.settings["SYNCD_NOTIFY_URLS"] = receiver.notify_url
+    return Watched(rig)
+
+
+def nothing(_watch: Watch) -> None:
+    """Only look."""
+
+
+def test_the_service_tells(live: Rig, receiver: Receiver) -> None:
+    """The real daemon: one message for all that came, none after a restart, a heartbeat a poll."""
+    payments = [live.pay("succeeded", rows=(5.0,)) for _ in range(3)]
+    live.settings |= {
+        "SYNCD_NOTIFY_URLS": f"{receiver.notify_url}\njson://127.0.0.1:9/a-dead-token",
+        "SYNCD_HEARTBEAT_URL": f"http://{receiver.url}/ping/a-secret-uuid",
+    }
+    with daemon(live) as running:
+        until(lambda: receiver.messages)
+        until(lambda: len(receiver.pings) > 2)
+        until(lambda: running.events("notification_failed"))
+        assert running.stop() == 0
+        log = running._log.read_text()
+    assert set(receiver.pings) == {"/ping/a-secret-uuid"}
+    (message,) = receiver.messages
+    host = live.box.halo.url.removeprefix("http://")
+    assert (message["title"], message["type"]) == (
+        f"syncd ({host}): 3 payments need attention", "warning",
+    )  # fmt: skip
+    assert all(payment in message["message"] for payment in payments)
+    (failed,) = (json.loads(line) for line in log.splitlines() if "notification_failed" in line)
+    assert (failed["service"], failed["number"]) == ("json", 2)
+    with daemon(live) as running:
+        until(lambda: len(running.events("started")) == 1)
+        pings = len(receiver.pings)
+        until(lambda: len(receiver.pings) > pings + 1)
+        log += running._log.read_text()
+    assert len(receiver.messages) == 1
+    for secret in ("a-secret-token", "a-dead-token", "a-secret-uuid", live.box.stripe.api_key):
+        assert secret not in log + json.dumps(receiver.messages)
+
+
+def test_no_heartbeat_without_a_poll(watched: Watched, receiver: Receiver) -> None:
+    """While Stripe can't be read, the heartbeat is silent: its service raises the alarm."""
+    rig = watched.rig
+    rig.settings["SYNCD_HEARTBEAT_URL"] = f"http://{receiver.url}/ping"
+    rig.box.stripe.faults.append(Fault("401"))
+
+    def poll(_watch: Watch) -> Coroutine[Any, Any, None]:
+        rig.clock.seconds += 600
+        return watched.engine.poll()
+
+    watched.looks(poll)
+    assert receiver.pings == []
+    watched.looks(poll, nothing, poll, nothing)
+    assert receiver.pings == ["/ping"] * 2
+    receiver.refuses = 503
+    watched.looks(poll)
+    assert [line["text"] for line in rig.told.events("heartbeat_failed")] == [
+        "The heartbeat address did not take the ping: it answered 503."
+    ]
+
+
+def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
+    """What fails, what works again, a gap and a budget: each told once, through restarts."""
+    rig = watched.rig
+
+    def later(seconds: float, **checks: Check) -> Callable[[Watch], None]:
+        def step(_watch: Watch) -> None:
+            rig.clock.seconds += seconds
+            watched.checks = WELL | checks
+
+        return step
+
+    down = Check(False, "Halo answered 503.", rig.clock())
+    watched.looks(nothing, later(600, halo=down), later(600, halo=down), later(60, halo=down))
+    assert receiver.titles() == ["halo doesn't work"]
+    watched.looks(later(60, halo=down))  # a restart repeats nothing
+    assert len(receiver.messages) == 1
+    watched.looks(later(60))
+    gap = {"from": 1_790_000_000, "to": 1_795_000_000, "filled_at": 5, "intents": 7}
+    watch = watched.looks(
+        lambda watch: watch.store.write_notes({"gap": json.dumps(gap)}),
+        later(60),
+        lambda _: watched.left.update(stripe=400),
+        later(60),
+    )
+    assert receiver.titles() == [
+        "halo doesn't work", "halo works again", "a gap was filled",
+        "few requests to stripe are left",
+    ]  # fmt: skip
+    assert "2026-09-21 14:13 UTC" in receiver.messages[2]["message"]
+    assert watch.standing.level is Level.WELL
+
+
+def test_a_receiver_that_refuses(watched: Watched, receiver: Receiver) -> None:
+    """A message that nobody took is tried again, with growing gaps, until somebody takes it."""
+    rig = watched.rig
+    rig.pay("succeeded", rows=(5.0,))
+    rig.cycle()
+    receiver.refuses = 500
+
+    def later(_watch: Watch) -> None:
+        rig.clock.seconds += 30
+
+    watched.looks(*[later] * 8)  # 30 to 240 s: at once, after 60 s, after 120 s more
+    assert (receiver.refused, receiver.messages) == (3, [])
+    assert [line["service"] for line in rig.told.events("notification_failed")] == ["json"] * 3
+    receiver.refuses = 0
+    watched.looks(*[later] * 10)
+    assert receiver.titles() == ["1 payment needs attention"]
+
+
+@pytest.mark.parametrize("url", ["nonsense://x", "json://127.0.0.1:9/token-x", "json://"])
+def test_addresses_that_take_nothing(watched: Watched, url: str) -> None:
+    """An address that can't be used is named by its service and place alone; nothing else stops."""
+    watched.rig.settings["SYNCD_NOTIFY_URLS"] = url if url != "json://" else "json://x:y:z/token-x"
+    watched.left["stripe"] = 1
+    watched.looks(nothing)
+    (line,) = watched.rig.told.events("notification_failed")
+    assert (line["number"], "token-x" in str(line)) == (1, False)
+
+
+def test_what_the_library_logs(watched: Watched, capfd: pytest.CaptureFixture[str]) -> None:
+    """Apprise and its HTTP library log addresses; none of that reaches our log."""
+    import sys
+
+    set_up_log(sys.stderr, readable=False)
+    try:
+        watched.rig.settings["SYNCD_NOTIFY_URLS"] = "json://127.0.0.1:9/token-x\nnonsense://token-x"
+        watched.left["stripe"] = 1
+        watched.looks(nothing)
+    finally:
+        logging.getLogger().handlers.clear()
+    assert "token-x" not in capfd.readouterr().err
+
+
+def test_a_message_holds_no_secret(watched: Watched, receiver: Receiver) -> None:
+    """Whatever comes from outside, no secret of ours travels on in a message."""
+    box = watched.rig.box
+    secrets = (box.halo.client_secret, box.stripe.api_key, "pi_1_secret_abc")
+    odd = [("evt_<b>", f"It holds {' and '.join(secrets)}.", None)]
+    watched.looks(lambda watch: watch.store.take_in([], 0, unreadable=odd))
+    (message,) = receiver.messages
+    assert "- evt_<b>: It holds [removed] and [removed] and [removed]." in message["message"]
+
+
+def test_a_slow_receiver_does_not_hold_up_the_end(live: Rig, tmp_path: Path) -> None:
+    """A service that takes a message and never answers delays neither the sync nor the stop."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        live.settings |= {
+            "SYNCD_NOTIFY_URLS": f"json://127.0.0.1:{silent.getsockname()[1]}/x",
+            "SYNCD_HEARTBEAT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/x",
+        }
+        live.pay("succeeded", rows=(5.0,))
+        with daemon(live) as running:
+            until(lambda: running.events("held"))
+            payment = live.pay("succeeded")
+            until(lambda: live.statuses(payment) == [3])
+            began = time.monotonic()
+            assert running.stop() == 0
+            assert time.monotonic() - began < 6

@@ -1,0 +1,241 @@
+"""What is told, and when: no message is lost, none is repeated, and they never become a flood."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.notifications import (
+    Failing,
+    Level,
+    Notice,
+    Reading,
+    Rules,
+    Standing,
+    Told,
+    Tone,
+    judge,
+    stand,
+    standing_as,
+    standing_of,
+    told_as,
+    told_of,
+)
+
+RULES = Rules(stale_seconds=900, every_seconds=3_600, budget_low=0.1)
+BUDGETS = {"stripe": (9_000, 10_000), "halo": (300, 300)}
+
+
+class Teller:
+    """Judges one reading after the other, as the service does; every message is delivered."""
+
+    def __init__(self) -> None:
+        self.told, self.standing = Told(), Standing()
+
+    def hear(self, reading: Reading) -> Notice | None:
+        self.standing = stand(self.standing, reading, RULES)
+        self.told, notice = judge(self.told, self.standing, reading, RULES)
+        return notice
+
+
+def test_attention_is_told_once_and_collected() -> None:
+    """New lines are told; those that come within the hour stand together in the next message."""
+    teller = Teller()
+    one = {"pi_1": "Set halo.status.canceled."}
+    assert teller.hear(Reading(0, attention=one, attention_count=1)) == Notice(
+        "1 payment needs attention",
+        "1 more line on the attention list, 1 in all:\n- pi_1: Set halo.status.canceled.\n"
+        "See them all with: syncd attention",
+        Tone.WARNING,
+    )
+    assert teller.hear(Reading(60, attention=one, attention_count=1)) is None
+    two = {"pi_2": "b"} | one
+    assert teller.hear(Reading(120, attention=two, attention_count=2)) is None
+    three = {"pi_3": "c"} | two
+    assert teller.hear(Reading(3_599, attention=three, attention_count=3)) is None
+    assert teller.hear(Reading(3_600, attention=three, attention_count=3)) == Notice(
+        "3 payments need attention",
+        "2 more lines on the attention list, 3 in all:\n- pi_3: c\n- pi_2: b\n"
+        "See them all with: syncd attention",
+        Tone.WARNING,
+    )
+    assert teller.hear(Reading(9_000, attention=three, attention_count=3)) is None
+
+
+def test_attention_that_comes_back() -> None:
+    """A payment that left the list and stands on it again is news again."""
+    teller = Teller()
+    teller.hear(Reading(0, attention={"pi_1": "a"}, attention_count=1))
+    assert teller.hear(Reading(60)) is None
+    told = teller.hear(Reading(7_200, attention={"pi_1": "a"}, attention_count=1))
+    assert told is not None
+
+
+def test_a_thousand_are_one_message() -> None:
+    """However many there are, a message names ten and counts the rest."""
+    lines = {f"pi_{n}": "why" for n in range(500)}
+    notice = Teller().hear(Reading(0, attention=lines, attention_count=1_234))
+    assert notice is not None
+    assert notice.title == "1,234 payments need attention"
+    assert notice.body.count("\n") == 12
+    assert "- and 490 more" in notice.body
+
+
+def test_a_side_that_fails_and_works_again() -> None:
+    """Told when nothing has worked for stale_after, not before, and told when it works again."""
+    teller = Teller()
+    halo = {"halo": Failing("Halo answered 503.", worked_at=100)}
+    assert teller.hear(Reading(999, failing=halo)) is None
+    assert teller.hear(Reading(1_000, failing=halo)) == Notice(
+        "halo doesn't work",
+        "halo: nothing has worked for 15 min. Halo answered 503. syncd goes on trying, and nothing "
+        "is lost; see syncd status.",
+        Tone.FAILURE,
+    )
+    assert teller.hear(Reading(5_000, failing=halo)) is None
+    assert teller.hear(Reading(5_060)) == Notice(
+        "halo works again", "halo: it works again.", Tone.SUCCESS
+    )
+    assert teller.hear(Reading(5_120)) is None
+
+
+def test_a_side_that_never_worked() -> None:
+    """Where no success is known, the time counts from when it was first seen to fail."""
+    teller = Teller()
+    store = {"store": Failing("The database is locked.")}
+    assert teller.hear(Reading(0, failing=store)) is None
+    assert teller.hear(Reading(899, failing=store)) is None
+    notice = teller.hear(Reading(900, failing=store))
+    assert notice is not None
+    assert notice.title == "store doesn't work"
+
+
+def test_a_gap_is_told_once() -> None:
+    """A gap that was filled is said aloud, once."""
+    teller = Teller()
+    gap = (500, "No poll for 40 days.")
+    assert teller.hear(Reading(1_000, gap=gap)) == Notice(
+        "a gap was filled", "No poll for 40 days.", Tone.WARNING
+    )
+    assert teller.hear(Reading(90_000, gap=gap)) is None
+
+
+def test_budgets_that_run_low() -> None:
+    """Stripe's at once; Halo's window only when it stays so; again only after a real recovery."""
+    teller = Teller()
+    low = BUDGETS | {"stripe": (999, 10_000)}
+    notice = teller.hear(Reading(0, budgets=low))
+    assert notice is not None
+    assert notice.title == "few requests to stripe are left"
+    assert notice.body.startswith("999 of the 10000 reads of Stripe")
+    assert teller.hear(Reading(10_000, budgets=BUDGETS | {"stripe": (1_001, 10_000)})) is None
+    assert teller.hear(Reading(20_000, budgets=low)) is None  # it had only wavered
+    assert teller.hear(Reading(30_000, budgets=BUDGETS)) is None
+    assert teller.hear(Reading(40_000, budgets=low)) is not None
+    window = BUDGETS | {"halo": (2, 300)}
+    assert teller.hear(Reading(50_000, budgets=window)) is None
+    assert teller.hear(Reading(53_599, budgets=window)) is None
+    notice = teller.hear(Reading(53_600, budgets=window))
+    assert notice is not None
+    assert notice.title == "few requests to halo are left"
+
+
+def test_all_of_one_moment_is_one_message() -> None:
+    """Several matters at once go into one message, whose tone is that of the worst."""
+    notice = Teller().hear(
+        Reading(
+            10_000,
+            failing={"halo": Failing("down.", worked_at=0)},
+            attention={"pi_1": "a"},
+            attention_count=1,
+            gap=(1, "A gap."),
+        )
+    )
+    assert notice is not None
+    assert notice.title == "halo doesn't work; 1 payment needs attention; a gap was filled"
+    assert (notice.tone, notice.body.count("\n\n")) == (Tone.FAILURE, 2)
+
+
+def test_a_message_that_was_not_delivered() -> None:
+    """What nobody was told stays to be told: the judge is asked again with what was told before."""
+    reading = Reading(0, attention={"pi_1": "a"}, attention_count=1)
+    standing = stand(Standing(), reading, RULES)
+    _, first = judge(Told(), standing, reading, RULES)
+    _, again = judge(Told(), standing, replace(reading, at=60), RULES)
+    assert first == again is not None
+
+
+def test_since_when_it_stands_so() -> None:
+    """The level is the worst that applies; its time moves only when it changes."""
+    young = Failing("starting: no poll has worked yet", starting=True)
+    steps = [
+        (Reading(10, failing={"halo": young}), Level.STARTING, 0),
+        (Reading(20), Level.WELL, 20),
+        (Reading(30), Level.WELL, 20),
+        (Reading(40, attention={"pi_1": "a"}, attention_count=1), Level.ATTENTION, 40),
+        (
+            Reading(50, attention_count=1, failing={"halo": Failing("no"), "stripe": young}),
+            Level.FAILING,
+            50,
+        ),
+        (Reading(60), Level.WELL, 60),
+        (Reading(15), Level.WELL, 15),  # the clock was set back
+    ]
+    standing = Standing()
+    for reading, level, since in steps:
+        standing = stand(standing, reading, RULES)
+        assert (standing.level, standing.since) == (level, since)
+
+
+readings = st.builds(
+    lambda failing, ids, low, gap: Reading(
+        0,
+        failing={name: Failing("why", worked_at=0) for name in failing},
+        attention=dict.fromkeys(ids, "why"),
+        attention_count=len(ids),
+        gap=(gap, "A gap.") if gap else None,
+        budgets={side: (0 if side in low else 100, 100) for side in ("stripe", "halo")},
+    ),
+    st.sets(st.sampled_from(["stripe", "halo", "store"])),
+    st.lists(st.sampled_from([f"pi_{n}" for n in range(6)]), unique=True),
+    st.sets(st.sampled_from(["stripe", "halo"])),
+    st.integers(0, 2),
+)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4_000), readings), max_size=40))
+def test_never_a_flood(steps: list[tuple[int, Reading]]) -> None:
+    """Whatever happens, no matter is told twice within the hour; and memory survives a restart."""
+    teller, at = Teller(), 1_000_000
+    last: dict[str, int] = {}
+    for passed, reading in steps:
+        at += passed
+        notice = teller.hear(replace(reading, at=at))
+        assert told_of(told_as(teller.told)) == teller.told
+        assert standing_of(standing_as(teller.standing)) == teller.standing
+        for matter in (
+            "gap",
+            "attention",
+            "halo doesn't",
+            "stripe doesn't",
+            "to stripe",
+            "to halo",
+        ):
+            if notice is not None and matter in notice.title:
+                assert at - last.get(matter, 0) >= RULES.every_seconds
+                last[matter] = at
+
+
+@given(st.lists(st.lists(st.sampled_from([f"pi_{n}" for n in range(6)]), unique=True), max_size=9))
+def test_nobody_stays_untold(lists: list[list[str]]) -> None:
+    """A payment that stays on the list is told within the hour, whatever came before it."""
+    teller, heard = Teller(), ""
+    for number, ids in enumerate([*lists, ["pi_last"]]):
+        reading = Reading(
+            number * 60, attention=dict.fromkeys(ids, "why"), attention_count=len(ids)
+        )
+        notice = teller.hear(reading)
+        heard += notice.body if notice else ""
+    final = Reading(1e6, attention={"pi_last": "why"}, attention_count=1)
+    notice = teller.hear(final)
+    assert ("pi_last" in heard) is (notice is None)
