@@ -176,7 +176,7 @@ def render(snapshot: Snapshot) -> str:
             css=_asset("page.css"),
             script=_asset("page.js"),
             pushes_shown=snapshot.pushes[:PUSHES_MAX],
-            ago=lambda at: duration(snapshot.now - float(at)) + " ago",
+            ago=lambda at: _ago(snapshot.now - float(at)),
             stripe_link=lambda intent: stripe_link(intent, snapshot.config),
         )
     )
@@ -257,6 +257,10 @@ def _environment() -> "Environment":
     made.filters |= _FILTERS
     made.globals["counted"] = counted
     return made
+
+
+def _ago(seconds: float) -> str:
+    return f"{duration(seconds)} ago" if seconds >= 1 else "just now"
 
 
 def _utc(seconds: float | str) -> datetime:

@@ -1,0 +1,183 @@
+"""The page as a plain answer over HTTP: what it holds, who may read it, and what it never lets in."""
+
+import base64
+import re
+import time
+from html.parser import HTMLParser
+
+import pytest
+
+from syncd.page import headers, stripe_link
+from syncd.payments import PaymentState
+from syncd.records import PUSHES_MAX, Condition, Outcome, Pushed
+from syncd.sandbox import Fault
+from syncd.store import Store
+from tests.conftest import NOW, Rig
+from tests.test_process import daemon, until
+
+
+class Parts(HTMLParser):
+    """What a page would load or run, and its tags."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.handlers: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.handlers += [name for name, _ in attrs if name.startswith("on") or name == "style"]
+        self.loads += [str(v) for name, v in attrs if name in ("src", "srcset", "data", "action")]
+        if tag == "link":
+            self.loads += [str(value) for name, value in attrs if name == "href"]
+
+
+def push(number: int, at: float, lag: float | None = 5.0) -> Outcome:
+    """What a push leaves in the store."""
+    made = Pushed(at, f"pi_{number}", "none", PaymentState.SUCCEEDED, lag, (number,))
+    return Outcome(f"pi_{number}", PaymentState.SUCCEEDED, Condition.IN_STEP, pushed=made)
+
+
+def test_the_page_without_a_browser(live: Rig) -> None:
+    """It is whole without a script: state, reasons with remedy and links, pushes, budgets, version."""
+    held, paid = live.pay("succeeded", rows=(5.0,)), live.pay("succeeded")
+    with daemon(live) as running:
+        until(lambda: running.events("held") and running.events("pushed"))
+        page = until(lambda: (p := running.get("/")[1]) and "1 payment needs attention" in p and p)
+        assert running.stop() == 0
+    for piece in (
+        "The amounts disagree", f"syncd attention retry {held}", "adds up to 5.0",
+        f"https://dashboard.stripe.com/test/payments/{held}", f"payments/{paid}", live.box.halo.url,
+        "of 10,000 left", "of 300 left", "Version 0.1.0", "halo.status.succeeded", "10.99 USD",
+    ):  # fmt: skip
+        assert piece in page
+    for secret in (live.box.stripe.api_key, live.box.halo.client_secret):
+        assert secret not in page
+    found = Parts(page)
+    assert (found.handlers, [load[:9] for load in found.loads]) == ([], ["data:imag"])
+    assert [found.tags.count(tag) for tag in ("script", "style", "img", "form")] == [1, 1, 0, 0]
+
+
+def test_what_a_browser_is_told(live: Rig) -> None:
+    """The headers, whole: nothing may be loaded, run, framed or sent but what the page brings."""
+    import urllib.request
+
+    with daemon(live) as running:
+        with urllib.request.urlopen(running.url + "/", timeout=5) as answer:
+            told = {name.lower(): value for name, value in answer.headers.items()}
+        policy = re.sub(r"'sha256-[\w+/]{43}='", "'sha256-…'", told["content-security-policy"])
+        assert policy == (
+            "default-src 'none'; style-src 'sha256-…'; script-src 'sha256-…'; connect-src 'self'; "
+            "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+        assert {name: told.get(name) for name in (
+            "x-frame-options", "referrer-policy", "cache-control", "x-content-type-options",
+            "set-cookie", "content-type", "server",
+        )} == {
+            "x-frame-options": "DENY", "referrer-policy": "no-referrer",
+            "cache-control": "no-store", "x-content-type-options": "nosniff", "set-cookie": None,
+            "content-type": "text/html; charset=utf-8", "server": None,
+        }  # fmt: skip
+        assert told["content-security-policy"] == headers()["Content-Security-Policy"]
+        # Without a token only an address is answered: a name may be somebody else's.
+        port = running.url.rpartition(":")[2]
+        for host, code in {"127.0.0.1": 200, "localhost": 200, "[::1]": 200, "evil.example": 421, "": 421}.items():  # fmt: skip
+            for path in ("/", "/livez"):
+                assert running.get(path, Host=f"{host}:{port}")[0] == code
+
+
+def test_who_may_read_it(live: Rig) -> None:
+    """With a token: machines give it as a bearer, a browser as the password of its dialogue."""
+    import urllib.error
+    import urllib.request
+
+    def basic(user: str, password: str) -> str:
+        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+    with daemon(live, SYNCD_WEB_TOKEN="a-token-of-ours") as running:
+        for given, code in {
+            "Bearer a-token-of-ours": 200, "bearer a-token-of-ours": 200,
+            basic("", "a-token-of-ours"): 200, basic("anybody", "a-token-of-ours"): 200,
+            "": 401, "Bearer": 401, "Bearer a-token-of-our": 401, "a-token-of-ours": 401,
+            basic("a-token-of-ours", ""): 401, basic("x", "a-token-of-ours:"): 401,
+            "Basic a-token-of-ours": 401, "Basic ÿ": 401, "Digest a-token-of-ours": 401,
+        }.items():  # fmt: skip
+            assert running.get("/", Authorization=given)[0] == code, given
+        assert running.get("/", Authorization=basic("", "a-token-of-ours"), Host="syncd.example")[0] == 200  # fmt: skip
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(running.url + "/", timeout=5)
+        with refused.value as answer:
+            assert answer.headers.get_all("WWW-Authenticate") == [
+                'Basic realm="syncd", charset="UTF-8"', 'Bearer realm="syncd"',
+            ]  # fmt: skip
+            assert b"syncd" not in answer.read()
+
+
+def test_never_thousands(live: Rig) -> None:
+    """A long attention list and many pushes are capped, and what is left out is counted."""
+    store = Store.open(live.url)
+    odd = [(f"evt_{n}", f"It can't be read ({n}).", None) for n in range(3_000)]
+    store.take_in([], time.time(), unreadable=odd)
+    store.record([push(n, time.time() - 60) for n in range(3_000)], time.time())
+    store.close()
+    with daemon(live) as running:
+        page = until(lambda: (p := running.get("/")[1]) and "3,000 payments need" in p and p)
+    assert page.count("It can&#39;t be read") == 50
+    assert "And 2,950 more" in page
+    assert page.count("<tr><td") == 20
+    assert "in the last hour: 3000 succeeded" in page
+    assert len(page) < 100_000
+
+
+def test_while_halo_is_down(live: Rig) -> None:
+    """What doesn't work is said first, with its reason; the rest is shown all the same."""
+    live.box.halo.faults.append(Fault("html", times=None))
+    live.pay("succeeded")
+    with daemon(live) as running:
+        page = until(lambda: (p := running.get("/")[1]) and "Halo doesn&#39;t work" in p and p)
+    assert "where JSON belongs" in page
+
+
+def test_the_history_is_bounded(rig: Rig) -> None:
+    """Two days of pushes are kept, and no more than so many; the newest come first."""
+
+    def fill(store: Store) -> tuple[int, int, list[Pushed]]:
+        store.record([push(1, NOW - 49 * 3_600), push(2, NOW - 47 * 3_600)], NOW)
+        store.record([push(3, NOW, None)], NOW)
+        kept = store.pushes(0)
+        store.record([push(n, NOW + 1) for n in range(PUSHES_MAX)], NOW)
+        return len(store.pushes(0)), len(store.pushes(0, PUSHES_MAX * 2)), kept
+
+    capped, all_of_them, kept = rig.stored(fill)
+    assert [one.intent_id for one in kept] == ["pi_3", "pi_2"]
+    assert kept[0] == Pushed(NOW, "pi_3", "none", PaymentState.SUCCEEDED, None, (3,))
+    assert capped == all_of_them == PUSHES_MAX
+
+
+def test_what_a_push_leaves(rig: Rig) -> None:
+    """Each row that was written is remembered with what Halo said before, and how long it took."""
+    payment = rig.pay("processing", rows=(4.0, 6.99))
+    rig.clock.seconds += 60
+    rig.cycle()
+    rig.clock.seconds += 60
+    rig.box.stripe.advance(payment, "succeeded")
+    rig.clock.seconds += 5
+    rig.cycle()
+    rows = tuple(row["id"] for row in rig.box.halo.rows_of(payment))
+    assert rig.stored(lambda store: store.pushes(0)) == [
+        Pushed(NOW + 125, payment, "processing", PaymentState.SUCCEEDED, 5.0, rows),
+        Pushed(NOW + 60, payment, "status 1", PaymentState.PROCESSING, 60.0, rows),
+    ]
+
+
+def test_links_to_stripe(rig: Rig) -> None:
+    """Only what is known becomes a link: live or test, and nothing that isn't a payment intent."""
+    assert stripe_link("pi_1", rig.config()) == "https://dashboard.stripe.com/test/payments/pi_1"
+    assert stripe_link("evt_1", rig.config()) is None
+    assert stripe_link('pi_1"><script>', rig.config()) is None
+    rig.settings["SYNCD_STRIPE_API_KEY"] = "rk_live_1"
+    assert stripe_link("pi_1", rig.config()) == "https://dashboard.stripe.com/payments/pi_1"
+    rig.settings["SYNCD_STRIPE__ACCOUNT"] = "acct_1"
+    assert stripe_link("pi_1", rig.config()) is None

@@ -1,0 +1,237 @@
+"""The page in a real browser: seen, updated, harmless, legible in both schemes, narrow and wide."""
+
+import base64
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from syncd.notifications import Level
+from syncd.payments import PaymentState
+from syncd.records import Condition, Outcome, Pushed
+from syncd.store import Store
+from tests.conftest import Rig
+from tests.test_process import daemon, until
+
+CHROMIUM = shutil.which("chromium")
+SCREENSHOTS = os.environ.get("SYNCD_SCREENSHOTS")
+"""A folder to keep pictures of the page in, for the documentation."""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium isn't installed")
+
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+MARKUP = '<img src=x onerror="window.harmed = 1"><script>window.harmed = 1</script>'
+
+CONTRAST = """(selectors) => {
+  const channels = (colour) => {
+    const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (rgb) => rgb.slice(0, 3).map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const rgba = channels(getComputedStyle(e).backgroundColor);
+      if (rgba[3] === 255) return rgba;
+    }
+    return [255, 255, 255, 255];
+  };
+  return Object.fromEntries(selectors.map((selector) => {
+    const element = document.querySelector(selector);
+    const pair = [light(channels(getComputedStyle(element).color)), light(ground(element))].sort((a, b) => b - a);
+    return [selector, (pair[0] + 0.05) / (pair[1] + 0.05)];
+  }));
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium, with a profile of its own that is thrown away."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def seen(browser: Browser, url: str, *, allowed: str = "", **options: object) -> Iterator[Page]:
+    """Open the page; whatever the browser complains of fails the test."""
+    context = browser.new_context(**options)  # type: ignore[arg-type]
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: complaints.extend(_elsewhere(request.url, url)))
+    page.goto(url)
+    try:
+        yield page
+        assert [text for text in complaints if not allowed or allowed not in text] == []
+        assert context.cookies() == []
+    finally:
+        context.close()
+
+
+def _elsewhere(asked: str, url: str) -> list[str]:
+    return [] if asked.startswith((url, "data:")) else [f"it asked {asked}"]
+
+
+def a_day(rig: Rig) -> None:
+    """A store that remembers a lively day."""
+    chance, now = random.Random(3), time.time()  # noqa: S311  # a picture, not a secret
+    states = [*PaymentState] + [PaymentState.SUCCEEDED] * 8 + [PaymentState.PROCESSING] * 2
+    pushes = []
+    for number in range(160):
+        hours = chance.choice([1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10, 11, 14, 16, 20, 22])
+        at = now - (hours + chance.random()) * 3_600
+        lag = chance.lognormvariate(7.5 if 10 <= hours <= 12 else 5, 0.7)
+        name = f"pi_3Q{chance.randrange(16**22):022x}"
+        old = chance.choice(["none", "processing", "requires_action"])
+        pushes.append(Pushed(at, name, old, chance.choice(states), lag, (4_000 + number,)))
+    pushes.sort(key=lambda one: one.at)
+    store = Store.open(rig.url)
+    store.record([Outcome(p.intent_id, p.new, Condition.IN_STEP, pushed=p) for p in pushes], now)
+    store.close()
+
+
+def refresh(page: Page) -> None:
+    """What the page does when somebody comes back to it, and every ten seconds."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_it_updates_without_a_reload(live: Rig, browser: Browser) -> None:
+    """From all well to attention and back, in the same document; what is open or marked stays."""
+    live.pay("succeeded")
+    with daemon(live) as running:
+        until(lambda: "All is well" in running.get("/")[1])
+        with seen(browser, running.url + "/") as page:
+            expect(page.locator("h1")).to_have_text("All is well")
+            expect(page.locator("#attention")).to_have_count(0)
+            page.evaluate("window.sameDocument = true")
+            page.click("summary")
+            held = live.pay("succeeded", rows=(5.0,))
+            until(lambda: "1 payment needs" in running.get("/")[1])
+            page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
+            refresh(page)
+            expect(page.locator("h1")).to_have_text("All is well")  # somebody is copying it
+            page.evaluate("getSelection().removeAllRanges()")
+            refresh(page)
+            expect(page.locator("h1")).to_have_text("1 payment needs attention")
+            expect(page.locator("#attention .id")).to_have_text(held)
+            expect(page).to_have_title("1 payment needs attention · syncd")
+            order = page.eval_on_selector_all("main > section", "all => all.map(e => e.id)")
+            assert order == [
+                "glance", "checks", "attention", "day", "pushes", "where", "budgets",
+                "configuration",
+            ]  # fmt: skip
+            live.box.halo.rows_of(held)[0]["amount"] = 10.99
+            live.command("attention", "retry", held)
+            until(lambda: "All is well" in running.get("/")[1])
+            refresh(page)
+            expect(page.locator("#attention")).to_have_count(0)
+            expect(page.locator("#pushes tbody tr")).to_have_count(2)
+            expect(page.locator("details")).to_have_attribute("open", "")
+            assert page.evaluate("window.sameDocument") is True
+
+
+def test_it_asks_by_itself_and_says_when_nobody_answers(live: Rig, browser: Browser) -> None:
+    """Every ten seconds it asks; when syncd is gone it says that what it shows is old."""
+    with daemon(live) as running:
+        until(lambda: "All is well" in running.get("/")[1])
+        with seen(browser, running.url + "/", allowed="ERR_CONNECTION_REFUSED") as page:
+            page.clock.install()
+            page.reload()
+            expect(page.locator("#old")).to_be_hidden()
+            with page.expect_response(running.url + "/"):
+                page.clock.fast_forward(10_000)
+            running.stop()
+            page.clock.fast_forward(10_000)
+            expect(page.locator("#old")).to_contain_text("No answer from syncd since")
+
+
+def test_markup_is_harmless(live: Rig, browser: Browser) -> None:
+    """Names and words made of markup are shown as they are, and do nothing."""
+    store = Store.open(live.url)
+    store.take_in([], time.time(), unreadable=[(f"evt_{MARKUP}", f"Look: {MARKUP}", None)])
+    made = Pushed(time.time(), MARKUP, MARKUP, PaymentState.SUCCEEDED, 1.0, (1,))
+    store.record([Outcome("pi_1", PaymentState.SUCCEEDED, Condition.IN_STEP, pushed=made)], 0)
+    store.close()
+    with daemon(live) as running:
+        until(lambda: "1 payment needs" in running.get("/")[1])
+        with seen(browser, running.url + "/") as page:
+            refresh(page)
+            page.wait_for_timeout(300)
+            expect(page.locator("#attention .id")).to_have_text(f"evt_{MARKUP}")
+            expect(page.locator("#attention .reason")).to_have_text(f"Look: {MARKUP}")
+            expect(page.locator("#pushes .id")).to_have_text(MARKUP)
+            assert page.evaluate("window.harmed") is None
+            assert page.locator("img").count() == 0
+
+
+def test_without_a_script(live: Rig, browser: Browser) -> None:
+    """A browser without JavaScript shows all of it, and asks again by itself once a minute."""
+    live.pay("succeeded", rows=(5.0,))
+    with daemon(live) as running:
+        until(lambda: "1 payment needs" in running.get("/")[1])
+        with seen(browser, running.url + "/", java_script_enabled=False) as page:
+            expect(page.locator("h1")).to_have_text("1 payment needs attention")
+            expect(page.locator("time").first).to_contain_text("UTC")
+            expect(page.locator("meta[http-equiv=refresh]")).to_have_attribute("content", "60")
+
+
+def test_behind_a_token(live: Rig, browser: Browser) -> None:
+    """A browser that was given the token as a password shows the page, and keeps it up to date."""
+    with daemon(live, SYNCD_WEB_TOKEN="a-token-of-ours") as running:
+        known = "Basic " + base64.b64encode(b":a-token-of-ours").decode()
+        until(lambda: "All is well" in running.get("/", Authorization=known)[1])
+        given = {"username": "anybody", "password": "a-token-of-ours"}
+        with seen(browser, running.url + "/", http_credentials=given) as page:
+            with page.expect_response(running.url + "/") as answer:
+                refresh(page)
+            assert answer.value.status == 200
+            expect(page.locator("#old")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_legible(live: Rig, browser: Browser, scheme: str) -> None:
+    """Enough contrast in both schemes; nothing runs out of the window, on a phone or on a desk."""
+    a_day(live)
+    live.pay("succeeded", rows=(5.0,))
+    live.pay("payment_failed")
+    with daemon(live) as running:
+        until(lambda: "1 payment needs" in running.get("/")[1] and running.events("pushed"))
+        for name, width in (("phone", 360), ("desk", 1_200)):
+            view = {"width": width, "height": 800}
+            with seen(browser, running.url + "/", viewport=view, color_scheme=scheme) as page:
+                contrasts = page.evaluate(
+                    CONTRAST,
+                    ["h1", "#glance p", ".cards span", ".reason", ".quiet", "a.id", "code",
+                     ".legend li", "footer p", "footer a", "td", "dt"],
+                )  # fmt: skip
+                assert {k: round(v, 1) for k, v in contrasts.items() if v < 4.5} == {}
+                for level in Level:
+                    page.evaluate(
+                        "(l) => { document.querySelector('#glance').className = l }", level
+                    )
+                    assert page.evaluate(CONTRAST, ["h1"])["h1"] >= 4.5, level
+                refresh(page)
+                assert page.evaluate("document.documentElement.scrollWidth") == width
+                ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+                assert ground == {"light": "rgb(246, 247, 248)", "dark": "rgb(19, 23, 27)"}[scheme]
+                expect(page.locator("rect.fill").first).to_be_visible()
+                expect(page.locator("circle.middle").first).to_be_visible()
+                if SCREENSHOTS:
+                    page.evaluate("document.querySelector('#glance').className = 'attention'")
+                    page.screenshot(path=Path(SCREENSHOTS) / f"page-{name}-{scheme}.png")
