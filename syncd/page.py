@@ -173,8 +173,8 @@ def render(snapshot: Snapshot) -> str:
             settings=_settings(snapshot.config),
             secrets=_secrets(snapshot.config),
             version=__version__,
-            css=_asset("page.css"),
-            script=_asset("page.js"),
+            css=_text("page.css"),
+            script=_text("page.js"),
             pushes_shown=snapshot.pushes[:PUSHES_MAX],
             ago=lambda at: _ago(snapshot.now - float(at)),
             stripe_link=lambda intent: stripe_link(intent, snapshot.config),
@@ -285,13 +285,6 @@ _FILTERS: dict[str, Callable[..., Any]] = {
 @cache
 def _text(name: str) -> str:
     return (_TEMPLATES / name).read_text("utf-8")
-
-
-def _asset(name: str) -> Any:
-    """A style sheet or script of ours, to stand in the page as it is."""
-    from markupsafe import Markup
-
-    return Markup(_text(name))  # noqa: S704  # a file of this package; nothing from outside is in it
 
 
 @cache
