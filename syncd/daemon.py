@@ -194,7 +194,7 @@ class Daemon:
         if not self._lock.locked():
             async with self._lock:
                 await self._parts.engine.push()
-            self._watch.look()
+        self._watch.look()
         if self.monotonic() - self._worked_at < HANG_SECONDS or not self._lock.locked():
             self.notifier.alive()
 
@@ -274,7 +274,11 @@ class Daemon:
         return {
             "stripe": self._worked("poll", engine.links[Side.STRIPE].reason, stale),
             "halo": self._worked("push", engine.links[Side.HALO].reason, stale),
-            "store": Check(engine.store_trouble is None, engine.store_trouble or "it works"),
+            "store": Check(
+                engine.store_trouble is None,
+                engine.store_trouble or "it works",
+                reason=engine.store_trouble,
+            ),
         }
 
     def _worked(self, step: str, reason: str | None, stale_seconds: float) -> Check:
@@ -284,12 +288,12 @@ class Daemon:
             young = now - self._started < stale_seconds
             if young and reason is None:
                 return Check(False, f"starting: no {step} has worked yet", starting=True)
-            return Check(False, reason or f"no {step} has worked yet")
+            return Check(False, reason or f"no {step} has worked yet", reason=reason)
         # A clock that was set back makes an age negative: then it has just worked.
         age = max(0.0, now - last)
         if age <= stale_seconds:
-            return Check(True, reason or f"worked {age:.0f} s ago", last)
-        return Check(False, reason or f"no {step} has worked for {age:.0f} s", last)
+            return Check(True, reason or f"worked {age:.0f} s ago", last, reason=reason)
+        return Check(False, reason or f"no {step} has worked for {age:.0f} s", last, reason=reason)
 
     def _budgets(self) -> dict[str, int]:
         now = self.world.now()

@@ -46,7 +46,7 @@ class Snapshot:
         config: the configuration; its secrets are not looked at.
         level: how it stands.
         standing: since when, as noted after the last step.
-        checks: name, whether it is well, and why (not), for each.
+        checks: name, level, and why (not), for each.
         conditions: how many payments stand where.
         due: how many are to be pushed now.
         attention: the newest lines of the attention list.
@@ -63,7 +63,7 @@ class Snapshot:
     config: Config
     level: Level
     standing: Standing
-    checks: Sequence[tuple[str, bool, str]]
+    checks: Sequence[tuple[str, str, str]]
     conditions: Mapping[Condition, int]
     due: int
     attention: Sequence[Attention]
@@ -169,7 +169,9 @@ def render(snapshot: Snapshot) -> str:
             unlisted=snapshot.attention_count - min(len(snapshot.attention), ATTENTION_MAX),
             pictures=pictures,
             box=_BOX,
-            failing=[name.capitalize() for name, ok, _ in snapshot.checks if not ok],
+            failing=[
+                name.capitalize() for name, mark, _ in snapshot.checks if mark == Level.FAILING
+            ],
             settings=_settings(snapshot.config),
             secrets=_secrets(snapshot.config),
             version=__version__,

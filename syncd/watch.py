@@ -15,7 +15,6 @@ from typing import Any
 from syncd.config import Config
 from syncd.failures import StoreTrouble
 from syncd.notifications import (
-    Failing,
     Notice,
     Reading,
     Rules,
@@ -103,11 +102,7 @@ class Watch:
         lines = self.store.attention(ATTENTION_MAX) if count else []
         return Reading(
             at=self.now(),
-            failing={
-                name: Failing(check.text, check.last_success, check.starting)
-                for name, check in self.checks().items()
-                if not check.ok
-            },
+            failing={name: check.failing for name, check in self.checks().items() if not check.ok},
             attention={line.id: line.reason for line in lines[:ATTENTION_MAX]},
             attention_count=count,
             gap=_gap_of(self.store.note("gap")),

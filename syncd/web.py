@@ -40,12 +40,20 @@ class Check:
         text: what is the matter, or that nothing is.
         last_success: Unix seconds when it last worked; None where it never did.
         starting: whether the process is so young that a failure says nothing yet.
+        reason: what went wrong last, where something did; without one it may just be busy.
     """
 
     ok: bool
     text: str
     last_success: float | None = None
     starting: bool = False
+    reason: str | None = None
+
+    @property
+    def failing(self) -> Failing:
+        """What `notifications` is told of it; what is only busy counts from when that was seen."""
+        worked_at = None if self.reason is None else self.last_success
+        return Failing(self.text, worked_at, self.starting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +190,13 @@ def _snapshot(readings: Readings) -> Snapshot:
         checks = {"loop": live} | checks
     notes, left, holder = store.notes(), readings.budgets(), store.holder("push")
     attention = store.attention_count()
-    failing = {
-        name: Failing(check.text, check.last_success, check.starting)
-        for name, check in checks.items()
-        if not check.ok
-    }
+    failing = {name: check.failing for name, check in checks.items() if not check.ok}
     return Snapshot(
         now=now,
         config=config,
         level=level_of(failing, attention),
         standing=readings.standing(),
-        checks=[(name, check.ok, check.text) for name, check in checks.items()],
+        checks=[(name, _mark(check), check.text) for name, check in checks.items()],
         conditions=store.conditions(),
         due=store.due_count(now),
         attention=store.attention(ATTENTION_MAX)[:ATTENTION_MAX] if attention else [],
@@ -207,3 +211,10 @@ def _snapshot(readings: Readings) -> Snapshot:
         gap=json.loads(notes["gap"]) if "gap" in notes else None,
         backfill=json.loads(notes["backfill"])["asked"] if "backfill" in notes else None,
     )
+
+
+def _mark(check: Check) -> str:
+    """How a check is shown: something may have gone wrong that isn't a failure yet."""
+    if not check.ok:
+        return "starting" if check.starting else "failing"
+    return "well" if check.reason is None else "attention"

@@ -184,8 +184,11 @@ def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
 
         return step
 
-    down = Check(False, "Halo answered 503.", rig.clock())
-    watched.looks(nothing, later(600, halo=down), later(600, halo=down), later(60, halo=down))
+    down = Check(False, "Halo answered 503.", rig.clock(), reason="Halo answered 503.")
+    busy = Check(False, "no poll has worked for 4000 s", rig.clock() - 4_000)
+    watched.looks(later(60, stripe=busy), later(600, stripe=busy))
+    assert receiver.titles() == []  # nothing went wrong: a long push is under way
+    watched.looks(later(60), later(600, halo=down), later(600, halo=down))
     assert receiver.titles() == ["halo doesn't work"]
     watched.looks(later(60, halo=down))  # a restart repeats nothing
     assert len(receiver.messages) == 1
