@@ -199,7 +199,7 @@ def _snapshot(readings: Readings) -> Snapshot:
         checks=[(name, _mark(check), check.text) for name, check in checks.items()],
         conditions=store.conditions(),
         due=store.due_count(now),
-        attention=store.attention(ATTENTION_MAX)[:ATTENTION_MAX] if attention else [],
+        attention=store.attention(ATTENTION_MAX) if attention else [],
         attention_count=attention,
         pushes=store.pushes(now - HOURS * 3_600),
         budgets={

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from syncd.page import headers, stripe_link
-from syncd.payments import PaymentState
+from syncd.payments import Observation, PaymentState
 from syncd.records import PUSHES_MAX, Condition, Outcome, Pushed
 from syncd.sandbox import Fault
 from syncd.store import Store
@@ -119,13 +119,26 @@ def test_never_thousands(live: Rig) -> None:
     """A long attention list and many pushes are capped, and what is left out is counted."""
     store = Store.open(live.url)
     odd = [(f"evt_{n}", f"It can't be read ({n}).", None) for n in range(3_000)]
-    store.take_in([], time.time(), unreadable=odd)
+    now = int(time.time())
+    held = [
+        Observation(f"pi_held_{n}", PaymentState.SUCCEEDED, now, True, now, 1_099, 1_099, "usd")
+        for n in range(99)
+    ]
+    store.take_in(held, now, unreadable=odd)
+    why = "It is held."
+    store.record(
+        [
+            Outcome(seen.intent_id, PaymentState.SUCCEEDED, Condition.HELD, "row_unreadable", why)
+            for seen in held
+        ],
+        now,
+    )
     store.record([push(n, time.time() - 60) for n in range(3_000)], time.time())
     store.close()
     with daemon(live) as running:
-        page = until(lambda: (p := running.get("/")[1]) and "3,000 payments need" in p and p)
-    assert page.count("It can&#39;t be read") == 50
-    assert "And 2,950 more" in page
+        page = until(lambda: (p := running.get("/")[1]) and "3,099 payments need" in p and p)
+    assert page.count("It can&#39;t be read") + page.count(why) == 50
+    assert "And 3,049 more" in page
     assert page.count("<tr><td") == 20
     assert "in the last hour: 3000 succeeded" in page
     assert len(page) < 100_000
