@@ -107,8 +107,7 @@ class Daemon:
         self.notifier.stopping()
         self.telemetry.log("info", "stopping")
         self._scheduler.shutdown(wait=False)
-        await self._drain()
-        await self._watch.close()
+        await asyncio.gather(self._drain(), self._watch.close())
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait_for(serving, timeout=1.5)

@@ -72,9 +72,12 @@ class Watch:
     _pinged: float | None = field(init=False, default=None)
     _failures: int = field(init=False, default=0)
     _wait_until: float = field(init=False, default=0.0)
+    _closed: bool = field(init=False, default=False)
 
     def look(self) -> None:
         """Take a reading, note how it stands, and begin to send what is to be sent."""
+        if self._closed:
+            return
         with suppress(StoreTrouble):  # it is told by the checks; what was known stays
             self._remember()
             reading, rules = self._reading(), rules_of(self.config())
@@ -87,6 +90,7 @@ class Watch:
 
     async def close(self) -> None:
         """Let what is under way finish for a moment, then leave it."""
+        self._closed = True
         tasks = set(self._tasks.values())
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=END_SECONDS)
