@@ -4,8 +4,12 @@ import base64
 import re
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config as AlembicConfig
 
 from syncd.page import headers, stripe_link
 from syncd.payments import Observation, PaymentState
@@ -183,6 +187,24 @@ def test_what_a_push_leaves(rig: Rig) -> None:
         Pushed(NOW + 125, payment, "processing", PaymentState.SUCCEEDED, 5.0, rows),
         Pushed(NOW + 60, payment, "status 1", PaymentState.PROCESSING, 60.0, rows),
     ]
+
+
+def test_a_database_from_before_the_history(tmp_path: Path) -> None:
+    """An older database is brought up to date when it is opened; what it knew stays."""
+    url = f"sqlite:///{tmp_path}/old.db"
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        config = AlembicConfig()
+        config.set_main_option("script_location", "syncd:migrations")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(sa.text("INSERT INTO notes VALUES ('watermark', '1795500000')"))
+    engine.dispose()
+    store = Store.open(url)
+    assert (store.note("watermark"), store.pushes(0)) == ("1795500000", [])
+    store.record([push(1, NOW)], NOW)
+    assert [one.intent_id for one in store.pushes(0)] == ["pi_1"]
+    store.close()
 
 
 def test_links_to_stripe(rig: Rig) -> None:
