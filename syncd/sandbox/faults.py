@@ -29,6 +29,7 @@ class Fault:
         location: where a redirect points.
         size: bytes of a huge answer.
         text: the words of an error.
+        body: an error's body as it is, in place of one around `text`; HTML where it begins with "<".
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Fault:
     location: str = "https://elsewhere.example/api"
     size: int = 100_000_000
     text: str = "Something went wrong"
+    body: bytes | None = None
     struck: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -115,6 +117,9 @@ class Fault:
         reply = json_reply(
             {"Message": self.text, "error": {"message": self.text, "type": "api_error"}}, status
         )
+        if self.body is not None:
+            kind = "text/html" if self.body.startswith(b"<") else "application/json"
+            reply = Reply(status, self.body, {"Content-Type": kind})
         reply.headers.update(headers)
         if self.kind == "429":
             reply.headers["Stripe-Rate-Limited-Reason"] = "global-rate"

@@ -16,6 +16,7 @@ EVENTS_KEPT_SECONDS = 30 * 86_400
 STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _RANGES = ("gt", "gte", "lt", "lte")
+_EXPAND = re.compile(r"expand\[\d*\]")
 
 
 class Listing:
@@ -46,7 +47,8 @@ class SandboxStripe:
         intents: payment intents by id.
         requests: every request that came in.
         faults: how to misbehave.
-        rate_limit_per_second: for one endpoint; None switches it off.
+        rate_limit_per_second: for one endpoint, and for all together with a test key (four times
+            as many with a live one); None switches it off.
         permissions: what the key may read.
         clock_skew: seconds by which its Date header is off.
         type_filter_ignored: list events of any type, whatever was asked for.
@@ -203,15 +205,21 @@ class SandboxStripe:
     def _limited(self, request: Request) -> Reply | None:
         if self.rate_limit_per_second is None:
             return None
-        endpoint = "/".join(request.path.split("/")[:3])
-        recent = self._recent.setdefault(endpoint, deque())
-        while recent and recent[0] <= request.at - 1:
-            recent.popleft()
-        if len(recent) >= self.rate_limit_per_second:
-            reply = _error(429, "Request rate limit exceeded.", code="rate_limit")
-            reply.headers["Stripe-Rate-Limited-Reason"] = "endpoint-rate"
-            return reply
-        recent.append(request.at)
+        limit = self.rate_limit_per_second
+        limits = {
+            "endpoint-rate": ("/".join(request.path.split("/")[:3]), limit),
+            "global-rate": ("", limit * 4 if "_live_" in self.api_key else limit),
+        }
+        for reason, (place, most) in limits.items():
+            recent = self._recent.setdefault(place, deque())
+            while recent and recent[0] <= request.at - 1:
+                recent.popleft()
+            if len(recent) >= most:
+                reply = _error(429, "Request rate limit exceeded.", code="rate_limit")
+                reply.headers["Stripe-Rate-Limited-Reason"] = reason
+                return reply
+        for place, _ in limits.values():
+            self._recent[place].append(request.at)
         return None
 
     def _answer(self, request: Request) -> Reply:
@@ -243,7 +251,8 @@ class SandboxStripe:
 
     def _one(self, kind: str, name: str, request: Request) -> Reply:
         for key, _ in request.query:
-            if not key.startswith("expand") and key != "client_secret":
+            takes_secret = kind == "payment_intents" and key == "client_secret"
+            if not _EXPAND.fullmatch(key) and not takes_secret:
                 return _unknown_parameter(key)
         if kind == "payment_intents":
             found = self.intents.get(name)
@@ -251,7 +260,10 @@ class SandboxStripe:
             found = next((e for e in self._shown_events() if e.get("id") == name), None)
         if found is None:
             return _error(
-                404, f"No such {kind[:-1]}: '{name}'", code="resource_missing", param="intent"
+                404,
+                f"No such {kind[:-1]}: '{name}'",
+                code="resource_missing",
+                param="intent" if kind == "payment_intents" else "id",
             )
         return json_reply(found)
 
@@ -274,6 +286,7 @@ class SandboxStripe:
         low = bisect.bisect_left(entries, (-wanted.to, ""), key=lambda entry: entry[:2])
         high = bisect.bisect_left(entries, (-wanted.since + 1, ""), key=lambda entry: entry[:2])
         cursor = wanted.after or wanted.before
+        param = "starting_after" if wanted.after else "ending_before"
         if cursor is not None:
             place = (
                 next((i for i, entry in enumerate(entries) if entry[1] == cursor), None)
@@ -290,7 +303,7 @@ class SandboxStripe:
                     400,
                     f"No such {kind[:-1]}: '{cursor}'",
                     code="resource_missing",
-                    param="starting_after",
+                    param=param,
                 )
             if (
                 kind == "events"
@@ -300,7 +313,7 @@ class SandboxStripe:
                     400,
                     f"The event '{cursor}' is too old to be a cursor.",
                     code="resource_missing",
-                    param="starting_after",
+                    param=param,
                 )
             if wanted.after:
                 low = max(low, place + 1)
@@ -314,6 +327,8 @@ class SandboxStripe:
             if kind == "events" and not (
                 self._is_shown(item) and (self.type_filter_ignored or wanted.takes(item))
             ):
+                continue
+            if wanted.customer is not None and item["customer"] != wanted.customer:
                 continue
             if len(page) == wanted.limit:
                 more = True
@@ -334,6 +349,7 @@ class _Query:
         self.before: str | None = None
         self.type: str | None = None
         self.types: list[str] = []
+        self.customer: str | None = None
         for key, value in query:
             self._take(kind, key, value)
         if self.after and self.before:
@@ -365,7 +381,9 @@ class _Query:
             self.type = value
         elif kind == "events" and re.fullmatch(r"types\[\d*\]", key):
             self.types.append(value)
-        elif not (kind == "payment_intents" and key == "customer") and key != "delivery_success":
+        elif kind == "payment_intents" and key == "customer":
+            self.customer = value
+        elif not _EXPAND.fullmatch(key) and (kind, key) != ("events", "delivery_success"):
             self.refusal = _unknown_parameter(key)
 
     def _range(self, bound: str | None, value: str) -> None:
