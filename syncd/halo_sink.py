@@ -292,6 +292,7 @@ class HaloSink:
             response = await self._client.send(request, stream=True)
             try:
                 await _read_bounded(response, what)
+                self._forget_secrets(response, token)
             finally:
                 await response.aclose()
         except httpx.HTTPError as error:
@@ -311,6 +312,14 @@ class HaloSink:
         clock = server_time(response.headers.get("date"))
         self.ahead_seconds = None if clock is None else clock - self.calling.now()
         return response
+
+    def _forget_secrets(self, response: httpx.Response, token: str | None) -> None:
+        """Take what we sent out of what comes back: an error may repeat the whole request."""
+        content = response.content
+        for secret in (self.client_secret, token):
+            if secret:
+                content = content.replace(secret.encode(), b"[removed]")
+        response._content = content  # noqa: SLF001  # see _read_bounded
 
     # --- signing in ------------------------------------------------------------------------------
 

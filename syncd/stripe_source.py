@@ -254,7 +254,12 @@ class StripeSource:
         params = {**params, "limit": PAGE_SIZE}
         if cursor is not None:
             params["starting_after"] = cursor
-        body, clock = await self._get(path, params)
+        try:
+            body, clock = await self._get(path, params)
+        except CursorRefused as error:
+            if cursor is not None:
+                raise
+            raise BadAnswer(Side.STRIPE, str(error)) from None  # the request itself is refused
         if not isinstance(body.get("data"), list) or not isinstance(body.get("has_more"), bool):
             message = f"Stripe's answer to GET {path} isn't a list."
             raise BadAnswer(Side.STRIPE, message)
@@ -290,7 +295,8 @@ class StripeSource:
 def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
     status = error.http_status
     what = f"GET {path}"
-    said = _clean(error.user_message or "")
+    # Without JSON, the package's words are the body itself: a page, or a customer's data.
+    said = _clean(error.user_message or "") if isinstance(error.json_body, dict) else ""
     wait = retry_after_seconds(_header(error.headers or {}, "retry-after"), now)
     if isinstance(error, stripe.APIConnectionError):
         return Unreachable(
@@ -321,7 +327,9 @@ def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
     if status in (400, 404) and isinstance(error, stripe.InvalidRequestError):
         return CursorRefused(f"Stripe refused {what}: {said or status}")
     return BadAnswer(
-        Side.STRIPE, f"Stripe's answer to {what} (HTTP {status}) can't be understood. {said}"
+        Side.STRIPE,
+        f"Stripe's answer to {what} (HTTP {status}) can't be understood: "
+        f"{said or 'it is not JSON.'} Check stripe.api_base.",
     )
 
 
