@@ -5,10 +5,19 @@ what the side asked for, and spends no payment's attempts. All of it is visible 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from syncd.failures import Failure, LeaseHeld, LinkFailure, Side, Stopping, StoreTrouble
+from syncd.failures import (
+    Failure,
+    LeaseHeld,
+    LinkFailure,
+    Side,
+    Stopping,
+    StoreTrouble,
+    StoreUnusable,
+)
 from syncd.gate import Gate
 from syncd.observing import Observer, Report
 from syncd.pushing import Pusher
@@ -90,12 +99,13 @@ class Engine:
 
     async def poll(self) -> None:
         """Poll once, if Stripe isn't paused and its budget bears it."""
-        now = self.now()
-        if self.links[Side.STRIPE].paused(now) or self._too_early(now):
-            return
-        self._last_poll = now
-        if await self._step("polls", "poll", self.observer.poll):
-            self._link_works(Side.STRIPE)
+        with self._minding_store("poll"):
+            now = self.now()
+            if self.links[Side.STRIPE].paused(now) or self._too_early(now):
+                return
+            self._last_poll = now
+            if await self._step("polls", "poll", self.observer.poll):
+                self._link_works(Side.STRIPE)
 
     def _too_early(self, now: float) -> bool:
         gate = self.gates[Side.STRIPE]
@@ -123,16 +133,27 @@ class Engine:
 
     async def push(self) -> None:
         """Push what is due, if Halo isn't paused and nobody else pushes."""
-        if self.links[Side.HALO].paused(self.now()):
-            return
-        if await self._step(None, "push", self.pusher.push):
-            self._link_works(Side.HALO)
+        with self._minding_store("push"):
+            if self.links[Side.HALO].paused(self.now()):
+                return
+            if await self._step(None, "push", self.pusher.push):
+                self._link_works(Side.HALO)
 
     async def sweep(self) -> None:
         """Sweep once: Stripe's last days, then Halo's rows read back."""
-        if self.links[Side.STRIPE].paused(self.now()):
-            return
-        await self._step("sweeps", "sweep", self._sweep)
+        with self._minding_store("sweep"):
+            if self.links[Side.STRIPE].paused(self.now()):
+                return
+            await self._step("sweeps", "sweep", self._sweep)
+
+    @contextmanager
+    def _minding_store(self, step: str) -> Iterator[None]:
+        """The database may be locked or full at any point, also while an outcome is written down."""
+        try:
+            yield
+        except StoreTrouble as error:
+            self.store_trouble = str(error)
+            self.report.log("error", f"{step}_failed", side="store", reason=str(error))
 
     async def _sweep(self) -> None:
         await self.observer.sweep()
@@ -166,10 +187,9 @@ class Engine:
                 "warning", f"{step}_failed", side=str(error.side), reason=str(error),
                 pause_seconds=round(pause, 1), failures=self.links[error.side].failures,
             )  # fmt: skip
-        except StoreTrouble as error:
-            self.store_trouble = str(error)
-            self.report.log("error", f"{step}_failed", side="store", reason=str(error))
-        except Stopping:
+        except (Stopping, StoreTrouble, StoreUnusable) as error:
+            if counter is not None and not isinstance(error, Stopping):
+                self.report.count(counter, outcome="failed")
             raise
         except Failure as error:
             self.report.log("error", f"{step}_failed", reason=str(error))
