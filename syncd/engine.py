@@ -38,12 +38,13 @@ class Link:
 
     Attributes:
         failures: how many times in a row it failed.
-        paused_until: Unix seconds; 0 where it isn't paused.
+        paused_from, paused_until: Unix seconds; 0 where it isn't paused.
         reason: why it failed last, for people; None where all is well.
         since: Unix seconds since when it fails.
     """
 
     failures: int = 0
+    paused_from: float = 0.0
     paused_until: float = 0.0
     reason: str | None = None
     since: float | None = None
@@ -60,14 +61,14 @@ class Link:
         if asked is not None:
             pause = max(pause, asked + jitter)
         self.failures += 1
-        self.paused_until = now + pause
+        self.paused_from, self.paused_until = now, now + pause
         self.reason = str(error)
         self.since = now if self.since is None else self.since
         return pause
 
     def paused(self, now: float) -> bool:
         """Whether it is to be left alone now; a clock that was set back doesn't prolong it."""
-        return now < self.paused_until <= now + 2 * PAUSE_SECONDS_MAX + 86_400
+        return self.paused_from - 1.0 <= now < self.paused_until
 
 
 @dataclass(slots=True)

@@ -343,8 +343,12 @@ class HaloSink:
         if response.status_code == 429 or response.status_code >= 500:
             failure = _failure_of(response, "POST", writing=False, now=now)
             raise failure or AssertionError
-        # A portal's page in place of an answer is not a refusal of ours.
-        body = _read_json(response, reading=True) if response.is_success else _maybe_json(response)
+        body = _maybe_json(response)
+        if body is None and response.is_success:
+            # A portal's page in place of an answer is no refusal of ours; authinfo's may have been
+            # the same portal's, so it is asked again.
+            self._sign_in = None
+            _read_json(response, reading=True)
         token = body.get("access_token") if isinstance(body, dict) else None
         if not response.is_success or not isinstance(token, str) or not token:
             self._sign_in = None
@@ -485,7 +489,8 @@ def _number(value: object) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
     number = Decimal(value)
-    return number if number.is_finite() and abs(number) < Decimal(10) ** 15 else None
+    usable = number.is_finite() and abs(number) < Decimal(10) ** 15 and len(str(number)) <= 60
+    return number if usable else None
 
 
 def _acknowledged(body: Any) -> Acknowledged:

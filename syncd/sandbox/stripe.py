@@ -32,7 +32,7 @@ class Listing:
         key = (len(self.items), id(self.items))
         if key != self._key:
             self._sorted = sorted(
-                ((-_created(item), str(item.get("id")), item) for item in self.items),
+                ((-_created(item), str(_field(item, "id")), item) for item in self.items),
                 key=lambda entry: entry[:2],
             )
             self._key = key
@@ -277,7 +277,7 @@ class SandboxStripe:
         now = self.clock()
         return (
             _created(event) > now - EVENTS_KEPT_SECONDS
-            and self._visible.get(str(event.get("id")), 0) <= now
+            and self._visible.get(str(_field(event, "id")), 0) <= now
         )
 
     def _list(self, kind: str, request: Request) -> Reply:  # one return a refusal
@@ -408,14 +408,19 @@ class _Query:
         wanted = self.types or ([self.type] if self.type else [])
         if not wanted:
             return True
-        kind = event.get("type")
+        kind = _field(event, "type")
         if not isinstance(kind, str):
             return True  # garbage that a test put there is shown whatever is asked
         return any(re.fullmatch(re.escape(w).replace(r"\*", ".*"), kind) for w in wanted)
 
 
-def _created(item: dict[str, Any]) -> int:
-    created = item.get("created") if isinstance(item, dict) else None
+def _field(item: object, name: str) -> Any:
+    """A field of what may be garbage that a test put there."""
+    return item.get(name) if isinstance(item, dict) else None
+
+
+def _created(item: object) -> int:
+    created = _field(item, "created")
     return created if isinstance(created, int) else 2**40
 
 
