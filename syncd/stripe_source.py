@@ -297,6 +297,7 @@ def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
     what = f"GET {path}"
     # Without JSON, the package's words are the body itself: a page, or a customer's data.
     said = _clean(error.user_message or "") if isinstance(error.json_body, dict) else ""
+    said = said if not said or said.endswith((".", "!", "?")) else f"{said}."
     wait = retry_after_seconds(_header(error.headers or {}, "retry-after"), now)
     if isinstance(error, stripe.APIConnectionError):
         return Unreachable(

@@ -316,6 +316,18 @@ def test_answer_that_is_nested_without_end(rig: Rig, side: str) -> None:
     assert rig.statuses(payment) == [3]
 
 
+def test_command_that_stripe_refuses(live: Rig) -> None:
+    """A request that Stripe refuses ends a command with a sentence and 69, not with a traceback."""
+    refusal = b'{"error": {"type": "invalid_request_error", "message": "Invalid types"}}'
+    live.box.stripe.faults.append(Fault("400", times=None, body=refusal))
+    done = live.command("--once")
+    assert (done.returncode, done.stdout) == (69, "")
+    assert done.stderr.splitlines()[-1] == (
+        "syncd: Stripe refused GET /v1/events: Invalid types. Nothing is lost: the next run goes on "
+        "from here."
+    )
+
+
 # --- clocks ----------------------------------------------------------------------------------------
 
 

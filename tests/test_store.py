@@ -85,6 +85,8 @@ def test_readable_by_its_owner_alone(path: Path) -> None:
     """The file, and what SQLite lays beside it, is its owner's alone, whatever the umask says."""
     before = os.umask(0)
     try:
+        database._look_before_opening(path, 1.0)
+        assert (path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) == (0, 0o600)
         store = opened(path)
         with database.writing(store._engine) as connection:
             connection.execute(schema.notes.insert(), [{"name": "a", "value": "b"}])
@@ -348,6 +350,20 @@ def test_engine_rides_out_a_full_disk(rig: Rig, small: Path) -> None:
     rig.clock.seconds += 300
     rig.cycle()
     assert (rig.statuses(first), rig.statuses(second)) == ([3], [5])
+
+
+def test_engine_ends_with_its_memory(rig: Rig) -> None:
+    """Damage that is met in a step is raised: a service without its memory could only guess."""
+
+    async def work(parts: Parts) -> None:
+        await parts.engine.poll()
+        path = rig.folder / "syncd.db"
+        path.write_bytes(b"\xff" * path.stat().st_size)
+        with pytest.raises(StoreUnusable, match="not a database"):
+            await parts.engine.poll()
+
+    rig.pay("succeeded")
+    rig.run(work)
 
 
 # --- migrations ------------------------------------------------------------------------------------
