@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from syncd import config_problems
 from syncd.config import Config, ConfigurationError, differences, load, shown
 from tests.conftest import ROOT, Rig
 
@@ -20,10 +21,10 @@ SECRETS = {
     "SYNCD_STRIPE_API_KEY": "rk_test_51AbcZq7Hidden",
     "SYNCD_HALO_CLIENT_SECRET": "d0n-t-Zq7-show-me",
 }
+VARIABLES = ", ".join(config_problems.SECRETS.values())
 IN_FILE = (
     "a secret must not stand in the file. Give it as a systemd credential or an environment "
-    "variable (SYNCD_STRIPE_API_KEY, SYNCD_HALO_CLIENT_SECRET, SYNCD_WEB_TOKEN), and renew it: it "
-    "was readable here"
+    f"variable ({VARIABLES}), and renew it: it was readable here"
 )
 
 Loading = Callable[..., Config]
@@ -205,7 +206,7 @@ def test_environment_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
          "SYNCD_POLL__…?"),
         ("SYNCD_ANYTHING__ELSE", "x", "SYNCD_ANYTHING__ELSE: anything is not a table of syncd"),
         ("SYNCD_HALO__CLIENT_SECRET", "x", "halo.client_secret: is no key of syncd; secrets are read "
-         "from SYNCD_STRIPE_API_KEY, SYNCD_HALO_CLIENT_SECRET, SYNCD_WEB_TOKEN"),
+         f"from {VARIABLES}"),
         ("SYNCD_POLL__INTERVAL", "often", 'poll.interval: must be a span of time such as "30s", "5m", '
          '"2h" or "1d"'),
         ("SYNCD_HALO", "{no json", "environment: a SYNCD_… variable can't be read: SettingsError"),
