@@ -2,13 +2,16 @@
 # make bench  what it costs, as a table              make format  put the code into shape
 # make lock   renew the locks from pyproject.toml    make clean   remove what was made here
 # make man    build the man page from the help of the commands
+# make soak   a long run with faults, MINUTES=30
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BENCH_ARGS ?=
+MINUTES ?= 30
+SOAK_ARGS ?=
 RUN = .venv/bin
 DEV = .venv-dev/bin
 INSTALL = install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test check bench format lock man clean
+.PHONY: demo test check bench format lock man clean soak
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -40,6 +43,9 @@ check: .venv-dev/installed
 
 bench: .venv-dev/installed
 	$(DEV)/python -m bench $(BENCH_ARGS)
+
+soak: .venv-dev/installed
+	$(DEV)/python -m bench.soak --minutes $(MINUTES) $(SOAK_ARGS)
 
 format: .venv-dev/installed
 	$(DEV)/ruff format .
