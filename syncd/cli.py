@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from syncd import __version__
+from syncd import __version__, crashpoints
 from syncd.commands.attention import attention_app
 from syncd.commands.calibrate import calibrate
 from syncd.commands.check import check
@@ -57,6 +57,7 @@ app.command()(resync)
 
 def main() -> None:
     """The entry of the command ``syncd``."""
+    crashpoints.arm(os.environ)
     app(prog_name="syncd")
 
 

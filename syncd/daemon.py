@@ -20,6 +20,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from syncd.config import Config, ConfigurationError, address, differences
+from syncd.crashpoints import Point, crash_point
 from syncd.failures import Side, Stopping, StoreTrouble, StoreUnusable
 from syncd.notify import Notifier
 from syncd.parts import Parts, World, assemble, release_holds
@@ -100,12 +101,14 @@ class Daemon:
             "info", "started", listen=f"{host}:{port}", interval_seconds=self.config.poll.interval
         )
         self.notifier.ready("Started; the first poll is under way.")
+        crash_point(Point.READY)
         stopped = asyncio.create_task(self.world.stop.wait())
         # A helper that dies takes the service with it: half a service looks like a whole one.
         await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
         self.world.stop.set()
         self.notifier.stopping()
         self.telemetry.log("info", "stopping")
+        crash_point(Point.STOPPING)
         self._scheduler.shutdown(wait=False)
         await asyncio.gather(self._drain(), self._watch.close())
         server.should_exit = True
@@ -222,6 +225,7 @@ class Daemon:
     async def _reload(self) -> None:
         """Read the configuration again, between two steps. A bad one changes nothing."""
         self.notifier.reloading()
+        crash_point(Point.RELOADING)
         try:
             new = self.reload()
         except ConfigurationError as error:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from syncd import schema
+from syncd.crashpoints import Point, crash_point
 from syncd.failures import StoreTrouble, StoreUnusable
 
 QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024
@@ -78,6 +79,8 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
         connection = plain.execution_options(immediate=True)
         with connection.begin():
             yield connection
+            crash_point(Point.BEFORE_COMMIT)
+    crash_point(Point.AFTER_COMMIT)
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -98,6 +101,7 @@ def _look_before_opening(path: Path, busy_seconds: float) -> None:
         if not path.exists():
             # Readable by its owner alone, from its first byte on.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            crash_point(Point.DATABASE_MADE)
             return
         if not path.is_file():
             message = f"The database {path} isn't a file. {remedy}"

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from syncd.calls import Calling, retry_after_seconds, server_time
+from syncd.crashpoints import Point, crash_point
 from syncd.failures import (
     BadAnswer,
     Failure,
@@ -288,6 +289,7 @@ class HaloSink:
             method, url, params=params, content=content, data=form, headers=headers
         )
         what = f"{method} {urlsplit(url).path}"
+        crash_point(Point.BEFORE_REQUEST)
         try:
             response = await self._client.send(request, stream=True)
             try:
@@ -306,6 +308,7 @@ class HaloSink:
                 maybe_applied=content is not None and not never_sent,
                 late=not never_sent,
             ) from None
+        crash_point(Point.AFTER_ANSWER)
         self.calling.note(
             "ok" if response.is_success else "limited" if response.status_code == 429 else "error"
         )

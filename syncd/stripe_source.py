@@ -16,6 +16,7 @@ from typing import Any
 import stripe
 
 from syncd.calls import Calling, outcome_of, retry_after_seconds, server_time
+from syncd.crashpoints import Point, crash_point
 from syncd.failures import (
     BadAnswer,
     CursorRefused,
@@ -268,6 +269,7 @@ class StripeSource:
     async def _get(self, path: str, params: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
         async def attempt() -> stripe.StripeResponse:
             await self.calling.take()
+            crash_point(Point.BEFORE_REQUEST)
             try:
                 response: stripe.StripeResponse = await self._client.raw_request_async(
                     "get", path, **params
@@ -282,6 +284,7 @@ class StripeSource:
                 self.calling.note("error")
                 message = f"Stripe's answer to GET {path} isn't JSON."
                 raise BadAnswer(Side.STRIPE, message) from error
+            crash_point(Point.AFTER_ANSWER)
             self.calling.note("ok")
             return response
 

@@ -1,0 +1,105 @@
+"""Starts ``python -m syncd`` quickly, many hundred times: a process that has loaded it, and forks.
+
+Run as a script it is that process: it takes orders as lines of JSON and answers each with one. What
+it forks is a process like any other, with its own environment, log and death; only the half second
+of loading is saved.
+"""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(slots=True)
+class Starter:
+    """The process that forks, as its parent sees it."""
+
+    process: "subprocess.Popen[str]"
+
+    def _order(self, **order: Any) -> int:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def start(self, arguments: list[str], environment: dict[str, str], folder: Path) -> int:
+        """Start syncd, its stderr going to `folder`/log; returns its process id."""
+        clean = {key: text for key, text in os.environ.items() if not key.startswith("SYNCD_")}
+        return self._order(
+            start=arguments, environment={**clean, **environment}, folder=str(folder)
+        )
+
+    def ended(self, process: int, *, wait: bool) -> int | None:
+        """How it ended: its exit code, or minus the signal; None where it still runs."""
+        code = self._order(ended=process, wait=wait)
+        return None if code == 1_000 else code
+
+
+@contextmanager
+def starter(**environment: str) -> Iterator[Starter]:
+    """A starter, for as long as the context lasts."""
+    process = subprocess.Popen(
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+    try:
+        yield Starter(process)
+    finally:
+        process.communicate()  # its orders end, so it ends
+
+
+def _become_syncd(arguments: list[str], environment: dict[str, str], folder: str) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for ours, standard in ((nothing, 0), (nothing, 1), (log, 2)):
+        os.dup2(ours, standard)
+    sys.argv = ["syncd", *arguments]
+    try:
+        runpy.run_module("syncd", run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        sys.stderr.flush()
+        os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
+    os._exit(0)
+
+
+def _serve() -> None:
+    """Load what syncd needs; then fork at each order."""
+    import alembic.command  # noqa: F401
+    import sqlalchemy.dialects.sqlite  # noqa: F401
+    import stripe  # noqa: F401
+
+    import syncd.cli
+    import syncd.daemon  # noqa: F401
+
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "start" in order:
+            answer = os.fork()
+            if answer == 0:
+                try:
+                    _become_syncd(order["start"], order["environment"], order["folder"])
+                finally:
+                    os._exit(99)
+        else:
+            found, status = os.waitpid(order["ended"], 0 if order["wait"] else os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if found else 1_000
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,221 @@
+"""Stories that are cut short anywhere: what happens in them, and what must be true in the end."""
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from syncd.sandbox import Fault, Sandbox
+from tests.conftest import HandClock, Rig
+from tests.crash.starter import Starter
+
+KILLED = -signal.SIGKILL
+TWO_MINUTES = 121
+"""An insert that wasn't answered may still appear for two minutes; so long it isn't sent again."""
+
+
+@dataclass(slots=True)
+class Story:
+    """Payments between a Stripe and a Halo, and a syncd that is killed among them.
+
+    Attributes:
+        arguments: how syncd is called.
+        expected: the statuses that Halo's rows of each payment must have in the end.
+        ends: how it may end when nobody kills it; 69 where Halo left something open.
+    """
+
+    rig: Rig
+    starter: Starter
+    arguments: list[str]
+    expected: dict[str, list[int]] = field(default_factory=dict)
+    ends: tuple[int, ...] = (0,)
+
+    @property
+    def database(self) -> Path:
+        return self.rig.folder / "syncd.db"
+
+    def pay(self, state: str, rows: tuple[float, ...] = (10.99,), at: float | None = None) -> str:
+        name = self.rig.pay(None, rows=rows, created=at)
+        self.rig.box.stripe.advance(name, state, at, emit=at is None)
+        self.expected[name] = [self.rig.box.halo.status[state]] * len(rows)
+        return name
+
+    def pay_without_row(self, at: float | None = None) -> None:
+        """Its metadata names an invoice: syncd is to make the row."""
+        invoice = self.rig.box.halo.add_invoice()
+        name = self.rig.box.stripe.create_intent(
+            metadata={"halo_invoice_id": str(invoice)}, created=at
+        )
+        self.rig.box.stripe.advance(name, "succeeded", at, emit=at is None)
+        self.expected[name] = [3]
+
+    def start(self, **environment: str) -> int:
+        return self.starter.start(
+            self.arguments, {**self.rig.environment(), **environment}, self.rig.folder
+        )
+
+    def run(self, **environment: str) -> int:
+        """Run to the end, whichever it is; returns how it ended."""
+        code = self.starter.ended(self.start(**environment), wait=True)
+        assert code is not None
+        return code
+
+    def finish(self) -> None:
+        """After the crash: run again, and once more for each insert that was left open."""
+        self.check_file()
+        for _ in range(3):
+            code = self.run()
+            assert code in self.ends, self.log()
+            if not self.two_minutes_pass():
+                break
+        assert code == 0, self.log()
+        self.check()
+
+    def two_minutes_pass(self) -> bool:
+        """What stands in the store becomes two minutes older; returns whether that was needed."""
+        if not self.database.exists() or not self.database.stat().st_size:
+            return False
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            done = connection.execute(
+                "UPDATE payments SET doubt_until = doubt_until - :span, next_try = next_try - :span"
+                " WHERE doubt_until IS NOT NULL",
+                {"span": TWO_MINUTES},
+            )
+            return done.rowcount > 0
+
+    def check_file(self) -> None:
+        """Whatever the crash left is a sound database, or an empty file that becomes one."""
+        if self.database.exists():
+            with closing(sqlite3.connect(self.database)) as connection:
+                found = connection.execute("PRAGMA integrity_check").fetchall()
+            assert found == [("ok",)], self.log()
+
+    def is_right(self) -> bool:
+        return all(self.rig.statuses(name) == want for name, want in self.expected.items())
+
+    def check(self) -> None:
+        """All rows are right, none was doubled, nothing was lost, and the store knows it."""
+        found = {name: self.rig.statuses(name) for name in self.expected}
+        assert found == self.expected, self.log()
+        inserted = [posted["intent_id"] for _, posted, new in self.rig.box.halo.writes if new]
+        assert len(inserted) == len(set(inserted)), self.log()
+        self.check_file()
+        with closing(sqlite3.connect(self.database)) as connection:
+            stands = dict(connection.execute("SELECT intent_id, condition FROM payments"))
+        wrong = {name: stands.get(name) for name in self.expected if self.expected[name]}
+        assert {name: c for name, c in wrong.items() if c != "in_step"} == {}, self.log()
+
+    def log(self) -> str:
+        file = self.rig.folder / "log"
+        return file.read_text("utf-8")[-9_000:] if file.exists() else ""
+
+
+@dataclass(slots=True)
+class ServiceStory(Story):
+    """The same with the daemon: it runs until all is right, is reloaded, and stopped."""
+
+    def run(self, **environment: str) -> int:
+        before = self.log().count('"started"')
+        process = self.start(**environment)
+        code = self._until(
+            process, lambda: self.is_right() and self.log().count('"started"') > before
+        )
+        if code is None:
+            os.kill(process, signal.SIGHUP)
+            seen = self.log().count('"reloaded"')
+            code = self._until(process, lambda: self.log().count('"reloaded"') > seen)
+        if code is None:
+            os.kill(process, signal.SIGTERM)
+            code = self.starter.ended(process, wait=True)
+        assert code is not None
+        return code
+
+    def _until(self, process: int, true: Callable[[], bool]) -> int | None:
+        """Wait until something is true, or the process has ended: then, how."""
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            code = self.starter.ended(process, wait=False)
+            if code is not None or true():
+                return code
+            time.sleep(0.02)
+        os.kill(process, signal.SIGKILL)
+        self.starter.ended(process, wait=True)
+        raise AssertionError(self.log())
+
+    def finish(self) -> None:
+        """After the crash: start again, two minutes later."""
+        self.check_file()
+        self.two_minutes_pass()
+        assert self.run() == 0, self.log()
+        self.check()
+
+
+def poll_story(rig: Rig, starter: Starter) -> Story:
+    """One poll and push: every kind of payment, one of which has to get its row."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    rig.settings["SYNCD_PUSH__BATCH"] = "2"
+    story = Story(rig, starter, ["--once"])
+    story.pay("succeeded")
+    story.pay("succeeded", rows=(5.0, 5.99))
+    story.pay("canceled")
+    story.pay_without_row()
+    return story
+
+
+def doubt_story(rig: Rig, starter: Starter) -> Story:
+    """An insert that Halo carries out and answers with a timeout."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    story = Story(rig, starter, ["--once"], ends=(0, 69))
+    story.pay_without_row()
+    rig.box.halo.faults.append(Fault("504_after", method="POST", path="InvoicePayment"))
+    return story
+
+
+def backfill_story(rig: Rig, starter: Starter) -> Story:
+    """A backfill over two pages of Stripe: many that aren't Halo's, and some that are."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    rig.settings["SYNCD_PUSH__BATCH"] = "5"
+    story = Story(rig, starter, ["--backfill", "90d"])
+    begun = time.time() - 40 * 86_400
+    for number in range(105):
+        at = begun + number * 3_600
+        if number % 10 == 0:
+            story.pay("succeeded", at=at)
+        elif number % 50 == 1:
+            story.pay_without_row(at)
+        else:
+            name = rig.box.stripe.create_intent(created=at)
+            rig.box.stripe.advance(name, "succeeded", at, emit=False)
+            story.expected[name] = []
+    return story
+
+
+def service_story(rig: Rig, starter: Starter) -> Story:
+    """The daemon: payments from before it started, a reload, a stop."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    rig.settings["SYNCD_POLL__INTERVAL"] = "1s"
+    story = ServiceStory(rig, starter, [])
+    story.pay("succeeded")
+    story.pay("processing")
+    story.pay_without_row()
+    return story
+
+
+STORIES: dict[str, Callable[[Rig, Starter], Story]] = {
+    "poll": poll_story,
+    "doubt": doubt_story,
+    "backfill": backfill_story,
+    "service": service_story,
+}
+
+
+@contextmanager
+def told(name: str, starter: Starter, folder: Path) -> Iterator[Story]:
+    """A story, with a sandbox and a folder of its own."""
+    folder.mkdir()
+    with Sandbox() as box:
+        yield STORIES[name](Rig(box, HandClock(), folder, {}), starter)

@@ -1,0 +1,61 @@
+"""The real process, killed at every named point of the program; then started again.
+
+In every run of the tests, a spread of the occurrences of each point; all of them with
+``make crashes``. The points are those that the program names: a new one is tested by itself.
+"""
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from syncd.crashpoints import VARIABLE, Point
+from tests.crash.starter import Starter
+from tests.crash.stories import KILLED, STORIES, told
+
+ALL = int(os.environ.get("CRASHES", "0"))
+ONLY = {
+    Point.DATABASE_MADE: "poll", Point.READY: "service", Point.RELOADING: "service",
+    Point.STOPPING: "service",
+}  # fmt: skip
+"""Points to which one story comes as well as the others, or alone."""
+
+
+def occurrences() -> Iterator[int]:
+    """All of them; or those that lie ever farther apart."""
+    if ALL:
+        yield from count(1)
+    here = 1
+    while True:
+        yield here
+        here = 2 * here + 1
+
+
+@pytest.mark.parametrize(
+    ("story_name", "point"),
+    [(name, point) for name in STORIES for point in Point if ONLY.get(point, name) == name],
+)
+def test_killed_at(story_name: str, point: Point, starting: Starter, tmp_path: Path) -> None:
+    """Killed at any occurrence of any point: nothing lost, nothing doubled, the file is sound."""
+    for number in occurrences():
+        with told(story_name, starting, tmp_path / str(number)) as story:
+            code = story.run(**{VARIABLE: f"{point}:{number}"})
+            assert code in (KILLED, *story.ends), story.log()
+            story.finish()
+        if code != KILLED:
+            break
+    assert number > 1, f"{story_name} never comes to {point}"
+
+
+def test_never_by_accident(starting: Starter, tmp_path: Path) -> None:
+    """Without the variable no point ends anything; with it, the process says so first."""
+    with told("poll", starting, tmp_path / "plain") as story:
+        assert story.run() == 0
+        assert VARIABLE not in story.log()
+    with told("poll", starting, tmp_path / "armed") as story:
+        assert story.run(**{VARIABLE: "before_commit"}) == KILLED
+        said = story.log()
+        assert said.startswith(f"syncd: {VARIABLE}=before_commit: this process will kill itself")
+        assert "connect" in said  # it shows where it was
