@@ -3,15 +3,17 @@
 # make lock   renew the locks from pyproject.toml    make clean   remove what was made here
 # make man    build the man page from the help of the commands
 # make soak   a long run with faults, MINUTES=30
+# make soak   a long run with faults, MINUTES=30     make crashes kill it at every point, N=100 times more
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BENCH_ARGS ?=
 MINUTES ?= 30
+N ?= 100
 SOAK_ARGS ?=
 RUN = .venv/bin
 DEV = .venv-dev/bin
 INSTALL = install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test check bench format lock man clean soak
+.PHONY: demo test check bench format lock man clean soak crashes
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -46,6 +48,10 @@ bench: .venv-dev/installed
 
 soak: .venv-dev/installed
 	$(DEV)/python -m bench.soak --minutes $(MINUTES) $(SOAK_ARGS)
+
+# At every occurrence of every crash point, at N random moments, and with N power cuts.
+crashes: .venv-dev/installed
+	CRASHES=$(N) $(DEV)/pytest -n 2 --dist worksteal -rA tests/crash
 
 format: .venv-dev/installed
 	$(DEV)/ruff format .

@@ -12,6 +12,7 @@ from pathlib import Path
 from syncd.sandbox import Fault, Sandbox
 from tests.conftest import HandClock, Rig
 from tests.crash.starter import Starter
+from tests.test_process import until
 
 KILLED = -signal.SIGKILL
 TWO_MINUTES = 121
@@ -26,6 +27,7 @@ class Story:
         arguments: how syncd is called.
         expected: the statuses that Halo's rows of each payment must have in the end.
         ends: how it may end when nobody kills it; 69 where Halo left something open.
+        late: whether Halo carries out an insert late.
     """
 
     rig: Rig
@@ -33,6 +35,7 @@ class Story:
     arguments: list[str]
     expected: dict[str, list[int]] = field(default_factory=dict)
     ends: tuple[int, ...] = (0,)
+    late: bool = False
 
     @property
     def database(self) -> Path:
@@ -76,7 +79,11 @@ class Story:
         self.check()
 
     def two_minutes_pass(self) -> bool:
-        """What stands in the store becomes two minutes older; returns whether that was needed."""
+        """What stands in the store becomes two minutes older; returns whether that was needed.
+
+        What Halo carries out late, it has carried out by then.
+        """
+        until(lambda: not self.late or len(self.inserted()) >= len(self.rig.posts()))
         if not self.database.exists() or not self.database.stat().st_size:
             return False
         with closing(sqlite3.connect(self.database)) as connection, connection:
@@ -94,6 +101,9 @@ class Story:
                 found = connection.execute("PRAGMA integrity_check").fetchall()
             assert found == [("ok",)], self.log()
 
+    def inserted(self) -> list[str]:
+        return [posted["intent_id"] for _, posted, new in self.rig.box.halo.writes if new]
+
     def is_right(self) -> bool:
         return all(self.rig.statuses(name) == want for name, want in self.expected.items())
 
@@ -101,7 +111,7 @@ class Story:
         """All rows are right, none was doubled, nothing was lost, and the store knows it."""
         found = {name: self.rig.statuses(name) for name in self.expected}
         assert found == self.expected, self.log()
-        inserted = [posted["intent_id"] for _, posted, new in self.rig.box.halo.writes if new]
+        inserted = self.inserted()
         assert len(inserted) == len(set(inserted)), self.log()
         self.check_file()
         with closing(sqlite3.connect(self.database)) as connection:
@@ -175,6 +185,16 @@ def doubt_story(rig: Rig, starter: Starter) -> Story:
     return story
 
 
+def late_story(rig: Rig, starter: Starter) -> Story:
+    """An insert that Halo answers with a timeout, and carries out later all the same."""
+    story = doubt_story(rig, starter)
+    story.late = True
+    rig.box.halo.faults[:] = [
+        Fault("applied_late", method="POST", path="InvoicePayment", seconds=2)
+    ]
+    return story
+
+
 def backfill_story(rig: Rig, starter: Starter) -> Story:
     """A backfill over two pages of Stripe: many that aren't Halo's, and some that are."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
@@ -208,6 +228,7 @@ def service_story(rig: Rig, starter: Starter) -> Story:
 STORIES: dict[str, Callable[[Rig, Starter], Story]] = {
     "poll": poll_story,
     "doubt": doubt_story,
+    "late": late_story,
     "backfill": backfill_story,
     "service": service_story,
 }

@@ -1,7 +1,7 @@
 """The real process, killed at every named point of the program; then started again.
 
-In every run of the tests, a spread of the occurrences of each point; all of them with
-``make crashes``. The points are those that the program names: a new one is tested by itself.
+In every run of the tests, before every single commit of a poll and push, and at a spread of the
+occurrences of each point in each story; at all of them with ``make crashes``. The points are those that the program names: a new one is tested by itself.
 """
 
 import os
@@ -23,9 +23,13 @@ ONLY = {
 """Points to which one story comes as well as the others, or alone."""
 
 
-def occurrences() -> Iterator[int]:
+WHOLE = {("poll", Point.BEFORE_COMMIT), ("late", Point.AFTER_ANSWER)}
+"""Where no occurrence is left out, in any run: most faults of order show there."""
+
+
+def occurrences(story_name: str, point: Point) -> Iterator[int]:
     """All of them; or those that lie ever farther apart."""
-    if ALL:
+    if ALL or (story_name, point) in WHOLE:
         yield from count(1)
     here = 1
     while True:
@@ -39,7 +43,7 @@ def occurrences() -> Iterator[int]:
 )
 def test_killed_at(story_name: str, point: Point, starting: Starter, tmp_path: Path) -> None:
     """Killed at any occurrence of any point: nothing lost, nothing doubled, the file is sound."""
-    for number in occurrences():
+    for number in occurrences(story_name, point):
         with told(story_name, starting, tmp_path / str(number)) as story:
             code = story.run(**{VARIABLE: f"{point}:{number}"})
             assert code in (KILLED, *story.ends), story.log()

@@ -15,7 +15,7 @@ from tests.crash.stories import KILLED, told
 
 KILLS = int(os.environ.get("CRASHES", "0")) or 4
 SEED = int(os.environ.get("CRASH_SEED", "0")) or random.randrange(1, 2**32)
-MOST_SECONDS = {"poll": 0.3, "doubt": 0.5, "backfill": 1.0, "service": 0.6}
+MOST_SECONDS = {"poll": 0.3, "doubt": 0.5, "late": 0.5, "backfill": 1.0, "service": 0.6}
 """Within this time the most happens; later kills meet a process that has ended, or rests."""
 
 
