@@ -34,7 +34,7 @@ def occurrences(story_name: str, point: Point) -> Iterator[int]:
     here = 1
     while True:
         yield here
-        here = 2 * here + 1
+        here = 3 * here + 1
 
 
 @pytest.mark.parametrize(
