@@ -2,7 +2,6 @@
 # make bench  what it costs, as a table              make format  put the code into shape
 # make lock   renew the locks from pyproject.toml    make clean   remove what was made here
 # make man    build the man page from the help of the commands
-# make soak   a long run with faults, MINUTES=30
 # make soak   a long run with faults, MINUTES=30     make crashes kill it at every point, N=100 times more
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BENCH_ARGS ?=

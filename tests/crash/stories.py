@@ -83,7 +83,7 @@ class Story:
 
         What Halo carries out late, it has carried out by then.
         """
-        until(lambda: not self.late or len(self.inserted()) >= len(self.rig.posts()))
+        until(lambda: not self.late or len(self.inserted()) >= len(self.rig.posts()), 60)
         if not self.database.exists() or not self.database.stat().st_size:
             return False
         with closing(sqlite3.connect(self.database)) as connection, connection:
@@ -146,7 +146,7 @@ class ServiceStory(Story):
 
     def _until(self, process: int, true: Callable[[], bool]) -> int | None:
         """Wait until something is true, or the process has ended: then, how."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             code = self.starter.ended(process, wait=False)
             if code is not None or true():
