@@ -31,7 +31,7 @@ static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 static const char *ours(const char *path)
 {
     const char *folder = getenv("POWER_FOLDER"), *prefix = getenv("POWER_PREFIX");
-    static char whole[PATH_MAX];
+    static __thread char whole[PATH_MAX];
     size_t length;
 
     if (!folder || !prefix)
