@@ -51,6 +51,7 @@ def test_killed_at(story_name: str, point: Point, starting: Starter, tmp_path: P
         if code != KILLED:
             break
     assert number > 1, f"{story_name} never comes to {point}"
+    print(f"{story_name}: {point} came {number - 1} times" if ALL else "")
 
 
 def test_never_by_accident(starting: Starter, tmp_path: Path) -> None:
