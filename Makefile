@@ -1,5 +1,6 @@
 # make demo   see it work on its embedded sandbox    make test    every check and every test
 # make bench  what it costs, as a table              make format  put the code into shape
+# make fuzz   hostile input, EXAMPLES of each        make mutants which faults the unit tests miss
 # make lock   renew the locks from pyproject.toml    make clean   remove what was made here
 # make man    build the man page from the help of the commands
 # make soak   a long run with faults, MINUTES=30     make crashes kill it at every point, N=100 times more
@@ -8,11 +9,12 @@ BENCH_ARGS ?=
 MINUTES ?= 30
 N ?= 100
 SOAK_ARGS ?=
+EXAMPLES ?= 5000
 RUN = .venv/bin
 DEV = .venv-dev/bin
 INSTALL = install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test check bench format lock man clean soak crashes
+.PHONY: demo test check bench soak crashes fuzz mutants format lock man clean
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -52,6 +54,21 @@ soak: .venv-dev/installed
 crashes: .venv-dev/installed
 	CRASHES=$(N) $(DEV)/pytest -n 2 --dist worksteal -rA tests/crash
 
+# Random examples, many of them; a failing one is printed with what reproduces it.
+fuzz: .venv-dev/installed
+	SYNCD_FUZZ=$(EXAMPLES) $(DEV)/pytest -n auto tests/hostile
+
+# In a copy, for the tool edits the files it mutates. An hour on one core; see tests/unit/MUTANTS.md.
+mutants: .venv-dev/installed
+	rm -rf .mutants && mkdir -p .mutants/tests
+	cp -r syncd pyproject.toml .mutants/
+	cp -r tests/__init__.py tests/unit .mutants/tests/
+	cd .mutants && export PATH="$(CURDIR)/$(DEV):$$PATH" PYTHONDONTWRITEBYTECODE=1 \
+	    && cosmic-ray init tests/unit/mutants.toml session.sqlite \
+	    && cr-filter-operators session.sqlite tests/unit/mutants.toml \
+	    && cosmic-ray exec tests/unit/mutants.toml session.sqlite \
+	    && cr-report --surviving-only --show-diff session.sqlite
+
 format: .venv-dev/installed
 	$(DEV)/ruff format .
 	$(DEV)/ruff check --fix .
@@ -65,4 +82,4 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf .venv .venv-dev build dist .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .venv-dev build dist .mypy_cache .ruff_cache .hypothesis .coverage .mutants

@@ -32,6 +32,8 @@ from syncd.config_problems import (
     unknown_variables,
     validation_problems,
 )
+from syncd.foreign import conceal, plain
+from syncd.network import environment_problems
 from syncd.payments import PaymentState
 
 PLACES = (Path("config.toml"), Path("/etc/syncd/config.toml"))
@@ -39,6 +41,15 @@ PLACES = (Path("config.toml"), Path("/etc/syncd/config.toml"))
 
 OPTIONAL_SECRETS = ("web_token", "notify_urls", "heartbeat_url")
 """Those that one can do without."""
+
+FILE_BYTES_MAX = 1024 * 1024
+"""A larger file is neither a configuration nor a secret."""
+
+SPAN_SECONDS_MAX = 30 * 86_400
+"""Stripe lists events for so long: whoever looks more rarely misses some."""
+
+SPAN = re.compile(r"\s*(?:[0-9]{1,9}\s*[smhd]\s*)+")
+"""How a span of time is written: ``5m``, ``1h30m``."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -51,16 +62,16 @@ class ConfigurationError(Exception):
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(plain(problem) for problem in problems)
         super().__init__("\n".join(self.problems))
 
 
 def span_seconds(value: object) -> object:
     """Read a span of time such as ``5m``, ``1h30m`` or ``90d`` as seconds."""
     if isinstance(value, str):
-        parts = re.fullmatch(r"\s*((?:\d+\s*[smhd]\s*)+)", value)
+        parts = SPAN.fullmatch(value)
         if parts:
-            found = re.findall(r"(\d+)\s*([smhd])", parts[1])
+            found = re.findall(r"(\d+)\s*([smhd])", parts[0])
             return sum(int(number) * _UNITS[unit] for number, unit in found)
         message = 'must be a span of time such as "30s", "5m", "2h" or "1d"'
         raise ValueError(message)
@@ -79,6 +90,8 @@ def _not_a_bool(value: object) -> object:
 
 
 Whole = Annotated[int, BeforeValidator(_not_a_bool)]
+Number = Annotated[Whole, Field(ge=-(2**31), lt=2**31)]
+"""A number of Halo's, as its fields hold them."""
 
 
 class Section(BaseModel):
@@ -103,7 +116,7 @@ class Stripe(Section):
     @field_validator("account")
     @classmethod
     def _account(cls, value: str) -> str:
-        if value and not re.fullmatch(r"acct_\w{1,60}", value):
+        if value and not re.fullmatch(r"acct_[A-Za-z0-9_]{1,60}", value):
             message = 'must be a connected account\'s id ("acct_…"), or empty'
             raise ValueError(message)
         return value
@@ -112,18 +125,18 @@ class Stripe(Section):
 class NewRow(Section):
     """What Stripe's rows carry in this tenant."""
 
-    method: Whole | None = None
-    module_id: Whole | None = None
+    method: Number | None = None
+    module_id: Number | None = None
 
 
 class Status(Section):
     """The tenant's number of each state."""
 
-    succeeded: Whole | None = None
-    payment_failed: Whole | None = None
-    processing: Whole | None = None
-    canceled: Whole | None = None
-    requires_action: Whole | None = None
+    succeeded: Number | None = None
+    payment_failed: Number | None = None
+    processing: Number | None = None
+    canceled: Number | None = None
+    requires_action: Number | None = None
 
     @model_validator(mode="after")
     def _paid_is_paid(self) -> "Status":
@@ -167,10 +180,10 @@ class Halo(Section):
 class Poll(Section):
     """When to look, and how far back."""
 
-    interval: Span = Field(300, ge=1)
+    interval: Span = Field(300, ge=1, le=SPAN_SECONDS_MAX)
     overlap: Span = Field(600, ge=0, le=86_400)
-    sweep: Span = Field(86_400, ge=1)
-    look_back: Span = Field(86_400, ge=0, le=30 * 86_400)
+    sweep: Span = Field(86_400, ge=1, le=SPAN_SECONDS_MAX)
+    look_back: Span = Field(86_400, ge=0, le=SPAN_SECONDS_MAX)
 
 
 class Push(Section):
@@ -191,7 +204,7 @@ class State(Section):
     @field_validator("url")
     @classmethod
     def _sqlite(cls, value: str) -> str:
-        if not re.fullmatch(r"sqlite:///[^?#]+", value):
+        if not re.fullmatch(r"sqlite:///[^?#]+", value) or not value.isprintable():
             message = 'must be "sqlite:///" and a file\'s path ("sqlite:////var/lib/…")'
             raise ValueError(message)
         return value
@@ -201,7 +214,7 @@ class Web(Section):
     """Where health and metrics are answered."""
 
     listen: str = "127.0.0.1:9464"
-    stale_after: Span = Field(900, ge=1)
+    stale_after: Span = Field(900, ge=1, le=SPAN_SECONDS_MAX)
 
     @field_validator("listen")
     @classmethod
@@ -300,11 +313,18 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
     raw: dict[str, Any] = {}
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        problems.append(f"{place}: this isn't TOML that anybody could read: it is nested too deep")
+    except ValueError as error:  # what it can't decode, and numbers without end
         problems.append(f"{place}: this isn't TOML: {error}")
     named = Namer(place, lines_of(text))
+    # pydantic-settings takes such names for orders to itself.
+    orders = [key for key in raw if key.startswith("_")]
+    problems += [f"{named(key)}is not a key of syncd" for key in orders]
+    raw = {key: value for key, value in raw.items() if key not in orders}
     problems += secrets_in_file(raw, named)
     problems += unknown_variables(environment, _Settings)
+    problems += environment_problems(environment)
     settings = None
     if not problems or raw:
         raw.setdefault("halo", {})  # what is missing inside is named key by key
@@ -330,6 +350,8 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
         )
     if problems or settings is None:
         raise ConfigurationError(problems)
+    for name, secret in secrets.items():
+        conceal(name, secret)
     return Config(
         stripe=settings.stripe,
         halo=settings.halo,
@@ -355,7 +377,7 @@ def address(listen: str) -> tuple[str, int]:
     """
     host, colon, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdigit() or not 0 <= int(port) < 65_536:
+    if not colon or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
         message = 'must be an address and a port, such as "127.0.0.1:9464"'
         raise ValueError(message)
     return host, int(port)
@@ -422,12 +444,21 @@ def _find(file: Path | None, environment: Mapping[str, str], problems: list[str]
 
 def _text(place: Path, problems: list[str]) -> str:
     try:
-        return place.read_text("utf-8")
+        return _read(place)
     except OSError as error:
-        problems.append(f"{place}: can't be read: {error.strerror}")
+        problems.append(f"{place}: can't be read: {error.strerror or error}")
     except UnicodeDecodeError:
         problems.append(f"{place}: isn't text in UTF-8")
     return ""
+
+
+def _read(place: Path) -> str:
+    """Read a small file, of which there may be more than memory: /dev/zero has no end."""
+    with place.open("rb") as file:
+        content = file.read(FILE_BYTES_MAX + 1)
+    if len(content) > FILE_BYTES_MAX:
+        raise OSError(f"it is larger than {FILE_BYTES_MAX} bytes")
+    return content.decode("utf-8")
 
 
 def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> str | None:
@@ -436,7 +467,7 @@ def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> s
     folder = environment.get("CREDENTIALS_DIRECTORY")
     if folder:
         try:
-            value = (Path(folder) / name).read_text("utf-8")
+            value = _read(Path(folder) / name)
             source = f"credential {name}"
         except FileNotFoundError:
             pass
@@ -479,15 +510,19 @@ def _address_problems(secrets: Mapping[str, str | None]) -> list[str]:
 
 
 def _checked_url(value: str) -> str:
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+        (parts.hostname or "").encode("idna")  # as looking the name up does
+    except ValueError:
+        message = "has a host or a port that can't be one"
+        raise ValueError(message) from None
     if parts.username or parts.password or parts.query or parts.fragment:
         message = "must be a plain address, without a user, a query or a fragment"
         raise ValueError(message)
-    try:
-        _ = parts.port
-    except ValueError:
-        message = "has a port that isn't one"
-        raise ValueError(message) from None
+    if not value.isprintable() or " " in value:
+        message = "must be a plain address, without spaces or anything that can't be seen"
+        raise ValueError(message)
     loopback = parts.hostname is not None and _is_loopback(f"{parts.hostname}:1")
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
         message = "must be an https:// address (http:// only on this machine's loopback)"

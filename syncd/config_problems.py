@@ -21,6 +21,9 @@ SECRETS = {
 }
 """Each secret's name as a systemd credential, and its environment variable."""
 
+TABLES_DEEP_MAX = 10
+"""Deeper tables are not searched for secrets: they are refused as unknown keys anyway."""
+
 _SECRET_KEYS = frozenset(
     {"api_key", "apikey", "key", "secret", "secret_key", "client_secret", "token", "web_token",
      "password", "stripe_api_key", "halo_client_secret", "notify_urls", "heartbeat_url"}
@@ -81,7 +84,7 @@ def _secret_places(raw: Mapping[str, Any], *above: str) -> Iterator[tuple[str, .
         else:
             tables = value if isinstance(value, list) else [value]
             for table in tables:
-                if isinstance(table, Mapping):
+                if isinstance(table, Mapping) and len(above) < TABLES_DEEP_MAX:
                     yield from _secret_places(table, *above, key)
 
 

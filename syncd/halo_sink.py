@@ -1,10 +1,11 @@
-"""Halo's invoice payments, read and written: the only room that knows `httpx`.
+"""Halo's invoice payments, read and written: with `network`, the only room that knows `httpx`.
 
 What the API does is known from its description and from people who wrote clients, not from its
 maker; so an answer is believed only as far as it shows the rows that were sent (see `Acknowledged`).
 The token and the client secret never leave this room.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -28,7 +29,9 @@ from syncd.failures import (
     SignInRefused,
     Unreachable,
 )
-from syncd.payments import Row
+from syncd.foreign import READ_CHARACTERS_MAX, conceal, plain
+from syncd.network import ANSWER_SECONDS_MAX, AnswerRefused, client
+from syncd.payments import INTENT_ID, Row
 from syncd.traces import TracedRow, read_traced
 
 PAGE_SIZE = 100
@@ -42,7 +45,15 @@ WAIT_WITHOUT_RETRY_AFTER_SECONDS = 60.0
 
 TOKEN_MARGIN_SECONDS = 30.0
 
+TOKEN_SECONDS_MAX = 86_400.0
+"""A token that claims to last longer is renewed all the same."""
+
+PAGES_OF_ONE_INTENT_MAX = 1_000
+"""A listing of one payment's rows that goes on for longer shows rows of everybody, or is made up."""
+
 _PATH = "/api/InvoicePayment"
+_DIGITS_MAX = 15
+_TOKEN = re.compile(r"[!-~]{1,16384}")
 _REFUSED_ROWS = frozenset({400, 404, 409, 413, 422})
 
 
@@ -106,12 +117,9 @@ class HaloSink:
 
     def __post_init__(self) -> None:
         self.url = self.url.rstrip("/")
-        # Redirects are not followed: a token must never travel to a host nobody configured.
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(self.calling.timeout_seconds, connect=15.0),
-            follow_redirects=False,
-            headers={"Accept": "application/json"},
-            transport=self.transport,
+        conceal("Halo's client secret", self.client_secret)
+        self._client = client(
+            self.url, self.calling.timeout_seconds, BODY_BYTES_MAX, self.transport
         )
 
     @property
@@ -163,8 +171,7 @@ class HaloSink:
 
     async def _pages(self, query: Mapping[str, str]) -> AsyncIterator[RowPage]:
         seen: set[int | None] = set()
-        number = 1
-        while True:
+        for number in range(1, PAGES_OF_ONE_INTENT_MAX + 1):
             page = await self._page(query, number)
             new = {row.id for row in page.rows} - seen
             seen |= new
@@ -177,7 +184,10 @@ class HaloSink:
                     )
                     raise BadAnswer(Side.HALO, message)
                 return
-            number += 1
+        message = (
+            "Halo's list of one payment's rows does not end; nothing is written on such a ground."
+        )
+        raise BadAnswer(Side.HALO, message)
 
     async def _page(self, query: Mapping[str, str], number: int) -> RowPage:
         raw, total = await self._raw_page(query, number)
@@ -199,8 +209,7 @@ class HaloSink:
         if not isinstance(payments, list):
             message = "Halo's answer to a request for invoice payments holds no list of payments."
             raise BadAnswer(Side.HALO, f"{message} {_words(body)}".strip())
-        total = body.get("record_count")
-        return payments, total if isinstance(total, int) and not isinstance(total, bool) else None
+        return payments, _whole(body.get("record_count"))
 
     async def update(
         self, rows: Sequence[Mapping[str, Any]], about_to_send: Callable[[], None]
@@ -285,26 +294,30 @@ class HaloSink:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if content is not None:
             headers["Content-Type"] = "application/json"
-        request = self._client.build_request(
-            method, url, params=params, content=content, data=form, headers=headers
-        )
         what = f"{method} {urlsplit(url).path}"
         crash_point(Point.BEFORE_REQUEST)
         try:
-            response = await self._client.send(request, stream=True)
-            try:
-                await _read_bounded(response, what)
-                self._forget_secrets(response, token)
-            finally:
-                await response.aclose()
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                response = await self._client.request(
+                    method, url, params=params, content=content, data=form, headers=headers
+                )
+        except (httpx.InvalidURL, UnicodeError) as error:
+            self.calling.note("error")
+            message = f"{plain(url)!r} is no address that can be asked ({plain(str(error))})."
+            raise BadAnswer(Side.HALO, message) from None
+        except AnswerRefused as error:
+            self.calling.note("error")
+            message = f"Halo's answer to {what} was refused: {error}."
+            raise BadAnswer(Side.HALO, message, maybe_applied=content is not None) from None
+        except (httpx.HTTPError, TimeoutError) as error:
             self.calling.note("error")
             never_sent = isinstance(
                 error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
             )
+            why = plain(f"{type(error).__name__} {error}")
             raise Unreachable(
                 Side.HALO,
-                f"Halo can't be reached ({what}): {type(error).__name__} {error}".strip() + ".",
+                f"Halo can't be reached ({what}): {why}.",
                 maybe_applied=content is not None and not never_sent,
                 late=not never_sent,
             ) from None
@@ -315,14 +328,6 @@ class HaloSink:
         clock = server_time(response.headers.get("date"))
         self.ahead_seconds = None if clock is None else clock - self.calling.now()
         return response
-
-    def _forget_secrets(self, response: httpx.Response, token: str | None) -> None:
-        """Take what we sent out of what comes back: an error may repeat the whole request."""
-        content = response.content
-        for secret in (self.client_secret, token):
-            if secret:
-                content = content.replace(secret.encode(), b"[removed]")
-        response._content = content  # noqa: SLF001  # see _read_bounded
 
     # --- signing in ------------------------------------------------------------------------------
 
@@ -353,25 +358,32 @@ class HaloSink:
             self._sign_in = None
             _read_json(response, reading=True)
         token = body.get("access_token") if isinstance(body, dict) else None
-        if not response.is_success or not isinstance(token, str) or not token:
+        if not response.is_success or not isinstance(token, str) or not _TOKEN.fullmatch(token):
             self._sign_in = None
             raise SignInRefused(
                 Side.HALO,
                 f"Halo refuses the sign-in (HTTP {response.status_code}) for client_id "
-                f"{self.client_id!r}, scope {self.scope!r}: {_words(body, response)} Check the "
+                f"{self.client_id!r}, scope {self.scope!r}: "
+                f"{'its answer holds no token.' if response.is_success else _words(body, response)} "
+                "Check the "
                 "application in Halo (Configuration, Integrations, Halo API), its client secret "
                 "and its permissions.",
             )
         scope = body.get("scope")
         self.granted = frozenset(scope.split()) if isinstance(scope, str) else None
-        lifetime = body.get("expires_in")
-        seconds = float(lifetime) if isinstance(lifetime, int | float | Decimal) else 300.0
+        conceal("Halo's token", token)
+        seconds = _lifetime_seconds(body.get("expires_in"))
         self._token = token
         self._token_until = now + max(seconds - TOKEN_MARGIN_SECONDS, seconds / 2)
         return token
 
     async def _discover(self) -> tuple[str, str | None]:
-        """Find the token endpoint and the tenant's name; without authinfo, the usual path."""
+        """Find the token endpoint and the tenant's name; without authinfo, the usual path.
+
+        The endpoint may stand on another host, as Halo's own may: who answers for the tenant's
+        address over verified TLS could as well take the secret there. But it must be https, or on
+        this machine where the tenant is as well.
+        """
         response = await self._send("GET", f"{self.url}/api/authinfo", None, None, None)
         if response.status_code == 429 or response.status_code >= 500:
             raise (
@@ -384,21 +396,28 @@ class HaloSink:
         if not response.is_success or not isinstance(auth_url, str) or not auth_url:
             return f"{self.url}/auth/token", None
         auth_url = auth_url.rstrip("/")
-        if not may_carry_secret(auth_url):
+        if not may_carry_secret(auth_url, loopback=self.url.startswith("http://")):
             message = (
-                f"Halo's authinfo names {auth_url[:200]!r} to sign in at, which isn't https. "
-                "The client secret is not sent there. Check halo.url."
+                f"Halo's authinfo names {plain(auth_url, 200)!r} to sign in at, which isn't a plain "
+                "https address. The client secret is not sent there. Check halo.url."
             )
             raise SignInRefused(Side.HALO, message)
         return f"{auth_url}/token", str(tenant) if isinstance(tenant, str) and tenant else None
 
 
-def may_carry_secret(url: str) -> bool:
-    """Whether a secret may travel to this URL: https, or this machine itself."""
-    parts = urlsplit(url)
+def may_carry_secret(url: str, *, loopback: bool) -> bool:
+    """Whether a secret may travel to this URL: https, or (where `loopback`) this machine itself."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        odd = parts.username or parts.password or parts.query or parts.fragment
+    except ValueError:
+        return False
+    if not host or odd or not url.isprintable() or " " in url:
+        return False
     if parts.scheme == "https":
-        return bool(parts.hostname)
-    return parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+        return True
+    return loopback and parts.scheme == "http" and host in ("127.0.0.1", "::1", "localhost")
 
 
 def last_page(page: RowPage, *, new: int, seen: int) -> bool:
@@ -425,20 +444,6 @@ def is_whole(page: RowPage, *, new: int, seen: int) -> bool:
     return new > 0 or not page.rows
 
 
-async def _read_bounded(response: httpx.Response, what: str) -> None:
-    """Read the body, but not more than BODY_BYTES_MAX of it."""
-    chunks, size = [], 0
-    async for chunk in response.aiter_bytes():
-        size += len(chunk)
-        if size > BODY_BYTES_MAX:
-            message = (
-                f"Halo's answer to {what} is larger than {BODY_BYTES_MAX} bytes; it was refused."
-            )
-            raise BadAnswer(Side.HALO, message)
-        chunks.append(chunk)
-    response._content = b"".join(chunks)  # noqa: SLF001  # httpx has no bounded read of its own
-
-
 # --- reading -------------------------------------------------------------------------------------
 
 
@@ -459,7 +464,7 @@ def _read_json(response: httpx.Response, *, reading: bool) -> Any:
     if body is None and reading:
         kind = response.headers.get("content-type", "no type")[:60]
         message = (
-            f"Halo answered with {len(response.content)} bytes of {_plain(kind)} where JSON "
+            f"Halo answered with {len(response.content)} bytes of {plain(kind)} where JSON "
             "belongs. Check that halo.url names the tenant itself, not a portal in front of it."
         )
         raise BadAnswer(Side.HALO, message)
@@ -473,7 +478,9 @@ def read_row(raw: object) -> Row:
     intent_id = raw.get("intent_id")
     return Row(
         id=_whole(raw.get("id")),
-        intent_id=intent_id if isinstance(intent_id, str) and intent_id else None,
+        intent_id=intent_id
+        if isinstance(intent_id, str) and INTENT_ID.fullmatch(intent_id)
+        else None,
         invoice_id=_whole(raw.get("invoice_id")),
         amount=_number(raw.get("amount")),
         status=_whole(raw.get("status")),
@@ -481,19 +488,31 @@ def read_row(raw: object) -> Row:
 
 
 def _whole(value: object) -> int | None:
-    if isinstance(value, bool):
+    """A whole number that a database can hold, also where it is written as 3.0."""
+    number = _number(value)
+    if number is None or number != number.to_integral_value():
         return None
-    if isinstance(value, Decimal) and value == value.to_integral_value() and abs(value) < 2**63:
-        return int(value)
-    return value if isinstance(value, int) and abs(value) < 2**63 else None
+    return int(number)
 
 
 def _number(value: object) -> Decimal | None:
+    """A number of sensible size, to the precision of any double.
+
+    The power of ten is asked for first: arithmetic with 1e9999999 fails, and showing 1e-9999999
+    takes ten million characters.
+    """
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
     number = Decimal(value)
-    usable = number.is_finite() and abs(number) < Decimal(10) ** 15 and len(str(number)) <= 60
-    return number if usable else None
+    if not number.is_finite() or not -20 <= number.adjusted() < _DIGITS_MAX:
+        return None
+    return +number
+
+
+def _lifetime_seconds(value: object) -> float:
+    """How long a token lasts, as its issuer says; five minutes where it says nothing usable."""
+    number = _number(value)
+    return 300.0 if number is None else min(max(float(number), 0.0), TOKEN_SECONDS_MAX)
 
 
 def _acknowledged(body: Any) -> Acknowledged:
@@ -545,8 +564,9 @@ def _failure_of(
     if writing and status in _REFUSED_ROWS and not _is_page(response):
         return RowsRefused(said)
     if 300 <= status < 400:
-        to = urlsplit(response.headers.get("location", "")).netloc[:100]
-        message = f"Halo redirects {what} to {_plain(to)!r}, which isn't followed. Check halo.url."
+        host = re.match(r"https?://([^/?#]+)", plain(response.headers.get("location", ""), 2_000))
+        to = host[1][:100] if host else "another path"
+        message = f"Halo redirects {what} to {to!r}, which isn't followed. Check halo.url."
         return BadAnswer(Side.HALO, message)
     return BadAnswer(Side.HALO, f"Halo answered {status} to {what}: {said} Check halo.url.")
 
@@ -561,30 +581,28 @@ def _words(body: Any, response: httpx.Response | None = None) -> str:
         for key in ("errorMessage", "Message", "message", "error_description", "error"):
             if isinstance(body.get(key), str) and body[key]:
                 return _sentence(body[key])
-        fields = {k: v for k, v in body.items() if isinstance(v, list | str)}
         parts = [
-            f"{k}: {v if isinstance(v, str) else '; '.join(map(str, v))}" for k, v in fields.items()
+            f"{key}: {'; '.join(texts)}"
+            for key, value in body.items()
+            if (
+                texts := [
+                    t for t in (value if isinstance(value, list) else [value]) if isinstance(t, str)
+                ]
+            )
         ]
         return _sentence(", ".join(parts)) if parts else ""
     if isinstance(body, str) and body:
         return _sentence(body)
     if response is None:
         return ""
+    if body is not None:
+        return "its answer holds no message."
     if _is_page(response):
         return "it sent a web page."
     return _sentence(response.content[:600].decode("utf-8", "replace")) or "it said nothing."
 
 
 def _sentence(text: str) -> str:
-    plain = _plain(text)[:500].rstrip()
-    return plain if not plain or plain.endswith((".", "!", "?")) else f"{plain}."
-
-
-def _plain(text: str) -> str:
-    """One line of printable characters without markup or anything that looks like a token."""
-    line = "".join(c if c.isprintable() else " " for c in text[:2_000])
-    line = re.sub(r"<[^>]*>", " ", line)
-    line = re.sub(
-        r"\b[A-Za-z]{2,6}_[A-Za-z0-9]+_secret_[A-Za-z0-9]+|eyJ[\w.\-]{20,}", "[removed]", line
-    )
-    return re.sub(r"\s+", " ", line).strip()
+    """Plain words without markup, as one sentence."""
+    said = plain(re.sub(r"<[^<>]*>", " ", text[:READ_CHARACTERS_MAX]))
+    return said if not said or said.endswith((".", "!", "?")) else f"{said}."

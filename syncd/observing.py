@@ -92,22 +92,20 @@ class Observer:
         if clock is not None:
             if mark is None and clock - self.reach.look_back_seconds < since - 60:
                 # Our clock is ahead of Stripe's: look back from theirs.
-                since = clock - self.reach.look_back_seconds
+                since = max(0, clock - self.reach.look_back_seconds)
                 page = await self.source.events(since)
             if mark is not None and clock - since > EVENTS_KEPT_SECONDS:
                 await self._fill_gap(since, clock)
         new, newest = 0, 0
-        for _ in range(PAGES_MAX):
+        places = _Places(f"events since {since}")
+        while True:
             new += self._take_events(page)
             newest = max([newest, *(event.at for event in page.events)])
             if page.cursor is None:
                 break
-            page = await self.source.events(since, page.cursor)
-        else:
-            message = f"Stripe's list of events since {since} does not end."
-            raise BadAnswer(Side.STRIPE, message)
+            page = await self.source.events(since, places.reach(page.cursor))
         await self.reread()
-        reached = clock if clock is not None else newest or None
+        reached = _reached(clock, newest, started)
         if reached is not None and (mark is None or reached > mark):
             self.store.write_notes({"watermark": str(reached)})
         return new
@@ -241,7 +239,8 @@ class Observer:
         after_page: Callable[[str | None], None] | None = None,
     ) -> int:
         started, listed = int(self.now()), 0
-        for _ in range(PAGES_MAX):
+        places = _Places(f"payment intents since {since}")
+        while True:
             page = await self.source.intents(since, cursor)
             self._take_intents(page)
             listed += len(page.intents)
@@ -249,16 +248,12 @@ class Observer:
                 self.progress(
                     listed, min(1.0, max(0.0, (started - page.oldest) / (started - since)))
                 )
-            if page.cursor == cursor and cursor is not None:
-                break
-            cursor = page.cursor
+            cursor = None if page.cursor is None else places.reach(page.cursor)
             if after_page is not None:
                 after_page(cursor)
             if cursor is None:
                 self.progress(listed, 1.0)
                 return listed
-        message = f"Stripe's list of payment intents since {since} does not end."
-        raise BadAnswer(Side.STRIPE, message)
 
     async def backfill(self, since: int, asked: str) -> int:
         """List all payment intents made since a time (Unix seconds). Returns how many.
@@ -304,3 +299,39 @@ class Observer:
             raise IntentUnknown(read.text)
         self.store.replace(read, self.now())
         return read
+
+
+@dataclass(slots=True)
+class _Places:
+    """The places that a listing has gone on from: at none of them twice, and not for ever."""
+
+    what: str
+    _known: set[str] = field(default_factory=set)
+
+    def reach(self, cursor: str) -> str:
+        """Go on from there.
+
+        Raises:
+            BadAnswer: it was there before, or the listing is longer than any can be.
+        """
+        if cursor in self._known or len(self._known) >= PAGES_MAX:
+            message = f"Stripe's list of {self.what} does not end."
+            raise BadAnswer(Side.STRIPE, message)
+        self._known.add(cursor)
+        return cursor
+
+
+def _reached(clock: int | None, newest: int, ours: int) -> int | None:
+    """Up to when events were surely read (Unix seconds): the watermark. None where nobody knows.
+
+    By Stripe's clock, but no further than our own clock or an event agrees to: a single wrong
+    `Date`, from some box on the way, would pass over all that happens until then.
+
+    Args:
+        clock: Stripe's clock; None where it didn't say.
+        newest: when the newest event was created; 0 where there was none.
+        ours: our own clock.
+    """
+    if clock is None:
+        return min(newest, ours) or None
+    return min(clock, max(newest, ours))

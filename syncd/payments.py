@@ -5,9 +5,13 @@ Stripe's words mean once they were read (source: Stripe's documentation of Payme
 and currencies).
 """
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+
+INTENT_ID = re.compile(r"[A-Za-z0-9_]{3,255}")
+"""What the id of a payment intent may look like (``pi_…``): Stripe calls it opaque."""
 
 
 class PaymentState(StrEnum):

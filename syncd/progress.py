@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from syncd.failures import Side
+from syncd.foreign import inert
 
 
 @dataclass(slots=True)
@@ -95,11 +96,6 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*(Text(plain(str(cell))) for cell in row))
+        made.add_row(*(Text(inert(str(cell))) for cell in row))
     width = None if sys.stdout.isatty() else 160
     Console(width=width, markup=False, highlight=False).print(made)
-
-
-def plain(text: str) -> str:
-    """Text from outside without control characters."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

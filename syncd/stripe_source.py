@@ -6,8 +6,8 @@ times as much (measured), and an event's shape may be of any API version. Whatev
 said, never guessed; nothing secret leaves this room.
 """
 
+import asyncio
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -30,25 +30,31 @@ from syncd.failures import (
     SignInRefused,
     Unreachable,
 )
+from syncd.foreign import conceal, plain
+from syncd.network import ANSWER_SECONDS_MAX, AnswerRefused, client
 from syncd.payments import (
     EVENT_TYPES,
+    INTENT_ID,
     STATUSES_WITHOUT_STATE,
     Observation,
     PaymentState,
     state_of_event,
     state_of_intent,
 )
+from syncd.traces import trace_of
 
 PAGE_SIZE = 100
 """The most that Stripe lists at once."""
 
-TRACE_CHARACTERS_MAX = 64_000
-"""A longer event is left in Halo's row without what doesn't matter to the payment."""
+BODY_BYTES_MAX = 16 * 1024 * 1024
+"""A larger answer is refused: a page of a hundred events takes about half a megabyte."""
 
-_SECRET = re.compile(r"\b[a-z]{2,6}_[A-Za-z0-9]+_secret_[A-Za-z0-9]+")
-_INTENT_ID = re.compile(r"[A-Za-z0-9_]{3,255}")
+_EVENT_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 _CURRENCY = re.compile(r"[A-Za-z]{3,4}")
 _AMOUNT_MAX = 10**15
+_SECONDS_MAX = 4_102_444_800  # the year 2100
+# What the package trips over where an answer has a shape that it doesn't expect.
+_TRIPS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +145,12 @@ class StripeSource:
     def __post_init__(self) -> None:
         # The package would write a file into a home that a service doesn't have.
         stripe.enable_telemetry = False
+        conceal("Stripe's key", self.api_key)
         self._http = stripe.HTTPXClient(timeout=self.calling.timeout_seconds)
-        if self.transport is not None:  # the package takes none from outside
-            self._http._client_async = self._http.httpx.AsyncClient(transport=self.transport)  # noqa: SLF001
+        # The package takes no client from outside, and its own reads whatever comes.
+        self._http._client_async = client(  # noqa: SLF001
+            self.api_base, self.calling.timeout_seconds, BODY_BYTES_MAX, self.transport
+        )
         self._client = stripe.StripeClient(
             self.api_key,
             stripe_account=self.account or None,
@@ -213,7 +222,7 @@ class StripeSource:
             IntentUnknown: Stripe doesn't know it.
             LinkFailure: Stripe can't be read.
         """
-        if not _INTENT_ID.fullmatch(intent_id):
+        if not INTENT_ID.fullmatch(intent_id):
             message = f"{intent_id[:80]!r} isn't a payment intent's id"
             raise IntentUnknown(message)
         try:
@@ -264,6 +273,9 @@ class StripeSource:
         if not isinstance(body.get("data"), list) or not isinstance(body.get("has_more"), bool):
             message = f"Stripe's answer to GET {path} isn't a list."
             raise BadAnswer(Side.STRIPE, message)
+        if len(body["data"]) > PAGE_SIZE:
+            message = f"Stripe's answer to GET {path} lists more than the {PAGE_SIZE} asked for."
+            raise BadAnswer(Side.STRIPE, message)
         return body, clock
 
     async def _get(self, path: str, params: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
@@ -271,19 +283,24 @@ class StripeSource:
             await self.calling.take()
             crash_point(Point.BEFORE_REQUEST)
             try:
-                response: stripe.StripeResponse = await self._client.raw_request_async(
-                    "get", path, **params
-                )
+                async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                    response: stripe.StripeResponse = await self._client.raw_request_async(
+                        "get", path, **params
+                    )
             except stripe.StripeError as error:
                 failure = _failure_of(error, path, self.calling.now())
                 self.calling.note(
                     outcome_of(failure) if isinstance(failure, LinkFailure) else "refused"
                 )
                 raise failure from None
-            except (ValueError, RecursionError) as error:  # not JSON, though the status was 200
+            except TimeoutError:
                 self.calling.note("error")
-                message = f"Stripe's answer to GET {path} isn't JSON."
-                raise BadAnswer(Side.STRIPE, message) from error
+                message = f"Stripe's answer to GET {path} doesn't come to an end."
+                raise Unreachable(Side.STRIPE, message) from None
+            except _TRIPS:
+                self.calling.note("error")
+                message = f"Stripe's answer to GET {path} isn't JSON of a known shape."
+                raise BadAnswer(Side.STRIPE, message) from None
             crash_point(Point.AFTER_ANSWER)
             self.calling.note("ok")
             return response
@@ -299,16 +316,20 @@ def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
     status = error.http_status
     what = f"GET {path}"
     # Without JSON, the package's words are the body itself: a page, or a customer's data.
-    said = _clean(error.user_message or "") if isinstance(error.json_body, dict) else ""
+    told = error.user_message if isinstance(error.json_body, dict) else ""
+    said = plain(told) if isinstance(told, str) else ""
     said = said if not said or said.endswith((".", "!", "?")) else f"{said}."
     wait = retry_after_seconds(_header(error.headers or {}, "retry-after"), now)
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, AnswerRefused):
+        return BadAnswer(Side.STRIPE, f"Stripe's answer to {what} was refused: {cause}.")
     if isinstance(error, stripe.APIConnectionError):
         return Unreachable(
-            Side.STRIPE, f"Stripe can't be reached ({what}): {_network_words(error)}"
+            Side.STRIPE, f"Stripe can't be reached ({what}): {_network_words(error)}."
         )
     if status == 429:
         reason = _header(error.headers or {}, "stripe-rate-limited-reason")
-        why = f"limit {_clean(reason)}" if reason else "another request holds a lock"
+        why = f"limit {plain(reason, 60)}" if reason else "another request holds a lock"
         return RateLimited(
             Side.STRIPE, f"Stripe limits requests ({what}, {why}).", retry_after_seconds=wait
         )
@@ -340,7 +361,7 @@ def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
 def _network_words(error: stripe.StripeError) -> str:
     """What the network said, without the package's advice around it."""
     cause = error.__cause__ or error.__context__
-    return _clean(f"{type(cause).__name__} {cause}".strip() if cause else str(error))[:200]
+    return plain(f"{type(cause).__name__} {cause}".strip() if cause else str(error), 200)
 
 
 def _header(headers: Mapping[str, Any], name: str) -> str | None:
@@ -373,21 +394,20 @@ def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
     """
     if not isinstance(raw, dict):
         return Unreadable(_fingerprint(raw), "An event in Stripe's list isn't an object.")
-    event_id, kind, at = raw.get("id"), raw.get("type"), _whole(raw.get("created"))
-    # An id that would have to be cleaned might then be another event's.
-    usable = isinstance(event_id, str) and event_id and _clean(event_id)[:255] == event_id
-    name = str(event_id) if usable else _fingerprint(raw)
+    event_id, kind, at = raw.get("id"), raw.get("type"), _seconds(raw.get("created"))
+    named = isinstance(event_id, str) and _EVENT_ID.fullmatch(event_id)
+    name = str(event_id) if named else _fingerprint(raw)
     if not isinstance(kind, str):
         return Unreadable(name, "An event from Stripe has no type.", at)
     state = state_of_event(kind)
     if state is None:
-        return SeenEvent(name, at or 0, _clean(kind)[:80], None)
+        return SeenEvent(name, at or 0, plain(kind, 80), None)
     data = raw.get("data")
     intent = data.get("object") if isinstance(data, dict) else None
     if not isinstance(intent, dict):
         return Unreadable(name, f"The event {name} ({kind}) holds no payment intent.", at)
     intent_id = intent.get("id")
-    if not isinstance(intent_id, str) or not _INTENT_ID.fullmatch(intent_id):
+    if not isinstance(intent_id, str) or not INTENT_ID.fullmatch(intent_id):
         return Unreadable(name, f"The event {name} ({kind}) doesn't say of which payment.", at)
     if at is None:
         return Unreadable(name, f"The event {name} ({kind} of {intent_id}) has no time.")
@@ -401,7 +421,7 @@ def read_intent(raw: object, invoice_key: str, at: int) -> Observation | Unreada
     if not isinstance(raw, dict):
         return Unreadable(_fingerprint(raw), "A payment intent in Stripe's answer isn't an object.")
     intent_id, status = raw.get("id"), raw.get("status")
-    if not isinstance(intent_id, str) or not _INTENT_ID.fullmatch(intent_id):
+    if not isinstance(intent_id, str) or not INTENT_ID.fullmatch(intent_id):
         return Unreadable(_fingerprint(raw), "A payment intent in Stripe's answer has no id.")
     if not isinstance(status, str):
         return Unreadable(intent_id, f"Stripe's answer for {intent_id} has no status.")
@@ -421,15 +441,13 @@ def _observation(
         state=state,
         at=at,
         read=False,
-        created=_whole(intent.get("created")),
+        created=_seconds(intent.get("created")),
         amount=_whole(intent.get("amount")),
         amount_received=_whole(intent.get("amount_received")),
         currency=currency.lower()
         if isinstance(currency, str) and _CURRENCY.fullmatch(currency)
         else None,
-        invoice=_clean(str(invoice))[:100]
-        if isinstance(invoice, str | int) and str(invoice).strip()
-        else None,
+        invoice=(plain(str(invoice), 100) or None) if isinstance(invoice, str | int) else None,
     )
 
 
@@ -444,68 +462,18 @@ def _whole(value: object) -> int | None:
     return value
 
 
+def _seconds(value: object) -> int | None:
+    """Unix seconds, none where no payment can be: later years have no date that can be written."""
+    seconds = _whole(value)
+    return None if seconds is None or seconds > _SECONDS_MAX else seconds
+
+
 def _unknown_status(raw: Mapping[str, Any]) -> list[str]:
     status = str(raw.get("status"))
     known = state_of_intent(status, has_error=False) or status in STATUSES_WITHOUT_STATE
-    return [] if known else [_clean(status)[:80]]
-
-
-def trace_of(raw: Mapping[str, Any]) -> str:
-    """What a webhook would have left in Halo's row: the JSON, without any secret.
-
-    Every `client_secret` goes, wherever it stands, and what looks like one inside a text (the
-    links of `next_action` carry it). An event beyond TRACE_CHARACTERS_MAX keeps its heads only.
-    """
-    # In ASCII, as Stripe sends it: half of a surrogate pair can't be stored or sent otherwise.
-    text = json.dumps(raw, separators=(",", ":"), default=str)
-    if "secret" in text:
-        text = json.dumps(_scrubbed(raw), separators=(",", ":"), default=str)
-    if len(text) <= TRACE_CHARACTERS_MAX:
-        return text
-    return json.dumps(_shortened(_scrubbed(raw)), separators=(",", ":"))
-
-
-def _scrubbed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _scrubbed(v) for k, v in value.items() if k != "client_secret"}
-    if isinstance(value, list):
-        return [_scrubbed(item) for item in value]
-    if isinstance(value, str) and "_secret_" in value:
-        return _SECRET.sub("[removed]", value)
-    return value
-
-
-def _shortened(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of an event or intent that say what happened, each of bounded length."""
-    wanted = [
-        "id",
-        "object",
-        "type",
-        "api_version",
-        "created",
-        "livemode",
-        "status",
-        "amount",
-        "amount_received",
-        "currency",
-    ]
-    short = {key: _cut(raw[key]) for key in wanted if key in raw}
-    inner = raw.get("data")
-    if isinstance(inner, dict) and isinstance(inner.get("object"), dict):
-        short["data"] = {"object": _shortened(inner["object"])}
-    return short
-
-
-def _cut(value: Any) -> Any:
-    return value if isinstance(value, int | float | bool | None) else str(value)[:500]
+    return [] if known else [plain(status, 80)]
 
 
 def _fingerprint(raw: object) -> str:
-    text = json.dumps(raw, sort_keys=True, default=str)
-    return "unnamed_" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:24]
-
-
-def _clean(text: str) -> str:
-    """One line of plain characters, without secrets: safe for a log and a terminal."""
-    plain = "".join(c if c.isprintable() else " " for c in text[:2_000])
-    return _SECRET.sub("[removed]", re.sub(r"\b[rs]k_[A-Za-z0-9_*]+", "[removed]", plain)).strip()
+    text = trace_of({"": raw})
+    return "unnamed_" + hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -5,39 +5,29 @@ with the number of payments.
 """
 
 import logging
-import re
 import sys
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from syncd import __version__
+from syncd.foreign import plain, without_secrets
 
 LAG_BUCKETS_SECONDS = (1, 5, 15, 60, 300, 600, 1_800, 3_600, 21_600, 86_400, 604_800)
-
-_SECRET = re.compile(
-    r"\b[rs]k_(?:live|test)_\w+|\b[A-Za-z]{2,6}_[A-Za-z0-9]+_secret_[A-Za-z0-9]+"
-    r"|\beyJ[\w\-]{10,}\.[\w.\-]+|(?i:bearer)\s+\S+"
-)
-
-
-def without_secrets(text: str, known: Iterable[str | None] = ()) -> str:
-    """A text without what looks like a secret, and without those that are known."""
-    for secret in known:
-        if secret:
-            text = text.replace(secret, "[removed]")
-    return _SECRET.sub("[removed]", text)
 
 
 def _without_secrets(
     _logger: Any, _name: str, entry: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """The last net: what looks like a secret never reaches the log, whoever logs it."""
+    """The last net: what looks like a secret never reaches the log, whoever logs it.
+
+    Nor does what could move a terminal's cursor; only an exception keeps its lines.
+    """
     for key, value in entry.items():
         if isinstance(value, str):
-            entry[key] = without_secrets(value)
+            entry[key] = without_secrets(value) if key == "exception" else plain(value, 2_000)
     return entry
 
 
@@ -116,7 +106,7 @@ class Telemetry:
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Write one line of the log."""
-        getattr(self._log, level)(event, **{key: _plain(value) for key, value in fields.items()})
+        getattr(self._log, level)(event, **fields)
 
     def count(self, name: str, number: int = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -142,13 +132,6 @@ class Telemetry:
         for side, left in budgets.items():
             self._budget.labels(side=side).set(left)
         return generate_latest(self.registry)
-
-
-def _plain(value: Any) -> Any:
-    """Text from outside on one line, without control characters, of bounded length."""
-    if isinstance(value, str):
-        return "".join(c if c.isprintable() else " " for c in str(value)[:2_000])
-    return value
 
 
 def stderr_log(*, verbose: bool = False) -> None:

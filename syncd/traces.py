@@ -1,6 +1,8 @@
-"""Halo's rows with the trace that was left in them: who wrote a row, and what it said then.
+"""Traces: what a webhook leaves in a row of Halo's, read there; and the like of it, which syncd leaves.
 
-Pure. Only calibrate and check look at rows so closely; deciding and pushing need a `Row` alone.
+Pure. Only calibrate and check look at rows so closely; deciding and pushing need a `Row` alone. What
+syncd leaves is made from whatever Stripe sent, so nothing in it may be secret, too large, or of a
+kind that a database or Halo can't take.
 
 How a row of Halo's own webhook is told from one of syncd's: Stripe's events about payment intents
 carry the `client_secret` (source: Stripe's documentation), and syncd never writes one into Halo. So
@@ -9,12 +11,14 @@ takes secrets out: it counts for nothing, and is shown.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from syncd.foreign import without_secrets
 from syncd.payments import PaymentState, Row, state_of_event
 
 
@@ -148,3 +152,64 @@ def _moment(text: object) -> datetime | None:
     if found.year <= 1900:
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+# --- the trace that syncd leaves ------------------------------------------------------------------
+
+TRACE_CHARACTERS_MAX = 64_000
+"""A longer event is left in Halo's row without what doesn't matter to the payment."""
+
+TRACE_DEPTH_MAX = 40
+"""What is nested deeper is left out: Stripe's objects are no deeper than a dozen."""
+
+_HEADS = (
+    "id", "object", "type", "api_version", "created", "livemode", "status", "amount",
+    "amount_received", "currency",
+)  # fmt: skip
+
+
+def trace_of(raw: Mapping[str, Any]) -> str:
+    """What a webhook would have left: the JSON of an event or intent, without any secret.
+
+    Every `client_secret` goes, wherever it stands, and what looks like a secret inside a text (the
+    links of `next_action` carry one). An event beyond TRACE_CHARACTERS_MAX keeps its heads only.
+    """
+    pruned = _pruned(raw, 0)
+    text = _as_json(pruned)
+    return text if len(text) <= TRACE_CHARACTERS_MAX else _as_json(_shortened(pruned))
+
+
+def _as_json(value: object) -> str:
+    # In ASCII, as Stripe sends it: half of a character can't be stored or sent otherwise.
+    return without_secrets(json.dumps(value, separators=(",", ":")))
+
+
+def _pruned(value: Any, depth: int) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no word for it
+    if not isinstance(value, dict | list):
+        return value
+    if depth > TRACE_DEPTH_MAX:
+        return None
+    if isinstance(value, list):
+        return [_pruned(item, depth + 1) for item in value]
+    return {
+        key: _pruned(inner, depth + 1) for key, inner in value.items() if key != "client_secret"
+    }
+
+
+def _shortened(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of an event or intent that say what happened, each of bounded length."""
+    short = _heads(raw)
+    inner = raw.get("data")
+    if isinstance(inner, dict) and isinstance(inner.get("object"), dict):
+        short["data"] = {"object": _heads(inner["object"])}
+    return short
+
+
+def _heads(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _cut(raw[key]) for key in _HEADS if key in raw}
+
+
+def _cut(value: Any) -> Any:
+    return value if isinstance(value, int | float | bool | None) else str(value)[:500]

@@ -14,6 +14,7 @@ from typing import Any
 
 from syncd.config import Config
 from syncd.failures import StoreTrouble
+from syncd.foreign import without_secrets
 from syncd.notifications import (
     Notice,
     Reading,
@@ -30,7 +31,6 @@ from syncd.notifications import (
 from syncd.observing import Report
 from syncd.sending import ping, send
 from syncd.store import Store
-from syncd.telemetry import without_secrets
 from syncd.web import Check
 
 ATTENTION_MAX = 500

@@ -11,7 +11,7 @@ import pytest
 from syncd.parts import Parts
 from syncd.records import Condition
 from syncd.sandbox import Fault
-from syncd.stripe_source import TRACE_CHARACTERS_MAX
+from syncd.traces import TRACE_CHARACTERS_MAX
 from tests.conftest import NOW, Rig
 
 NASTY = (

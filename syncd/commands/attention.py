@@ -19,9 +19,13 @@ from syncd.commands.shared import (
 )
 from syncd.config import ConfigurationError
 from syncd.failures import Failure
-from syncd.payments import Money
+from syncd.foreign import plain
+from syncd.payments import INTENT_ID, Money
 from syncd.progress import table
 from syncd.records import Attention
+
+IDS_MAX = 10_000
+"""More ids than this are not taken at once; `--all` has no limit."""
 
 attention_app = typer.Typer(rich_markup_mode=None)
 
@@ -80,7 +84,7 @@ def retry(
     if bool(ids) == every:
         raise typer.BadParameter("name payments, or say --all")
     with failures_said(), existing(offline(config or context.obj)) as store:
-        done = store.retry(None if every else ids, time.time())
+        done = store.retry(None if every else _possible(ids or []), time.time())
     _say_done("will be tried again at the next push", done, ids or [])
 
 
@@ -95,7 +99,7 @@ def dismiss(
     Example: syncd attention dismiss pi_123
     """
     with failures_said(), existing(offline(config or context.obj)) as store:
-        done = store.dismiss(ids, time.time())
+        done = store.dismiss(_possible(ids), time.time())
     _say_done("dismissed", done, ids)
 
 
@@ -109,10 +113,15 @@ def _amount(entry: Attention) -> str:
     return str(Money(entry.amount, entry.currency))
 
 
+def _possible(ids: list[str]) -> list[str]:
+    """Those that can be an id at all: a shell may pass what no database takes."""
+    return [name for name in ids if INTENT_ID.fullmatch(name)][:IDS_MAX]
+
+
 def _say_done(what: str, done: list[str], asked: list[str]) -> None:
     for name in done:
         typer.echo(f"{name}: {what}")
     missing = [name for name in asked if name not in done]
     for name in missing:
-        typer.echo(f"{name}: is not on the list", err=True)
+        typer.echo(f"{plain(name, 80)}: is not on the list", err=True)
     raise typer.Exit(EXIT_ATTENTION if missing else 0)

@@ -29,9 +29,10 @@ from syncd.commands.shared import (
 from syncd.config import Config, ConfigurationError, load
 from syncd.config_file import write_numbers
 from syncd.evidence import Survey, ask_stripe, read_rows
+from syncd.foreign import inert
 from syncd.parts import World, assemble
 from syncd.payments import PaymentState
-from syncd.progress import bar, plain, table
+from syncd.progress import bar, table
 from syncd.store import Store
 from syncd.telemetry import Telemetry, stderr_log
 from syncd.traces import Author
@@ -150,9 +151,9 @@ def _print(config: Config, survey: Survey, findings: tuple[Finding, ...], change
     )
     for one in findings:
         for shown in one.shown:
-            typer.echo(plain(f"{one.state} = {shown.number}: {_shown(shown)}"))
+            typer.echo(inert(f"{one.state} = {shown.number}: {_shown(shown)}"))
     for line in [*_remarks(survey), *_to_do(findings, change)]:
-        typer.echo(plain(line))
+        typer.echo(inert(line))
 
 
 _WHY = {

@@ -16,10 +16,10 @@ from syncd.check import Area, Level, Line, exit_code, failed
 from syncd.commands.shared import ConfigOption, JsonOption, counting, failures_said
 from syncd.config import Config, ConfigurationError, load
 from syncd.failures import Side
+from syncd.foreign import inert
 from syncd.gate import halo_window, stripe_window
 from syncd.parts import World, assemble
 from syncd.premises import database_lines, file_line, port_line, secret_lines
-from syncd.progress import plain
 from syncd.sides import Sides
 from syncd.store import Store
 from syncd.telemetry import Telemetry, stderr_log
@@ -97,9 +97,9 @@ def _say_waiting(side: Side, seconds: float) -> None:
 
 def _print(line: Line) -> None:
     mark = typer.style(f"{line.level:<5}", fg=_COLOURS[line.level])
-    typer.echo(f"{mark} {line.what}: {plain(line.text)}")
+    typer.echo(f"{mark} {line.what}: {inert(line.text)}")
     if line.remedy is not None:
-        typer.echo(f"      → {plain(line.remedy)}")
+        typer.echo(f"      → {inert(line.remedy)}")
 
 
 def _as_json(lines: list[Line], code: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import signal
 import tempfile
 import time
@@ -16,10 +15,11 @@ from typing import Any
 import typer
 
 from syncd.commands.shared import EXIT_ATTENTION
-from syncd.config import Config, load, span_seconds
+from syncd.config import SPAN, Config, load, span_seconds
 from syncd.database import sqlite_path
 from syncd.decisions import Create, Decision, Hold, Unmatched, Update
 from syncd.failures import Failure, LeaseHeld, LinkFailure
+from syncd.foreign import plain
 from syncd.notify import Notifier
 from syncd.parts import Parts, World, assemble, release_holds
 from syncd.progress import Show, shown, table
@@ -154,18 +154,17 @@ def store_for(config: Config, *, dry_run: bool) -> Iterator[Store]:
 
 def since_of(text: str, now: Callable[[], float] = time.time) -> int:
     """Read a date, a time or a span back as Unix seconds."""
-    if re.fullmatch(r"\s*(\d+\s*[smhd]\s*)+", text):
-        return int(now()) - int(str(span_seconds(text)))
+    if SPAN.fullmatch(text):
+        return max(0, int(now()) - int(str(span_seconds(text))))
     try:
         found = datetime.fromisoformat(text.strip())
-    except ValueError:
-        message = f"{text!r} is no date (2026-10-01), time (2026-10-01T08:00Z) or span back (90d)"
+        at = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        message = f"{plain(text, 80)!r} is no date (2026-10-01), time (2026-10-01T08:00Z) or span back (90d)"
         raise typer.BadParameter(message, param_hint="--backfill") from None
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=UTC)
-    if found.timestamp() > now() + timedelta(minutes=1).total_seconds():
-        raise typer.BadParameter(f"{text} lies ahead", param_hint="--backfill")
-    return max(0, int(found.timestamp()))
+    if at > now() + timedelta(minutes=1).total_seconds():
+        raise typer.BadParameter(f"{plain(text, 80)!r} lies ahead", param_hint="--backfill")
+    return max(0, int(at))
 
 
 def _planned(work: Work, decision: Decision, text: str) -> dict[str, Any]:

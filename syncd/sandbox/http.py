@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -72,8 +73,14 @@ def json_reply(value: object, status: int = 200, **headers: str) -> Reply:
 Handler = Callable[[Request], Awaitable[Reply]]
 
 
-async def serve(host: str, port: int, handler: Handler, now: Callable[[], float]) -> asyncio.Server:
-    """Listen, and answer each request with what the handler says."""
+async def serve(
+    host: str,
+    port: int,
+    handler: Handler,
+    now: Callable[[], float],
+    tls: ssl.SSLContext | None = None,
+) -> asyncio.Server:
+    """Listen, in the clear or over TLS, and answer each request with what the handler says."""
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -87,7 +94,7 @@ async def serve(host: str, port: int, handler: Handler, now: Callable[[], float]
         finally:
             writer.close()
 
-    return await asyncio.start_server(connection, host, port, limit=2**26)
+    return await asyncio.start_server(connection, host, port, limit=2**26, ssl=tls)
 
 
 async def _read(reader: asyncio.StreamReader, now: Callable[[], float]) -> Request | None:

@@ -1,0 +1,119 @@
+"""How both sides are spoken to: one HTTP client, made for answers that nobody vouches for.
+
+- TLS is always verified, against the certificates that httpx brings or, as usual, those that
+  `SSL_CERT_FILE` or `SSL_CERT_DIR` name.
+- Redirects are not followed and cookies not kept: a key or token goes where it was configured to
+  go, and nowhere else.
+- An answer is read only up to a size, and only uncompressed: a few bytes can't become gigabytes.
+- Proxies that the environment names (`HTTPS_PROXY`, `NO_PROXY`) are used for https alone: they see
+  no more than the host's name. What goes in the clear goes to this machine itself, past any proxy.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
+
+import httpx
+
+CONNECT_SECONDS_MAX = 15.0
+
+ANSWER_SECONDS_MAX = 300.0
+"""A whole request takes no longer, however small the pieces that an answer comes in."""
+
+_VALUE_BYTES_MIN = 8
+"""Names and numbers of a real answer take more bytes a value, on the average."""
+
+_DENSE_BYTES_MIN = 1024 * 1024
+"""A smaller body may be as dense as it likes."""
+
+
+class AnswerRefused(httpx.HTTPError):
+    """An answer is too large, or compressed although that was declined: it is not read."""
+
+
+def client(
+    url: str, timeout_seconds: float, bytes_max: int, transport: httpx.AsyncBaseTransport | None
+) -> httpx.AsyncClient:
+    """Make the client for one side.
+
+    Args:
+        url: where the side is.
+        timeout_seconds: how long it may be silent.
+        bytes_max: the largest answer that is read.
+        transport: carries the requests in place of a real network; None for the real one.
+    """
+
+    async def bound(response: httpx.Response) -> None:
+        encoding = response.headers.get("content-encoding", "identity")
+        if encoding.strip().lower() not in ("", "identity"):
+            raise AnswerRefused("it is compressed, although that was declined")
+        stream = cast("httpx.AsyncByteStream", response.stream)
+        response.stream = _BoundedStream(stream, bytes_max)
+
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS_MAX),
+        follow_redirects=False,
+        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        event_hooks={"response": [bound]},
+        trust_env=url.startswith("https://"),
+        transport=transport,
+    )
+
+
+class _BoundedStream(httpx.AsyncByteStream):
+    """A body that ends in AnswerRefused where it grows too large, or too costly to parse."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, bytes_max: int) -> None:
+        self._inner, self._bytes_max = inner, bytes_max
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = values = 0
+        async for chunk in self._inner:
+            size += len(chunk)
+            if size > self._bytes_max:
+                raise AnswerRefused(f"it is larger than {self._bytes_max} bytes")
+            # Empty lists by the million take thirty times their bytes of memory once parsed.
+            values += chunk.count(b",") + chunk.count(b"[") + chunk.count(b"{")
+            if values * _VALUE_BYTES_MIN > max(size, _DENSE_BYTES_MIN):
+                raise AnswerRefused("it holds more values than a real answer of its size")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def environment_problems(environment: Mapping[str, str]) -> list[str]:
+    """What stands in the environment for httpx and can't be used, one sentence each, no values."""
+    problems = []
+    for name in (
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ):
+        value = environment.get(name, "")
+        if value and not _is_proxy(value):
+            problems.append(f"{name}: must be the http:// or https:// address of a proxy")
+    file, folder = environment.get("SSL_CERT_FILE"), environment.get("SSL_CERT_DIR")
+    if file:
+        try:
+            ssl.create_default_context(cafile=file)
+        except (OSError, ValueError):
+            problems.append("SSL_CERT_FILE: can't be read as certificates in PEM")
+    elif folder and not Path(folder).is_dir():
+        problems.append("SSL_CERT_DIR: isn't a folder")
+    return problems
+
+
+def _is_proxy(value: str) -> bool:
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

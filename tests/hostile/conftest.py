@@ -1,0 +1,19 @@
+"""What every hostile test takes for granted: this process holds the planted secrets."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from syncd.foreign import conceal
+from tests.hostile.strategies import API_KEY, HALO_SECRET, HALO_TOKEN
+
+
+@pytest.fixture(autouse=True)
+def held() -> Iterator[None]:
+    """The secrets are known here whatever token a test signs in with."""
+    secrets = (API_KEY, HALO_SECRET, HALO_TOKEN)
+    for number, secret in enumerate(secrets):
+        conceal(f"planted {number}", secret)
+    yield
+    for number, _ in enumerate(secrets):
+        conceal(f"planted {number}", None)

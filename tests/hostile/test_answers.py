@@ -1,0 +1,292 @@
+"""Whatever either side answers over real HTTP: a reading of it, or a failure that is understood."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd import halo_sink
+from syncd.failures import Failure, LinkFailure, Side, SignInRefused
+from syncd.sandbox.http import Reply, Request, json_reply
+from syncd.stripe_source import Page, SeenEvent, Unreadable
+from tests.hostile.strategies import (
+    EVENT,
+    HALO_SECRET,
+    HALO_TOKEN,
+    INTENT,
+    ROW,
+    SECRETS,
+    authinfos,
+    events,
+    garbage,
+    halo_errors,
+    headers,
+    hostile,
+    intents,
+    on_the_wire,
+    row_pages,
+    rows,
+    statuses,
+    stripe_errors,
+    stripe_lists,
+    tokens,
+)
+from tests.hostile.wire import Adapters, Server, assert_fit_to_be_shown
+
+SIGN_IN = {"access_token": HALO_TOKEN, "token_type": "Bearer", "expires_in": 3600}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def both(server: Server) -> Iterator[Adapters]:
+    with Adapters(server.url, server.url) as both:
+        yield both
+
+
+def assert_understood(failure: Failure, kind: type[Failure] = Failure) -> None:
+    """It speaks to a person, and gives nothing away."""
+    assert isinstance(failure, kind)
+    assert_fit_to_be_shown(str(failure))
+    assert str(failure)
+    assert failure.__cause__ is None
+    if isinstance(failure, LinkFailure) and failure.retry_after_seconds is not None:
+        assert 0 <= failure.retry_after_seconds <= 86_400
+
+
+def halo_answers(
+    at: str, status: int, body: bytes, more: dict[str, str], method: str = "GET"
+) -> Any:
+    """A Halo that signs in as it should, and answers so at one path."""
+
+    def answer(request: Request) -> Reply:
+        if at in request.path and (method == request.method or at != "InvoicePayment"):
+            return Reply(status, body, more)
+        if "authinfo" in request.path:
+            host = request.headers["host"]
+            return json_reply({"auth_url": f"http://{host}/auth", "tenant_id": "t"})
+        if "token" in request.path:
+            return json_reply(SIGN_IN)
+        return json_reply([])
+
+    return answer
+
+
+@hostile(100)
+@given(
+    statuses, headers,
+    garbage | on_the_wire(stripe_lists(events)) | on_the_wire(stripe_errors),
+)  # fmt: skip
+def test_stripes_lists_of_events(
+    server: Server, both: Adapters, status: int, more: dict[str, str], body: bytes
+) -> None:
+    """A page of events is read as a whole, each event known or named; or it fails as a whole."""
+    server.answer = lambda _: Reply(status, body, more)
+    try:
+        page: Page = both.do(both.stripe.events(1))
+    except Failure as failure:
+        assert_understood(failure)
+        return
+    assert all(isinstance(event, SeenEvent) for event in page.events)
+    assert all(isinstance(odd, Unreadable) for odd in page.unreadable)
+    assert len(page.events) + len(page.unreadable) <= 100
+
+
+@hostile(100)
+@given(
+    statuses, headers, st.booleans(),
+    garbage | on_the_wire(stripe_lists(intents)) | on_the_wire(intents) | on_the_wire(stripe_errors),
+)  # fmt: skip
+def test_stripes_payment_intents(
+    server: Server, both: Adapters, status: int, more: dict[str, str], listed: bool, body: bytes
+) -> None:
+    """The same for payment intents, one or many; and one is never taken for another."""
+    server.answer = lambda _: Reply(status, body, more)
+    try:
+        if listed:
+            both.do(both.stripe.intents(1))
+            return
+        read = both.do(both.stripe.intent(INTENT["id"]))
+    except Failure as failure:
+        assert_understood(failure)
+        return
+    assert isinstance(read, Unreadable) or read.intent_id == INTENT["id"]
+
+
+@hostile(100)
+@given(statuses, headers, garbage | on_the_wire(row_pages) | on_the_wire(halo_errors))
+def test_halos_rows(
+    server: Server, both: Adapters, status: int, more: dict[str, str], body: bytes
+) -> None:
+    """Halo's rows are those of the payment, or its answer is a failure."""
+    server.answer = halo_answers("InvoicePayment", status, body, more)
+    try:
+        found = both.do(both.halo.rows_of(ROW["intent_id"]))
+    except Failure as failure:
+        assert_understood(failure, LinkFailure)
+        return
+    assert all(row.intent_id == ROW["intent_id"] for row in found)
+
+
+@hostile(100)
+@given(
+    statuses, headers, st.booleans(),
+    garbage | on_the_wire(rows) | on_the_wire(row_pages) | on_the_wire(halo_errors),
+)  # fmt: skip
+def test_halos_answers_to_a_write(
+    server: Server, both: Adapters, status: int, more: dict[str, str], new: bool, body: bytes
+) -> None:
+    """An answer to a write shows rows, or proves nothing, or is a failure that says what it left."""
+    server.answer = halo_answers("InvoicePayment", status, body, more, "POST")
+    write = both.halo.insert(ROW, lambda: None) if new else both.halo.update([ROW], lambda: None)
+    try:
+        answer = both.do(write)
+    except Failure as failure:
+        assert_understood(failure)
+        return
+    assert 200 <= status < 300
+    assert_fit_to_be_shown(answer.complaint or "")
+    assert all(row.id is not None for row in answer.rows)
+
+
+@hostile(100)
+@given(
+    st.sampled_from(["authinfo", "token"]), statuses, headers,
+    garbage | on_the_wire(tokens) | on_the_wire(authinfos) | on_the_wire(halo_errors),
+)  # fmt: skip
+def test_halos_sign_in(
+    server: Server, both: Adapters, at: str, status: int, more: dict[str, str], body: bytes
+) -> None:
+    """Signing in works, or is a failure; the secret goes to the token endpoint, the token nowhere."""
+    server.answer = halo_answers(at, status, body, more)
+    server.requests.clear()
+    both.forget_sign_in()
+    try:
+        both.do(both.halo.rows_of("pi_nobody"))
+    except Failure as failure:
+        assert_understood(failure)
+    assert all(request.path.endswith("/token") for request in server.requests if request.body)
+    assert not [r for r in server.requests if r.authorization and "/token" in r.path]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("where", ["error", "rows", "token", "authinfo", "location"])
+def test_a_side_that_sends_our_secrets_back(
+    server: Server, both: Adapters, secret: str, where: str
+) -> None:
+    """Whoever repeats a secret in an error, in whatever shape: no message holds it."""
+    both.forget_sign_in()
+    if where == "error":
+        body = {"error": {"message": f"bad key {secret}.", "type": "invalid_request_error"}}
+        server.answer = lambda _: json_reply(body, 403)
+        with pytest.raises(Failure) as failed:
+            both.do(both.stripe.events(1))
+    else:
+        path, status = {
+            "rows": ("InvoicePayment", 400), "token": ("token", 400), "authinfo": ("authinfo", 500),
+            "location": ("InvoicePayment", 302),
+        }[where]  # fmt: skip
+        reply = json_reply({"[0].x": [secret, f"x{secret}"], "y": secret}, status)
+        reply.headers["Location"] = f"https://{secret}.example/{secret}?{secret}"
+        server.answer = halo_answers(path, status, reply.body, reply.headers)
+        with pytest.raises(Failure) as failed:
+            both.do(both.halo.rows_of("pi_nobody"))
+    assert_understood(failed.value)
+
+
+@pytest.mark.parametrize(
+    "token", ["a\nb", "a b", "tökén", "", "\ud800", 5, ["a"], "x" * 20_000, None]
+)
+def test_tokens_that_are_none(server: Server, both: Adapters, token: object) -> None:
+    """What can't stand in a header isn't a token: it is neither sent nor shown."""
+    both.forget_sign_in()
+    server.requests.clear()
+    body = json_reply({**SIGN_IN, "access_token": token}).body
+    server.answer = halo_answers("token", 200, body, {})
+    with pytest.raises(SignInRefused, match="holds no token"):
+        both.do(both.halo.rows_of("pi_nobody"))
+    assert [request.path for request in server.requests] == ["/api/authinfo", "/auth/token"]
+
+
+@pytest.mark.parametrize(
+    "lifetime", [b"1e999", b"1e9999999", b"-5", b"true", b'"x"', b"null", b"9" * 400, b"0", b"NaN"]
+)
+def test_odd_lifetimes_of_a_token(server: Server, both: Adapters, lifetime: bytes) -> None:
+    """However long a token says it lasts: it is used, and renewed within a day."""
+    both.forget_sign_in()
+    body = b'{"access_token": "abc", "expires_in": ' + lifetime + b"}"
+    server.answer = halo_answers("token", 200, body, {})
+    if lifetime == b"NaN":  # not JSON at all
+        with pytest.raises(Failure):
+            both.do(both.halo.rows_of("pi_nobody"))
+        return
+    assert both.do(both.halo.rows_of("pi_nobody")) == []
+    assert both.halo._token_until <= both.halo.calling.now() + 86_400
+
+
+@pytest.mark.parametrize(
+    "auth_url",
+    ["http://evil.example/auth", "https://user:password@evil.example", "https://[::1", "https://a:99999/x",
+     "https://a..b/auth", f"https://{'a' * 64}.example", "ftp://evil.example", "https:///auth",
+     "https://evil.example/a\nb", "https://e\x1b[31mvil.example", "https://evil.example/?x=", "//evil.example",
+     "https://evil.example\\@good.example", "https://\ud800.example"],
+)  # fmt: skip
+def test_places_to_sign_in_at_that_are_none(server: Server, both: Adapters, auth_url: str) -> None:
+    """The client secret goes to https alone, at an address that is one; else it stays here."""
+    both.forget_sign_in()
+    server.requests.clear()
+    server.answer = halo_answers("authinfo", 200, json_reply({"auth_url": auth_url}).body, {})
+    with pytest.raises(LinkFailure) as failed:
+        both.do(both.halo.rows_of("pi_nobody"))
+    assert_understood(failed.value)
+    assert failed.value.side is Side.HALO
+    assert [request.path for request in server.requests] == ["/api/authinfo"]
+    assert HALO_SECRET not in repr(both.halo)
+
+
+# --- pages that contradict themselves ------------------------------------------------------------------
+
+
+def page_of(number: int, *, has_more: bool = False) -> Reply:
+    data = [{**EVENT, "id": f"evt_{index}"} for index in range(number)]
+    return json_reply({"object": "list", "data": data, "has_more": has_more})
+
+
+def test_a_page_longer_than_was_asked_for(server: Server, both: Adapters) -> None:
+    """A hundred events are a page; a hundred and one are no answer to what was asked."""
+    server.answer = lambda _: page_of(100)
+    assert len(both.do(both.stripe.events(1)).events) == 100
+    server.answer = lambda _: page_of(101)
+    with pytest.raises(LinkFailure, match="lists more than the 100 asked for"):
+        both.do(both.stripe.events(1))
+
+
+@pytest.mark.parametrize("items", [[], [None], [{"id": 5}], [{"id": "evt_here"}]])
+def test_more_without_a_place_to_go_on(server: Server, both: Adapters, items: list[Any]) -> None:
+    """There is said to be more, but nowhere to go on from: the listing fails, it isn't cut short."""
+    server.answer = lambda _: json_reply({"data": items, "has_more": True})
+    with pytest.raises(LinkFailure, match="no place to go on from"):
+        both.do(both.stripe.events(1, "evt_here"))
+
+
+def test_rows_without_end(server: Server, both: Adapters, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Halo that always shows new rows is left after a bounded number of pages."""
+    monkeypatch.setattr(halo_sink, "PAGES_OF_ONE_INTENT_MAX", 20)
+
+    def answer(request: Request) -> Reply:
+        first = int(request.params().get("page_no", 0)) * 100
+        return json_reply([{"id": first + n, "intent_id": "pi_else"} for n in range(100)])
+
+    signed_in = halo_answers("nowhere", 200, b"", {})
+    server.answer = lambda r: answer(r) if r.path == "/api/InvoicePayment" else signed_in(r)
+    both.forget_sign_in()
+    server.requests.clear()
+    with pytest.raises(LinkFailure, match="does not end"):
+        both.do(both.halo.rows_of("pi_here"))
+    assert len(server.requests) == 22

@@ -1,0 +1,378 @@
+"""On the wire itself: how large, how long, how encrypted, and to whom."""
+
+import asyncio
+import gzip
+import socket
+import ssl
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from syncd import halo_sink, network, stripe_source
+from syncd.failures import BadAnswer, Failure, LinkFailure, Unreachable
+from syncd.network import environment_problems
+from syncd.sandbox.http import Reply, Request, json_reply
+from tests.hostile.strategies import API_KEY, HALO_SECRET, HALO_TOKEN, MARK
+from tests.hostile.wire import Adapters, Server
+
+KIB = 1024
+EMPTY = b'{"object":"list","data":[],"has_more":false}'
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def both(server: Server) -> Iterator[Adapters]:
+    with Adapters(server.url, server.url) as both:
+        yield both
+
+
+def sign_in(request: Request) -> Reply | None:
+    """A Halo that signs in as it should; None for any other request."""
+    if "authinfo" in request.path:
+        return json_reply({}, 404)
+    if request.path == "/auth/token":
+        return json_reply({"access_token": HALO_TOKEN, "expires_in": 3600})
+    return None
+
+
+def read(both: Adapters, side: str) -> None:
+    """Read something of one side."""
+    if side == "stripe":
+        both.do(both.stripe.events(1))
+    else:
+        both.do(both.halo.rows_of("pi_nobody"))
+
+
+SIDES = ("stripe", "halo")
+
+
+# --- size --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b'["' + b"x" * (300 * KIB) + b'"]', "larger than 262144 bytes"),
+        (b" " * (300 * KIB), "larger than 262144 bytes"),
+        (b"[" + b"[]," * (80 * KIB) + b"[]]", "more values than a real answer"),
+        (b"[" + b"{}," * (80 * KIB) + b"{}]", "more values than a real answer"),
+        (b"[" + b"0," * (120 * KIB) + b"0]", "more values than a real answer"),
+    ],
+)  # fmt: skip
+def test_a_body_beyond_the_limit(
+    server: Server, monkeypatch: pytest.MonkeyPatch, side: str, body: bytes, why: str
+) -> None:
+    """Too many bytes, or too many values in them: refused while it is read, and not asked again."""
+    monkeypatch.setattr(stripe_source, "BODY_BYTES_MAX", 256 * KIB)
+    monkeypatch.setattr(halo_sink, "BODY_BYTES_MAX", 256 * KIB)
+    monkeypatch.setattr(network, "_DENSE_BYTES_MIN", 16 * KIB)
+    server.answer = lambda request: sign_in(request) or Reply(200, body)
+    with Adapters(server.url, server.url) as both, pytest.raises(BadAnswer, match=why) as failed:
+        read(both, side)
+    assert failed.value.__cause__ is None
+
+
+def test_the_largest_real_answers_are_taken(server: Server, both: Adapters) -> None:
+    """A Halo that ignores paging and sends thirty thousand rows at once is read."""
+    row = {"id": 0, "invoice_id": 1, "amount": 1.5, "status": 3, "intent_id": None, "method": 1}
+    rows = json_reply([{**row, "id": number} for number in range(30_000)])
+    server.answer = lambda request: sign_in(request) or rows
+    assert both.do(both.halo.rows_of("pi_nobody")) == []
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, gzip", "br", "zstd", "GZIP", "x"])
+def test_a_compressed_body(server: Server, both: Adapters, side: str, encoding: str) -> None:
+    """Compression is declined; who compresses all the same is not read: no byte is inflated."""
+    bomb = gzip.compress(gzip.compress(b"0" * 10_000_000))
+    body = zlib.compress(b"0" * 10_000_000) if encoding == "deflate" else bomb
+    server.answer = lambda request: (
+        sign_in(request) or Reply(200, body, {"Content-Encoding": encoding})
+    )
+    with pytest.raises(BadAnswer, match="compressed"):
+        read(both, side)
+    assert {request.headers["accept-encoding"] for request in server.requests} == {"identity"}
+
+
+def test_a_write_answered_too_largely_may_have_been_applied(server: Server, both: Adapters) -> None:
+    """An answer that isn't read says nothing of whether the row was inserted."""
+    server.answer = lambda request: (
+        sign_in(request) or Reply(200, b"x", {"Content-Encoding": "gzip"})
+    )
+    with pytest.raises(BadAnswer) as failed:
+        both.do(both.halo.insert({"invoice_id": 1}, lambda: None))
+    assert failed.value.maybe_applied
+
+
+# --- time --------------------------------------------------------------------------------------------
+
+
+class Dripping:
+    """A server that sends a head or a body piece by piece, and never ends."""
+
+    def __init__(self, first: bytes, piece: bytes) -> None:
+        self._first, self._piece = first, piece
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._over = threading.Event()
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while not self._over.is_set():
+            try:
+                connection, _ = self._listener.accept()
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(self._first)
+                    while not self._over.wait(0.02):
+                        connection.sendall(self._piece)
+            except OSError:
+                continue
+
+    def close(self) -> None:
+        self._over.set()
+        self._listener.close()
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(
+    ("first", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n[", b" "),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_drips(
+    monkeypatch: pytest.MonkeyPatch, side: str, first: bytes, piece: bytes
+) -> None:
+    """Never silent for long, never done: the whole request has a limit too."""
+    for room in (stripe_source, halo_sink):
+        monkeypatch.setattr(room, "ANSWER_SECONDS_MAX", 0.15)
+    dripping = Dripping(first, piece)
+    try:
+        with Adapters(dripping.url, dripping.url) as both, pytest.raises(Unreachable):
+            read(both, side)
+    finally:
+        dripping.close()
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"\r\n\r\n", b"HTTP/9.9 200 OK\r\n\r\n", b"SSH-2.0-OpenSSH\r\n", b"\x16\x03\x01\x00" * 50,
+     b"HTTP/1.1 999999 x\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\n",
+     b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000 + b"\r\n",
+     b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[", b"HTTP/1.1 200 OK\r\n\x00: \xff\r\n\r\n[]"],
+)  # fmt: skip
+def test_what_is_no_http(side: str, answer: bytes) -> None:
+    """A port that speaks something else, or HTTP badly, is a side that can't be reached."""
+
+    async def serve() -> None:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(10)
+            writer.write(answer)
+            writer.close()
+
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+            with pytest.raises(LinkFailure) as failed:
+                await asyncio.to_thread(ask, url)
+            assert str(failed.value).isprintable()
+
+    def ask(url: str) -> None:
+        with Adapters(url, url) as both:
+            read(both, side)
+
+    asyncio.run(serve())
+
+
+# --- TLS ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def tls(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_certificate_that_nobody_vouches_for(authority: trustme.CA, side: str) -> None:
+    """TLS is always verified: not a byte of a request goes to a server that can't prove its name."""
+    with Server(tls=tls(authority.issue_cert("127.0.0.1"))) as server:
+        with Adapters(server.url, server.url) as both, pytest.raises(Unreachable, match="CERTIF"):
+            read(both, side)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_certificate_of_another_host(
+    authority: trustme.CA, side: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name must be the one that was asked for, whoever signed it."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with Server(tls=tls(authority.issue_cert("elsewhere.example"))) as server:
+        with Adapters(server.url, server.url) as both, pytest.raises(Unreachable, match="CERTIF"):
+            read(both, side)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_certificate_of_ones_own_authority(
+    authority: trustme.CA, side: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A house with an authority of its own names it in SSL_CERT_FILE."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with Server(tls=tls(authority.issue_cert("127.0.0.1"))) as server:
+        server.answer = lambda request: (
+            sign_in(request) or Reply(200, EMPTY if side == "stripe" else b"[]")
+        )
+        with Adapters(server.url, server.url) as both:
+            read(both, side)
+        assert server.requests
+
+
+# --- other hosts ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed(server: Server, both: Adapters, side: str, status: int) -> None:
+    """To another host or to the same: a redirect is an answer that can't be used, and it is said."""
+    with Server() as elsewhere:
+        for location in (f"{elsewhere.url}/v1/events", "/v1/elsewhere", "http://[::1"):
+            server.requests.clear()
+            server.answer = lambda request, to=location: (
+                sign_in(request) or Reply(status, b"", {"Location": to})
+            )  # type: ignore[misc]  # a default binds the loop's value
+            with pytest.raises(LinkFailure):
+                read(both, side)
+            assert "/v1/elsewhere" not in [request.path for request in server.requests]
+        assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_sign_in_is_not_redirected(server: Server, both: Adapters, status: int) -> None:
+    """The client secret doesn't follow a redirect of the token endpoint."""
+    with Server() as elsewhere:
+        to = {"Location": f"{elsewhere.url}/auth/token"}
+        server.answer = lambda _: Reply(status, b"", to)
+        with pytest.raises(LinkFailure):
+            read(both, "halo")
+        assert elsewhere.requests == []
+
+
+def test_what_goes_to_a_host_that_signs_in(server: Server, both: Adapters) -> None:
+    """Where authinfo names another host: the secret goes there, the token to the tenant alone."""
+    with Server() as signing:
+        signing.answer = lambda _: json_reply({"access_token": HALO_TOKEN, "expires_in": 60})
+        server.answer = lambda request: (
+            json_reply({"auth_url": f"{signing.url}/auth/", "tenant_id": "t"})
+            if "authinfo" in request.path
+            else Reply(200, b"[]")
+        )
+        read(both, "halo")
+    assert [request.path for request in signing.requests] == ["/auth/token"]
+    assert [request.authorization for request in signing.requests] == [""]
+    assert [(r.path, r.authorization, r.body) for r in server.requests] == [
+        ("/api/authinfo", "", b""), ("/api/InvoicePayment", f"Bearer {HALO_TOKEN}", b""),
+    ]  # fmt: skip
+
+
+def test_loopback_is_no_place_to_sign_in_for_a_remote_tenant(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenant behind https can't have the secret sent in the clear, not even to this machine."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with Server() as listening, Server(tls=tls(authority.issue_cert("127.0.0.1"))) as tenant:
+        tenant.answer = lambda _: json_reply({"auth_url": f"{listening.url}/auth"})
+        with (
+            Adapters(tenant.url, tenant.url) as both,
+            pytest.raises(Failure, match="isn't a plain"),
+        ):
+            read(both, "halo")
+        assert listening.requests == []
+
+
+def test_cookies_are_not_kept(server: Server, both: Adapters) -> None:
+    """What a side wants remembered isn't: nothing grows, nothing is told to anybody."""
+    server.answer = lambda request: (
+        sign_in(request) or Reply(200, EMPTY, {"Set-Cookie": "a=b; Path=/"})
+    )
+    read(both, "stripe")
+    read(both, "stripe")
+    assert [request.headers.get("cookie") for request in server.requests] == [None, None]
+
+
+# --- proxies -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_proxy_is_passed_by_on_loopback(
+    server: Server, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes in the clear goes to this machine itself, whatever proxy the environment names."""
+    with Server() as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        server.answer = lambda request: (
+            sign_in(request) or Reply(200, EMPTY if side == "stripe" else b"[]")
+        )
+        with Adapters(server.url, server.url) as both:
+            read(both, side)
+        assert proxy.requests == []
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_proxy_sees_a_hosts_name_and_no_more(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For https the environment's proxy is used: it is asked for a tunnel, and is told no secret."""
+    with Server(lambda _: Reply(403)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        with (
+            Adapters("https://stripe.example", "https://halo.example") as both,
+            pytest.raises(Unreachable),
+        ):
+            read(both, side)
+    (request,) = proxy.requests
+    assert (request.method, request.body, request.authorization) == ("CONNECT", b"", "")
+    assert MARK not in repr(request)
+    assert (API_KEY, HALO_SECRET) != ("", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "usable"),
+    [
+        ("HTTPS_PROXY", "http://proxy.example:3128", True), ("HTTPS_PROXY", "proxy.example:3128", True),
+        ("HTTPS_PROXY", "http://user:secret-of-mine@proxy.example", True), ("HTTPS_PROXY", "", True),
+        ("ALL_PROXY", "socks5://proxy.example", False), ("https_proxy", "http://proxy:notaport", False),
+        ("HTTP_PROXY", "http://[::1", False), ("HTTPS_PROXY", "http://:secret-of-mine@", False),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem", False), ("SSL_CERT_FILE", "/etc/hostname", False),
+        ("SSL_CERT_DIR", "/nowhere", False), ("SSL_CERT_DIR", "/etc", True),
+    ],
+)  # fmt: skip
+def test_what_the_environment_says_of_the_network(name: str, value: str, *, usable: bool) -> None:
+    """What httpx couldn't use is a problem of the configuration, named without its value."""
+    problems = environment_problems({name: value})
+    assert bool(problems) is not usable
+    assert all(problem.startswith(f"{name}: ") for problem in problems)
+    assert "secret-of-mine" not in " ".join(problems)

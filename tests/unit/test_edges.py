@@ -1,0 +1,236 @@
+"""The edges of the pure rooms, one by one: each test here kills mutants that no other one did."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from decimal import Decimal
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from syncd import decisions, failures, payments, rates
+from syncd.decisions import (
+    AskStripe,
+    Hold,
+    HoldCode,
+    InStep,
+    Policy,
+    Update,
+    decide,
+    invoice_number,
+)
+from syncd.failures import LinkFailure, Side
+from syncd.payments import (
+    Money,
+    Observation,
+    Payment,
+    PaymentState,
+    Row,
+    settle,
+    state_of_intent,
+)
+from syncd.rates import Window, poll_spacing_seconds
+
+S = PaymentState
+NUMBERS = {state: 1_000 + place for place, state in enumerate(S)}
+
+
+def word(state: PaymentState | None, at: int, *, read: bool = False, **more: Any) -> Observation:
+    money = {"amount": 1099, "amount_received": 1099, "currency": "usd"}
+    return Observation("pi_1", state, at, read, **{**money, **more})
+
+
+def settled(*seen: Observation) -> Payment:
+    payment = None
+    for said in seen:
+        payment = settle(payment, said)
+    assert payment is not None
+    return payment
+
+
+def row(status: int | None, amount: str = "10.99") -> Row:
+    return Row(1, "pi_1", 1001, Decimal(amount), status)
+
+
+def text(decision: object) -> str:
+    assert isinstance(decision, Hold)
+    return decision.text
+
+
+@pytest.mark.parametrize("room", [payments, decisions, failures, rates])
+def test_values_are_values(room: ModuleType) -> None:
+    """Every dataclass is frozen and slotted: nothing that was decided changes afterwards."""
+    for _, member in inspect.getmembers(room, dataclasses.is_dataclass):
+        kind: Any = member
+        assert kind.__dataclass_params__.frozen, kind
+        assert "__slots__" in vars(kind), kind
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: state_of_intent("requires_payment_method", True),  # type: ignore[call-arg]
+        lambda: decide(settled(word(S.CANCELED, 1)), [row(1)], Policy(NUMBERS), True),  # type: ignore[call-arg]
+        lambda: LinkFailure(Side.HALO, "odd", 3.0),  # type: ignore[call-arg]
+    ],
+)
+def test_flags_are_named(call: Callable[[], object]) -> None:
+    """A flag without its name would read as anything."""
+    with pytest.raises(TypeError):
+        call()
+
+
+def test_a_failure_claims_nothing_by_itself() -> None:
+    """Unless it is said: nothing was applied, nothing comes late, nobody asked to wait."""
+    failure = LinkFailure(Side.HALO, "odd")
+    assert (failure.maybe_applied, failure.late, failure.transient) == (False, False, False)
+    assert failure.retry_after_seconds is None
+
+
+def test_what_may_pass_by_itself() -> None:
+    """Only the network, the server and a limit are asked again at once."""
+    kinds = LinkFailure.__subclasses__()
+    assert {kind.__name__ for kind in kinds if kind.transient} == {
+        "Unreachable", "ServerTrouble", "RateLimited",
+    }  # fmt: skip
+
+
+def test_an_error_of_old_changes_no_success() -> None:
+    """Only `requires_payment_method` is a failure, whatever else carries an error."""
+    assert state_of_intent("succeeded", has_error=True) is S.SUCCEEDED
+    assert state_of_intent("zzz", has_error=True) is None
+
+
+# --- money ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("money", "near", "far"),
+    [
+        (Money(1099, "usd"), "10.9900099", "10.99001"),
+        (Money(500, "jpy"), "500.00099", "500.001"),
+        (Money(12_340, "kwd"), "12.34000099", "12.340001"),
+    ],
+)
+def test_what_is_forgiven(money: Money, near: str, far: str) -> None:
+    """Less than a thousandth of the smallest unit; a thousandth is another amount already."""
+    assert money.equals(Decimal(near))
+    assert not money.equals(Decimal(far))
+
+
+def test_what_is_complete() -> None:
+    """An amount needs its currency, a success what was received; any other state does without."""
+    assert not word(S.PROCESSING, 1, currency=None).complete
+    assert not word(S.PROCESSING, 1, amount=None).complete
+    assert word(S.PROCESSING, 1, amount_received=None).complete
+    assert word(None, 1, amount_received=None).complete
+    assert not word(S.SUCCEEDED, 1, amount_received=None).complete
+
+
+# --- which word counts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seen", "needs_reading", "contradicted"),
+    [
+        # A later event of a greater name, and of a lesser one.
+        ([word(S.CANCELED, 1), word(S.PROCESSING, 2)], True, False),
+        ([word(S.SUCCEEDED, 1), word(S.CANCELED, 2), word(S.SUCCEEDED, 3, read=True)], False, False),
+        # What was read stands against events of its own second and of earlier ones, not of later ones.
+        ([word(S.PROCESSING, 1, read=True), word(None, 3, read=True), word(S.PAYMENT_FAILED, 1)], False, False),
+        ([word(S.PROCESSING, 5, read=True), word(None, 7, read=True), word(S.PAYMENT_FAILED, 3)], False, False),
+        ([word(S.SUCCEEDED, 1, read=True), word(S.PROCESSING, 2)], True, False),
+        ([word(S.SUCCEEDED, 1, read=True), word(S.PROCESSING, 1)], False, False),
+        # At the beginning of all time there is a reading or there is none.
+        ([word(S.SUCCEEDED, 0, amount=None)], True, False),
+        # A reading of the same second has answered.
+        ([word(S.SUCCEEDED, 5), word(S.CANCELED, 3), word(None, 5, read=True)], False, True),
+        ([word(S.PROCESSING, 5, amount=None), word(None, 5, read=True)], False, False),
+    ],
+)  # fmt: skip
+def test_doubt(seen: list[Observation], *, needs_reading: bool, contradicted: bool) -> None:
+    """When only the intent itself can say, and when not even that settles it."""
+    payment = settled(*seen)
+    assert (payment.needs_reading, payment.contradicted) == (needs_reading, contradicted)
+
+
+# --- what to do ------------------------------------------------------------------------------------------
+
+
+def test_numbers_are_compared_by_value() -> None:
+    """A status number is a number, however large."""
+    status, policy = int("1000"), Policy({S.SUCCEEDED: 1_000, S.CANCELED: 1_001})
+    decision = decide(settled(word(S.SUCCEEDED, 1)), [row(status)], policy)
+    assert decision == InStep((1,), 1_000)
+    rows = [row(status, "5.00"), dataclasses.replace(row(1, "5.99"), id=2)]
+    assert decide(settled(word(S.SUCCEEDED, 1)), rows, policy) == Update((2,), (1,), 1_000)
+    assert decide(settled(word(S.CANCELED, 1)), [row(status)], policy) == AskStripe()
+
+
+def test_why_a_number_is_missed() -> None:
+    """The text names the state that Stripe says, and why another one's number is needed for it."""
+    missing = text(decide(settled(word(S.CANCELED, 1)), [row(1)], Policy({S.SUCCEEDED: 3})))
+    assert "number for canceled isn't configured (Stripe says canceled)." in missing
+    other = text(decide(settled(word(S.CANCELED, 1)), [row(1)], Policy({S.CANCELED: 6})))
+    assert (
+        "number for succeeded isn't configured (Stripe says canceled, and without it nobody can"
+        in other
+    )
+
+
+def test_what_the_intent_itself_says() -> None:
+    """The text of a contradiction names both words."""
+    said = word(S.SUCCEEDED, 1)
+    none = text(decide(settled(said, word(None, 2, read=True)), [row(1)], Policy(NUMBERS)))
+    assert "the payment intent itself says none of the five states." in none
+    other = text(decide(settled(said, word(S.PROCESSING, 2, read=True)), [row(1)], Policy(NUMBERS)))
+    assert "the payment intent itself says processing." in other
+
+
+def test_how_many_rows() -> None:
+    """One row adds up, several rows add up."""
+    policy, payment = Policy(NUMBERS), settled(word(S.SUCCEEDED, 1))
+    one = decide(payment, [row(1, "5.00")], policy)
+    two = decide(payment, [row(1, "5.00"), dataclasses.replace(row(1, "1.00"), id=2)], policy)
+    assert "Halo's 1 row for it adds up to 5.00." in text(one)
+    assert "Halo's 2 rows for it add up to 6.00." in text(two)
+    assert isinstance(two, Hold)
+    assert two.code is HoldCode.AMOUNT_MISMATCH
+
+
+def test_the_greatest_invoice() -> None:
+    """Halo's field takes 2,147,483,647 and no more."""
+    assert invoice_number("2147483647") == 2_147_483_647
+    assert invoice_number("2147483648") is None
+    assert invoice_number("2147483649") is None
+    assert invoice_number("1") == 1
+
+
+# --- windows ---------------------------------------------------------------------------------------------
+
+
+def test_the_oldest_bucket_counts_to_its_end() -> None:
+    """A bucket leaves the window when its last second does."""
+    window = Window(1, 300, 5)
+    assert window.wait_seconds({100: 1}, 404) == 1
+    assert window.wait_seconds({100: 1}, 405) == 0
+
+
+def test_a_bucket_that_frees_more_than_one() -> None:
+    """One wait is enough where many leave at once."""
+    assert Window(3, 300, 5).wait_seconds({100: 3, 200: 0}, 210) == 195
+
+
+def test_what_lay_ahead_is_added_up() -> None:
+    """Requests counted ahead of now are moved, every one of them."""
+    assert Window(9, 300, 5).rebased({400: 1, 4_000: 1, 8_000: 1}, 400) == {400: 3}
+
+
+def test_how_far_apart_polls_are() -> None:
+    """What is left is spread over the time until the next bucket leaves, to the fraction of a second."""
+    window = Window(limit=10, period_seconds=100, bucket_seconds=5)
+    assert poll_spacing_seconds(window, {0: 6}, 104, 1) == 100 / 9.5
+    assert poll_spacing_seconds(window, {100: 7}, 101, 1) == 104 / 2.5
+    # The bucket that is the oldest is about to leave, and counts no more from then on.
+    assert poll_spacing_seconds(window, {0: 4, 100: 3}, 104, 1) == 101 / 6.5
