@@ -255,7 +255,7 @@ def test_halos_words_with_markup(rig: Rig) -> None:
     rig.once()
     (entry,) = rig.attention()
     assert entry.reason.isprintable()
-    assert 'Bad row Ann [31m alert("1")' in entry.reason
+    assert 'Bad row Ann[31m alert("1")' in entry.reason
     assert "<script>" not in entry.reason
 
 
