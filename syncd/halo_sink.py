@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlsplit
@@ -461,6 +462,8 @@ def read_row(raw: object) -> Row:
         invoice_id=_whole(raw.get("invoice_id")),
         amount=_number(raw.get("amount")),
         status=_whole(raw.get("status")),
+        made=_seconds(raw.get("intent_date")) or _seconds(raw.get("date")),
+        invoice_number=_name(raw.get("invoice_invoicenumber")),
     )
 
 
@@ -470,6 +473,22 @@ def _whole(value: object) -> int | None:
     if isinstance(value, Decimal) and value == value.to_integral_value() and abs(value) < 2**63:
         return int(value)
     return value if isinstance(value, int) and abs(value) < 2**63 else None
+
+
+def _seconds(value: object) -> int | None:
+    """A date of Halo's as Unix seconds, UTC where it names no zone; 1900 means never."""
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if found is None or found.year <= 1900:
+            return None
+        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _name(value: object) -> str | None:
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return _plain(text)[:100] or None
 
 
 def _number(value: object) -> Decimal | None:

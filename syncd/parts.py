@@ -17,6 +17,7 @@ from syncd.halo_sink import HaloSink
 from syncd.lease import Lease, this_process
 from syncd.observing import Observer, Reach
 from syncd.pushing import Plan, Pusher, Ways
+from syncd.reversing import Reversing
 from syncd.store import Store
 from syncd.stripe_source import StripeSource
 from syncd.telemetry import Telemetry
@@ -129,9 +130,10 @@ def assemble(
     )
     lease = None if plan is not None else Lease(store, this_process(what), world.now)
     pusher = Pusher(sink, store, lease, observer, ways_of(config), telemetry, world.now, plan=plan)
+    reversing = Reversing(source, sink, store, telemetry, world.now)
     engine = Engine(
-        observer, pusher, store, gates, telemetry, world.now, world.random, config.poll.interval,
-        telemetry.succeeded,
+        observer, pusher, reversing, store, gates, telemetry, world.now, world.random,
+        config.poll.interval, telemetry.succeeded,
     )  # fmt: skip
     return Parts(config, engine, source, sink)
 

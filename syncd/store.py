@@ -5,7 +5,6 @@ transaction; what a method returns is committed. Times are Unix seconds and come
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,11 +40,23 @@ from syncd.records import (
     remember_unreadable,
     rewrite_counts,
     row_ids,
+    row_of,
     settle_all,
     standing,
     update_by_id,
     work_of,
 )
+from syncd.reversal_records import (
+    attention_of,
+    counts_by_owner,
+    dismiss_reversals,
+    oldest_open,
+    reversal_of,
+    stands,
+    take_in_reversals,
+    unplaced,
+)
+from syncd.reversals import Reversal
 
 KEEP_SECONDS = 180 * 86_400
 """How long a payment that is done with is remembered after its last change."""
@@ -82,6 +93,7 @@ class Store:
         *,
         events: Mapping[str, int] | None = None,
         unreadable: Iterable[tuple[str, str, int | None]] = (),
+        reversals: Iterable[Reversal] = (),
     ) -> Taken:
         """Settle a page of words, and remember the events and what couldn't be read.
 
@@ -90,6 +102,7 @@ class Store:
             now: Unix seconds.
             events: the page's event ids with their times.
             unreadable: id, reason and time of what couldn't be read.
+            reversals: what was said of refunds and disputes.
         """
         events = events or {}
         with writing(self._engine) as connection:
@@ -103,6 +116,7 @@ class Store:
             words = [o for o in observations if o.event_id is None or o.event_id in new]
             changed = settle_all(connection, words, now)
             remember_unreadable(connection, unreadable, now)
+            take_in_reversals(connection, reversals, now)
         return Taken(frozenset(new), changed)
 
     def replace(self, seen: Observation, now: float) -> None:
@@ -313,6 +327,8 @@ class Store:
                     "invoice_id": row.invoice_id,
                     "amount": None if row.amount is None else str(row.amount),
                     "status": row.status,
+                    "made": row.made,
+                    "invoice_number": row.invoice_number,
                 }
                 for row in unique.values()
                 if row.id not in known
@@ -327,13 +343,11 @@ class Store:
         with reading(self._engine) as connection:
             found = connection.execute(
                 sa.select(schema.halo_rows).where(c.intent_id.in_(intent_ids)).order_by(c.id)
-            ).all()
-        rows: dict[str, list[Row]] = {intent_id: [] for intent_id in intent_ids}
-        for row in found:
-            amount = None if row.amount is None else Decimal(row.amount)
-            rows[row.intent_id].append(
-                Row(row.id, row.intent_id, row.invoice_id, amount, row.status)
             )
+            kept = [row_of(row) for row in found.mappings()]
+        rows: dict[str, list[Row]] = {intent_id: [] for intent_id in intent_ids}
+        for row in kept:
+            rows[str(row.intent_id)].append(row)
         return rows
 
     def drifted(self, numbers: Mapping[PaymentState, int], now: float, *, whole: bool) -> int:
@@ -414,15 +428,17 @@ class Store:
         with reading(self._engine) as connection:
             held = sa.select(sa.func.count()).select_from(schema.payments)
             odd = sa.select(sa.func.count()).select_from(schema.unreadable)
+            back = sa.select(sa.func.count()).select_from(schema.reversals).where(stands())
             return (
                 connection.execute(
                     held.where(p.condition.in_(ATTENTION), p.dismissed.is_(False))
                 ).scalar_one()
                 + connection.execute(odd.where(u.dismissed.is_(False))).scalar_one()
+                + connection.execute(back).scalar_one()
             )
 
     def attention(self, limit: int = 1_000) -> list[Attention]:
-        """The list that a person sees: payments that are held or failed, and what is unreadable."""
+        """The list that a person sees: what is held, failed, refunded, disputed or unreadable."""
         p, u = schema.payments.c, schema.unreadable.c
         with reading(self._engine) as connection:
             held = connection.execute(
@@ -437,6 +453,7 @@ class Store:
                 .order_by(u.seen_at.desc())
                 .limit(limit)
             ).all()
+            back = attention_of(connection, limit)
         return [
             Attention(
                 row.intent_id, "payment", row.condition, row.code, row.reason or "", row.state,
@@ -444,7 +461,7 @@ class Store:
                 row.currency, row.attempts, row.next_try, row.changed_at, row_ids(row.rows),
             )
             for row in held
-        ] + [
+        ] + back + [
             Attention(
                 row.id, "unreadable", "unreadable", "unreadable", row.reason, None, None, None, 0,
                 None, row.seen_at, (),
@@ -478,7 +495,10 @@ class Store:
         return done
 
     def dismiss(self, ids: Sequence[str], now: float) -> list[str]:
-        """Take these off the attention list until Stripe says something new. Returns which."""
+        """Take these off the attention list until Stripe says something new. Returns which.
+
+        A payment's id stands for its refunds and disputes as well.
+        """
         p, u = schema.payments.c, schema.unreadable.c
         with writing(self._engine) as connection:
             wanted = sa.and_(p.intent_id.in_(ids), p.condition.in_(ATTENTION))
@@ -492,7 +512,8 @@ class Store:
             connection.execute(
                 schema.unreadable.update().where(u.id.in_(odd)).values(dismissed=True)
             )
-        return done + odd
+            back = dismiss_reversals(connection, ids)
+        return list(dict.fromkeys(done + odd + back))
 
     def release(self, codes: Sequence[str], now: float) -> int:
         """Make due again what was held for these reasons; the configuration has changed."""
@@ -503,6 +524,44 @@ class Store:
                 .where(c.condition == Condition.HELD, c.code.in_(codes), c.dismissed.is_(False))
                 .values(condition=Condition.DUE, next_try=now, attempts=0)
             ).rowcount
+
+    # --- refunds and disputes --------------------------------------------------------------------
+
+    def unplaced(self, limit: int) -> list[str]:
+        """Payments that were refunded or disputed, and aren't known here: are they Halo's?"""
+        with reading(self._engine) as connection:
+            return unplaced(connection, limit)
+
+    def place(self, intent_id: str, *, of_halos: bool) -> None:
+        """Write down whether Halo has rows of a payment that was refunded or disputed."""
+        c = schema.reversals.c
+        with writing(self._engine) as connection:
+            connection.execute(
+                schema.reversals.update().where(c.intent_id == intent_id).values(of_halos=of_halos)
+            )
+
+    def oldest_open_dispute(self) -> int | None:
+        """When the oldest dispute that isn't decided was opened (Unix seconds)."""
+        with reading(self._engine) as connection:
+            return oldest_open(connection)
+
+    def reversal_counts(self) -> dict[str, int]:
+        """How many refunds and disputes are known, by whose payments they are."""
+        with reading(self._engine) as connection:
+            return counts_by_owner(connection)
+
+    def reversals_of(self, intent_ids: Sequence[str]) -> dict[str, list[Reversal]]:
+        """The refunds and disputes of these intents."""
+        c = schema.reversals.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(schema.reversals).where(c.intent_id.in_(intent_ids)).order_by(c.id)
+            )
+            known = [reversal_of(row) for row in found.mappings()]
+        reversals: dict[str, list[Reversal]] = {intent_id: [] for intent_id in intent_ids}
+        for one in known:
+            reversals[str(one.intent_id)].append(one)
+        return reversals
 
     # --- notes, windows, lease -------------------------------------------------------------------
 
@@ -618,16 +677,24 @@ class Store:
         with writing(self._engine) as connection:
             connection.execute(schema.seen_events.delete().where(e.at < events_before))
             old = now - KEEP_SECONDS
+            r = schema.reversals.c
+            served = sa.and_(r.changed_at < old, ~stands())
+            connection.execute(schema.reversals.delete().where(served))
             connection.execute(
                 schema.payments.delete().where(
-                    p.changed_at < old, sa.or_(p.condition.in_(done), p.dismissed.is_(True))
+                    p.changed_at < old,
+                    sa.or_(p.condition.in_(done), p.dismissed.is_(True)),
+                    ~sa.exists().where(r.intent_id == p.intent_id),  # it says whose they are
                 )
             )
             connection.execute(schema.unreadable.delete().where(u.seen_at < old))
 
     def copy_to(self, other: "Store") -> None:
         """Copy payments, notes and counted requests to another, empty store: for a dry run."""
-        for table in (schema.payments, schema.notes, schema.requests, schema.seen_events):
+        tables = (
+            schema.payments, schema.notes, schema.requests, schema.seen_events, schema.reversals,
+        )  # fmt: skip
+        for table in tables:
             with reading(self._engine) as source:
                 found = source.execute(sa.select(table)).mappings()
                 while rows := found.fetchmany(500):

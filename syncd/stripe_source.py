@@ -1,16 +1,13 @@
 """Stripe, read: the only room that knows the `stripe` package.
 
-It lists events and payment intents, reads single intents, and turns what it reads into
-observations. JSON is taken as plain dictionaries: building the package's objects costs twenty
-times as much (measured), and an event's shape may be of any API version. Whatever can't be read is
-said, never guessed; nothing secret leaves this room.
+It lists events, payment intents, refunds and disputes, and reads single intents. JSON is taken as
+plain dictionaries, for `stripe_reading` to read: building the package's objects costs twenty times
+as much (measured), and an event's shape may be of any API version.
 """
 
-import hashlib
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import stripe
@@ -29,57 +26,24 @@ from syncd.failures import (
     SignInRefused,
     Unreachable,
 )
-from syncd.payments import (
-    EVENT_TYPES,
-    STATUSES_WITHOUT_STATE,
-    Observation,
-    PaymentState,
-    state_of_event,
-    state_of_intent,
+from syncd.payments import EVENT_TYPES, Observation
+from syncd.reversals import REVERSAL_EVENT_TYPES, Reversal
+from syncd.stripe_reading import (
+    SeenEvent,
+    Unreadable,
+    clean,
+    read_dispute,
+    read_event,
+    read_intent,
+    read_refund,
+    unknown_status,
 )
 
 PAGE_SIZE = 100
 """The most that Stripe lists at once."""
 
-TRACE_CHARACTERS_MAX = 64_000
-"""A longer event is left in Halo's row without what doesn't matter to the payment."""
-
-_SECRET = re.compile(r"\b[a-z]{2,6}_[A-Za-z0-9]+_secret_[A-Za-z0-9]+")
+_PERMISSION = {"/v1/refunds": "Charges and Refunds", "/v1/disputes": "Disputes"}
 _INTENT_ID = re.compile(r"[A-Za-z0-9_]{3,255}")
-_CURRENCY = re.compile(r"[A-Za-z]{3,4}")
-_AMOUNT_MAX = 10**15
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """An event or intent that can't be used as it is.
-
-    Attributes:
-        id: what to call it: its own id, else a fingerprint of its text.
-        text: what is wrong with it.
-        at: Unix seconds, if it says so.
-    """
-
-    id: str
-    text: str
-    at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SeenEvent:
-    """An event that was listed.
-
-    Attributes:
-        id: ``evt_…``.
-        at: when it was created, Unix seconds.
-        kind: its type.
-        observation: what it says of a payment; None where it says nothing of the five states.
-    """
-
-    id: str
-    at: int
-    kind: str
-    observation: Observation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +53,7 @@ class Page:
     Attributes:
         events: for a listing of events: what could be read.
         intents: for a listing of intents: what could be read.
+        reversals: for a listing of refunds or disputes: what could be read.
         unreadable: what could not.
         unknown_statuses: statuses of intents that nobody knows here.
         cursor: where the next page begins; None on the last page.
@@ -98,6 +63,7 @@ class Page:
 
     events: tuple[SeenEvent, ...] = ()
     intents: tuple[Observation, ...] = ()
+    reversals: tuple[Reversal, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
     unknown_statuses: tuple[str, ...] = ()
     cursor: str | None = None
@@ -124,6 +90,7 @@ class StripeSource:
 
     Attributes:
         transport: carries the requests in place of a real network; None for the real one.
+        reversal_events_refused: whether the key isn't shown the events of refunds and disputes.
     """
 
     api_key: str = field(repr=False)
@@ -132,6 +99,7 @@ class StripeSource:
     invoice_key: str
     account: str | None = None
     transport: Any = field(repr=False, default=None)
+    reversal_events_refused: bool = field(init=False, default=False)
     _client: stripe.StripeClient = field(init=False, repr=False)
     _http: stripe.HTTPXClient = field(init=False, repr=False)
 
@@ -160,8 +128,17 @@ class StripeSource:
             CursorRefused: Stripe doesn't take the cursor.
             LinkFailure: Stripe can't be read.
         """
-        params: dict[str, Any] = {"created": {"gte": since}, "types": list(EVENT_TYPES)}
-        body, clock = await self._list("/v1/events", params, cursor)
+        params: dict[str, Any] = {"created": {"gte": since}, "types": self._types}
+        try:
+            body, clock = await self._list("/v1/events", params, cursor)
+        except PermissionMissing:
+            # Whether a key must be allowed to read charges to be shown their events isn't known:
+            # a payment's own events must not hang on it.
+            if self.reversal_events_refused:
+                raise
+            params["types"] = list(EVENT_TYPES)
+            body, clock = await self._list("/v1/events", params, cursor)
+            self.reversal_events_refused = True
         events: list[SeenEvent] = []
         unreadable: list[Unreadable] = []
         for raw in body["data"]:
@@ -170,6 +147,42 @@ class StripeSource:
         return Page(
             events=tuple(events),
             unreadable=tuple(unreadable),
+            cursor=_next_cursor(body, cursor),
+            server_time=clock,
+        )
+
+    @property
+    def _types(self) -> list[str]:
+        if self.reversal_events_refused:
+            return list(EVENT_TYPES)
+        return [*EVENT_TYPES, *REVERSAL_EVENT_TYPES]  # Stripe takes at most 20
+
+    async def refunds(self, since: int, cursor: str | None = None) -> Page:
+        """List refunds made at `since` or later (Unix seconds), newest first, one page.
+
+        Raises:
+            CursorRefused: Stripe doesn't take the cursor.
+            PermissionMissing: the key may not read them.
+            LinkFailure: Stripe can't be read.
+        """
+        return await self._reversals("/v1/refunds", read_refund, since, cursor)
+
+    async def disputes(self, since: int, cursor: str | None = None) -> Page:
+        """List disputes opened at `since` or later (Unix seconds); otherwise as `refunds`."""
+        return await self._reversals("/v1/disputes", read_dispute, since, cursor)
+
+    async def _reversals(
+        self,
+        path: str,
+        reader: Callable[..., Reversal | Unreadable],
+        since: int,
+        cursor: str | None,
+    ) -> Page:
+        body, clock = await self._list(path, {"created": {"gte": since}}, cursor)
+        found = [reader(raw, self._surely(clock), read=True) for raw in body["data"]]
+        return Page(
+            reversals=tuple(one for one in found if isinstance(one, Reversal)),
+            unreadable=tuple(one for one in found if isinstance(one, Unreadable)),
             cursor=_next_cursor(body, cursor),
             server_time=clock,
         )
@@ -194,7 +207,7 @@ class StripeSource:
                 unreadable.append(read)
                 continue
             intents.append(read)
-            unknown += _unknown_status(raw)
+            unknown += unknown_status(raw)
         made = [seen.created for seen in intents if seen.created is not None]
         return Page(
             intents=tuple(intents),
@@ -290,7 +303,7 @@ class StripeSource:
 def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
     status = error.http_status
     what = f"GET {path}"
-    said = _clean(error.user_message or "")
+    said = clean(error.user_message or "")
     wait = retry_after_seconds(_header(error.headers or {}, "retry-after"), now)
     if isinstance(error, stripe.APIConnectionError):
         return Unreachable(
@@ -298,7 +311,7 @@ def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
         )
     if status == 429:
         reason = _header(error.headers or {}, "stripe-rate-limited-reason")
-        why = f"limit {_clean(reason)}" if reason else "another request holds a lock"
+        why = f"limit {clean(reason)}" if reason else "another request holds a lock"
         return RateLimited(
             Side.STRIPE, f"Stripe limits requests ({what}, {why}).", retry_after_seconds=wait
         )
@@ -312,7 +325,7 @@ def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
         return PermissionMissing(
             Side.STRIPE,
             f"Stripe's key isn't allowed to {what}: {said or 'a permission is missing'} "
-            "Give the key read access to Events and PaymentIntents.",
+            f"Give the key read access to {_PERMISSION.get(path, 'Events and PaymentIntents')}.",
         )
     if status is not None and status >= 500:
         return ServerTrouble(
@@ -328,7 +341,7 @@ def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
 def _network_words(error: stripe.StripeError) -> str:
     """What the network said, without the package's advice around it."""
     cause = error.__cause__ or error.__context__
-    return _clean(f"{type(cause).__name__} {cause}".strip() if cause else str(error))[:200]
+    return clean(f"{type(cause).__name__} {cause}".strip() if cause else str(error))[:200]
 
 
 def _header(headers: Mapping[str, Any], name: str) -> str | None:
@@ -348,150 +361,3 @@ def _next_cursor(body: Mapping[str, Any], cursor: str | None) -> str | None:
             return found
     message = "Stripe says there is more to list, but gives no place to go on from."
     raise BadAnswer(Side.STRIPE, message)
-
-
-# --- reading -------------------------------------------------------------------------------------
-
-
-def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
-    """Turn one listed event into what it says.
-
-    The state comes from the event's type, which means the same in every API version; the object
-    inside is drawn in the version of its moment, so it is read leniently.
-    """
-    if not isinstance(raw, dict):
-        return Unreadable(_fingerprint(raw), "An event in Stripe's list isn't an object.")
-    event_id, kind, at = raw.get("id"), raw.get("type"), _whole(raw.get("created"))
-    name = event_id if isinstance(event_id, str) and event_id else _fingerprint(raw)
-    name = _clean(name)[:255]
-    if not isinstance(kind, str):
-        return Unreadable(name, "An event from Stripe has no type.", at)
-    state = state_of_event(kind)
-    if state is None:
-        return SeenEvent(name, at or 0, _clean(kind)[:80], None)
-    data = raw.get("data")
-    intent = data.get("object") if isinstance(data, dict) else None
-    if not isinstance(intent, dict):
-        return Unreadable(name, f"The event {name} ({kind}) holds no payment intent.", at)
-    intent_id = intent.get("id")
-    if not isinstance(intent_id, str) or not _INTENT_ID.fullmatch(intent_id):
-        return Unreadable(name, f"The event {name} ({kind}) doesn't say of which payment.", at)
-    if at is None:
-        return Unreadable(name, f"The event {name} ({kind} of {intent_id}) has no time.")
-    observation = _observation(intent, intent_id, state, at, invoice_key)
-    observation = _with(observation, event_id=name, trace=trace_of(raw))
-    return SeenEvent(name, at, kind, observation)
-
-
-def read_intent(raw: object, invoice_key: str, at: int) -> Observation | Unreadable:
-    """Turn a payment intent that was read into what it says; `at` as in Observation."""
-    if not isinstance(raw, dict):
-        return Unreadable(_fingerprint(raw), "A payment intent in Stripe's answer isn't an object.")
-    intent_id, status = raw.get("id"), raw.get("status")
-    if not isinstance(intent_id, str) or not _INTENT_ID.fullmatch(intent_id):
-        return Unreadable(_fingerprint(raw), "A payment intent in Stripe's answer has no id.")
-    if not isinstance(status, str):
-        return Unreadable(intent_id, f"Stripe's answer for {intent_id} has no status.")
-    state = state_of_intent(status, has_error=isinstance(raw.get("last_payment_error"), dict))
-    observation = _observation(raw, intent_id, state, at, invoice_key)
-    return _with(observation, read=True, trace=trace_of(raw) if state is not None else None)
-
-
-def _observation(
-    intent: Mapping[str, Any], intent_id: str, state: PaymentState | None, at: int, key: str
-) -> Observation:
-    currency = intent.get("currency")
-    metadata = intent.get("metadata")
-    invoice = metadata.get(key) if isinstance(metadata, dict) else None
-    return Observation(
-        intent_id=intent_id,
-        state=state,
-        at=at,
-        read=False,
-        created=_whole(intent.get("created")),
-        amount=_whole(intent.get("amount")),
-        amount_received=_whole(intent.get("amount_received")),
-        currency=currency.lower()
-        if isinstance(currency, str) and _CURRENCY.fullmatch(currency)
-        else None,
-        invoice=_clean(str(invoice))[:100]
-        if isinstance(invoice, str | int) and str(invoice).strip()
-        else None,
-    )
-
-
-def _with(seen: Observation, **changes: Any) -> Observation:
-    return replace(seen, **changes)
-
-
-def _whole(value: object) -> int | None:
-    """A whole number that isn't negative and isn't absurd; text that looks like one isn't one."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _AMOUNT_MAX:
-        return None
-    return value
-
-
-def _unknown_status(raw: Mapping[str, Any]) -> list[str]:
-    status = str(raw.get("status"))
-    known = state_of_intent(status, has_error=False) or status in STATUSES_WITHOUT_STATE
-    return [] if known else [_clean(status)[:80]]
-
-
-def trace_of(raw: Mapping[str, Any]) -> str:
-    """What a webhook would have left in Halo's row: the JSON, without any secret.
-
-    Every `client_secret` goes, wherever it stands, and what looks like one inside a text (the
-    links of `next_action` carry it). An event beyond TRACE_CHARACTERS_MAX keeps its heads only.
-    """
-    text = json.dumps(raw, separators=(",", ":"), ensure_ascii=False, default=str)
-    if "secret" in text:
-        text = json.dumps(_scrubbed(raw), separators=(",", ":"), ensure_ascii=False, default=str)
-    if len(text) <= TRACE_CHARACTERS_MAX:
-        return text
-    return json.dumps(_shortened(_scrubbed(raw)), separators=(",", ":"), ensure_ascii=False)
-
-
-def _scrubbed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _scrubbed(v) for k, v in value.items() if k != "client_secret"}
-    if isinstance(value, list):
-        return [_scrubbed(item) for item in value]
-    if isinstance(value, str) and "_secret_" in value:
-        return _SECRET.sub("[removed]", value)
-    return value
-
-
-def _shortened(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of an event or intent that say what happened, each of bounded length."""
-    wanted = [
-        "id",
-        "object",
-        "type",
-        "api_version",
-        "created",
-        "livemode",
-        "status",
-        "amount",
-        "amount_received",
-        "currency",
-    ]
-    short = {key: _cut(raw[key]) for key in wanted if key in raw}
-    inner = raw.get("data")
-    if isinstance(inner, dict) and isinstance(inner.get("object"), dict):
-        short["data"] = {"object": _shortened(inner["object"])}
-    return short
-
-
-def _cut(value: Any) -> Any:
-    return value if isinstance(value, int | float | bool | None) else str(value)[:500]
-
-
-def _fingerprint(raw: object) -> str:
-    text = json.dumps(raw, sort_keys=True, default=str)
-    return "unnamed_" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:24]
-
-
-def _clean(text: str) -> str:
-    """One line of plain characters, without secrets: safe for a log and a terminal."""
-    plain = "".join(c if c.isprintable() else " " for c in text[:2_000])
-    return _SECRET.sub("[removed]", re.sub(r"\b[rs]k_[A-Za-z0-9_*]+", "[removed]", plain)).strip()

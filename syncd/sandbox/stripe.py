@@ -11,31 +11,16 @@ from typing import Any
 
 from syncd.sandbox.faults import Fault
 from syncd.sandbox.http import Reply, Request, json_reply
+from syncd.sandbox.reversals import OF, Listing, Reversals, created_of
 
 EVENTS_KEPT_SECONDS = 30 * 86_400
 STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_PERMISSIONS = {
+    "events": "rak_event_read", "payment_intents": "rak_payment_intent_read",
+    "charges": "rak_charge_read", "refunds": "rak_charge_read", "disputes": "rak_dispute_read",
+}  # fmt: skip
 _RANGES = ("gt", "gte", "lt", "lte")
-
-
-class Listing:
-    """Objects newest first; within a second by id, which tells nothing of their order."""
-
-    def __init__(self) -> None:
-        self.items: list[dict[str, Any]] = []
-        self._sorted: list[tuple[int, str, dict[str, Any]]] = []
-        self._key = (-1, 0)
-
-    def ordered(self) -> list[tuple[int, str, dict[str, Any]]]:
-        """All as (-created, id, object)."""
-        key = (len(self.items), id(self.items))
-        if key != self._key:
-            self._sorted = sorted(
-                ((-_created(item), str(item.get("id")), item) for item in self.items),
-                key=lambda entry: entry[:2],
-            )
-            self._key = key
-        return self._sorted
 
 
 class SandboxStripe:
@@ -49,6 +34,8 @@ class SandboxStripe:
         rate_limit_per_second: for one endpoint; None switches it off.
         permissions: what the key may read.
         clock_skew: seconds by which its Date header is off.
+        events_need_their_permission: whether events of charges and refunds are refused to a key that
+            may not read those; how Stripe does it isn't known.
         type_filter_ignored: list events of any type, whatever was asked for.
     """
 
@@ -62,12 +49,19 @@ class SandboxStripe:
         self.api_version = "2026-10-28.endive"
         self.clock_skew = 0.0
         self.type_filter_ignored = False
+        self.events_need_their_permission = False
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self._random = random.Random(seed)  # noqa: S311  # not for secrets
         self._events = Listing()
         self._intents = Listing()
         self.intents: dict[str, dict[str, Any]] = {}
+        self.reversals = Reversals(self._opaque, self.record, clock)
+        self._listings = {
+            "events": self._events,
+            "payment_intents": self._intents,
+            **self.reversals.listings,
+        }
         self._visible: dict[str, float] = {}
         self._recent: dict[str, deque[float]] = {}
 
@@ -120,7 +114,7 @@ class SandboxStripe:
             intent["amount_received"] = (
                 intent["amount"] if amount_received is None else amount_received
             )
-            intent["latest_charge"] = f"ch_3{self._opaque(23)}"
+            intent["latest_charge"] = self.reversals.charge(intent)
         elif state == "payment_failed":
             intent["last_payment_error"] = {
                 "type": "card_error", "code": "card_declined", "decline_code": "insufficient_funds",
@@ -149,10 +143,20 @@ class SandboxStripe:
         self, intent_id: str, state: str, at: float | None = None, *, visible_after: float = 0.0
     ) -> str:
         """An event with a snapshot of the payment."""
+        snapshot = self.intents[intent_id]
+        return self.record(f"payment_intent.{state}", snapshot, at, visible_after=visible_after)
+
+    def record(
+        self,
+        kind: str,
+        what: dict[str, Any],
+        at: float | None = None,
+        *,
+        visible_after: float = 0.0,
+    ) -> str:
+        """An event of any type with a snapshot of its object."""
         name = f"evt_3{self._opaque(23)}"
-        snapshot = {
-            k: (dict(v) if isinstance(v, dict) else v) for k, v in self.intents[intent_id].items()
-        }
+        snapshot = {k: (dict(v) if isinstance(v, dict) else v) for k, v in what.items()}
         self._visible[name] = self.clock() + visible_after
         self.events.append(
             {
@@ -160,10 +164,18 @@ class SandboxStripe:
                 "created": int(self.clock() if at is None else at),
                 "data": {"object": snapshot}, "livemode": snapshot["livemode"],
                 "pending_webhooks": 0, "request": {"id": None, "idempotency_key": None},
-                "type": f"payment_intent.{state}",
+                "type": kind,
             }
         )  # fmt: skip
         return name
+
+    def refund(self, intent_id: str, amount: int | None = None, **more: Any) -> str:
+        """Refund a payment that succeeded, wholly or in part; see Reversals.refund."""
+        return self.reversals.refund(self.intents[intent_id], amount, **more)
+
+    def dispute(self, intent_id: str, amount: int | None = None, **more: Any) -> str:
+        """The customer disputes a payment that succeeded; see Reversals.dispute."""
+        return self.reversals.dispute(self.intents[intent_id], amount, **more)
 
     def _opaque(self, length: int) -> str:
         return "".join(self._random.choices(_LETTERS, k=length))
@@ -229,10 +241,11 @@ class SandboxStripe:
                     "type": "standard",
                 }
             )
-        if kind not in ("events", "payment_intents"):
+        if kind not in self._listings:
             return _unknown_url(request)
-        if kind not in self.permissions:
-            name = {"events": "rak_event_read", "payment_intents": "rak_payment_intent_read"}[kind]
+        hidden = self.events_need_their_permission and kind == "events"
+        if kind not in self.permissions or (hidden and self._asks_for_hidden(request)):
+            name = _PERMISSIONS[kind if kind not in self.permissions else "charges"]
             return _error(
                 403,
                 f"The provided key does not have the required permissions for this endpoint. Having the '{name}' permission would allow this request to continue.",
@@ -241,14 +254,22 @@ class SandboxStripe:
             return self._one(kind, parts[2], request)
         return self._list(kind, request)
 
+    def _asks_for_hidden(self, request: Request) -> bool:
+        asked = [value for key, value in request.query if key.startswith("type")]
+        needed = {"charges" if value.startswith("charge") else "refunds" for value in asked
+                  if not value.startswith("payment_intent")}  # fmt: skip
+        return not needed <= self.permissions
+
     def _one(self, kind: str, name: str, request: Request) -> Reply:
         for key, _ in request.query:
             if not key.startswith("expand") and key != "client_secret":
                 return _unknown_parameter(key)
         if kind == "payment_intents":
             found = self.intents.get(name)
-        else:
+        elif kind == "events":
             found = next((e for e in self._shown_events() if e.get("id") == name), None)
+        else:
+            found = next((e for e in self._listings[kind].items if e["id"] == name), None)
         if found is None:
             return _error(
                 404, f"No such {kind[:-1]}: '{name}'", code="resource_missing", param="intent"
@@ -261,7 +282,7 @@ class SandboxStripe:
     def _is_shown(self, event: dict[str, Any]) -> bool:
         now = self.clock()
         return (
-            _created(event) > now - EVENTS_KEPT_SECONDS
+            created_of(event) > now - EVENTS_KEPT_SECONDS
             and self._visible.get(str(event.get("id")), 0) <= now
         )
 
@@ -269,15 +290,14 @@ class SandboxStripe:
         wanted = _Query(kind, request.query)
         if wanted.refusal is not None:
             return wanted.refusal
-        listing = self._events if kind == "events" else self._intents
-        entries = listing.ordered()
+        entries = self._listings[kind].ordered()
         low = bisect.bisect_left(entries, (-wanted.to, ""), key=lambda entry: entry[:2])
         high = bisect.bisect_left(entries, (-wanted.since + 1, ""), key=lambda entry: entry[:2])
         cursor = wanted.after or wanted.before
         if cursor is not None:
             place = (
                 next((i for i, entry in enumerate(entries) if entry[1] == cursor), None)
-                if kind == "events"
+                if kind != "payment_intents"
                 else None
             )
             if kind == "payment_intents" and cursor in self.intents:
@@ -294,7 +314,7 @@ class SandboxStripe:
                 )
             if (
                 kind == "events"
-                and _created(entries[place][2]) <= self.clock() - EVENTS_KEPT_SECONDS
+                and created_of(entries[place][2]) <= self.clock() - EVENTS_KEPT_SECONDS
             ):
                 return _error(
                     400,
@@ -315,6 +335,8 @@ class SandboxStripe:
                 self._is_shown(item) and (self.type_filter_ignored or wanted.takes(item))
             ):
                 continue
+            if any(item.get(key) != value for key, value in wanted.of.items()):
+                continue
             if len(page) == wanted.limit:
                 more = True
                 break
@@ -334,6 +356,7 @@ class _Query:
         self.before: str | None = None
         self.type: str | None = None
         self.types: list[str] = []
+        self.of: dict[str, str] = {}
         for key, value in query:
             self._take(kind, key, value)
         if self.after and self.before:
@@ -365,7 +388,9 @@ class _Query:
             self.type = value
         elif kind == "events" and re.fullmatch(r"types\[\d*\]", key):
             self.types.append(value)
-        elif not (kind == "payment_intents" and key == "customer") and key != "delivery_success":
+        elif key in OF.get(kind, ()):
+            self.of[key] = value
+        elif key != "delivery_success":
             self.refusal = _unknown_parameter(key)
 
     def _range(self, bound: str | None, value: str) -> None:
@@ -391,11 +416,6 @@ class _Query:
         if not isinstance(kind, str):
             return True  # garbage that a test put there is shown whatever is asked
         return any(re.fullmatch(re.escape(w).replace(r"\*", ".*"), kind) for w in wanted)
-
-
-def _created(item: dict[str, Any]) -> int:
-    created = item.get("created") if isinstance(item, dict) else None
-    return created if isinstance(created, int) else 2**40
 
 
 def _bearer(authorization: str) -> str | None:
