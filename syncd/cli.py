@@ -8,6 +8,7 @@ import typer
 
 from syncd import __version__
 from syncd.commands.attention import attention_app
+from syncd.commands.audit import audit
 from syncd.commands.calibrate import calibrate
 from syncd.commands.check import check
 from syncd.commands.resync import resync
@@ -53,6 +54,7 @@ app.command()(check)
 app.command()(calibrate)
 app.command()(status)
 app.command()(resync)
+app.command()(audit)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from syncd.failures import (
     SignInRefused,
     Unreachable,
 )
-from syncd.payments import Row
+from syncd.payments import Invoice, Row
 from syncd.traces import TracedRow, read_traced
 
 PAGE_SIZE = 100
@@ -43,6 +43,7 @@ WAIT_WITHOUT_RETRY_AFTER_SECONDS = 60.0
 TOKEN_MARGIN_SECONDS = 30.0
 
 _PATH = "/api/InvoicePayment"
+_INVOICE_PATH = "/api/Invoice"
 _REFUSED_ROWS = frozenset({400, 404, 409, 413, 422})
 
 
@@ -234,12 +235,26 @@ class HaloSink:
             await self._call("POST", rows=[row], repeatable=False, about_to_send=about_to_send)
         )
 
+    async def invoice(self, invoice_id: int) -> Invoice:
+        """Read one invoice.
+
+        Raises:
+            BadAnswer: Halo doesn't show it: there may be none of that number.
+            LinkFailure: Halo can't be read.
+        """
+        body = await self._call("GET", path=f"{_INVOICE_PATH}/{invoice_id}")
+        if not isinstance(body, dict) or _whole(body.get("id")) != invoice_id:
+            message = f"Halo was asked for invoice {invoice_id} and answered with something else."
+            raise BadAnswer(Side.HALO, message)
+        return read_invoice(body, invoice_id)
+
     # --- requests --------------------------------------------------------------------------------
 
     async def _call(
         self,
         method: str,
         *,
+        path: str = _PATH,
         params: Mapping[str, str] | None = None,
         rows: Sequence[Mapping[str, Any]] | None = None,
         repeatable: bool = True,
@@ -249,7 +264,7 @@ class HaloSink:
 
         async def attempt() -> httpx.Response:
             token = await self._signed_in()
-            url = self.url + _PATH
+            url = self.url + path
             response = await self._send(
                 method, url, token, params, content, about_to_send=about_to_send
             )
@@ -464,6 +479,20 @@ def read_row(raw: object) -> Row:
         status=_whole(raw.get("status")),
         made=_seconds(raw.get("intent_date")) or _seconds(raw.get("date")),
         invoice_number=_name(raw.get("invoice_invoicenumber")),
+    )
+
+
+def read_invoice(raw: Mapping[str, Any], invoice_id: int) -> Invoice:
+    """Turn an invoice into what comparing needs; what can't be read is None."""
+    currency = raw.get("currency_code")
+    return Invoice(
+        id=invoice_id,
+        number=_name(raw.get("invoicenumber")),
+        total=_number(raw.get("total")),
+        due=_number(raw.get("amountdue")),
+        currency=currency.upper()
+        if isinstance(currency, str) and re.fullmatch(r"[A-Za-z]{3,4}", currency)
+        else None,
     )
 
 

@@ -486,3 +486,19 @@ class Row:
     status: int | None
     made: int | None = None
     invoice_number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """An invoice of Halo's, as far as comparing needs it; what could not be read is None.
+
+    Attributes:
+        total, due: major units.
+        currency: three capital letters.
+    """
+
+    id: int
+    number: str | None
+    total: Decimal | None
+    due: Decimal | None
+    currency: str | None

@@ -152,7 +152,7 @@ def store_for(config: Config, *, dry_run: bool) -> Iterator[Store]:
             copy.close()
 
 
-def since_of(text: str, now: Callable[[], float] = time.time) -> int:
+def since_of(text: str, now: Callable[[], float] = time.time, *, option: str = "--backfill") -> int:
     """Read a date, a time or a span back as Unix seconds."""
     if re.fullmatch(r"\s*(\d+\s*[smhd]\s*)+", text):
         return int(now()) - int(str(span_seconds(text)))
@@ -160,11 +160,11 @@ def since_of(text: str, now: Callable[[], float] = time.time) -> int:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         message = f"{text!r} is no date (2026-10-01), time (2026-10-01T08:00Z) or span back (90d)"
-        raise typer.BadParameter(message, param_hint="--backfill") from None
+        raise typer.BadParameter(message, param_hint=option) from None
     if found.tzinfo is None:
         found = found.replace(tzinfo=UTC)
     if found.timestamp() > now() + timedelta(minutes=1).total_seconds():
-        raise typer.BadParameter(f"{text} lies ahead", param_hint="--backfill")
+        raise typer.BadParameter(f"{text} lies ahead", param_hint=option)
     return max(0, int(found.timestamp()))
 
 
