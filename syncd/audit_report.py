@@ -141,6 +141,7 @@ h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2r
 table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
 th, td { border-bottom: 1px solid var(--line); padding: .45rem .6rem; text-align: left; vertical-align: top; }
 th { background: var(--soft); font-weight: 600; } td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+td:not(:last-child) { white-space: nowrap; } td.id { white-space: normal; min-width: 11rem; }
 a { color: var(--link); } .id { font-family: ui-monospace, monospace; font-size: .85em; overflow-wrap: anywhere; }
 .bad { color: var(--bad); font-weight: 600; } footer { border-top: 1px solid var(--line); margin-top: 2rem; padding-top: .5rem; font-size: .85em; }
 """
@@ -168,7 +169,7 @@ def as_html(audit: Audit, places: Places) -> str:
     if audit.due:
         parts.append(f"<p>{len(audit.due)} payments were made due; the next push takes them.</p>")
     if not well:
-        parts += [_sums_html(audit), "<h2>The differences</h2>", *_tables(audit, places)]
+        parts += [_sums_html(audit), *_tables(audit, places)]
     parts.append(
         "<footer>Made by syncd audit, which changes nothing at Stripe or in Halo.</footer>"
     )

@@ -4,7 +4,7 @@ With `schema`, `database` and `records`, the only room that knows the database. 
 transaction; what a method returns is committed. Times are Unix seconds and come from the caller.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -60,6 +60,17 @@ from syncd.reversals import Reversal
 
 KEEP_SECONDS = 180 * 86_400
 """How long a payment that is done with is remembered after its last change."""
+
+EXPORTED = {
+    "payment": schema.payments,
+    "reversal": schema.reversals,
+    "event": schema.seen_events,
+    "unreadable": schema.unreadable,
+    "halo_row": schema.halo_rows,
+    "note": schema.notes,
+    "requests": schema.requests,
+}
+"""What `syncd export` writes, by kind; who is pushing just now means nothing elsewhere."""
 
 
 class Store:
@@ -734,6 +745,27 @@ class Store:
                 )
             )
             connection.execute(schema.unreadable.delete().where(u.seen_at < old))
+
+    def export(self, page: int = 500) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Everything that is remembered, as (kind, columns), read page by page.
+
+        Each page is a transaction of its own, so that a reader who takes hours blocks nobody. What
+        is written meanwhile may or may not be in it.
+        """
+        for kind, table in EXPORTED.items():
+            key = sa.tuple_(*table.primary_key.columns)
+            order = list(table.primary_key.columns)
+            after: tuple[Any, ...] | None = None
+            while True:
+                query = sa.select(table).order_by(*order).limit(page)
+                if after is not None:
+                    query = query.where(key > sa.tuple_(*map(sa.literal, after)))
+                with reading(self._engine) as connection:
+                    found = [dict(row) for row in connection.execute(query).mappings()]
+                yield from ((kind, row) for row in found)
+                if len(found) < page:
+                    break
+                after = tuple(found[-1][column.name] for column in order)
 
     def copy_to(self, other: "Store") -> None:
         """Copy payments, notes and counted requests to another, empty store: for a dry run."""
