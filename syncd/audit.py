@@ -14,6 +14,7 @@ thrown away, so memory holds one page and the findings. How it stays frugal:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from syncd.audit_store import AuditStore
 from syncd.comparing import (
     Difference,
     Finding,
@@ -30,7 +31,6 @@ from syncd.observing import PAGES_MAX
 from syncd.payments import Invoice, Observation, PaymentState, Row
 from syncd.pushing import Pusher
 from syncd.reversing import Reversing
-from syncd.store import Store
 from syncd.stripe_reading import Unreadable
 
 CONFIRM_MAX = 200
@@ -87,8 +87,8 @@ class Auditor:
 
     pusher: Pusher
     reversing: Reversing
-    store: Store
-    memory: Store | None
+    store: AuditStore
+    memory: AuditStore | None
     now: Callable[[], float]
     fix: bool = False
     progress: Callable[[int, float], None] = field(default=lambda _listed, _share: None)
@@ -211,9 +211,8 @@ class Auditor:
 
     async def _compare_strangers(self, since: int) -> None:
         """Rows made since the date whose payment isn't among those made since: older, or unknown."""
-        names, undated = self.store.strangers(since)
         policy = self.pusher.ways.policy
-        for name in names:
+        for name in self.store.strangers(since):
             if not self._room("ask", ASK_STRIPE_MAX):
                 continue
             rows = self.store.rows_of([name])[name]
@@ -224,6 +223,7 @@ class Auditor:
                 continue
             if isinstance(said, Observation):
                 await self._compare_page([said])
+        undated = self.store.undated()
         if undated:
             self._notes.append(
                 f"{undated} rows in Halo have no date that can be read; whether Stripe knows their "

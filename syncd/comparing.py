@@ -132,6 +132,13 @@ def compare(
         )
         for one in found
     ]  # fmt: skip
+    since = [sentence(one) for one in counted(reversals) if one.stand is not Stand.BACK]
+    findings = [
+        replace(one, text=" ".join([one.text, "But:", *since]))
+        if since and one.kind is Difference.PAID_AT_STRIPE_ONLY
+        else one
+        for one in findings
+    ]
     return findings + reversed_after(said, rows, reversals, policy)
 
 

@@ -13,7 +13,7 @@ from syncd.observing import DAY, PAGES_MAX, SWEEP_SECONDS, Report
 from syncd.store import Store
 from syncd.stripe_source import Page, StripeSource
 
-LOOKS_MAX = 50
+LOOKS_MAX = 10
 """Payments that aren't known here and are looked for in Halo at one time."""
 
 OPEN_DISPUTE_SECONDS_MAX = 365 * DAY

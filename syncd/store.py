@@ -5,11 +5,11 @@ transaction; what a method returns is committed. Times are Unix seconds and come
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
 
-from syncd import audit_records, schema
+from syncd import schema
 from syncd.database import connect, reading, writing
 from syncd.payments import Observation, PaymentState, Row, settle
 from syncd.rates import Window
@@ -82,7 +82,7 @@ class Store:
     # --- opening -------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, url: str, *, busy_seconds: float = 5.0) -> "Store":
+    def open(cls, url: str, *, busy_seconds: float = 5.0) -> Self:
         """Open the database, make it if there is none, and bring its tables up to date.
 
         Raises:
@@ -573,52 +573,6 @@ class Store:
         for one in known:
             reversals[str(one.intent_id)].append(one)
         return reversals
-
-    # --- what an audit asks (see audit_records) --------------------------------------------------
-
-    def crowded_invoices(self, paid: int, since: int) -> list[int]:
-        """Invoices with paid rows of several payments, at least one since a time (Unix seconds)."""
-        with reading(self._engine) as connection:
-            return audit_records.crowded_invoices(connection, paid, since)
-
-    def rows_on_invoice(self, invoice_id: int) -> list[Row]:
-        """Halo's rows on one invoice, as kept."""
-        c = schema.halo_rows.c
-        with reading(self._engine) as connection:
-            found = connection.execute(
-                sa.select(schema.halo_rows).where(c.invoice_id == invoice_id).order_by(c.id)
-            )
-            return [row_of(row) for row in found.mappings()]
-
-    def row_count(self) -> int:
-        """How many of Halo's rows are kept."""
-        with reading(self._engine) as connection:
-            query = sa.select(sa.func.count()).select_from(schema.halo_rows)
-            return connection.execute(query).scalar_one()
-
-    def strangers(self, since: int) -> tuple[list[str], int]:
-        """Payments with rows made since a time that weren't listed; and how many rows have no date."""
-        with reading(self._engine) as connection:
-            return audit_records.strangers(connection, since), audit_records.undated(connection)
-
-    def reversed_earlier(self) -> list[str]:
-        """Payments with rows that weren't listed, but refunds or disputes of which were."""
-        with reading(self._engine) as connection:
-            return audit_records.reversed_earlier(connection)
-
-    def acknowledged(self, ids: Sequence[str]) -> set[str]:
-        """Of which of these payments Halo is known to have had rows."""
-        with reading(self._engine) as connection:
-            return audit_records.acknowledged(connection, ids)
-
-    def make_due(self, seen: Sequence[Observation], now: float) -> list[str]:
-        """Take these words in and make their payments due, but for what is left to people.
-
-        Returns the ids of those that are due.
-        """
-        with writing(self._engine) as connection:
-            settle_all(connection, seen, now)
-            return audit_records.make_due(connection, [one.intent_id for one in seen], now)
 
     # --- notes, windows, lease -------------------------------------------------------------------
 

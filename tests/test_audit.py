@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from syncd.audit import Audit, Auditor
 from syncd.audit_report import COLUMNS, Places, as_html, as_json, write_csv
+from syncd.audit_store import AuditStore
 from syncd.cli import app
 from syncd.comparing import Difference, Finding, compare, several_payments, sums, tidy
 from syncd.decisions import Policy
@@ -26,7 +27,6 @@ from syncd.payments import Invoice, Money, Observation, PaymentState, Row
 from syncd.records import Condition
 from syncd.reversals import Reversal, ReversalKind
 from syncd.sandbox import Fault
-from syncd.store import Store
 from tests.conftest import NOW, Rig
 
 NUMBERS = {state: number for number, state in enumerate(PaymentState, start=3)}
@@ -38,8 +38,8 @@ def audit(rig: Rig, days: int = 30, *, fix: bool = False) -> Audit:
     """One audit over the hand clock, with a store of its own."""
     import asyncio
 
-    memory = Store.open(rig.url)
-    own = Store.open(f"sqlite:///{rig.folder}/own.db")
+    memory = AuditStore.open(rig.url)
+    own = AuditStore.open(f"sqlite:///{rig.folder}/own.db")
 
     async def go() -> Audit:
         parts = assemble(
@@ -223,6 +223,15 @@ def test_refunded_and_disputed(rig: Rig) -> None:
     ]  # fmt: skip
     refunds = found.sums[0]
     assert (refunds.count, refunds.amount, refunds.currency) == (2, Decimal("5.00"), "USD")
+
+
+def test_refunded_before_halo_knew(rig: Rig) -> None:
+    """A payment that Halo doesn't show as paid and that was refunded: whoever reads it is told."""
+    allow_all(rig)
+    rig.box.stripe.refund(rig.pay("succeeded"))
+    [one] = audit(rig).findings
+    assert one.kind is Difference.PAID_AT_STRIPE_ONLY
+    assert "But: Stripe refunded 10.99 USD" in one.text
 
 
 def test_rows_that_stripe_does_not_know(rig: Rig) -> None:

@@ -22,6 +22,7 @@ from syncd.audit_report import (
     summary,
     write_csv,
 )
+from syncd.audit_store import AuditStore
 from syncd.commands.run import BACKFILL_STRIPE_SHARE, since_of
 from syncd.commands.shared import EXIT_ATTENTION, ConfigOption, JsonOption, failures_said
 from syncd.comparing import TITLES
@@ -29,7 +30,6 @@ from syncd.config import Config, load
 from syncd.database import sqlite_path
 from syncd.parts import World, assemble
 from syncd.progress import Show, shown, table
-from syncd.store import Store
 from syncd.telemetry import Telemetry, stderr_log
 
 TABLE_LINES_MAX = 500
@@ -84,7 +84,7 @@ def audit(
 
 
 async def _audit(
-    config: Config, own: Store, memory: Store | None, since: int, show: Show, *, fix: bool
+    config: Config, own: AuditStore, memory: AuditStore | None, since: int, show: Show, *, fix: bool
 ) -> Audit:
     world = World(waiting=show.waiting)
     loop = asyncio.get_running_loop()
@@ -107,14 +107,14 @@ async def _audit(
 
 
 @contextmanager
-def _stores(config: Config, *, fix: bool) -> Iterator[tuple[Store, Store | None]]:
+def _stores(config: Config, *, fix: bool) -> Iterator[tuple[AuditStore, AuditStore | None]]:
     """A store for both sides, thrown away afterwards; and the service's, if there is one."""
     path = sqlite_path(config.state.url)
     there = fix or path is None or path.exists()
-    memory = Store.open(config.state.url) if there else None
+    memory = AuditStore.open(config.state.url) if there else None
     try:
         with tempfile.TemporaryDirectory(prefix="syncd-audit-") as folder:
-            own = Store.open(f"sqlite:///{folder}/audit.db")
+            own = AuditStore.open(f"sqlite:///{folder}/audit.db")
             try:
                 yield own, memory
             finally:
