@@ -24,7 +24,13 @@ from syncd.audit_report import (
 )
 from syncd.audit_store import AuditStore
 from syncd.commands.run import BACKFILL_STRIPE_SHARE, since_of
-from syncd.commands.shared import EXIT_ATTENTION, ConfigOption, JsonOption, failures_said
+from syncd.commands.shared import (
+    EXIT_ATTENTION,
+    ConfigOption,
+    JsonOption,
+    failures_said,
+    is_absent,
+)
 from syncd.comparing import TITLES
 from syncd.config import Config, load
 from syncd.database import sqlite_path
@@ -110,7 +116,7 @@ async def _audit(
 def _stores(config: Config, *, fix: bool) -> Iterator[tuple[AuditStore, AuditStore | None]]:
     """A store for both sides, thrown away afterwards; and the service's, if there is one."""
     path = sqlite_path(config.state.url)
-    there = fix or path is None or path.exists()
+    there = fix or path is None or not is_absent(path)
     memory = AuditStore.open(config.state.url) if there else None
     try:
         with tempfile.TemporaryDirectory(prefix="syncd-audit-") as folder:
