@@ -68,20 +68,18 @@ def audit(
     Example: syncd audit --since 2026-10-01 --html october.html
     """
     start = since_of(since, option="--since")
-    stderr_log()
-    with failures_said():
+    with _files(csv, html) as (csv_part, html_part), failures_said():
+        stderr_log()
         loaded = load(config or context.obj, os.environ)
-        with _files(csv, html) as (csv_part, html_part):
-            with _stores(loaded, fix=fix) as (own, memory), shown() as show:
-                found = asyncio.run(_audit(loaded, own, memory, start, show, fix=fix))
-            places = Places(
-                loaded.halo.url, "_test_" in loaded.stripe_api_key, loaded.stripe.account
-            )
-            if csv_part:
-                with csv_part.open("w", encoding="utf-8", newline="") as to:
-                    write_csv(found, places, to)
-            if html_part:
-                html_part.write_text(as_html(found, places), "utf-8")
+        with _stores(loaded, fix=fix) as (own, memory), shown() as show:
+            found = asyncio.run(_audit(loaded, own, memory, start, show, fix=fix))
+        test = "_test_" in loaded.stripe_api_key
+        places = Places(loaded.halo.url, test, loaded.stripe.account)
+        if csv_part:
+            with csv_part.open("w", encoding="utf-8", newline="") as to:
+                write_csv(found, places, to)
+        if html_part:
+            html_part.write_text(as_html(found, places), "utf-8")
     if as_json_:
         typer.echo(as_json(found, places))
     else:
