@@ -77,7 +77,11 @@ def _counts() -> sa.ColumnElement[bool]:
         )
         .scalar_subquery()
     )
-    return sa.or_(_R.total.is_(False), _R.amount.is_(None), _R.amount > accounted)
+    others = sa.exists().where(
+        single.c.intent_id == _R.intent_id, single.c.kind == _R.kind, single.c.total.is_(False)
+    )
+    unread = sa.and_(_R.amount.is_(None), ~others)
+    return sa.or_(_R.total.is_(False), _R.amount > accounted, unread)
 
 
 def attention_of(connection: sa.Connection, limit: int) -> list[Attention]:

@@ -115,11 +115,14 @@ def counted(reversals: Iterable[Reversal]) -> list[Reversal]:
     for one in known:
         if one.kind is ReversalKind.REFUNDED and not one.total:
             single[one.intent_id] = single.get(one.intent_id, 0) + (one.amount or 0)
-    return [
-        one
-        for one in known
-        if not one.total or one.amount is None or one.amount > single.get(one.intent_id, 0)
-    ]
+
+    def adds(one: Reversal) -> bool:
+        part = single.get(one.intent_id)
+        if not one.total:
+            return True
+        return part is None if one.amount is None else one.amount > (part or 0)
+
+    return [one for one in known if adds(one)]
 
 
 def sentence(seen: Reversal) -> str:
