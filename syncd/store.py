@@ -67,6 +67,7 @@ EXPORTED = {
     "event": schema.seen_events,
     "unreadable": schema.unreadable,
     "halo_row": schema.halo_rows,
+    "push": schema.pushes,
     "note": schema.notes,
     "requests": schema.requests,
 }
