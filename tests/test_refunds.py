@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncd.page import _kinds
 from syncd.payments import EVENT_TYPES
 from syncd.reversals import (
     REVERSAL_EVENT_TYPES,
@@ -313,6 +314,17 @@ def test_amounts_that_cannot_be_read_are_said(rig: Rig) -> None:
     rig.once()
     assert [line[1:] for line in told(rig)] == [("refunded", None, "usd")]
     assert "an amount that can't be read" in rig.attention()[0].reason
+
+
+def test_the_page_says_what_to_do(rig: Rig) -> None:
+    """On the page a refund has a heading, a remedy and the command of its own."""
+    refund = rig.box.stripe.refund(paid(rig), 500)
+    rig.once()
+    [kind] = _kinds(rig.attention())
+    assert (kind.title, kind.command) == (
+        "Refunded at Stripe, paid in Halo", "syncd attention dismiss",
+    )  # fmt: skip
+    assert [line.id for line in kind.lines] == [refund]
 
 
 def test_the_command_shows_and_dismisses(rig: Rig) -> None:
