@@ -13,7 +13,8 @@ from typer.main import get_command
 from syncd import __version__
 from syncd.cli import app
 from syncd.commands.shared import EXITS
-from syncd.config import PLACES, SECRETS, State
+from syncd.config import PLACES, State
+from syncd.config_problems import SECRETS
 
 FILES = {
     **{str(place): "the configuration: the first of these that is there." for place in PLACES},

@@ -4,14 +4,13 @@ Every problem is found before any is told, each with its key and, where the file
 line. No secret stands in the file, and none is ever shown: messages name keys, not values.
 """
 
-import difflib
 import ipaddress
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -25,28 +24,22 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from syncd.config_problems import (
+    SECRETS,
+    Namer,
+    lines_of,
+    secrets_in_file,
+    unknown_variables,
+    validation_problems,
+)
 from syncd.payments import PaymentState
 
 PLACES = (Path("config.toml"), Path("/etc/syncd/config.toml"))
 """Where the file is looked for when neither --config nor SYNCD_CONFIG names one."""
 
-SECRETS = {
-    "stripe_api_key": "SYNCD_STRIPE_API_KEY",
-    "halo_client_secret": "SYNCD_HALO_CLIENT_SECRET",
-    "web_token": "SYNCD_WEB_TOKEN",
-    "notify_urls": "SYNCD_NOTIFY_URLS",
-    "heartbeat_url": "SYNCD_HEARTBEAT_URL",
-}
-"""Each secret's name as a systemd credential, and its environment variable."""
-
 OPTIONAL_SECRETS = ("web_token", "notify_urls", "heartbeat_url")
 """Those that one can do without."""
 
-_SECRET_KEYS = frozenset(
-    {"api_key", "key", "secret", "secret_key", "client_secret", "token", "web_token", "password",
-     "stripe_api_key", "halo_client_secret", "notify_urls", "heartbeat_url"}
-)  # fmt: skip
-_SECRET_VALUE = re.compile(r"\b[rsp]k_(live|test)_|_secret_")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -309,16 +302,16 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{place}: this isn't TOML: {error}")
-    lines = _lines(text)
-    named = _Namer(place, lines)
-    problems += _secrets_in_file(raw, named)
-    problems += _unknown_variables(environment)
+    named = Namer(place, lines_of(text))
+    problems += secrets_in_file(raw, named)
+    problems += unknown_variables(environment, _Settings)
     settings = None
     if not problems or raw:
+        raw.setdefault("halo", {})  # what is missing inside is named key by key
         try:
             settings = _Settings(**raw)
         except ValidationError as error:
-            problems += _validation_problems(error, named, already=problems)
+            problems += validation_problems(error, named, _Settings, already=problems)
         except Exception as error:  # noqa: BLE001  # pydantic-settings has its own for bad JSON in a variable
             problems.append(
                 f"environment: a SYNCD_… variable can't be read: {type(error).__name__}"
@@ -435,101 +428,6 @@ def _text(place: Path, problems: list[str]) -> str:
     except UnicodeDecodeError:
         problems.append(f"{place}: isn't text in UTF-8")
     return ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Namer:
-    """Names a key for people, with its line where the file holds it."""
-
-    place: Path | None
-    lines: Mapping[str, int]
-
-    def __call__(self, *path: str | int) -> str:
-        key = ".".join(map(str, path))
-        line = self.lines.get(key)
-        where = f"{self.place}:{line}: " if self.place and line else ""
-        return f"{where}{key}: "
-
-
-def _lines(text: str) -> dict[str, int]:
-    """The line of each key and table, well enough for a message."""
-    lines: dict[str, int] = {}
-    table = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if head := re.match(r"\s*\[\s*([\w.\-\"]+)\s*\]", line):
-            table = head[1].replace('"', "")
-            lines[table] = number
-        elif key := re.match(r"\s*([\w.\-\"]+)\s*=", line):
-            name = key[1].replace('"', "")
-            lines[f"{table}.{name}" if table else name] = number
-    return lines
-
-
-def _secrets_in_file(raw: Mapping[str, Any], named: _Namer, *above: str) -> list[str]:
-    problems = []
-    for key, value in raw.items():
-        if isinstance(value, dict):
-            problems += _secrets_in_file(value, named, *above, key)
-        elif key in _SECRET_KEYS or (isinstance(value, str) and _SECRET_VALUE.search(value)):
-            problems.append(
-                named(*above, key)
-                + "a secret must not stand in the file. Give it as a systemd credential or an "
-                f"environment variable ({', '.join(SECRETS.values())}), and renew it: it was "
-                "readable here"
-            )
-    return problems
-
-
-def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Keys in the environment whose table isn't known: nothing else would ever look at them.
-
-    Only names with a key's double underscore: a cluster puts SYNCD_PORT and its like into the
-    environment of its own accord.
-    """
-    problems, known = [], list(_Settings.model_fields)
-    for name in environment:
-        head, key, _ = name.upper().removeprefix("SYNCD_").partition("__")
-        if key and name.upper().startswith("SYNCD_") and head.lower() not in known:
-            near = difflib.get_close_matches(head.lower(), known, n=1)
-            meant = f"; did you mean SYNCD_{near[0].upper()}__…?" if near else ""
-            problems.append(f"{name}: {head.lower()} is not a table of syncd{meant}")
-    return problems
-
-
-def _validation_problems(
-    error: ValidationError, named: _Namer, already: Iterable[str]
-) -> list[str]:
-    problems = []
-    for found in error.errors(include_url=False, include_input=False, include_context=True):
-        path = [str(part) for part in found["loc"]]
-        prefix = named(*path)
-        if any(told.startswith(prefix) for told in already):
-            continue  # a secret in the file is an unknown key as well
-        problems.append(prefix + _said(found["type"], found["msg"], path))
-    return problems
-
-
-def _said(kind: str, message: str, path: list[str]) -> str:
-    if kind == "missing":
-        return f"is missing (set it in the file, or as SYNCD_{'__'.join(path).upper()})"
-    if kind == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], _keys_beside(path), n=1)
-        return "is not a key of syncd" + (f"; did you mean {near[0]}?" if near else "")
-    if kind == "string_too_short":
-        return "must not be empty"
-    return message.removeprefix("Value error, ").removeprefix("Input ").strip()
-
-
-def _keys_beside(path: list[str]) -> list[str]:
-    model: Any = _Settings
-    for part in path[:-1]:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        candidates = [annotation, *get_args(annotation)]
-        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not models:
-            return []
-        model = models[0]
-    return list(model.model_fields)
 
 
 def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> str | None:

@@ -20,7 +20,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from syncd.config import Config, ConfigurationError, address, differences
-from syncd.failures import Side, Stopping, StoreUnusable
+from syncd.failures import Side, Stopping, StoreTrouble, StoreUnusable
 from syncd.notify import Notifier
 from syncd.parts import Parts, World, assemble, release_holds
 from syncd.store import Store
@@ -164,6 +164,8 @@ class Daemon:
             # Without its memory it could only guess: end, and let a person look.
             self._broken = error
             self.world.stop.set()
+        except StoreTrouble as error:
+            self.telemetry.log("error", "store_busy", reason=str(error))
         except Exception as error:  # noqa: BLE001  # a fault of ours must not end the service quietly
             self.telemetry.log(
                 "error", "fault", text=f"{type(error).__name__}: {error}", exc_info=True

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
@@ -34,21 +35,33 @@ def connect(url: str, busy_seconds: float) -> sa.Engine:
     engine = sa.create_engine(url, connect_args={"timeout": busy_seconds})
     sa.event.listen(engine, "connect", _on_connect)
     sa.event.listen(engine, "begin", _on_begin)
-    with writing(engine) as connection:
-        version, tables = schema.version(connection)
-        if version is None and tables:
-            message = (
-                f"The database {url} holds tables of something else. Name another one in state.url."
-            )
-            raise StoreUnusable(message)
-        if version is not None and version > schema.REVISION:
-            message = (
-                f"The database {url} was written by a newer syncd (schema {version}). Update syncd."
-            )
-            raise StoreUnusable(message)
-        if version != schema.REVISION:
-            schema.upgrade(connection)
+    try:
+        with writing(engine) as connection:
+            _bring_up_to_date(connection, url)
+        if path is not None:
+            _make_ours(engine, path)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
+
+
+def _bring_up_to_date(connection: sa.Connection, url: str) -> None:
+    version, tables = schema.version(connection)
+    if version == schema.REVISION:
+        return
+    foreign = f"The database {url} holds tables of something else. Name another one in state.url."
+    if (version is None and tables) or (version is not None and not version.isdigit()):
+        raise StoreUnusable(foreign)
+    if version is not None and version > schema.REVISION:
+        message = (
+            f"The database {url} was written by a newer syncd (schema {version}). Update syncd."
+        )
+        raise StoreUnusable(message)
+    try:
+        schema.upgrade(connection)
+    except LookupError:
+        raise StoreUnusable(foreign) from None
 
 
 @contextmanager
@@ -92,9 +105,6 @@ def _look_before_opening(path: Path, busy_seconds: float) -> None:
         if not os.access(path, os.R_OK | os.W_OK):
             message = f"The database {path} can't be read and written. {remedy}"
             raise StoreUnusable(message)
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            with suppress(PermissionError):
-                path.chmod(0o600)
         if path.stat().st_size <= QUICK_CHECK_BYTES_MAX:
             with _translated():
                 _quick_check(path, busy_seconds)
@@ -104,7 +114,10 @@ def _look_before_opening(path: Path, busy_seconds: float) -> None:
 
 
 def _quick_check(path: Path, busy_seconds: float) -> None:
-    connection = sqlite3.connect(path, timeout=busy_seconds)
+    # A journal that a crash left is to be rolled back, which takes writing; else reading is enough.
+    mode = "rw" if Path(f"{path}-journal").exists() else "ro"
+    where = f"file:{quote(str(path))}?mode={mode}"
+    connection = sqlite3.connect(where, uri=True, timeout=busy_seconds)
     try:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()
     finally:
@@ -113,13 +126,26 @@ def _quick_check(path: Path, busy_seconds: float) -> None:
         raise sqlite3.DatabaseError(f"malformed: {found}")
 
 
+def _make_ours(engine: sa.Engine, path: Path) -> None:
+    """What changes the file itself waits until it is known to be ours."""
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        with suppress(PermissionError):
+            path.chmod(0o600)
+    # WAL can corrupt a database with two connections before SQLite 3.51.3; DELETE with EXTRA is
+    # durable through power loss, and quick enough: about a thousand commits a second (measured).
+    # A new database is in DELETE already.
+    with _translated():
+        raw = engine.raw_connection()
+        try:
+            raw.driver_connection.execute("PRAGMA journal_mode=DELETE")  # type: ignore[union-attr]
+        finally:
+            raw.close()
+
+
 def _on_connect(connection: Any, _record: Any) -> None:
     if not isinstance(connection, sqlite3.Connection):
         return
     connection.isolation_level = None  # SQLAlchemy's begin event starts transactions, not pysqlite
-    # WAL can corrupt a database with two connections before SQLite 3.51.3; DELETE with EXTRA is
-    # durable through power loss, and quick enough: about a thousand commits a second (measured).
-    connection.execute("PRAGMA journal_mode=DELETE")
     connection.execute("PRAGMA synchronous=EXTRA")
     connection.execute("PRAGMA secure_delete=ON")
 

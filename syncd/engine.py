@@ -5,10 +5,19 @@ what the side asked for, and spends no payment's attempts. All of it is visible 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from syncd.failures import Failure, LeaseHeld, LinkFailure, Side, Stopping, StoreTrouble
+from syncd.failures import (
+    Failure,
+    LeaseHeld,
+    LinkFailure,
+    Side,
+    Stopping,
+    StoreTrouble,
+    StoreUnusable,
+)
 from syncd.gate import Gate
 from syncd.observing import Observer, Report
 from syncd.pushing import Pusher
@@ -30,12 +39,13 @@ class Link:
 
     Attributes:
         failures: how many times in a row it failed.
-        paused_until: Unix seconds; 0 where it isn't paused.
+        paused_from, paused_until: Unix seconds; 0 where it isn't paused.
         reason: why it failed last, for people; None where all is well.
         since: Unix seconds since when it fails.
     """
 
     failures: int = 0
+    paused_from: float = 0.0
     paused_until: float = 0.0
     reason: str | None = None
     since: float | None = None
@@ -52,14 +62,14 @@ class Link:
         if asked is not None:
             pause = max(pause, asked + jitter)
         self.failures += 1
-        self.paused_until = now + pause
+        self.paused_from, self.paused_until = now, now + pause
         self.reason = str(error)
         self.since = now if self.since is None else self.since
         return pause
 
     def paused(self, now: float) -> bool:
         """Whether it is to be left alone now; a clock that was set back doesn't prolong it."""
-        return now < self.paused_until <= now + 2 * PAUSE_SECONDS_MAX + 86_400
+        return self.paused_from - 1.0 <= now < self.paused_until
 
 
 @dataclass(slots=True)
@@ -92,12 +102,13 @@ class Engine:
 
     async def poll(self) -> None:
         """Poll once, if Stripe isn't paused and its budget bears it."""
-        now = self.now()
-        if self.links[Side.STRIPE].paused(now) or self._too_early(now):
-            return
-        self._last_poll = now
-        if await self._step("polls", "poll", self.observer.poll):
-            self._link_works(Side.STRIPE)
+        with self._minding_store("poll"):
+            now = self.now()
+            if self.links[Side.STRIPE].paused(now) or self._too_early(now):
+                return
+            self._last_poll = now
+            if await self._step("polls", "poll", self.observer.poll):
+                self._link_works(Side.STRIPE)
 
     def _too_early(self, now: float) -> bool:
         gate = self.gates[Side.STRIPE]
@@ -125,10 +136,11 @@ class Engine:
 
     async def push(self) -> None:
         """Push what is due, if Halo isn't paused and nobody else pushes."""
-        if self.links[Side.HALO].paused(self.now()):
-            return
-        if await self._step(None, "push", self._push):
-            self._link_works(Side.HALO)
+        with self._minding_store("push"):
+            if self.links[Side.HALO].paused(self.now()):
+                return
+            if await self._step(None, "push", self._push):
+                self._link_works(Side.HALO)
 
     async def _push(self) -> None:
         await self.pusher.push()
@@ -136,9 +148,19 @@ class Engine:
 
     async def sweep(self) -> None:
         """Sweep once: Stripe's last days, then Halo's rows read back."""
-        if self.links[Side.STRIPE].paused(self.now()):
-            return
-        await self._step("sweeps", "sweep", self._sweep)
+        with self._minding_store("sweep"):
+            if self.links[Side.STRIPE].paused(self.now()):
+                return
+            await self._step("sweeps", "sweep", self._sweep)
+
+    @contextmanager
+    def _minding_store(self, step: str) -> Iterator[None]:
+        """The database may be locked or full at any point, also while an outcome is written down."""
+        try:
+            yield
+        except StoreTrouble as error:
+            self.store_trouble = str(error)
+            self.report.log("error", f"{step}_failed", side="store", reason=str(error))
 
     async def _sweep(self) -> None:
         await self.observer.sweep()
@@ -173,10 +195,9 @@ class Engine:
                 "warning", f"{step}_failed", side=str(error.side), reason=str(error),
                 pause_seconds=round(pause, 1), failures=self.links[error.side].failures,
             )  # fmt: skip
-        except StoreTrouble as error:
-            self.store_trouble = str(error)
-            self.report.log("error", f"{step}_failed", side="store", reason=str(error))
-        except Stopping:
+        except (Stopping, StoreTrouble, StoreUnusable) as error:
+            if counter is not None and not isinstance(error, Stopping):
+                self.report.count(counter, outcome="failed")
             raise
         except Failure as error:
             self.report.log("error", f"{step}_failed", reason=str(error))

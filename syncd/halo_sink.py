@@ -308,6 +308,7 @@ class HaloSink:
             response = await self._client.send(request, stream=True)
             try:
                 await _read_bounded(response, what)
+                self._forget_secrets(response, token)
             finally:
                 await response.aclose()
         except httpx.HTTPError as error:
@@ -327,6 +328,14 @@ class HaloSink:
         clock = server_time(response.headers.get("date"))
         self.ahead_seconds = None if clock is None else clock - self.calling.now()
         return response
+
+    def _forget_secrets(self, response: httpx.Response, token: str | None) -> None:
+        """Take what we sent out of what comes back: an error may repeat the whole request."""
+        content = response.content
+        for secret in (self.client_secret, token):
+            if secret:
+                content = content.replace(secret.encode(), b"[removed]")
+        response._content = content  # noqa: SLF001  # see _read_bounded
 
     # --- signing in ------------------------------------------------------------------------------
 
@@ -350,8 +359,12 @@ class HaloSink:
         if response.status_code == 429 or response.status_code >= 500:
             failure = _failure_of(response, "POST", writing=False, now=now)
             raise failure or AssertionError
-        # A portal's page in place of an answer is not a refusal of ours.
-        body = _read_json(response, reading=True) if response.is_success else _maybe_json(response)
+        body = _maybe_json(response)
+        if body is None and response.is_success:
+            # A portal's page in place of an answer is no refusal of ours; authinfo's may have been
+            # the same portal's, so it is asked again.
+            self._sign_in = None
+            _read_json(response, reading=True)
         token = body.get("access_token") if isinstance(body, dict) else None
         if not response.is_success or not isinstance(token, str) or not token:
             self._sign_in = None
@@ -524,7 +537,8 @@ def _number(value: object) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
     number = Decimal(value)
-    return number if number.is_finite() and abs(number) < Decimal(10) ** 15 else None
+    usable = number.is_finite() and abs(number) < Decimal(10) ** 15 and len(str(number)) <= 60
+    return number if usable else None
 
 
 def _acknowledged(body: Any) -> Acknowledged:

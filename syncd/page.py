@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syncd import __version__
-from syncd.config import OPTIONAL_SECRETS, SECRETS, Config, shown
+from syncd.config import OPTIONAL_SECRETS, Config, shown
+from syncd.config_problems import SECRETS
 from syncd.notifications import Level, Standing
 from syncd.payments import Money
 from syncd.picture import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Pictures, Point, draw

@@ -12,7 +12,8 @@ from contextlib import closing
 from pathlib import Path
 
 from syncd.check import Area, Line, failed, passed, warned
-from syncd.config import SECRETS, Config, address
+from syncd.config import Config, address
+from syncd.config_problems import SECRETS
 from syncd.database import QUICK_CHECK_BYTES_MAX, sqlite_path
 from syncd.failures import StoreTrouble, StoreUnusable
 from syncd.store import Store

@@ -3,6 +3,7 @@
 With `schema` and `database`, a part of the store; nothing else looks in here but for the values.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -31,6 +32,10 @@ class Condition(StrEnum):
 ATTENTION = (Condition.HELD, Condition.FAILED)
 WAITING = (Condition.DUE, Condition.FAILED, Condition.UNMATCHED)
 """Conditions in which a payment is tried when its time comes."""
+
+DUE_WAIT_SECONDS_MAX = 600.0
+WAIT_SECONDS_MAX = 2 * 86_400.0
+"""Nobody is put off for longer: what is due waits for a doubtful insert only, the rest for a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +217,28 @@ def pushed_of(row: Any) -> Pushed:
     )
 
 
+def storable(intent_id: str | None) -> str | None:
+    """An intent of Halo's rows as a database takes it; None for what can't be one of Stripe's.
+
+    Half a surrogate pair, a zero byte or a novel in one row must not stop the reading of all rows.
+    """
+    if intent_id is None or len(intent_id) > 255 or re.search(r"[\0\ud800-\udfff]", intent_id):
+        return None
+    return intent_id
+
+
 def is_due(now: float) -> sa.ColumnElement[bool]:
-    """Whether a payment is to be tried now (Unix seconds)."""
+    """Whether a payment is to be tried now (Unix seconds).
+
+    A time further off than any that is ever set was set before the clock was put back: it has come.
+    """
     c = schema.payments.c
-    return sa.and_(c.condition.in_(WAITING), c.next_try <= now)
+    waits_max = sa.case(
+        (c.condition == Condition.DUE, DUE_WAIT_SECONDS_MAX), else_=WAIT_SECONDS_MAX
+    )
+    return sa.and_(
+        c.condition.in_(WAITING), sa.or_(c.next_try <= now, c.next_try > now + waits_max)
+    )
 
 
 def present(connection: sa.Connection, column: sa.Column[Any], wanted: list[Any]) -> set[Any]:

@@ -157,11 +157,19 @@ def version(connection: sa.Connection) -> tuple[str | None, Sequence[str]]:
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Bring the database to REVISION. Alembic is loaded only here: most starts don't need it."""
+    """Bring the database to REVISION. Alembic is loaded only here: most starts don't need it.
+
+    Raises:
+        LookupError: the database's version is none of ours.
+    """
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", "syncd:migrations")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise LookupError(str(error)) from error

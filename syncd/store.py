@@ -43,6 +43,7 @@ from syncd.records import (
     row_of,
     settle_all,
     standing,
+    storable,
     update_by_id,
     work_of,
 )
@@ -335,7 +336,7 @@ class Store:
             new = [
                 {
                     "id": row.id,
-                    "intent_id": row.intent_id,
+                    "intent_id": storable(row.intent_id),
                     "invoice_id": row.invoice_id,
                     "amount": None if row.amount is None else str(row.amount),
                     "status": row.status,

@@ -72,8 +72,9 @@ def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
     if not isinstance(raw, dict):
         return Unreadable(_fingerprint(raw), "An event in Stripe's list isn't an object.")
     event_id, kind, at = raw.get("id"), raw.get("type"), _whole(raw.get("created"))
-    name = event_id if isinstance(event_id, str) and event_id else _fingerprint(raw)
-    name = clean(name)[:255]
+    # An id that would have to be cleaned might then be another event's.
+    usable = isinstance(event_id, str) and event_id and clean(event_id)[:255] == event_id
+    name = str(event_id) if usable else _fingerprint(raw)
     if not isinstance(kind, str):
         return Unreadable(name, "An event from Stripe has no type.", at)
     if kind in REVERSAL_EVENT_TYPES:
@@ -218,12 +219,13 @@ def trace_of(raw: Mapping[str, Any]) -> str:
     Every `client_secret` goes, wherever it stands, and what looks like one inside a text (the
     links of `next_action` carry it). An event beyond TRACE_CHARACTERS_MAX keeps its heads only.
     """
-    text = json.dumps(raw, separators=(",", ":"), ensure_ascii=False, default=str)
+    # In ASCII, as Stripe sends it: half of a surrogate pair can't be stored or sent otherwise.
+    text = json.dumps(raw, separators=(",", ":"), default=str)
     if "secret" in text:
-        text = json.dumps(_scrubbed(raw), separators=(",", ":"), ensure_ascii=False, default=str)
+        text = json.dumps(_scrubbed(raw), separators=(",", ":"), default=str)
     if len(text) <= TRACE_CHARACTERS_MAX:
         return text
-    return json.dumps(_shortened(_scrubbed(raw)), separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(_shortened(_scrubbed(raw)), separators=(",", ":"))
 
 
 def _scrubbed(value: Any) -> Any:

@@ -43,6 +43,7 @@ PAGE_SIZE = 100
 """The most that Stripe lists at once."""
 
 _PERMISSION = {"/v1/refunds": "Charges and Refunds", "/v1/disputes": "Disputes"}
+_REVERSAL = re.compile(r"rak_(?:charge|refund|dispute)")
 _INTENT_ID = re.compile(r"[A-Za-z0-9_]{3,255}")
 
 
@@ -131,10 +132,10 @@ class StripeSource:
         params: dict[str, Any] = {"created": {"gte": since}, "types": self._types}
         try:
             body, clock = await self._list("/v1/events", params, cursor)
-        except PermissionMissing:
+        except PermissionMissing as error:
             # Whether a key must be allowed to read charges to be shown their events isn't known:
             # a payment's own events must not hang on it.
-            if self.reversal_events_refused:
+            if self.reversal_events_refused or not _REVERSAL.search(str(error)):
                 raise
             params["types"] = list(EVENT_TYPES)
             body, clock = await self._list("/v1/events", params, cursor)
@@ -267,7 +268,12 @@ class StripeSource:
         params = {**params, "limit": PAGE_SIZE}
         if cursor is not None:
             params["starting_after"] = cursor
-        body, clock = await self._get(path, params)
+        try:
+            body, clock = await self._get(path, params)
+        except CursorRefused as error:
+            if cursor is not None:
+                raise
+            raise BadAnswer(Side.STRIPE, str(error)) from None  # the request itself is refused
         if not isinstance(body.get("data"), list) or not isinstance(body.get("has_more"), bool):
             message = f"Stripe's answer to GET {path} isn't a list."
             raise BadAnswer(Side.STRIPE, message)
@@ -303,7 +309,9 @@ class StripeSource:
 def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
     status = error.http_status
     what = f"GET {path}"
-    said = clean(error.user_message or "")
+    # Without JSON, the package's words are the body itself: a page, or a customer's data.
+    said = clean(error.user_message or "") if isinstance(error.json_body, dict) else ""
+    said = said if not said or said.endswith((".", "!", "?")) else f"{said}."
     wait = retry_after_seconds(_header(error.headers or {}, "retry-after"), now)
     if isinstance(error, stripe.APIConnectionError):
         return Unreachable(
@@ -334,7 +342,9 @@ def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
     if status in (400, 404) and isinstance(error, stripe.InvalidRequestError):
         return CursorRefused(f"Stripe refused {what}: {said or status}")
     return BadAnswer(
-        Side.STRIPE, f"Stripe's answer to {what} (HTTP {status}) can't be understood. {said}"
+        Side.STRIPE,
+        f"Stripe's answer to {what} (HTTP {status}) can't be understood: "
+        f"{said or 'it is not JSON.'} Check stripe.api_base.",
     )
 
 

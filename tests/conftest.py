@@ -198,13 +198,14 @@ class Rig:
         ]  # fmt: skip
 
     def command(
-        self, *arguments: str, extra: dict[str, str] | None = None, timeout: float = 60
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run the real command."""
+        self, *arguments: str, extra: dict[str, str] | None = None, timeout: float = 60,
+        before: tuple[str, ...] = (),
+    ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
+        """Run the real command; `before` is what starts it, if not we."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
         chosen = {k: v for k, v in {**self.environment(), **(extra or {})}.items() if v != ""}
         return subprocess.run(
-            [sys.executable, "-m", "syncd", *arguments],
+            [*before, sys.executable, "-m", "syncd", *arguments],
             env={**clean, **chosen, "PYTHONPATH": str(ROOT)}, cwd=self.folder,
             capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip

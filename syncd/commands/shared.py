@@ -12,7 +12,7 @@ import typer
 
 from syncd.config import Config, ConfigurationError, load
 from syncd.database import sqlite_path
-from syncd.failures import LinkFailure, Stopping, StoreTrouble, StoreUnusable
+from syncd.failures import Failure, Stopping, StoreUnusable
 from syncd.notify import Notifier
 from syncd.store import Store
 
@@ -54,12 +54,12 @@ def failures_said() -> Iterator[None]:
     except StoreUnusable as error:
         typer.echo(f"syncd: {error}", err=True)
         raise typer.Exit(EXIT_CONFIG) from None
-    except (LinkFailure, StoreTrouble) as error:
-        typer.echo(f"syncd: {error} Nothing is lost: the next run goes on from here.", err=True)
-        raise typer.Exit(EXIT_UNAVAILABLE) from None
     except Stopping:
         typer.echo("syncd: stopped. The same command goes on from here.", err=True)
         raise typer.Exit(EXIT_ATTENTION) from None
+    except Failure as error:
+        typer.echo(f"syncd: {error} Nothing is lost: the next run goes on from here.", err=True)
+        raise typer.Exit(EXIT_UNAVAILABLE) from None
 
 
 def offline(file: Path | None) -> Config:

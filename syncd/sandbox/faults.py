@@ -8,7 +8,7 @@ from syncd.sandbox.http import Reply, Request, json_reply
 KINDS = (
     "429", "lock_429", "500", "502", "503", "504", "500_after", "504_after", "reset",
     "reset_after", "hang", "hang_after", "applied_late", "html", "html_500", "truncated", "cut_json",
-    "empty", "garbage", "401", "403", "400", "redirect", "huge",
+    "empty", "garbage", "401", "403", "400", "200", "redirect", "huge",
 )  # fmt: skip
 
 LOGIN_PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Sign in</body></html>"
@@ -29,6 +29,8 @@ class Fault:
         location: where a redirect points.
         size: bytes of a huge answer.
         text: the words of an error.
+        body: what is answered, in place of an error around `text`; HTML where it begins with "<".
+        status: the status of that answer; None for the one that the kind names.
     """
 
     kind: str
@@ -42,6 +44,8 @@ class Fault:
     location: str = "https://elsewhere.example/api"
     size: int = 100_000_000
     text: str = "Something went wrong"
+    body: bytes | None = None
+    status: int | None = None
     struck: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -115,6 +119,9 @@ class Fault:
         reply = json_reply(
             {"Message": self.text, "error": {"message": self.text, "type": "api_error"}}, status
         )
+        if self.body is not None:
+            kind = "text/html" if self.body.startswith(b"<") else "application/json"
+            reply = Reply(self.status or status, self.body, {"Content-Type": kind})
         reply.headers.update(headers)
         if self.kind == "429":
             reply.headers["Stripe-Rate-Limited-Reason"] = "global-rate"

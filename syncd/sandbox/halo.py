@@ -1,6 +1,7 @@
 """The sandbox's Halo: invoice payments as people who wrote clients have met them."""
 
 import json
+import re
 import secrets
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,8 @@ NEVER = "1900-01-01T00:00:00"
 _WHOLE = ("id", "invoice_id", "status", "method", "module_id", "client_id")
 _TEXTS = ("intent_id", "webhook_payload", "intent_response", "thirdpartyid")
 _DATES = ("date", "intent_date", "webhook_received_date")
+_FILTERS = {"client_id": int, "count": int, "intent_id": str, "invoice_id": int, "page_no": int,
+            "page_size": int, "search": str}  # fmt: skip
 
 
 class SandboxHalo:
@@ -73,9 +76,9 @@ class SandboxHalo:
     # --- what people and Halo itself do -----------------------------------------------------------
 
     def add_invoice(
-        self, number: str | None = None, total: float = 10.99, currency: str = "USD"
+        self, number: str | None = None, total: float = 10.99, currency: int = 1
     ) -> int:
-        """An invoice; returns its id."""
+        """An invoice; `currency` is the tenant's number for one. Returns its id."""
         name = self._next["invoice"]
         self._next["invoice"] += 1
         self.invoices[name] = {
@@ -229,21 +232,29 @@ class SandboxHalo:
 
     def _answer(self, request: Request) -> Reply:
         parts = request.path.strip("/").split("/")
-        name = int(parts[2]) if len(parts) == 3 and parts[2].lstrip("-").isdigit() else None
-        if parts[:2] == ["api", "InvoicePayment"]:
-            if len(parts) == 2:
-                return self._list(request) if request.method == "GET" else self._post(request)
-            if name in self.rows and request.method == "GET":
-                return json_reply(self.rows[name])
-            if name in self.rows and request.method == "DELETE":
-                self.delete_row(name)
-                return json_reply({})
-        if parts[:2] == ["api", "Invoice"] and name in self.invoices and request.method == "GET":
-            return json_reply(self._invoice(name))
-        return json_reply({"resultCode": -1, "errorMessage": "Not found"}, 404)
+        if len(parts) == 2 and parts[1] == "InvoicePayment":
+            if request.method == "GET":
+                return self._list(request)
+            return self._post(request) if request.method == "POST" else _not_allowed()
+        if len(parts) != 3 or parts[1] not in ("InvoicePayment", "Invoice"):
+            return json_reply({"resultCode": -1, "errorMessage": "Not found"}, 404)
+        if not parts[2].removeprefix("-").isdigit():
+            return json_reply({"id": [f"The value '{parts[2]}' is not valid."]}, 400)
+        name, invoices = int(parts[2]), parts[1] == "Invoice"
+        if request.method not in (("GET",) if invoices else ("GET", "DELETE")):
+            return _not_allowed()
+        if name not in (self.invoices if invoices else self.rows):
+            return _record_not_found()
+        if request.method == "DELETE":
+            self.delete_row(name)
+            return json_reply({})
+        return json_reply(self._invoice(name) if invoices else self.rows[name])
 
     def _list(self, request: Request) -> Reply:
         query = request.params()
+        refused = _refused_filters(query)
+        if refused:
+            return json_reply(refused, 400)
         if "intent_id" in query and not self.filter_ignored:
             found = self.rows_of(query["intent_id"])
         else:
@@ -251,8 +262,13 @@ class SandboxHalo:
         for key in ("invoice_id", "client_id"):
             if key in query:
                 found = [row for row in found if str(row.get(key)) == query[key]]
-        if query.get("order") == "id" and query.get("orderdesc") == "true":
-            found = found[::-1]  # ids only grow
+        if "search" in query:
+            words = query["search"].lower()
+            found = [row for row in found if words in json.dumps(row).lower()]
+        if (order := query.get("order")) is not None:
+            # ids only grow, so the rows stand by id already.
+            found = found if order == "id" else sorted(found, key=lambda row: str(row.get(order)))
+            found = found[::-1] if query.get("orderdesc") == "true" else found
         total = len(found)
         if query.get("pageinate") == "true" and self.paging != "ignored":
             size = min(int(query.get("page_size", "50")), self.page_cap)
@@ -278,9 +294,7 @@ class SandboxHalo:
             problems |= self._problems(place, row)
         if problems:
             if problems.keys() == {"id"}:
-                return json_reply(
-                    {"ClassName": "System.Exception", "Message": "Record not found"}, 400
-                )
+                return _record_not_found()
             return json_reply(problems, 400)
         return self._answer_to_post([self._apply(_floats(row)) for row in posted])
 
@@ -350,6 +364,33 @@ class SandboxHalo:
             "paymentstatus": 2 if paid >= invoice["total"] else 0,
             "datepaid": _iso(self.clock()) if paid >= invoice["total"] else NEVER, "payments": rows,
         }  # fmt: skip
+
+
+def _refused_filters(query: dict[str, str]) -> dict[str, list[str]]:
+    """What is wrong with a listing's parameters, by name.
+
+    Nobody knows whether Halo passes over a parameter that it doesn't document. Here it is refused,
+    so that nobody comes to rely on one.
+    """
+    problems = {}
+    for key, value in query.items():
+        kind = _FILTERS.get(key)
+        if kind is int and not value.removeprefix("-").isdigit():
+            problems[key] = [f"The value '{value}' is not valid."]
+        elif key == "pageinate" or re.fullmatch(r"orderdesc[2-5]?", key):
+            if value.lower() not in ("true", "false"):
+                problems[key] = [f"The value '{value}' is not valid."]
+        elif kind is None and not re.fullmatch(r"order[2-5]?", key):
+            problems[key] = ["The parameter is unknown."]
+    return problems
+
+
+def _record_not_found() -> Reply:
+    return json_reply({"ClassName": "System.Exception", "Message": "Record not found"}, 400)
+
+
+def _not_allowed() -> Reply:
+    return json_reply({"Message": "The requested resource does not support this method."}, 405)
 
 
 def _floats(row: dict[str, Any]) -> dict[str, Any]:

@@ -28,16 +28,21 @@ class Listing:
         key = (len(self.items), id(self.items))
         if key != self._key:
             self._sorted = sorted(
-                ((-created_of(item), str(item.get("id")), item) for item in self.items),
+                ((-created_of(item), str(field_of(item, "id")), item) for item in self.items),
                 key=lambda entry: entry[:2],
             )
             self._key = key
         return self._sorted
 
 
-def created_of(item: dict[str, Any]) -> int:
+def field_of(item: object, name: str) -> Any:
+    """A field of what may be garbage that a test put there."""
+    return item.get(name) if isinstance(item, dict) else None
+
+
+def created_of(item: object) -> int:
     """When an object was made; garbage is the newest."""
-    created = item.get("created") if isinstance(item, dict) else None
+    created = field_of(item, "created")
     return created if isinstance(created, int) else 2**40
 
 

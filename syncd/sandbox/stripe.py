@@ -11,7 +11,7 @@ from typing import Any
 
 from syncd.sandbox.faults import Fault
 from syncd.sandbox.http import Reply, Request, json_reply
-from syncd.sandbox.reversals import OF, Listing, Reversals, created_of
+from syncd.sandbox.reversals import OF, Listing, Reversals, created_of, field_of
 
 EVENTS_KEPT_SECONDS = 30 * 86_400
 STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
@@ -21,6 +21,7 @@ _PERMISSIONS = {
     "charges": "rak_charge_read", "refunds": "rak_charge_read", "disputes": "rak_dispute_read",
 }  # fmt: skip
 _RANGES = ("gt", "gte", "lt", "lte")
+_EXPAND = re.compile(r"expand\[\d*\]")
 
 
 class SandboxStripe:
@@ -31,7 +32,8 @@ class SandboxStripe:
         intents: payment intents by id.
         requests: every request that came in.
         faults: how to misbehave.
-        rate_limit_per_second: for one endpoint; None switches it off.
+        rate_limit_per_second: for one endpoint, and for all together with a test key (four times
+            as many with a live one); None switches it off.
         permissions: what the key may read.
         clock_skew: seconds by which its Date header is off.
         events_need_their_permission: whether events of charges and refunds are refused to a key that
@@ -86,10 +88,13 @@ class SandboxStripe:
             "canceled_at": None, "cancellation_reason": None, "capture_method": "automatic",
             "client_secret": f"{name}_secret_{self._opaque(20)}",
             "confirmation_method": "automatic", "created": int(created or self.clock()),
-            "currency": currency, "customer": customer, "description": description,
+            "currency": currency, "customer": customer, "customer_account": None,
+            "description": description, "excluded_payment_method_types": None,
             "last_payment_error": None, "latest_charge": None, "livemode": "_live_" in self.api_key,
-            "metadata": metadata or {}, "next_action": None, "on_behalf_of": None,
-            "payment_method": None, "payment_method_types": ["card"], "processing": None,
+            "managed_payments": None, "metadata": metadata or {}, "next_action": None,
+            "on_behalf_of": None, "payment_method": None,
+            "payment_method_configuration_details": None, "payment_method_options": {},
+            "payment_method_types": ["card"], "processing": None,
             "receipt_email": None, "review": None, "setup_future_usage": None, "shipping": None,
             "source": None, "statement_descriptor": None, "statement_descriptor_suffix": None,
             "status": "requires_payment_method", "transfer_data": None, "transfer_group": None,
@@ -215,15 +220,21 @@ class SandboxStripe:
     def _limited(self, request: Request) -> Reply | None:
         if self.rate_limit_per_second is None:
             return None
-        endpoint = "/".join(request.path.split("/")[:3])
-        recent = self._recent.setdefault(endpoint, deque())
-        while recent and recent[0] <= request.at - 1:
-            recent.popleft()
-        if len(recent) >= self.rate_limit_per_second:
-            reply = _error(429, "Request rate limit exceeded.", code="rate_limit")
-            reply.headers["Stripe-Rate-Limited-Reason"] = "endpoint-rate"
-            return reply
-        recent.append(request.at)
+        limit = self.rate_limit_per_second
+        limits = {
+            "endpoint-rate": ("/".join(request.path.split("/")[:3]), limit),
+            "global-rate": ("", limit * 4 if "_live_" in self.api_key else limit),
+        }
+        for reason, (place, most) in limits.items():
+            recent = self._recent.setdefault(place, deque())
+            while recent and recent[0] <= request.at - 1:
+                recent.popleft()
+            if len(recent) >= most:
+                reply = _error(429, "Request rate limit exceeded.", code="rate_limit")
+                reply.headers["Stripe-Rate-Limited-Reason"] = reason
+                return reply
+        for place, _ in limits.values():
+            self._recent[place].append(request.at)
         return None
 
     def _answer(self, request: Request) -> Reply:
@@ -262,7 +273,8 @@ class SandboxStripe:
 
     def _one(self, kind: str, name: str, request: Request) -> Reply:
         for key, _ in request.query:
-            if not key.startswith("expand") and key != "client_secret":
+            takes_secret = kind == "payment_intents" and key == "client_secret"
+            if not _EXPAND.fullmatch(key) and not takes_secret:
                 return _unknown_parameter(key)
         if kind == "payment_intents":
             found = self.intents.get(name)
@@ -272,7 +284,10 @@ class SandboxStripe:
             found = next((e for e in self._listings[kind].items if e["id"] == name), None)
         if found is None:
             return _error(
-                404, f"No such {kind[:-1]}: '{name}'", code="resource_missing", param="intent"
+                404,
+                f"No such {kind[:-1]}: '{name}'",
+                code="resource_missing",
+                param="intent" if kind == "payment_intents" else "id",
             )
         return json_reply(found)
 
@@ -283,7 +298,7 @@ class SandboxStripe:
         now = self.clock()
         return (
             created_of(event) > now - EVENTS_KEPT_SECONDS
-            and self._visible.get(str(event.get("id")), 0) <= now
+            and self._visible.get(str(field_of(event, "id")), 0) <= now
         )
 
     def _list(self, kind: str, request: Request) -> Reply:  # one return a refusal
@@ -294,6 +309,7 @@ class SandboxStripe:
         low = bisect.bisect_left(entries, (-wanted.to, ""), key=lambda entry: entry[:2])
         high = bisect.bisect_left(entries, (-wanted.since + 1, ""), key=lambda entry: entry[:2])
         cursor = wanted.after or wanted.before
+        param = "starting_after" if wanted.after else "ending_before"
         if cursor is not None:
             place = (
                 next((i for i, entry in enumerate(entries) if entry[1] == cursor), None)
@@ -310,7 +326,7 @@ class SandboxStripe:
                     400,
                     f"No such {kind[:-1]}: '{cursor}'",
                     code="resource_missing",
-                    param="starting_after",
+                    param=param,
                 )
             if (
                 kind == "events"
@@ -320,7 +336,7 @@ class SandboxStripe:
                     400,
                     f"The event '{cursor}' is too old to be a cursor.",
                     code="resource_missing",
-                    param="starting_after",
+                    param=param,
                 )
             if wanted.after:
                 low = max(low, place + 1)
@@ -390,7 +406,7 @@ class _Query:
             self.types.append(value)
         elif key in OF.get(kind, ()):
             self.of[key] = value
-        elif key != "delivery_success":
+        elif not _EXPAND.fullmatch(key) and (kind, key) != ("events", "delivery_success"):
             self.refusal = _unknown_parameter(key)
 
     def _range(self, bound: str | None, value: str) -> None:
@@ -412,7 +428,7 @@ class _Query:
         wanted = self.types or ([self.type] if self.type else [])
         if not wanted:
             return True
-        kind = event.get("type")
+        kind = field_of(event, "type")
         if not isinstance(kind, str):
             return True  # garbage that a test put there is shown whatever is asked
         return any(re.fullmatch(re.escape(w).replace(r"\*", ".*"), kind) for w in wanted)

@@ -1,0 +1,1 @@
+"""One contract for both adapters, over real HTTP."""

@@ -1,0 +1,357 @@
+"""What only Halo's adapter promises."""
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from syncd.failures import (
+    BadAnswer,
+    LinkFailure,
+    RateLimited,
+    RowsRefused,
+    Stopping,
+)
+from syncd.halo_sink import Acknowledged, HaloSink, RowPage, is_whole, last_page
+from syncd.payments import Row
+from syncd.sandbox import Fault
+from tests.conftest import NOW
+from tests.contract.conftest import Bench
+
+PAGE = {"pageinate": "true", "page_size": "100"}
+
+
+def _nothing() -> None:
+    """Nothing has to be done before a request is sent."""
+
+
+def _update(*rows: dict[str, Any]) -> Callable[[HaloSink], Any]:
+    return lambda sink: sink.update(rows, _nothing)
+
+
+async def _all_pages(sink: HaloSink) -> list[RowPage]:
+    """As the engine reads them: until a page ends the listing."""
+    pages: list[RowPage] = []
+    seen: set[int | None] = set()
+    async for page in sink.pages():
+        new = {row.id for row in page.rows} - seen
+        seen |= new
+        pages.append(page)
+        if last_page(page, new=len(new), seen=len(seen)):
+            return pages
+    raise AssertionError
+
+
+# --- listings --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["payments", "bare"])
+@pytest.mark.parametrize(("cap", "rows"), [(100, 250), (100, 200), (50, 120), (100, 0), (100, 1)])
+def test_all_rows_page_by_page(bench: Bench, shape: str, cap: int, rows: int) -> None:
+    """All rows are listed, newest first, whatever a page's cap and the answer's shape.
+
+    A bare list with a lower cap than asked for can't be told from the end: it says no count.
+    """
+    halo = bench.box.halo
+    halo.list_shape, halo.page_cap = shape, cap
+    made = [halo.add_row(f"pi_{n}", 1, 10.99) for n in range(rows)]
+    pages = bench.halo(_all_pages)
+    found = [row.id for page in pages for row in page.rows]
+    expected = made[::-1] if shape == "payments" or cap == 100 else made[::-1][:cap]
+    assert found == expected
+    assert {page.total for page in pages} == {rows if shape == "payments" else None}
+    asked = [request.params() for request in bench.listings("halo")]
+    assert asked == [
+        {**PAGE, "order": "id", "orderdesc": "true", "page_no": str(number)}
+        for number in range(1, len(pages) + 1)
+    ]
+
+
+def test_rows_of_an_intent(bench: Bench) -> None:
+    """The rows of one intent are read whole, exactly, and only they."""
+    halo = bench.box.halo
+    mine = halo.add_row("pi_mine", 1001, 10.10, 4)
+    halo.add_row("pi_other", 1001, 5)
+    assert bench.halo(lambda sink: sink.rows_of("pi_mine")) == [
+        Row(mine, "pi_mine", 1001, Decimal("10.1"), 4, int(NOW))
+    ]
+    (request,) = bench.listings("halo")
+    assert request.params() == {**PAGE, "intent_id": "pi_mine", "page_no": "1"}
+
+
+def test_many_rows_of_an_intent(bench: Bench) -> None:
+    """More rows than a page holds are all found."""
+    for _ in range(230):
+        bench.box.halo.add_row("pi_mine", 1001, 1)
+    assert len(bench.halo(lambda sink: sink.rows_of("pi_mine"))) == 230
+    assert len(bench.listings("halo")) == 3
+
+
+def test_filter_that_is_passed_over(bench: Bench) -> None:
+    """Where Halo passes over the filter, all pages are read, and the others' rows left out."""
+    bench.box.halo.filter_ignored = True
+    for number in range(150):
+        bench.box.halo.add_row(f"pi_{number}", 1001, 1)
+    found = bench.halo(lambda sink: sink.rows_of("pi_149"))
+    assert [row.intent_id for row in found] == ["pi_149"]
+
+
+@pytest.mark.parametrize("paging", ["ignored", "same_page"])
+def test_paging_that_does_not_page(bench: Bench, paging: str) -> None:
+    """Everything at once is fine; the same page again is never taken for all there is."""
+    bench.box.halo.paging = paging
+    for _ in range(130):
+        bench.box.halo.add_row("pi_mine", 1001, 1)
+    if paging == "ignored":
+        assert len(bench.halo(lambda sink: sink.rows_of("pi_mine"))) == 130
+        return
+    with pytest.raises(BadAnswer, match="100 of 130"):
+        bench.halo(lambda sink: sink.rows_of("pi_mine"))
+    bench.box.halo.list_shape = "bare"
+    with pytest.raises(BadAnswer, match="100 of more"):
+        bench.halo(lambda sink: sink.rows_of("pi_mine"))
+
+
+@pytest.mark.parametrize(
+    ("page", "new", "seen", "last", "whole"),
+    [
+        ((100, 250), 100, 100, False, False), ((50, 250), 50, 250, True, True),
+        ((50, 250), 50, 100, False, False), ((0, 250), 0, 200, True, False),
+        ((100, None), 100, 100, False, True), ((50, None), 50, 150, True, True),
+        ((0, None), 0, 100, True, True), ((100, None), 0, 100, True, False),
+        ((100, 100), 100, 100, False, True), ((0, 0), 0, 0, True, True),
+    ],
+)  # fmt: skip
+def test_where_a_listing_ends(
+    page: tuple[int, int | None], new: int, seen: int, last: bool, whole: bool
+) -> None:
+    """A listing ends with a page that brings nothing new, or a short one where no more is counted."""
+    size, total = page
+    shown = RowPage((Row(1, None, None, None, None),) * size, total)
+    assert (last_page(shown, new=new, seen=seen), is_whole(shown, new=new, seen=seen)) == (
+        last,
+        whole,
+    )
+
+
+def test_rows_that_make_no_sense(bench: Bench) -> None:
+    """What can't be read of a row is None; nothing is guessed out of text."""
+    halo = bench.box.halo
+    odd: list[dict[str, Any]] = [
+        {"id": "7", "invoice_id": None, "amount": "10.99", "status": "3"},
+        {"id": True, "invoice_id": 2.5, "amount": True, "status": 3.5},
+        {"id": 8.0, "invoice_id": 2**63, "amount": 1e300, "status": 3.0},
+        {"id": None, "invoice_id": [], "amount": None, "status": None},
+    ]
+    for number, fields in enumerate(odd):
+        halo.rows[number] = {**fields, "intent_id": "pi_x"}
+    halo._by_intent["pi_x"] = list(range(len(odd)))
+    page = bench.halo(_all_pages)[0]
+    assert sorted(page.rows, key=repr) == sorted(
+        [
+            Row(None, "pi_x", None, None, None), Row(None, "pi_x", None, None, None),
+            Row(8, "pi_x", None, None, 3), Row(None, "pi_x", None, None, None),
+        ],
+        key=repr,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"payments": null}', b'{"record_count": 3}', b"3", b"null", b'"payments"', b"[NaN]",
+     b'{"resultCode": 1, "errorMessage": "The accounts sync is busy"}', b"[" * 100_000],
+    ids=["null", "count", "number", "nothing", "text", "nan", "error", "deep"],
+)  # fmt: skip
+def test_a_200_that_is_no_list(bench: Bench, body: bytes) -> None:
+    """A 200 without a list of payments isn't read as "no rows": an error inside is repeated."""
+    bench.box.halo.faults.append(Fault("200", path="InvoicePayment", body=body))
+    with pytest.raises(BadAnswer) as caught:
+        bench.read("halo")
+    assert ("accounts sync is busy" in str(caught.value)) is (b"busy" in body)
+
+
+# --- writing ---------------------------------------------------------------------------------------
+
+
+def test_what_is_posted(bench: Bench) -> None:
+    """One list of rows, as JSON, amounts as the very numbers."""
+    halo = bench.box.halo
+    row = halo.add_row("pi_1", 1001, 10.99)
+    bench.halo(_update({"id": row, "status": 3}))
+    (posted,) = bench.posts()
+    assert posted.headers["content-type"] == "application/json"
+    assert (posted.json(), posted.query) == ([{"id": row, "status": 3}], [])
+
+
+@pytest.mark.parametrize(
+    ("shape", "complaint"),
+    [
+        ("rows", None), ("bare_object", None), ("empty", None), ("no_json", None),
+        ("error_in_200", "The accounts sync is busy."), ("other_rows", None),
+    ],
+)  # fmt: skip
+def test_what_a_2xx_proves(bench: Bench, shape: str, complaint: str | None) -> None:
+    """Only the rows that an answer lists prove anything; an error inside is kept, in Halo's words."""
+    halo = bench.box.halo
+    halo.answer_shape = shape
+    invoice = halo.add_invoice()
+    mine, other = halo.add_row("pi_1", invoice, 10.99), halo.add_row("pi_2", invoice, 5)
+    answer = bench.halo(_update({"id": mine, "status": 3}))
+    rows = {
+        "rows": (Row(mine, "pi_1", invoice, Decimal("10.99"), 3, int(NOW), "INV-1001"),),
+        "bare_object": (Row(mine, "pi_1", invoice, Decimal("10.99"), 3, int(NOW), "INV-1001"),),
+        "other_rows": (Row(other, "pi_2", invoice, Decimal(5), 1, int(NOW), "INV-1001"),),
+    }.get(shape, ())
+    assert answer == Acknowledged(rows, complaint)
+    assert halo.rows[mine]["status"] == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (b'{"payments": [{"id": 1, "status": 3}]}', Acknowledged((Row(1, None, None, None, 3),), None)),
+        (b'[{"status": 3}]', Acknowledged((), None)), (b"[]", Acknowledged((), None)),
+        (b"null", Acknowledged((), None)), (b"true", Acknowledged((), None)),
+        (b'{"Message": "Queued"}', Acknowledged((), "Queued.")),
+        (b"<html>Sign in</html>", Acknowledged((), None)),
+    ],
+)  # fmt: skip
+def test_other_2xx(bench: Bench, body: bytes, answer: Acknowledged) -> None:
+    """Answers of shapes that nobody has seen yet prove nothing they don't show."""
+    bench.box.halo.faults.append(Fault("200", method="POST", path="InvoicePayment", body=body))
+    assert bench.halo(_update({"id": 1, "status": 3})) == answer
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"resultCode": 1, "errorMessage": "No such status"}', "No such status."),
+        (b'{"ClassName": "System.Exception", "Message": "Record not found"}', "Record not found."),
+        (b'{"Message": "The invoice is locked!"}', "The invoice is locked!"),
+        (b'{"error": "invalid_row", "error_description": "Which row?"}', "Which row?"),
+        (b'{"[0].invoice_id": ["Could not convert string to integer.", "Twice."]}',
+         "[0].invoice_id: Could not convert string to integer.; Twice."),
+        (b"Something \x1b[31mred\x07 broke", "Something [31mred broke."),
+        (b'{"Message": "<b>Bold</b> \\u202e pi_3Q_secret_x eyJhbGciOiJIUzI1NiIsInR5cCI6"}',
+         "Bold [removed] [removed]."),
+        (b"", "it said nothing."), (b"[1, 2]", "[1, 2]."),
+        (b'{"Message": "' + b"x" * 9_000 + b'"}', "x" * 500 + "."),
+    ],
+    ids=["resultCode", "ClassName", "Message", "error", "fields", "text", "markup", "empty", "list",
+         "long"],
+)  # fmt: skip
+@pytest.mark.parametrize("status", ["400", "404", "409", "413", "422"])
+def test_rows_that_are_refused(bench: Bench, status: str, body: bytes, words: str) -> None:
+    """Halo's own words are kept, in each shape its errors come in, as one plain sentence."""
+    fault = Fault("400", method="POST", path="InvoicePayment", body=body, status=int(status))
+    bench.box.halo.faults.append(fault)
+    with pytest.raises(RowsRefused) as caught:
+        bench.halo(_update({"id": 1, "status": 3}))
+    assert str(caught.value) == words
+    assert (len(bench.posts()), bench.waited) == (1, [])
+
+
+def test_id_that_halo_does_not_know(bench: Bench) -> None:
+    """An unknown id is refused, and with it the whole list: nothing was written."""
+    row = bench.box.halo.add_row("pi_1", 1001, 10.99)
+    with pytest.raises(RowsRefused, match=r"Record not found\."):
+        bench.halo(_update({"id": row, "status": 3}, {"id": 99, "status": 3}))
+    assert (bench.box.halo.rows[row]["status"], bench.box.halo.writes) == (1, [])
+
+
+def test_page_in_place_of_a_refusal(bench: Bench) -> None:
+    """A 404 that is a web page comes from something in front of Halo: no row is to blame."""
+    bench.box.halo.faults.append(
+        Fault("400", times=None, method="POST", body=b"<html>Nothing here</html>", status=404,
+              path="InvoicePayment")
+    )  # fmt: skip
+    with pytest.raises(BadAnswer, match=r"404 to POST /api/InvoicePayment: it sent a web page\."):
+        bench.halo(_update({"id": 1, "status": 3}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "maybe_applied", "late"),
+    [
+        ("500", 1, True, False), ("500_after", 1, True, False), ("503", 1, True, False),
+        ("502", 1, True, True), ("504", 1, True, True), ("504_after", 1, True, True),
+        ("reset", 1, True, True), ("reset_after", 1, True, True), ("truncated", 1, True, True),
+        ("redirect", 1, False, False), ("403", 1, False, False), ("429", 1, False, False),
+    ],
+)  # fmt: skip
+def test_insert_that_fails(
+    bench: Bench, kind: str, sent: int, maybe_applied: bool, late: bool
+) -> None:
+    """An insert is sent again only where it surely wasn't carried out; else the doubt is told."""
+    halo = bench.box.halo
+    fault = Fault(kind, times=None, method="POST", path="InvoicePayment", retry_after=30)
+    halo.faults.append(fault)
+    row = {"invoice_id": halo.add_invoice(), "amount": 10.99, "intent_id": "pi_1"}
+    with pytest.raises(LinkFailure) as caught:
+        bench.halo(lambda sink: sink.insert(row, _nothing))
+    assert (caught.value.maybe_applied, caught.value.late) == (maybe_applied, late)
+    assert len(bench.posts()) == sent
+    assert len(halo.rows) <= 1
+
+
+def test_insert_that_times_out(bench: Bench) -> None:
+    """A POST without an answer may have been applied, and may still be under way."""
+    halo = bench.box.halo
+    halo.faults.append(Fault("hang_after", method="POST", path="InvoicePayment"))
+    row = {"invoice_id": halo.add_invoice(), "amount": 10.99, "intent_id": "pi_1"}
+    with pytest.raises(LinkFailure) as caught:
+        bench.halo(lambda sink: sink.insert(row, _nothing), timeout=0.3)
+    assert (caught.value.maybe_applied, caught.value.late) == (True, True)
+    assert (len(bench.posts()), len(halo.rows)) == (1, 1)
+
+
+def test_told_before_each_sending(bench: Bench) -> None:
+    """What has to be known before a write is told right before each sending, after any wait."""
+    row = bench.box.halo.add_row("pi_1", 1001, 10.99)
+    bench.box.halo.faults += [Fault("500", method="POST", path="InvoicePayment", times=2)]
+    told: list[int] = []
+    bench.halo(
+        lambda sink: sink.update(
+            [{"id": row, "status": 3}], lambda: told.append(len(bench.posts()))
+        )
+    )
+    assert told == [0, 1, 2]
+
+
+def test_held_back_at_the_last_moment(bench: Bench) -> None:
+    """What is raised right before sending keeps the request from going out."""
+    row = bench.box.halo.add_row("pi_1", 1001, 10.99)
+
+    def refuse() -> None:
+        raise Stopping("the lease is gone")
+
+    with pytest.raises(Stopping, match="the lease is gone"):
+        bench.halo(lambda sink: sink.update([{"id": row, "status": 3}], refuse))
+    assert bench.posts() == []
+
+
+def test_update_goes_out_again_after_a_401(bench: Bench) -> None:
+    """A token that expired on the way to a write is renewed, and the same list sent again."""
+    row = bench.box.halo.add_row("pi_1", 1001, 10.99)
+
+    async def work(sink: HaloSink) -> Acknowledged:
+        await sink.rows_of("pi_1")
+        bench.box.halo.expire_tokens()
+        return await sink.update([{"id": row, "status": 3}], _nothing)
+
+    assert bench.halo(work).rows[0].status == 3
+    assert [post.status for post in bench.posts()] == [401, 201]
+    first, second = (post.body for post in bench.posts())
+    assert json.loads(first) == json.loads(second)
+
+
+# --- limits ----------------------------------------------------------------------------------------
+
+
+def test_429_without_retry_after(bench: Bench) -> None:
+    """Without Retry-After a minute is what Halo's clients report to be needed."""
+    bench.box.halo.rate_limit = 2
+    with pytest.raises(RateLimited, match="Rate Limit Reached - 2 Requests") as caught:
+        bench.read("halo")
+    assert (caught.value.retry_after_seconds, bench.waited) == (60.0, [])

@@ -1,0 +1,290 @@
+"""How strict the sandbox's Halo is, and how nasty on request."""
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from syncd.sandbox import Sandbox
+from tests.conftest import Rig
+
+SIGN_IN = {
+    "grant_type": "client_credentials", "client_id": "sandbox-client",
+    "client_secret": "sandbox-client-secret", "scope": "read:invoices edit:invoices",
+    "tenant": "sandbox",
+}  # fmt: skip
+FORM = "application/x-www-form-urlencoded"
+
+
+def ask(
+    box: Sandbox, method: str, path: str, body: object = None, token: str | None = None,
+    content_type: str = "application/json",
+) -> tuple[int, Any]:  # fmt: skip
+    """One request to the sandbox's Halo: status, and JSON, or bytes where it isn't."""
+    connection = http.client.HTTPConnection(box.halo.url.removeprefix("http://"), timeout=5)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    if body is not None:
+        headers["Content-Type"] = content_type
+    try:
+        connection.request(method, path, None if body is None else content, headers)
+        answer = connection.getresponse()
+        raw = answer.read()
+        kind = answer.getheader("Content-Type") or ""
+        return answer.status, json.loads(raw) if "json" in kind and raw else raw
+    finally:
+        connection.close()
+
+
+def sign_in(box: Sandbox, **other: str) -> str:
+    form = urlencode({k: v for k, v in (SIGN_IN | other).items() if v}).encode()
+    status, body = ask(box, "POST", "/auth/token", form, content_type=FORM)
+    assert status == 200, body
+    assert (body["token_type"], body["expires_in"]) == ("Bearer", 3600)
+    return str(body["access_token"])
+
+
+# --- signing in ------------------------------------------------------------------------------------
+
+
+def test_authinfo(rig: Rig) -> None:
+    """It says where to sign in and as which tenant, to anybody; it may be missing."""
+    assert ask(rig.box, "GET", "/api/authinfo") == (
+        200, {"auth_url": f"{rig.box.halo.url}/auth", "tenant_id": "sandbox"},
+    )  # fmt: skip
+    rig.box.halo.has_authinfo = False
+    assert ask(rig.box, "GET", "/api/authinfo")[0] == 404
+    sign_in(rig.box, tenant="")
+
+
+@pytest.mark.parametrize(
+    ("other", "status", "error"),
+    [
+        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
+        ({"client_id": "x"}, 401, "invalid_client"), ({"client_secret": "x"}, 401, "invalid_client"),
+        ({"tenant": ""}, 400, "invalid_request"), ({"tenant": "x"}, 400, "invalid_request"),
+        ({"scope": ""}, 400, "invalid_scope"), ({"scope": "edit:tickets"}, 400, "invalid_scope"),
+    ],
+)  # fmt: skip
+def test_sign_ins_that_are_refused(
+    rig: Rig, other: dict[str, str], status: int, error: str
+) -> None:
+    """A wrong form, secret, tenant or scope is no sign-in."""
+    form = urlencode({k: v for k, v in (SIGN_IN | other).items() if v}).encode()
+    got, body = ask(rig.box, "POST", "/auth/token", form, content_type=FORM)
+    assert (got, body["error"]) == (status, error)
+
+
+def test_sign_in_takes_a_form_alone(rig: Rig) -> None:
+    """A sign-in as JSON is refused; the secret of a form isn't kept with the request."""
+    assert ask(rig.box, "POST", "/auth/token", SIGN_IN)[0] == 400
+    sign_in(rig.box)
+    assert rig.box.halo.requests[-1].body == b""
+
+
+def test_tokens(rig: Rig) -> None:
+    """No token, an invented one, one that has ended: 401. One without the scope: 403."""
+    path = "/api/InvoicePayment"
+    assert ask(rig.box, "GET", path)[0] == 401
+    assert ask(rig.box, "GET", path, token="invented")[0] == 401
+    reader = sign_in(rig.box, scope="read:invoices")
+    assert ask(rig.box, "GET", path, token=reader)[0] == 200
+    assert ask(rig.box, "POST", path, [], reader)[0] == 403
+    assert ask(rig.box, "POST", path, [], sign_in(rig.box, scope="all"))[0] == 201
+    rig.clock.seconds += 3_600
+    assert ask(rig.box, "GET", path, token=reader)[0] == 401
+    token = sign_in(rig.box)
+    rig.box.halo.expire_tokens()
+    assert ask(rig.box, "GET", path, token=token)[0] == 401
+    rig.box.halo.permissions = {"read:invoices"}
+    assert ask(rig.box, "POST", path, [], sign_in(rig.box))[0] == 403
+
+
+# --- writing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        ({"id": 1, "status": 3}, "application/json", 400), (b"{", "application/json", 415),
+        (b"id=1", FORM, 415), (3, "application/json", 400), (["x"], "application/json", 400),
+        ([{"id": 1, "status": "3"}], "application/json", 400),
+        ([{"id": 1, "status": True}], "application/json", 400),
+        ([{"id": 1, "status": 3.5}], "application/json", 400),
+        ([{"id": None, "status": 3}], "application/json", 400),
+        ([{"id": 1, "amount": "10.99"}], "application/json", 400),
+        ([{"id": 1, "webhook_payload": {"a": 1}}], "application/json", 400),
+        ([{"id": 1, "webhook_received_date": "today"}], "application/json", 400),
+        ([{"id": 99, "status": 3}], "application/json", 400),
+        ([{"amount": 1}], "application/json", 400), ([{"invoice_id": 1}], "application/json", 400),
+        ([{"invoice_id": 1001}], "application/json", 400),
+    ],
+)  # fmt: skip
+def test_posts_that_are_refused(rig: Rig, body: object, kind: str, status: int) -> None:
+    """A bare object, no JSON, a wrong type, an unknown id: nothing of the request is kept."""
+    rig.box.halo.add_row("pi_1", rig.box.halo.add_invoice(), 10.99)
+    before = json.dumps(rig.box.halo.rows)
+    assert ask(rig.box, "POST", "/api/InvoicePayment", body, sign_in(rig.box), kind)[0] == status
+    assert (json.dumps(rig.box.halo.rows), rig.box.halo.writes) == (before, [])
+
+
+def test_one_bad_row_fails_all(rig: Rig) -> None:
+    """One row that can't be read keeps the whole list out, and is named by its place."""
+    row = rig.box.halo.add_row("pi_1", rig.box.halo.add_invoice(), 10.99)
+    token, path = sign_in(rig.box), "/api/InvoicePayment"
+    rows = [{"id": row, "status": 3}, {"id": row, "invoice_id": "INV-1001"}]
+    assert ask(rig.box, "POST", path, rows, token) == (
+        400, {"[1].invoice_id": ["Could not convert str to integer."]},
+    )  # fmt: skip
+    rig.box.halo.poison(row, "No.")
+    assert ask(rig.box, "POST", path, rows[:1], token) == (400, {"[0].status": ["No."]})
+    rig.box.halo.unpoison(row)
+    assert ask(rig.box, "POST", path, [{"id": 99, "status": 3}], token) == (
+        400, {"ClassName": "System.Exception", "Message": "Record not found"},
+    )  # fmt: skip
+    assert rig.box.halo.rows[row]["status"] == 1
+
+
+def test_merged_or_inserted_twice(rig: Rig) -> None:
+    """A row with an id is merged into its row; the same one without stands twice after two posts."""
+    halo = rig.box.halo
+    invoice = halo.add_invoice()
+    row = halo.add_row("pi_1", invoice, 10.99)
+    token, path = sign_in(rig.box), "/api/InvoicePayment"
+    status, (answer,) = ask(rig.box, "POST", path, [{"id": row, "status": 3}], token)
+    assert (status, answer["amount"], answer["status"]) == (201, 10.99, 3)
+    new = {"invoice_id": invoice, "amount": 0.1, "intent_id": "pi_2", "more": "kept"}
+    for _ in range(2):
+        assert ask(rig.box, "POST", path, [new], token)[0] == 201
+    assert [(r["amount"], r["more"]) for r in halo.rows_of("pi_2")] == [(0.1, "kept")] * 2
+    assert [inserted for _, _, inserted in halo.writes] == [False, True, True]
+
+
+# --- reading ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["InvoicePayment", "Invoice"])
+def test_single_objects(rig: Rig, kind: str) -> None:
+    """One row or invoice by its id; an unknown id is a 400, other methods a 405."""
+    halo, token = rig.box.halo, sign_in(rig.box)
+    invoice = halo.add_invoice(total=30.0)
+    row = halo.add_row("pi_1", invoice, 10.0)
+    name = row if kind == "InvoicePayment" else invoice
+    status, body = ask(rig.box, "GET", f"/api/{kind}/{name}", token=token)
+    assert (status, body["id"]) == (200, name)
+    unknown = ask(rig.box, "GET", f"/api/{kind}/-5", token=token)
+    assert unknown == (400, {"ClassName": "System.Exception", "Message": "Record not found"})
+    assert ask(rig.box, "GET", f"/api/{kind}/pi_1", token=token)[0] == 400
+    assert ask(rig.box, "PUT", f"/api/{kind}/{name}", {}, token)[0] == 405
+    assert ask(rig.box, "PUT", "/api/InvoicePayment", [], token)[0] == 405
+    assert ask(rig.box, "GET", "/api/Nothing/1", token=token)[0] == 404
+    assert ask(rig.box, "GET", "/api/Nothing", token=token)[0] == 404
+
+
+def test_delete(rig: Rig) -> None:
+    """A row is deleted by its id, once; its intent then has none."""
+    halo, token = rig.box.halo, sign_in(rig.box)
+    row = halo.add_row("pi_1", halo.add_invoice(), 10.0)
+    assert ask(rig.box, "DELETE", f"/api/InvoicePayment/{row}", token=token)[0] == 200
+    assert ask(rig.box, "DELETE", f"/api/InvoicePayment/{row}", token=token)[0] == 400
+    assert halo.rows_of("pi_1") == []
+
+
+def test_invoice_follows_its_rows(rig: Rig) -> None:
+    """What is paid and due on an invoice follows its rows' status."""
+    halo, token = rig.box.halo, sign_in(rig.box)
+    invoice = halo.add_invoice(total=30.0)
+    halo.add_row("pi_1", invoice, 10.0, 3)
+    open_row = halo.add_row("pi_2", invoice, 20.0)
+    names = ("amountpaid", "amountdue", "paymentstatus", "datepaid")
+    body = ask(rig.box, "GET", f"/api/Invoice/{invoice}", token=token)[1]
+    assert [body[name] for name in names] == [10.0, 20.0, 0, "1900-01-01T00:00:00"]
+    halo.rows[open_row]["status"] = 3
+    body = ask(rig.box, "GET", f"/api/Invoice/{invoice}", token=token)[1]
+    assert [body[name] for name in names] == [30.0, 0.0, 2, "2026-11-24T06:00:00Z"]
+    assert [row["intent_id"] for row in body["payments"]] == ["pi_1", "pi_2"]
+
+
+def rows(rig: Rig, query: str) -> list[int]:
+    status, body = ask(rig.box, "GET", f"/api/InvoicePayment?{query}", token=sign_in(rig.box))
+    assert status == 200, body
+    return [row["id"] for row in body["payments"]]
+
+
+def test_filters_and_order(rig: Rig) -> None:
+    """The filters that Halo documents narrow a listing; it can be ordered and counted off."""
+    halo = rig.box.halo
+    one, two, three = (
+        halo.add_row(f"pi_{n}", 1000 + n, amount, client_id=n)
+        for n, amount in ((1, 5), (2, 9), (3, 7))
+    )
+    assert rows(rig, "") == [one, two, three]
+    assert rows(rig, "intent_id=pi_2") == [two]
+    assert rows(rig, "invoice_id=1003") == rows(rig, "client_id=3") == [three]
+    assert rows(rig, "search=PI_1") == [one]
+    assert rows(rig, "count=2") == [one, two]
+    assert rows(rig, "order=id&orderdesc=true") == [three, two, one]
+    assert rows(rig, "order=amount") == [one, three, two]
+    assert rows(rig, "pageinate=true&page_no=2&page_size=2") == [three]
+
+
+@pytest.mark.parametrize(
+    "query", ["since=1", "status=3", "updated_after=1", "page_size=all", "pageinate=1", "count=",
+              "orderdesc=down", "client_id=x"],
+)  # fmt: skip
+def test_filters_that_do_not_exist(rig: Rig, query: str) -> None:
+    """There is no filter by date, status or change, and a value must be of its type."""
+    assert ask(rig.box, "GET", f"/api/InvoicePayment?{query}", token=sign_in(rig.box))[0] == 400
+
+
+def test_paging_as_it_is_met(rig: Rig) -> None:
+    """Pages are capped; paging may be passed over, or show one page for ever; lists may be bare."""
+    halo, query = rig.box.halo, "/api/InvoicePayment?pageinate=true&page_size=500&page_no="
+    token = sign_in(rig.box)
+    for n in range(150):
+        halo.add_row(f"pi_{n}", 1, n)
+
+    def page(number: int) -> tuple[int, int, int]:
+        body = ask(rig.box, "GET", f"{query}{number}", token=token)[1]
+        shown = body["payments"] if isinstance(body, dict) else body
+        return len(shown), shown[0]["id"] if shown else 0, len(body)
+
+    assert [page(1), page(2), page(3)] == [(100, 1, 2), (50, 101, 2), (0, 0, 2)]
+    halo.paging = "same_page"
+    assert [page(1), page(2)] == [(100, 1, 2), (100, 1, 2)]
+    halo.paging = "ignored"
+    assert page(2) == (150, 1, 2)
+    halo.paging, halo.list_shape = "honoured", "bare"
+    assert [page(1), page(2)] == [(100, 1, 100), (50, 101, 50)]
+    halo.filter_ignored = True
+    shown = ask(rig.box, "GET", "/api/InvoicePayment?intent_id=pi_1", token=token)[1]
+    assert len(shown) == 150
+
+
+def test_rate(rig: Rig) -> None:
+    """Three hundred requests in any five minutes, sign-ins included; then a 429 in plain text."""
+    for _ in range(300):
+        rig.box.halo._recent.append(rig.clock())
+    status, body = ask(rig.box, "GET", "/api/authinfo")
+    assert (status, body) == (
+        429, b"Rate Limit Reached - 300 Requests per rolling 5 minute window",
+    )  # fmt: skip
+    rig.clock.seconds += 299.9
+    assert ask(rig.box, "GET", "/api/authinfo")[0] == 429
+    rig.clock.seconds += 0.1
+    assert ask(rig.box, "GET", "/api/authinfo")[0] == 200
+
+
+def test_native_webhook(rig: Rig) -> None:
+    """Halo's own integration leaves the event, its number and the time in every row of the intent."""
+    halo, stripe = rig.box.halo, rig.box.stripe
+    payment = stripe.create_intent()
+    made = [halo.add_row(payment, 1, 5), halo.add_row(payment, 2, 6)]
+    stripe.advance(payment, "processing")
+    halo.native_webhook(stripe.events[-1])
+    for name in made:
+        row = halo.rows[name]
+        assert (row["status"], row["webhook_received_date"]) == (5, "2026-11-24T06:00:00Z")
+        assert json.loads(row["webhook_payload"]) == stripe.events[-1]

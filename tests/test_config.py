@@ -1,0 +1,466 @@
+"""The configuration: every problem at once, with its line and key; no secret in it or out of it."""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from syncd import config_problems
+from syncd.config import Config, ConfigurationError, differences, load, shown
+from tests.conftest import ROOT, Rig
+
+GOOD = '[halo]\nurl = "https://example.halopsa.com"\nclient_id = "an-application"\n'
+SECRETS = {
+    "SYNCD_STRIPE_API_KEY": "rk_test_51AbcZq7Hidden",
+    "SYNCD_HALO_CLIENT_SECRET": "d0n-t-Zq7-show-me",
+}
+VARIABLES = ", ".join(config_problems.SECRETS.values())
+IN_FILE = (
+    "a secret must not stand in the file. Give it as a systemd credential or an environment "
+    f"variable ({VARIABLES}), and renew it: it was readable here"
+)
+
+Loading = Callable[..., Config]
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file to load, and an environment with nothing of ours but the secrets."""
+    for name in [name for name in os.environ if name.startswith("SYNCD_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "config.toml"
+
+
+def problems(file: Path, text: str | None = None) -> list[str]:
+    """What is wrong with a file, each without the file's path."""
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load(file, os.environ)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return [problem.removeprefix(f"{file}:").strip() for problem in caught.value.problems]
+
+
+# --- wrong, missing, unknown -----------------------------------------------------------------------
+
+
+def test_all_at_once(file: Path) -> None:
+    """Every wrong key of every kind is named in one go, with its line."""
+    text = """\
+[stripe]
+api_base = "http://api.example.com"
+account = "me"
+mode = "prod"
+read_budget = 0
+[halo]
+url = "https://user:pw@example.com/?token=1"
+client_id = ""
+rate_limt = 300
+[halo.status]
+succeeded = "three"
+processing = true
+[poll]
+interval = 5
+overlap = "2d"
+sweep = "daily"
+[push]
+batch = 1.5
+create_missing = "perhaps"
+on_amount_mismatch = "ignore"
+[state]
+url = "postgresql://localhost/x"
+[web]
+listen = "9464"
+stale_after = "0s"
+[extra]
+"""
+    assert problems(file, text) == [
+        "2: stripe.api_base: must be an https:// address (http:// only on this machine's loopback)",
+        '3: stripe.account: must be a connected account\'s id ("acct_…"), or empty',
+        "4: stripe.mode: must be '', 'live' or 'test'",
+        "5: stripe.read_budget: must be at least 1",
+        "7: halo.url: must be a plain address, without a user, a query or a fragment",
+        "8: halo.client_id: must not be empty",
+        "11: halo.status.succeeded: must be a whole number",
+        "12: halo.status.processing: must be a whole number",
+        "9: halo.rate_limt: is not a key of syncd; did you mean rate_limit?",
+        '14: poll.interval: must be a span of time in quotes, such as "5m"',
+        "15: poll.overlap: must be at most 86400 seconds",
+        '16: poll.sweep: must be a span of time such as "30s", "5m", "2h" or "1d"',
+        "18: push.batch: must be a whole number",
+        "19: push.create_missing: must be true or false",
+        "20: push.on_amount_mismatch: must be 'hold' or 'push'",
+        '22: state.url: must be "sqlite:///" and a file\'s path ("sqlite:////var/lib/…")',
+        '24: web.listen: must be an address and a port, such as "127.0.0.1:9464"',
+        "25: web.stale_after: must be at least 1 seconds",
+        "26: extra: is not a key of syncd",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "[halo]\n", "[poll]\n", "halo = {}\n"])
+def test_missing(file: Path, text: str) -> None:
+    """What is missing is named key by key, with both places where it can be set."""
+    assert problems(file, text) == [
+        "halo.url: is missing (set it in the file, or as SYNCD_HALO__URL)",
+        "halo.client_id: is missing (set it in the file, or as SYNCD_HALO__CLIENT_ID)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("halo = 3\n", "1: halo: must be a table: [halo]"),
+        (GOOD + "status = 3\n", "4: halo.status: must be a table: [halo.status]"),
+        (GOOD.replace('"an-application"', "17"), "3: halo.client_id: must be text in quotes"),
+        (
+            GOOD + "[halo.status]\nsucceeded = 3\ncanceled = 3\n",
+            "4: halo.status: succeeded and canceled have the same number, 3: nobody could tell a "
+            "paid bill from one that isn't",
+        ),
+        (GOOD.replace("https", "http"), "2: halo.url: must be an https:// address (http:// only on "
+         "this machine's loopback)"),
+        (GOOD.replace(".com", ".com:99999"), "2: halo.url: has a port that isn't one"),
+        (GOOD + '[web]\nlisten = "0.0.0.0:9464"\n', "5: web.listen: listens beyond this machine, "
+         "which needs a token: give the secret web_token (or SYNCD_WEB_TOKEN), or listen on "
+         "127.0.0.1"),
+        (GOOD + '[poll]\nlook_back = "31d"\n', "5: poll.look_back: must be at most 2592000 seconds"),
+        (GOOD + '[push]\ninvoice_metadata_key = ""\n', "5: push.invoice_metadata_key: must not be "
+         "empty"),
+    ],
+)  # fmt: skip
+def test_one_problem(file: Path, text: str, said: str) -> None:
+    """One wrong thing is one sentence."""
+    assert problems(file, text) == [said]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[halo\n", "this isn't TOML: Expected ']' at the end of a table declaration (at line 1, "
+         "column 6)"),
+        (GOOD.encode() + b'url = "x"\n', "this isn't TOML: Cannot overwrite a value (at line 4, column "
+         "10)"),
+        (b"\xff\xfe", "isn't text in UTF-8"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_none(file: Path, content: bytes, said: str) -> None:
+    """What is no TOML is said once, with its line, and nothing else is guessed about."""
+    file.write_bytes(content)
+    assert problems(file) == [said]
+
+
+def test_files_that_can_not_be_read(file: Path) -> None:
+    """A file that isn't there, or is a folder, is named with the system's words."""
+    assert problems(file) == ["can't be read: No such file or directory"]
+    file.mkdir()
+    assert problems(file) == ["can't be read: Is a directory"]
+
+
+def test_where_the_file_is_looked_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option wins over SYNCD_CONFIG, that over ./config.toml; without any, it is said."""
+    monkeypatch.setattr("syncd.config.PLACES", (Path("config.toml"), file.parent / "etc.toml"))
+    with pytest.raises(ConfigurationError, match="Name a file with --config or SYNCD_CONFIG"):
+        load(None, os.environ)
+    for name in ("etc.toml", "config.toml", "variable.toml", "option.toml"):
+        place = file.parent / name
+        place.write_text(GOOD.replace("an-application", name))
+        if name == "variable.toml":
+            monkeypatch.setenv("SYNCD_CONFIG", str(place))
+        option = place if name == "option.toml" else None
+        assert load(option, os.environ).halo.client_id == name
+
+
+# --- the environment -------------------------------------------------------------------------------
+
+
+def test_environment_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable wins over the file, key by key; what it leaves alone stays."""
+    file.write_text(GOOD + "[halo.status]\nsucceeded = 3\ncanceled = 4\n")
+    monkeypatch.setenv("SYNCD_HALO__STATUS__SUCCEEDED", "33")
+    monkeypatch.setenv("SYNCD_POLL__INTERVAL", "90s")
+    monkeypatch.setenv("SYNCD_PUSH__CREATE_MISSING", "true")
+    loaded = load(file, os.environ)
+    assert {str(s): n for s, n in loaded.halo.status.numbers.items()} == {
+        "succeeded": 33, "canceled": 4,
+    }  # fmt: skip
+    assert (loaded.poll.interval, loaded.push.create_missing) == (90, True)
+    assert loaded.halo.client_id == "an-application"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SYNCD_HALO__URLL", "x", "halo.urll: is not a key of syncd; did you mean url?"),
+        ("SYNCD_POL__INTERVAL", "x", "SYNCD_POL__INTERVAL: pol is not a table of syncd; did you mean "
+         "SYNCD_POLL__…?"),
+        ("SYNCD_ANYTHING__ELSE", "x", "SYNCD_ANYTHING__ELSE: anything is not a table of syncd"),
+        ("SYNCD_HALO__CLIENT_SECRET", "x", "halo.client_secret: is no key of syncd; secrets are read "
+         f"from {VARIABLES}"),
+        ("SYNCD_POLL__INTERVAL", "often", 'poll.interval: must be a span of time such as "30s", "5m", '
+         '"2h" or "1d"'),
+        ("SYNCD_HALO", "{no json", "environment: a SYNCD_… variable can't be read: SettingsError"),
+    ],
+)  # fmt: skip
+def test_variables_that_are_wrong(
+    file: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    """A variable that is unknown or wrong is named: a slip of the pen must not pass for a default."""
+    monkeypatch.setenv(name, value)
+    assert problems(file, GOOD) == [said]
+
+
+# --- keys and secrets ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "said"),
+    [
+        ("", "pk_live_x", "this is a publishable key, which can't read payments; make a restricted key "
+         "with read access to Events and PaymentIntents"),
+        ("test", "pk_test_x", "this is a publishable key, which can't read payments; make a restricted "
+         "key with read access to Events and PaymentIntents"),
+        ("live", "rk_test_x", "this is a test key, but stripe.mode is 'live'"),
+        ("live", "sk_test_x", "this is a test key, but stripe.mode is 'live'"),
+        ("test", "rk_live_x", "this is a live key, but stripe.mode is 'test'"),
+        ("live", "rk_live_x", None), ("test", "sk_test_x", None), ("", "rk_live_x", None),
+        ("", "rk_test_x", None),
+    ],
+)  # fmt: skip
+def test_keys(
+    file: Path, monkeypatch: pytest.MonkeyPatch, mode: str, key: str, said: str | None
+) -> None:
+    """A publishable key, a test key for live, a live key for test: refused, without showing it."""
+    monkeypatch.setenv("SYNCD_STRIPE_API_KEY", key)
+    text = f'{GOOD}[stripe]\nmode = "{mode}"\n'
+    if said is None:
+        file.write_text(text)
+        assert load(file, os.environ).stripe_api_key == key
+    else:
+        assert problems(file, text) == [f"stripe_api_key: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ('client_secret = "Zq7Hidden"', "4: halo.client_secret"),
+        ('Client-Secret = "Zq7Hidden"', "4: halo.Client-Secret"),
+        ('token = ["Zq7Hidden"]', "4: halo.token"),
+        ('password = {value = "Zq7Hidden"}', "4: halo.password"),
+        ('more = {deep = {api_key = "Zq7Hidden"}}', "halo.more.deep.api_key"),
+        ('client_id = "rk_live_Zq7Hidden"', "3: halo.client_id"),
+        ('scope = "read sk_test_Zq7Hidden"', "4: halo.scope"),
+        ('list = ["a", ["b", "rk_live_Zq7Hidden"]]', "4: halo.list"),
+        ('"rk_live_Zq7Hidden" = 1', "4: halo.…"),
+        ('hook = "whsec_Zq7Hidden"', "4: halo.hook"),
+        ('note = "pi_1_secret_Zq7Hidden"', "4: halo.note"),
+        ('[stripe]\napi_key = "Zq7Hidden"', "5: stripe.api_key"),
+        ('[[halo.tenants]]\nclient_secret = "Zq7Hidden"', "5: halo.tenants.client_secret"),
+        ('[deep.down.below]\nkey = "Zq7Hidden"', "5: deep.down.below.key"),
+    ],
+)  # fmt: skip
+def test_secrets_in_the_file(file: Path, line: str, place: str) -> None:
+    """A secret in the file is refused wherever it stands, by its name or its looks, never shown."""
+    good = GOOD if not line.startswith("client_id") else GOOD.rsplit("client_id", 1)[0]
+    said = problems(file, f"{good}{line}\n")
+    assert f"{place}: {IN_FILE}" in said
+    assert not [problem for problem in said if "Zq7Hidden" in problem]
+    assert sum(problem.endswith(IN_FILE) for problem in said) == 1
+
+
+def test_credentials(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Systemd's credentials win over the environment; a newline at their end isn't theirs."""
+    folder = file.parent / "credentials"
+    folder.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    file.write_text(GOOD)
+    (folder / "stripe_api_key").write_text("rk_live_credential\n")
+    (folder / "web_token").write_text(" a-token \n")
+    loaded = load(file, os.environ)
+    assert (loaded.stripe_api_key, loaded.halo_client_secret, loaded.web_token) == (
+        "rk_live_credential", SECRETS["SYNCD_HALO_CLIENT_SECRET"], "a-token",
+    )  # fmt: skip
+
+
+def test_credentials_that_are_wrong(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty, odd or unreadable credential is named, not shown, and not passed over."""
+    folder = file.parent / "credentials"
+    (folder / "halo_client_secret").mkdir(parents=True)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    (folder / "stripe_api_key").write_text("\n")
+    (folder / "web_token").write_bytes(b"\xff\xfe")
+    assert problems(file, GOOD) == [
+        "stripe_api_key: the secret is missing (systemd credential stripe_api_key, or "
+        "SYNCD_STRIPE_API_KEY)",
+        "credential halo_client_secret: can't be read: IsADirectoryError",
+        "credential web_token: can't be read: UnicodeDecodeError",
+    ]
+
+
+@pytest.mark.parametrize("value", ["two words", "tab\tbed", "line\nbroken", "é", "\x1b[31m"])
+def test_secrets_that_can_not_be_one(
+    file: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """What can't travel in a header is refused before it is sent, without showing it."""
+    monkeypatch.setenv("SYNCD_HALO_CLIENT_SECRET", value)
+    assert problems(file, GOOD) == [
+        "SYNCD_HALO_CLIENT_SECRET: holds characters that no such secret has"
+    ]
+
+
+def test_secrets_that_are_missing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both secrets are asked for at once; what only reads the store does without."""
+    for name in SECRETS:
+        monkeypatch.delenv(name)
+    assert problems(file, GOOD) == [
+        f"{name}: the secret is missing (systemd credential {name}, or SYNCD_{name.upper()})"
+        for name in ("stripe_api_key", "halo_client_secret")
+    ]
+    assert load(file, os.environ, signing_in=False).halo.client_id == "an-application"
+
+
+def test_no_secret_in_what_is_printed(file: Path) -> None:
+    """Neither the configuration's own text nor what is shown to people holds a secret."""
+    file.write_text(GOOD)
+    loaded = load(file, os.environ)
+    told = f"{loaded!r} {loaded} {json.dumps(shown(loaded))}"
+    assert "an-application" in told
+    assert not [value for value in SECRETS.values() if value in told]
+
+
+_keys = st.sampled_from(
+    ["stripe", "halo", "poll", "push", "state", "web", "status", "url", "client_id", "interval",
+     "batch", "listen", "mode", "succeeded", "api_base", "account", "trace", "scope", "new"]
+)  # fmt: skip
+_hidden = st.text("abcdef0123456789:/.-_@", max_size=12).map(lambda text: f"Zq7{text}Hidden")
+_values = st.recursive(
+    st.one_of(_hidden, _hidden.map(lambda text: f"https://{text}"), st.booleans(), st.integers()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_keys, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+def _toml(value: Any) -> str:
+    """TOML's own inline form: for lists and texts it is JSON's."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(_keys, _values, max_size=6), _hidden)
+def test_no_value_is_ever_shown(file: Path, content: dict[str, Any], broken: str) -> None:
+    """Whatever stands in the file, whole or broken: no message repeats a value of it."""
+    text = "\n".join(f"{key} = {_toml(value)}" for key, value in content.items())
+    assert tomllib.loads(text) == content
+    for end in ("", f"\nmore = {broken}", f"\n{broken}", f'\nmore = "{broken}'):
+        file.write_text(text + end)
+        assert "Hidden" not in _told(file)
+
+
+def _told(file: Path) -> str:
+    try:
+        return repr(load(file, os.environ).file)
+    except ConfigurationError as error:
+        return str(error)
+
+
+# --- the shipped file ------------------------------------------------------------------------------
+
+
+def _uncommented(text: str) -> str:
+    """The shipped file with its defaults in force, and a number where none is shipped."""
+    return re.sub(r"^# (\w+ =) *(.*)$", lambda m: f"{m[1]} {m[2] or 0}", text, flags=re.MULTILINE)
+
+
+def test_shipped_file(file: Path) -> None:
+    """The shipped file lacks what only its reader knows, and loads once that is filled in."""
+    text = (ROOT / "config.toml").read_text()
+    (lacking,) = problems(file, text)
+    assert re.fullmatch(r"\d+: halo\.client_id: must not be empty", lacking)
+    file.write_text(text.replace('client_id = ""', 'client_id = "an-application"'))
+    filled = load(file, os.environ)
+    file.write_text(GOOD)
+    assert differences(filled, load(file, os.environ)) == []
+
+
+def test_shipped_defaults(file: Path) -> None:
+    """What the shipped file shows commented out as a default is the real one, and none is missing."""
+    text = _uncommented((ROOT / "config.toml").read_text())
+    text = text.replace('client_id = ""', 'client_id = "an-application"')
+    # The tenant's own numbers have no default; the file shows their keys alone.
+    numbers = re.findall(r"^(\w+) = 0$", text, flags=re.MULTILINE)
+    assert numbers == [
+        "succeeded", "payment_failed", "processing", "canceled", "requires_action", "method",
+        "module_id",
+    ]  # fmt: skip
+    written = tomllib.loads(text)
+    file.write_text(re.sub(r"^\w+ = 0$", "", text, flags=re.MULTILINE))
+    loaded = load(file, os.environ)
+    file.write_text(GOOD)
+    default = load(file, os.environ)
+    assert differences(loaded, default) == []
+    keys = {section: set(values) for section, values in written.items()}
+    assert keys == {section: set(values) for section, values in shown(default).items()}
+    assert set(written["halo"]["status"]) == set(shown(default)["halo"]["status"])
+    assert set(written["halo"]["new_row"]) == set(shown(default)["halo"]["new_row"])
+
+
+# --- what a reload sees ----------------------------------------------------------------------------
+
+
+def test_differences(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changed is named by its key; a secret by its name."""
+    file.write_text(GOOD)
+    old = load(file, os.environ)
+    monkeypatch.setenv("SYNCD_STRIPE_API_KEY", "rk_test_renewed")
+    monkeypatch.setenv("SYNCD_WEB_TOKEN", "a-token")
+    file.write_text(
+        f'{GOOD}[halo.status]\nsucceeded = 3\n[push]\nbatch = 7\n[poll]\nsweep = "24h"\n'
+    )
+    assert differences(old, load(file, os.environ)) == [
+        "halo.status", "push.batch", "stripe_api_key", "web_token",
+    ]  # fmt: skip
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), ("--once",), ("status",), ("attention",)])
+def test_exit_78(live: Rig, arguments: tuple[str, ...]) -> None:
+    """Every command ends with 78, lists every problem on stderr, prints nothing, shows no secret."""
+    file = live.folder / "wrong.toml"
+    file.write_text('[halo]\nclient_secret = "Zq7Hidden"\n[poll]\nintervall = "5m"\n')
+    done = live.command("--config", str(file), *arguments, extra={"SYNCD_HALO__URL": ""})
+    assert (done.returncode, done.stdout) == (78, "")
+    first, *rest = done.stderr.splitlines()
+    assert first == "syncd: 3 problem(s) in the configuration:"
+    assert rest == [
+        f"  {file}:2: halo.client_secret: {IN_FILE}",
+        "  halo.url: is missing (set it in the file, or as SYNCD_HALO__URL)",
+        f"  {file}:4: poll.intervall: is not a key of syncd; did you mean interval?",
+    ]
+
+
+def test_exit_78_for_a_key(live: Rig) -> None:
+    """A key of the wrong kind ends the real command before it asks anybody."""
+    for key, mode in (("pk_test_Zq7Hidden", ""), ("rk_live_Zq7Hidden", "test"),
+                      ("rk_test_Zq7Hidden", "live")):  # fmt: skip
+        extra = {"SYNCD_STRIPE_API_KEY": key, "SYNCD_STRIPE__MODE": mode}
+        done = live.command("--once", extra=extra)
+        assert (done.returncode, done.stdout) == (78, "")
+        assert "stripe_api_key: this is a" in done.stderr
+        assert "Hidden" not in done.stderr
+    assert live.box.stripe.requests == []

@@ -1,0 +1,512 @@
+"""The database file: who may read it, what is refused and left as it is, and what never grows."""
+
+import contextlib
+import os
+import sqlite3
+import stat
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config as AlembicConfig
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from syncd import database, schema
+from syncd.failures import StoreTrouble, StoreUnusable
+from syncd.parts import Parts
+from syncd.payments import Observation, PaymentState
+from syncd.records import Condition
+from syncd.store import Store
+from tests.conftest import Rig
+
+DAY = 86_400
+NOBODY = 65_534
+root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+
+
+def said(number: int, **other: Any) -> Observation:
+    """A word about a payment; its trace is what makes a database large."""
+    seen = Observation(
+        f"pi_{number}", PaymentState.PROCESSING, number, read=False, amount=1_099, currency="usd",
+        event_id=f"evt_{number}", trace="x" * 2_000,
+    )  # fmt: skip
+    return replace(seen, **other)
+
+
+def fill(store: Store, start: int, number: int) -> None:
+    words = [said(n) for n in range(start, start + number)]
+    store.take_in(words, 1.0, events={f"evt_{n}": n for n in range(start, start + number)})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "syncd.db"
+
+
+def opened(path: Path, **how: Any) -> Store:
+    return Store.open(f"sqlite:///{path}", **how)
+
+
+@pytest.fixture
+def healthy(path: Path) -> Path:
+    """A database of ours with some payments in it."""
+    store = opened(path)
+    fill(store, 0, 30)
+    store.close()
+    return path
+
+
+def everything(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file in a folder: its bytes and its mode."""
+    return {p.name: (p.read_bytes(), p.stat().st_mode) for p in folder.iterdir() if p.is_file()}
+
+
+def refused(path: Path, error: type[Exception], words: str, **how: Any) -> str:
+    """Opening fails, and leaves every byte, mode and neighbour as it was."""
+    before = everything(path.parent)
+    with pytest.raises(error, match=words) as caught:
+        opened(path, **how)
+    assert everything(path.parent) == before
+    return str(caught.value)
+
+
+# --- whose it is -----------------------------------------------------------------------------------
+
+
+def test_readable_by_its_owner_alone(path: Path) -> None:
+    """The file, and what SQLite lays beside it, is its owner's alone, whatever the umask says."""
+    before = os.umask(0)
+    try:
+        database._look_before_opening(path, 1.0)
+        assert (path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) == (0, 0o600)
+        store = opened(path)
+        with database.writing(store._engine) as connection:
+            connection.execute(schema.notes.insert(), [{"name": "a", "value": "b"}])
+            modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in path.parent.iterdir()}
+        store.close()
+    finally:
+        os.umask(before)
+    assert modes == {"syncd.db": 0o600, "syncd.db-journal": 0o600}
+
+
+def test_mode_that_was_widened(healthy: Path) -> None:
+    """A file of ours that others could read is closed to them again."""
+    healthy.chmod(0o644)
+    opened(healthy).close()
+    assert stat.S_IMODE(healthy.stat().st_mode) == 0o600
+
+
+def _as_nobody(work: Callable[[], str]) -> str:
+    """What `work` returns when a process without any right does it."""
+    if os.geteuid() != 0:
+        return work()
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python warns of forks beside threads; this one ends soon
+        child = os.fork()
+    if child == 0:
+        try:
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            os.write(write, work().encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as told:
+        answer = told.read()
+    os.waitpid(child, 0)
+    return answer
+
+
+def test_unreadable() -> None:
+    """A file that isn't ours to read is refused with its name and the remedy, and left alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "syncd.db"
+        opened(path).close()
+        if os.geteuid() != 0:
+            path.chmod(0)
+
+        def attempt() -> str:
+            try:
+                opened(path).close()
+            except StoreUnusable as error:
+                return str(error)
+            return "opened"
+
+        before = path.stat()
+        assert _as_nobody(attempt) == (
+            f"The database {path} can't be read and written. Name a usable file in state.url, or "
+            "make it usable for the account syncd runs as."
+        )
+        Path(folder).chmod(0o700)
+        if os.geteuid() == 0:
+            assert "can't be opened: Permission denied" in _as_nobody(attempt)
+        assert path.stat() == before
+
+
+def test_places_that_can_not_be(path: Path) -> None:
+    """A folder that isn't there, a folder in place of a file: said, and nothing is made."""
+    with pytest.raises(StoreUnusable, match=r"folder .*/none doesn't exist"):
+        opened(path.parent / "none" / "syncd.db")
+    path.mkdir()
+    with pytest.raises(StoreUnusable, match="isn't a file"):
+        opened(path)
+    assert list(path.parent.iterdir()) == [path]
+
+
+# --- what is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda _: b"not a database at all" * 100, "file is not a database"),
+        (lambda whole: whole[:4096] + bytes(4096) + whole[8192:], "malformed"),
+        (lambda whole: whole[: len(whole) // 2], "malformed"),
+        (lambda whole: b"\0" * len(whole), "file is not a database"),
+        (lambda whole: whole[:100], "malformed|not a database"),
+    ],
+    ids=["text", "page", "half", "zeros", "head"],
+)
+def test_damaged(healthy: Path, damage: Callable[[bytes], bytes], words: str) -> None:
+    """A damaged file is refused before anything is written, and the remedy is told."""
+    healthy.write_bytes(damage(healthy.read_bytes()))
+    text = refused(healthy, StoreUnusable, words)
+    assert text.endswith(
+        "It was left as it is. Restore a copy of it, or move it away and run a backfill: it is "
+        "rebuilt from Stripe and Halo."
+    )
+
+
+def test_damage_that_is_met_later(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damage in a database too large to be checked whole is met when it is read, in the same words."""
+    monkeypatch.setattr(database, "QUICK_CHECK_BYTES_MAX", 0)
+    whole = healthy.read_bytes()
+    healthy.write_bytes(whole[: 4096 * 2] + b"\xff" * (len(whole) - 4096 * 2))
+    store = opened(healthy)
+    with pytest.raises(StoreUnusable, match="malformed"):
+        store.payment("pi_1")
+    with pytest.raises(StoreUnusable, match="malformed"):
+        fill(store, 100, 30)
+    store.close()
+
+
+@pytest.mark.parametrize("journal", ["DELETE", "WAL"])
+def test_foreign(path: Path, journal: str) -> None:
+    """Another program's database is refused, and not even its journal's mode is changed."""
+    with sqlite3.connect(path) as other:
+        other.execute(f"PRAGMA journal_mode={journal}")
+        other.execute("CREATE TABLE customers (name TEXT)")
+    other.close()
+    path.chmod(0o644)
+    refused(path, StoreUnusable, "holds tables of something else")
+
+
+@pytest.mark.parametrize("version", ["9f3c0d", "0000"])
+def test_foreign_with_alembic(path: Path, version: str) -> None:
+    """Another program's database that uses Alembic too isn't taken for one of ours."""
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        other.execute("INSERT INTO alembic_version VALUES (?)", (version,))
+    other.close()
+    refused(path, StoreUnusable, "holds tables of something else")
+
+
+def test_newer_schema(healthy: Path) -> None:
+    """A newer syncd's database is refused: the older one would not know what it breaks."""
+    with sqlite3.connect(healthy) as newer:
+        newer.execute("UPDATE alembic_version SET version_num = '9999'")
+    newer.close()
+    refused(healthy, StoreUnusable, r"written by a newer syncd \(schema 9999\). Update syncd")
+
+
+def test_locked(healthy: Path) -> None:
+    """A database that another process holds is not waited for longer than asked, and not damaged."""
+    store = opened(healthy, busy_seconds=0.1)
+    with sqlite3.connect(healthy, isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        refused(healthy, StoreTrouble, "locked by another process", busy_seconds=0.1)
+        with pytest.raises(StoreTrouble, match="Nothing was changed"):
+            fill(store, 100, 1)
+        with pytest.raises(StoreTrouble, match="Nothing was changed"):
+            store.payment("pi_1")
+        other.execute("ROLLBACK")
+    other.close()
+    fill(store, 100, 1)
+    assert sum(store.conditions().values()) == 31
+    store.close()
+
+
+def test_journal_that_a_crash_left(healthy: Path) -> None:
+    """A transaction that a crash cut off is rolled back at the next start: that is no damage."""
+    before = healthy.read_bytes()
+    script = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "c.execute('PRAGMA cache_size=1'); c.execute('BEGIN IMMEDIATE');"
+        "c.execute('UPDATE payments SET trace = hex(randomblob(1000))'); os._exit(0)"
+    )
+    subprocess.run(["python3", "-c", script, str(healthy)], check=True)
+    assert Path(f"{healthy}-journal").stat().st_size > 0
+    assert healthy.read_bytes() != before
+    store = opened(healthy)
+    assert sum(store.conditions().values()) == 30
+    assert store.payment("pi_1")["trace"] == "x" * 2_000  # type: ignore[index]
+    store.close()
+
+
+def test_wal_is_left(healthy: Path) -> None:
+    """A database of ours that somebody switched to WAL is switched back."""
+    with sqlite3.connect(healthy) as other:
+        other.execute("PRAGMA journal_mode=WAL")
+    other.close()
+    store = opened(healthy)
+    with database.reading(store._engine) as connection:
+        names = ("journal_mode", "synchronous", "secure_delete")
+        found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+    store.close()
+    assert found == ["delete", 3, 1]
+
+
+# --- a disk that is full ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 400 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k,mode=700", "tmpfs", str(folder)], check=True
+    )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def use_up(ballast: Path) -> None:
+    """Leave no room on the disk."""
+    place = os.open(ballast, os.O_CREAT | os.O_WRONLY)
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                os.write(place, bytes(4096))
+    finally:
+        os.close(place)
+
+
+@root
+def test_full(small: Path) -> None:
+    """Without room nothing is half written: what was there stays, and it goes on when there is room."""
+    store = opened(small / "syncd.db")
+    fill(store, 0, 10)
+    ballast = small / "ballast"
+    ballast.write_bytes(bytes(200_000))
+    with pytest.raises(StoreTrouble, match="make room on its disk"):
+        fill(store, 100, 100)
+    assert sum(store.conditions().values()) == 10
+    ballast.unlink()
+    fill(store, 100, 20)
+    assert sum(store.conditions().values()) == 30
+    store.close()
+    opened(small / "syncd.db").close()
+
+
+@root
+def test_full_from_the_start(small: Path) -> None:
+    """A new database without room for its tables isn't left half made."""
+    ballast = small / "ballast"
+    use_up(ballast)
+    with pytest.raises(StoreTrouble, match="make room on its disk"):
+        opened(small / "syncd.db")
+    ballast.unlink()
+    opened(small / "syncd.db").close()
+
+
+@root
+def test_engine_rides_out_a_full_disk(rig: Rig, small: Path) -> None:
+    """The daemon's steps say that the disk is full, lose nothing, and go on once there is room."""
+    rig.folder = small
+    first = rig.pay("succeeded")
+    rig.cycle()
+    ballast = small / "ballast"
+    use_up(ballast)
+    second = rig.pay("processing")
+    rig.cycle()
+    told = [line for line in rig.told.lines if line.get("side") == "store"]
+    assert {line["level"] for line in told} == {"error"}
+    assert all("make room on its disk" in line["reason"] for line in told)
+    assert rig.statuses(second) == [1]
+    ballast.unlink()
+    rig.clock.seconds += 300
+    rig.cycle()
+    assert (rig.statuses(first), rig.statuses(second)) == ([3], [5])
+
+
+def test_engine_ends_with_its_memory(rig: Rig) -> None:
+    """Damage that is met in a step is raised: a service without its memory could only guess."""
+
+    async def work(parts: Parts) -> None:
+        await parts.engine.poll()
+        path = rig.folder / "syncd.db"
+        path.write_bytes(b"\xff" * path.stat().st_size)
+        with pytest.raises(StoreUnusable, match="not a database"):
+            await parts.engine.poll()
+
+    rig.pay("succeeded")
+    rig.run(work)
+
+
+# --- migrations ------------------------------------------------------------------------------------
+
+
+def test_migrations_make_the_schema(path: Path) -> None:
+    """A database that was migrated has the very tables that the code describes."""
+    opened(path).close()
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, schema.metadata) == []
+        assert context.get_current_revision() == schema.REVISION
+    engine.dispose()
+    config = AlembicConfig()
+    config.set_main_option("script_location", "syncd:migrations")
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.REVISION
+
+
+def test_plain_sql() -> None:
+    """The tables can be made in PostgreSQL as they are: nothing of SQLite's stands in the way."""
+    from sqlalchemy.dialects import postgresql
+
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    for table in schema.metadata.sorted_tables:
+        text = str(sa.schema.CreateTable(table).compile(dialect=dialect))
+        assert text.strip().startswith("CREATE TABLE")
+        assert "DATETIME" not in text
+
+
+# --- nothing grows ---------------------------------------------------------------------------------
+
+
+def _sizes(store: Store) -> dict[str, int]:
+    with database.reading(store._engine) as connection:
+        return {
+            table.name: connection.execute(
+                sa.select(sa.func.count()).select_from(table)
+            ).scalar_one()
+            for table in schema.metadata.sorted_tables
+        }
+
+
+def test_prune(path: Path) -> None:
+    """What is done with is forgotten in time; what a person has to see, or may still change, isn't."""
+    store = opened(path)
+    words = [said(n, trace=None) for n in range(4)]
+    store.take_in(
+        words, 0.0, events={f"evt_{n}": n * 100 for n in range(4)}, unreadable=[("odd", "why", 5)]
+    )
+    with database.writing(store._engine) as connection:
+        for n, condition in enumerate((Condition.IN_STEP, Condition.NOT_HALOS, Condition.HELD)):
+            connection.execute(
+                schema.payments.update()
+                .where(schema.payments.c.intent_id == f"pi_{n}")
+                .values(condition=condition)
+            )
+    store.prune(179 * DAY, events_before=250)
+    assert {name: _sizes(store)[name] for name in ("payments", "seen_events", "unreadable")} == {
+        "payments": 4, "seen_events": 1, "unreadable": 1,
+    }  # fmt: skip
+    store.prune(181 * DAY, events_before=1_000)
+    assert {name: _sizes(store)[name] for name in ("payments", "seen_events", "unreadable")} == {
+        "payments": 2, "seen_events": 0, "unreadable": 0,
+    }  # fmt: skip
+    assert [store.payment(f"pi_{n}") is None for n in range(4)] == [True, True, False, False]
+    store.close()
+
+
+def test_nothing_grows(rig: Rig) -> None:
+    """Once the first payments are forgotten, every table keeps its size under the same work."""
+    sizes: list[dict[str, int]] = []
+
+    async def ten_months(parts: Parts) -> None:
+        for _ in range(15):
+            rig.pay("succeeded")
+            rig.pay("processing", rows=())
+            await parts.engine.once()
+            rig.clock.seconds += DAY
+            for intent in rig.box.stripe.intents.values():
+                intent["status"] = intent["status"].replace("processing", "canceled")
+            await parts.engine.sweep()
+            await parts.engine.push()
+            rig.clock.seconds += 19 * DAY
+            sizes.append(_sizes(parts.engine.store))
+
+    memory = Path("/dev/shm")  # noqa: S108  # hundreds of commits: a disk would only make them slow
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        rig.folder = Path(folder)
+        rig.run(ten_months)
+        first = next(iter(rig.box.stripe.intents))
+        assert rig.stored(lambda store: store.payment(first)) is None
+    earlier, later = sizes[-4], sizes[-1]
+    for size in (earlier, later):
+        del size["halo_rows"]  # as many as Halo has: it is read anew at every sweep
+    assert earlier == later
+    assert later["payments"] < 2 * len(sizes)
+
+
+# --- the real command ------------------------------------------------------------------------------
+
+
+def _command(rig: Rig, *arguments: str) -> tuple[int, str]:
+    done = rig.command(*arguments)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+def test_exit_78(live: Rig) -> None:
+    """A damaged, foreign or missing database ends every command with 78 and a sentence; untouched."""
+    path = live.folder / "syncd.db"
+    code, text = _command(live, "status")
+    assert (code, path.exists()) == (78, False)
+    assert text == (
+        f"syncd: There is no database {path} yet: syncd has not run with this configuration.\n"
+    )
+    path.write_bytes(b"not a database at all" * 100)
+    before = everything(live.folder)
+    for arguments in ((), ("attention",)):
+        code, text = _command(live, *arguments)
+        assert (code, "It was left as it is." in text) == (78, True)
+    assert everything(live.folder) == before
+    assert live.box.stripe.requests == []
+
+
+def test_exit_69(live: Rig) -> None:
+    """A database that is locked, or has no room, ends a command with 69: it is worth trying again."""
+    store = opened(live.folder / "syncd.db")
+    fill(store, 0, 30)
+    store.close()
+    payment = live.pay("succeeded")
+    limit = ("sh", "-c", 'ulimit -f 8; exec "$0" "$@"')
+    done = live.command("--once", before=limit)
+    assert (done.returncode, "make room on its disk" in done.stderr) == (69, True)
+    assert "Traceback" not in done.stderr
+    with sqlite3.connect(live.folder / "syncd.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        code, text = _command(live, "status")
+    other.close()
+    assert (code, "locked by another process" in text) == (69, True)
+    live.command("--once")
+    assert live.statuses(payment) == [3]
