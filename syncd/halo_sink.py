@@ -497,15 +497,15 @@ def read_row(raw: object) -> Row:
 
 def read_invoice(raw: Mapping[str, Any], invoice_id: int) -> Invoice:
     """Turn an invoice into what comparing needs; what can't be read is None."""
-    currency = raw.get("currency_code")
+    # `currency_code` is the tenant's number for a currency; letters stand in one of these, if at all.
+    texts = [raw.get(key) for key in ("currency_code_name", "currency", "currency_code")]
+    codes = [c.upper() for c in texts if isinstance(c, str) and re.fullmatch(r"[A-Za-z]{3}", c)]
     return Invoice(
         id=invoice_id,
         number=_name(raw.get("invoicenumber")),
         total=_number(raw.get("total")),
         due=_number(raw.get("amountdue")),
-        currency=currency.upper()
-        if isinstance(currency, str) and re.fullmatch(r"[A-Za-z]{3,4}", currency)
-        else None,
+        currency=codes[0] if codes else None,
     )
 
 
