@@ -265,9 +265,9 @@ def clock_line(side: Side, ahead_seconds: float | None) -> Line:
 
 
 def stripe_budget_line(config: Config, left: int) -> Line:
-    """Reads of Stripe in 30 days at this interval; a sweep takes one at least."""
+    """Reads of Stripe in 30 days at this interval; a sweep takes three at least (see reversing)."""
     what, budget = "reads of Stripe", config.stripe.read_budget
-    sweeps = ceil(STRIPE_PERIOD_SECONDS / config.poll.sweep)
+    sweeps = 3 * ceil(STRIPE_PERIOD_SECONDS / config.poll.sweep)
     reads = ceil(STRIPE_PERIOD_SECONDS / config.poll.interval) + sweeps
     text = f"{reads:,} in 30 days at this interval, of {budget:,} (stripe.read_budget); {left:,} left now"
     granted = min(budget, STRIPE_READS_GRANTED)

@@ -8,8 +8,10 @@ import typer
 
 from syncd import __version__, crashpoints
 from syncd.commands.attention import attention_app
+from syncd.commands.audit import audit
 from syncd.commands.calibrate import calibrate
 from syncd.commands.check import check
+from syncd.commands.export import export
 from syncd.commands.resync import resync
 from syncd.commands.run import run_command, run_daemon, since_of
 from syncd.commands.shared import ConfigOption, JsonOption, failures_said
@@ -53,6 +55,8 @@ app.command()(check)
 app.command()(calibrate)
 app.command()(status)
 app.command()(resync)
+app.command()(audit)
+app.command()(export)
 
 
 def main() -> None:

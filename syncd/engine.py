@@ -23,6 +23,7 @@ from syncd.observing import Observer, Report
 from syncd.pushing import Pusher
 from syncd.rates import poll_spacing_seconds
 from syncd.records import Condition
+from syncd.reversing import Reversing
 from syncd.store import Store
 
 READ_BACK = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS, Condition.HELD)
@@ -83,6 +84,7 @@ class Engine:
 
     observer: Observer
     pusher: Pusher
+    reversing: Reversing
     store: Store
     gates: dict[Side, Gate]
     report: Report
@@ -137,8 +139,12 @@ class Engine:
         with self._minding_store("push"):
             if self.links[Side.HALO].paused(self.now()):
                 return
-            if await self._step(None, "push", self.pusher.push):
+            if await self._step(None, "push", self._push):
                 self._link_works(Side.HALO)
+
+    async def _push(self) -> None:
+        await self.pusher.push()
+        await self.reversing.place()
 
     async def sweep(self) -> None:
         """Sweep once: Stripe's last days, then Halo's rows read back."""
@@ -159,6 +165,7 @@ class Engine:
     async def _sweep(self) -> None:
         await self.observer.sweep()
         await self.read_back()
+        await self.reversing.sweep()
         mark = self.observer.watermark()
         if mark is not None:
             self.store.prune(self.now(), mark - 2 * self.observer.reach.overlap_seconds - 86_400)
@@ -237,11 +244,13 @@ class Engine:
             self._worked("poll")
         except LinkFailure as error:
             failure = error
-        await self.pusher.push()
+        await self._push()
         self._worked("push")
         if failure is not None:
             raise failure
 
     async def backfill(self, since: int, asked: str) -> int:
         """List the payment intents since a time (Unix seconds). Returns how many."""
-        return await self.observer.backfill(since, asked)
+        listed = await self.observer.backfill(since, asked)
+        await self.reversing.list_since(since)
+        return listed

@@ -15,7 +15,8 @@ from syncd.failures import IntentUnknown
 from syncd.halo_sink import HaloSink, TracedPage, is_whole, last_page
 from syncd.payments import PaymentState
 from syncd.store import Store
-from syncd.stripe_source import StripeSource, Unreadable
+from syncd.stripe_reading import Unreadable
+from syncd.stripe_source import StripeSource
 from syncd.traces import Author, TracedRow, author_of
 
 BARE_MAX = 2_000

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,7 +32,7 @@ from syncd.failures import (
 )
 from syncd.foreign import READ_CHARACTERS_MAX, conceal, plain
 from syncd.network import ANSWER_SECONDS_MAX, AnswerRefused, client
-from syncd.payments import INTENT_ID, Row
+from syncd.payments import INTENT_ID, Invoice, Row
 from syncd.traces import TracedRow, read_traced
 
 PAGE_SIZE = 100
@@ -52,6 +53,7 @@ PAGES_OF_ONE_INTENT_MAX = 1_000
 """A listing of one payment's rows that goes on for longer shows rows of everybody, or is made up."""
 
 _PATH = "/api/InvoicePayment"
+_INVOICE_PATH = "/api/Invoice"
 _DIGITS_MAX = 15
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 _REFUSED_ROWS = frozenset({400, 404, 409, 413, 422})
@@ -243,12 +245,26 @@ class HaloSink:
             await self._call("POST", rows=[row], repeatable=False, about_to_send=about_to_send)
         )
 
+    async def invoice(self, invoice_id: int) -> Invoice:
+        """Read one invoice.
+
+        Raises:
+            BadAnswer: Halo doesn't show it: there may be none of that number.
+            LinkFailure: Halo can't be read.
+        """
+        body = await self._call("GET", path=f"{_INVOICE_PATH}/{invoice_id}")
+        if not isinstance(body, dict) or _whole(body.get("id")) != invoice_id:
+            message = f"Halo was asked for invoice {invoice_id} and answered with something else."
+            raise BadAnswer(Side.HALO, message)
+        return read_invoice(body, invoice_id)
+
     # --- requests --------------------------------------------------------------------------------
 
     async def _call(
         self,
         method: str,
         *,
+        path: str = _PATH,
         params: Mapping[str, str] | None = None,
         rows: Sequence[Mapping[str, Any]] | None = None,
         repeatable: bool = True,
@@ -258,7 +274,7 @@ class HaloSink:
 
         async def attempt() -> httpx.Response:
             token = await self._signed_in()
-            url = self.url + _PATH
+            url = self.url + path
             response = await self._send(
                 method, url, token, params, content, about_to_send=about_to_send
             )
@@ -484,6 +500,22 @@ def read_row(raw: object) -> Row:
         invoice_id=_whole(raw.get("invoice_id")),
         amount=_number(raw.get("amount")),
         status=_whole(raw.get("status")),
+        made=_seconds(raw.get("intent_date")) or _seconds(raw.get("date")),
+        invoice_number=_name(raw.get("invoice_invoicenumber")),
+    )
+
+
+def read_invoice(raw: Mapping[str, Any], invoice_id: int) -> Invoice:
+    """Turn an invoice into what comparing needs; what can't be read is None."""
+    # `currency_code` is the tenant's number for a currency; letters stand in one of these, if at all.
+    texts = [raw.get(key) for key in ("currency_code_name", "currency", "currency_code")]
+    codes = [c.upper() for c in texts if isinstance(c, str) and re.fullmatch(r"[A-Za-z]{3}", c)]
+    return Invoice(
+        id=invoice_id,
+        number=_name(raw.get("invoicenumber")),
+        total=_number(raw.get("total")),
+        due=_number(raw.get("amountdue")),
+        currency=codes[0] if codes else None,
     )
 
 
@@ -493,6 +525,22 @@ def _whole(value: object) -> int | None:
     if number is None or number != number.to_integral_value():
         return None
     return int(number)
+
+
+def _seconds(value: object) -> int | None:
+    """A date of Halo's as Unix seconds, UTC where it names no zone; 1900 means never."""
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if found is None or found.year <= 1900:
+            return None
+        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _name(value: object) -> str | None:
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return plain(text, 100) or None
 
 
 def _number(value: object) -> Decimal | None:

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from syncd.failures import BadAnswer, CursorRefused, IntentUnknown, Side
 from syncd.payments import Observation
 from syncd.store import Store
-from syncd.stripe_source import PAGE_SIZE, Page, StripeSource, Unreadable
+from syncd.stripe_reading import Unreadable
+from syncd.stripe_source import PAGE_SIZE, Page, StripeSource
 
 DAY = 86_400
 EVENTS_KEPT_SECONDS = 30 * DAY - 3_600
@@ -88,6 +89,7 @@ class Observer:
             else (mark - self.reach.overlap_seconds)
         )
         page = await self.source.events(since)
+        self._say_refused_events()
         clock = page.server_time
         if clock is not None:
             if mark is None and clock - self.reach.look_back_seconds < since - 60:
@@ -110,6 +112,19 @@ class Observer:
             self.store.write_notes({"watermark": str(reached)})
         return new
 
+    def _say_refused_events(self) -> None:
+        """Say once that the key isn't shown refunds and disputes; payments are polled all the same."""
+        name, refused = "reversal_events_refused", self.source.reversal_events_refused
+        if refused == (self.store.note(name) is not None):
+            return
+        self.store.write_notes({name: "yes" if refused else None})
+        if refused:
+            text = (
+                "Stripe's key isn't shown the events of refunds and disputes: give it read access "
+            )
+            text += "to Charges and Refunds, and to Disputes. Payments are followed all the same."
+            self.report.log("warning", name, text=text)
+
     def watermark(self) -> int | None:
         """Up to when events were read to the last page, Unix seconds of Stripe's clock."""
         text = self.store.note("watermark")
@@ -121,12 +136,14 @@ class Observer:
             self.now(),
             events={event.id: event.at for event in page.events},
             unreadable=[(odd.id, odd.text, odd.at) for odd in page.unreadable],
+            reversals=[event.reversal for event in page.events if event.reversal is not None],
         )
         self.report.count("events", len(taken.new_events), outcome="new")
         self.report.count("events", len(page.events) - len(taken.new_events), outcome="repeated")
         self._say_unreadable(page)
         for event in page.events:
-            if event.observation is None and event.id in taken.new_events:
+            said_nothing = event.observation is None and event.reversal is None
+            if said_nothing and event.id in taken.new_events:
                 self.report.count("events", outcome="unknown_type")
                 self.report.log("warning", "event_type_unknown", id=event.id, type=event.kind)
         return len(taken.new_events)

@@ -147,6 +147,16 @@ _KINDS = {
         "It is tried again by itself. Correct the row or the invoice in Halo to be done sooner.",
         _RETRY,
     ),
+    "refunded": (
+        "Refunded at Stripe, paid in Halo",
+        "Halo is left as it is. Book the refund there, then dismiss it.",
+        _DISMISS,
+    ),
+    "disputed": (
+        "Disputed at Stripe, paid in Halo",
+        "Halo is left as it is. Answer it in Stripe's dashboard, book what was lost, then dismiss it.",
+        _DISMISS,
+    ),
     "unreadable": (
         "Stripe sent something unreadable",
         "Look at it in Stripe's dashboard; once you know what it was, dismiss it.",

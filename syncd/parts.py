@@ -17,6 +17,7 @@ from syncd.halo_sink import HaloSink
 from syncd.lease import Lease, this_process
 from syncd.observing import Observer, Reach
 from syncd.pushing import Plan, Pusher, Ways
+from syncd.reversing import Reversing
 from syncd.store import Store
 from syncd.stripe_source import StripeSource
 from syncd.telemetry import Telemetry
@@ -81,6 +82,7 @@ def assemble(
     plan: Plan | None = None,
     stripe_share: float = 1.0,
     halo_share: float = 1.0,
+    counted_in: Store | None = None,
 ) -> Parts:
     """Build an engine.
 
@@ -94,17 +96,19 @@ def assemble(
         stripe_share: how much of Stripe's limit (0 to 1) this run may use up; the rest is left to
             the service, so that a long run by hand never silences it.
         halo_share: the same of Halo's limit.
+        counted_in: where requests are counted, if not in `store`: a run on a store of its own that
+            counts them in the service's keeps both within the limits.
     """
     stripe_limit = max(1, int(config.stripe.read_budget * stripe_share))
     halo_limit = max(1, int(config.halo.rate_limit * halo_share))
     gates = {
         Side.STRIPE: Gate(
-            Side.STRIPE, stripe_window(stripe_limit), store, world.now, world.sleep,
+            Side.STRIPE, stripe_window(stripe_limit), counted_in or store, world.now, world.sleep,
             world.stop.is_set, world.working, STRIPE_SPACING_SECONDS, patience_seconds=60.0,
             waiting=world.waiting,
         ),
         Side.HALO: Gate(
-            Side.HALO, halo_window(halo_limit), store, world.now, world.sleep,
+            Side.HALO, halo_window(halo_limit), counted_in or store, world.now, world.sleep,
             world.stop.is_set, world.working, waiting=world.waiting,
         ),
     }  # fmt: skip
@@ -129,9 +133,10 @@ def assemble(
     )
     lease = None if plan is not None else Lease(store, this_process(what), world.now)
     pusher = Pusher(sink, store, lease, observer, ways_of(config), telemetry, world.now, plan=plan)
+    reversing = Reversing(source, sink, store, telemetry, world.now)
     engine = Engine(
-        observer, pusher, store, gates, telemetry, world.now, world.random, config.poll.interval,
-        telemetry.succeeded,
+        observer, pusher, reversing, store, gates, telemetry, world.now, world.random,
+        config.poll.interval, telemetry.succeeded,
     )  # fmt: skip
     return Parts(config, engine, source, sink)
 

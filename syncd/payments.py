@@ -479,6 +479,8 @@ class Row:
         invoice_id: Halo's number of the invoice; None where it could not be read.
         amount: in major units; None where it could not be read.
         status: the tenant's number; None where it has none.
+        made: Unix seconds of its intent's date, else its own; None where neither could be read.
+        invoice_number: what people call the invoice; None where it could not be read.
     """
 
     id: int | None
@@ -486,3 +488,21 @@ class Row:
     invoice_id: int | None
     amount: Decimal | None
     status: int | None
+    made: int | None = None
+    invoice_number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """An invoice of Halo's, as far as comparing needs it; what could not be read is None.
+
+    Attributes:
+        total, due: major units.
+        currency: three capital letters.
+    """
+
+    id: int
+    number: str | None
+    total: Decimal | None
+    due: Decimal | None
+    currency: str | None

@@ -34,6 +34,13 @@ class Show:
             self.pushing_task, visible=True, completed=done, total=due, detail=f"{done} of {due}"
         )
 
+    def rows(self, read: int, total: int) -> None:
+        """So many of Halo's rows were read."""
+        self.bars.update(
+            self.pushing_task, visible=True, description="Reading Halo", completed=read,
+            total=total, detail=f"{read} of {total} rows",
+        )  # fmt: skip
+
     def waiting(self, side: Side, seconds: float) -> None:
         """A side's window is full."""
         self.note(f"waiting {seconds:.0f} s for {side}'s limit")

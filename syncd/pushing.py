@@ -76,6 +76,8 @@ class Pusher:
 
     Attributes:
         plan: where a dry run says what it would do; None in earnest.
+        progress: told how far a push is.
+        listing: told how many of Halo's rows were read, and how many there are.
     """
 
     sink: HaloSink
@@ -87,6 +89,7 @@ class Pusher:
     now: Callable[[], float]
     plan: Plan | None = None
     progress: Progress = field(default=lambda _done, _due: None)
+    listing: Progress = field(default=lambda _rows, _total: None)
     _done: int = field(init=False, default=0)
     _due: int = field(init=False, default=0)
 
@@ -166,6 +169,7 @@ class Pusher:
             self._hold_lease()
             new = self.store.add_rows(page.rows)
             seen, number = seen + new, number + 1
+            self.listing(seen, max(seen, page.total or 0))
             if last_page(page, new=new, seen=seen) or number >= PAGES_MAX:
                 return seen, number < PAGES_MAX and is_whole(page, new=new, seen=seen)
         return seen, False

@@ -6,13 +6,14 @@ With `schema` and `database`, a part of the store; nothing else looks in here bu
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
 from syncd import schema
-from syncd.payments import Heard, Observation, Payment, PaymentState, settle
+from syncd.payments import Heard, Observation, Payment, PaymentState, Row, settle
 
 
 class Condition(StrEnum):
@@ -275,6 +276,19 @@ def holder_of(connection: sa.Connection, name: str) -> tuple[Holder, float] | No
 def row_ids(text: str | None) -> tuple[int, ...]:
     """Halo's row numbers out of their column."""
     return tuple(int(part) for part in (text or "").split())
+
+
+def row_of(row: Mapping[Any, Any]) -> Row:
+    """One of Halo's rows out of its columns."""
+    return Row(
+        id=row["id"],
+        intent_id=row["intent_id"],
+        invoice_id=row["invoice_id"],
+        amount=None if row["amount"] is None else Decimal(row["amount"]),
+        status=row["status"],
+        made=row["made"],
+        invoice_number=row["invoice_number"],
+    )
 
 
 def remember_unreadable(

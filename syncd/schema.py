@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest version in `migrations`. Known here so that a start needn't load Alembic."""
 
 metadata = sa.MetaData()
@@ -67,6 +67,31 @@ unreadable = sa.Table(
     sa.Column("dismissed", sa.Boolean, nullable=False),
 )
 
+reversals = sa.Table(
+    "reversals",
+    metadata,
+    # What Stripe said (reversals.Reversal, flat).
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("intent_id", sa.String(255), nullable=False),
+    sa.Column("amount", sa.BigInteger),
+    sa.Column("currency", sa.String(4)),
+    sa.Column("status", sa.String(40), nullable=False),
+    sa.Column("reason", sa.String(80)),
+    sa.Column("created", sa.BigInteger),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("read", sa.Boolean, nullable=False),
+    sa.Column("total", sa.Boolean, nullable=False),
+    sa.Column("stand", sa.String(10), nullable=False),
+    sa.Column("word", sa.String(40), nullable=False),
+    # The word that a person has dismissed; another one is news.
+    sa.Column("dismissed", sa.String(40)),
+    # Whether Halo has rows of a payment that isn't in `payments`; NULL while nobody has looked.
+    sa.Column("of_halos", sa.Boolean),
+    sa.Column("changed_at", sa.Float, nullable=False),
+)
+sa.Index("reversals_intent", reversals.c.intent_id)
+
 halo_rows = sa.Table(
     "halo_rows",
     metadata,
@@ -75,6 +100,8 @@ halo_rows = sa.Table(
     sa.Column("invoice_id", sa.BigInteger),
     sa.Column("amount", sa.String(60)),
     sa.Column("status", sa.BigInteger),
+    sa.Column("made", sa.BigInteger),
+    sa.Column("invoice_number", sa.String(100)),
 )
 sa.Index("halo_rows_intent", halo_rows.c.intent_id)
 

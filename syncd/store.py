@@ -4,9 +4,8 @@ With `schema`, `database` and `records`, the only room that knows the database. 
 transaction; what a method returns is committed. Times are Unix seconds and come from the caller.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import sqlalchemy as sa
 
@@ -41,15 +40,39 @@ from syncd.records import (
     remember_unreadable,
     rewrite_counts,
     row_ids,
+    row_of,
     settle_all,
     standing,
     storable,
     update_by_id,
     work_of,
 )
+from syncd.reversal_records import (
+    attention_of,
+    counts_by_owner,
+    dismiss_reversals,
+    oldest_open,
+    reversal_of,
+    stands,
+    take_in_reversals,
+    unplaced,
+)
+from syncd.reversals import Reversal
 
 KEEP_SECONDS = 180 * 86_400
 """How long a payment that is done with is remembered after its last change."""
+
+EXPORTED = {
+    "payment": schema.payments,
+    "reversal": schema.reversals,
+    "event": schema.seen_events,
+    "unreadable": schema.unreadable,
+    "halo_row": schema.halo_rows,
+    "push": schema.pushes,
+    "note": schema.notes,
+    "requests": schema.requests,
+}
+"""What `syncd export` writes, by kind; who is pushing just now means nothing elsewhere."""
 
 
 class Store:
@@ -61,7 +84,7 @@ class Store:
     # --- opening -------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, url: str, *, busy_seconds: float = 5.0) -> "Store":
+    def open(cls, url: str, *, busy_seconds: float = 5.0) -> Self:
         """Open the database, make it if there is none, and bring its tables up to date.
 
         Raises:
@@ -83,6 +106,7 @@ class Store:
         *,
         events: Mapping[str, int] | None = None,
         unreadable: Iterable[tuple[str, str, int | None]] = (),
+        reversals: Iterable[Reversal] = (),
     ) -> Taken:
         """Settle a page of words, and remember the events and what couldn't be read.
 
@@ -91,6 +115,7 @@ class Store:
             now: Unix seconds.
             events: the page's event ids with their times.
             unreadable: id, reason and time of what couldn't be read.
+            reversals: what was said of refunds and disputes.
         """
         events = events or {}
         with writing(self._engine) as connection:
@@ -104,6 +129,7 @@ class Store:
             words = [o for o in observations if o.event_id is None or o.event_id in new]
             changed = settle_all(connection, words, now)
             remember_unreadable(connection, unreadable, now)
+            take_in_reversals(connection, reversals, now)
         return Taken(frozenset(new), changed)
 
     def replace(self, seen: Observation, now: float) -> None:
@@ -314,6 +340,8 @@ class Store:
                     "invoice_id": row.invoice_id,
                     "amount": None if row.amount is None else str(row.amount),
                     "status": row.status,
+                    "made": row.made,
+                    "invoice_number": row.invoice_number,
                 }
                 for row in unique.values()
                 if row.id not in known
@@ -328,13 +356,11 @@ class Store:
         with reading(self._engine) as connection:
             found = connection.execute(
                 sa.select(schema.halo_rows).where(c.intent_id.in_(intent_ids)).order_by(c.id)
-            ).all()
-        rows: dict[str, list[Row]] = {intent_id: [] for intent_id in intent_ids}
-        for row in found:
-            amount = None if row.amount is None else Decimal(row.amount)
-            rows[row.intent_id].append(
-                Row(row.id, row.intent_id, row.invoice_id, amount, row.status)
             )
+            kept = [row_of(row) for row in found.mappings()]
+        rows: dict[str, list[Row]] = {intent_id: [] for intent_id in intent_ids}
+        for row in kept:
+            rows[str(row.intent_id)].append(row)
         return rows
 
     def drifted(self, numbers: Mapping[PaymentState, int], now: float, *, whole: bool) -> int:
@@ -415,15 +441,17 @@ class Store:
         with reading(self._engine) as connection:
             held = sa.select(sa.func.count()).select_from(schema.payments)
             odd = sa.select(sa.func.count()).select_from(schema.unreadable)
+            back = sa.select(sa.func.count()).select_from(schema.reversals).where(stands())
             return (
                 connection.execute(
                     held.where(p.condition.in_(ATTENTION), p.dismissed.is_(False))
                 ).scalar_one()
                 + connection.execute(odd.where(u.dismissed.is_(False))).scalar_one()
+                + connection.execute(back).scalar_one()
             )
 
     def attention(self, limit: int = 1_000) -> list[Attention]:
-        """The list that a person sees: payments that are held or failed, and what is unreadable."""
+        """The list that a person sees: what is held, failed, refunded, disputed or unreadable."""
         p, u = schema.payments.c, schema.unreadable.c
         with reading(self._engine) as connection:
             held = connection.execute(
@@ -438,6 +466,7 @@ class Store:
                 .order_by(u.seen_at.desc())
                 .limit(limit)
             ).all()
+            back = attention_of(connection, limit)
         return [
             Attention(
                 row.intent_id, "payment", row.condition, row.code, row.reason or "", row.state,
@@ -445,7 +474,7 @@ class Store:
                 row.currency, row.attempts, row.next_try, row.changed_at, row_ids(row.rows),
             )
             for row in held
-        ] + [
+        ] + back + [
             Attention(
                 row.id, "unreadable", "unreadable", "unreadable", row.reason, None, None, None, 0,
                 None, row.seen_at, (),
@@ -479,7 +508,10 @@ class Store:
         return done
 
     def dismiss(self, ids: Sequence[str], now: float) -> list[str]:
-        """Take these off the attention list until Stripe says something new. Returns which."""
+        """Take these off the attention list until Stripe says something new. Returns which.
+
+        A payment's id stands for its refunds and disputes as well.
+        """
         p, u = schema.payments.c, schema.unreadable.c
         with writing(self._engine) as connection:
             wanted = sa.and_(p.intent_id.in_(ids), p.condition.in_(ATTENTION))
@@ -493,7 +525,8 @@ class Store:
             connection.execute(
                 schema.unreadable.update().where(u.id.in_(odd)).values(dismissed=True)
             )
-        return done + odd
+            back = dismiss_reversals(connection, ids)
+        return list(dict.fromkeys(done + odd + back))
 
     def release(self, codes: Sequence[str], now: float) -> int:
         """Make due again what was held for these reasons; the configuration has changed."""
@@ -504,6 +537,44 @@ class Store:
                 .where(c.condition == Condition.HELD, c.code.in_(codes), c.dismissed.is_(False))
                 .values(condition=Condition.DUE, next_try=now, attempts=0)
             ).rowcount
+
+    # --- refunds and disputes --------------------------------------------------------------------
+
+    def unplaced(self, limit: int) -> list[str]:
+        """Payments that were refunded or disputed, and aren't known here: are they Halo's?"""
+        with reading(self._engine) as connection:
+            return unplaced(connection, limit)
+
+    def place(self, intent_id: str, *, of_halos: bool) -> None:
+        """Write down whether Halo has rows of a payment that was refunded or disputed."""
+        c = schema.reversals.c
+        with writing(self._engine) as connection:
+            connection.execute(
+                schema.reversals.update().where(c.intent_id == intent_id).values(of_halos=of_halos)
+            )
+
+    def oldest_open_dispute(self) -> int | None:
+        """When the oldest dispute that isn't decided was opened (Unix seconds)."""
+        with reading(self._engine) as connection:
+            return oldest_open(connection)
+
+    def reversal_counts(self) -> dict[str, int]:
+        """How many refunds and disputes are known, by whose payments they are."""
+        with reading(self._engine) as connection:
+            return counts_by_owner(connection)
+
+    def reversals_of(self, intent_ids: Sequence[str]) -> dict[str, list[Reversal]]:
+        """The refunds and disputes of these intents."""
+        c = schema.reversals.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(schema.reversals).where(c.intent_id.in_(intent_ids)).order_by(c.id)
+            )
+            known = [reversal_of(row) for row in found.mappings()]
+        reversals: dict[str, list[Reversal]] = {intent_id: [] for intent_id in intent_ids}
+        for one in known:
+            reversals[str(one.intent_id)].append(one)
+        return reversals
 
     # --- notes, windows, lease -------------------------------------------------------------------
 
@@ -619,16 +690,45 @@ class Store:
         with writing(self._engine) as connection:
             connection.execute(schema.seen_events.delete().where(e.at < events_before))
             old = now - KEEP_SECONDS
+            r = schema.reversals.c
+            served = sa.and_(r.changed_at < old, ~stands())
+            connection.execute(schema.reversals.delete().where(served))
             connection.execute(
                 schema.payments.delete().where(
-                    p.changed_at < old, sa.or_(p.condition.in_(done), p.dismissed.is_(True))
+                    p.changed_at < old,
+                    sa.or_(p.condition.in_(done), p.dismissed.is_(True)),
+                    ~sa.exists().where(r.intent_id == p.intent_id),  # it says whose they are
                 )
             )
             connection.execute(schema.unreadable.delete().where(u.seen_at < old))
 
+    def export(self, page: int = 500) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Everything that is remembered, as (kind, columns), read page by page.
+
+        Each page is a transaction of its own, so that a reader who takes hours blocks nobody. What
+        is written meanwhile may or may not be in it.
+        """
+        for kind, table in EXPORTED.items():
+            key = sa.tuple_(*table.primary_key.columns)
+            order = list(table.primary_key.columns)
+            after: tuple[Any, ...] | None = None
+            while True:
+                query = sa.select(table).order_by(*order).limit(page)
+                if after is not None:
+                    query = query.where(key > sa.tuple_(*map(sa.literal, after)))
+                with reading(self._engine) as connection:
+                    found = [dict(row) for row in connection.execute(query).mappings()]
+                yield from ((kind, row) for row in found)
+                if len(found) < page:
+                    break
+                after = tuple(found[-1][column.name] for column in order)
+
     def copy_to(self, other: "Store") -> None:
         """Copy payments, notes and counted requests to another, empty store: for a dry run."""
-        for table in (schema.payments, schema.notes, schema.requests, schema.seen_events):
+        tables = (
+            schema.payments, schema.notes, schema.requests, schema.seen_events, schema.reversals,
+        )  # fmt: skip
+        for table in tables:
             with reading(self._engine) as source:
                 found = source.execute(sa.select(table)).mappings()
                 while rows := found.fetchmany(500):

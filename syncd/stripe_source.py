@@ -1,16 +1,14 @@
 """Stripe, read: the only room that knows the `stripe` package.
 
-It lists events and payment intents, reads single intents, and turns what it reads into
-observations. JSON is taken as plain dictionaries: building the package's objects costs twenty
-times as much (measured), and an event's shape may be of any API version. Whatever can't be read is
-said, never guessed; nothing secret leaves this room.
+It lists events, payment intents, refunds and disputes, and reads single intents. JSON is taken as
+plain dictionaries, for `stripe_reading` to read: building the package's objects costs twenty times
+as much (measured), and an event's shape may be of any API version.
 """
 
 import asyncio
-import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import stripe
@@ -32,16 +30,17 @@ from syncd.failures import (
 )
 from syncd.foreign import conceal, plain
 from syncd.network import ANSWER_SECONDS_MAX, AnswerRefused, client
-from syncd.payments import (
-    EVENT_TYPES,
-    INTENT_ID,
-    STATUSES_WITHOUT_STATE,
-    Observation,
-    PaymentState,
-    state_of_event,
-    state_of_intent,
+from syncd.payments import EVENT_TYPES, INTENT_ID, Observation
+from syncd.reversals import REVERSAL_EVENT_TYPES, Reversal
+from syncd.stripe_reading import (
+    SeenEvent,
+    Unreadable,
+    read_dispute,
+    read_event,
+    read_intent,
+    read_refund,
+    unknown_status,
 )
-from syncd.traces import trace_of
 
 PAGE_SIZE = 100
 """The most that Stripe lists at once."""
@@ -49,44 +48,10 @@ PAGE_SIZE = 100
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """A larger answer is refused: a page of a hundred events takes about half a megabyte."""
 
-_EVENT_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
-_CURRENCY = re.compile(r"[A-Za-z]{3,4}")
-_AMOUNT_MAX = 10**15
-_SECONDS_MAX = 4_102_444_800  # the year 2100
+_PERMISSION = {"/v1/refunds": "Charges and Refunds", "/v1/disputes": "Disputes"}
+_REVERSAL = re.compile(r"rak_(?:charge|refund|dispute)")
 # What the package trips over where an answer has a shape that it doesn't expect.
 _TRIPS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """An event or intent that can't be used as it is.
-
-    Attributes:
-        id: what to call it: its own id, else a fingerprint of its text.
-        text: what is wrong with it.
-        at: Unix seconds, if it says so.
-    """
-
-    id: str
-    text: str
-    at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SeenEvent:
-    """An event that was listed.
-
-    Attributes:
-        id: ``evt_…``.
-        at: when it was created, Unix seconds.
-        kind: its type.
-        observation: what it says of a payment; None where it says nothing of the five states.
-    """
-
-    id: str
-    at: int
-    kind: str
-    observation: Observation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +61,7 @@ class Page:
     Attributes:
         events: for a listing of events: what could be read.
         intents: for a listing of intents: what could be read.
+        reversals: for a listing of refunds or disputes: what could be read.
         unreadable: what could not.
         unknown_statuses: statuses of intents that nobody knows here.
         cursor: where the next page begins; None on the last page.
@@ -105,6 +71,7 @@ class Page:
 
     events: tuple[SeenEvent, ...] = ()
     intents: tuple[Observation, ...] = ()
+    reversals: tuple[Reversal, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
     unknown_statuses: tuple[str, ...] = ()
     cursor: str | None = None
@@ -131,6 +98,7 @@ class StripeSource:
 
     Attributes:
         transport: carries the requests in place of a real network; None for the real one.
+        reversal_events_refused: whether the key isn't shown the events of refunds and disputes.
     """
 
     api_key: str = field(repr=False)
@@ -139,6 +107,7 @@ class StripeSource:
     invoice_key: str
     account: str | None = None
     transport: Any = field(repr=False, default=None)
+    reversal_events_refused: bool = field(init=False, default=False)
     _client: stripe.StripeClient = field(init=False, repr=False)
     _http: stripe.HTTPXClient = field(init=False, repr=False)
 
@@ -170,8 +139,17 @@ class StripeSource:
             CursorRefused: Stripe doesn't take the cursor.
             LinkFailure: Stripe can't be read.
         """
-        params: dict[str, Any] = {"created": {"gte": since}, "types": list(EVENT_TYPES)}
-        body, clock = await self._list("/v1/events", params, cursor)
+        params: dict[str, Any] = {"created": {"gte": since}, "types": self._types}
+        try:
+            body, clock = await self._list("/v1/events", params, cursor)
+        except PermissionMissing as error:
+            # Whether a key must be allowed to read charges to be shown their events isn't known:
+            # a payment's own events must not hang on it.
+            if self.reversal_events_refused or not _REVERSAL.search(str(error)):
+                raise
+            params["types"] = list(EVENT_TYPES)
+            body, clock = await self._list("/v1/events", params, cursor)
+            self.reversal_events_refused = True
         events: list[SeenEvent] = []
         unreadable: list[Unreadable] = []
         for raw in body["data"]:
@@ -180,6 +158,42 @@ class StripeSource:
         return Page(
             events=tuple(events),
             unreadable=tuple(unreadable),
+            cursor=_next_cursor(body, cursor),
+            server_time=clock,
+        )
+
+    @property
+    def _types(self) -> list[str]:
+        if self.reversal_events_refused:
+            return list(EVENT_TYPES)
+        return [*EVENT_TYPES, *REVERSAL_EVENT_TYPES]  # Stripe takes at most 20
+
+    async def refunds(self, since: int, cursor: str | None = None) -> Page:
+        """List refunds made at `since` or later (Unix seconds), newest first, one page.
+
+        Raises:
+            CursorRefused: Stripe doesn't take the cursor.
+            PermissionMissing: the key may not read them.
+            LinkFailure: Stripe can't be read.
+        """
+        return await self._reversals("/v1/refunds", read_refund, since, cursor)
+
+    async def disputes(self, since: int, cursor: str | None = None) -> Page:
+        """List disputes opened at `since` or later (Unix seconds); otherwise as `refunds`."""
+        return await self._reversals("/v1/disputes", read_dispute, since, cursor)
+
+    async def _reversals(
+        self,
+        path: str,
+        reader: Callable[..., Reversal | Unreadable],
+        since: int,
+        cursor: str | None,
+    ) -> Page:
+        body, clock = await self._list(path, {"created": {"gte": since}}, cursor)
+        found = [reader(raw, self._surely(clock), read=True) for raw in body["data"]]
+        return Page(
+            reversals=tuple(one for one in found if isinstance(one, Reversal)),
+            unreadable=tuple(one for one in found if isinstance(one, Unreadable)),
             cursor=_next_cursor(body, cursor),
             server_time=clock,
         )
@@ -204,7 +218,7 @@ class StripeSource:
                 unreadable.append(read)
                 continue
             intents.append(read)
-            unknown += _unknown_status(raw)
+            unknown += unknown_status(raw)
         made = [seen.created for seen in intents if seen.created is not None]
         return Page(
             intents=tuple(intents),
@@ -343,7 +357,7 @@ def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
         return PermissionMissing(
             Side.STRIPE,
             f"Stripe's key isn't allowed to {what}: {said or 'a permission is missing'} "
-            "Give the key read access to Events and PaymentIntents.",
+            f"Give the key read access to {_PERMISSION.get(path, 'Events and PaymentIntents')}.",
         )
     if status is not None and status >= 500:
         return ServerTrouble(
@@ -381,99 +395,3 @@ def _next_cursor(body: Mapping[str, Any], cursor: str | None) -> str | None:
             return found
     message = "Stripe says there is more to list, but gives no place to go on from."
     raise BadAnswer(Side.STRIPE, message)
-
-
-# --- reading -------------------------------------------------------------------------------------
-
-
-def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
-    """Turn one listed event into what it says.
-
-    The state comes from the event's type, which means the same in every API version; the object
-    inside is drawn in the version of its moment, so it is read leniently.
-    """
-    if not isinstance(raw, dict):
-        return Unreadable(_fingerprint(raw), "An event in Stripe's list isn't an object.")
-    event_id, kind, at = raw.get("id"), raw.get("type"), _seconds(raw.get("created"))
-    named = isinstance(event_id, str) and _EVENT_ID.fullmatch(event_id)
-    name = str(event_id) if named else _fingerprint(raw)
-    if not isinstance(kind, str):
-        return Unreadable(name, "An event from Stripe has no type.", at)
-    state = state_of_event(kind)
-    if state is None:
-        return SeenEvent(name, at or 0, plain(kind, 80), None)
-    data = raw.get("data")
-    intent = data.get("object") if isinstance(data, dict) else None
-    if not isinstance(intent, dict):
-        return Unreadable(name, f"The event {name} ({kind}) holds no payment intent.", at)
-    intent_id = intent.get("id")
-    if not isinstance(intent_id, str) or not INTENT_ID.fullmatch(intent_id):
-        return Unreadable(name, f"The event {name} ({kind}) doesn't say of which payment.", at)
-    if at is None:
-        return Unreadable(name, f"The event {name} ({kind} of {intent_id}) has no time.")
-    observation = _observation(intent, intent_id, state, at, invoice_key)
-    observation = _with(observation, event_id=name, trace=trace_of(raw))
-    return SeenEvent(name, at, kind, observation)
-
-
-def read_intent(raw: object, invoice_key: str, at: int) -> Observation | Unreadable:
-    """Turn a payment intent that was read into what it says; `at` as in Observation."""
-    if not isinstance(raw, dict):
-        return Unreadable(_fingerprint(raw), "A payment intent in Stripe's answer isn't an object.")
-    intent_id, status = raw.get("id"), raw.get("status")
-    if not isinstance(intent_id, str) or not INTENT_ID.fullmatch(intent_id):
-        return Unreadable(_fingerprint(raw), "A payment intent in Stripe's answer has no id.")
-    if not isinstance(status, str):
-        return Unreadable(intent_id, f"Stripe's answer for {intent_id} has no status.")
-    state = state_of_intent(status, has_error=isinstance(raw.get("last_payment_error"), dict))
-    observation = _observation(raw, intent_id, state, at, invoice_key)
-    return _with(observation, read=True, trace=trace_of(raw) if state is not None else None)
-
-
-def _observation(
-    intent: Mapping[str, Any], intent_id: str, state: PaymentState | None, at: int, key: str
-) -> Observation:
-    currency = intent.get("currency")
-    metadata = intent.get("metadata")
-    invoice = metadata.get(key) if isinstance(metadata, dict) else None
-    return Observation(
-        intent_id=intent_id,
-        state=state,
-        at=at,
-        read=False,
-        created=_seconds(intent.get("created")),
-        amount=_whole(intent.get("amount")),
-        amount_received=_whole(intent.get("amount_received")),
-        currency=currency.lower()
-        if isinstance(currency, str) and _CURRENCY.fullmatch(currency)
-        else None,
-        invoice=(plain(str(invoice), 100) or None) if isinstance(invoice, str | int) else None,
-    )
-
-
-def _with(seen: Observation, **changes: Any) -> Observation:
-    return replace(seen, **changes)
-
-
-def _whole(value: object) -> int | None:
-    """A whole number that isn't negative and isn't absurd; text that looks like one isn't one."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _AMOUNT_MAX:
-        return None
-    return value
-
-
-def _seconds(value: object) -> int | None:
-    """Unix seconds, none where no payment can be: later years have no date that can be written."""
-    seconds = _whole(value)
-    return None if seconds is None or seconds > _SECONDS_MAX else seconds
-
-
-def _unknown_status(raw: Mapping[str, Any]) -> list[str]:
-    status = str(raw.get("status"))
-    known = state_of_intent(status, has_error=False) or status in STATUSES_WITHOUT_STATE
-    return [] if known else [plain(status, 80)]
-
-
-def _fingerprint(raw: object) -> str:
-    text = trace_of({"": raw})
-    return "unnamed_" + hashlib.sha256(text.encode()).hexdigest()[:24]

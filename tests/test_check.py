@@ -78,7 +78,7 @@ def test_all_well(rig: Rig) -> None:
     )
     assert lines["one account on both sides"].text == f"Stripe knows {newest}, of Halo's newest row"
     assert lines["reads of Stripe"].text == (
-        "8,670 in 30 days at this interval, of 10,000 (stripe.read_budget); 77 left now"
+        "8,730 in 30 days at this interval, of 10,000 (stripe.read_budget); 77 left now"
     )
     assert "it writes too: row 5" in lines["Halo's own webhook"].text
 
@@ -267,8 +267,8 @@ def test_the_scope_that_came_with_the_token(rig: Rig) -> None:
     ("interval", "budget", "level", "remedy"),
     [
         ("5m", 10_000, Level.PASS, None),
-        ("1m", 10_000, Level.WARN, 'Polls would grow rare when half of it is spent. poll.interval = "260s" would do.'),
-        ("1m", 50_000, Level.WARN, 'Stripe grants 10,000 a month, and 500 more for each transaction. poll.interval = "260s" would do.'),
+        ("1m", 10_000, Level.WARN, 'Polls would grow rare when half of it is spent. poll.interval = "262s" would do.'),
+        ("1m", 50_000, Level.WARN, 'Stripe grants 10,000 a month, and 500 more for each transaction. poll.interval = "262s" would do.'),
     ],
 )  # fmt: skip
 def test_reads_of_stripe(

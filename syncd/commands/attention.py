@@ -85,7 +85,10 @@ def retry(
         raise typer.BadParameter("name payments, or say --all")
     with failures_said(), existing(offline(config or context.obj)) as store:
         done = store.retry(None if every else _possible(ids or []), time.time())
-    _say_done("will be tried again at the next push", done, ids or [])
+    _say_done(
+        "will be tried again at the next push", done, ids or [],
+        otherwise="is not on the list, or can only be dismissed",
+    )  # fmt: skip
 
 
 @attention_app.command("dismiss")
@@ -94,7 +97,7 @@ def dismiss(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", autocompletion=_on_the_list)],
     config: ConfigOption = None,
 ) -> None:
-    """Take payments off the list until Stripe says something new of them.
+    """Take payments, refunds or disputes off the list until Stripe says something new of them.
 
     Example: syncd attention dismiss pi_123
     """
@@ -118,10 +121,12 @@ def _possible(ids: list[str]) -> list[str]:
     return [name for name in ids if INTENT_ID.fullmatch(name)][:IDS_MAX]
 
 
-def _say_done(what: str, done: list[str], asked: list[str]) -> None:
+def _say_done(
+    what: str, done: list[str], asked: list[str], *, otherwise: str = "is not on the list"
+) -> None:
     for name in done:
         typer.echo(f"{name}: {what}")
     missing = [name for name in asked if name not in done]
     for name in missing:
-        typer.echo(f"{plain(name, 80)}: is not on the list", err=True)
+        typer.echo(f"{plain(name, 80)}: {otherwise}", err=True)
     raise typer.Exit(EXIT_ATTENTION if missing else 0)

@@ -152,7 +152,7 @@ def store_for(config: Config, *, dry_run: bool) -> Iterator[Store]:
             copy.close()
 
 
-def since_of(text: str, now: Callable[[], float] = time.time) -> int:
+def since_of(text: str, now: Callable[[], float] = time.time, *, option: str = "--backfill") -> int:
     """Read a date, a time or a span back as Unix seconds."""
     if SPAN.fullmatch(text):
         return max(0, int(now()) - int(str(span_seconds(text))))
@@ -161,9 +161,9 @@ def since_of(text: str, now: Callable[[], float] = time.time) -> int:
         at = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         message = f"{plain(text, 80)!r} is no date (2026-10-01), time (2026-10-01T08:00Z) or span back (90d)"
-        raise typer.BadParameter(message, param_hint="--backfill") from None
+        raise typer.BadParameter(message, param_hint=option) from None
     if at > now() + timedelta(minutes=1).total_seconds():
-        raise typer.BadParameter(f"{plain(text, 80)!r} lies ahead", param_hint="--backfill")
+        raise typer.BadParameter(f"{plain(text, 80)!r} lies ahead", param_hint=option)
     return max(0, int(at))
 
 

@@ -71,7 +71,7 @@ def offline(file: Path | None) -> Config:
 def existing(config: Config) -> Iterator[Store]:
     """The store, for commands that must not make one."""
     path = sqlite_path(config.state.url)
-    if path is not None and _is_absent(path) and path.parent.is_dir():
+    if path is not None and is_absent(path) and path.parent.is_dir():
         message = f"There is no database {path} yet: syncd has not run with this configuration."
         raise StoreUnusable(message)
     store = Store.open(config.state.url)
@@ -91,7 +91,7 @@ def counting(config: Config, *, usable: bool = True) -> Iterator[Store]:
     path = sqlite_path(config.state.url)
     with tempfile.TemporaryDirectory(prefix="syncd-") as folder:
         url = config.state.url
-        if not usable or (path is not None and _is_absent(path)):
+        if not usable or (path is not None and is_absent(path)):
             url = f"sqlite:///{folder}/counts.db"
         store = Store.open(url)
         try:
@@ -100,7 +100,7 @@ def counting(config: Config, *, usable: bool = True) -> Iterator[Store]:
             store.close()
 
 
-def _is_absent(path: Path) -> bool:
+def is_absent(path: Path) -> bool:
     """Whether there is surely no such file; what this account can't see is left to the store."""
     try:
         return not path.exists()

@@ -58,6 +58,7 @@ def _status(config: Config, store: Store) -> dict[str, Any]:
         "payments": {str(name): number for name, number in store.conditions().items()},
         "due": store.due_count(now),
         "attention": store.attention_count(),
+        "refunds_and_disputes": store.reversal_counts(),
         "links": {
             str(side): json.loads(notes[f"link {side}"]) if f"link {side}" in notes else None
             for side in Side
@@ -91,6 +92,10 @@ def _print_status(read: dict[str, Any]) -> None:
     if read["unfinished_backfill"]:
         rows.append(("unfinished", f"syncd --backfill {read['unfinished_backfill']}"))
     rows += [(f"payments {name}", number) for name, number in read["payments"].items() if number]
+    reversals = read["refunds_and_disputes"]
+    if any(reversals.values()):
+        told = "{of_halos} of Halo's payments, {of_others} of others".format(**reversals)
+        rows.append(("refunds, disputes", told))
     rows.append(("need attention", read["attention"]))
     table("syncd", ("", ""), rows)
 

@@ -14,6 +14,8 @@ CONTROLS = (
     "create_intent",
     "advance",
     "touch",
+    "refund",
+    "dispute",
     "add_invoice",
     "add_row",
     "delete_row",

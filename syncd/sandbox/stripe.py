@@ -11,32 +11,17 @@ from typing import Any
 
 from syncd.sandbox.faults import Fault
 from syncd.sandbox.http import Reply, Request, json_reply
+from syncd.sandbox.reversals import OF, Listing, Reversals, created_of, field_of
 
 EVENTS_KEPT_SECONDS = 30 * 86_400
 STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_PERMISSIONS = {
+    "events": "rak_event_read", "payment_intents": "rak_payment_intent_read",
+    "charges": "rak_charge_read", "refunds": "rak_charge_read", "disputes": "rak_dispute_read",
+}  # fmt: skip
 _RANGES = ("gt", "gte", "lt", "lte")
 _EXPAND = re.compile(r"expand\[\d*\]")
-
-
-class Listing:
-    """Objects newest first; within a second by id, which tells nothing of their order."""
-
-    def __init__(self) -> None:
-        self.items: list[dict[str, Any]] = []
-        self._sorted: list[tuple[int, str, dict[str, Any]]] = []
-        self._key = (-1, 0)
-
-    def ordered(self) -> list[tuple[int, str, dict[str, Any]]]:
-        """All as (-created, id, object)."""
-        key = (len(self.items), id(self.items))
-        if key != self._key:
-            self._sorted = sorted(
-                ((-_created(item), str(_field(item, "id")), item) for item in self.items),
-                key=lambda entry: entry[:2],
-            )
-            self._key = key
-        return self._sorted
 
 
 class SandboxStripe:
@@ -51,6 +36,8 @@ class SandboxStripe:
             as many with a live one); None switches it off.
         permissions: what the key may read.
         clock_skew: seconds by which its Date header is off.
+        events_need_their_permission: whether events of charges and refunds are refused to a key that
+            may not read those; how Stripe does it isn't known.
         type_filter_ignored: list events of any type, whatever was asked for.
     """
 
@@ -64,12 +51,19 @@ class SandboxStripe:
         self.api_version = "2026-10-28.endive"
         self.clock_skew = 0.0
         self.type_filter_ignored = False
+        self.events_need_their_permission = False
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self._random = random.Random(seed)  # noqa: S311  # not for secrets
         self._events = Listing()
         self._intents = Listing()
         self.intents: dict[str, dict[str, Any]] = {}
+        self.reversals = Reversals(self._opaque, self.record, clock)
+        self._listings = {
+            "events": self._events,
+            "payment_intents": self._intents,
+            **self.reversals.listings,
+        }
         self._visible: dict[str, float] = {}
         self._recent: dict[str, deque[float]] = {}
 
@@ -125,7 +119,7 @@ class SandboxStripe:
             intent["amount_received"] = (
                 intent["amount"] if amount_received is None else amount_received
             )
-            intent["latest_charge"] = f"ch_3{self._opaque(23)}"
+            intent["latest_charge"] = self.reversals.charge(intent)
         elif state == "payment_failed":
             intent["last_payment_error"] = {
                 "type": "card_error", "code": "card_declined", "decline_code": "insufficient_funds",
@@ -154,10 +148,20 @@ class SandboxStripe:
         self, intent_id: str, state: str, at: float | None = None, *, visible_after: float = 0.0
     ) -> str:
         """An event with a snapshot of the payment."""
+        snapshot = self.intents[intent_id]
+        return self.record(f"payment_intent.{state}", snapshot, at, visible_after=visible_after)
+
+    def record(
+        self,
+        kind: str,
+        what: dict[str, Any],
+        at: float | None = None,
+        *,
+        visible_after: float = 0.0,
+    ) -> str:
+        """An event of any type with a snapshot of its object."""
         name = f"evt_3{self._opaque(23)}"
-        snapshot = {
-            k: (dict(v) if isinstance(v, dict) else v) for k, v in self.intents[intent_id].items()
-        }
+        snapshot = {k: (dict(v) if isinstance(v, dict) else v) for k, v in what.items()}
         self._visible[name] = self.clock() + visible_after
         self.events.append(
             {
@@ -165,10 +169,18 @@ class SandboxStripe:
                 "created": int(self.clock() if at is None else at),
                 "data": {"object": snapshot}, "livemode": snapshot["livemode"],
                 "pending_webhooks": 0, "request": {"id": None, "idempotency_key": None},
-                "type": f"payment_intent.{state}",
+                "type": kind,
             }
         )  # fmt: skip
         return name
+
+    def refund(self, intent_id: str, amount: int | None = None, **more: Any) -> str:
+        """Refund a payment that succeeded, wholly or in part; see Reversals.refund."""
+        return self.reversals.refund(self.intents[intent_id], amount, **more)
+
+    def dispute(self, intent_id: str, amount: int | None = None, **more: Any) -> str:
+        """The customer disputes a payment that succeeded; see Reversals.dispute."""
+        return self.reversals.dispute(self.intents[intent_id], amount, **more)
 
     def _opaque(self, length: int) -> str:
         return "".join(self._random.choices(_LETTERS, k=length))
@@ -240,10 +252,11 @@ class SandboxStripe:
                     "type": "standard",
                 }
             )
-        if kind not in ("events", "payment_intents"):
+        if kind not in self._listings:
             return _unknown_url(request)
-        if kind not in self.permissions:
-            name = {"events": "rak_event_read", "payment_intents": "rak_payment_intent_read"}[kind]
+        hidden = self.events_need_their_permission and kind == "events"
+        if kind not in self.permissions or (hidden and self._asks_for_hidden(request)):
+            name = _PERMISSIONS[kind if kind not in self.permissions else "charges"]
             return _error(
                 403,
                 f"The provided key does not have the required permissions for this endpoint. Having the '{name}' permission would allow this request to continue.",
@@ -252,6 +265,12 @@ class SandboxStripe:
             return self._one(kind, parts[2], request)
         return self._list(kind, request)
 
+    def _asks_for_hidden(self, request: Request) -> bool:
+        asked = [value for key, value in request.query if key.startswith("type")]
+        needed = {"charges" if value.startswith("charge") else "refunds" for value in asked
+                  if not value.startswith("payment_intent")}  # fmt: skip
+        return not needed <= self.permissions
+
     def _one(self, kind: str, name: str, request: Request) -> Reply:
         for key, _ in request.query:
             takes_secret = kind == "payment_intents" and key == "client_secret"
@@ -259,8 +278,10 @@ class SandboxStripe:
                 return _unknown_parameter(key)
         if kind == "payment_intents":
             found = self.intents.get(name)
-        else:
+        elif kind == "events":
             found = next((e for e in self._shown_events() if e.get("id") == name), None)
+        else:
+            found = next((e for e in self._listings[kind].items if e["id"] == name), None)
         if found is None:
             return _error(
                 404,
@@ -276,16 +297,15 @@ class SandboxStripe:
     def _is_shown(self, event: dict[str, Any]) -> bool:
         now = self.clock()
         return (
-            _created(event) > now - EVENTS_KEPT_SECONDS
-            and self._visible.get(str(_field(event, "id")), 0) <= now
+            created_of(event) > now - EVENTS_KEPT_SECONDS
+            and self._visible.get(str(field_of(event, "id")), 0) <= now
         )
 
     def _list(self, kind: str, request: Request) -> Reply:  # one return a refusal
         wanted = _Query(kind, request.query)
         if wanted.refusal is not None:
             return wanted.refusal
-        listing = self._events if kind == "events" else self._intents
-        entries = listing.ordered()
+        entries = self._listings[kind].ordered()
         low = bisect.bisect_left(entries, (-wanted.to, ""), key=lambda entry: entry[:2])
         high = bisect.bisect_left(entries, (-wanted.since + 1, ""), key=lambda entry: entry[:2])
         cursor = wanted.after or wanted.before
@@ -293,7 +313,7 @@ class SandboxStripe:
         if cursor is not None:
             place = (
                 next((i for i, entry in enumerate(entries) if entry[1] == cursor), None)
-                if kind == "events"
+                if kind != "payment_intents"
                 else None
             )
             if kind == "payment_intents" and cursor in self.intents:
@@ -310,7 +330,7 @@ class SandboxStripe:
                 )
             if (
                 kind == "events"
-                and _created(entries[place][2]) <= self.clock() - EVENTS_KEPT_SECONDS
+                and created_of(entries[place][2]) <= self.clock() - EVENTS_KEPT_SECONDS
             ):
                 return _error(
                     400,
@@ -331,7 +351,7 @@ class SandboxStripe:
                 self._is_shown(item) and (self.type_filter_ignored or wanted.takes(item))
             ):
                 continue
-            if wanted.customer is not None and item["customer"] != wanted.customer:
+            if any(item.get(key) != value for key, value in wanted.of.items()):
                 continue
             if len(page) == wanted.limit:
                 more = True
@@ -352,7 +372,7 @@ class _Query:
         self.before: str | None = None
         self.type: str | None = None
         self.types: list[str] = []
-        self.customer: str | None = None
+        self.of: dict[str, str] = {}
         for key, value in query:
             self._take(kind, key, value)
         if self.after and self.before:
@@ -384,8 +404,8 @@ class _Query:
             self.type = value
         elif kind == "events" and re.fullmatch(r"types\[\d*\]", key):
             self.types.append(value)
-        elif kind == "payment_intents" and key == "customer":
-            self.customer = value
+        elif key in OF.get(kind, ()):
+            self.of[key] = value
         elif not _EXPAND.fullmatch(key) and (kind, key) != ("events", "delivery_success"):
             self.refusal = _unknown_parameter(key)
 
@@ -408,20 +428,10 @@ class _Query:
         wanted = self.types or ([self.type] if self.type else [])
         if not wanted:
             return True
-        kind = _field(event, "type")
+        kind = field_of(event, "type")
         if not isinstance(kind, str):
             return True  # garbage that a test put there is shown whatever is asked
         return any(re.fullmatch(re.escape(w).replace(r"\*", ".*"), kind) for w in wanted)
-
-
-def _field(item: object, name: str) -> Any:
-    """A field of what may be garbage that a test put there."""
-    return item.get(name) if isinstance(item, dict) else None
-
-
-def _created(item: object) -> int:
-    created = _field(item, "created")
-    return created if isinstance(created, int) else 2**40
 
 
 def _bearer(authorization: str) -> str | None:

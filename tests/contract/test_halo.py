@@ -17,6 +17,7 @@ from syncd.failures import (
 from syncd.halo_sink import Acknowledged, HaloSink, RowPage, is_whole, last_page
 from syncd.payments import Row
 from syncd.sandbox import Fault
+from tests.conftest import NOW
 from tests.contract.conftest import Bench
 
 PAGE = {"pageinate": "true", "page_size": "100"}
@@ -74,7 +75,7 @@ def test_rows_of_an_intent(bench: Bench) -> None:
     mine = halo.add_row("pi_mine", 1001, 10.10, 4)
     halo.add_row("pi_other", 1001, 5)
     assert bench.halo(lambda sink: sink.rows_of("pi_mine")) == [
-        Row(mine, "pi_mine", 1001, Decimal("10.1"), 4)
+        Row(mine, "pi_mine", 1001, Decimal("10.1"), 4, int(NOW))
     ]
     (request,) = bench.listings("halo")
     assert request.params() == {**PAGE, "intent_id": "pi_mine", "page_no": "1"}
@@ -199,9 +200,9 @@ def test_what_a_2xx_proves(bench: Bench, shape: str, complaint: str | None) -> N
     mine, other = halo.add_row("pi_1", invoice, 10.99), halo.add_row("pi_2", invoice, 5)
     answer = bench.halo(_update({"id": mine, "status": 3}))
     rows = {
-        "rows": (Row(mine, "pi_1", invoice, Decimal("10.99"), 3),),
-        "bare_object": (Row(mine, "pi_1", invoice, Decimal("10.99"), 3),),
-        "other_rows": (Row(other, "pi_2", invoice, Decimal(5), 1),),
+        "rows": (Row(mine, "pi_1", invoice, Decimal("10.99"), 3, int(NOW), "INV-1001"),),
+        "bare_object": (Row(mine, "pi_1", invoice, Decimal("10.99"), 3, int(NOW), "INV-1001"),),
+        "other_rows": (Row(other, "pi_2", invoice, Decimal(5), 1, int(NOW), "INV-1001"),),
     }.get(shape, ())
     assert answer == Acknowledged(rows, complaint)
     assert halo.rows[mine]["status"] == 3

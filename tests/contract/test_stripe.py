@@ -14,17 +14,25 @@ from syncd.failures import (
 )
 from syncd.payments import Observation, PaymentState
 from syncd.sandbox import Fault
-from syncd.stripe_source import Page, StripeSource, Unreadable
+from syncd.stripe_reading import Unreadable
+from syncd.stripe_source import Page, StripeSource
 from tests.contract.conftest import Bench
 
 NOW = 1_795_500_000
 DAY = 86_400
 TYPES = {
-    f"types[{place}]": f"payment_intent.{state}"
-    for place, state in enumerate(
-        ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
+    f"types[{place}]": kind
+    for place, kind in enumerate(
+        [
+            "payment_intent.succeeded", "payment_intent.payment_failed",
+            "payment_intent.processing", "payment_intent.canceled",
+            "payment_intent.requires_action", "charge.refunded", "charge.refund.updated",
+            "refund.created", "refund.updated", "refund.failed", "charge.dispute.created",
+            "charge.dispute.updated", "charge.dispute.closed", "charge.dispute.funds_withdrawn",
+            "charge.dispute.funds_reinstated",
+        ]
     )
-}
+}  # fmt: skip
 
 
 async def _all_events(source: StripeSource, since: int = 0) -> list[Page]:
@@ -51,7 +59,7 @@ def test_events_page_by_page(bench: Bench, events: int, pages: list[int]) -> Non
 
 
 def test_parameters_of_events(bench: Bench) -> None:
-    """What is sent for events: since when, the five types, a hundred a page, where to go on."""
+    """What is sent for events: since when, the types, a hundred a page, where to go on."""
     payment = bench.box.stripe.create_intent()
     for n in range(101):
         bench.box.stripe.emit(payment, "processing", NOW - n)

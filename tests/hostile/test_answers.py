@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from syncd import halo_sink
 from syncd.failures import Failure, LinkFailure, Side, SignInRefused
 from syncd.sandbox.http import Reply, Request, json_reply
-from syncd.stripe_source import Page, SeenEvent, Unreadable
+from syncd.stripe_reading import SeenEvent, Unreadable
+from syncd.stripe_source import Page
 from tests.hostile.strategies import (
     EVENT,
     HALO_SECRET,

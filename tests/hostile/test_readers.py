@@ -16,7 +16,7 @@ from syncd.foreign import conceal, plain
 from syncd.halo_sink import _acknowledged, _words, read_row
 from syncd.payments import INTENT_ID, Observation, state_of_event
 from syncd.store import Store
-from syncd.stripe_source import SeenEvent, Unreadable, read_event, read_intent
+from syncd.stripe_reading import SeenEvent, Unreadable, read_event, read_intent
 from syncd.traces import TRACE_CHARACTERS_MAX, trace_of
 from tests.hostile.strategies import (
     HALO_SECRET,

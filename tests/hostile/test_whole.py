@@ -13,7 +13,7 @@ from syncd.engine import Engine
 from syncd.records import Condition
 from syncd.sandbox import Fault, Request
 from syncd.sandbox.http import Reply, json_reply
-from syncd.stripe_source import read_event
+from syncd.stripe_reading import read_event
 from tests.conftest import NOW, Rig
 from tests.hostile.strategies import (
     API_KEY,

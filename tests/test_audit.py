@@ -1,0 +1,615 @@
+"""The audit: what it finds, what it leaves alone, what it costs, and how it is shown."""
+
+import csv
+import json
+import random
+from collections.abc import Callable
+from decimal import Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from syncd.audit import Audit, Auditor
+from syncd.audit_report import COLUMNS, Places, as_html, as_json, write_csv
+from syncd.audit_store import AuditStore
+from syncd.cli import app
+from syncd.comparing import Difference, Finding, compare, several_payments, sums, tidy
+from syncd.decisions import Policy
+from syncd.links import halo_invoice, stripe_payment
+from syncd.observing import DAY
+from syncd.parts import assemble
+from syncd.payments import Invoice, Money, Observation, PaymentState, Row
+from syncd.records import Condition
+from syncd.reversals import Reversal, ReversalKind
+from syncd.sandbox import Fault
+from tests.conftest import NOW, Rig
+
+NUMBERS = {state: number for number, state in enumerate(PaymentState, start=3)}
+POLICY = Policy(NUMBERS)
+PLACES = Places("https://example.halopsa.com", test=True, account="")
+
+
+def audit(rig: Rig, days: int = 30, *, fix: bool = False) -> Audit:
+    """One audit over the hand clock, with a store of its own."""
+    import asyncio
+
+    memory = AuditStore.open(rig.url)
+    own = AuditStore.open(f"sqlite:///{rig.folder}/own.db")
+
+    async def go() -> Audit:
+        parts = assemble(
+            rig.config(), own, rig.told, rig.world, "a test",
+            plan=lambda *_: None, counted_in=memory,
+        )  # fmt: skip
+        try:
+            auditor = Auditor(
+                parts.engine.pusher, parts.engine.reversing, own, memory, rig.clock, fix
+            )
+            return await auditor.run(int(rig.clock()) - days * DAY)
+        finally:
+            await parts.close()
+
+    try:
+        return asyncio.run(go())
+    finally:
+        own.close()
+        memory.close()
+        (rig.folder / "own.db").unlink()
+
+
+def seen(found: Audit) -> list[tuple[str, str | None, str | None, str | None]]:
+    """The findings, short: kind, payment, amount, currency."""
+    return [
+        (
+            str(one.kind), one.intent_id,
+            None if one.amount is None else f"{one.amount:f}", one.currency,
+        )
+        for one in found.findings
+    ]  # fmt: skip
+
+
+def allow_all(rig: Rig) -> None:
+    rig.box.stripe.permissions |= {"refunds", "disputes"}
+
+
+def status(rig: Rig, payment: str, state: str | int) -> None:
+    """A person gives all rows of a payment a status."""
+    for row in rig.box.halo.rows_of(payment):
+        row["status"] = state if isinstance(state, int) else rig.box.halo.status[state]
+
+
+# --- what it finds ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", list(PaymentState))
+def test_sides_in_step_agree(rig: Rig, state: PaymentState) -> None:
+    """After a push there is no difference, in whatever state; and payments of others aren't one."""
+    allow_all(rig)
+    rig.pay(str(state))
+    rig.pay(str(state), rows=())
+    rig.pay(None)
+    rig.once()
+    found = audit(rig)
+    assert (found.findings, found.notes) == ((), ())
+    assert (found.payments, found.agree, found.not_halos, found.rows) == (3, 2, 1, 2)
+
+
+def test_paid_at_stripe_only(rig: Rig) -> None:
+    """Stripe has the money, Halo's row doesn't say so: the amount that the customer is chased for."""
+    allow_all(rig)
+    payment = rig.pay("succeeded")
+    found = audit(rig)
+    [one] = found.findings
+    row = rig.box.halo.rows_of(payment)[0]
+    assert one == Finding(
+        kind=Difference.PAID_AT_STRIPE_ONLY,
+        text="Stripe has the money, and Halo's row doesn't say paid: the customer may be chased for "
+        "it.",
+        intent_id=payment, invoice_id=row["invoice_id"],
+        invoice_number=row["invoice_invoicenumber"], rows=(row["id"],), made=int(NOW),
+        at_stripe="succeeded", in_halo="status 1", amount=Decimal("10.99"), currency="USD",
+        pushable=True,
+    )  # fmt: skip
+
+
+def test_paid_in_halo_only(rig: Rig) -> None:
+    """Halo says paid, Stripe doesn't; Stripe is asked again before anybody is told."""
+    allow_all(rig)
+    payment, late = rig.pay("processing"), rig.pay("processing")
+    status(rig, payment, "succeeded")
+    status(rig, late, "succeeded")
+    box, answer = rig.box.stripe, rig.box.stripe.answer
+
+    def racing(request: Any) -> Any:
+        reply = answer(request)
+        if request.path == "/v1/payment_intents":
+            box.advance(late, "succeeded", emit=False)
+        return reply
+
+    box.answer = racing  # type: ignore[method-assign]  # it changes right after it was listed
+    found = audit(rig)
+    assert seen(found) == [("paid_in_halo_only", payment, "10.99", "USD")]
+    assert (found.findings[0].in_halo, found.findings[0].pushable) == ("succeeded", False)
+
+
+def test_wrong_amount(rig: Rig) -> None:
+    """Both say paid, but not the same: Halo's less Stripe's, and how the invoice stands."""
+    allow_all(rig)
+    payment = rig.pay("succeeded", rows=(5.0, 5.0))
+    status(rig, payment, "succeeded")
+    other = rig.pay("succeeded", amount=500, currency="eur", rows=(5.5,))
+    status(rig, other, "succeeded")
+    found = audit(rig)
+    assert sorted(seen(found), key=str) == sorted([
+        ("wrong_amount", other, "0.50", "EUR"), ("wrong_amount", payment, "-0.99", "USD"),
+    ], key=str)  # fmt: skip
+    one = next(f for f in found.findings if f.intent_id == other)
+    assert "Invoice INV-1003 of 5.5, 0.0 due." in one.text
+
+
+def test_missing(rig: Rig) -> None:
+    """A payment whose metadata names an invoice, or that had a row, and has none."""
+    allow_all(rig)
+    invoice = rig.box.halo.add_invoice()
+    named = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    nowhere = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": "424242"})
+    rig.pay("payment_failed", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    deleted = rig.pay("succeeded")
+    rig.once()
+    rig.box.halo.delete_row(rig.box.halo.rows_of(deleted)[0]["id"])
+    found = audit(rig)
+    assert {one[:3] for one in seen(found)} == {
+        ("missing", named, "10.99"), ("missing", nowhere, "10.99"), ("missing", deleted, "10.99"),
+    }  # fmt: skip
+    texts = {one.intent_id: one.text for one in found.findings}
+    assert "Invoice INV-1001 of 10.99, 10.99 due." in texts[named]
+    assert "Halo doesn't show invoice 424242." in texts[nowhere]
+    assert "Halo had a row of it" in texts[deleted]
+
+
+def test_wrong_state_and_unclear(rig: Rig) -> None:
+    """Another state is a difference; a state without a configured number can't be judged."""
+    allow_all(rig)
+    rig.settings["SYNCD_HALO__STATUS__CANCELED"] = ""
+    failed, canceled = rig.pay("payment_failed"), rig.pay("canceled")
+    assert {one[:2] for one in seen(audit(rig))} == {
+        ("wrong_state", failed), ("unclear", canceled),
+    }  # fmt: skip
+
+
+def test_several_payments_on_one_invoice(rig: Rig) -> None:
+    """Paid twice is a difference, what is beyond the invoice; paid in two parts isn't."""
+    allow_all(rig)
+    halo = rig.box.halo
+    twice, parts, cash = (halo.add_invoice(total=10.99), halo.add_invoice(total=21.98), halo.add_invoice(total=10.99))  # fmt: skip
+    for name in (twice, cash):
+        halo.invoices[name]["currency_code_name"] = "usd"
+    for invoice in (twice, twice, parts, parts, cash):
+        payment = rig.pay("succeeded", rows=())
+        halo.add_row(payment, invoice, 10.99, halo.status["succeeded"])
+    halo.add_row(None, cash, 4.0, halo.status["succeeded"])
+    found = audit(rig)
+    assert [(one.kind, one.invoice_id, one.amount, one.currency) for one in found.findings] == [
+        (Difference.SEVERAL_PAYMENTS, twice, Decimal("10.99"), "USD"),
+        (Difference.SEVERAL_PAYMENTS, cash, Decimal("4.00"), "USD"),
+    ]
+    assert "1 not of Stripe" in found.findings[1].text
+    reads = [r for r in halo.requests if r.path.startswith("/api/Invoice/")]
+    assert len(reads) == 3
+
+
+def test_refunded_and_disputed(rig: Rig) -> None:
+    """Refunds and disputes of what Halo shows as paid, also of payments before the date."""
+    allow_all(rig)
+    payment, old = rig.pay("succeeded"), rig.pay("succeeded", created=NOW - 50 * DAY)
+    never = rig.pay("succeeded", rows=())
+    rig.once()
+    rig.box.stripe.refund(payment, 200)
+    rig.box.stripe.refund(payment, 300, status="pending")
+    rig.box.stripe.dispute(old)
+    rig.box.stripe.refund(never)
+    won = rig.box.stripe.dispute(payment)
+    rig.box.stripe.reversals.close_dispute(won, "won")
+    found = audit(rig)
+    assert seen(found) == [
+        ("refunded", payment, "2.00", "USD"), ("refunded", payment, "3.00", "USD"),
+        ("disputed", old, "10.99", "USD"),
+    ] or seen(found) == [
+        ("refunded", payment, "3.00", "USD"), ("refunded", payment, "2.00", "USD"),
+        ("disputed", old, "10.99", "USD"),
+    ]  # fmt: skip
+    refunds = found.sums[0]
+    assert (refunds.count, refunds.amount, refunds.currency) == (2, Decimal("5.00"), "USD")
+
+
+def test_refunded_before_halo_knew(rig: Rig) -> None:
+    """A payment that Halo doesn't show as paid and that was refunded: whoever reads it is told."""
+    allow_all(rig)
+    rig.box.stripe.refund(rig.pay("succeeded"))
+    [one] = audit(rig).findings
+    assert one.kind is Difference.PAID_AT_STRIPE_ONLY
+    assert "But: Stripe refunded 10.99 USD" in one.text
+
+
+def test_rows_that_stripe_does_not_know(rig: Rig) -> None:
+    """A row whose intent Stripe doesn't know is a difference; an older payment's row isn't one."""
+    allow_all(rig)
+    halo, invoice = rig.box.halo, rig.box.halo.add_invoice()
+    halo.add_row("pi_of_another_account", invoice, 7.5, halo.status["succeeded"])
+    halo.add_row("gocardless_1", invoice, 1.0, 1)
+    halo.add_row("pi_undated", invoice, 1.0, 1, date="soon", intent_date=None)
+    halo.add_row("pi_long_ago", invoice, 1.0, 1, intent_date="2020-01-01T00:00:00")
+    older = rig.pay("succeeded", created=NOW - 50 * DAY)
+    status(rig, older, "succeeded")
+    found = audit(rig)
+    assert seen(found) == [("unknown_at_stripe", "pi_of_another_account", "7.5", None)]
+    assert found.notes == (
+        "1 rows in Halo have no date that can be read; whether Stripe knows their payments wasn't "
+        "asked.",
+    )
+    singles = [r.path for r in rig.box.stripe.requests if r.path.count("/") == 3]
+    assert sorted(singles) == sorted(
+        ["/v1/payment_intents/pi_of_another_account", f"/v1/payment_intents/{older}"]
+    )
+
+
+# --- what it costs, and what it leaves alone ------------------------------------------------------
+
+
+def test_it_is_frugal_and_counted(rig: Rig) -> None:
+    """250 payments: five reads of Stripe, three pages of Halo; counted in the service's budgets."""
+    allow_all(rig)
+    rig.box.seed(250, in_step=True)
+    rig.once()
+    rig.box.stripe.requests.clear()
+    rig.box.halo.requests.clear()
+    before = rig.stored(lambda store: sum(store.counts("stripe").values()))
+    found = audit(rig, days=40)
+    assert (found.payments, found.agree, found.findings) == (250, 250, ())
+    assert [r.path for r in rig.box.stripe.requests] == [
+        "/v1/refunds", "/v1/disputes", *["/v1/payment_intents"] * 3,
+    ]  # fmt: skip
+    rows = [r for r in rig.box.halo.requests if r.path == "/api/InvoicePayment"]
+    assert (len(rows), {r.method for r in rows}) == (3, {"GET"})
+    assert rig.stored(lambda store: sum(store.counts("stripe").values())) == before + 5
+
+
+def test_it_is_read_only(rig: Rig) -> None:
+    """Nothing is posted to Halo, and nothing but counted requests changes in the service's store."""
+    rig.pay("succeeded")
+    rig.once()
+    payment = rig.pay("succeeded")
+    before = rig.stored(lambda store: store.notes())
+    writes = len(rig.box.halo.writes)
+    assert seen(audit(rig)) == [("paid_at_stripe_only", payment, "10.99", "USD")]
+    assert rig.stored(lambda store: store.payment(payment)) is None
+    assert rig.stored(lambda store: store.notes()) == before
+    assert len(rig.box.halo.writes) == writes
+    assert all(r.method == "GET" for r in rig.box.stripe.requests)
+
+
+def test_without_the_permissions(rig: Rig) -> None:
+    """A key that may not read refunds and disputes: the rest is compared, and it is said."""
+    payment = rig.pay("succeeded")
+    found = audit(rig)
+    assert seen(found) == [("paid_at_stripe_only", payment, "10.99", "USD")]
+    assert found.notes == (
+        "Stripe's key may not read Charges and Refunds: no refunds were compared.",
+        "Stripe's key may not read Disputes: no disputes were compared.",
+    )
+
+
+def test_what_moves_meanwhile_is_no_difference(rig: Rig) -> None:
+    """A row that is put right between the page and the verdict isn't reported."""
+    allow_all(rig)
+    payment = rig.pay("succeeded")
+    box, answer = rig.box, rig.box.stripe.answer
+
+    def racing(request: Any) -> Any:
+        if request.path == "/v1/payment_intents":
+            status(rig, payment, "succeeded")
+        return answer(request)
+
+    box.stripe.answer = racing  # type: ignore[method-assign]  # Halo's own webhook comes in
+    assert audit(rig).findings == ()
+
+
+def test_rows_that_cannot_all_be_listed(rig: Rig) -> None:
+    """Where Halo shows only a part of its rows, it is said, and each difference is looked up."""
+    allow_all(rig)
+    rig.box.halo.paging = "same_page"
+    rig.box.halo.page_cap = 2
+    for _ in range(4):
+        rig.pay("succeeded")
+    rig.once()
+    found = audit(rig)
+    assert found.findings == ()
+    assert found.notes[0].startswith("Halo showed only a part of its rows")
+
+
+def test_fix_makes_due_what_a_push_can_put_right(rig: Rig) -> None:
+    """--fix lets the next push do what it can; what is held, dismissed or a person's stays."""
+    allow_all(rig)
+    known, unknown = rig.pay("succeeded"), rig.pay("succeeded", created=NOW - 20 * DAY)
+    rig.box.stripe.events[:] = [e for e in rig.box.stripe.events if e["data"]["object"]["id"] == known]  # fmt: skip
+    held = rig.pay("succeeded", rows=(3.0,))
+    booked = rig.pay("processing")
+    status(rig, booked, "succeeded")
+    rig.once()
+    rig.stored(lambda store: store.dismiss([held], rig.clock()))
+    rig.box.halo.rows_of(held)[0]["amount"] = 10.99  # a push could do it now, but a person said no
+    status(rig, known, 1)
+    found = audit(rig, fix=True)
+    assert set(found.due) == {known, unknown}
+    assert rig.condition(held) is Condition.HELD
+    assert rig.condition(booked) is Condition.HELD
+    rig.once()
+    paid = rig.box.halo.status["succeeded"]
+    assert rig.statuses(known) == rig.statuses(unknown) == [paid]
+    assert rig.statuses(held) == [1]
+    left = {one.kind for one in audit(rig).findings}
+    assert left == {Difference.PAID_AT_STRIPE_ONLY, Difference.PAID_IN_HALO_ONLY}
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+def test_the_command(live: Rig) -> None:
+    """Table, JSON, CSV and HTML of the same findings; 1 on differences, 0 without."""
+    live.box.stripe.permissions |= {"refunds", "disputes"}
+    payment = live.pay("succeeded")
+    ran = live.command("audit", "--since", "7d", "--csv", "a.csv", "--html", "a.html", "--json")
+    assert ran.returncode == 1, ran.stderr
+    said = json.loads(ran.stdout)
+    [one] = said["differences"]
+    assert (one["difference"], one["payment"], one["amount"]) == (
+        "paid_at_stripe_only", payment, "10.99",
+    )  # fmt: skip
+    assert one["stripe_link"] == f"https://dashboard.stripe.com/test/payments/{payment}"
+    assert one["halo_link"] == f"{live.box.halo.url}/invoices?mainview=invoices&invoiceid=1001"
+    assert said["sums"] == [{
+        "difference": "paid_at_stripe_only", "currency": "USD", "count": 1, "amount": "10.99",
+        "of_unknown_amount": 0,
+    }]  # fmt: skip
+    assert payment in (live.folder / "a.csv").read_text()
+    assert payment in (live.folder / "a.html").read_text()
+    assert not (live.folder / "syncd.db").exists()  # a look needs no memory, and makes none
+    status(live, payment, "succeeded")
+    ran = live.command("audit", "--since", "7d")
+    assert (ran.returncode, "no difference" in ran.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (), ("--since", "soon"), ("--since", "2999-01-01"), ("--since", "7d", "--html", "/"),
+        ("--since", "7d", "--csv", "no/such/folder.csv"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_costs_nothing(
+    live: Rig, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrong usage is told before anything is read."""
+    for name, value in live.environment().items():
+        monkeypatch.setenv(name, value)
+    ran = CliRunner().invoke(app, ["audit", *arguments])
+    assert (ran.exit_code, live.box.stripe.requests, live.box.halo.requests) == (2, [], [])
+
+
+def test_a_side_out_of_reach(live: Rig) -> None:
+    """Where a side refuses, the exit code says so and no half report takes its name."""
+    live.box.stripe.faults.append(Fault("401", times=None))
+    ran = live.command("audit", "--since", "7d", "--csv", "a.csv")
+    assert (ran.returncode, [p.name for p in live.folder.glob("*a.csv*")]) == (69, [])
+
+
+# --- how it is shown -------------------------------------------------------------------------------
+
+EVIL = '=HYPERLINK("http://evil.example","<script>alert(1)</script>")'
+
+
+def report(*findings: Finding, notes: tuple[str, ...] = ()) -> Audit:
+    return Audit(0, 1, 1, 0, 0, 1, findings, tuple(sums(findings)), notes)
+
+
+def test_csv_holds_no_formula(tmp_path: Path) -> None:
+    """No cell begins a formula, whatever Halo or Stripe call things; numbers stay numbers."""
+    names = [EVIL, "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "plain"]
+    found = report(*[
+        Finding(Difference.WRONG_AMOUNT, name, invoice_number=name, amount=Decimal("-0.99"), currency="USD")
+        for name in names
+    ])  # fmt: skip
+    with (tmp_path / "a.csv").open("w", newline="") as to:
+        write_csv(found, PLACES, to)
+    with (tmp_path / "a.csv").open(newline="") as back:
+        head, *lines = list(csv.reader(back))
+    assert head == list(COLUMNS)
+    assert [line[head.index("amount")] for line in lines] == ["-0.99"] * len(names)
+    texts = [line[head.index("invoice")] for line in lines]
+    assert texts == [
+        f"'{EVIL}", "'+1", "'-2+3", "'@SUM(A1)", "' =1", "' =1", "plain",
+    ]  # fmt: skip
+
+
+class Tags(HTMLParser):
+    """Collects what a browser would make of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_html_is_whole_and_harmless() -> None:
+    """Everything from outside is text; nothing is fetched; both colour schemes are there."""
+    evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
+    found = report(
+        Finding(
+            Difference.UNKNOWN_AT_STRIPE, evil, intent_id=f"pi_{evil}", invoice_id=7,
+            invoice_number=evil, at_stripe=evil, in_halo=evil, amount=Decimal("1.5"), currency=evil,
+        ),
+        notes=(evil,),
+    )  # fmt: skip
+    page = as_html(found, Places(f"https://x.example/{evil}", test=True, account=evil))
+    tags = Tags()
+    tags.feed(page)
+    names = {tag for tag, _ in tags.tags}
+    assert not names & {"script", "img", "link", "iframe", "object", "form"}
+    assert all(not key.startswith("on") for _, attrs in tags.tags for key in attrs)
+    assert not any("src" in attrs for _, attrs in tags.tags)
+    assert tags.text.count(evil) >= 6
+    assert "prefers-color-scheme: dark" in page
+    assert "url(" not in page
+    assert "@import" not in page
+    links = [attrs["href"] or "" for tag, attrs in tags.tags if tag == "a"]
+    assert [link[:28] for link in links] == [
+        "https://dashboard.stripe.com", 'https://x.example/"><script>',
+    ]  # fmt: skip
+
+
+def test_json_keeps_amounts_exact() -> None:
+    """Amounts in JSON are texts: a reader's doubles can't bend them."""
+    amount = Decimal("900719925474099.31")
+    said = json.loads(as_json(report(Finding(Difference.MISSING, "", amount=amount)), PLACES))
+    assert said["differences"][0]["amount"] == said["sums"][0]["amount"] == "900719925474099.31"
+
+
+def test_links() -> None:
+    """Live and test data, and a connected account's, each have their place in the dashboard."""
+    at = "https://dashboard.stripe.com"
+    assert stripe_payment("pi_1", test=False) == f"{at}/payments/pi_1"
+    assert stripe_payment("pi_1", test=True) == f"{at}/test/payments/pi_1"
+    assert stripe_payment("pi_1", test=True, account="acct_1") == f"{at}/acct_1/test/payments/pi_1"
+    assert stripe_payment("pi_/../x", test=False) == f"{at}/payments/pi_%2F..%2Fx"
+    assert halo_invoice("https://h.example/", 7) == (
+        "https://h.example/invoices?mainview=invoices&invoiceid=7"
+    )
+
+
+# --- laws ------------------------------------------------------------------------------------------
+
+currencies = st.sampled_from(["usd", "eur", "jpy", "bhd", "ugx"])
+amounts = st.integers(0, 10**14)
+
+
+@st.composite
+def in_step(draw: Callable[[Any], Any]) -> tuple[Observation, list[Row]]:
+    """A payment and rows that agree with it."""
+    state = draw(st.sampled_from(PaymentState))
+    parts = draw(st.lists(amounts, min_size=1, max_size=4))
+    currency = draw(currencies)
+    said = Observation(
+        "pi_1", state, 0, read=True, created=0, amount=sum(parts), amount_received=sum(parts),
+        currency=currency,
+    )  # fmt: skip
+    rows = [
+        Row(n, "pi_1", n, Money(part, currency).major, NUMBERS[state])
+        for n, part in enumerate(parts)
+    ]
+    return said, rows
+
+
+@given(in_step())
+def test_in_step_sides_never_differ(pair: tuple[Observation, list[Row]]) -> None:
+    """Whatever the state, the currency and the parts: sides in step give no finding."""
+    said, rows = pair
+    back = Reversal(
+        "re_1", ReversalKind.REFUNDED, "pi_1", 1, "usd", "failed", None, 0, 0, read=True
+    )
+    assert compare(said, rows, [back], POLICY) == []
+
+
+@given(in_step(), st.integers(-(10**6), 10**6).filter(bool), st.integers(0, 3))
+def test_any_other_amount_is_found_exactly(
+    pair: tuple[Observation, list[Row]], off: int, which: int
+) -> None:
+    """A success whose rows are off by any smallest unit is found, with exactly that amount."""
+    said, rows = pair
+    if said.state is not PaymentState.SUCCEEDED:
+        return
+    row, currency = rows[which % len(rows)], said.currency or ""
+    major = Money(off, currency).major
+    assert major is not None
+    assert row.amount is not None
+    rows[which % len(rows)] = Row(
+        row.id, row.intent_id, row.invoice_id, row.amount + major, row.status
+    )
+    [one] = compare(said, rows, [], POLICY)
+    assert (one.kind, one.amount) == (Difference.WRONG_AMOUNT, major)
+
+
+@given(in_step(), st.sampled_from([None, *NUMBERS.values(), 99]))
+def test_any_other_status_is_found(pair: tuple[Observation, list[Row]], status: int | None) -> None:
+    """A row with any other status is a difference; a paid bill is told apart from an unpaid one."""
+    said, rows = pair
+    assert said.state is not None
+    if status == NUMBERS[said.state]:
+        return
+    wrong = [Row(r.id, r.intent_id, r.invoice_id, r.amount, status) for r in rows]
+    [one] = compare(said, wrong, [], POLICY)
+    if said.state is PaymentState.SUCCEEDED:
+        assert (one.kind, one.pushable) == (Difference.PAID_AT_STRIPE_ONLY, True)
+    elif status == NUMBERS[PaymentState.SUCCEEDED]:
+        assert (one.kind, one.pushable) == (Difference.PAID_IN_HALO_ONLY, False)
+    else:
+        assert (one.kind, one.pushable) == (Difference.WRONG_STATE, True)
+
+
+exact = st.decimals(-(10**15), 10**15, allow_nan=False, places=17)
+findings = st.builds(
+    Finding, kind=st.sampled_from(Difference), text=st.just(""), amount=st.none() | exact,
+    currency=st.sampled_from(["USD", "JPY", None]),
+)  # fmt: skip
+
+
+@given(st.lists(findings, max_size=12), st.randoms(use_true_random=False))
+def test_sums_are_exact(found: list[Finding], chance: random.Random) -> None:
+    """Each finding is in one sum, nothing is rounded, and the order doesn't matter."""
+    import fractions
+
+    added = sums(found)
+    mixed = list(found)
+    chance.shuffle(mixed)
+    assert sums(mixed) == added
+    assert sum(one.count for one in added) == len(found)
+    whole = sum((fractions.Fraction(one.amount) for one in found if one.amount is not None), fractions.Fraction(0))  # fmt: skip
+    assert sum((fractions.Fraction(one.amount) for one in added), fractions.Fraction(0)) == whole
+    assert sum(one.unknown for one in added) == sum(one.amount is None for one in found)
+
+
+@given(amounts, currencies, st.floats(-1e-5, 1e-5))
+def test_tidy_forgives_noise_alone(minor: int, currency: str, noise: float) -> None:
+    """A double's noise disappears; anything that could be money stays."""
+    major = Money(minor, currency).major
+    assert major is not None
+    decimals = Money(minor, currency).decimals or 0
+    noisy = major + Decimal(noise).quantize(Decimal("1e-17"))
+    forgiven = abs(noisy - major) < Decimal(1).scaleb(-decimals - 3)
+    assert tidy(noisy, currency) == (major if forgiven else noisy)
+    assert tidy(Decimal("1.5"), "xyz") == Decimal("1.5")
+
+
+def test_several_parts_of_an_invoice_are_well() -> None:
+    """Paid rows up to the total are parts; beyond it, or without a total, a person looks."""
+    rows = [Row(n, f"pi_{n}", 7, Decimal("5.00"), NUMBERS[PaymentState.SUCCEEDED]) for n in (1, 2)]
+    exactly = Invoice(7, "INV-7", Decimal("10.00"), None, "USD")
+    assert several_payments(rows, exactly, POLICY) is None
+    unknown = several_payments(rows, None, POLICY)
+    assert unknown is not None
+    assert unknown.amount is None
+    assert "can't be compared" in unknown.text
+    rows[0] = Row(1, "pi_1", 7, None, rows[0].status)
+    unreadable = several_payments(rows, exactly, POLICY)
+    assert unreadable is not None
+    assert unreadable.amount is None

@@ -1,0 +1,411 @@
+"""Refunds and disputes over real HTTP: who is told, of what, how often, and what it costs."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.page import _kinds
+from syncd.payments import EVENT_TYPES
+from syncd.reversals import (
+    REVERSAL_EVENT_TYPES,
+    Reversal,
+    ReversalKind,
+    Stand,
+    counted,
+    newer,
+    remedy,
+    sentence,
+)
+from tests.conftest import NOW, Rig
+
+DAY = 86_400
+
+
+def told(rig: Rig) -> list[tuple[str, str | None, int | None, str | None]]:
+    """What a person is told: id, code, amount, currency."""
+    return [(line.id, line.code, line.amount, line.currency) for line in rig.attention()]
+
+
+def paid(rig: Rig, **more: object) -> str:
+    """A payment that Halo was told has succeeded."""
+    payment = rig.pay("succeeded", **more)  # type: ignore[arg-type]
+    rig.once()
+    rig.clock.seconds += 60
+    return payment
+
+
+# --- who is told, and of what --------------------------------------------------------------------
+
+
+def test_a_refund_calls_a_person_and_writes_nothing(rig: Rig) -> None:
+    """A payment that Halo shows as paid and Stripe refunds stands on the list; Halo is left alone."""
+    payment = paid(rig)
+    writes = len(rig.box.halo.writes)
+    refund = rig.box.stripe.refund(payment, 500, reason="requested_by_customer")
+    rig.once()
+    rig.once()
+    [line] = rig.attention()
+    row = rig.box.halo.rows_of(payment)[0]
+    assert (line.id, line.kind, line.code, line.amount, line.currency, line.rows) == (
+        refund, "refunded", "refunded", 500, "usd", (row["id"],),
+    )  # fmt: skip
+    assert line.reason == (
+        f"Stripe refunded 5.00 USD of {payment} (status succeeded, reason requested_by_customer). "
+        "It is a part of the 10.99 USD that came in. "
+        "Halo is left as it is: book it there, then dismiss it."
+    )
+    assert len(rig.box.halo.writes) == writes
+    assert row["status"] == rig.box.halo.status["succeeded"]
+
+
+def test_a_dispute_calls_a_person(rig: Rig) -> None:
+    """A dispute stands on the list with its amount, reason and status, and so does its loss."""
+    payment = paid(rig)
+    dispute = rig.box.stripe.dispute(payment, reason="product_not_received")
+    rig.once()
+    [line] = rig.attention()
+    assert (line.id, line.code, line.amount) == (dispute, "disputed", 1099)
+    assert "needs_response, reason product_not_received" in line.reason
+    rig.clock.seconds += DAY
+    rig.box.stripe.reversals.close_dispute(dispute, "lost")
+    rig.once()
+    [line] = rig.attention()
+    assert "was lost" in line.reason
+
+
+def test_a_dispute_that_was_won_needs_nobody(rig: Rig) -> None:
+    """Where nobody had acknowledged the dispute, its happy end takes it off the list."""
+    dispute = rig.box.stripe.dispute(paid(rig))
+    rig.once()
+    rig.clock.seconds += DAY
+    rig.box.stripe.reversals.close_dispute(dispute, "won")
+    rig.once()
+    assert rig.attention() == []
+
+
+def test_dismissed_until_there_is_news(rig: Rig) -> None:
+    """A dismissed refund stays away; a second refund, and a change of the first, come back."""
+    payment = paid(rig)
+    first = rig.box.stripe.refund(payment, 500)
+    rig.once()
+    assert rig.stored(lambda store: store.dismiss([first], rig.clock())) == [first]
+    rig.clock.seconds += 60
+    rig.once()
+    assert told(rig) == []
+    second = rig.box.stripe.refund(payment, 599)
+    rig.once()
+    assert told(rig) == [(second, "refunded", 599, "usd")]
+    rig.clock.seconds += 60
+    rig.box.stripe.reversals.fail_refund(first)
+    rig.once()
+    assert {line[0] for line in told(rig)} == {first, second}
+    assert "the money stays with you" in next(a.reason for a in rig.attention() if a.id == first)
+    assert rig.stored(lambda store: store.dismiss([payment], rig.clock())) == [payment]
+    assert told(rig) == []
+
+
+def test_a_refund_that_failed_unseen_needs_nobody(rig: Rig) -> None:
+    """A refund that failed before anybody acknowledged it isn't worth a line."""
+    refund = rig.box.stripe.refund(paid(rig), 500)
+    rig.box.stripe.reversals.fail_refund(refund, at=rig.clock() + 1)
+    rig.once()
+    assert told(rig) == []
+
+
+def test_other_peoples_refunds_are_counted(rig: Rig) -> None:
+    """Refunds of payments that aren't Halo's call nobody, and are counted."""
+    ours, theirs = paid(rig), rig.pay("succeeded", rows=())
+    rig.once()
+    rig.box.stripe.refund(theirs)
+    rig.box.stripe.refund(ours)
+    rig.once()
+    assert [line.id for line in rig.attention()] == [
+        rig.box.stripe.reversals.listings["refunds"].items[1]["id"]
+    ]
+    assert rig.stored(lambda store: store.reversal_counts()) == {"of_halos": 1, "of_others": 1}
+    shown = rig.command("status", "--json").stdout
+    assert '"refunds_and_disputes": {\n    "of_halos": 1,\n    "of_others": 1\n  }' in shown
+
+
+def test_a_payment_older_than_the_memory(rig: Rig) -> None:
+    """A refund of a payment that syncd never saw: Halo is asked once whether it is its own."""
+    rows = [rig.pay("succeeded", created=NOW - 100 * DAY) for _ in range(1)]
+    other = rig.box.stripe.create_intent(created=NOW - 100 * DAY)
+    rig.box.stripe.advance(other, "succeeded", emit=False)
+    rig.box.stripe.events.clear()
+    rig.once()
+    refund = rig.box.stripe.refund(rows[0])
+    rig.box.stripe.refund(other)
+    rig.once()
+    asked = len(rig.box.halo.requests)
+    rig.once()
+    assert told(rig) == [(refund, "refunded", 1099, "usd")]
+    assert len(rig.box.halo.requests) == asked
+    assert rig.stored(lambda store: store.reversal_counts()) == {"of_halos": 1, "of_others": 1}
+
+
+def test_a_held_payments_refund_is_shown(rig: Rig) -> None:
+    """A payment that is held is Halo's as well: the hold and the refund both stand on the list."""
+    payment = rig.pay("succeeded", rows=(5.0,))
+    refund = rig.box.stripe.refund(payment)
+    rig.once()
+    assert {(line.id, line.code) for line in rig.attention()} == {
+        (payment, "amount_mismatch"), (refund, "refunded"),
+    }  # fmt: skip
+
+
+def test_old_api_versions_tell_only_the_sum(rig: Rig) -> None:
+    """An account without refund.* events: the charge's sum is told, and grows; it isn't doubled."""
+    rig.box.stripe.reversals.old_events = True
+    payment = paid(rig)
+    rig.box.stripe.refund(payment, 500)
+    rig.once()
+    charge = rig.box.stripe.intents[payment]["latest_charge"]
+    assert told(rig) == [(charge, "refunded", 500, "usd")]
+    rig.clock.seconds += 60
+    rig.box.stripe.refund(payment, 599)
+    rig.once()
+    assert told(rig) == [(charge, "refunded", 1099, "usd")]
+    rig.box.stripe.permissions |= {"refunds", "disputes"}
+    rig.sweep()
+    assert sorted(line[2] or 0 for line in told(rig)) == [500, 599]
+    assert charge not in {line[0] for line in told(rig)}
+
+
+# --- what it costs, and what it must not break ---------------------------------------------------
+
+
+def test_still_one_request_a_poll() -> None:
+    """The types of one listing are enough for payments, refunds and disputes: at most twenty."""
+    assert len({*EVENT_TYPES, *REVERSAL_EVENT_TYPES}) == 15
+
+
+def test_at_rest_one_request_a_poll(rig: Rig) -> None:
+    """With refunds known, a poll at rest is one read of Stripe and none of Halo."""
+    rig.box.stripe.refund(paid(rig))
+    rig.once()
+    rig.box.stripe.requests.clear()
+    rig.box.halo.requests.clear()
+    rig.clock.seconds += 300
+    rig.once()
+    assert [request.path for request in rig.box.stripe.requests] == ["/v1/events"]
+    assert rig.box.halo.requests == []
+
+
+def test_a_key_without_the_permissions(rig: Rig) -> None:
+    """Lists that the key may not read stop no sweep, and are said once; the events still tell."""
+    payment = paid(rig)
+    refund = rig.box.stripe.refund(payment)
+    rig.sweep()
+    rig.once()
+    rig.sweep()
+    assert told(rig) == [(refund, "refunded", 1099, "usd")]
+    assert len(rig.told.events("refunds_refused")) == len(rig.told.events("disputes_refused")) == 1
+    assert "Charges and Refunds" in rig.told.events("refunds_refused")[0]["reason"]
+    assert rig.told.events("sweep_failed") == []
+
+
+def test_a_key_that_is_refused_the_events(rig: Rig) -> None:
+    """Where Stripe refuses the events of refunds, payments are polled all the same; said once."""
+    rig.box.stripe.events_need_their_permission = True
+    payment = rig.pay("succeeded")
+    rig.once()
+    rig.once()
+    assert rig.statuses(payment) == [rig.box.halo.status["succeeded"]]
+    assert len(rig.told.events("reversal_events_refused")) == 1
+    rig.box.stripe.permissions |= {"charges", "refunds"}
+    refund = rig.box.stripe.refund(payment)
+    rig.once()
+    assert told(rig) == [(refund, "refunded", 1099, "usd")]
+
+
+def test_the_sweep_finds_what_no_event_told(rig: Rig) -> None:
+    """Refunds and disputes without a visible event are found by two requests of the sweep."""
+    rig.box.stripe.permissions |= {"refunds", "disputes"}
+    payment = paid(rig)
+    refund = rig.box.stripe.refund(payment, 99, emit=False)
+    dispute = rig.box.stripe.dispute(payment, 1000, emit=False)
+    rig.box.stripe.requests.clear()
+    rig.sweep()
+    assert {line[:3] for line in told(rig)} == {
+        (refund, "refunded", 99), (dispute, "disputed", 1000),
+    }  # fmt: skip
+    paths = [request.path for request in rig.box.stripe.requests]
+    assert (paths.count("/v1/refunds"), paths.count("/v1/disputes")) == (1, 1)
+
+
+def test_a_long_open_dispute_is_followed_to_its_end(rig: Rig) -> None:
+    """A dispute opened long before and closed in a gap without events: the sweep sees its end."""
+    rig.box.stripe.permissions |= {"refunds", "disputes"}
+    dispute = rig.box.stripe.dispute(paid(rig))
+    rig.once()
+    rig.sweep()
+    for _ in range(3):
+        rig.clock.seconds += 20 * DAY
+        rig.sweep()
+    rig.box.stripe.reversals.close_dispute(dispute, "lost", emit=False)
+    rig.sweep()
+    [line] = rig.attention()
+    assert "was lost" in line.reason
+
+
+def test_a_backfill_lists_them(rig: Rig) -> None:
+    """A backfill brings the refunds and disputes since its date with the payments."""
+    rig.box.stripe.permissions |= {"refunds", "disputes"}
+    payment = rig.pay("succeeded", created=NOW - 40 * DAY)
+    refund = rig.box.stripe.refund(payment, at=NOW - 35 * DAY)
+    rig.box.stripe.events.clear()
+    rig.backfill(90)
+    assert told(rig) == [(refund, "refunded", 1099, "usd")]
+
+
+def test_many_pages_of_refunds(rig: Rig) -> None:
+    """A listing is read to its last page, each refund once."""
+    rig.box.stripe.permissions |= {"refunds", "disputes"}
+    payment = paid(rig, amount=30_000, rows=(300.0,))
+    for _ in range(230):
+        rig.box.stripe.refund(payment, 100, emit=False)
+    rig.sweep()
+    assert [line[2] for line in told(rig)] == [100] * 230
+
+
+def test_nothing_is_pruned_that_stands(rig: Rig) -> None:
+    """A refund that nobody has looked at stays on the list, and knows whose it is, for good."""
+    payment = paid(rig)
+    refund = rig.box.stripe.refund(payment)
+    rig.once()
+    rig.clock.seconds += 400 * DAY
+    rig.stored(lambda store: store.prune(rig.clock(), int(rig.clock())))
+    assert told(rig) == [(refund, "refunded", 1099, "usd")]
+    rig.stored(lambda store: store.dismiss([refund], rig.clock()))
+    rig.stored(lambda store: store.prune(rig.clock(), int(rig.clock())))
+    assert rig.stored(lambda store: store.reversal_counts()) == {"of_halos": 0, "of_others": 0}
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        {"object": None}, {"object": {"id": 7}}, {"object": {"id": "re_1", "payment_intent": 5}},
+    ],
+)  # fmt: skip
+def test_garbage_is_shown_not_dropped(rig: Rig, garbage: dict[str, object]) -> None:
+    """A refund's event that can't be read stands on the list, and stops nothing."""
+    payment = paid(rig)
+    name = rig.box.stripe.record("refund.created", {**rig.box.stripe.intents[payment]})
+    event = next(e for e in rig.box.stripe.events if e["id"] == name)
+    event["data"] = garbage
+    rig.once()
+    [line] = rig.attention()
+    assert (line.id, line.kind) == (name, "unreadable")
+
+
+def test_amounts_that_cannot_be_read_are_said(rig: Rig) -> None:
+    """A refund without a readable amount still calls a person, who is told so."""
+    payment = paid(rig)
+    rig.box.stripe.refund(payment)
+    for event in rig.box.stripe.events:
+        if event["type"] == "refund.created":
+            event["data"]["object"]["amount"] = "a lot"
+        if event["type"] == "charge.refunded":
+            event["data"]["object"]["amount_refunded"] = None
+    rig.once()
+    assert [line[1:] for line in told(rig)] == [("refunded", None, "usd")]
+    assert "an amount that can't be read" in rig.attention()[0].reason
+
+
+def test_the_page_says_what_to_do(rig: Rig) -> None:
+    """On the page a refund has a heading, a remedy and the command of its own."""
+    refund = rig.box.stripe.refund(paid(rig), 500)
+    rig.once()
+    [kind] = _kinds(rig.attention())
+    assert (kind.title, kind.command) == (
+        "Refunded at Stripe, paid in Halo", "syncd attention dismiss",
+    )  # fmt: skip
+    assert [line.id for line in kind.lines] == [refund]
+
+
+def test_the_command_shows_and_dismisses(rig: Rig) -> None:
+    """`syncd attention` shows a refund with its amount; `dismiss` takes it off; exit codes tell."""
+    refund = rig.box.stripe.refund(paid(rig), 500)
+    rig.once()
+    shown = rig.command("attention")
+    assert (shown.returncode, refund in shown.stdout, "5.00 USD" in shown.stdout) == (1, True, True)
+    assert rig.command("attention", "dismiss", refund).returncode == 0
+    assert rig.command("attention").returncode == 0
+
+
+# --- laws -----------------------------------------------------------------------------------------
+
+words = st.builds(
+    Reversal,
+    id=st.just("re_1"), kind=st.sampled_from(ReversalKind), intent_id=st.just("pi_1"),
+    amount=st.none() | st.integers(0, 5), currency=st.just("usd"),
+    status=st.sampled_from(["succeeded", "failed", "pending", "won", "lost", "needs_response", "new"]),
+    reason=st.none(), created=st.none(), at=st.integers(0, 3), read=st.booleans(),
+    total=st.booleans(),
+)  # fmt: skip
+
+
+@given(st.lists(words, min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_no_order_of_words_matters(heard: list[Reversal], chance: random.Random) -> None:
+    """What is known of a refund or dispute is the same in whatever order, however often it came."""
+
+    def settle(order: list[Reversal]) -> Reversal | None:
+        known: Reversal | None = None
+        for word in order:
+            known = newer(known, word)
+        return known
+
+    mixed = [*heard, *heard]
+    chance.shuffle(mixed)
+    assert settle(mixed) == settle(heard)
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=5), st.booleans())
+def test_a_sum_and_its_parts_are_not_added(parts: list[int], known: bool) -> None:
+    """The sum of a charge's refunds counts only as long as its parts aren't known."""
+
+    def one(name: str, amount: int, *, total: bool) -> Reversal:
+        return Reversal(
+            name,
+            ReversalKind.REFUNDED,
+            "pi_1",
+            amount,
+            "usd",
+            "succeeded",
+            None,
+            0,
+            0,
+            False,
+            total,
+        )
+
+    total = one("ch_1", sum(parts), total=True)
+    single = [one(f"re_{n}", amount, total=False) for n, amount in enumerate(parts)]
+    unread = replace(total, amount=None)
+    for whole in (total, unread):
+        assert counted([whole, *(single if known else [])]) == (single if known else [whole])
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "stand", "said", "then"),
+    [
+        ("refunded", "pending", Stand.GONE, "Stripe refunded", "book it there"),
+        ("refunded", "a_new_word", Stand.GONE, "status a_new_word", "book it there"),
+        ("refunded", "failed", Stand.BACK, "failed: the money stays", "Undo in Halo"),
+        ("disputed", "needs_response", Stand.OPEN, "disputes 10.99 USD", "Answer it"),
+        ("disputed", "prevented", Stand.OPEN, "status prevented", "Answer it"),
+        ("disputed", "lost", Stand.GONE, "was lost", "book it there"),
+        ("disputed", "won", Stand.BACK, "ended as won", "Undo in Halo"),
+    ],
+)
+def test_what_is_said(kind: str, status: str, stand: Stand, said: str, then: str) -> None:
+    """Each status says where the money is and what to do; a word that isn't known calls a person."""
+    one = Reversal("x_1", ReversalKind(kind), "pi_1", 1099, "usd", status, None, 0, 0, read=False)
+    assert (one.stand, said in sentence(one), then in remedy(one)) == (stand, True, True)
+    assert "of no payment intent" in sentence(
+        Reversal("ch_1", ReversalKind(kind), None, None, None, status, "r", 0, 0, False, total=True)
+    )
