@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from syncd.config import Config, load
 from syncd.failures import Stopping
@@ -25,6 +26,10 @@ from syncd.telemetry import Telemetry
 
 ROOT = Path(__file__).parents[1]
 NOW = 1_795_500_000.0
+
+# How long an example takes hangs on what else the machine does.
+settings.register_profile("syncd", deadline=None)
+settings.load_profile("syncd")
 
 
 class HandClock:

@@ -257,7 +257,7 @@ def test_a_message_holds_no_secret(watched: Watched, receiver: Receiver) -> None
     odd = [("evt_<b>", f"It holds {' and '.join(secrets)}.", None)]
     watched.looks(lambda watch: watch.store.take_in([], 0, unreadable=odd))
     (message,) = receiver.messages
-    assert "- evt_<b>: It holds [removed] and [removed] and [removed]." in message["message"]
+    assert "- evt_<b>: It holds [removed] and [removed] and pi_1[removed]." in message["message"]
 
 
 def test_a_slow_receiver_does_not_hold_up_the_end(live: Rig, tmp_path: Path) -> None:

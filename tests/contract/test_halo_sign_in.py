@@ -149,7 +149,7 @@ def test_auth_at_another_host(bench: Bench) -> None:
 def test_secret_goes_nowhere_in_the_clear(bench: Bench, url: str) -> None:
     """An authinfo that names a place without encryption gets no secret: a person is told."""
     bench.box.halo.auth_url = url
-    with pytest.raises(SignInRefused, match="isn't https"):
+    with pytest.raises(SignInRefused, match="isn't a plain https address"):
         bench.read("halo")
     assert [r.path for r in bench.box.halo.requests] == ["/api/authinfo"]
 
