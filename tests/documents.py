@@ -1,0 +1,174 @@
+"""The documents as tests read them: their blocks of commands, and a machine to run them on.
+
+The machine is a folder that stands in for `/`: a command's `/etc`, `/opt`, `/var/lib` and the like
+are moved into it, the port that it names is a free one, and a few programs that need root, a booted
+systemd or the network are stood in for (`service_manager`). All else is real: bash, install, curl,
+the command syncd, and both sides of a sandbox.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tomlkit
+
+from syncd.sandbox import Sandbox
+from tests.service_manager import moved, stand_in
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+STOOD_IN_FOR = ("systemctl", "journalctl", "systemd-creds", "systemd-run", "pipx", "python3")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block of a document.
+
+    Attributes:
+        file: the document.
+        line: where it begins.
+        kind: what stands behind the fence: ``sh``, ``toml``.
+    """
+
+    file: Path
+    line: int
+    kind: str
+    text: str
+
+    def statements(self) -> list[str]:
+        """The commands of a block: lines, with what belongs to them (continued, or a here-document)."""
+        found: list[str] = []
+        ending = None
+        for line in self.text.splitlines():
+            if ending is not None or (found and found[-1].endswith("\\")):
+                found[-1] += "\n" + line
+                ending = None if line == ending else ending
+            elif line.strip() and not line.startswith("#"):
+                found.append(line)
+                here = re.search(r"<<'?(\w+)'?", line)
+                ending = here[1] if here else None
+        return found
+
+
+def blocks(file: Path) -> list[Block]:
+    """All fenced blocks of a document, in order."""
+    found: list[Block] = []
+    begun: tuple[int, str] | None = None
+    lines: list[str] = []
+    for number, line in enumerate(file.read_text().splitlines(), start=1):
+        fence = re.match(r"```(\w*)", line)
+        if fence and begun is None:
+            begun, lines = (number, fence[1]), []
+        elif fence and begun is not None:
+            found.append(Block(file, *begun, "\n".join(lines)))
+            begun = None
+        else:
+            lines.append(line)
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@dataclass
+class Machine:
+    """A folder that stands in for the reader's machine, with a sandbox in place of both sides.
+
+    Attributes:
+        folder: what stands in for `/`. Its path must be short: sockets' names are.
+        ports: the ports that documents name, and those that are used instead.
+        names: what documents write for an id or a name that only the reader knows, and ours.
+    """
+
+    folder: Path
+    box: Sandbox
+    environment: dict[str, str] = field(default_factory=dict)
+    ports: dict[int, int] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("etc/systemd/system", "opt", "root", "run", "usr/local/bin", "var/lib/private",
+                     "stand-ins"):  # fmt: skip
+            (self.folder / name).mkdir(parents=True)
+        for name in STOOD_IN_FOR:
+            stand_in(self.folder / "stand-ins" / name)
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
+        kept.pop("CREDENTIALS_DIRECTORY", None)
+        places = (self.folder / "usr/local/bin", self.folder / "stand-ins", kept["PATH"])
+        self.environment = {
+            **kept, "PATH": os.pathsep.join(map(str, places)), "MACHINE": str(self.folder),
+            "HOME": str(self.folder / "root"), "TERM": "dumb", "COLUMNS": "200",
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """End the services that were left running."""
+        for file in (self.folder / "run").glob("*/pid"):
+            with suppress(OSError, ValueError):
+                os.kill(int(file.read_text()), signal.SIGKILL)
+
+    def run(self, statement: str, *, codes: tuple[int, ...] = (0,)) -> str:
+        """Run one command as written; returns what it printed. Fails on another exit code."""
+        text = moved(statement, self.folder)
+        for written, real in self.names.items():
+            text = text.replace(written, real)
+        text = re.sub(r"(?<=127\.0\.0\.1:)(\d+)", lambda found: str(self._port(int(found[1]))), text)
+        if text.startswith("export "):
+            self.environment |= dict(part.split("=", 1) for part in text.split()[1:] if "=" in part)
+            return ""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text], cwd=ROOT, env=self.environment,
+            input=self._typed(text), capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        said = done.stdout + done.stderr
+        assert done.returncode in codes, f"{statement}\nended with {done.returncode}:\n{said}"
+        for secret in (self.box.stripe.api_key, self.box.halo.client_secret):
+            assert secret not in said, f"{statement}\nshows a secret"
+        if found := re.search(r"\bconfig\.toml (\S+/config\.toml)$", text):
+            self.fill_in(Path(found[1]))
+        return said
+
+    def fill_in(self, file: Path, more: str = "") -> None:
+        """What the reader writes into the configuration: theirs, and a block of a document."""
+        document = tomlkit.parse(file.read_text())
+        acme = file.parent.name
+        instance = "syncd" if acme == "syncd" else f"syncd-{acme}"
+        theirs = f"""
+            [stripe]
+            api_base = "{self.box.stripe.url}"
+            [halo]
+            url = "{self.box.halo.url}"
+            client_id = "{self.box.halo.client_id}"
+            [state]
+            url = "sqlite:////var/lib/{instance}/syncd.db"
+            [web]
+            listen = "127.0.0.1:9464"
+            """
+        for text in (theirs, more):
+            text = re.sub(r"(?<=127\.0\.0\.1:)(\d+)", lambda f: str(self._port(int(f[1]))), text)
+            for name, table in tomlkit.parse(moved(text, self.folder)).items():
+                document.setdefault(name, tomlkit.table()).update(table)
+        file.write_text(tomlkit.dumps(document))
+
+    def _port(self, written: int) -> int:
+        """The free port in place of one that documents name; the sandbox's own stay."""
+        if written >= 20_000:
+            return written
+        return self.ports.setdefault(written, free_port())
+
+    def _typed(self, text: str) -> str:
+        """What the reader pastes where a command reads from the terminal."""
+        if "/dev/stdin" not in text:
+            return ""
+        if "stripe_api_key" in text:
+            return self.box.stripe.api_key + "\n"
+        return self.box.halo.client_secret + "\n"

@@ -1,0 +1,286 @@
+"""Stands in for what a booted systemd, pip and pipx would do, for the commands of the documents.
+
+Run as a command under the name of the program it stands in for (see `documents.Machine`). It reads
+the very units that the reader installs, and starts the real program as they say: with its
+credentials, its state directory, and until it says READY. What it doesn't understand, it refuses,
+so that no command in the documents passes by being ignored. That the units work under a real
+systemd is shown elsewhere, with systemd-nspawn.
+"""
+
+import base64
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MACHINE = Path(os.environ.get("MACHINE", "/nowhere"))
+UNITS = MACHINE / "etc/systemd/system"
+RUNNING = MACHINE / "run"
+ROOT = Path(__file__).parents[1]
+
+_FOLDERS = re.compile(r"(?<![\w./-])/(etc|opt|var/lib|usr/local|root)(?=[/\s]|$)")
+_DATABASE = re.compile(r"sqlite:////var/lib")
+
+
+def moved(text: str, machine: Path) -> str:
+    """A command or a value with its absolute paths inside the machine."""
+    text = _DATABASE.sub(f"sqlite:///{machine}/var/lib", text)
+    return _FOLDERS.sub(lambda found: f"{machine}/{found[1]}", text)
+
+
+def main(name: str, arguments: list[str]) -> int:
+    """Do what the program `name` would do with these arguments."""
+    return {
+        "systemctl": systemctl, "journalctl": journalctl, "systemd-creds": systemd_creds,
+        "systemd-run": systemd_run, "pip": pip, "pipx": pipx, "python3": python3,
+    }[name](arguments)  # fmt: skip
+
+
+# --- systemd -------------------------------------------------------------------------------------
+
+
+def systemctl(arguments: list[str]) -> int:
+    """The verbs that the documents use."""
+    match arguments:
+        case ["daemon-reload"]:
+            return 0
+        case ["enable", "--now", name] | ["start", name]:
+            start(name)
+        case ["disable", "--now", name] | ["stop", name]:
+            stop(name)
+        case ["restart", name]:
+            stop(name)
+            start(name)
+        case ["reload", name]:
+            os.kill(pid_of(name), signal.SIGHUP)
+        case ["status", name]:
+            sys.stdout.write(f"{name}.service: active (running), process {pid_of(name)}\n")
+        case _:
+            refuse("systemctl", arguments)
+    return 0
+
+
+def start(name: str) -> None:
+    """Start a service as its unit says, and wait until it is ready."""
+    unit = service_of(name)
+    own = RUNNING / name
+    environment = dict(os.environ, CREDENTIALS_DIRECTORY=str(credentials(unit, own / "credentials")))
+    environment.pop("SYNCD_CONFIG", None)  # a service has nothing of the shell that starts it
+    (folder,) = unit["StateDirectory"]
+    state = MACHINE / "var/lib/private" / folder
+    state.mkdir(parents=True, exist_ok=True, mode=int(unit["StateDirectoryMode"][0], 8))
+    link = MACHINE / "var/lib" / folder
+    if not link.is_symlink():
+        link.symlink_to(state)
+    (own / "notify").unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(own / "notify"))
+        environment["NOTIFY_SOCKET"] = str(own / "notify")
+        with (own / "log").open("ab") as log:
+            process = subprocess.Popen(
+                unit["ExecStart"][0].split(), env=environment, cwd="/", stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        (own / "pid").write_text(str(process.pid))
+        manager.settimeout(1)
+        for _ in range(30):
+            if process.poll() is not None:
+                sys.exit(f"{name} ended with {process.returncode}:\n{(own / 'log').read_text()}")
+            try:
+                if b"READY=1" in manager.recv(4_096):
+                    return
+            except TimeoutError:
+                continue
+    sys.exit(f"{name} was not ready in time:\n{(own / 'log').read_text()}")
+
+
+def stop(name: str) -> None:
+    """Ask a service to end, and wait for it."""
+    pid = pid_of(name)
+    os.kill(pid, signal.SIGTERM)
+    for _ in range(1_000):
+        state = Path(f"/proc/{pid}/stat")
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            (RUNNING / name / "pid").unlink()
+            return
+        time.sleep(0.02)
+    sys.exit(f"{name} didn't stop")
+
+
+def pid_of(name: str) -> int:
+    """The process of a service that runs."""
+    try:
+        pid = int((RUNNING / name / "pid").read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        sys.exit(f"{name} is not running")
+    return pid
+
+
+def service_of(name: str) -> dict[str, list[str]]:
+    """A unit's [Service], its drop-ins over it; an empty value takes back what stood before."""
+    base, at, instance = name.partition("@")
+    main_file = UNITS / f"{base}{at}.service"
+    found: dict[str, list[str]] = {}
+    for file in [main_file, *sorted((UNITS / f"{name}.service.d").glob("*.conf"))]:
+        if file != main_file:
+            found.pop("ExecStart", None) if "ExecStart=\n" in file.read_text() else None
+        section = ""
+        for line in file.read_text().splitlines():
+            if head := re.fullmatch(r"\[(\w+)\]", line.strip()):
+                section = head[1]
+            elif section == "Service" and (pair := re.match(r"(\w+)=(.*)", line)):
+                value = moved(pair[2].replace("%i", instance), MACHINE)
+                found[pair[1]] = [*found.get(pair[1], []), value] if value else []
+    return found
+
+
+def credentials(unit: dict[str, list[str]], folder: Path) -> Path:
+    """The folder of secrets that a service gets."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    for entry in unit.get("LoadCredential", []):
+        name, _, source = entry.partition(":")
+        (folder / name).write_bytes(Path(source).read_bytes())
+    for entry in unit.get("LoadCredentialEncrypted", []):
+        name, _, source = entry.partition(":")
+        kept, _, secret = Path(source).read_text().partition(":")
+        if kept != name:
+            sys.exit(f"{source} was encrypted for {kept!r}, not for {name!r}")
+        (folder / name).write_bytes(base64.b64decode(secret))
+    return folder
+
+
+def journalctl(arguments: list[str]) -> int:
+    """The log of a service, or its last lines."""
+    match arguments:
+        case ["-u", name, *rest]:
+            known_options("journalctl", [one for one in rest if one.startswith("-")])
+            lines = (RUNNING / name / "log").read_text().splitlines(keepends=True)
+            last = int(rest[rest.index("-n") + 1]) if "-n" in rest else len(lines)
+            sys.stdout.writelines(lines[-last:])
+        case _:
+            refuse("journalctl", arguments)
+    return 0
+
+
+def systemd_creds(arguments: list[str]) -> int:
+    """Wrap a secret for its name; the real one would make a key for this machine."""
+    match arguments:
+        case ["encrypt", option, source, target] if option.startswith("--name="):
+            known_options("systemd-creds", [option])
+            secret = base64.b64encode(Path(source).read_bytes()).decode()
+            Path(target).write_text(f"{option.removeprefix('--name=')}:{secret}")
+        case _:
+            refuse("systemd-creds", arguments)
+    return 0
+
+
+def systemd_run(arguments: list[str]) -> int:
+    """Run a command with the properties given."""
+    unit: dict[str, list[str]] = {}
+    options = []
+    while arguments and arguments[0].startswith("-"):
+        options.append(arguments.pop(0))
+        if options[-1] == "-p":
+            key, _, value = arguments.pop(0).partition("=")
+            unit.setdefault(key, []).append(value)
+    known_options("systemd-run", options)
+    folder = credentials(unit, RUNNING / "transient")
+    done = subprocess.run(
+        arguments, env=dict(os.environ, CREDENTIALS_DIRECTORY=str(folder)), check=False
+    )
+    return done.returncode
+
+
+# --- installing ----------------------------------------------------------------------------------
+
+
+def python3(arguments: list[str]) -> int:
+    """Make a virtual environment, whose pip is ours: there may be no network."""
+    match arguments:
+        case ["-m", "venv", folder]:
+            subprocess.run(
+                [sys.executable, "-m", "venv", "--without-pip", folder], check=True
+            )
+            stand_in(Path(folder) / "bin/pip")
+        case _:
+            refuse("python3", arguments)
+    return 0
+
+
+def pip(arguments: list[str]) -> int:
+    """Check that what is to be installed is there and installable; then put the command in place."""
+    match arguments:
+        case ["install", *rest]:
+            known_options("pip", [one for one in rest if one.startswith("-")])
+            if "-r" in rest:
+                lock = Path(rest[rest.index("-r") + 1]).read_text()
+                if "--require-hashes" in rest and "--hash=sha256:" not in lock:
+                    sys.exit("the lock has no hashes")
+            if "." in rest:
+                install_syncd(Path(os.environ["STAND_IN"]).parent)
+        case _:
+            refuse("pip", arguments)
+    return 0
+
+
+def pipx(arguments: list[str]) -> int:
+    """Install into $PIPX_HOME/venvs, as pipx does, with a link in $PIPX_BIN_DIR."""
+    match arguments:
+        case ["install", "."]:
+            place = Path(os.environ["PIPX_HOME"]) / "venvs/syncd/bin"
+            place.mkdir(parents=True)
+            install_syncd(place)
+            link = Path(os.environ["PIPX_BIN_DIR"]) / "syncd"
+            link.symlink_to(place / "syncd")
+        case _:
+            refuse("pipx", arguments)
+    return 0
+
+
+def install_syncd(folder: Path) -> None:
+    """Put the command `syncd` of this source tree into a folder; needs a project that names it."""
+    if 'syncd = "syncd.cli:main"' not in Path("pyproject.toml").read_text():
+        sys.exit("no project named syncd here")
+    script = folder / "syncd"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m syncd "$@"\n')
+    script.chmod(0o755)
+
+
+def stand_in(place: Path) -> None:
+    """Put a program that runs this file under its own name."""
+    place.write_text(
+        f'#!/bin/sh\nSTAND_IN="$0" exec {sys.executable} -S {__file__} {place.name} "$@"\n'
+    )
+    place.chmod(0o755)
+
+
+def known_options(program: str, options: list[str]) -> None:
+    """Refuse options that the real program doesn't have, as far as it is here to be asked."""
+    asked = [sys.executable, "-m", "pip", "install"] if program == "pip" else [program]
+    path = os.pathsep.join(os.environ["PATH"].split(os.pathsep)[2:])
+    try:
+        said = subprocess.run(
+            [*asked, "--help"], env=dict(os.environ, PATH=path), capture_output=True, text=True,
+            check=True,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return
+    for option in options:
+        if not re.search(rf"(?<![\w-]){re.escape(option.partition('=')[0])}(?![\w-])", said):
+            sys.exit(f"{program} has no option {option}")
+
+
+def refuse(program: str, arguments: list[str]) -> None:
+    """End, because the documents ask for something that isn't known here."""
+    sys.exit(f"{program} {' '.join(arguments)}: not known here; see tests/service_manager.py")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -1,0 +1,284 @@
+"""The documents are true: their commands run, their links lead somewhere, their lists are whole."""
+
+import ast
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd import pushing, store
+from syncd.commands import shared
+from syncd.config import SECRETS, Section, _Settings
+from syncd.decisions import HoldCode
+from syncd.records import Condition
+from syncd.sandbox import Sandbox
+from syncd.schema import metadata
+from tests.documents import DOCUMENTS, ROOT, Machine, blocks
+
+DAY = 86_400
+
+NOT_RUN = {
+    "make demo": "it is run by tests/test_process.py",
+    "make test": "it would run itself",
+    "git pull": "it needs the network",
+}
+"""Commands of the documents that aren't run here, and why."""
+
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A machine on which nothing is installed yet."""
+    with Sandbox() as box:
+        found = Machine(tmp_path / "m", box)
+        yield found
+        found.close()
+
+
+def run(machine: Machine, statement: str, *, attention: bool = False) -> None:
+    """Run a command as the reader would; with `attention`, syncd may say that a person is needed."""
+    if statement not in NOT_RUN:
+        codes = (0, 1) if attention and "syncd " in statement else (0,)
+        machine.run(statement, codes=codes)
+
+
+def written_by_halo(box: Sandbox) -> None:
+    """Rows that Halo's own webhook wrote, in every state: what calibrate learns from."""
+    for state in box.halo.status:
+        intent = box.stripe.create_intent(amount=1099)
+        box.halo.add_row(intent, box.halo.add_invoice(), 10.99)
+        box.stripe.advance(intent, state)
+        box.halo.native_webhook(box.stripe.events[-1])
+
+
+def old_payment(box: Sandbox, amount: float = 10.99) -> str:
+    """A payment of 20 days ago whose event is gone, and whose row doesn't say what became of it."""
+    intent = box.stripe.create_intent(amount=1099, created=time.time() - 20 * DAY)
+    box.stripe.advance(intent, "succeeded", emit=False)
+    box.halo.add_row(intent, box.halo.add_invoice(), amount)
+    return intent
+
+
+def held(box: Sandbox) -> str:
+    """A payment that needs a person: Halo's row has another amount."""
+    intent = box.stripe.create_intent(amount=1099)
+    box.halo.add_row(intent, box.halo.add_invoice(), 5.0)
+    box.stripe.advance(intent, "succeeded")
+    return intent
+
+
+INSTALL = (
+    "python3 -m venv /opt/syncd",
+    "/opt/syncd/bin/pip install --no-deps .",
+    "ln -s /opt/syncd/bin/syncd /usr/local/bin/syncd",
+    "install -D -m 644 config.toml /etc/syncd/config.toml",
+    "install -m 600 /dev/stdin /etc/syncd/stripe_api_key",
+    "install -m 600 /dev/stdin /etc/syncd/halo_client_secret",
+    "install -m 644 systemd/syncd.service /etc/systemd/system/syncd.service",
+    "export SYNCD_CONFIG=/etc/syncd/config.toml CREDENTIALS_DIRECTORY=/etc/syncd",
+)
+
+
+def installed(machine: Machine) -> None:
+    """Where every document but the one about installing begins: the service runs."""
+    for statement in INSTALL:
+        machine.run(statement)
+    numbers = "\n".join(f"{state} = {n}" for state, n in machine.box.halo.status.items())
+    machine.fill_in(machine.folder / "etc/syncd/config.toml", f"[halo.status]\n{numbers}\n")
+    machine.run("systemctl enable --now syncd")
+
+
+# --- the commands --------------------------------------------------------------------------------
+
+
+def test_install(machine: Machine) -> None:
+    """docs/install.md from its first command to its last: installed, looked at, run, removed."""
+    written_by_halo(machine.box)
+    payment = old_payment(machine.box)
+    rows = machine.box.halo.rows_of(payment)
+    config = machine.folder / "etc/syncd/config.toml"
+    other = Machine(machine.folder.parent / "p", machine.box)
+    seen = []
+    for block in blocks(ROOT / "docs/install.md"):
+        if block.kind == "toml":
+            machine.fill_in(machine.folder / "etc/syncd/acme/config.toml", block.text)
+        # pipx is the other way to the same place: for a machine of its own.
+        here = other if "PIPX_HOME" in block.text else machine
+        for statement in block.statements() if block.kind == "sh" else ():
+            run(here, statement, attention=statement == "syncd calibrate")
+            seen.append(statement)
+            if statement == "syncd --backfill 90d --dry-run":
+                assert machine.box.halo.writes == []
+            if statement == "syncd --backfill 90d":
+                assert rows[0]["status"] == machine.box.halo.status["succeeded"]
+    assert {"syncd --backfill 90d --dry-run", "syncd --backfill 90d"} <= set(seen)
+    assert (other.folder / "opt/syncd/bin/syncd").exists()
+    assert not config.exists()
+    assert not list((machine.folder / "var/lib").rglob("*.db"))
+
+
+def test_commands(machine: Machine) -> None:
+    """Every command of the other documents runs as written, on a machine where syncd is installed."""
+    payments = [held(machine.box) for _ in range(12)]
+    old_payment(machine.box)
+    written_by_halo(machine.box)
+    installed(machine)
+    for file in DOCUMENTS:
+        found = [] if file.name in ("install.md", "README.md") else blocks(file)
+        for statement in [s for block in found if block.kind == "sh" for s in block.statements()]:
+            if re.search(r"pi_(123|…)", statement):
+                machine.names = dict.fromkeys(("pi_123", "pi_…"), payments.pop())
+            run(machine, statement, attention=True)
+
+
+def test_what_is_not_run_is_there() -> None:
+    """What isn't run here stands in a document, and a target of make is one."""
+    written = {s for file in DOCUMENTS for b in blocks(file) if b.kind == "sh" for s in b.statements()}
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for statement in NOT_RUN:
+        assert statement in written
+        if statement.startswith("make "):
+            assert statement.removeprefix("make ") in targets
+
+
+# --- the lists -----------------------------------------------------------------------------------
+
+
+def text_of(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def attention_codes() -> set[str]:
+    """Every code that a line of the attention list can have, out of the program's own text."""
+    found = {str(code) for code in HoldCode}
+    for file in (ROOT / "syncd").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            place = {"Outcome": 3, "Attention": 3, "hold_doubt": 1}.get(name)
+            if place is not None and len(node.args) > place:
+                code = node.args[place]
+                if isinstance(code, ast.Constant) and isinstance(code.value, str):
+                    found.add(code.value)
+    return found
+
+
+def test_every_code_is_explained() -> None:
+    """Every code of the attention list has its heading in operate.md, and no other has one."""
+    headings = set(re.findall(r"^### `(\w+)`$", text_of("operate.md"), re.MULTILINE))
+    assert headings == attention_codes()
+
+
+def test_every_hold_of_the_table() -> None:
+    """The table in decides.md names every reason to hold."""
+    assert {f"`{code}`" for code in HoldCode} <= set(re.findall(r"`\w+`", text_of("decides.md")))
+
+
+def test_every_condition() -> None:
+    """decides.md explains every condition, in the program's order."""
+    table = text_of("decides.md").partition("## Where a payment stands")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [str(one) for one in Condition]
+
+
+def test_every_key_is_explained() -> None:
+    """config.toml shows every key of the configuration in its table, and no other; every secret too."""
+    text = (ROOT / "config.toml").read_text()
+    shown = {}
+    table = ""
+    for line in text.splitlines():
+        if head := re.match(r"\[([\w.]+)\]", line):
+            table = head[1]
+            shown[table] = []
+        elif key := re.match(r"(?:# )?([a-z_]+) =", line):
+            shown[table].append(key[1])
+
+    def walk(model: type, above: str) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        keys = []
+        for name, one in model.model_fields.items():  # type: ignore[attr-defined]
+            if isinstance(one.annotation, type) and issubclass(one.annotation, Section):
+                found |= walk(one.annotation, f"{above}.{name}" if above else name)
+            else:
+                keys.append(name)
+        return {above: keys} | found if above else found
+
+    assert shown == walk(_Settings, "")
+    for secret, variable in SECRETS.items():
+        assert f"$CREDENTIALS_DIRECTORY/{secret} " in text
+        assert variable in text
+
+
+def test_every_exit_code() -> None:
+    """operate.md explains every exit code."""
+    table = text_of("operate.md").partition("## Exit codes")[2].partition("\n## ")[0]
+    codes = [shared.EXIT_ATTENTION, shared.EXIT_USAGE, shared.EXIT_UNAVAILABLE, shared.EXIT_CONFIG]
+    assert [int(one) for one in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)] == [0, *codes]
+
+
+def test_every_table_of_the_store() -> None:
+    """works.md explains every table of the database."""
+    part = text_of("works.md").partition("## The store")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)) == set(metadata.tables)
+
+
+def test_every_room() -> None:
+    """works.md says of every module what it is for, and of no other."""
+    part = text_of("works.md").partition("## The rooms")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([\w/]+)`", "\n".join(re.findall(r"^\|([^|]+)\|", part, re.MULTILINE))))
+    rooms = {one.stem for one in (ROOT / "syncd").glob("*.py") if not one.stem.startswith("__")}
+    folders = {one.parent.name + "/" for one in (ROOT / "syncd").glob("*/__init__.py")}
+    assert named == rooms | folders
+
+
+def test_events_of_the_log() -> None:
+    """Every event of the log that operate.md explains is one that the program writes."""
+    table = text_of("operate.md").partition("## Logs")[2].partition("\n## ")[0]
+    source = "\n".join(file.read_text() for file in (ROOT / "syncd").rglob("*.py"))
+    for cell in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE):
+        for event in re.findall(r"`(\w+)`", cell):
+            step = event.removesuffix("_failed")
+            assert f'"{event}"' in source or (step in ("poll", "push", "sweep") and "_failed" in event) or event == "side"
+
+
+def test_figures() -> None:
+    """Spans that the documents name are those of the program: change both together."""
+    assert pushing.LOOK_AGAIN_SECONDS == (600, 1_800, 7_200, 21_600, 54_600)
+    assert "after 10 and 40 minutes, and about 3, 9 and 24 hours" in text_of("decides.md")
+    assert pushing.TRY_AGAIN_SECONDS == (600, 3_600, 21_600, DAY)
+    assert "after 10 minutes, an hour, six\nhours, then daily" in text_of("operate.md")
+    assert store.KEEP_SECONDS == 180 * DAY
+    assert "forgotten after half a\nyear" in text_of("operate.md")
+
+
+# --- the links -----------------------------------------------------------------------------------
+
+
+def anchors(file: Path) -> set[str]:
+    """The anchors that GitHub gives to a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one.lower()).strip().replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("file", [*DOCUMENTS, ROOT / "bench/README.md"], ids=lambda file: file.name)
+def test_links(file: Path) -> None:
+    """Every relative link leads to a file of the repository, and to a heading that is there."""
+    text = re.sub(r"```.*?```", "", file.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (file.parent / path).resolve() if path else file
+        assert there.exists(), f"{file.name}: {target}"
+        if anchor:
+            assert anchor in anchors(there), f"{file.name}: {target}"
+
+
+def test_every_document_is_found() -> None:
+    """README leads to every document, and stays short."""
+    text = (ROOT / "README.md").read_text()
+    for file in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{file.name})" in text
+    assert len(text.splitlines()) <= 130
