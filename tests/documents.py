@@ -100,6 +100,9 @@ class Machine:
         for name in ("etc/systemd/system", "opt", "root", "run", "usr/local/bin", "var/lib/private",
                      "stand-ins"):  # fmt: skip
             (self.folder / name).mkdir(parents=True)
+        # As a unit's StateDirectory= would have it.
+        (self.folder / "var/lib/private/syncd").mkdir()
+        (self.folder / "var/lib/syncd").symlink_to(self.folder / "var/lib/private/syncd")
         for name in STOOD_IN_FOR:
             stand_in(self.folder / "stand-ins" / name)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}

@@ -65,7 +65,9 @@ def systemctl(arguments: list[str]) -> int:
 
 
 def start(name: str) -> None:
-    """Start a service as its unit says, and wait until it is ready."""
+    """Start a service as its unit says, and wait until it is ready; one that runs goes on."""
+    if (RUNNING / name / "pid").exists():
+        return
     unit = service_of(name)
     own = RUNNING / name
     environment = dict(os.environ, CREDENTIALS_DIRECTORY=str(credentials(unit, own / "credentials")))
@@ -99,7 +101,9 @@ def start(name: str) -> None:
 
 
 def stop(name: str) -> None:
-    """Ask a service to end, and wait for it."""
+    """Ask a service to end, and wait for it; one that doesn't run has ended."""
+    if not (RUNNING / name / "pid").exists():
+        return
     pid = pid_of(name)
     os.kill(pid, signal.SIGTERM)
     for _ in range(1_000):
