@@ -45,7 +45,10 @@ def run(machine: Machine, statement: str, *, attention: bool = False) -> None:
 
 
 def written_by_halo(box: Sandbox) -> None:
-    """Rows that Halo's own webhook wrote, in every state: what calibrate learns from."""
+    """Rows that Halo's own webhook wrote, in every state, and one that nobody paid: what calibrate
+    learns from."""
+    unpaid = box.stripe.create_intent(amount=1099)
+    box.halo.add_row(unpaid, box.halo.add_invoice(), 10.99)
     for state in box.halo.status:
         intent = box.stripe.create_intent(amount=1099)
         box.halo.add_row(intent, box.halo.add_invoice(), 10.99)
