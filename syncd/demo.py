@@ -7,6 +7,7 @@ configuration of its own in a folder that is thrown away.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,7 @@ class Paying:
 def play(*, keep: bool) -> int:
     """Play the demo; returns 0 if all payments agree in the end, else 1."""
     console = Console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends as tidily as by Ctrl-C
     with tempfile.TemporaryDirectory(prefix="syncd-demo-") as folder, Sandbox() as box:
         payments = [_begin(box, story) for story in STORIES]
         elsewhere = box.stripe.create_intent(amount=500)  # a payment that isn't Halo's
@@ -72,14 +74,36 @@ def play(*, keep: bool) -> int:
         with _daemon(box, Path(folder), keep=keep) as daemon:
             agree = _watch(console, box, payments, daemon, started)
             if keep and daemon.poll() is None:
-                console.print(
-                    f"Stripe {box.stripe.url}  Halo {box.halo.url}  health and metrics "
-                    f"http://{_listen_of(Path(folder))}/\nRunning until Ctrl-C.",
-                    highlight=False,
-                )
+                console.print(_invitation(box, Path(folder)), highlight=False, soft_wrap=True)
                 with suppress(KeyboardInterrupt):
                     daemon.wait()
         return _summary(console, box, payments, time.monotonic() - started, agree=agree)
+
+
+def _invitation(box: Sandbox, folder: Path) -> str:
+    """One more customer, whose payment needs a person; and what that person can do about it."""
+    intent_id = box.stripe.create_intent(amount=1_099)
+    box.halo.add_row(intent_id, box.halo.add_invoice(total=5.0), 5.0)
+    box.stripe.advance(intent_id, "succeeded")
+    row = {"intent_id": intent_id, "invoice_id": box.halo.add_invoice(total=5.99), "amount": 5.99}
+    book = json.dumps({"method": "add_row", "args": row})
+    here = Path(sys.executable).with_name("syncd")
+    syncd = str(here) if here.exists() else "syncd"
+    return f"""
+syncd goes on, with a page at http://{_listen_of(folder)}/
+One more customer has paid 10.99 USD, but Halo's row for it says 5.00: that needs you. In another terminal:
+
+  export SYNCD_CONFIG={folder}/config.toml CREDENTIALS_DIRECTORY={folder}
+  {syncd} status
+  {syncd} attention
+
+The rest was for a second invoice. Book it in Halo, try again, and see that all is well:
+
+  curl {box.halo.url}/_sandbox/call -d '{book}'
+  {syncd} attention retry {intent_id}
+  {syncd} attention
+
+Running until Ctrl-C."""
 
 
 def _begin(box: Sandbox, story: Story) -> Paying:
@@ -125,14 +149,17 @@ overlap = "30s"
 [state]
 url = "sqlite:///{folder}/syncd.db"
 [web]
-listen = "127.0.0.1:{9464 if keep else 0}"
+listen = "127.0.0.1:{_port() if keep else 0}"
 """,
         "utf-8",
     )
     environment = {name: text for name, text in os.environ.items() if not name.startswith("SYNCD_")}
-    environment["SYNCD_STRIPE_API_KEY"] = box.stripe.api_key
-    environment["SYNCD_HALO_CLIENT_SECRET"] = box.halo.client_secret
-    environment.pop("CREDENTIALS_DIRECTORY", None)
+    for name, secret in (
+        ("stripe_api_key", box.stripe.api_key), ("halo_client_secret", box.halo.client_secret),
+    ):  # fmt: skip
+        (folder / name).touch(0o600)
+        (folder / name).write_text(secret, "utf-8")
+    environment["CREDENTIALS_DIRECTORY"] = str(folder)
     environment.pop("NOTIFY_SOCKET", None)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  # ourselves
@@ -146,6 +173,17 @@ listen = "127.0.0.1:{9464 if keep else 0}"
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(15)
+
+
+def _port() -> int:
+    """The usual port, unless somebody has it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", 9464))
+        except OSError:
+            return 0
+    return 9464
 
 
 def _listen_of(folder: Path) -> str:
@@ -207,7 +245,7 @@ def _agrees(box: Sandbox, paying: Paying) -> bool:
 def _table(box: Sandbox, payments: list[Paying]) -> Table:
     table = Table(title="syncd between a Stripe and a Halo of its own", title_justify="left")
     for column in ("customer", "invoices", "amount", "Stripe says", "Halo says", ""):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column.endswith("says"))
     for paying in payments:
         agrees = _agrees(box, paying)
         mark = "[green]agree[/]" if agrees else "[yellow]on its way[/]" if paying.told else ""

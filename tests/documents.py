@@ -124,7 +124,9 @@ class Machine:
         text = moved(statement, self.folder)
         for written, real in self.names.items():
             text = text.replace(written, real)
-        text = re.sub(r"(?<=127\.0\.0\.1:)(\d+)", lambda found: str(self._port(int(found[1]))), text)
+        text = re.sub(
+            r"(?<=127\.0\.0\.1:)(\d+)", lambda found: str(self._port(int(found[1]))), text
+        )
         if text.startswith("export "):
             self.environment |= dict(part.split("=", 1) for part in text.split()[1:] if "=" in part)
             return ""

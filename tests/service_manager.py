@@ -70,7 +70,9 @@ def start(name: str) -> None:
         return
     unit = service_of(name)
     own = RUNNING / name
-    environment = dict(os.environ, CREDENTIALS_DIRECTORY=str(credentials(unit, own / "credentials")))
+    environment = dict(
+        os.environ, CREDENTIALS_DIRECTORY=str(credentials(unit, own / "credentials"))
+    )
     environment.pop("SYNCD_CONFIG", None)  # a service has nothing of the shell that starts it
     (folder,) = unit["StateDirectory"]
     state = MACHINE / "var/lib/private" / folder
@@ -209,9 +211,7 @@ def python3(arguments: list[str]) -> int:
     """Make a virtual environment, whose pip is ours: there may be no network."""
     match arguments:
         case ["-m", "venv", folder]:
-            subprocess.run(
-                [sys.executable, "-m", "venv", "--without-pip", folder], check=True
-            )
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
             stand_in(Path(folder) / "bin/pip")
         case _:
             refuse("python3", arguments)

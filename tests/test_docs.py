@@ -27,7 +27,6 @@ NOT_RUN = {
 """Commands of the documents that aren't run here, and why."""
 
 
-
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     """A machine on which nothing is installed yet."""
@@ -144,7 +143,9 @@ def test_commands(machine: Machine) -> None:
 
 def test_what_is_not_run_is_there() -> None:
     """What isn't run here stands in a document, and a target of make is one."""
-    written = {s for file in DOCUMENTS for b in blocks(file) if b.kind == "sh" for s in b.statements()}
+    written = {
+        s for file in DOCUMENTS for b in blocks(file) if b.kind == "sh" for s in b.statements()
+    }
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for statement in NOT_RUN:
         assert statement in written
@@ -166,7 +167,11 @@ def attention_codes() -> set[str]:
         for node in ast.walk(ast.parse(file.read_text())):
             if not isinstance(node, ast.Call):
                 continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            name = (
+                node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else getattr(node.func, "id", "")
+            )
             place = {"Outcome": 3, "Attention": 3, "hold_doubt": 1}.get(name)
             if place is not None and len(node.args) > place:
                 code = node.args[place]
@@ -236,7 +241,9 @@ def test_every_table_of_the_store() -> None:
 def test_every_room() -> None:
     """works.md says of every module what it is for, and of no other."""
     part = text_of("works.md").partition("## The rooms")[2].partition("\n## ")[0]
-    named = set(re.findall(r"`([\w/]+)`", "\n".join(re.findall(r"^\|([^|]+)\|", part, re.MULTILINE))))
+    named = set(
+        re.findall(r"`([\w/]+)`", "\n".join(re.findall(r"^\|([^|]+)\|", part, re.MULTILINE)))
+    )
     rooms = {one.stem for one in (ROOT / "syncd").glob("*.py") if not one.stem.startswith("__")}
     folders = {one.parent.name + "/" for one in (ROOT / "syncd").glob("*/__init__.py")}
     assert named == rooms | folders
@@ -249,7 +256,11 @@ def test_events_of_the_log() -> None:
     for cell in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE):
         for event in re.findall(r"`(\w+)`", cell):
             step = event.removesuffix("_failed")
-            assert f'"{event}"' in source or (step in ("poll", "push", "sweep") and "_failed" in event) or event == "side"
+            assert (
+                f'"{event}"' in source
+                or (step in ("poll", "push", "sweep") and "_failed" in event)
+                or event == "side"
+            )
 
 
 def test_figures() -> None:

@@ -422,16 +422,6 @@ def test_side_that_refuses(live: Rig, side: str) -> None:
         assert secret not in done.stderr + done.stdout
 
 
-def test_demo() -> None:
-    """The demo plays to its end by itself, and all agree."""
-    done = subprocess.run(
-        [sys.executable, "-m", "syncd", "demo"], capture_output=True, text=True, timeout=90,
-        check=False, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "all agree; 0 rows doubled" in done.stdout
-
-
 def test_version_and_help(live: Rig) -> None:
     """Every command explains itself."""
     assert live.command("--version").stdout == "syncd 0.1.0\n"

@@ -1,0 +1,58 @@
+"""The demo: it plays to its end by itself, and what it invites the reader to do works."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.test_process import until
+
+COMMAND = f"{sys.executable} -m syncd"
+
+
+@pytest.mark.slow
+def test_demo(tmp_path: Path) -> None:
+    """All agree in the end; kept running, it leaves a payment to a person, who puts it right with the
+    commands that it prints; Ctrl-C ends it with 0."""
+    shown = tmp_path / "shown"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    with shown.open("wb") as to:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "syncd", "demo", "--keep"], stdout=to, stderr=to, cwd=ROOT,
+            env=environment,
+        )  # fmt: skip
+    try:
+        until(lambda: "until Ctrl-C" in shown.read_text(), 90)
+        lines = re.findall(r"^  (\S.*)$", shown.read_text(), re.MULTILINE)
+        exported, *commands = [re.sub(r"^\S*syncd(?= )", COMMAND, line) for line in lines]
+        said: list[tuple[str, int, str]] = []
+
+        def attention(code: int) -> bool:
+            done = subprocess.run(
+                ["bash", "-c", f"{exported}; {COMMAND} attention"], env=environment, check=False,
+                capture_output=True,
+            )  # fmt: skip
+            return done.returncode == code
+
+        until(lambda: attention(1))
+        for command in commands[:-1]:
+            done = subprocess.run(
+                ["bash", "-c", f"{exported}; {command}"], env=environment, capture_output=True,
+                text=True, timeout=60, check=False,
+            )  # fmt: skip
+            said.append((command.split()[-1], done.returncode, done.stdout))
+        assert [code for _, code, _ in said] == [1, 1, 0, 0], said
+        assert "adds up to 5" in re.sub(r"[^\w.]+", " ", said[1][2])
+        until(lambda: attention(0))
+        assert demo.poll() is None
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 0
+        assert "all agree; 0 rows doubled" in shown.read_text()
+    finally:
+        demo.terminate()  # it takes its daemon along
+        demo.wait(30)
