@@ -96,7 +96,11 @@ def _look_before_opening(path: Path, busy_seconds: float) -> None:
     remedy = "Name a usable file in state.url, or make it usable for the account syncd runs as."
     try:
         if not path.parent.is_dir():
-            message = f"The database's folder {path.parent} doesn't exist. {remedy}"
+            message = (
+                f"The database's folder {path.parent} doesn't exist. The service's first start makes "
+                "it (systemctl start syncd); without the service, make it, or name another file in "
+                "state.url."
+            )
             raise StoreUnusable(message)
         if not path.exists():
             # Readable by its owner alone, from its first byte on.

@@ -124,9 +124,7 @@ class Machine:
         text = moved(statement, self.folder)
         for written, real in self.names.items():
             text = text.replace(written, real)
-        text = re.sub(
-            r"(?<=127\.0\.0\.1:)(\d+)", lambda found: str(self._port(int(found[1]))), text
-        )
+        text = self._ported(text)
         if text.startswith("export "):
             self.environment |= dict(part.split("=", 1) for part in text.split()[1:] if "=" in part)
             return ""
@@ -159,16 +157,21 @@ class Machine:
             listen = "127.0.0.1:9464"
             """
         for text in (theirs, more):
-            text = re.sub(r"(?<=127\.0\.0\.1:)(\d+)", lambda f: str(self._port(int(f[1]))), text)
-            for name, table in tomlkit.parse(moved(text, self.folder)).items():
+            here = moved(self._ported(text), self.folder)
+            for name, table in tomlkit.parse(here).items():
                 document.setdefault(name, tomlkit.table()).update(table)
         file.write_text(tomlkit.dumps(document))
 
-    def _port(self, written: int) -> int:
-        """The free port in place of one that documents name; the sandbox's own stay."""
-        if written >= 20_000:
-            return written
-        return self.ports.setdefault(written, free_port())
+    def _ported(self, text: str) -> str:
+        """The text with a free port in place of each that documents name; the sandbox's own stay."""
+
+        def port(found: re.Match[str]) -> str:
+            written = int(found[0])
+            return str(
+                written if written >= 20_000 else self.ports.setdefault(written, free_port())
+            )
+
+        return re.sub(r"(?<=127\.0\.0\.1:)\d+", port, text)
 
     def _typed(self, text: str) -> str:
         """What the reader pastes where a command reads from the terminal."""

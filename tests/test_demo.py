@@ -17,8 +17,7 @@ COMMAND = f"{sys.executable} -m syncd"
 
 @pytest.mark.slow
 def test_demo(tmp_path: Path) -> None:
-    """All agree in the end; kept running, it leaves a payment to a person, who puts it right with the
-    commands that it prints; Ctrl-C ends it with 0."""
+    """All agree in the end; kept running, it leaves a payment that its own words help to put right."""
     shown = tmp_path / "shown"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
     with shown.open("wb") as to:

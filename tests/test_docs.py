@@ -36,6 +36,10 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         found.close()
 
 
+READ_ONLY = ("syncd status", "syncd attention", "syncd check", "syncd calibrate", "curl")
+"""Commands that change nothing: one that several documents have is run once."""
+
+
 def run(machine: Machine, statement: str, *, attention: bool = False) -> None:
     """Run a command as the reader would; with `attention`, syncd may say that a person is needed."""
     if statement not in NOT_RUN:
@@ -44,8 +48,7 @@ def run(machine: Machine, statement: str, *, attention: bool = False) -> None:
 
 
 def written_by_halo(box: Sandbox) -> None:
-    """Rows that Halo's own webhook wrote, in every state, and one that nobody paid: what calibrate
-    learns from."""
+    """Rows that calibrate learns from: of Halo's own webhook in every state, and one not paid."""
     unpaid = box.stripe.create_intent(amount=1099)
     box.halo.add_row(unpaid, box.halo.add_invoice(), 10.99)
     for state in box.halo.status:
@@ -130,12 +133,17 @@ def test_commands(machine: Machine) -> None:
     old_payment(machine.box)
     written_by_halo(machine.box)
     installed(machine)
+    before: set[str] = set()
     for file in DOCUMENTS:
         if file.name in ("install.md", "README.md"):
             continue
         machine.run("systemctl start syncd")
-        found = blocks(file)
-        for statement in [s for block in found if block.kind == "sh" for s in block.statements()]:
+        found = [s for block in blocks(file) if block.kind == "sh" for s in block.statements()]
+        for statement in found:
+            plain = statement.partition("#")[0].strip()
+            if plain in before and plain.startswith(READ_ONLY):
+                continue
+            before.add(plain)
             if re.search(r"pi_(123|…)", statement):
                 machine.names = dict.fromkeys(("pi_123", "pi_…"), payments.pop())
             run(machine, statement, attention=True)
@@ -200,7 +208,7 @@ def test_every_condition() -> None:
 def test_every_key_is_explained() -> None:
     """config.toml shows every key of the configuration in its table, and no other; every secret too."""
     text = (ROOT / "config.toml").read_text()
-    shown = {}
+    shown: dict[str, list[str]] = {}
     table = ""
     for line in text.splitlines():
         if head := re.match(r"\[([\w.]+)\]", line):
