@@ -23,8 +23,8 @@ ROOM_BYTES_FAIL = 10 * 1024 * 1024
 
 ROOM_BYTES_WARN = 200 * 1024 * 1024
 
-STATE_DIRECTORY = Path("/var/lib/syncd")
-"""The folder that the service's unit has made at its first start."""
+STATE_DIRECTORIES = Path("/var/lib")
+"""Where systemd makes the folder of a service (StateDirectory=) when it first starts."""
 
 _HERE = Area.CONFIGURATION
 
@@ -88,7 +88,7 @@ def _file_lines(path: Path, folder: Path) -> list[Line]:
     what = "the database"
     if not folder.is_dir():
         text = f"its folder {folder} doesn't exist yet"
-        if folder == STATE_DIRECTORY:
+        if folder.parent == STATE_DIRECTORIES:
             return [warned(_HERE, what, text, "systemd makes it when the service first starts.")]
         return [failed(_HERE, what, text, "Make it, for the account that syncd runs as.")]
     return [_room_line(folder), _folder_line(folder), _file_line(path)]

@@ -105,7 +105,7 @@ class Machine:
         (self.folder / "var/lib/syncd").symlink_to(self.folder / "var/lib/private/syncd")
         for name in STOOD_IN_FOR:
             stand_in(self.folder / "stand-ins" / name)
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SYNCD_", "PYTHON"))}
         kept.pop("CREDENTIALS_DIRECTORY", None)
         places = (self.folder / "usr/local/bin", self.folder / "stand-ins", kept["PATH"])
         self.environment = {

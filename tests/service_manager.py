@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -133,8 +134,6 @@ def service_of(name: str) -> dict[str, list[str]]:
     main_file = UNITS / f"{base}{at}.service"
     found: dict[str, list[str]] = {}
     for file in [main_file, *sorted((UNITS / f"{name}.service.d").glob("*.conf"))]:
-        if file != main_file:
-            found.pop("ExecStart", None) if "ExecStart=\n" in file.read_text() else None
         section = ""
         for line in file.read_text().splitlines():
             if head := re.fullmatch(r"\[(\w+)\]", line.strip()):
@@ -208,10 +207,10 @@ def systemd_run(arguments: list[str]) -> int:
 
 
 def python3(arguments: list[str]) -> int:
-    """Make a virtual environment, whose pip is ours: there may be no network."""
+    """Make a virtual environment; its pip is ours, because there may be no network."""
     match arguments:
         case ["-m", "venv", folder]:
-            subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+            make_environment(Path(folder))
             stand_in(Path(folder) / "bin/pip")
         case _:
             refuse("python3", arguments)
@@ -219,7 +218,7 @@ def python3(arguments: list[str]) -> int:
 
 
 def pip(arguments: list[str]) -> int:
-    """Check that what is to be installed is there and installable; then put the command in place."""
+    """Install the project as pip does. What the lock names is here already: it is only checked."""
     match arguments:
         case ["install", *rest]:
             known_options("pip", [one for one in rest if one.startswith("-")])
@@ -228,7 +227,7 @@ def pip(arguments: list[str]) -> int:
                 if "--require-hashes" in rest and "--hash=sha256:" not in lock:
                     sys.exit("the lock has no hashes")
             if "." in rest:
-                install_syncd(Path(os.environ["STAND_IN"]).parent)
+                install(Path(os.environ["STAND_IN"]).parents[1], rest)
         case _:
             refuse("pip", arguments)
     return 0
@@ -238,29 +237,36 @@ def pipx(arguments: list[str]) -> int:
     """Install into $PIPX_HOME/venvs, as pipx does, with a link in $PIPX_BIN_DIR."""
     match arguments:
         case ["install", "."]:
-            place = Path(os.environ["PIPX_HOME"]) / "venvs/syncd/bin"
-            place.mkdir(parents=True)
-            install_syncd(place)
-            link = Path(os.environ["PIPX_BIN_DIR"]) / "syncd"
-            link.symlink_to(place / "syncd")
+            place = Path(os.environ["PIPX_HOME"]) / "venvs/syncd"
+            make_environment(place)
+            install(place, ["."])
+            (Path(os.environ["PIPX_BIN_DIR"]) / "syncd").symlink_to(place / "bin/syncd")
         case _:
             refuse("pipx", arguments)
     return 0
 
 
-def install_syncd(folder: Path) -> None:
-    """Put the command `syncd` of this source tree into a folder; needs a project that names it."""
-    if 'syncd = "syncd.cli:main"' not in Path("pyproject.toml").read_text():
-        sys.exit("no project named syncd here")
-    script = folder / "syncd"
-    script.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m syncd "$@"\n')
-    script.chmod(0o755)
+def make_environment(folder: Path) -> None:
+    """A virtual environment that sees what the tests' own one has, in place of a network."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+
+
+def install(folder: Path, arguments: list[str]) -> None:
+    """Build and install the project into an environment, by the real pip."""
+    subprocess.run(
+        [
+            sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "--quiet",
+            "--disable-pip-version-check", "--no-index", "--no-build-isolation", *arguments,
+        ], check=True,
+    )  # fmt: skip
 
 
 def stand_in(place: Path) -> None:
     """Put a program that runs this file under its own name."""
     place.write_text(
-        f'#!/bin/sh\nSTAND_IN="$0" exec {sys.executable} -S {__file__} {place.name} "$@"\n'
+        f'#!/bin/sh\nSTAND_IN="$0" exec {sys.executable} -E {__file__} {place.name} "$@"\n'
     )
     place.chmod(0o755)
 

@@ -124,7 +124,7 @@ def _write(config: Config, change: Change) -> None:
     if change.new and config.file is not None:
         write_numbers(config.file, change.new)
         words = ", ".join(f"{state} = {number}" for state, number in change.new.items())
-        typer.echo(f"{config.file}: {words}. Then: systemctl reload syncd", err=True)
+        typer.echo(f"{config.file}: {words}. If the service runs: systemctl reload syncd", err=True)
     else:
         typer.echo("Nothing to write.", err=True)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -185,4 +186,10 @@ def _print_plan(planned: list[dict[str, Any]], as_json: bool) -> None:
         typer.echo(json.dumps(planned, indent=2))
         return
     columns = ("intent", "state", "action", "text")
-    table("What would be done (dry run)", columns, ([p[c] for c in columns] for p in planned))
+    quiet = {"in_step": "in step already", "unmatched": "without a row in Halo"}
+    shown_ones = [entry for entry in planned if entry["action"] not in quiet]
+    table("What would be done (dry run)", columns, ([p[c] for c in columns] for p in shown_ones))
+    counts = Counter(entry["action"] for entry in planned)
+    left_out = [f"{counts[action]} {words}" for action, words in quiet.items() if counts[action]]
+    if left_out:
+        typer.echo(f"Beside these: {', '.join(left_out)} (--json lists them).")
