@@ -158,6 +158,8 @@ def credentials(unit: dict[str, list[str]], folder: Path) -> Path:
         if kept != name:
             sys.exit(f"{source} was encrypted for {kept!r}, not for {name!r}")
         (folder / name).write_bytes(base64.b64decode(secret))
+    for file in folder.iterdir():
+        file.chmod(0o400)
     return folder
 
 
