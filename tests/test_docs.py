@@ -271,7 +271,9 @@ def test_every_room() -> None:
         re.findall(r"`([\w/]+)`", "\n".join(re.findall(r"^\|([^|]+)\|", part, re.MULTILINE)))
     )
     rooms = {one.stem for one in (ROOT / "syncd").glob("*.py") if not one.stem.startswith("__")}
-    folders = {one.parent.name + "/" for one in (ROOT / "syncd").glob("*/__init__.py")}
+    folders = {
+        f"{one.name}/" for one in (ROOT / "syncd").glob("[a-z]*/") if not one.name.startswith("_")
+    }
     assert named == rooms | folders
 
 
