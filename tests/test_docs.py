@@ -14,6 +14,7 @@ from syncd.comparing import Difference
 from syncd.config import SECRETS, Section, _Settings
 from syncd.decisions import HoldCode
 from syncd.records import Condition
+from syncd.reversals import ReversalKind
 from syncd.sandbox import Sandbox
 from syncd.schema import metadata
 from tests.documents import DOCUMENTS, ROOT, Machine, blocks
@@ -173,7 +174,7 @@ def text_of(name: str) -> str:
 
 def attention_codes() -> set[str]:
     """Every code that a line of the attention list can have, out of the program's own text."""
-    found = {str(code) for code in HoldCode}
+    found = {str(code) for code in (*HoldCode, *ReversalKind)}
     for file in (ROOT / "syncd").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if not isinstance(node, ast.Call):
