@@ -127,7 +127,7 @@ def test_install(machine: Machine, name: str) -> None:
     if name == "docs/install.md":
         assert (other.folder / "opt/syncd/bin/syncd").exists()
         assert not (machine.folder / "etc/syncd").exists()
-        assert not list((machine.folder / "var/lib").rglob("syncd.db"))
+        assert not (machine.folder / "var/lib/private/syncd").exists()
 
 
 def test_commands(machine: Machine) -> None:
