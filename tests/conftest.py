@@ -23,6 +23,7 @@ from syncd.records import Attention, Condition
 from syncd.sandbox import Sandbox
 from syncd.store import Store
 from syncd.telemetry import Telemetry
+from tests.documents import Machine
 
 ROOT = Path(__file__).parents[1]
 NOW = 1_795_500_000.0
@@ -233,3 +234,12 @@ def live(tmp_path: Path) -> Iterator[Rig]:
     """The same over the real clock: for real processes."""
     with Sandbox() as box:
         yield Rig(box, HandClock(), tmp_path, {})
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A machine on which nothing is installed yet, between the two sides of a sandbox."""
+    with Sandbox() as box:
+        found = Machine(tmp_path / "m", box)
+        yield found
+        found.close()

@@ -2,132 +2,61 @@
 
 import ast
 import re
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from syncd.comparing import Difference
+from syncd.reversals import ReversalKind
 
 from syncd import pushing, store
 from syncd.commands import shared
-from syncd.comparing import Difference
 from syncd.config import SECRETS, Section, _Settings
 from syncd.decisions import HoldCode
 from syncd.records import Condition
-from syncd.reversals import ReversalKind
-from syncd.sandbox import Sandbox
 from syncd.schema import metadata
-from tests.documents import DOCUMENTS, ROOT, Machine, blocks
+from tests.documents import (
+    DOCUMENTS,
+    NOT_RUN,
+    ROOT,
+    Machine,
+    blocks,
+    held,
+    installed,
+    old_payment,
+    written_by_halo,
+)  # fmt: skip
 
 DAY = 86_400
-
-NOT_RUN = {
-    "make demo": "it is run by tests/test_process.py",
-    "make test": "it would run itself",
-    "git pull": "it needs the network",
-    "ssh -L 9464:127.0.0.1:9464 your-server": "it needs another machine",
-}
-"""Commands of the documents that aren't run here, and why."""
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    """A machine on which nothing is installed yet."""
-    with Sandbox() as box:
-        found = Machine(tmp_path / "m", box)
-        yield found
-        found.close()
-
 
 READ_ONLY = ("syncd status", "syncd attention", "syncd check", "syncd calibrate", "curl")
 """Commands that change nothing: one that several documents have is run once."""
 
 
-def run(machine: Machine, statement: str, *, attention: bool = False) -> None:
-    """Run a command as the reader would; with `attention`, syncd may say that a person is needed."""
-    if statement.partition("#")[0].strip() not in NOT_RUN:
-        codes = (0, 1) if attention and "syncd " in statement else (0,)
-        machine.run(statement, codes=codes)
-
-
-def written_by_halo(box: Sandbox) -> None:
-    """Rows that calibrate learns from: of Halo's own webhook in every state, and one not paid."""
-    unpaid = box.stripe.create_intent(amount=1099)
-    box.halo.add_row(unpaid, box.halo.add_invoice(), 10.99)
-    for state in box.halo.status:
-        intent = box.stripe.create_intent(amount=1099)
-        box.halo.add_row(intent, box.halo.add_invoice(), 10.99)
-        box.stripe.advance(intent, state)
-        box.halo.native_webhook(box.stripe.events[-1])
-
-
-def old_payment(box: Sandbox, amount: float = 10.99) -> str:
-    """A payment of 20 days ago whose event is gone, and whose row doesn't say what became of it."""
-    intent = box.stripe.create_intent(amount=1099, created=time.time() - 20 * DAY)
-    box.stripe.advance(intent, "succeeded", emit=False)
-    box.halo.add_row(intent, box.halo.add_invoice(), amount)
-    return intent
-
-
-def held(box: Sandbox) -> str:
-    """A payment that needs a person: Halo's row has another amount."""
-    intent = box.stripe.create_intent(amount=1099)
-    box.halo.add_row(intent, box.halo.add_invoice(), 5.0)
-    box.stripe.advance(intent, "succeeded")
-    return intent
-
-
-INSTALL = (
-    "python3 -m venv /opt/syncd",
-    "/opt/syncd/bin/pip install --no-deps .",
-    "ln -s /opt/syncd/bin/syncd /usr/local/bin/syncd",
-    "install -D -m 644 config.toml /etc/syncd/config.toml",
-    "install -m 600 /dev/stdin /etc/syncd/stripe_api_key",
-    "install -m 600 /dev/stdin /etc/syncd/halo_client_secret",
-    "install -m 644 systemd/syncd.service /etc/systemd/system/syncd.service",
-    "export SYNCD_CONFIG=/etc/syncd/config.toml CREDENTIALS_DIRECTORY=/etc/syncd",
-)
-
-
-def installed(machine: Machine) -> None:
-    """Where every document but the one about installing begins: the service runs."""
-    for statement in INSTALL:
-        machine.run(statement)
-    numbers = "\n".join(f"{state} = {n}" for state, n in machine.box.halo.status.items())
-    machine.fill_in(machine.folder / "etc/syncd/config.toml", f"[halo.status]\n{numbers}\n")
-    machine.run("systemctl enable --now syncd")
-
-
 # --- the commands --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/install.md"])
-def test_install(machine: Machine, name: str) -> None:
-    """From the first command to the last: installed, looked at, run (and removed)."""
+def test_install(machine: Machine) -> None:
+    """docs/install.md from its first command to its last: installed, looked at, run, removed."""
     written_by_halo(machine.box)
     rows = machine.box.halo.rows_of(old_payment(machine.box))
-    needs_attention = held(machine.box) if name == "README.md" else None
-    machine.names = {"pi_…": needs_attention or ""}
     other = Machine(machine.folder.parent / "p", machine.box)
     seen = []
-    for block in blocks(ROOT / name):
+    for block in blocks(ROOT / "docs/install.md"):
         if block.kind == "toml":
             machine.fill_in(machine.folder / "etc/syncd/acme/config.toml", block.text)
         # pipx is the other way to the same place: for a machine of its own.
         here = other if "PIPX_HOME" in block.text else machine
         for statement in block.statements() if block.kind == "sh" else ():
-            unfinished = statement == "syncd calibrate" or needs_attention is not None
-            run(here, statement, attention=unfinished)
+            here.run(statement, codes=(1,) if statement == "syncd calibrate" else (0,))
             seen.append(statement)
             if "--dry-run" in statement:
                 assert machine.box.halo.writes == []
             if statement == "syncd --backfill 90d":
                 assert rows[0]["status"] == machine.box.halo.status["succeeded"]
     assert "syncd --backfill 90d" in seen
-    if name == "docs/install.md":
-        assert (other.folder / "opt/syncd/bin/syncd").exists()
-        assert not (machine.folder / "etc/syncd").exists()
-        assert not (machine.folder / "var/lib/private/syncd").exists()
+    assert (other.folder / "opt/syncd/bin/syncd").exists()
+    assert not (machine.folder / "etc/syncd").exists()
+    assert not (machine.folder / "var/lib/private/syncd").exists()
 
 
 def test_commands(machine: Machine) -> None:
@@ -149,7 +78,7 @@ def test_commands(machine: Machine) -> None:
             before.add(plain)
             if re.search(r"pi_(123|…)", statement):
                 machine.names = dict.fromkeys(("pi_123", "pi_…"), payments.pop())
-            run(machine, statement, attention=True)
+            machine.run(statement, codes=(0, 1) if "syncd " in statement else (0,))
 
 
 def test_what_is_not_run_is_there() -> None:
