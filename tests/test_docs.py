@@ -10,7 +10,8 @@ from syncd.reversals import ReversalKind
 
 from syncd import pushing, store
 from syncd.commands import shared
-from syncd.config import SECRETS, Section, _Settings
+from syncd.config import Section, _Settings
+from syncd.config_problems import SECRETS
 from syncd.decisions import HoldCode
 from syncd.records import Condition
 from syncd.schema import metadata
