@@ -238,11 +238,15 @@ def pip(arguments: list[str]) -> int:
 def pipx(arguments: list[str]) -> int:
     """Install into $PIPX_HOME/venvs, as pipx does, with a link in $PIPX_BIN_DIR."""
     match arguments:
-        case ["install", "."]:
+        case ["install", "."] | ["install", "--force", "."]:
             place = Path(os.environ["PIPX_HOME"]) / "venvs/syncd"
+            if place.exists() and "--force" not in arguments:
+                sys.exit("pipx: syncd is installed already")
             make_environment(place)
-            install(place, ["."])
-            (Path(os.environ["PIPX_BIN_DIR"]) / "syncd").symlink_to(place / "bin/syncd")
+            install(place, ["--force-reinstall", "--no-deps", "."])
+            command = Path(os.environ["PIPX_BIN_DIR"]) / "syncd"
+            command.unlink(missing_ok=True)
+            command.symlink_to(place / "bin/syncd")
         case _:
             refuse("pipx", arguments)
     return 0
