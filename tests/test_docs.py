@@ -5,15 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
-from syncd.comparing import Difference
-from syncd.reversals import ReversalKind
 
 from syncd import pushing, store
 from syncd.commands import shared
+from syncd.comparing import Difference
 from syncd.config import Section, _Settings
 from syncd.config_problems import SECRETS
 from syncd.decisions import HoldCode
 from syncd.records import Condition
+from syncd.reversals import ReversalKind
 from syncd.schema import metadata
 from tests.documents import (
     DOCUMENTS,
