@@ -48,7 +48,11 @@ PAGE_SIZE = 100
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """A larger answer is refused: a page of a hundred events takes about half a megabyte."""
 
-_PERMISSION = {"/v1/refunds": "Charges and Refunds", "/v1/disputes": "Disputes"}
+_PERMISSION = {
+    "/v1/charges": "Charges and Refunds",
+    "/v1/refunds": "Charges and Refunds",
+    "/v1/disputes": "Disputes",
+}
 _REVERSAL = re.compile(r"rak_(?:charge|refund|dispute)")
 # What the package trips over where an answer has a shape that it doesn't expect.
 _TRIPS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
