@@ -1,6 +1,8 @@
 # make demo   see it work on its embedded sandbox    make test    every check and every test
 # make bench  what it costs, as a table              make format  put the code into shape
 # make fuzz   hostile input, EXAMPLES of each        make mutants which faults the unit tests miss
+# make simulate   1,000 seeds of the simulator; SEEDS=5000 for more, SEED=7 replays one
+# make planted    whether the simulator sees faults that are planted into the program
 # make lock   renew the locks from pyproject.toml    make clean   remove what was made here
 # make man    build the man page from the help of the commands
 # make soak   a long run with faults, MINUTES=30     make crashes kill it at every point, N=100 times more
@@ -14,7 +16,7 @@ RUN = .venv/bin
 DEV = .venv-dev/bin
 INSTALL = install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: demo test check bench soak crashes fuzz mutants format lock man clean
+.PHONY: demo test check bench soak crashes fuzz mutants format lock man clean simulate planted
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -68,6 +70,14 @@ mutants: .venv-dev/installed
 	    && cr-filter-operators session.sqlite tests/unit/mutants.toml \
 	    && cosmic-ray exec tests/unit/mutants.toml session.sqlite \
 	    && cr-report --surviving-only --show-diff session.sqlite
+
+# The order in which sets are walked is part of a replay.
+simulate: export PYTHONHASHSEED = 0
+simulate: .venv-dev/installed
+	$(DEV)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
+
+planted: .venv-dev/installed
+	$(DEV)/python -m tests.simulation --planted
 
 format: .venv-dev/installed
 	$(DEV)/ruff format .

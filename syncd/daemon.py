@@ -69,6 +69,7 @@ class Daemon:
     _scheduler: AsyncIOScheduler = field(init=False)
     _broken: StoreUnusable | None = field(init=False, default=None)
     _watch: Watch = field(init=False)
+    _unreleased: bool = field(init=False, default=False)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -176,6 +177,8 @@ class Daemon:
 
     async def _poll(self) -> None:
         async with self._lock:
+            if self._unreleased:
+                self._release()
             await self._parts.engine.poll()
             await self._parts.engine.push()
         self._say()
@@ -222,6 +225,17 @@ class Daemon:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
+    def _release(self) -> int:
+        """Decide again what was held under another configuration; a failing disk only delays it."""
+        try:
+            released = release_holds(self.config, self.store, self.world.now())
+        except StoreTrouble as error:
+            self._unreleased = True
+            self.telemetry.log("error", "release_failed", reason=str(error))
+            return 0
+        self._unreleased = False
+        return released
+
     async def _reload(self) -> None:
         """Read the configuration again, between two steps. A bad one changes nothing."""
         self.notifier.reloading()
@@ -242,7 +256,7 @@ class Daemon:
             self._parts.engine.last = old.engine.last
             self.config = new
             await old.close()
-            released = release_holds(new, self.store, self.world.now())
+            released = self._release()
         self._schedule()
         self.telemetry.log(
             "warning" if fixed else "info", "reloaded", changed=changed, needs_restart=fixed,

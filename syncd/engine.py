@@ -175,8 +175,15 @@ class Engine:
         conditions = self.store.conditions()
         if not any(conditions[condition] for condition in READ_BACK):
             return 0
-        whole = await self.pusher.read_all_rows()
-        drifted = self.store.drifted(self.pusher.ways.policy.numbers, self.now(), whole=whole)
+        with self.pusher.leased():
+            whole = await self.pusher.read_all_rows()
+            policy = self.pusher.ways.policy
+            drifted = self.store.drifted(
+                policy.numbers,
+                self.now(),
+                whole=whole,
+                amounts_compared=not policy.push_on_mismatch,
+            )
         if drifted:
             self.report.log("warning", "drifted", payments=drifted)
         return drifted
@@ -186,7 +193,8 @@ class Engine:
             await work()  # type: ignore[misc]  # each is a coroutine function
         except LeaseHeld as error:
             self.report.log("info", "push_left_to_other", holder=error.holder)
-            self._worked(step)
+            if step == "push":  # a sweep that couldn't read Halo's rows back is due still
+                self._worked(step)
             return False
         except LinkFailure as error:
             pause = self.links[error.side].failed(error, self.now(), self.random())

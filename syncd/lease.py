@@ -61,6 +61,18 @@ class Lease:
         if other is not None:
             raise LeaseHeld(describe(other))
 
+    def renew(self) -> None:
+        """Go on holding the lease that was taken.
+
+        One that ran out is still ours while nobody else took it. Once somebody did, what was read
+        before may be old, though the other has ended meanwhile: then all has to be begun again.
+
+        Raises:
+            LeaseHeld: another process pushes, or did.
+        """
+        if not self.store.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):
+            raise LeaseHeld("another process, which took over because this one took too long,")
+
     def give_back(self) -> None:
         """Let another process push."""
         self.store.give_lease(_NAME, self.me)

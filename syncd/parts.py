@@ -133,6 +133,8 @@ def assemble(
     )
     lease = None if plan is not None else Lease(store, this_process(what), world.now)
     pusher = Pusher(sink, store, lease, observer, ways_of(config), telemetry, world.now, plan=plan)
+    # Another process may have decided meanwhile, by another configuration: one that isn't reloaded.
+    pusher.review = lambda: release_holds(config, store, world.now())
     reversing = Reversing(source, sink, store, telemetry, world.now)
     engine = Engine(
         observer, pusher, reversing, store, gates, telemetry, world.now, world.random,
@@ -169,8 +171,10 @@ def _calling(gate: Gate, telemetry: Telemetry, world: World) -> Calling:
 RELEASED_BY = {
     "halo.status": ("status_not_configured", "halo_says_succeeded"),
     "push.on_amount_mismatch": ("amount_mismatch", "amount_unreadable", "currency_unknown"),
-    "push.create_missing": ("invoice_unreadable", "status_not_configured"),
-}
+    "push.create_missing": (
+        "invoice_unreadable", "status_not_configured", "currency_unknown", "amount_unreadable",
+    ),
+}  # fmt: skip
 """Which holds a changed key may lift: those payments are decided again."""
 
 

@@ -5,8 +5,9 @@ begun again. What a single request left open (a 2xx that proves nothing, a row t
 inserted) stays due, and the next round reads Halo before it does anything.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -21,7 +22,7 @@ from syncd.decisions import (
     Update,
     decide,
 )
-from syncd.failures import BadAnswer, LinkFailure, RowsRefused
+from syncd.failures import BadAnswer, LeaseHeld, LinkFailure, RowsRefused
 from syncd.halo_sink import PAGE_SIZE, Acknowledged, HaloSink, is_whole, last_page
 from syncd.lease import Lease
 from syncd.observing import Observer, Report
@@ -76,6 +77,8 @@ class Pusher:
 
     Attributes:
         plan: where a dry run says what it would do; None in earnest.
+        review: called before anything is decided: decides again what was held under another
+            configuration.
         progress: told how far a push is.
         listing: told how many of Halo's rows were read, and how many there are.
     """
@@ -88,6 +91,7 @@ class Pusher:
     report: Report
     now: Callable[[], float]
     plan: Plan | None = None
+    review: Callable[[], object] = field(default=lambda: None)
     progress: Progress = field(default=lambda _done, _due: None)
     listing: Progress = field(default=lambda _rows, _total: None)
     _done: int = field(init=False, default=0)
@@ -103,22 +107,35 @@ class Pusher:
         self._done, self._due = 0, self.store.due_count(self.now())
         if self._due == 0:
             return 0
-        self._hold_lease()
-        try:
+        with self.leased():
+            self.review()
             for _ in range(ROUNDS_MAX):
                 # What is found due from here on waits for the next push, or rounds never end.
                 due = self.store.due_count(self.now())
                 if due == 0:
                     break
                 await self._round(due)
-        finally:
-            if self.lease is not None:
-                self.lease.give_back()
         return self._done
+
+    @contextmanager
+    def leased(self) -> Iterator[None]:
+        """Hold the lease: for whatever writes to Halo, or to the table of its rows.
+
+        Raises:
+            LeaseHeld: another process pushes.
+        """
+        if self.lease is None:
+            yield
+            return
+        self.lease.take()
+        try:
+            yield
+        finally:
+            self.lease.give_back()
 
     def _hold_lease(self) -> None:
         if self.lease is not None:
-            self.lease.take()
+            self.lease.renew()
 
     async def _round(self, due: int) -> None:
         before, after = self.now(), ""
@@ -144,7 +161,7 @@ class Pusher:
         return due > int(known or 0) // PAGE_SIZE + 1
 
     async def read_all_rows(self) -> bool:
-        """Read all of Halo's rows into the store. Returns whether they are surely all.
+        """Read all of Halo's rows into the store, under the lease. Returns whether they are all.
 
         Where they can't be read page by page, the payments are asked for one by one instead.
         """
@@ -328,14 +345,20 @@ class Pusher:
             self._plan(work, create, f"a new row on invoice {create.invoice_id}: {create.amount:f}")
             self._record_planned([work])
             return
-        if work.attempts > UNPROVEN_MAX:
+        if work.attempts > UNPROVEN_MAX and work.condition is not Condition.FAILED:
             failed = self._failed(work, "Halo takes the new row, but doesn't show it afterwards.")
             self.store.record([failed], self.now())
             return
 
+        known = work.doubt_until
+
         def intend() -> None:
+            nonlocal known
             self._hold_lease()
-            self.store.intend_insert(said.intent_id, self.now() + INSERT_DOUBT_SECONDS)
+            until = self.now() + INSERT_DOUBT_SECONDS
+            if not self.store.intend_insert(work, known, until):
+                raise LeaseHeld("another process, which has just made a row for the same payment,")
+            known = until
 
         try:
             answer = await self.sink.insert(self._new_row(work, create), intend)
@@ -343,12 +366,14 @@ class Pusher:
             self.store.record([self._failed(work, str(error))], self.now())
             return
         except LinkFailure as error:
+            # The link's trouble spends none of the payment's attempts.
+            same = replace(again, attempts=work.attempts)
             if not error.maybe_applied:
-                self.store.record([_later(again, self.now(), None)], self.now())
+                self.store.record([_later(same, self.now(), None)], self.now())
                 raise
             if error.late or work.attempts >= UNPROVEN_MAX:
                 until = self.now() + INSERT_DOUBT_SECONDS
-                self.store.record([_later(again, until, until)], self.now())
+                self.store.record([_later(same, until, until)], self.now())
                 raise
             self.report.log("warning", "insert_doubtful", intent=said.intent_id, reason=str(error))
             self.store.record([_later(again, self.now(), None)], self.now())

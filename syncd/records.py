@@ -377,6 +377,7 @@ def standing(
         row is not None
         and row["state"] == fields["state"]
         and row["condition"] not in (Condition.IN_DOUBT, Condition.NO_STATE)
+        and row["code"] != "stripe_unreadable"  # now it was read
         and payment_of(row).contradicted == payment.contradicted
         and row["amount_received"] == fields["amount_received"]
     )

@@ -265,14 +265,28 @@ class Store:
                 sa.select(sa.func.min(c.next_try)).where(c.condition.in_(WAITING))
             ).scalar()
 
-    def intend_insert(self, intent_id: str, doubt_until: float) -> None:
-        """Write down, before it is sent, that a row may appear in Halo from now on."""
+    def intend_insert(self, work: Work, known: float | None, doubt_until: float) -> bool:
+        """Write down, before it is sent, that a row may appear in Halo from now on.
+
+        Args:
+            work: the payment, as it was when it was decided about.
+            known: the `doubt_until` that was known since, Unix seconds.
+            doubt_until: until when the row may appear, Unix seconds.
+
+        Returns whether it may be sent: not where another process has sent one meanwhile.
+        """
+        c = schema.payments.c
         with writing(self._engine) as connection:
-            connection.execute(
+            intended = connection.execute(
                 schema.payments.update()
-                .where(schema.payments.c.intent_id == intent_id)
+                .where(
+                    c.intent_id == work.payment.said.intent_id,
+                    c.doubt_until.is_not_distinct_from(known),
+                    c.acked_state.is_not_distinct_from(work.acked_state),
+                )
                 .values(doubt_until=doubt_until)
             )
+            return intended.rowcount == 1
 
     def record(self, outcomes: Sequence[Outcome], now: float) -> None:
         """Write down what came of a push, all in one transaction.
@@ -363,7 +377,10 @@ class Store:
             rows[str(row.intent_id)].append(row)
         return rows
 
-    def drifted(self, numbers: Mapping[PaymentState, int], now: float, *, whole: bool) -> int:
+    def drifted(
+        self, numbers: Mapping[PaymentState, int], now: float, *, whole: bool,
+        amounts_compared: bool = True,
+    ) -> int:  # fmt: skip
         """Make due again what the rows kept say is due; say how many payments.
 
         That is what was in step and isn't any more, and what had no row (any more) and has one.
@@ -372,12 +389,13 @@ class Store:
             numbers: the tenant's status numbers.
             now: Unix seconds.
             whole: whether all of Halo's rows were read, so that a missing one is really gone.
+            amounts_compared: whether a success is held where the rows' amounts disagree.
         """
         p, r = schema.payments.c, schema.halo_rows.c
         has_row = sa.exists().where(r.intent_id == p.intent_id)
         differs = [
             sa.and_(
-                p.acked_state == state,
+                p.state == state,
                 sa.exists().where(
                     r.intent_id == p.intent_id,
                     sa.or_(r.status.is_(None), r.status != number),
@@ -387,9 +405,17 @@ class Store:
         ]
         if whole:
             differs.append(~has_row)
+        held_without_row = sa.or_(
+            p.code.in_(("row_deleted", "invoice_unreadable")),
+            # With rows, only a success compares amounts, if at all.
+            sa.and_(
+                p.code == "currency_unknown",
+                sa.or_(p.state != PaymentState.SUCCEEDED, sa.literal(not amounts_compared)),
+            ),
+        )
         without_row = sa.or_(
             p.condition.in_((Condition.UNMATCHED, Condition.NOT_HALOS)),
-            sa.and_(p.condition == Condition.HELD, p.code == "row_deleted", p.dismissed.is_(False)),
+            sa.and_(p.condition == Condition.HELD, held_without_row, p.dismissed.is_(False)),
         )
         with writing(self._engine) as connection:
             return connection.execute(
@@ -671,6 +697,17 @@ class Store:
                 ],
             )  # fmt: skip
         return None
+
+    def renew_lease(self, name: str, me: Holder, now: float, seconds: float) -> bool:
+        """Prolong a lease from `now` (Unix seconds). Returns whether it is still ours."""
+        c = schema.lease.c
+        with writing(self._engine) as connection:
+            renewed = connection.execute(
+                schema.lease.update()
+                .where(c.name == name, c.owner == me.owner)
+                .values(until=now + seconds)
+            )
+            return renewed.rowcount == 1
 
     def give_lease(self, name: str, me: Holder) -> None:
         """Give a lease back, if it is still ours."""

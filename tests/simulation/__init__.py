@@ -1,0 +1,1 @@
+"""A deterministic simulator: the real engine, store and adapters in a world that a seed decides."""

@@ -1,0 +1,28 @@
+"""``python -m tests.simulation``: one seed, replayed exactly; or as many as asked for."""
+
+import argparse
+import os
+import sys
+
+from tests.simulation.batch import many, plant, show
+
+
+def main() -> int:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, help="replay this one")
+    parser.add_argument("--whole", action="store_true", help="don't shrink it")
+    parser.add_argument("--seeds", type=int, default=1_000, help="how many to play")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--planted", action="store_true", help="plant faults instead")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    asked = parser.parse_args()
+    if asked.seed is not None:
+        return show(asked.seed, whole=asked.whole)
+    if asked.planted:
+        return plant(asked.jobs, asked.seeds)
+    return many(asked.first, asked.seeds, asked.jobs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Plays many seeds, in several processes, and says what came of it in figures."""
+
+import gc
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+from tests.simulation.planted import PLANTED, Caught, catch
+from tests.simulation.shrink import as_text, shrink
+from tests.simulation.story import DAY, draw
+from tests.simulation.theatre import play
+
+
+def run_seeds(first: int, count: int) -> tuple[list[tuple[int, list[str]]], Counter[str], float]:
+    """Play some seeds. Returns those that failed with their checks, the figures and the seconds."""
+    failed: list[tuple[int, list[str]]] = []
+    figures: Counter[str] = Counter()
+    seconds = 0.0
+    gc.freeze()
+    for seed in range(first, first + count):
+        result = play(draw(seed))
+        figures += result.figures
+        seconds += result.seconds
+        if result.complaints:
+            failed.append((seed, sorted({c.check for c in result.complaints})))
+    return failed, figures, seconds
+
+
+def figures_text(seeds: int, figures: Counter[str], seconds: float) -> str:
+    """The figures of a run, for people."""
+    faults = {
+        k.removeprefix("fault "): v for k, v in sorted(figures.items()) if k.startswith("fault ")
+    }
+    kills = {
+        k.removeprefix("kill "): v for k, v in sorted(figures.items()) if k.startswith("kill ")
+    }
+    store = {
+        k.removeprefix("store "): v for k, v in sorted(figures.items()) if k.startswith("store ")
+    }
+    outages = sum(v for k, v in figures.items() if k.startswith("outage "))
+    return "\n".join(
+        [
+            f"{seeds} seeds, {seconds / DAY:.0f} simulated days, {figures['actions']} actions, "
+            f"{figures['rows updated']} rows updated, {figures['rows inserted']} inserted",
+            f"faults injected: {sum(faults.values())}: " + _listed(faults),
+            f"requests into an outage: {outages}; failures of the disk: {sum(store.values())}: "
+            + _listed(store),
+            f"kills: {sum(kills.values())}: " + _listed(kills) + f"; stops: {figures['stops']}",
+            f"clock jumps: {figures['clock jumps']}; configuration changed: "
+            f"{figures['configuration changed']}",
+        ]
+    )
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in counts.items())
+
+
+def show(seed: int, *, whole: bool) -> int:
+    """Replay one seed, and show the shortest history that breaks the same promise."""
+    story = draw(seed)
+    result = play(story)
+    if result.complaints and not whole:
+        checks = {c.check for c in result.complaints}
+        story = shrink(story, checks)
+        result = play(story)
+    print(as_text(story, result))
+    return 1 if result.complaints else 0
+
+
+def plant(jobs: int, seeds: int) -> int:
+    """Plant every fault, and print which seed caught it."""
+    caught: dict[int, Caught] = {}
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        asked = {pool.submit(catch, index, seeds): index for index in range(len(PLANTED))}
+        for done in as_completed(asked):
+            caught[asked[done]] = done.result()
+            name, seed = PLANTED[asked[done]].name, done.result().seed
+            print(f"{len(caught)} of {len(PLANTED)}: {name}: {seed}", file=sys.stderr, flush=True)
+    print("| planted fault | caught by seed | which check |")
+    print("|---|---|---|")
+    for index, fault in enumerate(PLANTED):
+        seed = caught[index].seed
+        print(
+            f"| {fault.name} | {'**none**' if seed is None else seed} "
+            f"| {', '.join(caught[index].checks)} |"
+        )
+    missed = sum(found.seed is None for found in caught.values())
+    print(f"\n{len(PLANTED) - missed} of {len(PLANTED)} caught within {seeds} seeds each.")
+    return 1 if missed else 0
+
+
+def many(first: int, count: int, jobs: int) -> int:
+    """Play many seeds in several processes, with progress."""
+    began = time.monotonic()
+    size = 25
+    figures: Counter[str] = Counter()
+    failed: list[tuple[int, list[str]]] = []
+    seconds, done = 0.0, 0
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        parts = [(s, min(size, first + count - s)) for s in range(first, first + count, size)]
+        for (_, number), (bad, some, time_) in zip(
+            parts, pool.map(run_seeds, *zip(*parts, strict=True)), strict=True
+        ):
+            failed += bad
+            figures += some
+            seconds += time_
+            done += number
+            for seed, checks in bad:
+                print(f"seed {seed}: {', '.join(checks)}", flush=True)
+            if sys.stderr.isatty() or done % 100 == 0:
+                print(f"{done} of {count} seeds, {len(failed)} failed", file=sys.stderr, flush=True)
+    print(figures_text(count, figures, seconds))
+    print(f"{len(failed)} failed; {time.monotonic() - began:.0f} s on {jobs} processes")
+    if failed:
+        print()
+        show(failed[0][0], whole=False)
+    return 1 if failed else 0

@@ -1,0 +1,122 @@
+"""What the simulator found in the program: the shortest story of each, and what had gone wrong.
+
+Each failed before it was mended. They are played as they stand, whatever the seeds bring by now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.story import DAY, HOUR, Action, Story
+
+SETTING: dict[str, Any] = {
+    "interval": HOUR, "overlap": 600, "sweep": 10 * DAY, "look_back": DAY, "batch": 50,
+    "create_missing": False, "on_amount_mismatch": "hold", "trace": True, "unset": [],
+    "same_number": False, "rate_limit": 300, "halo_limit": 300, "read_budget": 10_000,
+    "small_pages": False, "list_shape": "payments", "paging": "honoured", "filter_ignored": False,
+    "answer_shape": "rows", "authinfo": True, "token_lifetime": 3_600.0, "latency": 0.02,
+    "second_daemon": "", "person_retries": False,
+}  # fmt: skip
+"""A world in which nothing is odd."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One fault of the program that is mended.
+
+    Attributes:
+        name: for the test's id.
+        wrong: what had gone wrong.
+        check: which promise it broke.
+        hours: how long the story lasts.
+        setting: what is odd about its world.
+        actions: what happens.
+    """
+
+    name: str
+    wrong: str
+    check: str
+    hours: float
+    setting: dict[str, Any]
+    actions: tuple[Action, ...]
+
+    def story(self) -> Story:
+        """The story to play."""
+        actions = tuple(sorted(self.actions, key=lambda action: action.at))
+        return Story(1, self.hours / 24, {**SETTING, **self.setting}, actions)
+
+
+def _intent(at: float, label: str, **other: Any) -> Action:
+    made = {
+        "label": label, "amount": 1_000, "currency": "usd", "metadata": None, "rows": 1,
+        "fit": "right", "row_delay": 0.0,
+    }  # fmt: skip
+    return Action(at, "intent", made | other)
+
+
+def _advance(at: float, label: str, state: str) -> Action:
+    moved = {
+        "label": label, "state": state, "received": 0, "late": 0.0, "emit": True, "twice": False,
+    }  # fmt: skip
+    return Action(at, "advance", moved)
+
+
+def _fault(at: float, side: str, fault: str, **other: Any) -> Action:
+    made = {
+        "side": side, "fault": fault, "times": 1, "method": None, "path": None,
+        "retry_after": None, "seconds": 3_600.0, "skip": 0,
+    }  # fmt: skip
+    return Action(at, "fault", made | other)
+
+
+FOUND = (
+    Found(
+        "a lease that ran out",
+        "A process whose reading of Halo took longer than its lease went on with what it had decided "
+        "before, although another process had pushed newer states meanwhile and given the lease "
+        "back: paid bills were set to processing, and no sweep noticed.",
+        "older", 0.5, {"interval": 60, "second_daemon": "same_host"},
+        (
+            *(_intent(10 + n, f"p{n}") for n in range(4)),
+            *(_advance(100 + n, f"p{n}", "processing") for n in range(4)),
+            _fault(110, "halo", "hang_after", times=3, method="GET", path="InvoicePayment", seconds=60.0),
+            *(_advance(125 + n, f"p{n}", "succeeded") for n in range(4)),
+        ),
+    ),
+    Found(
+        "a limit that spent attempts",
+        "An insert that Halo limited (429) counted as an attempt of the payment, and after three "
+        "of them the row was never inserted, though the list said it was tried again.",
+        "false alarm", 5, {"create_missing": True},
+        (
+            _intent(60, "p0", metadata="good", rows=0),
+            _advance(120, "p0", "payment_failed"),
+            _fault(130, "halo", "429", times=3, method="POST", path="InvoicePayment"),
+        ),
+    ),
+    Found(
+        "a disk that fails behind a step",
+        "Where the store failed while a step's success was written down, the error left the step, "
+        "and the daemon took it for a fault of its own and didn't push.",
+        "fault", 5, {},
+        (
+            Action(3_000, "store_fault", {
+                "words": "database or disk is full", "point": "commit", "after": 0, "times": 9}),
+            _intent(60, "p0"),
+            _advance(120, "p0", "succeeded"),
+        ),
+    ),
+    Found(
+        "a payment that couldn't be read once",
+        "A payment intent that Stripe refused to show once was held for good, though the next "
+        "sweep read it.",
+        "false alarm", 5, {},
+        (
+            _intent(60, "p0"),
+            _advance(120.2, "p0", "payment_failed"),
+            _advance(120.4, "p0", "processing"),
+            _fault(130, "stripe", "400", path="payment_intents"),
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,224 @@
+"""The oracle: it knows what really happened to each payment, and judges what came of it.
+
+At the end every payment is held against the decision table, written here a second time from what is
+known of Stripe and Halo, and every request against the limits. Each check is one sentence: see CHECKS.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.simulation.story import DAY, HOUR
+from tests.simulation.universe import Truth
+from tests.simulation.watch import CHECKS, Complaint, Watch, busiest, fits
+
+LAST_SWEEP_SECONDS = 1_400
+"""How long before a check the last sweep began."""
+
+
+class Oracle(Watch):
+    """Judges the end of a story."""
+
+    def check_after_polls(self) -> None:
+        """What polls alone must have brought about."""
+        listed = self._listed()
+        for truth in self.world.truths.values():
+            if truth.steps and truth.steps[-1].shown and not self._stirred(truth):
+                self._judge(truth, listed, "late", lenient=True)
+
+    def check_after_sweep(self) -> None:
+        """What a sweep must have found, too."""
+        listed = self._listed()
+        for truth in self.world.truths.values():
+            if self._findable(truth):
+                self._judge(truth, listed, "lost", lenient=True)
+
+    def check_at_the_end(self) -> None:
+        """Everything."""
+        listed = self._listed()
+        for truth in self.world.truths.values():
+            if self._findable(truth):
+                self._judge(
+                    truth, listed, "lost", lenient=not self.theatre.setting["person_retries"]
+                )
+        self._check_odd(listed)
+        self._check_budgets()
+        self._check_secrets()
+
+    def _stirred(self, truth: Truth) -> bool:
+        """Whether others wrote its rows after its last state: only a sweep finds that."""
+        return max(truth.disturbed_at, truth.unawaited_at) >= truth.steps[-1].at
+
+    def _tried_daily(self, truth: Truth) -> bool:
+        """Whether rows came to a refused insert: that is found at its next try, within a day."""
+        return truth.unawaited_at > self.world.now() - 25 * HOUR
+
+    def _findable(self, truth: Truth) -> bool:
+        """Whether syncd can know of its last state at all."""
+        if not truth.steps:
+            return False
+        if truth.steps[-1].shown and not (truth.touched and self._stopped_long()):
+            return True
+        if truth.touched:
+            return False
+        young = truth.created > self.world.now() - 3 * DAY + HOUR
+        return young or any(step.shown for step in truth.steps)
+
+    def _stopped_long(self) -> bool:
+        return self.world.loop.time() > 30 * DAY
+
+    def _listed(self) -> dict[str, Any]:
+        process = self.theatre.daemons["daemon"]
+        return {entry.id: entry for entry in process.store.attention()}
+
+    def _judge(self, truth: Truth, listed: dict[str, Any], check: str, *, lenient: bool) -> None:
+        """One payment: its rows as they are, against the table."""
+        entry = listed.get(truth.intent_id)
+        dismissed = self.dismissed_at.get(truth.intent_id)
+        if dismissed is not None and dismissed >= truth.steps[-1].at:
+            return  # a person said: leave it alone
+        last_change = max(truth.disturbed_at, truth.unawaited_at)
+        if last_change > self.world.now() - LAST_SWEEP_SECONDS:
+            return  # that is for the next sweep
+        if entry is not None and entry.code == "stripe_contradicts_itself" and truth.undecidable:
+            return
+        if entry is not None and entry.code == "halo_refuses" and self._tried_daily(truth):
+            return
+        rows = self.world.halo.rows_of(truth.intent_id)
+        needs, number = self._needs(truth, rows)
+        told = f"{truth.label} is {truth.state}"
+        if needs:
+            if entry is None:
+                if not (lenient and self._stirred(truth)):
+                    self.complain("unlisted", f"{told}; {'/'.join(sorted(needs))}")
+            elif entry.code not in needs and not (lenient and self._stale(truth)):
+                self.complain("false alarm", f"{told}; {entry.code}, not {'/'.join(sorted(needs))}")
+            return
+        if entry is not None:
+            refused = entry.code == "stripe_unreadable" and self.world.figures["fault 400"] > 0
+            if not (lenient and (self._stale(truth) or (check == "late" and refused))):
+                self.complain("false alarm", f"{told}; {entry.code}: {entry.reason}")
+            return
+        wrong = [row["id"] for row in rows if row["status"] != number]
+        if wrong:
+            self.complain(
+                check, f"{told} ({number}), rows {wrong} have {[r['status'] for r in rows]}"
+            )
+        if not rows and self._must_exist(truth):
+            self.complain(check, f"{told} and has no row on invoice {truth.invoice}")
+
+    def _stale(self, truth: Truth) -> bool:
+        """Whether a hold may have had its reason: somebody touched the rows or the configuration."""
+        return truth.disturbed_at > 0 and (
+            truth.disturbed_at >= truth.steps[0].at or truth.touched or self.configured_at > 0
+        )
+
+    def _must_exist(self, truth: Truth) -> bool:
+        setting = self.theatre.setting
+        return bool(
+            setting["create_missing"]
+            and self.theatre.story.setting["create_missing"]
+            and truth.invoice is not None
+            and not truth.deleted
+        )
+
+    def _needs(self, truth: Truth, rows: list[dict[str, Any]]) -> tuple[set[str], int | None]:
+        """Why a person must look at this payment, by the decision table; and the number it should have."""
+        setting, halo = self.theatre.setting, self.world.halo
+        state = truth.state
+        assert state is not None
+        unset = setting["unset"]
+        number = None if state in unset else halo.status[state]
+        poisoned = truth.intent_id in halo._poison
+        if not rows:
+            return self._needs_without_rows(truth, number, poisoned=poisoned), number
+        if number is None:
+            return {"status_not_configured"}, None
+        if all(row["status"] == number for row in rows):
+            return set(), number
+        if state == "succeeded":
+            if setting["on_amount_mismatch"] == "hold":
+                received = self.world.stripe.intents[truth.intent_id]["amount_received"]
+                total = self.world.sum_of_rows(truth)
+                if truth.decimals is None:
+                    return {"currency_unknown"}, number
+                if total is None:
+                    return {"amount_unreadable"}, number
+                if not fits(total, received, truth.decimals):
+                    return {"amount_mismatch"}, number
+        elif "succeeded" in unset:
+            return {"status_not_configured"}, number
+        elif any(row["status"] == halo.status["succeeded"] for row in rows):
+            return {"halo_says_succeeded"}, number
+        return ({"halo_refuses"} if poisoned else set()), number
+
+    def _needs_without_rows(self, truth: Truth, number: int | None, *, poisoned: bool) -> set[str]:
+        retried = self.retried_at.get(truth.intent_id, -1.0) > truth.disturbed_at
+        if truth.deleted and truth.intent_id in self.proven and not retried:
+            return {"row_deleted"}
+        setting = self.theatre.setting
+        if not setting["create_missing"] or truth.invoice is None:
+            return set()
+        if not truth.invoice.isdigit():
+            return {"invoice_unreadable"}
+        if number is None:
+            return {"status_not_configured"}
+        if truth.decimals is None:
+            return {"currency_unknown"}
+        if poisoned or int(truth.invoice) not in self.world.halo.invoices:
+            return {"halo_refuses"}
+        return set()
+
+    def _check_odd(self, listed: dict[str, Any]) -> None:
+        for name, (shape, at) in self.world.odd.items():
+            if any(start - DAY < at < end - 29.9 * DAY for start, end in self.world.stops):
+                continue  # Stripe forgot it while nobody asked
+            if shape == "other_type":
+                if name in listed:
+                    self.complain("false alarm", f"{name} of a type that says nothing")
+            elif name not in listed:
+                self.complain("unlisted", f"the event {name} ({shape}) can't be read")
+        known = {*self.world.by_intent, *self.world.odd}
+        for name, entry in listed.items():
+            if name not in known and name != "pi_odd":
+                self.complain("false alarm", f"{name}: {entry.reason}")
+
+    def _check_budgets(self) -> None:
+        forward = sum(1 for jump in self.jumps if jump > 0)
+        skewed = bool(self.jumps) and (
+            self.theatre.setting["second_daemon"] == "other_host"
+            or self.theatre.figures["host b"] > 0
+        )
+        if skewed:
+            return  # two hosts whose clocks disagree can't share a window
+        setting = self.theatre.setting
+        # By when they left: how long the network takes for each is nobody's to know.
+        for name, times, period, limit in (
+            ("Halo", self.world.left_at["halo"], 300.0, setting["rate_limit"]),
+            ("Stripe", self.world.left_at["stripe"], 30.0 * DAY, setting["read_budget"]),
+        ):
+            most = busiest(times, period)
+            if most > limit * (1 + forward):
+                self.complain(
+                    "budget", f"{most} requests to {name} in {period:.0f} s, {limit} allowed"
+                )
+
+    def _check_secrets(self) -> None:
+        stripe, halo = self.world.stripe, self.world.halo
+        secrets = {stripe.api_key, halo.client_secret, *halo._tokens}
+        secrets |= {intent["client_secret"] for intent in stripe.intents.values()}
+        places = {
+            "the log": "\n".join(self.said),
+            "what syncd wrote to Halo": json.dumps([posted for _, posted, _ in halo.writes]),
+            "the store": self.theatre.store_bytes().decode("latin-1"),
+            "the list": repr(self._listed()),
+            "the metrics": self.theatre.metrics(),
+        }
+        for place, text in places.items():
+            for secret in secrets:
+                if secret in text:
+                    self.complain("secret", f"{secret[:12]}… stands in {place}")
+
+
+__all__ = ["CHECKS", "Complaint", "Oracle"]

@@ -1,0 +1,259 @@
+"""Faults planted into the program on purpose: proof that the simulator can see.
+
+Each changes one place of the program as it runs (never the files). A fault that no story catches
+within SEEDS_MAX seeds is a hole in the simulator, not a success of the program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from syncd import (
+    decisions,
+    engine,
+    halo_sink,
+    lease,
+    observing,
+    payments,
+    pushing,
+    records,
+    store,
+    traces,
+)
+from tests.simulation.story import draw
+from tests.simulation.theatre import play
+
+SEEDS_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """One fault.
+
+    Attributes:
+        name: for the table.
+        where: the function that is changed; for a method, its class's attribute.
+        old, new: a piece of its source, and what stands there instead.
+    """
+
+    name: str
+    where: Callable[[], Any]
+    old: str
+    new: str
+
+
+def _in(owner: Any, name: str) -> Callable[[], Any]:
+    return lambda: inspect.getattr_static(owner, name)
+
+
+PLANTED = (
+    Planted("an old event wins", _in(payments, "_rank"), "        seen.at,", "        -seen.at,"),
+    Planted(
+        "the watermark moves before the last page", _in(observing.Observer, "poll"),
+        "new, newest = 0, 0",
+        'new, newest = 0, 0\n        self.store.write_notes({"watermark": str(clock)})',
+    ),
+    Planted(
+        "the watermark follows our own clock", _in(observing.Observer, "poll"),
+        "reached = _reached(clock, newest, started)", "reached = started",
+    ),
+    Planted(
+        "the overlap is dropped", _in(observing.Observer, "poll"),
+        "(mark - self.reach.overlap_seconds)", "mark",
+    ),
+    Planted(
+        "only the first page of events is read", _in(observing.Observer, "poll"),
+        "if page.cursor is None:", "if True:",
+    ),
+    Planted(
+        "event ids are marked as seen before their words are settled", _in(store.Store, "take_in"),
+        "            words = [", "        with writing(self._engine) as connection:\n            words = [",
+    ),
+    Planted(
+        "a doubt after events of one second is ignored", _in(payments.Payment, "_doubt_at"),
+        "heard.at >= said.at", "heard.at > said.at",
+    ),
+    Planted(
+        "a gap isn't filled", _in(observing.Observer, "_fill_gap"),
+        "        listed = await", "        return\n        listed = await",
+    ),
+    Planted(
+        "the acknowledgement is recorded before the POST", _in(pushing.Pusher, "_send"),
+        "        try:\n            answer",
+        "        self.store.record([Outcome(w.payment.said.intent_id, _state(w), Condition.IN_STEP,"
+        " acked=True, rows=u.rows) for w, u in batch], self.now())\n        try:\n            answer",
+    ),
+    Planted(
+        "a 200 with an error counts as an acknowledgement", _in(pushing.Pusher, "_updated"),
+        "        if proven:", "        if True:",
+    ),
+    Planted(
+        "an insert is retried blindly", _in(halo_sink.HaloSink, "insert"),
+        "repeatable=False", "repeatable=True",
+    ),
+    Planted(
+        "an insert doesn't look again first", _in(pushing.Pusher, "_insert"),
+        "rows = await self.sink.rows_of(said.intent_id)", "rows = []",
+    ),
+    Planted(
+        "an insert in doubt isn't waited for", _in(pushing.Pusher, "_insert"),
+        "work.doubt_until is not None and self.now() < work.doubt_until", "False",
+    ),
+    Planted(
+        "an insert isn't fenced against another process", _in(store.Store, "intend_insert"),
+        "return intended.rowcount == 1", "return True",
+    ),
+    Planted(
+        "the link's trouble spends a payment's attempts", _in(pushing.Pusher, "_insert"),
+        "attempts=work.attempts)", "attempts=work.attempts + 1)",
+    ),
+    Planted(
+        "a new row that didn't show is never tried again", _in(pushing.Pusher, "_insert"),
+        " and work.condition is not Condition.FAILED", "",
+    ),
+    Planted(
+        "halving drops the good half", _in(pushing.Pusher, "_send"),
+        "                await self._send(batch[middle:])\n", "",
+    ),
+    Planted(
+        "a row that Halo refuses counts as done", _in(pushing.Pusher, "_send"),
+        "self.store.record([self._failed(batch[0][0], str(error))], self.now())",
+        "self._record_planned([batch[0][0]])",
+    ),
+    Planted("the lease isn't taken", _in(lease.Lease, "take"), "if other is not None:", "if False:"),
+    Planted(
+        "a lease that was lost is silently taken again", _in(lease.Lease, "renew"),
+        "if not self.store.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):",
+        "self.take()\n        if False:",
+    ),
+    Planted(
+        "a state without a number is guessed", _in(decisions, "decide"),
+        "        return _not_configured(said.state, said.state)\n    unreadable",
+        "        number = max(policy.numbers.values(), default=0) + 1\n    unreadable",
+    ),
+    Planted(
+        "a final state is left", _in(decisions, "_held_for_success"),
+        "if all(row.status != paid for row in rows):", "if True:",
+    ),
+    Planted(
+        "amounts aren't compared", _in(decisions, "_held_for_amount"),
+        "if policy.push_on_mismatch:", "if True:",
+    ),
+    Planted(
+        "what was asked for is compared, not what arrived", _in(payments.Observation, "received"),
+        "Money(self.amount_received, self.currency)", "Money(self.amount or 0, self.currency)",
+    ),
+    Planted(
+        "every currency has cents", _in(payments.Money, "decimals"),
+        "        if code in _NO_DECIMALS:\n            return 0\n", "        return 2\n",
+    ),
+    Planted(
+        "a row that was deleted is forgotten", _in(decisions, "_decide_without_rows"),
+        "if acknowledged:", "if False:",
+    ),
+    Planted(
+        "rows of other payments are taken along", _in(halo_sink.HaloSink, "rows_of"),
+        "if row.intent_id == intent_id:", "if True:",
+    ),
+    Planted(
+        "a part of Halo's rows passes for all", _in(halo_sink, "is_whole"),
+        "    if page.total", "    return True\n    if page.total",
+    ),
+    Planted(
+        "the sweep doesn't read Halo's rows back", _in(engine.Engine, "read_back"),
+        "        conditions =", "        return 0\n        conditions =",
+    ),
+    Planted(
+        "the sweep doesn't ask for old payments", _in(observing.Observer, "_list_and_ask"),
+        "        if older:", "        older = []\n        if older:",
+    ),
+    Planted(
+        "a new state of a held payment isn't due", _in(records, "standing"),
+        'row["state"] == fields["state"]', '(row["state"] == fields["state"] or row["condition"] == "held")',
+    ),
+    Planted(
+        "the window of requests is forgotten at a restart", _in(store.Store, "take_slot"),
+        "counts = counts_of(connection, side)",
+        "counts = {b: n for b, n in counts_of(connection, side).items() if b >= "
+        "self.__dict__.setdefault('_since', now) - 5}",
+    ),
+    Planted(
+        "the client_secret stays in the trace", _in(traces, "trace_of"),
+        "text = _as_json(pruned)", "text = json.dumps(raw)",
+    ),
+    Planted(
+        "a link inside the trace keeps the secret", _in(traces, "_as_json"),
+        'without_secrets(json.dumps(value, separators=(",", ":")))', "json.dumps(value)",
+    ),
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def planted(fault: Planted) -> Iterator[None]:
+    """Change the program while the context lasts."""
+    found = fault.where()
+    plain: Any = found.fget if isinstance(found, property) else found
+    function = inspect.unwrap(plain)
+    assert isinstance(function, types.FunctionType)
+    source = textwrap.dedent(inspect.getsource(function))
+    # The pieces are written as they stand in their file; dedented by as much.
+    indent = len(inspect.getsource(function)) and len(
+        inspect.getsource(function).splitlines()[0]
+    ) - len(source.splitlines()[0])
+    old, new = _dedent(fault.old, indent), _dedent(fault.new, indent)
+    if source.count(old) != 1:
+        message = f"{fault.name}: {old!r} stands {source.count(old)} times in {function.__name__}"
+        raise LookupError(message)
+    lines = source.replace(old, new).splitlines()
+    while lines[0].startswith("@"):
+        lines.pop(0)
+    # `__class__` and the like aren't used; postponed annotations keep the names alone.
+    code = "from __future__ import annotations\n" + "\n".join(lines)
+    names: dict[str, Any] = {}
+    exec(compile(code, f"<planted: {fault.name}>", "exec"), function.__globals__, names)  # noqa: S102  # our own text
+    before = function.__code__
+    function.__code__ = names[function.__name__].__code__
+    try:
+        yield
+    finally:
+        function.__code__ = before
+
+
+def _dedent(text: str, indent: int) -> str:
+    return (
+        "\n".join(
+            line[indent:] if number and line[:indent].isspace() else line
+            for number, line in enumerate(("\n" + text).split("\n"))
+        )[1:]
+        if indent
+        else text
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """Which story caught a fault: None where none did."""
+
+    seed: int | None
+    checks: tuple[str, ...]
+    text: str
+
+
+def catch(index: int, seeds: int = SEEDS_MAX) -> Caught:
+    """Look for a seed that catches a planted fault."""
+    for seed in range(seeds):
+        with planted(PLANTED[index]):
+            found = play(draw(seed)).complaints
+        if found:
+            # What the program itself does in this story doesn't count.
+            known = {(complaint.check, complaint.text) for complaint in play(draw(seed)).complaints}
+            new = [c for c in found if (c.check, c.text) not in known]
+            if new:
+                return Caught(seed, tuple(sorted({c.check for c in new})), new[0].text)
+    return Caught(None, (), "")

@@ -1,0 +1,316 @@
+"""syncd's processes in the simulated world: how they start, what they do, and how they die.
+
+The daemon's cadence is played here; its engine, decisions, store and adapters are the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from syncd import database
+from syncd.commands import run as run_commands
+from syncd.config import Config
+from syncd.daemon import SWEEP_LOOK_SECONDS
+from syncd.failures import Failure, Stopping, StoreTrouble, StoreUnusable
+from syncd.parts import Parts, World, assemble, release_holds
+from syncd.records import Holder
+from syncd.store import Store
+from syncd.telemetry import Telemetry
+from tests.simulation.line import Line
+from tests.simulation.story import DAY
+
+if TYPE_CHECKING:
+    from tests.simulation.theatre import Theatre
+
+STOP_SECONDS = 8.0
+TICK_SECONDS = 30.0
+
+
+class Killed(BaseException):
+    """The process was killed; nothing in it may go on, not even what is in a `finally`."""
+
+
+@dataclass(slots=True)
+class Desk:
+    """Stands in for SQLAlchemy's engine in a process's store: each transaction passes by here."""
+
+    process: Process
+    engine: sa.Engine
+
+
+@contextlib.contextmanager
+def writing(desk: Desk) -> Iterator[sa.Connection]:
+    """One transaction that writes, of a process that may die or find the disk full."""
+    desk.process.check()
+    with database.writing(desk.engine) as connection:
+        desk.process.point("begin")
+        yield connection
+        desk.process.point("commit")
+    desk.process.point("committed")
+
+
+@contextlib.contextmanager
+def reading(desk: Desk) -> Iterator[sa.Connection]:
+    """One transaction that only reads."""
+    desk.process.check()
+    with database.reading(desk.engine) as connection:
+        yield connection
+
+
+class Told(Telemetry):
+    """Telemetry that shows the oracle what would be logged."""
+
+    def __init__(self, theatre: Theatre) -> None:
+        super().__init__()
+        self.theatre = theatre
+        self.process = ""
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        """Write one line of the log."""
+        self.theatre.logged(level, event, fields)
+
+
+@dataclass(slots=True)
+class ProcessWorld(World):
+    """What comes from outside to a simulated process."""
+
+    process: Process | None = None
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait in simulated time; the process may be killed meanwhile."""
+        assert self.process is not None
+        self.process.point("sleep")
+        await World.sleep(self, seconds)
+
+
+@dataclass(slots=True)
+class Process:
+    """One process of syncd on one host."""
+
+    theatre: Theatre
+    name: str
+    host: str
+    pid: int
+    alive: bool = True
+    world: ProcessWorld = field(init=False)
+    store: Store = field(init=False)
+    task: asyncio.Task[None] | None = None
+    reload: bool = False
+    sweeps: bool = True
+    bell: asyncio.Event = field(default_factory=asyncio.Event)
+    _unreleased: bool = False
+
+    def __post_init__(self) -> None:
+        chance = Random(f"{self.theatre.story.seed} {self.name}")  # noqa: S311  # replayable
+        self.world = ProcessWorld(
+            now=self.now, random=chance.random, stop=asyncio.Event(), process=self
+        )
+        self.world.transport = Line(self.theatre.world, self)
+        self.store = Store(Desk(self, self.theatre.engine))  # type: ignore[arg-type]  # stands in
+
+    def now(self) -> float:
+        """The host's clock, Unix seconds."""
+        return self.theatre.world.now() + self.theatre.offsets[self.host]
+
+    # --- dying -------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Stop whatever would still be done after death."""
+        if not self.alive:
+            raise Killed
+
+    def point(self, name: str) -> None:
+        """One place at which the process may die, or its disk may fail."""
+        self.check()
+        theatre = self.theatre
+        if theatre.kill is not None and theatre.kill.strikes(name):
+            theatre.figures[f"kill {name}"] += 1
+            theatre.world.tell(f"{self.name} is killed at {name}")
+            self.alive = False
+            raise Killed
+        if name in ("begin", "commit"):
+            for fault in theatre.store_faults:
+                if fault.strikes(name):
+                    theatre.figures[f"store {fault.words}"] += 1
+                    theatre.world.tell(f"{self.name}: {fault.words}")
+                    theatre.world.oracle.forgot(self)
+                    raise sqlite3.OperationalError(fault.words)
+
+    def die(self) -> None:
+        """Be killed, wherever it is."""
+        if self.alive:
+            self.theatre.figures["kill now"] += 1
+            self.theatre.world.tell(f"{self.name} is killed")
+            self.alive = False
+            if self.task is not None:
+                self.task.cancel()
+
+    # --- living ------------------------------------------------------------------------------------
+
+    def assemble(self, what: str) -> Parts:
+        """The parts of an engine, as the command line puts them together."""
+        parts = assemble(self.config, self.store, self.theatre.told, self.world, what)
+        lease = parts.engine.pusher.lease
+        assert lease is not None
+        lease.me = Holder(
+            f"{self.theatre.story.seed} {self.name}",
+            what,
+            self.host,
+            f"boot of {self.host}",
+            self.pid,
+        )
+        lease.alive = lambda pid: self.theatre.is_alive(self.host, pid)
+        return parts
+
+    @property
+    def config(self) -> Config:
+        """The configuration of this moment."""
+        return self.theatre.config
+
+    async def guarded(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Run a step as the daemon does: what isn't understood is a fault of the program."""
+        try:
+            await work()
+        except Stopping:
+            return
+        except StoreUnusable as error:
+            self.theatre.world.oracle.complain("unusable", str(error))
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, the oracle wants to know
+            place = traceback.extract_tb(error.__traceback__)
+            where = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(place[-6:]))
+            self.theatre.world.oracle.complain(
+                "fault", f"{type(error).__name__}: {error} ({where})"
+            )
+
+    async def serve(self) -> None:
+        """The daemon: poll and push every interval, sweep on its slower schedule, push what is due."""
+        loop = self.theatre.world.loop
+        try:
+            parts = self.assemble("the daemon")
+            release_holds(self.config, self.store, self.now())
+        except Failure:
+            return  # systemd starts it again
+        interval, started = self.theatre.interval, self.now()
+        next_poll, looked = loop.time(), loop.time() + 1
+        try:
+            while not self.world.stop.is_set():
+                if self.reload:
+                    self.reload = False
+                    old, parts = parts, self.assemble("the daemon")
+                    parts.engine.last = old.engine.last
+                    await old.close()
+                    self._unreleased = True
+                if self._unreleased:
+                    self._release()
+                next_sweep = self._next_sweep(started, looked)
+                at = min(next_poll, next_sweep, self._next_tick(parts))
+                if at > loop.time():
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self.bell.wait(), at - loop.time())
+                        self.bell.clear()
+                        continue
+                if at == next_sweep:
+                    looked = loop.time() + min(self.config.poll.sweep // 4, SWEEP_LOOK_SECONDS)
+                    await self.guarded(parts.engine.sweep)
+                elif at == next_poll:
+                    next_poll = max(next_poll + interval, loop.time())
+                    await self.guarded(parts.engine.poll)
+                await self.guarded(parts.engine.push)
+        finally:
+            await parts.close()
+
+    def _release(self) -> None:
+        with contextlib.suppress(StoreTrouble):  # as the daemon: at its next poll
+            release_holds(self.config, self.store, self.now())
+            self._unreleased = False
+
+    def _next_sweep(self, started: float, looked: float) -> float:
+        """When the look comes that finds a sweep due: `looked` or later."""
+        loop, sweep = self.theatre.world.loop, self.config.poll.sweep
+        if not self.sweeps:
+            return loop.time() + 100 * DAY
+        try:
+            last = float(self.store.note("last_sweep") or started)
+        except Failure:
+            return looked + sweep
+        age = self.now() - last
+        return max(looked, loop.time() + (sweep - age if 0 <= age < sweep else 0.0))
+
+    def _next_tick(self, parts: Parts) -> float:
+        """When the tick that finds something to do comes: the others do nothing."""
+        loop = self.theatre.world.loop
+        try:
+            due = self.store.next_due()
+        except Failure:
+            due = None
+        paused = max(link.paused_until for link in parts.engine.links.values())
+        if due is None:
+            return loop.time() + DAY
+        wait = max(due, min(paused, self.now() + 600)) - self.now()
+        return loop.time() + max(wait, TICK_SECONDS)
+
+    async def sweep_once(self) -> None:
+        """One sweep and push, now."""
+        parts = self.assemble("the daemon")
+        try:
+            await self.guarded(parts.engine.sweep)
+            await self.guarded(parts.engine.push)
+        finally:
+            await parts.close()
+
+    async def poll_once(self) -> None:
+        """One poll and push, as a daemon makes them."""
+        parts = self.assemble("the daemon")
+        try:
+            await self.guarded(parts.engine.poll)
+            await self.guarded(parts.engine.push)
+        finally:
+            await parts.close()
+
+    async def once(self) -> None:
+        """`syncd --once`."""
+        parts = self.assemble("a single run")
+        try:
+            release_holds(self.config, self.store, self.now())
+            await parts.engine.once()
+        finally:
+            await parts.close()
+
+    async def backfill(self, days: int) -> None:
+        """`syncd --backfill`."""
+        parts = self.assemble("a backfill")
+        try:
+            release_holds(self.config, self.store, self.now())
+            await parts.engine.backfill(int(self.now()) - days * DAY, f"{days}d")
+            await run_commands._push_all(parts, self.store, self.world, _Unseen())  # type: ignore[arg-type]
+        finally:
+            await parts.close()
+
+    async def resync(self, intent_id: str) -> None:
+        """`syncd resync`."""
+        parts = self.assemble("a resync")
+        try:
+            await parts.engine.observer.resync(intent_id)
+            await parts.engine.pusher.push()
+        finally:
+            await parts.close()
+
+
+class _Unseen:
+    """Progress that nobody watches."""
+
+    def note(self, _text: str) -> None:
+        """Say nothing."""
+
+    def waiting(self, _side: object, _seconds: float) -> None:
+        """Say nothing."""

@@ -1,0 +1,130 @@
+"""How the program is put into the simulated world: its clock, its database, its configuration.
+
+These are the few places of the program that don't take the world as an argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import ssl
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from unittest import mock
+
+import sqlalchemy as sa
+import tenacity
+from sqlalchemy.pool import StaticPool
+
+from syncd import database, halo_sink, observing, pushing, schema, store, stripe_source
+from syncd.config import Config, load
+from tests.simulation import process as processes
+from tests.simulation.loop import VirtualLoop
+
+SMALL_PAGE = 3
+
+
+@dataclass(slots=True)
+class Kill:
+    """A process is to die when it comes to a point for the n-th time."""
+
+    where: str
+    count: int
+    down: float
+
+    def strikes(self, point: str) -> bool:
+        """Whether now."""
+        if point != self.where:
+            return False
+        self.count -= 1
+        return self.count == 0
+
+
+@dataclass(slots=True)
+class StoreFault:
+    """The disk fails, at some of the next transactions."""
+
+    words: str
+    point: str
+    after: int
+    times: int
+
+    def strikes(self, point: str) -> bool:
+        """Whether now."""
+        if point != self.point:
+            return False
+        self.after -= 1
+        return -self.times <= self.after < 0
+
+
+@contextlib.contextmanager
+def installed(setting: dict[str, Any], loop: VirtualLoop) -> Iterator[None]:
+    """Put the program into the simulated world: its few places that don't take time as an argument."""
+    clock = types.SimpleNamespace(monotonic=loop.time)
+    with contextlib.ExitStack() as stack:
+
+        def patch(module: object, name: str, value: object) -> None:
+            stack.enter_context(mock.patch.object(module, name, value))
+
+        patch(store, "writing", processes.writing)
+        patch(store, "reading", processes.reading)
+        patch(tenacity, "time", clock)
+        patch(ssl, "create_default_context", _context)  # it reads all authorities each time
+        patch(halo_sink, "BODY_BYTES_MAX", 1_000_000)
+        if setting["small_pages"]:
+            for module in (halo_sink, observing, pushing, stripe_source):
+                patch(module, "PAGE_SIZE", SMALL_PAGE)
+            patch(pushing, "FEW", 1)
+        yield
+
+
+_TLS = ssl.create_default_context()
+
+
+def _context(*_: object, **__: object) -> ssl.SSLContext:
+    return _TLS
+
+
+@cache
+def _engine() -> sa.Engine:
+    engine = sa.create_engine("sqlite://", poolclass=StaticPool, pool_reset_on_return=None)
+    sa.event.listen(engine, "connect", database._on_connect)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: sa.Connection) -> None:
+    """Begin as the program does, but past SQLAlchemy, which takes longer for it than SQLite."""
+    plain = connection.connection.dbapi_connection
+    assert plain is not None
+    plain.execute("BEGIN")
+
+
+@cache
+def _template() -> bytes:
+    engine = _engine()
+    with database.writing(engine) as connection:
+        schema.upgrade(connection)
+    return raw(engine).serialize()
+
+
+def raw(engine: sa.Engine) -> sqlite3.Connection:
+    with engine.connect() as connection:
+        found: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
+        return found
+
+
+def empty_database() -> sa.Engine:
+    template = _template()
+    raw(_engine()).deserialize(template)
+    return _engine()
+
+
+@cache
+def loaded(environment: tuple[tuple[str, str], ...]) -> Config:
+    with mock.patch.dict(os.environ, dict(environment)):
+        return load(None, os.environ)

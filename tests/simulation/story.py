@@ -1,0 +1,427 @@
+"""What is going to happen in one run: drawn from the seed alone, before anything runs.
+
+A story is a setting and a list of actions, each at its second. Any part of the list makes sense
+without the others (what has become impossible is passed over), so that a failing story can be cut
+down to the shortest one that still fails.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
+
+STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
+NEXT = {
+    None: ("processing", "requires_action", "succeeded", "payment_failed", "canceled"),
+    "requires_action": ("processing", "succeeded", "payment_failed", "canceled"),
+    "processing": ("succeeded", "payment_failed"),
+    "payment_failed": ("requires_action", "processing", "succeeded", "payment_failed", "canceled"),
+    "succeeded": (),
+    "canceled": (),
+}
+"""Which states a payment intent may go to from each (source: Stripe's documentation)."""
+
+DECIMALS = {"usd": 2, "eur": 2, "jpy": 0, "kwd": 3, "isk": 2, "ugx": 2, "zzz": None}
+"""One currency of each kind, and one that nobody knows."""
+
+
+FAULTS = (
+    "429", "lock_429", "500", "502", "503", "504", "500_after", "504_after", "reset", "reset_after",
+    "hang", "hang_after", "applied_late", "html", "html_500", "truncated", "cut_json", "empty",
+    "garbage", "401", "403", "400", "redirect", "huge", "200", "connect",
+)  # fmt: skip
+
+DOUBTFUL = (
+    "500_after", "504", "504_after", "reset", "reset_after", "hang", "hang_after", "applied_late",
+    "html", "truncated", "cut_json", "empty", "garbage", "200", "400",
+)  # fmt: skip
+"""What leaves open whether a write was carried out, or says so wrongly."""
+
+STRUCK = (
+    ("stripe", None, None), ("stripe", None, "events"), ("stripe", None, "payment_intents"),
+    ("stripe", None, "next page"), ("halo", None, None), ("halo", "GET", "InvoicePayment"),
+    ("halo", "GET", "next page"), ("halo", "POST", "InvoicePayment"),
+    ("halo", "POST", "InvoicePayment"), ("halo", "POST", "InvoicePayment"), ("halo", None, "token"),
+)  # fmt: skip
+"""Which requests are struck: side, method, and a part of the path."""
+
+MODES: dict[str, list[Any]] = {
+    "answer_shape": ["empty", "no_json", "error_in_200", "other_rows", "bare_object"],
+    "paging": ["ignored", "same_page"],
+    "filter_ignored": [True],
+    "rate_limit": [5, 20],
+    "latency": [10.0, 40.0],
+}
+"""How Halo may behave for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that happens.
+
+    Attributes:
+        at: seconds since the beginning.
+        kind: the name of a method of `World` (people, Stripe, Halo) or of `Theatre` (processes).
+        args: its arguments.
+    """
+
+    at: float
+    kind: str
+    args: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """As one line of a history."""
+        told = " ".join(f"{key}={value}" for key, value in self.args.items())
+        return f"{clock(self.at)} {self.kind} {told}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A run that is to be played.
+
+    Attributes:
+        seed: where it comes from; also decides delays and jitter while it plays.
+        days: how long it lasts before quiet comes.
+        setting: how the two sides behave in general, and how syncd is configured.
+        actions: what happens, in order.
+    """
+
+    seed: int
+    days: float
+    setting: dict[str, Any]
+    actions: tuple[Action, ...]
+
+    def with_actions(self, actions: list[Action]) -> Story:
+        """The same with other actions."""
+        return Story(self.seed, self.days, self.setting, tuple(actions))
+
+    def as_json(self) -> str:
+        """For a file."""
+        return json.dumps(asdict(self))
+
+
+def from_json(text: str) -> Story:
+    """Read what `as_json` wrote."""
+    raw = json.loads(text)
+    actions = tuple(Action(**action) for action in raw["actions"])
+    return Story(raw["seed"], raw["days"], raw["setting"], actions)
+
+
+def clock(seconds: float) -> str:
+    """Show seconds as a day and a time."""
+    day, rest = divmod(seconds, DAY)
+    hour, rest = divmod(rest, HOUR)
+    minute, second = divmod(rest, MINUTE)
+    return f"d{int(day):02} {int(hour):02}:{int(minute):02}:{second:06.3f}"
+
+
+def draw(seed: int) -> Story:
+    """The story of a seed."""
+    return _Author(seed).write()
+
+
+class _Author:
+    """Writes one story."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.r = random.Random(f"story {seed}")  # noqa: S311  # it must be replayable
+        self.actions: list[Action] = []
+        interval = self.r.choice([60, 300, 300, 900, 1_800, HOUR, HOUR, 2 * HOUR, 4 * HOUR])
+        polls = self.r.randint(4, 16)
+        self.length = float(min(interval * polls, 9 * DAY))
+        self.interval = interval
+
+    def chance(self, share: float) -> bool:
+        return self.r.random() < share
+
+    def when(self, after: float = 0.0) -> float:
+        return self.r.uniform(after, max(self.length, after + 1))
+
+    def add(self, at: float, kind: str, /, **args: Any) -> None:
+        self.actions.append(Action(round(at, 3), kind, args))
+
+    # --- the whole ---------------------------------------------------------------------------------
+
+    def write(self) -> Story:
+        r = self.r
+        setting = self.setting()
+        for number in range(r.choice([1, 2, 3, 4, 5, 6, 8, 12])):
+            self.payment(f"p{number}", setting)
+        calm = self.chance(0.15)
+        if not calm:
+            for act in (
+                self.faults, self.faults, self.outages, self.kills, self.store_faults, self.people,
+                self.clocks, self.commands, self.modes, self.sluggish, self.configuration, self.garbage,
+            ):  # fmt: skip
+                if self.chance(0.45):
+                    act(setting)
+        if self.chance(0.06):
+            self.long_stop()
+        actions = tuple(sorted(self.actions, key=lambda action: action.at))
+        return Story(self.seed, round(self.length / DAY, 3), setting, actions)
+
+    def setting(self) -> dict[str, Any]:
+        """How things are in general."""
+        r = self.r
+        unset = [state for state in STATES if self.chance(0.04)]
+        small = self.chance(0.4)
+        bare = self.chance(0.2)
+        tight = self.chance(0.12)
+        return {
+            "interval": self.interval,
+            "overlap": r.choice([600, 600, 600, 120, HOUR]),
+            "sweep": r.choice([DAY, DAY, self.length / 3 + 60, 10 * DAY, 30 * DAY]),
+            "look_back": r.choice([DAY, DAY, HOUR]),
+            "batch": r.choice([50, 50, 10, 3, 1]),
+            "create_missing": self.chance(0.5),
+            "on_amount_mismatch": "push" if self.chance(0.15) else "hold",
+            "trace": not self.chance(0.1),
+            "unset": unset,
+            "same_number": self.chance(0.05),
+            "rate_limit": r.choice([15, 25]) if tight else r.choice([300, 300, 60]),
+            "halo_limit": r.choice([None, 300, 300, 40]),
+            "read_budget": 10_000 if self.chance(0.97) else r.choice([60, 150]),
+            # Pages of a few rows, so that a handful of payments fills several.
+            "small_pages": small,
+            "list_shape": "bare" if bare else "payments",
+            "paging": "ignored" if self.chance(0.1) else "honoured",
+            "filter_ignored": self.chance(0.06),
+            "answer_shape": r.choice(["rows"] * 9 + ["empty", "no_json", "bare_object"]),
+            "authinfo": not self.chance(0.1),
+            "token_lifetime": r.choice([3_600.0, 3_600.0, 400.0, 86_400.0]),
+            "latency": r.choice([0.02, 0.2, 0.2, 2.0]),
+            "second_daemon": r.choice(["", "", "", "", "", "same_host", "other_host"]),
+            "person_retries": self.chance(0.5),
+        }
+
+    # --- payments ----------------------------------------------------------------------------------
+
+    def payment(self, label: str, setting: dict[str, Any]) -> None:
+        """One payment's life."""
+        r = self.r
+        born = self.when() * r.choice([0.2, 0.6, 1.0])
+        if self.chance(0.1):
+            born = -r.uniform(0, 5 * DAY)  # it was made before syncd came
+        currency = r.choice(["usd"] * 6 + ["eur", "jpy", "kwd", "isk", "ugx", "zzz"])
+        amount = self.amount(currency)
+        # none: not Halo's. named: only the metadata names an invoice.
+        kind = r.choice(["one", "one", "one", "one", "three", "none", "named", "named", "both"])
+        metadata = "good" if kind in ("named", "both") else None
+        if metadata and self.chance(0.15):
+            metadata = r.choice(["words", "unknown", "negative"])
+        rows = {"one": 1, "three": 3, "both": 1}.get(kind, 0)
+        fit = r.choice(["right"] * 8 + ["wrong", "text", "none"])
+        row_delay = r.choice([0.0] * 7 + [900.0, 5 * HOUR, 20 * HOUR, 60 * HOUR])
+        self.add(
+            born, "intent", label=label, amount=amount, currency=currency, metadata=metadata,
+            rows=rows, fit=fit,
+            row_delay=row_delay,
+        )  # fmt: skip
+        self.life(label, max(born, 0.0) + r.uniform(0.1, 900), amount, setting)
+
+    def amount(self, currency: str) -> int:
+        if currency == "kwd":
+            return self.r.randrange(10, 90_000, 10)
+        if currency in ("isk", "ugx"):
+            return self.r.randrange(100, 900_000, 100)
+        return self.r.choice([self.r.randint(1, 99_999), 30, 2_997])
+
+    def life(self, label: str, at: float, amount: int, setting: dict[str, Any]) -> None:
+        r = self.r
+        state: str | None = None
+        for _ in range(r.choice([1, 1, 2, 2, 3, 4])):
+            choices = NEXT[state]
+            if not choices:
+                break
+            state = r.choice(choices)
+            if state == "succeeded" or not NEXT[state]:
+                received = r.choice([amount] * 6 + [max(1, amount // 2)])
+            else:
+                received = 0
+            late = r.uniform(0, setting["overlap"] - 3) if self.chance(0.25) else 0.0
+            emit = not self.chance(0.03)
+            if self.chance(0.02):
+                late = setting["overlap"] + r.uniform(0, HOUR)
+            self.add(
+                at, "advance", label=label, state=state, received=received, late=round(late, 1),
+                emit=emit, twice=self.chance(0.05),
+            )  # fmt: skip
+            if self.chance(0.2):
+                self.add(
+                    at + r.choice([0.5, 5, 400]), "native", label=label, which=r.choice([0, 0, 1])
+                )
+            if self.chance(0.05):
+                self.add(at + r.uniform(1, 600), "touch", label=label)
+            # In the same second, soon, or after the days that a bank debit takes.
+            at += r.choice([0.0, 0.2, 20, 400, HOUR, self.interval, r.choice([HOUR, 6 * DAY])])
+            if at > self.length:
+                return
+
+    # --- trouble -----------------------------------------------------------------------------------
+
+    def faults(self, _setting: dict[str, Any]) -> None:
+        r = self.r
+        for _ in range(r.randint(1, 8)):
+            kind = r.choice(FAULTS)
+            side, method, path = r.choice(STRUCK)
+            if method == "POST" and self.chance(0.5):
+                kind = r.choice(DOUBTFUL)
+            if kind == "applied_late":
+                seconds = r.choice([20.0, 70.0, 100.0])
+            else:
+                seconds = r.choice([3_600.0, 70.0, 40.0])
+            self.add(
+                self.when(), "fault", side=side, fault=kind, times=r.choice([1, 1, 1, 2, 9]),
+                method=method, path=path, retry_after=r.choice([None, None, 1, 30, 90]),
+                seconds=seconds, skip=r.choice([0, 0, 0, 1, 2]),
+            )  # fmt: skip
+
+    def sluggish(self, setting: dict[str, Any]) -> None:
+        """Halo takes a minute for some answers, while payments move on and another process is there."""
+        if not setting["second_daemon"]:
+            setting["second_daemon"] = self.r.choice(["same_host", "other_host"])
+        at = self.when()
+        self.add(
+            at, "fault", side="halo", fault="hang_after", times=self.r.choice([2, 3, 4]), method="GET",
+            path="InvoicePayment", retry_after=None, seconds=60.0, skip=0,
+        )  # fmt: skip
+        for number in range(4):
+            state = self.r.choice(["processing", "payment_failed"])
+            for after, to in ((-30, state), (self.interval + 20, "succeeded")):
+                self.add(
+                    at + after + number, "advance", label=f"p{number}", state=to, received=0,
+                    late=0.0, emit=True, twice=False,
+                )  # fmt: skip
+
+    def outages(self, _setting: dict[str, Any]) -> None:
+        for _ in range(self.r.randint(1, 2)):
+            self.add(
+                self.when(), "outage", side=self.r.choice(["stripe", "halo"]),
+                seconds=self.r.choice([60.0, 600.0, 1_800.0]),
+                how=self.r.choice(["connect", "503", "html", "403"]),
+            )  # fmt: skip
+
+    def kills(self, _setting: dict[str, Any]) -> None:
+        r = self.r
+        for _ in range(r.randint(1, 5)):
+            self.add(
+                self.when(), "kill",
+                point=r.choice(
+                    ["now", "send", "answered", "sleep", "begin", "commit", "committed", "post",
+                     "posted", "posted"]
+                ),
+                count=r.choice([1, 1, 1, 2, 3, 5, 8, 13]), down=r.choice([1.0, 5.0, 5.0, 600.0, 2 * HOUR]),
+            )  # fmt: skip
+        if self.chance(0.4):
+            self.add(self.when(), "stop", down=r.choice([1.0, 60.0, HOUR]))
+
+    def store_faults(self, _setting: dict[str, Any]) -> None:
+        for _ in range(self.r.randint(1, 4)):
+            self.add(
+                self.when(), "store_fault", words=self.r.choice(
+                    ["database or disk is full", "database is locked", "disk I/O error"]
+                ),
+                point=self.r.choice(["begin", "commit"]), after=self.r.choice([0, 1, 2, 4, 7]),
+                times=self.r.choice([1, 1, 3, 10]),
+            )  # fmt: skip
+
+    def people(self, _setting: dict[str, Any]) -> None:
+        r = self.r
+        for _ in range(r.randint(1, 5)):
+            label = f"p{r.randint(0, 5)}"
+            at = self.when()
+            match r.choice(
+                [
+                    "status",
+                    "status",
+                    "delete",
+                    "amount",
+                    "add",
+                    "poison",
+                    "retry",
+                    "dismiss",
+                    "expire",
+                ]
+            ):
+                case "status":
+                    self.add(at, "row_status", label=label, which=r.randint(0, 2), to=r.choice(
+                        ["new", "succeeded", "payment_failed", "canceled"]))  # fmt: skip
+                case "delete":
+                    self.add(at, "row_delete", label=label, which=r.choice([0, 0, 1]))
+                case "amount":
+                    self.add(at, "row_amount", label=label, right=self.chance(0.7))
+                case "add":
+                    self.add(at, "row_add", label=label)
+                case "poison":
+                    self.add(at, "poison", label=label)
+                    if self.chance(0.7):
+                        self.add(self.when(at), "unpoison", label=label)
+                case "retry":
+                    self.add(at, "retry", label=r.choice([None, label]))
+                case "dismiss":
+                    self.add(at, "dismiss", label=label)
+                case "expire":
+                    self.add(at, "expire_tokens")
+
+    def clocks(self, _setting: dict[str, Any]) -> None:
+        for _ in range(self.r.randint(1, 2)):
+            size = self.r.choice([2.0, 40.0, 300.0, HOUR, 6 * HOUR])
+            self.add(
+                self.when(), "clock", seconds=size * self.r.choice([-1, 1]),
+                host=self.r.choice(["a", "a", "b"]),
+            )  # fmt: skip
+
+    def commands(self, _setting: dict[str, Any]) -> None:
+        r = self.r
+        for _ in range(r.randint(1, 3)):
+            what = r.choice(["once", "backfill", "resync"])
+            self.add(
+                self.when(), "command", what=what, label=f"p{r.randint(0, 5)}", days=r.choice([1, 6, 40]),
+                host=r.choice(["a", "a", "b"]),
+            )  # fmt: skip
+
+    def modes(self, _setting: dict[str, Any]) -> None:
+        for _ in range(self.r.randint(1, 2)):
+            key = self.r.choice(sorted(MODES))
+            self.add(
+                self.when(), "mode", key=key, value=self.r.choice(MODES[key]),
+                seconds=self.r.choice([HOUR, 6 * HOUR, DAY]),
+            )  # fmt: skip
+
+    def configuration(self, setting: dict[str, Any]) -> None:
+        changes: dict[str, Any] = {}
+        if setting["unset"] and self.chance(0.8):
+            changes["unset"] = []
+        if self.chance(0.3):
+            changes["on_amount_mismatch"] = self.r.choice(["push", "hold"])
+        if self.chance(0.3):
+            changes["create_missing"] = self.chance(0.7)
+        if self.chance(0.3):
+            changes["batch"] = self.r.choice([1, 2, 50])
+        if changes:
+            self.add(self.when(), "configure", changes=changes, restart=self.chance(0.4))
+
+    def garbage(self, _setting: dict[str, Any]) -> None:
+        for _ in range(self.r.randint(1, 2)):
+            self.add(
+                self.when(), "garbage",
+                shape=self.r.choice(["no_type", "no_object", "no_intent", "text", "other_type", "no_time"]),
+            )  # fmt: skip
+
+    def long_stop(self) -> None:
+        """Longer than Stripe keeps events."""
+        at = self.when() * 0.7
+        days = self.r.choice([31, 33, 45])
+        kept = []
+        for action in self.actions:  # what was to come later comes during or after it
+            late = action.at > at and self.chance(0.6)
+            moved = action.at + days * DAY if late else action.at
+            kept.append(Action(moved, action.kind, action.args))
+        self.actions = kept
+        self.add(at, "stop", down=days * DAY - 60)
+        self.length += days * DAY

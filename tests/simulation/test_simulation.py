@@ -1,0 +1,59 @@
+"""The simulator over many seeds, each a story of its own. A failure names its seed."""
+
+import pytest
+
+from tests.simulation.batch import figures_text, run_seeds
+from tests.simulation.found import FOUND, Found
+from tests.simulation.planted import PLANTED, Planted, catch, planted
+from tests.simulation.shrink import as_text, shrink
+from tests.simulation.story import draw
+from tests.simulation.theatre import play
+
+SEEDS, PART = 1_000, 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, SEEDS, PART))
+def test_seeds(first: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever happens in a story, every promise that the oracle knows is kept."""
+    failed, figures, seconds = run_seeds(first, PART)
+    with capsys.disabled():
+        print(f"\nseeds {first} to {first + PART - 1}\n" + figures_text(PART, figures, seconds))
+    if failed:
+        seed, checks = failed[0]
+        story = shrink(draw(seed), set(checks))
+        pytest.fail(
+            f"{[seed for seed, _ in failed]} fail; make simulate SEED={seed}\n"
+            + as_text(story, play(story)),
+            pytrace=False,
+        )
+
+
+def test_a_seed_replays_exactly() -> None:
+    """The same seed gives the same history, to the last line and the last millisecond."""
+    for seed in (5, 11, 22):
+        first, again = play(draw(seed)), play(draw(seed))
+        assert first.history == again.history
+        assert first.figures == again.figures
+
+
+@pytest.mark.parametrize("found", FOUND, ids=lambda found: found.name)
+def test_what_was_found_stays_mended(found: Found) -> None:
+    """Each story that once broke a promise keeps it now."""
+    story = found.story()
+    result = play(story)
+    assert not result.complaints, as_text(story, result)
+
+
+@pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.name)
+def test_faults_can_be_planted(fault: Planted) -> None:
+    """Each planted fault still finds its place in the program."""
+    with planted(fault):
+        pass
+
+
+def test_the_simulator_sees() -> None:
+    """Of the planted faults, those that are soon caught are caught soon; `make planted` tries all."""
+    names = [fault.name for fault in PLANTED]
+    for name, seeds in (("an old event wins", 20), ("only the first page of events is read", 40)):
+        assert catch(names.index(name), seeds).seed is not None, name

@@ -1,0 +1,351 @@
+"""Plays a story: starts and ends the processes, lets everything happen in its second, asks the oracle."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from syncd.config import Config
+from syncd.failures import Failure
+from tests.simulation.loop import VirtualLoop, run
+from tests.simulation.oracle import Complaint, Oracle
+from tests.simulation.process import STOP_SECONDS, Killed, Process, Told
+from tests.simulation.stage import (
+    SMALL_PAGE,
+    Kill,
+    StoreFault,
+    empty_database,
+    installed,
+    loaded,
+    raw,
+)
+from tests.simulation.story import DAY, HOUR, STATES, Action, Story
+from tests.simulation.universe import World
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a story.
+
+    Attributes:
+        complaints: what the oracle found; empty where every promise was kept.
+        history: what happened, by seconds since the beginning.
+        figures: how often what happened.
+        seconds: how much time was simulated.
+    """
+
+    complaints: list[Complaint]
+    history: list[tuple[float, str]]
+    figures: Counter[str]
+    seconds: float
+
+
+def play(story: Story) -> Result:
+    """Play one story to its end."""
+    loop = VirtualLoop()
+    state = random.getstate()
+    random.seed(story.seed)  # tenacity's jitter
+    try:
+        with installed(story.setting, loop):
+            world = World(story, loop)
+            theatre = Theatre(story, world, empty_database())
+            run(loop, theatre.play())
+            return Result(
+                world.oracle.complaints, world.history, theatre.figures + world.figures, loop.time()
+            )
+    finally:
+        random.setstate(state)
+
+
+class Theatre:
+    """The processes, and the clocks and disks of their hosts."""
+
+    def __init__(self, story: Story, world: World, engine: sa.Engine) -> None:
+        self.story = story
+        self.world = world
+        self.engine = engine
+        self.figures: Counter[str] = Counter()
+        self.setting = dict(story.setting)
+        self.interval = float(self.setting["interval"])
+        self.offsets = {"a": 0.0, "b": 0.0}
+        self.kill: Kill | None = None
+        self.store_faults: list[StoreFault] = []
+        self.told = Told(self)
+        self.daemons: dict[str, Process] = {}
+        self.running: list[Process] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.closing = False
+        self._pid = 100
+        self.config = self._configured()
+        if self.setting["small_pages"]:
+            world.halo.page_cap = SMALL_PAGE
+        world.oracle = Oracle(world, self)
+
+    # --- the stage -----------------------------------------------------------------------------------
+
+    async def play(self) -> None:
+        """From the first second to the oracle's last word."""
+        self.start("a", delay=0.0)
+        second = self.setting["second_daemon"]
+        if second:
+            self.start("a" if second == "same_host" else "b", delay=17.0, role="second")
+        for action in self.story.actions:
+            await self._until(action.at)
+            self.act(action)
+        await self._until(self.story.days * DAY)
+        await self.finale()
+
+    async def _until(self, seconds: float) -> None:
+        wait = seconds - self.world.loop.time()
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    def act(self, action: Action) -> None:
+        """Let one thing happen."""
+        self.world.history.append((self.world.loop.time(), f"* {action}"))
+        self.figures["actions"] += 1
+        doer: Any = self if hasattr(Theatre, f"on_{action.kind}") else self.world
+        if doer is self:
+            getattr(self, f"on_{action.kind}")(**action.args)
+        elif action.kind == "intent":
+            self.world.intent(**action.args, at=action.at)
+        else:
+            getattr(self.world, action.kind)(**action.args)
+
+    async def finale(self) -> None:
+        """Quiet comes; then the promises must hold, first by polls alone, then after a sweep."""
+        self.closing = True
+        self.world.calm_down()
+        self.world.tell("quiet comes")
+        self.kill, self.store_faults = None, []
+        for process in list(self.running):
+            await self._stop(process)
+        oracle = self.world.oracle
+        self.interval = 9.0 * HOUR
+        daemon = self.start("a", delay=0.0)
+        daemon.sweeps = False
+        await asyncio.sleep(self.setting["overlap"] + 60)
+        await self._brief(lambda process: process.poll_once())
+        if self.setting["read_budget"] < 1_000:
+            await asyncio.sleep(35 * DAY)  # until the window is free of the story
+        await asyncio.sleep(30 * HOUR)
+        oracle.check_after_polls()
+        await self._brief(lambda process: process.sweep_once())
+        await asyncio.sleep(1_300)
+        oracle.check_after_sweep()
+        if self.setting["person_retries"]:
+            self.on_retry(label=None)
+        await asyncio.sleep(30 * HOUR)
+        await self._brief(lambda process: process.sweep_once())
+        await asyncio.sleep(1_300)
+        oracle.check_at_the_end()
+        await self._stop(daemon)
+
+    def logged(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        """A line of syncd's log."""
+        self.world.oracle.heard(level, event, fields)
+        if level != "debug":
+            told = " ".join(f"{key}={value}" for key, value in fields.items())
+            self.world.tell(f"  log {event} {told}"[:300])
+
+    def store_bytes(self) -> bytes:
+        """The database as it would lie on the disk."""
+        return raw(self.engine).serialize()
+
+    def metrics(self) -> str:
+        """The page of metrics."""
+        kept = self.daemons["daemon"].store
+        return self.told.page(kept.conditions(), kept.attention_count(), {}).decode()
+
+    # --- processes -----------------------------------------------------------------------------------
+
+    def is_alive(self, host: str, pid: int) -> bool:
+        """Whether a process is still there, as its own host sees it."""
+        return any(p.alive and p.host == host and p.pid == pid for p in self.running)
+
+    def _spawn(self, host: str, name: str) -> Process:
+        self._pid += 1
+        process = Process(self, f"{name}{self._pid}@{host}", host, self._pid)
+        self.running.append(process)
+        return process
+
+    def start(self, host: str, *, delay: float, role: str = "daemon") -> Process:
+        """Start a daemon; it is started again whenever it ends, until quiet comes."""
+        process = self._spawn(host, role)
+        self.daemons[role] = process
+
+        async def life() -> None:
+            await asyncio.sleep(delay)
+            down = 5.0
+            with contextlib.suppress(Killed, asyncio.CancelledError):
+                await process.serve()
+            if not process.alive and self.kill is not None and self.kill.count <= 0:
+                down, self.kill = self.kill.down, None
+            process.alive = False
+            self.running.remove(process)
+            if not self.closing and not process.world.stop.is_set():
+                self.start(host, delay=down, role=role)
+
+        process.task = self._keep(life())
+        return process
+
+    def _keep(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def _stop(self, process: Process) -> None:
+        """SIGTERM: what is under way may end within some seconds, then it is cut off."""
+        process.world.stop.set()
+        process.bell.set()
+        if process.task is None or process.task is asyncio.current_task():
+            return
+        _, late = await asyncio.wait({process.task}, timeout=STOP_SECONDS)
+        for task in late:
+            task.cancel()
+            await asyncio.wait({task}, timeout=1.0)
+        process.alive = False
+
+    async def _brief(self, work: Callable[[Process], Awaitable[None]], host: str = "a") -> None:
+        """A command that runs beside the daemon."""
+        process = self._spawn(host, "command")
+        process.task = asyncio.current_task()
+        try:
+            await work(process)
+        except Failure as error:
+            self.world.tell(f"{process.name} ends: {type(error).__name__} {error}"[:200])
+        except Killed:
+            self.kill = None
+        finally:
+            process.alive = False
+            self.running.remove(process)
+            for daemon in self.daemons.values():
+                daemon.bell.set()  # it looks every half minute for what has become due
+
+    # --- what happens to the processes -------------------------------------------------------------------
+
+    def on_kill(self, *, point: str, count: int, down: float) -> None:
+        """The daemon is killed, now or at a coming point."""
+        daemon = self.daemons["daemon"]
+        if point == "now":
+            self.kill = Kill("now", 0, down)
+            daemon.die()
+        else:
+            self.kill = Kill(point, count, down)
+
+    def on_stop(self, *, down: float) -> None:
+        """The service is stopped, and started again later."""
+
+        async def stop() -> None:
+            self.figures["stops"] += 1
+            self.world.stops.append((self.world.now(), self.world.now() + down))
+            stopped = [(role, p.host, p) for role, p in self.daemons.items() if p in self.running]
+            for _, _, process in stopped:
+                await self._stop(process)
+            await asyncio.sleep(down)
+            for role, host, _ in stopped:
+                if not self.closing and self.daemons[role] not in self.running:
+                    self.start(host, delay=0.0, role=role)
+
+        self._keep(stop())
+
+    def on_store_fault(self, *, words: str, point: str, after: int, times: int) -> None:
+        """The disk fails for some transactions."""
+        self.store_faults = [StoreFault(words, point, after, times)]
+
+    def on_clock(self, *, seconds: float, host: str) -> None:
+        """A host's clock jumps."""
+        self.offsets[host] += seconds
+        self.figures["clock jumps"] += 1
+        self.world.oracle.clock_jumped(seconds)
+
+    def on_command(self, *, what: str, label: str, days: int, host: str) -> None:
+        """A person runs a command."""
+        truth = self.world.truths.get(label)
+        if what == "resync" and truth is None:
+            return
+
+        async def work(process: Process) -> None:
+            if what == "resync":
+                assert truth is not None
+                await process.resync(truth.intent_id)
+            elif what == "once":
+                await process.once()
+            else:
+                await process.backfill(days)
+
+        self.figures[f"command {what}"] += 1
+        self.figures[f"host {host}"] += 1
+        self._keep(self._brief(work, host))
+
+    def on_retry(self, *, label: str | None) -> None:
+        """A person retries what needs attention."""
+        truth = self.world.truths.get(label) if label else None
+        if label is not None and truth is None:
+            return
+
+        async def work(process: Process) -> None:
+            done = process.store.retry(None if truth is None else [truth.intent_id], process.now())
+            self.world.oracle.retried(done)
+
+        self._keep(self._brief(work))
+
+    def on_dismiss(self, *, label: str) -> None:
+        """A person takes a payment off the attention list."""
+        truth = self.world.truths.get(label)
+        if truth is None:
+            return
+
+        async def work(process: Process) -> None:
+            done = process.store.dismiss([truth.intent_id], process.now())
+            self.world.oracle.dismissed(done)
+
+        self._keep(self._brief(work))
+
+    def on_configure(self, *, changes: dict[str, Any], restart: bool) -> None:
+        """The configuration is changed, and the service reloaded or restarted."""
+        self.setting.update(changes)
+        self.world.oracle.configured_at = self.world.now()
+        self.config = self._configured()
+        self.figures["configuration changed"] += 1
+        if restart:
+            self.on_stop(down=1.0)
+            return
+        for process in self.daemons.values():
+            process.reload = True
+            process.bell.set()
+
+    def _configured(self) -> Config:
+        setting = self.setting
+        environment = {
+            "SYNCD_STRIPE_API_KEY": self.world.stripe.api_key,
+            "SYNCD_HALO_CLIENT_SECRET": self.world.halo.client_secret,
+            "SYNCD_STRIPE__API_BASE": self.world.stripe.url,
+            "SYNCD_STRIPE__READ_BUDGET": str(setting["read_budget"]),
+            "SYNCD_HALO__URL": self.world.halo.url,
+            "SYNCD_HALO__CLIENT_ID": self.world.halo.client_id,
+            "SYNCD_HALO__RATE_LIMIT": str(setting["rate_limit"]),
+            "SYNCD_POLL__INTERVAL": f"{setting['interval']}s",
+            "SYNCD_POLL__OVERLAP": f"{setting['overlap']}s",
+            "SYNCD_POLL__SWEEP": f"{int(setting['sweep'])}s",
+            "SYNCD_POLL__LOOK_BACK": f"{setting['look_back']}s",
+            "SYNCD_PUSH__BATCH": str(setting["batch"]),
+            "SYNCD_PUSH__CREATE_MISSING": str(setting["create_missing"]).lower(),
+            "SYNCD_PUSH__ON_AMOUNT_MISMATCH": setting["on_amount_mismatch"],
+            "SYNCD_PUSH__TRACE": str(setting["trace"]).lower(),
+            "SYNCD_HALO__NEW_ROW__METHOD": "12",
+            "SYNCD_HALO__NEW_ROW__MODULE_ID": "231",
+        }
+        for state in STATES:
+            if state not in setting["unset"]:
+                key = f"SYNCD_HALO__STATUS__{state.upper()}"
+                environment[key] = str(self.world.halo.status[state])
+        return loaded(tuple(sorted(environment.items())))

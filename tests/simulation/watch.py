@@ -1,0 +1,407 @@
+"""What the oracle sees on the way: every request and every answer, against what really happened.
+
+Written from what is known of Stripe and Halo and from the decision table; it shares nothing with the
+program's own reading, settling and deciding. Each check is one sentence: see CHECKS.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from syncd.sandbox.http import Reply, Request
+from tests.simulation.story import HOUR, STATES
+
+if TYPE_CHECKING:
+    from tests.simulation.process import Process
+    from tests.simulation.theatre import Theatre
+    from tests.simulation.universe import Truth, World
+
+CHECKS = {
+    "lost": "Every row of a payment carries, at the end, the number of the last state Stripe gave it.",
+    "late": "What Stripe shows within the overlap reaches Halo by polls alone, without a sweep.",
+    "doubled": "No row is inserted while Halo has a row of that payment which syncd could have seen.",
+    "unasked": "No row is inserted unless create_missing is set and the metadata names an invoice.",
+    "wrong row": "A new row carries the invoice, amount and status that Stripe's words give it.",
+    "blind": "No row is written that this process has not read before, or that it read as equal.",
+    "final left": "No row that was read as succeeded is set to anything else.",
+    "never true": "No row is set to a state in which Stripe's payment has not been by then.",
+    "older": "No row is set to a state older than one that Halo has acknowledged to syncd.",
+    "told": "No process sets a state older than the newest that Stripe has told this very process.",
+    "unconfigured": "No status is written whose number the operator has not set.",
+    "amounts": "No success is written over amounts that don't add up to what arrived (unless told to).",
+    "fields": "An update sets the status and the webhook's trace, and nothing else.",
+    "trace": "The trace left in a row is of that very payment and says the state that was set.",
+    "unlisted": "What needs a person stands on the attention list.",
+    "false alarm": "What needs no person doesn't stand on the attention list.",
+    "budget": "No rolling window holds more requests than its limit.",
+    "secret": "No secret stands in the log, the store, the metrics, the list or what Halo is sent.",
+    "reading only": "Stripe is only read; Halo's payments are only listed and posted.",
+    "elsewhere": "No request goes anywhere but to Stripe and Halo.",
+    "fault": "No step of the daemon fails in a way that the program doesn't understand.",
+    "unusable": "A busy, full or failing disk is never taken for a damaged database.",
+}
+"""What is checked, each as a sentence."""
+
+TRACE_FIELDS = {"id", "status", "webhook_payload", "webhook_received_date"}
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """A promise that was broken.
+
+    Attributes:
+        check: which of CHECKS.
+        at: seconds since the beginning.
+        text: what exactly.
+    """
+
+    check: str
+    at: float
+    text: str
+
+
+@dataclass(slots=True)
+class View:
+    """What one process has seen so far.
+
+    Attributes:
+        rows: each row as it was last shown to it: its status.
+        empty: payments that were shown to it without rows, and when it asked.
+        told: the newest step of each payment that Stripe told it.
+    """
+
+    rows: dict[int, Any] = field(default_factory=dict)
+    empty: dict[str, float] = field(default_factory=dict)
+    told: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Insert:
+    """A row that syncd asked Halo to insert."""
+
+    intent_id: str
+    sent_at: float
+    asked_at: float
+
+
+class Watch:
+    """Watches what goes over the wire, and judges the end."""
+
+    def __init__(self, world: World, theatre: Theatre) -> None:
+        self.world = world
+        self.theatre = theatre
+        self.complaints: list[Complaint] = []
+        self.views: dict[str, View] = {}
+        self.acked: dict[str, int] = {}
+        self.proven: set[str] = set()
+        self.sends: dict[int, list[tuple[dict[str, Any], int]]] = {}
+        self.inserts: dict[int, Insert] = {}
+        self.inserted: dict[str, list[int]] = {}
+        self.retried_at: dict[str, float] = {}
+        self.dismissed_at: dict[str, float] = {}
+        self.jumps: list[float] = []
+        self.configured_at = 0.0
+        self.said: list[str] = []
+        self.rows_changed: dict[str, list[tuple[float, Any]]] = {}
+
+    def complain(self, check: str, text: str) -> None:
+        """Note a broken promise."""
+        assert check in CHECKS, check
+        if any(c.check == check and c.text == text for c in self.complaints):
+            return
+        self.complaints.append(Complaint(check, self.world.loop.time(), text))
+        self.world.tell(f"!!! {check}: {text}")
+
+    # --- what is seen on the way ---------------------------------------------------------------------
+
+    def view(self, process: Process) -> View:
+        """What a process has seen."""
+        return self.views.setdefault(process.name, View())
+
+    def forgot(self, process: Process) -> None:
+        """The process may have lost what it was just told: its store failed."""
+        self.view(process).told.clear()
+
+    def clock_jumped(self, seconds: float) -> None:
+        """A host's clock was set."""
+        self.jumps.append(seconds)
+
+    def retried(self, done: Sequence[str]) -> None:
+        """A person asked for another try."""
+        for intent_id in done:
+            self.retried_at[intent_id] = self.world.now()
+            self.dismissed_at.pop(intent_id, None)
+
+    def dismissed(self, done: Sequence[str]) -> None:
+        """A person took these off the list."""
+        for intent_id in done:
+            self.dismissed_at[intent_id] = self.world.now()
+
+    def heard(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        """A line of the log."""
+        self.said.append(f"{level} {event} {fields}")
+
+    def sent(self, process: Process, side: str, request: Request) -> None:
+        """A process sends a request."""
+        path = request.path
+        if side == "stripe":
+            if request.method != "GET":
+                self.complain("reading only", f"{request.method} {path} to Stripe")
+            return
+        if (request.method, path) in (("GET", "/api/authinfo"), ("POST", "/auth/token")):
+            return
+        if path != "/api/InvoicePayment" or request.method not in ("GET", "POST"):
+            self.complain("reading only", f"{request.method} {path} to Halo")
+            return
+        if request.method == "POST":
+            self._posted(process, request)
+
+    def _posted(self, process: Process, request: Request) -> None:
+        posted = [row for row in json.loads(request.body) if isinstance(row, dict)]
+        notes: list[tuple[dict[str, Any], int]] = []
+        for row in posted:
+            if "id" in row:
+                step = self._update_sent(process, row)
+            else:
+                step = self._insert_sent(process, row)
+                intent_id = str(row.get("intent_id"))
+                asked_at = self.view(process).empty.get(intent_id, 0.0)
+                self.inserts[id(request)] = Insert(intent_id, self.world.now(), asked_at)
+            notes.append((row, step))
+        self.sends[id(request)] = notes
+
+    def _states(self, process: Process, number: object) -> set[str]:
+        """The configured states that a number stands for."""
+        unset = process.theatre.setting["unset"]
+        return {s for s in STATES if self.world.halo.status[s] == number and s not in unset}
+
+    def _reasons(self, process: Process, truth: Truth, number: object, what: str) -> int:
+        """Whether Stripe ever gave a reason for this status; returns which step it was."""
+        label, now = truth.label, self.world.now()
+        states = self._states(process, number)
+        if not states:
+            self.complain("unconfigured", f"{what} of {label} set to {number}")
+            return -1
+        step = truth.latest(states, now)
+        if step < 0:
+            self.complain("never true", f"{what} of {label} set to {'/'.join(states)}")
+        elif step < self.acked.get(truth.intent_id, -1):
+            newer = truth.steps[self.acked[truth.intent_id]].state
+            self.complain(
+                "older",
+                f"{what} of {label} set to {truth.steps[step].state} after Halo took {newer}",
+            )
+        elif step < self.view(process).told.get(truth.intent_id, -1):
+            newer = truth.steps[self.view(process).told[truth.intent_id]].state
+            self.complain(
+                "told",
+                f"{what} of {label} set to {truth.steps[step].state}, Stripe had said {newer}",
+            )
+        return step
+
+    def _update_sent(self, process: Process, row: dict[str, Any]) -> int:
+        number, status = row["id"], row.get("status")
+        view = self.view(process)
+        stored = self.world.halo.rows.get(number)
+        known = stored or {}
+        truth = self.world.by_intent.get(str(known.get("intent_id")))
+        if not set(row) <= TRACE_FIELDS:
+            self.complain("fields", f"row {number} sets {sorted(set(row) - TRACE_FIELDS)}")
+        if number not in view.rows:
+            self.complain("blind", f"row {number} was not read by {process.name}")
+        elif view.rows[number] == status:
+            self.complain("blind", f"row {number} was read as {status} and is set to {status}")
+        paid = self.world.halo.status["succeeded"]
+        if view.rows.get(number) == paid and status != paid:
+            self.complain("final left", f"row {number} is set from succeeded to {status}")
+        if truth is None:
+            if stored is not None:
+                self.complain("never true", f"row {number} belongs to no payment of Stripe")
+            return -1
+        step = self._reasons(process, truth, status, f"row {number}")
+        self._check_trace(process, truth, row, status)
+        if status == paid and process.theatre.setting["on_amount_mismatch"] == "hold":
+            self._check_amounts(truth)
+        return step
+
+    def _check_amounts(self, truth: Truth) -> None:
+        """The rows' sums of the last minutes, as people changed them, against what arrived."""
+        received = self.world.stripe.intents[truth.intent_id]["amount_received"]
+        sums = [self.world.sum_of_rows(truth)]
+        if self.world.now() - truth.disturbed_at < HOUR:
+            return  # somebody is at work on these rows: which sum was read can't be told
+        if truth.decimals is None or not any(fits(s, received, truth.decimals) for s in sums):
+            self.complain("amounts", f"{truth.label} received {received}, rows have {sums}")
+
+    def _check_trace(
+        self, process: Process, truth: Truth, row: dict[str, Any], status: object
+    ) -> None:
+        if "webhook_payload" not in row:
+            if process.theatre.setting["trace"] and "webhook_received_date" in row:
+                self.complain("trace", f"{truth.label}: a date without a payload")
+            return
+        payload = json.loads(row["webhook_payload"])
+        intent = payload.get("data", {}).get("object", {}) if "data" in payload else payload
+        if intent.get("id") != truth.intent_id:
+            self.complain("trace", f"{truth.label}: a trace of {intent.get('id')}")
+        kind = str(payload.get("type", ""))
+        if kind:
+            state = kind.removeprefix("payment_intent.")
+            if self.world.halo.status.get(state) != status:
+                self.complain("trace", f"{truth.label}: set to {status}, the trace says {state}")
+
+    def _insert_sent(self, process: Process, row: dict[str, Any]) -> int:
+        truth = self.world.by_intent.get(str(row.get("intent_id")))
+        if truth is None:
+            self.complain("wrong row", f"a row for {row.get('intent_id')}, no payment of Stripe")
+            return -1
+        setting = process.theatre.setting
+        just_changed = self.world.now() - self.configured_at < HOUR
+        if truth.invoice is None or not (setting["create_missing"] or just_changed):
+            self.complain("unasked", f"a row for {truth.label}")
+        if truth.intent_id not in self.view(process).empty:
+            self.complain("doubled", f"{truth.label}: a row is inserted without having looked")
+        step = self._reasons(process, truth, row.get("status"), "a new row")
+        if step >= 0:
+            succeeded = truth.steps[step].state == "succeeded"
+            money = self.world.stripe.intents[truth.intent_id]
+            minor = money["amount_received"] if succeeded else money["amount"]
+            amount = row.get("amount")
+            if str(row.get("invoice_id")) != truth.invoice:
+                self.complain("wrong row", f"{truth.label}: on invoice {row.get('invoice_id')}")
+            if truth.decimals is None or not fits(amount, minor, truth.decimals):
+                self.complain("wrong row", f"{truth.label}: {amount} for {minor}")
+        self._check_trace(process, truth, row, row.get("status"))
+        return step
+
+    def applied(
+        self, process: Process, request: Request, writes: list[tuple[int, dict[str, Any], bool]], *,
+        late: bool,
+    ) -> None:  # fmt: skip
+        """Halo carries a POST out."""
+        for number, posted, inserted in writes:
+            self.world.tell(
+                f"  {process.name} writes row {number} {'new ' if inserted else ''}"
+                f"status={posted.get('status')}{' (late)' if late else ''}"
+            )
+            self.theatre.figures["rows inserted" if inserted else "rows updated"] += 1
+            intent_id = str(self.world.halo.rows[number].get("intent_id"))
+            truth = self.world.by_intent.get(intent_id)
+            if late and truth is not None:
+                truth.disturbed_at = self.world.now()
+            if inserted:
+                self._inserted(request, number, intent_id)
+
+    def _inserted(self, request: Request, number: int, intent_id: str) -> None:
+        insert = self.inserts.get(id(request))
+        others = [
+            row for row in self.world.halo.rows_of(intent_id)
+            if row["id"] != number and row["id"] in self.inserted.get(intent_id, [])
+        ]  # fmt: skip
+        label = self.world.by_intent[intent_id].label if intent_id in self.world.by_intent else "?"
+        if others:
+            self.complain("doubled", f"{label}: rows {[row['id'] for row in others]} and {number}")
+        older = [
+            row["id"] for row in self.world.halo.rows_of(intent_id)
+            if row["id"] != number and insert and self.born.get(row["id"], 0.0) < insert.asked_at
+        ]  # fmt: skip
+        if older:
+            self.complain("doubled", f"{label}: row {number} beside {older}, there when it looked")
+        self.inserted.setdefault(intent_id, []).append(number)
+
+    @property
+    def born(self) -> dict[int, float]:
+        """When each row that others made was made."""
+        return self.world.born
+
+    def delivered(self, process: Process, side: str, request: Request, reply: Reply) -> None:
+        """An answer reaches the process whole."""
+        if reply.status >= 300:
+            return
+        try:
+            body = json.loads(reply.body)
+        except ValueError:
+            return
+        if side == "stripe":
+            self._told(process, body)
+        elif request.path == "/api/InvoicePayment":
+            if request.method == "GET":
+                self._shown(process, request, body)
+            else:
+                self._acknowledged(request, body)
+
+    def _told(self, process: Process, body: Any) -> None:
+        if not isinstance(body, dict):
+            return
+        told = self.view(process).told
+        objects = body["data"] if isinstance(body.get("data"), list) else [body]
+        for thing in objects:
+            if not isinstance(thing, dict):
+                continue
+            step = self.world.event_step.get(str(thing.get("id")))
+            if step is not None:
+                told[step[0]] = max(told.get(step[0], -1), step[1])
+            truth = self.world.by_intent.get(str(thing.get("id")))
+            if truth is not None and truth.steps and thing["status"] != "requires_payment_method":
+                told[truth.intent_id] = max(
+                    told.get(truth.intent_id, -1), truth.latest({thing["status"]}, self.world.now())
+                )
+
+    def _shown(self, process: Process, request: Request, body: Any) -> None:
+        rows = body.get("payments") if isinstance(body, dict) else body
+        if not isinstance(rows, list):
+            return
+        view = self.view(process)
+        wanted = request.params().get("intent_id")
+        for row in rows:
+            if isinstance(row, dict) and (wanted is None or row.get("intent_id") == wanted):
+                view.rows[row["id"]] = row["status"]
+        if wanted is not None and request.params().get("page_no") == "1":
+            if any(isinstance(row, dict) and row.get("intent_id") == wanted for row in rows):
+                view.empty.pop(wanted, None)
+            else:
+                view.empty[wanted] = request.at
+
+    def _acknowledged(self, request: Request, body: Any) -> None:
+        rows = body if isinstance(body, list) else [body]
+        shown = {
+            row["id"]: row.get("status") for row in rows if isinstance(row, dict) and "id" in row
+        }
+        statuses = {
+            row.get("intent_id"): row.get("status") for row in rows if isinstance(row, dict)
+        }
+        for posted, step in self.sends.get(id(request), []):
+            if "id" in posted:
+                proven = shown.get(posted["id"]) == posted.get("status")
+                intent_id = self.world.halo.rows.get(posted["id"], {}).get("intent_id")
+            else:
+                intent_id = posted.get("intent_id")
+                proven = statuses.get(intent_id) == posted.get("status")
+            if proven and isinstance(intent_id, str):
+                self.acked[intent_id] = max(self.acked.get(intent_id, -1), step)
+                self.proven.add(intent_id)
+
+
+def fits(amount: object, minor: int, decimals: int) -> bool:
+    """Whether an amount in major units is that many of the smallest unit."""
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        return False
+    exact = Decimal(minor).scaleb(-decimals)
+    return abs(Decimal(repr(amount)) - exact) < Decimal(1).scaleb(-decimals - 3)
+
+
+def busiest(times: list[float], period: float) -> int:
+    """The most requests in any window of that length."""
+    window: deque[float] = deque()
+    most = 0
+    for at in sorted(times):
+        window.append(at)
+        while window[0] <= at - period:
+            window.popleft()
+        most = max(most, len(window))
+    return most
