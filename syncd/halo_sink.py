@@ -31,7 +31,7 @@ from syncd.failures import (
     Unreachable,
 )
 from syncd.foreign import READ_CHARACTERS_MAX, conceal, plain
-from syncd.network import ANSWER_SECONDS_MAX, AnswerRefused, client
+from syncd.network import ANSWER_SECONDS_MAX, AnswerRefused, client, words_of
 from syncd.payments import INTENT_ID, Invoice, Row
 from syncd.traces import TracedRow, read_traced
 
@@ -330,7 +330,7 @@ class HaloSink:
             never_sent = isinstance(
                 error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
             )
-            why = plain(f"{type(error).__name__} {error}")
+            why = words_of(error)
             raise Unreachable(
                 Side.HALO,
                 f"Halo can't be reached ({what}): {why}.",

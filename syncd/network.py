@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from syncd.foreign import plain
+
 CONNECT_SECONDS_MAX = 15.0
 
 ANSWER_SECONDS_MAX = 300.0
@@ -80,6 +82,16 @@ async def _read_bounded(response: httpx.Response, bytes_max: int) -> bytes:
         if values * _VALUE_BYTES_MIN > max(len(body), _DENSE_BYTES_MIN):
             raise AnswerRefused("it holds more values than a real answer of its size")
     return bytes(body)
+
+
+def words_of(error: BaseException) -> str:
+    """What the network said, fit to be shown, without the bytes that a broken answer began with.
+
+    Those may be anybody's, and escaped so that no secret in them would be recognised.
+    """
+    return plain(
+        f"{type(error).__name__} {str(error).partition('bytearray(')[0]}".rstrip(" :"), 200
+    )
 
 
 def environment_problems(environment: Mapping[str, str]) -> list[str]:

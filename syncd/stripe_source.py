@@ -29,7 +29,7 @@ from syncd.failures import (
     Unreachable,
 )
 from syncd.foreign import conceal, plain
-from syncd.network import ANSWER_SECONDS_MAX, AnswerRefused, client
+from syncd.network import ANSWER_SECONDS_MAX, AnswerRefused, client, words_of
 from syncd.payments import EVENT_TYPES, INTENT_ID, Observation
 from syncd.reversals import REVERSAL_EVENT_TYPES, Reversal
 from syncd.stripe_reading import (
@@ -379,7 +379,7 @@ def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
 def _network_words(error: stripe.StripeError) -> str:
     """What the network said, without the package's advice around it."""
     cause = error.__cause__ or error.__context__
-    return plain(f"{type(cause).__name__} {cause}".strip() if cause else str(error), 200)
+    return words_of(cause) if cause else plain(str(error), 200)
 
 
 def _header(headers: Mapping[str, Any], name: str) -> str | None:

@@ -141,6 +141,17 @@ def test_a_write_answered_too_largely_may_have_been_applied(server: Server, both
     assert failed.value.maybe_applied
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_a_body_where_none_may_be(server: Server, both: Adapters, side: str) -> None:
+    """What is left on a connection after a 304 isn't shown: a secret may hide in its escapes."""
+    hidden = b'{"error": "whs\\ud800ec_PLANTED0123456789"}'
+    server.answer = lambda request: sign_in(request) or Reply(304, hidden)
+    for _ in range(3):
+        with pytest.raises(LinkFailure) as failed:
+            read(both, side)
+        assert "PLANTED" not in str(failed.value)
+
+
 # --- time --------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,8 @@ from tests.simulation.shrink import as_text, shrink
 from tests.simulation.story import draw
 from tests.simulation.theatre import play
 
-SEEDS, PART = 1_000, 50
+SEEDS, PART = 100, 10
+"""What every run plays; CI plays 1,000 besides, by `make simulate`."""
 
 
 @pytest.mark.slow
