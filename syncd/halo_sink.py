@@ -330,10 +330,9 @@ class HaloSink:
             never_sent = isinstance(
                 error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
             )
-            why = words_of(error)
             raise Unreachable(
                 Side.HALO,
-                f"Halo can't be reached ({what}): {why}.",
+                f"Halo can't be reached ({what}): {words_of(error)}.",
                 maybe_applied=content is not None and not never_sent,
                 late=not never_sent,
             ) from None
@@ -624,23 +623,12 @@ def _is_page(response: httpx.Response) -> bool:
 
 
 def _words(body: Any, response: httpx.Response | None = None) -> str:
-    """Halo's own words out of any of the shapes its errors come in, as one plain sentence."""
-    if isinstance(body, dict):
-        for key in ("errorMessage", "Message", "message", "error_description", "error"):
-            if isinstance(body.get(key), str) and body[key]:
-                return _sentence(body[key])
-        parts = [
-            f"{key}: {'; '.join(texts)}"
-            for key, value in body.items()
-            if (
-                texts := [
-                    t for t in (value if isinstance(value, list) else [value]) if isinstance(t, str)
-                ]
-            )
-        ]
-        return _sentence(", ".join(parts)) if parts else ""
-    if isinstance(body, str) and body:
-        return _sentence(body)
+    """Halo's own words out of any of the shapes its errors come in, as one plain sentence.
+
+    Never empty where there is a response: a person has to read something.
+    """
+    if said := _own_words(body):
+        return said
     if response is None:
         return ""
     if body is not None:
@@ -648,6 +636,26 @@ def _words(body: Any, response: httpx.Response | None = None) -> str:
     if _is_page(response):
         return "it sent a web page."
     return _sentence(response.content[:600].decode("utf-8", "replace")) or "it said nothing."
+
+
+def _own_words(body: Any) -> str:
+    if isinstance(body, str):
+        return _sentence(body)
+    if not isinstance(body, dict):
+        return ""
+    for key in ("errorMessage", "Message", "message", "error_description", "error"):
+        if isinstance(body.get(key), str) and body[key]:
+            return _sentence(body[key])
+    parts = [
+        f"{key}: {'; '.join(texts)}"
+        for key, value in body.items()
+        if (
+            texts := [
+                t for t in (value if isinstance(value, list) else [value]) if isinstance(t, str)
+            ]
+        )
+    ]
+    return _sentence(", ".join(parts))
 
 
 def _sentence(text: str) -> str:

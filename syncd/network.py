@@ -63,6 +63,17 @@ def client(
     )
 
 
+def words_of(error: BaseException) -> str:
+    """What the network said, for people.
+
+    What isn't HTTP is named and not quoted: the client's own words repeat the bytes that came in, and
+    an escape in the middle of a secret hides it from who would remove it.
+    """
+    if isinstance(error, httpx.RemoteProtocolError):
+        return "RemoteProtocolError: what came back isn't HTTP, or broke off"
+    return plain(f"{type(error).__name__} {error}", 200)
+
+
 async def _read_bounded(response: httpx.Response, bytes_max: int) -> bytes:
     """Read a body; what grows too large, or too costly to parse, ends in AnswerRefused.
 
@@ -82,16 +93,6 @@ async def _read_bounded(response: httpx.Response, bytes_max: int) -> bytes:
         if values * _VALUE_BYTES_MIN > max(len(body), _DENSE_BYTES_MIN):
             raise AnswerRefused("it holds more values than a real answer of its size")
     return bytes(body)
-
-
-def words_of(error: BaseException) -> str:
-    """What the network said, fit to be shown, without the bytes that a broken answer began with.
-
-    Those may be anybody's, and escaped so that no secret in them would be recognised.
-    """
-    return plain(
-        f"{type(error).__name__} {str(error).partition('bytearray(')[0]}".rstrip(" :"), 200
-    )
 
 
 def environment_problems(environment: Mapping[str, str]) -> list[str]:

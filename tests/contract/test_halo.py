@@ -237,10 +237,11 @@ def test_other_2xx(bench: Bench, body: bytes, answer: Acknowledged) -> None:
         (b'{"Message": "<b>Bold</b> \\u202e pi_3Q_secret_x eyJhbGciOiJIUzI1NiIsInR5cCI6"}',
          "Bold pi_3Q[removed] [removed]."),
         (b"", "it said nothing."), (b"[1, 2]", "its answer holds no message."),
+        (b'{"": {}, "x": true}', "its answer holds no message."),
         (b'{"Message": "' + b"x" * 9_000 + b'"}', "x" * 500 + "."),
     ],
     ids=["resultCode", "ClassName", "Message", "error", "fields", "text", "markup", "empty", "list",
-         "long"],
+         "wordless", "long"],
 )  # fmt: skip
 @pytest.mark.parametrize("status", ["400", "404", "409", "413", "422"])
 def test_rows_that_are_refused(bench: Bench, status: str, body: bytes, words: str) -> None:

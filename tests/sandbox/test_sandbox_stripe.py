@@ -66,7 +66,7 @@ def test_intents_have_no_such_filter(rig: Rig, query: str) -> None:
     [
         ("GET", "/v1/events", "pk_test_x", 403), ("GET", "/v1/events", "rk_test_wrong", 401),
         ("POST", "/v1/payment_intents", None, 403), ("GET", "/v2/events", None, 404),
-        ("GET", "/v1/customers", None, 404), ("GET", "/v1/events/evt_x", None, 404),
+        ("GET", "/v1/payouts", None, 404), ("GET", "/v1/events/evt_x", None, 404),
         ("GET", "/v1/payment_intents/pi_x", None, 404), ("GET", "/v1/events/a/b", None, 404),
         ("GET", "/v1/payment_intents/pi_x?include=all", None, 400),
         ("GET", "/v1/events/evt_x?client_secret=s", None, 400),
