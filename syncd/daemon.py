@@ -228,7 +228,7 @@ class Daemon:
     def _release(self) -> int:
         """Decide again what was held under another configuration; a failing disk only delays it."""
         try:
-            released = release_holds(self.config, self.store, self.world.now())
+            released = release_holds(self.config, self.store, self.world.now(), reloaded=True)
         except StoreTrouble as error:
             self._unreleased = True
             self.telemetry.log("error", "release_failed", reason=str(error))

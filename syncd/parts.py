@@ -178,18 +178,27 @@ RELEASED_BY = {
 """Which holds a changed key may lift: those payments are decided again."""
 
 
-def release_holds(config: Config, store: Store, now: float) -> int:
-    """Decide again what was held under another configuration. Returns how many payments."""
+def release_holds(config: Config, store: Store, now: float, *, reloaded: bool = False) -> int:
+    """Decide again what was held under another configuration. Returns how many payments.
+
+    Args:
+        config: what holds now.
+        store: where the holds stand, and the configuration they were decided under.
+        now: Unix seconds.
+        reloaded: decide again whatever a configuration can free: a push by the old one may have
+            been under way while another process took the new one for dealt with.
+    """
     ways = ways_of(config)
     current = {
         "halo.status": repr(sorted((str(k), v) for k, v in ways.policy.numbers.items())),
         "push.on_amount_mismatch": repr(ways.policy.push_on_mismatch),
         "push.create_missing": repr(ways.policy.create_missing),
     }
+    noted = store.notes()
     codes = [
         code
         for key, value in current.items()
-        if store.note(f"config {key}") != value
+        if reloaded or noted.get(f"config {key}") != value
         for code in RELEASED_BY[key]
     ]
     if not codes:

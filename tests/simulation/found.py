@@ -13,7 +13,7 @@ from tests.simulation.story import DAY, HOUR, Action, Story
 SETTING: dict[str, Any] = {
     "interval": HOUR, "overlap": 600, "sweep": 10 * DAY, "look_back": DAY, "batch": 50,
     "create_missing": False, "on_amount_mismatch": "hold", "trace": True, "unset": [],
-    "same_number": False, "rate_limit": 300, "halo_limit": 300, "read_budget": 10_000,
+    "same_number": False, "rate_limit": 300, "halo_limit": 300, "read_budget": 10_000, "reversals": False,
     "small_pages": False, "list_shape": "payments", "paging": "honoured", "filter_ignored": False,
     "answer_shape": "rows", "authinfo": True, "token_lifetime": 3_600.0, "latency": 0.02,
     "second_daemon": "", "person_retries": False,
@@ -117,6 +117,54 @@ FOUND = (
             _advance(120.2, "p0", "payment_failed"),
             _advance(120.4, "p0", "processing"),
             _fault(130, "stripe", "400", path="payment_intents"),
+        ),
+    ),
+    Found(
+        "a configuration that one process didn't know yet",
+        "A process with the old configuration held again what one with the new had just released; "
+        "since the change counted as dealt with, its own reload released nothing.",
+        "false alarm", 12, {"unset": ["canceled"], "second_daemon": "same_host"},
+        (
+            _intent(60, "p0"),
+            _advance(120, "p0", "canceled"),
+            # The first is at work on Halo when it is told to reload; the second isn't.
+            _fault(7_100, "halo", "hang_after", times=2, method="GET", path="InvoicePayment",
+                   seconds=60.0),
+            _intent(7_000, "p1"),
+            _advance(7_050, "p1", "canceled"),
+            Action(7_230, "configure", {"changes": {"unset": []}, "restart": False}),
+        ),
+    ),
+    Found(
+        "a hold that the configuration had outlived",
+        "With create_missing turned off, a row that couldn't be made for its currency was still held.",
+        "false alarm", 6, {"create_missing": True},
+        (
+            _intent(60, "p0", currency="zzz", metadata="good", rows=0),
+            _advance(120, "p0", "canceled"),
+            Action(4_000, "configure", {"changes": {"create_missing": False}, "restart": False}),
+        ),
+    ),
+    Found(
+        "rows that came to a hold",
+        "Where a row couldn't be made, and Halo made one itself later, the sweep didn't look.",
+        "false alarm", 6, {"create_missing": True},
+        (
+            _intent(60, "p0", metadata="words", row_delay=5.0 * HOUR),
+            _advance(120, "p0", "processing"),
+        ),
+    ),
+    Found(
+        "a reload while the disk fails",
+        "A reload that couldn't write broke off half way: what the new configuration frees stayed "
+        "held, and systemd was never told that the reload had ended.",
+        "fault", 6, {"unset": ["canceled"]},
+        (
+            _intent(60, "p0"),
+            _advance(120, "p0", "canceled"),
+            Action(4_000, "store_fault", {
+                "words": "database is locked", "point": "begin", "after": 0, "times": 1}),
+            Action(4_001, "configure", {"changes": {"unset": []}, "restart": False}),
         ),
     ),
 )  # fmt: skip

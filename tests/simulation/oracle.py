@@ -43,6 +43,7 @@ class Oracle(Watch):
                     truth, listed, "lost", lenient=not self.theatre.setting["person_retries"]
                 )
         self._check_odd(listed)
+        self._check_reversals(listed)
         self._check_budgets()
         self._check_secrets()
 
@@ -179,10 +180,25 @@ class Oracle(Watch):
                     self.complain("false alarm", f"{name} of a type that says nothing")
             elif name not in listed:
                 self.complain("unlisted", f"the event {name} ({shape}) can't be read")
-        known = {*self.world.by_intent, *self.world.odd}
+        known = {*self.world.by_intent, *self.world.odd, *self.world.reversals}
         for name, entry in listed.items():
             if name not in known and name != "pi_odd":
                 self.complain("false alarm", f"{name}: {entry.reason}")
+
+    def _check_reversals(self, listed: dict[str, Any]) -> None:
+        """Money that went back calls a person where Halo shows the payment as paid, and only there."""
+        paid = self.world.halo.status["succeeded"]
+        for name, truth in self.world.reversals.items():
+            rows = self.world.halo.rows_of(truth.intent_id)
+            if truth.intent_id in self.dismissed_at or not self._findable(truth):
+                continue
+            halos = bool(rows) or truth.deleted > 0 or truth.intent_id in listed
+            if name in listed and not halos:
+                self.complain("false alarm", f"{name} of {truth.label}, which isn't Halo's")
+            settled = rows and all(row["status"] == paid for row in rows)
+            shown = self.theatre.setting["reversals"] or not self._stopped_long()
+            if settled and shown and name not in listed:
+                self.complain("unlisted", f"{name}: money of {truth.label} went back")
 
     def _check_budgets(self) -> None:
         forward = sum(1 for jump in self.jumps if jump > 0)

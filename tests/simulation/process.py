@@ -231,7 +231,7 @@ class Process:
 
     def _release(self) -> None:
         with contextlib.suppress(StoreTrouble):  # as the daemon: at its next poll
-            release_holds(self.config, self.store, self.now())
+            release_holds(self.config, self.store, self.now(), reloaded=True)
             self._unreleased = False
 
     def _next_sweep(self, started: float, looked: float) -> float:

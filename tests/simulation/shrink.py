@@ -15,6 +15,7 @@ PLAIN: dict[str, Any] = {
     "filter_ignored": False, "answer_shape": "rows", "authinfo": True, "token_lifetime": 3_600.0,
     "latency": 0.02, "same_number": False, "unset": [], "rate_limit": 300, "halo_limit": 300,
     "trace": True, "batch": 50, "create_missing": False,
+    "reversals": False,
 }  # fmt: skip
 """Settings that a reader of a short history needn't think about."""
 

@@ -132,7 +132,7 @@ class _Author:
         self.r = random.Random(f"story {seed}")  # noqa: S311  # it must be replayable
         self.actions: list[Action] = []
         interval = self.r.choice([60, 300, 300, 900, 1_800, HOUR, HOUR, 2 * HOUR, 4 * HOUR])
-        polls = self.r.randint(4, 16)
+        polls = self.r.randint(4, 12)
         self.length = float(min(interval * polls, 9 * DAY))
         self.interval = interval
 
@@ -185,6 +185,7 @@ class _Author:
             "same_number": self.chance(0.05),
             "rate_limit": r.choice([15, 25]) if tight else r.choice([300, 300, 60]),
             "halo_limit": r.choice([None, 300, 300, 40]),
+            "reversals": self.chance(0.6),
             "read_budget": 10_000 if self.chance(0.97) else r.choice([60, 150]),
             # Pages of a few rows, so that a handful of payments fills several.
             "small_pages": small,
@@ -257,6 +258,11 @@ class _Author:
                 )
             if self.chance(0.05):
                 self.add(at + r.uniform(1, 600), "touch", label=label)
+            if state == "succeeded" and self.chance(0.15):
+                self.add(
+                    at + r.choice([30, HOUR, 2 * DAY]), "reverse", label=label,
+                    dispute=self.chance(0.4), part=r.choice([1.0, 0.5]),
+                )  # fmt: skip
             # In the same second, soon, or after the days that a bank debit takes.
             at += r.choice([0.0, 0.2, 20, 400, HOUR, self.interval, r.choice([HOUR, 6 * DAY])])
             if at > self.length:

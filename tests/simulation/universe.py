@@ -6,6 +6,7 @@ simulated times. The world also keeps the truth: what really happened to each pa
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -111,6 +112,7 @@ class World:
         self.outages: dict[str, Outage] = {}
         self.stops: list[tuple[float, float]] = []
         self.odd: dict[str, tuple[str, float]] = {}
+        self.reversals: dict[str, Truth] = {}
         self.refusing: list[Fault] = []
         self.left_at: dict[str, list[float]] = {"stripe": [], "halo": []}
         self.born: dict[int, float] = {}
@@ -122,6 +124,8 @@ class World:
 
     def _settle_in(self, setting: dict[str, Any]) -> None:
         halo = self.halo
+        if setting["reversals"]:
+            self.stripe.permissions |= {"charges", "refunds", "disputes"}
         if setting["same_number"]:
             halo.status["requires_action"] = halo.status["processing"]
         halo.rate_limit = setting["halo_limit"]
@@ -222,6 +226,17 @@ class World:
         if twice:
             again = self.stripe.emit(truth.intent_id, state, visible_after=late / 2)
             self.event_step[again] = (truth.intent_id, len(truth.steps) - 1)
+
+    def reverse(self, *, label: str, dispute: bool, part: float) -> None:
+        """Money goes back: a refund, or a dispute."""
+        truth = self.truths.get(label)
+        if truth is None or truth.state != "succeeded":
+            return
+        received = int(self.stripe.intents[truth.intent_id]["amount_received"])
+        amount = max(1, int(received * part))
+        with contextlib.suppress(ValueError):  # more than is left
+            make = self.stripe.dispute if dispute else self.stripe.refund
+            self.reversals[make(truth.intent_id, amount)] = truth
 
     def touch(self, *, label: str) -> None:
         """Something of the payment is updated: its last error is cleared."""
