@@ -64,7 +64,9 @@ class Paying:
 def play(*, keep: bool) -> int:
     """Play the demo; returns 0 if all payments agree in the end, else 1."""
     console = Console()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends as tidily as by Ctrl-C
+    # It ends as tidily by SIGTERM as by Ctrl-C, also where a script's shell lets Ctrl-C be ignored.
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="syncd-demo-") as folder, Sandbox() as box:
         payments = [_begin(box, story) for story in STORIES]
         elsewhere = box.stripe.create_intent(amount=500)  # a payment that isn't Halo's
