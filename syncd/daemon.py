@@ -41,6 +41,9 @@ SWEEP_LOOK_SECONDS = 900
 HANG_SECONDS = 240.0
 """No work, no waiting and no end for so long: something hangs, and the watchdog is left to bite."""
 
+CALLERS_MAX = 100
+"""More callers of the page at once are turned away: they must not use up the open files."""
+
 FIXED = ("state.url", "web.listen")
 """What can't be changed while it runs."""
 
@@ -279,7 +282,7 @@ class Daemon:
         )
         return uvicorn.Config(
             application(readings), log_config=None, access_log=False, lifespan="off",
-            timeout_graceful_shutdown=1, server_header=False,
+            timeout_graceful_shutdown=1, server_header=False, limit_concurrency=CALLERS_MAX,
         )  # fmt: skip
 
     def _live(self) -> Check:

@@ -164,6 +164,10 @@ def _on_begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
+_PASSING = ("full", "disk i/o", "unable to open", "readonly", "out of memory")
+"""What the database says of trouble around it, which says nothing of damage in it."""
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn the database's errors into ours, with a remedy."""
@@ -178,10 +182,11 @@ def _translated() -> Iterator[None]:
                 "syncd tries again later. If it stays so, look who holds the file (fuser)."
             )
             raise StoreTrouble(message) from error
-        if "full" in low or "disk i/o" in low:
+        if any(words in low for words in _PASSING):
             message = (
                 f"The database can't be written ({said}). Nothing was changed; make room on its "
-                "disk, syncd then goes on by itself."
+                "disk, or see whether it is read-only or the process out of memory or open files; "
+                "syncd then goes on by itself."
             )
             raise StoreTrouble(message) from error
         message = (

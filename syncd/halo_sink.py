@@ -56,6 +56,7 @@ _PATH = "/api/InvoicePayment"
 _INVOICE_PATH = "/api/Invoice"
 _DIGITS_MAX = 15
 _TOKEN = re.compile(r"[!-~]{1,16384}")
+_ERROR_KEYS = ("errorMessage", "Message", "message", "error_description", "error")
 _REFUSED_ROWS = frozenset({400, 404, 409, 413, 422})
 
 
@@ -86,11 +87,13 @@ class Acknowledged:
 
     Attributes:
         rows: the rows it listed, as it listed them. Only they prove anything.
-        complaint: an error inside an answer that otherwise looked well, in Halo's words.
+        complaint: what an answer that otherwise looked well says instead of rows, in Halo's words.
+        error: whether it says that something went wrong, in one of the shapes of Halo's errors.
     """
 
     rows: tuple[Row, ...]
     complaint: str | None
+    error: bool = False
 
 
 @dataclass(slots=True)
@@ -144,6 +147,15 @@ class HaloSink:
             for row in page.rows:
                 # The filter may be ignored; what belongs to others is not ours to touch.
                 if row.intent_id == intent_id:
+                    found[row.id] = row
+        return list(found.values())
+
+    async def rows_of_invoice(self, invoice_id: int) -> list[Row]:
+        """Read all rows of one invoice, by Halo's number of it; raises as `rows_of`."""
+        found: dict[int | None, Row] = {}
+        async for page in self._pages({"invoice_id": str(invoice_id)}):
+            for row in page.rows:
+                if row.invoice_id == invoice_id:
                     found[row.id] = row
         return list(found.values())
 
@@ -570,7 +582,10 @@ def _acknowledged(body: Any) -> Acknowledged:
     if not isinstance(listed, list):
         return Acknowledged((), None)
     rows = tuple(row for row in map(read_row, listed) if row.id is not None)
-    return Acknowledged(rows, None if rows else _words(body) or None)
+    error = isinstance(body, dict) and any(
+        body.get(key) for key in ("errorMessage", "error", "ClassName")
+    )
+    return Acknowledged(rows, None if rows else _words(body) or None, error and not rows)
 
 
 def _failure_of(
@@ -594,7 +609,8 @@ def _failure_of(
             f"Halo answered {status} to {what}: {said}",
             retry_after_seconds=wait,
             maybe_applied=writing,
-            late=status in (502, 504),  # a gateway gave up; what stands behind it may not have
+            # Whatever a gateway says (502, 504, 524, …): what stands behind it may not have given up.
+            late=status != 500,
         )
     if status == 401:
         return SignInRefused(
@@ -614,8 +630,13 @@ def _failure_of(
         host = re.match(r"https?://([^/?#]+)", plain(response.headers.get("location", ""), 2_000))
         to = host[1][:100] if host else "another path"
         message = f"Halo redirects {what} to {to!r}, which isn't followed. Check halo.url."
-        return BadAnswer(Side.HALO, message)
-    return BadAnswer(Side.HALO, f"Halo answered {status} to {what}: {said} Check halo.url.")
+        return BadAnswer(Side.HALO, message, maybe_applied=writing, late=writing)
+    return BadAnswer(
+        Side.HALO,
+        f"Halo answered {status} to {what}: {said} Check halo.url.",
+        maybe_applied=writing,
+        late=writing,
+    )
 
 
 def _is_page(response: httpx.Response) -> bool:
@@ -643,7 +664,7 @@ def _own_words(body: Any) -> str:
         return _sentence(body)
     if not isinstance(body, dict):
         return ""
-    for key in ("errorMessage", "Message", "message", "error_description", "error"):
+    for key in _ERROR_KEYS:
         if isinstance(body.get(key), str) and body[key]:
             return _sentence(body[key])
     parts = [

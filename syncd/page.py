@@ -127,6 +127,11 @@ _KINDS = {
         "If it was deleted on purpose, dismiss it; else retry, and it is treated as new.",
         _RETRY,
     ),
+    "insert_unproven": (
+        "Halo took a new row and doesn't show it",
+        "Look at the invoice's payments: if the row is there, dismiss this; if it isn't, retry.",
+        _RETRY,
+    ),
     "invoice_unreadable": (
         "The metadata doesn't name an invoice",
         "Correct the payment's metadata at Stripe, then read it again.",

@@ -253,15 +253,16 @@ class Pusher:
             self._plan(work, decision, decision.text)
             return Outcome(
                 said.intent_id, state, Condition.HELD, decision.code, decision.text,
-                attempts=work.attempts,
+                attempts=work.attempts, doubt_until=work.doubt_until,
             )  # fmt: skip
         self._plan(work, decision, "Halo has no row for it")
         self.report.count("pushes", outcome="unmatched")
         if work.looks < len(LOOK_AGAIN_SECONDS):
             again = self.now() + LOOK_AGAIN_SECONDS[work.looks]
             return Outcome(
-                said.intent_id, state, Condition.UNMATCHED, next_try=again, looks=work.looks + 1
-            )
+                said.intent_id, state, Condition.UNMATCHED, next_try=again, looks=work.looks + 1,
+                doubt_until=work.doubt_until,
+            )  # fmt: skip
         self.report.log("info", "not_halos", intent=said.intent_id, state=state)
         return Outcome(said.intent_id, state, Condition.NOT_HALOS)
 
@@ -390,7 +391,45 @@ class Pusher:
                 )  # fmt: skip
                 self.store.record([done], self.now())
                 return
-        self.store.record([_later(again, self.now(), None)], self.now())
+        if answer.error or not await self._stands_elsewhere(work, create):
+            # What Halo's rows say counts: the next round reads them, and sends again if it isn't there.
+            self.store.record([_later(again, self.now(), None)], self.now())
+            return
+        self.store.record([self._unproven(work, create, answer)], self.now())
+
+    async def _stands_elsewhere(self, work: Work, create: Create) -> bool:
+        """Whether the invoice has the new row, though Halo doesn't show it under its intent."""
+        intent_id = work.payment.said.intent_id
+        rows = await self.sink.rows_of_invoice(create.invoice_id)
+        if any(row.intent_id == intent_id for row in rows):
+            return False
+        return any(
+            row.intent_id is None and (row.amount, row.status) == (create.amount, create.status)
+            for row in rows
+        )
+
+    def _unproven(self, work: Work, create: Create, answer: Acknowledged) -> Outcome:
+        """A new row that Halo took and doesn't show: never sent again unless a person says so."""
+        said, state = work.payment.said, _state(work)
+        shown = (
+            f" Halo's answer names row {_listed(ids)}."
+            if (ids := [row.id for row in answer.rows if row.id is not None])
+            else ""
+        )
+        reason = (
+            f"Halo took a new row for {said.intent_id} on invoice {create.invoice_id}, but doesn't "
+            f"show it among the payment's rows.{shown} Look at the invoice's payments in Halo: dismiss "
+            "this if the row is there, retry if it isn't."
+        )
+        self.report.count("pushes", outcome="held")
+        self.report.log(
+            "warning", "held", intent=said.intent_id, state=state, code="insert_unproven",
+            reason=reason,
+        )  # fmt: skip
+        return Outcome(
+            said.intent_id, state, Condition.HELD, "insert_unproven", reason,
+            attempts=work.attempts, doubt_until=self.now() + INSERT_DOUBT_SECONDS,
+        )  # fmt: skip
 
     def _new_row(self, work: Work, create: Create) -> dict[str, Any]:
         said = work.payment.said

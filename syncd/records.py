@@ -384,8 +384,6 @@ def standing(
     if same:
         served = row is not None and row["condition"] in (Condition.IN_STEP, Condition.NOT_HALOS)
         return {"trace": None} if served else {}
-    if row is not None and row["acked_state"] == fields["state"] and not payment.contradicted:
-        return anew | {"condition": Condition.IN_STEP, "trace": None}
     return anew | {"condition": Condition.DUE, "next_try": now}
 
 

@@ -406,7 +406,7 @@ class Store:
         if whole:
             differs.append(~has_row)
         held_without_row = sa.or_(
-            p.code.in_(("row_deleted", "invoice_unreadable")),
+            p.code.in_(("row_deleted", "invoice_unreadable", "insert_unproven")),
             # With rows, only a success compares amounts, if at all.
             sa.and_(
                 p.code == "currency_unknown",

@@ -868,3 +868,95 @@ def test_polls_are_spread_when_the_budget_runs_low(rig: Rig) -> None:
     gaps = [later - earlier for earlier, later in pairwise(asked)]
     assert (len(rig.told.events("polls_spread")), rig.told.events("poll_failed")) == (1, [])
     assert (max(gaps) < 3 * DAY, len(asked) <= 40) == (True, True)
+
+
+def test_back_to_a_state_that_was_acknowledged(rig: Rig) -> None:
+    """A state that Halo acknowledged earlier isn't taken for in step: another was sent meanwhile.
+
+    With the answer to that other one lost, the row once stayed at it for a day.
+    """
+    payment = rig.pay("requires_action")
+    rig.once()
+    rig.clock.seconds += 60
+    rig.box.stripe.advance(payment, "payment_failed")
+    rig.box.halo.faults.append(Fault("504_after", method="POST", path="InvoicePayment", times=99))
+    rig.cycle()
+    rig.box.halo.faults.clear()
+    rig.clock.seconds += 60
+    rig.box.stripe.advance(payment, "requires_action")
+    rig.once()
+    assert (rig.statuses(payment), rig.condition(payment)) == ([7], "in_step")
+
+
+def test_new_row_that_halo_does_not_show(rig: Rig) -> None:
+    """A row that stands on the invoice without its intent is never inserted again by itself.
+
+    It once was, three times at first and then daily, for what Halo shows under the intent counted.
+    """
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    rig.box.halo.answer_shape = "empty"
+    invoice = rig.box.halo.add_invoice()
+    rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+
+    def forget_intents(_request: Request) -> bool:
+        for row in rig.box.halo.rows.values():
+            row["intent_id"] = None
+        rig.box.halo._by_intent.clear()
+        return False
+
+    rig.box.halo.faults.append(Fault("500", method="GET", match=forget_intents))
+    for _ in range(5):
+        rig.once()
+        rig.clock.seconds += 30 * 3_600
+    assert (len(rig.box.halo.rows), len(rig.posts())) == (1, 1)
+    assert [entry.code for entry in rig.attention()] == ["insert_unproven"]
+
+
+def test_new_row_that_was_not_made(rig: Rig) -> None:
+    """A 2xx after which the invoice has no such row proves nothing: it is sent again."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    invoice = rig.box.halo.add_invoice()
+    payment = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    rig.box.halo.faults.append(Fault("200", method="POST", path="InvoicePayment", body=b""))
+    rig.once()
+    assert (rig.statuses(payment), len(rig.posts()), rig.attention()) == ([3], 2, [])
+
+
+@pytest.mark.parametrize("status", [408, 502, 503, 504, 524, 302])
+def test_an_insert_that_may_still_be_under_way(rig: Rig, status: int) -> None:
+    """Whatever stood in front of Halo gave up, Halo itself may not have: wait, read, then send."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    invoice = rig.box.halo.add_invoice()
+    payment = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    rig.box.halo.faults.append(
+        Fault("400", method="POST", path="InvoicePayment", status=status, body=b"<html>late</html>")
+    )
+    rig.cycle()
+    rig.box.halo.add_row(payment, invoice, 10.99, 3)  # and so it comes after all
+    for _ in range(3):
+        rig.clock.seconds += 300
+        rig.cycle()
+    assert (rig.statuses(payment), len(rig.posts())) == ([3], 1)
+
+
+def test_a_hold_keeps_the_doubt_about_an_insert(rig: Rig) -> None:
+    """A state without a number, held meanwhile, doesn't make an insert under way forgotten."""
+    rig.settings |= {
+        "SYNCD_PUSH__CREATE_MISSING": "true",
+        "SYNCD_HALO__STATUS__REQUIRES_ACTION": "",
+    }
+    invoice = rig.box.halo.add_invoice()
+    payment = rig.pay("processing", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    rig.box.halo.faults.append(Fault("504", method="POST", path="InvoicePayment"))
+    rig.cycle()
+    rig.clock.seconds += 20
+    rig.box.stripe.advance(payment, "requires_action")
+    rig.cycle()
+    rig.clock.seconds += 20
+    rig.box.stripe.advance(payment, "succeeded")
+    rig.cycle()
+    rig.box.halo.add_row(payment, invoice, 10.99, 5)  # the first, after all
+    for _ in range(3):
+        rig.clock.seconds += 300
+        rig.cycle()
+    assert (rig.statuses(payment), len(rig.posts())) == ([3], 2)

@@ -204,7 +204,7 @@ def test_what_a_2xx_proves(bench: Bench, shape: str, complaint: str | None) -> N
         "bare_object": (Row(mine, "pi_1", invoice, Decimal("10.99"), 3, int(NOW), "INV-1001"),),
         "other_rows": (Row(other, "pi_2", invoice, Decimal(5), 1, int(NOW), "INV-1001"),),
     }.get(shape, ())
-    assert answer == Acknowledged(rows, complaint)
+    assert answer == Acknowledged(rows, complaint, error=shape == "error_in_200")
     assert halo.rows[mine]["status"] == 3
 
 
@@ -275,10 +275,10 @@ def test_page_in_place_of_a_refusal(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("kind", "sent", "maybe_applied", "late"),
     [
-        ("500", 1, True, False), ("500_after", 1, True, False), ("503", 1, True, False),
+        ("500", 1, True, False), ("500_after", 1, True, False), ("503", 1, True, True),
         ("502", 1, True, True), ("504", 1, True, True), ("504_after", 1, True, True),
         ("reset", 1, True, True), ("reset_after", 1, True, True), ("truncated", 1, True, True),
-        ("redirect", 1, False, False), ("403", 1, False, False), ("429", 1, False, False),
+        ("redirect", 1, True, True), ("403", 1, False, False), ("429", 1, False, False),
     ],
 )  # fmt: skip
 def test_insert_that_fails(
