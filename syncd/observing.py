@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from syncd.failures import BadAnswer, CursorRefused, IntentUnknown, Side
+from syncd.failures import BadAnswer, CursorRefused, IntentUnknown, LinkFailure, Side
 from syncd.payments import Observation
 from syncd.store import Store
 from syncd.stripe_reading import Unreadable
@@ -27,6 +27,9 @@ UNSETTLED_SECONDS_MAX = 90 * DAY
 
 READINGS_MAX = 3
 """How often a payment in doubt is read, a second apart, until Stripe's clock has passed the doubt."""
+
+TROUBLES_MAX = 3
+"""After so many payments in a row that can't be read, the link is at fault, not they."""
 
 UNSETTLED_MAX = 10_000
 """The most payments that a sweep looks after, the newest first."""
@@ -106,10 +109,11 @@ class Observer:
             if page.cursor is None:
                 break
             page = await self.source.events(since, places.reach(page.cursor))
-        await self.reread()
         reached = _reached(clock, newest, started)
         if reached is not None and (mark is None or reached > mark):
             self.store.write_notes({"watermark": str(reached)})
+        # What is in doubt stands in the store: it is read at the next poll where it can't be now.
+        await self.reread()
         return new
 
     def _say_refused_events(self) -> None:
@@ -186,10 +190,26 @@ class Observer:
         )
 
     async def reread(self) -> None:
-        """Read every payment in doubt: only the intent itself can say what is true."""
-        while doubtful := self.store.in_doubt(200):
+        """Read every payment in doubt: only the intent itself can say what is true.
+
+        One that can't be read stays in doubt, and keeps no other waiting.
+
+        Raises:
+            LinkFailure: the first, after the others were read; at once where several fail in a row.
+        """
+        tried: set[str] = set()
+        trouble, in_a_row = None, 0
+        while doubtful := [one for one in self.store.in_doubt(200) if one[0] not in tried]:
             for intent_id, known_at in doubtful:
-                await self._read_one(intent_id, known_at)
+                tried.add(intent_id)
+                try:
+                    await self._read_one(intent_id, known_at)
+                except LinkFailure as error:
+                    trouble, in_a_row = trouble or error, in_a_row + 1
+                    if in_a_row == TROUBLES_MAX:
+                        raise
+                    continue
+                in_a_row = 0
                 # Whatever came of it, it isn't asked for again in this run.
                 self.store.hold_doubt(
                     intent_id,
@@ -199,6 +219,8 @@ class Observer:
                     "dashboard, then resync.",
                     self.now(),
                 )
+        if trouble is not None:
+            raise trouble
 
     async def _read_one(self, intent_id: str, known_at: int = 0) -> Observation | None:
         """Read one payment intent, so that the answer covers what was known (Unix seconds)."""

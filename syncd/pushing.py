@@ -19,10 +19,20 @@ from syncd.decisions import (
     Hold,
     InStep,
     Policy,
+    Unmatched,
     Update,
     decide,
 )
-from syncd.failures import BadAnswer, LeaseHeld, LinkFailure, RowsRefused
+from syncd.failures import (
+    BadAnswer,
+    LeaseHeld,
+    LinkFailure,
+    PermissionMissing,
+    RowsRefused,
+    ServerTrouble,
+    Side,
+    Unreachable,
+)
 from syncd.halo_sink import PAGE_SIZE, Acknowledged, HaloSink, is_whole, last_page
 from syncd.lease import Lease
 from syncd.observing import Observer, Report
@@ -46,6 +56,15 @@ UNPROVEN_MAX = 2
 """How often a request may be answered without proof before the payment counts as failed."""
 
 ROUNDS_MAX = 6
+
+PUT_OFF_SECONDS = 300.0
+"""How long a payment waits that can't be looked up or written while others can."""
+
+BLAMED_MAX = 2
+"""How often that may be so before the payment itself, and not the link, counts as failed."""
+
+TROUBLES_MAX = 3
+"""After so many payments in a row that can't be looked up, the link is at fault, not they."""
 
 PAGES_MAX = 100_000
 
@@ -94,6 +113,9 @@ class Pusher:
     review: Callable[[], object] = field(default=lambda: None)
     progress: Progress = field(default=lambda _done, _due: None)
     listing: Progress = field(default=lambda _rows, _total: None)
+    _worked: bool = field(init=False, default=False)
+    _wrote: bool = field(init=False, default=False)
+    _troubled: list[tuple[Work, LinkFailure]] = field(init=False, default_factory=list)
     _done: int = field(init=False, default=0)
     _due: int = field(init=False, default=0)
 
@@ -194,37 +216,84 @@ class Pusher:
     # --- decide ------------------------------------------------------------------------------------
 
     async def _chunk(self, works: Sequence[Work], *, paged: bool) -> None:
-        """Decide about some payments, and apply it."""
+        """Decide about some payments, and apply it.
+
+        A payment that fails a request alone is put off, so that it never keeps others waiting.
+        """
         ids = [work.payment.said.intent_id for work in works]
         kept = self.store.rows_of(ids) if paged else None
         outcomes: list[Outcome] = []
         updates: list[tuple[Work, Update]] = []
         creates: list[tuple[Work, Create]] = []
+        self._worked, self._wrote, self._troubled = False, False, []
         try:
-            for work in works:
-                intent_id = work.payment.said.intent_id
-                rows = await self.sink.rows_of(intent_id) if kept is None else kept[intent_id]
-                decision = self._decide(work, rows)
-                if kept is not None and isinstance(decision, Hold | Create):
-                    # Pages move while they are read; a person is not called for that.
-                    decision = self._decide(work, await self.sink.rows_of(intent_id))
-                if isinstance(decision, AskStripe):
-                    asked = await self._ask_stripe(work, rows)
-                    if asked is None:
-                        continue
-                    decision = asked
-                if isinstance(decision, Update):
-                    updates.append((work, decision))
-                elif isinstance(decision, Create):
-                    creates.append((work, decision))
-                else:
-                    outcomes.append(self._settled(work, decision))
+            try:
+                await self._gather(works, kept, outcomes, updates, creates)
+            finally:
+                self.store.record(outcomes, self.now())
+            for batch in _batches(updates, self.ways.batch):
+                await self._send(batch)
+            for work, create in creates:
+                await self._insert(work, create)
         finally:
-            self.store.record(outcomes, self.now())
-        for batch in _batches(updates, self.ways.batch):
-            await self._send(batch)
-        for work, create in creates:
-            await self._insert(work, create)
+            put_off = [self._put_off(work, error) for work, error in self._troubled]
+            self.store.record(put_off, self.now())
+        if self._troubled:
+            raise self._troubled[0][1]
+
+    async def _gather(
+        self, works: Sequence[Work], kept: Mapping[str, list[Row]] | None,
+        outcomes: list[Outcome], updates: list[tuple[Work, Update]],
+        creates: list[tuple[Work, Create]],
+    ) -> None:  # fmt: skip
+        """Look each payment up and decide; what is decided is sorted into the three lists."""
+        in_a_row = 0
+        for work in works:
+            try:
+                decision = await self._decision(work, kept)
+            except (ServerTrouble, BadAnswer, Unreachable, PermissionMissing) as error:
+                if isinstance(error, PermissionMissing) and error.side is Side.HALO:
+                    raise
+                self._troubled.append((work, error))
+                in_a_row += 1
+                if in_a_row == TROUBLES_MAX:
+                    raise
+                continue
+            in_a_row, self._worked = 0, True
+            if isinstance(decision, Update):
+                updates.append((work, decision))
+            elif isinstance(decision, Create):
+                creates.append((work, decision))
+            elif decision is not None:
+                outcomes.append(self._settled(work, decision))
+
+    async def _decision(
+        self, work: Work, kept: Mapping[str, list[Row]] | None
+    ) -> InStep | Update | Create | Hold | Unmatched | None:
+        """What to do about one payment; None where Stripe, asked again, now says something else."""
+        intent_id = work.payment.said.intent_id
+        rows = await self.sink.rows_of(intent_id) if kept is None else kept[intent_id]
+        decision = self._decide(work, rows)
+        if kept is not None and isinstance(decision, Hold | Create):
+            # Pages move while they are read; a person is not called for that.
+            rows = await self.sink.rows_of(intent_id)
+            decision = self._decide(work, rows)
+        if isinstance(decision, AskStripe):
+            asked = await self._ask_stripe(work, rows)
+            return None if isinstance(asked, AskStripe) else asked
+        return decision
+
+    def _put_off(self, work: Work, error: LinkFailure) -> Outcome:
+        """A payment whose own request failed: later again; blamed where others' requests worked."""
+        others = self._wrote if error.maybe_applied else self._worked
+        blamed = others and error.side is Side.HALO
+        if blamed and work.attempts >= BLAMED_MAX:
+            return self._failed(work, str(error))
+        return Outcome(
+            work.payment.said.intent_id, _state(work), Condition.DUE,
+            next_try=self.now() + PUT_OFF_SECONDS, attempts=work.attempts + blamed,
+            doubt_until=work.doubt_until,
+        )  # fmt: skip
 
     def _decide(self, work: Work, rows: Sequence[Row], *, asked: bool = False) -> Decision:
         return decide(work.payment, rows, self.ways.policy, asked=asked, acknowledged=work.had_rows)
@@ -278,14 +347,21 @@ class Pusher:
         rows = [row for work, update in batch for row in self._posted(work, update)]
         try:
             answer = await self.sink.update(rows, self._hold_lease)
-        except RowsRefused as error:
+        except (RowsRefused, ServerTrouble) as error:
+            if isinstance(error, ServerTrouble) and error.late:
+                raise  # a gateway's word, not Halo's about a row
             if len(batch) > 1:
                 middle = len(batch) // 2
                 await self._send(batch[:middle])
                 await self._send(batch[middle:])
-                return
-            self.store.record([self._failed(batch[0][0], str(error))], self.now())
+            elif isinstance(error, RowsRefused):
+                self.store.record([self._failed(batch[0][0], str(error))], self.now())
+            else:
+                self._troubled.append((batch[0][0], error))
+                if not self._wrote and len(self._troubled) > 1:
+                    raise  # it fails for everybody
             return
+        self._wrote = True
         shown = {row.id: row for row in answer.rows}
         outcomes = [await self._updated(work, update, shown, answer) for work, update in batch]
         self.store.record(outcomes, self.now())

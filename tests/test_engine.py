@@ -1,8 +1,10 @@
 """The engine over real HTTP: each line of the decision table, and each fault on the road."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -960,3 +962,60 @@ def test_a_hold_keeps_the_doubt_about_an_insert(rig: Rig) -> None:
         rig.clock.seconds += 300
         rig.cycle()
     assert (rig.statuses(payment), len(rig.posts())) == ([3], 2)
+
+
+def _only(part: str, payment: str, box: Any) -> Callable[[Request], bool]:
+    """Requests that are about one payment: its rows read, or written, or itself asked for."""
+    rows = {row["id"] for row in box.halo.rows_of(payment)}
+
+    def about(request: Request) -> bool:
+        if part == "write":
+            return request.method == "POST" and any(row["id"] in rows for row in request.json())
+        return request.params().get("intent_id") == payment or request.path.endswith(payment)
+
+    return about
+
+
+@pytest.mark.parametrize(("part", "kind"), [("write", "500"), ("read", "500"), ("read", "garbage")])
+def test_one_payment_that_breaks_halo_holds_up_no_other(rig: Rig, part: str, kind: str) -> None:
+    """A payment on which Halo falls over is put off, then listed; all others are pushed."""
+    payments = sorted(rig.pay("succeeded") for _ in range(9))
+    match = _only(part, payments[0], rig.box)
+    path = "/api/InvoicePayment"
+    rig.box.halo.faults.append(Fault(kind, times=None, path=path, match=match))
+    for _ in range(6):
+        rig.cycle()
+        rig.clock.seconds += 400
+    assert all(rig.statuses(payment) == [3] for payment in payments[1:])
+    assert [entry.id for entry in rig.attention()] == [payments[0]]
+
+
+def test_stripe_that_shows_no_single_payment_holds_up_no_push(rig: Rig) -> None:
+    """Where Halo says succeeded and Stripe can't be asked again, only that payment waits."""
+    payments = sorted(rig.pay("processing") for _ in range(6))
+    rig.box.halo.rows_of(payments[0])[0]["status"] = 3
+    rig.box.stripe.faults.append(
+        Fault("403", times=None, match=lambda request: request.path.endswith(payments[0]))
+    )
+    for _ in range(3):
+        rig.cycle()
+        rig.clock.seconds += 400
+    assert [rig.statuses(payment) for payment in payments] == [[3]] + 5 * [[5]]
+
+
+def test_doubt_that_can_not_be_read_holds_up_no_other(rig: Rig) -> None:
+    """A payment in doubt that Stripe can't show stays in doubt; the others in doubt are read."""
+    payments = sorted(rig.pay("processing") for _ in range(4))
+    for payment in payments:
+        rig.box.stripe.advance(payment, "payment_failed")
+    rig.box.stripe.faults.append(
+        Fault("500", times=None, match=lambda request: request.path.endswith(payments[0]))
+    )
+    for _ in range(2):
+        rig.cycle()
+        rig.clock.seconds += 400
+    assert [rig.statuses(payment) for payment in payments] == [[1]] + 3 * [[4]]
+    assert rig.condition(payments[0]) == "in_doubt"
+    rig.box.stripe.faults.clear()
+    rig.cycle()
+    assert rig.statuses(payments[0]) == [4]
