@@ -280,10 +280,9 @@ def test_wal_is_left(healthy: Path) -> None:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 400 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
+def small() -> Iterator[Path]:
+    """A disk of 400 KiB, outside pytest's folders: a run that is killed must not block their end."""
+    folder = Path(tempfile.mkdtemp(prefix="syncd-small-"))
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=400k,mode=700", "tmpfs", str(folder)], check=True
     )
@@ -291,6 +290,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
 
 
 def use_up(ballast: Path) -> None:
