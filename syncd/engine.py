@@ -137,10 +137,16 @@ class Engine:
     async def push(self) -> None:
         """Push what is due, if Halo isn't paused and nobody else pushes."""
         with self._minding_store("push"):
-            if self.links[Side.HALO].paused(self.now()):
+            if self.links[Side.HALO].paused(self.now()) or self._nothing_to_try():
                 return
             if await self._step(None, "push", self._push):
                 self._link_works(Side.HALO)
+
+    def _nothing_to_try(self) -> bool:
+        """Whether Halo failed last and what it failed on waits: then nothing shows that it works."""
+        if not self.links[Side.HALO].failures or self.store.due_count(self.now()):
+            return False
+        return self.store.conditions()[Condition.DUE] > 0
 
     async def _push(self) -> None:
         await self.pusher.push()

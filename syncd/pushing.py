@@ -39,6 +39,7 @@ from syncd.observing import Observer, Report
 from syncd.payments import PaymentState, Row
 from syncd.records import Condition, Outcome, Pushed, Work
 from syncd.store import Store
+from syncd.troubles import BLAMED_MAX, IN_A_ROW_MAX, Troubles
 
 FEW = 10
 """Up to so many payments are looked up one by one without asking how many rows Halo has."""
@@ -60,11 +61,8 @@ ROUNDS_MAX = 6
 PUT_OFF_SECONDS = 300.0
 """How long a payment waits that can't be looked up or written while others can."""
 
-BLAMED_MAX = 2
-"""How often that may be so before the payment itself, and not the link, counts as failed."""
-
-TROUBLES_MAX = 3
-"""After so many payments in a row that can't be looked up, the link is at fault, not they."""
+RESUME = "push_after"
+"""The note that says where to go on after a push broke off: nobody is kept waiting by the same few."""
 
 PAGES_MAX = 100_000
 
@@ -113,9 +111,7 @@ class Pusher:
     review: Callable[[], object] = field(default=lambda: None)
     progress: Progress = field(default=lambda _done, _due: None)
     listing: Progress = field(default=lambda _rows, _total: None)
-    _worked: bool = field(init=False, default=False)
-    _wrote: bool = field(init=False, default=False)
-    _troubled: list[tuple[Work, LinkFailure]] = field(init=False, default_factory=list)
+    _troubles: Troubles = field(init=False, default_factory=Troubles)
     _done: int = field(init=False, default=0)
     _due: int = field(init=False, default=0)
 
@@ -126,17 +122,20 @@ class Pusher:
             LeaseHeld: another process pushes.
             LinkFailure: Halo (or Stripe, asked again) can't be talked to; what is left stays due.
         """
-        self._done, self._due = 0, self.store.due_count(self.now())
+        self._troubles, self._done = Troubles(), 0
+        self._due = self.store.due_count(self.now())
         if self._due == 0:
             return 0
         with self.leased():
             self.review()
+            after = self.store.note(RESUME) or ""
             for _ in range(ROUNDS_MAX):
                 # What is found due from here on waits for the next push, or rounds never end.
                 due = self.store.due_count(self.now())
                 if due == 0:
                     break
-                await self._round(due)
+                await self._round(due, after)
+                after = ""
         return self._done
 
     @contextmanager
@@ -159,15 +158,26 @@ class Pusher:
         if self.lease is not None:
             self.lease.renew()
 
-    async def _round(self, due: int) -> None:
-        before, after = self.now(), ""
-        paged = await self._should_page(due) and await self.read_all_rows()
-        size = self.ways.batch * 4 if paged else self.ways.batch
-        while work := self.store.due(before, size, after):
-            after = work[-1].payment.said.intent_id
-            await self._chunk(work, paged=paged)
-            self._done += len(work)
-            self.progress(min(self._done, self._due), self._due)
+    async def _round(self, due: int, after: str) -> None:
+        """Go once through all that is due, or, after a push that broke off, through the rest."""
+        before, resumed, whole = self.now(), after, False
+        try:
+            paged = await self._should_page(due) and await self.read_all_rows()
+            size = self.ways.batch * 4 if paged else self.ways.batch
+            while work := self.store.due(before, size, after):
+                await self._chunk(work, paged=paged)
+                after = work[-1].payment.said.intent_id
+                self._done += len(work)
+                self.progress(min(self._done, self._due), self._due)
+            if self._troubles.unclear_reads():
+                await self._ask_for_anything()
+            whole = True
+        finally:
+            self._settle_troubles(whole=whole)
+        if self._troubles.found:
+            raise self._troubles.found[0][1]
+        if resumed:
+            self.store.write_notes({RESUME: None})
 
     # --- gather ------------------------------------------------------------------------------------
 
@@ -225,21 +235,14 @@ class Pusher:
         outcomes: list[Outcome] = []
         updates: list[tuple[Work, Update]] = []
         creates: list[tuple[Work, Create]] = []
-        self._worked, self._wrote, self._troubled = False, False, []
         try:
-            try:
-                await self._gather(works, kept, outcomes, updates, creates)
-            finally:
-                self.store.record(outcomes, self.now())
-            for batch in _batches(updates, self.ways.batch):
-                await self._send(batch)
-            for work, create in creates:
-                await self._insert(work, create)
+            await self._gather(works, kept, outcomes, updates, creates)
         finally:
-            put_off = [self._put_off(work, error) for work, error in self._troubled]
-            self.store.record(put_off, self.now())
-        if self._troubled:
-            raise self._troubled[0][1]
+            self.store.record(outcomes, self.now())
+        for batch in _batches(updates, self.ways.batch):
+            await self._send(batch)
+        for work, create in creates:
+            await self._insert(work, create)
 
     async def _gather(
         self, works: Sequence[Work], kept: Mapping[str, list[Row]] | None,
@@ -247,19 +250,18 @@ class Pusher:
         creates: list[tuple[Work, Create]],
     ) -> None:  # fmt: skip
         """Look each payment up and decide; what is decided is sorted into the three lists."""
-        in_a_row = 0
         for work in works:
             try:
                 decision = await self._decision(work, kept)
             except (ServerTrouble, BadAnswer, Unreachable, PermissionMissing) as error:
                 if isinstance(error, PermissionMissing) and error.side is Side.HALO:
                     raise
-                self._troubled.append((work, error))
-                in_a_row += 1
-                if in_a_row == TROUBLES_MAX:
-                    raise
+                self._troubles.add(work, error)
+                self._troubles.in_a_row += 1
+                if self._troubles.in_a_row == IN_A_ROW_MAX:
+                    await self._ask_for_anything()
                 continue
-            in_a_row, self._worked = 0, True
+            self._troubles.looked_up()
             if isinstance(decision, Update):
                 updates.append((work, decision))
             elif isinstance(decision, Create):
@@ -283,17 +285,45 @@ class Pusher:
             return None if isinstance(asked, AskStripe) else asked
         return decision
 
-    def _put_off(self, work: Work, error: LinkFailure) -> Outcome:
-        """A payment whose own request failed: later again; blamed where others' requests worked."""
-        others = self._wrote if error.maybe_applied else self._worked
-        blamed = others and error.side is Side.HALO
-        if blamed and work.attempts >= BLAMED_MAX:
-            return self._failed(work, str(error))
-        return Outcome(
-            work.payment.said.intent_id, _state(work), Condition.DUE,
-            next_try=self.now() + PUT_OFF_SECONDS, attempts=work.attempts + blamed,
-            doubt_until=work.doubt_until,
-        )  # fmt: skip
+    async def _ask_for_anything(self) -> None:
+        """Ask Halo for the first of all its rows: whether it answers at all.
+
+        Raises:
+            LinkFailure: it doesn't, and no payment is to blame.
+        """
+        async for _ in self.sink.pages():
+            break
+        self._troubles.looked_up()
+
+    def _settle_troubles(self, *, whole: bool) -> None:
+        """Put off the payments that are at fault themselves; the others stay due, for the link's sake.
+
+        Args:
+            whole: whether nothing else failed.
+        """
+        now, troubles = self.now(), self._troubles
+        outcomes = []
+        for work, error in troubles.blamed():
+            self.report.log(
+                "warning", "put_off", intent=work.payment.said.intent_id, state=_state(work),
+                attempt=work.attempts + 1, reason=str(error),
+            )  # fmt: skip
+            outcomes.append(self._blame(work, error, now + PUT_OFF_SECONDS))
+        if whole and (alone := troubles.alone(now)):
+            outcomes.append(self._blame(*alone, now))
+            if outcomes[-1].condition is Condition.FAILED:
+                troubles.found.clear()
+        for work, error in troubles.found:
+            self.store.write_notes({RESUME: work.payment.said.intent_id})
+            if error.side is Side.STRIPE:
+                outcomes.append(_again(work, now + PUT_OFF_SECONDS, work.attempts))
+        self.store.record(outcomes, now)
+
+    def _blame(self, work: Work, error: LinkFailure, next_try: float) -> Outcome:
+        """A payment whose own request failed: once more, and at last a person is called."""
+        if work.attempts >= BLAMED_MAX or work.condition is Condition.FAILED:
+            return self._failed(work, str(error), before=BLAMED_MAX)
+        return _again(work, next_try, work.attempts + 1)
 
     def _decide(self, work: Work, rows: Sequence[Row], *, asked: bool = False) -> Decision:
         return decide(work.payment, rows, self.ways.policy, asked=asked, acknowledged=work.had_rows)
@@ -357,11 +387,11 @@ class Pusher:
             elif isinstance(error, RowsRefused):
                 self.store.record([self._failed(batch[0][0], str(error))], self.now())
             else:
-                self._troubled.append((batch[0][0], error))
-                if not self._wrote and len(self._troubled) > 1:
+                self._troubles.add(batch[0][0], error)
+                if self._troubles.suspicious():
                     raise  # it fails for everybody
             return
-        self._wrote = True
+        self._troubles.wrote = True
         shown = {row.id: row for row in answer.rows}
         outcomes = [await self._updated(work, update, shown, answer) for work, update in batch]
         self.store.record(outcomes, self.now())
@@ -443,18 +473,9 @@ class Pusher:
             self.store.record([self._failed(work, str(error))], self.now())
             return
         except LinkFailure as error:
-            # The link's trouble spends none of the payment's attempts.
-            same = replace(again, attempts=work.attempts)
-            if not error.maybe_applied:
-                self.store.record([_later(same, self.now(), None)], self.now())
-                raise
-            if error.late or work.attempts >= UNPROVEN_MAX:
-                until = self.now() + INSERT_DOUBT_SECONDS
-                self.store.record([_later(same, until, until)], self.now())
-                raise
-            self.report.log("warning", "insert_doubtful", intent=said.intent_id, reason=str(error))
-            self.store.record([_later(again, self.now(), None)], self.now())
+            self._insert_failed(work, again, error)
             return
+        self._troubles.wrote = True
         for row in answer.rows:
             if (row.intent_id, row.status, row.amount) == (
                 said.intent_id, create.status, create.amount,
@@ -472,6 +493,29 @@ class Pusher:
             self.store.record([_later(again, self.now(), None)], self.now())
             return
         self.store.record([self._unproven(work, create, answer)], self.now())
+
+    def _insert_failed(self, work: Work, again: Outcome, error: LinkFailure) -> None:
+        """A new row that the link failed on: read again before it is sent again.
+
+        Raises:
+            LinkFailure: `error`, where the link is at fault; its trouble spends no attempts.
+        """
+        same, now = replace(again, attempts=work.attempts), self.now()
+        if not error.maybe_applied:
+            self.store.record([_later(same, now, None)], now)
+            raise error
+        tried_enough = work.attempts >= UNPROVEN_MAX
+        if tried_enough and self._troubles.wrote and not error.late:
+            self.store.record([self._failed(work, str(error), before=UNPROVEN_MAX)], now)
+            return
+        if tried_enough or error.late:
+            until = now + INSERT_DOUBT_SECONDS
+            self.store.record([_later(same, until, until)], now)
+            raise error
+        self.report.log(
+            "warning", "insert_doubtful", intent=work.payment.said.intent_id, reason=str(error)
+        )
+        self.store.record([_later(again, now, None)], now)
 
     async def _stands_elsewhere(self, work: Work, create: Create) -> bool:
         """Whether the invoice has the new row, though Halo doesn't show it under its intent."""
@@ -524,9 +568,11 @@ class Pusher:
 
     # --- what came of it -----------------------------------------------------------------------------
 
-    def _failed(self, work: Work, words: str) -> Outcome:
+    def _failed(self, work: Work, words: str, before: int = 0) -> Outcome:
+        """A person must look; the gaps grow with each attempt beyond the first few."""
         said, state = work.payment.said, _state(work)
-        gap = TRY_AGAIN_SECONDS[min(work.attempts, len(TRY_AGAIN_SECONDS) - 1)]
+        tried = max(0, work.attempts - before)
+        gap = TRY_AGAIN_SECONDS[min(tried, len(TRY_AGAIN_SECONDS) - 1)]
         reason = (
             f"Halo doesn't take {state} for {said.intent_id}: {words.strip()} It is tried again "
             "by itself; correct the row or the invoice in Halo, then retry."
@@ -593,6 +639,13 @@ def _state(work: Work) -> PaymentState:
         message = f"{work.payment.said.intent_id} is due without a state"
         raise AssertionError(message)
     return state
+
+
+def _again(work: Work, next_try: float, attempts: int) -> Outcome:
+    return Outcome(
+        work.payment.said.intent_id, _state(work), Condition.DUE, next_try=next_try,
+        attempts=attempts, doubt_until=work.doubt_until,
+    )  # fmt: skip
 
 
 def _later(outcome: Outcome, next_try: float, doubt_until: float | None) -> Outcome:

@@ -40,10 +40,20 @@ WAIT_SECONDS_MAX = 2 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A payment that is to be pushed, and what was tried before."""
+    """A payment that is to be pushed, and what was tried before.
+
+    Attributes:
+        next_try: when its time came, Unix seconds.
+        attempts: how often the state was tried.
+        looks: how often rows were looked for in vain.
+        doubt_until: until when an insert may still appear in Halo, Unix seconds.
+        acked_state: the state that Halo acknowledged last.
+        had_rows: whether Halo ever acknowledged one.
+    """
 
     payment: Payment
     condition: Condition
+    next_try: float | None
     attempts: int
     looks: int
     doubt_until: float | None
@@ -448,6 +458,7 @@ def work_of(row: Mapping[Any, Any]) -> Work:
     return Work(
         payment=payment_of(row),
         condition=Condition(row["condition"]),
+        next_try=row["next_try"],
         attempts=row["attempts"],
         looks=row["looks"],
         doubt_until=row["doubt_until"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from syncd.failures import LinkFailure
+from syncd.failures import LinkFailure, Side
 from syncd.parts import Parts
 from syncd.records import Condition
 from syncd.sandbox import Fault, Request
@@ -988,6 +988,89 @@ def test_one_payment_that_breaks_halo_holds_up_no_other(rig: Rig, part: str, kin
         rig.clock.seconds += 400
     assert all(rig.statuses(payment) == [3] for payment in payments[1:])
     assert [entry.id for entry in rig.attention()] == [payments[0]]
+
+
+def test_one_payment_that_is_never_written_is_listed_where_no_other_is_due(rig: Rig) -> None:
+    """Nothing proves whose fault it is; after a while a person hears of it all the same."""
+    payment = rig.pay("succeeded")
+    match = _only("write", payment, rig.box)
+    fault = Fault("500", times=None, path="/api/InvoicePayment", match=match)
+    rig.box.halo.faults.append(fault)
+    seen = []
+    for _ in range(7):
+        rig.cycle()
+        seen.append(len(rig.attention()))
+        rig.clock.seconds += 200
+    assert (seen[:4], seen[-1]) == ([0, 0, 0, 0], 1)
+    rig.box.halo.faults.remove(fault)
+    rig.clock.seconds += 600
+    rig.cycle()
+    assert (rig.statuses(payment), rig.attention()) == ([3], [])
+
+
+@pytest.mark.parametrize("method", ["POST", None])
+def test_halo_that_fails_on_everything_is_the_links_fault(rig: Rig, method: str | None) -> None:
+    """No payment is listed or put off; when it works again, everything goes at once."""
+    payments = [rig.pay("succeeded") for _ in range(7)]
+    rig.box.halo.faults.append(Fault("500", times=None, method=method, path="/api/InvoicePayment"))
+    for _ in range(6):
+        before = len(rig.posts())
+        rig.cycle()
+        rig.clock.seconds += 400
+        assert (
+            len(rig.posts()) - before <= 5 * 8
+        )  # of 7, 3, 1, 2 and 1 rows, each tried up to 8 times
+    assert rig.attention() == []
+    rig.box.halo.faults.clear()
+    rig.cycle()
+    assert [rig.statuses(payment) for payment in payments] == 7 * [[3]]
+
+
+def test_several_payments_that_cannot_be_looked_up_hold_up_no_other(rig: Rig) -> None:
+    """They are the first ones, in a row: then it is asked whether Halo answers anything at all."""
+    payments = sorted(rig.pay("succeeded") for _ in range(8))
+    poisoned = payments[:4]
+    rig.box.halo.faults.append(
+        Fault("500", times=None, match=lambda r: r.params().get("intent_id") in poisoned)
+    )
+    rig.cycle()
+    assert [rig.statuses(payment) for payment in payments] == 4 * [[1]] + 4 * [[3]]
+    for _ in range(3):
+        rig.clock.seconds += 400
+        rig.cycle()
+    assert sorted(entry.id for entry in rig.attention()) == poisoned
+
+
+def test_two_payments_that_cannot_be_written_hold_up_no_other_run(rig: Rig) -> None:
+    """A push that broke off is taken up behind what broke it, also by another process."""
+    payments = sorted(rig.pay("succeeded") for _ in range(6))
+    poisoned = {row["id"] for name in payments[:2] for row in rig.box.halo.rows_of(name)}
+    rig.box.halo.faults.append(
+        Fault(
+            "500", times=None, method="POST", path="/api/InvoicePayment",
+            match=lambda request: any(row["id"] in poisoned for row in request.json()),
+        )
+    )  # fmt: skip
+    for _ in range(2):
+        rig.cycle()
+        rig.clock.seconds += 30
+    assert [rig.statuses(payment) for payment in payments] == 2 * [[1]] + 4 * [[3]]
+
+
+def test_nothing_to_try_is_no_sign_that_halo_works(rig: Rig) -> None:
+    """While an insert that Halo failed on waits, the link counts as failing."""
+    _creating(rig)
+    rig.box.halo.faults.append(Fault("503", times=None, method="POST", path="InvoicePayment"))
+
+    async def work(parts: Parts) -> tuple[int, int]:
+        await parts.engine.poll()
+        await parts.engine.push()
+        failed = parts.engine.links[Side.HALO].failures
+        rig.clock.seconds += 60  # the pause is over, the wait for the insert isn't
+        await parts.engine.push()
+        return failed, parts.engine.links[Side.HALO].failures
+
+    assert rig.run(work) == (1, 1)
 
 
 def test_stripe_that_shows_no_single_payment_holds_up_no_push(rig: Rig) -> None:

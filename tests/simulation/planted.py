@@ -110,7 +110,7 @@ PLANTED = (
         "return intended.rowcount == 1", "return True",
     ),
     Planted(
-        "the link's trouble spends a payment's attempts", _in(pushing.Pusher, "_insert"),
+        "the link's trouble spends a payment's attempts", _in(pushing.Pusher, "_insert_failed"),
         "attempts=work.attempts)", "attempts=work.attempts + 1)",
     ),
     Planted(
