@@ -129,7 +129,7 @@ class Auditor:
         )  # fmt: skip
 
     async def _read_halo(self) -> None:
-        whole = await self.pusher.read_all_rows()
+        whole = await self.pusher.all_rows.read()
         if whole:
             return
         if self.store.row_count() == 0:

@@ -15,7 +15,7 @@ from syncd.config import Config
 from syncd.evidence import Survey
 from syncd.failures import Side
 from syncd.gate import HALO_PERIOD_SECONDS, STRIPE_PERIOD_SECONDS
-from syncd.halo_sink import PAGE_SIZE
+from syncd.halo_reading import PAGE_SIZE
 from syncd.payments import PaymentState
 from syncd.traces import Author
 

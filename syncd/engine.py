@@ -182,7 +182,7 @@ class Engine:
         if not any(conditions[condition] for condition in READ_BACK):
             return 0
         with self.pusher.leased():
-            whole = await self.pusher.read_all_rows()
+            whole = await self.pusher.all_rows.read()
             policy = self.pusher.ways.policy
             drifted = self.store.drifted(
                 policy.numbers,
@@ -260,7 +260,7 @@ class Engine:
             failure = error
         await self._push()
         self._worked("push")
-        if failure is not None:
+        if failure := failure or self.pusher.trouble:
             raise failure
 
     async def backfill(self, since: int, asked: str) -> int:

@@ -12,7 +12,8 @@ from datetime import datetime
 
 from syncd.calibrate import Evidence, Example, Seen, Tally
 from syncd.failures import IntentUnknown
-from syncd.halo_sink import HaloSink, TracedPage, is_whole, last_page
+from syncd.halo_reading import TracedPage, is_whole, last_page
+from syncd.halo_sink import HaloSink
 from syncd.payments import PaymentState
 from syncd.store import Store
 from syncd.stripe_reading import Unreadable

@@ -10,8 +10,6 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,13 +28,26 @@ from syncd.failures import (
     SignInRefused,
     Unreachable,
 )
-from syncd.foreign import READ_CHARACTERS_MAX, conceal, plain
+from syncd.foreign import conceal, plain
+from syncd.halo_reading import (
+    PAGE_SIZE,
+    Acknowledged,
+    RowPage,
+    TracedPage,
+    is_whole,
+    last_page,
+    lifetime_seconds,
+    own_words,
+    read_acknowledgement,
+    read_invoice,
+    read_json,
+    read_listing,
+    read_row,
+    read_traced_page,
+    sentence,
+)
 from syncd.network import ANSWER_SECONDS_MAX, AnswerRefused, client, words_of
-from syncd.payments import INTENT_ID, Invoice, Row
-from syncd.traces import TracedRow, read_traced
-
-PAGE_SIZE = 100
-"""Rows asked for at once: a page may be capped at 100."""
+from syncd.payments import Invoice, Row
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """A larger answer is refused while it is read: an endpoint that ignores paging may send all."""
@@ -46,54 +57,13 @@ WAIT_WITHOUT_RETRY_AFTER_SECONDS = 60.0
 
 TOKEN_MARGIN_SECONDS = 30.0
 
-TOKEN_SECONDS_MAX = 86_400.0
-"""A token that claims to last longer is renewed all the same."""
-
 PAGES_OF_ONE_INTENT_MAX = 1_000
 """A listing of one payment's rows that goes on for longer shows rows of everybody, or is made up."""
 
 _PATH = "/api/InvoicePayment"
 _INVOICE_PATH = "/api/Invoice"
-_DIGITS_MAX = 15
 _TOKEN = re.compile(r"[!-~]{1,16384}")
-_ERROR_KEYS = ("errorMessage", "Message", "message", "error_description", "error")
 _REFUSED_ROWS = frozenset({400, 404, 409, 413, 422})
-
-
-@dataclass(frozen=True, slots=True)
-class RowPage:
-    """One page of Halo's rows.
-
-    Attributes:
-        rows: what is on it, unfiltered.
-        total: how many rows there are, as Halo counts them; None where it doesn't say.
-    """
-
-    rows: tuple[Row, ...]
-    total: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class TracedPage:
-    """One page of Halo's rows, each with the trace that was left in it."""
-
-    page: RowPage
-    traced: tuple[TracedRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """What Halo answered to a list of rows.
-
-    Attributes:
-        rows: the rows it listed, as it listed them. Only they prove anything.
-        complaint: what an answer that otherwise looked well says instead of rows, in Halo's words.
-        error: whether it says that something went wrong, in one of the shapes of Halo's errors.
-    """
-
-    rows: tuple[Row, ...]
-    complaint: str | None
-    error: bool = False
 
 
 @dataclass(slots=True)
@@ -174,13 +144,7 @@ class HaloSink:
         number = 1
         while True:
             raw, total = await self._raw_page({"order": "id", "orderdesc": "true"}, number)
-            rows = tuple(map(read_row, raw))
-            traced = tuple(
-                read_traced(row, one, _whole(one.get("method")), _whole(one.get("module_id")))
-                for row, one in zip(rows, raw, strict=True)
-                if isinstance(one, dict)
-            )
-            yield TracedPage(RowPage(rows, total), traced)
+            yield read_traced_page(raw, total)
             number += 1
 
     async def _pages(self, query: Mapping[str, str]) -> AsyncIterator[RowPage]:
@@ -217,13 +181,11 @@ class HaloSink:
             "page_size": str(PAGE_SIZE),
         }
         body = await self._call("GET", params=params)
-        if isinstance(body, list):
-            return body, None
-        payments = body.get("payments") if isinstance(body, dict) else None
-        if not isinstance(payments, list):
+        listing = read_listing(body)
+        if listing is None:
             message = "Halo's answer to a request for invoice payments holds no list of payments."
-            raise BadAnswer(Side.HALO, f"{message} {_words(body)}".strip())
-        return payments, _whole(body.get("record_count"))
+            raise BadAnswer(Side.HALO, f"{message} {own_words(body)}".strip())
+        return listing
 
     async def update(
         self, rows: Sequence[Mapping[str, Any]], about_to_send: Callable[[], None]
@@ -240,7 +202,7 @@ class HaloSink:
             RowsRefused: Halo doesn't take at least one of the rows, so it took none.
             LinkFailure: Halo can't be written.
         """
-        return _acknowledged(
+        return read_acknowledgement(
             await self._call("POST", rows=rows, repeatable=True, about_to_send=about_to_send)
         )
 
@@ -253,7 +215,7 @@ class HaloSink:
             RowsRefused: Halo doesn't take the row.
             LinkFailure: as above; with `maybe_applied`, the row may be there all the same.
         """
-        return _acknowledged(
+        return read_acknowledgement(
             await self._call("POST", rows=[row], repeatable=False, about_to_send=about_to_send)
         )
 
@@ -265,10 +227,11 @@ class HaloSink:
             LinkFailure: Halo can't be read.
         """
         body = await self._call("GET", path=f"{_INVOICE_PATH}/{invoice_id}")
-        if not isinstance(body, dict) or _whole(body.get("id")) != invoice_id:
+        invoice = read_invoice(body, invoice_id)
+        if invoice is None:
             message = f"Halo was asked for invoice {invoice_id} and answered with something else."
             raise BadAnswer(Side.HALO, message)
-        return read_invoice(body, invoice_id)
+        return invoice
 
     # --- requests --------------------------------------------------------------------------------
 
@@ -378,7 +341,7 @@ class HaloSink:
         if response.status_code == 429 or response.status_code >= 500:
             failure = _failure_of(response, "POST", writing=False, now=now)
             raise failure or AssertionError
-        body = _maybe_json(response)
+        body = read_json(response.content)
         if body is None and response.is_success:
             # A portal's page in place of an answer is no refusal of ours; authinfo's may have been
             # the same portal's, so it is asked again.
@@ -399,7 +362,7 @@ class HaloSink:
         scope = body.get("scope")
         self.granted = frozenset(scope.split()) if isinstance(scope, str) else None
         conceal("Halo's token", token)
-        seconds = _lifetime_seconds(body.get("expires_in"))
+        seconds = lifetime_seconds(body.get("expires_in"))
         self._token = token
         self._token_until = now + max(seconds - TOKEN_MARGIN_SECONDS, seconds / 2)
         return token
@@ -417,7 +380,7 @@ class HaloSink:
                 _failure_of(response, "GET", writing=False, now=self.calling.now())
                 or AssertionError
             )
-        body = _maybe_json(response)
+        body = read_json(response.content)
         auth_url = body.get("auth_url") if isinstance(body, dict) else None
         tenant = body.get("tenant_id") if isinstance(body, dict) else None
         if not response.is_success or not isinstance(auth_url, str) or not auth_url:
@@ -447,47 +410,8 @@ def may_carry_secret(url: str, *, loopback: bool) -> bool:
     return loopback and parts.scheme == "http" and host in ("127.0.0.1", "::1", "localhost")
 
 
-def last_page(page: RowPage, *, new: int, seen: int) -> bool:
-    """Whether a listing ends with this page.
-
-    A page that brings nothing new ends it: paging may be ignored. A full page never does by
-    itself; a short one does, unless Halo counts more rows than were seen (its cap may be lower
-    than what was asked for).
-    """
-    if new == 0:
-        return True
-    if len(page.rows) == PAGE_SIZE:
-        return False
-    return page.total is None or seen >= page.total
-
-
-def is_whole(page: RowPage, *, new: int, seen: int) -> bool:
-    """Whether a listing that ended with this page has surely shown all rows.
-
-    It hasn't where the same page came again instead of the next one.
-    """
-    if page.total is not None:
-        return seen >= page.total
-    return new > 0 or not page.rows
-
-
-# --- reading -------------------------------------------------------------------------------------
-
-
-def _no_constant(name: str) -> Any:
-    message = f"{name} is not JSON"
-    raise ValueError(message)
-
-
-def _maybe_json(response: httpx.Response) -> Any:
-    try:
-        return json.loads(response.content, parse_float=Decimal, parse_constant=_no_constant)
-    except (ValueError, RecursionError, InvalidOperation):
-        return None
-
-
 def _read_json(response: httpx.Response, *, reading: bool) -> Any:
-    body = _maybe_json(response)
+    body = read_json(response.content)
     if body is None and reading:
         kind = response.headers.get("content-type", "no type")[:60]
         message = (
@@ -498,96 +422,6 @@ def _read_json(response: httpx.Response, *, reading: bool) -> Any:
     return body
 
 
-def read_row(raw: object) -> Row:
-    """Turn one of Halo's rows into what deciding needs; what can't be read is None."""
-    if not isinstance(raw, dict):
-        return Row(None, None, None, None, None)
-    intent_id = raw.get("intent_id")
-    return Row(
-        id=_whole(raw.get("id")),
-        intent_id=intent_id
-        if isinstance(intent_id, str) and INTENT_ID.fullmatch(intent_id)
-        else None,
-        invoice_id=_whole(raw.get("invoice_id")),
-        amount=_number(raw.get("amount")),
-        status=_whole(raw.get("status")),
-        made=_seconds(raw.get("intent_date")) or _seconds(raw.get("date")),
-        invoice_number=_name(raw.get("invoice_invoicenumber")),
-    )
-
-
-def read_invoice(raw: Mapping[str, Any], invoice_id: int) -> Invoice:
-    """Turn an invoice into what comparing needs; what can't be read is None."""
-    # `currency_code` is the tenant's number for a currency; letters stand in one of these, if at all.
-    texts = [raw.get(key) for key in ("currency_code_name", "currency", "currency_code")]
-    codes = [c.upper() for c in texts if isinstance(c, str) and re.fullmatch(r"[A-Za-z]{3}", c)]
-    return Invoice(
-        id=invoice_id,
-        number=_name(raw.get("invoicenumber")),
-        total=_number(raw.get("total")),
-        due=_number(raw.get("amountdue")),
-        currency=codes[0] if codes else None,
-    )
-
-
-def _whole(value: object) -> int | None:
-    """A whole number that a database can hold, also where it is written as 3.0."""
-    number = _number(value)
-    if number is None or number != number.to_integral_value():
-        return None
-    return int(number)
-
-
-def _seconds(value: object) -> int | None:
-    """A date of Halo's as Unix seconds, UTC where it names no zone; 1900 means never."""
-    try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if found is None or found.year <= 1900:
-            return None
-        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError):
-        return None
-
-
-def _name(value: object) -> str | None:
-    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    return plain(text, 100) or None
-
-
-def _number(value: object) -> Decimal | None:
-    """A number of sensible size, to the precision of any double.
-
-    The power of ten is asked for first: arithmetic with 1e9999999 fails, and showing 1e-9999999
-    takes ten million characters.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        return None
-    number = Decimal(value)
-    if not number.is_finite() or not -20 <= number.adjusted() < _DIGITS_MAX:
-        return None
-    return +number
-
-
-def _lifetime_seconds(value: object) -> float:
-    """How long a token lasts, as its issuer says; five minutes where it says nothing usable."""
-    number = _number(value)
-    return 300.0 if number is None else min(max(float(number), 0.0), TOKEN_SECONDS_MAX)
-
-
-def _acknowledged(body: Any) -> Acknowledged:
-    """Read what Halo answered to a POST: its shape is not documented, so look for the rows."""
-    listed: Any = body
-    if isinstance(body, dict):
-        listed = body.get("payments") if isinstance(body.get("payments"), list) else [body]
-    if not isinstance(listed, list):
-        return Acknowledged((), None)
-    rows = tuple(row for row in map(read_row, listed) if row.id is not None)
-    error = isinstance(body, dict) and any(
-        body.get(key) for key in ("errorMessage", "error", "ClassName")
-    )
-    return Acknowledged(rows, None if rows else _words(body) or None, error and not rows)
-
-
 def _failure_of(
     response: httpx.Response, method: str, *, writing: bool, now: float
 ) -> Failure | None:
@@ -596,7 +430,7 @@ def _failure_of(
         return None
     what = f"{method} {response.request.url.path}"
     wait = retry_after_seconds(response.headers.get("retry-after"), now)
-    said = _words(_maybe_json(response), response)
+    said = _words(read_json(response.content), response)
     if status == 429:
         return RateLimited(
             Side.HALO,
@@ -643,43 +477,12 @@ def _is_page(response: httpx.Response) -> bool:
     return "html" in response.headers.get("content-type", "") or response.content[:1] == b"<"
 
 
-def _words(body: Any, response: httpx.Response | None = None) -> str:
-    """Halo's own words out of any of the shapes its errors come in, as one plain sentence.
-
-    Never empty where there is a response: a person has to read something.
-    """
-    if said := _own_words(body):
+def _words(body: Any, response: httpx.Response) -> str:
+    """Halo's own words, as one plain sentence. Never empty: a person has to read something."""
+    if said := own_words(body):
         return said
-    if response is None:
-        return ""
     if body is not None:
         return "its answer holds no message."
     if _is_page(response):
         return "it sent a web page."
-    return _sentence(response.content[:600].decode("utf-8", "replace")) or "it said nothing."
-
-
-def _own_words(body: Any) -> str:
-    if isinstance(body, str):
-        return _sentence(body)
-    if not isinstance(body, dict):
-        return ""
-    for key in _ERROR_KEYS:
-        if isinstance(body.get(key), str) and body[key]:
-            return _sentence(body[key])
-    parts = [
-        f"{key}: {'; '.join(texts)}"
-        for key, value in body.items()
-        if (
-            texts := [
-                t for t in (value if isinstance(value, list) else [value]) if isinstance(t, str)
-            ]
-        )
-    ]
-    return _sentence(", ".join(parts))
-
-
-def _sentence(text: str) -> str:
-    """Plain words without markup, as one sentence."""
-    said = plain(re.sub(r"<[^<>]*>", " ", text[:READ_CHARACTERS_MAX]))
-    return said if not said or said.endswith((".", "!", "?")) else f"{said}."
+    return sentence(response.content[:600].decode("utf-8", "replace")) or "it said nothing."

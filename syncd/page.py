@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from syncd import __version__
 from syncd.config import OPTIONAL_SECRETS, Config, shown
 from syncd.config_problems import SECRETS
+from syncd.links import stripe_payment
 from syncd.notifications import Level, Standing
 from syncd.payments import Money
 from syncd.picture import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Pictures, Point, draw
@@ -223,14 +224,10 @@ def headers() -> dict[str, str]:
 
 
 def stripe_link(intent_id: str, config: Config) -> str | None:
-    """Where Stripe's dashboard shows a payment; None where that isn't known.
-
-    A connected account's payments are shown elsewhere, and what is no payment intent has no page.
-    """
-    if config.stripe.account or not re.fullmatch(r"pi_[A-Za-z0-9_]{1,250}", intent_id):
+    """Where Stripe's dashboard shows a payment; None for what is no payment intent."""
+    if not re.fullmatch(r"pi_[A-Za-z0-9_]{1,250}", intent_id):
         return None
-    test = "test/" if config.test_mode else ""
-    return f"https://dashboard.stripe.com/{test}payments/{intent_id}"
+    return stripe_payment(intent_id, test=bool(config.test_mode), account=config.stripe.account)
 
 
 def _since(snapshot: Snapshot) -> float | None:

@@ -16,7 +16,8 @@ from syncd.gate import STRIPE_SPACING_SECONDS, Gate, halo_window, stripe_window
 from syncd.halo_sink import HaloSink
 from syncd.lease import Lease, this_process
 from syncd.observing import Observer, Reach
-from syncd.pushing import Plan, Pusher, Ways
+from syncd.outcomes import Plan
+from syncd.pushing import Pusher, Ways
 from syncd.reversing import Reversing
 from syncd.store import Store
 from syncd.stripe_source import StripeSource

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from syncd.all_rows import AllRows, Progress
 from syncd.decisions import (
     AskStripe,
     Create,
@@ -33,42 +34,34 @@ from syncd.failures import (
     Side,
     Unreachable,
 )
-from syncd.halo_sink import PAGE_SIZE, Acknowledged, HaloSink, is_whole, last_page
+from syncd.halo_reading import Acknowledged
+from syncd.halo_sink import HaloSink
 from syncd.lease import Lease
 from syncd.observing import Observer, Report
-from syncd.payments import PaymentState, Row
-from syncd.records import Condition, Outcome, Pushed, Work
+from syncd.outcomes import (
+    INSERT_DOUBT_SECONDS,
+    Outcomes,
+    Plan,
+    due_again,
+    listed,
+    put_off,
+    state_of,
+)
+from syncd.payments import Row
+from syncd.records import Condition, Outcome, Work
 from syncd.store import Store
 from syncd.troubles import BLAMED_MAX, IN_A_ROW_MAX, Troubles
-
-FEW = 10
-"""Up to so many payments are looked up one by one without asking how many rows Halo has."""
-
-LOOK_AGAIN_SECONDS = (600, 1_800, 7_200, 21_600, 54_600)
-"""When a payment without rows is looked for again: growing gaps, a day in all."""
-
-TRY_AGAIN_SECONDS = (600, 3_600, 21_600, 86_400)
-"""When a payment that failed is tried again; it stands on the attention list meanwhile."""
-
-INSERT_DOUBT_SECONDS = 120.0
-"""How long an insert that was not answered may still appear: Halo gives up after about 60 s."""
 
 UNPROVEN_MAX = 2
 """How often a request may be answered without proof before the payment counts as failed."""
 
 ROUNDS_MAX = 6
 
-PUT_OFF_SECONDS = 300.0
-"""How long a payment waits that can't be looked up or written while others can."""
+PUT_OFF_SECONDS = (15.0, 300.0)
+"""How long a payment waits that can't be looked up or written while others can: first, and then."""
 
 RESUME = "push_after"
 """The note that says where to go on after a push broke off: nobody is kept waiting by the same few."""
-
-PAGES_MAX = 100_000
-
-Plan = Callable[[Work, Decision, str], None]
-Progress = Callable[[int, int], None]
-"""Told how many payments are done, and how many were due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +90,9 @@ class Pusher:
         review: called before anything is decided: decides again what was held under another
             configuration.
         progress: told how far a push is.
-        listing: told how many of Halo's rows were read, and how many there are.
+        trouble: why a payment was put off in the last push, though Halo works; None where none was.
+        all_rows: reads all of Halo's rows.
+        outcomes: says what came of each payment.
     """
 
     sink: HaloSink
@@ -110,10 +105,16 @@ class Pusher:
     plan: Plan | None = None
     review: Callable[[], object] = field(default=lambda: None)
     progress: Progress = field(default=lambda _done, _due: None)
-    listing: Progress = field(default=lambda _rows, _total: None)
+    trouble: LinkFailure | None = field(init=False, default=None)
+    all_rows: AllRows = field(init=False)
+    outcomes: Outcomes = field(init=False)
     _troubles: Troubles = field(init=False, default_factory=Troubles)
     _done: int = field(init=False, default=0)
     _due: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.all_rows = AllRows(self.sink, self.store, self.report, self._hold_lease)
+        self.outcomes = Outcomes(self.report, self.now, self.ways.policy.numbers, self.plan)
 
     async def push(self) -> int:
         """Push all that is due. Returns how many payments were looked at.
@@ -122,7 +123,7 @@ class Pusher:
             LeaseHeld: another process pushes.
             LinkFailure: Halo (or Stripe, asked again) can't be talked to; what is left stays due.
         """
-        self._troubles, self._done = Troubles(), 0
+        self._troubles, self.trouble, self._done = Troubles(), None, 0
         self._due = self.store.due_count(self.now())
         if self._due == 0:
             return 0
@@ -162,7 +163,7 @@ class Pusher:
         """Go once through all that is due, or, after a push that broke off, through the rest."""
         before, resumed, whole = self.now(), after, False
         try:
-            paged = await self._should_page(due) and await self.read_all_rows()
+            paged = await self.all_rows.cheaper_for(due) and await self.all_rows.read()
             size = self.ways.batch * 4 if paged else self.ways.batch
             while work := self.store.due(before, size, after):
                 await self._chunk(work, paged=paged)
@@ -178,50 +179,6 @@ class Pusher:
             raise self._troubles.found[0][1]
         if resumed:
             self.store.write_notes({RESUME: None})
-
-    # --- gather ------------------------------------------------------------------------------------
-
-    async def _should_page(self, due: int) -> bool:
-        """Whether reading all of Halo's rows takes fewer requests than asking for each payment."""
-        if due <= FEW:
-            return False
-        known = self.store.note("halo_rows")
-        if known is None:
-            async for page in self.sink.pages():
-                known = str(len(page.rows) if page.total is None else page.total)
-                break
-        return due > int(known or 0) // PAGE_SIZE + 1
-
-    async def read_all_rows(self) -> bool:
-        """Read all of Halo's rows into the store, under the lease. Returns whether they are all.
-
-        Where they can't be read page by page, the payments are asked for one by one instead.
-        """
-        self.store.forget_rows()
-        try:
-            seen, whole = await self._read_pages(0)
-            if not whole:
-                # Rows that were made meanwhile stand on the first pages, which were read before.
-                seen, whole = await self._read_pages(seen)
-        except BadAnswer as error:
-            self.report.log("warning", "rows_unlisted", reason=str(error))
-            return False
-        self.store.write_notes({"halo_rows": str(seen)})
-        if not whole:
-            self.report.log("warning", "rows_incomplete", seen=seen)
-        return whole
-
-    async def _read_pages(self, seen: int) -> tuple[int, bool]:
-        """Read page by page until one ends the listing; returns how many rows, and whether all."""
-        number = 0
-        async for page in self.sink.pages():
-            self._hold_lease()
-            new = self.store.add_rows(page.rows)
-            seen, number = seen + new, number + 1
-            self.listing(seen, max(seen, page.total or 0))
-            if last_page(page, new=new, seen=seen) or number >= PAGES_MAX:
-                return seen, number < PAGES_MAX and is_whole(page, new=new, seen=seen)
-        return seen, False
 
     # --- decide ------------------------------------------------------------------------------------
 
@@ -267,7 +224,7 @@ class Pusher:
             elif isinstance(decision, Create):
                 creates.append((work, decision))
             elif decision is not None:
-                outcomes.append(self._settled(work, decision))
+                outcomes.append(self.outcomes.settled(work, decision))
 
     async def _decision(
         self, work: Work, kept: Mapping[str, list[Row]] | None
@@ -305,10 +262,11 @@ class Pusher:
         outcomes = []
         for work, error in troubles.blamed():
             self.report.log(
-                "warning", "put_off", intent=work.payment.said.intent_id, state=_state(work),
+                "warning", "put_off", intent=work.payment.said.intent_id, state=state_of(work),
                 attempt=work.attempts + 1, reason=str(error),
             )  # fmt: skip
-            outcomes.append(self._blame(work, error, now + PUT_OFF_SECONDS))
+            self.trouble = self.trouble or error
+            outcomes.append(self._blame(work, error, now + PUT_OFF_SECONDS[work.attempts > 0]))
         if whole and (alone := troubles.alone(now)):
             outcomes.append(self._blame(*alone, now))
             if outcomes[-1].condition is Condition.FAILED:
@@ -316,14 +274,14 @@ class Pusher:
         for work, error in troubles.found:
             self.store.write_notes({RESUME: work.payment.said.intent_id})
             if error.side is Side.STRIPE:
-                outcomes.append(_again(work, now + PUT_OFF_SECONDS, work.attempts))
+                outcomes.append(due_again(work, now + PUT_OFF_SECONDS[-1], work.attempts))
         self.store.record(outcomes, now)
 
     def _blame(self, work: Work, error: LinkFailure, next_try: float) -> Outcome:
         """A payment whose own request failed: once more, and at last a person is called."""
         if work.attempts >= BLAMED_MAX or work.condition is Condition.FAILED:
-            return self._failed(work, str(error), before=BLAMED_MAX)
-        return _again(work, next_try, work.attempts + 1)
+            return self.outcomes.failed(work, str(error), before=BLAMED_MAX)
+        return due_again(work, next_try, work.attempts + 1)
 
     def _decide(self, work: Work, rows: Sequence[Row], *, asked: bool = False) -> Decision:
         return decide(work.payment, rows, self.ways.policy, asked=asked, acknowledged=work.had_rows)
@@ -337,41 +295,15 @@ class Pusher:
             return None
         return self._decide(fresh, rows, asked=True)
 
-    def _settled(self, work: Work, decision: Decision) -> Outcome:
-        """What comes of a decision that sends nothing."""
-        said, state = work.payment.said, _state(work)
-        if isinstance(decision, InStep):
-            self._tell(work, decision, "in_step")
-            return Outcome(said.intent_id, state, Condition.IN_STEP, acked=True, rows=decision.rows)
-        if isinstance(decision, Hold):
-            self.report.count("pushes", outcome="held")
-            self.report.log(
-                "warning", "held", intent=said.intent_id, state=state, code=decision.code,
-                reason=decision.text,
-            )  # fmt: skip
-            self._plan(work, decision, decision.text)
-            return Outcome(
-                said.intent_id, state, Condition.HELD, decision.code, decision.text,
-                attempts=work.attempts, doubt_until=work.doubt_until,
-            )  # fmt: skip
-        self._plan(work, decision, "Halo has no row for it")
-        self.report.count("pushes", outcome="unmatched")
-        if work.looks < len(LOOK_AGAIN_SECONDS):
-            again = self.now() + LOOK_AGAIN_SECONDS[work.looks]
-            return Outcome(
-                said.intent_id, state, Condition.UNMATCHED, next_try=again, looks=work.looks + 1,
-                doubt_until=work.doubt_until,
-            )  # fmt: skip
-        self.report.log("info", "not_halos", intent=said.intent_id, state=state)
-        return Outcome(said.intent_id, state, Condition.NOT_HALOS)
-
     # --- apply: updates ------------------------------------------------------------------------------
 
     async def _send(self, batch: Sequence[tuple[Work, Update]]) -> None:
         """Send one list of rows; halve it until a row that fails stands alone."""
         if self.plan is not None:
             for work, update in batch:
-                self._plan(work, update, f"rows {_listed(update.rows)} → status {update.status}")
+                self.outcomes.planned(
+                    work, update, f"rows {listed(update.rows)} → status {update.status}"
+                )
             self._record_planned([work for work, _ in batch])
             return
         rows = [row for work, update in batch for row in self._posted(work, update)]
@@ -385,7 +317,7 @@ class Pusher:
                 await self._send(batch[:middle])
                 await self._send(batch[middle:])
             elif isinstance(error, RowsRefused):
-                self.store.record([self._failed(batch[0][0], str(error))], self.now())
+                self.store.record([self.outcomes.failed(batch[0][0], str(error))], self.now())
             else:
                 self._troubles.add(batch[0][0], error)
                 if self._troubles.suspicious():
@@ -411,19 +343,19 @@ class Pusher:
         self, work: Work, update: Update, shown: Mapping[int | None, Row], answer: Acknowledged
     ) -> Outcome:
         """An answer proves only the rows that it lists as they were sent."""
-        said, state = work.payment.said, _state(work)
+        said, state = work.payment.said, state_of(work)
         proven = all(row in shown and shown[row].status == update.status for row in update.rows)
         if not proven and work.attempts >= UNPROVEN_MAX:
             back = {row.id: row for row in await self.sink.rows_of(said.intent_id)}
             proven = all(row in back and back[row].status == update.status for row in update.rows)
         if proven:
-            pushed = self._tell(work, update, "updated")
+            pushed = self.outcomes.tell(work, update, "updated")
             return Outcome(
                 said.intent_id, state, Condition.IN_STEP, acked=True, rows=update.rows,
                 pushed=pushed,
             )  # fmt: skip
         if work.attempts >= UNPROVEN_MAX:
-            return self._failed(
+            return self.outcomes.failed(
                 work,
                 f"Halo takes the request, but its rows don't change. {answer.complaint or ''}",
             )
@@ -436,24 +368,28 @@ class Pusher:
 
     async def _insert(self, work: Work, create: Create) -> None:
         """Insert the one row that is missing, if it is still missing."""
-        said, state = work.payment.said, _state(work)
+        said, state = work.payment.said, state_of(work)
         again = Outcome(said.intent_id, state, Condition.DUE, attempts=work.attempts + 1)
         if work.doubt_until is not None and self.now() < work.doubt_until:
             # An insert was sent and not answered; Halo may be carrying it out still. A clock that
             # was set back doesn't prolong the wait beyond what one insert can take.
             until = min(work.doubt_until, self.now() + INSERT_DOUBT_SECONDS)
-            self.store.record([_later(again, until, until)], self.now())
+            self.store.record([put_off(again, until, until)], self.now())
             return
         rows = await self.sink.rows_of(said.intent_id)
         if rows:
-            self.store.record([_later(again, self.now(), None)], self.now())
+            self.store.record([put_off(again, self.now(), None)], self.now())
             return
         if self.plan is not None:
-            self._plan(work, create, f"a new row on invoice {create.invoice_id}: {create.amount:f}")
+            self.outcomes.planned(
+                work, create, f"a new row on invoice {create.invoice_id}: {create.amount:f}"
+            )
             self._record_planned([work])
             return
         if work.attempts > UNPROVEN_MAX and work.condition is not Condition.FAILED:
-            failed = self._failed(work, "Halo takes the new row, but doesn't show it afterwards.")
+            failed = self.outcomes.failed(
+                work, "Halo takes the new row, but doesn't show it afterwards."
+            )
             self.store.record([failed], self.now())
             return
 
@@ -470,7 +406,7 @@ class Pusher:
         try:
             answer = await self.sink.insert(self._new_row(work, create), intend)
         except RowsRefused as error:
-            self.store.record([self._failed(work, str(error))], self.now())
+            self.store.record([self.outcomes.failed(work, str(error))], self.now())
             return
         except LinkFailure as error:
             self._insert_failed(work, again, error)
@@ -481,7 +417,7 @@ class Pusher:
                 said.intent_id, create.status, create.amount,
             ):  # fmt: skip
                 made = InStep((row.id,) if row.id is not None else (), create.status)
-                pushed = self._tell(work, made, "created")
+                pushed = self.outcomes.tell(work, made, "created")
                 done = Outcome(
                     said.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows,
                     pushed=pushed,
@@ -490,9 +426,9 @@ class Pusher:
                 return
         if answer.error or not await self._stands_elsewhere(work, create):
             # What Halo's rows say counts: the next round reads them, and sends again if it isn't there.
-            self.store.record([_later(again, self.now(), None)], self.now())
+            self.store.record([put_off(again, self.now(), None)], self.now())
             return
-        self.store.record([self._unproven(work, create, answer)], self.now())
+        self.store.record([self.outcomes.unproven(work, create, answer)], self.now())
 
     def _insert_failed(self, work: Work, again: Outcome, error: LinkFailure) -> None:
         """A new row that the link failed on: read again before it is sent again.
@@ -502,20 +438,20 @@ class Pusher:
         """
         same, now = replace(again, attempts=work.attempts), self.now()
         if not error.maybe_applied:
-            self.store.record([_later(same, now, None)], now)
+            self.store.record([put_off(same, now, None)], now)
             raise error
         tried_enough = work.attempts >= UNPROVEN_MAX
         if tried_enough and self._troubles.wrote and not error.late:
-            self.store.record([self._failed(work, str(error), before=UNPROVEN_MAX)], now)
+            self.store.record([self.outcomes.failed(work, str(error), before=UNPROVEN_MAX)], now)
             return
         if tried_enough or error.late:
             until = now + INSERT_DOUBT_SECONDS
-            self.store.record([_later(same, until, until)], now)
+            self.store.record([put_off(same, until, until)], now)
             raise error
         self.report.log(
             "warning", "insert_doubtful", intent=work.payment.said.intent_id, reason=str(error)
         )
-        self.store.record([_later(again, now, None)], now)
+        self.store.record([put_off(again, now, None)], now)
 
     async def _stands_elsewhere(self, work: Work, create: Create) -> bool:
         """Whether the invoice has the new row, though Halo doesn't show it under its intent."""
@@ -527,29 +463,6 @@ class Pusher:
             row.intent_id is None and (row.amount, row.status) == (create.amount, create.status)
             for row in rows
         )
-
-    def _unproven(self, work: Work, create: Create, answer: Acknowledged) -> Outcome:
-        """A new row that Halo took and doesn't show: never sent again unless a person says so."""
-        said, state = work.payment.said, _state(work)
-        shown = (
-            f" Halo's answer names row {_listed(ids)}."
-            if (ids := [row.id for row in answer.rows if row.id is not None])
-            else ""
-        )
-        reason = (
-            f"Halo took a new row for {said.intent_id} on invoice {create.invoice_id}, but doesn't "
-            f"show it among the payment's rows.{shown} Look at the invoice's payments in Halo: dismiss "
-            "this if the row is there, retry if it isn't."
-        )
-        self.report.count("pushes", outcome="held")
-        self.report.log(
-            "warning", "held", intent=said.intent_id, state=state, code="insert_unproven",
-            reason=reason,
-        )  # fmt: skip
-        return Outcome(
-            said.intent_id, state, Condition.HELD, "insert_unproven", reason,
-            attempts=work.attempts, doubt_until=self.now() + INSERT_DOUBT_SECONDS,
-        )  # fmt: skip
 
     def _new_row(self, work: Work, create: Create) -> dict[str, Any]:
         said = work.payment.said
@@ -566,93 +479,15 @@ class Pusher:
             row["intent_date"] = _iso(said.created)
         return row
 
-    # --- what came of it -----------------------------------------------------------------------------
-
-    def _failed(self, work: Work, words: str, before: int = 0) -> Outcome:
-        """A person must look; the gaps grow with each attempt beyond the first few."""
-        said, state = work.payment.said, _state(work)
-        tried = max(0, work.attempts - before)
-        gap = TRY_AGAIN_SECONDS[min(tried, len(TRY_AGAIN_SECONDS) - 1)]
-        reason = (
-            f"Halo doesn't take {state} for {said.intent_id}: {words.strip()} It is tried again "
-            "by itself; correct the row or the invoice in Halo, then retry."
-        )
-        self.report.count("pushes", outcome="failed")
-        self.report.log(
-            "error", "push_failed", intent=said.intent_id, state=state, attempt=work.attempts + 1,
-            reason=words,
-        )  # fmt: skip
-        return Outcome(
-            said.intent_id, state, Condition.FAILED, "halo_refuses", reason,
-            next_try=self.now() + gap, attempts=work.attempts + 1,
-        )  # fmt: skip
-
-    def _tell(self, work: Work, decision: Update | InStep, outcome: str) -> Pushed | None:
-        """One line of the log for a payment that is now in step; what was written, if it was."""
-        said, state, now = work.payment.said, _state(work), self.now()
-        self._plan(work, decision, "in step already")
-        self.report.count("pushes", outcome=outcome)
-        if outcome == "in_step":
-            self.report.log("debug", "in_step", intent=said.intent_id, state=state)
-            return None
-        lag = None if said.read else max(0.0, now - said.at)
-        if lag is not None:
-            self.report.lag(lag)
-        old = self._names(decision.was) if isinstance(decision, Update) else []
-        self.report.log(
-            "info",
-            "pushed",
-            intent=said.intent_id,
-            rows=list(decision.rows),
-            old=old,
-            new=str(state),
-            attempt=work.attempts + 1,
-            lag_seconds=None if lag is None else round(lag, 1),
-        )
-        return Pushed(now, said.intent_id, ", ".join(dict.fromkeys(old)), state, lag, decision.rows)
-
-    def _names(self, numbers: Sequence[int | None]) -> list[str]:
-        names = {number: str(state) for state, number in self.ways.policy.numbers.items()}
-        return [
-            names.get(number, f"status {number}") if number is not None else "none"
-            for number in numbers
-        ]
-
-    def _plan(self, work: Work, decision: Decision, text: str) -> None:
-        if self.plan is not None:
-            self.plan(work, decision, text)
-
     def _record_planned(self, works: Sequence[Work]) -> None:
         """In a dry run's own store: as if it had been pushed, so that the run comes to an end."""
         self.store.record(
             [
-                Outcome(work.payment.said.intent_id, _state(work), Condition.IN_STEP)
+                Outcome(work.payment.said.intent_id, state_of(work), Condition.IN_STEP)
                 for work in works
             ],
             self.now(),
         )
-
-
-def _state(work: Work) -> PaymentState:
-    state = work.payment.said.state
-    if state is None:
-        message = f"{work.payment.said.intent_id} is due without a state"
-        raise AssertionError(message)
-    return state
-
-
-def _again(work: Work, next_try: float, attempts: int) -> Outcome:
-    return Outcome(
-        work.payment.said.intent_id, _state(work), Condition.DUE, next_try=next_try,
-        attempts=attempts, doubt_until=work.doubt_until,
-    )  # fmt: skip
-
-
-def _later(outcome: Outcome, next_try: float, doubt_until: float | None) -> Outcome:
-    return Outcome(
-        outcome.intent_id, outcome.state, Condition.DUE, next_try=next_try,
-        attempts=outcome.attempts, doubt_until=doubt_until,
-    )  # fmt: skip
 
 
 def _batches(updates: Sequence[tuple[Work, Update]], size: int) -> list[list[tuple[Work, Update]]]:
@@ -675,10 +510,6 @@ def _json_number(amount: Decimal) -> float | int:
         message = f"{amount:f} can't be sent as a JSON number"
         raise RowsRefused(message)
     return int(amount) if amount == amount.to_integral_value() else number
-
-
-def _listed(rows: Sequence[int]) -> str:
-    return ", ".join(map(str, rows))
 
 
 def _iso(seconds: float) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd import pushing, store
+from syncd import outcomes, store
 from syncd.commands import shared
 from syncd.comparing import Difference
 from syncd.config import Section, _Settings
@@ -232,9 +232,9 @@ def test_events_of_the_log() -> None:
 
 def test_figures() -> None:
     """Spans that the documents name are those of the program: change both together."""
-    assert pushing.LOOK_AGAIN_SECONDS == (600, 1_800, 7_200, 21_600, 54_600)
+    assert outcomes.LOOK_AGAIN_SECONDS == (600, 1_800, 7_200, 21_600, 54_600)
     assert "after 10 and 40 minutes, and about 3, 9 and 24 hours" in text_of("decides.md")
-    assert pushing.TRY_AGAIN_SECONDS == (600, 3_600, 21_600, DAY)
+    assert outcomes.TRY_AGAIN_SECONDS == (600, 3_600, 21_600, DAY)
     assert "after 10 minutes, an hour, six\nhours, then daily" in text_of("operate.md")
     assert store.KEEP_SECONDS == 180 * DAY
     assert "forgotten after half a\nyear" in text_of("operate.md")

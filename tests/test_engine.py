@@ -1073,6 +1073,21 @@ def test_nothing_to_try_is_no_sign_that_halo_works(rig: Rig) -> None:
     assert rig.run(work) == (1, 1)
 
 
+@pytest.mark.parametrize("arguments", [("--once", "--dry-run"), ("--once",), ("--backfill", "1d")])
+def test_a_run_says_that_a_payment_was_put_off(live: Rig, arguments: tuple[str, ...]) -> None:
+    """A command doesn't end well where it left a payment out."""
+    payments = [live.pay("succeeded") for _ in range(2)]
+    live.box.halo.faults.append(
+        Fault("garbage", times=None, match=lambda r: r.params().get("intent_id") == payments[0])
+    )
+    done = live.command(*arguments)
+    assert done.returncode == 69
+    assert "syncd: Halo" in done.stderr, done.stderr
+    assert "put_off" in done.stderr
+    pushed = [3] if "--dry-run" not in arguments else [1]
+    assert [live.statuses(payment) for payment in payments] == [[1], pushed]
+
+
 def test_stripe_that_shows_no_single_payment_holds_up_no_push(rig: Rig) -> None:
     """Where Halo says succeeded and Stripe can't be asked again, only that payment waits."""
     payments = sorted(rig.pay("processing") for _ in range(6))

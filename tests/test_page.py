@@ -215,4 +215,6 @@ def test_links_to_stripe(rig: Rig) -> None:
     rig.settings["SYNCD_STRIPE_API_KEY"] = "rk_live_1"
     assert stripe_link("pi_1", rig.config()) == "https://dashboard.stripe.com/payments/pi_1"
     rig.settings["SYNCD_STRIPE__ACCOUNT"] = "acct_1"
-    assert stripe_link("pi_1", rig.config()) is None
+    assert stripe_link("pi_1", rig.config()) == (
+        "https://dashboard.stripe.com/acct_1/payments/pi_1"
+    )

@@ -100,7 +100,7 @@ async def _audit(
         stripe_share=BACKFILL_STRIPE_SHARE,
         counted_in=memory,
     )  # fmt: skip
-    parts.engine.pusher.listing = show.rows
+    parts.engine.pusher.all_rows.progress = show.rows
     auditor = Auditor(
         parts.engine.pusher, parts.engine.reversing, own, memory, world.now, fix, show.listing
     )

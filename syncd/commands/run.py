@@ -107,12 +107,17 @@ async def _command(
 
 
 async def _push_all(parts: Parts, store: Store, world: World, show: Show) -> None:
-    """Push until nothing is due; wait for another process that pushes."""
-    told = ""
+    """Push until nothing is due; wait for another process that pushes.
+
+    Raises:
+        LinkFailure: Halo can't be talked to, or failed on single payments, which are put off.
+    """
+    told, trouble = "", None
     while store.due_count(world.now()):
         try:
             if await parts.engine.pusher.push() == 0:
-                return
+                break
+            trouble = trouble or parts.engine.pusher.trouble
         except LeaseHeld as error:
             if error.holder != told:
                 told = error.holder
@@ -128,6 +133,8 @@ async def _push_all(parts: Parts, store: Store, world: World, show: Show) -> Non
             )
             show.waiting(error.side, wait)
             await world.sleep(wait + world.random())
+    if trouble is not None:
+        raise trouble
 
 
 @contextmanager

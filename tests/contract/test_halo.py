@@ -14,7 +14,8 @@ from syncd.failures import (
     RowsRefused,
     Stopping,
 )
-from syncd.halo_sink import Acknowledged, HaloSink, RowPage, is_whole, last_page
+from syncd.halo_reading import Acknowledged, RowPage, is_whole, last_page
+from syncd.halo_sink import HaloSink
 from syncd.payments import Row
 from syncd.sandbox import Fault
 from tests.conftest import NOW

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from syncd.calls import retry_after_seconds, server_time
 from syncd.foreign import conceal, plain
-from syncd.halo_sink import _acknowledged, _words, read_row
+from syncd.halo_reading import own_words, read_acknowledgement, read_row
 from syncd.payments import INTENT_ID, Observation, state_of_event
 from syncd.store import Store
 from syncd.stripe_reading import SeenEvent, Unreadable, read_event, read_intent
@@ -151,10 +151,10 @@ def test_numbers_that_are_some() -> None:
 @given(halo_errors | anything())
 def test_words_of_halo(body: Any) -> None:
     """Halo's own words, out of whatever shape, are one plain sentence without secrets."""
-    said = _words(body)
+    said = own_words(body)
     assert_fit_to_be_shown(said)
     assert not said or said[-1] in ".!?"
-    for row in _acknowledged(body).rows:
+    for row in read_acknowledgement(body).rows:
         assert row.id is not None
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from syncd import (
     decisions,
     engine,
+    halo_reading,
     halo_sink,
     lease,
     observing,
@@ -86,7 +87,7 @@ PLANTED = (
     Planted(
         "the acknowledgement is recorded before the POST", _in(pushing.Pusher, "_send"),
         "        try:\n            answer",
-        "        self.store.record([Outcome(w.payment.said.intent_id, _state(w), Condition.IN_STEP,"
+        "        self.store.record([Outcome(w.payment.said.intent_id, state_of(w), Condition.IN_STEP,"
         " acked=True, rows=u.rows) for w, u in batch], self.now())\n        try:\n            answer",
     ),
     Planted(
@@ -123,7 +124,7 @@ PLANTED = (
     ),
     Planted(
         "a row that Halo refuses counts as done", _in(pushing.Pusher, "_send"),
-        "self.store.record([self._failed(batch[0][0], str(error))], self.now())",
+        "self.store.record([self.outcomes.failed(batch[0][0], str(error))], self.now())",
         "self._record_planned([batch[0][0]])",
     ),
     Planted("the lease isn't taken", _in(lease.Lease, "take"), "if other is not None:", "if False:"),
@@ -162,7 +163,7 @@ PLANTED = (
         "if row.intent_id == intent_id:", "if True:",
     ),
     Planted(
-        "a part of Halo's rows passes for all", _in(halo_sink, "is_whole"),
+        "a part of Halo's rows passes for all", _in(halo_reading, "is_whole"),
         "    if page.total", "    return True\n    if page.total",
     ),
     Planted(

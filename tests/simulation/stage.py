@@ -20,7 +20,16 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy.pool import StaticPool
 
-from syncd import database, halo_sink, observing, pushing, schema, store, stripe_source
+from syncd import (
+    all_rows,
+    database,
+    halo_reading,
+    halo_sink,
+    observing,
+    schema,
+    store,
+    stripe_source,
+)
 from syncd.config import Config, load
 from tests.simulation import process as processes
 from tests.simulation.loop import VirtualLoop
@@ -76,9 +85,9 @@ def installed(setting: dict[str, Any], loop: VirtualLoop) -> Iterator[None]:
         patch(ssl, "create_default_context", _context)  # it reads all authorities each time
         patch(halo_sink, "BODY_BYTES_MAX", 1_000_000)
         if setting["small_pages"]:
-            for module in (halo_sink, observing, pushing, stripe_source):
+            for module in (all_rows, halo_reading, halo_sink, observing, stripe_source):
                 patch(module, "PAGE_SIZE", SMALL_PAGE)
-            patch(pushing, "FEW", 1)
+            patch(all_rows, "FEW", 1)
         yield
 
 

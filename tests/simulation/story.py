@@ -162,6 +162,8 @@ class _Author:
                     act(setting)
         if self.chance(0.06):
             self.long_stop()
+        if not calm and self.chance(0.15):
+            self.cut_off_insert(setting)
         actions = tuple(sorted(self.actions, key=lambda action: action.at))
         return Story(self.seed, round(self.length / DAY, 3), setting, actions)
 
@@ -303,6 +305,25 @@ class _Author:
                     at + after + number, "advance", label=f"p{number}", state=to, received=0,
                     late=0.0, emit=True, twice=False,
                 )  # fmt: skip
+
+    def cut_off_insert(self, setting: dict[str, Any]) -> None:
+        """The process dies while Halo is at work on a new row, and is back before Halo is done."""
+        r = self.r
+        setting["create_missing"] = True
+        at = self.when()
+        self.add(
+            at - HOUR, "intent", label="cut", amount=self.amount("usd"), currency="usd",
+            metadata="good", rows=0, fit="right", row_delay=0.0,
+        )  # fmt: skip
+        self.add(
+            at, "advance", label="cut", state=r.choice(["succeeded", "processing"]), received=0,
+            late=0.0, emit=True, twice=False,
+        )  # fmt: skip
+        self.add(
+            at, "fault", side="halo", fault="applied_late", times=1, method="POST",
+            path="InvoicePayment", retry_after=None, seconds=r.choice([20.0, 70.0, 100.0]), skip=0,
+        )  # fmt: skip
+        self.add(at, "kill", point="posted", count=1, down=r.choice([1.0, 5.0, 30.0]))
 
     def outages(self, _setting: dict[str, Any]) -> None:
         for _ in range(self.r.randint(1, 2)):

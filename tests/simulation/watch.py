@@ -25,6 +25,7 @@ CHECKS = {
     "lost": "Every row of a payment carries, at the end, the number of the last state Stripe gave it.",
     "late": "What Stripe shows within the overlap reaches Halo by polls alone, without a sweep.",
     "doubled": "No row is inserted while Halo has a row of that payment which syncd could have seen.",
+    "unlooked": "Before a row is inserted, the last question about Halo's payments was for its rows.",
     "unasked": "No row is inserted unless create_missing is set and the metadata names an invoice.",
     "wrong row": "A new row carries the invoice, amount and status that Stripe's words give it.",
     "blind": "No row is written that this process has not read before, or that it read as equal.",
@@ -73,11 +74,13 @@ class View:
         rows: each row as it was last shown to it: its status.
         empty: payments that were shown to it without rows, and when it asked.
         told: the newest step of each payment that Stripe told it.
+        asked: the payment whose rows it asked for last; None where it asked or sent something else.
     """
 
     rows: dict[int, Any] = field(default_factory=dict)
     empty: dict[str, float] = field(default_factory=dict)
     told: dict[str, int] = field(default_factory=dict)
+    asked: str | None = None
 
 
 @dataclass(slots=True)
@@ -160,6 +163,9 @@ class Watch:
             return
         if request.method == "POST":
             self._posted(process, request)
+        self.view(process).asked = (
+            request.params().get("intent_id") if request.method == "GET" else None
+        )
 
     def _posted(self, process: Process, request: Request) -> None:
         posted = [row for row in json.loads(request.body) if isinstance(row, dict)]
@@ -266,6 +272,8 @@ class Watch:
             self.complain("unasked", f"a row for {truth.label}")
         if truth.intent_id not in self.view(process).empty:
             self.complain("doubled", f"{truth.label}: a row is inserted without having looked")
+        elif self.view(process).asked != truth.intent_id:
+            self.complain("unlooked", f"{truth.label}: a row is inserted without looking again")
         step = self._reasons(process, truth, row.get("status"), "a new row")
         if step >= 0:
             succeeded = truth.steps[step].state == "succeeded"
