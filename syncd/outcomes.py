@@ -18,8 +18,14 @@ LOOK_AGAIN_SECONDS = (600, 1_800, 7_200, 21_600, 54_600)
 TRY_AGAIN_SECONDS = (600, 3_600, 21_600, 86_400)
 """When a payment that failed is tried again; it stands on the attention list meanwhile."""
 
-INSERT_DOUBT_SECONDS = 120.0
-"""How long an insert that was not answered may still appear: Halo gives up after about 60 s."""
+INSERT_DOUBT_SECONDS = 300.0
+"""How long an insert that was not answered may still appear.
+
+Halo's gateway gives up after about 60 s, and a second host's clock may differ by minutes.
+"""
+
+LOOK_SECONDS_FIRST = 15.0
+"""How soon such a row is looked for; then at growing gaps, until it appears or that time is over."""
 
 Plan = Callable[[Work, Decision, str], None]
 """Told what a dry run would do with a payment, and why."""
@@ -169,6 +175,12 @@ def put_off(outcome: Outcome, next_try: float, doubt_until: float | None) -> Out
         outcome.intent_id, outcome.state, Condition.DUE, next_try=next_try,
         attempts=outcome.attempts, doubt_until=doubt_until,
     )  # fmt: skip
+
+
+def doubtful(outcome: Outcome, until: float, now: float) -> Outcome:
+    """Record the same as an insert that may still appear until then; it is looked for meanwhile."""
+    waited = max(0.0, INSERT_DOUBT_SECONDS - (until - now))
+    return put_off(outcome, min(until, now + max(LOOK_SECONDS_FIRST, waited)), until)
 
 
 def listed(rows: Sequence[int]) -> str:

@@ -42,6 +42,7 @@ from syncd.outcomes import (
     INSERT_DOUBT_SECONDS,
     Outcomes,
     Plan,
+    doubtful,
     due_again,
     listed,
     put_off,
@@ -370,11 +371,12 @@ class Pusher:
         """Insert the one row that is missing, if it is still missing."""
         said, state = work.payment.said, state_of(work)
         again = Outcome(said.intent_id, state, Condition.DUE, attempts=work.attempts + 1)
+        same = replace(again, attempts=work.attempts)
         if work.doubt_until is not None and self.now() < work.doubt_until:
             # An insert was sent and not answered; Halo may be carrying it out still. A clock that
             # was set back doesn't prolong the wait beyond what one insert can take.
             until = min(work.doubt_until, self.now() + INSERT_DOUBT_SECONDS)
-            self.store.record([put_off(again, until, until)], self.now())
+            self.store.record([doubtful(same, until, self.now())], self.now())
             return
         rows = await self.sink.rows_of(said.intent_id)
         if rows:
@@ -445,8 +447,7 @@ class Pusher:
             self.store.record([self.outcomes.failed(work, str(error), before=UNPROVEN_MAX)], now)
             return
         if tried_enough or error.late:
-            until = now + INSERT_DOUBT_SECONDS
-            self.store.record([put_off(same, until, until)], now)
+            self.store.record([doubtful(same, now + INSERT_DOUBT_SECONDS, now)], now)
             raise error
         self.report.log(
             "warning", "insert_doubtful", intent=work.payment.said.intent_id, reason=str(error)

@@ -242,10 +242,33 @@ def test_create_left_in_doubt(rig: Rig, kind: str) -> None:
     posts = len(rig.posts())
     rig.once()  # too early: nothing is sent
     assert len(rig.posts()) == posts
-    rig.clock.seconds += 121
+    rig.clock.seconds += 301
     rig.once()
     assert len(rig.box.halo.rows_of(payment)) == 1
     assert rig.condition(payment) is Condition.IN_STEP
+
+
+def test_doubtful_insert_is_looked_for_soon_and_sent_late(rig: Rig) -> None:
+    """A row that appears is taken in at the next look; none is sent while it may still appear."""
+    payment = _creating(rig)
+    rig.box.halo.faults.append(Fault("reset", method="POST", path="InvoicePayment"))
+    began = rig.clock.seconds
+    looks = []
+    while len(rig.posts()) < 2:
+        before = len(rig.box.halo.requests)
+        rig.cycle()
+        if len(rig.box.halo.requests) > before:
+            looks.append(rig.clock.seconds - began)
+        rig.clock.seconds += 15
+    assert looks == [0, 15, 30, 60, 120, 240, 300]
+    assert rig.statuses(payment) == [3]
+    other = _creating(rig)
+    rig.box.halo.faults.append(Fault("reset_after", method="POST", path="InvoicePayment"))
+    rig.cycle()
+    rig.clock.seconds += 15
+    rig.cycle()
+    assert rig.condition(other) is Condition.IN_STEP
+    assert len(rig.posts()) == 3
 
 
 @pytest.mark.parametrize("shape", ["empty", "no_json", "error_in_200", "other_rows", "bare_object"])
@@ -1066,7 +1089,7 @@ def test_nothing_to_try_is_no_sign_that_halo_works(rig: Rig) -> None:
         await parts.engine.poll()
         await parts.engine.push()
         failed = parts.engine.links[Side.HALO].failures
-        rig.clock.seconds += 60  # the pause is over, the wait for the insert isn't
+        rig.clock.seconds += 10  # the pause is over, the wait for the insert isn't
         await parts.engine.push()
         return failed, parts.engine.links[Side.HALO].failures
 

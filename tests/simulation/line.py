@@ -61,7 +61,6 @@ class Line(httpx.AsyncBaseTransport):
             world.figures["outage connect"] += 1
             raise httpx.ConnectError("connection refused")
         asked = self._asked(request)
-        world.oracle.sent(process, name, asked)
         fault = next((f for f in side.faults if f.strikes(asked)), None)
         if fault is not None:
             refused = any(fault is known for known in world.refusing)
@@ -70,12 +69,15 @@ class Line(httpx.AsyncBaseTransport):
             world.tell(f"{process.name} meets {name}'s fault {kind}: {asked.method} {asked.path}")
             if refused:
                 raise httpx.ConnectError("connection refused")
+        world.oracle.sent(process, name, asked)
         posts = name == "halo" and asked.method == "POST" and asked.path.endswith("Payment")
         if posts:
             process.point("post")
         side.requests.append(asked)
         world.left_at[name].append(left_at)
         reply = self._reply(name, side, asked, fault, outage)
+        if reply.status == 429:
+            world.oracle.refused(process, asked)
         if posts:
             process.point("posted")
         process.point("answered")

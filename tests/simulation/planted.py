@@ -26,6 +26,7 @@ from syncd import (
     records,
     store,
     traces,
+    troubles,
 )
 from tests.simulation.story import draw
 from tests.simulation.theatre import play
@@ -113,6 +114,10 @@ PLANTED = (
     Planted(
         "the link's trouble spends a payment's attempts", _in(pushing.Pusher, "_insert_failed"),
         "attempts=work.attempts)", "attempts=work.attempts + 1)",
+    ),
+    Planted(
+        "whatever Halo fails on is the payment's fault", _in(troubles.Troubles, "blamed"),
+        "works = self.wrote if error.maybe_applied else self.read", "works = True",
     ),
     Planted(
         "a new row that didn't show is never tried again", _in(pushing.Pusher, "_insert"),

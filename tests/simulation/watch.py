@@ -167,6 +167,12 @@ class Watch:
             request.params().get("intent_id") if request.method == "GET" else None
         )
 
+    def refused(self, process: Process, request: Request) -> None:
+        """A side takes no requests now: what was asked before it still holds."""
+        insert = self.inserts.pop(id(request), None)
+        if insert is not None:
+            self.view(process).asked = insert.intent_id
+
     def _posted(self, process: Process, request: Request) -> None:
         posted = [row for row in json.loads(request.body) if isinstance(row, dict)]
         notes: list[tuple[dict[str, Any], int]] = []
