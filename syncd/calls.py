@@ -19,8 +19,14 @@ T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 Take = Callable[[], Awaitable[None]]
 """Waits until one more request may go to that side, and counts it."""
+Room = Callable[[int], Awaitable[None]]
+"""Waits until so many requests may go to that side one after another; counts none."""
 Note = Callable[[str], None]
 """Counts one request by its outcome (`ok`, `error`, `limited`, `refused`)."""
+
+
+async def _room_enough(_requests: int) -> None:
+    """Where nobody counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class Calling:
     Attributes:
         take: asks for room in the side's window or budget before each request.
         note: counts each request by outcome.
+        room: asks for room for several requests before the first of them.
         sleep: waits, or raises Stopping when we are asked to stop.
         now: Unix seconds.
         patience_seconds: how long one call may go on with its retries.
@@ -42,6 +49,7 @@ class Calling:
     now: Callable[[], float]
     patience_seconds: float = 20.0
     timeout_seconds: float = 75.0
+    room: Room = _room_enough
 
     async def persist(self, attempt: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
         """Carry out `attempt` until it works or the call's patience ends.

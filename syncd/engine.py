@@ -4,6 +4,7 @@ A failure of the link pauses the push (or the poll) as a whole: it backs off wit
 what the side asked for, and spends no payment's attempts. All of it is visible in `health`.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ class Link:
         paused_from, paused_until: Unix seconds; 0 where it isn't paused.
         reason: why it failed last, for people; None where all is well.
         since: Unix seconds since when it fails.
+        writing: whether it was a write that failed last: then a question answered proves nothing.
     """
 
     failures: int = 0
@@ -49,6 +51,7 @@ class Link:
     paused_until: float = 0.0
     reason: str | None = None
     since: float | None = None
+    writing: bool = False
 
     def worked(self) -> None:
         """It works (again)."""
@@ -64,6 +67,7 @@ class Link:
         self.failures += 1
         self.paused_from, self.paused_until = now, now + pause
         self.reason = str(error)
+        self.writing = isinstance(error, LinkFailure) and error.maybe_applied
         self.since = now if self.since is None else self.since
         return pause
 
@@ -137,19 +141,28 @@ class Engine:
     async def push(self) -> None:
         """Push what is due, if Halo isn't paused and nobody else pushes."""
         with self._minding_store("push"):
-            if self.links[Side.HALO].paused(self.now()) or self._nothing_to_try():
+            link = self.links[Side.HALO]
+            if link.paused(self.now()):
                 return
-            if await self._step(None, "push", self._push):
+            if link.failures and not self.store.due_count(self.now()):
+                if self.store.conditions()[Condition.DUE]:
+                    return  # what it failed on waits: nothing shows that it works
+                if await self._step(None, "push", self.pusher.ask_for_anything):
+                    self._link_works(Side.HALO)
+                return
+            proven = await self._step(None, "push", self._push) and (
+                self.pusher.halo_wrote if link.writing else self.pusher.halo_answered
+            )
+            if proven:
                 self._link_works(Side.HALO)
 
-    def _nothing_to_try(self) -> bool:
-        """Whether Halo failed last and what it failed on waits: then nothing shows that it works."""
-        if not self.links[Side.HALO].failures or self.store.due_count(self.now()):
-            return False
-        return self.store.conditions()[Condition.DUE] > 0
-
     async def _push(self) -> None:
-        await self.pusher.push()
+        try:
+            await self.pusher.push()
+        except LinkFailure:
+            with contextlib.suppress(LinkFailure):  # refunds don't wait for a payment that fails
+                await self.reversing.place()
+            raise
         await self.reversing.place()
 
     async def sweep(self) -> None:
@@ -258,8 +271,13 @@ class Engine:
             self._worked("poll")
         except LinkFailure as error:
             failure = error
-        await self._push()
-        self._worked("push")
+        try:
+            await self._push()
+            self._worked("push")
+        except LinkFailure as error:
+            if failure is not None:
+                self.report.log("error", "push_failed", side=str(error.side), reason=str(error))
+            failure = failure or error
         if failure := failure or self.pusher.trouble:
             raise failure
 

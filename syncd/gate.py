@@ -77,16 +77,29 @@ class Gate:
             if wait <= 0:
                 self._last = self.now()
                 return
-            if wait > self.patience_seconds:
-                key = "stripe.read_budget" if self.side is Side.STRIPE else "halo.rate_limit"
-                message = (
-                    f"The {self.window.limit} requests to {self.side} that {key} leaves to this "
-                    f"run in {_span(self.window.period_seconds)} are used up; the next may go in "
-                    f"{_span(wait)}. Nothing is lost; a longer poll.interval needs fewer."
-                )
-                raise BudgetSpent(self.side, message, retry_after_seconds=wait)
-            self.waiting(self.side, wait)
-            await self.sleep(min(wait, NAP_SECONDS))
+            await self._wait(wait)
+
+    async def room(self, requests: int) -> None:
+        """Wait until so many requests may go one after another; counts none. Raises as `take`."""
+        while True:
+            counts, now = self.store.counts(self.side), self.now()
+            wait = self.window.wait_seconds(self.window.rebased(counts, now), now, requests)
+            if wait <= 0:
+                return
+            self.working()
+            await self._wait(wait)
+
+    async def _wait(self, wait: float) -> None:
+        if wait > self.patience_seconds:
+            key = "stripe.read_budget" if self.side is Side.STRIPE else "halo.rate_limit"
+            message = (
+                f"The {self.window.limit} requests to {self.side} that {key} leaves to this "
+                f"run in {_span(self.window.period_seconds)} are used up; the next may go in "
+                f"{_span(wait)}. Nothing is lost; a longer poll.interval needs fewer."
+            )
+            raise BudgetSpent(self.side, message, retry_after_seconds=wait)
+        self.waiting(self.side, wait)
+        await self.sleep(min(wait, NAP_SECONDS))
 
 
 def _span(seconds: float) -> str:

@@ -120,6 +120,10 @@ class HaloSink:
                     found[row.id] = row
         return list(found.values())
 
+    async def room(self, requests: int) -> None:
+        """Wait until so many requests may go one after another; see `Gate.room`."""
+        await self.calling.room(requests)
+
     async def rows_of_invoice(self, invoice_id: int) -> list[Row]:
         """Read all rows of one invoice, by Halo's number of it; raises as `rows_of`."""
         found: dict[int | None, Row] = {}

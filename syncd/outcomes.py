@@ -112,8 +112,13 @@ class Outcomes:
         )  # fmt: skip
         return Outcome(
             said.intent_id, state, Condition.FAILED, "halo_refuses", reason,
-            next_try=self.now() + gap, attempts=work.attempts + 1,
+            next_try=self.now() + gap, attempts=work.attempts + 1, doubt_until=work.doubt_until,
         )  # fmt: skip
+
+    def still_failed(self, work: Work) -> Outcome:
+        """A payment on the attention list that couldn't be tried: at the same gap again."""
+        gap = TRY_AGAIN_SECONDS[max(0, min(work.attempts - 1, len(TRY_AGAIN_SECONDS) - 1))]
+        return due_again(work, self.now() + gap, doubt_until=work.doubt_until)
 
     def tell(self, work: Work, decision: Update | InStep, outcome: str) -> Pushed | None:
         """One line of the log for a payment that is now in step; what was written, if it was."""
@@ -161,26 +166,30 @@ def state_of(work: Work) -> PaymentState:
     return state
 
 
-def due_again(work: Work, next_try: float, attempts: int) -> Outcome:
-    """Record a payment as due from a time on (Unix seconds), whatever is in doubt staying so."""
+def due_again(
+    work: Work, next_try: float, *, attempts: int = 0, doubt_until: float | None = None
+) -> Outcome:
+    """Record a payment as due from a time on; one that has failed stays on the attention list.
+
+    Args:
+        work: the payment.
+        next_try: when it is due, Unix seconds.
+        attempts: how many attempts were spent on top of those before.
+        doubt_until: until when an insert may still appear, Unix seconds.
+    """
+    failed = work.condition is Condition.FAILED
     return Outcome(
-        work.payment.said.intent_id, state_of(work), Condition.DUE, next_try=next_try,
-        attempts=attempts, doubt_until=work.doubt_until,
+        work.payment.said.intent_id, state_of(work), work.condition if failed else Condition.DUE,
+        "halo_refuses" if failed else None, work.reason if failed else None,
+        next_try=next_try, attempts=work.attempts + attempts, doubt_until=doubt_until,
     )  # fmt: skip
 
 
-def put_off(outcome: Outcome, next_try: float, doubt_until: float | None) -> Outcome:
-    """Record the same, with another time and another doubt."""
-    return Outcome(
-        outcome.intent_id, outcome.state, Condition.DUE, next_try=next_try,
-        attempts=outcome.attempts, doubt_until=doubt_until,
-    )  # fmt: skip
-
-
-def doubtful(outcome: Outcome, until: float, now: float) -> Outcome:
-    """Record the same as an insert that may still appear until then; it is looked for meanwhile."""
+def doubtful(work: Work, until: float, now: float) -> Outcome:
+    """Record an insert that may still appear until then; it is looked for meanwhile."""
     waited = max(0.0, INSERT_DOUBT_SECONDS - (until - now))
-    return put_off(outcome, min(until, now + max(LOOK_SECONDS_FIRST, waited)), until)
+    next_try = min(until, now + max(LOOK_SECONDS_FIRST, waited))
+    return due_again(work, next_try, doubt_until=until)
 
 
 def listed(rows: Sequence[int]) -> str:

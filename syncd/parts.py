@@ -166,7 +166,7 @@ def _calling(gate: Gate, telemetry: Telemetry, world: World) -> Calling:
     def note(outcome: str) -> None:
         telemetry.count("requests", side=side, outcome=outcome)
 
-    return Calling(take=gate.take, note=note, sleep=world.sleep, now=world.now)
+    return Calling(take=gate.take, room=gate.room, note=note, sleep=world.sleep, now=world.now)
 
 
 RELEASED_BY = {

@@ -5,6 +5,7 @@ begun again. What a single request left open (a 2xx that proves nothing, a row t
 inserted) stays due, and the next round reads Halo before it does anything.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from syncd.failures import (
     BadAnswer,
     LeaseHeld,
     LinkFailure,
-    PermissionMissing,
+    LookStale,
     RowsRefused,
     ServerTrouble,
     Side,
@@ -45,24 +46,30 @@ from syncd.outcomes import (
     doubtful,
     due_again,
     listed,
-    put_off,
     state_of,
 )
 from syncd.payments import Row
 from syncd.records import Condition, Outcome, Work
 from syncd.store import Store
-from syncd.troubles import BLAMED_MAX, IN_A_ROW_MAX, Troubles
+from syncd.troubles import BLAMED_MAX, Troubles, failing_since
 
 UNPROVEN_MAX = 2
 """How often a request may be answered without proof before the payment counts as failed."""
+
+LOOKS_MAX = 3
+"""How often Halo is asked for it again, where that had become too long ago."""
+
+LOOK_SECONDS_MAX = 30.0
+"""A row is inserted only if Halo was asked for it so shortly before: room in the window may be waited for."""
 
 ROUNDS_MAX = 6
 
 PUT_OFF_SECONDS = (15.0, 300.0)
 """How long a payment waits that can't be looked up or written while others can: first, and then."""
 
-RESUME = "push_after"
-"""The note that says where to go on after a push broke off: nobody is kept waiting by the same few."""
+RESUME, SMALLER, FAILING = "push_after", "push_batch", "push_failing"
+"""Notes of a push that broke off: where the next one goes on, with what size of batch, and since when
+which payments fail. Nobody is kept waiting by the same few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,9 @@ class Pusher:
     all_rows: AllRows = field(init=False)
     outcomes: Outcomes = field(init=False)
     _troubles: Troubles = field(init=False, default_factory=Troubles)
+    _trying: str | None = field(init=False, default=None)
+    _batch: int = field(init=False, default=0)
+    _stripe_trouble: LinkFailure | None = field(init=False, default=None)
     _done: int = field(init=False, default=0)
     _due: int = field(init=False, default=0)
 
@@ -125,12 +135,14 @@ class Pusher:
             LinkFailure: Halo (or Stripe, asked again) can't be talked to; what is left stays due.
         """
         self._troubles, self.trouble, self._done = Troubles(), None, 0
+        self._trying, self._stripe_trouble = None, None
         self._due = self.store.due_count(self.now())
         if self._due == 0:
             return 0
         with self.leased():
             self.review()
             after = self.store.note(RESUME) or ""
+            self._batch = min(self.ways.batch, int(self.store.note(SMALLER) or self.ways.batch))
             for _ in range(ROUNDS_MAX):
                 # What is found due from here on waits for the next push, or rounds never end.
                 due = self.store.due_count(self.now())
@@ -139,6 +151,16 @@ class Pusher:
                 await self._round(due, after)
                 after = ""
         return self._done
+
+    @property
+    def halo_answered(self) -> bool:
+        """Whether Halo answered a question in the last push."""
+        return self._troubles.read or self._troubles.wrote
+
+    @property
+    def halo_wrote(self) -> bool:
+        """Whether Halo took a row in the last push."""
+        return self._troubles.wrote
 
     @contextmanager
     def leased(self) -> Iterator[None]:
@@ -162,9 +184,11 @@ class Pusher:
 
     async def _round(self, due: int, after: str) -> None:
         """Go once through all that is due, or, after a push that broke off, through the rest."""
-        before, resumed, whole = self.now(), after, False
+        before, whole, resumed = self.now(), False, bool(after) or self._batch < self.ways.batch
         try:
             paged = await self.all_rows.cheaper_for(due) and await self.all_rows.read()
+            if paged:
+                self._troubles.has_read()
             size = self.ways.batch * 4 if paged else self.ways.batch
             while work := self.store.due(before, size, after):
                 await self._chunk(work, paged=paged)
@@ -172,14 +196,17 @@ class Pusher:
                 self._done += len(work)
                 self.progress(min(self._done, self._due), self._due)
             if self._troubles.unclear_reads():
-                await self._ask_for_anything()
+                await self.ask_for_anything()
             whole = True
         finally:
+            if not whole and self._trying is not None:
+                self.store.write_notes({RESUME: self._trying})
             self._settle_troubles(whole=whole)
         if self._troubles.found:
-            raise self._troubles.found[0][1]
+            raise self._troubles.found[0].error
         if resumed:
-            self.store.write_notes({RESUME: None})
+            self.store.write_notes({RESUME: None, SMALLER: None})
+            self._batch = self.ways.batch
 
     # --- decide ------------------------------------------------------------------------------------
 
@@ -197,10 +224,15 @@ class Pusher:
             await self._gather(works, kept, outcomes, updates, creates)
         finally:
             self.store.record(outcomes, self.now())
-        for batch in _batches(updates, self.ways.batch):
+        for batch in _batches(updates, self._batch):
+            self._trying = batch[-1][0].payment.said.intent_id
             await self._send(batch)
         for work, create in creates:
-            await self._insert(work, create)
+            self._trying = work.payment.said.intent_id
+            for _ in range(LOOKS_MAX):
+                if await self._insert(work, create):
+                    break
+        self._trying = None
 
     async def _gather(
         self, works: Sequence[Work], kept: Mapping[str, list[Row]] | None,
@@ -211,15 +243,16 @@ class Pusher:
         for work in works:
             try:
                 decision = await self._decision(work, kept)
-            except (ServerTrouble, BadAnswer, Unreachable, PermissionMissing) as error:
-                if isinstance(error, PermissionMissing) and error.side is Side.HALO:
+            except LinkFailure as error:
+                if error.side is Side.STRIPE:
+                    self._stripe_trouble = error
+                elif not isinstance(error, ServerTrouble | BadAnswer | Unreachable):
                     raise
-                self._troubles.add(work, error)
-                self._troubles.in_a_row += 1
-                if self._troubles.in_a_row == IN_A_ROW_MAX:
-                    await self._ask_for_anything()
+                if self._troubles.add(work, error):
+                    await self.ask_for_anything()
                 continue
-            self._troubles.looked_up()
+            if kept is None or isinstance(decision, Hold | Create):
+                self._troubles.has_read()
             if isinstance(decision, Update):
                 updates.append((work, decision))
             elif isinstance(decision, Create):
@@ -239,11 +272,13 @@ class Pusher:
             rows = await self.sink.rows_of(intent_id)
             decision = self._decide(work, rows)
         if isinstance(decision, AskStripe):
+            if self._stripe_trouble is not None:
+                raise self._stripe_trouble  # it isn't asked again in this push
             asked = await self._ask_stripe(work, rows)
             return None if isinstance(asked, AskStripe) else asked
         return decision
 
-    async def _ask_for_anything(self) -> None:
+    async def ask_for_anything(self) -> None:
         """Ask Halo for the first of all its rows: whether it answers at all.
 
         Raises:
@@ -251,7 +286,7 @@ class Pusher:
         """
         async for _ in self.sink.pages():
             break
-        self._troubles.looked_up()
+        self._troubles.has_read()
 
     def _settle_troubles(self, *, whole: bool) -> None:
         """Put off the payments that are at fault themselves; the others stay due, for the link's sake.
@@ -260,29 +295,45 @@ class Pusher:
             whole: whether nothing else failed.
         """
         now, troubles = self.now(), self._troubles
+        if not troubles.found:
+            return
+        failing = failing_since(self._failing(), troubles.found, now)
+        self.store.write_notes({FAILING: json.dumps(failing)})
         outcomes = []
-        for work, error in troubles.blamed():
+        for trouble in troubles.blamed():
+            work = trouble.work
             self.report.log(
                 "warning", "put_off", intent=work.payment.said.intent_id, state=state_of(work),
-                attempt=work.attempts + 1, reason=str(error),
+                attempt=work.attempts + 1, reason=str(trouble.error),
             )  # fmt: skip
-            self.trouble = self.trouble or error
-            outcomes.append(self._blame(work, error, now + PUT_OFF_SECONDS[work.attempts > 0]))
-        if whole and (alone := troubles.alone(now)):
-            outcomes.append(self._blame(*alone, now))
-            if outcomes[-1].condition is Condition.FAILED:
-                troubles.found.clear()
-        for work, error in troubles.found:
-            self.store.write_notes({RESUME: work.payment.said.intent_id})
-            if error.side is Side.STRIPE:
-                outcomes.append(due_again(work, now + PUT_OFF_SECONDS[-1], work.attempts))
+            self.trouble = self.trouble or trouble.error
+            outcomes.append(self._blame(work, trouble.error, now))
+        since = {name: began for name, (began, _) in failing.items()}
+        listed_ones = troubles.to_list(since, now) if whole else []
+        for trouble in troubles.found:
+            work = trouble.work
+            if trouble.error.side is Side.STRIPE:
+                outcomes.append(
+                    due_again(work, now + PUT_OFF_SECONDS[-1], doubt_until=work.doubt_until)
+                )
+            elif work.condition is Condition.FAILED:
+                outcomes.append(self.outcomes.still_failed(work))
+            elif trouble in listed_ones:
+                outcomes.append(self.outcomes.failed(work, str(trouble.error), before=BLAMED_MAX))
+            else:
+                self.store.write_notes({RESUME: work.payment.said.intent_id})
         self.store.record(outcomes, now)
 
-    def _blame(self, work: Work, error: LinkFailure, next_try: float) -> Outcome:
+    def _failing(self) -> dict[str, tuple[float, float]]:
+        found: dict[str, tuple[float, float]] = json.loads(self.store.note(FAILING) or "{}")
+        return found
+
+    def _blame(self, work: Work, error: LinkFailure, now: float) -> Outcome:
         """A payment whose own request failed: once more, and at last a person is called."""
         if work.attempts >= BLAMED_MAX or work.condition is Condition.FAILED:
             return self.outcomes.failed(work, str(error), before=BLAMED_MAX)
-        return due_again(work, next_try, work.attempts + 1)
+        wait = PUT_OFF_SECONDS[work.attempts > 0]
+        return due_again(work, now + wait, attempts=1, doubt_until=work.doubt_until)
 
     def _decide(self, work: Work, rows: Sequence[Row], *, asked: bool = False) -> Decision:
         return decide(work.payment, rows, self.ways.policy, asked=asked, acknowledged=work.had_rows)
@@ -310,24 +361,43 @@ class Pusher:
         rows = [row for work, update in batch for row in self._posted(work, update)]
         try:
             answer = await self.sink.update(rows, self._hold_lease)
-        except (RowsRefused, ServerTrouble) as error:
-            if isinstance(error, ServerTrouble) and error.late:
-                raise  # a gateway's word, not Halo's about a row
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                await self._send(batch[:middle])
-                await self._send(batch[middle:])
-            elif isinstance(error, RowsRefused):
-                self.store.record([self.outcomes.failed(batch[0][0], str(error))], self.now())
-            else:
-                self._troubles.add(batch[0][0], error)
-                if self._troubles.suspicious():
-                    raise  # it fails for everybody
+        except (RowsRefused, LinkFailure) as error:
+            await self._send_parts(batch, error)
             return
-        self._troubles.wrote = True
+        self._troubles.has_written()
         shown = {row.id: row for row in answer.rows}
-        outcomes = [await self._updated(work, update, shown, answer) for work, update in batch]
-        self.store.record(outcomes, self.now())
+        outcomes: list[Outcome] = []
+        try:
+            for work, update in batch:
+                outcomes.append(
+                    await self._updated(work, update, shown, answer)
+                )  # kept if one raises
+        finally:
+            self.store.record(outcomes, self.now())
+
+    async def _send_parts(
+        self, batch: Sequence[tuple[Work, Update]], error: RowsRefused | LinkFailure
+    ) -> None:
+        """After a list of rows failed: send its halves, if what failed was Halo's word about rows.
+
+        Raises:
+            LinkFailure: `error`, where the link is at fault, or seems to be.
+        """
+        about_rows = isinstance(error, RowsRefused) or (
+            isinstance(error, ServerTrouble) and error.maybe_applied and not error.late
+        )
+        if about_rows and len(batch) > 1:
+            middle = len(batch) // 2
+            await self._send(batch[:middle])
+            await self._send(batch[middle:])
+        elif isinstance(error, RowsRefused):
+            self.store.record([self.outcomes.failed(batch[0][0], str(error))], self.now())
+        elif len(batch) > 1 or not error.maybe_applied:
+            # Smaller lists next time: should one row be at fault after all, it soon stands alone.
+            self.store.write_notes({SMALLER: str(max(1, len(batch) // 2))})
+            raise error
+        elif self._troubles.add(batch[0][0], error):
+            raise error  # it fails for everybody
 
     def _posted(self, work: Work, update: Update) -> list[dict[str, Any]]:
         return [{"id": row, "status": update.status, **self._trace(work)} for row in update.rows]
@@ -361,59 +431,62 @@ class Pusher:
                 f"Halo takes the request, but its rows don't change. {answer.complaint or ''}",
             )
         # Due at once: the next round reads the rows back, and what they say counts.
-        return Outcome(
-            said.intent_id, state, Condition.DUE, next_try=self.now(), attempts=work.attempts + 1
-        )
+        return due_again(work, self.now(), attempts=1)
 
     # --- apply: inserts ------------------------------------------------------------------------------
 
-    async def _insert(self, work: Work, create: Create) -> None:
-        """Insert the one row that is missing, if it is still missing."""
+    async def _insert(self, work: Work, create: Create) -> bool:
+        """Insert the one row that is missing, if it is still missing. Returns False to try again."""
         said, state = work.payment.said, state_of(work)
-        again = Outcome(said.intent_id, state, Condition.DUE, attempts=work.attempts + 1)
-        same = replace(again, attempts=work.attempts)
         if work.doubt_until is not None and self.now() < work.doubt_until:
             # An insert was sent and not answered; Halo may be carrying it out still. A clock that
             # was set back doesn't prolong the wait beyond what one insert can take.
             until = min(work.doubt_until, self.now() + INSERT_DOUBT_SECONDS)
-            self.store.record([doubtful(same, until, self.now())], self.now())
-            return
+            self.store.record([doubtful(work, until, self.now())], self.now())
+            return True
+        await self.sink.room(2)
+        looked_at = self.now()
         rows = await self.sink.rows_of(said.intent_id)
         if rows:
-            self.store.record([put_off(again, self.now(), None)], self.now())
-            return
+            self.store.record([due_again(work, self.now(), attempts=1)], self.now())
+            return True
         if self.plan is not None:
             self.outcomes.planned(
                 work, create, f"a new row on invoice {create.invoice_id}: {create.amount:f}"
             )
             self._record_planned([work])
-            return
+            return True
         if work.attempts > UNPROVEN_MAX and work.condition is not Condition.FAILED:
             failed = self.outcomes.failed(
                 work, "Halo takes the new row, but doesn't show it afterwards."
             )
             self.store.record([failed], self.now())
-            return
+            return True
 
-        known = work.doubt_until
+        known, sent = work.doubt_until, False
 
         def intend() -> None:
-            nonlocal known
+            nonlocal known, sent
+            if self.now() - looked_at > LOOK_SECONDS_MAX:
+                raise LookStale
             self._hold_lease()
             until = self.now() + INSERT_DOUBT_SECONDS
             if not self.store.intend_insert(work, known, until):
                 raise LeaseHeld("another process, which has just made a row for the same payment,")
-            known = until
+            known, sent = until, True
 
         try:
             answer = await self.sink.insert(self._new_row(work, create), intend)
+        except LookStale:
+            self.store.record([due_again(work, self.now(), doubt_until=known)], self.now())
+            return sent
         except RowsRefused as error:
             self.store.record([self.outcomes.failed(work, str(error))], self.now())
-            return
+            return True
         except LinkFailure as error:
-            self._insert_failed(work, again, error)
-            return
-        self._troubles.wrote = True
+            self._insert_failed(work, error)
+            return True
+        self._troubles.has_written()
         for row in answer.rows:
             if (row.intent_id, row.status, row.amount) == (
                 said.intent_id, create.status, create.amount,
@@ -425,34 +498,41 @@ class Pusher:
                     pushed=pushed,
                 )  # fmt: skip
                 self.store.record([done], self.now())
-                return
-        if answer.error or not await self._stands_elsewhere(work, create):
-            # What Halo's rows say counts: the next round reads them, and sends again if it isn't there.
-            self.store.record([put_off(again, self.now(), None)], self.now())
-            return
-        self.store.record([self.outcomes.unproven(work, create, answer)], self.now())
+                return True
+        try:
+            elsewhere = not answer.error and await self._stands_elsewhere(work, create)
+        except LinkFailure:
+            self.store.record([self.outcomes.unproven(work, create, answer)], self.now())
+            raise
+        # What Halo's rows say counts: the next round reads them, and sends again if it isn't there.
+        outcome = (
+            self.outcomes.unproven(work, create, answer)
+            if elsewhere
+            else due_again(work, self.now(), attempts=1)
+        )
+        self.store.record([outcome], self.now())
+        return True
 
-    def _insert_failed(self, work: Work, again: Outcome, error: LinkFailure) -> None:
+    def _insert_failed(self, work: Work, error: LinkFailure) -> None:
         """A new row that the link failed on: read again before it is sent again.
 
         Raises:
             LinkFailure: `error`, where the link is at fault; its trouble spends no attempts.
         """
-        same, now = replace(again, attempts=work.attempts), self.now()
+        now = self.now()
         if not error.maybe_applied:
-            self.store.record([put_off(same, now, None)], now)
+            self.store.record([due_again(work, now)], now)
             raise error
-        tried_enough = work.attempts >= UNPROVEN_MAX
-        if tried_enough and self._troubles.wrote and not error.late:
-            self.store.record([self.outcomes.failed(work, str(error), before=UNPROVEN_MAX)], now)
+        if not error.late and work.attempts < UNPROVEN_MAX:
+            self.report.log(
+                "warning", "insert_doubtful", intent=work.payment.said.intent_id, reason=str(error)
+            )
+            self.store.record([due_again(work, now, attempts=1)], now)
             return
-        if tried_enough or error.late:
-            self.store.record([doubtful(same, now + INSERT_DOUBT_SECONDS, now)], now)
-            raise error
-        self.report.log(
-            "warning", "insert_doubtful", intent=work.payment.said.intent_id, reason=str(error)
-        )
-        self.store.record([put_off(again, now, None)], now)
+        until = now + INSERT_DOUBT_SECONDS
+        self.store.record([doubtful(work, until, now)], now)
+        if self._troubles.add(replace(work, doubt_until=until), error):
+            raise error  # it fails for everybody
 
     async def _stands_elsewhere(self, work: Work, create: Create) -> bool:
         """Whether the invoice has the new row, though Halo doesn't show it under its intent."""

@@ -37,9 +37,9 @@ class Window:
         """How many requests may still go at `now`."""
         return max(0, self.limit - self.used(counts, now))
 
-    def wait_seconds(self, counts: Mapping[int, int], now: float) -> float:
-        """How long to wait until one more request may go; 0 where it may go now."""
-        over = self.used(counts, now) - self.limit + 1
+    def wait_seconds(self, counts: Mapping[int, int], now: float, wanted: int = 1) -> float:
+        """How long to wait until so many more requests may go; 0 where they may go now."""
+        over = self.used(counts, now) - self.limit + min(wanted, self.limit)
         if over <= 0:
             return 0.0
         for start in sorted(start for start in counts if start >= self.oldest(now)):

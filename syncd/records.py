@@ -43,6 +43,7 @@ class Work:
     """A payment that is to be pushed, and what was tried before.
 
     Attributes:
+        reason: the sentence for people, where a person must look.
         next_try: when its time came, Unix seconds.
         attempts: how often the state was tried.
         looks: how often rows were looked for in vain.
@@ -53,6 +54,7 @@ class Work:
 
     payment: Payment
     condition: Condition
+    reason: str | None
     next_try: float | None
     attempts: int
     looks: int
@@ -458,6 +460,7 @@ def work_of(row: Mapping[Any, Any]) -> Work:
     return Work(
         payment=payment_of(row),
         condition=Condition(row["condition"]),
+        reason=row["reason"],
         next_try=row["next_try"],
         attempts=row["attempts"],
         looks=row["looks"],

@@ -1,26 +1,52 @@
 """Whose fault is it: the payment's whose request failed, or the link's?
 
 A payment on which Halo falls over must hold up no other and must come before a person; a Halo that
-falls over on everything must put no payment on the attention list. Only what else worked meanwhile
-tells the two apart. Pure.
+falls over on everything must put no payment on the attention list. What tells the two apart is
+whether the same kind of request worked for something else *afterwards*. Pure.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from syncd.failures import LinkFailure, Side
-from syncd.records import Condition, Work
+from syncd.records import Work
 
 BLAMED_MAX = 2
 """How often a payment may fail where others work, before it counts as failed itself."""
 
-COUNTED_APART_SECONDS = 300.0
-"""A payment that fails alone is blamed at most so often: nothing else says whether Halo works."""
-
 IN_A_ROW_MAX = 3
-"""After so many payments in a row that can't be looked up, something else has to be asked for."""
+"""After so many failures in a row of one kind, something else has to work before going on."""
 
-WRITES_MAX = 2
-"""After so many that can't be written, where none could, no more are tried."""
+LISTED_AFTER_SECONDS = 900.0
+"""A payment that can't be written for so long comes before a person, whosever fault it is."""
+
+FORGOTTEN_AFTER_SECONDS = 3_600.0
+"""Failures that lie further apart are not one trouble."""
+
+
+@dataclass(slots=True)
+class Trouble:
+    """One payment's own request that failed.
+
+    Attributes:
+        work: the payment.
+        error: how it failed.
+        beside: whether the same kind of request worked for something else afterwards.
+    """
+
+    work: Work
+    error: LinkFailure
+    beside: bool = False
+
+    @property
+    def writing(self) -> bool:
+        """Whether it was a write to Halo."""
+        return self.error.side is Side.HALO and self.error.maybe_applied
+
+    @property
+    def reading(self) -> bool:
+        """Whether it was a question to Halo."""
+        return self.error.side is Side.HALO and not self.error.maybe_applied
 
 
 @dataclass(slots=True)
@@ -28,56 +54,80 @@ class Troubles:
     """What failed in one push for single payments, and what worked meanwhile.
 
     Attributes:
-        read: whether Halo answered a question about something else.
-        wrote: whether Halo took a row of another payment.
-        found: the payments whose requests failed, each with its failure, until they are settled.
-        in_a_row: how many that were looked up last failed.
+        found: what failed, in order.
+        read: whether Halo answered a question in this push.
+        wrote: whether Halo took a row in this push.
     """
 
+    found: list[Trouble] = field(default_factory=list)
     read: bool = False
     wrote: bool = False
-    found: list[tuple[Work, LinkFailure]] = field(default_factory=list)
-    in_a_row: int = 0
 
-    def add(self, work: Work, error: LinkFailure) -> None:
-        """A payment's own request failed."""
-        self.found.append((work, error))
+    def add(self, work: Work, error: LinkFailure) -> bool:
+        """Take in a failure. Returns whether so many of its kind failed in a row as to stop."""
+        trouble = Trouble(work, error)
+        self.found.append(trouble)
+        if error.side is not Side.HALO:
+            return False
+        same = [
+            one
+            for one in self.found
+            if not one.beside and (one.reading, one.writing) == (trouble.reading, trouble.writing)
+        ]
+        return len(same) >= IN_A_ROW_MAX
 
-    def looked_up(self) -> None:
-        """A payment could be looked up."""
-        self.read, self.in_a_row = True, 0
+    def has_read(self) -> None:
+        """Take in that Halo answered a question: the questions that failed before are to blame."""
+        self.read = True
+        for trouble in self.found:
+            trouble.beside = trouble.beside or trouble.reading
 
-    def suspicious(self) -> bool:
-        """Whether so many writes failed, and none worked, that trying on would be a nuisance."""
-        writes = sum(error.maybe_applied for _, error in self.found)
-        return writes >= WRITES_MAX and not self.wrote
+    def has_written(self) -> None:
+        """Take in that Halo took a row: the writes that failed before are to blame."""
+        self.wrote = True
+        for trouble in self.found:
+            trouble.beside = trouble.beside or trouble.writing
 
     def unclear_reads(self) -> bool:
-        """Whether a question to Halo failed and nothing yet says that others don't."""
-        return not self.read and any(
-            error.side is Side.HALO and not error.maybe_applied for _, error in self.found
-        )
+        """Whether a question failed and nothing since says that others don't."""
+        return any(trouble.reading and not trouble.beside for trouble in self.found)
 
-    def blamed(self) -> list[tuple[Work, LinkFailure]]:
-        """Those payments that are at fault themselves; they are taken out of `found`."""
-        blamed: list[tuple[Work, LinkFailure]] = []
-        left: list[tuple[Work, LinkFailure]] = []
-        for work, error in self.found:
-            works = self.wrote if error.maybe_applied else self.read
-            at_fault = error.side is Side.HALO and (works or work.condition is Condition.FAILED)
-            (blamed if at_fault else left).append((work, error))
-        self.found = left
+    def blamed(self) -> list[Trouble]:
+        """Take out those payments that are at fault themselves."""
+        blamed = [trouble for trouble in self.found if trouble.beside]
+        self.found = [trouble for trouble in self.found if not trouble.beside]
         return blamed
 
-    def alone(self, now: float) -> tuple[Work, LinkFailure] | None:
-        """The one payment that can't be written, where no other was tried.
+    def to_list(self, since: Mapping[str, float], now: float) -> list[Trouble]:
+        """Those few that couldn't be written for long, where no other was written either.
 
-        That says little about whose fault it is. It counts all the same, slowly: Halo answers
-        questions, and a person has to hear of a payment that isn't written for so long.
+        That says little about whose fault it is; but Halo answers questions, and a person has to
+        hear of a payment that isn't written.
+
+        Args:
+            since: when each payment's trouble began, Unix seconds.
+            now: Unix seconds.
         """
-        if len(self.found) != 1:
-            return None
-        work, error = self.found[0]
-        waited = now - (work.next_try if work.next_try is not None else now)
-        counts = error.side is Side.HALO and error.maybe_applied and waited >= COUNTED_APART_SECONDS
-        return (work, error) if counts else None
+        left = [trouble for trouble in self.found if trouble.writing]
+        if len(left) >= IN_A_ROW_MAX:
+            return []
+        return [
+            trouble
+            for trouble in left
+            if now - since[trouble.work.payment.said.intent_id] >= LISTED_AFTER_SECONDS
+        ]
+
+
+def failing_since(
+    before: Mapping[str, tuple[float, float]], troubles: list[Trouble], now: float
+) -> dict[str, tuple[float, float]]:
+    """When each payment's trouble began and was last seen (Unix seconds), those of now included."""
+    kept = {
+        name: (since, last)
+        for name, (since, last) in before.items()
+        if 0 <= now - last <= FORGOTTEN_AFTER_SECONDS
+    }
+    for trouble in troubles:
+        name = trouble.work.payment.said.intent_id
+        kept[name] = (kept.get(name, (now, now))[0], now)
+    return kept

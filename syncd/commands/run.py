@@ -24,9 +24,12 @@ from syncd.foreign import plain
 from syncd.notify import Notifier
 from syncd.parts import Parts, World, assemble, release_holds
 from syncd.progress import Show, shown, table
-from syncd.records import Work
+from syncd.records import Condition, Work
 from syncd.store import Store
 from syncd.telemetry import Telemetry
+
+FAILURES_MAX = 20
+"""How often in a row a backfill waits as long as a side asks it to, before it gives up."""
 
 BACKFILL_STRIPE_SHARE = 0.8
 """A backfill leaves a fifth of Stripe's monthly reads to the service's polls."""
@@ -112,12 +115,11 @@ async def _push_all(parts: Parts, store: Store, world: World, show: Show) -> Non
     Raises:
         LinkFailure: Halo can't be talked to, or failed on single payments, which are put off.
     """
-    told, trouble = "", None
+    told, failures = "", 0
+    trouble: LinkFailure | None = None
     while store.due_count(world.now()):
         try:
-            if await parts.engine.pusher.push() == 0:
-                break
-            trouble = trouble or parts.engine.pusher.trouble
+            done = await parts.engine.pusher.push()
         except LeaseHeld as error:
             if error.holder != told:
                 told = error.holder
@@ -125,15 +127,20 @@ async def _push_all(parts: Parts, store: Store, world: World, show: Show) -> Non
             show.note(f"{error.holder} is pushing; waiting")
             await world.sleep(1.0)
         except LinkFailure as error:
+            trouble, failures = error, failures + 1
             wait = error.retry_after_seconds
-            if wait is None or wait > 400:
+            if wait is None or wait > 400 or failures > FAILURES_MAX:
                 raise
             parts.engine.report.log(
                 "info", "waiting", side=str(error.side), seconds=wait, reason=str(error)
             )
             show.waiting(error.side, wait)
             await world.sleep(wait + world.random())
-    if trouble is not None:
+        else:
+            trouble, failures = trouble or parts.engine.pusher.trouble, 0
+            if done == 0:
+                break
+    if trouble is not None and store.conditions()[Condition.DUE]:
         raise trouble
 
 

@@ -101,7 +101,11 @@ PLANTED = (
     ),
     Planted(
         "an insert doesn't look again first", _in(pushing.Pusher, "_insert"),
-        "rows = await self.sink.rows_of(said.intent_id)", "rows = []",
+        "rows = await self.sink.rows_of(said.intent_id)", "rows: list[Row] = []",
+    ),
+    Planted(
+        "an insert goes out on an old look", _in(pushing.Pusher, "_insert"),
+        "if self.now() - looked_at > LOOK_SECONDS_MAX:", "if False:",
     ),
     Planted(
         "an insert in doubt isn't waited for", _in(pushing.Pusher, "_insert"),

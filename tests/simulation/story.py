@@ -164,6 +164,8 @@ class _Author:
             self.long_stop()
         if not calm and self.chance(0.15):
             self.cut_off_insert(setting)
+        if not calm and self.chance(0.1):
+            self.crowd(setting)
         actions = tuple(sorted(self.actions, key=lambda action: action.at))
         return Story(self.seed, round(self.length / DAY, 3), setting, actions)
 
@@ -324,6 +326,29 @@ class _Author:
             path="InvoicePayment", retry_after=None, seconds=r.choice([20.0, 70.0, 100.0]), skip=0,
         )  # fmt: skip
         self.add(at, "kill", point="posted", count=1, down=r.choice([1.0, 5.0, 30.0]))
+
+    def crowd(self, setting: dict[str, Any]) -> None:
+        """Two processes have the same rows to insert, Halo is slow, and room in the window is scarce."""
+        r = self.r
+        setting["create_missing"] = True
+        setting["second_daemon"] = setting["second_daemon"] or r.choice(["same_host", "other_host"])
+        setting["rate_limit"] = r.choice([4, 300, 300])
+        at = self.when()
+        for seconds, times, skip in ((60.0, [2, 3], [0]), (25.0, [1, 2], [0, 1, 2, 3])):
+            self.add(
+                at, "fault", side="halo", fault="hang_after", times=r.choice(times), method="GET",
+                path="InvoicePayment", retry_after=None, seconds=seconds, skip=r.choice(skip),
+            )  # fmt: skip
+        for number in range(r.choice([2, 3])):
+            label = f"c{number}"
+            self.add(
+                at - HOUR, "intent", label=label, amount=self.amount("usd"), currency="usd",
+                metadata="good", rows=0, fit="right", row_delay=0.0,
+            )  # fmt: skip
+            self.add(
+                at, "advance", label=label, state="succeeded", received=0, late=0.0, emit=True,
+                twice=False,
+            )  # fmt: skip
 
     def outages(self, _setting: dict[str, Any]) -> None:
         for _ in range(self.r.randint(1, 2)):

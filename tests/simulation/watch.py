@@ -48,6 +48,9 @@ CHECKS = {
 }
 """What is checked, each as a sentence."""
 
+LOOK_SECONDS = 90.0
+"""How old a look may be when its row is inserted; what both take on a slow road included."""
+
 TRACE_FIELDS = {"id", "status", "webhook_payload", "webhook_received_date"}
 
 
@@ -110,6 +113,8 @@ class Watch:
         self.jumps: list[float] = []
         self.configured_at = 0.0
         self.said: list[str] = []
+        self.answered: set[str] = set()
+        self.unread: set[str] = set()
         self.rows_changed: dict[str, list[tuple[float, Any]]] = {}
 
     def complain(self, check: str, text: str) -> None:
@@ -148,6 +153,11 @@ class Watch:
     def heard(self, level: str, event: str, fields: dict[str, Any]) -> None:
         """A line of the log."""
         self.said.append(f"{level} {event} {fields}")
+        intent_id = str(fields.get("intent", ""))
+        if event == "push_failed" and intent_id and intent_id not in self.answered | self.unread:
+            # Not having been reached is nothing that a payment could be blamed for.
+            label = self.world.by_intent[intent_id].label
+            self.complain("false alarm", f"{label} failed, and Halo has never said a word about it")
 
     def sent(self, process: Process, side: str, request: Request) -> None:
         """A process sends a request."""
@@ -163,12 +173,13 @@ class Watch:
             return
         if request.method == "POST":
             self._posted(process, request)
-        self.view(process).asked = (
-            request.params().get("intent_id") if request.method == "GET" else None
-        )
+        wanted = request.params().get("intent_id") if request.method == "GET" else None
+        self.view(process).asked = wanted
+        if wanted is not None:
+            self.unread.add(wanted)
 
     def refused(self, process: Process, request: Request) -> None:
-        """A side takes no requests now: what was asked before it still holds."""
+        """A side turns a request away unread: what was asked before it still holds."""
         insert = self.inserts.pop(id(request), None)
         if insert is not None:
             self.view(process).asked = insert.intent_id
@@ -280,6 +291,8 @@ class Watch:
             self.complain("doubled", f"{truth.label}: a row is inserted without having looked")
         elif self.view(process).asked != truth.intent_id:
             self.complain("unlooked", f"{truth.label}: a row is inserted without looking again")
+        elif (age := self.world.now() - self.view(process).empty[truth.intent_id]) > LOOK_SECONDS:
+            self.complain("unlooked", f"{truth.label}: a row is inserted {age:.0f} s after looking")
         step = self._reasons(process, truth, row.get("status"), "a new row")
         if step >= 0:
             succeeded = truth.steps[step].state == "succeeded"
@@ -335,6 +348,10 @@ class Watch:
 
     def delivered(self, process: Process, side: str, request: Request, reply: Reply) -> None:
         """An answer reaches the process whole."""
+        self.answered |= {
+            str(self.world.halo.rows.get(row.get("id", -1), row).get("intent_id"))
+            for row, _ in self.sends.get(id(request), [])
+        }
         if reply.status >= 300:
             return
         try:
@@ -345,6 +362,7 @@ class Watch:
             self._told(process, body)
         elif request.path == "/api/InvoicePayment":
             if request.method == "GET":
+                self.unread.discard(request.params().get("intent_id", ""))
                 self._shown(process, request, body)
             else:
                 self._acknowledged(request, body)

@@ -1,4 +1,4 @@
-"""Whose fault it is, by what else worked."""
+"""Whose fault it is, by what else worked afterwards."""
 
 from dataclasses import replace
 
@@ -9,84 +9,107 @@ from hypothesis import strategies as st
 from syncd.failures import BadAnswer, LinkFailure, ServerTrouble, Side
 from syncd.payments import Observation, PaymentState, settle
 from syncd.records import Condition, Work
-from syncd.troubles import COUNTED_APART_SECONDS, WRITES_MAX, Troubles
+from syncd.troubles import (
+    FORGOTTEN_AFTER_SECONDS,
+    IN_A_ROW_MAX,
+    LISTED_AFTER_SECONDS,
+    Trouble,
+    Troubles,
+    failing_since,
+)
 
 NOW = 1_000_000.0
 READ = ServerTrouble(Side.HALO, "Halo answered 500")
 WRITE = ServerTrouble(Side.HALO, "Halo answered 500", maybe_applied=True)
 STRIPE = BadAnswer(Side.STRIPE, "Stripe answered HTML")
 SAID = Observation("pi_1", PaymentState.SUCCEEDED, 7, read=False)
-WORK = Work(settle(None, SAID), Condition.DUE, NOW, 0, 0, None, None, had_rows=False)
+WORK = Work(settle(None, SAID), Condition.DUE, None, NOW, 0, 0, None, None, had_rows=False)
 
-failures = st.sampled_from([READ, WRITE, STRIPE])
-
-
-@given(st.lists(failures, max_size=5), st.booleans(), st.booleans())
-def test_nobody_is_forgotten(found: list[LinkFailure], read: bool, wrote: bool) -> None:
-    """Each payment is either blamed or left; blamed only where the same kind of request worked."""
-    troubles = Troubles(read=read, wrote=wrote)
-    for error in found:
-        troubles.add(WORK, error)
-    blamed = [error for _, error in troubles.blamed()]
-    assert sorted(map(id, blamed + [error for _, error in troubles.found])) == sorted(
-        map(id, found)
-    )
-    assert set(map(id, blamed)) == {
-        id(error) for error in found if (error is READ and read) or (error is WRITE and wrote)
-    }
+steps = st.sampled_from([READ, WRITE, STRIPE, "has_read", "has_written"])
 
 
-def test_blamed_before() -> None:
-    """A payment that stands on the list already stays there, whatever else works."""
-    troubles = Troubles()
-    failed = replace(WORK, condition=Condition.FAILED)
-    troubles.add(failed, WRITE)
-    assert (troubles.blamed(), troubles.found) == ([(failed, WRITE)], [])
-
-
-@pytest.mark.parametrize(
-    ("found", "waited", "counts"),
-    [
-        ([WRITE], COUNTED_APART_SECONDS, True),
-        ([WRITE], COUNTED_APART_SECONDS - 1, False),
-        ([WRITE, WRITE], COUNTED_APART_SECONDS, False),
-        ([READ], COUNTED_APART_SECONDS, False),
-        ([STRIPE], COUNTED_APART_SECONDS, False),
-        ([], COUNTED_APART_SECONDS, False),
-    ],
-)
-def test_alone(found: list[LinkFailure], waited: float, counts: bool) -> None:
-    """One that is written alone, in vain, counts, but at most once in five minutes."""
+def _of(*found: LinkFailure) -> Troubles:
     troubles = Troubles()
     for error in found:
         troubles.add(WORK, error)
-    assert troubles.alone(NOW + waited) == ((WORK, WRITE) if counts else None)
-    troubles.found = [(replace(work, next_try=None), error) for work, error in troubles.found]
-    assert troubles.alone(NOW + waited) is None
+    return troubles
 
 
-def test_suspicion() -> None:
-    """Two writes in vain and none that worked: no more are tried. Reads in vain say nothing of it."""
+@given(st.lists(steps, max_size=8))
+def test_blame(taken: list[LinkFailure | str]) -> None:
+    """Each is blamed or left; blamed only where the same kind of request worked afterwards."""
     troubles = Troubles()
-    troubles.add(WORK, READ)
-    for _ in range(WRITES_MAX - 1):
-        troubles.add(WORK, WRITE)
-    assert not troubles.suspicious()
-    troubles.add(WORK, WRITE)
-    assert troubles.suspicious()
-    troubles.wrote = True
-    assert not troubles.suspicious()
+    for step in taken:
+        if isinstance(step, str):
+            getattr(troubles, step)()
+        else:
+            troubles.add(WORK, step)
+    want = [
+        step
+        for at, step in enumerate(taken)
+        if (step is READ and "has_read" in taken[at:])
+        or (step is WRITE and "has_written" in taken[at:])
+    ]
+    blamed = [trouble.error for trouble in troubles.blamed()]
+    assert blamed == want
+    left = [step for step in taken if not isinstance(step, str)]
+    for error in blamed:
+        left.remove(error)
+    assert sorted(map(id, left)) == sorted(id(trouble.error) for trouble in troubles.found)
+    assert (troubles.read, troubles.wrote) == ("has_read" in taken, "has_written" in taken)
+    assert troubles.blamed() == []
+
+
+def test_in_a_row() -> None:
+    """Too many of a kind in a row are told; one that worked in between begins anew."""
+    troubles = Troubles()
+    for _ in range(2):
+        told = [troubles.add(WORK, WRITE) for _ in range(IN_A_ROW_MAX)]
+        assert told == [False] * (IN_A_ROW_MAX - 1) + [True]
+        assert not troubles.add(WORK, STRIPE)
+        assert troubles.add(WORK, READ) is False
+        troubles.has_read()
+        troubles.has_written()
+    assert not any(_of(STRIPE, STRIPE, STRIPE).add(WORK, STRIPE) for _ in range(2))
 
 
 @pytest.mark.parametrize(
     ("found", "unclear"), [([READ], True), ([WRITE], False), ([STRIPE], False), ([], False)]
 )
 def test_unclear_reads(found: list[LinkFailure], unclear: bool) -> None:
-    """A question in vain leaves open whether Halo answers, until something was looked up."""
-    troubles = Troubles()
-    for error in found:
-        troubles.add(WORK, error)
+    """A question in vain leaves open whether Halo answers, until it answers another."""
+    troubles = _of(*found)
     assert troubles.unclear_reads() is unclear
-    troubles.in_a_row = 2
-    troubles.looked_up()
-    assert (troubles.unclear_reads(), troubles.in_a_row) == (False, 0)
+    troubles.has_read()
+    assert not troubles.unclear_reads()
+
+
+@pytest.mark.parametrize(
+    ("found", "waited", "listed"),
+    [
+        ([WRITE], LISTED_AFTER_SECONDS, 1),
+        ([WRITE, STRIPE, READ], LISTED_AFTER_SECONDS, 1),
+        ([WRITE], LISTED_AFTER_SECONDS - 1, 0),
+        ([WRITE] * (IN_A_ROW_MAX - 1), LISTED_AFTER_SECONDS, IN_A_ROW_MAX - 1),
+        ([WRITE] * IN_A_ROW_MAX, LISTED_AFTER_SECONDS, 0),
+        ([READ], LISTED_AFTER_SECONDS, 0),
+        ([STRIPE], LISTED_AFTER_SECONDS, 0),
+    ],
+)
+def test_to_list(found: list[LinkFailure], waited: float, listed: int) -> None:
+    """The few that couldn't be written for long come before a person; many are the link's fault."""
+    assert _of(*found).to_list({"pi_1": NOW}, NOW + waited) == listed * [Trouble(WORK, WRITE)]
+
+
+def test_failing_since() -> None:
+    """A payment's trouble has one beginning, until it is over for long; others' are kept."""
+    other = replace(WORK, payment=settle(None, replace(SAID, intent_id="pi_2")))
+    mine, its = Trouble(WORK, WRITE), Trouble(other, WRITE)
+    since = failing_since({}, [mine], NOW)
+    assert since == {"pi_1": (NOW, NOW)}
+    later = NOW + FORGOTTEN_AFTER_SECONDS
+    since = failing_since(since, [its], later)
+    assert since == {"pi_1": (NOW, NOW), "pi_2": (later, later)}
+    assert failing_since(since, [mine], later)["pi_1"] == (NOW, later)
+    assert failing_since(since, [mine], later + 1)["pi_1"] == (later + 1, later + 1)
+    assert failing_since(since, [mine], NOW - 5)["pi_1"] == (NOW - 5, NOW - 5)
