@@ -121,6 +121,7 @@ class Auditor:
             elsewhere=tuple(self._elsewhere),
             elsewhere_sums=self._elsewhere_sums.sums(),
             notes=tuple(self._notes),
+            invoices=self.invoices.read,
             fix=self._fixed() if self.fix else None,
         )
 

@@ -93,6 +93,11 @@ class Invoices:
             if one is not None
         )
 
+    @property
+    def read(self) -> int:
+        """How many invoices Halo has shown."""
+        return sum(one is not None for one in self._read.values())
+
     async def described(self, finding: Finding, said: Observation) -> Finding:
         """Say how the invoice stands, where the difference hangs on it."""
         if finding.kind not in (Difference.MISSING, Difference.WRONG_AMOUNT):

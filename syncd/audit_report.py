@@ -63,6 +63,7 @@ def as_json(audit: Audit, places: Places) -> str:
             "since": iso(audit.since), "until": iso(audit.until), "payments": audit.payments,
             "agree": audit.agree, "differ": audit.differ, "acknowledged": audit.acknowledged,
             "not_halos": audit.not_halos, "rows": audit.rows,
+            "invoices": audit.invoices,
             "differences": [_finding(one, places) for one in audit.findings],
             "sums": [_sum(one) for one in audit.sums],
             "elsewhere": {

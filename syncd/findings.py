@@ -168,6 +168,7 @@ class Audit:
         acknowledged: how many of them stand in differences that a person has dismissed.
         not_halos: how many have no row and nothing that calls for one.
         rows: how many rows Halo has in all.
+        invoices: how many of Halo's invoices were read.
         findings: the differences, by kind.
         sums: the same, added up by difference and currency.
         elsewhere: the newest payments that succeeded and aren't Halo's.
@@ -189,6 +190,7 @@ class Audit:
     elsewhere: tuple[Finding, ...] = ()
     elsewhere_sums: tuple[Sum, ...] = ()
     notes: tuple[str, ...] = ()
+    invoices: int = 0
     fix: Fix | None = None
 
     @property

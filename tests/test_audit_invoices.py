@@ -51,7 +51,7 @@ def test_a_paid_row_whose_invoice_is_still_due(rig: Rig) -> None:
             amount=Decimal("10.99"), currency="USD",
         ),
     )  # fmt: skip
-    assert (found.agree, found.differ, found.open) == (0, 1, 1)
+    assert (found.agree, found.differ, found.open, found.invoices) == (0, 1, 1, 1)
 
 
 def test_a_part_of_an_invoice_is_well(rig: Rig) -> None:

@@ -60,7 +60,7 @@ def story() -> Audit:
     )  # fmt: skip
     return Audit(
         int(NOW), int(NOW) + 60, 8, 1, 4, 1, 1, 6, found, sums(found), (shop,), sums([shop, shop]),
-        ("something",), Fix(("pi_3QAbcdefghijklmnopqrstuv",), (), (), 2),
+        ("something",), 3, Fix(("pi_3QAbcdefghijklmnopqrstuv",), (), (), 2),
     )  # fmt: skip
 
 
@@ -241,6 +241,17 @@ def test_no_width_breaks_an_id_or_an_amount(width: int) -> None:
             assert any(whole in line for line in shown)
     if width >= 60:
         assert max(map(len, shown)) <= width
+
+
+def test_what_is_short_is_not_set_off() -> None:
+    """Too little and too much in one currency are two sums: together they'd look like nothing."""
+    found = [
+        Finding(Difference.WRONG_AMOUNT, "", amount=Decimal(by), currency="USD")
+        for by in ("-40.00", "40.00", "-1.00")
+    ]
+    assert [(one.count, one.stake) for one in sums(found)] == [
+        (2, "Halo is 41.00 USD short"), (1, "Halo has 40.00 USD too much"),
+    ]  # fmt: skip
 
 
 def test_what_fix_did_is_always_said() -> None:
