@@ -7,29 +7,23 @@ thrown away, so memory holds one page and the findings. How it stays frugal:
   and a dispute name their payment intent, so charges needn't be read. Single intents are read only
   for rows whose payment wasn't listed, and where Halo says paid and Stripe doesn't.
 - Halo: its rows, a hundred a request. A difference is read again by its intent before it counts:
-  pages move while they are read. Invoices are one request each, so they are read only where a
-  difference hangs on them: a missing row, a wrong amount, several payments on one.
+  pages move while they are read. Invoices are one request each (`audit_invoices`).
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from syncd.audit_invoices import Invoices
 from syncd.audit_store import AuditStore
-from syncd.comparing import (
-    Difference,
-    Finding,
-    Sum,
-    compare,
-    reversed_after,
-    several_payments,
-    sums,
-    unknown_at_stripe,
-)
-from syncd.decisions import invoice_number
+from syncd.comparing import compare, reversed_after, unknown_at_stripe
 from syncd.failures import BadAnswer, CursorRefused, IntentUnknown, Side
+from syncd.findings import Adding, Audit, Difference, Finding, Fix, sums
+from syncd.foreign import plain
 from syncd.observing import PAGES_MAX
-from syncd.payments import Invoice, Observation, PaymentState, Row
+from syncd.payments import Observation, PaymentState, Row
 from syncd.pushing import Pusher
+from syncd.reversals import Reversal
 from syncd.reversing import Reversing
 from syncd.stripe_reading import Unreadable
 
@@ -39,38 +33,18 @@ CONFIRM_MAX = 200
 ASK_STRIPE_MAX = 100
 """Payment intents that are read one by one: Stripe's reads are rationed by the month."""
 
-INVOICES_MAX = 100
-"""Invoices that are read one by one."""
+ELSEWHERE_MAX = 1_000
+"""Payments that aren't Halo's and are listed one by one; the sums hold them all."""
+
+DESCRIPTION_CHARACTERS_MAX = 200
+
+_ORDER = {kind: place for place, kind in enumerate(Difference)}
+
+_NOT_PAID_AT_STRIPE = frozenset({Difference.PAID_IN_HALO_ONLY, Difference.UNKNOWN_AT_STRIPE})
+_BESIDE = frozenset({Difference.WRONG_AMOUNT, Difference.UNCLEAR})
+"""In what a payment with paid rows may differ, besides what went back and its invoice."""
 
 _NEEDS_NO_CONFIRMING = frozenset({Difference.REFUNDED, Difference.DISPUTED, Difference.UNCLEAR})
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """What an audit found.
-
-    Attributes:
-        since, until: Unix seconds.
-        payments: how many payment intents were compared.
-        agree: how many of them have rows in Halo that agree.
-        not_halos: how many have no row and nothing that calls for one.
-        rows: how many rows Halo has in all.
-        findings: the differences, by kind.
-        sums: the same, added up by difference and currency.
-        notes: what couldn't be compared, for people.
-        due: the payments that were made due again.
-    """
-
-    since: int
-    until: int
-    payments: int
-    agree: int
-    not_halos: int
-    rows: int
-    findings: tuple[Finding, ...]
-    sums: tuple[Sum, ...]
-    notes: tuple[str, ...]
-    due: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -80,7 +54,9 @@ class Auditor:
     Attributes:
         pusher: reads Halo's rows into `store`; never asked to push.
         store: the audit's own, empty.
-        memory: the service's store, for what it knows of rows that were; None where there is none.
+        memory: the service's store, for what it knows of rows that were, and for what a person has
+            dismissed; None where there is none.
+        invoices: reads Halo's invoices.
         fix: whether to make due there what a push could put right.
         progress: told how many payments were listed, and how much of the time is covered (0 to 1).
     """
@@ -89,14 +65,16 @@ class Auditor:
     reversing: Reversing
     store: AuditStore
     memory: AuditStore | None
+    invoices: Invoices
     now: Callable[[], float]
     fix: bool = False
     progress: Callable[[int, float], None] = field(default=lambda _listed, _share: None)
     _findings: list[Finding] = field(init=False, default_factory=list)
+    _elsewhere: list[Finding] = field(init=False, default_factory=list)
+    _elsewhere_sums: Adding = field(init=False, default_factory=Adding)
     _notes: list[str] = field(init=False, default_factory=list)
     _due: list[str] = field(init=False, default_factory=list)
     _counts: dict[str, int] = field(init=False, default_factory=dict)
-    _invoices: dict[int, Invoice | None] = field(init=False, default_factory=dict)
 
     async def run(self, since: int) -> Audit:
         """Compare everything since a time (Unix seconds).
@@ -119,14 +97,48 @@ class Auditor:
         await self._compare_earlier()
         await self._compare_invoices(since)
         self._say_what_was_left_out()
-        order = {kind: place for place, kind in enumerate(Difference)}
-        self._findings.sort(key=lambda f: (order[f.kind], -(f.made or 0), f.intent_id or ""))
+        self._findings.sort(
+            key=lambda f: (_ORDER[f.kind], f.acknowledged, -(f.made or 0), f.payments)
+        )
+        return self._audit(since, started)
+
+    def _audit(self, since: int, started: int) -> Audit:
         count = self._counts.get
+        differing = {p for one in self._findings if not one.acknowledged for p in one.payments}
+        known = {p for one in self._findings for p in one.payments} - differing
+        differ, acknowledged = self.store.listed(differing), self.store.listed(known)
         return Audit(
-            since, started, count("payments", 0), count("agree", 0), count("not_halos", 0),
-            self.store.row_count(), tuple(self._findings), tuple(sums(self._findings)),
-            tuple(self._notes), tuple(self._due),
-        )  # fmt: skip
+            since=since,
+            until=started,
+            payments=count("payments", 0),
+            agree=count("halos", 0) - differ - acknowledged,
+            differ=differ,
+            acknowledged=acknowledged,
+            not_halos=count("not_halos", 0),
+            rows=self.store.row_count(),
+            findings=tuple(self._findings),
+            sums=sums(self._findings),
+            elsewhere=tuple(self._elsewhere),
+            elsewhere_sums=self._elsewhere_sums.sums(),
+            notes=tuple(self._notes),
+            invoices=self.invoices.read,
+            fix=self._fixed() if self.fix else None,
+        )
+
+    def _fixed(self) -> Fix:
+        """Sort the differences by what becomes of them now."""
+        still = [one for one in self._findings if not one.acknowledged]
+        due = set(self._due)
+        pushable = dict.fromkeys(p for one in still if one.pushable for p in one.payments)
+        rest = [payment for payment in pushable if payment not in due]
+        left = {} if self.memory is None else self.memory.left_to_people(rest)
+        cared_for = due | left.keys()
+        return Fix(
+            due=tuple(self._due),
+            listed=tuple(p for p in rest if left.get(p) is False),
+            dismissed=tuple(p for p in rest if left.get(p) is True),
+            left=sum(not (one.pushable and cared_for.issuperset(one.payments)) for one in still),
+        )
 
     async def _read_halo(self) -> None:
         whole = await self.pusher.all_rows.read()
@@ -165,6 +177,7 @@ class Auditor:
         self.store.take_in([replace(said, trace=None) for said in intents], self.now())
         rows, reversals = self.store.rows_of(ids), self.store.reversals_of(ids)
         known = self.memory.acknowledged(ids) if self.memory is not None else set()
+        dismissed = self._dismissed(reversals)
         mend: list[Observation] = []
         for said in intents:
             name = said.intent_id
@@ -172,19 +185,46 @@ class Auditor:
 
             def again(said: Observation, rows: Sequence[Row], name: str = name) -> list[Finding]:
                 return compare(
-                    said, rows, reversals[name], self.pusher.ways.policy, had_rows=name in known
-                )
+                    said, rows, reversals[name], self.pusher.ways.policy,
+                    had_rows=name in known, dismissed=dismissed,
+                )  # fmt: skip
 
             findings, latest = await self._confirmed(said, rows[name], again)
             if findings:
-                self._findings += [await self._with_invoice(one, said) for one in findings]
+                self._count("halos")
+                self._findings += [await self.invoices.described(one, said) for one in findings]
                 mend += [latest] if any(one.pushable for one in findings) else []
             elif rows[name]:
-                self._count("agree")
+                self._count("halos")
             elif said.state is not None:
                 self._count("not_halos")
+                self._keep_elsewhere(said)
         if self.fix and mend and self.memory is not None:
             self._due += self.memory.make_due(mend, self.now())
+
+    def _dismissed(self, reversals: Mapping[str, Sequence[Reversal]]) -> Mapping[str, str]:
+        """What a person has dismissed of these refunds and disputes."""
+        ids = [one.id for many in reversals.values() for one in many]
+        return self.memory.dismissed_words(ids) if self.memory is not None and ids else {}
+
+    def _keep_elsewhere(self, said: Observation) -> None:
+        """Keep what came in at Stripe and has nothing to do with Halo: whoever reads it can tell."""
+        if said.state is not PaymentState.SUCCEEDED:
+            return
+        received = said.received
+        one = Finding(
+            kind=Difference.ELSEWHERE,
+            text=_description(said),
+            intent_id=said.intent_id,
+            made=said.created,
+            at_stripe=str(said.state),
+            in_halo="no row",
+            amount=None if received is None else received.major,
+            currency=said.currency.upper() if said.currency else None,
+        )
+        self._elsewhere_sums.add(one)
+        if len(self._elsewhere) < ELSEWHERE_MAX:
+            self._elsewhere.append(one)
 
     async def _confirmed(
         self,
@@ -235,24 +275,38 @@ class Auditor:
         for name in self.store.reversed_earlier():
             rows, reversals = self.store.rows_of([name]), self.store.reversals_of([name])
             self._findings += reversed_after(
-                None, rows[name], reversals[name], self.pusher.ways.policy
-            )
+                None, rows[name], reversals[name], self.pusher.ways.policy,
+                self._dismissed(reversals),
+            )  # fmt: skip
 
     async def _compare_invoices(self, since: int) -> None:
-        policy = self.pusher.ways.policy
-        paid = policy.numbers.get(PaymentState.SUCCEEDED)
+        paid = self.pusher.ways.policy.numbers.get(PaymentState.SUCCEEDED)
         if paid is None:
             self._notes.append(
                 "halo.status.succeeded isn't configured: whether bills were paid can't be compared."
             )
             return
-        for invoice_id in self.store.crowded_invoices(paid, since):
-            if invoice_id not in self._invoices and not self._room("invoices", INVOICES_MAX):
+        for found in await self.invoices.compare(
+            paid, since, lambda: self._room("confirm", CONFIRM_MAX)
+        ):
+            self._add_of_invoice(found)
+
+    def _add_of_invoice(self, found: Sequence[Finding]) -> None:
+        """Take in what an invoice shows; of its only payment, the weightier difference leads."""
+        first = replace(found[0], text=" ".join(one.text for one in found))
+        for place, one in enumerate(self._findings):
+            if first.intent_id is None or one.intent_id != first.intent_id:
                 continue
-            invoice = await self._invoice(invoice_id)
-            found = several_payments(self.store.rows_on_invoice(invoice_id), invoice, policy)
-            if found is not None:
-                self._findings.append(found)
+            if one.kind in _NOT_PAID_AT_STRIPE:
+                return  # nobody is chased for a bill that was paid
+            if one.kind in _BESIDE:
+                lead, beside = sorted((one, first), key=lambda f: _ORDER[f.kind])
+                self._findings[place] = replace(
+                    one, kind=lead.kind, text=f"{lead.text} {beside.text}", amount=lead.amount,
+                    currency=lead.currency,
+                )  # fmt: skip
+                return
+        self._findings.append(first)
 
     # --- single readings -------------------------------------------------------------------------------
 
@@ -262,40 +316,6 @@ class Auditor:
         except IntentUnknown:
             return None
         return None if isinstance(read, Unreadable) else read
-
-    async def _with_invoice(self, finding: Finding, said: Observation) -> Finding:
-        """Say how the invoice stands, where the difference hangs on it."""
-        if finding.kind not in (Difference.MISSING, Difference.WRONG_AMOUNT):
-            return finding
-        number = finding.invoice_id
-        if number is None and said.invoice is not None:
-            number = invoice_number(said.invoice)
-        if number is None or (
-            number not in self._invoices and not self._room("invoices", INVOICES_MAX)
-        ):
-            return finding
-        invoice = await self._invoice(number)
-        if invoice is None:
-            return replace(finding, text=f"{finding.text} Halo doesn't show invoice {number}.")
-        parts = [
-            "" if invoice.total is None else f" of {invoice.total:f}",
-            f" {invoice.currency}" if invoice.currency else "",
-            "" if invoice.due is None else f", {invoice.due:f} due",
-        ]
-        return replace(
-            finding,
-            text=f"{finding.text} Invoice {invoice.number or number}{''.join(parts)}.",
-            invoice_id=number,
-            invoice_number=finding.invoice_number or invoice.number,
-        )
-
-    async def _invoice(self, invoice_id: int) -> Invoice | None:
-        if invoice_id not in self._invoices:
-            try:
-                self._invoices[invoice_id] = await self.pusher.sink.invoice(invoice_id)
-            except BadAnswer:
-                self._invoices[invoice_id] = None
-        return self._invoices[invoice_id]
 
     # --- counting --------------------------------------------------------------------------------------
 
@@ -312,8 +332,15 @@ class Auditor:
             ("confirm", CONFIRM_MAX, "differences were not read a second time: some may have been "
              "put right while this ran"),
             ("ask", ASK_STRIPE_MAX, "payments that Halo has rows of were not asked for at Stripe"),
-            ("invoices", INVOICES_MAX, "invoices were not read"),
         ):  # fmt: skip
             left = self._counts.get(what, 0) - most
             if left > 0:
                 self._notes.append(f"{left} {text}. A later date, or a second audit, shows them.")
+        self._notes += self.invoices.left_out()
+
+
+def _description(said: Observation) -> str:
+    """What the payment's maker wrote on it, as Stripe shows it; empty where there is nothing."""
+    read = json.loads(said.trace) if said.trace else {}
+    text = read.get("description") if isinstance(read, dict) else None
+    return plain(text, DESCRIPTION_CHARACTERS_MAX) if isinstance(text, str) else ""

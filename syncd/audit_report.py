@@ -1,26 +1,28 @@
-"""An audit for people and programs: JSON, CSV and one page of HTML that can be mailed.
+"""An audit for people and programs: JSON, CSV, and its words, which the page and the terminal share.
 
-Everything in it may come from outside. In HTML all of it is escaped; in CSV a text that a
-spreadsheet would take for a formula is defused.
+Everything in it may come from outside; in CSV a text that a spreadsheet would take for a formula is
+defused.
 """
 
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from typing import Any, TextIO
 
-from syncd.audit import Audit
-from syncd.comparing import TITLES, Finding, Sum
+from syncd.findings import Audit, Finding, Fix, Sum
 from syncd.links import halo_invoice, stripe_payment
+from syncd.words import counted
 
 COLUMNS = (
-    "difference", "payment", "invoice", "invoice_id", "rows", "made", "at_stripe", "in_halo",
-    "amount", "currency", "text", "stripe_link", "halo_link",
+    "difference", "acknowledged", "payment", "invoice", "invoice_id", "rows", "made", "at_stripe",
+    "in_halo", "amount", "currency", "text", "stripe_link", "halo_link",
 )  # fmt: skip
+
+RETRY_IDS_MAX = 5
+"""Ids that are named in a command to be typed."""
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
@@ -39,86 +41,80 @@ class Places:
     test: bool
     account: str
 
-    def stripe(self, finding: Finding) -> str:
-        """The payment in Stripe's dashboard; empty where there is none."""
-        if finding.intent_id is None or not finding.intent_id.startswith("pi_"):
+    def stripe(self, payment: str) -> str:
+        """A payment in Stripe's dashboard; empty for what is none."""
+        if not payment.startswith("pi_"):
             return ""
-        return stripe_payment(finding.intent_id, test=self.test, account=self.account)
+        return stripe_payment(payment, test=self.test, account=self.account)
 
     def halo(self, finding: Finding) -> str:
         """The invoice in Halo; empty where none is known."""
         return "" if finding.invoice_id is None else halo_invoice(self.halo_url, finding.invoice_id)
 
 
+# --- for programs --------------------------------------------------------------------------------
+
+
 def as_json(audit: Audit, places: Places) -> str:
     """The whole audit. Amounts are texts, so that no reader rounds them."""
+    listed = sum(one.count for one in audit.elsewhere_sums)
     return json.dumps(
         {
             "since": iso(audit.since), "until": iso(audit.until), "payments": audit.payments,
-            "agree": audit.agree, "not_halos": audit.not_halos, "rows": audit.rows,
+            "agree": audit.agree, "differ": audit.differ, "acknowledged": audit.acknowledged,
+            "not_halos": audit.not_halos, "rows": audit.rows,
+            "invoices": audit.invoices,
             "differences": [_finding(one, places) for one in audit.findings],
             "sums": [_sum(one) for one in audit.sums],
-            "notes": list(audit.notes), "made_due": list(audit.due),
+            "elsewhere": {
+                "sums": [_sum(one) for one in audit.elsewhere_sums],
+                "payments": [_finding(one, places) for one in audit.elsewhere],
+                "left_out": listed - len(audit.elsewhere),
+            },
+            "notes": list(audit.notes),
+            "made_due": [] if audit.fix is None else list(audit.fix.due),
+            "fix": None if audit.fix is None else {
+                "made_due": list(audit.fix.due), "on_attention_list": list(audit.fix.listed),
+                "dismissed": list(audit.fix.dismissed), "need_a_person": audit.fix.left,
+            },
         },
         indent=2,
     )  # fmt: skip
 
 
 def write_csv(audit: Audit, places: Places, to: TextIO) -> None:
-    """The differences, one a line, with a heading."""
+    """The differences, then what isn't Halo's, one a line, with a heading."""
     writer = csv.writer(to)
     writer.writerow(COLUMNS)
-    for one in audit.findings:
-        values = {**_finding(one, places), "rows": " ".join(map(str, one.rows))}
+    for one in (*audit.findings, *audit.elsewhere):
+        values = {
+            **_finding(one, places),
+            "acknowledged": "yes" if one.acknowledged else "",
+            "payment": " ".join(one.payments),
+            "rows": " ".join(map(str, one.rows)),
+            "stripe_link": " ".join(filter(None, map(places.stripe, one.payments))),
+        }
         writer.writerow([_cell(values[column]) for column in COLUMNS])
 
 
-def summary(audit: Audit) -> str:
-    """The audit in one sentence."""
-    differ = len(audit.findings)
-    end = {0: "no difference", 1: "1 difference"}.get(differ, f"{differ} differences")
-    return (
-        f"{audit.payments} payments since {iso(audit.since)}: {audit.agree} agree, "
-        f"{audit.not_halos} aren't Halo's, {end}."
-    )
-
-
-def iso(seconds: float | None) -> str:
-    """Unix seconds as people write time; empty for None."""
-    if seconds is None:
-        return ""
-    return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def invoice_of(finding: Finding) -> str:
-    """What to call the invoice: its number, else Halo's id of it."""
-    if finding.invoice_number is not None:
-        return finding.invoice_number
-    return "" if finding.invoice_id is None else f"id {finding.invoice_id}"
-
-
-def sum_of(one: Sum) -> str:
-    """A sum for people; what has no known amount is named."""
-    amount = f"{one.amount:f} {one.currency or '?'}" if one.count > one.unknown else ""
-    unknown = f"{one.unknown} of unknown amount" if one.unknown else ""
-    return ", ".join(part for part in (amount, unknown) if part)
-
-
 def _finding(one: Finding, places: Places) -> dict[str, Any]:
+    links = [link for payment in one.payments if (link := places.stripe(payment))]
     return {
-        "difference": str(one.kind), "payment": one.intent_id, "invoice": one.invoice_number,
+        "difference": str(one.kind), "acknowledged": one.acknowledged, "payment": one.intent_id,
+        "payments": list(one.payments), "invoice": one.invoice_number,
         "invoice_id": one.invoice_id, "rows": list(one.rows), "made": iso(one.made) or None,
         "at_stripe": one.at_stripe, "in_halo": one.in_halo,
         "amount": None if one.amount is None else f"{one.amount:f}", "currency": one.currency,
-        "text": one.text, "pushable": one.pushable, "stripe_link": places.stripe(one) or None,
-        "halo_link": places.halo(one) or None,
+        "text": one.text, "pushable": one.pushable,
+        "stripe_link": links[0] if one.intent_id is not None and links else None,
+        "stripe_links": links, "halo_link": places.halo(one) or None,
     }  # fmt: skip
 
 
 def _sum(one: Sum) -> dict[str, Any]:
     return {
-        "difference": str(one.kind), "currency": one.currency, "count": one.count,
-        "amount": f"{one.amount:f}", "of_unknown_amount": one.unknown,
+        "difference": str(one.kind), "acknowledged": one.acknowledged, "currency": one.currency,
+        "count": one.count, "amount": f"{one.amount:f}", "of_unknown_amount": one.unknown,
     }  # fmt: skip
 
 
@@ -130,98 +126,115 @@ def _cell(value: object) -> str:
     return text
 
 
-# --- HTML ----------------------------------------------------------------------------------------
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #c9ced6; --soft: #f3f5f8; --text: #1b2330; --link: #0b57c2; --bad: #a3271c; }
-@media (prefers-color-scheme: dark) { :root { --line: #3a4250; --soft: #1d232d; --text: #e6eaf0; --link: #8ab8ff; --bad: #ff9a8f; } }
-@media (prefers-color-scheme: dark) { body { background: #12161d; } }
-body { color: var(--text); font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1.5rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
-th, td { border-bottom: 1px solid var(--line); padding: .45rem .6rem; text-align: left; vertical-align: top; }
-th { background: var(--soft); font-weight: 600; } td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-td:not(:last-child) { white-space: nowrap; } td.id { white-space: normal; min-width: 11rem; }
-a { color: var(--link); } .id { font-family: ui-monospace, monospace; font-size: .85em; overflow-wrap: anywhere; }
-.bad { color: var(--bad); font-weight: 600; } footer { border-top: 1px solid var(--line); margin-top: 2rem; padding-top: .5rem; font-size: .85em; }
-"""
+def iso(seconds: float | None) -> str:
+    """Unix seconds as programs write time; empty for None."""
+    return "" if seconds is None else f"{_utc(seconds):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def as_html(audit: Audit, places: Places) -> str:
-    """One page that needs nothing else: it may be mailed, printed and kept."""
-    well = not audit.findings
+# --- for people ----------------------------------------------------------------------------------
+
+
+def summary(audit: Audit) -> str:
+    """The audit in one sentence, whose numbers add up."""
+    waiting = audit.payments - sum((audit.agree, audit.differ, audit.acknowledged, audit.not_halos))
     parts = [
-        "<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        '<meta name="referrer" content="no-referrer">',
-        f"<title>Stripe and Halo since {escape(iso(audit.since))}</title>",
-        f"<style>{_STYLE}</style></head><body>", "<h1>Does Halo agree with Stripe?</h1>",
-        f'<p{"" if well else _CLASS_BAD}>{escape(summary(audit))}</p>',
-        f"<p>{escape(places.halo_url)}, "
-        f"{'test' if places.test else 'live'} payments"
-        f"{escape(' of ' + places.account) if places.account else ''}, read at {iso(audit.until)}.</p>",
-    ]  # fmt: skip
-    if audit.notes:
-        notes = "".join(f"<li>{escape(note)}</li>" for note in audit.notes)
-        parts.append(f"<h2>Not compared</h2><ul>{notes}</ul>")
-    if audit.due:
-        parts.append(f"<p>{len(audit.due)} payments were made due; the next push takes them.</p>")
-    if not well:
-        parts += [_sums_html(audit), *_tables(audit, places)]
-    parts.append(
-        "<footer>Made by syncd audit, which changes nothing at Stripe or in Halo.</footer>"
-    )
-    return "\n".join([*parts, "</body></html>", ""])
-
-
-_CLASS_BAD = ' class="bad"'
-
-
-def _sums_html(audit: Audit) -> str:
-    lines = "".join(
-        f"<tr><td>{escape(TITLES[one.kind])}</td>"
-        f'<td class="number">{one.count}</td><td class="number">{escape(sum_of(one))}</td></tr>'
-        for one in audit.sums
-    )
-    head = (
-        '<tr><th>Difference</th><th class="number">Number</th><th class="number">Amount</th></tr>'
-    )
-    return f"<h2>In sum</h2><table>{head}{lines}</table>"
-
-
-def _tables(audit: Audit, places: Places) -> list[str]:
-    groups: Mapping[str, list[Finding]] = {}
-    groups = {title: [] for title in TITLES.values()}
-    for one in audit.findings:
-        groups[TITLES[one.kind]].append(one)
-    head = (
-        "<tr><th>Payment</th><th>Invoice</th><th>Made</th><th>Stripe</th><th>Halo</th>"
-        '<th class="number">Amount</th><th>What it is</th></tr>'
-    )
-    return [
-        f'<h2>{escape(title)}</h2><div class="wide"><table>{head}'
-        + "".join(_line(one, places) for one in found)
-        + "</table></div>"
-        for title, found in groups.items()
-        if found
+        f"{audit.agree:,} {'agrees' if audit.agree == 1 else 'agree'}",
+        f"{audit.differ:,} {'differs' if audit.differ == 1 else 'differ'}" if audit.differ else "",
+        f"{audit.acknowledged:,} acknowledged" if audit.acknowledged else "",
+        f"{audit.not_halos:,} {'isn' if audit.not_halos == 1 else 'aren'}'t Halo's"
+        if audit.not_halos
+        else "",
+        f"{waiting:,} not begun" if waiting else "",
     ]
+    end = (
+        f"That makes {counted(audit.open, 'difference')}"
+        if audit.open
+        else "There is no difference"
+    )
+    return (
+        f"{counted(audit.payments, 'payment')} since {moment(audit.since)}: "
+        f"{', '.join(filter(None, parts))}. {end}."
+    )
 
 
-def _line(one: Finding, places: Places) -> str:
-    amount = "" if one.amount is None else f"{one.amount:f} {one.currency or '?'}"
-    cells = [
-        f'<td class="id">{_link(places.stripe(one), one.intent_id or "")}</td>',
-        f"<td>{_link(places.halo(one), invoice_of(one))}</td>",
-        f"<td>{escape(iso(one.made)[:10])}</td>", f"<td>{escape(one.at_stripe)}</td>",
-        f"<td>{escape(one.in_halo)}</td>", f'<td class="number">{escape(amount)}</td>',
-        f"<td>{escape(one.text)}</td>",
-    ]  # fmt: skip
-    return f"<tr>{''.join(cells)}</tr>"
+def fix_words(fix: Fix) -> str:
+    """What came of --fix, in one sentence: also that nothing could be done."""
+    parts = []
+    if fix.due:
+        it = "it" if len(fix.due) == 1 else "them"
+        parts.append(f"{counted(len(fix.due), 'payment')} made due: the next push takes {it}")
+    if fix.listed:
+        stands = "stands" if len(fix.listed) == 1 else "stand"
+        parts.append(
+            f"{counted(len(fix.listed), 'payment')} {stands} on the attention list (syncd attention "
+            "retry, once it was put right)"
+        )
+    if fix.dismissed:
+        was = "was" if len(fix.dismissed) == 1 else "were"
+        parts.append(f"{len(fix.dismissed):,} {was} dismissed by a person, and left alone")
+    if fix.left:
+        parts.append(
+            f"{counted(fix.left, 'difference')} {'needs' if fix.left == 1 else 'need'} a person"
+        )
+    return f"--fix: {'; '.join(parts) or 'there was nothing to put right'}."
 
 
-def _link(url: str, text: str) -> str:
-    if not url or not text:
-        return escape(text)
-    return f'<a href="{escape(url)}" rel="noopener noreferrer">{escape(text)}</a>'
+def fix_command(fix: Fix) -> str:
+    """What has the payments on the attention list tried again; empty where there is none."""
+    more = " …" if len(fix.listed) > RETRY_IDS_MAX else ""
+    ids = " ".join(fix.listed[:RETRY_IDS_MAX])
+    return f"syncd attention retry {ids}{more}" if ids else ""
+
+
+def grouped(findings: Iterable[Finding]) -> list[tuple[str, list[Finding]]]:
+    """The findings under their headings, in the report's order."""
+    groups: dict[str, list[Finding]] = {}
+    for one in findings:
+        groups.setdefault(one.title, []).append(one)
+    return list(groups.items())
+
+
+def stakes(title: str, added: Sequence[Sum]) -> str:
+    """What stands at stake under a heading, by currency."""
+    return "; ".join(one.stake for one in added if one.title == title and one.stake)
+
+
+def invoice_of(finding: Finding) -> str:
+    """What to call the invoice: its number, else Halo's id of it."""
+    if finding.invoice_number is not None:
+        return finding.invoice_number
+    return "" if finding.invoice_id is None else f"id {finding.invoice_id}"
+
+
+def said(words: str) -> str:
+    """What a side says, for people."""
+    return words.replace("_", " ")
+
+
+def not_listed(audit: Audit) -> int:
+    """How many payments that aren't Halo's are only in the sums."""
+    return sum(one.count for one in audit.elsewhere_sums) - len(audit.elsewhere)
+
+
+def day(seconds: float | None) -> str:
+    """Unix seconds as a day, in UTC; empty for None."""
+    return "" if seconds is None else f"{_utc(seconds):%Y-%m-%d}"
+
+
+def moment(seconds: float) -> str:
+    """Unix seconds as people write time, in UTC; midnight is the day's beginning."""
+    at = _utc(seconds)
+    return (
+        f"{at:%Y-%m-%d}" if at.hour == at.minute == at.second == 0 else f"{at:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(float(seconds), UTC)
+
+
+ELSEWHERE_WORDS = (
+    "Money that came in at Stripe and has no row in Halo; nothing in it names an invoice of Halo's. "
+    "It counts as no difference. Look whether one should have had a row."
+)
+"""What payments that aren't Halo's are, for people."""

@@ -5,18 +5,21 @@ grow with their number; these are the questions about all of them at once. Of th
 asks what Halo is known to have had, and there it makes due what a push can put right.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
 from syncd import schema
 from syncd.database import reading, writing
 from syncd.payments import Observation, Row
-from syncd.records import Condition, row_of, settle_all
+from syncd.records import ATTENTION, Condition, row_of, settle_all
 from syncd.store import Store
 
 MENDABLE = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS)
 """Where a payment may be made due again; what is held, dismissed or failed is left to people."""
+
+_AT_ONCE = 500
+"""Ids in one question: databases limit their number."""
 
 _P, _R, _H = schema.payments.c, schema.reversals.c, schema.halo_rows.c
 
@@ -45,6 +48,46 @@ class AuditStore(Store):
         )
         with reading(self._engine) as connection:
             return [number for number in connection.execute(query).scalars() if number is not None]
+
+    def paid_invoices(self, paid: int, since: int) -> list[int]:
+        """Invoices with paid rows of Stripe's payments, newest first, at least one since a time.
+
+        Args:
+            paid: the tenant's status number of what succeeded.
+            since: Unix seconds.
+        """
+        listed = sa.exists().where(_P.intent_id == _H.intent_id)
+        newest = sa.func.max(_H.made)
+        query = (
+            sa.select(_H.invoice_id)
+            # Numbers below one belong to recurring templates, which nobody pays.
+            .where(_H.status == paid, _H.invoice_id > 0, _H.intent_id.is_not(None))
+            .where(sa.or_(listed, _H.made >= since))
+            .group_by(_H.invoice_id)
+            .order_by(sa.func.coalesce(newest, 0).desc(), _H.invoice_id.desc())
+        )
+        with reading(self._engine) as connection:
+            return [number for number in connection.execute(query).scalars() if number is not None]
+
+    def listed(self, ids: Collection[str]) -> int:
+        """How many of these payments Stripe has listed."""
+        number = 0
+        with reading(self._engine) as connection:
+            for some in _some(ids):
+                query = sa.select(sa.func.count()).select_from(schema.payments)
+                number += connection.execute(query.where(_P.intent_id.in_(some))).scalar_one()
+        return number
+
+    def said_of(self, ids: Collection[str]) -> tuple[set[str], set[str]]:
+        """The states and the currencies (in capitals) of these payments, as Stripe listed them."""
+        query = sa.select(_P.state, _P.currency).distinct()
+        states, currencies = set(), set()
+        with reading(self._engine) as connection:
+            for some in _some(ids):
+                for row in connection.execute(query.where(_P.intent_id.in_(some))):
+                    states.add(row.state or "nothing yet")
+                    currencies.add((row.currency or "").upper())
+        return states, currencies - {""}
 
     def rows_on_invoice(self, invoice_id: int) -> list[Row]:
         """Halo's rows on one invoice, as kept."""
@@ -93,6 +136,22 @@ class AuditStore(Store):
         with reading(self._engine) as connection:
             return set(connection.execute(query).scalars())
 
+    def dismissed_words(self, ids: Sequence[str]) -> dict[str, str]:
+        """Of these refunds and disputes, those that a person has dismissed, and as what."""
+        query = sa.select(_R.id, _R.dismissed).where(_R.id.in_(ids), _R.dismissed.is_not(None))
+        with reading(self._engine) as connection:
+            return {row.id: row.dismissed for row in connection.execute(query)}
+
+    def left_to_people(self, ids: Collection[str]) -> dict[str, bool]:
+        """Of these payments, those that are held or failed; and whether a person dismissed them."""
+        query = sa.select(_P.intent_id, _P.dismissed).where(_P.condition.in_(ATTENTION))
+        left: dict[str, bool] = {}
+        with reading(self._engine) as connection:
+            for some in _some(ids):
+                found = connection.execute(query.where(_P.intent_id.in_(some)))
+                left |= {row.intent_id: bool(row.dismissed) for row in found}
+        return left
+
     def make_due(self, seen: Sequence[Observation], now: float) -> list[str]:
         """Take these words in and make their payments due, but for what is left to people.
 
@@ -108,6 +167,11 @@ class AuditStore(Store):
                 .values(condition=Condition.DUE, next_try=now, attempts=0, looks=0, changed_at=now)
             )
             return list(connection.execute(sa.select(_P.intent_id).where(due)).scalars())
+
+
+def _some(ids: Collection[str]) -> Iterator[list[str]]:
+    names = list(ids)
+    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
 
 
 def _unlisted() -> sa.ColumnElement[bool]:

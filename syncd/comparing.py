@@ -1,100 +1,22 @@
-"""Does Halo agree with Stripe? One payment's rows, refunds and disputes compared; and the sums.
+"""Does Halo agree with Stripe? The rows, refunds and disputes of a payment, or of an invoice, compared.
 
 Pure: plain values in, findings out. It judges only what is known: a status without a configured
-number, or an amount that can't be read, is unclear, never right or wrong.
+number, or an amount that can't be read, is unclear, never right or wrong. A payment has one leading
+difference; what else differs is said with it, so that no sum counts its money twice. What went back
+is other money: each refund and each dispute is a difference of its own.
 """
 
-import decimal
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
-from enum import StrEnum
 
 from syncd.decisions import Create, Policy, Update, decide
+from syncd.findings import EXACT, Difference, Finding, money, off, tidy, total_of, unit
 from syncd.payments import Invoice, Money, Observation, PaymentState, Row, settle
 from syncd.reversals import Reversal, ReversalKind, Stand, counted, sentence
 
-_EXACT = decimal.Context(prec=120)
-"""Room for every amount that Halo may send, so that no sum is ever rounded."""
-
-
-class Difference(StrEnum):
-    """In what the two sides differ; the order is that of the report."""
-
-    PAID_AT_STRIPE_ONLY = "paid_at_stripe_only"
-    PAID_IN_HALO_ONLY = "paid_in_halo_only"
-    WRONG_AMOUNT = "wrong_amount"
-    SEVERAL_PAYMENTS = "several_payments"
-    MISSING = "missing"
-    REFUNDED = "refunded"
-    DISPUTED = "disputed"
-    UNKNOWN_AT_STRIPE = "unknown_at_stripe"
-    WRONG_STATE = "wrong_state"
-    UNCLEAR = "unclear"
-
-
-TITLES: Mapping[Difference, str] = {
-    Difference.PAID_AT_STRIPE_ONLY: "Paid at Stripe, not in Halo",
-    Difference.PAID_IN_HALO_ONLY: "Paid in Halo, not at Stripe",
-    Difference.WRONG_AMOUNT: "Paid, but not the same amount",
-    Difference.SEVERAL_PAYMENTS: "Several payments, more than the invoice",
-    Difference.MISSING: "No row in Halo",
-    Difference.REFUNDED: "Refunded at Stripe",
-    Difference.DISPUTED: "Disputed at Stripe",
-    Difference.UNKNOWN_AT_STRIPE: "Not known to Stripe",
-    Difference.WRONG_STATE: "Another state, nothing paid",
-    Difference.UNCLEAR: "Can't be judged",
-}
-"""What each difference is called, for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One difference.
-
-    Attributes:
-        kind: in what the two sides differ.
-        text: what it is, for people.
-        intent_id: the payment; None where several are concerned.
-        invoice_id, invoice_number: Halo's invoice, where it is known.
-        rows: Halo's numbers of the rows concerned.
-        made: Unix seconds at which the payment was made, if known.
-        at_stripe, in_halo: what either side says, in words.
-        amount: what is at stake, in major units, exact; for a wrong amount, Halo's less Stripe's,
-            for several payments, what is beyond the invoice. None where it can't be known.
-        currency: three capital letters; None where it can't be known.
-        pushable: whether syncd could put it right by a push.
-    """
-
-    kind: Difference
-    text: str
-    intent_id: str | None = None
-    invoice_id: int | None = None
-    invoice_number: str | None = None
-    rows: tuple[int, ...] = ()
-    made: int | None = None
-    at_stripe: str = ""
-    in_halo: str = ""
-    amount: Decimal | None = None
-    currency: str | None = None
-    pushable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """All findings of one kind in one currency.
-
-    Attributes:
-        count: how many.
-        amount: the sum of their amounts, exact.
-        unknown: how many of them have no amount that is known.
-    """
-
-    kind: Difference
-    currency: str | None
-    count: int
-    amount: Decimal
-    unknown: int
+NONE_DISMISSED: Mapping[str, str] = {}
+"""No refund and no dispute that a person has dismissed."""
 
 
 # --- one payment ---------------------------------------------------------------------------------
@@ -107,6 +29,7 @@ def compare(
     policy: Policy,
     *,
     had_rows: bool = False,
+    dismissed: Mapping[str, str] = NONE_DISMISSED,
 ) -> list[Finding]:
     """Say in what Halo's rows of one payment differ from what Stripe says of it.
 
@@ -116,6 +39,7 @@ def compare(
         reversals: the refunds and disputes of the payment.
         policy: what the operator configured.
         had_rows: whether Halo is known to have had rows of it.
+        dismissed: the word (`Reversal.word`) of each refund and dispute that a person has dismissed.
     """
     pushable = _pushable(said, rows, policy, had_rows=had_rows)
     if not rows:
@@ -130,7 +54,7 @@ def compare(
             at_stripe=str(said.state or "nothing yet"), in_halo=_statuses(rows, policy),
             pushable=pushable,
         )
-        for one in found
+        for one in _led(found)
     ]  # fmt: skip
     since = [sentence(one) for one in counted(reversals) if one.stand is not Stand.BACK]
     findings = [
@@ -139,13 +63,25 @@ def compare(
         else one
         for one in findings
     ]
-    return findings + reversed_after(said, rows, reversals, policy)
+    return findings + reversed_after(said, rows, reversals, policy, dismissed)
+
+
+def _led(found: Sequence[Finding]) -> list[Finding]:
+    """The first difference leads; what else differs is said with it."""
+    if not found:
+        return []
+    rows = dict.fromkeys(row for one in found for row in one.rows)
+    return [replace(found[0], text=" ".join(one.text for one in found), rows=tuple(rows))]
 
 
 def reversed_after(
-    said: Observation | None, rows: Sequence[Row], reversals: Sequence[Reversal], policy: Policy
+    said: Observation | None,
+    rows: Sequence[Row],
+    reversals: Sequence[Reversal],
+    policy: Policy,
+    dismissed: Mapping[str, str] = NONE_DISMISSED,
 ) -> list[Finding]:
-    """Say what went back at Stripe of a payment that Halo shows as paid."""
+    """Say what went back at Stripe of a payment that Halo shows as paid; `dismissed` as above."""
     paid = _paid(rows, policy)
     if not paid:
         return []
@@ -164,6 +100,7 @@ def reversed_after(
             in_halo=_statuses(rows, policy),
             amount=None if one.money is None else one.money.major,
             currency=_code(one.currency),
+            acknowledged=dismissed.get(one.id) == one.word,
         )
         findings.append(_with_invoice(finding, paid))
     return findings
@@ -181,44 +118,115 @@ def unknown_at_stripe(intent_id: str, rows: Sequence[Row], policy: Policy) -> Fi
         made=rows[0].made if rows else None,
         at_stripe="unknown",
         in_halo=_statuses(rows, policy),
-        amount=_total(amounts),
+        amount=total_of(amounts),
     )
     return _with_invoice(finding, rows)
 
 
 def several_payments(
-    rows: Sequence[Row], invoice: Invoice | None, policy: Policy
+    rows: Sequence[Row], invoice: Invoice | None, policy: Policy, paying: str | None = None
 ) -> Finding | None:
     """Say whether the paid rows of one invoice are more than the invoice; None where they aren't.
 
     Several payments that add up to the invoice, or to less, are parts of it and well.
+
+    Args:
+        rows: all of Halo's rows on the invoice.
+        invoice: what Halo shows of it; None where it shows none.
+        policy: what the operator configured.
+        paying: the currency of the payments, where the invoice names none.
     """
     paid = _paid(rows, policy)
-    total = _total([row.amount for row in paid])
+    total = total_of([row.amount for row in paid])
+    currency = (invoice.currency if invoice else None) or paying
     beyond = None
     if invoice is not None and invoice.total is not None and total is not None:
-        currency = invoice.currency or ""
-        beyond = tidy(_EXACT.subtract(total, invoice.total), currency)
-        if beyond <= 0:
+        beyond = _beyond(total, invoice.total, currency)
+        if not beyond:
             return None
-    intents = sorted({row.intent_id for row in paid if row.intent_id})
-    listed = ", ".join(intents) if len(intents) <= 5 else f"{', '.join(intents[:5])}, …"
-    by_hand = sum(1 for row in paid if row.intent_id is None)
-    what = f"{len(paid)} paid rows ({listed or 'no payment intent'}"
-    what += f", {by_hand} not of Stripe)" if by_hand else ")"
-    known = "can't be compared with the invoice's total"
-    if beyond is not None and invoice is not None and total is not None:
-        known = f"{total:f} in all, on an invoice of {invoice.total:f}"
+    known = "can't be compared with the invoice's total. The customer"
+    if beyond and invoice is not None and invoice.total is not None and total is not None:
+        known = (
+            f"{money(total, currency)} in all, on an invoice of {money(invoice.total, currency)}, "
+            f"so {money(beyond, currency)} too much: the customer"
+        )
+    return _of_invoice(
+        Difference.SEVERAL_PAYMENTS, f"{_listed(paid)}: {known} may have paid twice.",
+        paid, beyond, currency, policy,
+    )  # fmt: skip
+
+
+def invoice_due(
+    rows: Sequence[Row],
+    invoice: Invoice,
+    reversals: Sequence[Reversal],
+    policy: Policy,
+    paying: str | None = None,
+) -> Finding | None:
+    """Say whether an invoice is due by more than what its paid rows leave of it; None where not.
+
+    What went back to the customer may be due again. Whether a row changes its invoice isn't
+    documented, so only the invoice's own amounts tell; where one is missing, nothing is claimed.
+
+    Args:
+        rows: all of Halo's rows on the invoice.
+        invoice: what Halo shows of it.
+        reversals: the refunds and disputes of the payments on it.
+        policy: what the operator configured.
+        paying: the currency of the payments, where the invoice names none.
+    """
+    paid = _paid(rows, policy)
+    total = total_of([row.amount for row in paid])
+    gone = [one for one in counted(reversals) if one.stand is not Stand.BACK]
+    back = total_of([None if one.money is None else one.money.major for one in gone])
+    if not paid or total is None or back is None or invoice.total is None or invoice.due is None:
+        return None
+    left = max(Decimal(0), EXACT.add(EXACT.subtract(invoice.total, total), back))
+    currency = invoice.currency or paying
+    beyond = _beyond(invoice.due, left, currency)
+    if not beyond:
+        return None
+    one = len(paid) == 1
+    text = (
+        f"{'A row' if one else f'{len(paid)} rows'} of {money(total, currency)} "
+        f"{'says' if one else 'in all say'} paid, but Halo's invoice of "
+        f"{money(invoice.total, currency)} is still {money(invoice.due, currency)} due: the customer "
+        "may be chased for a bill that was paid."
+    )
+    if back:
+        text += f" {money(back, currency)} of it went back at Stripe, and may be due again."
+    return _of_invoice(Difference.INVOICE_DUE, text, paid, beyond, currency, policy)
+
+
+def _of_invoice(
+    kind: Difference, text: str, paid: Sequence[Row], amount: Decimal | None,
+    currency: str | None, policy: Policy,
+) -> Finding:  # fmt: skip
+    intents = tuple(dict.fromkeys(row.intent_id for row in paid if row.intent_id))
     finding = Finding(
-        kind=Difference.SEVERAL_PAYMENTS,
-        text=f"{what}: {known}. The customer may have paid twice.",
+        kind=kind,
+        text=text,
+        intent_id=intents[0] if len(intents) == 1 else None,
+        intents=intents if len(intents) > 1 else (),
         rows=_ids(paid),
         made=max((row.made for row in paid if row.made is not None), default=None),
         in_halo=_statuses(paid, policy),
-        amount=beyond,
-        currency=invoice.currency if invoice else None,
+        amount=amount,
+        currency=currency,
     )
     return _with_invoice(finding, paid)
+
+
+def _listed(paid: Sequence[Row]) -> str:
+    by_hand = sum(1 for row in paid if row.intent_id is None)
+    return f"{len(paid)} paid rows" + (f" ({by_hand} not of Stripe)" if by_hand else "")
+
+
+def _beyond(amount: Decimal, most: Decimal, currency: str | None) -> Decimal | None:
+    """By how much it is more (major units); None where by less than the smallest unit."""
+    beyond = tidy(EXACT.subtract(amount, most), currency or "")
+    smallest = unit(currency or "")
+    return None if beyond < smallest * Decimal("0.999") else beyond
 
 
 def _without_rows(said: Observation, *, pushable: bool, had_rows: bool) -> list[Finding]:
@@ -226,10 +234,10 @@ def _without_rows(said: Observation, *, pushable: bool, had_rows: bool) -> list[
         return []  # not Halo's, as far as anybody knows
     if said.state is not PaymentState.SUCCEEDED and not (pushable or had_rows):
         return []  # nothing was paid, so no row is missed
-    money = said.received if said.state is PaymentState.SUCCEEDED else said.due
+    asked = said.received if said.state is PaymentState.SUCCEEDED else said.due
     why = "Halo had a row of it" if had_rows else f"its metadata names invoice {said.invoice}"
-    text = f"Stripe says {said.state}, and Halo has no row, though {why}."
-    return [_money(Difference.MISSING, text, money, said)]
+    text = f"Stripe says {_words(said.state)}, and Halo has no row, though {why}."
+    return [_money(Difference.MISSING, text, asked, said)]
 
 
 def _succeeded(said: Observation, rows: Sequence[Row], policy: Policy) -> list[Finding]:
@@ -247,25 +255,27 @@ def _succeeded(said: Observation, rows: Sequence[Row], policy: Policy) -> list[F
 
 
 def _amounts(said: Observation, rows: Sequence[Row]) -> list[Finding]:
-    received, total = said.received, _total([row.amount for row in rows])
+    received, total = said.received, total_of([row.amount for row in rows])
     if received is None or received.major is None:
         return [_unclear(said, "The amount that Stripe received can't be compared with Halo's.")]
     if total is None:
         return [_unclear(said, "A row in Halo has no amount that can be read.")]
     if received.equals(total):
         return []
-    text = f"Stripe received {received}; Halo's rows of it add up to {total:f}."
-    off = tidy(_EXACT.subtract(total, received.major), received.currency)
-    one = Finding(Difference.WRONG_AMOUNT, text, amount=off, currency=_code(said.currency))
+    by = tidy(EXACT.subtract(total, received.major), received.currency)
+    code = _code(said.currency)
+    adds = "row of it says" if len(rows) == 1 else f"{len(rows)} rows of it add up to"
+    text = f"Stripe received {received}, Halo's {adds} {money(total, code)}: {off(by, code)}."
+    one = Finding(Difference.WRONG_AMOUNT, text, amount=by, currency=code)
     return [replace(one, rows=_ids(rows))]
 
 
 def _not_succeeded(said: Observation, rows: Sequence[Row], policy: Policy) -> list[Finding]:
-    state = said.state or "nothing yet"
+    state = _words(said.state) if said.state else "nothing yet"
     paid = _paid(rows, policy)
     findings = []
     if paid:
-        total = _total([row.amount for row in paid])
+        total = total_of([row.amount for row in paid])
         one = Finding(
             kind=Difference.PAID_IN_HALO_ONLY,
             text=f"Halo's row says paid, Stripe says {state}. Somebody may have booked it by other "
@@ -292,34 +302,6 @@ def _not_succeeded(said: Observation, rows: Sequence[Row], policy: Policy) -> li
     return [*findings, replace(one, rows=_ids(wrong))]
 
 
-# --- sums ----------------------------------------------------------------------------------------
-
-
-def sums(findings: Iterable[Finding]) -> list[Sum]:
-    """Add up by difference and currency, exactly; what has no known amount is only counted."""
-    order = {kind: place for place, kind in enumerate(Difference)}
-    added: dict[tuple[Difference, str | None], Sum] = {}
-    for one in findings:
-        key = (one.kind, one.currency)
-        before = added.get(key, Sum(one.kind, one.currency, 0, Decimal(0), 0))
-        added[key] = Sum(
-            one.kind, one.currency, before.count + 1,
-            before.amount if one.amount is None else _EXACT.add(before.amount, one.amount),
-            before.unknown + (one.amount is None),
-        )  # fmt: skip
-    return sorted(added.values(), key=lambda s: (order[s.kind], s.currency or ""))
-
-
-def tidy(amount: Decimal, currency: str) -> Decimal:
-    """Write an amount with its currency's decimals, where nothing but a double's noise is lost."""
-    decimals = Money(0, currency).decimals
-    if decimals is None or not amount.is_finite():
-        return amount
-    rounded = amount.quantize(Decimal(1).scaleb(-decimals), context=_EXACT)
-    noise = abs(_EXACT.subtract(amount, rounded))
-    return rounded if noise < Decimal(1).scaleb(-decimals - 3) else amount
-
-
 # --- details -------------------------------------------------------------------------------------
 
 
@@ -335,17 +317,8 @@ def _paid(rows: Sequence[Row], policy: Policy) -> list[Row]:
     return [] if number is None else [row for row in rows if row.status == number]
 
 
-def _total(amounts: Sequence[Decimal | None]) -> Decimal | None:
-    total = Decimal(0)
-    for amount in amounts:
-        if amount is None:
-            return None
-        total = _EXACT.add(total, amount)
-    return total
-
-
-def _money(kind: Difference, text: str, money: Money | None, said: Observation) -> Finding:
-    major = None if money is None else money.major
+def _money(kind: Difference, text: str, amount: Money | None, said: Observation) -> Finding:
+    major = None if amount is None else amount.major
     return Finding(kind, text, amount=major, currency=_code(said.currency))
 
 
@@ -362,8 +335,10 @@ def _no_number(state: PaymentState) -> str:
 
 def _statuses(rows: Sequence[Row], policy: Policy) -> str:
     names = {number: str(state) for state, number in policy.numbers.items()}
+    # Without the number of what succeeded, any other number may be it.
+    other = "not paid (status {})" if PaymentState.SUCCEEDED in policy.numbers else "status {}"
     said = {
-        "no status" if row.status is None else names.get(row.status, f"status {row.status}")
+        "no status" if row.status is None else names.get(row.status, other.format(row.status))
         for row in rows
     }
     return ", ".join(sorted(said)) or "no row"
@@ -385,3 +360,7 @@ def _ids(rows: Sequence[Row]) -> tuple[int, ...]:
 
 def _code(currency: str | None) -> str | None:
     return currency.upper() if currency else None
+
+
+def _words(state: PaymentState) -> str:
+    return str(state).replace("_", " ")

@@ -41,6 +41,13 @@ class Show:
             total=total, detail=f"{read} of {total} rows",
         )  # fmt: skip
 
+    def invoices(self, read: int, total: int) -> None:
+        """So many of Halo's invoices were read."""
+        self.bars.update(
+            self.pushing_task, visible=True, description="Reading invoices", completed=read,
+            total=total, detail=f"{read} of {total}",
+        )  # fmt: skip
+
     def waiting(self, side: Side, seconds: float) -> None:
         """A side's window is full."""
         self.note(f"waiting {seconds:.0f} s for {side}'s limit")

@@ -1,12 +1,9 @@
 """The audit: what it finds, what it leaves alone, what it costs, and how it is shown."""
 
-import csv
 import json
 import random
 from collections.abc import Callable
 from decimal import Decimal
-from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from syncd.audit import Audit, Auditor
-from syncd.audit_report import COLUMNS, Places, as_html, as_json, write_csv
+from syncd.audit import Auditor
+from syncd.audit_invoices import INVOICES_MAX, Invoices
+from syncd.audit_report import Places
 from syncd.audit_store import AuditStore
 from syncd.cli import app
-from syncd.comparing import Difference, Finding, compare, several_payments, sums, tidy
+from syncd.comparing import compare, several_payments
 from syncd.decisions import Policy
-from syncd.links import halo_invoice, stripe_payment
+from syncd.findings import Audit, Difference, Finding, sums, tidy
 from syncd.observing import DAY
 from syncd.parts import assemble
 from syncd.payments import Invoice, Money, Observation, PaymentState, Row
@@ -34,7 +32,9 @@ POLICY = Policy(NUMBERS)
 PLACES = Places("https://example.halopsa.com", test=True, account="")
 
 
-def audit(rig: Rig, days: int = 30, *, fix: bool = False) -> Audit:
+def audit(
+    rig: Rig, days: int = 30, *, fix: bool = False, invoices_max: int = INVOICES_MAX
+) -> Audit:
     """One audit over the hand clock, with a store of its own."""
     import asyncio
 
@@ -47,9 +47,9 @@ def audit(rig: Rig, days: int = 30, *, fix: bool = False) -> Audit:
             plan=lambda *_: None, counted_in=memory,
         )  # fmt: skip
         try:
-            auditor = Auditor(
-                parts.engine.pusher, parts.engine.reversing, own, memory, rig.clock, fix
-            )
+            pusher = parts.engine.pusher
+            invoices = Invoices(pusher.sink, own, pusher.ways.policy, invoices_max)
+            auditor = Auditor(pusher, parts.engine.reversing, own, memory, invoices, rig.clock, fix)
             return await auditor.run(int(rig.clock()) - days * DAY)
         finally:
             await parts.close()
@@ -112,7 +112,7 @@ def test_paid_at_stripe_only(rig: Rig) -> None:
         "it.",
         intent_id=payment, invoice_id=row["invoice_id"],
         invoice_number=row["invoice_invoicenumber"], rows=(row["id"],), made=int(NOW),
-        at_stripe="succeeded", in_halo="status 1", amount=Decimal("10.99"), currency="USD",
+        at_stripe="succeeded", in_halo="not paid (status 1)", amount=Decimal("10.99"), currency="USD",
         pushable=True,
     )  # fmt: skip
 
@@ -138,7 +138,7 @@ def test_paid_in_halo_only(rig: Rig) -> None:
 
 
 def test_wrong_amount(rig: Rig) -> None:
-    """Both say paid, but not the same: Halo's less Stripe's, and how the invoice stands."""
+    """Both say paid, but not the same: by how much, in words, and how the invoice stands."""
     allow_all(rig)
     payment = rig.pay("succeeded", rows=(5.0, 5.0))
     status(rig, payment, "succeeded")
@@ -149,7 +149,14 @@ def test_wrong_amount(rig: Rig) -> None:
         ("wrong_amount", other, "0.50", "EUR"), ("wrong_amount", payment, "-0.99", "USD"),
     ], key=str)  # fmt: skip
     one = next(f for f in found.findings if f.intent_id == other)
-    assert "Invoice INV-1003 of 5.5, 0.0 due." in one.text
+    assert one.text == (
+        "Stripe received 5.00 EUR, Halo's row of it says 5.50 EUR: Halo has 0.50 EUR too much. "
+        "Invoice INV-1003 of 5.50 EUR: 0.00 EUR due."
+    )
+    assert [one.stake for one in found.sums] == [
+        "Halo has 0.50 EUR too much", "Halo is 0.99 USD short",
+    ]  # fmt: skip
+    assert (found.agree, found.differ) == (0, 2)
 
 
 def test_missing(rig: Rig) -> None:
@@ -167,7 +174,7 @@ def test_missing(rig: Rig) -> None:
         ("missing", named, "10.99"), ("missing", nowhere, "10.99"), ("missing", deleted, "10.99"),
     }  # fmt: skip
     texts = {one.intent_id: one.text for one in found.findings}
-    assert "Invoice INV-1001 of 10.99, 10.99 due." in texts[named]
+    assert "Invoice INV-1001 of 10.99 USD: 10.99 USD due." in texts[named]
     assert "Halo doesn't show invoice 424242." in texts[nowhere]
     assert "Halo had a row of it" in texts[deleted]
 
@@ -187,18 +194,27 @@ def test_several_payments_on_one_invoice(rig: Rig) -> None:
     allow_all(rig)
     halo = rig.box.halo
     twice, parts, cash = (halo.add_invoice(total=10.99), halo.add_invoice(total=21.98), halo.add_invoice(total=10.99))  # fmt: skip
-    for name in (twice, cash):
-        halo.invoices[name]["currency_code_name"] = "usd"
+    halo.invoices[cash]["currency_code_name"] = "usd"  # else it is that of the payments
+    paying = []
     for invoice in (twice, twice, parts, parts, cash):
         payment = rig.pay("succeeded", rows=())
         halo.add_row(payment, invoice, 10.99, halo.status["succeeded"])
+        paying.append(payment)
     halo.add_row(None, cash, 4.0, halo.status["succeeded"])
     found = audit(rig)
     assert [(one.kind, one.invoice_id, one.amount, one.currency) for one in found.findings] == [
         (Difference.SEVERAL_PAYMENTS, twice, Decimal("10.99"), "USD"),
         (Difference.SEVERAL_PAYMENTS, cash, Decimal("4.00"), "USD"),
     ]
-    assert "1 not of Stripe" in found.findings[1].text
+    assert [one.text for one in found.findings] == [
+        "2 paid rows: 21.98 USD in all, on an invoice of 10.99 USD, so 10.99 USD too much: the "
+        "customer may have paid twice.",
+        "2 paid rows (1 not of Stripe): 14.99 USD in all, on an invoice of 10.99 USD, so 4.00 USD "
+        "too much: the customer may have paid twice.",
+    ]
+    assert found.findings[0].payments == tuple(paying[:2])
+    assert found.findings[1].payments == (paying[4],)
+    assert (found.agree, found.differ) == (2, 3)
     reads = [r for r in halo.requests if r.path.startswith("/api/Invoice/")]
     assert len(reads) == 3
 
@@ -234,6 +250,66 @@ def test_refunded_before_halo_knew(rig: Rig) -> None:
     [one] = audit(rig).findings
     assert one.kind is Difference.PAID_AT_STRIPE_ONLY
     assert "But: Stripe refunded 10.99 USD" in one.text
+
+
+def test_a_payment_has_one_leading_difference(rig: Rig) -> None:
+    """Unpaid and of another amount: one difference, one sum, both said."""
+    allow_all(rig)
+    payment = rig.pay("succeeded", amount=6000, rows=(20.0,))
+    found = audit(rig)
+    assert seen(found) == [("paid_at_stripe_only", payment, "60.00", "USD")]
+    assert [(one.kind, one.count, one.stake) for one in found.sums] == [
+        (Difference.PAID_AT_STRIPE_ONLY, 1, "60.00 USD")
+    ]
+    assert found.findings[0].text.endswith(
+        "Stripe received 60.00 USD, Halo's row of it says 20.00 USD: Halo is 40.00 USD short."
+    )
+
+
+def test_an_acknowledged_refund_is_no_difference_any_more(rig: Rig) -> None:
+    """What a person has dismissed is summed apart, until Stripe says something new of it."""
+    allow_all(rig)
+    payment, other = rig.pay("succeeded"), rig.pay("succeeded")
+    rig.once()
+    refund, dispute = rig.box.stripe.refund(payment, 200), rig.box.stripe.dispute(other)
+    rig.once()
+    assert audit(rig).open == 2
+    rig.stored(lambda store: store.dismiss([refund, dispute], rig.clock()))
+    found = audit(rig)
+    assert [(one.kind, one.acknowledged) for one in found.findings] == [
+        (Difference.REFUNDED, True), (Difference.DISPUTED, True),
+    ]  # fmt: skip
+    assert [(one.title, one.stake) for one in found.sums] == [
+        ("Refunded at Stripe, acknowledged", "2.00 USD"),
+        ("Disputed at Stripe, acknowledged", "10.99 USD"),
+    ]
+    assert (found.open, found.agree, found.differ, found.acknowledged) == (0, 0, 0, 2)
+    rig.box.stripe.reversals.close_dispute(dispute, "lost")
+    found = audit(rig)
+    assert [(one.kind, one.acknowledged) for one in found.findings] == [
+        (Difference.REFUNDED, True), (Difference.DISPUTED, False),
+    ]  # fmt: skip
+
+
+def test_money_that_is_not_halos_is_listed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came in at Stripe without a row in Halo: listed, newest first, and no difference."""
+    allow_all(rig)
+    monkeypatch.setattr("syncd.audit.ELSEWHERE_MAX", 2)
+    shop = rig.pay("succeeded", rows=(), created=NOW - DAY, description="Two\nmugs")
+    for days in (2, 3):
+        rig.pay("succeeded", amount=500, currency="jpy", rows=(), created=NOW - days * DAY)
+    rig.pay("processing", rows=())
+    rig.pay(None, rows=())
+    found = audit(rig)
+    assert found.findings == ()
+    assert (found.payments, found.not_halos, len(found.elsewhere)) == (5, 4, 2)
+    assert found.elsewhere[0] == Finding(
+        Difference.ELSEWHERE, "Two mugs", intent_id=shop, made=int(NOW) - DAY,
+        at_stripe="succeeded", in_halo="no row", amount=Decimal("10.99"), currency="USD",
+    )  # fmt: skip
+    assert [(one.count, one.stake) for one in found.elsewhere_sums] == [
+        (2, "1000 JPY"), (1, "10.99 USD"),
+    ]  # fmt: skip
 
 
 def test_rows_that_stripe_does_not_know(rig: Rig) -> None:
@@ -345,7 +421,9 @@ def test_fix_makes_due_what_a_push_can_put_right(rig: Rig) -> None:
     rig.box.halo.rows_of(held)[0]["amount"] = 10.99  # a push could do it now, but a person said no
     status(rig, known, 1)
     found = audit(rig, fix=True)
-    assert set(found.due) == {known, unknown}
+    assert found.fix is not None
+    assert set(found.fix.due) == {known, unknown}
+    assert (found.fix.listed, found.fix.dismissed, found.fix.left) == ((), (held,), 1)
     assert rig.condition(held) is Condition.HELD
     assert rig.condition(booked) is Condition.HELD
     rig.once()
@@ -373,8 +451,8 @@ def test_the_command(live: Rig) -> None:
     assert one["stripe_link"] == f"https://dashboard.stripe.com/test/payments/{payment}"
     assert one["halo_link"] == f"{live.box.halo.url}/invoices?mainview=invoices&invoiceid=1001"
     assert said["sums"] == [{
-        "difference": "paid_at_stripe_only", "currency": "USD", "count": 1, "amount": "10.99",
-        "of_unknown_amount": 0,
+        "difference": "paid_at_stripe_only", "acknowledged": False, "currency": "USD", "count": 1,
+        "amount": "10.99", "of_unknown_amount": 0,
     }]  # fmt: skip
     assert payment in (live.folder / "a.csv").read_text()
     assert payment in (live.folder / "a.html").read_text()
@@ -382,6 +460,29 @@ def test_the_command(live: Rig) -> None:
     status(live, payment, "succeeded")
     ran = live.command("audit", "--since", "7d")
     assert (ran.returncode, "no difference" in ran.stdout) == (0, True)
+
+
+def test_fix_always_says_what_came_of_it(live: Rig) -> None:
+    """A payment that failed is left alone, and --fix says so, and what to type."""
+    live.box.stripe.permissions |= {"refunds", "disputes"}
+    failed, booked = live.pay("succeeded"), live.pay("processing")
+    live.box.halo.poison(failed)
+    status(live, booked, "succeeded")
+    assert live.command("--once").returncode == 1
+    ran = live.command("audit", "--since", "7d", "--fix", extra={"COLUMNS": "200"})
+    assert ran.returncode == 1, ran.stderr
+    assert ran.stdout.splitlines()[-3:] == [
+        "--fix: 1 payment stands on the attention list (syncd attention retry, once it was put right); "
+        "1 difference",
+        "needs a person.",
+        f"  syncd attention retry {failed}",
+    ]
+    live.box.halo.unpoison(failed)
+    assert live.command("attention", "retry", failed).returncode in (0, 1)
+    ran = live.command("audit", "--since", "7d", "--fix", "--json")
+    assert json.loads(ran.stdout)["fix"] == {
+        "made_due": [failed], "on_attention_list": [], "dismissed": [], "need_a_person": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -406,95 +507,6 @@ def test_a_side_out_of_reach(live: Rig) -> None:
     live.box.stripe.faults.append(Fault("401", times=None))
     ran = live.command("audit", "--since", "7d", "--csv", "a.csv")
     assert (ran.returncode, [p.name for p in live.folder.glob("*a.csv*")]) == (69, [])
-
-
-# --- how it is shown -------------------------------------------------------------------------------
-
-EVIL = '=HYPERLINK("http://evil.example","<script>alert(1)</script>")'
-
-
-def report(*findings: Finding, notes: tuple[str, ...] = ()) -> Audit:
-    return Audit(0, 1, 1, 0, 0, 1, findings, tuple(sums(findings)), notes)
-
-
-def test_csv_holds_no_formula(tmp_path: Path) -> None:
-    """No cell begins a formula, whatever Halo or Stripe call things; numbers stay numbers."""
-    names = [EVIL, "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "plain"]
-    found = report(*[
-        Finding(Difference.WRONG_AMOUNT, name, invoice_number=name, amount=Decimal("-0.99"), currency="USD")
-        for name in names
-    ])  # fmt: skip
-    with (tmp_path / "a.csv").open("w", newline="") as to:
-        write_csv(found, PLACES, to)
-    with (tmp_path / "a.csv").open(newline="") as back:
-        head, *lines = list(csv.reader(back))
-    assert head == list(COLUMNS)
-    assert [line[head.index("amount")] for line in lines] == ["-0.99"] * len(names)
-    texts = [line[head.index("invoice")] for line in lines]
-    assert texts == [
-        f"'{EVIL}", "'+1", "'-2+3", "'@SUM(A1)", "' =1", "' =1", "plain",
-    ]  # fmt: skip
-
-
-class Tags(HTMLParser):
-    """Collects what a browser would make of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_html_is_whole_and_harmless() -> None:
-    """Everything from outside is text; nothing is fetched; both colour schemes are there."""
-    evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
-    found = report(
-        Finding(
-            Difference.UNKNOWN_AT_STRIPE, evil, intent_id=f"pi_{evil}", invoice_id=7,
-            invoice_number=evil, at_stripe=evil, in_halo=evil, amount=Decimal("1.5"), currency=evil,
-        ),
-        notes=(evil,),
-    )  # fmt: skip
-    page = as_html(found, Places(f"https://x.example/{evil}", test=True, account=evil))
-    tags = Tags()
-    tags.feed(page)
-    names = {tag for tag, _ in tags.tags}
-    assert not names & {"script", "img", "link", "iframe", "object", "form"}
-    assert all(not key.startswith("on") for _, attrs in tags.tags for key in attrs)
-    assert not any("src" in attrs for _, attrs in tags.tags)
-    assert tags.text.count(evil) >= 6
-    assert "prefers-color-scheme: dark" in page
-    assert "url(" not in page
-    assert "@import" not in page
-    links = [attrs["href"] or "" for tag, attrs in tags.tags if tag == "a"]
-    assert [link[:28] for link in links] == [
-        "https://dashboard.stripe.com", 'https://x.example/"><script>',
-    ]  # fmt: skip
-
-
-def test_json_keeps_amounts_exact() -> None:
-    """Amounts in JSON are texts: a reader's doubles can't bend them."""
-    amount = Decimal("900719925474099.31")
-    said = json.loads(as_json(report(Finding(Difference.MISSING, "", amount=amount)), PLACES))
-    assert said["differences"][0]["amount"] == said["sums"][0]["amount"] == "900719925474099.31"
-
-
-def test_links() -> None:
-    """Live and test data, and a connected account's, each have their place in the dashboard."""
-    at = "https://dashboard.stripe.com"
-    assert stripe_payment("pi_1", test=False) == f"{at}/payments/pi_1"
-    assert stripe_payment("pi_1", test=True) == f"{at}/test/payments/pi_1"
-    assert stripe_payment("pi_1", test=True, account="acct_1") == f"{at}/acct_1/test/payments/pi_1"
-    assert stripe_payment("pi_/../x", test=False) == f"{at}/payments/pi_%2F..%2Fx"
-    assert halo_invoice("https://h.example/", 7) == (
-        "https://h.example/invoices?mainview=invoices&invoiceid=7"
-    )
 
 
 # --- laws ------------------------------------------------------------------------------------------

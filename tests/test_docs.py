@@ -8,10 +8,10 @@ import pytest
 
 from syncd import outcomes, store
 from syncd.commands import shared
-from syncd.comparing import Difference
 from syncd.config import Section, _Settings
 from syncd.config_problems import SECRETS
 from syncd.decisions import HoldCode
+from syncd.findings import Difference
 from syncd.records import Condition
 from syncd.reversals import ReversalKind
 from syncd.schema import metadata

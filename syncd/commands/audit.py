@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -11,18 +12,12 @@ from typing import Annotated
 
 import typer
 
-from syncd.audit import Audit, Auditor
-from syncd.audit_report import (
-    Places,
-    as_html,
-    as_json,
-    invoice_of,
-    iso,
-    sum_of,
-    summary,
-    write_csv,
-)
+from syncd.audit import Auditor
+from syncd.audit_invoices import INVOICES_MAX, Invoices
+from syncd.audit_page import as_html
+from syncd.audit_report import Places, as_json, write_csv
 from syncd.audit_store import AuditStore
+from syncd.audit_text import lines
 from syncd.commands.run import BACKFILL_STRIPE_SHARE, since_of
 from syncd.commands.shared import (
     EXIT_ATTENTION,
@@ -31,14 +26,15 @@ from syncd.commands.shared import (
     failures_said,
     is_absent,
 )
-from syncd.comparing import TITLES
 from syncd.config import Config, load
 from syncd.database import sqlite_path
+from syncd.findings import Audit
 from syncd.parts import World, assemble
-from syncd.progress import Show, shown, table
+from syncd.progress import Show, shown
 from syncd.telemetry import Telemetry, stderr_log
 
-TABLE_LINES_MAX = 500
+WIDTH_OTHERWISE = 100
+"""Of what isn't a terminal, in characters."""
 
 
 def audit(
@@ -60,6 +56,14 @@ def audit(
     fix: Annotated[
         bool, typer.Option("--fix", help="Let the next push put right what syncd can.")
     ] = False,
+    invoices: Annotated[
+        int,
+        typer.Option(
+            "--invoices", metavar="NUMBER", min=0,
+            help="Invoices to read at most, newest first, to see whether paid ones are still due: "
+            "one request to Halo each; 0 reads none.",
+        ),
+    ] = INVOICES_MAX,
     config: ConfigOption = None,
     as_json_: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -72,7 +76,9 @@ def audit(
         stderr_log()
         loaded = load(config or context.obj, os.environ)
         with _stores(loaded, fix=fix) as (own, memory), shown() as show:
-            found = asyncio.run(_audit(loaded, own, memory, start, show, fix=fix))
+            found = asyncio.run(
+                _audit(loaded, own, memory, start, show, fix=fix, invoices_max=invoices)
+            )
         test = "_test_" in loaded.stripe_api_key
         places = Places(loaded.halo.url, test, loaded.stripe.account)
         if csv_part:
@@ -83,13 +89,16 @@ def audit(
     if as_json_:
         typer.echo(as_json(found, places))
     else:
-        _print(found)
-    raise typer.Exit(EXIT_ATTENTION if found.findings else 0)
+        width = shutil.get_terminal_size((WIDTH_OTHERWISE, 24)).columns
+        for line in lines(found, width, lambda text: typer.style(text, bold=True)):
+            typer.echo(line)
+    raise typer.Exit(EXIT_ATTENTION if found.open else 0)
 
 
 async def _audit(
-    config: Config, own: AuditStore, memory: AuditStore | None, since: int, show: Show, *, fix: bool
-) -> Audit:
+    config: Config, own: AuditStore, memory: AuditStore | None, since: int, show: Show,
+    *, fix: bool, invoices_max: int,
+) -> Audit:  # fmt: skip
     world = World(waiting=show.waiting)
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
@@ -100,9 +109,11 @@ async def _audit(
         stripe_share=BACKFILL_STRIPE_SHARE,
         counted_in=memory,
     )  # fmt: skip
-    parts.engine.pusher.all_rows.progress = show.rows
+    pusher = parts.engine.pusher
+    pusher.all_rows.progress = show.rows
+    invoices = Invoices(pusher.sink, own, pusher.ways.policy, invoices_max, show.invoices)
     auditor = Auditor(
-        parts.engine.pusher, parts.engine.reversing, own, memory, world.now, fix, show.listing
+        pusher, parts.engine.reversing, own, memory, invoices, world.now, fix, show.listing
     )
     try:
         return await auditor.run(since)
@@ -158,32 +169,3 @@ def _beside(file: Path) -> Path:
     except OSError as error:
         raise typer.BadParameter(f"{file} can't be written: {error.strerror}") from None
     return part
-
-
-def _print(found: Audit) -> None:
-    typer.echo(summary(found))
-    if found.sums:
-        table(
-            "In sum",
-            ("difference", "number", "amount"),
-            ((TITLES[one.kind], one.count, sum_of(one)) for one in found.sums),
-        )
-        table(
-            "The differences",
-            ("difference", "payment", "invoice", "made", "Stripe", "Halo", "amount", "what it is"),
-            (
-                (
-                    TITLES[one.kind], one.intent_id or "", invoice_of(one), iso(one.made)[:10],
-                    one.at_stripe, one.in_halo,
-                    "" if one.amount is None else f"{one.amount:f} {one.currency or '?'}", one.text,
-                )
-                for one in found.findings[:TABLE_LINES_MAX]
-            ),
-        )  # fmt: skip
-    left = len(found.findings) - TABLE_LINES_MAX
-    if left > 0:
-        typer.echo(f"{left} more: see --json, --csv or --html.")
-    for note in found.notes:
-        typer.echo(f"Not compared: {note}")
-    if found.due:
-        typer.echo(f"{len(found.due)} payments are due now; the next push takes them.")

@@ -36,6 +36,8 @@ class SandboxHalo:
         filter_ignored: whether `intent_id` is passed over.
         answer_shape: what a POST answers once it is carried out, which is not documented: "rows",
             "empty", "no_json", "error_in_200", "other_rows" or "bare_object".
+        rows_pay: whether a row that succeeded lessens what its invoice says is due, which is not
+            documented either.
         rate_limit: requests in any five minutes; None switches it off.
         tenant: must come with a sign-in, where authinfo is there to say so.
         granted_scope: what the token says it is good for; None leaves it out.
@@ -62,6 +64,7 @@ class SandboxHalo:
         self.list_shape = "payments"
         self.filter_ignored = False
         self.answer_shape = "rows"
+        self.rows_pay = True
         self.rows: dict[int, dict[str, Any]] = {}
         self.invoices: dict[int, dict[str, Any]] = {}
         self.writes: list[tuple[int, dict[str, Any], bool]] = []
@@ -359,6 +362,7 @@ class SandboxHalo:
         invoice = self.invoices[name]
         rows = [row for row in self.rows.values() if row["invoice_id"] == name]
         paid = sum(row["amount"] for row in rows if row["status"] == self.status["succeeded"])
+        paid = paid if self.rows_pay else 0
         return {
             **invoice, "amountpaid": paid, "amountdue": invoice["total"] - paid,
             "paymentstatus": 2 if paid >= invoice["total"] else 0,

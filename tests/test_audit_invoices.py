@@ -1,0 +1,190 @@
+"""The invoices under paid rows: still due or not, paid twice, and how many are read."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.comparing import invoice_due, several_payments
+from syncd.decisions import Policy
+from syncd.findings import Difference, Finding
+from syncd.payments import Invoice, Money, PaymentState, Row
+from syncd.reversals import Reversal, ReversalKind
+from syncd.sandbox import Fault
+from tests.conftest import NOW, Rig
+from tests.test_audit import allow_all, audit, seen, status
+
+PAID = 3
+POLICY = Policy({PaymentState.SUCCEEDED: PAID})
+
+
+def paid(rig: Rig, amount: int = 1099, invoice: int | None = None, **other: Any) -> str:
+    """A payment that both sides say is paid, alone on its invoice or on a given one."""
+    payment = rig.pay("succeeded", amount=amount, rows=(), **other)
+    halo, major = rig.box.halo, amount / 100
+    number = invoice or halo.add_invoice(total=major)
+    halo.add_row(payment, number, major, halo.status["succeeded"])
+    return payment
+
+
+def invoices_read(rig: Rig) -> int:
+    return sum(r.path.startswith("/api/Invoice/") for r in rig.box.halo.requests)
+
+
+def test_a_paid_row_whose_invoice_is_still_due(rig: Rig) -> None:
+    """Both sides say paid, and the invoice is due all the same: its customer is chased for it."""
+    allow_all(rig)
+    payment = paid(rig)
+    assert audit(rig).findings == ()
+    rig.box.halo.rows_pay = False
+    found = audit(rig)
+    row = rig.box.halo.rows_of(payment)[0]
+    assert found.findings == (
+        Finding(
+            Difference.INVOICE_DUE,
+            "A row of 10.99 USD says paid, but Halo's invoice of 10.99 USD is still 10.99 USD due: "
+            "the customer may be chased for a bill that was paid.",
+            intent_id=payment, invoice_id=row["invoice_id"], invoice_number="INV-1001",
+            rows=(row["id"],), made=int(NOW), at_stripe="succeeded", in_halo="succeeded",
+            amount=Decimal("10.99"), currency="USD",
+        ),
+    )  # fmt: skip
+    assert (found.agree, found.differ, found.open, found.invoices) == (0, 1, 1, 1)
+
+
+def test_a_part_of_an_invoice_is_well(rig: Rig) -> None:
+    """Due by what its paid rows leave of it, or by what was refunded: nothing to say."""
+    allow_all(rig)
+    invoice = rig.box.halo.add_invoice(total=60.0)
+    paid(rig, 2000, invoice)
+    paid(rig, 1999, invoice)
+    back = paid(rig, 5000)
+    refund = rig.box.stripe.refund(back, 1000)
+    rig.once()
+    number = rig.box.halo.rows_of(back)[0]["invoice_id"]
+    rig.box.halo.invoices[number]["total"] = 60.0  # somebody has charged the ten again
+    rig.stored(lambda store: store.dismiss([refund], rig.clock()))
+    assert audit(rig).open == 0
+    rig.box.halo.rows_pay = False
+    assert {one for one in seen(audit(rig)) if one[0] == "invoice_due"} == {
+        ("invoice_due", back, "40.00", "USD"), ("invoice_due", None, "39.99", "USD"),
+    }  # fmt: skip
+
+
+def test_the_weightier_difference_leads(rig: Rig) -> None:
+    """A wrong amount on an invoice that is due is one difference; a payment Stripe lacks isn't due."""
+    allow_all(rig)
+    short = rig.pay("succeeded", rows=(10.0,))
+    open_ = rig.pay("processing")
+    for payment in (short, open_):
+        status(rig, payment, "succeeded")
+    rig.box.halo.rows_pay = False
+    found = audit(rig)
+    assert seen(found) == [
+        ("invoice_due", short, "10.00", "USD"), ("paid_in_halo_only", open_, "10.99", "USD"),
+    ]  # fmt: skip
+    assert "Halo is 0.99 USD short" in found.findings[0].text
+    assert [one.count for one in found.sums] == [1, 1]
+
+
+def test_a_row_that_moved_meanwhile_is_read_again(rig: Rig) -> None:
+    """A row that isn't paid any more when its invoice is read is no ground for a claim."""
+    allow_all(rig)
+    payment = paid(rig)
+    box, answer = rig.box.halo, rig.box.halo.answer
+
+    def racing(request: Any) -> Any:
+        if request.path.startswith("/api/Invoice/"):
+            status(rig, payment, 1)
+        return answer(request)
+
+    box.answer = racing  # type: ignore[method-assign]  # somebody takes it back in Halo
+    assert audit(rig).findings == ()
+
+
+@pytest.mark.parametrize(("most", "read", "left"), [(0, 0, 3), (1, 1, 2), (3, 3, 0)])
+def test_no_more_invoices_than_allowed(rig: Rig, most: int, read: int, left: int) -> None:
+    """The newest are read, each once, and it is said how many weren't."""
+    allow_all(rig)
+    payments = [paid(rig) for _ in range(3)]
+    for place, payment in enumerate(payments):
+        rig.box.halo.rows_of(payment)[0]["intent_date"] = f"2026-11-2{place + 1}T00:00:00"
+    rig.box.halo.rows_pay = False
+    found = audit(rig, invoices_max=most)
+    assert [one.intent_id for one in found.findings] == payments[::-1][:read]
+    assert invoices_read(rig) == read
+    assert found.notes == ((
+        f"{left} more invoices were not read: whether they are still due wasn't asked. "
+        "--invoices 3 reads them too, one request each.",
+    ) if left else ())  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "times", "note"),
+    [
+        ("403", None, "Halo doesn't let invoices be read, so none was compared: "),
+        ("500", 8, "1 of the invoices that were asked for aren't shown by Halo"),
+    ],
+)
+def test_invoices_that_cannot_be_read_stop_nothing(
+    rig: Rig, fault: str, times: int | None, note: str
+) -> None:
+    """Without the permission, or where Halo fails on one: the rest is compared, and it is said."""
+    allow_all(rig)
+    paid(rig)
+    payment = rig.pay("succeeded")
+    rig.box.halo.faults.append(Fault(fault, path="/api/Invoice/", times=times))
+    found = audit(rig)
+    assert seen(found) == [("paid_at_stripe_only", payment, "10.99", "USD")]
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith(note)
+
+
+# --- laws ------------------------------------------------------------------------------------------
+
+
+def rows_of(parts: list[int], currency: str) -> list[Row]:
+    return [Row(n, f"pi_{n}", 7, Money(part, currency).major, PAID) for n, part in enumerate(parts)]
+
+
+@given(
+    st.lists(st.integers(1, 10**12), min_size=1, max_size=4), st.integers(0, 10**12),
+    st.integers(-(10**6), 10**6), st.integers(0, 10**6), st.sampled_from(["usd", "jpy", "bhd"]),
+)  # fmt: skip
+def test_due_by_more_than_is_left_is_found_exactly(
+    parts: list[int], left: int, off: int, back: int, currency: str
+) -> None:
+    """Due up to what is left and what went back is well; each unit beyond it is found."""
+    total = sum(parts) + left
+    gone = Reversal(
+        "re_1", ReversalKind.REFUNDED, "pi_0", back, currency, "succeeded", None, 0, 0, read=True
+    )
+    due = left + back + off
+    invoice = Invoice(
+        7, "INV-7", Money(total, currency).major, Money(due, currency).major, currency.upper()
+    )
+    found = invoice_due(rows_of(parts, currency), invoice, [gone], POLICY)
+    if off <= 0:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.amount == Money(off, currency).major
+
+
+def test_noise_and_doubt_claim_nothing() -> None:
+    """A double's noise isn't money; an amount that is missing claims nothing."""
+    rows = rows_of([10, 20], "usd")
+    total, noisy = Decimal("0.30000000000000004"), Decimal("4E-17")
+    assert invoice_due(rows, Invoice(7, None, total, noisy, None), [], POLICY) is None
+    assert several_payments(rows, Invoice(7, None, Decimal("0.3"), None, None), POLICY) is None
+    for invoice in (
+        Invoice(7, None, None, Decimal(1), "USD"), Invoice(7, None, Decimal(1), None, "USD"),
+    ):  # fmt: skip
+        assert invoice_due(rows, invoice, [], POLICY) is None
+    unread = Reversal("re_1", ReversalKind.REFUNDED, "pi_0", None, "usd", "succeeded", None, 0, 0, read=True)  # fmt: skip
+    due = Invoice(7, None, Decimal(1), Decimal(1), "USD")
+    assert invoice_due(rows, due, [unread], POLICY) is None
+    assert invoice_due([], due, [], POLICY) is None
+    assert invoice_due([Row(1, "pi_1", 7, None, PAID)], due, [], POLICY) is None
