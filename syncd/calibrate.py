@@ -16,7 +16,8 @@ The rules; what they leave open is shown and never decided:
 4. If `succeeded` would share its number with another state, neither gets one.
 
 Rows that syncd wrote itself, or may have written, count for nothing: they'd only repeat what it was
-told. With `push.trace` off, its rows are known by its memory alone.
+told. A row that it found in step, and never sent anything for, is as good as any other. Where it sent
+a status without a trace (`push.trace` off, or a row put right later on), its memory alone knows it.
 """
 
 import heapq

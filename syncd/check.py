@@ -138,10 +138,11 @@ def halo_mode(key: str, livemodes: Mapping[bool, int]) -> Line:
 
 
 def status_lines(
-    configured: Mapping[PaymentState, int], findings: Sequence[Finding], rows: int
+    configured: Mapping[PaymentState, int], findings: Sequence[Finding], survey: Survey
 ) -> list[Line]:
     """The five numbers against what Halo's own webhook wrote into the newest rows."""
     lines, unseen = [], []
+    left_out = survey.authors[Author.SYNCD] + survey.authors[Author.DOUBTFUL]
     for one in findings:
         number = configured.get(one.state)
         if number is None:
@@ -151,7 +152,8 @@ def status_lines(
         else:
             lines.append(_compared(one, number))
     if unseen:
-        text = f"{', '.join(unseen)}: none of Halo's newest {rows} rows was written by its own webhook in that state"
+        beside = f" ({_rows(left_out)} that syncd may have written left out)" if left_out else ""
+        text = f"{', '.join(unseen)}: Halo's newest {_rows(survey.rows)} don't show what its own webhook writes then{beside}"
         remedy = "syncd calibrate reads all rows, and says how to make evidence."
         lines.append(warned(Area.HALO, "status numbers", text, remedy))
     return lines

@@ -15,6 +15,7 @@ from syncd.failures import IntentUnknown
 from syncd.halo_reading import TracedPage, is_whole, last_page
 from syncd.halo_sink import HaloSink
 from syncd.payments import PaymentState
+from syncd.sent_records import Sent
 from syncd.store import Store
 from syncd.stripe_reading import Unreadable
 from syncd.stripe_source import StripeSource
@@ -54,7 +55,8 @@ class Survey:
         total: how many there are, as Halo counts them; None where it doesn't say.
         whole: whether these are surely all.
         authors: how many rows were written by whom.
-        doubtful: events without a secret, in rows that syncd doesn't know, by state and number.
+        doubtful: events without a secret, in rows of payments for which syncd knows of sending
+            nothing, by state and number.
         new_row: how many of Stripe's rows carry which `method` and `module_id`.
         livemodes: what the rows' traces say of live mode (True) and test mode (False).
         last_webhook: the newest row that Halo's own webhook wrote.
@@ -82,12 +84,11 @@ class Survey:
     unasked: int = 0
     unknown: int = 0
 
-    def take(self, traced: Iterable[TracedRow], acknowledged: Callable[[int], bool]) -> None:
-        """Take in rows, newest first. `acknowledged` says whether syncd's memory has a row."""
+    def take(self, traced: Iterable[TracedRow], sent: Sent) -> None:
+        """Take in rows, newest first. `sent` is what syncd's memory knows of their payments."""
         for one in traced:
             row = one.row
-            known = row.id is not None and acknowledged(row.id)
-            author = author_of(one, acknowledged=known)
+            author = author_of(one, sent=sent.may_include(row.intent_id, one.received))
             self.authors[author] += 1
             if one.trace is not None and one.trace.livemode is not None:
                 self.livemodes[one.trace.livemode] += 1
@@ -132,8 +133,7 @@ def take_page(survey: Survey, page: TracedPage, store: Store) -> None:
     # What isn't ASCII is no id of Stripe's, and no database need take it.
     ids = (one.row.intent_id for one in page.traced)
     intents = {intent_id for intent_id in ids if intent_id is not None and intent_id.isascii()}
-    known = store.acknowledged_rows(sorted(intents))
-    survey.take(page.traced, known.__contains__)
+    survey.take(page.traced, store.sent(sorted(intents)))
     survey.total = page.page.total
 
 

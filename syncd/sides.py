@@ -132,7 +132,7 @@ class Sides:
         if made is not None:
             self.tell(made)
         numbers = self.config.halo.status.numbers
-        for line in status_lines(numbers, learn(survey.tally), survey.rows):
+        for line in status_lines(numbers, learn(survey.tally), survey):
             self.tell(line)
         return survey
 

@@ -3,6 +3,7 @@
 import json
 import stat
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from syncd.evidence import Survey, ask_stripe, read_rows
 from syncd.parts import Parts
 from syncd.payments import PaymentState
 from syncd.sandbox import Fault
+from syncd.sent_records import Sent
 from syncd.traces import Author
-from tests.conftest import ROOT, Rig
+from tests.conftest import NOW, ROOT, Rig
 
 S = PaymentState
 
@@ -265,6 +267,76 @@ def test_rows_that_a_lost_database_wrote_count_for_nothing(rig: Rig) -> None:
     (row,) = rig.box.halo.rows_of(payment)
     assert survey.doubtful == {(S.SUCCEEDED, 33): Seen(1, (Example(row["id"], payment),))}
     assert all(number is None for number in _numbers(learn(survey.tally)).values())
+
+
+def test_rows_that_syncd_found_in_step_count(rig: Rig) -> None:
+    """What Halo's own webhook wrote stays evidence after a poll that had nothing to send for it."""
+    for state in PaymentState:
+        _native(rig, state)
+    bare = rig.pay("succeeded")
+    rig.box.halo.rows_of(bare)[0]["status"] = 3
+    sent = rig.pay("succeeded")
+    rig.once()
+    rig.sweep()
+    assert len(rig.posts()) == 1
+    survey = _survey(rig)
+    assert survey.authors == {Author.WEBHOOK: 5, Author.BARE: 1, Author.SYNCD: 1}
+    found = learn(survey.tally)
+    assert _numbers(found) == {S(s): n for s, n in rig.box.halo.status.items()}
+    assert (found[0].support, rig.statuses(sent)) == (2, [3])
+
+
+@pytest.mark.parametrize(
+    "fault", [None, "500_after", "504_after", "reset_after", "garbage", "hang_after"]
+)
+def test_a_status_sent_without_a_trace_counts_for_nothing(rig: Rig, fault: str | None) -> None:
+    """A webhook's trace beside a number that syncd sent is no evidence, however the sending ended."""
+    rig.settings |= {
+        "SYNCD_PUSH__TRACE": "false", "SYNCD_PUSH__CREATE_MISSING": "true",
+        "SYNCD_HALO__STATUS__PROCESSING": "55", "SYNCD_HALO__STATUS__SUCCEEDED": "33",
+    }  # fmt: skip
+    payment = _native(rig, "processing")
+    invoice = rig.box.halo.add_invoice(total=10.99)
+    made = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    if fault is not None:
+        rig.box.halo.faults.append(Fault(fault, times=None, method="POST", path="/InvoicePayment"))
+    rig.cycle()
+    assert (rig.statuses(payment), rig.statuses(made)) in (([55], [33]), ([55], []))
+    survey = _survey(rig)
+    assert set(survey.authors) == {Author.SYNCD}
+    assert [one.shown for one in learn(survey.tally)] == [()] * 5
+
+
+def test_a_row_that_was_put_right_counts_for_nothing(rig: Rig) -> None:
+    """A row in step that went astray is put right without a trace; its number is syncd's since."""
+    payment = _native(rig, "succeeded")
+    rig.once()
+    rig.box.halo.rows_of(payment)[0]["status"] = 9
+    rig.sweep()
+    (row,) = rig.box.halo.rows_of(payment)
+    assert (row["status"], "client_secret" in row["webhook_payload"]) == (3, True)
+    assert _survey(rig).authors == {Author.SYNCD: 1}
+
+
+def test_what_was_sent_is_remembered_beyond_the_payment(rig: Rig) -> None:
+    """A payment that is forgotten after half a year leaves behind that something was sent for it."""
+    rig.settings["SYNCD_PUSH__TRACE"] = "false"
+    rig.settings["SYNCD_HALO__STATUS__PROCESSING"] = "55"
+    payment = _native(rig, "processing")
+    rig.once()
+    later = rig.clock() + 200 * 86_400
+    rig.stored(lambda store: store.prune(later, int(later)))
+    assert rig.stored(lambda store: store.payment(payment)) is None
+    assert _survey(rig).authors == {Author.SYNCD: 1}
+
+
+def test_rows_older_than_the_memory_count_for_nothing() -> None:
+    """Where it was forgotten what was sent, only a webhook that surely came later is believed."""
+    early, late = (datetime.fromtimestamp(NOW + hours * 3_600, UTC) for hours in (23, 25))
+    sent = Sent(frozenset({"pi_1"}), forgotten=NOW)
+    asked = [("pi_1", late), ("pi_2", early), ("pi_2", None), ("pi_2", late)]
+    assert [sent.may_include(*one) for one in asked] == [True, True, True, False]
+    assert [Sent(sent.intents).may_include(*one) for one in asked] == [True, False, False, False]
 
 
 def test_rows_without_a_trace_are_compared_with_stripe(rig: Rig) -> None:

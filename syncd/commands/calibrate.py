@@ -177,7 +177,11 @@ def _shown(shown: Shown) -> str:
 
 def _rows(seen: Seen) -> str:
     examples = ", ".join(f"row {one.row} ({one.intent_id})" for one in seen.examples)
-    return f"{seen.rows} {'row' if seen.rows == 1 else 'rows'} (such as {examples})"
+    return f"{_counted(seen.rows)} (such as {examples})"
+
+
+def _counted(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows} rows"
 
 
 def _remarks(survey: Survey) -> list[str]:
@@ -185,7 +189,8 @@ def _remarks(survey: Survey) -> list[str]:
     if not survey.whole and survey.total is not None and survey.rows < survey.total:
         lines.append(f"Older rows were not read: --rows {survey.total} reads all.")
     if survey.authors[Author.SYNCD]:
-        lines.append(f"Left out: {survey.authors[Author.SYNCD]} rows that syncd wrote or knows.")
+        left_out = _counted(survey.authors[Author.SYNCD])
+        lines.append(f"Left out: {left_out} of payments for which syncd has sent something itself.")
     for (state, number), seen in sorted(survey.doubtful.items(), key=repr):
         lines.append(
             f"Left out: {_rows(seen)} with an event ({state or 'none of the five'}) and status "
