@@ -138,9 +138,21 @@ def halo_mode(key: str, livemodes: Mapping[bool, int]) -> Line:
 
 
 def status_lines(
-    configured: Mapping[PaymentState, int], findings: Sequence[Finding], survey: Survey
-) -> list[Line]:
-    """The five numbers against what Halo's own webhook wrote into the newest rows."""
+    configured: Mapping[PaymentState, int], findings: Sequence[Finding], survey: Survey,
+    *, remembers: bool = True,
+) -> list[Line]:  # fmt: skip
+    """The five numbers against what Halo's own webhook wrote into the newest rows.
+
+    Args:
+        configured: the numbers that are set.
+        findings: what the rows show.
+        survey: where they were found.
+        remembers: whether it is known which rows syncd wrote: else none proves anything.
+    """
+    if not remembers:
+        text = "not compared: without the database nobody can tell which rows syncd wrote itself"
+        remedy = "Put the database right, then check again."
+        return [warned(Area.HALO, "status numbers", text, remedy)]
     lines, unseen = [], []
     left_out = survey.authors[Author.SYNCD] + survey.authors[Author.DOUBTFUL]
     for one in findings:
