@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from syncd.calibrate import Evidence, Example, Seen, Tally
-from syncd.failures import IntentUnknown
+from syncd.failures import CursorRefused, IntentUnknown, LinkFailure
 from syncd.halo_reading import TracedPage, is_whole, last_page
 from syncd.halo_sink import HaloSink
 from syncd.payments import PaymentState
@@ -66,6 +66,7 @@ class Survey:
         bare: the newest rows without a trace.
         unasked: rows without a trace about which Stripe was not asked: there were too many.
         unknown: rows without a trace whose intent Stripe doesn't know under this key.
+        trouble: why Stripe couldn't be asked, for people; None where it could, or needn't be.
     """
 
     tally: Tally = field(default_factory=Tally)
@@ -83,6 +84,7 @@ class Survey:
     bare: list[Bare] = field(default_factory=list)
     unasked: int = 0
     unknown: int = 0
+    trouble: str | None = None
 
     def take(self, traced: Iterable[TracedRow], sent: Sent) -> None:
         """Take in rows, newest first. `sent` is what syncd's memory knows of their payments."""
@@ -162,9 +164,18 @@ async def read_rows(sink: HaloSink, store: Store, rows_max: int, progress: Progr
 async def ask_stripe(source: StripeSource, survey: Survey, progress: Progress) -> None:
     """Pair the rows without a trace with what Stripe says of their payments now.
 
-    Raises:
-        LinkFailure: Stripe can't be read.
+    Where Stripe can't be read, none is paired: half of them may be the half that agrees.
     """
+    before = survey.unasked
+    try:
+        await _pair(source, survey, progress)
+    except (LinkFailure, CursorRefused) as error:
+        survey.tally.bare.clear()
+        survey.unknown, survey.unasked = 0, before + len(survey.bare)
+        survey.trouble = str(error)
+
+
+async def _pair(source: StripeSource, survey: Survey, progress: Progress) -> None:
     wanted: dict[str, list[Bare]] = {}
     for bare in survey.bare:
         wanted.setdefault(bare.intent_id, []).append(bare)
