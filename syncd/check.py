@@ -165,7 +165,7 @@ def status_lines(
             lines.append(_compared(one, number))
     if unseen:
         beside = f" ({_rows(left_out)} that syncd may have written left out)" if left_out else ""
-        text = f"{', '.join(unseen)}: Halo's newest {_rows(survey.rows)} don't show what its own webhook writes then{beside}"
+        text = f"{', '.join(unseen)}: none of Halo's newest {_rows(survey.rows)} shows what Halo's own webhook writes for it{beside}"
         remedy = "syncd calibrate reads all rows, and says how to make evidence."
         lines.append(warned(Area.HALO, "status numbers", text, remedy))
     return lines

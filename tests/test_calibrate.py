@@ -545,7 +545,7 @@ def test_calibrate_says_why_there_is_no_hint(live: Rig) -> None:
     assert (done.returncode, done.stderr.splitlines()) == (1, [
         "processing: no hint to accept: first show which number rows begin with (open an invoice's "
         "payment page in Halo, pay nothing, and calibrate again).",
-        "canceled: no hint to accept: no row shows a number for it.",
+        "canceled: no hint to accept: no row speaks for a number.",
     ])  # fmt: skip
 
 
@@ -556,8 +556,10 @@ def test_calibrate_while_halo_is_down(live: Rig) -> None:
     before = file.read_text()
     done = live.command("calibrate", "--write")
     assert (done.returncode, file.read_text()) == (69, before)
-    assert "Halo" in done.stderr
-    assert "the next run goes on" not in done.stderr
+    for said in (done, live.command("audit", "--since", "1d")):
+        assert said.returncode == 69
+        assert "Halo" in said.stderr
+        assert "the next run goes on" not in said.stderr
 
 
 def test_calibrate_while_stripe_is_down(live: Rig) -> None:

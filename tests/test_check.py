@@ -195,7 +195,7 @@ def test_numbers_are_compared_after_polls_too(rig: Rig) -> None:
     lines = _sides(rig)
     assert lines["status numbers"] == warned(
         Area.HALO, "status numbers",
-        "succeeded = 8: Halo's newest 6 rows don't show what its own webhook writes then "
+        "succeeded = 8: none of Halo's newest 6 rows shows what Halo's own webhook writes for it "
         "(2 rows that syncd may have written left out)",
         "syncd calibrate reads all rows, and says how to make evidence.",
     )  # fmt: skip

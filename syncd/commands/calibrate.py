@@ -83,7 +83,7 @@ def calibrate(
             _print(loaded, survey, findings, change)
         refused = _not_accepted(findings, accept or (), survey)
         for line in [*refused, *_trouble(survey)]:
-            typer.echo(line, err=True)
+            typer.echo(inert(line), err=True)
         if write and survey.trouble is None:
             _write(loaded, change)
         elif write:
@@ -266,7 +266,7 @@ def _not_accepted(
     """Why there is nothing to accept, for each state that was named without a hint."""
     why = {
         Verdict.TOO_LITTLE: f"first show which number rows begin with ({_BEGINNINGS})",
-        Verdict.NONE: "no row shows a number for it",
+        Verdict.NONE: "no row speaks for a number",
         Verdict.CONTRADICTED: "rows contradict each other. Look at the rows named",
         Verdict.SHARED: "its number would be succeeded's too. Look at the rows named",
     }
