@@ -16,7 +16,8 @@ The rules; what they leave open is shown and never decided:
 4. If `succeeded` would share its number with another state, neither gets one.
 
 Rows that syncd wrote itself, or may have written, count for nothing: they'd only repeat what it was
-told. With `push.trace` off, its rows are known by its memory alone.
+told. A row that it found in step, and never sent anything for, is as good as any other. Where it sent
+a status without a trace (`push.trace` off, or a row put right later on), its memory alone knows it.
 """
 
 import heapq
@@ -126,14 +127,23 @@ class Finding:
     shown: tuple[Shown, ...]
 
     @property
+    def most(self) -> int | None:
+        """The number for which the most rows speak; None where none speaks for any."""
+        return self.shown[0].number if self.support else None
+
+    @property
     def support(self) -> int:
-        """How many rows speak for the number proposed, or for the one shown most."""
+        """How many rows speak for it."""
         return self.shown[0].rows if self.shown else 0
 
     @property
     def against(self) -> int:
         """How many rows speak for another one."""
         return sum(shown.rows for shown in self.shown[1:])
+
+    def speaking_for(self, number: int) -> int:
+        """How many rows speak for this one."""
+        return sum(shown.rows for shown in self.shown if shown.number == number)
 
 
 @dataclass(slots=True)

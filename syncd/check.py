@@ -138,10 +138,23 @@ def halo_mode(key: str, livemodes: Mapping[bool, int]) -> Line:
 
 
 def status_lines(
-    configured: Mapping[PaymentState, int], findings: Sequence[Finding], rows: int
-) -> list[Line]:
-    """The five numbers against what Halo's own webhook wrote into the newest rows."""
+    configured: Mapping[PaymentState, int], findings: Sequence[Finding], survey: Survey,
+    *, remembers: bool = True,
+) -> list[Line]:  # fmt: skip
+    """The five numbers against what Halo's own webhook wrote into the newest rows.
+
+    Args:
+        configured: the numbers that are set.
+        findings: what the rows show.
+        survey: where they were found.
+        remembers: whether it is known which rows syncd wrote: else none proves anything.
+    """
+    if not remembers:
+        text = "not compared: without the database nobody can tell which rows syncd wrote itself"
+        remedy = "Put the database right, then check again."
+        return [warned(Area.HALO, "status numbers", text, remedy)]
     lines, unseen = [], []
+    left_out = survey.authors[Author.SYNCD] + survey.authors[Author.DOUBTFUL]
     for one in findings:
         number = configured.get(one.state)
         if number is None:
@@ -151,7 +164,8 @@ def status_lines(
         else:
             lines.append(_compared(one, number))
     if unseen:
-        text = f"{', '.join(unseen)}: none of Halo's newest {rows} rows was written by its own webhook in that state"
+        beside = f" ({_rows(left_out)} that syncd may have written left out)" if left_out else ""
+        text = f"{', '.join(unseen)}: none of Halo's newest {_rows(survey.rows)} shows what Halo's own webhook writes for it{beside}"
         remedy = "syncd calibrate reads all rows, and says how to make evidence."
         lines.append(warned(Area.HALO, "status numbers", text, remedy))
     return lines

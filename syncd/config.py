@@ -436,7 +436,7 @@ def _find(file: Path | None, environment: Mapping[str, str], problems: list[str]
             return place
     if not any(name.startswith("SYNCD_HALO__") for name in environment):
         problems.append(
-            f"no configuration: there is no {' and no '.join(map(str, PLACES))}. "
+            f"there is no {' and no '.join(map(str, PLACES))}. "
             "Name a file with --config or SYNCD_CONFIG"
         )
     return None

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from syncd.calibrate import Evidence, Example, Seen, Tally
-from syncd.failures import IntentUnknown
+from syncd.failures import CursorRefused, IntentUnknown, LinkFailure
 from syncd.halo_reading import TracedPage, is_whole, last_page
 from syncd.halo_sink import HaloSink
 from syncd.payments import PaymentState
+from syncd.sent_records import Sent
 from syncd.store import Store
 from syncd.stripe_reading import Unreadable
 from syncd.stripe_source import StripeSource
@@ -54,7 +55,8 @@ class Survey:
         total: how many there are, as Halo counts them; None where it doesn't say.
         whole: whether these are surely all.
         authors: how many rows were written by whom.
-        doubtful: events without a secret, in rows that syncd doesn't know, by state and number.
+        doubtful: events without a secret, in rows of payments for which syncd knows of sending
+            nothing, by state and number.
         new_row: how many of Stripe's rows carry which `method` and `module_id`.
         livemodes: what the rows' traces say of live mode (True) and test mode (False).
         last_webhook: the newest row that Halo's own webhook wrote.
@@ -64,6 +66,7 @@ class Survey:
         bare: the newest rows without a trace.
         unasked: rows without a trace about which Stripe was not asked: there were too many.
         unknown: rows without a trace whose intent Stripe doesn't know under this key.
+        trouble: why Stripe couldn't be asked, for people; None where it could, or needn't be.
     """
 
     tally: Tally = field(default_factory=Tally)
@@ -81,13 +84,13 @@ class Survey:
     bare: list[Bare] = field(default_factory=list)
     unasked: int = 0
     unknown: int = 0
+    trouble: str | None = None
 
-    def take(self, traced: Iterable[TracedRow], acknowledged: Callable[[int], bool]) -> None:
-        """Take in rows, newest first. `acknowledged` says whether syncd's memory has a row."""
+    def take(self, traced: Iterable[TracedRow], sent: Sent) -> None:
+        """Take in rows, newest first. `sent` is what syncd's memory knows of their payments."""
         for one in traced:
             row = one.row
-            known = row.id is not None and acknowledged(row.id)
-            author = author_of(one, acknowledged=known)
+            author = author_of(one, sent=sent.may_include(row.intent_id, one.received))
             self.authors[author] += 1
             if one.trace is not None and one.trace.livemode is not None:
                 self.livemodes[one.trace.livemode] += 1
@@ -132,8 +135,7 @@ def take_page(survey: Survey, page: TracedPage, store: Store) -> None:
     # What isn't ASCII is no id of Stripe's, and no database need take it.
     ids = (one.row.intent_id for one in page.traced)
     intents = {intent_id for intent_id in ids if intent_id is not None and intent_id.isascii()}
-    known = store.acknowledged_rows(sorted(intents))
-    survey.take(page.traced, known.__contains__)
+    survey.take(page.traced, store.sent(sorted(intents)))
     survey.total = page.page.total
 
 
@@ -162,9 +164,18 @@ async def read_rows(sink: HaloSink, store: Store, rows_max: int, progress: Progr
 async def ask_stripe(source: StripeSource, survey: Survey, progress: Progress) -> None:
     """Pair the rows without a trace with what Stripe says of their payments now.
 
-    Raises:
-        LinkFailure: Stripe can't be read.
+    Where Stripe can't be read, none is paired: half of them may be the half that agrees.
     """
+    before = survey.unasked
+    try:
+        await _pair(source, survey, progress)
+    except (LinkFailure, CursorRefused) as error:
+        survey.tally.bare.clear()
+        survey.unknown, survey.unasked = 0, before + len(survey.bare)
+        survey.trouble = str(error)
+
+
+async def _pair(source: StripeSource, survey: Survey, progress: Progress) -> None:
     wanted: dict[str, list[Bare]] = {}
     for bare in survey.bare:
         wanted.setdefault(bare.intent_id, []).append(bare)

@@ -91,7 +91,15 @@ class SignInRefused(LinkFailure):
 
 
 class PermissionMissing(LinkFailure):
-    """Signed in, but not allowed to."""
+    """Signed in, but not allowed to.
+
+    Attributes:
+        found: what was refused, without the remedy that the text ends with.
+    """
+
+    def __init__(self, side: Side, found: str, remedy: str) -> None:
+        super().__init__(side, f"{found} {remedy}")
+        self.found = found
 
 
 class BadAnswer(LinkFailure):

@@ -459,8 +459,9 @@ def _failure_of(
     if status == 403:
         return PermissionMissing(
             Side.HALO,
-            f"Halo doesn't allow {what} (HTTP 403): {said} Give the application and its agent "
-            f"role the permission to {'edit' if writing else 'read'} invoices.",
+            f"Halo doesn't allow {what} (HTTP 403): {said}",
+            "Give the application and its agent role the permission to "
+            f"{'edit' if writing else 'read'} invoices.",
         )
     if writing and status in _REFUSED_ROWS and not _is_page(response):
         return RowsRefused(said)

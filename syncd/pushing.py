@@ -359,8 +359,14 @@ class Pusher:
             self._record_planned([work for work, _ in batch])
             return
         rows = [row for work, update in batch for row in self._posted(work, update)]
+        ids = [work.payment.said.intent_id for work, _ in batch]
+
+        def intend() -> None:
+            self._hold_lease()
+            self.store.intend_update(ids, self.now())
+
         try:
-            answer = await self.sink.update(rows, self._hold_lease)
+            answer = await self.sink.update(rows, intend)
         except (RowsRefused, LinkFailure) as error:
             await self._send_parts(batch, error)
             return
@@ -470,8 +476,9 @@ class Pusher:
             if self.now() - looked_at > LOOK_SECONDS_MAX:
                 raise LookStale
             self._hold_lease()
-            until = self.now() + INSERT_DOUBT_SECONDS
-            if not self.store.intend_insert(work, known, until):
+            now = self.now()
+            until = now + INSERT_DOUBT_SECONDS
+            if not self.store.intend_insert(work, known, now, until):
                 raise LeaseHeld("another process, which has just made a row for the same payment,")
             known, sent = until, True
 

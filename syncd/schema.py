@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest version in `migrations`. Known here so that a start needn't load Alembic."""
 
 metadata = sa.MetaData()
@@ -118,6 +118,15 @@ pushes = sa.Table(
     sa.Column("rows", sa.Text, nullable=False),
 )
 sa.Index("pushes_at", pushes.c.at)
+
+# For which payments something was ever sent to Halo; bounded by number (see sent_records).
+sent = sa.Table(
+    "sent",
+    metadata,
+    sa.Column("intent_id", sa.String(255), primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+)
+sa.Index("sent_at", sent.c.at)
 
 requests = sa.Table(
     "requests",

@@ -51,6 +51,7 @@ class Sides:
     Attributes:
         left: how many requests to a side may still go now.
         tell: told each line as soon as it is known.
+        remembers: whether the store knows which rows syncd wrote; not where the database is damaged.
     """
 
     config: Config
@@ -59,6 +60,7 @@ class Sides:
     store: Store
     left: Callable[[Side], int]
     tell: Callable[[Line], None]
+    remembers: bool = True
     _stripe_works: bool = field(init=False, default=False)
 
     async def look(self) -> None:
@@ -115,7 +117,7 @@ class Sides:
                 return None
             self.tell(passed(Area.HALO, "Halo: sign-in", f"{url} takes the application"))
             remedy = "Give the application and its agent role the permission to read invoices."
-            self.tell(failed(Area.HALO, "Halo: read invoices", str(error), remedy))
+            self.tell(failed(Area.HALO, "Halo: read invoices", _found(error), remedy))
             return None
         except Failure as error:
             self.tell(_out_of_reach(Side.HALO, error))
@@ -132,7 +134,7 @@ class Sides:
         if made is not None:
             self.tell(made)
         numbers = self.config.halo.status.numbers
-        for line in status_lines(numbers, learn(survey.tally), survey.rows):
+        for line in status_lines(numbers, learn(survey.tally), survey, remembers=self.remembers):
             self.tell(line)
         return survey
 
@@ -166,8 +168,13 @@ def _not_allowed(kind: str, name: str, error: Failure) -> Line:
     remedy = f'Edit the restricted key in Stripe\'s dashboard: "{name}", read.'
     if kind in WATCHED:
         remedy += " Only refunds and disputes (watching them, syncd audit) need it."
-        return warned(Area.STRIPE, what, str(error), remedy)
-    return failed(Area.STRIPE, what, str(error), remedy)
+        return warned(Area.STRIPE, what, _found(error), remedy)
+    return failed(Area.STRIPE, what, _found(error), remedy)
+
+
+def _found(error: Failure) -> str:
+    """What went wrong, without the remedy that stands in a line of its own."""
+    return error.found if isinstance(error, PermissionMissing) else str(error)
 
 
 def _out_of_reach(side: Side, error: Failure) -> Line:

@@ -58,6 +58,7 @@ from syncd.reversal_records import (
     unplaced,
 )
 from syncd.reversals import Reversal
+from syncd.sent_records import Sent, forget_oldest_sent, mark_sent, sent_among
 
 KEEP_SECONDS = 180 * 86_400
 """How long a payment that is done with is remembered after its last change."""
@@ -69,6 +70,7 @@ EXPORTED = {
     "unreadable": schema.unreadable,
     "halo_row": schema.halo_rows,
     "push": schema.pushes,
+    "sent": schema.sent,
     "note": schema.notes,
     "requests": schema.requests,
 }
@@ -265,12 +267,25 @@ class Store:
                 sa.select(sa.func.min(c.next_try)).where(c.condition.in_(WAITING))
             ).scalar()
 
-    def intend_insert(self, work: Work, known: float | None, doubt_until: float) -> bool:
-        """Write down, before it is sent, that a row may appear in Halo from now on.
+    def intend_update(self, intent_ids: Sequence[str], now: float) -> None:
+        """Write down, before it is sent, that rows of these payments get their status from us.
+
+        Args:
+            intent_ids: the payments.
+            now: Unix seconds.
+        """
+        with writing(self._engine) as connection:
+            mark_sent(connection, intent_ids, now)
+
+    def intend_insert(
+        self, work: Work, known: float | None, now: float, doubt_until: float
+    ) -> bool:
+        """Write down, before it is sent, that a row of ours may appear in Halo from now on.
 
         Args:
             work: the payment, as it was when it was decided about.
             known: the `doubt_until` that was known since, Unix seconds.
+            now: Unix seconds.
             doubt_until: until when the row may appear, Unix seconds.
 
         Returns whether it may be sent: not where another process has sent one meanwhile.
@@ -286,6 +301,7 @@ class Store:
                 )
                 .values(doubt_until=doubt_until)
             )
+            mark_sent(connection, [work.payment.said.intent_id], now)
             return intended.rowcount == 1
 
     def record(self, outcomes: Sequence[Outcome], now: float) -> None:
@@ -326,14 +342,10 @@ class Store:
                     schema.payments.update().where(c.intent_id.in_(done)).values(trace=None)
                 )
 
-    def acknowledged_rows(self, intent_ids: Sequence[str]) -> frozenset[int]:
-        """Halo's rows of these intents that syncd wrote, or found in step."""
-        c = schema.payments.c
+    def sent(self, intent_ids: Sequence[str]) -> Sent:
+        """For which of these payments something was ever sent to Halo."""
         with reading(self._engine) as connection:
-            found = connection.execute(
-                sa.select(c.rows).where(c.intent_id.in_(intent_ids), c.acked_state.is_not(None))
-            ).scalars()
-            return frozenset(row for text in found for row in row_ids(text))
+            return sent_among(connection, intent_ids)
 
     # --- Halo's rows, while they are read page by page -------------------------------------------
 
@@ -738,6 +750,7 @@ class Store:
                 )
             )
             connection.execute(schema.unreadable.delete().where(u.seen_at < old))
+            forget_oldest_sent(connection)
 
     def export(self, page: int = 500) -> Iterator[tuple[str, dict[str, Any]]]:
         """Everything that is remembered, as (kind, columns), read page by page.

@@ -360,7 +360,7 @@ def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
     if status == 403:
         return PermissionMissing(
             Side.STRIPE,
-            f"Stripe's key isn't allowed to {what}: {said or 'a permission is missing'} "
+            f"Stripe's key isn't allowed to {what}: {said or 'a permission is missing.'}",
             f"Give the key read access to {_PERMISSION.get(path, 'Events and PaymentIntents')}.",
         )
     if status is not None and status >= 500:

@@ -64,23 +64,23 @@ class Author(StrEnum):
 
     WEBHOOK = "webhook"  # Halo's own integration
     BARE = "bare"  # nobody left a trace
-    SYNCD = "syncd"  # syncd wrote it, or has acknowledged it and may have
-    DOUBTFUL = "doubtful"  # an event without its secret, in a row that syncd doesn't know
+    SYNCD = "syncd"  # syncd wrote it, or sent something for its payment and may have
+    DOUBTFUL = "doubtful"  # an event without its secret, though syncd sent nothing that it knows of
     OTHER = "other"  # no payment of Stripe's, or a trace of something else
 
 
-def author_of(traced: TracedRow, *, acknowledged: bool) -> Author:
+def author_of(traced: TracedRow, *, sent: bool) -> Author:
     """Say who gave a row its status.
 
     Args:
         traced: the row.
-        acknowledged: whether syncd's memory has it as acknowledged by Halo. Its number may be one
-            that syncd wrote, so it is never taken for Halo's own.
+        sent: whether syncd ever sent something for its payment, or may have. Then its number may be
+            syncd's, whatever trace it has: a status can be sent without one.
     """
     row, trace = traced.row, traced.trace
     if row.id is None or row.intent_id is None or row.status is None:
         return Author.OTHER
-    if acknowledged:
+    if sent:
         return Author.SYNCD
     if trace is None:
         return Author.BARE

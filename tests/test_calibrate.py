@@ -3,6 +3,7 @@
 import json
 import stat
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.calibrate import (
+    HOW_TO_MAKE,
     Change,
     Evidence,
     Example,
@@ -29,8 +31,9 @@ from syncd.evidence import Survey, ask_stripe, read_rows
 from syncd.parts import Parts
 from syncd.payments import PaymentState
 from syncd.sandbox import Fault
+from syncd.sent_records import Sent
 from syncd.traces import Author
-from tests.conftest import ROOT, Rig
+from tests.conftest import NOW, ROOT, Rig
 
 S = PaymentState
 
@@ -267,6 +270,74 @@ def test_rows_that_a_lost_database_wrote_count_for_nothing(rig: Rig) -> None:
     assert all(number is None for number in _numbers(learn(survey.tally)).values())
 
 
+def test_rows_that_syncd_found_in_step_count(rig: Rig) -> None:
+    """What Halo's own webhook wrote stays evidence after a poll that had nothing to send for it."""
+    for state in PaymentState:
+        _native(rig, state)
+    bare = rig.pay("succeeded")
+    rig.box.halo.rows_of(bare)[0]["status"] = 3
+    sent = rig.pay("succeeded")
+    rig.once()
+    rig.sweep()
+    assert len(rig.posts()) == 1
+    survey = _survey(rig)
+    assert survey.authors == {Author.WEBHOOK: 5, Author.BARE: 1, Author.SYNCD: 1}
+    found = learn(survey.tally)
+    assert _numbers(found) == {S(s): n for s, n in rig.box.halo.status.items()}
+    assert (found[0].support, rig.statuses(sent)) == (2, [3])
+
+
+@pytest.mark.parametrize("fault", [None, "500_after", "504_after", "reset_after", "garbage"])
+def test_a_status_sent_without_a_trace_counts_for_nothing(rig: Rig, fault: str | None) -> None:
+    """A webhook's trace beside a number that syncd sent is no evidence, however the sending ended."""
+    rig.settings |= {
+        "SYNCD_PUSH__TRACE": "false", "SYNCD_PUSH__CREATE_MISSING": "true",
+        "SYNCD_HALO__STATUS__PROCESSING": "55", "SYNCD_HALO__STATUS__SUCCEEDED": "33",
+    }  # fmt: skip
+    payment = _native(rig, "processing")
+    invoice = rig.box.halo.add_invoice(total=10.99)
+    made = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    if fault is not None:
+        rig.box.halo.faults.append(Fault(fault, times=None, method="POST", path="/InvoicePayment"))
+    rig.cycle()
+    assert (rig.statuses(payment), rig.statuses(made)) in (([55], [33]), ([55], []))
+    survey = _survey(rig)
+    assert set(survey.authors) == {Author.SYNCD}
+    assert [one.shown for one in learn(survey.tally)] == [()] * 5
+
+
+def test_a_row_that_was_put_right_counts_for_nothing(rig: Rig) -> None:
+    """A row in step that went astray is put right without a trace; its number is syncd's since."""
+    payment = _native(rig, "succeeded")
+    rig.once()
+    rig.box.halo.rows_of(payment)[0]["status"] = 9
+    rig.sweep()
+    (row,) = rig.box.halo.rows_of(payment)
+    assert (row["status"], "client_secret" in row["webhook_payload"]) == (3, True)
+    assert _survey(rig).authors == {Author.SYNCD: 1}
+
+
+def test_what_was_sent_is_remembered_beyond_the_payment(rig: Rig) -> None:
+    """A payment that is forgotten after half a year leaves behind that something was sent for it."""
+    rig.settings["SYNCD_PUSH__TRACE"] = "false"
+    rig.settings["SYNCD_HALO__STATUS__PROCESSING"] = "55"
+    payment = _native(rig, "processing")
+    rig.once()
+    later = rig.clock() + 200 * 86_400
+    rig.stored(lambda store: store.prune(later, int(later)))
+    assert rig.stored(lambda store: store.payment(payment)) is None
+    assert _survey(rig).authors == {Author.SYNCD: 1}
+
+
+def test_rows_older_than_the_memory_count_for_nothing() -> None:
+    """Where it was forgotten what was sent, only a webhook that surely came later is believed."""
+    early, late = (datetime.fromtimestamp(NOW + hours * 3_600, UTC) for hours in (23, 25))
+    sent = Sent(frozenset({"pi_1"}), forgotten=NOW)
+    asked = [("pi_1", late), ("pi_2", early), ("pi_2", None), ("pi_2", late)]
+    assert [sent.may_include(*one) for one in asked] == [True, True, True, False]
+    assert [Sent(sent.intents).may_include(*one) for one in asked] == [True, False, False, False]
+
+
 def test_rows_without_a_trace_are_compared_with_stripe(rig: Rig) -> None:
     """Rows that Halo was never told of don't speak against its webhook; hints stay hints."""
     _native(rig, "succeeded")
@@ -431,13 +502,121 @@ def test_calibrate_shows_a_contradiction(live: Rig) -> None:
     assert "set halo.status.succeeded by hand" in done.stdout
 
 
+def test_calibrate_says_how_to_make_evidence(live: Rig) -> None:
+    """For each state without proof, also where a number is configured: what shows it, what it is for."""
+    for _ in range(2):
+        live.pay("succeeded")
+    live.pay("processing")
+    live.box.halo.rows_of(live.pay("processing"))[0]["status"] = 5
+    text = _file(live).read_text()
+    (live.folder / "config.toml").write_text(
+        text.replace("# succeeded =", "succeeded = 3 #").replace("# canceled =", "canceled = 6 #")
+    )
+    for made in (live.box.halo.rows_of(name) for name in list(live.box.stripe.intents)[:2]):
+        made[0]["status"] = 2
+    done = live.command("calibrate", "--accept", "processing", "--write")
+    shown = done.stdout.splitlines()
+    (succeeded,) = (line for line in shown if line.startswith("│ succeeded"))
+    cells = [cell.strip() for cell in succeeded.strip("│").split("│")]
+    assert cells[:5] == ["succeeded", "2", "2", "0", "3"]
+    assert "none for the configured 3" in " ".join(done.stdout.replace("│", " ").split())
+    make = "To make evidence, with Halo's own webhook on: "
+    assert f"succeeded: no row proves the configured 3. {make}{HOW_TO_MAKE[S.SUCCEEDED]}." in shown
+    assert f"canceled: no row proves the configured 6. {make}{HOW_TO_MAKE[S.CANCELED]}." in shown
+    for state in (S.PAYMENT_FAILED, S.REQUIRES_ACTION):
+        held = f"{state}: no number yet, so its payments are held. {make}{HOW_TO_MAKE[state]}."
+        assert held in shown
+    # Two rows of bank debits contradict each other: there is no hint to take.
+    assert done.stderr.splitlines()[-2:] == [
+        "processing: no hint to accept: rows contradict each other. Look at the rows named.",
+        "Nothing to write.",
+    ]
+    assert done.returncode == 1
+    read = json.loads(live.command("calibrate", "--json").stdout)["states"]["succeeded"]
+    assert (read["number"], read["for_number"], read["for"], read["against"]) == (None, 2, 2, 0)
+
+
+def test_calibrate_says_why_there_is_no_hint(live: Rig) -> None:
+    """Rows that show a number give no hint until it is known with which number rows begin."""
+    for _ in range(2):
+        live.box.halo.rows_of(live.pay("processing"))[0]["status"] = 5
+    _file(live)
+    done = live.command("calibrate", "--accept", "processing", "--accept", "canceled")
+    assert (done.returncode, done.stderr.splitlines()) == (1, [
+        "processing: no hint to accept: first show which number rows begin with (open an invoice's "
+        "payment page in Halo, pay nothing, and calibrate again).",
+        "canceled: no hint to accept: no row speaks for a number.",
+    ])  # fmt: skip
+
+
 def test_calibrate_while_halo_is_down(live: Rig) -> None:
-    """A side that can't be read ends with 69, and writes nothing."""
+    """A side that can't be read ends with 69, writes nothing, and promises nothing of the next run."""
     live.box.halo.faults.append(Fault("html", times=None))
     file = _file(live)
     before = file.read_text()
     done = live.command("calibrate", "--write")
     assert (done.returncode, file.read_text()) == (69, before)
+    for said in (done, live.command("audit", "--since", "1d")):
+        assert said.returncode == 69
+        assert "Halo" in said.stderr
+        assert "the next run goes on" not in said.stderr
+
+
+def test_calibrate_while_stripe_is_down(live: Rig) -> None:
+    """What Halo's own webhook wrote is shown all the same; nothing is written while half is unknown."""
+    _native(live, "succeeded")
+    live.box.stripe.faults.append(Fault("html", times=None))
+    file = _file(live)
+    before = file.read_text()
+    alone = live.command("calibrate")  # every row has a trace, so Stripe isn't needed
+    assert (alone.returncode, alone.stderr) == (1, "")
+    for row in (
+        live.box.halo.rows_of(live.pay("succeeded")),
+        live.box.halo.rows_of(live.pay(None)),
+    ):
+        row[0]["status"] = 4
+    done = live.command("calibrate", "--write", "--accept", "canceled")
+    assert (done.returncode, file.read_text()) == (69, before)
+    assert "succeeded = 3: 1 row (such as row 1 (" in done.stdout
+    assert "Not compared with Stripe: 2 rows without a trace." in done.stdout
+    hint, trouble, written = done.stderr.splitlines()
+    assert (
+        hint == "canceled: no hint to accept: rows without a trace were not compared with Stripe."
+    )
+    assert trouble.startswith("syncd: Stripe's answer to GET /v1/payment_intents/")
+    assert trouble.endswith(" Only rows that Halo's own webhook wrote are shown.")
+    assert written == "Nothing was written. Calibrate again when Stripe answers."
+    asked = live.command("calibrate", "--json")
+    read = json.loads(asked.stdout)
+    assert (asked.returncode, read["left_out"]["not_asked"]) == (69, 2)
+    assert (
+        trouble
+        == f"syncd: {read['stripe_trouble']} Only rows that Halo's own webhook wrote are shown."
+    )
+
+
+def test_a_listing_that_breaks_off_shows_nothing(rig: Rig) -> None:
+    """Where Stripe fails half-way, no row without a trace counts: not the half that was compared."""
+    rig.box.seed(240)
+    _native(rig, "succeeded")
+    rig.box.stripe.faults.append(Fault("html", times=None, path="/v1/payment_intents", after=1))
+    survey = _survey(rig)
+    assert survey.trouble is not None
+    assert (survey.tally.bare, survey.unasked, survey.unknown) == ({}, 240, 0)
+    assert _numbers(learn(survey.tally))[S.SUCCEEDED] == 3
+
+
+def test_calibrate_with_a_damaged_database(live: Rig) -> None:
+    """Without its memory syncd can't be sure of any row, and says that, and what to do."""
+    _native(live, "succeeded")
+    (live.folder / "syncd.db").write_bytes(b"not a database" * 100)
+    _file(live)
+    done = live.command("calibrate", "--write")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "move it away and run a backfill" in done.stderr
+    assert done.stderr.endswith(
+        "Until then nobody can tell which rows syncd wrote itself, so no row was taken for evidence.\n"
+    )
 
 
 # --- the file --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from syncd import schema
 from syncd.payments import Observation, PaymentState, Row, settle
 from syncd.records import fields_of, fresh
 from syncd.reversals import Reversal, ReversalKind
+from syncd.sent_records import Sent
 from syncd.store import Store
 
 
@@ -43,6 +44,7 @@ def test_the_first_schema_is_taken_along(tmp_path: Path) -> None:
         connection.execute(sa.text("INSERT INTO halo_rows (id, intent_id) VALUES (1, 'pi_1')"))
     engine.dispose()
     store = Store.open(url)
+    assert store.sent(["pi_1", "pi_2"]) == Sent(frozenset({"pi_1"}))
     refund = Reversal(
         "re_1", ReversalKind.REFUNDED, "pi_1", 7, "usd", "succeeded", None, 6, 6, True
     )

@@ -20,10 +20,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from syncd import database, schema
+from syncd.database import writing
 from syncd.failures import StoreTrouble, StoreUnusable
 from syncd.parts import Parts
 from syncd.payments import Observation, PaymentState
 from syncd.records import Condition
+from syncd.sent_records import Sent, forget_oldest_sent, mark_sent, sent_among
 from syncd.store import Store
 from tests.conftest import Rig
 
@@ -190,8 +192,12 @@ def test_damaged(healthy: Path, damage: Callable[[bytes], bytes], words: str) ->
 def test_damage_that_is_met_later(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Damage in a database too large to be checked whole is met when it is read, in the same words."""
     monkeypatch.setattr(database, "QUICK_CHECK_BYTES_MAX", 0)
-    whole = healthy.read_bytes()
-    healthy.write_bytes(whole[: 4096 * 2] + b"\xff" * (len(whole) - 4096 * 2))
+    with contextlib.closing(sqlite3.connect(healthy)) as plain:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'payments'"
+        [page] = plain.execute(query).fetchone()
+    with healthy.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
     store = opened(healthy)
     with pytest.raises(StoreUnusable, match="malformed"):
         store.payment("pi_1")
@@ -462,6 +468,7 @@ def test_nothing_grows(rig: Rig) -> None:
     earlier, later = sizes[-4], sizes[-1]
     for size in (earlier, later):
         del size["halo_rows"]  # as many as Halo has: it is read anew at every sweep
+        del size["sent"]  # bounded by number, below
     assert earlier == later
     assert later["payments"] < 2 * len(sizes)
 
@@ -510,3 +517,26 @@ def test_exit_69(live: Rig) -> None:
     assert (code, "locked by another process" in text) == (69, True)
     live.command("--once")
     assert live.statuses(payment) == [3]
+
+
+# --- what was sent -----------------------------------------------------------------------------------
+
+
+def test_only_so_many_sendings_are_remembered(path: Path) -> None:
+    """The oldest are forgotten, and until when is noted; that time never goes back."""
+    store = opened(path)
+    for second, name in enumerate(["pi_1", "pi_2", "pi_3", "pi_1"]):
+        store.intend_update([name], float(second))
+    with writing(store._engine) as connection:
+        forget_oldest_sent(connection, kept=3)
+        assert sent_among(connection, ["pi_1", "pi_2", "pi_3", "pi_4"]) == Sent(
+            frozenset({"pi_1", "pi_2", "pi_3"})
+        )
+        forget_oldest_sent(connection, kept=2)
+        assert sent_among(connection, ["pi_1", "pi_2", "pi_3"]) == Sent(
+            frozenset({"pi_1", "pi_3"}), forgotten=1.0
+        )
+        mark_sent(connection, [f"pi_old_{number}" for number in range(1_200)], 0.5)
+        forget_oldest_sent(connection, kept=2)
+    assert store.sent(["pi_1", "pi_3"]) == Sent(frozenset({"pi_1", "pi_3"}), forgotten=1.0)
+    store.close()

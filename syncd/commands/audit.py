@@ -72,7 +72,7 @@ def audit(
     Example: syncd audit --since 2026-10-01 --html october.html
     """
     start = since_of(since, option="--since")
-    with _files(csv, html) as (csv_part, html_part), failures_said():
+    with _files(csv, html) as (csv_part, html_part), failures_said(afresh=True):
         stderr_log()
         loaded = load(config or context.obj, os.environ)
         with _stores(loaded, fix=fix) as (own, memory), shown() as show:

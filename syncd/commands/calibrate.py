@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +21,7 @@ from syncd.calibrate import (
 )
 from syncd.commands.shared import (
     EXIT_ATTENTION,
+    EXIT_UNAVAILABLE,
     ConfigOption,
     JsonOption,
     counting,
@@ -29,6 +30,7 @@ from syncd.commands.shared import (
 from syncd.config import Config, ConfigurationError, load
 from syncd.config_file import write_numbers
 from syncd.evidence import Survey, ask_stripe, read_rows
+from syncd.failures import StoreUnusable
 from syncd.foreign import inert
 from syncd.parts import World, assemble
 from syncd.payments import PaymentState
@@ -67,23 +69,47 @@ def calibrate(
     Example: syncd calibrate --write
     """
     stderr_log()
-    with failures_said():
+    with failures_said(afresh=True):
         loaded = load(config or context.obj, os.environ)
         if write and loaded.file is None:
             problem = "--write needs a configuration file; this configuration is in the environment"
             raise ConfigurationError([problem])
-        with counting(loaded) as store:
-            survey = asyncio.run(_survey(loaded, store, rows))
+        survey = _read(loaded, rows)
         findings = learn(survey.tally)
         change = change_of(findings, loaded.halo.status.numbers, accept or ())
         if as_json:
             typer.echo(json.dumps(_as_json(survey, findings, change), indent=2))
         else:
             _print(loaded, survey, findings, change)
-        open_ends = _open_ends(findings, change) or (change.new and not write)
-        if write:
+        refused = _not_accepted(findings, accept or (), survey)
+        for line in [*refused, *_trouble(survey)]:
+            typer.echo(inert(line), err=True)
+        if write and survey.trouble is None:
             _write(loaded, change)
+        elif write:
+            typer.echo("Nothing was written. Calibrate again when Stripe answers.", err=True)
+    if survey.trouble is not None:
+        raise typer.Exit(EXIT_UNAVAILABLE)
+    open_ends = refused or _open_ends(findings, change) or (change.new and not write)
     raise typer.Exit(EXIT_ATTENTION if open_ends else 0)
+
+
+def _read(config: Config, rows: int) -> Survey:
+    """Read the evidence.
+
+    Raises:
+        StoreUnusable: the database; without it no row is surely evidence.
+        LinkFailure: Halo can't be read.
+    """
+    try:
+        with counting(config) as store:
+            return asyncio.run(_survey(config, store, rows))
+    except StoreUnusable as error:
+        message = (
+            f"{error} Until then nobody can tell which rows syncd wrote itself, so no row was taken "
+            "for evidence."
+        )
+        raise StoreUnusable(message) from None
 
 
 async def _survey(config: Config, store: Store, rows: int) -> Survey:
@@ -136,15 +162,15 @@ def _print(config: Config, survey: Survey, findings: tuple[Finding, ...], change
     configured = config.halo.status.numbers
     table(
         f"Read {survey.rows} of {survey.total or survey.rows} rows",
-        ("state", "number", "for it", "against it", "configured", "why"),
+        ("state", "rows show", "for it", "against it", "configured", "why"),
         (
             (
                 one.state,
-                "" if one.number is None else one.number,
+                "" if one.most is None else one.most,
                 one.support,
                 one.against,
                 configured.get(one.state, "not set"),
-                _WHY[one.verdict],
+                _why(one, configured.get(one.state)),
             )
             for one in findings
         ),
@@ -152,7 +178,7 @@ def _print(config: Config, survey: Survey, findings: tuple[Finding, ...], change
     for one in findings:
         for shown in one.shown:
             typer.echo(inert(f"{one.state} = {shown.number}: {_shown(shown)}"))
-    for line in [*_remarks(survey), *_to_do(findings, change)]:
+    for line in [*_remarks(survey), *_to_do(findings, change, configured)]:
         typer.echo(inert(line))
 
 
@@ -166,6 +192,15 @@ _WHY = {
 }
 
 
+def _why(one: Finding, configured: int | None) -> str:
+    others = configured is not None and one.support and not one.speaking_for(configured)
+    return (
+        f"{_WHY[one.verdict]}; none for the configured {configured}"
+        if others
+        else _WHY[one.verdict]
+    )
+
+
 def _shown(shown: Shown) -> str:
     kinds = (
         (shown.webhook, "by Halo's webhook"),
@@ -177,7 +212,11 @@ def _shown(shown: Shown) -> str:
 
 def _rows(seen: Seen) -> str:
     examples = ", ".join(f"row {one.row} ({one.intent_id})" for one in seen.examples)
-    return f"{seen.rows} {'row' if seen.rows == 1 else 'rows'} (such as {examples})"
+    return f"{_counted(seen.rows)} (such as {examples})"
+
+
+def _counted(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows} rows"
 
 
 def _remarks(survey: Survey) -> list[str]:
@@ -185,7 +224,8 @@ def _remarks(survey: Survey) -> list[str]:
     if not survey.whole and survey.total is not None and survey.rows < survey.total:
         lines.append(f"Older rows were not read: --rows {survey.total} reads all.")
     if survey.authors[Author.SYNCD]:
-        lines.append(f"Left out: {survey.authors[Author.SYNCD]} rows that syncd wrote or knows.")
+        left_out = _counted(survey.authors[Author.SYNCD])
+        lines.append(f"Left out: {left_out} of payments for which syncd has sent something itself.")
     for (state, number), seen in sorted(survey.doubtful.items(), key=repr):
         lines.append(
             f"Left out: {_rows(seen)} with an event ({state or 'none of the five'}) and status "
@@ -194,7 +234,11 @@ def _remarks(survey: Survey) -> list[str]:
     if survey.unknown:
         lines.append(f"{survey.unknown} rows' payments aren't known to Stripe under this key.")
     if survey.unasked:
-        lines.append(f"{survey.unasked} older rows without a trace were not compared with Stripe.")
+        which = "rows" if survey.trouble else "older rows"
+        lines.append(
+            f"Not compared with Stripe: {survey.unasked} {which} without a trace. They may speak "
+            "against what is shown."
+        )
     for (method, module), number in survey.new_row.most_common():
         lines.append(
             f"For halo.new_row: {number} of Stripe's rows have method = {_or_none(method)}, "
@@ -207,14 +251,44 @@ def _or_none(number: int | None) -> str:
     return "(none)" if number is None else str(number)
 
 
-def _to_do(findings: tuple[Finding, ...], change: Change) -> list[str]:
+_BEGINNINGS = "open an invoice's payment page in Halo, pay nothing, and calibrate again"
+
+
+def _trouble(survey: Survey) -> list[str]:
+    if survey.trouble is None:
+        return []
+    return [f"syncd: {survey.trouble} Only rows that Halo's own webhook wrote are shown."]
+
+
+def _not_accepted(
+    findings: tuple[Finding, ...], accepted: Collection[PaymentState], survey: Survey
+) -> list[str]:
+    """Why there is nothing to accept, for each state that was named without a hint."""
+    why = {
+        Verdict.TOO_LITTLE: f"first show which number rows begin with ({_BEGINNINGS})",
+        Verdict.NONE: "no row speaks for a number",
+        Verdict.CONTRADICTED: "rows contradict each other. Look at the rows named",
+        Verdict.SHARED: "its number would be succeeded's too. Look at the rows named",
+    }
+    if survey.trouble is not None:
+        why[Verdict.NONE] = "rows without a trace were not compared with Stripe"
+    return [
+        f"{one.state}: no hint to accept: {why[one.verdict]}."
+        for one in findings
+        if one.state in accepted and one.verdict in why
+    ]
+
+
+def _to_do(
+    findings: tuple[Finding, ...], change: Change, configured: Mapping[PaymentState, int]
+) -> list[str]:
     lines = []
     for state, (old, new) in change.differing.items():
         lines.append(f"{state}: configured is {old}, the rows show {new}. Look at the rows named.")
     by_state = {one.state: one for one in findings}
     for state in change.missing:
         one = by_state[state]
-        make = f"To make evidence, with Halo's own webhook on: {HOW_TO_MAKE[state]}."
+        make = _make(state)
         if one.verdict is Verdict.HINTED:
             lines.append(
                 f"{state}: look at the rows named. If {one.hint} is right: "
@@ -225,15 +299,25 @@ def _to_do(findings: tuple[Finding, ...], change: Change) -> list[str]:
         else:
             lines.append(f"{state}: look at the rows named, and set halo.status.{state} by hand.")
     for one in findings:
-        unclear = one.verdict in (Verdict.CONTRADICTED, Verdict.SHARED)
-        if unclear and one.state not in change.missing:
+        if one.state in change.missing or one.state not in configured:
+            continue
+        if one.verdict in (Verdict.CONTRADICTED, Verdict.SHARED):
             lines.append(f"{one.state}: a number is configured, but look at the rows named.")
+        elif one.verdict is not Verdict.PROVEN:
+            lines.append(
+                f"{one.state}: no row proves the configured {configured[one.state]}. "
+                f"{_make(one.state)}"
+            )
     if any(_untold(one) for one in findings):
         lines.append(
             "Rows without a trace may never have been told. To see which number rows begin with: "
-            "open an invoice's payment page in Halo, pay nothing, and calibrate again."
+            f"{_BEGINNINGS}."
         )
     return lines
+
+
+def _make(state: PaymentState) -> str:
+    return f"To make evidence, with Halo's own webhook on: {HOW_TO_MAKE[state]}."
 
 
 def _untold(one: Finding) -> bool:
@@ -251,11 +335,13 @@ def _as_json(survey: Survey, findings: tuple[Finding, ...], change: Change) -> d
         "rows_read": survey.rows,
         "rows_total": survey.total,
         "whole": survey.whole,
+        "stripe_trouble": survey.trouble,
         "states": {
             str(one.state): {
                 "number": one.number,
                 "hint": one.hint,
                 "verdict": str(one.verdict),
+                "for_number": one.most,
                 "for": one.support,
                 "against": one.against,
                 "shown": [_shown_json(shown) for shown in one.shown],

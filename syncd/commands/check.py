@@ -45,7 +45,7 @@ def check(
         if not as_json:
             _print(line)
 
-    with failures_said():
+    with failures_said(afresh=True):
         _look(config or context.obj, tell)
     code = exit_code(lines)
     if as_json:
@@ -72,10 +72,12 @@ def _look(file: Path | None, tell: Callable[[Line], None]) -> None:
         tell(line)
     usable = all(line.level is Level.PASS for line in database if line.what == "the database")
     with counting(loaded, usable=usable) as store:
-        asyncio.run(_look_at_sides(loaded, store, tell))
+        asyncio.run(_look_at_sides(loaded, store, tell, remembers=usable))
 
 
-async def _look_at_sides(config: Config, store: Store, tell: Callable[[Line], None]) -> None:
+async def _look_at_sides(
+    config: Config, store: Store, tell: Callable[[Line], None], *, remembers: bool
+) -> None:
     windows = {
         Side.STRIPE: stripe_window(config.stripe.read_budget),
         Side.HALO: halo_window(config.halo.rate_limit),
@@ -86,7 +88,7 @@ async def _look_at_sides(config: Config, store: Store, tell: Callable[[Line], No
 
     parts = assemble(config, store, Telemetry(), World(waiting=_say_waiting), "check")
     try:
-        await Sides(config, parts.source, parts.sink, store, left, tell).look()
+        await Sides(config, parts.source, parts.sink, store, left, tell, remembers).look()
     finally:
         await parts.close()
 

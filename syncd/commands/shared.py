@@ -41,8 +41,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 
 @contextmanager
-def failures_said() -> Iterator[None]:
-    """Say what failed on stderr, and end with its exit code."""
+def failures_said(*, afresh: bool = False) -> Iterator[None]:
+    """Say what failed on stderr, and end with its exit code.
+
+    Args:
+        afresh: whether the command only reads, so that it starts afresh the next time.
+    """
     try:
         yield
     except ConfigurationError as error:
@@ -55,10 +59,12 @@ def failures_said() -> Iterator[None]:
         typer.echo(f"syncd: {error}", err=True)
         raise typer.Exit(EXIT_CONFIG) from None
     except Stopping:
-        typer.echo("syncd: stopped. The same command goes on from here.", err=True)
+        goes_on = "starts afresh" if afresh else "goes on from here"
+        typer.echo(f"syncd: stopped. The same command {goes_on}.", err=True)
         raise typer.Exit(EXIT_ATTENTION) from None
     except Failure as error:
-        typer.echo(f"syncd: {error} Nothing is lost: the next run goes on from here.", err=True)
+        goes_on = "" if afresh else " Nothing is lost: the next run goes on from here."
+        typer.echo(f"syncd: {error}{goes_on}", err=True)
         raise typer.Exit(EXIT_UNAVAILABLE) from None
 
 
