@@ -77,9 +77,10 @@ def summary(audit: Audit) -> str:
     """The audit in one sentence."""
     differ = len(audit.findings)
     end = {0: "no difference", 1: "1 difference"}.get(differ, f"{differ} differences")
+    whose = "isn't Halo's" if audit.not_halos == 1 else "aren't Halo's"
     return (
         f"{audit.payments} payments since {iso(audit.since)}: {audit.agree} agree, "
-        f"{audit.not_halos} aren't Halo's, {end}."
+        f"{audit.not_halos} {whose}, {end}."
     )
 
 

@@ -50,6 +50,7 @@ from syncd.outcomes import (
 )
 from syncd.payments import Row
 from syncd.records import Condition, Outcome, Work
+from syncd.seen_rows import SeenRow, seen
 from syncd.store import Store
 from syncd.troubles import BLAMED_MAX, IN_A_ROW_MAX, Troubles
 
@@ -110,6 +111,7 @@ class Pusher:
     all_rows: AllRows = field(init=False)
     outcomes: Outcomes = field(init=False)
     _troubles: Troubles = field(init=False, default_factory=Troubles)
+    _seen: dict[str, tuple[SeenRow, ...]] = field(init=False, default_factory=dict)
     _done: int = field(init=False, default=0)
     _due: int = field(init=False, default=0)
 
@@ -188,6 +190,7 @@ class Pusher:
 
         A payment that fails a request alone is put off, so that it never keeps others waiting.
         """
+        self._seen = {}
         ids = [work.payment.said.intent_id for work in works]
         kept = self.store.rows_of(ids) if paged else None
         outcomes: list[Outcome] = []
@@ -196,7 +199,7 @@ class Pusher:
         try:
             await self._gather(works, kept, outcomes, updates, creates)
         finally:
-            self.store.record(outcomes, self.now())
+            self.store.record(outcomes, self.now(), seen=self._seen)
         for batch in _batches(updates, self.ways.batch):
             await self._send(batch)
         for work, create in creates:
@@ -238,6 +241,9 @@ class Pusher:
             # Pages move while they are read; a person is not called for that.
             rows = await self.sink.rows_of(intent_id)
             decision = self._decide(work, rows)
+        self._seen[intent_id] = seen(rows)
+        if isinstance(decision, Create):
+            self._seen[intent_id] = (SeenRow(None, decision.invoice_id),)
         if isinstance(decision, AskStripe):
             asked = await self._ask_stripe(work, rows)
             return None if isinstance(asked, AskStripe) else asked
@@ -303,7 +309,7 @@ class Pusher:
         if self.plan is not None:
             for work, update in batch:
                 self.outcomes.planned(
-                    work, update, f"rows {listed(update.rows)} → status {update.status}"
+                    work, update, f"{listed(update.rows)} → status {update.status}"
                 )
             self._record_planned([work for work, _ in batch])
             return
@@ -424,7 +430,8 @@ class Pusher:
                     said.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows,
                     pushed=pushed,
                 )  # fmt: skip
-                self.store.record([done], self.now())
+                place = SeenRow(row.id, create.invoice_id, row.invoice_number)
+                self.store.record([done], self.now(), seen={said.intent_id: (place,)})
                 return
         if answer.error or not await self._stands_elsewhere(work, create):
             # What Halo's rows say counts: the next round reads them, and sends again if it isn't there.

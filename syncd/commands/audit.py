@@ -37,6 +37,7 @@ from syncd.database import sqlite_path
 from syncd.parts import World, assemble
 from syncd.progress import Show, shown, table
 from syncd.telemetry import Telemetry, stderr_log
+from syncd.words import counted
 
 TABLE_LINES_MAX = 500
 
@@ -186,4 +187,7 @@ def _print(found: Audit) -> None:
     for note in found.notes:
         typer.echo(f"Not compared: {note}")
     if found.due:
-        typer.echo(f"{len(found.due)} payments are due now; the next push takes them.")
+        be, them = ("is", "it") if len(found.due) == 1 else ("are", "them")
+        typer.echo(
+            f"{counted(len(found.due), 'payment')} {be} due now; the next push takes {them}."
+        )

@@ -192,7 +192,8 @@ def _remarks(survey: Survey) -> list[str]:
             f"{number}. Without its client_secret it may be one that syncd left."
         )
     if survey.unknown:
-        lines.append(f"{survey.unknown} rows' payments aren't known to Stripe under this key.")
+        whose = "row's payment isn't" if survey.unknown == 1 else "rows' payments aren't"
+        lines.append(f"{survey.unknown:,} {whose} known to Stripe under this key.")
     if survey.unasked:
         lines.append(f"{survey.unasked} older rows without a trace were not compared with Stripe.")
     for (method, module), number in survey.new_row.most_common():

@@ -27,6 +27,7 @@ from syncd.progress import Show, shown, table
 from syncd.records import Work
 from syncd.store import Store
 from syncd.telemetry import Telemetry
+from syncd.words import needing
 
 BACKFILL_STRIPE_SHARE = 0.8
 """A backfill leaves a fifth of Stripe's monthly reads to the service's polls."""
@@ -54,13 +55,13 @@ def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as
     planned: list[dict[str, Any]] = []
     with store_for(config, dry_run=dry_run) as store, shown() as show:
         failure = asyncio.run(_command(config, store, since, asked, show, planned, dry_run))
-        attention = store.attention_count()
+        attention = store.attention_counts()
     if dry_run:
         _print_plan(planned, as_json)
     if failure is not None:
         raise failure
     if attention and not dry_run:
-        typer.echo(f"{attention} need attention: see syncd attention", err=True)
+        typer.echo(f"{needing(attention)}: see syncd attention", err=True)
     held = any(entry["action"] == "hold" for entry in planned)
     return EXIT_ATTENTION if (held if dry_run else attention) else 0
 
