@@ -13,6 +13,7 @@ import time
 import pytest
 
 from syncd.records import Condition
+from syncd.store import Store
 from tests.conftest import ROOT, Rig
 
 
@@ -245,6 +246,9 @@ def test_every_payment_is_halos(rig: Rig) -> None:
 
 def test_status_judges_as_readyz_does(rig: Rig) -> None:
     """Where nothing has worked for too long, no side is called ok, whether or not it failed."""
+    Store.open(rig.url).close()
+    young = " ".join(rig.command("status").stdout.split())
+    assert f"Halo │ {rig.box.halo.url}, no push has worked yet │" in young
     rig.clock.seconds = time.time() - 100
     rig.pay("succeeded")
     rig.cycle()

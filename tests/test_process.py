@@ -147,6 +147,9 @@ def test_not_ready_while_halo_is_down(live: Rig) -> None:
 
         checks = until(failing)
         assert (checks["stripe"]["ok"], checks["halo"]["ok"]) == (True, False)
+        read = json.loads(live.command("status", "--json").stdout)["checks"]
+        assert {side: read[side]["ok"] for side in read} == {"stripe": True, "halo": False}
+        assert read["halo"]["text"] == checks["halo"]["text"]
         assert running.get("/livez")[0] == 200
 
 

@@ -148,7 +148,10 @@ def _side(read: dict[str, Any], side: str) -> str:
     link, check = read["links"][side], read["checks"][side]
     if link is not None:
         return f"FAILING since {iso(link['since'])}: {link['reason']}"
-    return "ok" if check["ok"] else f"FAILING: {check['text']}"
+    if check["ok"]:
+        return "ok"
+    begun = read[f"last_{STEPS[Side(side)]}"] is not None
+    return f"FAILING: {check['text']}" if begun else str(check["text"])
 
 
 def _list_unmatched(store: Store, *, as_json: bool) -> None:
