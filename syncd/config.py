@@ -283,12 +283,17 @@ class Config:
     heartbeat_url: str | None = field(repr=False, default=None)
 
     @property
-    def test_mode(self) -> bool | None:
-        """Whether Stripe is read in test mode; None where nothing says so."""
+    def mode(self) -> str | None:
+        """In which of Stripe's modes it is read, test or live; None where nothing says so."""
         for kind in ("test", "live"):
             if f"_{kind}_" in self.stripe_api_key or self.stripe.mode == kind:
-                return kind == "test"
+                return kind
         return None
+
+    @property
+    def test_mode(self) -> bool | None:
+        """Whether Stripe is read in test mode; None where nothing says so."""
+        return None if self.mode is None else self.mode == "test"
 
     @property
     def stale_seconds(self) -> int:

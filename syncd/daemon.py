@@ -22,12 +22,14 @@ from apscheduler.triggers.interval import IntervalTrigger
 from syncd.config import Config, ConfigurationError, address, differences
 from syncd.crashpoints import Point, crash_point
 from syncd.failures import Side, Stopping, StoreTrouble, StoreUnusable
+from syncd.health import Check, worked
 from syncd.notify import Notifier
 from syncd.parts import Parts, World, assemble, release_holds
 from syncd.store import Store
 from syncd.telemetry import Telemetry
 from syncd.watch import Watch
-from syncd.web import Check, Readings, application
+from syncd.web import Readings, application
+from syncd.words import counted, needing
 
 STOP_SECONDS = 8.0
 """How long a step under way may go on after SIGTERM; ten seconds are promised."""
@@ -216,8 +218,8 @@ class Daemon:
         self.notifier.alive()
         failing = [f"{name}: {check.text}" for name, check in self._ready().items() if not check.ok]
         counts = self.store.conditions()
-        attention = self.store.attention_count()
-        said = f"{sum(counts.values())} payments known, {attention} need attention."
+        needs = needing(self.store.attention_counts()) or "nothing needs attention"
+        said = f"{counted(sum(counts.values()), 'payment')} known; {needs}."
         self.notifier.status(" ".join([said, *failing]))
         self._watch.look()
 
@@ -304,18 +306,10 @@ class Daemon:
         }
 
     def _worked(self, step: str, reason: str | None, stale_seconds: float) -> Check:
-        last = self._parts.engine.last.get(step)
-        now = self.world.now()
-        if last is None:
-            young = now - self._started < stale_seconds
-            if young and reason is None:
-                return Check(False, f"starting: no {step} has worked yet", starting=True)
-            return Check(False, reason or f"no {step} has worked yet", reason=reason)
-        # A clock that was set back makes an age negative: then it has just worked.
-        age = max(0.0, now - last)
-        if age <= stale_seconds:
-            return Check(True, reason or f"worked {age:.0f} s ago", last, reason=reason)
-        return Check(False, reason or f"no {step} has worked for {age:.0f} s", last, reason=reason)
+        return worked(
+            step, self._parts.engine.last.get(step), reason, self.world.now(), stale_seconds,
+            started=self._started,
+        )  # fmt: skip
 
     def _budgets(self) -> dict[str, int]:
         now = self.world.now()

@@ -3,7 +3,17 @@
 Pure. Each form is one that people who wrote clients use; neither maker documents it as fixed.
 """
 
+import re
 from urllib.parse import quote
+
+_PAYMENT = re.compile(r"pi_[A-Za-z0-9_]{1,250}")
+
+
+def stripe_link(intent_id: str | None, *, test: bool, account: str = "") -> str | None:
+    """The same as `stripe_payment`; None for what is no payment intent."""
+    if intent_id is None or not _PAYMENT.fullmatch(intent_id):
+        return None
+    return stripe_payment(intent_id, test=test, account=account)
 
 
 def stripe_payment(intent_id: str, *, test: bool, account: str = "") -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from syncd.words import counted, duration
+from syncd.words import check_name, counted, duration, needing, sentence
 
 LISTED_MAX = 10
 """So many payments are named in a message; the rest is counted."""
@@ -36,11 +36,13 @@ class Failing:
         text: why, for people.
         worked_at: Unix seconds when it last worked; None where that isn't known.
         starting: whether the process is so young that this says nothing yet.
+        busy: whether nothing is known to have failed; then `text` says for how long nothing worked.
     """
 
     text: str
     worked_at: float | None = None
     starting: bool = False
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ class Reading:
     Attributes:
         at: Unix seconds.
         failing: the checks that fail, by name.
-        attention: the newest lines of the attention list: id to reason.
-        attention_count: how many lines it has in all.
+        attention: the newest lines of the attention list: id to what is said of it.
+        attention_counts: how many lines it has in all, by kind.
         gap: of the gap that was filled last: when (Unix seconds), and what to say of it.
         budgets: requests left and allowed, by side.
     """
@@ -59,9 +61,14 @@ class Reading:
     at: float
     failing: Mapping[str, Failing] = field(default_factory=dict)
     attention: Mapping[str, str] = field(default_factory=dict)
-    attention_count: int = 0
+    attention_counts: Mapping[str, int] = field(default_factory=dict)
     gap: tuple[int, str] | None = None
     budgets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def attention_count(self) -> int:
+        """How many lines the attention list has in all."""
+        return sum(self.attention_counts.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +174,16 @@ def judge(told: Told, standing: Standing, reading: Reading, rules: Rules) -> tup
         since = standing.failing[name] if check.worked_at is None else check.worked_at
         stuck = reading.at - since >= rules.stale_seconds
         if stuck and name not in told.failing and draft.may(f"failing {name}"):
+            long = "" if check.busy else f"nothing has worked for {duration(reading.at - since)}. "
             draft.add(
-                Tone.FAILURE, f"{name} doesn't work",
-                f"{name}: nothing has worked for {duration(reading.at - since)}. {check.text} "
+                Tone.FAILURE, f"{check_name(name)} doesn't work",
+                f"{check_name(name)}: {long}{sentence(check.text) if long else f'{check.text}.'} "
                 "syncd goes on trying, and nothing is lost; see syncd status.",
             )  # fmt: skip
             draft.told = replace(draft.told, failing=draft.told.failing | {name})
     for name in sorted(told.failing - reading.failing.keys()):
-        draft.add(Tone.SUCCESS, f"{name} works again", f"{name}: it works again.")
+        again = f"{check_name(name)} works again"
+        draft.add(Tone.SUCCESS, again, f"{again}.")
         draft.told = replace(draft.told, failing=draft.told.failing - {name})
     _judge_attention(draft, reading)
     if reading.gap is not None and reading.gap[0] != told.gap and draft.may("gap"):
@@ -198,7 +207,7 @@ def _judge_attention(draft: "_Draft", reading: Reading) -> None:
     ending = "See them all with: syncd attention"
     draft.add(
         Tone.WARNING,
-        f"{counted(reading.attention_count, 'payment')} {'needs' if reading.attention_count == 1 else 'need'} attention",
+        needing(reading.attention_counts),
         "\n".join([f"{heading}:", *lines, ending]),
     )  # fmt: skip
     draft.told = replace(draft.told, attention=here)
@@ -209,17 +218,17 @@ def _judge_budgets(draft: "_Draft", standing: Standing, reading: Reading, rules:
         if side in standing.low:
             lasting = side != "halo" or reading.at - standing.low[side] >= HALO_LOW_SECONDS
             if lasting and side not in draft.told.low and draft.may(f"low {side}"):
-                draft.add(Tone.WARNING, f"few requests to {side} are left", _LOW[side].format(left=left, limit=limit))  # fmt: skip
+                draft.add(Tone.WARNING, f"few requests to {check_name(side)} are left", _LOW[side].format(left=left, limit=limit))  # fmt: skip
                 draft.told = replace(draft.told, low=draft.told.low | {side})
         elif left >= 2 * rules.budget_low * limit:  # well above: a level that wavers is told once
             draft.told = replace(draft.told, low=draft.told.low - {side})
 
 
 _LOW = {
-    "stripe": "{left} of the {limit} reads of Stripe that stripe.read_budget allows in 30 days are "
+    "stripe": "{left:,} of the {limit:,} reads of Stripe that stripe.read_budget allows in 30 days are "
     "left. Polls grow rare before they end. A longer poll.interval needs fewer; raise "
     "stripe.read_budget only where Stripe grants you more.",
-    "halo": "{left} of the {limit} requests to Halo that halo.rate_limit allows in 5 minutes are "
+    "halo": "{left:,} of the {limit:,} requests to Halo that halo.rate_limit allows in 5 minutes are "
     "left, and it has been so for an hour. Pushes wait for room; nothing is lost. A backfill that "
     "is under way explains it.",
 }
@@ -252,6 +261,7 @@ class _Draft:
         tones = {tone for tone, _, _ in self.parts}
         worst = next(tone for tone in Tone if tone in tones)
         title = "; ".join(title for _, title, _ in self.parts)
+        title = title[0].upper() + title[1:]
         return Notice(title, "\n\n".join(body for _, _, body in self.parts), worst)
 
 

@@ -77,7 +77,7 @@ class Outcomes:
         """A new row that Halo took and doesn't show: never sent again unless a person says so."""
         said, state = work.payment.said, state_of(work)
         shown = (
-            f" Halo's answer names row {listed(ids)}."
+            f" Halo's answer names {listed(ids)}."
             if (ids := [row.id for row in answer.rows if row.id is not None])
             else ""
         )
@@ -193,5 +193,5 @@ def doubtful(work: Work, until: float, now: float) -> Outcome:
 
 
 def listed(rows: Sequence[int]) -> str:
-    """Rows by their numbers, for people."""
-    return ", ".join(map(str, rows))
+    """Rows by their numbers, for people: ``row 28``, ``rows 28, 29``."""
+    return f"{'row' if len(rows) == 1 else 'rows'} {', '.join(map(str, rows))}"

@@ -6,7 +6,6 @@ styles and scripts there are, the browser knows by their hashes. The only room t
 
 import base64
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,15 +13,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syncd import __version__
+from syncd import __version__, links
 from syncd.config import OPTIONAL_SECRETS, Config, shown
 from syncd.config_problems import SECRETS
-from syncd.links import stripe_payment
+from syncd.links import halo_invoice
 from syncd.notifications import Level, Standing
 from syncd.payments import Money
-from syncd.picture import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Pictures, Point, draw
-from syncd.records import Attention, Condition, Pushed
-from syncd.words import counted, duration
+from syncd.picture import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Pictures, Word, draw
+from syncd.records import Attention, Condition, Pushed, Said
+from syncd.words import STANDS, check_name, counted, duration, needing
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,7 +51,8 @@ class Snapshot:
         conditions: how many payments stand where.
         due: how many are to be pushed now.
         attention: the newest lines of the attention list.
-        attention_count: how many it has in all.
+        attention_counts: how many it has in all, by kind.
+        said: what Stripe said of Halo's payments in the last 24 hours.
         pushes: what was written to Halo in the last 24 hours, newest first.
         budgets: requests left and allowed, by side.
         notes: the store's notes.
@@ -69,13 +69,19 @@ class Snapshot:
     conditions: Mapping[Condition, int]
     due: int
     attention: Sequence[Attention]
-    attention_count: int
+    attention_counts: Mapping[str, int]
+    said: Sequence[Said]
     pushes: Sequence[Pushed]
     budgets: Mapping[str, tuple[int, int]]
     notes: Mapping[str, str]
     pushing: str | None
     gap: Mapping[str, Any] | None
     backfill: str | None
+
+    @property
+    def attention_count(self) -> int:
+        """How many lines the attention list has in all."""
+        return sum(self.attention_counts.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +180,10 @@ _OTHER = ("Held", "Read the reason, put it right, then retry; or dismiss it.", _
 
 def render(snapshot: Snapshot) -> str:
     """The page as HTML."""
-    points = (Point(p.at, p.new, p.lag_seconds) for p in snapshot.pushes)
-    pictures: Pictures = draw(points, snapshot.now)
+    written = {(push.intent_id, push.new) for push in snapshot.pushes}
+    words = (Word(s.at, s.state, (s.intent_id, s.state) in written) for s in snapshot.said)
+    lags = ((push.at, push.lag_seconds) for push in snapshot.pushes)
+    pictures: Pictures = draw(words, lags, snapshot.now)
     return (
         _environment()
         .get_template("page.html")
@@ -187,8 +195,9 @@ def render(snapshot: Snapshot) -> str:
             pictures=pictures,
             box=_BOX,
             failing=[
-                name.capitalize() for name, mark, _ in snapshot.checks if mark == Level.FAILING
+                check_name(name) for name, mark, _ in snapshot.checks if mark == Level.FAILING
             ],
+            needing=needing(snapshot.attention_counts),
             settings=_settings(snapshot.config),
             secrets=_secrets(snapshot.config),
             version=__version__,
@@ -197,6 +206,7 @@ def render(snapshot: Snapshot) -> str:
             pushes_shown=snapshot.pushes[:PUSHES_MAX],
             ago=lambda at: _ago(snapshot.now - float(at)),
             stripe_link=lambda intent: stripe_link(intent, snapshot.config),
+            halo_link=lambda invoice: halo_invoice(snapshot.config.halo.url, invoice.id),
         )
     )
 
@@ -223,11 +233,9 @@ def headers() -> dict[str, str]:
     }
 
 
-def stripe_link(intent_id: str, config: Config) -> str | None:
+def stripe_link(intent_id: str | None, config: Config) -> str | None:
     """Where Stripe's dashboard shows a payment; None for what is no payment intent."""
-    if not re.fullmatch(r"pi_[A-Za-z0-9_]{1,250}", intent_id):
-        return None
-    return stripe_payment(intent_id, test=bool(config.test_mode), account=config.stripe.account)
+    return links.stripe_link(intent_id, test=bool(config.test_mode), account=config.stripe.account)
 
 
 def _since(snapshot: Snapshot) -> float | None:
@@ -270,7 +278,7 @@ def _environment() -> "Environment":
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters |= _FILTERS
-    made.globals["counted"] = counted
+    made.globals |= {"counted": counted, "stands": STANDS, "check_name": check_name}
     return made
 
 

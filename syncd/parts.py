@@ -196,6 +196,8 @@ def release_holds(config: Config, store: Store, now: float, *, reloaded: bool = 
         "push.create_missing": repr(ways.policy.create_missing),
     }
     noted = store.notes()
+    if noted.get("stripe_mode") != config.mode:
+        store.write_notes({"stripe_mode": config.mode})  # for commands, which have no key
     codes = [
         code
         for key, value in current.items()

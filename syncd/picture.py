@@ -1,4 +1,4 @@
-"""The last 24 hours as two pictures: where each line and each bar goes. Pure geometry.
+"""The last 24 hours as two pictures, what Stripe said and how long it took to Halo: pure geometry.
 
 The template draws what is worked out here; lengths are units of the picture's own `WIDTH` by
 `HEIGHT`, which a browser scales.
@@ -9,9 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
 
 from syncd.payments import PaymentState
 from syncd.words import duration
+
+T = TypeVar("T")
 
 HOURS = 24
 WIDTH, HEIGHT = 360.0, 150.0
@@ -32,29 +35,30 @@ LAG_MARKS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """One push, as far as the pictures care.
+class Word:
+    """A payment's state, as Stripe said it last.
 
     Attributes:
-        at: Unix seconds.
-        state: the state that was pushed.
-        lag_seconds: how long it took from Stripe to Halo; None where that isn't known.
+        at: Unix seconds when it was said.
+        state: what was said.
+        written: whether syncd wrote it to Halo; else Halo's own webhook was first, or it waits.
     """
 
     at: float
     state: PaymentState
-    lag_seconds: float | None
+    written: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A rectangle, and the state it stands for."""
+    """A rectangle, the state it stands for, and whether it shows what syncd wrote."""
 
     x: float
     y: float
     width: float
     height: float
     state: PaymentState
+    written: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class Pictures:
         columns, counts_scale: payments by state, hour by hour.
         spans, lag_scale: the lag, hour by hour.
         hours: the scale of time that both share.
-        totals: pushes by state in all 24 hours.
+        totals: of each state in all 24 hours how often it was said, and written by syncd.
         middle_lag: the median of the lag in all 24 hours, in seconds; None where there was none.
         worst_lag: the longest.
     """
@@ -104,56 +108,72 @@ class Pictures:
     spans: tuple[Span, ...]
     lag_scale: tuple[Mark, ...]
     hours: tuple[Mark, ...]
-    totals: tuple[tuple[PaymentState, int], ...]
+    totals: tuple[tuple[PaymentState, int, int], ...]
     middle_lag: float | None
     worst_lag: float | None
 
 
-def draw(points: Iterable[Point], now: float) -> Pictures:
-    """Work out both pictures of the 24 hours before `now` (Unix seconds)."""
-    hours: list[list[Point]] = [[] for _ in range(HOURS)]
-    for point in points:
-        ago = max(0.0, now - point.at)  # a clock that was set back: it has just happened
-        if ago < HOURS * 3_600:
-            hours[HOURS - 1 - int(ago // 3_600)].append(point)
-    lags = [p.lag_seconds for hour in hours for p in hour if p.lag_seconds is not None]
-    totals = Counter(point.state for hour in hours for point in hour)
-    top = _round_up(max(map(len, hours)))
+def draw(
+    words: Iterable[Word], pushes: Iterable[tuple[float, float | None]], now: float
+) -> Pictures:
+    """Work out both pictures of the 24 hours before `now` (Unix seconds).
+
+    Args:
+        words: what Stripe said.
+        pushes: of each push when it was acknowledged (Unix seconds), and how many seconds it took
+            from Stripe's event; None where that isn't known.
+        now: Unix seconds.
+    """
+    said = _by_hour(((word.at, word) for word in words), now)
+    waits = _by_hour(((at, lag) for at, lag in pushes if lag is not None), now)
+    lags = [lag for hour in waits for lag in hour]
+    totals = Counter(word.state for hour in said for word in hour)
+    written = Counter(word.state for hour in said for word in hour if word.written)
+    top = _round_up(max(map(len, said)))
     return Pictures(
-        columns=tuple(_column(i, hour, top) for i, hour in enumerate(hours) if hour),
+        columns=tuple(_column(i, hour, top) for i, hour in enumerate(said) if hour),
         counts_scale=tuple(Mark(_up(n / top), str(n)) for n in _steps(top)),
-        spans=tuple(span for i, hour in enumerate(hours) if (span := _span(i, hour)) is not None),
+        spans=tuple(_span(i, hour) for i, hour in enumerate(waits) if hour),
         lag_scale=tuple(Mark(_lag_place(seconds), text) for seconds, text in LAG_MARKS),
         hours=tuple(
             Mark(_along(HOURS - ago), {HOURS: f"{ago} h ago", 0: "now"}.get(ago, f"{ago} h"))
             for ago in (24, 18, 12, 6, 0)
         ),
-        totals=tuple((state, totals[state]) for state in ORDER if totals[state]),
+        totals=tuple((s, totals[s], written[s]) for s in ORDER if totals[s]),
         middle_lag=median(lags) if lags else None,
         worst_lag=max(lags, default=None),
     )  # fmt: skip
 
 
-def _column(index: int, hour: Sequence[Point], top: int) -> Column:
-    counts = Counter(point.state for point in hour)
+def _by_hour(timed: Iterable[tuple[float, T]], now: float) -> list[list[T]]:
+    """Sort by the hour, the oldest first; what is older than the picture is left out."""
+    hours: list[list[T]] = [[] for _ in range(HOURS)]
+    for at, one in timed:
+        ago = max(0.0, now - at)  # a clock that was set back: it has just happened
+        if ago < HOURS * 3_600:
+            hours[HOURS - 1 - int(ago // 3_600)].append(one)
+    return hours
+
+
+def _column(index: int, hour: Sequence[Word], top: int) -> Column:
+    counts = Counter((word.state, word.written) for word in hour)
     width = (WIDTH - LEFT - RIGHT) / HOURS
     x, bar = _along(index) + width * 0.12, width * 0.76
-    blocks, below = [], 0
+    blocks, below, said = [], 0, []
     for state in ORDER:
-        if counts[state]:
-            high, low = _up((below + counts[state]) / top), _up(below / top)
-            blocks.append(Block(_r(x), high, _r(bar), _r(low - high), state))
-            below += counts[state]
-    said = ", ".join(
-        f"{counts[state]} {state.replace('_', ' ')}" for state in ORDER if counts[state]
-    )
-    return Column(_r(_along(index)), _r(width), tuple(blocks), f"{_when(index)}: {said}")
+        for written in (True, False):
+            if number := counts[state, written]:
+                high, low = _up((below + number) / top), _up(below / top)
+                blocks.append(Block(_r(x), high, _r(bar), _r(low - high), state, written))
+                below += number
+        if number := counts[state, True] + counts[state, False]:
+            ours = counts[state, True]
+            beside = "" if ours == number else f" ({ours} written by syncd)"
+            said.append(f"{number} {state.replace('_', ' ')}{beside}")
+    return Column(_r(_along(index)), _r(width), tuple(blocks), f"{_when(index)}: {', '.join(said)}")
 
 
-def _span(index: int, hour: Sequence[Point]) -> Span | None:
-    lags = [point.lag_seconds for point in hour if point.lag_seconds is not None]
-    if not lags:
-        return None
+def _span(index: int, lags: Sequence[float]) -> Span:
     low, middle, high = min(lags), median(lags), max(lags)
     x = _along(index) + (WIDTH - LEFT - RIGHT) / HOURS / 2
     said = f"{_when(index)}: {duration(low)} to {duration(high)}, half of them within {duration(middle)}"

@@ -1,17 +1,23 @@
 """What a person at a terminal sees while something takes longer: bars and tables."""
 
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import TextWrapper
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from syncd.failures import Side
-from syncd.foreign import inert
+from syncd.foreign import inert, plain
+
+LINE_MAX = 100
+"""A longer line of prose is hard to read, however wide the terminal."""
 
 
 @dataclass(slots=True)
@@ -105,11 +111,52 @@ def _bars() -> Progress:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table on stdout. Nothing in it is taken for markup; nothing in it can move a cursor."""
-    made = Table(title=title, title_justify="left", expand=False)
+    """Print a table on stdout. Nothing in it is taken for markup; nothing in it can move a cursor.
+
+    Where no column has a name, there is no line of names.
+    """
+    made = Table(title=title, title_justify="left", expand=False, show_header=any(columns))
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
         made.add_row(*(Text(inert(str(cell))) for cell in row))
     width = None if sys.stdout.isatty() else 160
     Console(width=width, markup=False, highlight=False).print(made)
+
+
+def width_of_terminal() -> int | None:
+    """How many characters stdout shows in a line; None where it is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def aligned(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Cells under each other, one line a row; no cell is ever broken, so that it can be copied.
+
+    Where that is wider than `width` characters, each row has its first cell on a line of its own.
+    """
+    shown = [[plain(cell, 255) for cell in row] for row in rows]
+    sizes = [max(map(cell_len, cells)) for cells in zip(*shown, strict=True)]
+    if width is not None and sum(sizes) + 2 * (len(sizes) - 1) > width:
+        return ["\n    ".join([row[0], _line(row[1:], sizes[1:])]).rstrip() for row in shown]
+    return [_line(row, sizes) for row in shown]
+
+
+def _line(cells: Sequence[str], sizes: Sequence[int]) -> str:
+    padded = (
+        cell + " " * (size - cell_len(cell))
+        for cell, size in zip(cells, sizes, strict=True)
+        if size
+    )
+    return "  ".join(padded).rstrip()
+
+
+def indented(text: str, width: int | None) -> str:
+    """A sentence on lines of its own, below what it belongs to; no word is broken."""
+    lines = [line.strip() for line in inert(text).splitlines()]
+    if width is None:
+        return "\n".join(f"    {line}" for line in lines)
+    fitted = TextWrapper(
+        min(width, LINE_MAX), initial_indent="    ", subsequent_indent="    ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return "\n".join(fitted.fill(line) for line in lines)

@@ -50,6 +50,7 @@ from syncd.outcomes import (
 )
 from syncd.payments import Row
 from syncd.records import Condition, Outcome, Work
+from syncd.seen_rows import SeenRow, seen
 from syncd.store import Store
 from syncd.troubles import BLAMED_MAX, Troubles, failing_since
 
@@ -120,6 +121,7 @@ class Pusher:
     _trying: str | None = field(init=False, default=None)
     _batch: int = field(init=False, default=0)
     _stripe_trouble: LinkFailure | None = field(init=False, default=None)
+    _seen: dict[str, tuple[SeenRow, ...]] = field(init=False, default_factory=dict)
     _done: int = field(init=False, default=0)
     _due: int = field(init=False, default=0)
 
@@ -215,6 +217,7 @@ class Pusher:
 
         A payment that fails a request alone is put off, so that it never keeps others waiting.
         """
+        self._seen = {}
         ids = [work.payment.said.intent_id for work in works]
         kept = self.store.rows_of(ids) if paged else None
         outcomes: list[Outcome] = []
@@ -223,7 +226,7 @@ class Pusher:
         try:
             await self._gather(works, kept, outcomes, updates, creates)
         finally:
-            self.store.record(outcomes, self.now())
+            self.store.record(outcomes, self.now(), seen=self._seen)
         for batch in _batches(updates, self._batch):
             self._trying = batch[-1][0].payment.said.intent_id
             await self._send(batch)
@@ -271,6 +274,9 @@ class Pusher:
             # Pages move while they are read; a person is not called for that.
             rows = await self.sink.rows_of(intent_id)
             decision = self._decide(work, rows)
+        self._seen[intent_id] = seen(rows)
+        if isinstance(decision, Create):
+            self._seen[intent_id] = (SeenRow(None, decision.invoice_id),)
         if isinstance(decision, AskStripe):
             if self._stripe_trouble is not None:
                 raise self._stripe_trouble  # it isn't asked again in this push
@@ -354,7 +360,7 @@ class Pusher:
         if self.plan is not None:
             for work, update in batch:
                 self.outcomes.planned(
-                    work, update, f"rows {listed(update.rows)} → status {update.status}"
+                    work, update, f"{listed(update.rows)} → status {update.status}"
                 )
             self._record_planned([work for work, _ in batch])
             return
@@ -504,7 +510,8 @@ class Pusher:
                     said.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows,
                     pushed=pushed,
                 )  # fmt: skip
-                self.store.record([done], self.now())
+                place = SeenRow(row.id, create.invoice_id, row.invoice_number)
+                self.store.record([done], self.now(), seen={said.intent_id: (place,)})
                 return True
         try:
             elsewhere = not answer.error and await self._stands_elsewhere(work, create)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from syncd import schema
 from syncd.payments import Heard, Observation, Payment, PaymentState, Row, settle
+from syncd.seen_rows import SeenInvoice, SeenRow, invoices_of, seen_of, seen_text
 
 
 class Condition(StrEnum):
@@ -85,6 +86,15 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """The state that Stripe last said a payment is in, and when (Unix seconds)."""
+
+    at: int
+    intent_id: str
+    state: PaymentState
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of trying to push a payment's state.
 
@@ -127,7 +137,17 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """One line of the list that a person sees."""
+    """One line of the list that a person sees.
+
+    Attributes:
+        id: what retry and dismiss take: ``pi_…``, ``re_…``, ``dp_…``, or what couldn't be read.
+        kind: payment, refunded, disputed or unreadable.
+        amount: in the smallest unit.
+        next_try, since: Unix seconds.
+        rows: Halo's numbers of the payment's rows, as last seen.
+        invoices: the invoices that those rows pay.
+        intent_id: the payment, also of a refund or dispute; None where it isn't known.
+    """
 
     id: str
     kind: str
@@ -140,7 +160,27 @@ class Attention:
     attempts: int
     next_try: float | None
     since: float
-    rows: tuple[int, ...]
+    rows: tuple[int, ...] = ()
+    invoices: tuple[SeenInvoice, ...] = ()
+    intent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A payment that Halo has no row for.
+
+    Attributes:
+        amount: what arrived of a payment that succeeded, else what was asked for; smallest unit.
+        made: Unix seconds at which it was made; where that isn't known, when Stripe spoke of it.
+        next_look: Unix seconds; None where it isn't looked for any more.
+    """
+
+    id: str
+    state: str | None
+    amount: int | None
+    currency: str | None
+    made: int
+    next_look: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +267,50 @@ def pushed_of(row: Any) -> Pushed:
     return Pushed(
         row.at, row.intent_id, row.old, PaymentState(row.new), row.lag_seconds, row_ids(row.rows)
     )
+
+
+def remember_seen(
+    connection: sa.Connection, table: sa.Table, seen: Mapping[str, Sequence[SeenRow]]
+) -> None:
+    """Keep what was seen of Halo's rows, by intent; what was known stays where nothing was seen."""
+    found = [
+        {"b_intent_id": name, "b_seen": seen_text(rows)} for name, rows in seen.items() if rows
+    ]
+    if found:
+        query = table.update().where(table.c.intent_id == sa.bindparam("b_intent_id"))
+        connection.execute(query.values(seen_rows=sa.bindparam("b_seen")), found)
+
+
+def shown_rows(seen: str | None, rows: str | None) -> dict[str, Any]:
+    """The rows and invoices that a person is shown: those last seen, else those acknowledged."""
+    found = seen_of(seen)
+    ids = tuple(row.id for row in found if row.id is not None)
+    return {"rows": ids or row_ids(rows), "invoices": invoices_of(found)}
+
+
+def shown_amount(row: Any) -> int | None:
+    """The amount that a person is shown, in the smallest unit: what arrived, once it has."""
+    amount: int | None
+    amount = row.amount_received if row.state == PaymentState.SUCCEEDED else row.amount
+    return amount
+
+
+def elsewhere_of(row: Any) -> Elsewhere:
+    """A payment that Halo has no row for, out of its columns."""
+    made = row.said_at if row.created is None else row.created
+    waits = row.condition == Condition.UNMATCHED
+    return Elsewhere(
+        row.intent_id, row.state, shown_amount(row), row.currency, made,
+        row.next_try if waits else None,
+    )  # fmt: skip
+
+
+def said_of(row: Any) -> Said:
+    """What Stripe last said, out of a payment's columns; by its event, where one told it."""
+    state = PaymentState(row.state)
+    told = [word.at for word in heard_of(row.heard) if word.state is state and not word.read]
+    made = row.said_at if row.created is None else row.created
+    return Said(max(told, default=made), row.intent_id, state)
 
 
 def storable(intent_id: str | None) -> str | None:

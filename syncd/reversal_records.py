@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from syncd import schema
 from syncd.payments import Money
-from syncd.records import ATTENTION, Attention, present, row_ids
+from syncd.records import ATTENTION, Attention, present, shown_rows
 from syncd.reversals import Reversal, ReversalKind, Stand, newer, remedy, sentence
 
 _SAID = tuple(field.name for field in fields(Reversal))
@@ -87,7 +87,12 @@ def _counts() -> sa.ColumnElement[bool]:
 def attention_of(connection: sa.Connection, limit: int) -> list[Attention]:
     """The lines that refunds and disputes add to the attention list, newest first."""
     query = (
-        sa.select(schema.reversals, _P.amount_received, _P.rows)
+        sa.select(
+            schema.reversals,
+            _P.amount_received,
+            _P.rows,
+            sa.func.coalesce(_P.seen_rows, _R.seen_rows).label("seen"),
+        )
         .outerjoin(schema.payments, _P.intent_id == _R.intent_id)
         .where(stands())
         .order_by(_R.changed_at.desc(), _R.id)
@@ -104,7 +109,8 @@ def attention_of(connection: sa.Connection, limit: int) -> list[Attention]:
         lines.append(
             Attention(
                 one.id, one.kind, one.kind, one.kind, reason, None, one.amount, one.currency, 0,
-                None, row["changed_at"], row_ids(row["rows"]),
+                None, row["changed_at"], **shown_rows(row["seen"], row["rows"]),
+                intent_id=one.intent_id,
             )
         )  # fmt: skip
     return lines

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from syncd.failures import BadAnswer, CursorRefused, PermissionMissing, Side
 from syncd.halo_sink import HaloSink
 from syncd.observing import DAY, PAGES_MAX, SWEEP_SECONDS, Report
+from syncd.seen_rows import seen
 from syncd.store import Store
 from syncd.stripe_source import Page, StripeSource
 
@@ -86,6 +87,6 @@ class Reversing:
         found = 0
         for intent_id in self.store.unplaced(LOOKS_MAX):
             rows = await self.sink.rows_of(intent_id)
-            self.store.place(intent_id, of_halos=bool(rows))
+            self.store.place(intent_id, seen(rows))
             found += bool(rows)
         return found

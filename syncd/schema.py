@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-REVISION = "0004"
+REVISION = "0005"
 """The newest version in `migrations`. Known here so that a start needn't load Alembic."""
 
 metadata = sa.MetaData()
@@ -44,6 +44,8 @@ payments = sa.Table(
     sa.Column("acked_at", sa.Float),
     sa.Column("rows", sa.Text),
     sa.Column("changed_at", sa.Float, nullable=False),
+    # Halo's rows as last seen, for people (seen_rows.seen_text). `rows` are those acknowledged.
+    sa.Column("seen_rows", sa.Text),
 )
 sa.Index("payments_due", payments.c.condition, payments.c.next_try)
 sa.Index("payments_final", payments.c.final, payments.c.created)
@@ -89,6 +91,7 @@ reversals = sa.Table(
     # Whether Halo has rows of a payment that isn't in `payments`; NULL while nobody has looked.
     sa.Column("of_halos", sa.Boolean),
     sa.Column("changed_at", sa.Float, nullable=False),
+    sa.Column("seen_rows", sa.Text),  # of a payment that isn't in `payments`
 )
 sa.Index("reversals_intent", reversals.c.intent_id)
 

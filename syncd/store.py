@@ -21,13 +21,16 @@ from syncd.records import (
     WAITING,
     Attention,
     Condition,
+    Elsewhere,
     Holder,
     Outcome,
     Pushed,
+    Said,
     Taken,
     Work,
     ack_of,
     counts_of,
+    elsewhere_of,
     fields_of,
     fresh,
     heard_of,
@@ -37,11 +40,14 @@ from syncd.records import (
     present,
     pushed_of,
     remember_pushes,
+    remember_seen,
     remember_unreadable,
     rewrite_counts,
-    row_ids,
     row_of,
+    said_of,
     settle_all,
+    shown_amount,
+    shown_rows,
     standing,
     storable,
     update_by_id,
@@ -58,6 +64,7 @@ from syncd.reversal_records import (
     unplaced,
 )
 from syncd.reversals import Reversal
+from syncd.seen_rows import SeenRow
 from syncd.sent_records import Sent, forget_oldest_sent, mark_sent, sent_among
 
 KEEP_SECONDS = 180 * 86_400
@@ -304,16 +311,28 @@ class Store:
             mark_sent(connection, [work.payment.said.intent_id], now)
             return intended.rowcount == 1
 
-    def record(self, outcomes: Sequence[Outcome], now: float) -> None:
+    def record(
+        self,
+        outcomes: Sequence[Outcome],
+        now: float,
+        *,
+        seen: Mapping[str, Sequence[SeenRow]] | None = None,
+    ) -> None:
         """Write down what came of a push, all in one transaction.
 
         An acknowledgement is kept whatever happened meanwhile; where the payment stands changes
         only if Stripe hasn't said something else since.
+
+        Args:
+            outcomes: what came of each payment.
+            now: Unix seconds.
+            seen: where Halo's rows were seen meanwhile, by intent: for people.
         """
-        if not outcomes:
+        if not outcomes and not seen:
             return
         c = schema.payments.c
         with writing(self._engine) as connection:
+            remember_seen(connection, schema.payments, seen or {})
             found = connection.execute(
                 sa.select(c.intent_id, c.state, c.condition).where(
                     c.intent_id.in_([outcome.intent_id for outcome in outcomes])
@@ -473,20 +492,47 @@ class Store:
             ).all()
         return [pushed_of(row) for row in found]
 
+    def said(self, since: float, limit: int = PUSHES_MAX) -> list[Said]:
+        """What Stripe last said of Halo's payments since then (Unix seconds), by payment.
+
+        A payment that was only ever read stands where it was made: when it came to its state isn't
+        known, and each reading would move it.
+        """
+        c = schema.payments.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(c.intent_id, c.state, c.said_at, c.created, c.heard)
+                .where(
+                    c.changed_at >= since,  # has an index, and is never before it was said
+                    c.said_at >= since,
+                    sa.or_(c.created >= since, c.heard.contains("event:", autoescape=True)),
+                    c.state.is_not(None),
+                    c.condition.not_in((Condition.UNMATCHED, Condition.NOT_HALOS)),
+                )
+                .order_by(c.changed_at.desc())
+                .limit(limit)
+            ).all()
+        return [said for row in found if (said := said_of(row)).at >= since]
+
     def attention_count(self) -> int:
         """How many lines the attention list has."""
-        p, u = schema.payments.c, schema.unreadable.c
+        return sum(self.attention_counts().values())
+
+    def attention_counts(self) -> dict[str, int]:
+        """How many lines the attention list has, by their kind; kinds without any are left out."""
+        p, u, r = schema.payments.c, schema.unreadable.c, schema.reversals.c
         with reading(self._engine) as connection:
             held = sa.select(sa.func.count()).select_from(schema.payments)
             odd = sa.select(sa.func.count()).select_from(schema.unreadable)
-            back = sa.select(sa.func.count()).select_from(schema.reversals).where(stands())
-            return (
-                connection.execute(
+            back = sa.select(r.kind, sa.func.count()).where(stands()).group_by(r.kind)
+            found = {
+                "payment": connection.execute(
                     held.where(p.condition.in_(ATTENTION), p.dismissed.is_(False))
-                ).scalar_one()
-                + connection.execute(odd.where(u.dismissed.is_(False))).scalar_one()
-                + connection.execute(back).scalar_one()
-            )
+                ).scalar_one(),
+                **{row[0]: row[1] for row in connection.execute(back)},
+                "unreadable": connection.execute(odd.where(u.dismissed.is_(False))).scalar_one(),
+            }
+        return {kind: number for kind, number in found.items() if number}
 
     def attention(self, limit: int = 1_000) -> list[Attention]:
         """The list that a person sees: what is held, failed, refunded, disputed or unreadable."""
@@ -508,17 +554,29 @@ class Store:
         return [
             Attention(
                 row.intent_id, "payment", row.condition, row.code, row.reason or "", row.state,
-                row.amount_received if row.state == PaymentState.SUCCEEDED else row.amount,
-                row.currency, row.attempts, row.next_try, row.changed_at, row_ids(row.rows),
+                shown_amount(row), row.currency, row.attempts, row.next_try, row.changed_at,
+                **shown_rows(row.seen_rows, row.rows), intent_id=row.intent_id,
             )
             for row in held
         ] + back + [
             Attention(
                 row.id, "unreadable", "unreadable", "unreadable", row.reason, None, None, None, 0,
-                None, row.seen_at, (),
+                None, row.seen_at,
             )
             for row in odd
         ]  # fmt: skip
+
+    def not_halos(self, limit: int) -> list[Elsewhere]:
+        """Payments that Halo has no row for, the newest first."""
+        c = schema.payments.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(schema.payments)
+                .where(c.condition.in_((Condition.UNMATCHED, Condition.NOT_HALOS)))
+                .order_by(sa.func.coalesce(c.created, c.said_at).desc(), c.intent_id)
+                .limit(limit)
+            ).all()
+        return [elsewhere_of(row) for row in found]
 
     def retry(self, ids: Sequence[str] | None, now: float) -> list[str]:
         """Make what needs attention due again: these, or all. Returns the ids that it did.
@@ -536,7 +594,7 @@ class Store:
             connection.execute(
                 schema.payments.update()
                 .where(wanted, c.code == "row_deleted")
-                .values(acked_state=None, rows=None)
+                .values(acked_state=None, rows=None, seen_rows=None)
             )
             connection.execute(
                 schema.payments.update()
@@ -583,13 +641,16 @@ class Store:
         with reading(self._engine) as connection:
             return unplaced(connection, limit)
 
-    def place(self, intent_id: str, *, of_halos: bool) -> None:
-        """Write down whether Halo has rows of a payment that was refunded or disputed."""
+    def place(self, intent_id: str, rows: Sequence[SeenRow]) -> None:
+        """Write down which rows Halo has, if any, of a payment that was refunded or disputed."""
         c = schema.reversals.c
         with writing(self._engine) as connection:
             connection.execute(
-                schema.reversals.update().where(c.intent_id == intent_id).values(of_halos=of_halos)
+                schema.reversals.update()
+                .where(c.intent_id == intent_id)
+                .values(of_halos=bool(rows))
             )
+            remember_seen(connection, schema.reversals, {intent_id: rows})
 
     def oldest_open_dispute(self) -> int | None:
         """When the oldest dispute that isn't decided was opened (Unix seconds)."""

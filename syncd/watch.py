@@ -15,6 +15,7 @@ from typing import Any
 from syncd.config import Config
 from syncd.failures import StoreTrouble
 from syncd.foreign import without_secrets
+from syncd.health import Check
 from syncd.notifications import (
     Notice,
     Reading,
@@ -29,9 +30,9 @@ from syncd.notifications import (
     told_of,
 )
 from syncd.observing import Report
+from syncd.records import Attention
 from syncd.sending import ping, send
 from syncd.store import Store
-from syncd.web import Check
 
 ATTENTION_MAX = 500
 """So many lines of the attention list are watched one by one, the newest: a flood is one message."""
@@ -102,13 +103,13 @@ class Watch:
 
     def _reading(self) -> Reading:
         config, left = self.config(), self.budgets()
-        count = self.store.attention_count()
-        lines = self.store.attention(ATTENTION_MAX) if count else []
+        counts = self.store.attention_counts()
+        lines = self.store.attention(ATTENTION_MAX) if counts else []
         return Reading(
             at=self.now(),
             failing={name: check.failing for name, check in self.checks().items() if not check.ok},
-            attention={line.id: line.reason for line in lines[:ATTENTION_MAX]},
-            attention_count=count,
+            attention={line.id: _line(line) for line in lines[:ATTENTION_MAX]},
+            attention_counts=counts,
             gap=_gap_of(self.store.note("gap")),
             budgets={side: (left[side], limit) for side, limit in limits(config).items()},
         )
@@ -196,6 +197,12 @@ def rules_of(config: Config) -> Rules:
 def limits(config: Config) -> dict[str, int]:
     """How many requests each side's budget has."""
     return {"stripe": config.stripe.read_budget, "halo": config.halo.rate_limit}
+
+
+def _line(line: Attention) -> str:
+    """What a message says of a line: the invoice first, by the name that people look up."""
+    names = ", ".join(invoice.name for invoice in line.invoices)
+    return f"{names}. {line.reason}" if names else line.reason
 
 
 def _gap_of(note: str | None) -> tuple[int, str] | None:

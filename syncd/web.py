@@ -23,37 +23,13 @@ from starlette.routing import Route
 from syncd import __version__
 from syncd.config import Config
 from syncd.failures import Failure
+from syncd.health import Check
 from syncd.lease import describe
-from syncd.notifications import Failing, Standing, level_of
+from syncd.notifications import Standing, level_of
 from syncd.page import ATTENTION_MAX, Snapshot, headers, render
 from syncd.picture import HOURS
 from syncd.store import Store
 from syncd.telemetry import Telemetry
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that must be well.
-
-    Attributes:
-        ok: whether it is.
-        text: what is the matter, or that nothing is.
-        last_success: Unix seconds when it last worked; None where it never did.
-        starting: whether the process is so young that a failure says nothing yet.
-        reason: what went wrong last, where something did; without one it may just be busy.
-    """
-
-    ok: bool
-    text: str
-    last_success: float | None = None
-    starting: bool = False
-    reason: str | None = None
-
-    @property
-    def failing(self) -> Failing:
-        """What `notifications` is told of it; what is only busy counts from when that was seen."""
-        worked_at = None if self.reason is None else self.last_success
-        return Failing(self.text, worked_at, self.starting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,18 +165,19 @@ def _snapshot(readings: Readings) -> Snapshot:
     if not live.ok:
         checks = {"loop": live} | checks
     notes, left, holder = store.notes(), readings.budgets(), store.holder("push")
-    attention = store.attention_count()
+    attention = store.attention_counts()
     failing = {name: check.failing for name, check in checks.items() if not check.ok}
     return Snapshot(
         now=now,
         config=config,
-        level=level_of(failing, attention),
+        level=level_of(failing, sum(attention.values())),
         standing=readings.standing(),
         checks=[(name, _mark(check), check.text) for name, check in checks.items()],
         conditions=store.conditions(),
         due=store.due_count(now),
         attention=store.attention(ATTENTION_MAX) if attention else [],
-        attention_count=attention,
+        attention_counts=attention,
+        said=store.said(now - HOURS * 3_600),
         pushes=store.pushes(now - HOURS * 3_600),
         budgets={
             "stripe": (left["stripe"], config.stripe.read_budget),

@@ -1,4 +1,53 @@
-"""Numbers as people write them. Pure."""
+"""Numbers and names as people write them. Pure."""
+
+from collections.abc import Mapping
+
+STANDS = {
+    "no_state": "that nothing has happened to",
+    "in_doubt": "in doubt",
+    "due": "due",
+    "in_step": "in step",
+    "held": "held",
+    "failed": "failed",
+    "unmatched": "Halo has no row for yet",
+    "not_halos": "that aren't Halo's",
+}
+"""Where payments stand, as words behind the word payments."""
+
+KINDS = {
+    "payment": "payment",
+    "refunded": "refund",
+    "disputed": "dispute",
+    "unreadable": "unreadable answer",
+}
+"""What can stand on the attention list."""
+
+_CHECKS = {"store": "The database", "loop": "The loop"}
+
+
+def needing(counts: Mapping[str, int]) -> str:
+    """``3 payments, 2 refunds and 1 dispute need attention``; empty where nothing does.
+
+    Args:
+        counts: how many lines the attention list has of each of `KINDS`.
+    """
+    parts = [counted(counts[kind], KINDS[kind]) for kind in KINDS if counts.get(kind)]
+    if not parts:
+        return ""
+    verb = "needs" if sum(counts.values()) == 1 else "need"
+    *most, last = parts
+    return f"{' and '.join([', '.join(most), last]) if most else last} {verb} attention"
+
+
+def check_name(check: str) -> str:
+    """What a check of ``/readyz`` looks at, as a sentence begins: ``Stripe``, ``The database``."""
+    return _CHECKS.get(check) or check.capitalize()
+
+
+def sentence(text: str) -> str:
+    """The same with a capital letter and a full stop, where it has none."""
+    whole = text.strip()
+    return whole[:1].upper() + whole[1:] + ("" if whole.endswith((".", "!", "?")) else ".")
 
 
 def counted(number: int, noun: str) -> str:

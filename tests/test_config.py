@@ -447,7 +447,7 @@ def test_exit_78(live: Rig, arguments: tuple[str, ...]) -> None:
     done = live.command("--config", str(file), *arguments, extra={"SYNCD_HALO__URL": ""})
     assert (done.returncode, done.stdout) == (78, "")
     first, *rest = done.stderr.splitlines()
-    assert first == "syncd: 3 problem(s) in the configuration:"
+    assert first == "syncd: 3 problems in the configuration:"
     assert rest == [
         f"  {file}:2: halo.client_secret: {IN_FILE}",
         "  halo.url: is missing (set it in the file, or as SYNCD_HALO__URL)",

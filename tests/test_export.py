@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from syncd import schema
 from syncd.records import Condition
 from syncd.store import EXPORTED
 from tests.conftest import ROOT, Rig
@@ -67,7 +68,7 @@ def test_export_holds_everything(rig: Rig) -> None:
     ran = rig.command("export")
     assert (ran.returncode, ran.stderr) == (0, "")
     head, *lines = lines_of(ran.stdout)
-    assert (head["kind"], head["schema"]) == ("export", "0004")
+    assert (head["kind"], head["schema"]) == ("export", schema.REVISION)
     assert {line["kind"] for line in lines} <= EXPORTED.keys()
     assert {line["intent_id"] for line in lines if line["kind"] == "payment"} == payments
     assert sum(line["kind"] == "payment" for line in lines) == 4

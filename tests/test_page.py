@@ -13,7 +13,7 @@ from alembic.config import Config as AlembicConfig
 
 from syncd.page import headers, stripe_link
 from syncd.payments import Observation, PaymentState
-from syncd.records import PUSHES_MAX, Condition, Outcome, Pushed
+from syncd.records import PUSHES_MAX, Condition, Outcome, Pushed, Said
 from syncd.sandbox import Fault
 from syncd.store import Store
 from tests.conftest import NOW, Rig
@@ -128,7 +128,11 @@ def test_never_thousands(live: Rig) -> None:
         Observation(f"pi_held_{n}", PaymentState.SUCCEEDED, now, True, now, 1_099, 1_099, "usd")
         for n in range(99)
     ]
-    store.take_in(held, now, unreadable=odd)
+    pushed = [
+        Observation(f"pi_{n}", PaymentState.SUCCEEDED, now, False, None, 1_099, 1_099, "usd")
+        for n in range(3_000)
+    ]
+    store.take_in([*held, *pushed], now, unreadable=odd)
     why = "It is held."
     store.record(
         [
@@ -140,11 +144,17 @@ def test_never_thousands(live: Rig) -> None:
     store.record([push(n, time.time() - 60) for n in range(3_000)], time.time())
     store.close()
     with daemon(live) as running:
-        page = until(lambda: (p := running.get("/")[1]) and "3,099 payments need" in p and p)
+        page = until(
+            lambda: (
+                (p := running.get("/")[1])
+                and "99 payments and 3,000 unreadable answers need" in p
+                and p
+            )
+        )
     assert page.count("It can&#39;t be read") + page.count(why) == 50
     assert "And 3,049 more" in page
     assert page.count("<tr><td") == 20
-    assert "in the last hour: 3000 succeeded" in page
+    assert "in the last hour: 3099 succeeded (3000 written by syncd)" in page
     assert len(page) < 100_000
 
 
@@ -187,6 +197,30 @@ def test_what_a_push_leaves(rig: Rig) -> None:
         Pushed(NOW + 125, payment, "processing", PaymentState.SUCCEEDED, 5.0, rows),
         Pushed(NOW + 60, payment, "status 1", PaymentState.PROCESSING, 60.0, rows),
     ]
+
+
+def test_what_stripe_said(rig: Rig) -> None:
+    """Each of Halo's payments stands where Stripe said its state, whoever wrote it; no sweep moves it."""
+    rig.clock.seconds = NOW + 3_600
+    written = rig.pay("succeeded", created=NOW)
+    first = rig.box.stripe.create_intent(created=NOW)
+    rig.box.halo.add_row(first, rig.box.halo.add_invoice(), 10.99)
+    rig.box.stripe.advance(first, "processing")
+    rig.box.halo.native_webhook(rig.box.stripe.events[-1])
+    read = rig.pay(None, created=NOW + 60)
+    rig.box.stripe.advance(read, "canceled", emit=False)  # no event tells of it: the sweep reads it
+    rig.pay("succeeded", rows=())  # not Halo's
+    rig.once()
+    for hours in (2, 3):
+        rig.clock.seconds = NOW + hours * 3_600
+        rig.sweep()
+    assert set(rig.stored(lambda store: store.said(NOW))) == {
+        Said(int(NOW) + 3_600, written, PaymentState.SUCCEEDED),
+        Said(int(NOW) + 3_600, first, PaymentState.PROCESSING),
+        Said(int(NOW) + 60, read, PaymentState.CANCELED),
+    }
+    assert {p.intent_id for p in rig.stored(lambda store: store.pushes(0))} == {written, read}
+    assert rig.stored(lambda store: store.said(NOW + 3_601)) == []
 
 
 def test_a_database_from_before_the_history(tmp_path: Path) -> None:

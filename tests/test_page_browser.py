@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from syncd.notifications import Level
-from syncd.payments import PaymentState
+from syncd.payments import Observation, PaymentState
 from syncd.records import Condition, Outcome, Pushed
 from syncd.store import Store
 from tests.conftest import Rig
@@ -102,7 +102,21 @@ def a_day(rig: Rig) -> None:
         pushes.append(Pushed(at, name, old, chance.choice(states), lag, (4_000 + number,)))
     pushes.sort(key=lambda one: one.at)
     store = Store.open(rig.url)
-    store.record([Outcome(p.intent_id, p.new, Condition.IN_STEP, pushed=p) for p in pushes], now)
+    said = [
+        Observation(p.intent_id, p.new, int(p.at - (p.lag_seconds or 0)), False, amount=1_099,
+                    amount_received=1_099, currency="usd")
+        for p in pushes
+    ]  # fmt: skip
+    store.take_in(said, now)
+    # Of three payments in four syncd wrote the state; of one, Halo's own webhook was first.
+    store.record(
+        [
+            Outcome(p.intent_id, p.new, Condition.IN_STEP, acked=True, rows=p.rows,
+                    pushed=p if n % 4 else None)
+            for n, p in enumerate(pushes)
+        ],
+        now,
+    )  # fmt: skip
     store.close()
 
 
@@ -164,6 +178,29 @@ def test_it_asks_by_itself_and_says_when_nobody_answers(live: Rig, browser: Brow
             expect(page.locator("#old")).to_contain_text("No answer from syncd since")
 
 
+def test_links(live: Rig, browser: Browser) -> None:
+    """A payment, a refund and a dispute lead to the payment at Stripe, each invoice into Halo."""
+    live.box.stripe.permissions |= {"refunds", "disputes"}
+    held, paid = live.pay("succeeded", rows=(5.0,)), live.pay("succeeded")
+    with daemon(live) as running:
+        until(lambda: live.statuses(paid) == [3])
+        refund, dispute = live.box.stripe.refund(paid, 500), live.box.stripe.dispute(paid)
+        until(lambda: "1 payment, 1 refund and 1 dispute need" in running.get("/")[1])
+        with seen(browser, running.url + "/") as page:
+            for name, payment in ((held, held), (refund, paid), (dispute, paid)):
+                line = page.locator("#attention li", has=page.get_by_text(name, exact=True))
+                expect(line.locator("a.id")).to_have_attribute(
+                    "href", f"https://dashboard.stripe.com/test/payments/{payment}"
+                )
+                [row] = live.box.halo.rows_of(payment)
+                invoice = line.get_by_role("link", name=f"INV-{row['invoice_id']}", exact=True)
+                expect(invoice).to_have_attribute(
+                    "href",
+                    f"{live.box.halo.url}/invoices?mainview=invoices&invoiceid={row['invoice_id']}",
+                )
+                expect(line.locator("p").first).to_contain_text(f"Halo's row {row['id']}")
+
+
 def test_markup_is_harmless(live: Rig, browser: Browser) -> None:
     """Names and words made of markup are shown as they are, and do nothing."""
     store = Store.open(live.url)
@@ -171,13 +208,16 @@ def test_markup_is_harmless(live: Rig, browser: Browser) -> None:
     made = Pushed(time.time(), MARKUP, MARKUP, PaymentState.SUCCEEDED, 1.0, (1,))
     store.record([Outcome("pi_1", PaymentState.SUCCEEDED, Condition.IN_STEP, pushed=made)], 0)
     store.close()
+    held = live.pay("succeeded", rows=())
+    live.box.halo.add_row(held, live.box.halo.add_invoice(MARKUP), 5.0)
     with daemon(live) as running:
-        until(lambda: "1 payment needs" in running.get("/")[1])
+        until(lambda: "1 payment and 1 unreadable answer need" in running.get("/")[1])
         with seen(browser, running.url + "/") as page:
             refresh(page)
             page.wait_for_timeout(300)
-            expect(page.locator("#attention .id")).to_have_text(f"evt_{MARKUP}")
-            expect(page.locator("#attention .reason")).to_have_text(f"Look: {MARKUP}")
+            expect(page.locator("#attention .id")).to_have_text([held, f"evt_{MARKUP}"])
+            expect(page.locator("#attention .reason").last).to_have_text(f"Look: {MARKUP}")
+            expect(page.locator("#attention .invoice")).to_have_text(MARKUP)
             expect(page.locator("#pushes .id")).to_have_text(MARKUP)
             assert page.evaluate("window.harmed") is None
             assert page.locator("img").count() == 0
@@ -211,17 +251,22 @@ def test_behind_a_token(live: Rig, browser: Browser) -> None:
 def test_legible(live: Rig, browser: Browser, scheme: str) -> None:
     """Enough contrast in both schemes; nothing runs out of the window, on a phone or on a desk."""
     a_day(live)
+    live.box.stripe.permissions |= {"refunds", "disputes"}
     live.pay("succeeded", rows=(5.0,))
     live.pay("payment_failed")
+    paid = live.pay("succeeded")
+    live.pay("succeeded", rows=())
     with daemon(live) as running:
-        until(lambda: "1 payment needs" in running.get("/")[1] and running.events("pushed"))
-        for name, width in (("phone", 360), ("desk", 1_200)):
-            view = {"width": width, "height": 800}
+        until(lambda: live.statuses(paid) == [3])
+        live.box.stripe.refund(paid, 500)
+        until(lambda: "1 payment and 1 refund need" in running.get("/")[1])
+        for name, width, height in (("phone", 360, 800), ("desk", 1_200, 1_000)):
+            view = {"width": width, "height": height}
             with seen(browser, running.url + "/", viewport=view, color_scheme=scheme) as page:
                 contrasts = page.evaluate(
                     CONTRAST,
                     ["h1", "#glance p", ".cards span", ".reason", ".quiet", "a.id", "code",
-                     ".legend li", "footer p", "footer a", "td", "dt"],
+                     ".legend li", "footer p", "footer a", "td", "dt", "a.invoice"],
                 )  # fmt: skip
                 assert {k: round(v, 1) for k, v in contrasts.items() if v < 4.5} == {}
                 for level in Level:
@@ -234,6 +279,7 @@ def test_legible(live: Rig, browser: Browser, scheme: str) -> None:
                 ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
                 assert ground == {"light": "rgb(246, 247, 248)", "dark": "rgb(19, 23, 27)"}[scheme]
                 expect(page.locator("rect.fill").first).to_be_visible()
+                expect(page.locator("rect.fill.pale").first).to_be_visible()
                 expect(page.locator("circle.middle").first).to_be_visible()
                 if SCREENSHOTS:
                     page.evaluate("document.querySelector('#glance').className = 'attention'")

@@ -123,7 +123,11 @@ def test_the_daemon(live: Rig) -> None:
         assert 'syncd_build_info{version="0.1.0"} 1.0' in metrics
         assert 'syncd_last_success_timestamp_seconds{step="poll"}' in metrics
         assert 'syncd_budget_remaining_requests{side="halo"}' in metrics
-        until(lambda: any("payments known" in m for m in running.messages()))
+        until(
+            lambda: any(
+                "1 payment known; nothing needs attention." in m for m in running.messages()
+            )
+        )
         until(lambda: "WATCHDOG=1" in running.messages())
         assert running.stop() == 0
         assert "STOPPING=1" in running.messages()
@@ -143,6 +147,9 @@ def test_not_ready_while_halo_is_down(live: Rig) -> None:
 
         checks = until(failing)
         assert (checks["stripe"]["ok"], checks["halo"]["ok"]) == (True, False)
+        read = json.loads(live.command("status", "--json").stdout)["checks"]
+        assert {side: read[side]["ok"] for side in read} == {"stripe": True, "halo": False}
+        assert read["halo"]["text"] == checks["halo"]["text"]
         assert running.get("/livez")[0] == 200
 
 
@@ -288,7 +295,13 @@ def test_once_and_status(live: Rig) -> None:
     assert done.returncode == 0
     assert (read["payments"]["in_step"], read["due"], read["attention"]) == (1, 0, 0)
     assert read["requests_left"]["stripe"] == 9_999
-    assert "payments in_step" in live.command("status").stdout
+    shown = live.command("status").stdout
+    for line in (
+        "Stripe │ test mode, ok",
+        "Payments in step │ 1",
+        "Attention │ nothing needs attention",
+    ):
+        assert line in " ".join(shown.split())
 
 
 def test_attention_retry_dismiss(live: Rig) -> None:

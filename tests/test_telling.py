@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from syncd.engine import Engine
+from syncd.health import Check
 from syncd.notifications import Level
 from syncd.parts import Parts
 from syncd.sandbox import Fault
 from syncd.telemetry import set_up_log
 from syncd.watch import Watch
-from syncd.web import Check
 from tests.conftest import HandClock, Rig
 from tests.test_process import daemon, until
 
@@ -139,7 +139,10 @@ def test_the_service_tells(live: Rig, receiver: Receiver) -> None:
     assert (message["title"], message["type"]) == (
         f"syncd ({host}): 3 payments need attention", "warning",
     )  # fmt: skip
-    assert all(payment in message["message"] for payment in payments)
+    for payment in payments:
+        [row] = live.box.halo.rows_of(payment)
+        told = f"- {payment}: INV-{row['invoice_id']}. Stripe received 10.99 USD"
+        assert told in message["message"]
     (failed,) = (json.loads(line) for line in log.splitlines() if "notification_failed" in line)
     assert (failed["service"], failed["number"]) == ("json", 2)
     with daemon(live) as running:
@@ -189,7 +192,7 @@ def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
     watched.looks(later(60, stripe=busy), later(600, stripe=busy))
     assert receiver.titles() == []  # nothing went wrong: a long push is under way
     watched.looks(later(60), later(600, halo=down), later(600, halo=down))
-    assert receiver.titles() == ["halo doesn't work"]
+    assert receiver.titles() == ["Halo doesn't work"]
     watched.looks(later(60, halo=down))  # a restart repeats nothing
     assert len(receiver.messages) == 1
     watched.looks(later(60))
@@ -201,8 +204,8 @@ def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
         later(60),
     )
     assert receiver.titles() == [
-        "halo doesn't work", "halo works again", "a gap was filled",
-        "few requests to stripe are left",
+        "Halo doesn't work", "Halo works again", "A gap was filled",
+        "Few requests to Stripe are left",
     ]  # fmt: skip
     assert "2026-09-21 14:13 UTC" in receiver.messages[2]["message"]
     assert watch.standing.level is Level.WELL

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -15,17 +16,20 @@ from syncd.commands.shared import (
     existing,
     failures_said,
     iso,
+    mode_of,
     offline,
 )
-from syncd.config import ConfigurationError
+from syncd.config import Config, ConfigurationError
 from syncd.failures import Failure
 from syncd.foreign import plain
+from syncd.links import halo_invoice, stripe_link
 from syncd.payments import INTENT_ID, Money
-from syncd.progress import table
+from syncd.progress import aligned, indented, width_of_terminal
 from syncd.records import Attention
+from syncd.words import KINDS, counted, needing
 
 IDS_MAX = 10_000
-"""More ids than this are not taken at once; `--all` has no limit."""
+"""More ids than this are not taken at once; `retry --all` has no limit."""
 
 attention_app = typer.Typer(rich_markup_mode=None)
 
@@ -51,17 +55,16 @@ def attention(
     context.obj = config or context.obj
     if context.invoked_subcommand is not None:
         return
-    with failures_said(), existing(offline(context.obj)) as store:
-        entries = store.attention()
+    with failures_said():
+        loaded = offline(context.obj)
+        with existing(loaded) as store:
+            entries, counts = store.attention(), store.attention_counts()
+            test = mode_of(loaded, store) == "test"
     if as_json:
-        typer.echo(json.dumps([_entry(entry) for entry in entries], indent=2))
+        found = [_entry(entry, loaded, test=test) for entry in entries]
+        typer.echo(json.dumps(found, indent=2))
     elif entries:
-        table(
-            f"{len(entries)} need attention",
-            ("id", "state", "amount", "since", "reason"),
-            ((e.id, e.state or e.kind, _amount(e), iso(e.since), e.reason) for e in entries),
-        )
-        typer.echo("Put it right, then: syncd attention retry ID… | retry --all | dismiss ID…")
+        _print(entries, needing(counts))
     else:
         typer.echo("Nothing needs attention.")
     raise typer.Exit(EXIT_ATTENTION if entries else 0)
@@ -85,29 +88,76 @@ def retry(
         raise typer.BadParameter("name payments, or say --all")
     with failures_said(), existing(offline(config or context.obj)) as store:
         done = store.retry(None if every else _possible(ids or []), time.time())
-    _say_done(
-        "will be tried again at the next push", done, ids or [],
-        otherwise="is not on the list, or can only be dismissed",
-    )  # fmt: skip
+        others = {e.id: e.kind for e in store.attention(IDS_MAX) if e.kind != "payment"}
+    _say_done("will be tried again at the next push", done, ids or [], others)
 
 
 @attention_app.command("dismiss")
 def dismiss(
     context: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", autocompletion=_on_the_list)],
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", autocompletion=_on_the_list)
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All that stand on the list.")] = False,
     config: ConfigOption = None,
 ) -> None:
     """Take payments, refunds or disputes off the list until Stripe says something new of them.
 
     Example: syncd attention dismiss pi_123
     """
+    if bool(ids) == every:
+        raise typer.BadParameter("name what to dismiss, or say --all")
     with failures_said(), existing(offline(config or context.obj)) as store:
-        done = store.dismiss(_possible(ids), time.time())
-    _say_done("dismissed", done, ids)
+        # What comes onto the list meanwhile was not meant: only what is named here is dismissed.
+        named = [e.id for e in store.attention(IDS_MAX)] if every else _possible(ids or [])
+        done = store.dismiss(named, time.time())
+    _say_done("dismissed", done, ids or [])
 
 
-def _entry(entry: Attention) -> dict[str, Any]:
-    return asdict(entry) | {"since": iso(entry.since), "next_try": iso(entry.next_try)}
+def _print(entries: Sequence[Attention], heading: str) -> None:
+    """Each line with its sentence below it; ids, amounts and invoices are never broken."""
+    width = width_of_terminal()
+    typer.echo(f"{heading}\n")
+    heads = aligned([(e.id, _state(e), _amount(e), _invoices(e)) for e in entries], width)
+    for entry, head in zip(entries, heads, strict=True):
+        typer.echo(head)
+        typer.echo(indented(entry.reason, width))
+        typer.echo(indented(_since(entry), width) + "\n")
+    typer.echo("Put it right, then: syncd attention retry ID… | retry --all | dismiss ID…")
+
+
+def _state(entry: Attention) -> str:
+    return (entry.state or entry.kind).replace("_", " ")
+
+
+def _invoices(entry: Attention) -> str:
+    return ", ".join(invoice.name for invoice in entry.invoices)
+
+
+def _since(entry: Attention) -> str:
+    parts = [f"Since {iso(entry.since)}"]
+    if entry.rows:
+        noun = "row" if len(entry.rows) == 1 else "rows"
+        parts.append(f"Halo's {noun} {', '.join(map(str, entry.rows))}")
+    if entry.next_try is not None:
+        tried = f"tried {counted(entry.attempts, 'time')}"
+        parts.append(f"{tried}, again at {iso(entry.next_try)}")
+    return "; ".join(parts) + "."
+
+
+def _entry(entry: Attention, config: Config, *, test: bool) -> dict[str, Any]:
+    """One line as JSON, with where people look it up."""
+    links = {
+        "stripe": stripe_link(entry.intent_id, test=test, account=config.stripe.account),
+        "halo": [
+            halo_invoice(config.halo.url, invoice.id)
+            for invoice in entry.invoices
+            if invoice.id is not None
+        ],
+    }
+    times = {"since": iso(entry.since), "next_try": iso(entry.next_try)}
+    return asdict(entry) | times | {"links": links}
 
 
 def _amount(entry: Attention) -> str:
@@ -122,11 +172,16 @@ def _possible(ids: list[str]) -> list[str]:
 
 
 def _say_done(
-    what: str, done: list[str], asked: list[str], *, otherwise: str = "is not on the list"
+    what: str, done: list[str], asked: list[str], others: dict[str, str] | None = None
 ) -> None:
+    """Say what was done, and why the rest wasn't; `others` are on the list, with their kinds."""
     for name in done:
-        typer.echo(f"{name}: {what}")
+        typer.echo(f"{plain(name, 255)}: {what}")
     missing = [name for name in asked if name not in done]
     for name in missing:
-        typer.echo(f"{plain(name, 80)}: {otherwise}", err=True)
+        kind = KINDS.get((others or {}).get(name, ""))
+        why = "is not on the list"
+        if kind is not None:
+            why = f"is no payment ({kind}): it can't be tried again, only dismissed"
+        typer.echo(f"{plain(name, 80)}: {why}", err=True)
     raise typer.Exit(EXIT_ATTENTION if missing else 0)

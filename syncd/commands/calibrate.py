@@ -232,7 +232,8 @@ def _remarks(survey: Survey) -> list[str]:
             f"{number}. Without its client_secret it may be one that syncd left."
         )
     if survey.unknown:
-        lines.append(f"{survey.unknown} rows' payments aren't known to Stripe under this key.")
+        whose = "row's payment isn't" if survey.unknown == 1 else "rows' payments aren't"
+        lines.append(f"{survey.unknown:,} {whose} known to Stripe under this key.")
     if survey.unasked:
         which = "rows" if survey.trouble else "older rows"
         lines.append(

@@ -27,6 +27,7 @@ from syncd.progress import Show, shown, table
 from syncd.records import Condition, Work
 from syncd.store import Store
 from syncd.telemetry import Telemetry
+from syncd.words import needing
 
 FAILURES_MAX = 20
 """How often in a row a backfill waits as long as a side asks it to, before it gives up."""
@@ -57,13 +58,13 @@ def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as
     planned: list[dict[str, Any]] = []
     with store_for(config, dry_run=dry_run) as store, shown() as show:
         failure = asyncio.run(_command(config, store, since, asked, show, planned, dry_run))
-        attention = store.attention_count()
+        attention = store.attention_counts()
     if dry_run:
         _print_plan(planned, as_json)
     if failure is not None:
         raise failure
     if attention and not dry_run:
-        typer.echo(f"{attention} need attention: see syncd attention", err=True)
+        typer.echo(f"{needing(attention)}: see syncd attention", err=True)
     held = any(entry["action"] == "hold" for entry in planned)
     return EXIT_ATTENTION if (held if dry_run else attention) else 0
 

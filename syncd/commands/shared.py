@@ -15,6 +15,7 @@ from syncd.database import sqlite_path
 from syncd.failures import Failure, Stopping, StoreUnusable
 from syncd.notify import Notifier
 from syncd.store import Store
+from syncd.words import counted
 
 EXIT_ATTENTION = 1
 EXIT_USAGE = 2
@@ -51,7 +52,9 @@ def failures_said(*, afresh: bool = False) -> Iterator[None]:
         yield
     except ConfigurationError as error:
         Notifier.of(os.environ).status(f"Configuration: {error.problems[0]}")
-        typer.echo(f"syncd: {len(error.problems)} problem(s) in the configuration:", err=True)
+        typer.echo(
+            f"syncd: {counted(len(error.problems), 'problem')} in the configuration:", err=True
+        )
         for problem in error.problems:
             typer.echo(f"  {problem}", err=True)
         raise typer.Exit(EXIT_CONFIG) from None
@@ -104,6 +107,11 @@ def counting(config: Config, *, usable: bool = True) -> Iterator[Store]:
             yield store
         finally:
             store.close()
+
+
+def mode_of(config: Config, store: Store) -> str | None:
+    """In which of Stripe's modes it is read; a command without the key goes by what was noted."""
+    return config.mode or store.note("stripe_mode")
 
 
 def is_absent(path: Path) -> bool:

@@ -1,8 +1,9 @@
-"""``syncd status``: where it stands."""
+"""``syncd status``: where it stands; and which payments aren't Halo's."""
 
 import json
 import time
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
@@ -14,18 +15,36 @@ from syncd.commands.shared import (
     existing,
     failures_said,
     iso,
+    mode_of,
     offline,
 )
 from syncd.config import Config
 from syncd.failures import Side
 from syncd.gate import halo_window, stripe_window
+from syncd.health import worked
 from syncd.lease import describe
-from syncd.progress import table
+from syncd.payments import Money
+from syncd.progress import aligned, table, width_of_terminal
+from syncd.records import Condition, Elsewhere
 from syncd.store import Store
+from syncd.words import STANDS, counted, needing
+
+STEPS = {Side.STRIPE: "poll", Side.HALO: "push"}
+"""Which step shows that a side works."""
+
+LISTED_MAX = 10_000
+"""So many payments that aren't Halo's are listed, the newest; the rest is counted."""
 
 
 def status(
-    context: typer.Context, config: ConfigOption = None, *, as_json: JsonOption = False
+    context: typer.Context,
+    config: ConfigOption = None,
+    *,
+    unmatched: Annotated[
+        bool,
+        typer.Option("--unmatched", help="List the payments that Halo has no row for, instead."),
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Where it stands: the last poll, what waits, what needs attention, what is left of both limits.
 
@@ -34,6 +53,9 @@ def status(
     with failures_said():
         loaded = offline(config or context.obj)
         with existing(loaded) as store:
+            if unmatched:
+                _list_unmatched(store, as_json=as_json)
+                return
             read = _status(loaded, store)
     if as_json:
         typer.echo(json.dumps(read, indent=2))
@@ -47,9 +69,11 @@ def _status(config: Config, store: Store) -> dict[str, Any]:
     holder = store.holder("push")
     halo, stripe = halo_window(config.halo.rate_limit), stripe_window(config.stripe.read_budget)
     backfill = json.loads(notes["backfill"]) if "backfill" in notes else None
+    attention = store.attention_counts()
+    links = {side: json.loads(notes.get(f"link {side}", "null")) for side in Side}
     return {
         "version": __version__,
-        "stripe_mode": config.stripe.mode or None,
+        "stripe_mode": mode_of(config, store),
         "halo_url": config.halo.url,
         "watermark": iso(notes.get("watermark")),
         "last_poll": iso(notes.get("last_poll")),
@@ -57,10 +81,12 @@ def _status(config: Config, store: Store) -> dict[str, Any]:
         "last_sweep": iso(notes.get("last_sweep")),
         "payments": {str(name): number for name, number in store.conditions().items()},
         "due": store.due_count(now),
-        "attention": store.attention_count(),
+        "attention": sum(attention.values()),
+        "attention_by_kind": attention,
         "refunds_and_disputes": store.reversal_counts(),
-        "links": {
-            str(side): json.loads(notes[f"link {side}"]) if f"link {side}" in notes else None
+        "links": {str(side): link for side, link in links.items()},
+        "checks": {
+            str(side): _check(STEPS[side], links[side], notes, now, config.stale_seconds)
             for side in Side
         },
         "requests_left": {
@@ -73,32 +99,82 @@ def _status(config: Config, store: Store) -> dict[str, Any]:
     }
 
 
+def _check(
+    step: str, link: dict[str, Any] | None, notes: dict[str, str], now: float, stale_seconds: float
+) -> dict[str, Any]:
+    """The same judgement as `/readyz`, by what the service has noted."""
+    last = notes.get(f"last_{step}")
+    reason = link["reason"] if link else None
+    check = worked(step, float(last) if last else None, reason, now, stale_seconds)
+    return {"ok": check.ok, "text": check.text}
+
+
 def _print_status(read: dict[str, Any]) -> None:
+    mode = f"{read['stripe_mode']} mode" if read["stripe_mode"] else "mode not known yet"
     rows: list[tuple[str, object]] = [
-        ("Stripe", f"{read['stripe_mode'] or 'any'} mode, {_link(read['links']['stripe'])}"),
-        ("Halo", f"{read['halo_url']}, {_link(read['links']['halo'])}"),
-        ("last poll", read["last_poll"] or "never"),
-        ("read up to", read["watermark"] or "nothing yet"),
-        ("last push", read["last_push"] or "never"),
-        ("last sweep", read["last_sweep"] or "never"),
-        ("pushing now", read["pushing"] or "nobody"),
+        ("Stripe", f"{mode}, {_side(read, 'stripe')}"),
+        ("Halo", f"{read['halo_url']}, {_side(read, 'halo')}"),
+        ("Last poll", read["last_poll"] or "not yet"),
+        ("Stripe's events read up to", read["watermark"] or "nothing yet"),
+        ("Last push that worked", read["last_push"] or "not yet"),
+        ("Last sweep", read["last_sweep"] or "not yet"),
+        ("Pushing now", read["pushing"] or "nobody"),
         (
-            "requests left",
-            "Stripe {stripe} (30 days), Halo {halo} (5 minutes)".format(**read["requests_left"]),
+            "Requests left",
+            "Stripe {stripe:,} (30 days), Halo {halo:,} (5 minutes)".format(
+                **read["requests_left"]
+            ),
         ),
     ]
     if read["gap"]:
-        rows.append(("gap filled", f"{iso(read['gap']['from'])} to {iso(read['gap']['to'])}"))
+        rows.append(("Gap filled", f"{iso(read['gap']['from'])} to {iso(read['gap']['to'])}"))
     if read["unfinished_backfill"]:
-        rows.append(("unfinished", f"syncd --backfill {read['unfinished_backfill']}"))
-    rows += [(f"payments {name}", number) for name, number in read["payments"].items() if number]
+        rows.append(("Unfinished", f"syncd --backfill {read['unfinished_backfill']}"))
+    rows += [
+        (f"Payments {STANDS[name]}", f"{number:,}")
+        for name, number in read["payments"].items()
+        if number
+    ]
     reversals = read["refunds_and_disputes"]
     if any(reversals.values()):
-        told = "{of_halos} of Halo's payments, {of_others} of others".format(**reversals)
-        rows.append(("refunds, disputes", told))
-    rows.append(("need attention", read["attention"]))
-    table("syncd", ("", ""), rows)
+        told = "{of_halos:,} of Halo's payments, {of_others:,} of others".format(**reversals)
+        rows.append(("Refunds and disputes", told))
+    needs = needing(read["attention_by_kind"])
+    rows.append(("Attention", f"{needs}: syncd attention" if needs else "nothing needs attention"))
+    table(f"syncd {read['version']}", ("", ""), rows)
 
 
-def _link(link: dict[str, Any] | None) -> str:
-    return "ok" if link is None else f"FAILING since {iso(link['since'])}: {link['reason']}"
+def _side(read: dict[str, Any], side: str) -> str:
+    link, check = read["links"][side], read["checks"][side]
+    if link is not None:
+        return f"FAILING since {iso(link['since'])}: {link['reason']}"
+    if check["ok"]:
+        return "ok"
+    begun = read[f"last_{STEPS[Side(side)]}"] is not None
+    return f"FAILING: {check['text']}" if begun else str(check["text"])
+
+
+def _list_unmatched(store: Store, *, as_json: bool) -> None:
+    """The payments that aren't Halo's, or not yet: nothing about them needs anybody."""
+    found, counts = store.not_halos(LISTED_MAX), store.conditions()
+    total = counts[Condition.UNMATCHED] + counts[Condition.NOT_HALOS]
+    if as_json:
+        typer.echo(json.dumps([_elsewhere(one) for one in found], indent=2))
+    elif not found:
+        typer.echo("Halo has a row for every payment that is known.")
+    else:
+        typer.echo(f"Halo has no row for {counted(total, 'payment')}\n")
+        for line in aligned([_cells(one) for one in found], width_of_terminal()):
+            typer.echo(line)
+    if total > len(found):
+        typer.echo(f"And {total - len(found):,} older ones: syncd export has them all.", err=True)
+
+
+def _cells(one: Elsewhere) -> tuple[str, ...]:
+    again = "given up" if one.next_look is None else "looked for"
+    money = "" if one.amount is None or not one.currency else str(Money(one.amount, one.currency))
+    return one.id, (one.state or "").replace("_", " "), money, str(iso(one.made))[:10], again
+
+
+def _elsewhere(one: Elsewhere) -> dict[str, Any]:
+    return asdict(one) | {"made": iso(one.made), "next_look": iso(one.next_look)}

@@ -21,6 +21,7 @@ from syncd.notifications import (
     told_as,
     told_of,
 )
+from syncd.words import needing
 
 RULES = Rules(stale_seconds=900, every_seconds=3_600, budget_low=0.1)
 BUDGETS = {"stripe": (9_000, 10_000), "halo": (300, 300)}
@@ -42,39 +43,39 @@ def test_attention_is_told_once_and_collected() -> None:
     """New lines are told; those that come within the hour stand together in the next message."""
     teller = Teller()
     one = {"pi_1": "Set halo.status.canceled."}
-    assert teller.hear(Reading(0, attention=one, attention_count=1)) == Notice(
+    assert teller.hear(Reading(0, attention=one, attention_counts={"payment": 1})) == Notice(
         "1 payment needs attention",
         "1 more line on the attention list, 1 in all:\n- pi_1: Set halo.status.canceled.\n"
         "See them all with: syncd attention",
         Tone.WARNING,
     )
-    assert teller.hear(Reading(60, attention=one, attention_count=1)) is None
+    assert teller.hear(Reading(60, attention=one, attention_counts={"payment": 1})) is None
     two = {"pi_2": "b"} | one
-    assert teller.hear(Reading(120, attention=two, attention_count=2)) is None
+    assert teller.hear(Reading(120, attention=two, attention_counts={"payment": 2})) is None
     three = {"pi_3": "c"} | two
-    assert teller.hear(Reading(3_599, attention=three, attention_count=3)) is None
-    assert teller.hear(Reading(3_600, attention=three, attention_count=3)) == Notice(
+    assert teller.hear(Reading(3_599, attention=three, attention_counts={"payment": 3})) is None
+    assert teller.hear(Reading(3_600, attention=three, attention_counts={"payment": 3})) == Notice(
         "3 payments need attention",
         "2 more lines on the attention list, 3 in all:\n- pi_3: c\n- pi_2: b\n"
         "See them all with: syncd attention",
         Tone.WARNING,
     )
-    assert teller.hear(Reading(9_000, attention=three, attention_count=3)) is None
+    assert teller.hear(Reading(9_000, attention=three, attention_counts={"payment": 3})) is None
 
 
 def test_attention_that_comes_back() -> None:
     """A payment that left the list and stands on it again is news again."""
     teller = Teller()
-    teller.hear(Reading(0, attention={"pi_1": "a"}, attention_count=1))
+    teller.hear(Reading(0, attention={"pi_1": "a"}, attention_counts={"payment": 1}))
     assert teller.hear(Reading(60)) is None
-    told = teller.hear(Reading(7_200, attention={"pi_1": "a"}, attention_count=1))
+    told = teller.hear(Reading(7_200, attention={"pi_1": "a"}, attention_counts={"payment": 1}))
     assert told is not None
 
 
 def test_a_thousand_are_one_message() -> None:
     """However many there are, a message names ten and counts the rest."""
     lines = {f"pi_{n}": "why" for n in range(500)}
-    notice = Teller().hear(Reading(0, attention=lines, attention_count=1_234))
+    notice = Teller().hear(Reading(0, attention=lines, attention_counts={"payment": 1_234}))
     assert notice is not None
     assert notice.title == "1,234 payments need attention"
     assert notice.body.count("\n") == 12
@@ -87,14 +88,14 @@ def test_a_side_that_fails_and_works_again() -> None:
     halo = {"halo": Failing("Halo answered 503.", worked_at=100)}
     assert teller.hear(Reading(999, failing=halo)) is None
     assert teller.hear(Reading(1_000, failing=halo)) == Notice(
-        "halo doesn't work",
-        "halo: nothing has worked for 15 min. Halo answered 503. syncd goes on trying, and nothing "
+        "Halo doesn't work",
+        "Halo: nothing has worked for 15 min. Halo answered 503. syncd goes on trying, and nothing "
         "is lost; see syncd status.",
         Tone.FAILURE,
     )
     assert teller.hear(Reading(5_000, failing=halo)) is None
     assert teller.hear(Reading(5_060)) == Notice(
-        "halo works again", "halo: it works again.", Tone.SUCCESS
+        "Halo works again", "Halo works again.", Tone.SUCCESS
     )
     assert teller.hear(Reading(5_120)) is None
 
@@ -107,7 +108,40 @@ def test_a_side_that_never_worked() -> None:
     assert teller.hear(Reading(899, failing=store)) is None
     notice = teller.hear(Reading(900, failing=store))
     assert notice is not None
-    assert notice.title == "store doesn't work"
+    assert notice.title == "The database doesn't work"
+
+
+def test_a_side_that_is_only_busy() -> None:
+    """Where nothing is known to have failed, one time is named, in whole sentences."""
+    teller = Teller()
+    busy = {"stripe": Failing("no poll has worked for 20 min", busy=True)}
+    assert teller.hear(Reading(0, failing=busy)) is None
+    assert teller.hear(Reading(900, failing=busy)) == Notice(
+        "Stripe doesn't work",
+        "Stripe: no poll has worked for 20 min. syncd goes on trying, and nothing is lost; see "
+        "syncd status.",
+        Tone.FAILURE,
+    )
+
+
+def test_what_needs_attention_is_named() -> None:
+    """Payments, refunds, disputes and what can't be read are counted apart, each by its noun."""
+    assert [
+        needing(counts)
+        for counts in (
+            {},
+            {"payment": 1},
+            {"refunded": 2},
+            {"payment": 3, "disputed": 1, "refunded": 2},
+            {"payment": 1_200, "unreadable": 1},
+        )
+    ] == [
+        "",
+        "1 payment needs attention",
+        "2 refunds need attention",
+        "3 payments, 2 refunds and 1 dispute need attention",
+        "1,200 payments and 1 unreadable answer need attention",
+    ]
 
 
 def test_a_gap_is_told_once() -> None:
@@ -115,7 +149,7 @@ def test_a_gap_is_told_once() -> None:
     teller = Teller()
     gap = (500, "No poll for 40 days.")
     assert teller.hear(Reading(1_000, gap=gap)) == Notice(
-        "a gap was filled", "No poll for 40 days.", Tone.WARNING
+        "A gap was filled", "No poll for 40 days.", Tone.WARNING
     )
     assert teller.hear(Reading(90_000, gap=gap)) is None
 
@@ -126,8 +160,8 @@ def test_budgets_that_run_low() -> None:
     low = BUDGETS | {"stripe": (999, 10_000)}
     notice = teller.hear(Reading(0, budgets=low))
     assert notice is not None
-    assert notice.title == "few requests to stripe are left"
-    assert notice.body.startswith("999 of the 10000 reads of Stripe")
+    assert notice.title == "Few requests to Stripe are left"
+    assert notice.body.startswith("999 of the 10,000 reads of Stripe")
     assert teller.hear(Reading(10_000, budgets=BUDGETS | {"stripe": (1_001, 10_000)})) is None
     assert teller.hear(Reading(20_000, budgets=low)) is None  # it had only wavered
     assert teller.hear(Reading(30_000, budgets=BUDGETS)) is None
@@ -137,7 +171,7 @@ def test_budgets_that_run_low() -> None:
     assert teller.hear(Reading(53_599, budgets=window)) is None
     notice = teller.hear(Reading(53_600, budgets=window))
     assert notice is not None
-    assert notice.title == "few requests to halo are left"
+    assert notice.title == "Few requests to Halo are left"
 
 
 def test_all_of_one_moment_is_one_message() -> None:
@@ -147,18 +181,18 @@ def test_all_of_one_moment_is_one_message() -> None:
             10_000,
             failing={"halo": Failing("down.", worked_at=0)},
             attention={"pi_1": "a"},
-            attention_count=1,
+            attention_counts={"payment": 1},
             gap=(1, "A gap."),
         )
     )
     assert notice is not None
-    assert notice.title == "halo doesn't work; 1 payment needs attention; a gap was filled"
+    assert notice.title == "Halo doesn't work; 1 payment needs attention; a gap was filled"
     assert (notice.tone, notice.body.count("\n\n")) == (Tone.FAILURE, 2)
 
 
 def test_a_message_that_was_not_delivered() -> None:
     """What nobody was told stays to be told: the judge is asked again with what was told before."""
-    reading = Reading(0, attention={"pi_1": "a"}, attention_count=1)
+    reading = Reading(0, attention={"pi_1": "a"}, attention_counts={"payment": 1})
     standing = stand(Standing(), reading, RULES)
     _, first = judge(Told(), standing, reading, RULES)
     _, again = judge(Told(), standing, replace(reading, at=60), RULES)
@@ -172,9 +206,17 @@ def test_since_when_it_stands_so() -> None:
         (Reading(10, failing={"halo": young}), Level.STARTING, 0),
         (Reading(20), Level.WELL, 20),
         (Reading(30), Level.WELL, 20),
-        (Reading(40, attention={"pi_1": "a"}, attention_count=1), Level.ATTENTION, 40),
         (
-            Reading(50, attention_count=1, failing={"halo": Failing("no"), "stripe": young}),
+            Reading(40, attention={"pi_1": "a"}, attention_counts={"payment": 1}),
+            Level.ATTENTION,
+            40,
+        ),
+        (
+            Reading(
+                50,
+                attention_counts={"payment": 1},
+                failing={"halo": Failing("no"), "stripe": young},
+            ),
             Level.FAILING,
             50,
         ),
@@ -192,7 +234,7 @@ readings = st.builds(
         0,
         failing={name: Failing("why", worked_at=0) for name in failing},
         attention=dict.fromkeys(ids, "why"),
-        attention_count=len(ids),
+        attention_counts={"payment": len(ids)},
         gap=(gap, "A gap.") if gap else None,
         budgets={side: (0 if side in low else 100, 100) for side in ("stripe", "halo")},
     ),
@@ -216,10 +258,10 @@ def test_never_a_flood(steps: list[tuple[int, Reading]]) -> None:
         for matter in (
             "gap",
             "attention",
-            "halo doesn't",
-            "stripe doesn't",
-            "to stripe",
-            "to halo",
+            "Halo doesn't",
+            "Stripe doesn't",
+            "to Stripe",
+            "to Halo",
         ):
             if notice is not None and matter in notice.title:
                 assert at - last.get(matter, 0) >= RULES.every_seconds
@@ -232,10 +274,10 @@ def test_nobody_stays_untold(lists: list[list[str]]) -> None:
     teller, heard = Teller(), ""
     for number, ids in enumerate([*lists, ["pi_last"]]):
         reading = Reading(
-            number * 60, attention=dict.fromkeys(ids, "why"), attention_count=len(ids)
+            number * 60, attention=dict.fromkeys(ids, "why"), attention_counts={"payment": len(ids)}
         )
         notice = teller.hear(reading)
         heard += notice.body if notice else ""
-    final = Reading(1e6, attention={"pi_last": "why"}, attention_count=1)
+    final = Reading(1e6, attention={"pi_last": "why"}, attention_counts={"payment": 1})
     notice = teller.hear(final)
     assert ("pi_last" in heard) is (notice is None)

@@ -1,30 +1,29 @@
-"""The two pictures: every push of the day is in them once, and nothing lies outside."""
+"""The two pictures: every word of the day is in them once, and nothing lies outside."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.payments import PaymentState
-from syncd.picture import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Block, Column, Point, draw
+from syncd.picture import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Block, Column, Word, draw
 from syncd.words import counted, duration
 
 NOW = 1_795_500_000.0
 
-points = st.builds(
-    Point,
-    at=st.floats(NOW - 200_000, NOW + 5_000),
-    state=st.sampled_from(PaymentState),
-    lag_seconds=st.none() | st.floats(0, 1e7),
-)
+times = st.floats(NOW - 200_000, NOW + 5_000)
+words = st.builds(Word, at=times, state=st.sampled_from(PaymentState), written=st.booleans())
+pushes = st.tuples(times, st.none() | st.floats(0, 1e7))
 
 
-def test_two_payments_of_the_last_hour() -> None:
-    """Stacked from what is well upwards, as high as they are many, with words for both."""
+def test_three_payments_of_the_last_hour() -> None:
+    """Stacked from what is well upwards, what syncd wrote lowest, with words for all of it."""
     pictures = draw(
         [
-            Point(NOW - 60, PaymentState.PAYMENT_FAILED, 10.0),
-            Point(NOW - 30, PaymentState.SUCCEEDED, 1_000.0),
-            Point(NOW - 86_401, PaymentState.SUCCEEDED, 5.0),
+            Word(NOW - 60, PaymentState.PAYMENT_FAILED, written=True),
+            Word(NOW - 30, PaymentState.SUCCEEDED, written=False),
+            Word(NOW - 20, PaymentState.SUCCEEDED, written=True),
+            Word(NOW - 86_401, PaymentState.SUCCEEDED, written=True),
         ],
+        [(NOW - 50, 10.0), (NOW - 10, 1_000.0), (NOW - 5, None), (NOW - 86_401, 5.0)],
         NOW,
     )
     assert pictures.columns == (
@@ -32,34 +31,40 @@ def test_two_payments_of_the_last_hour() -> None:
             x=342.9,
             width=13.1,
             blocks=(
-                Block(344.5, 70.0, 9.9, 62.0, PaymentState.SUCCEEDED),
-                Block(344.5, 8.0, 9.9, 62.0, PaymentState.PAYMENT_FAILED),
+                Block(344.5, 101.0, 9.9, 31.0, PaymentState.SUCCEEDED, written=True),
+                Block(344.5, 70.0, 9.9, 31.0, PaymentState.SUCCEEDED, written=False),
+                Block(344.5, 39.0, 9.9, 31.0, PaymentState.PAYMENT_FAILED, written=True),
             ),
-            text="in the last hour: 1 succeeded, 1 payment failed",
+            text="in the last hour: 2 succeeded (1 written by syncd), 1 payment failed",
         ),
     )
     assert [(mark.place, mark.text) for mark in pictures.counts_scale] == [
-        (132.0, "0"), (70.0, "1"), (8.0, "2"),
+        (132.0, "0"), (70.0, "2"), (8.0, "4"),
     ]  # fmt: skip
     (span,) = pictures.spans
     assert span.text == "in the last hour: 10 s to 16 min, half of them within 8 min"
-    assert pictures.totals == ((PaymentState.SUCCEEDED, 1), (PaymentState.PAYMENT_FAILED, 1))
+    assert pictures.totals == (
+        (PaymentState.SUCCEEDED, 2, 1), (PaymentState.PAYMENT_FAILED, 1, 1),
+    )  # fmt: skip
     assert (pictures.middle_lag, pictures.worst_lag) == (505.0, 1_000.0)
 
 
 def test_a_quiet_day() -> None:
     """Nothing happened: scales without anything on them."""
-    pictures = draw([], NOW)
+    pictures = draw([], [], NOW)
     assert (pictures.columns, pictures.spans, pictures.totals) == ((), (), ())
     assert (pictures.middle_lag, pictures.worst_lag) == (None, None)
 
 
-@given(st.lists(points, max_size=200))
-def test_everything_within_the_frame(found: list[Point]) -> None:
-    """Every push of the last 24 hours is counted once; every shape lies inside the scales."""
-    pictures = draw(found, NOW)
-    today = [p for p in found if NOW - p.at < 86_400]
-    assert sum(number for _, number in pictures.totals) == len(today)
+@given(st.lists(words, max_size=200), st.lists(pushes, max_size=50))
+def test_everything_within_the_frame(
+    said: list[Word], pushed: list[tuple[float, float | None]]
+) -> None:
+    """Every word of the last 24 hours is counted once; every shape lies inside the scales."""
+    pictures = draw(said, pushed, NOW)
+    today = [word for word in said if NOW - word.at < 86_400]
+    assert sum(number for _, number, _ in pictures.totals) == len(today)
+    assert sum(ours for _, _, ours in pictures.totals) == sum(word.written for word in today)
     for column in pictures.columns:
         for block in column.blocks:
             assert LEFT <= block.x <= block.x + block.width <= WIDTH - RIGHT
@@ -67,7 +72,7 @@ def test_everything_within_the_frame(found: list[Point]) -> None:
     for span in pictures.spans:
         assert TOP <= span.high <= span.middle <= span.low <= HEIGHT - BOTTOM
         assert LEFT <= span.x <= WIDTH - RIGHT
-    assert bool(pictures.spans) is any(p.lag_seconds is not None for p in today)
+    assert bool(pictures.spans) is any(lag is not None and NOW - at < 86_400 for at, lag in pushed)
 
 
 def test_words() -> None:

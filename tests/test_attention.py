@@ -1,0 +1,276 @@
+"""The attention list as people meet it: which invoice, which row, and what can be copied."""
+
+import fcntl
+import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+
+from syncd.records import Condition
+from syncd.store import Store
+from tests.conftest import ROOT, Rig
+
+
+def on_a_terminal(rig: Rig, columns: int, *arguments: str) -> list[str]:
+    """What the command shows on a terminal of this width, line by line."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_") and k != "COLUMNS"}
+    chosen = {k: v for k, v in rig.environment().items() if v}
+    with subprocess.Popen(
+        [sys.executable, "-m", "syncd", *arguments], stdin=theirs, stdout=theirs, stderr=theirs,
+        env={**clean, **chosen, "PYTHONPATH": str(ROOT), "TERM": "xterm"}, cwd=rig.folder,
+    ):  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 65_536):
+                shown += part
+        except OSError:  # the end of a terminal
+            os.close(ours)
+    return shown.decode().replace("\r\n", "\n").split("\n")
+
+
+def a_full_list(rig: Rig) -> tuple[str, str, str]:
+    """A payment that is held, one in step, and a refund."""
+    rig.box.stripe.permissions |= {"refunds", "disputes"}
+    held = rig.pay("succeeded", amount=1_234_500, rows=(5.0, 6.0))
+    quiet = rig.pay("requires_action")
+    paid = rig.pay("succeeded")
+    rig.once()
+    refund = rig.box.stripe.refund(paid, 500)
+    rig.once()
+    return held, quiet, refund
+
+
+# --- which invoice, which row ----------------------------------------------------------------------
+
+
+def test_a_hold_names_rows_and_invoices(rig: Rig) -> None:
+    """The rows and the invoices that were read for a decision are kept with it, and shown."""
+    held = rig.pay("succeeded", rows=(5.0, 6.0))
+    rig.once()
+    rows = rig.box.halo.rows_of(held)
+    ids = [row["invoice_id"] for row in rows]
+    [entry] = json.loads(rig.command("attention", "--json").stdout)
+    assert (entry["id"], entry["intent_id"], entry["rows"]) == (held, held, [r["id"] for r in rows])
+    assert entry["invoices"] == [{"id": i, "number": f"INV-{i}"} for i in ids]
+    assert entry["links"] == {
+        "stripe": f"https://dashboard.stripe.com/test/payments/{held}",
+        "halo": [f"{rig.box.halo.url}/invoices?mainview=invoices&invoiceid={i}" for i in ids],
+    }
+    # What syncd wrote, or found in step, is another matter: nothing was.
+    found = rig.stored(lambda store: store.payment(held))
+    assert (found["rows"], found["acked_state"]) == (None, None)
+    assert rig.stored(lambda store: store.acknowledged_rows([held])) == frozenset()
+    assert json.loads(found["seen_rows"]) == [
+        [row["id"], row["invoice_id"], f"INV-{row['invoice_id']}"] for row in rows
+    ]
+
+
+def test_a_refused_row_names_its_invoice(rig: Rig) -> None:
+    """Where Halo refuses an update, or a new row, the invoice is named all the same."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    invoice = rig.box.halo.add_invoice()
+    made = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    known = rig.pay("succeeded")
+    [row] = rig.box.halo.rows_of(known)
+    rig.box.halo.poison(row["id"], "The period is closed.")
+    rig.box.halo.poison(made, "The period is closed.")
+    rig.once()
+    shown = {e.id: (e.code, e.rows, [i.name for i in e.invoices]) for e in rig.attention()}
+    assert shown == {
+        known: ("halo_refuses", (row["id"],), [f"INV-{row['invoice_id']}"]),
+        made: ("halo_refuses", (), [f"invoice {invoice}"]),
+    }
+
+
+def test_a_deleted_row_leaves_its_invoice(rig: Rig) -> None:
+    """Halo's row is gone: the invoice that it stood on is what the reader has to look at."""
+    payment = rig.pay("processing")
+    rig.once()
+    [row] = rig.box.halo.rows_of(payment)
+    rig.box.halo.delete_row(row["id"])
+    rig.clock.seconds += 60
+    rig.box.stripe.advance(payment, "succeeded")
+    rig.once()
+    [entry] = rig.attention()
+    assert (entry.code, [one.name for one in entry.invoices]) == (
+        "row_deleted", [f"INV-{row['invoice_id']}"],
+    )  # fmt: skip
+    rig.stored(lambda store: store.retry([payment], rig.clock()))
+    assert rig.stored(lambda store: store.payment(payment))["seen_rows"] is None  # it counts as new
+
+
+def test_a_refund_names_payment_and_invoice(rig: Rig) -> None:
+    """A refund leads to its payment and its invoice, also of a payment older than syncd's memory."""
+    rig.box.stripe.permissions |= {"refunds", "disputes"}
+    old = rig.pay("succeeded", created=rig.clock() - 100 * 86_400)
+    rig.box.stripe.events.clear()
+    recent = rig.pay("succeeded")
+    rig.once()
+    refunds = {rig.box.stripe.refund(name, 500): name for name in (recent, old)}
+    rig.once()
+    entries = {e["id"]: e for e in json.loads(rig.command("attention", "--json").stdout)}
+    assert set(entries) == set(refunds)
+    for refund, payment in refunds.items():
+        [row] = rig.box.halo.rows_of(payment)
+        entry, number = entries[refund], row["invoice_id"]
+        assert (entry["intent_id"], entry["rows"]) == (payment, [row["id"]])
+        assert entry["invoices"] == [{"id": number, "number": f"INV-{number}"}]
+        assert entry["links"]["stripe"].endswith(f"/test/payments/{payment}")
+
+
+def test_a_row_that_was_made_is_known(rig: Rig) -> None:
+    """A row that syncd made is shown with its number once Halo has told it."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    invoice = rig.box.halo.add_invoice()
+    made = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    rig.once()
+    [row] = rig.box.halo.rows_of(made)
+    [[seen, place, _]] = json.loads(rig.stored(lambda store: store.payment(made))["seen_rows"])
+    assert (rig.condition(made), seen, place) == (Condition.IN_STEP, row["id"], invoice)
+
+
+# --- what can be copied ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_nothing_that_is_copied_is_broken(rig: Rig, columns: int) -> None:
+    """Ids, amounts, states and invoices stand whole on one line; sentences fit the terminal."""
+    held, quiet, refund = a_full_list(rig)
+    lines = on_a_terminal(rig, columns, "attention")
+    assert lines[0] == "1 payment and 1 refund need attention"
+    assert max(map(len, lines)) <= columns
+    [head] = [line for line in lines if line.startswith(held)]
+    names = ", ".join(f"INV-{row['invoice_id']}" for row in rig.box.halo.rows_of(held))
+    assert head.split(maxsplit=4)[1:] == ["succeeded", "12345.00", "USD", names]
+    assert any(line.startswith(f"{refund} ") for line in lines)
+    assert not any(quiet in line for line in lines)
+    assert "Correct the amounts in Halo and retry" in " ".join(" ".join(lines).split())
+    assert [line for line in lines if len(line) > 100] == []
+
+
+def test_a_narrow_terminal(rig: Rig) -> None:
+    """Where a line doesn't fit, the id has one of its own, and is whole there too."""
+    held, _, refund = a_full_list(rig)
+    lines = on_a_terminal(rig, 50, "attention")
+    assert {held, refund} <= set(lines)
+
+
+def test_into_a_pipe(rig: Rig) -> None:
+    """Where nobody looks, a sentence is one line, for grep."""
+    held, _, _ = a_full_list(rig)
+    lines = rig.command("attention").stdout.splitlines()
+    [number] = [n for n, line in enumerate(lines) if line.startswith(held)]
+    assert lines[number + 1].startswith("    Stripe received 12345.00 USD for")
+    assert lines[number + 1].endswith('push.on_amount_mismatch = "push".')
+    rows = ", ".join(str(row["id"]) for row in rig.box.halo.rows_of(held))
+    assert lines[number + 2] == f"    Since 2026-11-24T06:00:00Z; Halo's rows {rows}."
+
+
+# --- retry and dismiss -----------------------------------------------------------------------------
+
+
+def test_why_not(rig: Rig) -> None:
+    """What can't be retried is told apart from what isn't on the list."""
+    held, _, refund = a_full_list(rig)
+    done = rig.command("attention", "retry", held, refund, "pi_unknown")
+    assert (done.returncode, done.stdout) == (1, f"{held}: will be tried again at the next push\n")
+    assert done.stderr.splitlines() == [
+        f"{refund}: is no payment (refund): it can't be tried again, only dismissed",
+        "pi_unknown: is not on the list",
+    ]
+
+
+def test_dismiss_all(rig: Rig) -> None:
+    """All that stands on the list is dismissed, each named; naming and --all exclude each other."""
+    held, _, refund = a_full_list(rig)
+    assert rig.command("attention", "dismiss", "--all", held).returncode == 2
+    assert rig.command("attention", "dismiss").returncode == 2
+    done = rig.command("attention", "dismiss", "--all")
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0, [f"{held}: dismissed", f"{refund}: dismissed"],
+    )  # fmt: skip
+    assert rig.attention() == []
+
+
+# --- payments that aren't Halo's -------------------------------------------------------------------
+
+
+def test_payments_that_are_not_halos(rig: Rig) -> None:
+    """They are listed on demand, those looked for and those given up; nobody is called for them."""
+    given_up = rig.pay("succeeded", rows=())
+    rig.pay("succeeded")
+    rig.once()
+    for hours in (1, 3, 9, 27, 54):
+        rig.clock.seconds += hours * 3_600
+        rig.once()
+    new = rig.pay("processing", amount=500, rows=(), currency="jpy")
+    rig.once()
+    done = rig.command("status", "--unmatched", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, [
+        {"id": new, "state": "processing", "amount": 500, "currency": "jpy",
+         "made": "2026-11-28T04:00:00Z", "next_look": "2026-11-28T04:10:00Z"},
+        {"id": given_up, "state": "succeeded", "amount": 1_099, "currency": "usd",
+         "made": "2026-11-24T06:00:00Z", "next_look": None},
+    ])  # fmt: skip
+    assert on_a_terminal(rig, 80, "status", "--unmatched") == [
+        "Halo has no row for 2 payments",
+        "",
+        f"{new}  processing  500 JPY    2026-11-28  looked for",
+        f"{given_up}  succeeded   10.99 USD  2026-11-24  given up",
+        "",
+    ]
+
+
+def test_every_payment_is_halos(rig: Rig) -> None:
+    """Where there is none of them, that is said."""
+    rig.pay("succeeded")
+    rig.once()
+    done = rig.command("status", "--unmatched")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "Halo has a row for every payment that is known.\n",
+    )
+
+
+# --- status ----------------------------------------------------------------------------------------
+
+
+def test_status_judges_as_readyz_does(rig: Rig) -> None:
+    """Where nothing has worked for too long, no side is called ok, whether or not it failed."""
+    Store.open(rig.url).close()
+    young = " ".join(rig.command("status").stdout.split())
+    assert f"Halo │ {rig.box.halo.url}, no push has worked yet │" in young
+    rig.clock.seconds = time.time() - 100
+    rig.pay("succeeded")
+    rig.cycle()
+    assert json.loads(rig.command("status", "--json").stdout)["checks"]["halo"]["ok"] is True
+    long = {"SYNCD_WEB__STALE_AFTER": "10s", "SYNCD_POLL__INTERVAL": "10s"}
+    read = json.loads(rig.command("status", "--json", extra=long).stdout)
+    assert read["checks"] == {
+        "stripe": {"ok": False, "text": "no poll has worked for 1 min"},
+        "halo": {"ok": False, "text": "no push has worked for 1 min"},
+    }
+    shown = " ".join(rig.command("status", extra=long).stdout.split())
+    assert f"{rig.box.halo.url}, FAILING: no push has worked for 1 min" in shown
+    assert "┃" not in shown  # no line of names without names
+
+
+def test_status_knows_the_keys_mode(rig: Rig) -> None:
+    """The command has no key; the mode is the one of the key that syncd ran with."""
+    rig.pay("succeeded")
+    rig.once()
+    keyless = {"SYNCD_STRIPE_API_KEY": ""}
+    assert (
+        json.loads(rig.command("status", "--json", extra=keyless).stdout)["stripe_mode"] == "test"
+    )
+    rig.stored(lambda store: store.write_notes({"stripe_mode": None}))
+    assert "mode not known yet" in rig.command("status", extra=keyless).stdout
