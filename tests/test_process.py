@@ -355,6 +355,32 @@ def test_dry_run_leaves_the_store_alone(live: Rig) -> None:
     assert (live.folder / "syncd.db").read_bytes() == before
 
 
+def test_dry_run_with_nothing_to_do(live: Rig) -> None:
+    """It says that nothing would be pushed and where all payments stand, beside JSON on stderr."""
+    nothing = live.command("--once", "--dry-run")
+    assert (nothing.returncode, nothing.stdout) == (0, "Nothing would be pushed.\n")
+    held = live.pay("succeeded", rows=(5.0,))
+    live.pay("succeeded")
+    live.pay("canceled")
+    live.pay("succeeded", rows=())
+    assert live.command("--once").returncode == 1
+    said = "2 in step, 1 held (syncd attention), 1 without a row.\n"
+    dry = live.command("--backfill", "90d", "--dry-run")
+    assert (dry.returncode, dry.stdout) == (1, f"Nothing would be pushed: {said}")
+    dry = live.command("--once", "--dry-run", "--json")
+    assert (dry.returncode, json.loads(dry.stdout)) == (1, [])
+    assert f"Nothing would be pushed: {said}" in dry.stderr
+    # With something to do beside them, those that stood so before are told apart from it.
+    new, doubtful = live.pay("processing"), live.pay("succeeded", rows=(6.0,))
+    dry = live.command("--once", "--dry-run")
+    assert f"Beside these: {said}" in dry.stdout
+    assert [name in dry.stdout for name in (new, doubtful, held)] == [True, True, False]
+    # What failed leaves unknown what else there would be.
+    live.box.stripe.faults.append(Fault("401", times=9))
+    failed = live.command("--once", "--dry-run", extra={"SYNCD_STATE__URL": "sqlite:///other.db"})
+    assert (failed.returncode, failed.stdout) == (69, "")
+
+
 def test_backfill_beside_the_daemon(live: Rig) -> None:
     """Both may run at once: every payment is pushed, none twice."""
     with daemon(live) as running:
