@@ -36,6 +36,16 @@ def test_every_command_has_an_example(name: str) -> None:
     assert f"Example: {name}" in " ".join(shown.split())
 
 
+@pytest.mark.parametrize("name", [n for n, c in COMMANDS.items() if getattr(c, "commands", None)])
+def test_lists_of_commands_are_whole(name: str) -> None:
+    """At 80 columns each command stands on one line of the list, and no line is cut."""
+    shown = CliRunner().invoke(app, [*name.split()[1:], "--help"], terminal_width=80).stdout
+    listed = shown.partition("\nCommands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == list(COMMANDS[name].commands)
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+    assert max(map(len, listed)) <= 80
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
@@ -108,6 +118,13 @@ def test_the_man_page_names_everything() -> None:
         assert f'.SY "{name}"' in plain
         for parameter in command.params:
             assert all(option in plain for option in parameter.opts if option.startswith("-"))
+
+
+def test_what_must_be_named_has_no_brackets() -> None:
+    """In the synopsis an option that must be given stands without the brackets of the others."""
+    synopsis = MAN.read_text().partition('.SY "syncd audit"\n')[2].partition("\n.YS")[0]
+    since, csv = synopsis.splitlines()[:2]
+    assert (since, csv) == ('.BI "\\-\\-since " "DATE"', '.OP \\-\\-csv "FILE"')
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff isn't here")

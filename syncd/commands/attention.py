@@ -91,7 +91,7 @@ def retry(
     )  # fmt: skip
 
 
-@attention_app.command("dismiss")
+@attention_app.command("dismiss", short_help="Take payments off the list until Stripe says more.")
 def dismiss(
     context: typer.Context,
     ids: Annotated[list[str], typer.Argument(metavar="ID...", autocompletion=_on_the_list)],
