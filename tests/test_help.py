@@ -1,6 +1,7 @@
 """Help that helps: examples, "did you mean", completion, and the man page."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from docs.manpage import page
 from syncd.cli import app
 from syncd.config import ConfigurationError, load
 from tests.conftest import ROOT, Rig
+from tests.documents import not_of_syncd
 
 MAN = ROOT / "docs" / "syncd.8"
 
@@ -34,6 +36,8 @@ def test_every_command_has_an_example(name: str) -> None:
     """The help of each command ends with an example of that very command."""
     shown = CliRunner().invoke(app, [*name.split()[1:], "--help"]).stdout
     assert f"Example: {name}" in " ".join(shown.split())
+    for example in re.findall(r"Example: syncd *([^>\n]*)", shown):
+        assert not_of_syncd(example.split()) == []
 
 
 @pytest.mark.parametrize("name", [n for n, c in COMMANDS.items() if getattr(c, "commands", None)])
@@ -82,15 +86,18 @@ def test_a_mistyped_key(rig: Rig) -> None:
 
 
 def test_completion(rig: Rig, tmp_path: Path) -> None:
-    """Bash completes commands, options, and the payments that stand on the attention list."""
+    """Set up as the man page says, bash completes commands, options, and payments on the list."""
     held = rig.pay("succeeded", rows=(5.0,))
     rig.once()
     program = tmp_path / "syncd"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m syncd "$@"\n')
     program.chmod(0o755)
-    script = """
-        source <(_SYNCD_COMPLETE=source_bash syncd)
-        typed() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _syncd_completion syncd; echo ${COMPREPLY[@]}; }
+    for_all_users = re.search(r"COMPLETION\n(?:.*\n)*?\.EX\n(.+)\n\.EE", MAN.read_text())[1]  # type: ignore[index]
+    for_all_users = for_all_users.replace("/etc/bash_completion.d/syncd", f"{tmp_path}/syncd.bash")
+    script = f"""
+        {for_all_users}
+        source {tmp_path}/syncd.bash
+        typed() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _syncd_completion syncd; echo ${{COMPREPLY[@]}}; }}
         typed syncd ch
         typed syncd calibrate --wr
         typed syncd attention retry pi_
