@@ -1,5 +1,6 @@
 """The engine over real HTTP: each line of the decision table, and each fault on the road."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -1140,3 +1141,21 @@ def test_doubt_that_can_not_be_read_holds_up_no_other(rig: Rig) -> None:
     rig.box.stripe.faults.clear()
     rig.cycle()
     assert rig.statuses(payments[0]) == [4]
+
+
+def test_requests_at_the_same_moment_are_spaced(rig: Rig) -> None:
+    """A poll and a push that ask for a request to Stripe at once get one after the other."""
+
+    async def ask(parts: Parts) -> list[float]:
+        gate, at = parts.engine.gates[Side.STRIPE], []
+
+        async def one() -> None:
+            await gate.take()
+            at.append(rig.clock())
+
+        await asyncio.gather(*(one() for _ in range(4)))
+        return at
+
+    began = rig.clock()
+    went = [round(at - began, 3) for at in rig.run(ask)]
+    assert went == [0.0, 0.05, 0.1, 0.15]
