@@ -65,6 +65,14 @@ RESUME = "push_after"
 """The note that says where to go on after a push broke off: nobody is kept waiting by the same few."""
 
 
+class Overtaken(Exception):
+    """Polls go on while a push waits: Stripe has said something else of these since, so they stay due."""
+
+    def __init__(self, intent_ids: frozenset[str]) -> None:
+        super().__init__(", ".join(sorted(intent_ids)))
+        self.intent_ids = intent_ids
+
+
 @dataclass(frozen=True, slots=True)
 class Ways:
     """How to push.
@@ -159,6 +167,17 @@ class Pusher:
     def _hold_lease(self) -> None:
         if self.lease is not None:
             self.lease.renew()
+
+    def _about_to_send(self, works: Sequence[Work]) -> None:
+        """The last look before these payments' rows are written.
+
+        Raises:
+            LeaseHeld: another process pushes.
+            Overtaken: what was decided about some of them has grown old.
+        """
+        self._hold_lease()
+        if overtaken := self.store.overtaken(works):
+            raise Overtaken(overtaken)
 
     async def _round(self, due: int, after: str) -> None:
         """Go once through all that is due, or, after a push that broke off, through the rest."""
@@ -308,8 +327,14 @@ class Pusher:
             self._record_planned([work for work, _ in batch])
             return
         rows = [row for work, update in batch for row in self._posted(work, update)]
+        works = [work for work, _ in batch]
         try:
-            answer = await self.sink.update(rows, self._hold_lease)
+            answer = await self.sink.update(rows, lambda: self._about_to_send(works))
+        except Overtaken as news:
+            left = [one for one in batch if one[0].payment.said.intent_id not in news.intent_ids]
+            if left:
+                await self._send(left)
+            return
         except (RowsRefused, ServerTrouble) as error:
             if isinstance(error, ServerTrouble) and error.late:
                 raise  # a gateway's word, not Halo's about a row
@@ -399,7 +424,7 @@ class Pusher:
 
         def intend() -> None:
             nonlocal known
-            self._hold_lease()
+            self._about_to_send([work])
             until = self.now() + INSERT_DOUBT_SECONDS
             if not self.store.intend_insert(work, known, until):
                 raise LeaseHeld("another process, which has just made a row for the same payment,")
@@ -407,6 +432,8 @@ class Pusher:
 
         try:
             answer = await self.sink.insert(self._new_row(work, create), intend)
+        except Overtaken:
+            return
         except RowsRefused as error:
             self.store.record([self.outcomes.failed(work, str(error))], self.now())
             return
