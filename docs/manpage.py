@@ -90,6 +90,8 @@ def _usage(parameter: Any) -> str | None:
     if parameter.param_type_name == "argument":
         return f".I {_text(_value(parameter))}"
     name = _text(parameter.opts[-1])
+    if parameter.required:
+        return f'.BI "{name} " {_quoted(_value(parameter))}'
     return f".OP {name}" if parameter.is_flag else f".OP {name} {_quoted(_value(parameter))}"
 
 

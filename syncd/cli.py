@@ -50,13 +50,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+# In the list of commands a long first sentence would be cut.
 app.add_typer(attention_app, name="attention")
-app.command()(check)
-app.command()(calibrate)
-app.command()(status)
+app.command(short_help="Look at all that can be known before the first push.")(check)
+app.command(short_help="Learn the tenant's status numbers from its own rows.")(calibrate)
+app.command(short_help="Where it stands, what waits, what is left of both limits.")(status)
 app.command()(resync)
-app.command()(audit)
-app.command()(export)
+app.command(short_help="Does Halo agree with Stripe? Since a date; read-only.")(audit)
+app.command(short_help="Write everything that syncd remembers to stdout, as JSON.")(export)
 
 
 def main() -> None:
@@ -114,7 +115,7 @@ def run(
         run_daemon(loaded, config)
 
 
-@app.command()
+@app.command(short_help="See it work between a Stripe and a Halo of its own.")
 def demo(
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running until Ctrl-C.")] = False,

@@ -11,7 +11,7 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -21,10 +21,12 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from syncd.config import Config, ConfigurationError, address, differences
 from syncd.crashpoints import Point, crash_point
+from syncd.engine import Engine
 from syncd.failures import Side, Stopping, StoreTrouble, StoreUnusable
 from syncd.health import Check, worked
 from syncd.notify import Notifier
-from syncd.parts import Parts, World, assemble, release_holds
+from syncd.parts import World, assemble, release_holds
+from syncd.steps import Step, Steps, work_goes_on
 from syncd.store import Store
 from syncd.telemetry import Telemetry
 from syncd.watch import Watch
@@ -41,7 +43,7 @@ SWEEP_LOOK_SECONDS = 900
 """How often, at least, to look whether a sweep is due: one that failed isn't left for a day."""
 
 HANG_SECONDS = 240.0
-"""No work, no waiting and no end for so long: something hangs, and the watchdog is left to bite."""
+"""A step without work, waiting or end for so long hangs, and the watchdog is left to bite."""
 
 CALLERS_MAX = 100
 """More callers of the page at once are turned away: they must not use up the open files."""
@@ -66,10 +68,7 @@ class Daemon:
     reload: Callable[[], Config]
     monotonic: Callable[[], float] = time.monotonic
     world: World = field(default_factory=World)
-    _parts: Parts = field(init=False)
-    _lock: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
-    _running: set[asyncio.Task[None]] = field(init=False, default_factory=set)
-    _worked_at: float = field(init=False, default=0.0)
+    _steps: Steps = field(init=False)
     _started: float = field(init=False, default=0.0)
     _scheduler: AsyncIOScheduler = field(init=False)
     _broken: StoreUnusable | None = field(init=False, default=None)
@@ -84,17 +83,19 @@ class Daemon:
             StoreUnusable: the database turned out damaged.
         """
         self._started = self.world.now()
-        self.world.working = self._work_goes_on
-        self._work_goes_on()
+        self.world.working = work_goes_on
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, self.world.stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        self._parts = assemble(self.config, self.store, self.telemetry, self.world, "the daemon")
+        self._steps = Steps(
+            assemble(self.config, self.store, self.telemetry, self.world, "the daemon"),
+            self._guarded, self._release_if_left, self._say, self._started, self.monotonic,
+        )  # fmt: skip
         release_holds(self.config, self.store, self.world.now())
         self._watch = Watch(
             self.store, self.telemetry, lambda: self.config, self._ready, self._budgets,
-            lambda: self._parts.engine.last.get("poll"), self.world.now, self.world.transport,
+            lambda: self._engine.last.get("poll"), self.world.now, self.world.transport,
         )  # fmt: skip
         listener = _listen(self.config.web.listen)
         server = _Server(self._web())
@@ -120,16 +121,20 @@ class Daemon:
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait_for(serving, timeout=1.5)
-        await self._parts.close()
+        await self._steps.parts.close()
         self.telemetry.log("info", "stopped")
         if self._broken is not None:
             raise self._broken
 
+    @property
+    def _engine(self) -> Engine:
+        return self._steps.parts.engine
+
     async def _drain(self) -> None:
         """Let steps under way finish, for STOP_SECONDS; then cut them off."""
-        if not self._running:
+        if not self._steps.running:
             return
-        _, late = await asyncio.wait(set(self._running), timeout=STOP_SECONDS)
+        _, late = await asyncio.wait(set(self._steps.running), timeout=STOP_SECONDS)
         for task in late:
             task.cancel()
         if late:
@@ -143,27 +148,24 @@ class Daemon:
         options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         now = self.world.now()
         self._scheduler.add_job(
-            self._run, IntervalTrigger(seconds=poll), [self._poll], id="poll",
+            self._on_time, IntervalTrigger(seconds=poll), [self._steps.poll], id="poll",
             next_run_time=_date(now), replace_existing=True, **options,
         )  # fmt: skip
         self._scheduler.add_job(
-            self._run, IntervalTrigger(seconds=max(1, min(sweep // 4, SWEEP_LOOK_SECONDS))),
-            [self._sweep], id="sweep", next_run_time=_date(now + 1), replace_existing=True, **options,
+            self._on_time, IntervalTrigger(seconds=max(1, min(sweep // 4, SWEEP_LOOK_SECONDS))),
+            [self._steps.sweep], id="sweep", next_run_time=_date(now + 1), replace_existing=True,
+            **options,
         )  # fmt: skip
         self._scheduler.add_job(
-            self._run, IntervalTrigger(seconds=min(TICK_SECONDS, max(poll, 1))), [self._tick],
+            self._on_time, IntervalTrigger(seconds=min(TICK_SECONDS, max(poll, 1))), [self._tick],
             id="tick", replace_existing=True, **options,
         )  # fmt: skip
 
-    async def _run(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Run one step as a task of its own, which a stop can wait for."""
-        task = asyncio.ensure_future(self._guarded(step))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
+    async def _on_time(self, begin: Callable[[], None]) -> None:
+        """Only begin what is to be done: the scheduler never finds its last job still running."""
+        begin()
 
-    async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _guarded(self, step: Step) -> None:
         try:
             if not self.world.stop.is_set():
                 await step()
@@ -180,42 +182,22 @@ class Daemon:
                 "error", "fault", text=f"{type(error).__name__}: {error}", exc_info=True
             )
 
-    async def _poll(self) -> None:
-        async with self._lock:
-            if self._unreleased:
-                self._release()
-            await self._parts.engine.poll()
-            await self._parts.engine.push()
-        self._say()
+    def _tick(self) -> None:
+        """Push what has become due between two polls; look after it all while a push takes long."""
+        if not self._steps.push():
+            self._steps.begin(self._look)
+        self._feed()
 
-    def _sweep_is_due(self) -> bool:
-        """Whether the last sweep that worked is long enough ago; one that failed is due still."""
-        last = float(self.store.note("last_sweep") or self._started)
-        return not 0 <= self.world.now() - last < self.config.poll.sweep
-
-    async def _sweep(self) -> None:
-        if not self._sweep_is_due():
-            return
-        async with self._lock:
-            await self._parts.engine.sweep()
-            await self._parts.engine.push()
-        self._say()
-
-    async def _tick(self) -> None:
-        """Push what has become due between two polls; what got done feeds the watchdog."""
-        if not self._lock.locked():
-            async with self._lock:
-                await self._parts.engine.push()
+    async def _look(self) -> None:
         self._watch.look()
-        if self.monotonic() - self._worked_at < HANG_SECONDS or not self._lock.locked():
+
+    def _feed(self) -> None:
+        """Feed the watchdog, unless a step hangs: then it is left to bite."""
+        if self._steps.idle_seconds() < HANG_SECONDS:
             self.notifier.alive()
 
-    def _work_goes_on(self) -> None:
-        self._worked_at = self.monotonic()
-
     def _say(self) -> None:
-        self._work_goes_on()
-        self.notifier.alive()
+        self._feed()
         failing = [f"{name}: {check.text}" for name, check in self._ready().items() if not check.ok]
         counts = self.store.conditions()
         needs = needing(self.store.attention_counts()) or "nothing needs attention"
@@ -226,9 +208,11 @@ class Daemon:
     # --- reload --------------------------------------------------------------------------------
 
     def _on_hangup(self) -> None:
-        task = asyncio.ensure_future(self._guarded(self._reload))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._steps.begin(self._reload)
+
+    def _release_if_left(self) -> None:
+        if self._unreleased:
+            self._release()
 
     def _release(self) -> int:
         """Decide again what was held under another configuration; a failing disk only delays it."""
@@ -255,10 +239,10 @@ class Daemon:
             return
         changed = differences(self.config, new)
         fixed = [key for key in changed if key in FIXED]
-        async with self._lock:
-            old = self._parts
-            self._parts = assemble(new, self.store, self.telemetry, self.world, "the daemon")
-            self._parts.engine.last = old.engine.last
+        async with self._steps.alone():
+            old = self._steps.parts
+            self._steps.parts = assemble(new, self.store, self.telemetry, self.world, "the daemon")
+            self._engine.last = old.engine.last
             self.config = new
             await old.close()
             released = self._release()
@@ -288,12 +272,12 @@ class Daemon:
         )  # fmt: skip
 
     def _live(self) -> Check:
-        idle = self.monotonic() - self._worked_at
-        hangs = self._lock.locked() and idle >= HANG_SECONDS
+        idle = self._steps.idle_seconds()
+        hangs = idle >= HANG_SECONDS
         return Check(not hangs, f"no step for {idle:.0f} s" if hangs else "the loop turns")
 
     def _ready(self) -> dict[str, Check]:
-        engine = self._parts.engine
+        engine = self._engine
         stale = self.config.stale_seconds
         return {
             "stripe": self._worked("poll", engine.links[Side.STRIPE].reason, stale),
@@ -307,7 +291,7 @@ class Daemon:
 
     def _worked(self, step: str, reason: str | None, stale_seconds: float) -> Check:
         return worked(
-            step, self._parts.engine.last.get(step), reason, self.world.now(), stale_seconds,
+            step, self._engine.last.get(step), reason, self.world.now(), stale_seconds,
             started=self._started,
         )  # fmt: skip
 
@@ -315,7 +299,7 @@ class Daemon:
         now = self.world.now()
         return {
             str(side): gate.window.left(self.store.counts(side), now)
-            for side, gate in self._parts.engine.gates.items()
+            for side, gate in self._engine.gates.items()
         }
 
 

@@ -167,10 +167,21 @@ class Engine:
 
     async def sweep(self) -> None:
         """Sweep once: Stripe's last days, then Halo's rows read back."""
+        if await self.sweep_stripe():
+            await self.sweep_halo()
+
+    async def sweep_stripe(self) -> bool:
+        """Sweep Stripe's last days, if it isn't paused. Returns whether Halo's rows may follow."""
         with self._minding_store("sweep"):
             if self.links[Side.STRIPE].paused(self.now()):
-                return
-            await self._step("sweeps", "sweep", self._sweep)
+                return False
+            return await self._step("sweeps", "sweep", self._sweep_stripe, whole=False)
+        return False
+
+    async def sweep_halo(self) -> None:
+        """Read Halo's rows back, which makes the sweep whole."""
+        with self._minding_store("sweep"):
+            await self._step("sweeps", "sweep", self._sweep_halo)
 
     @contextmanager
     def _minding_store(self, step: str) -> Iterator[None]:
@@ -181,10 +192,12 @@ class Engine:
             self.store_trouble = str(error)
             self.report.log("error", f"{step}_failed", side="store", reason=str(error))
 
-    async def _sweep(self) -> None:
+    async def _sweep_stripe(self) -> None:
         await self.observer.sweep()
-        await self.read_back()
         await self.reversing.sweep()
+
+    async def _sweep_halo(self) -> None:
+        await self.read_back()
         mark = self.observer.watermark()
         if mark is not None:
             self.store.prune(self.now(), mark - 2 * self.observer.reach.overlap_seconds - 86_400)
@@ -207,7 +220,17 @@ class Engine:
             self.report.log("warning", "drifted", payments=drifted)
         return drifted
 
-    async def _step(self, counter: str | None, step: str, work: Callable[[], object]) -> bool:
+    async def _step(
+        self, counter: str | None, step: str, work: Callable[[], object], *, whole: bool = True
+    ) -> bool:
+        """Do some work. Returns whether it worked.
+
+        Args:
+            counter: what is counted, by outcome.
+            step: what it is called.
+            work: a coroutine function.
+            whole: whether the step has worked when this has.
+        """
         try:
             await work()  # type: ignore[misc]  # each is a coroutine function
         except LeaseHeld as error:
@@ -229,10 +252,11 @@ class Engine:
         except Failure as error:
             self.report.log("error", f"{step}_failed", reason=str(error))
         else:
-            self._worked(step)
             self.store_trouble = None
-            if counter is not None:
-                self.report.count(counter, outcome="ok")
+            if whole:
+                self._worked(step)
+                if counter is not None:
+                    self.report.count(counter, outcome="ok")
             return True
         if counter is not None:
             self.report.count(counter, outcome="failed")

@@ -3,6 +3,7 @@
 The windows stand in the database, so they survive a restart and hold for all processes together.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -57,6 +58,7 @@ class Gate:
     patience_seconds: float = HALO_PERIOD_SECONDS + 30.0
     waiting: Callable[[Side, float], None] = field(default=lambda _side, _seconds: None)
     _last: float = field(default=0.0, init=False)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def take(self) -> None:
         """Wait until one more request may go, and count it.
@@ -65,6 +67,10 @@ class Gate:
             BudgetSpent: that would take longer than `patience_seconds`.
             Stopping: we were asked to stop.
         """
+        async with self._turn:  # a poll and a push may ask at the same time
+            await self._take()
+
+    async def _take(self) -> None:
         early = self._last + self.spacing_seconds - self.now()
         if 0 < early <= self.spacing_seconds:
             await self.sleep(early)

@@ -73,6 +73,14 @@ RESUME, SMALLER, FAILING = "push_after", "push_batch", "push_failing"
 which payments fail. Nobody is kept waiting by the same few."""
 
 
+class Overtaken(Exception):
+    """Polls go on while a push waits: Stripe has said something else of these since, so they stay due."""
+
+    def __init__(self, intent_ids: frozenset[str]) -> None:
+        super().__init__(", ".join(sorted(intent_ids)))
+        self.intent_ids = intent_ids
+
+
 @dataclass(frozen=True, slots=True)
 class Ways:
     """How to push.
@@ -183,6 +191,17 @@ class Pusher:
     def _hold_lease(self) -> None:
         if self.lease is not None:
             self.lease.renew()
+
+    def _about_to_send(self, works: Sequence[Work]) -> None:
+        """The last look before these payments' rows are written.
+
+        Raises:
+            LeaseHeld: another process pushes.
+            Overtaken: what was decided about some of them has grown old.
+        """
+        self._hold_lease()
+        if overtaken := self.store.overtaken(works):
+            raise Overtaken(overtaken)
 
     async def _round(self, due: int, after: str) -> None:
         """Go once through all that is due, or, after a push that broke off, through the rest."""
@@ -365,14 +384,19 @@ class Pusher:
             self._record_planned([work for work, _ in batch])
             return
         rows = [row for work, update in batch for row in self._posted(work, update)]
-        ids = [work.payment.said.intent_id for work, _ in batch]
+        works = [work for work, _ in batch]
 
         def intend() -> None:
-            self._hold_lease()
-            self.store.intend_update(ids, self.now())
+            self._about_to_send(works)
+            self.store.intend_update([work.payment.said.intent_id for work in works], self.now())
 
         try:
             answer = await self.sink.update(rows, intend)
+        except Overtaken as news:
+            left = [one for one in batch if one[0].payment.said.intent_id not in news.intent_ids]
+            if left:
+                await self._send(left)
+            return
         except (RowsRefused, LinkFailure) as error:
             await self._send_parts(batch, error)
             return
@@ -449,7 +473,6 @@ class Pusher:
 
     async def _insert(self, work: Work, create: Create) -> bool:
         """Insert the one row that is missing, if it is still missing. Returns False to try again."""
-        said, state = work.payment.said, state_of(work)
         if work.doubt_until is not None and self.now() < work.doubt_until:
             # An insert was sent and not answered; Halo may be carrying it out still. A clock that
             # was set back doesn't prolong the wait beyond what one insert can take.
@@ -458,21 +481,7 @@ class Pusher:
             return True
         await self.sink.room(2)
         looked_at = self.now()
-        rows = await self.sink.rows_of(said.intent_id)
-        if rows:
-            self.store.record([due_again(work, self.now(), attempts=1)], self.now())
-            return True
-        if self.plan is not None:
-            self.outcomes.planned(
-                work, create, f"a new row on invoice {create.invoice_id}: {create.amount:f}"
-            )
-            self._record_planned([work])
-            return True
-        if work.attempts > UNPROVEN_MAX and work.condition is not Condition.FAILED:
-            failed = self.outcomes.failed(
-                work, "Halo takes the new row, but doesn't show it afterwards."
-            )
-            self.store.record([failed], self.now())
+        if not await self._is_missing(work, create):
             return True
 
         known, sent = work.doubt_until, False
@@ -481,7 +490,7 @@ class Pusher:
             nonlocal known, sent
             if self.now() - looked_at > LOOK_SECONDS_MAX:
                 raise LookStale
-            self._hold_lease()
+            self._about_to_send([work])
             now = self.now()
             until = now + INSERT_DOUBT_SECONDS
             if not self.store.intend_insert(work, known, now, until):
@@ -493,12 +502,44 @@ class Pusher:
         except LookStale:
             self.store.record([due_again(work, self.now(), doubt_until=known)], self.now())
             return sent
+        except Overtaken:
+            return True
         except RowsRefused as error:
             self.store.record([self.outcomes.failed(work, str(error))], self.now())
             return True
         except LinkFailure as error:
             self._insert_failed(work, error)
             return True
+        await self._inserted(work, create, answer)
+        return True
+
+    async def _is_missing(self, work: Work, create: Create) -> bool:
+        """Look once more; what speaks against a new row is recorded."""
+        rows = await self.sink.rows_of(work.payment.said.intent_id)
+        if rows:
+            self.store.record([due_again(work, self.now(), attempts=1)], self.now())
+            return False
+        if self.plan is not None:
+            self.outcomes.planned(
+                work, create, f"a new row on invoice {create.invoice_id}: {create.amount:f}"
+            )
+            self._record_planned([work])
+            return False
+        if work.attempts > UNPROVEN_MAX and work.condition is not Condition.FAILED:
+            failed = self.outcomes.failed(
+                work, "Halo takes the new row, but doesn't show it afterwards."
+            )
+            self.store.record([failed], self.now())
+            return False
+        return True
+
+    async def _inserted(self, work: Work, create: Create, answer: Acknowledged) -> None:
+        """What Halo answered to a new row proves it, or has to be read back.
+
+        Raises:
+            LinkFailure: Halo can't be read; then the payment is held, for the row may be there.
+        """
+        said, state = work.payment.said, state_of(work)
         self._troubles.has_written()
         for row in answer.rows:
             if (row.intent_id, row.status, row.amount) == (
@@ -512,7 +553,7 @@ class Pusher:
                 )  # fmt: skip
                 place = SeenRow(row.id, create.invoice_id, row.invoice_number)
                 self.store.record([done], self.now(), seen={said.intent_id: (place,)})
-                return True
+                return
         try:
             elsewhere = not answer.error and await self._stands_elsewhere(work, create)
         except LinkFailure:
@@ -525,7 +566,6 @@ class Pusher:
             else due_again(work, self.now(), attempts=1)
         )
         self.store.record([outcome], self.now())
-        return True
 
     def _insert_failed(self, work: Work, error: LinkFailure) -> None:
         """A new row that the link failed on: read again before it is sent again.

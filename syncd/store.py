@@ -284,6 +284,20 @@ class Store:
         with writing(self._engine) as connection:
             mark_sent(connection, intent_ids, now)
 
+    def overtaken(self, works: Sequence[Work]) -> frozenset[str]:
+        """Which of these payments Stripe has said something else of since, or must be asked about."""
+        c = schema.payments.c
+        states = {work.payment.said.intent_id: work.payment.said.state for work in works}
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(c.intent_id, c.state).where(
+                    c.intent_id.in_(list(states)), c.condition != Condition.IN_DOUBT
+                )
+            ).all()
+        return frozenset(states) - {
+            row.intent_id for row in found if states[row.intent_id] == row.state
+        }
+
     def intend_insert(
         self, work: Work, known: float | None, now: float, doubt_until: float
     ) -> bool:

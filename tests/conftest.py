@@ -5,11 +5,14 @@ sleeps for luck, and an hour costs nothing.
 """
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +237,59 @@ def live(tmp_path: Path) -> Iterator[Rig]:
     """The same over the real clock: for real processes."""
     with Sandbox() as box:
         yield Rig(box, HandClock(), tmp_path, {})
+
+
+@dataclass
+class Receiver:
+    """An HTTP service that takes messages and heartbeats, and can be told to refuse."""
+
+    url: str = ""
+    refuses: int = 0
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    refused: int = 0
+    pings: list[str] = field(default_factory=list)
+
+    @property
+    def notify_url(self) -> str:
+        return f"json://{self.url}/a-secret-token"
+
+    def titles(self) -> list[str]:
+        return [message["title"].partition("): ")[2] for message in self.messages]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver on loopback."""
+    known = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if known.refuses:
+                known.refused += 1
+            else:
+                known.messages.append(body)
+            self._answer()
+
+        def do_GET(self) -> None:
+            known.pings.append(self.path)
+            self._answer()
+
+        def _answer(self) -> None:
+            self.send_response(known.refuses or 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        known.url = f"127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield known
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

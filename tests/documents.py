@@ -8,14 +8,18 @@ the command syncd, and both sides of a sandbox.
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tomlkit
+from typer.main import get_command
 
+from syncd.cli import app
 from syncd.sandbox import Sandbox
 from tests.service_manager import moved, stand_in
 
@@ -27,12 +31,18 @@ NOT_RUN = {
     "make test": "it would run itself",
     "git pull": "it needs the network",
     "ssh -L 9464:127.0.0.1:9464 your-server": "it needs another machine",
+    "man syncd": "tests/test_help.py formats the page, which the README's commands install",
 }
 """Commands of the documents that aren't run here, and why."""
 
 DAY = 86_400
 
 STOOD_IN_FOR = ("systemctl", "journalctl", "systemd-creds", "systemd-run", "pipx", "python3")
+
+STOOD_IN_FOR_IF_ABSENT = ("sqlite3",)
+
+NO_COMMAND = re.compile(r"[\w.]+ = |-|[\w-]+: |\d")
+"""How inline code of several words begins that is no command: a setting, an option, a header, a figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,32 @@ def blocks(file: Path) -> list[Block]:
     return found
 
 
+def in_sentences(file: Path) -> list[str]:
+    """The commands that stand in a document's sentences, as inline code."""
+    text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.DOTALL | re.MULTILINE)
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
+    return [
+        span for span in spans if (" " in span or "/bin/" in span) and not NO_COMMAND.match(span)
+    ]
+
+
+def not_of_syncd(words: list[str]) -> list[str]:
+    """Those of a command's words (after `syncd`) that the program doesn't know; a value may lack."""
+    command: Any = get_command(app)
+    left, wrong = list(words), []
+    while left and left[0] in getattr(command, "commands", {}):
+        command = command.commands[left.pop(0)]
+    kinds = {option: one for one in command.params for option in one.opts if option[0] == "-"}
+    takes_arguments = any(one.param_type_name == "argument" for one in command.params)
+    while left:
+        word = left.pop(0)
+        if word in kinds:
+            del left[: 0 if kinds[word].is_flag else 1]
+        elif word.startswith("-") or not takes_arguments:
+            wrong.append(word)
+    return wrong
+
+
 def free_port() -> int:
     """A port that nobody listens on just now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -112,7 +148,8 @@ class Machine:
         # As a unit's StateDirectory= would have it.
         (self.folder / "var/lib/private/syncd").mkdir()
         (self.folder / "var/lib/syncd").symlink_to(self.folder / "var/lib/private/syncd")
-        for name in STOOD_IN_FOR:
+        absent = [name for name in STOOD_IN_FOR_IF_ABSENT if shutil.which(name) is None]
+        for name in (*STOOD_IN_FOR, *absent):
             stand_in(self.folder / "stand-ins" / name)
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SYNCD_", "PYTHON"))}
         kept.pop("CREDENTIALS_DIRECTORY", None)
@@ -227,6 +264,7 @@ def held(box: Sandbox) -> str:
 
 INSTALL = (
     "python3 -m venv /opt/syncd",
+    "/opt/syncd/bin/pip install --require-hashes -r requirements.lock",
     "/opt/syncd/bin/pip install --no-deps .",
     "ln -s /opt/syncd/bin/syncd /usr/local/bin/syncd",
     "install -D -m 644 config.toml /etc/syncd/config.toml",

@@ -8,14 +8,17 @@ systemd is shown elsewhere, with systemd-nspawn.
 """
 
 import base64
+import contextlib
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import sysconfig
 import time
+from importlib import metadata
 from pathlib import Path
 
 MACHINE = Path(os.environ.get("MACHINE", "/nowhere"))
@@ -38,6 +41,7 @@ def main(name: str, arguments: list[str]) -> int:
     return {
         "systemctl": systemctl, "journalctl": journalctl, "systemd-creds": systemd_creds,
         "systemd-run": systemd_run, "pip": pip, "pipx": pipx, "python3": python3,
+        "sqlite3": sqlite3_shell,
     }[name](arguments)  # fmt: skip
 
 
@@ -58,6 +62,9 @@ def systemctl(arguments: list[str]) -> int:
             start(name)
         case ["reload", name]:
             os.kill(pid_of(name), signal.SIGHUP)
+        case ["edit", name]:  # the real one opens an editor on a drop-in of the unit
+            if not service_of(name):
+                sys.exit(f"there is no unit {name}")
         case ["status", name]:
             sys.stdout.write(f"{name}.service: active (running), process {pid_of(name)}\n")
         case _:
@@ -205,6 +212,23 @@ def systemd_run(arguments: list[str]) -> int:
     return done.returncode
 
 
+# --- the database --------------------------------------------------------------------------------
+
+
+def sqlite3_shell(arguments: list[str]) -> int:
+    """Copy a database that is in use."""
+    match arguments:
+        case [source, command] if command.startswith(".backup "):
+            with (
+                contextlib.closing(sqlite3.connect(source)) as one,
+                contextlib.closing(sqlite3.connect(command.removeprefix(".backup "))) as other,
+            ):
+                one.backup(other)
+        case _:
+            refuse("sqlite3", arguments)
+    return 0
+
+
 # --- installing ----------------------------------------------------------------------------------
 
 
@@ -228,11 +252,28 @@ def pip(arguments: list[str]) -> int:
                 lock = Path(rest[rest.index("-r") + 1]).read_text()
                 if "--require-hashes" in rest and "--hash=sha256:" not in lock:
                     sys.exit("the lock has no hashes")
+                commands_of(lock, Path(os.environ["STAND_IN"]).parent)
             if "." in rest:
                 install(Path(os.environ["STAND_IN"]).parents[1], rest)
         case _:
             refuse("pip", arguments)
     return 0
+
+
+def commands_of(lock: str, folder: Path) -> None:
+    """Put the commands that the lock's packages bring along where pip puts them."""
+    for package in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            for entry in metadata.distribution(package).entry_points.select(
+                group="console_scripts"
+            ):
+                place = folder / entry.name
+                if not place.exists():
+                    place.write_text(
+                        f"#!{folder}/python\nimport sys\nfrom {entry.module} import {entry.attr}\n"
+                        f"sys.exit({entry.attr}())\n"
+                    )
+                    place.chmod(0o755)
 
 
 def pipx(arguments: list[str]) -> int:

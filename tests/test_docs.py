@@ -15,6 +15,7 @@ from syncd.findings import Difference
 from syncd.records import Condition
 from syncd.reversals import ReversalKind
 from syncd.schema import metadata
+from tests.conftest import Receiver
 from tests.documents import (
     DOCUMENTS,
     NOT_RUN,
@@ -22,7 +23,9 @@ from tests.documents import (
     Machine,
     blocks,
     held,
+    in_sentences,
     installed,
+    not_of_syncd,
     old_payment,
     written_by_halo,
 )  # fmt: skip
@@ -60,12 +63,17 @@ def test_install(machine: Machine) -> None:
     assert not (machine.folder / "var/lib/private/syncd").exists()
 
 
-def test_commands(machine: Machine) -> None:
-    """Every command of the other documents runs as written, on a machine where syncd is installed."""
+def test_commands(machine: Machine, receiver: Receiver) -> None:
+    """Every command of the other documents runs as written, on a machine where syncd is installed.
+
+    So do those in sentences, also of README and install.md, but for syncd's own and make's.
+    """
     payments = [held(machine.box) for _ in range(12)]
     old_payment(machine.box)
     written_by_halo(machine.box)
     installed(machine)
+    theirs = {"service://…": receiver.notify_url}
+    machine.names = theirs
     before: set[str] = set()
     for file in DOCUMENTS:
         if file.name in ("install.md", "README.md"):
@@ -78,13 +86,49 @@ def test_commands(machine: Machine) -> None:
                 continue
             before.add(plain)
             if re.search(r"pi_(123|…)", statement):
-                machine.names = dict.fromkeys(("pi_123", "pi_…"), payments.pop())
-            machine.run(statement, codes=(0, 1) if "syncd " in statement else (0,))
+                machine.names = theirs | dict.fromkeys(("pi_123", "pi_…"), payments.pop())
+            machine.run(statement, codes=(0, 1) if re.search(r"\bsyncd ", statement) else (0,))
+    assert [message["type"] for message in receiver.messages] == ["info"]
+    machine.run("systemctl start syncd")
+    for statement in {s for file in DOCUMENTS for s in in_sentences(file)} - before:
+        if program_of(statement) not in ("syncd", "make"):
+            machine.run(statement)
+
+
+def program_of(statement: str) -> str:
+    return statement.split(maxsplit=1)[0].rpartition("/")[2]
+
+
+IN_SENTENCES = sorted({s for file in DOCUMENTS for s in in_sentences(file)})
+
+
+@pytest.mark.parametrize(
+    "statement", [s for s in IN_SENTENCES if program_of(s) in ("syncd", "make")]
+)
+def test_commands_in_sentences(statement: str) -> None:
+    """A command of syncd or a target of make in a sentence is there, with each option it is given."""
+    _, *words = statement.split()
+    if program_of(statement) == "syncd":
+        assert not_of_syncd(words) == []
+        return
+    makefile = (ROOT / "Makefile").read_text()
+    target, *variables = words
+    assert f"\n{target}:" in makefile
+    assert [v for v in variables if f"$({v.partition('=')[0]})" not in makefile] == []
+
+
+def test_a_wrong_command_in_a_sentence_is_seen() -> None:
+    """The check above isn't blind: neither to a command, nor to an option, nor to a word too much."""
+    assert not_of_syncd(["audit", "--since", "90d", "--html", "FILE"]) == []
+    assert not_of_syncd(["attention", "retry", "pi_123", "--every"]) == ["--every"]
+    assert not_of_syncd(["--backfill", "90d", "--dryrun"]) == ["--dryrun"]
+    assert not_of_syncd(["stauts"]) == ["stauts"]
+    assert not_of_syncd(["demo", "--keep", "it"]) == ["it"]
 
 
 def test_what_is_not_run_is_there() -> None:
     """What isn't run here stands in a document, and a target of make is one."""
-    written = {
+    written = set(IN_SENTENCES) | {
         s.partition("#")[0].strip()
         for file in DOCUMENTS for b in blocks(file) if b.kind == "sh" for s in b.statements()
     }  # fmt: skip

@@ -1,8 +1,9 @@
 """The engine over real HTTP: each line of the decision table, and each fault on the road."""
 
+import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,7 @@ from syncd.failures import LinkFailure, Side
 from syncd.parts import Parts
 from syncd.records import Condition
 from syncd.sandbox import Fault, Request
-from tests.conftest import Rig
+from tests.conftest import HandWorld, Rig
 
 STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
 DAY = 86_400
@@ -1140,3 +1141,62 @@ def test_doubt_that_can_not_be_read_holds_up_no_other(rig: Rig) -> None:
     rig.box.stripe.faults.clear()
     rig.cycle()
     assert rig.statuses(payments[0]) == [4]
+
+
+def test_requests_at_the_same_moment_are_spaced(rig: Rig) -> None:
+    """A poll and a push that ask for a request to Stripe at once get one after the other."""
+
+    async def ask(parts: Parts) -> list[float]:
+        gate, at = parts.engine.gates[Side.STRIPE], []
+
+        async def one() -> None:
+            await gate.take()
+            at.append(rig.clock())
+
+        await asyncio.gather(*(one() for _ in range(4)))
+        return at
+
+    began = rig.clock()
+    went = [round(at - began, 3) for at in rig.run(ask)]
+    assert went == [0.0, 0.05, 0.1, 0.15]
+
+
+@dataclass(slots=True)
+class Meanwhile(HandWorld):
+    """A world in which something happens while something is waited for."""
+
+    happens: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
+
+    async def sleep(self, seconds: float) -> None:
+        await HandWorld.sleep(self, seconds)
+        while self.happens:
+            await self.happens.pop()()
+
+
+@pytest.mark.parametrize(("rows", "before"), [((10.99,), 4), ((), 7)], ids=["updates", "inserts"])
+def test_polled_while_a_push_waits(rig: Rig, rows: tuple[float, ...], before: int) -> None:
+    """What Stripe says while a push waits for room in Halo's window counts: nothing older is written."""
+    rig.settings |= {"SYNCD_HALO__RATE_LIMIT": str(before), "SYNCD_PUSH__CREATE_MISSING": "true"}
+    rig.world = Meanwhile(now=rig.clock, random=lambda: 0.5, clock=rig.clock)
+    made = sorted(
+        rig.pay(None, rows=rows, metadata={"halo_invoice_id": str(rig.box.halo.add_invoice())})
+        for _ in range(2)
+    )
+    for payment in made:
+        rig.box.stripe.advance(payment, "payment_failed")
+
+    async def work(parts: Parts) -> None:
+        async def meanwhile() -> None:
+            assert len(rig.posts()) == (0 if rows else 1)  # the next would be of the other payment
+            rig.box.stripe.advance(made[1], "succeeded")
+            await parts.engine.poll()
+
+        await parts.engine.poll()
+        assert isinstance(rig.world, Meanwhile)
+        rig.world.happens.append(meanwhile)
+        await parts.engine.push()
+
+    rig.run(work)
+    of = {row["id"]: row["intent_id"] for one in made for row in rig.box.halo.rows_of(one)}
+    written = [(of[row], posted["status"]) for row, posted, _ in rig.box.halo.writes]
+    assert written == [(made[0], 4), (made[1], 3)]

@@ -1,6 +1,7 @@
 """Help that helps: examples, "did you mean", completion, and the man page."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from docs.manpage import page
 from syncd.cli import app
 from syncd.config import ConfigurationError, load
 from tests.conftest import ROOT, Rig
+from tests.documents import not_of_syncd
 
 MAN = ROOT / "docs" / "syncd.8"
 
@@ -34,6 +36,18 @@ def test_every_command_has_an_example(name: str) -> None:
     """The help of each command ends with an example of that very command."""
     shown = CliRunner().invoke(app, [*name.split()[1:], "--help"]).stdout
     assert f"Example: {name}" in " ".join(shown.split())
+    for example in re.findall(r"Example: syncd *([^>\n]*)", shown):
+        assert not_of_syncd(example.split()) == []
+
+
+@pytest.mark.parametrize("name", [n for n, c in COMMANDS.items() if getattr(c, "commands", None)])
+def test_lists_of_commands_are_whole(name: str) -> None:
+    """At 80 columns each command stands on one line of the list, and no line is cut."""
+    shown = CliRunner().invoke(app, [*name.split()[1:], "--help"], terminal_width=80).stdout
+    listed = shown.partition("\nCommands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == list(COMMANDS[name].commands)
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+    assert max(map(len, listed)) <= 80
 
 
 @pytest.mark.parametrize(
@@ -72,15 +86,18 @@ def test_a_mistyped_key(rig: Rig) -> None:
 
 
 def test_completion(rig: Rig, tmp_path: Path) -> None:
-    """Bash completes commands, options, and the payments that stand on the attention list."""
+    """Set up as the man page says, bash completes commands, options, and payments on the list."""
     held = rig.pay("succeeded", rows=(5.0,))
     rig.once()
     program = tmp_path / "syncd"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m syncd "$@"\n')
     program.chmod(0o755)
-    script = """
-        source <(_SYNCD_COMPLETE=source_bash syncd)
-        typed() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _syncd_completion syncd; echo ${COMPREPLY[@]}; }
+    for_all_users = re.search(r"COMPLETION\n(?:.*\n)*?\.EX\n(.+)\n\.EE", MAN.read_text())[1]  # type: ignore[index]
+    for_all_users = for_all_users.replace("/etc/bash_completion.d/syncd", f"{tmp_path}/syncd.bash")
+    script = f"""
+        {for_all_users}
+        source {tmp_path}/syncd.bash
+        typed() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _syncd_completion syncd; echo ${{COMPREPLY[@]}}; }}
         typed syncd ch
         typed syncd calibrate --wr
         typed syncd attention retry pi_
@@ -108,6 +125,13 @@ def test_the_man_page_names_everything() -> None:
         assert f'.SY "{name}"' in plain
         for parameter in command.params:
             assert all(option in plain for option in parameter.opts if option.startswith("-"))
+
+
+def test_what_must_be_named_has_no_brackets() -> None:
+    """In the synopsis an option that must be given stands without the brackets of the others."""
+    synopsis = MAN.read_text().partition('.SY "syncd audit"\n')[2].partition("\n.YS")[0]
+    since, csv = synopsis.splitlines()[:2]
+    assert (since, csv) == ('.BI "\\-\\-since " "DATE"', '.OP \\-\\-csv "FILE"')
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff isn't here")

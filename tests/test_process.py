@@ -153,6 +153,68 @@ def test_not_ready_while_halo_is_down(live: Rig) -> None:
         assert running.get("/livez")[0] == 200
 
 
+def polls(live: Rig) -> int:
+    return sum(request.path == "/v1/events" for request in live.box.stripe.requests)
+
+
+def test_a_long_push_holds_up_no_poll(live: Rig) -> None:
+    """While Halo keeps a push waiting, polls go on, nobody blames Stripe, and no skipped job is logged."""
+    live.pay("succeeded")
+    live.box.halo.faults.append(Fault("hang", path="InvoicePayment", seconds=6))
+    with daemon(live) as running:
+
+        def halo_is_stale() -> dict[str, Any] | None:
+            checks: dict[str, Any] = json.loads(running.get("/readyz")[1])["checks"]
+            return checks if checks["halo"]["text"] == "no push has worked yet" else None
+
+        until(lambda: live.box.halo.faults[0].struck)
+        before = polls(live)
+        checks = until(halo_is_stale)  # so a poll that waited for the push would be stale too
+        assert checks["stripe"]["ok"]
+        assert polls(live) >= before + 2
+        found = live.pay("processing")
+        until(lambda: live.statuses(found) == [5])
+        assert running.stop() == 0
+        assert running.events("library") == []
+
+
+def test_a_sweep_that_waits_for_halo_holds_up_no_poll(live: Rig) -> None:
+    """While Halo keeps a sweep waiting that reads its rows back, polls go on; then it is whole."""
+    live.pay("succeeded")
+    live.once()
+    live.stored(lambda store: store.write_notes({"last_sweep": "1"}))
+    live.box.halo.faults.append(Fault("hang", path="InvoicePayment", seconds=3))
+    with daemon(live) as running:
+        until(lambda: live.box.halo.faults[0].struck)
+        before = polls(live)
+        until(lambda: polls(live) >= before + 2)
+        assert live.stored(lambda store: store.note("last_sweep")) == "1"
+        until(lambda: 'syncd_sweeps_total{outcome="ok"} 1.0' in running.get("/metrics")[1])
+        assert live.stored(lambda store: store.note("last_sweep")) != "1"
+        assert running.stop() == 0
+
+
+def test_a_reload_waits_for_a_long_push(live: Rig) -> None:
+    """SIGHUP in the middle of a push: its outcome is written down first, and polls go on meanwhile."""
+    live.pay("succeeded")
+    live.box.halo.faults.append(
+        Fault("hang_after", method="POST", path="InvoicePayment", seconds=4)
+    )
+    with daemon(live) as running:
+        until(live.posts)
+        before = polls(live)
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: "RELOADING=1" in running.messages())
+        until(lambda: polls(live) >= before + 2)
+        assert (running.events("pushed"), running.events("reloaded")) == ([], [])
+        until(lambda: running.events("reloaded"))
+        told = [line["event"] for line in running.log()]
+        assert told.index("pushed") < told.index("reloaded")
+        again = live.pay("canceled")
+        until(lambda: live.statuses(again) == [6])
+        assert running.stop() == 0
+
+
 def test_stop_finishes_the_request_under_way(live: Rig) -> None:
     """SIGTERM in the middle of a push: its answer is waited for and written down."""
     payment = live.pay("succeeded")
@@ -366,6 +428,32 @@ def test_dry_run_leaves_the_store_alone(live: Rig) -> None:
     done = live.command("--once", "--dry-run")
     assert "update" in done.stdout
     assert (live.folder / "syncd.db").read_bytes() == before
+
+
+def test_dry_run_with_nothing_to_do(live: Rig) -> None:
+    """It says that nothing would be pushed and where all payments stand, beside JSON on stderr."""
+    nothing = live.command("--once", "--dry-run")
+    assert (nothing.returncode, nothing.stdout) == (0, "Nothing would be pushed.\n")
+    held = live.pay("succeeded", rows=(5.0,))
+    live.pay("succeeded")
+    live.pay("canceled")
+    live.pay("succeeded", rows=())
+    assert live.command("--once").returncode == 1
+    said = "2 in step, 1 held (syncd attention), 1 without a row.\n"
+    dry = live.command("--backfill", "90d", "--dry-run")
+    assert (dry.returncode, dry.stdout) == (1, f"Nothing would be pushed: {said}")
+    dry = live.command("--once", "--dry-run", "--json")
+    assert (dry.returncode, json.loads(dry.stdout)) == (1, [])
+    assert f"Nothing would be pushed: {said}" in dry.stderr
+    # With something to do beside them, those that stood so before are told apart from it.
+    new, doubtful = live.pay("processing"), live.pay("succeeded", rows=(6.0,))
+    dry = live.command("--once", "--dry-run")
+    assert f"Beside these: {said}" in dry.stdout
+    assert [name in dry.stdout for name in (new, doubtful, held)] == [True, True, False]
+    # What failed leaves unknown what else there would be.
+    live.box.stripe.faults.append(Fault("401", times=9))
+    failed = live.command("--once", "--dry-run", extra={"SYNCD_STATE__URL": "sqlite:///other.db"})
+    assert (failed.returncode, failed.stdout) == (69, "")
 
 
 def test_backfill_beside_the_daemon(live: Rig) -> None:

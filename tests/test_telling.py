@@ -3,11 +3,9 @@
 import asyncio
 import json
 import logging
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,63 +18,10 @@ from syncd.parts import Parts
 from syncd.sandbox import Fault
 from syncd.telemetry import set_up_log
 from syncd.watch import Watch
-from tests.conftest import HandClock, Rig
+from tests.conftest import HandClock, Receiver, Rig
 from tests.test_process import daemon, until
 
 WELL = {"stripe": Check(True, "worked"), "halo": Check(True, "worked"), "store": Check(True, "ok")}
-
-
-@dataclass
-class Receiver:
-    """An HTTP service that takes messages and heartbeats, and can be told to refuse."""
-
-    url: str = ""
-    refuses: int = 0
-    messages: list[dict[str, Any]] = field(default_factory=list)
-    refused: int = 0
-    pings: list[str] = field(default_factory=list)
-
-    @property
-    def notify_url(self) -> str:
-        return f"json://{self.url}/a-secret-token"
-
-    def titles(self) -> list[str]:
-        return [message["title"].partition("): ")[2] for message in self.messages]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """A receiver on loopback."""
-    known = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if known.refuses:
-                known.refused += 1
-            else:
-                known.messages.append(body)
-            self._answer()
-
-        def do_GET(self) -> None:
-            known.pings.append(self.path)
-            self._answer()
-
-        def _answer(self) -> None:
-            self.send_response(known.refuses or 200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        known.url = f"127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield known
-        server.shutdown()
-        thread.join()
 
 
 @dataclass

@@ -92,7 +92,7 @@ def retry(
     _say_done("will be tried again at the next push", done, ids or [], others)
 
 
-@attention_app.command("dismiss")
+@attention_app.command("dismiss", short_help="Take payments off the list until Stripe says more.")
 def dismiss(
     context: typer.Context,
     ids: Annotated[

@@ -6,8 +6,7 @@ import os
 import signal
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,14 +58,14 @@ def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as
     with store_for(config, dry_run=dry_run) as store, shown() as show:
         failure = asyncio.run(_command(config, store, since, asked, show, planned, dry_run))
         attention = store.attention_counts()
+        conditions = store.conditions()
     if dry_run:
-        _print_plan(planned, as_json)
+        _print_plan(planned, conditions, as_json=as_json, whole=failure is None)
     if failure is not None:
         raise failure
     if attention and not dry_run:
         typer.echo(f"{needing(attention)}: see syncd attention", err=True)
-    held = any(entry["action"] == "hold" for entry in planned)
-    return EXIT_ATTENTION if (held if dry_run else attention) else 0
+    return EXIT_ATTENTION if attention else 0
 
 
 async def _command(
@@ -196,15 +195,44 @@ def _planned(work: Work, decision: Decision, text: str) -> dict[str, Any]:
     }
 
 
-def _print_plan(planned: list[dict[str, Any]], as_json: bool) -> None:
+def _print_plan(
+    planned: list[dict[str, Any]],
+    conditions: Mapping[Condition, int],
+    *,
+    as_json: bool,
+    whole: bool,
+) -> None:
+    """Print what would be done, and where all the others stand.
+
+    Args:
+        planned: what was decided, payment by payment.
+        conditions: how many payments stand where in the dry run's own store, at its end.
+        as_json: the list alone on stdout; the sentence goes to stderr.
+        whole: whether nothing failed; else nobody knows what the rest would have come to.
+    """
     if as_json:
         typer.echo(json.dumps(planned, indent=2))
-        return
-    columns = ("intent", "state", "action", "text")
-    quiet = {"in_step": "in step already", "unmatched": "without a row in Halo"}
-    shown_ones = [entry for entry in planned if entry["action"] not in quiet]
-    table("What would be done (dry run)", columns, ([p[c] for c in columns] for p in shown_ones))
-    counts = Counter(entry["action"] for entry in planned)
-    left_out = [f"{counts[action]} {words}" for action, words in quiet.items() if counts[action]]
-    if left_out:
-        typer.echo(f"Beside these: {', '.join(left_out)} (--json lists them).")
+    doing = [entry for entry in planned if entry["action"] in ("update", "create", "hold")]
+    if doing and not as_json:
+        columns = ("intent", "state", "action", "text")
+        table("What would be done (dry run)", columns, ([p[c] for c in columns] for p in doing))
+    others = _others(doing, conditions)
+    if doing and others:
+        typer.echo(f"Beside these: {others}.", err=as_json)
+    elif whole and not doing:
+        typer.echo(f"Nothing would be pushed{': ' if others else ''}{others}.", err=as_json)
+
+
+def _others(doing: list[dict[str, Any]], conditions: Mapping[Condition, int]) -> str:
+    """Where the payments stand with which nothing would be done, in words; only what there is."""
+    # In its own store, a dry run has already noted what it would push as in step, or as held.
+    held = sum(entry["action"] == "hold" for entry in doing)
+    left = {
+        "in step": conditions[Condition.IN_STEP] - (len(doing) - held),
+        "held (syncd attention)": conditions[Condition.HELD] - held,
+        "failed (syncd attention)": conditions[Condition.FAILED],
+        "without a row": conditions[Condition.UNMATCHED] + conditions[Condition.NOT_HALOS],
+        "still due": conditions[Condition.DUE],
+        "to be read again at Stripe": conditions[Condition.IN_DOUBT],
+    }
+    return ", ".join(f"{number} {words}" for words, number in left.items() if number > 0)

@@ -167,4 +167,15 @@ FOUND = (
             Action(4_001, "configure", {"changes": {"unset": []}, "restart": False}),
         ),
     ),
+    Found(
+        "polled while a push waited",
+        "Polls run beside pushes. One that waited for room in Halo's window then wrote what Stripe "
+        "had said before the wait, though a poll had heard of the payment meanwhile.",
+        "told", 1, {"interval": 60, "rate_limit": 8},
+        (
+            *(_intent(40 + n, f"p{n}") for n in range(6)),
+            *(_advance(50 + n / 10, f"p{n}", "payment_failed") for n in range(6)),
+            *(_advance(130 + n, f"p{n}", "succeeded") for n in range(6)),
+        ),
+    ),
 )  # fmt: skip

@@ -100,8 +100,8 @@ PLANTED = (
         "repeatable=False", "repeatable=True",
     ),
     Planted(
-        "an insert doesn't look again first", _in(pushing.Pusher, "_insert"),
-        "rows = await self.sink.rows_of(said.intent_id)", "rows: list[Row] = []",
+        "an insert doesn't look again first", _in(pushing.Pusher, "_is_missing"),
+        "rows = await self.sink.rows_of(work.payment.said.intent_id)", "rows: list[Row] = []",
     ),
     Planted(
         "an insert goes out on an old look", _in(pushing.Pusher, "_insert"),
@@ -117,22 +117,24 @@ PLANTED = (
     ),
     Planted(
         "the link's trouble spends a payment's attempts", _in(pushing.Pusher, "_insert_failed"),
-        "attempts=work.attempts)", "attempts=work.attempts + 1)",
+        "self.store.record([doubtful(work, until, now)], now)",
+        "self.store.record([doubtful(replace(work, attempts=work.attempts + 1), until, now)], now)",
     ),
     Planted(
         "whatever Halo fails on is the payment's fault", _in(troubles.Troubles, "blamed"),
-        "works = self.wrote if error.maybe_applied else self.read", "works = True",
+        "blamed = [trouble for trouble in self.found if trouble.beside]",
+        "blamed = list(self.found)",
     ),
     Planted(
-        "a new row that didn't show is never tried again", _in(pushing.Pusher, "_insert"),
+        "a new row that didn't show is never tried again", _in(pushing.Pusher, "_is_missing"),
         " and work.condition is not Condition.FAILED", "",
     ),
     Planted(
-        "halving drops the good half", _in(pushing.Pusher, "_send"),
-        "                await self._send(batch[middle:])\n", "",
+        "halving drops the good half", _in(pushing.Pusher, "_send_parts"),
+        "            await self._send(batch[middle:])\n", "",
     ),
     Planted(
-        "a row that Halo refuses counts as done", _in(pushing.Pusher, "_send"),
+        "a row that Halo refuses counts as done", _in(pushing.Pusher, "_send_parts"),
         "self.store.record([self.outcomes.failed(batch[0][0], str(error))], self.now())",
         "self._record_planned([batch[0][0]])",
     ),

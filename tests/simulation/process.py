@@ -1,6 +1,7 @@
 """syncd's processes in the simulated world: how they start, what they do, and how they die.
 
-The daemon's cadence is played here; its engine, decisions, store and adapters are the real ones.
+When the daemon's steps begin is played here; how they run beside each other, its engine, decisions,
+store and adapters are the real ones.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from syncd.daemon import SWEEP_LOOK_SECONDS
 from syncd.failures import Failure, Stopping, StoreTrouble, StoreUnusable
 from syncd.parts import Parts, World, assemble, release_holds
 from syncd.records import Holder
+from syncd.steps import Steps
 from syncd.store import Store
 from syncd.telemetry import Telemetry
 from tests.simulation.line import Line
@@ -179,12 +181,15 @@ class Process:
     async def guarded(self, work: Callable[[], Awaitable[object]]) -> None:
         """Run a step as the daemon does: what isn't understood is a fault of the program."""
         try:
-            await work()
+            if not self.world.stop.is_set():
+                await work()
         except Stopping:
             return
+        except Killed:
+            self.bell.set()  # the process ends with the step that was under way
         except StoreUnusable as error:
             self.theatre.world.oracle.complain("unusable", str(error))
-            raise
+            self.world.stop.set()
         except Exception as error:  # noqa: BLE001  # whatever it is, the oracle wants to know
             place = traceback.extract_tb(error.__traceback__)
             where = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(place[-6:]))
@@ -193,27 +198,27 @@ class Process:
             )
 
     async def serve(self) -> None:
-        """The daemon: poll and push every interval, sweep on its slower schedule, push what is due."""
+        """The daemon: poll and push every interval, sweep on its slower schedule, push what is due.
+
+        Its steps are the real ones; only when they begin is played here.
+        """
         loop = self.theatre.world.loop
         try:
             parts = self.assemble("the daemon")
             release_holds(self.config, self.store, self.now())
         except Failure:
             return  # systemd starts it again
-        interval, started = self.theatre.interval, self.now()
+        steps = Steps(parts, self.guarded, self._release, self.bell.set, self.now(), loop.time)
+        interval = self.theatre.interval
         next_poll, looked = loop.time(), loop.time() + 1
         try:
             while not self.world.stop.is_set():
+                self.check()
                 if self.reload:
                     self.reload = False
-                    old, parts = parts, self.assemble("the daemon")
-                    parts.engine.last = old.engine.last
-                    await old.close()
-                    self._unreleased = True
-                if self._unreleased:
-                    self._release()
-                next_sweep = self._next_sweep(started, looked)
-                at = min(next_poll, next_sweep, self._next_tick(parts))
+                    steps.begin(lambda: self._reload(steps))
+                next_sweep = self._next_sweep(steps.started, looked)
+                at = min(next_poll, next_sweep, self._next_tick(steps.parts))
                 if at > loop.time():
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self.bell.wait(), at - loop.time())
@@ -221,16 +226,35 @@ class Process:
                         continue
                 if at == next_sweep:
                     looked = loop.time() + min(self.config.poll.sweep // 4, SWEEP_LOOK_SECONDS)
-                    await self.guarded(parts.engine.sweep)
+                    steps.sweep()
                 elif at == next_poll:
                     next_poll = max(next_poll + interval, loop.time())
-                    await self.guarded(parts.engine.poll)
-                await self.guarded(parts.engine.push)
+                    steps.poll()
+                else:
+                    steps.push()
+                await asyncio.sleep(0)
+            if steps.running:
+                await asyncio.wait(set(steps.running))
+            self.check()
         finally:
-            await parts.close()
+            for task in (left := set(steps.running)):
+                task.cancel()
+            if left:
+                await asyncio.wait(left)
+            await steps.parts.close()
+
+    async def _reload(self, steps: Steps) -> None:
+        async with steps.alone():
+            old, steps.parts = steps.parts, self.assemble("the daemon")
+            steps.parts.engine.last = old.engine.last
+            await old.close()
+            self._unreleased = True
+            self._release()
 
     def _release(self) -> None:
-        with contextlib.suppress(StoreTrouble):  # as the daemon: at its next poll
+        if not self._unreleased:
+            return
+        with contextlib.suppress(StoreTrouble):  # as the daemon: before its next push
             release_holds(self.config, self.store, self.now(), reloaded=True)
             self._unreleased = False
 

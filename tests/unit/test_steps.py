@@ -1,0 +1,136 @@
+"""The lanes of the service's steps: what waits for what, and what is seen to hang."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from syncd.steps import Lane, Step, Steps, work_goes_on
+
+
+@dataclass
+class Engine:
+    """Polls and pushes that only write down that they ran; a push waits until it may end."""
+
+    ran: list[str] = field(default_factory=list)
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def poll(self) -> None:
+        self.ran.append("poll")
+
+    async def push(self) -> None:
+        self.ran.append("push begins")
+        await self.may_end.wait()
+        self.ran.append("push ends")
+
+
+async def _guarded(step: Step) -> None:
+    await step()
+
+
+def _steps(engine: Engine, before_push: Callable[[], object] = lambda: None) -> Steps:
+    parts: Any = SimpleNamespace(engine=engine)
+    return Steps(parts, _guarded, before_push, lambda: None, 0.0, lambda: 0.0)
+
+
+async def _turns() -> None:
+    """Let everything run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_what_polls_find_during_a_push_is_pushed_once_it_has_ended() -> None:
+    """Polls don't wait for a push under way; however many there are, one push follows it."""
+
+    async def play() -> list[str]:
+        engine = Engine()
+        steps = _steps(engine, lambda: engine.ran.append("before"))
+        for _ in range(3):
+            steps.poll()
+            await _turns()
+        assert not steps.push()  # for the tick it is enough that one is under way
+        engine.may_end.set()
+        await _turns()
+        assert steps.running == set()
+        return engine.ran
+
+    push = ["before", "push begins"]
+    assert asyncio.run(play()) == ["poll", *push, "poll", "poll", "push ends", *push, "push ends"]
+
+
+def test_a_poll_that_ends_with_a_push_is_not_lost() -> None:
+    """At whatever moment of a push a poll ends, a push that begins later than the poll comes."""
+
+    async def play(moment: int) -> list[str]:
+        engine = Engine()
+        engine.may_end.set()
+        steps = _steps(engine)
+        steps.push()
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        steps.poll()
+        await _turns()
+        return engine.ran
+
+    for moment in range(10):
+        ran = asyncio.run(play(moment))
+        assert "push begins" in ran[ran.index("poll") :], moment
+
+
+def test_alone() -> None:
+    """Who wants both lanes waits for the push under way; polls go on until then, and not after."""
+
+    async def play() -> list[str]:
+        engine = Engine()
+        steps = _steps(engine)
+        steps.push()
+        await _turns()
+
+        async def change() -> None:
+            async with steps.alone():
+                engine.ran.append("alone")
+                steps.poll()
+                await _turns()
+                engine.ran.append("not alone")
+
+        steps.begin(change)
+        steps.poll()
+        await _turns()
+        engine.may_end.set()
+        await _turns()
+        await _turns()
+        return engine.ran
+
+    assert asyncio.run(play())[:6] == [
+        "push begins", "poll", "push ends", "alone", "not alone", "poll",
+    ]  # fmt: skip
+
+
+def test_a_step_that_hangs_is_seen() -> None:
+    """Signs of life count for the lane they come from: a poll that works hides no push that hangs."""
+    clock = [0.0]
+    stripe, halo = Lane(lambda: clock[0]), Lane(lambda: clock[0])
+
+    async def hang() -> None:
+        async with halo.turn():
+            await asyncio.sleep(3_600)
+
+    async def work() -> None:
+        async with stripe.turn():
+            clock[0] += 100
+            work_goes_on()
+            assert (stripe.idle_seconds(), halo.idle_seconds()) == (0, clock[0])
+
+    async def play() -> None:
+        hanging = asyncio.ensure_future(hang())
+        await asyncio.sleep(0)
+        for _ in range(3):
+            await work()
+        assert (stripe.idle_seconds(), halo.idle_seconds()) == (0, 300)
+        hanging.cancel()
+        await asyncio.wait({hanging})
+        assert halo.idle_seconds() == 0  # nothing is under way, so nothing hangs
+
+    work_goes_on()  # outside of any lane it says nothing
+    asyncio.run(play())
