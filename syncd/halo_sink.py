@@ -456,6 +456,15 @@ def _failure_of(
             f"Halo refuses {what} (HTTP 401) although it has just signed us in: {said} The agent "
             "role behind the application may lack a permission for invoices.",
         )
+    if status == 403 and writing and _is_page(response):
+        return BadAnswer(
+            Side.HALO,
+            f"Something in front of Halo refuses {what} (HTTP 403): {said} A firewall that dislikes "
+            "what stands in a row's trace does so (push.trace = false leaves it out), or the agent "
+            "role may not edit invoices.",
+            maybe_applied=True,
+            late=True,
+        )
     if status == 403:
         return PermissionMissing(
             Side.HALO,

@@ -205,7 +205,7 @@ class Pusher:
 
     async def _round(self, due: int, after: str) -> None:
         """Go once through all that is due, or, after a push that broke off, through the rest."""
-        before, whole, resumed = self.now(), False, bool(after) or self._batch < self.ways.batch
+        before, whole, resumed = self.now(), False, bool(after)
         try:
             paged = await self.all_rows.cheaper_for(due) and await self.all_rows.read()
             if paged:
@@ -225,8 +225,10 @@ class Pusher:
             self._settle_troubles(whole=whole)
         if self._troubles.found:
             raise self._troubles.found[0].error
-        if resumed:
-            self.store.write_notes({RESUME: None, SMALLER: None})
+        if resumed:  # from the middle: those before may be the ones that need smaller lists
+            self.store.write_notes({RESUME: None, SMALLER: str(self._batch)})
+        elif self._batch < self.ways.batch:
+            self.store.write_notes({SMALLER: None})
             self._batch = self.ways.batch
 
     # --- decide ------------------------------------------------------------------------------------

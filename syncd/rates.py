@@ -39,7 +39,7 @@ class Window:
 
     def wait_seconds(self, counts: Mapping[int, int], now: float, wanted: int = 1) -> float:
         """How long to wait until so many more requests may go; 0 where they may go now."""
-        over = self.used(counts, now) - self.limit + min(wanted, self.limit)
+        over = self.used(counts, now) - self.limit + max(1, min(wanted, self.limit))
         if over <= 0:
             return 0.0
         for start in sorted(start for start in counts if start >= self.oldest(now)):

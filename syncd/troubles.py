@@ -105,16 +105,16 @@ class Troubles:
         hear of a payment that isn't written.
 
         Args:
-            since: when each payment's trouble began, Unix seconds.
+            since: when the trouble of each payment that failed lately began, Unix seconds.
             now: Unix seconds.
         """
-        left = [trouble for trouble in self.found if trouble.writing]
-        if len(left) >= IN_A_ROW_MAX:
-            return []
+        if len(since) >= IN_A_ROW_MAX:
+            return []  # an outage, met by some now and by others before
         return [
             trouble
-            for trouble in left
-            if now - since[trouble.work.payment.said.intent_id] >= LISTED_AFTER_SECONDS
+            for trouble in self.found
+            if trouble.writing
+            and now - since[trouble.work.payment.said.intent_id] >= LISTED_AFTER_SECONDS
         ]
 
 

@@ -85,20 +85,21 @@ def test_unclear_reads(found: list[LinkFailure], unclear: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "waited", "listed"),
+    ("found", "failing", "waited", "listed"),
     [
-        ([WRITE], LISTED_AFTER_SECONDS, 1),
-        ([WRITE, STRIPE, READ], LISTED_AFTER_SECONDS, 1),
-        ([WRITE], LISTED_AFTER_SECONDS - 1, 0),
-        ([WRITE] * (IN_A_ROW_MAX - 1), LISTED_AFTER_SECONDS, IN_A_ROW_MAX - 1),
-        ([WRITE] * IN_A_ROW_MAX, LISTED_AFTER_SECONDS, 0),
-        ([READ], LISTED_AFTER_SECONDS, 0),
-        ([STRIPE], LISTED_AFTER_SECONDS, 0),
+        ([WRITE], 1, LISTED_AFTER_SECONDS, 1),
+        ([WRITE, STRIPE, READ], 1, LISTED_AFTER_SECONDS, 1),
+        ([WRITE], 1, LISTED_AFTER_SECONDS - 1, 0),
+        ([WRITE], IN_A_ROW_MAX - 1, LISTED_AFTER_SECONDS, 1),
+        ([WRITE], IN_A_ROW_MAX, LISTED_AFTER_SECONDS, 0),
+        ([READ], 1, LISTED_AFTER_SECONDS, 0),
+        ([STRIPE], 1, LISTED_AFTER_SECONDS, 0),
     ],
 )
-def test_to_list(found: list[LinkFailure], waited: float, listed: int) -> None:
+def test_to_list(found: list[LinkFailure], failing: int, waited: float, listed: int) -> None:
     """The few that couldn't be written for long come before a person; many are the link's fault."""
-    assert _of(*found).to_list({"pi_1": NOW}, NOW + waited) == listed * [Trouble(WORK, WRITE)]
+    since = {f"pi_{number + 1}": NOW for number in range(failing)}
+    assert _of(*found).to_list(since, NOW + waited) == listed * [Trouble(WORK, WRITE)]
 
 
 def test_failing_since() -> None:

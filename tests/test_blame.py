@@ -1,0 +1,195 @@
+"""A payment on which Halo fails is told from a Halo that fails: nobody waits for it, and it is listed."""
+
+from typing import Any
+
+import pytest
+
+from syncd.sandbox import Fault, Request
+from tests.conftest import Rig
+
+PATH = "/api/InvoicePayment"
+
+
+def _updates(rig: Rig, number: int, state: str = "succeeded") -> list[str]:
+    return sorted(rig.pay(state) for _ in range(number))
+
+
+def _creates(rig: Rig, number: int) -> list[str]:
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    return sorted(
+        rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(rig.box.halo.add_invoice())})
+        for _ in range(number)
+    )
+
+
+def _fails_on(rig: Rig, payment: str, kind: str, **how: Any) -> None:
+    """Halo fails on whatever would write this payment's rows."""
+    rows = {row["id"] for row in rig.box.halo.rows_of(payment)}
+
+    def about(request: Request) -> bool:
+        return any(
+            row.get("id") in rows or row.get("intent_id") == payment for row in request.json()
+        )
+
+    fault = Fault(kind, times=None, method="POST", path=PATH, match=about, **how)
+    rig.box.halo.faults.append(fault)
+
+
+def _cycles(rig: Rig, number: int) -> None:
+    for _ in range(number):
+        rig.cycle()
+        rig.clock.seconds += 400
+
+
+def _listed(rig: Rig) -> list[str]:
+    return [entry.id for entry in rig.attention()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("504", {}),
+        ("reset", {}),
+        ("403", {"body": b"<html>blocked</html>"}),
+        ("400", {"body": b"<html>dangerous request</html>"}),
+        ("400", {"body": b"{}", "status": 406}),
+    ],
+)
+def test_whatever_fails_a_list_is_found_in_it(rig: Rig, kind: str, how: dict[str, Any]) -> None:
+    """A row that breaks its list, not by a word about rows, is found by smaller lists, and listed."""
+    rig.settings["SYNCD_PUSH__BATCH"] = "3"
+    payments = _updates(rig, 7)
+    _fails_on(rig, payments[0], kind, **how)
+    _cycles(rig, 9)
+    assert [rig.statuses(payment) == [3] for payment in payments] == [False] + 6 * [True]
+    assert _listed(rig) == payments[:1]
+
+
+def test_two_that_cannot_be_written_are_listed(rig: Rig) -> None:
+    """After a quarter of an hour a person hears of them, though no other was written meanwhile."""
+    payments = _updates(rig, 2)
+    for payment in payments:
+        _fails_on(rig, payment, "500")
+    _cycles(rig, 2)
+    assert _listed(rig) == []
+    _cycles(rig, 2)
+    assert sorted(_listed(rig)) == payments
+
+
+@pytest.mark.parametrize("kind", ["500", "504"])
+def test_a_new_row_that_cannot_be_made(rig: Rig, kind: str) -> None:
+    """It holds up no other new row, and is listed; never was it sent twice without a look."""
+    payments = _creates(rig, 4)
+    _fails_on(rig, payments[0], kind)
+    for _ in range(8):
+        rig.cycle()
+        rig.clock.seconds += 400
+        _updates(rig, 1)
+    assert [rig.statuses(payment) for payment in payments] == [[]] + 3 * [[3]]
+    assert _listed(rig) == payments[:1]
+
+
+@pytest.mark.parametrize("kind", ["503", "429"])
+def test_what_is_listed_stays_listed(rig: Rig, kind: str) -> None:
+    """The link's trouble takes no payment off the attention list."""
+    payment = _creates(rig, 1)[0]
+    _fails_on(rig, payment, "400")
+    rig.cycle()
+    before = rig.attention()
+    rig.box.halo.faults.clear()
+    _fails_on(rig, payment, kind)
+    rig.clock.seconds += 700
+    rig.cycle()
+    assert [(entry.id, entry.code) for entry in rig.attention()] == [
+        (entry.id, entry.code) for entry in before
+    ]
+    rig.box.halo.faults.clear()
+    rig.clock.seconds += 90_000
+    rig.cycle()
+    assert (rig.statuses(payment), _listed(rig)) == ([3], [])
+
+
+@pytest.mark.parametrize("made", [_updates, _creates])
+def test_an_outage_that_begins_in_mid_push_blames_nobody(rig: Rig, made: Any) -> None:
+    """One row is taken in each push, then Halo fails on all: no storm of requests, nobody listed."""
+    rig.settings["SYNCD_PUSH__BATCH"] = "2"
+    made(rig, 20)
+    for _ in range(4):
+        rig.box.halo.faults[:] = [Fault("500", times=None, method="POST", path=PATH, after=1)]
+        before = len(rig.posts())
+        rig.cycle()
+        assert len(rig.posts()) - before <= 100
+        rig.clock.seconds += 400
+    assert _listed(rig) == []
+    rig.box.halo.faults.clear()
+    _cycles(rig, 2)
+    assert {row["status"] for row in rig.box.halo.rows.values()} == {3}
+    assert len(rig.box.halo.rows) == 20
+
+
+def test_questions_that_fail_in_mid_push_blame_nobody(rig: Rig) -> None:
+    """The first question of each push is answered and no other: that is Halo's fault."""
+    _updates(rig, 8)
+    for _ in range(5):
+        rig.box.halo.faults[:] = [Fault("500", times=None, method="GET", path=PATH, after=1)]
+        _cycles(rig, 1)
+    assert _listed(rig) == []
+
+
+def test_a_sign_in_that_fails_in_mid_push(rig: Rig) -> None:
+    """Halo's sign-in fails before a write: no list is halved for that, and nobody is blamed."""
+    _updates(rig, 8)
+
+    def signed_out(request: Request) -> bool:
+        if request.path == PATH and request.method == "POST":
+            rig.box.halo.expire_tokens()
+            rig.box.halo.faults.append(Fault("500", times=None, path="/auth/token"))
+        return False
+
+    rig.box.halo.faults.append(Fault("500", match=signed_out))
+    _cycles(rig, 1)
+    assert sum(request.path == "/auth/token" for request in rig.box.halo.requests) <= 10
+    assert _listed(rig) == []
+
+
+@pytest.mark.parametrize("kind", ["401", "lock_429"])
+def test_stripe_that_refuses_to_say_more_holds_up_no_push(rig: Rig, kind: str) -> None:
+    """Where Stripe can't be asked again about one payment, the others are pushed."""
+    payments = _updates(rig, 4, "processing")
+    rig.box.halo.rows_of(payments[0])[0]["status"] = 3
+    rig.box.stripe.faults.append(
+        Fault(kind, times=None, match=lambda request: request.path.endswith(payments[0]))
+    )
+    _cycles(rig, 2)
+    assert [rig.statuses(payment) for payment in payments[1:]] == 3 * [[5]]
+
+
+def test_a_new_row_that_is_not_shown_while_the_invoice_cannot_be_read(rig: Rig) -> None:
+    """Halo took the row and shows it nowhere: it is held, never sent again by itself."""
+    _creates(rig, 1)
+    halo = rig.box.halo
+    halo.answer_shape = "empty"
+
+    def forget_intents(_request: Request) -> bool:
+        for row in halo.rows.values():
+            row["intent_id"] = None
+        halo._by_intent.clear()
+        return False
+
+    halo.faults.append(Fault("500", method="GET", match=forget_intents))
+    halo.faults.append(
+        Fault(
+            "503", times=8, method="GET", path=PATH, match=lambda r: "invoice_id" in r.params()
+        )
+    )  # fmt: skip
+    _cycles(rig, 4)
+    assert (len(halo.rows), len(rig.posts())) == (1, 1)
+    assert [entry.code for entry in rig.attention()] == ["insert_unproven"]
+
+
+def test_a_backfill_says_that_it_left_one_out(live: Rig) -> None:
+    """A payment that a side asked to wait for, and that still isn't pushed, is no good end."""
+    payment = _creates(live, 1)[0]
+    _fails_on(live, payment, "503", retry_after=1)
+    done = live.command("--backfill", "1d")
+    assert (done.returncode, "syncd: Halo answered 503" in done.stderr) == (69, True), done.stderr
