@@ -60,7 +60,7 @@ class Outcomes:
             self.planned(work, decision, decision.text)
             return Outcome(
                 said.intent_id, state, Condition.HELD, decision.code, decision.text,
-                attempts=work.attempts, doubt_until=work.doubt_until,
+                attempts=work.attempts,
             )  # fmt: skip
         self.planned(work, decision, "Halo has no row for it")
         self.report.count("pushes", outcome="unmatched")
@@ -68,7 +68,6 @@ class Outcomes:
             again = self.now() + LOOK_AGAIN_SECONDS[work.looks]
             return Outcome(
                 said.intent_id, state, Condition.UNMATCHED, next_try=again, looks=work.looks + 1,
-                doubt_until=work.doubt_until,
             )  # fmt: skip
         self.report.log("info", "not_halos", intent=said.intent_id, state=state)
         return Outcome(said.intent_id, state, Condition.NOT_HALOS)
@@ -112,13 +111,13 @@ class Outcomes:
         )  # fmt: skip
         return Outcome(
             said.intent_id, state, Condition.FAILED, "halo_refuses", reason,
-            next_try=self.now() + gap, attempts=work.attempts + 1, doubt_until=work.doubt_until,
+            next_try=self.now() + gap, attempts=work.attempts + 1,
         )  # fmt: skip
 
     def still_failed(self, work: Work) -> Outcome:
         """A payment on the attention list that couldn't be tried: at the same gap again."""
         gap = TRY_AGAIN_SECONDS[max(0, min(work.attempts - 1, len(TRY_AGAIN_SECONDS) - 1))]
-        return due_again(work, self.now() + gap, doubt_until=work.doubt_until)
+        return due_again(work, self.now() + gap)
 
     def tell(self, work: Work, decision: Update | InStep, outcome: str) -> Pushed | None:
         """One line of the log for a payment that is now in step; what was written, if it was."""

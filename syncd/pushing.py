@@ -340,9 +340,7 @@ class Pusher:
         for trouble in troubles.found:
             work = trouble.work
             if trouble.error.side is Side.STRIPE:
-                outcomes.append(
-                    due_again(work, now + PUT_OFF_SECONDS[-1], doubt_until=work.doubt_until)
-                )
+                outcomes.append(due_again(work, now + PUT_OFF_SECONDS[-1]))
             elif work.condition is Condition.FAILED:
                 outcomes.append(self.outcomes.still_failed(work))
             elif trouble in listed_ones:
@@ -360,7 +358,7 @@ class Pusher:
         if work.attempts >= BLAMED_MAX or work.condition is Condition.FAILED:
             return self.outcomes.failed(work, str(error), before=BLAMED_MAX)
         wait = PUT_OFF_SECONDS[work.attempts > 0]
-        return due_again(work, now + wait, attempts=1, doubt_until=work.doubt_until)
+        return due_again(work, now + wait, attempts=1)
 
     def _decide(self, work: Work, rows: Sequence[Row], *, asked: bool = False) -> Decision:
         return decide(work.payment, rows, self.ways.policy, asked=asked, acknowledged=work.had_rows)
@@ -502,17 +500,16 @@ class Pusher:
         try:
             answer = await self.sink.insert(self._new_row(work, create), intend)
         except LookStale:
-            self.store.record([due_again(work, self.now(), doubt_until=known)], self.now())
-            return sent
+            return sent  # it is due still
         except Overtaken:
             return True
         except RowsRefused as error:
             self.store.record([self.outcomes.failed(work, str(error))], self.now())
             return True
         except LinkFailure as error:
-            self._insert_failed(work, error)
+            self._insert_failed(work, error, known)
             return True
-        await self._inserted(work, create, answer)
+        await self._inserted(work, create, answer, known)
         return True
 
     async def _is_missing(self, work: Work, create: Create) -> bool:
@@ -535,7 +532,9 @@ class Pusher:
             return False
         return True
 
-    async def _inserted(self, work: Work, create: Create, answer: Acknowledged) -> None:
+    async def _inserted(
+        self, work: Work, create: Create, answer: Acknowledged, doubt: float | None
+    ) -> None:
         """What Halo answered to a new row proves it, or has to be read back.
 
         Raises:
@@ -562,14 +561,14 @@ class Pusher:
             self.store.record([self.outcomes.unproven(work, create, answer)], self.now())
             raise
         # What Halo's rows say counts: the next round reads them, and sends again if it isn't there.
-        outcome = (
-            self.outcomes.unproven(work, create, answer)
-            if elsewhere
-            else due_again(work, self.now(), attempts=1)
-        )
+        if elsewhere:
+            outcome = self.outcomes.unproven(work, create, answer)
+        else:
+            self.store.end_doubt(said.intent_id, doubt)
+            outcome = due_again(work, self.now(), attempts=1)
         self.store.record([outcome], self.now())
 
-    def _insert_failed(self, work: Work, error: LinkFailure) -> None:
+    def _insert_failed(self, work: Work, error: LinkFailure, doubt: float | None) -> None:
         """A new row that the link failed on: read again before it is sent again.
 
         Raises:
@@ -577,12 +576,14 @@ class Pusher:
         """
         now = self.now()
         if not error.maybe_applied:
+            self.store.end_doubt(work.payment.said.intent_id, doubt)
             self.store.record([due_again(work, now)], now)
             raise error
         if not error.late and work.attempts < UNPROVEN_MAX:
             self.report.log(
                 "warning", "insert_doubtful", intent=work.payment.said.intent_id, reason=str(error)
             )
+            self.store.end_doubt(work.payment.said.intent_id, doubt)
             self.store.record([due_again(work, now, attempts=1)], now)
             return
         until = now + INSERT_DOUBT_SECONDS

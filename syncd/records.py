@@ -109,7 +109,7 @@ class Outcome:
         next_try: when to try again, where that is planned.
         attempts: how often the state was tried.
         looks: how often rows were looked for in vain.
-        doubt_until: until when an insert may still appear in Halo.
+        doubt_until: until when an insert may still appear in Halo; None leaves what was known of it.
         pushed: what was written to Halo, where something was.
     """
 
@@ -202,15 +202,23 @@ ACK_COLUMNS = ("acked_state", "acked_at", "rows", "doubt_until")
 MOVE_COLUMNS = (
     "condition", "code", "reason", "next_try", "attempts", "looks", "doubt_until", "changed_at",
 )  # fmt: skip
+KEPT_COLUMNS = ("doubt_until",)
+"""Another process may be the one in doubt: only an acknowledgement and `Store.end_doubt` end it."""
 
 
-def update_by_id(columns: Sequence[str]) -> sa.Update:
-    """Update payments one by one, by ``b_intent_id``; each column from its ``b_`` parameter."""
-    return (
-        schema.payments.update()
-        .where(schema.payments.c.intent_id == sa.bindparam("b_intent_id"))
-        .values({column: sa.bindparam(f"b_{column}") for column in columns})
-    )
+def update_by_id(columns: Sequence[str], kept: Sequence[str] = ()) -> sa.Update:
+    """Update payments one by one, by ``b_intent_id``; each column from its ``b_`` parameter.
+
+    Args:
+        columns: which are set.
+        kept: those of them that keep what they hold where the parameter is None.
+    """
+    c = schema.payments.c
+    values: dict[str, sa.ColumnElement[Any]] = {
+        column: sa.bindparam(f"b_{column}") for column in columns
+    }
+    values |= {column: sa.func.coalesce(values[column], c[column]) for column in kept}
+    return schema.payments.update().where(c.intent_id == sa.bindparam("b_intent_id")).values(values)
 
 
 def ack_of(outcome: Outcome, now: float) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from syncd.rates import Window
 from syncd.records import (
     ACK_COLUMNS,
     ATTENTION,
+    KEPT_COLUMNS,
     MOVE_COLUMNS,
     PUSHES_MAX,
     WAITING,
@@ -325,6 +326,16 @@ class Store:
             mark_sent(connection, [work.payment.said.intent_id], now)
             return intended.rowcount == 1
 
+    def end_doubt(self, intent_id: str, known: float | None) -> None:
+        """An insert that was in doubt until `known` (Unix seconds) is so no more, and no other is."""
+        c = schema.payments.c
+        with writing(self._engine) as connection:
+            connection.execute(
+                schema.payments.update()
+                .where(c.intent_id == intent_id, c.doubt_until.is_not_distinct_from(known))
+                .values(doubt_until=None)
+            )
+
     def record(
         self,
         outcomes: Sequence[Outcome],
@@ -360,9 +371,10 @@ class Store:
                 state, condition = standing.get(outcome.intent_id, (None, None))
                 if state == outcome.state and condition != Condition.IN_DOUBT:
                     moves.append(move_of(outcome, now))
-            for rows, columns in ((acks, ACK_COLUMNS), (moves, MOVE_COLUMNS)):
-                if rows:
-                    connection.execute(update_by_id(columns), rows)
+            if acks:
+                connection.execute(update_by_id(ACK_COLUMNS), acks)
+            if moves:
+                connection.execute(update_by_id(MOVE_COLUMNS, KEPT_COLUMNS), moves)
             remember_pushes(connection, [o.pushed for o in outcomes if o.pushed is not None])
             done = [
                 o.intent_id

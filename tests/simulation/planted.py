@@ -116,9 +116,13 @@ PLANTED = (
         "return intended.rowcount == 1", "return True",
     ),
     Planted(
+        "a process wipes out another's doubt about an insert", _in(records, "update_by_id"),
+        "for column in kept", "for column in ()",
+    ),
+    Planted(
         "the link's trouble spends a payment's attempts", _in(pushing.Pusher, "_insert_failed"),
-        "self.store.record([doubtful(work, until, now)], now)",
-        "self.store.record([doubtful(replace(work, attempts=work.attempts + 1), until, now)], now)",
+        "self.store.record([due_again(work, now)], now)",
+        "self.store.record([due_again(work, now, attempts=1)], now)",
     ),
     Planted(
         "whatever Halo fails on is the payment's fault", _in(troubles.Troubles, "blamed"),

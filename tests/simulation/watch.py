@@ -48,6 +48,9 @@ CHECKS = {
 }
 """What is checked, each as a sentence."""
 
+UNWRITTEN_SECONDS = 900.0
+"""A payment that can't be written for so long needs a person, whosever fault it is."""
+
 LOOK_SECONDS = 90.0
 """How old a look may be when its row is inserted; what both take on a slow road included."""
 
@@ -115,6 +118,7 @@ class Watch:
         self.said: list[str] = []
         self.answered: set[str] = set()
         self.unread: set[str] = set()
+        self.unwritten_since: dict[str, float] = {}
         self.rows_changed: dict[str, list[tuple[float, Any]]] = {}
 
     def complain(self, check: str, text: str) -> None:
@@ -154,8 +158,10 @@ class Watch:
         """A line of the log."""
         self.said.append(f"{level} {event} {fields}")
         intent_id = str(fields.get("intent", ""))
-        if event == "push_failed" and intent_id and intent_id not in self.answered | self.unread:
-            # Not having been reached is nothing that a payment could be blamed for.
+        tried = self.world.now() - self.unwritten_since.get(intent_id, self.world.now())
+        told = intent_id in self.answered | self.unread or tried >= UNWRITTEN_SECONDS
+        if event == "push_failed" and intent_id and not told:
+            # Not having been reached for a moment is nothing that a payment could be blamed for.
             label = self.world.by_intent[intent_id].label
             self.complain("false alarm", f"{label} failed, and Halo has never said a word about it")
 
@@ -196,6 +202,8 @@ class Watch:
                 asked_at = self.view(process).empty.get(intent_id, 0.0)
                 self.inserts[id(request)] = Insert(intent_id, self.world.now(), asked_at)
             notes.append((row, step))
+            name = str(self.world.halo.rows.get(row.get("id", -1), row).get("intent_id"))
+            self.unwritten_since.setdefault(name, self.world.now())
         self.sends[id(request)] = notes
 
     def _states(self, process: Process, number: object) -> set[str]:
@@ -414,6 +422,8 @@ class Watch:
             else:
                 intent_id = posted.get("intent_id")
                 proven = statuses.get(intent_id) == posted.get("status")
+            if isinstance(intent_id, str):
+                self.unwritten_since.pop(intent_id, None)
             if proven and isinstance(intent_id, str):
                 self.acked[intent_id] = max(self.acked.get(intent_id, -1), step)
                 self.proven.add(intent_id)
