@@ -11,6 +11,7 @@ Pure: exceptions only. The tree:
     │   ├── SignInRefused         401, or the token endpoint said no
     │   ├── PermissionMissing     403
     │   └── BadAnswer             HTML, cut JSON, a shape that can't be, a refusal of our request
+    │       └── ListingBroken     … or a listing that can't be read to its end
     ├── RowsRefused               Halo refuses rows: halve, until the one at fault stands alone
     ├── IntentUnknown             Stripe doesn't know the payment intent
     ├── CursorRefused             Stripe doesn't take a cursor (any more)
@@ -104,6 +105,10 @@ class PermissionMissing(LinkFailure):
 
 class BadAnswer(LinkFailure):
     """An answer that can't be understood."""
+
+
+class ListingBroken(BadAnswer):
+    """A listing that shows only a part, or doesn't end: whatever is asked for, it will be so."""
 
 
 class RowsRefused(Failure):

@@ -20,6 +20,7 @@ from syncd.crashpoints import Point, crash_point
 from syncd.failures import (
     BadAnswer,
     Failure,
+    ListingBroken,
     PermissionMissing,
     RateLimited,
     RowsRefused,
@@ -164,12 +165,12 @@ class HaloSink:
                         f"Halo shows only a part of its rows ({len(seen)} of {page.total or 'more'}) "
                         "and no way to the others; nothing is written on such a ground."
                     )
-                    raise BadAnswer(Side.HALO, message)
+                    raise ListingBroken(Side.HALO, message)
                 return
         message = (
             "Halo's list of one payment's rows does not end; nothing is written on such a ground."
         )
-        raise BadAnswer(Side.HALO, message)
+        raise ListingBroken(Side.HALO, message)
 
     async def _page(self, query: Mapping[str, str], number: int) -> RowPage:
         raw, total = await self._raw_page(query, number)

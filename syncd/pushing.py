@@ -29,6 +29,7 @@ from syncd.failures import (
     BadAnswer,
     LeaseHeld,
     LinkFailure,
+    ListingBroken,
     LookStale,
     RowsRefused,
     ServerTrouble,
@@ -265,12 +266,15 @@ class Pusher:
     ) -> None:  # fmt: skip
         """Look each payment up and decide; what is decided is sorted into the three lists."""
         for work in works:
+            self._trying = work.payment.said.intent_id
             try:
                 decision = await self._decision(work, kept)
             except LinkFailure as error:
                 if error.side is Side.STRIPE:
                     self._stripe_trouble = error
-                elif not isinstance(error, ServerTrouble | BadAnswer | Unreachable):
+                elif isinstance(error, ListingBroken) or not isinstance(
+                    error, ServerTrouble | BadAnswer | Unreachable
+                ):
                     raise
                 if self._troubles.add(work, error):
                     await self.ask_for_anything()
