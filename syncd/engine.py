@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from syncd.failures import (
+    BadAnswer,
     Failure,
     LeaseHeld,
     LinkFailure,
+    ServerTrouble,
     Side,
     Stopping,
     StoreTrouble,
@@ -159,9 +161,10 @@ class Engine:
     async def _push(self) -> None:
         try:
             await self.pusher.push()
-        except LinkFailure:
-            with contextlib.suppress(LinkFailure):  # refunds don't wait for a payment that fails
-                await self.reversing.place()
+        except LinkFailure as error:
+            if isinstance(error, ServerTrouble | BadAnswer) or error.side is Side.STRIPE:
+                with contextlib.suppress(LinkFailure):  # refunds don't wait for a payment
+                    await self.reversing.place()
             raise
         await self.reversing.place()
 

@@ -27,13 +27,17 @@ from syncd.decisions import (
 )
 from syncd.failures import (
     BadAnswer,
+    BudgetSpent,
     LeaseHeld,
     LinkFailure,
     ListingBroken,
     LookStale,
+    PermissionMissing,
+    RateLimited,
     RowsRefused,
     ServerTrouble,
     Side,
+    SignInRefused,
     Unreachable,
 )
 from syncd.halo_reading import Acknowledged
@@ -53,7 +57,7 @@ from syncd.payments import Row
 from syncd.records import Condition, Outcome, Work
 from syncd.seen_rows import SeenRow, seen
 from syncd.store import Store
-from syncd.troubles import BLAMED_MAX, Troubles, failing_since
+from syncd.troubles import BLAMED_MAX, IN_A_ROW_MAX, Troubles, failing_since
 
 UNPROVEN_MAX = 2
 """How often a request may be answered without proof before the payment counts as failed."""
@@ -63,6 +67,9 @@ LOOKS_MAX = 3
 
 LOOK_SECONDS_MAX = 30.0
 """A row is inserted only if Halo was asked for it so shortly before: room in the window may be waited for."""
+
+NOBODYS = "pi_nobodys"
+"""A payment that there isn't: whoever is asked for its rows shows none."""
 
 ROUNDS_MAX = 6
 
@@ -130,6 +137,7 @@ class Pusher:
     _trying: str | None = field(init=False, default=None)
     _batch: int = field(init=False, default=0)
     _stripe_trouble: LinkFailure | None = field(init=False, default=None)
+    _stripe_failures: int = field(init=False, default=0)
     _seen: dict[str, tuple[SeenRow, ...]] = field(init=False, default_factory=dict)
     _done: int = field(init=False, default=0)
     _due: int = field(init=False, default=0)
@@ -146,14 +154,17 @@ class Pusher:
             LinkFailure: Halo (or Stripe, asked again) can't be talked to; what is left stays due.
         """
         self._troubles, self.trouble, self._done = Troubles(), None, 0
-        self._trying, self._stripe_trouble = None, None
+        self._trying, self._stripe_trouble, self._stripe_failures = None, None, 0
         self._due = self.store.due_count(self.now())
         if self._due == 0:
             return 0
         with self.leased():
             self.review()
             after = self.store.note(RESUME) or ""
-            self._batch = min(self.ways.batch, int(self.store.note(SMALLER) or self.ways.batch))
+            smaller = self.store.note(SMALLER) or ""
+            self._batch = self.ways.batch
+            if smaller.isdecimal():
+                self._batch = max(1, min(self.ways.batch, int(smaller)))
             for _ in range(ROUNDS_MAX):
                 # What is found due from here on waits for the next push, or rounds never end.
                 due = self.store.due_count(self.now())
@@ -225,7 +236,9 @@ class Pusher:
                 self.store.write_notes({RESUME: self._trying})
             self._settle_troubles(whole=whole)
         if self._troubles.found:
-            raise self._troubles.found[0].error
+            # Halo's first: its pause keeps a write from being tried at every tick.
+            errors = [trouble.error for trouble in self._troubles.found]
+            raise next((error for error in errors if error.side is Side.HALO), errors[0])
         if resumed:  # from the middle: those before may be the ones that need smaller lists
             self.store.write_notes({RESUME: None, SMALLER: str(self._batch)})
         elif self._batch < self.ways.batch:
@@ -271,11 +284,12 @@ class Pusher:
                 decision = await self._decision(work, kept)
             except LinkFailure as error:
                 if error.side is Side.STRIPE:
-                    self._stripe_trouble = error
-                elif isinstance(error, ListingBroken) or not isinstance(
-                    error, ServerTrouble | BadAnswer | Unreachable
-                ):
+                    self._stripe_failed(error)
+                elif not isinstance(error, ServerTrouble | BadAnswer | Unreachable):
                     raise
+                elif isinstance(error, ListingBroken):
+                    # Is it so whatever is asked for? Then no payment is to blame.
+                    await self.sink.rows_of(NOBODYS)
                 if self._troubles.add(work, error):
                     await self.ask_for_anything()
                 continue
@@ -309,6 +323,13 @@ class Pusher:
             return None if isinstance(asked, AskStripe) else asked
         return decision
 
+    def _stripe_failed(self, error: LinkFailure) -> None:
+        """Stripe couldn't be asked again; where that isn't about one payment, it isn't asked on."""
+        self._stripe_failures += 1
+        everybodys = SignInRefused | PermissionMissing | RateLimited | BudgetSpent
+        if isinstance(error, everybodys) or self._stripe_failures >= IN_A_ROW_MAX:
+            self._stripe_trouble = error
+
     async def ask_for_anything(self) -> None:
         """Ask Halo for the first of all its rows: whether it answers at all.
 
@@ -328,7 +349,8 @@ class Pusher:
         now, troubles = self.now(), self._troubles
         if not troubles.found:
             return
-        failing = failing_since(self._failing(), troubles.found, now)
+        writes = [trouble for trouble in troubles.found if trouble.writing]
+        failing = failing_since(self._failing(), writes, now)
         self.store.write_notes({FAILING: json.dumps(failing)})
         outcomes = []
         for trouble in troubles.blamed():
@@ -340,7 +362,7 @@ class Pusher:
             self.trouble = self.trouble or trouble.error
             outcomes.append(self._blame(work, trouble.error, now))
         since = {name: began for name, (began, _) in failing.items()}
-        listed_ones = troubles.to_list(since, now) if whole else []
+        listed_ones = troubles.to_list(since, now) if whole or troubles.wrote else []
         for trouble in troubles.found:
             work = trouble.work
             if trouble.error.side is Side.STRIPE:
@@ -354,8 +376,11 @@ class Pusher:
         self.store.record(outcomes, now)
 
     def _failing(self) -> dict[str, tuple[float, float]]:
-        found: dict[str, tuple[float, float]] = json.loads(self.store.note(FAILING) or "{}")
-        return found
+        try:
+            found = json.loads(self.store.note(FAILING) or "{}")
+            return {str(name): (float(since), float(last)) for name, (since, last) in found.items()}
+        except (ValueError, TypeError, AttributeError):
+            return {}  # a note of another version
 
     def _blame(self, work: Work, error: LinkFailure, now: float) -> Outcome:
         """A payment whose own request failed: once more, and at last a person is called."""
@@ -433,8 +458,9 @@ class Pusher:
         elif isinstance(error, RowsRefused):
             self.store.record([self.outcomes.failed(batch[0][0], str(error))], self.now())
         elif len(batch) > 1 or not error.maybe_applied:
-            # Smaller lists next time: should one row be at fault after all, it soon stands alone.
-            self.store.write_notes({SMALLER: str(max(1, len(batch) // 2))})
+            if error.maybe_applied:
+                # Smaller lists next time: should one row be at fault after all, it soon stands alone.
+                self.store.write_notes({SMALLER: str(max(1, len(batch) // 2))})
             raise error
         elif self._troubles.add(batch[0][0], error):
             raise error  # it fails for everybody
@@ -503,11 +529,12 @@ class Pusher:
 
         try:
             answer = await self.sink.insert(self._new_row(work, create), intend)
-        except LookStale:
-            return sent  # it is due still
-        except Overtaken:
-            return True
+        except (LookStale, Overtaken) as news:
+            # A second sending means that the first was turned away. It is due still.
+            self.store.end_doubt(work.payment.said.intent_id, known)
+            return sent or isinstance(news, Overtaken)
         except RowsRefused as error:
+            self.store.end_doubt(work.payment.said.intent_id, known)
             self.store.record([self.outcomes.failed(work, str(error))], self.now())
             return True
         except LinkFailure as error:

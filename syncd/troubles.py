@@ -17,6 +17,9 @@ BLAMED_MAX = 2
 IN_A_ROW_MAX = 3
 """After so many failures in a row of one kind, something else has to work before going on."""
 
+FEW_BESIDE_WRITES = 6
+"""So many that can't be written, while Halo takes rows of others, are an outage that comes and goes."""
+
 LISTED_AFTER_SECONDS = 900.0
 """A payment that can't be written for so long comes before a person, whosever fault it is."""
 
@@ -108,7 +111,7 @@ class Troubles:
             since: when the trouble of each payment that failed lately began, Unix seconds.
             now: Unix seconds.
         """
-        if len(since) >= IN_A_ROW_MAX:
+        if len(since) >= (FEW_BESIDE_WRITES if self.wrote else IN_A_ROW_MAX):
             return []  # an outage, met by some now and by others before
         return [
             trouble

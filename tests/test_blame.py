@@ -1,5 +1,6 @@
 """A payment on which Halo fails is told from a Halo that fails: nobody waits for it, and it is listed."""
 
+import json
 from typing import Any
 
 import pytest
@@ -162,6 +163,78 @@ def test_stripe_that_refuses_to_say_more_holds_up_no_push(rig: Rig, kind: str) -
     )
     _cycles(rig, 2)
     assert [rig.statuses(payment) for payment in payments[1:]] == 3 * [[5]]
+
+
+def test_three_neighbours_that_cannot_be_written_are_listed(rig: Rig) -> None:
+    """They break off each push; others are written in it, so a person hears of the three."""
+    payments = _updates(rig, 8)
+    for payment in payments[2:5]:
+        _fails_on(rig, payment, "500")
+    for _ in range(8):
+        _cycles(rig, 1)
+        rig.pay("succeeded")
+    assert sorted(_listed(rig)) == payments[2:5]
+    assert [rig.statuses(payment) == [3] for payment in payments] == 2 * [True] + 3 * [False] + (
+        3 * [True]
+    )
+
+
+def test_one_listing_that_is_broken(rig: Rig) -> None:
+    """Halo counts more rows of one payment than it shows: that one is listed, the others are pushed."""
+    payments = _updates(rig, 5)
+
+    def hides_a_row(request: Request) -> bool:
+        return request.params().get("intent_id") == payments[3]
+
+    (row,) = rig.box.halo.rows_of(payments[3])
+    body = json.dumps({"record_count": 7, "payments": [row]}).encode()
+    rig.box.halo.faults.append(Fault("200", times=None, match=hides_a_row, body=body))
+    _cycles(rig, 4)
+    assert [rig.statuses(payment)[0] for payment in payments] == [3, 3, 3, 1, 3]
+    assert _listed(rig) == [payments[3]]
+
+
+def test_a_limit_makes_no_list_smaller(rig: Rig) -> None:
+    """A 429 says nothing about rows: the next list is as long as before."""
+    _updates(rig, 30)
+    rig.box.halo.faults.append(Fault("429", times=5, method="POST", path=PATH))
+    _cycles(rig, 6)
+    assert len(rig.posts()) == 6
+    assert {row["status"] for row in rig.box.halo.rows.values()} == {3}
+
+
+def test_a_retry_after_a_refused_new_row_goes_at_once(rig: Rig) -> None:
+    """Halo refused the new row, so nothing is in doubt: corrected and retried, it is sent at once."""
+    payment = _creates(rig, 1)[0]
+    rig.box.halo.faults.append(Fault("400", method="POST", path=PATH))
+    rig.cycle()
+    assert _listed(rig) == [payment]
+    rig.stored(lambda store: store.retry([payment], rig.clock()))
+    rig.cycle()
+    assert (rig.statuses(payment), _listed(rig)) == ([3], [])
+
+
+def test_one_payment_that_stripe_cannot_show(rig: Rig) -> None:
+    """Where Stripe fails on one payment, the others that it must be asked about are asked about."""
+    payments = _updates(rig, 3, "processing")
+    for payment in payments:
+        rig.box.halo.rows_of(payment)[0]["status"] = 3
+    rig.box.stripe.faults.append(
+        Fault("500", times=None, match=lambda request: request.path.endswith(payments[0]))
+    )
+    _cycles(rig, 2)
+    assert sorted(_listed(rig)) == payments[1:]
+
+
+def test_notes_of_another_version(rig: Rig) -> None:
+    """What can't be read of a push that broke off is as if it weren't there."""
+    payments = _updates(rig, 2)
+    rig.stored(
+        lambda store: store.write_notes({"push_batch": "many", "push_failing": '{"pi_1": 3}'})
+    )
+    _fails_on(rig, payments[0], "500")
+    _cycles(rig, 1)
+    assert [rig.statuses(payment) for payment in payments] == [[1], [3]]
 
 
 def test_a_new_row_that_is_not_shown_while_the_invoice_cannot_be_read(rig: Rig) -> None:

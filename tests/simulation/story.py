@@ -309,7 +309,7 @@ class _Author:
                 )  # fmt: skip
 
     def cut_off_insert(self, setting: dict[str, Any]) -> None:
-        """The process dies while Halo is at work on a new row, and is back before Halo is done."""
+        """Halo is at work on a new row while the process dies and comes back; or it takes no new row at all."""
         r = self.r
         setting["create_missing"] = True
         at = self.when()
@@ -321,6 +321,12 @@ class _Author:
             at, "advance", label="cut", state=r.choice(["succeeded", "processing"]), received=0,
             late=0.0, emit=True, twice=False,
         )  # fmt: skip
+        if self.chance(0.3):
+            self.add(
+                at, "fault", side="halo", fault="connect", times=9, method="POST",
+                path="InvoicePayment", retry_after=None, seconds=0.0, skip=0,
+            )  # fmt: skip
+            return
         self.add(
             at, "fault", side="halo", fault="applied_late", times=1, method="POST",
             path="InvoicePayment", retry_after=None, seconds=r.choice([20.0, 70.0, 100.0]), skip=0,

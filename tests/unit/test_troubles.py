@@ -10,6 +10,7 @@ from syncd.failures import BadAnswer, LinkFailure, ServerTrouble, Side
 from syncd.payments import Observation, PaymentState, settle
 from syncd.records import Condition, Work
 from syncd.troubles import (
+    FEW_BESIDE_WRITES,
     FORGOTTEN_AFTER_SECONDS,
     IN_A_ROW_MAX,
     LISTED_AFTER_SECONDS,
@@ -100,6 +101,16 @@ def test_to_list(found: list[LinkFailure], failing: int, waited: float, listed: 
     """The few that couldn't be written for long come before a person; many are the link's fault."""
     since = {f"pi_{number + 1}": NOW for number in range(failing)}
     assert _of(*found).to_list(since, NOW + waited) == listed * [Trouble(WORK, WRITE)]
+
+
+def test_to_list_beside_writes() -> None:
+    """While Halo takes rows of others, some more are listed; so many would be an outage all the same."""
+    for failing in range(1, FEW_BESIDE_WRITES + 1):
+        since = {f"pi_{number + 1}": NOW for number in range(failing)}
+        troubles = Troubles(wrote=True)
+        troubles.add(WORK, WRITE)
+        listed = troubles.to_list(since, NOW + LISTED_AFTER_SECONDS)
+        assert listed == ([] if failing == FEW_BESIDE_WRITES else [Trouble(WORK, WRITE)])
 
 
 def test_failing_since() -> None:
