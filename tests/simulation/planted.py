@@ -134,8 +134,9 @@ PLANTED = (
         " and work.condition is not Condition.FAILED", "",
     ),
     Planted(
-        "halving drops the good half", _in(pushing.Pusher, "_send_parts"),
-        "            await self._send(batch[middle:])\n", "",
+        "halving takes the good half for done", _in(pushing.Pusher, "_send_parts"),
+        "            await self._send(batch[middle:])\n",
+        "            self._record_planned([work for work, _ in batch[middle:]])\n",
     ),
     Planted(
         "a row that Halo refuses counts as done", _in(pushing.Pusher, "_send_parts"),

@@ -323,7 +323,7 @@ class _Author:
         )  # fmt: skip
         if self.chance(0.3):
             self.add(
-                at, "fault", side="halo", fault="connect", times=9, method="POST",
+                at, "fault", side="halo", fault="connect", times=40, method="POST",
                 path="InvoicePayment", retry_after=None, seconds=0.0, skip=0,
             )  # fmt: skip
             return
