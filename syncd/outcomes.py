@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from syncd.decisions import Create, Decision, Hold, InStep, Update
-from syncd.halo_reading import Acknowledged
 from syncd.observing import Report
-from syncd.payments import PaymentState
+from syncd.payments import PaymentState, Row
 from syncd.records import Condition, Outcome, Pushed, Work
 
 LOOK_AGAIN_SECONDS = (600, 1_800, 7_200, 21_600, 54_600)
@@ -72,16 +71,22 @@ class Outcomes:
         self.report.log("info", "not_halos", intent=said.intent_id, state=state)
         return Outcome(said.intent_id, state, Condition.NOT_HALOS)
 
-    def unproven(self, work: Work, create: Create, answer: Acknowledged) -> Outcome:
-        """A new row that Halo took and doesn't show: never sent again unless a person says so."""
+    def unproven(self, work: Work, create: Create, answered: Sequence[Row] = ()) -> Outcome:
+        """A new row that Halo took and doesn't show: never sent again unless a person says so.
+
+        Args:
+            work: the payment.
+            create: the row that was sent.
+            answered: rows that Halo's answer listed.
+        """
         said, state = work.payment.said, state_of(work)
         shown = (
             f" Halo's answer names {listed(ids)}."
-            if (ids := [row.id for row in answer.rows if row.id is not None])
+            if (ids := [row.id for row in answered if row.id is not None])
             else ""
         )
         reason = (
-            f"Halo took a new row for {said.intent_id} on invoice {create.invoice_id}, but doesn't "
+            f"Halo was sent a new row for {said.intent_id} on invoice {create.invoice_id}, but doesn't "
             f"show it among the payment's rows.{shown} Look at the invoice's payments in Halo: dismiss "
             "this if the row is there, retry if it isn't."
         )

@@ -135,7 +135,7 @@ _KINDS = {
         _RETRY,
     ),
     "insert_unproven": (
-        "Halo took a new row and doesn't show it",
+        "Halo was sent a new row and doesn't show it",
         "Look at the invoice's payments: if the row is there, dismiss this; if it isn't, retry.",
         _RETRY,
     ),

@@ -8,7 +8,7 @@ inserted) stays due, and the next round reads Halo before it does anything.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -240,7 +240,7 @@ class Pusher:
             errors = [trouble.error for trouble in self._troubles.found]
             raise next((error for error in errors if error.side is Side.HALO), errors[0])
         if resumed:  # from the middle: those before may be the ones that need smaller lists
-            self.store.write_notes({RESUME: None, SMALLER: str(self._batch)})
+            self.store.write_notes({RESUME: None})
         elif self._batch < self.ways.batch:
             self.store.write_notes({SMALLER: None})
             self._batch = self.ways.batch
@@ -434,9 +434,8 @@ class Pusher:
         outcomes: list[Outcome] = []
         try:
             for work, update in batch:
-                outcomes.append(
-                    await self._updated(work, update, shown, answer)
-                )  # kept if one raises
+                outcome = await self._updated(work, update, shown, answer)
+                outcomes.append(outcome)
         finally:
             self.store.record(outcomes, self.now())
 
@@ -509,9 +508,10 @@ class Pusher:
             until = min(work.doubt_until, self.now() + INSERT_DOUBT_SECONDS)
             self.store.record([doubtful(work, until, self.now())], self.now())
             return True
-        await self.sink.room(2)
+        sent_before = work.doubt_until is not None or work.attempts > 0
+        await self.sink.room(3 if sent_before else 2)
         looked_at = self.now()
-        if not await self._is_missing(work, create):
+        if not await self._is_missing(work, create, sent_before=sent_before):
             return True
 
         known, sent = work.doubt_until, False
@@ -543,11 +543,19 @@ class Pusher:
         await self._inserted(work, create, answer, known)
         return True
 
-    async def _is_missing(self, work: Work, create: Create) -> bool:
-        """Look once more; what speaks against a new row is recorded."""
+    async def _is_missing(self, work: Work, create: Create, *, sent_before: bool) -> bool:
+        """Look once more; what speaks against a new row is recorded.
+
+        A row that may have been sent before is looked for on its invoice as well: whoever sent it
+        may have died before it could.
+        """
+        elsewhere = sent_before and await self._stands_elsewhere(work, create)
         rows = await self.sink.rows_of(work.payment.said.intent_id)
         if rows:
             self.store.record([due_again(work, self.now(), attempts=1)], self.now())
+            return False
+        if elsewhere:
+            self.store.record([self.outcomes.unproven(work, create)], self.now())
             return False
         if self.plan is not None:
             self.outcomes.planned(
@@ -589,11 +597,11 @@ class Pusher:
         try:
             elsewhere = not answer.error and await self._stands_elsewhere(work, create)
         except LinkFailure:
-            self.store.record([self.outcomes.unproven(work, create, answer)], self.now())
+            self.store.record([self.outcomes.unproven(work, create, answer.rows)], self.now())
             raise
         # What Halo's rows say counts: the next round reads them, and sends again if it isn't there.
         if elsewhere:
-            outcome = self.outcomes.unproven(work, create, answer)
+            outcome = self.outcomes.unproven(work, create, answer.rows)
         else:
             self.store.end_doubt(said.intent_id, doubt)
             outcome = due_again(work, self.now(), attempts=1)
@@ -617,9 +625,8 @@ class Pusher:
             self.store.end_doubt(work.payment.said.intent_id, doubt)
             self.store.record([due_again(work, now, attempts=1)], now)
             return
-        until = now + INSERT_DOUBT_SECONDS
-        self.store.record([doubtful(work, until, now)], now)
-        if self._troubles.add(replace(work, doubt_until=until), error):
+        self.store.record([doubtful(work, now + INSERT_DOUBT_SECONDS, now)], now)
+        if self._troubles.add(work, error):
             raise error  # it fails for everybody
 
     async def _stands_elsewhere(self, work: Work, create: Create) -> bool:

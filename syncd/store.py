@@ -607,7 +607,8 @@ class Store:
     def retry(self, ids: Sequence[str] | None, now: float) -> list[str]:
         """Make what needs attention due again: these, or all. Returns the ids that it did.
 
-        A payment whose row was deleted is treated as new: that is what retrying it means.
+        A payment whose row was deleted is treated as new: that is what retrying it means. Of an
+        insert in doubt, what is over is forgotten; what may still appear is waited for.
         """
         c = schema.payments.c
         wanted: sa.ColumnElement[bool] = c.condition.in_(ATTENTION)
@@ -625,8 +626,11 @@ class Store:
             connection.execute(
                 schema.payments.update()
                 .where(wanted)
-                .values(condition=Condition.DUE, next_try=now, attempts=0, looks=0, dismissed=False)
-            )
+                .values(
+                    condition=Condition.DUE, next_try=now, attempts=0, looks=0, dismissed=False,
+                    doubt_until=sa.case((c.doubt_until > now, c.doubt_until)),
+                )
+            )  # fmt: skip
         return done
 
     def dismiss(self, ids: Sequence[str], now: float) -> list[str]:

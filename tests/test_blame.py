@@ -260,6 +260,34 @@ def test_a_new_row_that_is_not_shown_while_the_invoice_cannot_be_read(rig: Rig) 
     assert [entry.code for entry in rig.attention()] == ["insert_unproven"]
 
 
+@pytest.mark.parametrize("kind", ["reset_after", "504_after", "500_after"])
+def test_a_doubtful_new_row_is_looked_for_on_its_invoice(rig: Rig, kind: str) -> None:
+    """Unanswered, stopped or killed after Halo took a row that it shows without its intent.
+
+    Whoever comes next finds none under the intent; it stands on the invoice, so none is sent again
+    unless a person says that it is another's.
+    """
+    _creates(rig, 1)
+    halo = rig.box.halo
+    halo.faults.append(Fault(kind, method="POST", path=PATH))
+
+    def forget_intents(_request: Request) -> bool:
+        for row in halo.rows.values():
+            row["intent_id"] = None
+        halo._by_intent.clear()
+        return False
+
+    halo.faults.append(Fault("500", method="GET", match=forget_intents))
+    _cycles(rig, 4)
+    assert (len(halo.rows), len(rig.posts())) == (1, 1)
+    (entry,) = rig.attention()
+    assert entry.code == "insert_unproven"
+    rig.stored(lambda store: store.retry([entry.id], rig.clock()))
+    halo.faults.clear()
+    rig.cycle()
+    assert (rig.statuses(entry.id), _listed(rig)) == ([3], [])
+
+
 def test_a_backfill_says_that_it_left_one_out(live: Rig) -> None:
     """A payment that a side asked to wait for, and that still isn't pushed, is no good end."""
     payment = _creates(live, 1)[0]
