@@ -178,4 +178,18 @@ FOUND = (
             *(_advance(130 + n, f"p{n}", "succeeded") for n in range(6)),
         ),
     ),
+    Found(
+        "a doubt that another process wiped out",
+        "A process that had looked long ago wrote down that the payment was due, and with that, that no "
+        "insert was in doubt, while another's was: Halo carried that one out late, beside a second row.",
+        "doubled", 1, {
+            "interval": 300, "overlap": 120, "create_missing": True, "second_daemon": "same_host"},
+        (
+            _intent(-3_000, "p0", metadata="good", rows=0),
+            _fault(179, "halo", "hang_after", times=2, method="GET", path="InvoicePayment", seconds=60.0),
+            _advance(220, "p0", "succeeded"),
+            _fault(221, "halo", "applied_late", method="POST", path="InvoicePayment", seconds=70.0),
+            _fault(318, "halo", "hang_after", times=3, method="GET", path="InvoicePayment", seconds=60.0),
+        ),
+    ),
 )  # fmt: skip
