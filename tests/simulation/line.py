@@ -69,7 +69,7 @@ class Line(httpx.AsyncBaseTransport):
             world.tell(f"{process.name} meets {name}'s fault {kind}: {asked.method} {asked.path}")
             if refused:
                 raise httpx.ConnectError("connection refused")
-        world.oracle.sent(process, name, asked)
+        world.oracle.sent(process, name, asked, left_at)
         posts = name == "halo" and asked.method == "POST" and asked.path.endswith("Payment")
         if posts:
             process.point("post")

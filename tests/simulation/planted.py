@@ -42,17 +42,32 @@ class Planted:
         name: for the table.
         where: the function that is changed; for a method, its class's attribute.
         old, new: a piece of its source, and what stands there instead.
+        more: further changes, where one alone is made good by another safeguard.
     """
 
     name: str
     where: Callable[[], Any]
     old: str
     new: str
+    more: tuple[Change, ...] = ()
+
+
+Change = tuple[Callable[[], Any], str, str]
+"""A function, a piece of its source, and what stands there instead."""
 
 
 def _in(owner: Any, name: str) -> Callable[[], Any]:
     return lambda: inspect.getattr_static(owner, name)
 
+
+_NO_LEASE: tuple[Change, ...] = (
+    (_in(lease.Lease, "take"), "        other = ", "        return\n        other = "),
+    (
+        _in(lease.Lease, "renew"), "        if not self.store",
+        "        return\n        if not self.store",
+    ),
+)  # fmt: skip
+"""Whoever doesn't take the lease is stopped where it is to be renewed: both have to go."""
 
 PLANTED = (
     Planted("an old event wins", _in(payments, "_rank"), "        seen.at,", "        -seen.at,"),
@@ -112,8 +127,9 @@ PLANTED = (
         "work.doubt_until is not None and self.now() < work.doubt_until", "False",
     ),
     Planted(
-        "an insert isn't fenced against another process", _in(store.Store, "intend_insert"),
-        "return intended.rowcount == 1", "return True",
+        "neither the lease nor the store's fence keeps two processes from one insert",
+        _in(store.Store, "intend_insert"), "return intended.rowcount == 1", "return True",
+        more=_NO_LEASE,
     ),
     Planted(
         "a process wipes out another's doubt about an insert", _in(records, "update_by_id"),
@@ -143,7 +159,10 @@ PLANTED = (
         "self.store.record([self.outcomes.failed(batch[0][0], str(error))], self.now())",
         "self._record_planned([batch[0][0]])",
     ),
-    Planted("the lease isn't taken", _in(lease.Lease, "take"), "if other is not None:", "if False:"),
+    Planted(
+        "the lease isn't taken", _in(lease.Lease, "take"), "        other = ",
+        "        return\n        other = ", more=_NO_LEASE[1:],
+    ),
     Planted(
         "a lease that was lost is silently taken again", _in(lease.Lease, "renew"),
         "if not self.store.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):",
@@ -214,7 +233,15 @@ PLANTED = (
 @contextlib.contextmanager
 def planted(fault: Planted) -> Iterator[None]:
     """Change the program while the context lasts."""
-    found = fault.where()
+    with contextlib.ExitStack() as stack:
+        for change in ((fault.where, fault.old, fault.new), *fault.more):
+            stack.enter_context(_changed(fault.name, *change))
+        yield
+
+
+@contextlib.contextmanager
+def _changed(name: str, where: Callable[[], Any], old: str, new: str) -> Iterator[None]:
+    found = where()
     plain: Any = found.fget if isinstance(found, property) else found
     function = inspect.unwrap(plain)
     assert isinstance(function, types.FunctionType)
@@ -223,9 +250,9 @@ def planted(fault: Planted) -> Iterator[None]:
     indent = len(inspect.getsource(function)) and len(
         inspect.getsource(function).splitlines()[0]
     ) - len(source.splitlines()[0])
-    old, new = _dedent(fault.old, indent), _dedent(fault.new, indent)
+    old, new = _dedent(old, indent), _dedent(new, indent)
     if source.count(old) != 1:
-        message = f"{fault.name}: {old!r} stands {source.count(old)} times in {function.__name__}"
+        message = f"{name}: {old!r} stands {source.count(old)} times in {function.__name__}"
         raise LookupError(message)
     lines = source.replace(old, new).splitlines()
     while lines[0].startswith("@"):
@@ -233,7 +260,7 @@ def planted(fault: Planted) -> Iterator[None]:
     # `__class__` and the like aren't used; postponed annotations keep the names alone.
     code = "from __future__ import annotations\n" + "\n".join(lines)
     names: dict[str, Any] = {}
-    exec(compile(code, f"<planted: {fault.name}>", "exec"), function.__globals__, names)  # noqa: S102  # our own text
+    exec(compile(code, f"<planted: {name}>", "exec"), function.__globals__, names)  # noqa: S102  # our own text
     before = function.__code__
     function.__code__ = names[function.__name__].__code__
     try:

@@ -166,6 +166,9 @@ class _Author:
             self.cut_off_insert(setting)
         if not calm and self.chance(0.1):
             self.crowd(setting)
+        for act, share in ((self.deletion, 0.08), (self.many_rows, 0.08), (self.silent_end, 0.08)):
+            if not calm and self.chance(share):
+                act(setting)
         actions = tuple(sorted(self.actions, key=lambda action: action.at))
         return Story(self.seed, round(self.length / DAY, 3), setting, actions)
 
@@ -355,6 +358,61 @@ class _Author:
                 at, "advance", label=label, state="succeeded", received=0, late=0.0, emit=True,
                 twice=False,
             )  # fmt: skip
+
+    def deletion(self, _setting: dict[str, Any]) -> None:
+        """A person deletes the row of a payment that Halo has taken; Stripe may say more of it later."""
+        r, label = self.r, "deleted"
+        at = self.when() * 0.5
+        amount = self.amount("usd")
+        self.add(
+            at, "intent", label=label, amount=amount, currency="usd",
+            metadata=r.choice([None, "good"]), rows=1, fit="right", row_delay=0.0,
+        )  # fmt: skip
+        states = r.choice([["succeeded"], ["processing"], ["processing", "succeeded"]])
+        for number, state in enumerate(states):
+            self.add(
+                at + 1 + number * 4 * self.interval, "advance", label=label, state=state,
+                received=amount if state == "succeeded" else 0, late=0.0, emit=True, twice=False,
+            )  # fmt: skip
+        self.add(at + r.choice([2.5, 3.5]) * self.interval, "row_delete", label=label, which=0)
+
+    def many_rows(self, setting: dict[str, Any]) -> None:
+        """A payment has more rows than a page of Halo's holds, while Halo doesn't turn its pages."""
+        r, label = self.r, "many"
+        setting["small_pages"] = True
+        at = self.when() * 0.8
+        amount = self.amount("usd")
+        self.add(
+            at, "intent", label=label, amount=amount, currency="usd", metadata=None,
+            rows=r.choice([4, 5]), fit="right", row_delay=0.0,
+        )  # fmt: skip
+        self.add(
+            at + 1, "mode", key="paging", value=r.choice(MODES["paging"]),
+            seconds=r.choice([HOUR, 6 * HOUR, DAY]),
+        )  # fmt: skip
+        state = r.choice(["succeeded", "processing", "payment_failed"])
+        self.add(
+            at + 2, "advance", label=label, state=state,
+            received=amount if state == "succeeded" else 0, late=0.0, emit=True, twice=False,
+        )  # fmt: skip
+
+    def silent_end(self, _setting: dict[str, Any]) -> None:
+        """An old payment comes to its end without an event that anybody could see."""
+        r, label = self.r, "silent"
+        amount = self.amount("usd")
+        self.add(
+            -r.uniform(4, 30) * DAY, "intent", label=label, amount=amount, currency="usd",
+            metadata=None, rows=1, fit="right", row_delay=0.0,
+        )  # fmt: skip
+        self.add(
+            r.uniform(1, self.interval), "advance", label=label, state="processing", received=0,
+            late=0.0, emit=True, twice=False,
+        )  # fmt: skip
+        state = r.choice(["succeeded", "payment_failed"])
+        self.add(
+            self.when(1.5 * self.interval), "advance", label=label, state=state,
+            received=amount if state == "succeeded" else 0, late=0.0, emit=False, twice=False,
+        )  # fmt: skip
 
     def outages(self, _setting: dict[str, Any]) -> None:
         for _ in range(self.r.randint(1, 2)):

@@ -29,6 +29,8 @@ CHECKS = {
     "unasked": "No row is inserted unless create_missing is set and the metadata names an invoice.",
     "wrong row": "A new row carries the invoice, amount and status that Stripe's words give it.",
     "blind": "No row is written that this process has not read before, or that it read as equal.",
+    "outdated": "No row is written on a reading from before another process's write of that row.",
+    "remade": "No row is inserted in place of one that was deleted, unless a person asked for it.",
     "final left": "No row that was read as succeeded is set to anything else.",
     "never true": "No row is set to a state in which Stripe's payment has not been by then.",
     "older": "No row is set to a state older than one that Halo has acknowledged to syncd.",
@@ -78,12 +80,14 @@ class View:
 
     Attributes:
         rows: each row as it was last shown to it: its status.
+        read_at: when it sent the question that showed it each row.
         empty: payments that were shown to it without rows, and when it asked.
         told: the newest step of each payment that Stripe told it.
         asked: the payment whose rows it asked for last; None where it asked or sent something else.
     """
 
     rows: dict[int, Any] = field(default_factory=dict)
+    read_at: dict[int, float] = field(default_factory=dict)
     empty: dict[str, float] = field(default_factory=dict)
     told: dict[str, int] = field(default_factory=dict)
     asked: str | None = None
@@ -108,6 +112,8 @@ class Watch:
         self.views: dict[str, View] = {}
         self.acked: dict[str, int] = {}
         self.proven: set[str] = set()
+        self.left_at: dict[int, float] = {}
+        self.updates: dict[int, list[tuple[float, str]]] = {}
         self.sends: dict[int, list[tuple[dict[str, Any], int]]] = {}
         self.inserts: dict[int, Insert] = {}
         self.inserted: dict[str, list[int]] = {}
@@ -118,6 +124,7 @@ class Watch:
         self.said: list[str] = []
         self.answered: set[str] = set()
         self.unread: set[str] = set()
+        self.unturned: set[str] = set()
         self.unwritten_since: dict[str, float] = {}
         self.rows_changed: dict[str, list[tuple[float, Any]]] = {}
 
@@ -159,15 +166,18 @@ class Watch:
         self.said.append(f"{level} {event} {fields}")
         intent_id = str(fields.get("intent", ""))
         tried = self.world.now() - self.unwritten_since.get(intent_id, self.world.now())
-        told = intent_id in self.answered | self.unread or tried >= UNWRITTEN_SECONDS
+        told = (
+            intent_id in self.answered | self.unread | self.unturned or tried >= UNWRITTEN_SECONDS
+        )
         if event == "push_failed" and intent_id and not told:
             # Not having been reached for a moment is nothing that a payment could be blamed for.
             label = self.world.by_intent[intent_id].label
             self.complain("false alarm", f"{label} failed, and Halo has never said a word about it")
 
-    def sent(self, process: Process, side: str, request: Request) -> None:
-        """A process sends a request."""
+    def sent(self, process: Process, side: str, request: Request, left_at: float) -> None:
+        """A request of a process, which left it at a time, comes to a side."""
         path = request.path
+        self.left_at[id(request)] = left_at
         if side == "stripe":
             if request.method != "GET":
                 self.complain("reading only", f"{request.method} {path} to Stripe")
@@ -196,6 +206,7 @@ class Watch:
         for row in posted:
             if "id" in row:
                 step = self._update_sent(process, row)
+                self._check_reading(process, row["id"], self.left_at[id(request)])
             else:
                 step = self._insert_sent(process, row)
                 intent_id = str(row.get("intent_id"))
@@ -260,6 +271,16 @@ class Watch:
             self._check_amounts(truth)
         return step
 
+    def _check_reading(self, process: Process, number: int, left_at: float) -> None:
+        """Who reads a row and writes it has had it to himself in between."""
+        read_at = self.view(process).read_at.get(number, left_at)
+        for at, writer in self.updates.setdefault(number, []):
+            if writer != process.name and read_at < at < left_at:
+                self.complain(
+                    "outdated", f"row {number}: {process.name} read it, {writer} wrote it meanwhile"
+                )
+        self.updates[number].append((left_at, process.name))
+
     def _check_amounts(self, truth: Truth) -> None:
         """The rows' sums of the last minutes, as people changed them, against what arrived."""
         received = self.world.stripe.intents[truth.intent_id]["amount_received"]
@@ -295,6 +316,9 @@ class Watch:
         just_changed = self.world.now() - self.configured_at < HOUR
         if truth.invoice is None or not (setting["create_missing"] or just_changed):
             self.complain("unasked", f"a row for {truth.label}")
+        again = self.retried_at.get(truth.intent_id, -1.0) > truth.disturbed_at
+        if truth.deleted and truth.intent_id in self.proven and not again:
+            self.complain("remade", f"a row for {truth.label}, whose row was deleted")
         if truth.intent_id not in self.view(process).empty:
             self.complain("doubled", f"{truth.label}: a row is inserted without having looked")
         elif self.view(process).asked != truth.intent_id:
@@ -398,9 +422,13 @@ class Watch:
             return
         view = self.view(process)
         wanted = request.params().get("intent_id")
+        turned = self.world.halo.paging == "honoured" or request.params().get("page_no") == "1"
+        if wanted is not None and not turned:  # asked for more, Halo shows the same rows again
+            self.unturned.add(wanted)
         for row in rows:
             if isinstance(row, dict) and (wanted is None or row.get("intent_id") == wanted):
                 view.rows[row["id"]] = row["status"]
+                view.read_at[row["id"]] = self.left_at[id(request)]
         if wanted is not None and request.params().get("page_no") == "1":
             if any(isinstance(row, dict) and row.get("intent_id") == wanted for row in rows):
                 view.empty.pop(wanted, None)
