@@ -13,6 +13,7 @@ import time
 import pytest
 
 from syncd.records import Condition
+from syncd.sandbox.faults import Fault
 from syncd.store import Store
 from tests.conftest import ROOT, Rig
 
@@ -253,7 +254,10 @@ def test_status_judges_as_readyz_does(rig: Rig) -> None:
     rig.cycle()
     assert json.loads(rig.command("status", "--json").stdout)["checks"]["halo"]["ok"] is True
     long = {"SYNCD_WEB__STALE_AFTER": "10s", "SYNCD_POLL__INTERVAL": "10s"}
-    read = json.loads(rig.command("status", "--json", extra=long).stdout)
+    assert rig.command("status").returncode == 0
+    done = rig.command("status", "--json", extra=long)
+    assert done.returncode == 1
+    read = json.loads(done.stdout)
     assert read["checks"] == {
         "stripe": {"ok": False, "text": "no poll has worked for 1 min"},
         "halo": {"ok": False, "text": "no push has worked for 1 min"},
@@ -261,6 +265,19 @@ def test_status_judges_as_readyz_does(rig: Rig) -> None:
     shown = " ".join(rig.command("status", extra=long).stdout.split())
     assert f"{rig.box.halo.url}, FAILING: no push has worked for 1 min" in shown
     assert "┃" not in shown  # no line of names without names
+
+
+def test_status_ends_with_69_while_a_side_fails(rig: Rig) -> None:
+    """A script that only looks at the exit code hears of a side that fails, until it works again."""
+    rig.clock.seconds = time.time() - 4_000
+    rig.pay("succeeded")
+    rig.box.halo.faults.append(Fault("503", times=99))
+    rig.cycle()
+    assert rig.command("status").returncode == 69
+    rig.box.halo.faults.clear()
+    rig.clock.seconds = time.time() - 10
+    rig.cycle()
+    assert rig.command("status").returncode == 0
 
 
 def test_status_knows_the_keys_mode(rig: Rig) -> None:

@@ -10,6 +10,7 @@ import typer
 from syncd import __version__
 from syncd.commands.shared import (
     EXIT_ATTENTION,
+    EXIT_UNAVAILABLE,
     ConfigOption,
     JsonOption,
     existing,
@@ -61,7 +62,15 @@ def status(
         typer.echo(json.dumps(read, indent=2))
     else:
         _print_status(read)
-    raise typer.Exit(EXIT_ATTENTION if read["attention"] else 0)
+    raise typer.Exit(_exit_code(read))
+
+
+def _exit_code(read: dict[str, Any]) -> int:
+    """By what is shown: a side that fails, then what needs a person, a service that stands still included."""
+    if any(link is not None for link in read["links"].values()):
+        return EXIT_UNAVAILABLE
+    stale = any(_begun(read, side) and not read["checks"][side]["ok"] for side in STEPS)
+    return EXIT_ATTENTION if read["attention"] or stale else 0
 
 
 def _status(config: Config, store: Store) -> dict[str, Any]:
@@ -150,8 +159,12 @@ def _side(read: dict[str, Any], side: str) -> str:
         return f"FAILING since {iso(link['since'])}: {link['reason']}"
     if check["ok"]:
         return "ok"
-    begun = read[f"last_{STEPS[Side(side)]}"] is not None
-    return f"FAILING: {check['text']}" if begun else str(check["text"])
+    return f"FAILING: {check['text']}" if _begun(read, side) else str(check["text"])
+
+
+def _begun(read: dict[str, Any], side: str) -> bool:
+    """Whether its step has ever worked."""
+    return read[f"last_{STEPS[Side(side)]}"] is not None
 
 
 def _list_unmatched(store: Store, *, as_json: bool) -> None:
