@@ -43,6 +43,7 @@ class Area(StrEnum):
     STRIPE = "stripe"
     HALO = "halo"
     MACHINE = "machine"
+    MESSAGES = "messages"  # what tells people
 
 
 @dataclass(frozen=True, slots=True)

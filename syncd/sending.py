@@ -28,11 +28,11 @@ async def send(notice: Notice, urls: Sequence[str], report: Report) -> bool:
 
     One that took it is never sent the same again; one that didn't is named in the log.
     """
-    problems = await asyncio.gather(*(_send_one(notice, url) for url in urls))
+    problems = await deliver(notice, urls)
     for number, (url, problem) in enumerate(zip(urls, problems, strict=True), start=1):
         if problem is not None:
             report.log(
-                "warning", "notification_failed", service=_service(url), number=number,
+                "warning", "notification_failed", service=service_of(url), number=number,
                 text=f"This service did not take a message: {problem}. Try its address by hand, "
                 "where its secrets may be seen: apprise -vv -b test URL",
             )  # fmt: skip
@@ -40,6 +40,11 @@ async def send(notice: Notice, urls: Sequence[str], report: Report) -> bool:
     if taken:
         report.log("info", "notified", title=notice.title, services=taken)
     return taken > 0
+
+
+async def deliver(notice: Notice, urls: Sequence[str]) -> list[str | None]:
+    """Send one message to every address. Returns what went wrong with each; None where it was taken."""
+    return await asyncio.gather(*(_send_one(notice, url) for url in urls))
 
 
 async def _send_one(notice: Notice, url: str) -> str | None:
@@ -95,7 +100,8 @@ def _silence() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def _service(url: str) -> str:
+def service_of(url: str) -> str:
+    """The part of an address that is no secret."""
     return url.partition("://")[0]
 
 
@@ -104,15 +110,20 @@ async def ping(url: str, report: Report, transport: Any = None) -> bool:
 
     What goes wrong is said in the log, without the address.
     """
+    problem = await beat(url, transport)
+    if problem is not None:
+        text = f"The heartbeat address did not take the ping: {problem}."
+        report.log("warning", "heartbeat_failed", text=text)
+    return problem is None
+
+
+async def beat(url: str, transport: Any = None) -> str | None:
+    """Ask the heartbeat's address once. Returns what went wrong, without the address."""
     try:
         async with httpx.AsyncClient(
             timeout=PING_SECONDS_MAX, follow_redirects=False, transport=transport
         ) as client:
             answer = await client.get(url)
-        problem = None if answer.is_success else f"it answered {answer.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        problem = type(error).__name__
-    if problem is not None:
-        text = f"The heartbeat address did not take the ping: {problem}."
-        report.log("warning", "heartbeat_failed", text=text)
-    return problem is None
+        return type(error).__name__
+    return None if answer.is_success else f"it answered {answer.status_code}"

@@ -24,7 +24,7 @@ from syncd.payments import PaymentState
 from syncd.premises import database_lines, file_line, port_line, secret_lines
 from syncd.sandbox import Fault
 from syncd.sides import Sides
-from tests.conftest import Rig
+from tests.conftest import Receiver, Rig
 from tests.test_process import daemon, until
 
 NEEDED = {"events", "payment_intents"}
@@ -473,3 +473,40 @@ def test_exit_codes(areas: list[Area], code: int) -> None:
     """Warnings never fail; among failures the configuration comes first, then the sides."""
     lines = [warned(area, "a", "b", "c") for area in Area]
     assert exit_code([*lines, *(failed(area, "a", "b", "c") for area in areas)]) == code
+
+
+# --- whether people are reached --------------------------------------------------------------------
+
+
+def test_a_test_message_is_sent_where_it_is_asked_for(live: Rig, receiver: Receiver) -> None:
+    """Each address gets one, the heartbeat one ping; what refuses is named without its secrets."""
+    live.settings |= {
+        "SYNCD_NOTIFY_URLS": f"{receiver.notify_url}\njson://127.0.0.1:9/a-dead-token",
+        "SYNCD_HEARTBEAT_URL": f"http://{receiver.url}/ping/a-secret-uuid",
+    }
+    assert live.command("check", "--json").returncode == 0
+    assert (receiver.messages, receiver.pings) == ([], [])
+    done = live.command("check", "--test-message", "--json")
+    lines = [line for line in json.loads(done.stdout)["lines"] if line["area"] == "messages"]
+    assert [(line["level"], line["what"], line["text"]) for line in lines] == [
+        ("pass", "message 1 (json)", "the test message was taken; look whether it came"),
+        (
+            "fail",
+            "message 2 (json)",
+            "the test message wasn't taken: it was refused or not reached",
+        ),
+        ("pass", "heartbeat", "its address took a ping"),
+    ]
+    assert done.returncode == 1
+    assert len(receiver.messages) == 1
+    assert receiver.messages[0]["title"].endswith("): test")
+    assert receiver.pings == ["/ping/a-secret-uuid"]
+    assert not any(secret in done.stdout + done.stderr for secret in ("a-secret", "a-dead"))
+
+
+def test_a_test_message_to_nobody(live: Rig) -> None:
+    """Where nobody is configured to be told, that is said; it is no failure."""
+    done = live.command("check", "--test-message")
+    assert done.returncode == 0
+    assert "warn  messages: no address is configured, so nobody is told when" in done.stdout
+    assert "warn  heartbeat: no address is configured, so nobody is told when" in done.stdout

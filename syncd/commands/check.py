@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from syncd.foreign import inert
 from syncd.gate import halo_window, stripe_window
 from syncd.parts import World, assemble
 from syncd.premises import database_lines, file_line, port_line, secret_lines
+from syncd.reachable import message_lines
 from syncd.sides import Sides
 from syncd.store import Store
 from syncd.telemetry import Telemetry, stderr_log
@@ -28,14 +29,23 @@ _COLOURS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 
 
 def check(
-    context: typer.Context, config: ConfigOption = None, *, as_json: JsonOption = False
+    context: typer.Context,
+    config: ConfigOption = None,
+    *,
+    test_message: Annotated[
+        bool,
+        typer.Option(
+            "--test-message", help="Also send a test message to each address, and one heartbeat."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at everything that can be known before the first push; write nothing.
 
     Each line passes, warns or fails, with the remedy. Exit: 0 nothing fails; 78 the configuration
     does (the file, the secrets, the database, the port, a status number), 69 a side, 1 the rest.
 
-    Example: syncd check --json
+    Example: syncd check --test-message
     """
     stderr_log()
     lines: list[Line] = []
@@ -46,7 +56,11 @@ def check(
             _print(line)
 
     with failures_said(afresh=True):
-        _look(config or context.obj, tell)
+        loaded = _look(config or context.obj, tell)
+        if test_message and loaded is not None:
+            typer.echo("sending the test message", err=True)
+            for line in asyncio.run(message_lines(loaded)):
+                tell(line)
     code = exit_code(lines)
     if as_json:
         typer.echo(json.dumps(_as_json(lines, code), indent=2))
@@ -56,7 +70,8 @@ def check(
     raise typer.Exit(code)
 
 
-def _look(file: Path | None, tell: Callable[[Line], None]) -> None:
+def _look(file: Path | None, tell: Callable[[Line], None]) -> Config | None:
+    """All but messages. Returns the configuration; None where it can't be used."""
     for line in secret_lines(os.environ):
         tell(line)
     try:
@@ -65,7 +80,7 @@ def _look(file: Path | None, tell: Callable[[Line], None]) -> None:
         for problem in error.problems:
             remedy = "Put it right, then check again: nothing else was looked at."
             tell(failed(Area.CONFIGURATION, "the configuration", problem, remedy))
-        return
+        return None
     tell(file_line(loaded.file))
     database = database_lines(loaded.state.url)
     for line in [*database, port_line(loaded)]:
@@ -73,6 +88,7 @@ def _look(file: Path | None, tell: Callable[[Line], None]) -> None:
     usable = all(line.level is Level.PASS for line in database if line.what == "the database")
     with counting(loaded, usable=usable) as store:
         asyncio.run(_look_at_sides(loaded, store, tell, remembers=usable))
+    return loaded
 
 
 async def _look_at_sides(
