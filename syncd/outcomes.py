@@ -1,6 +1,6 @@
 """What came of a payment in a push: said in the log, counted, and as it is recorded.
 
-Writes no store and asks nobody; the pushes themselves are in `pushing`.
+Writes no store and asks nobody; the pushes themselves are in `pushing` and below it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +16,9 @@ LOOK_AGAIN_SECONDS = (600, 1_800, 7_200, 21_600, 54_600)
 
 TRY_AGAIN_SECONDS = (600, 3_600, 21_600, 86_400)
 """When a payment that failed is tried again; it stands on the attention list meanwhile."""
+
+UNPROVEN_MAX = 2
+"""How often a request may be answered without proof before the payment counts as failed."""
 
 INSERT_DOUBT_SECONDS = 300.0
 """How long an insert that was not answered may still appear.
@@ -194,6 +197,13 @@ def doubtful(work: Work, until: float, now: float) -> Outcome:
     waited = max(0.0, INSERT_DOUBT_SECONDS - (until - now))
     next_try = min(until, now + max(LOOK_SECONDS_FIRST, waited))
     return due_again(work, next_try, doubt_until=until)
+
+
+def as_planned(works: Sequence[Work]) -> list[Outcome]:
+    """In a dry run's own store: as if it had been pushed, so that the run comes to an end."""
+    return [
+        Outcome(work.payment.said.intent_id, state_of(work), Condition.IN_STEP) for work in works
+    ]
 
 
 def listed(rows: Sequence[int]) -> str:

@@ -17,11 +17,12 @@ from syncd.halo_sink import HaloSink
 from syncd.lease import Lease, this_process
 from syncd.observing import Observer, Reach
 from syncd.outcomes import Plan
-from syncd.pushing import Pusher, Ways
+from syncd.pushing import Pusher
 from syncd.reversing import Reversing
 from syncd.store import Store
 from syncd.stripe_source import StripeSource
 from syncd.telemetry import Telemetry
+from syncd.writing import Ways
 
 
 @dataclass(slots=True)

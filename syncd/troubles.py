@@ -66,6 +66,10 @@ class Troubles:
     read: bool = False
     wrote: bool = False
 
+    def clear(self) -> None:
+        """Begin another push."""
+        self.found, self.read, self.wrote = [], False, False
+
     def add(self, work: Work, error: LinkFailure) -> bool:
         """Take in a failure. Returns whether so many of its kind failed in a row as to stop."""
         trouble = Trouble(work, error)

@@ -19,14 +19,15 @@ from syncd import (
     engine,
     halo_reading,
     halo_sink,
+    inserting,
     lease,
     observing,
     payments,
-    pushing,
     records,
     store,
     traces,
     troubles,
+    updating,
 )
 from tests.simulation.story import draw
 from tests.simulation.theatre import play
@@ -101,13 +102,13 @@ PLANTED = (
         "        listed = await", "        return\n        listed = await",
     ),
     Planted(
-        "the acknowledgement is recorded before the POST", _in(pushing.Pusher, "_send"),
+        "the acknowledgement is recorded before the POST", _in(updating.Updater, "send"),
         "        try:\n            answer",
         "        self.store.record([Outcome(w.payment.said.intent_id, state_of(w), Condition.IN_STEP,"
         " acked=True, rows=u.rows) for w, u in batch], self.now())\n        try:\n            answer",
     ),
     Planted(
-        "a 200 with an error counts as an acknowledgement", _in(pushing.Pusher, "_updated"),
+        "a 200 with an error counts as an acknowledgement", _in(updating.Updater, "_updated"),
         "        if proven:", "        if True:",
     ),
     Planted(
@@ -115,15 +116,15 @@ PLANTED = (
         "repeatable=False", "repeatable=True",
     ),
     Planted(
-        "an insert doesn't look again first", _in(pushing.Pusher, "_is_missing"),
+        "an insert doesn't look again first", _in(inserting.Inserter, "_is_missing"),
         "rows = await self.sink.rows_of(work.payment.said.intent_id)", "rows: list[Row] = []",
     ),
     Planted(
-        "an insert goes out on an old look", _in(pushing.Pusher, "_insert"),
+        "an insert goes out on an old look", _in(inserting.Inserter, "insert"),
         "if self.now() - looked_at > LOOK_SECONDS_MAX:", "if False:",
     ),
     Planted(
-        "an insert in doubt isn't waited for", _in(pushing.Pusher, "_insert"),
+        "an insert in doubt isn't waited for", _in(inserting.Inserter, "insert"),
         "work.doubt_until is not None and self.now() < work.doubt_until", "False",
     ),
     Planted(
@@ -136,7 +137,7 @@ PLANTED = (
         "for column in kept", "for column in ()",
     ),
     Planted(
-        "the link's trouble spends a payment's attempts", _in(pushing.Pusher, "_insert_failed"),
+        "the link's trouble spends a payment's attempts", _in(inserting.Inserter, "_insert_failed"),
         "self.store.record([due_again(work, now)], now)",
         "self.store.record([due_again(work, now, attempts=1)], now)",
     ),
@@ -146,18 +147,18 @@ PLANTED = (
         "blamed = list(self.found)",
     ),
     Planted(
-        "a new row that didn't show is never tried again", _in(pushing.Pusher, "_is_missing"),
+        "a new row that didn't show is never tried again", _in(inserting.Inserter, "_is_missing"),
         " and work.condition is not Condition.FAILED", "",
     ),
     Planted(
-        "halving takes the good half for done", _in(pushing.Pusher, "_send_parts"),
-        "            await self._send(batch[middle:])\n",
-        "            self._record_planned([work for work, _ in batch[middle:]])\n",
+        "halving takes the good half for done", _in(updating.Updater, "_send_parts"),
+        "            await self.send(batch[middle:])\n",
+        "            self.store.record(as_planned([w for w, _ in batch[middle:]]), self.now())\n",
     ),
     Planted(
-        "a row that Halo refuses counts as done", _in(pushing.Pusher, "_send_parts"),
+        "a row that Halo refuses counts as done", _in(updating.Updater, "_send_parts"),
         "self.store.record([self.outcomes.failed(batch[0][0], str(error))], self.now())",
-        "self._record_planned([batch[0][0]])",
+        "self.store.record(as_planned([batch[0][0]]), self.now())",
     ),
     Planted(
         "the lease isn't taken", _in(lease.Lease, "take"), "        other = ",
