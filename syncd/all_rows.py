@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from syncd.failures import BadAnswer
 from syncd.halo_reading import PAGE_SIZE, is_whole, last_page
 from syncd.halo_sink import HaloSink
-from syncd.observing import Report
+from syncd.report import Report
 from syncd.store import Store
 
 FEW = 10

@@ -22,10 +22,11 @@ from syncd.failures import (
     StoreUnusable,
 )
 from syncd.gate import Gate
-from syncd.observing import Observer, Report
+from syncd.observing import Observer
 from syncd.pushing import Pusher
 from syncd.rates import poll_spacing_seconds
 from syncd.records import Condition
+from syncd.report import Report
 from syncd.reversing import Reversing
 from syncd.store import Store
 
@@ -305,7 +306,7 @@ class Engine:
             if failure is not None:
                 self.report.log("error", "push_failed", side=str(error.side), reason=str(error))
             failure = failure or error
-        if failure := failure or self.pusher.trouble:
+        if failure := failure or self.observer.trouble or self.pusher.trouble:
             raise failure
 
     async def backfill(self, since: int, asked: str) -> int:

@@ -12,7 +12,6 @@ from syncd.decisions import Create, InStep
 from syncd.failures import LeaseHeld, LinkFailure, LookStale, RowsRefused
 from syncd.halo_reading import Acknowledged
 from syncd.halo_sink import HaloSink
-from syncd.observing import Report
 from syncd.outcomes import (
     INSERT_DOUBT_SECONDS,
     UNPROVEN_MAX,
@@ -23,6 +22,7 @@ from syncd.outcomes import (
     state_of,
 )
 from syncd.records import Condition, Outcome, Work
+from syncd.report import Report
 from syncd.seen_rows import SeenRow
 from syncd.store import Store
 from syncd.troubles import Troubles

@@ -6,11 +6,12 @@ backfill (payment intents since a date) and the resync (one payment intent). Non
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field
 
+from syncd.doubts import Doubts
 from syncd.failures import BadAnswer, CursorRefused, IntentUnknown, LinkFailure, Side
 from syncd.payments import Observation
+from syncd.report import Report
 from syncd.store import Store
 from syncd.stripe_reading import Unreadable
 from syncd.stripe_source import PAGE_SIZE, Page, StripeSource
@@ -25,30 +26,11 @@ SWEEP_SECONDS = 3 * DAY
 UNSETTLED_SECONDS_MAX = 90 * DAY
 """A payment that has not ended by then is left to events: most such were simply given up."""
 
-READINGS_MAX = 3
-"""How often a payment in doubt is read, a second apart, until Stripe's clock has passed the doubt."""
-
-TROUBLES_MAX = 3
-"""After so many payments in a row that can't be read, the link is at fault, not they."""
-
 UNSETTLED_MAX = 10_000
 """The most payments that a sweep looks after, the newest first."""
 
 PAGES_MAX = 100_000
 """A listing that goes on for longer is not a listing: ten million objects."""
-
-
-class Report(Protocol):
-    """Where the engine says what it does."""
-
-    def log(self, level: str, event: str, **fields: Any) -> None:
-        """Write one line of the log."""
-
-    def count(self, name: str, number: int = 1, **labels: str) -> None:
-        """Add to a counter."""
-
-    def lag(self, seconds: float) -> None:
-        """Add to the histogram of the time from Stripe's event to Halo's acknowledgement."""
 
 
 Progress = Callable[[int, float], None]
@@ -70,7 +52,11 @@ class Reach:
 
 @dataclass(slots=True)
 class Observer:
-    """Reads Stripe into the store."""
+    """Reads Stripe into the store.
+
+    Attributes:
+        doubts: reads payment intents one by one.
+    """
 
     source: StripeSource
     store: Store
@@ -78,12 +64,22 @@ class Observer:
     report: Report
     now: Callable[[], float]
     progress: Progress = field(default=lambda _listed, _share: None)
+    doubts: Doubts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.doubts = Doubts(self.source, self.store, self.report, self.now)
+
+    @property
+    def trouble(self) -> LinkFailure | None:
+        """Why a payment was left out, though Stripe works; None where none was."""
+        return self.doubts.trouble
 
     async def poll(self) -> int:
         """Read the recent events, and re-read the payments in doubt. Returns how many are new.
 
         The watermark moves only after the last page, and by Stripe's clock: ours may jump.
         """
+        self.doubts.trouble = None
         mark = self.watermark()
         started = int(self.now())
         since = (
@@ -113,7 +109,7 @@ class Observer:
         if reached is not None and (mark is None or reached > mark):
             self.store.write_notes({"watermark": str(reached)})
         # What is in doubt stands in the store: it is read at the next poll where it can't be now.
-        await self.reread()
+        await self.doubts.reread()
         return new
 
     def _say_refused_events(self) -> None:
@@ -179,7 +175,9 @@ class Observer:
         )
         # Those made before the gap may have changed in it: known ones are asked for, and a month
         # more is listed for those that were never seen.
-        listed = await self._list_and_ask(since - EVENTS_KEPT_SECONDS, oldest=0)
+        listed = await self._list_and_ask(
+            since - EVENTS_KEPT_SECONDS, oldest=0, unshown=self._doubt
+        )
         self.report.count("gaps")
         self.store.write_notes(
             {
@@ -189,75 +187,35 @@ class Observer:
             }
         )
 
-    async def reread(self) -> None:
-        """Read every payment in doubt: only the intent itself can say what is true.
-
-        One that can't be read stays in doubt, and keeps no other waiting.
-
-        Raises:
-            LinkFailure: the first, after the others were read; at once where several fail in a row.
-        """
-        tried: set[str] = set()
-        trouble, in_a_row = None, 0
-        while doubtful := [one for one in self.store.in_doubt(200) if one[0] not in tried]:
-            for intent_id, known_at in doubtful:
-                tried.add(intent_id)
-                try:
-                    await self._read_one(intent_id, known_at)
-                except LinkFailure as error:
-                    trouble, in_a_row = trouble or error, in_a_row + 1
-                    if in_a_row == TROUBLES_MAX:
-                        raise
-                    continue
-                in_a_row = 0
-                # Whatever came of it, it isn't asked for again in this run.
-                self.store.hold_doubt(
-                    intent_id,
-                    "stripe_unreadable",
-                    f"Stripe's events about {intent_id} leave open what is true, and the payment "
-                    "intent itself can't be read as it should be. Look at it in Stripe's "
-                    "dashboard, then resync.",
-                    self.now(),
-                )
-        if trouble is not None:
-            raise trouble
-
-    async def _read_one(self, intent_id: str, known_at: int = 0) -> Observation | None:
-        """Read one payment intent, so that the answer covers what was known (Unix seconds)."""
-        try:
-            read = await self.source.intent(intent_id)
-            for _ in range(READINGS_MAX - 1):
-                if isinstance(read, Unreadable) or read.at >= known_at:
-                    break
-                # The payment may change once more within the second that its event names.
-                await self.source.calling.sleep(1.0)
-                read = await self.source.intent(intent_id)
-        except IntentUnknown as error:
-            self.report.log("warning", "intent_unknown", intent=intent_id, reason=str(error))
-            return None
-        if isinstance(read, Unreadable):
-            self.report.log("warning", "unreadable", id=read.id, reason=read.text)
-            return None
-        # Where Stripe's clock stays behind its own events, three readings have outwaited them.
-        read = replace(read, at=max(read.at, known_at))
-        self.store.take_in([read], self.now())
-        return read
+    def _doubt(self, intent_id: str, _error: LinkFailure) -> None:
+        """A payment whose events are gone, and that Stripe can't show: who knows what became of it."""
+        self.store.doubt(intent_id, self.now())
 
     async def ask(self, intent_id: str, known_at: int) -> Observation | None:
         """Read one payment intent again because Halo says otherwise."""
-        return await self._read_one(intent_id, known_at)
+        return await self.doubts.read_one(intent_id, known_at)
 
     async def sweep(self) -> None:
         """List the payment intents of the last days, and all older ones that may still change."""
         now = int(self.now())
-        await self._list_and_ask(now - SWEEP_SECONDS, oldest=now - UNSETTLED_SECONDS_MAX)
-        await self.reread()
+        # What Stripe can't show of the older ones, events may; the next sweep asks again.
+        await self._list_and_ask(
+            now - SWEEP_SECONDS, oldest=now - UNSETTLED_SECONDS_MAX, unshown=lambda *_: None
+        )
+        await self.doubts.reread()
 
-    async def _list_and_ask(self, since: int, *, oldest: int) -> int:
+    async def _list_and_ask(
+        self, since: int, *, oldest: int, unshown: Callable[[str, LinkFailure], None]
+    ) -> int:
         """List the intents made since a time, and read older ones that may still change.
 
         Older ones are asked for one by one, or the listing goes back to the oldest of them:
         whichever takes fewer requests. Returns how many were listed.
+
+        Args:
+            since: Unix seconds.
+            oldest: older ones are left to events; Unix seconds.
+            unshown: told which of the older ones Stripe can't show.
         """
         older = self.store.unsettled(oldest, since, UNSETTLED_MAX)
         if older:
@@ -266,8 +224,8 @@ class Observer:
             if len(older) > pages:
                 since, older = back_to, []
         listed = await self._list(since)
-        for intent_id, _ in older:
-            await self._read_one(intent_id)
+        unread = [(intent_id, 0) for intent_id, _ in older]
+        await self.doubts.read_each(unread, lambda _: None, unshown)
         return listed
 
     async def _list(
@@ -324,7 +282,7 @@ class Observer:
             listed = await self._list(since, after_page=remember)
         if cursor is not None:
             listed += await self._list(left["begun"] - PAGE_SIZE)
-        await self.reread()
+        await self.doubts.reread()
         return listed
 
     async def resync(self, intent_id: str) -> Observation:

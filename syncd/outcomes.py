@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from syncd.decisions import Create, Decision, Hold, InStep, Update
-from syncd.observing import Report
 from syncd.payments import PaymentState, Row
 from syncd.records import Condition, Outcome, Pushed, Work
+from syncd.report import Report
 
 LOOK_AGAIN_SECONDS = (600, 1_800, 7_200, 21_600, 54_600)
 """When a payment without rows is looked for again: growing gaps, a day in all."""
@@ -126,6 +126,15 @@ class Outcomes:
         """A payment on the attention list that couldn't be tried: at the same gap again."""
         gap = TRY_AGAIN_SECONDS[max(0, min(work.attempts - 1, len(TRY_AGAIN_SECONDS) - 1))]
         return due_again(work, self.now() + gap)
+
+    def unasked(self, work: Work) -> Outcome:
+        """Stripe was to be asked again and couldn't be: the next poll asks.
+
+        One on the attention list stays there, and is tried at the same gap again.
+        """
+        if work.condition is Condition.FAILED:
+            return self.still_failed(work)
+        return Outcome(work.payment.said.intent_id, state_of(work), Condition.IN_DOUBT)
 
     def tell(self, work: Work, decision: Update | InStep, outcome: str) -> Pushed | None:
         """One line of the log for a payment that is now in step; what was written, if it was."""

@@ -15,8 +15,6 @@ from syncd.decisions import (
     Create,
     Decision,
     Hold,
-    InStep,
-    Unmatched,
     Update,
     decide,
 )
@@ -35,10 +33,11 @@ from syncd.failures import (
 from syncd.halo_sink import HaloSink
 from syncd.inserting import Inserter
 from syncd.lease import Lease
-from syncd.observing import Observer, Report
-from syncd.outcomes import Outcomes, Plan
+from syncd.observing import Observer
+from syncd.outcomes import Outcomes, Plan, due_again
 from syncd.payments import Row
 from syncd.records import Outcome, Work
+from syncd.report import Report
 from syncd.seen_rows import SeenRow, seen
 from syncd.store import Store
 from syncd.troubles import IN_A_ROW_MAX, Troubles
@@ -51,6 +50,9 @@ LOOKS_MAX = 3
 
 NOBODYS = "pi_nobodys"
 """A payment that there isn't: whoever is asked for its rows shows none."""
+
+ASK_LATER_SECONDS = 300.0
+"""How long a payment waits about which Stripe was to be asked again while it answers nobody."""
 
 ROUNDS_MAX = 6
 
@@ -86,7 +88,7 @@ class Pusher:
     _inserter: Inserter = field(init=False)
     _trying: str | None = field(init=False, default=None)
     _batch: int = field(init=False, default=0)
-    _stripe_trouble: LinkFailure | None = field(init=False, default=None)
+    _stripe_out: bool = field(init=False, default=False)
     _stripe_failures: int = field(init=False, default=0)
     _seen: dict[str, tuple[SeenRow, ...]] = field(init=False, default_factory=dict)
     _done: int = field(init=False, default=0)
@@ -116,7 +118,7 @@ class Pusher:
         """
         self._unfinished.begin()
         self._done, self._trying = 0, None
-        self._stripe_trouble, self._stripe_failures = None, 0
+        self._stripe_out, self._stripe_failures = False, 0
         self._due = self.store.due_count(self.now())
         if self._due == 0:
             return 0
@@ -263,13 +265,16 @@ class Pusher:
                 updates.append((work, decision))
             elif isinstance(decision, Create):
                 creates.append((work, decision))
+            elif isinstance(decision, AskStripe):
+                outcomes.append(due_again(work, self.now() + ASK_LATER_SECONDS))
             elif decision is not None:
                 outcomes.append(self.outcomes.settled(work, decision))
 
-    async def _decision(
-        self, work: Work, kept: Mapping[str, list[Row]] | None
-    ) -> InStep | Update | Create | Hold | Unmatched | None:
-        """What to do about one payment; None where Stripe, asked again, now says something else."""
+    async def _decision(self, work: Work, kept: Mapping[str, list[Row]] | None) -> Decision | None:
+        """What to do about one payment; None where Stripe, asked again, now says something else.
+
+        AskStripe where Stripe isn't asked any more in this push.
+        """
         intent_id = work.payment.said.intent_id
         rows = await self.sink.rows_of(intent_id) if kept is None else kept[intent_id]
         decision = self._decide(work, rows)
@@ -280,9 +285,7 @@ class Pusher:
         self._seen[intent_id] = seen(rows)
         if isinstance(decision, Create):
             self._seen[intent_id] = (SeenRow(None, decision.invoice_id),)
-        if isinstance(decision, AskStripe):
-            if self._stripe_trouble is not None:
-                raise self._stripe_trouble  # it isn't asked again in this push
+        if isinstance(decision, AskStripe) and not self._stripe_out:
             asked = await self._ask_stripe(work, rows)
             return None if isinstance(asked, AskStripe) else asked
         return decision
@@ -292,7 +295,7 @@ class Pusher:
         self._stripe_failures += 1
         everybodys = SignInRefused | PermissionMissing | RateLimited | BudgetSpent
         if isinstance(error, everybodys) or self._stripe_failures >= IN_A_ROW_MAX:
-            self._stripe_trouble = error
+            self._stripe_out = True
 
     async def ask_for_anything(self) -> None:
         """Ask Halo for the first of all its rows: whether it answers at all.

@@ -345,6 +345,24 @@ def is_due(now: float) -> sa.ColumnElement[bool]:
     )
 
 
+def is_unread() -> sa.ColumnElement[bool]:
+    """Whether only the intent itself can say what is true of a payment, and it wasn't read."""
+    c = schema.payments.c
+    listed = sa.and_(c.condition == Condition.HELD, c.code == "stripe_unreadable")
+    return sa.or_(c.condition == Condition.IN_DOUBT, listed)
+
+
+def is_to_be_read(now: float) -> sa.ColumnElement[bool]:
+    """Whether the intent of a payment in doubt is to be read now (Unix seconds).
+
+    One on the attention list is when the time comes that was set for it, if one was.
+    """
+    c = schema.payments.c
+    come = sa.or_(c.next_try <= now, c.next_try > now + WAIT_SECONDS_MAX)
+    fresh_doubt = sa.and_(c.condition == Condition.IN_DOUBT, c.next_try.is_(None))
+    return sa.and_(is_unread(), c.dismissed.is_(False), sa.or_(fresh_doubt, come))
+
+
 def present(connection: sa.Connection, column: sa.Column[Any], wanted: list[Any]) -> set[Any]:
     """Which of `wanted` are there already."""
     found: set[Any] = set()

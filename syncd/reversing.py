@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from syncd.failures import BadAnswer, CursorRefused, PermissionMissing, Side
 from syncd.halo_sink import HaloSink
-from syncd.observing import DAY, PAGES_MAX, SWEEP_SECONDS, Report
+from syncd.observing import DAY, PAGES_MAX, SWEEP_SECONDS
+from syncd.report import Report
 from syncd.seen_rows import seen
 from syncd.store import Store
 from syncd.stripe_source import Page, StripeSource

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from syncd.notifications import Notice
-from syncd.observing import Report
+from syncd.report import Report
 
 SEND_SECONDS_MAX = 60.0
 """A service that hasn't taken a message by then is given up; its thread is left behind."""

@@ -37,6 +37,8 @@ from syncd.records import (
     heard_of,
     holder_of,
     is_due,
+    is_to_be_read,
+    is_unread,
     move_of,
     present,
     pushed_of,
@@ -180,26 +182,67 @@ class Store:
             )
         return dict(found) if found else None
 
-    def in_doubt(self, limit: int) -> list[tuple[str, int]]:
-        """Payments whose intent has to be read, each with the newest second that was seen."""
+    def in_doubt(self, now: float, limit: int) -> list[tuple[str, int]]:
+        """Payments whose intent has to be read now, each with the newest second that was seen."""
         c = schema.payments.c
         with reading(self._engine) as connection:
             found = connection.execute(
                 sa.select(c.intent_id, c.heard)
-                .where(c.condition == Condition.IN_DOUBT)
-                .order_by(c.intent_id)
+                .where(is_to_be_read(now))
+                .order_by(c.attempts, c.intent_id)  # those that can't be read come last
                 .limit(limit)
             ).all()
         return [(row.intent_id, max(word.at for word in heard_of(row.heard))) for row in found]
 
-    def hold_doubt(self, intent_id: str, code: str, reason: str, now: float) -> None:
-        """Put a payment whose intent can't be read on the attention list."""
+    def hold_doubt(
+        self, intent_id: str, code: str, reason: str, now: float, next_try: float | None = None
+    ) -> None:
+        """Put a payment whose intent can't be read on the attention list.
+
+        Args:
+            intent_id: which.
+            code: why, for machines.
+            reason: why, for people.
+            now: Unix seconds.
+            next_try: when to read it again, Unix seconds; None leaves that to a person.
+        """
         c = schema.payments.c
+        since = sa.case((c.condition == Condition.HELD, c.changed_at), else_=now)
         with writing(self._engine) as connection:
             connection.execute(
                 schema.payments.update()
-                .where(c.intent_id == intent_id, c.condition == Condition.IN_DOUBT)
-                .values(condition=Condition.HELD, code=code, reason=reason, changed_at=now)
+                .where(c.intent_id == intent_id, is_unread())
+                .values(
+                    condition=Condition.HELD, code=code, reason=reason, next_try=next_try,
+                    changed_at=since,
+                )
+            )  # fmt: skip
+
+    def doubt_failed(self, intent_id: str) -> int:
+        """Count that the intent of a payment in doubt couldn't be read. Returns how often by now."""
+        c = schema.payments.c
+        with writing(self._engine) as connection:
+            mine = schema.payments.update().where(c.intent_id == intent_id, is_unread())
+            connection.execute(mine.values(attempts=c.attempts + 1))
+            found = connection.execute(sa.select(c.attempts).where(c.intent_id == intent_id))
+            return int(found.scalar_one())
+
+    def put_off_doubt(self, intent_id: str, next_try: float) -> None:
+        """Let the intent of a payment in doubt be read no sooner than then (Unix seconds)."""
+        c = schema.payments.c
+        with writing(self._engine) as connection:
+            mine = schema.payments.update().where(c.intent_id == intent_id, is_unread())
+            connection.execute(mine.values(next_try=next_try))
+
+    def doubt(self, intent_id: str, now: float) -> None:
+        """Let the intent of a payment that was in step, or had no state, be read: it may be otherwise."""
+        c = schema.payments.c
+        calm = c.condition.in_((Condition.IN_STEP, Condition.NO_STATE))
+        with writing(self._engine) as connection:
+            connection.execute(
+                schema.payments.update()
+                .where(c.intent_id == intent_id, calm)
+                .values(condition=Condition.IN_DOUBT, attempts=0, next_try=None, changed_at=now)
             )
 
     def unsettled(
@@ -608,7 +651,8 @@ class Store:
         """Make what needs attention due again: these, or all. Returns the ids that it did.
 
         A payment whose row was deleted is treated as new: that is what retrying it means. Of an
-        insert in doubt, what is over is forgotten; what may still appear is waited for.
+        insert in doubt, what is over is forgotten; what may still appear is waited for. One that
+        Stripe couldn't show is not due: Stripe is asked, and it stays on the list until it answers.
         """
         c = schema.payments.c
         wanted: sa.ColumnElement[bool] = c.condition.in_(ATTENTION)
@@ -627,7 +671,8 @@ class Store:
                 schema.payments.update()
                 .where(wanted)
                 .values(
-                    condition=Condition.DUE, next_try=now, attempts=0, looks=0, dismissed=False,
+                    condition=sa.case((is_unread(), Condition.HELD), else_=Condition.DUE),
+                    next_try=now, attempts=0, looks=0, dismissed=False,
                     doubt_until=sa.case((c.doubt_until > now, c.doubt_until)),
                 )
             )  # fmt: skip

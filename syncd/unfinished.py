@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from syncd.failures import LinkFailure, Side
-from syncd.observing import Report
 from syncd.outcomes import Outcomes, due_again, state_of
 from syncd.records import Condition, Outcome, Work
+from syncd.report import Report
 from syncd.store import Store
 from syncd.troubles import BLAMED_MAX, Troubles, failing_since
 
@@ -93,7 +93,7 @@ class Unfinished:
         for trouble in troubles.found:
             work = trouble.work
             if trouble.error.side is Side.STRIPE:
-                outcomes.append(due_again(work, now + PUT_OFF_SECONDS[-1]))
+                outcomes.append(self.outcomes.unasked(work))
             elif work.condition is Condition.FAILED:
                 outcomes.append(self.outcomes.still_failed(work))
             elif trouble in listed_ones:

@@ -29,8 +29,8 @@ from syncd.notifications import (
     told_as,
     told_of,
 )
-from syncd.observing import Report
 from syncd.records import Attention
+from syncd.report import Report
 from syncd.sending import ping, send
 from syncd.store import Store
 

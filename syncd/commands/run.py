@@ -100,6 +100,7 @@ async def _command(
             telemetry.log("info", "backfill_listed", payments=listed)
             await _push_all(parts, store, world, show)
             telemetry.log("info", "backfill_done", payments=listed)
+            return parts.engine.observer.trouble
     except LeaseHeld as error:
         telemetry.log("info", "push_left_to_other", holder=error.holder)
     except Failure as error:
