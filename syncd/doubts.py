@@ -7,7 +7,7 @@ for again at growing gaps, and at last a person is told.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from syncd.failures import BudgetSpent, IntentUnknown, LinkFailure
+from syncd.failures import BadAnswer, BudgetSpent, CursorRefused, IntentUnknown, LinkFailure, Side
 from syncd.payments import Observation
 from syncd.report import Report
 from syncd.store import Store
@@ -115,11 +115,22 @@ class Doubts:
                 shown(intent_id)
                 self._blame(failed, unshown)
             if len(failed) == TROUBLES_MAX:
-                await self.source.glance("payment_intents")
+                await self._ask_for_anything()
                 self._blame(failed, unshown)
         if failed:
-            await self.source.glance("payment_intents")
+            await self._ask_for_anything()
             self._blame(failed, unshown)
+
+    async def _ask_for_anything(self) -> None:
+        """Ask Stripe for any payment intent: whether it shows one at all.
+
+        Raises:
+            LinkFailure: it doesn't, and no payment is to blame.
+        """
+        try:
+            await self.source.glance("payment_intents")
+        except CursorRefused as error:  # the listing itself is refused
+            raise BadAnswer(Side.STRIPE, str(error)) from None
 
     def _blame(
         self, failed: list[tuple[str, LinkFailure]], unshown: Callable[[str, LinkFailure], None]

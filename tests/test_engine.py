@@ -1139,6 +1139,7 @@ def test_doubt_that_can_not_be_read_holds_up_no_other(rig: Rig) -> None:
     assert [rig.statuses(payment) for payment in payments] == [[1]] + 3 * [[4]]
     assert rig.condition(payments[0]) == "in_doubt"
     rig.box.stripe.faults.clear()
+    rig.clock.seconds += 900
     rig.cycle()
     assert rig.statuses(payments[0]) == [4]
 

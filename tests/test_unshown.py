@@ -98,10 +98,11 @@ def test_polls_work_beside_a_payment_that_stripe_cannot_show(rig: Rig) -> None:
         rig.once()
 
 
-def test_a_stripe_that_shows_no_payment_lists_none(rig: Rig) -> None:
+@pytest.mark.parametrize("kind", ["503", "429"])
+def test_a_stripe_that_shows_no_payment_lists_none(rig: Rig, kind: str) -> None:
     """While all of Stripe's payment intents are out of reach, for hours, nobody is put on the list."""
     payments = [*_doubtful(rig, 1), *_contradicted(rig, 1)]
-    rig.box.stripe.faults.append(Fault("503", times=None, path="/v1/payment_intents"))
+    rig.box.stripe.faults.append(Fault(kind, times=None, path="/v1/payment_intents"))
     _cycles(rig, 8, 1_800)
     assert _listed(rig) == []
     rig.box.stripe.faults.clear()
@@ -120,6 +121,11 @@ def test_several_that_stripe_cannot_show(rig: Rig) -> None:
     assert (rig.statuses(eighth), rig.statuses(ninth)) == ([4], [4])
     _cycles(rig, 8, 900)
     assert sorted(_listed(rig)) == hidden
+    rig.clock.seconds += 86_400  # all of them are to be asked for again
+    fresh = rig.pay("processing", id="pi_zzz")
+    rig.box.stripe.advance(fresh, "payment_failed")
+    rig.cycle()
+    assert rig.statuses(fresh) == [4]
 
 
 def test_one_that_stripe_cannot_show_is_asked_for_by_hand(rig: Rig) -> None:
