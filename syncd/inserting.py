@@ -134,7 +134,7 @@ class Inserter:
         """What Halo answered to a new row proves it, or has to be read back.
 
         Raises:
-            LinkFailure: Halo can't be read; then the payment is held, for the row may be there.
+            LinkFailure: Halo can't be read; then the row is in doubt, for it may be there.
         """
         said, state = work.payment.said, state_of(work)
         self.troubles.has_written()
@@ -154,7 +154,9 @@ class Inserter:
         try:
             elsewhere = not answer.error and await self._stands_elsewhere(work, create)
         except LinkFailure:
-            self.store.record([self.outcomes.unproven(work, create, answer.rows)], self.now())
+            now = self.now()
+            until = now + INSERT_DOUBT_SECONDS if doubt is None else doubt
+            self.store.record([doubtful(work, until, now, attempts=1)], now)
             raise
         # What Halo's rows say counts: the next round reads them, and sends again if it isn't there.
         if elsewhere:

@@ -201,11 +201,11 @@ def due_again(
     )  # fmt: skip
 
 
-def doubtful(work: Work, until: float, now: float) -> Outcome:
+def doubtful(work: Work, until: float, now: float, *, attempts: int = 0) -> Outcome:
     """Record an insert that may still appear until then; it is looked for meanwhile."""
     waited = max(0.0, INSERT_DOUBT_SECONDS - (until - now))
     next_try = min(until, now + max(LOOK_SECONDS_FIRST, waited))
-    return due_again(work, next_try, doubt_until=until)
+    return due_again(work, next_try, attempts=attempts, doubt_until=until)
 
 
 def as_planned(works: Sequence[Work]) -> list[Outcome]:

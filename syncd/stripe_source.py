@@ -248,8 +248,8 @@ class StripeSource:
         except CursorRefused as error:  # a 404 or 400 on a single intent
             raise IntentUnknown(str(error)) from None
         read = read_intent(body, self.invoice_key, self._surely(clock))
-        if isinstance(read, Observation) and read.intent_id != intent_id:
-            message = f"Stripe was asked for {intent_id} and answered with another payment intent."
+        if (read.intent_id if isinstance(read, Observation) else read.id) != intent_id:
+            message = f"Stripe was asked for {intent_id} and answered with something else."
             raise BadAnswer(Side.STRIPE, message)
         return read
 

@@ -192,4 +192,27 @@ FOUND = (
             _fault(318, "halo", "hang_after", times=3, method="GET", path="InvoicePayment", seconds=60.0),
         ),
     ),
+    Found(
+        "an answer that was no payment",
+        "One answer of Stripe's that wasn't the payment it was asked for put a payment in doubt on the "
+        "attention list until the next sweep, though the next answer would have been right.",
+        "false alarm", 4, {},
+        (
+            _intent(300, "p0"),
+            _advance(360.1, "p0", "processing"),
+            _advance(360.2, "p0", "payment_failed"),
+            _fault(361, "stripe", "200", path="payment_intents/"),
+        ),
+    ),
+    Found(
+        "a new row whose invoice couldn't be read",
+        "Halo took a new row, answered nothing about it, and failed on the next question: the payment came "
+        "before a person, though the row was there and the next look would have shown it.",
+        "false alarm", 4, {"create_missing": True, "answer_shape": "empty"},
+        (
+            _intent(300, "p0", metadata="good", rows=0),
+            _advance(360, "p0", "succeeded"),
+            _fault(361, "halo", "503", times=6, method="GET", path="InvoicePayment", skip=2),
+        ),
+    ),
 )  # fmt: skip

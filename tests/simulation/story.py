@@ -166,8 +166,8 @@ class _Author:
             self.cut_off_insert(setting)
         if not calm and self.chance(0.1):
             self.crowd(setting)
-        for act, share in ((self.deletion, 0.08), (self.many_rows, 0.08), (self.silent_end, 0.08)):
-            if not calm and self.chance(share):
+        for act in (self.deletion, self.many_rows, self.silent_end, self.unshown):
+            if not calm and self.chance(0.08):
                 act(setting)
         actions = tuple(sorted(self.actions, key=lambda action: action.at))
         return Story(self.seed, round(self.length / DAY, 3), setting, actions)
@@ -413,6 +413,22 @@ class _Author:
             self.when(1.5 * self.interval), "advance", label=label, state=state,
             received=amount if state == "succeeded" else 0, late=0.0, emit=False, twice=False,
         )  # fmt: skip
+
+    def unshown(self, _setting: dict[str, Any]) -> None:
+        """Two events of one second contradict each other, and Stripe can't show that one payment for long."""
+        r, label = self.r, "unshown"
+        at = float(int(self.when() * 0.7) + 2)
+        amount = self.amount("usd")
+        self.add(
+            at - 1, "intent", label=label, amount=amount, currency="usd", metadata=None, rows=1,
+            fit="right", row_delay=0.0,
+        )  # fmt: skip
+        self.add(at - 1, "unshow", label=label, seconds=r.choice([HOUR, 6 * HOUR, 3 * DAY]))
+        for after, state in ((0.1, "processing"), (0.2, r.choice(["succeeded", "payment_failed"]))):
+            self.add(
+                at + after, "advance", label=label, state=state,
+                received=amount if state == "succeeded" else 0, late=0.0, emit=True, twice=False,
+            )  # fmt: skip
 
     def outages(self, _setting: dict[str, Any]) -> None:
         for _ in range(self.r.randint(1, 2)):

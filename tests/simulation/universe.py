@@ -368,6 +368,15 @@ class World:
         if fault == "connect":
             self.refusing.append(made)
 
+    def unshow(self, *, label: str, seconds: float) -> None:
+        """Stripe fails on one payment intent for a while, and lists it all the same."""
+        truth = self.truths.get(label)
+        if truth is None:
+            return
+        fault = Fault("500", 10**9, "GET", f"/payment_intents/{truth.intent_id}")
+        self.stripe.faults.append(fault)
+        self.loop.call_later(seconds, setattr, fault, "times", 0)
+
     def outage(self, *, side: str, seconds: float, how: str) -> None:
         """A side is away for a while."""
         self.outages[side] = Outage(how, self.now() + seconds)
