@@ -6,7 +6,7 @@ what the side asked for, and spends no payment's attempts. All of it is visible 
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -99,6 +99,7 @@ class Engine:
     random: Callable[[], float]
     interval_seconds: int
     succeeded: Callable[[str, float], None]
+    sleep: Callable[[float], Awaitable[None]]
     links: dict[Side, Link] = field(default_factory=lambda: {side: Link() for side in Side})
     last: dict[str, float] = field(default_factory=dict)
     store_trouble: str | None = None
@@ -301,6 +302,8 @@ class Engine:
             failure = error
         try:
             await self._push()
+            while await self.outwait():
+                await self._push()
             self._worked("push")
         except LinkFailure as error:
             if failure is not None:
@@ -308,6 +311,16 @@ class Engine:
             failure = failure or error
         if failure := failure or self.observer.trouble or self.pusher.trouble:
             raise failure
+
+    async def outwait(self) -> bool:
+        """Wait for new rows that Halo doesn't show yet. Returns whether there are any."""
+        seconds = self.pusher.take_wait()
+        if seconds is None:
+            return False
+        text = str(self.pusher.trouble)
+        self.report.log("info", "looking_again", seconds=round(seconds, 1), text=text)
+        await self.sleep(seconds)
+        return True
 
     async def backfill(self, since: int, asked: str) -> int:
         """List the payment intents since a time (Unix seconds). Returns how many."""

@@ -2,18 +2,20 @@
 
 Halo has no idempotency key. So a row that may have been sent before is waited for; Halo is asked
 right before a new one is sent; that it will be is written down first, which fences out any other
-process; and what the answer doesn't prove is read back.
+process; and what the answer doesn't prove is looked for before anything is sent again: for minutes
+where Halo may be at work on it still, for half a minute where only its lists may lag behind.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from syncd.decisions import Create, InStep
-from syncd.failures import LeaseHeld, LinkFailure, LookStale, RowsRefused
+from syncd.failures import BadAnswer, LeaseHeld, LinkFailure, LookStale, RowsRefused, Side
 from syncd.halo_reading import Acknowledged
 from syncd.halo_sink import HaloSink
 from syncd.outcomes import (
     INSERT_DOUBT_SECONDS,
+    LAG_SECONDS,
     UNPROVEN_MAX,
     Outcomes,
     as_planned,
@@ -21,6 +23,7 @@ from syncd.outcomes import (
     due_again,
     state_of,
 )
+from syncd.payments import Row
 from syncd.records import Condition, Outcome, Work
 from syncd.report import Report
 from syncd.seen_rows import SeenRow
@@ -40,6 +43,9 @@ class Inserter:
         outcomes: says what came of each payment.
         troubles: what failed in this push for single payments.
         last_look: called right before the row is written; raises LeaseHeld or Overtaken.
+        look_at: when the last of the rows that Halo doesn't show yet is looked for again, Unix
+            seconds; None where none is, or not soon.
+        left_out: that there is such a row; None where there is none.
     """
 
     sink: HaloSink
@@ -50,6 +56,12 @@ class Inserter:
     report: Report
     now: Callable[[], float]
     last_look: Callable[[Sequence[Work]], None]
+    look_at: float | None = field(init=False, default=None)
+    left_out: LinkFailure | None = field(init=False, default=None)
+
+    def begin(self) -> None:
+        """Begin another push."""
+        self.look_at, self.left_out = None, None
 
     async def insert(self, work: Work, create: Create) -> bool:
         """Insert the one row that is missing, if it is still missing. Returns False to try again.
@@ -62,7 +74,10 @@ class Inserter:
             # An insert was sent and not answered; Halo may be carrying it out still. A clock that
             # was set back doesn't prolong the wait beyond what one insert can take.
             until = min(work.doubt_until, self.now() + INSERT_DOUBT_SECONDS)
-            self.store.record([doubtful(work, until, self.now())], self.now())
+            if until <= self.now() + LAG_SECONDS:
+                self._wait_for(work, doubtful(work, until, self.now()))
+            else:
+                self.store.record([doubtful(work, until, self.now())], self.now())
             return True
         sent_before = work.doubt_until is not None or work.attempts > 0
         await self.sink.room(3 if sent_before else 2)
@@ -134,7 +149,7 @@ class Inserter:
         """What Halo answered to a new row proves it, or has to be read back.
 
         Raises:
-            LinkFailure: Halo can't be read; then the row is in doubt, for it may be there.
+            LinkFailure: Halo can't be read; the row may be there.
         """
         said, state = work.payment.said, state_of(work)
         self.troubles.has_written()
@@ -151,20 +166,45 @@ class Inserter:
                 place = SeenRow(row.id, create.invoice_id, row.invoice_number)
                 self.store.record([done], self.now(), seen={said.intent_id: (place,)})
                 return
+        # What Halo's rows say counts: they are read back, for as long as they may lag behind.
         try:
-            elsewhere = not answer.error and await self._stands_elsewhere(work, create)
+            rows = await self.sink.rows_of_invoice(create.invoice_id)
         except LinkFailure:
-            now = self.now()
-            until = now + INSERT_DOUBT_SECONDS if doubt is None else doubt
-            self.store.record([doubtful(work, until, now, attempts=1)], now)
+            self._lagging(work)
             raise
-        # What Halo's rows say counts: the next round reads them, and sends again if it isn't there.
-        if elsewhere:
-            outcome = self.outcomes.unproven(work, create, answer.rows)
-        else:
+        if any(row.intent_id == said.intent_id for row in rows):
             self.store.end_doubt(said.intent_id, doubt)
-            outcome = due_again(work, self.now(), attempts=1)
+            self.store.record([due_again(work, self.now(), attempts=1)], self.now())
+        elif self._astray(rows, create):
+            self.store.record([self.outcomes.unproven(work, create, answer.rows)], self.now())
+        else:
+            self._lagging(work, named=self._astray(answer.rows, create))
+
+    def _lagging(self, work: Work, *, named: bool = False) -> None:
+        """Halo has answered, and shows no row: it may be a little behind, so it isn't sent again at once.
+
+        Args:
+            work: the payment.
+            named: whether the answer named a row that can only be this one.
+        """
+        now = self.now()
+        until = now + (INSERT_DOUBT_SECONDS if named else LAG_SECONDS)
+        if work.condition is Condition.FAILED:  # tried again daily, one row each time
+            outcome = replace(self.outcomes.still_failed(work), doubt_until=until)
+            self.store.record([outcome], now)
+        else:
+            self._wait_for(work, doubtful(work, until, now, attempts=1))
+
+    def _wait_for(self, work: Work, outcome: Outcome) -> None:
         self.store.record([outcome], self.now())
+        if self.outcomes.plan is not None:
+            return
+        self.look_at = max(self.look_at or 0.0, outcome.next_try or 0.0)
+        self.left_out = self.left_out or BadAnswer(
+            Side.HALO,
+            f"Halo was sent a new row for {work.payment.said.intent_id}, and neither its answer nor its "
+            "lists show it yet. It stays due: the next run looks for it before anything is sent again.",
+        )
 
     def _insert_failed(self, work: Work, error: LinkFailure, doubt: float | None) -> None:
         """A new row that the link failed on: read again before it is sent again.
@@ -181,8 +221,7 @@ class Inserter:
             self.report.log(
                 "warning", "insert_doubtful", intent=work.payment.said.intent_id, reason=str(error)
             )
-            self.store.end_doubt(work.payment.said.intent_id, doubt)
-            self.store.record([due_again(work, now, attempts=1)], now)
+            self._lagging(work)
             return
         self.store.record([doubtful(work, now + INSERT_DOUBT_SECONDS, now)], now)
         if self.troubles.add(work, error):
@@ -192,9 +231,13 @@ class Inserter:
         """Whether the invoice has the new row, though Halo doesn't show it under its intent."""
         intent_id = work.payment.said.intent_id
         rows = await self.sink.rows_of_invoice(create.invoice_id)
-        if any(row.intent_id == intent_id for row in rows):
-            return False
+        return not any(row.intent_id == intent_id for row in rows) and self._astray(rows, create)
+
+    def _astray(self, rows: Sequence[Row], create: Create) -> bool:
+        """Whether one of them can only be the new row, under no intent or one that Stripe never named."""
         return any(
-            row.intent_id is None and (row.amount, row.status) == (create.amount, create.status)
+            (row.invoice_id, row.amount, row.status)
+            == (create.invoice_id, create.amount, create.status)
+            and (row.intent_id is None or self.store.payment(row.intent_id) is None)
             for row in rows
         )

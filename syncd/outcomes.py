@@ -26,8 +26,15 @@ INSERT_DOUBT_SECONDS = 300.0
 Halo's gateway gives up after about 60 s, and a second host's clock may differ by minutes.
 """
 
-LOOK_SECONDS_FIRST = 15.0
-"""How soon such a row is looked for; then at growing gaps, until it appears or that time is over."""
+LAG_SECONDS = 30.0
+"""How long Halo's lists may not show a row yet, where it has answered the insert, but proved nothing.
+
+An answer says that Halo's work on it has ended; what it reads from may be a little behind.
+"""
+
+LOOK_SECONDS_FIRST, LAG_LOOK_SECONDS_FIRST = 15.0, 2.0
+"""How soon a row is looked for, unanswered or answered; then at growing gaps, until it appears or
+that time is over."""
 
 Plan = Callable[[Work, Decision, str], None]
 """Told what a dry run would do with a payment, and why."""
@@ -203,8 +210,10 @@ def due_again(
 
 def doubtful(work: Work, until: float, now: float, *, attempts: int = 0) -> Outcome:
     """Record an insert that may still appear until then; it is looked for meanwhile."""
-    waited = max(0.0, INSERT_DOUBT_SECONDS - (until - now))
-    next_try = min(until, now + max(LOOK_SECONDS_FIRST, waited))
+    left, first, whole = until - now, LOOK_SECONDS_FIRST, INSERT_DOUBT_SECONDS
+    if left <= LAG_SECONDS:
+        first, whole = LAG_LOOK_SECONDS_FIRST, LAG_SECONDS
+    next_try = min(until, now + max(first, whole - left))
     return due_again(work, next_try, attempts=attempts, doubt_until=until)
 
 

@@ -140,7 +140,7 @@ def assemble(
     reversing = Reversing(source, sink, store, telemetry, world.now)
     engine = Engine(
         observer, pusher, reversing, store, gates, telemetry, world.now, world.random,
-        config.poll.interval, telemetry.succeeded,
+        config.poll.interval, telemetry.succeeded, world.sleep,
     )  # fmt: skip
     return Parts(config, engine, source, sink)
 

@@ -118,7 +118,7 @@ async def _push_all(parts: Parts, store: Store, world: World, show: Show) -> Non
     """
     told, failures = "", 0
     trouble: LinkFailure | None = None
-    while store.due_count(world.now()):
+    while store.due_count(world.now()) or await parts.engine.outwait():
         try:
             done = await parts.engine.pusher.push()
         except LeaseHeld as error:
@@ -139,7 +139,7 @@ async def _push_all(parts: Parts, store: Store, world: World, show: Show) -> Non
             await world.sleep(wait + world.random())
         else:
             trouble, failures = trouble or parts.engine.pusher.trouble, 0
-            if done == 0:
+            if done == 0 and store.due_count(world.now()):
                 break
     if trouble is not None and store.conditions()[Condition.DUE]:
         raise trouble
