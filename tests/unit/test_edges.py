@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from syncd import decisions, failures, halo_reading, payments, rates
+from syncd import decisions, failures, halo_reading, payments, rates, stripe_reading
 from syncd.decisions import (
     AskStripe,
     Hold,
@@ -58,7 +58,9 @@ def text(decision: object) -> str:
     return decision.text
 
 
-@pytest.mark.parametrize("room", [payments, decisions, failures, rates, halo_reading])
+@pytest.mark.parametrize(
+    "room", [payments, decisions, failures, rates, halo_reading, stripe_reading]
+)
 def test_values_are_values(room: ModuleType) -> None:
     """Every dataclass is frozen and slotted: nothing that was decided changes afterwards."""
     for _, member in inspect.getmembers(room, dataclasses.is_dataclass):

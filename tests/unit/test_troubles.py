@@ -10,6 +10,7 @@ from syncd.failures import BadAnswer, LinkFailure, ServerTrouble, Side
 from syncd.payments import Observation, PaymentState, settle
 from syncd.records import Condition, Work
 from syncd.troubles import (
+    BLAMED_MAX,
     FEW_BESIDE_WRITES,
     FORGOTTEN_AFTER_SECONDS,
     IN_A_ROW_MAX,
@@ -34,6 +35,19 @@ def _of(*found: LinkFailure) -> Troubles:
     for error in found:
         troubles.add(WORK, error)
     return troubles
+
+
+def test_how_much_is_borne() -> None:
+    """How often and how long a payment is given the benefit of the doubt, before a person hears of it."""
+    assert (BLAMED_MAX, IN_A_ROW_MAX, FEW_BESIDE_WRITES) == (2, 3, 6)
+    assert (LISTED_AFTER_SECONDS, FORGOTTEN_AFTER_SECONDS) == (15 * 60, 60 * 60)
+
+
+@pytest.mark.parametrize("value", [Trouble(WORK, WRITE), Troubles()])
+def test_troubles_hold_nothing_else(value: object) -> None:
+    """A misspelt field is an error, not one more field."""
+    with pytest.raises(AttributeError):
+        value.wrotte = True  # type: ignore[attr-defined]
 
 
 @given(st.lists(steps, max_size=8))
@@ -72,6 +86,13 @@ def test_in_a_row() -> None:
         troubles.has_read()
         troubles.has_written()
     assert not any(_of(STRIPE, STRIPE, STRIPE).add(WORK, STRIPE) for _ in range(2))
+
+
+def test_in_a_row_of_one_kind() -> None:
+    """Questions that fail say nothing about writes, nor writes about questions."""
+    for one, other in ((READ, WRITE), (WRITE, READ)):
+        assert _of(one, one).add(WORK, other) is False
+        assert _of(one, one, other).add(WORK, one) is True
 
 
 @pytest.mark.parametrize(
@@ -125,3 +146,13 @@ def test_failing_since() -> None:
     assert failing_since(since, [mine], later)["pi_1"] == (NOW, later)
     assert failing_since(since, [mine], later + 1)["pi_1"] == (later + 1, later + 1)
     assert failing_since(since, [mine], NOW - 5)["pi_1"] == (NOW - 5, NOW - 5)
+
+
+@pytest.mark.parametrize(
+    ("ago", "kept"),
+    [(0, True), (0.5, True), (FORGOTTEN_AFTER_SECONDS, True), (3_600.5, False), (-0.5, False)],
+)
+def test_a_trouble_that_is_over(ago: float, *, kept: bool) -> None:
+    """A trouble is kept for an hour after it was last seen; one that lies ahead of now is none."""
+    before = {"pi_9": (NOW - 7_200, NOW - ago)}
+    assert failing_since(before, [], NOW) == (before if kept else {})
