@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from syncd import decisions, failures, halo_reading, payments, rates, stripe_reading
+from syncd import (
+    decisions,
+    failures,
+    halo_reading,
+    payments,
+    rates,
+    reversals,
+    stripe_reading,
+    traces,
+)
 from syncd.decisions import (
     AskStripe,
     Hold,
@@ -59,14 +68,15 @@ def text(decision: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "room", [payments, decisions, failures, rates, halo_reading, stripe_reading]
+    "room", [payments, decisions, failures, rates, reversals, halo_reading, stripe_reading, traces]
 )
 def test_values_are_values(room: ModuleType) -> None:
     """Every dataclass is frozen and slotted: nothing that was decided changes afterwards."""
-    for _, member in inspect.getmembers(room, dataclasses.is_dataclass):
-        kind: Any = member
-        assert kind.__dataclass_params__.frozen, kind
-        assert "__slots__" in vars(kind), kind
+    for _, member in inspect.getmembers(room, inspect.isclass):
+        if dataclasses.is_dataclass(member):
+            kind: Any = member
+            assert kind.__dataclass_params__.frozen, kind
+            assert "__slots__" in vars(kind), kind
 
 
 @pytest.mark.parametrize(

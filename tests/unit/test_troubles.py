@@ -111,6 +111,7 @@ def test_unclear_reads(found: list[LinkFailure], unclear: bool) -> None:
     [
         ([WRITE], 1, LISTED_AFTER_SECONDS, 1),
         ([WRITE, STRIPE, READ], 1, LISTED_AFTER_SECONDS, 1),
+        ([WRITE], 1, LISTED_AFTER_SECONDS + 1, 1),
         ([WRITE], 1, LISTED_AFTER_SECONDS - 1, 0),
         ([WRITE], IN_A_ROW_MAX - 1, LISTED_AFTER_SECONDS, 1),
         ([WRITE], IN_A_ROW_MAX, LISTED_AFTER_SECONDS, 0),
@@ -144,6 +145,7 @@ def test_failing_since() -> None:
     since = failing_since(since, [its], later)
     assert since == {"pi_1": (NOW, NOW), "pi_2": (later, later)}
     assert failing_since(since, [mine], later)["pi_1"] == (NOW, later)
+    assert failing_since({"pi_1": (NOW, later)}, [mine], later + 1)["pi_1"] == (NOW, later + 1)
     assert failing_since(since, [mine], later + 1)["pi_1"] == (later + 1, later + 1)
     assert failing_since(since, [mine], NOW - 5)["pi_1"] == (NOW - 5, NOW - 5)
 
