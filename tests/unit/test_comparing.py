@@ -67,6 +67,12 @@ def test_both_sides_agree(said: Observation, rows: list[Row]) -> None:
     assert compare(said, rows, [BACK], POLICY) == []
 
 
+def test_flags_are_named() -> None:
+    """A flag without its name would read as anything."""
+    with pytest.raises(TypeError):
+        compare(SAID, [row(PAID)], [], POLICY, True)  # type: ignore[call-arg]
+
+
 # --- no row ------------------------------------------------------------------------------------------------
 
 

@@ -93,21 +93,6 @@ def test_flags_are_named(call: Callable[[], object]) -> None:
         call()
 
 
-def test_a_failure_claims_nothing_by_itself() -> None:
-    """Unless it is said: nothing was applied, nothing comes late, nobody asked to wait."""
-    failure = LinkFailure(Side.HALO, "odd")
-    assert (failure.maybe_applied, failure.late, failure.transient) == (False, False, False)
-    assert failure.retry_after_seconds is None
-
-
-def test_what_may_pass_by_itself() -> None:
-    """Only the network, the server and a limit are asked again at once."""
-    kinds = LinkFailure.__subclasses__()
-    assert {kind.__name__ for kind in kinds if kind.transient} == {
-        "Unreachable", "ServerTrouble", "RateLimited",
-    }  # fmt: skip
-
-
 def test_an_error_of_old_changes_no_success() -> None:
     """Only `requires_payment_method` is a failure, whatever else carries an error."""
     assert state_of_intent("succeeded", has_error=True) is S.SUCCEEDED
