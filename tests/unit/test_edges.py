@@ -75,8 +75,8 @@ def test_values_are_values(room: ModuleType) -> None:
     """What a room makes is frozen and slotted: nothing that was decided changes afterwards."""
     for _, member in inspect.getmembers(room, inspect.isclass):
         if member.__module__ == room.__name__ and not issubclass(member, Enum | Exception):
+            assert dataclasses.is_dataclass(member), member
             kind: Any = member
-            assert dataclasses.is_dataclass(kind), kind
             assert kind.__dataclass_params__.frozen, kind
             assert "__slots__" in vars(kind), kind
 
