@@ -127,6 +127,16 @@ def test_what_is_complete() -> None:
     assert not word(S.SUCCEEDED, 1, amount_received=None).complete
 
 
+def test_money_needs_both_parts() -> None:
+    """An amount without its currency is no money, nor is a currency without an amount."""
+    whole = word(S.SUCCEEDED, 1, amount=1, amount_received=2)
+    assert (whole.due, whole.received) == (Money(1, "usd"), Money(2, "usd"))
+    nothing = word(S.SUCCEEDED, 1, currency=None)
+    assert (nothing.due, nothing.received) == (None, None)
+    nothing = word(S.SUCCEEDED, 1, amount=None, amount_received=None)
+    assert (nothing.due, nothing.received) == (None, None)
+
+
 # --- which word counts -----------------------------------------------------------------------------------
 
 
