@@ -79,8 +79,8 @@ def test_in_a_row() -> None:
     """Too many of a kind in a row are told; one that worked in between begins anew."""
     troubles = Troubles()
     for _ in range(2):
-        told = [troubles.add(WORK, WRITE) for _ in range(IN_A_ROW_MAX)]
-        assert told == [False] * (IN_A_ROW_MAX - 1) + [True]
+        told = [troubles.add(WORK, WRITE) for _ in range(IN_A_ROW_MAX + 1)]
+        assert told == [False] * (IN_A_ROW_MAX - 1) + [True, True]
         assert not troubles.add(WORK, STRIPE)
         assert troubles.add(WORK, READ) is False
         troubles.has_read()
@@ -115,6 +115,7 @@ def test_unclear_reads(found: list[LinkFailure], unclear: bool) -> None:
         ([WRITE], 1, LISTED_AFTER_SECONDS - 1, 0),
         ([WRITE], IN_A_ROW_MAX - 1, LISTED_AFTER_SECONDS, 1),
         ([WRITE], IN_A_ROW_MAX, LISTED_AFTER_SECONDS, 0),
+        ([WRITE], IN_A_ROW_MAX + 1, LISTED_AFTER_SECONDS, 0),
         ([READ], 1, LISTED_AFTER_SECONDS, 0),
         ([STRIPE], 1, LISTED_AFTER_SECONDS, 0),
     ],
@@ -123,6 +124,22 @@ def test_to_list(found: list[LinkFailure], failing: int, waited: float, listed: 
     """The few that couldn't be written for long come before a person; many are the link's fault."""
     since = {f"pi_{number + 1}": NOW for number in range(failing)}
     assert _of(*found).to_list(since, NOW + waited) == listed * [Trouble(WORK, WRITE)]
+
+
+def test_how_long_is_a_difference() -> None:
+    """What counts is the time since the trouble began, whenever that was."""
+    troubles = _of(WRITE)
+    assert troubles.to_list({"pi_1": 500.0}, 1_400.0) == [Trouble(WORK, WRITE)]
+    assert troubles.to_list({"pi_1": 500.0}, 1_399.0) == []
+
+
+@pytest.mark.parametrize("side", Side)
+def test_reading_and_writing(side: Side) -> None:
+    """Only what was asked of Halo is a question or a write."""
+    for written in (False, True):
+        trouble = Trouble(WORK, BadAnswer(side, "odd", maybe_applied=written))
+        halos = side is Side.HALO
+        assert (trouble.reading, trouble.writing) == (halos and not written, halos and written)
 
 
 def test_to_list_beside_writes() -> None:
