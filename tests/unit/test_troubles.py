@@ -175,3 +175,4 @@ def test_a_trouble_that_is_over(ago: float, *, kept: bool) -> None:
     """A trouble is kept for an hour after it was last seen; one that lies ahead of now is none."""
     before = {"pi_9": (NOW - 7_200, NOW - ago)}
     assert failing_since(before, [], NOW) == (before if kept else {})
+    assert failing_since({"pi_9": (50.0, 100.0)}, [], 4_000.0) == {}
