@@ -75,6 +75,15 @@ def test_blame(taken: list[LinkFailure | str]) -> None:
     assert troubles.blamed() == []
 
 
+def test_another_push() -> None:
+    """Nothing of one push is held against the next."""
+    troubles = _of(READ, WRITE)
+    troubles.has_read()
+    troubles.has_written()
+    troubles.clear()
+    assert troubles == Troubles([], read=False, wrote=False)
+
+
 def test_in_a_row() -> None:
     """Too many of a kind in a row are told; one that worked in between begins anew."""
     troubles = Troubles()
