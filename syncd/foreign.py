@@ -35,7 +35,7 @@ _SECRETS = (
         ("secret", "access", "refresh", "api_key", "apikey", "password"),
         re.compile(
             r"(?i)((?:client_?secret|(?:access|refresh)_?token|api_?key|password)"
-            r"(?:=|[\"']\s*:\s*[\"']))[^\s\"'&,;<>\\]+"
+            r"(?:=[\"']?|[\"']\s*:\s*[\"']))[^\s\"'&,;<>\\]+"
         ),
     ),
 )

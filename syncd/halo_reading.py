@@ -218,17 +218,13 @@ def own_words(body: Any) -> str:
     if not isinstance(body, dict):
         return ""
     for key in _ERROR_KEYS:
-        if isinstance(body.get(key), str) and body[key]:
-            return sentence(body[key])
-    parts = [
-        f"{key}: {'; '.join(texts)}"
-        for key, value in body.items()
-        if (
-            texts := [
-                t for t in (value if isinstance(value, list) else [value]) if isinstance(t, str)
-            ]
-        )
-    ]
+        if isinstance(body.get(key), str) and (said := sentence(body[key])):
+            return said
+    parts = []
+    for key, value in body.items():
+        texts = [t for t in (value if isinstance(value, list) else [value]) if isinstance(t, str)]
+        if said := "; ".join(filter(str.strip, texts)):
+            parts.append(f"{key}: {said}")
     return sentence(", ".join(parts))
 
 

@@ -4,12 +4,22 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from decimal import Decimal
+from enum import Enum
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from syncd import decisions, failures, payments, rates
+from syncd import (
+    decisions,
+    failures,
+    halo_reading,
+    payments,
+    rates,
+    reversals,
+    stripe_reading,
+    traces,
+)
 from syncd.decisions import (
     AskStripe,
     Hold,
@@ -58,13 +68,17 @@ def text(decision: object) -> str:
     return decision.text
 
 
-@pytest.mark.parametrize("room", [payments, decisions, failures, rates])
+@pytest.mark.parametrize(
+    "room", [payments, decisions, failures, rates, reversals, halo_reading, stripe_reading, traces]
+)
 def test_values_are_values(room: ModuleType) -> None:
-    """Every dataclass is frozen and slotted: nothing that was decided changes afterwards."""
-    for _, member in inspect.getmembers(room, dataclasses.is_dataclass):
-        kind: Any = member
-        assert kind.__dataclass_params__.frozen, kind
-        assert "__slots__" in vars(kind), kind
+    """What a room makes is frozen and slotted: nothing that was decided changes afterwards."""
+    for _, member in inspect.getmembers(room, inspect.isclass):
+        if member.__module__ == room.__name__ and not issubclass(member, Enum | Exception):
+            assert dataclasses.is_dataclass(member), member
+            kind: Any = member
+            assert kind.__dataclass_params__.frozen, kind
+            assert "__slots__" in vars(kind), kind
 
 
 @pytest.mark.parametrize(
@@ -79,21 +93,6 @@ def test_flags_are_named(call: Callable[[], object]) -> None:
     """A flag without its name would read as anything."""
     with pytest.raises(TypeError):
         call()
-
-
-def test_a_failure_claims_nothing_by_itself() -> None:
-    """Unless it is said: nothing was applied, nothing comes late, nobody asked to wait."""
-    failure = LinkFailure(Side.HALO, "odd")
-    assert (failure.maybe_applied, failure.late, failure.transient) == (False, False, False)
-    assert failure.retry_after_seconds is None
-
-
-def test_what_may_pass_by_itself() -> None:
-    """Only the network, the server and a limit are asked again at once."""
-    kinds = LinkFailure.__subclasses__()
-    assert {kind.__name__ for kind in kinds if kind.transient} == {
-        "Unreachable", "ServerTrouble", "RateLimited",
-    }  # fmt: skip
 
 
 def test_an_error_of_old_changes_no_success() -> None:
@@ -126,6 +125,16 @@ def test_what_is_complete() -> None:
     assert word(S.PROCESSING, 1, amount_received=None).complete
     assert word(None, 1, amount_received=None).complete
     assert not word(S.SUCCEEDED, 1, amount_received=None).complete
+
+
+def test_money_needs_both_parts() -> None:
+    """An amount without its currency is no money, nor is a currency without an amount."""
+    whole = word(S.SUCCEEDED, 1, amount=1, amount_received=2)
+    assert (whole.due, whole.received) == (Money(1, "usd"), Money(2, "usd"))
+    nothing = word(S.SUCCEEDED, 1, currency=None)
+    assert (nothing.due, nothing.received) == (None, None)
+    nothing = word(S.SUCCEEDED, 1, amount=None, amount_received=None)
+    assert (nothing.due, nothing.received) == (None, None)
 
 
 # --- which word counts -----------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.failures import BadAnswer, LeaseHeld, Side
 from syncd.rates import Window, poll_spacing_seconds
 
 
@@ -94,11 +93,3 @@ def test_polls_never_run_out_of_budget(spent: dict[int, int], interval: int) -> 
         assert window.left(counts, now) > 0
         bucket = window.bucket(now)
         counts[bucket] = counts.get(bucket, 0) + 1
-
-
-def test_failures_carry_what_the_caller_needs() -> None:
-    """A link's failure says whose it is and what may have happened; a lease who holds it."""
-    failure = BadAnswer(Side.HALO, "odd", retry_after_seconds=3, maybe_applied=True, late=True)
-    assert (failure.side, failure.retry_after_seconds, str(failure)) == (Side.HALO, 3, "odd")
-    assert (failure.maybe_applied, failure.late, failure.transient) == (True, True, False)
-    assert LeaseHeld("a backfill").holder == "a backfill"
