@@ -139,7 +139,8 @@ def decide(
     if unreadable:
         return Hold(
             HoldCode.ROW_UNREADABLE,
-            f"Halo lists a row for {said.intent_id} without a usable id, so it can't be updated. "
+            f"Halo lists a row for {said.intent_id} without a usable id, or under another intent_id "
+            "or none, so it can't be updated. "
             "Look at the invoice's payments in Halo, then retry.",
         )
     ids = tuple(row.id for row in rows if row.id is not None)

@@ -125,7 +125,7 @@ def read_row(raw: object) -> Row:
         return Row(None, None, None, None, None)
     intent_id = raw.get("intent_id")
     return Row(
-        id=_whole(raw.get("id")),
+        id=_key(raw.get("id")),
         intent_id=intent_id
         if isinstance(intent_id, str) and INTENT_ID.fullmatch(intent_id)
         else None,
@@ -151,6 +151,12 @@ def read_invoice(raw: object, invoice_id: int) -> Invoice | None:
         due=_number(raw.get("amountdue")),
         currency=codes[0] if codes else None,
     )
+
+
+def _key(value: object) -> int | None:
+    """The number of a row. None below one: so .NET shows a number that isn't there."""
+    number = _whole(value)
+    return number if number is not None and number > 0 else None
 
 
 def _whole(value: object) -> int | None:

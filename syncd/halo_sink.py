@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -61,6 +61,9 @@ TOKEN_MARGIN_SECONDS = 30.0
 PAGES_OF_ONE_INTENT_MAX = 1_000
 """A listing of one payment's rows that goes on for longer shows rows of everybody, or is made up."""
 
+NOBODYS = "pi_nobodys"
+"""A payment that there isn't: whoever is asked for its rows shows none."""
+
 _PATH = "/api/InvoicePayment"
 _INVOICE_PATH = "/api/Invoice"
 _TOKEN = re.compile(r"[!-~]{1,16384}")
@@ -90,6 +93,7 @@ class HaloSink:
     _token: str | None = field(init=False, repr=False, default=None)
     _token_until: float = field(init=False, default=0.0)
     _sign_in: tuple[str, str | None] | None = field(init=False, default=None)
+    _filter_works: bool | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.url = self.url.rstrip("/")
@@ -110,16 +114,37 @@ class HaloSink:
     async def rows_of(self, intent_id: str) -> list[Row]:
         """Read all rows of one payment intent.
 
+        A row that Halo answers with to the question for this very intent, but under another name or
+        none, is no row that may be written, and no sign that there is none: it comes without its id.
+
         Raises:
             LinkFailure: Halo can't be read, or it can't be told whether these are all rows.
         """
         found: dict[int | None, Row] = {}
+        nameless: list[Row] = []
+        alike: list[Row] = []
+        others = False
         async for page in self._pages({"intent_id": intent_id}):
             for row in page.rows:
                 # The filter may be ignored; what belongs to others is not ours to touch.
                 if row.intent_id == intent_id:
                     found[row.id] = row
-        return list(found.values())
+                elif row.intent_id is None:
+                    nameless += [row] * (row.id is not None)  # else it is no row at all
+                elif row.intent_id.casefold() == intent_id.casefold():
+                    alike.append(row)
+                else:
+                    others = True
+        if not found and nameless and not others and await self._filters():
+            alike += nameless
+        return list(found.values()) or [replace(row, id=None) for row in alike]
+
+    async def _filters(self) -> bool:
+        """Whether Halo keeps to the intent it is asked for: then it shows no rows of nobody's."""
+        if self._filter_works is None:
+            shown = [bool(page.rows) async for page in self._pages({"intent_id": NOBODYS})]
+            self._filter_works = not any(shown)
+        return self._filter_works
 
     async def room(self, requests: int) -> None:
         """Wait until so many requests may go one after another; see `Gate.room`."""

@@ -30,7 +30,7 @@ from syncd.failures import (
     SignInRefused,
     Unreachable,
 )
-from syncd.halo_sink import HaloSink
+from syncd.halo_sink import NOBODYS, HaloSink
 from syncd.inserting import Inserter
 from syncd.lease import Lease
 from syncd.observing import Observer
@@ -47,9 +47,6 @@ from syncd.writing import Overtaken, Ways
 
 LOOKS_MAX = 3
 """How often Halo is asked for it again, where that had become too long ago."""
-
-NOBODYS = "pi_nobodys"
-"""A payment that there isn't: whoever is asked for its rows shows none."""
 
 ASK_LATER_SECONDS = 300.0
 """How long a payment waits about which Stripe was to be asked again while it answers nobody."""

@@ -268,6 +268,7 @@ def test_halos_words_with_markup(rig: Rig) -> None:
         ({"amount": "10.99"}, "amount_unreadable"), ({"amount": None}, "amount_unreadable"),
         ({"amount": 1e300}, "amount_unreadable"), ({"id": None}, "row_unreadable"),
         ({"id": "7"}, "row_unreadable"), ({"amount": -10.99}, "amount_mismatch"),
+        ({"id": 0}, "row_unreadable"), ({"id": -7}, "row_unreadable"),
     ],
 )  # fmt: skip
 def test_row_that_makes_no_sense(rig: Rig, fields: dict[str, Any], code: str) -> None:

@@ -30,7 +30,7 @@ class Fault:
         size: bytes of a huge answer.
         text: the words of an error.
         body: what is answered, in place of an error around `text`; HTML where it begins with "<".
-        status: the status of that answer; None for the one that the kind names.
+        status: the status of that answer, or of one to a late request; None for the kind's own.
     """
 
     kind: str
@@ -90,7 +90,7 @@ class Fault:
                 late.delay_seconds = self.seconds
                 return late
             case "applied_late":
-                return json_reply({"Message": "Gateway timeout"}, 504)
+                return json_reply({"Message": "Gateway timeout"}, self.status or 504)
             case "html":
                 return Reply(200, LOGIN_PAGE, {"Content-Type": "text/html"})
             case "html_500":

@@ -34,6 +34,7 @@ class SandboxHalo:
         paging: "honoured", "ignored" (everything at once) or "same_page" (page 1 for ever).
         list_shape: "payments" (an object with a count) or "bare" (a list).
         filter_ignored: whether `intent_id` is passed over.
+        list_lag_seconds: how long a row that was posted doesn't stand in lists yet.
         answer_shape: what a POST answers once it is carried out, which is not documented: "rows",
             "empty", "no_json", "error_in_200", "other_rows" or "bare_object".
         rows_pay: whether a row that succeeded lessens what its invoice says is due, which is not
@@ -63,6 +64,7 @@ class SandboxHalo:
         self.paging = "honoured"
         self.list_shape = "payments"
         self.filter_ignored = False
+        self.list_lag_seconds = 0.0
         self.answer_shape = "rows"
         self.rows_pay = True
         self.rows: dict[int, dict[str, Any]] = {}
@@ -71,6 +73,7 @@ class SandboxHalo:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self._tokens: dict[str, tuple[float, set[str]]] = {}
+        self._posted_at: dict[int, float] = {}
         self._poison: dict[int | str, str] = {}
         self._by_intent: dict[str, list[int]] = {}
         self._recent: deque[float] = deque()
@@ -253,6 +256,10 @@ class SandboxHalo:
             return json_reply({})
         return json_reply(self._invoice(name) if invoices else self.rows[name])
 
+    def _shows(self, row_id: int) -> bool:
+        """Whether a row that was posted stands in lists by now."""
+        return self._posted_at.get(row_id, 0.0) <= self.clock() - self.list_lag_seconds
+
     def _list(self, request: Request) -> Reply:
         query = request.params()
         refused = _refused_filters(query)
@@ -272,6 +279,7 @@ class SandboxHalo:
             # ids only grow, so the rows stand by id already.
             found = found if order == "id" else sorted(found, key=lambda row: str(row.get(order)))
             found = found[::-1] if query.get("orderdesc") == "true" else found
+        found = [row for row in found if self._shows(row["id"])]
         total = len(found)
         if query.get("pageinate") == "true" and self.paging != "ignored":
             size = min(int(query.get("page_size", "50")), self.page_cap)
@@ -340,6 +348,7 @@ class SandboxHalo:
             return int(name)
         fields = {"intent_id": None, "amount": 0, **posted}
         name = self.add_row(**fields)
+        self._posted_at[name] = self.clock()
         self.writes.append((name, posted, True))
         return name
 

@@ -1,0 +1,153 @@
+"""New rows that Halo shows late, under other names, or not at all: one row, or a person."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from syncd.records import Condition
+from syncd.sandbox import Fault, Request
+from tests.conftest import Rig
+
+PATH = "/api/InvoicePayment"
+
+
+def _create(rig: Rig) -> str:
+    """A payment whose row is missing."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    invoice = rig.box.halo.add_invoice()
+    return rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+
+
+def _after_each_post(rig: Rig, change: Callable[[dict[str, Any]], None]) -> None:
+    """Halo changes each row that was inserted, before it is asked for anything again."""
+    changed: set[int] = set()
+
+    def strike(_request: Request) -> bool:
+        for number, _, inserted in rig.box.halo.writes:
+            if inserted and number not in changed:
+                changed.add(number)
+                change(rig.box.halo.rows[number])
+        return False
+
+    rig.box.halo.faults.append(Fault("500", times=None, match=strike))
+
+
+def _days(rig: Rig, number: int) -> None:
+    for _ in range(number * 4):
+        rig.clock.seconds += 21_700
+        rig.cycle()
+
+
+@pytest.mark.parametrize("shape", ["empty", "no_json", "error_in_200", "other_rows"])
+def test_halos_lists_lag_behind(rig: Rig, shape: str) -> None:
+    """An answer proves nothing, and the lists show the row only seconds later: it is waited for."""
+    payment = _create(rig)
+    rig.box.halo.answer_shape, rig.box.halo.list_lag_seconds = shape, 12.0
+    rig.once()
+    assert (rig.statuses(payment), len(rig.posts())) == ([3], 1)
+    assert (rig.condition(payment), rig.attention()) == (Condition.IN_STEP, [])
+
+
+def test_a_plain_500_before_the_row(rig: Rig) -> None:
+    """Halo says 500, and the row stands a little later: it is waited for, by the service as well."""
+    payment = _create(rig)
+    rig.box.halo.faults.append(Fault("500_after", method="POST", path=PATH))
+    rig.box.halo.list_lag_seconds = 12.0
+    for _ in range(6):
+        rig.cycle()
+        rig.clock.seconds += 5
+    assert (rig.statuses(payment), len(rig.posts())) == ([3], 1)
+    assert rig.condition(payment) is Condition.IN_STEP
+
+
+@pytest.mark.parametrize("kind", ["500", "empty_unapplied"])
+def test_a_row_that_never_came_is_sent_again(rig: Rig, kind: str) -> None:
+    """Once Halo's lists have had half a minute to show it, and at the end of the same single run."""
+    payment = _create(rig)
+    fault = Fault("500", method="POST", path=PATH)
+    if kind != "500":
+        fault = Fault("200", method="POST", path=PATH, body=b"{}")
+    rig.box.halo.faults.append(fault)
+    started = rig.clock()
+    rig.once()
+    assert (rig.statuses(payment), len(rig.posts())) == ([3], 2)
+    assert 30 <= rig.clock() - started < 40
+
+
+@pytest.mark.parametrize(
+    "name", [lambda name: name[:20], lambda name: f"pi_{name}", lambda _name: None],
+    ids=["cut off", "another", "none"],
+)  # fmt: skip
+def test_halo_renames_the_new_row(rig: Rig, name: Callable[[str], str | None]) -> None:
+    """A row that stands under a name Stripe never gave is taken for ours: none is made beside it."""
+    _create(rig)
+
+    def rename(row: dict[str, Any]) -> None:
+        rig.box.halo._by_intent[row["intent_id"]].remove(row["id"])
+        row["intent_id"] = name(row["intent_id"])
+
+    _after_each_post(rig, rename)
+    rig.box.halo.answer_shape = "empty"
+    rig.once()
+    _days(rig, 3)
+    (entry,) = rig.attention()
+    assert (entry.code, len(rig.posts())) == ("insert_unproven", 1)
+
+
+def test_another_payment_of_the_same_amount(rig: Rig) -> None:
+    """A row on the invoice that is another known payment's is no sign of ours: ours is made as well."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    invoice = str(rig.box.halo.add_invoice(total=21.98))
+    first = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": invoice})
+    rig.once()
+    second = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": invoice})
+    rig.box.halo.faults.append(Fault("500", method="POST", path=PATH))
+    rig.once()
+    assert [rig.statuses(first), rig.statuses(second)] == [[3], [3]]
+
+
+def test_a_row_that_halo_never_shows_is_tried_once_a_day(rig: Rig) -> None:
+    """Halo takes it each time and has nothing of it: it is listed, and not sent in a row."""
+    _create(rig)
+    lost = Fault("200", times=None, method="POST", path=PATH, body=b"{}")
+    rig.box.halo.faults.append(lost)
+    rig.once()
+    assert ([entry.code for entry in rig.attention()], len(rig.posts())) == (["halo_refuses"], 3)
+    _days(rig, 1)
+    before = len(rig.posts())
+    _days(rig, 4)
+    assert 3 <= len(rig.posts()) - before <= 4
+
+
+@pytest.mark.parametrize("create", ["true", "false"])
+@pytest.mark.parametrize(
+    "name", [lambda _name: None, str.upper, lambda name: f" {name}"], ids=["none", "case", "blank"]
+)
+def test_a_row_under_another_name(rig: Rig, name: Callable[[str], str | None], create: str) -> None:
+    """Halo answers with it to the question for this very payment: it comes before a person."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = create
+    invoice = rig.box.halo.add_invoice()
+    payment = rig.pay("succeeded", metadata={"halo_invoice_id": str(invoice)})
+    (row,) = rig.box.halo.rows_of(payment)
+    row["intent_id"] = name(payment)
+    rig.once()
+    (entry,) = rig.attention()
+    assert (entry.id, entry.code, rig.posts()) == (payment, "row_unreadable", [])
+    row["intent_id"] = payment
+    rig.stored(lambda store: store.retry([payment], rig.clock()))
+    rig.once()
+    assert (rig.statuses(payment), rig.attention()) == ([3], [])
+
+
+def test_rows_of_nobodys_where_the_filter_is_ignored(rig: Rig) -> None:
+    """A tenant that books by hand, and a Halo that shows all rows whatever is asked: no sign of ours."""
+    for _ in range(3):
+        rig.box.halo.add_row(None, rig.box.halo.add_invoice(), 10.99, 3)
+    rig.box.halo.filter_ignored = True
+    payment = _create(rig)
+    rig.once()
+    assert (rig.statuses(payment), rig.attention()) == ([3], [])
+    other = rig.pay("succeeded", rows=())
+    rig.once()
+    assert rig.condition(other) is Condition.UNMATCHED
