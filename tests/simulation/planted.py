@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncd import (
+    coordination_store,
     decisions,
     engine,
     halo_reading,
@@ -166,7 +167,7 @@ PLANTED = (
     ),
     Planted(
         "a lease that was lost is silently taken again", _in(lease.Lease, "renew"),
-        "if not self.store.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):",
+        "if not self.store.coordination.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):",
         "self.take()\n        if False:",
     ),
     Planted(
@@ -215,7 +216,8 @@ PLANTED = (
         'row["state"] == fields["state"]', '(row["state"] == fields["state"] or row["condition"] == "held")',
     ),
     Planted(
-        "the window of requests is forgotten at a restart", _in(store.Store, "take_slot"),
+        "the window of requests is forgotten at a restart",
+        _in(coordination_store.CoordinationStore, "take_slot"),
         "counts = counts_of(connection, side)",
         "counts = {b: n for b, n in counts_of(connection, side).items() if b >= "
         "self.__dict__.setdefault('_since', now) - 5}",
