@@ -3,14 +3,14 @@
 A part of the store. Times are Unix seconds and come from the caller.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 
 from syncd import schema
 from syncd.database import reading, writing
 from syncd.rates import Window
-from syncd.records import Holder, counts_of, holder_of, rewrite_counts
+from syncd.records import Holder
 
 
 class CoordinationStore:
@@ -27,10 +27,10 @@ class CoordinationStore:
         Returns 0 where it was counted, else how many seconds to wait before asking again.
         """
         with writing(self._engine) as connection:
-            counts = counts_of(connection, side)
+            counts = _counts_of(connection, side)
             if any(bucket > now for bucket in counts):
                 counts = window.rebased(counts, now)
-                rewrite_counts(connection, side, counts)
+                _rewrite_counts(connection, side, counts)
             wait = window.wait_seconds(counts, now)
             if wait > 0:
                 return wait
@@ -53,14 +53,14 @@ class CoordinationStore:
     def counts(self, side: str) -> dict[int, int]:
         """The requests to one side by bucket."""
         with reading(self._engine) as connection:
-            return counts_of(connection, side)
+            return _counts_of(connection, side)
 
     # --- leases ----------------------------------------------------------------------------------
 
     def holder(self, name: str) -> tuple[Holder, float] | None:
         """Who holds a lease, and until when (Unix seconds)."""
         with reading(self._engine) as connection:
-            return holder_of(connection, name)
+            return _holder_of(connection, name)
 
     def take_lease(
         self,
@@ -81,7 +81,7 @@ class CoordinationStore:
             free: whether somebody else's lease (holder, until) no longer counts.
         """
         with writing(self._engine) as connection:
-            found = holder_of(connection, name)
+            found = _holder_of(connection, name)
             if found and found[0].owner != me.owner and not free(found[0], found[1]):
                 return found[0]
             connection.execute(schema.lease.delete().where(schema.lease.c.name == name))
@@ -112,3 +112,26 @@ class CoordinationStore:
         c = schema.lease.c
         with writing(self._engine) as connection:
             connection.execute(schema.lease.delete().where(c.name == name, c.owner == me.owner))
+
+
+def _counts_of(connection: sa.Connection, side: str) -> dict[int, int]:
+    """The requests counted for one side: bucket start to number."""
+    c = schema.requests.c
+    found = connection.execute(sa.select(c.bucket, c.number).where(c.side == side)).all()
+    return {row.bucket: row.number for row in found}
+
+
+def _rewrite_counts(connection: sa.Connection, side: str, counts: Mapping[int, int]) -> None:
+    """Replace the requests counted for one side."""
+    connection.execute(schema.requests.delete().where(schema.requests.c.side == side))
+    rows = [{"side": side, "bucket": bucket, "number": n} for bucket, n in counts.items()]
+    if rows:
+        connection.execute(schema.requests.insert(), rows)
+
+
+def _holder_of(connection: sa.Connection, name: str) -> tuple[Holder, float] | None:
+    """Who holds a lease and until when (Unix seconds); None where nobody does."""
+    row = connection.execute(sa.select(schema.lease).where(schema.lease.c.name == name)).first()
+    if row is None:
+        return None
+    return Holder(row.owner, row.what, row.host, row.boot, row.pid), row.until

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 
 from syncd import schema
 from syncd.database import reading, writing
-from syncd.records import Condition, heard_of, is_to_be_read, is_unread
+from syncd.payment_records import heard_of, is_to_be_read, is_unread
+from syncd.records import Condition
 
 
 class DoubtStore:

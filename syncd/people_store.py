@@ -4,26 +4,16 @@ A part of the store. Times are Unix seconds and come from the caller.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
 from syncd import schema
 from syncd.database import reading, writing
-from syncd.records import (
-    ATTENTION,
-    PUSHES_MAX,
-    Attention,
-    Condition,
-    Elsewhere,
-    Pushed,
-    Said,
-    elsewhere_of,
-    is_unread,
-    pushed_of,
-    said_of,
-    shown_amount,
-    shown_rows,
-)
+from syncd.payment_records import heard_of, is_unread, shown_rows
+from syncd.payments import PaymentState
+from syncd.push_records import PUSHES_MAX, pushed_of
+from syncd.records import ATTENTION, Attention, Condition, Elsewhere, Pushed, Said
 from syncd.reversal_records import attention_of, dismiss_reversals, stands
 
 
@@ -77,7 +67,7 @@ class PeopleStore:
                 .order_by(c.changed_at.desc())
                 .limit(limit)
             ).all()
-        return [said for row in found if (said := said_of(row)).at >= since]
+        return [said for row in found if (said := _said_of(row)).at >= since]
 
     def attention_count(self) -> int:
         """How many lines the attention list has."""
@@ -119,7 +109,7 @@ class PeopleStore:
         return [
             Attention(
                 row.intent_id, "payment", row.condition, row.code, row.reason or "", row.state,
-                shown_amount(row), row.currency, row.attempts, row.next_try, row.changed_at,
+                _shown_amount(row), row.currency, row.attempts, row.next_try, row.changed_at,
                 **shown_rows(row.seen_rows, row.rows), intent_id=row.intent_id,
             )
             for row in held
@@ -141,7 +131,7 @@ class PeopleStore:
                 .order_by(sa.func.coalesce(c.created, c.said_at).desc(), c.intent_id)
                 .limit(limit)
             ).all()
-        return [elsewhere_of(row) for row in found]
+        return [_elsewhere_of(row) for row in found]
 
     # --- what they ask for -----------------------------------------------------------------------
 
@@ -206,3 +196,28 @@ class PeopleStore:
                 .where(c.condition == Condition.HELD, c.code.in_(codes), c.dismissed.is_(False))
                 .values(condition=Condition.DUE, next_try=now, attempts=0)
             ).rowcount
+
+
+def _shown_amount(row: Any) -> int | None:
+    """The amount that a person is shown, in the smallest unit: what arrived, once it has."""
+    amount: int | None
+    amount = row.amount_received if row.state == PaymentState.SUCCEEDED else row.amount
+    return amount
+
+
+def _elsewhere_of(row: Any) -> Elsewhere:
+    """A payment that Halo has no row for, out of its columns."""
+    made = row.said_at if row.created is None else row.created
+    waits = row.condition == Condition.UNMATCHED
+    return Elsewhere(
+        row.intent_id, row.state, _shown_amount(row), row.currency, made,
+        row.next_try if waits else None,
+    )  # fmt: skip
+
+
+def _said_of(row: Any) -> Said:
+    """What Stripe last said, out of a payment's columns; by its event, where one told it."""
+    state = PaymentState(row.state)
+    told = [word.at for word in heard_of(row.heard) if word.state is state and not word.read]
+    made = row.said_at if row.created is None else row.created
+    return Said(max(told, default=made), row.intent_id, state)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from syncd import schema
 from syncd.database import reading, writing
-from syncd.records import remember_seen
+from syncd.payment_records import remember_seen
 from syncd.reversal_records import counts_by_owner, oldest_open, reversal_of, unplaced
 from syncd.reversals import Reversal
 from syncd.seen_rows import SeenRow

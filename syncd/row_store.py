@@ -3,14 +3,17 @@
 A part of the store. Times are Unix seconds and come from the caller.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 
 from syncd import schema
-from syncd.database import reading, writing
+from syncd.database import present, reading, writing
 from syncd.payments import PaymentState, Row
-from syncd.records import Condition, present, row_of, storable
+from syncd.records import Condition
 
 
 class RowStore:
@@ -32,7 +35,7 @@ class RowStore:
             new = [
                 {
                     "id": row.id,
-                    "intent_id": storable(row.intent_id),
+                    "intent_id": _storable(row.intent_id),
                     "invoice_id": row.invoice_id,
                     "amount": None if row.amount is None else str(row.amount),
                     "status": row.status,
@@ -118,3 +121,26 @@ class RowStore:
                     changed_at=now,
                 )
             ).rowcount
+
+
+def row_of(row: Mapping[Any, Any]) -> Row:
+    """One of Halo's rows out of its columns."""
+    return Row(
+        id=row["id"],
+        intent_id=row["intent_id"],
+        invoice_id=row["invoice_id"],
+        amount=None if row["amount"] is None else Decimal(row["amount"]),
+        status=row["status"],
+        made=row["made"],
+        invoice_number=row["invoice_number"],
+    )
+
+
+def _storable(intent_id: str | None) -> str | None:
+    """An intent of Halo's rows as a database takes it; None for what can't be one of Stripe's.
+
+    Half a surrogate pair, a zero byte or a novel in one row must not stop the reading of all rows.
+    """
+    if intent_id is None or len(intent_id) > 255 or re.search(r"[\0\ud800-\udfff]", intent_id):
+        return None
+    return intent_id

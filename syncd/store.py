@@ -1,6 +1,6 @@
 """The memory: what Stripe last said, what Halo last acknowledged, and how far we have read.
 
-With its parts (the other `*_store` and `*_records` rooms, `schema`, `database` and `records`), the
+With its parts (the other `*_store` rooms, the `*_records` rooms, `schema` and `database`), the
 only room that knows the database. Every method is one transaction; what a method returns is
 committed. Times are Unix seconds and come from the caller.
 """
@@ -12,27 +12,18 @@ import sqlalchemy as sa
 
 from syncd import schema
 from syncd.coordination_store import CoordinationStore
-from syncd.database import connect, reading, writing
+from syncd.database import connect, present, reading, writing
 from syncd.doubt_store import DoubtStore
 from syncd.housekeeping_store import HousekeepingStore
-from syncd.payments import Observation, settle
-from syncd.people_store import PeopleStore
-from syncd.records import (
+from syncd.payment_records import (
     ACK_COLUMNS,
     KEPT_COLUMNS,
     MOVE_COLUMNS,
-    WAITING,
-    Condition,
-    Outcome,
-    Taken,
-    Work,
     ack_of,
     fields_of,
     fresh,
     is_due,
     move_of,
-    present,
-    remember_pushes,
     remember_seen,
     remember_unreadable,
     settle_all,
@@ -40,6 +31,10 @@ from syncd.records import (
     update_by_id,
     work_of,
 )
+from syncd.payments import Observation, settle
+from syncd.people_store import PeopleStore
+from syncd.push_records import remember_pushes
+from syncd.records import WAITING, Condition, Outcome, Taken, Work
 from syncd.reversal_records import take_in_reversals
 from syncd.reversal_store import ReversalStore
 from syncd.reversals import Reversal

@@ -13,7 +13,8 @@ from alembic.config import Config as AlembicConfig
 
 from syncd.page import headers, stripe_link
 from syncd.payments import Observation, PaymentState
-from syncd.records import PUSHES_MAX, Condition, Outcome, Pushed, Said
+from syncd.push_records import PUSHES_MAX
+from syncd.records import Condition, Outcome, Pushed, Said
 from syncd.sandbox import Fault
 from syncd.store import Store
 from tests.conftest import NOW, Rig

@@ -9,8 +9,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from syncd import schema
+from syncd.payment_records import fields_of, fresh
 from syncd.payments import Observation, PaymentState, Row, settle
-from syncd.records import fields_of, fresh
 from syncd.reversals import Reversal, ReversalKind
 from syncd.sent_records import Sent
 from syncd.store import Store
