@@ -49,7 +49,7 @@ class AllRows:
 
         Where they can't be read page by page, the payments are asked for one by one instead.
         """
-        self.store.forget_rows()
+        self.store.rows.forget()
         try:
             seen, whole = await self._read_pages(0)
             if not whole:
@@ -68,7 +68,7 @@ class AllRows:
         number = 0
         async for page in self.sink.pages():
             self.keep_lease()
-            new = self.store.add_rows(page.rows)
+            new = self.store.rows.add(page.rows)
             seen, number = seen + new, number + 1
             self.progress(seen, max(seen, page.total or 0))
             if last_page(page, new=new, seen=seen) or number >= PAGES_MAX:

@@ -175,7 +175,7 @@ class Auditor:
         """Compare a page of payments; --fix needs their traces, so it is done with the page."""
         ids = [said.intent_id for said in intents]
         self.store.take_in([replace(said, trace=None) for said in intents], self.now())
-        rows, reversals = self.store.rows_of(ids), self.store.reversals_of(ids)
+        rows, reversals = self.store.rows.of(ids), self.store.reversals.of(ids)
         known = self.memory.acknowledged(ids) if self.memory is not None else set()
         dismissed = self._dismissed(reversals)
         mend: list[Observation] = []
@@ -255,7 +255,7 @@ class Auditor:
         for name in self.store.strangers(since):
             if not self._room("ask", ASK_STRIPE_MAX):
                 continue
-            rows = self.store.rows_of([name])[name]
+            rows = self.store.rows.of([name])[name]
             try:
                 said = await self.reversing.source.intent(name)
             except IntentUnknown:
@@ -273,7 +273,7 @@ class Auditor:
     async def _compare_earlier(self) -> None:
         """Payments made before the date, refunded or disputed since."""
         for name in self.store.reversed_earlier():
-            rows, reversals = self.store.rows_of([name]), self.store.reversals_of([name])
+            rows, reversals = self.store.rows.of([name]), self.store.reversals.of([name])
             self._findings += reversed_after(
                 None, rows[name], reversals[name], self.pusher.ways.policy,
                 self._dismissed(reversals),

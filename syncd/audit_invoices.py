@@ -81,7 +81,7 @@ class Invoices:
         differ = several_payments(rows, invoice, self.policy, currency) if several else None
         due = None
         if invoice is not None:
-            back = [one for many in self.store.reversals_of(list(intents)).values() for one in many]
+            back = [one for many in self.store.reversals.of(list(intents)).values() for one in many]
             due = invoice_due(rows, invoice, back, self.policy, currency)
         return tuple(
             replace(

@@ -1,4 +1,4 @@
-"""What an audit asks the database: a part of the store, like `records`.
+"""What an audit asks the database: a part of the store, like `payment_records`.
 
 The audit keeps both sides in a store of its own that is thrown away, so that its memory doesn't
 grow with their number; these are the questions about all of them at once. Of the service's store it
@@ -11,8 +11,10 @@ import sqlalchemy as sa
 
 from syncd import schema
 from syncd.database import reading, writing
+from syncd.payment_records import settle_all
 from syncd.payments import Observation, Row
-from syncd.records import ATTENTION, Condition, row_of, settle_all
+from syncd.records import ATTENTION, Condition
+from syncd.row_store import row_of
 from syncd.store import Store
 
 MENDABLE = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS)

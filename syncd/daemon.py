@@ -199,8 +199,8 @@ class Daemon:
     def _say(self) -> None:
         self._feed()
         failing = [f"{name}: {check.text}" for name, check in self._ready().items() if not check.ok]
-        counts = self.store.conditions()
-        needs = needing(self.store.attention_counts()) or "nothing needs attention"
+        counts = self.store.people.conditions()
+        needs = needing(self.store.people.attention_counts()) or "nothing needs attention"
         said = f"{counted(sum(counts.values()), 'payment')} known; {needs}."
         self.notifier.status(" ".join([said, *failing]))
         self._watch.look()
@@ -298,7 +298,7 @@ class Daemon:
     def _budgets(self) -> dict[str, int]:
         now = self.world.now()
         return {
-            str(side): gate.window.left(self.store.counts(side), now)
+            str(side): gate.window.left(self.store.coordination.counts(side), now)
             for side, gate in self._engine.gates.items()
         }
 

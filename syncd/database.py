@@ -1,4 +1,4 @@
-"""The database file: how it is opened, what makes it durable, and what its errors mean.
+"""The database file: how it is opened and asked, what makes it durable, and what its errors mean.
 
 The refusals come before anything is written: a file that is damaged, foreign or not ours to read is
 left as it is.
@@ -81,6 +81,15 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
             yield connection
             crash_point(Point.BEFORE_COMMIT)
     crash_point(Point.AFTER_COMMIT)
+
+
+def present(connection: sa.Connection, column: sa.Column[Any], wanted: list[Any]) -> set[Any]:
+    """Which of `wanted` are there already."""
+    found: set[Any] = set()
+    for start in range(0, len(wanted), 500):
+        part = wanted[start : start + 500]
+        found.update(connection.execute(sa.select(column).where(column.in_(part))).scalars())
+    return found
 
 
 def sqlite_path(url: str) -> Path | None:

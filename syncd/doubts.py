@@ -52,7 +52,7 @@ class Doubts:
         """
         tried: set[str] = set()
         while doubtful := [
-            one for one in self.store.in_doubt(self.now(), 200) if one[0] not in tried
+            one for one in self.store.doubts.due(self.now(), 200) if one[0] not in tried
         ]:
             tried.update(intent_id for intent_id, _ in doubtful)
             # Whatever came of it, it isn't asked for again in this run.
@@ -60,7 +60,7 @@ class Doubts:
 
     def _hold_unread(self, intent_id: str) -> None:
         """A payment that is in doubt although its intent was read: a person must look."""
-        self.store.hold_doubt(
+        self.store.doubts.hold(
             intent_id,
             "stripe_unreadable",
             f"Stripe's events about {intent_id} leave open what is true, and the payment "
@@ -72,13 +72,13 @@ class Doubts:
     def _leave_in_doubt(self, intent_id: str, error: LinkFailure) -> None:
         """A payment in doubt that Stripe can't show: once more later, and at last a person is told."""
         now = self.now()
-        failed = self.store.doubt_failed(intent_id)
+        failed = self.store.doubts.failed(intent_id)
         wait = ASK_AGAIN_SECONDS[min(failed, len(ASK_AGAIN_SECONDS)) - 1]
         if failed <= UNSHOWN_MAX:
-            self.store.put_off_doubt(intent_id, now + wait)
+            self.store.doubts.put_off(intent_id, now + wait)
             return
         reason = _unshown(intent_id, error)
-        self.store.hold_doubt(intent_id, "stripe_unreadable", reason, now, now + wait)
+        self.store.doubts.hold(intent_id, "stripe_unreadable", reason, now, now + wait)
 
     async def read_each(
         self,

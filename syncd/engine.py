@@ -121,7 +121,7 @@ class Engine:
     def _too_early(self, now: float) -> bool:
         gate = self.gates[Side.STRIPE]
         spacing = poll_spacing_seconds(
-            gate.window, self.store.counts(Side.STRIPE), now, self.interval_seconds
+            gate.window, self.store.coordination.counts(Side.STRIPE), now, self.interval_seconds
         )
         self._say_spread(spacing)
         waited = now - self._last_poll
@@ -149,7 +149,7 @@ class Engine:
             if link.paused(self.now()):
                 return
             if link.failures and not self.store.due_count(self.now()):
-                if self.store.conditions()[Condition.DUE]:
+                if self.store.people.conditions()[Condition.DUE]:
                     return  # what it failed on waits: nothing shows that it works
                 if await self._step(None, "push", self.pusher.ask_for_anything):
                     self._link_works(Side.HALO)
@@ -205,17 +205,19 @@ class Engine:
         await self.read_back()
         mark = self.observer.watermark()
         if mark is not None:
-            self.store.prune(self.now(), mark - 2 * self.observer.reach.overlap_seconds - 86_400)
+            self.store.housekeeping.prune(
+                self.now(), mark - 2 * self.observer.reach.overlap_seconds - 86_400
+            )
 
     async def read_back(self) -> int:
         """Read Halo's rows, and make due again what they contradict. Returns how many payments."""
-        conditions = self.store.conditions()
+        conditions = self.store.people.conditions()
         if not any(conditions[condition] for condition in READ_BACK):
             return 0
         with self.pusher.leased():
             whole = await self.pusher.all_rows.read()
             policy = self.pusher.ways.policy
-            drifted = self.store.drifted(
+            drifted = self.store.rows.drifted(
                 policy.numbers,
                 self.now(),
                 whole=whole,

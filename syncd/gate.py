@@ -79,7 +79,7 @@ class Gate:
             if self.stopping():
                 message = "stopping between two requests"
                 raise Stopping(message)
-            wait = self.store.take_slot(self.side, self.window, self.now())
+            wait = self.store.coordination.take_slot(self.side, self.window, self.now())
             if wait <= 0:
                 self._last = self.now()
                 return
@@ -88,7 +88,7 @@ class Gate:
     async def room(self, requests: int) -> None:
         """Wait until so many requests may go one after another; counts none. Raises as `take`."""
         while True:
-            counts, now = self.store.counts(self.side), self.now()
+            counts, now = self.store.coordination.counts(self.side), self.now()
             wait = self.window.wait_seconds(self.window.rebased(counts, now), now, requests)
             if wait <= 0:
                 return

@@ -57,7 +57,9 @@ class Lease:
         Raises:
             LeaseHeld: another process pushes.
         """
-        other = self.store.take_lease(_NAME, self.me, self.now(), LEASE_SECONDS, free=self._is_free)
+        other = self.store.coordination.take_lease(
+            _NAME, self.me, self.now(), LEASE_SECONDS, free=self._is_free
+        )
         if other is not None:
             raise LeaseHeld(describe(other))
 
@@ -70,12 +72,12 @@ class Lease:
         Raises:
             LeaseHeld: another process pushes, or did.
         """
-        if not self.store.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):
+        if not self.store.coordination.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):
             raise LeaseHeld("another process, which took over because this one took too long,")
 
     def give_back(self) -> None:
         """Let another process push."""
-        self.store.give_lease(_NAME, self.me)
+        self.store.coordination.give_lease(_NAME, self.me)
 
     def _is_free(self, holder: Holder, until: float) -> bool:
         now = self.now()

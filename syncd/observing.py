@@ -189,7 +189,7 @@ class Observer:
 
     def _doubt(self, intent_id: str, _error: LinkFailure) -> None:
         """A payment whose events are gone, and that Stripe can't show: who knows what became of it."""
-        self.store.doubt(intent_id, self.now())
+        self.store.doubts.begin(intent_id, self.now())
 
     async def ask(self, intent_id: str, known_at: int) -> Observation | None:
         """Read one payment intent again because Halo says otherwise."""

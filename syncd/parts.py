@@ -207,6 +207,6 @@ def release_holds(config: Config, store: Store, now: float, *, reloaded: bool = 
     ]
     if not codes:
         return 0
-    released = store.release(codes, now)
+    released = store.people.release(codes, now)
     store.write_notes({f"config {key}": value for key, value in current.items()})
     return released

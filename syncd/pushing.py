@@ -226,7 +226,7 @@ class Pusher:
         """
         self._seen = {}
         ids = [work.payment.said.intent_id for work in works]
-        kept = self.store.rows_of(ids) if paged else None
+        kept = self.store.rows.of(ids) if paged else None
         outcomes: list[Outcome] = []
         updates: list[tuple[Work, Update]] = []
         creates: list[tuple[Work, Create]] = []

@@ -1,4 +1,4 @@
-"""Refunds and disputes in the database: a part of the store, like `records`.
+"""Refunds and disputes in the database: a part of the store, like `payment_records`.
 
 A person is told of those whose payment is Halo's: Halo has acknowledged it, or it is held, or Halo
 has rows of it that nobody here knew. What a person has dismissed comes back with another word.
@@ -11,8 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from syncd import schema
+from syncd.database import present
+from syncd.payment_records import shown_rows
 from syncd.payments import Money
-from syncd.records import ATTENTION, Attention, present, shown_rows
+from syncd.records import ATTENTION, Attention
 from syncd.reversals import Reversal, ReversalKind, Stand, newer, remedy, sentence
 
 _SAID = tuple(field.name for field in fields(Reversal))

@@ -37,7 +37,7 @@ class Reversing:
         now = int(self.now())
         last = self.store.note("reversals_listed")
         since = now - SWEEP_SECONDS if last is None else min(now, int(last)) - SWEEP_SECONDS
-        oldest = self.store.oldest_open_dispute()
+        oldest = self.store.reversals.oldest_open_dispute()
         disputes_since = since if oldest is None else max(oldest, now - OPEN_DISPUTE_SECONDS_MAX)
         await self.list_since(since, min(since, disputes_since))
 
@@ -86,8 +86,8 @@ class Reversing:
         They are older than syncd's memory. Halo is asked instead of Stripe, whose reads are rationed.
         """
         found = 0
-        for intent_id in self.store.unplaced(LOOKS_MAX):
+        for intent_id in self.store.reversals.unplaced(LOOKS_MAX):
             rows = await self.sink.rows_of(intent_id)
-            self.store.place(intent_id, seen(rows))
+            self.store.reversals.place(intent_id, seen(rows))
             found += bool(rows)
         return found

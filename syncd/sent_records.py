@@ -12,7 +12,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from syncd import schema
-from syncd.records import present
+from syncd.database import present
 
 SENT_MAX = 100_000
 """So many payments, those sent for last, are remembered; before which time others were is noted."""

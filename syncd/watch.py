@@ -103,8 +103,8 @@ class Watch:
 
     def _reading(self) -> Reading:
         config, left = self.config(), self.budgets()
-        counts = self.store.attention_counts()
-        lines = self.store.attention(ATTENTION_MAX) if counts else []
+        counts = self.store.people.attention_counts()
+        lines = self.store.people.attention(ATTENTION_MAX) if counts else []
         return Reading(
             at=self.now(),
             failing={name: check.failing for name, check in self.checks().items() if not check.ok},

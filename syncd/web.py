@@ -67,8 +67,8 @@ def application(readings: Readings) -> Starlette:
     async def metrics(_request: Request) -> Response:
         try:
             page = readings.telemetry.page(
-                readings.store.conditions(),
-                readings.store.attention_count(),
+                readings.store.people.conditions(),
+                readings.store.people.attention_count(),
                 readings.budgets(),
             )
         except Failure as error:
@@ -164,8 +164,8 @@ def _snapshot(readings: Readings) -> Snapshot:
     checks, live = readings.ready(), readings.live()
     if not live.ok:
         checks = {"loop": live} | checks
-    notes, left, holder = store.notes(), readings.budgets(), store.holder("push")
-    attention = store.attention_counts()
+    notes, left, holder = store.notes(), readings.budgets(), store.coordination.holder("push")
+    attention = store.people.attention_counts()
     failing = {name: check.failing for name, check in checks.items() if not check.ok}
     return Snapshot(
         now=now,
@@ -173,12 +173,12 @@ def _snapshot(readings: Readings) -> Snapshot:
         level=level_of(failing, sum(attention.values())),
         standing=readings.standing(),
         checks=[(name, _mark(check), check.text) for name, check in checks.items()],
-        conditions=store.conditions(),
+        conditions=store.people.conditions(),
         due=store.due_count(now),
-        attention=store.attention(ATTENTION_MAX) if attention else [],
+        attention=store.people.attention(ATTENTION_MAX) if attention else [],
         attention_counts=attention,
-        said=store.said(now - HOURS * 3_600),
-        pushes=store.pushes(now - HOURS * 3_600),
+        said=store.people.said(now - HOURS * 3_600),
+        pushes=store.people.pushes(now - HOURS * 3_600),
         budgets={
             "stripe": (left["stripe"], config.stripe.read_budget),
             "halo": (left["halo"], config.halo.rate_limit),

@@ -176,7 +176,7 @@ class Rig:
             store.close()
 
     def attention(self) -> list[Attention]:
-        found: list[Attention] = self.stored(lambda store: store.attention())
+        found: list[Attention] = self.stored(lambda store: store.people.attention())
         return found
 
     def condition(self, intent_id: str) -> Condition:

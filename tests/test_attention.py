@@ -104,7 +104,7 @@ def test_a_deleted_row_leaves_its_invoice(rig: Rig) -> None:
     assert (entry.code, [one.name for one in entry.invoices]) == (
         "row_deleted", [f"INV-{row['invoice_id']}"],
     )  # fmt: skip
-    rig.stored(lambda store: store.retry([payment], rig.clock()))
+    rig.stored(lambda store: store.people.retry([payment], rig.clock()))
     assert rig.stored(lambda store: store.payment(payment))["seen_rows"] is None  # it counts as new
 
 

@@ -274,7 +274,7 @@ def test_an_acknowledged_refund_is_no_difference_any_more(rig: Rig) -> None:
     refund, dispute = rig.box.stripe.refund(payment, 200), rig.box.stripe.dispute(other)
     rig.once()
     assert audit(rig).open == 2
-    rig.stored(lambda store: store.dismiss([refund, dispute], rig.clock()))
+    rig.stored(lambda store: store.people.dismiss([refund, dispute], rig.clock()))
     found = audit(rig)
     assert [(one.kind, one.acknowledged) for one in found.findings] == [
         (Difference.REFUNDED, True), (Difference.DISPUTED, True),
@@ -344,7 +344,7 @@ def test_it_is_frugal_and_counted(rig: Rig) -> None:
     rig.once()
     rig.box.stripe.requests.clear()
     rig.box.halo.requests.clear()
-    before = rig.stored(lambda store: sum(store.counts("stripe").values()))
+    before = rig.stored(lambda store: sum(store.coordination.counts("stripe").values()))
     found = audit(rig, days=40)
     assert (found.payments, found.agree, found.findings) == (250, 250, ())
     assert [r.path for r in rig.box.stripe.requests] == [
@@ -352,7 +352,7 @@ def test_it_is_frugal_and_counted(rig: Rig) -> None:
     ]  # fmt: skip
     rows = [r for r in rig.box.halo.requests if r.path == "/api/InvoicePayment"]
     assert (len(rows), {r.method for r in rows}) == (3, {"GET"})
-    assert rig.stored(lambda store: sum(store.counts("stripe").values())) == before + 5
+    assert rig.stored(lambda store: sum(store.coordination.counts("stripe").values())) == before + 5
 
 
 def test_it_is_read_only(rig: Rig) -> None:
@@ -417,7 +417,7 @@ def test_fix_makes_due_what_a_push_can_put_right(rig: Rig) -> None:
     booked = rig.pay("processing")
     status(rig, booked, "succeeded")
     rig.once()
-    rig.stored(lambda store: store.dismiss([held], rig.clock()))
+    rig.stored(lambda store: store.people.dismiss([held], rig.clock()))
     rig.box.halo.rows_of(held)[0]["amount"] = 10.99  # a push could do it now, but a person said no
     status(rig, known, 1)
     found = audit(rig, fix=True)

@@ -65,7 +65,7 @@ def test_a_part_of_an_invoice_is_well(rig: Rig) -> None:
     rig.once()
     number = rig.box.halo.rows_of(back)[0]["invoice_id"]
     rig.box.halo.invoices[number]["total"] = 60.0  # somebody has charged the ten again
-    rig.stored(lambda store: store.dismiss([refund], rig.clock()))
+    rig.stored(lambda store: store.people.dismiss([refund], rig.clock()))
     assert audit(rig).open == 0
     rig.box.halo.rows_pay = False
     assert {one for one in seen(audit(rig)) if one[0] == "invoice_due"} == {

@@ -78,7 +78,7 @@ def test_event_that_can_not_be_used(rig: Rig, odd: Any, name: str | None, said: 
     assert entry.id == name or (name is None and entry.id.startswith("unnamed_"))
     assert entry.reason == said.format(entry.id)
     assert metric(rig, "syncd_events_total", outcome="unreadable") >= 1
-    assert rig.stored(lambda store: store.dismiss([entry.id], rig.clock())) == [entry.id]
+    assert rig.stored(lambda store: store.people.dismiss([entry.id], rig.clock())) == [entry.id]
     rig.once()
     assert rig.attention() == []
 

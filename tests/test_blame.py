@@ -209,7 +209,7 @@ def test_a_retry_after_a_refused_new_row_goes_at_once(rig: Rig) -> None:
     rig.box.halo.faults.append(Fault("400", method="POST", path=PATH))
     rig.cycle()
     assert _listed(rig) == [payment]
-    rig.stored(lambda store: store.retry([payment], rig.clock()))
+    rig.stored(lambda store: store.people.retry([payment], rig.clock()))
     rig.cycle()
     assert (rig.statuses(payment), _listed(rig)) == ([3], [])
 
@@ -282,7 +282,7 @@ def test_a_doubtful_new_row_is_looked_for_on_its_invoice(rig: Rig, kind: str) ->
     assert (len(halo.rows), len(rig.posts())) == (1, 1)
     (entry,) = rig.attention()
     assert entry.code == "insert_unproven"
-    rig.stored(lambda store: store.retry([entry.id], rig.clock()))
+    rig.stored(lambda store: store.people.retry([entry.id], rig.clock()))
     halo.faults.clear()
     rig.cycle()
     assert (rig.statuses(entry.id), _listed(rig)) == ([3], [])

@@ -324,7 +324,7 @@ def test_what_was_sent_is_remembered_beyond_the_payment(rig: Rig) -> None:
     payment = _native(rig, "processing")
     rig.once()
     later = rig.clock() + 200 * 86_400
-    rig.stored(lambda store: store.prune(later, int(later)))
+    rig.stored(lambda store: store.housekeeping.prune(later, int(later)))
     assert rig.stored(lambda store: store.payment(payment)) is None
     assert _survey(rig).authors == {Author.SYNCD: 1}
 

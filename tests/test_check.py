@@ -94,8 +94,8 @@ def test_what_looking_costs(rig: Rig) -> None:
     assert [(r.method, r.path) for r in rig.box.halo.requests] == [
         ("GET", "/api/authinfo"), ("POST", "/auth/token"), ("GET", "/api/InvoicePayment"),
     ]  # fmt: skip
-    assert rig.stored(lambda store: sum(store.counts("stripe").values())) == 6
-    assert rig.stored(lambda store: sum(store.counts("halo").values())) == 3
+    assert rig.stored(lambda store: sum(store.coordination.counts("stripe").values())) == 6
+    assert rig.stored(lambda store: sum(store.coordination.counts("halo").values())) == 3
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd import outcomes, store
+from syncd import housekeeping_store, outcomes
 from syncd.commands import shared
 from syncd.config import Section, _Settings
 from syncd.config_problems import SECRETS
@@ -158,7 +158,7 @@ def attention_codes() -> set[str]:
                 if isinstance(node.func, ast.Attribute)
                 else getattr(node.func, "id", "")
             )
-            place = {"Outcome": 3, "Attention": 3, "hold_doubt": 1}.get(name)
+            place = {"Outcome": 3, "Attention": 3, "hold": 1}.get(name)
             if place is not None and len(node.args) > place:
                 code = node.args[place]
                 if isinstance(code, ast.Constant) and isinstance(code.value, str):
@@ -280,7 +280,7 @@ def test_figures() -> None:
     assert "after 10 and 40 minutes, and about 3, 9 and 24 hours" in text_of("decides.md")
     assert outcomes.TRY_AGAIN_SECONDS == (600, 3_600, 21_600, DAY)
     assert "after 10 minutes, an hour, six\nhours, then daily" in text_of("operate.md")
-    assert store.KEEP_SECONDS == 180 * DAY
+    assert housekeeping_store.KEEP_SECONDS == 180 * DAY
     assert "forgotten after half a\nyear" in text_of("operate.md")
 
 

@@ -396,7 +396,7 @@ def test_watermark_moves_only_after_the_last_page(rig: Rig) -> None:
     with pytest.raises(LinkFailure):
         rig.once()
     assert rig.stored(lambda store: store.note("watermark")) is None
-    assert rig.stored(lambda store: sum(store.conditions().values())) == 100
+    assert rig.stored(lambda store: sum(store.people.conditions().values())) == 100
     rig.once()
     assert all(rig.statuses(payment) == [3] for payment in payments)
 
@@ -648,7 +648,7 @@ def test_poisoned_row_stands_alone(rig: Rig) -> None:
     assert (entry.id, entry.code) == (bad, "halo_refuses")
     assert "Could not convert string to integer." in entry.reason
     rig.box.halo.unpoison(bad)
-    rig.stored(lambda store: store.retry([bad], rig.clock()))
+    rig.stored(lambda store: store.people.retry([bad], rig.clock()))
     rig.once()
     assert (rig.statuses(bad), rig.attention()) == ([3], [])
 
@@ -742,7 +742,9 @@ def test_other_process_pushes(rig: Rig) -> None:
 
     rig.pay("succeeded")
     other = Holder("x", "a backfill", "elsewhere", "boot", 4711)
-    rig.stored(lambda s: s.take_lease("push", other, rig.clock(), 120, free=lambda *_: True))
+    rig.stored(
+        lambda s: s.coordination.take_lease("push", other, rig.clock(), 120, free=lambda *_: True)
+    )
     with pytest.raises(LeaseHeld, match=r"a backfill \(process 4711 on elsewhere\)"):
         rig.once()
     assert rig.posts() == []
@@ -757,7 +759,9 @@ def test_lease_of_a_process_that_died(rig: Rig) -> None:
 
     payment = rig.pay("succeeded")
     dead = replace(this_process("the daemon"), owner="dead", pid=2**22 + 1)
-    rig.stored(lambda s: s.take_lease("push", dead, rig.clock(), 120, free=lambda *_: True))
+    rig.stored(
+        lambda s: s.coordination.take_lease("push", dead, rig.clock(), 120, free=lambda *_: True)
+    )
     rig.once()
     assert rig.statuses(payment) == [3]
 
@@ -833,7 +837,7 @@ def test_nothing_waits_between_the_lease_and_a_write(rig: Rig) -> None:
 
     def look_at_the_lease(request: Request) -> bool:
         if request.method == "POST":
-            held = rig.stored(lambda store: store.holder("push"))
+            held = rig.stored(lambda store: store.coordination.holder("push"))
             left.append(held[1] - rig.clock())
         return False
 

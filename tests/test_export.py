@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from syncd import schema
+from syncd.housekeeping_store import EXPORTED
 from syncd.records import Condition
-from syncd.store import EXPORTED
 from tests.conftest import ROOT, Rig
 
 GUIDE = ROOT / "docs" / "moving.md"
@@ -98,9 +98,9 @@ def test_export_in_pages_is_the_same(rig: Rig) -> None:
     rig.once()
     rig.clock.seconds += 400
     rig.sweep()
-    whole = rig.stored(lambda store: list(store.export()))
-    assert rig.stored(lambda store: list(store.export(page=1))) == whole
-    assert rig.stored(lambda store: list(store.export(page=2))) == whole
+    whole = rig.stored(lambda store: list(store.housekeeping.export()))
+    assert rig.stored(lambda store: list(store.housekeeping.export(page=1))) == whole
+    assert rig.stored(lambda store: list(store.housekeeping.export(page=2))) == whole
     assert {kind for kind, _ in whole} >= {"payment", "event", "halo_row", "note", "requests"}
 
 

@@ -13,7 +13,8 @@ from alembic.config import Config as AlembicConfig
 
 from syncd.page import headers, stripe_link
 from syncd.payments import Observation, PaymentState
-from syncd.records import PUSHES_MAX, Condition, Outcome, Pushed, Said
+from syncd.push_records import PUSHES_MAX
+from syncd.records import Condition, Outcome, Pushed, Said
 from syncd.sandbox import Fault
 from syncd.store import Store
 from tests.conftest import NOW, Rig
@@ -173,9 +174,9 @@ def test_the_history_is_bounded(rig: Rig) -> None:
     def fill(store: Store) -> tuple[int, int, list[Pushed]]:
         store.record([push(1, NOW - 49 * 3_600), push(2, NOW - 47 * 3_600)], NOW)
         store.record([push(3, NOW, None)], NOW)
-        kept = store.pushes(0)
+        kept = store.people.pushes(0)
         store.record([push(n, NOW + 1) for n in range(PUSHES_MAX)], NOW)
-        return len(store.pushes(0)), len(store.pushes(0, PUSHES_MAX * 2)), kept
+        return len(store.people.pushes(0)), len(store.people.pushes(0, PUSHES_MAX * 2)), kept
 
     capped, all_of_them, kept = rig.stored(fill)
     assert [one.intent_id for one in kept] == ["pi_3", "pi_2"]
@@ -193,7 +194,7 @@ def test_what_a_push_leaves(rig: Rig) -> None:
     rig.clock.seconds += 5
     rig.cycle()
     rows = tuple(row["id"] for row in rig.box.halo.rows_of(payment))
-    assert rig.stored(lambda store: store.pushes(0)) == [
+    assert rig.stored(lambda store: store.people.pushes(0)) == [
         Pushed(NOW + 125, payment, "processing", PaymentState.SUCCEEDED, 5.0, rows),
         Pushed(NOW + 60, payment, "status 1", PaymentState.PROCESSING, 60.0, rows),
     ]
@@ -214,13 +215,14 @@ def test_what_stripe_said(rig: Rig) -> None:
     for hours in (2, 3):
         rig.clock.seconds = NOW + hours * 3_600
         rig.sweep()
-    assert set(rig.stored(lambda store: store.said(NOW))) == {
+    assert set(rig.stored(lambda store: store.people.said(NOW))) == {
         Said(int(NOW) + 3_600, written, PaymentState.SUCCEEDED),
         Said(int(NOW) + 3_600, first, PaymentState.PROCESSING),
         Said(int(NOW) + 60, read, PaymentState.CANCELED),
     }
-    assert {p.intent_id for p in rig.stored(lambda store: store.pushes(0))} == {written, read}
-    assert rig.stored(lambda store: store.said(NOW + 3_601)) == []
+    pushes = rig.stored(lambda store: store.people.pushes(0))
+    assert {one.intent_id for one in pushes} == {written, read}
+    assert rig.stored(lambda store: store.people.said(NOW + 3_601)) == []
 
 
 def test_a_database_from_before_the_history(tmp_path: Path) -> None:
@@ -235,9 +237,9 @@ def test_a_database_from_before_the_history(tmp_path: Path) -> None:
         connection.execute(sa.text("INSERT INTO notes VALUES ('watermark', '1795500000')"))
     engine.dispose()
     store = Store.open(url)
-    assert (store.note("watermark"), store.pushes(0)) == ("1795500000", [])
+    assert (store.note("watermark"), store.people.pushes(0)) == ("1795500000", [])
     store.record([push(1, NOW)], NOW)
-    assert [one.intent_id for one in store.pushes(0)] == ["pi_1"]
+    assert [one.intent_id for one in store.people.pushes(0)] == ["pi_1"]
     store.close()
 
 

@@ -91,7 +91,7 @@ def test_dismissed_until_there_is_news(rig: Rig) -> None:
     payment = paid(rig)
     first = rig.box.stripe.refund(payment, 500)
     rig.once()
-    assert rig.stored(lambda store: store.dismiss([first], rig.clock())) == [first]
+    assert rig.stored(lambda store: store.people.dismiss([first], rig.clock())) == [first]
     rig.clock.seconds += 60
     rig.once()
     assert told(rig) == []
@@ -103,7 +103,7 @@ def test_dismissed_until_there_is_news(rig: Rig) -> None:
     rig.once()
     assert {line[0] for line in told(rig)} == {first, second}
     assert "the money stays with you" in next(a.reason for a in rig.attention() if a.id == first)
-    assert rig.stored(lambda store: store.dismiss([payment], rig.clock())) == [payment]
+    assert rig.stored(lambda store: store.people.dismiss([payment], rig.clock())) == [payment]
     assert told(rig) == []
 
 
@@ -125,7 +125,7 @@ def test_other_peoples_refunds_are_counted(rig: Rig) -> None:
     assert [line.id for line in rig.attention()] == [
         rig.box.stripe.reversals.listings["refunds"].items[1]["id"]
     ]
-    assert rig.stored(lambda store: store.reversal_counts()) == {"of_halos": 1, "of_others": 1}
+    assert rig.stored(lambda store: store.reversals.counts()) == {"of_halos": 1, "of_others": 1}
     shown = rig.command("status", "--json").stdout
     assert '"refunds_and_disputes": {\n    "of_halos": 1,\n    "of_others": 1\n  }' in shown
 
@@ -144,7 +144,7 @@ def test_a_payment_older_than_the_memory(rig: Rig) -> None:
     rig.once()
     assert told(rig) == [(refund, "refunded", 1099, "usd")]
     assert len(rig.box.halo.requests) == asked
-    assert rig.stored(lambda store: store.reversal_counts()) == {"of_halos": 1, "of_others": 1}
+    assert rig.stored(lambda store: store.reversals.counts()) == {"of_halos": 1, "of_others": 1}
 
 
 def test_a_held_payments_refund_is_shown(rig: Rig) -> None:
@@ -278,11 +278,11 @@ def test_nothing_is_pruned_that_stands(rig: Rig) -> None:
     refund = rig.box.stripe.refund(payment)
     rig.once()
     rig.clock.seconds += 400 * DAY
-    rig.stored(lambda store: store.prune(rig.clock(), int(rig.clock())))
+    rig.stored(lambda store: store.housekeeping.prune(rig.clock(), int(rig.clock())))
     assert told(rig) == [(refund, "refunded", 1099, "usd")]
-    rig.stored(lambda store: store.dismiss([refund], rig.clock()))
-    rig.stored(lambda store: store.prune(rig.clock(), int(rig.clock())))
-    assert rig.stored(lambda store: store.reversal_counts()) == {"of_halos": 0, "of_others": 0}
+    rig.stored(lambda store: store.people.dismiss([refund], rig.clock()))
+    rig.stored(lambda store: store.housekeeping.prune(rig.clock(), int(rig.clock())))
+    assert rig.stored(lambda store: store.reversals.counts()) == {"of_halos": 0, "of_others": 0}
 
 
 @pytest.mark.parametrize(

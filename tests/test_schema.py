@@ -9,8 +9,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from syncd import schema
+from syncd.payment_records import fields_of, fresh
 from syncd.payments import Observation, PaymentState, Row, settle
-from syncd.records import fields_of, fresh
 from syncd.reversals import Reversal, ReversalKind
 from syncd.sent_records import Sent
 from syncd.store import Store
@@ -49,6 +49,6 @@ def test_the_first_schema_is_taken_along(tmp_path: Path) -> None:
         "re_1", ReversalKind.REFUNDED, "pi_1", 7, "usd", "succeeded", None, 6, 6, True
     )
     store.take_in([], 6.0, reversals=[refund])
-    assert [line.id for line in store.attention()] == ["re_1"]
-    assert store.rows_of(["pi_1"]) == {"pi_1": [Row(1, "pi_1", None, None, None)]}
+    assert [line.id for line in store.people.attention()] == ["re_1"]
+    assert store.rows.of(["pi_1"]) == {"pi_1": [Row(1, "pi_1", None, None, None)]}
     store.close()

@@ -248,7 +248,7 @@ def test_locked(healthy: Path) -> None:
         other.execute("ROLLBACK")
     other.close()
     fill(store, 100, 1)
-    assert sum(store.conditions().values()) == 31
+    assert sum(store.people.conditions().values()) == 31
     store.close()
 
 
@@ -264,7 +264,7 @@ def test_journal_that_a_crash_left(healthy: Path) -> None:
     assert Path(f"{healthy}-journal").stat().st_size > 0
     assert healthy.read_bytes() != before
     store = opened(healthy)
-    assert sum(store.conditions().values()) == 30
+    assert sum(store.people.conditions().values()) == 30
     assert store.payment("pi_1")["trace"] == "x" * 2_000  # type: ignore[index]
     store.close()
 
@@ -319,10 +319,10 @@ def test_full(small: Path) -> None:
     ballast.write_bytes(bytes(200_000))
     with pytest.raises(StoreTrouble, match="make room on its disk"):
         fill(store, 100, 100)
-    assert sum(store.conditions().values()) == 10
+    assert sum(store.people.conditions().values()) == 10
     ballast.unlink()
     fill(store, 100, 20)
-    assert sum(store.conditions().values()) == 30
+    assert sum(store.people.conditions().values()) == 30
     store.close()
     opened(small / "syncd.db").close()
 
@@ -430,11 +430,11 @@ def test_prune(path: Path) -> None:
                 .where(schema.payments.c.intent_id == f"pi_{n}")
                 .values(condition=condition)
             )
-    store.prune(179 * DAY, events_before=250)
+    store.housekeeping.prune(179 * DAY, events_before=250)
     assert {name: _sizes(store)[name] for name in ("payments", "seen_events", "unreadable")} == {
         "payments": 4, "seen_events": 1, "unreadable": 1,
     }  # fmt: skip
-    store.prune(181 * DAY, events_before=1_000)
+    store.housekeeping.prune(181 * DAY, events_before=1_000)
     assert {name: _sizes(store)[name] for name in ("payments", "seen_events", "unreadable")} == {
         "payments": 2, "seen_events": 0, "unreadable": 0,
     }  # fmt: skip

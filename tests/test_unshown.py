@@ -135,13 +135,13 @@ def test_one_that_stripe_cannot_show_is_asked_for_by_hand(rig: Rig) -> None:
     _cycles(rig, 12)
     assert _listed(rig) == [hidden]
     asked = _asked(rig, hidden)
-    assert rig.stored(lambda store: store.retry([hidden], rig.clock())) == [hidden]
+    assert rig.stored(lambda store: store.people.retry([hidden], rig.clock())) == [hidden]
     rig.cycle()
     assert (_asked(rig, hidden) > asked, _listed(rig), rig.statuses(hidden)) == (
         True, [hidden], [1],
     )  # fmt: skip
     rig.box.stripe.faults.clear()
-    rig.stored(lambda store: store.retry([hidden], rig.clock()))
+    rig.stored(lambda store: store.people.retry([hidden], rig.clock()))
     rig.cycle()
     assert (_listed(rig), rig.statuses(hidden)) == ([], [4])
 
@@ -151,7 +151,7 @@ def test_one_that_stripe_cannot_show_and_is_dismissed(rig: Rig) -> None:
     (hidden,) = _doubtful(rig, 1)
     _hide(rig, hidden)
     _cycles(rig, 12)
-    rig.stored(lambda store: store.dismiss([hidden], rig.clock()))
+    rig.stored(lambda store: store.people.dismiss([hidden], rig.clock()))
     asked = _asked(rig, hidden)
     rig.clock.seconds += 2 * 86_400
     _cycles(rig, 2)

@@ -40,7 +40,7 @@ def _on_the_list(context: typer.Context, incomplete: str) -> list[str]:
         suppress(ConfigurationError, Failure),
         existing(offline(context.params.get("config"))) as s,
     ):
-        return [entry.id for entry in s.attention() if entry.id.startswith(incomplete)]
+        return [entry.id for entry in s.people.attention() if entry.id.startswith(incomplete)]
     return []
 
 
@@ -58,7 +58,7 @@ def attention(
     with failures_said():
         loaded = offline(context.obj)
         with existing(loaded) as store:
-            entries, counts = store.attention(), store.attention_counts()
+            entries, counts = store.people.attention(), store.people.attention_counts()
             test = mode_of(loaded, store) == "test"
     if as_json:
         found = [_entry(entry, loaded, test=test) for entry in entries]
@@ -87,8 +87,8 @@ def retry(
     if bool(ids) == every:
         raise typer.BadParameter("name payments, or say --all")
     with failures_said(), existing(offline(config or context.obj)) as store:
-        done = store.retry(None if every else _possible(ids or []), time.time())
-        others = {e.id: e.kind for e in store.attention(IDS_MAX) if e.kind != "payment"}
+        done = store.people.retry(None if every else _possible(ids or []), time.time())
+        others = {e.id: e.kind for e in store.people.attention(IDS_MAX) if e.kind != "payment"}
     _say_done("will be tried again at the next push", done, ids or [], others)
 
 
@@ -110,8 +110,8 @@ def dismiss(
         raise typer.BadParameter("name what to dismiss, or say --all")
     with failures_said(), existing(offline(config or context.obj)) as store:
         # What comes onto the list meanwhile was not meant: only what is named here is dismissed.
-        named = [e.id for e in store.attention(IDS_MAX)] if every else _possible(ids or [])
-        done = store.dismiss(named, time.time())
+        named = [e.id for e in store.people.attention(IDS_MAX)] if every else _possible(ids or [])
+        done = store.people.dismiss(named, time.time())
     _say_done("dismissed", done, ids or [])
 
 

@@ -100,7 +100,7 @@ async def _look_at_sides(
     }
 
     def left(side: Side) -> int:
-        return windows[side].left(store.counts(side), time.time())
+        return windows[side].left(store.coordination.counts(side), time.time())
 
     parts = assemble(config, store, Telemetry(), World(waiting=_say_waiting), "check")
     try:

@@ -20,7 +20,7 @@ def export(context: typer.Context, config: ConfigOption = None) -> None:
     with failures_said(), existing(offline(config or context.obj)) as store:
         head = {"version": __version__, "schema": REVISION, "at": iso(time.time())}
         _line("export", head)
-        for kind, columns in store.export():
+        for kind, columns in store.housekeeping.export():
             _line(kind, columns)
     sys.stdout.flush()
 

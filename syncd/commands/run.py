@@ -57,8 +57,8 @@ def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as
     planned: list[dict[str, Any]] = []
     with store_for(config, dry_run=dry_run) as store, shown() as show:
         failure = asyncio.run(_command(config, store, since, asked, show, planned, dry_run))
-        attention = store.attention_counts()
-        conditions = store.conditions()
+        attention = store.people.attention_counts()
+        conditions = store.people.conditions()
     if dry_run:
         _print_plan(planned, conditions, as_json=as_json, whole=failure is None)
     if failure is not None:
@@ -141,7 +141,7 @@ async def _push_all(parts: Parts, store: Store, world: World, show: Show) -> Non
             trouble, failures = trouble or parts.engine.pusher.trouble, 0
             if done == 0 and store.due_count(world.now()):
                 break
-    if trouble is not None and store.conditions()[Condition.DUE]:
+    if trouble is not None and store.people.conditions()[Condition.DUE]:
         raise trouble
 
 
@@ -160,7 +160,7 @@ def store_for(config: Config, *, dry_run: bool) -> Iterator[Store]:
         path = sqlite_path(config.state.url)
         if path is not None and path.exists():
             real = Store.open(config.state.url)
-            real.copy_to(copy)
+            real.housekeeping.copy_to(copy.housekeeping)
             real.close()
         try:
             yield copy

@@ -75,10 +75,10 @@ def _exit_code(read: dict[str, Any]) -> int:
 
 def _status(config: Config, store: Store) -> dict[str, Any]:
     now, notes = time.time(), store.notes()
-    holder = store.holder("push")
+    holder = store.coordination.holder("push")
     halo, stripe = halo_window(config.halo.rate_limit), stripe_window(config.stripe.read_budget)
     backfill = json.loads(notes["backfill"]) if "backfill" in notes else None
-    attention = store.attention_counts()
+    attention = store.people.attention_counts()
     links = {side: json.loads(notes.get(f"link {side}", "null")) for side in Side}
     return {
         "version": __version__,
@@ -88,19 +88,19 @@ def _status(config: Config, store: Store) -> dict[str, Any]:
         "last_poll": iso(notes.get("last_poll")),
         "last_push": iso(notes.get("last_push")),
         "last_sweep": iso(notes.get("last_sweep")),
-        "payments": {str(name): number for name, number in store.conditions().items()},
+        "payments": {str(name): number for name, number in store.people.conditions().items()},
         "due": store.due_count(now),
         "attention": sum(attention.values()),
         "attention_by_kind": attention,
-        "refunds_and_disputes": store.reversal_counts(),
+        "refunds_and_disputes": store.reversals.counts(),
         "links": {str(side): link for side, link in links.items()},
         "checks": {
             str(side): _check(STEPS[side], links[side], notes, now, config.stale_seconds)
             for side in Side
         },
         "requests_left": {
-            "stripe": stripe.left(store.counts(Side.STRIPE), now),
-            "halo": halo.left(store.counts(Side.HALO), now),
+            "stripe": stripe.left(store.coordination.counts(Side.STRIPE), now),
+            "halo": halo.left(store.coordination.counts(Side.HALO), now),
         },
         "pushing": describe(holder[0]) if holder and holder[1] > now else None,
         "gap": json.loads(notes["gap"]) if "gap" in notes else None,
@@ -169,7 +169,7 @@ def _begun(read: dict[str, Any], side: str) -> bool:
 
 def _list_unmatched(store: Store, *, as_json: bool) -> None:
     """The payments that aren't Halo's, or not yet: nothing about them needs anybody."""
-    found, counts = store.not_halos(LISTED_MAX), store.conditions()
+    found, counts = store.people.not_halos(LISTED_MAX), store.people.conditions()
     total = counts[Condition.UNMATCHED] + counts[Condition.NOT_HALOS]
     if as_json:
         typer.echo(json.dumps([_elsewhere(one) for one in found], indent=2))

@@ -71,7 +71,7 @@ class Oracle(Watch):
 
     def _listed(self) -> dict[str, Any]:
         process = self.theatre.daemons["daemon"]
-        return {entry.id: entry for entry in process.store.attention()}
+        return {entry.id: entry for entry in process.store.people.attention()}
 
     def _judge(self, truth: Truth, listed: dict[str, Any], check: str, *, lenient: bool) -> None:
         """One payment: its rows as they are, against the table."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncd import (
+    coordination_store,
     decisions,
     engine,
     halo_reading,
@@ -22,8 +23,8 @@ from syncd import (
     inserting,
     lease,
     observing,
+    payment_records,
     payments,
-    records,
     store,
     traces,
     troubles,
@@ -133,7 +134,7 @@ PLANTED = (
         more=_NO_LEASE,
     ),
     Planted(
-        "a process wipes out another's doubt about an insert", _in(records, "update_by_id"),
+        "a process wipes out another's doubt about an insert", _in(payment_records, "update_by_id"),
         "for column in kept", "for column in ()",
     ),
     Planted(
@@ -166,7 +167,7 @@ PLANTED = (
     ),
     Planted(
         "a lease that was lost is silently taken again", _in(lease.Lease, "renew"),
-        "if not self.store.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):",
+        "if not self.store.coordination.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):",
         "self.take()\n        if False:",
     ),
     Planted(
@@ -211,13 +212,14 @@ PLANTED = (
         "        if older:", "        older = []\n        if older:",
     ),
     Planted(
-        "a new state of a held payment isn't due", _in(records, "standing"),
+        "a new state of a held payment isn't due", _in(payment_records, "standing"),
         'row["state"] == fields["state"]', '(row["state"] == fields["state"] or row["condition"] == "held")',
     ),
     Planted(
-        "the window of requests is forgotten at a restart", _in(store.Store, "take_slot"),
-        "counts = counts_of(connection, side)",
-        "counts = {b: n for b, n in counts_of(connection, side).items() if b >= "
+        "the window of requests is forgotten at a restart",
+        _in(coordination_store.CoordinationStore, "take_slot"),
+        "counts = _counts_of(connection, side)",
+        "counts = {b: n for b, n in _counts_of(connection, side).items() if b >= "
         "self.__dict__.setdefault('_since', now) - 5}",
     ),
     Planted(

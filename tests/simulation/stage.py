@@ -22,10 +22,16 @@ from sqlalchemy.pool import StaticPool
 
 from syncd import (
     all_rows,
+    coordination_store,
     database,
+    doubt_store,
     halo_reading,
     halo_sink,
+    housekeeping_store,
     observing,
+    people_store,
+    reversal_store,
+    row_store,
     schema,
     store,
     stripe_source,
@@ -35,6 +41,17 @@ from tests.simulation import process as processes
 from tests.simulation.loop import VirtualLoop
 
 SMALL_PAGE = 3
+
+STORE_ROOMS = (
+    store,
+    coordination_store,
+    doubt_store,
+    housekeeping_store,
+    people_store,
+    reversal_store,
+    row_store,
+)
+"""Where a process's store begins its transactions."""
 
 
 @dataclass(slots=True)
@@ -79,8 +96,9 @@ def installed(setting: dict[str, Any], loop: VirtualLoop) -> Iterator[None]:
         def patch(module: object, name: str, value: object) -> None:
             stack.enter_context(mock.patch.object(module, name, value))
 
-        patch(store, "writing", processes.writing)
-        patch(store, "reading", processes.reading)
+        for room in STORE_ROOMS:
+            patch(room, "writing", processes.writing)
+            patch(room, "reading", processes.reading)
         patch(tenacity, "time", clock)
         patch(ssl, "create_default_context", _context)  # it reads all authorities each time
         patch(halo_sink, "BODY_BYTES_MAX", 1_000_000)

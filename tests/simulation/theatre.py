@@ -162,7 +162,7 @@ class Theatre:
     def metrics(self) -> str:
         """The page of metrics."""
         kept = self.daemons["daemon"].store
-        return self.told.page(kept.conditions(), kept.attention_count(), {}).decode()
+        return self.told.page(kept.people.conditions(), kept.people.attention_count(), {}).decode()
 
     # --- processes -----------------------------------------------------------------------------------
 
@@ -293,7 +293,9 @@ class Theatre:
             return
 
         async def work(process: Process) -> None:
-            done = process.store.retry(None if truth is None else [truth.intent_id], process.now())
+            done = process.store.people.retry(
+                None if truth is None else [truth.intent_id], process.now()
+            )
             self.world.oracle.retried(done)
 
         self._keep(self._brief(work))
@@ -305,7 +307,7 @@ class Theatre:
             return
 
         async def work(process: Process) -> None:
-            done = process.store.dismiss([truth.intent_id], process.now())
+            done = process.store.people.dismiss([truth.intent_id], process.now())
             self.world.oracle.dismissed(done)
 
         self._keep(self._brief(work))
