@@ -135,7 +135,7 @@ def test_a_row_under_another_name(rig: Rig, name: Callable[[str], str | None], c
     (entry,) = rig.attention()
     assert (entry.id, entry.code, rig.posts()) == (payment, "row_unreadable", [])
     row["intent_id"] = payment
-    rig.stored(lambda store: store.retry([payment], rig.clock()))
+    rig.stored(lambda store: store.people.retry([payment], rig.clock()))
     rig.once()
     assert (rig.statuses(payment), rig.attention()) == ([3], [])
 
