@@ -129,6 +129,11 @@ PLANTED = (
         "work.doubt_until is not None and self.now() < work.doubt_until", "False",
     ),
     Planted(
+        "a new row that was answered but isn't shown is sent again at once",
+        _in(inserting.Inserter, "_lagging"),
+        "until = now + (INSERT_DOUBT_SECONDS if named else LAG_SECONDS)", "until = now",
+    ),
+    Planted(
         "neither the lease nor the store's fence keeps two processes from one insert",
         _in(store.Store, "intend_insert"), "return intended.rowcount == 1", "return True",
         more=_NO_LEASE,

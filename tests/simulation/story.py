@@ -166,7 +166,7 @@ class _Author:
             self.cut_off_insert(setting)
         if not calm and self.chance(0.1):
             self.crowd(setting)
-        for act in (self.deletion, self.many_rows, self.silent_end, self.unshown):
+        for act in (self.deletion, self.many_rows, self.silent_end, self.unshown, self.slow_lists):
             if not calm and self.chance(0.08):
                 act(setting)
         actions = tuple(sorted(self.actions, key=lambda action: action.at))
@@ -429,6 +429,38 @@ class _Author:
                 at + after, "advance", label=label, state=state,
                 received=amount if state == "succeeded" else 0, late=0.0, emit=True, twice=False,
             )  # fmt: skip
+
+    def slow_lists(self, setting: dict[str, Any]) -> None:
+        """Halo answers a new row with a failure or nothing at all, and shows it only seconds later."""
+        r, label = self.r, "slow"
+        setting["create_missing"] = True
+        at = self.when() * 0.8
+        self.add(
+            at - HOUR, "intent", label=label, amount=self.amount("usd"), currency="usd",
+            metadata="good", rows=0, fit="right", row_delay=0.0,
+        )  # fmt: skip
+        self.add(
+            at, "advance", label=label, state="succeeded", received=0, late=0.0, emit=True,
+            twice=False,
+        )  # fmt: skip
+        how = r.choice(["500_late", "500_after", "empty", "other_rows"])
+        if how == "500_late":
+            self.add(
+                at, "fault", side="halo", fault=how, times=1, method="POST", path="InvoicePayment",
+                retry_after=None, seconds=r.choice([3.0, 20.0]), skip=0,
+            )  # fmt: skip
+            return
+        length = 3 * self.interval
+        self.add(
+            at, "mode", key="list_lag_seconds", value=r.choice([3.0, 10.0, 25.0]), seconds=length
+        )
+        if how == "500_after":
+            self.add(
+                at, "fault", side="halo", fault=how, times=r.choice([1, 2]), method="POST",
+                path="InvoicePayment", retry_after=None, seconds=0.0, skip=0,
+            )  # fmt: skip
+        else:
+            self.add(at, "mode", key="answer_shape", value=how, seconds=length)
 
     def outages(self, _setting: dict[str, Any]) -> None:
         for _ in range(self.r.randint(1, 2)):

@@ -344,7 +344,7 @@ class World:
 
     def mode(self, *, key: str, value: Any, seconds: float) -> None:
         """Halo behaves otherwise for a while."""
-        before = self.story.setting["halo_limit" if key == "rate_limit" else key]
+        before = self.story.setting.get("halo_limit" if key == "rate_limit" else key, 0.0)
         which = self if key == "latency" else self.halo
         setattr(which, key, value)
         self.loop.call_later(seconds, setattr, which, key, before)
@@ -359,10 +359,11 @@ class World:
         """Some of the next requests go wrong."""
         which = self.stripe if side == "stripe" else self.halo
         match = _is_next_page if path == "next page" else None
+        kind = {"connect": "reset", "500_late": "applied_late"}.get(fault, fault)
         made = Fault(
-            "reset" if fault == "connect" else fault, times, method,
-            None if match else path, skip, match, retry_after,
+            kind, times, method, None if match else path, skip, match, retry_after,
             seconds, "https://elsewhere.example/api", 1_100_000,
+            status=500 if fault == "500_late" else None,
         )  # fmt: skip
         which.faults.append(made)
         if fault == "connect":
@@ -388,7 +389,7 @@ class World:
             side.faults.clear()
         self.halo.paging, self.halo.answer_shape = "honoured", "rows"
         self.halo.list_shape, self.halo.filter_ignored = "payments", False
-        self.halo.rate_limit = 300
+        self.halo.rate_limit, self.halo.list_lag_seconds = 300, 0.0
         self.latency = float(self.story.setting["latency"])
 
     def sum_of_rows(self, truth: Truth) -> float | None:
