@@ -8,7 +8,7 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ from syncd.config_problems import (
     SECRETS,
     Namer,
     lines_of,
+    quoted_values,
     secrets_in_file,
     unknown_variables,
     validation_problems,
@@ -174,7 +175,11 @@ class Halo(Section):
     @field_validator("url")
     @classmethod
     def _url(cls, value: str) -> str:
-        return _checked_url(value)
+        url = _checked_url(value)
+        if url.lower().endswith(("/api", "/auth")):
+            message = "must be the tenant's own address, without /api or /auth behind it"
+            raise ValueError(message)
+        return url
 
 
 class Poll(Section):
@@ -335,8 +340,10 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
         raw.setdefault("halo", {})  # what is missing inside is named key by key
         try:
             settings = _Settings(**raw)
+            problems += quoted_values(raw, settings.model_dump(), named)
         except ValidationError as error:
-            problems += validation_problems(error, named, _Settings, already=problems)
+            finally_named = replace(named, variables=frozenset(map(str.upper, environment)))
+            problems += validation_problems(error, finally_named, _Settings, already=problems)
         except Exception as error:  # noqa: BLE001  # pydantic-settings has its own for bad JSON in a variable
             problems.append(
                 f"environment: a SYNCD_… variable can't be read: {type(error).__name__}"

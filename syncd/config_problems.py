@@ -29,7 +29,7 @@ _SECRET_KEYS = frozenset(
      "password", "stripe_api_key", "halo_client_secret", "notify_urls", "heartbeat_url"}
 )  # fmt: skip
 _SECRET_VALUE = re.compile(r"\b(?:[rsp]k_(?:live|test)_|whsec_)|_secret_")
-_SPANS = ("interval", "overlap", "sweep", "look_back", "stale_after")
+_SPANS = ("interval", "overlap", "sweep", "look_back", "stale_after", "every")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,23 @@ class Namer:
     Attributes:
         place: the file; None where there is none.
         lines: the line of each key, as ``halo.url``.
+        variables: the environment variables that are set, for messages about what finally holds.
     """
 
     place: Path | None
     lines: Mapping[str, int]
+    variables: frozenset[str] = frozenset()
 
     def __call__(self, *path: str | int) -> str:
         """The beginning of a message about the key at `path`."""
         key = ".".join(map(str, path))
-        line = self.lines.get(key)
-        where = f"{self.place}:{line}: " if self.place and line else ""
         # A secret that was pasted before the equals sign is still a secret.
-        shown = ("…" if _SECRET_VALUE.search(str(part)) else str(part) for part in path)
-        return f"{where}{'.'.join(shown)}: "
+        shown = ".".join("…" if _SECRET_VALUE.search(str(part)) else str(part) for part in path)
+        variable = f"SYNCD_{'__'.join(map(str, path))}".upper()
+        if variable in self.variables:
+            return f"{shown} ({variable if shown == key else 'a variable'}): "
+        line = self.lines.get(key)
+        return f"{self.place}:{line}: {shown}: " if self.place and line else f"{shown}: "
 
 
 def lines_of(text: str) -> dict[str, int]:
@@ -111,6 +115,30 @@ def validation_problems(
         limits = found.get("ctx", {})
         problems.append(prefix + _said(found["type"], found["msg"], limits, path, settings))
     return problems
+
+
+def quoted_values(raw: Mapping[str, Any], read: Mapping[str, Any], named: Namer) -> list[str]:
+    """Numbers and yes-or-no in quotes: text in the file that isn't text in what was read from it.
+
+    The environment knows no other way; a span of time is written so.
+    """
+    problems = []
+    for path, value in _values(raw):
+        meant: Any = read
+        for part in path:
+            meant = meant.get(part) if isinstance(meant, Mapping) else None
+        if isinstance(value, str) and isinstance(meant, int) and path[-1] not in _SPANS:
+            what = "true or false" if isinstance(meant, bool) else "a whole number"
+            problems.append(f"{named(*path)}must be {what}, without quotes")
+    return problems
+
+
+def _values(raw: Mapping[str, Any], *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in raw.items():
+        if isinstance(value, Mapping):
+            yield from _values(value, *above, key)
+        else:
+            yield (*above, key), value
 
 
 def unknown_variables(environment: Mapping[str, str], settings: type[BaseModel]) -> list[str]:

@@ -243,7 +243,7 @@ class Engine:
         except LeaseHeld as error:
             self.report.log("info", "push_left_to_other", holder=error.holder)
             if step == "push":  # a sweep that couldn't read Halo's rows back is due still
-                self._worked(step)
+                self.worked(step)
             return False
         except LinkFailure as error:
             pause = self.links[error.side].failed(error, self.now(), self.random())
@@ -261,7 +261,7 @@ class Engine:
         else:
             self.store_trouble = None
             if whole:
-                self._worked(step)
+                self.worked(step)
                 if counter is not None:
                     self.report.count(counter, outcome="ok")
             return True
@@ -269,7 +269,8 @@ class Engine:
             self.report.count(counter, outcome="failed")
         return False
 
-    def _worked(self, step: str) -> None:
+    def worked(self, step: str) -> None:
+        """Note that a step (poll, push, sweep) has just worked."""
         self.last[step] = self.now()
         self.succeeded(step, self.now())
         self.store.write_notes({f"last_{step}": str(int(self.now()))})
@@ -299,14 +300,14 @@ class Engine:
         failure: Failure | None = None
         try:
             await self.observer.poll()
-            self._worked("poll")
+            self.worked("poll")
         except LinkFailure as error:
             failure = error
         try:
             await self._push()
             while await self.outwait():
                 await self._push()
-            self._worked("push")
+            self.worked("push")
         except LinkFailure as error:
             if failure is not None:
                 self.report.log("error", "push_failed", side=str(error.side), reason=str(error))

@@ -123,6 +123,9 @@ def test_missing(file: Path, text: str) -> None:
         ("halo = 3\n", "1: halo: must be a table: [halo]"),
         (GOOD + "status = 3\n", "4: halo.status: must be a table: [halo.status]"),
         (GOOD.replace('"an-application"', "17"), "3: halo.client_id: must be text in quotes"),
+        (GOOD + 'rate_limit = "200"', "4: halo.rate_limit: must be a whole number, without quotes"),
+        (GOOD + '[push]\ncreate_missing = "yes"',
+         "5: push.create_missing: must be true or false, without quotes"),
         (
             GOOD + "[halo.status]\nsucceeded = 3\ncanceled = 3\n",
             "4: halo.status: succeeded and canceled have the same number, 3: nobody could tell a "
@@ -201,14 +204,18 @@ def test_environment_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("SYNCD_HALO__URLL", "x", "halo.urll: is not a key of syncd; did you mean url?"),
+        ("SYNCD_HALO__URLL", "x", "halo.urll (SYNCD_HALO__URLL): is not a key of syncd; did "
+         "you mean url?"),
         ("SYNCD_POL__INTERVAL", "x", "SYNCD_POL__INTERVAL: pol is not a table of syncd; did you mean "
          "SYNCD_POLL__…?"),
         ("SYNCD_ANYTHING__ELSE", "x", "SYNCD_ANYTHING__ELSE: anything is not a table of syncd"),
-        ("SYNCD_HALO__CLIENT_SECRET", "x", "halo.client_secret: is no key of syncd; secrets are read "
-         f"from {VARIABLES}"),
-        ("SYNCD_POLL__INTERVAL", "often", 'poll.interval: must be a span of time such as "30s", "5m", '
-         '"2h" or "1d"'),
+        ("SYNCD_HALO__CLIENT_SECRET", "x", "halo.client_secret (SYNCD_HALO__CLIENT_SECRET): is no key of "
+         f"syncd; secrets are read from {VARIABLES}"),
+        ("SYNCD_POLL__INTERVAL", "often", 'poll.interval (SYNCD_POLL__INTERVAL): must be a span of time '
+         'such as "30s", "5m", "2h" or "1d"'),
+        ("SYNCD_HALO__CLIENT_ID", "", "halo.client_id (SYNCD_HALO__CLIENT_ID): must not be empty"),
+        ("SYNCD_HALO__URL", "https://acme.halo.example/api/", "halo.url (SYNCD_HALO__URL): must be the "
+         "tenant's own address, without /api or /auth behind it"),
         ("SYNCD_HALO", "{no json", "environment: a SYNCD_… variable can't be read: SettingsError"),
     ],
 )  # fmt: skip

@@ -403,6 +403,8 @@ def test_resync(live: Rig) -> None:
     assert (done.returncode, live.statuses(payment)) == (0, [6])
     assert "Stripe says canceled" in done.stdout
     assert live.command("resync", "pi_doesnotexist").returncode == 1
+    wrong = live.command("resync", "evt_1")
+    assert (wrong.returncode, "isn't a payment intent's id" in wrong.stderr) == (2, True)
 
 
 def test_backfill_and_dry_run(live: Rig) -> None:

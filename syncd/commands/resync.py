@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from syncd.commands.run import store_for
 from syncd.commands.shared import EXIT_ATTENTION, ConfigOption, failures_said
 from syncd.config import Config, load
 from syncd.failures import IntentUnknown, LeaseHeld
+from syncd.foreign import plain
 from syncd.parts import World, assemble
 from syncd.records import ATTENTION, Condition
 from syncd.store import Store
@@ -25,6 +27,9 @@ def resync(
     Example: syncd resync pi_123
     """
     stderr_log()
+    if not re.fullmatch(r"pi_[A-Za-z0-9_]+", intent_id):
+        message = f"{plain(intent_id, 80)!r} isn't a payment intent's id (pi_…)"
+        raise typer.BadParameter(message, param_hint="pi_…")
     with failures_said():
         loaded = load(config or context.obj, os.environ)
         with store_for(loaded, dry_run=False) as store:
@@ -44,6 +49,8 @@ async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bo
         read = await parts.engine.observer.resync(intent_id)
         try:
             await parts.engine.pusher.push()
+            while await parts.engine.outwait():
+                await parts.engine.pusher.push()
         except LeaseHeld as error:
             said = f"Stripe says {read.state}; {error.holder} is pushing and takes it along"
             return said, False

@@ -99,6 +99,7 @@ async def _command(
             listed = await parts.engine.backfill(since, asked)
             telemetry.log("info", "backfill_listed", payments=listed)
             await _push_all(parts, store, world, show)
+            parts.engine.worked("push")
             telemetry.log("info", "backfill_done", payments=listed)
             return parts.engine.observer.trouble
     except LeaseHeld as error:
