@@ -259,6 +259,8 @@ class Pusher:
                     self._stripe_failed(error)
                 elif not isinstance(error, ServerTrouble | BadAnswer | Unreachable):
                     raise
+                elif error.retry_after_seconds is not None:
+                    raise  # Halo asks to wait: whose fault it is can be asked afterwards
                 elif isinstance(error, ListingBroken):
                     # Is it so whatever is asked for? Then no payment is to blame.
                     await self.sink.rows_of(NOBODYS)

@@ -226,6 +226,20 @@ def test_one_payment_that_stripe_cannot_show(rig: Rig) -> None:
     assert sorted(_listed(rig)) == payments[1:]
 
 
+def test_halo_asks_to_wait(rig: Rig) -> None:
+    """A question answered with Retry-After is followed by none, not even about whose fault it is."""
+    payments = _updates(rig, 3)
+    halo = rig.box.halo
+    halo.faults.append(Fault("503", times=1, method="GET", path=PATH, retry_after=120))
+    rig.cycle()
+    (asked,) = [request for request in halo.requests if request.path == PATH]
+    rig.clock.seconds += 130
+    _cycles(rig, 2)
+    assert asked.method == "GET"
+    assert [rig.statuses(payment) for payment in payments] == [[3], [3], [3]]
+    assert _listed(rig) == []
+
+
 def test_notes_of_another_version(rig: Rig) -> None:
     """What can't be read of a push that broke off is as if it weren't there."""
     payments = _updates(rig, 2)
