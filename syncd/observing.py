@@ -135,7 +135,7 @@ class Observer:
             [event.observation for event in page.events if event.observation is not None],
             self.now(),
             events={event.id: event.at for event in page.events},
-            unreadable=[(odd.id, odd.text, odd.at) for odd in page.unreadable],
+            unreadable=[(odd.id, odd.reason, odd.at) for odd in page.unreadable],
             reversals=[event.reversal for event in page.events if event.reversal is not None],
         )
         self.report.count("events", len(taken.new_events), outcome="new")
@@ -159,7 +159,7 @@ class Observer:
         self.store.take_in(
             page.intents,
             self.now(),
-            unreadable=[(odd.id, odd.text, odd.at) for odd in page.unreadable],
+            unreadable=[(odd.id, odd.reason, odd.at) for odd in page.unreadable],
         )
         self._say_unreadable(page)
 

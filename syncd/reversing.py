@@ -69,7 +69,7 @@ class Reversing:
                 return None
             self.store.take_in(
                 [], self.now(), reversals=page.reversals,
-                unreadable=[(odd.id, odd.text, odd.at) for odd in page.unreadable],
+                unreadable=[(odd.id, odd.reason, odd.at) for odd in page.unreadable],
             )  # fmt: skip
             listed += len(page.reversals)
             cursor = page.cursor

@@ -42,6 +42,11 @@ class Unreadable:
     text: str
     at: int | None = None
 
+    @property
+    def reason(self) -> str:
+        """The same for the attention list, with what a person can do."""
+        return f"{self.text} Look at it in Stripe's dashboard, then dismiss this."
+
 
 @dataclass(frozen=True, slots=True)
 class SeenEvent:

@@ -76,7 +76,8 @@ def test_event_that_can_not_be_used(rig: Rig, odd: Any, name: str | None, said: 
     (entry,) = rig.attention()
     assert (entry.kind, entry.code) == ("unreadable", "unreadable")
     assert entry.id == name or (name is None and entry.id.startswith("unnamed_"))
-    assert entry.reason == said.format(entry.id)
+    remedy = "Look at it in Stripe's dashboard, then dismiss this."
+    assert entry.reason == f"{said.format(entry.id)} {remedy}"
     assert metric(rig, "syncd_events_total", outcome="unreadable") >= 1
     assert rig.stored(lambda store: store.people.dismiss([entry.id], rig.clock())) == [entry.id]
     rig.once()

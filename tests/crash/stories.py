@@ -114,10 +114,14 @@ class Story:
         inserted = self.inserted()
         assert len(inserted) == len(set(inserted)), self.log()
         self.check_file()
+        assert self.unsettled() == {}, self.log()
+
+    def unsettled(self) -> dict[str, str | None]:
+        """Which payments the store doesn't know to be in step, and where they stand in it."""
         with closing(sqlite3.connect(self.database)) as connection:
             stands = dict(connection.execute("SELECT intent_id, condition FROM payments"))
-        wrong = {name: stands.get(name) for name in self.expected if self.expected[name]}
-        assert {name: c for name, c in wrong.items() if c != "in_step"} == {}, self.log()
+        known = {name: stands.get(name) for name in self.expected if self.expected[name]}
+        return {name: stand for name, stand in known.items() if stand != "in_step"}
 
     def log(self) -> str:
         file = self.rig.folder / "log"
@@ -126,14 +130,17 @@ class Story:
 
 @dataclass(slots=True)
 class ServiceStory(Story):
-    """The same with the daemon: it runs until all is right, is reloaded, and stopped."""
+    """The same with the daemon: it runs until all is right and it knows so, is reloaded, and stopped."""
 
     def run(self, **environment: str) -> int:
         before = self.log().count('"started"')
         process = self.start(**environment)
-        code = self._until(
-            process, lambda: self.is_right() and self.log().count('"started"') > before
-        )
+
+        def well() -> bool:
+            started = self.log().count('"started"') > before
+            return started and self.is_right() and not self.unsettled()
+
+        code = self._until(process, well)
         if code is None:
             os.kill(process, signal.SIGHUP)
             seen = self.log().count('"reloaded"')
