@@ -23,6 +23,7 @@ from syncd.failures import (
 )
 from syncd.gate import Gate
 from syncd.observing import Observer
+from syncd.outcomes import LAG_SECONDS
 from syncd.pushing import Pusher
 from syncd.rates import poll_spacing_seconds
 from syncd.records import Condition
@@ -35,6 +36,9 @@ READ_BACK = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS, Condit
 
 PAUSE_SECONDS_FIRST = 5.0
 PAUSE_SECONDS_MAX = 300.0
+
+WAITS_MAX = 100
+"""How often a command waits for new rows that Halo doesn't show yet."""
 
 
 @dataclass(slots=True)
@@ -104,6 +108,7 @@ class Engine:
     last: dict[str, float] = field(default_factory=dict)
     store_trouble: str | None = None
     _last_poll: float = field(default=0.0, init=False)
+    _waits: int = field(default=0, init=False)
     _spread: bool = field(default=False, init=False)
 
     # --- the daemon's steps: they never raise what is understood, but StoreUnusable ------------
@@ -148,7 +153,8 @@ class Engine:
             link = self.links[Side.HALO]
             if link.paused(self.now()):
                 return
-            if link.failures and not self.store.due_count(self.now()):
+            failed = link.failures or self.store.note(f"link {Side.HALO}") is not None
+            if failed and not self.store.due_count(self.now()):
                 if self.store.people.conditions()[Condition.DUE]:
                     return  # what it failed on waits: nothing shows that it works
                 if await self._step(None, "push", self.pusher.ask_for_anything):
@@ -312,18 +318,53 @@ class Engine:
             if failure is not None:
                 self.report.log("error", "push_failed", side=str(error.side), reason=str(error))
             failure = failure or error
-        if failure := failure or self.observer.trouble or self.pusher.trouble:
+        if failure is None:
+            await self.note_links(stripe=True)
+        if failure := (failure or self.observer.trouble or self.pusher.trouble or self.left_out()):
             raise failure
 
     async def outwait(self) -> bool:
-        """Wait for new rows that Halo doesn't show yet. Returns whether there are any."""
-        seconds = self.pusher.take_wait()
-        if seconds is None:
+        """Wait for new rows that Halo's lists may show in a moment. Returns whether there are any."""
+        now = self.now()
+        if self.pusher.plan is not None or self._waits == WAITS_MAX:
             return False
-        text = str(self.pusher.trouble)
-        self.report.log("info", "looking_again", seconds=round(seconds, 1), text=text)
+        looks = [
+            row.next_try for row in self.store.unshown(now) if row.doubt_until <= now + LAG_SECONDS
+        ]
+        if not looks:
+            return False
+        seconds = max(0.0, max(looks) - now) + 0.1  # clocks are set while one sleeps
+        self._waits += 1
+        self.report.log("info", "looking_again", payments=len(looks), seconds=round(seconds, 1))
         await self.sleep(seconds)
         return True
+
+    def left_out(self) -> LinkFailure | None:
+        """That a new row was sent which Halo doesn't show yet; None where there is none."""
+        unshown = [] if self.pusher.plan is not None else self.store.unshown(self.now())
+        if not unshown:
+            return None
+        return BadAnswer(
+            Side.HALO,
+            f"Halo was sent a new row for {unshown[0].intent_id}, and neither its answer nor its lists "
+            "show it yet. It stays due: it is looked for before anything is sent again.",
+        )
+
+    async def note_links(self, *, stripe: bool) -> None:
+        """Forget what the service noted of a side that works again.
+
+        Args:
+            stripe: whether Stripe has just answered.
+
+        Raises:
+            LinkFailure: Halo doesn't work.
+        """
+        if stripe:
+            self._link_works(Side.STRIPE)
+        if self.store.note(f"link {Side.HALO}") is not None:
+            if not self.pusher.halo_answered:
+                await self.pusher.ask_for_anything()
+            self._link_works(Side.HALO)
 
     async def backfill(self, since: int, asked: str) -> int:
         """List the payment intents since a time (Unix seconds). Returns how many."""

@@ -142,8 +142,8 @@ class HaloSink:
     async def _filters(self) -> bool:
         """Whether Halo keeps to the intent it is asked for: then it shows no rows of nobody's."""
         if self._filter_works is None:
-            shown = [bool(page.rows) async for page in self._pages({"intent_id": NOBODYS})]
-            self._filter_works = not any(shown)
+            pages = [page async for page in self._pages({"intent_id": NOBODYS})]
+            self._filter_works = all(row.id is None for page in pages for row in page.rows)
         return self._filter_works
 
     async def room(self, requests: int) -> None:

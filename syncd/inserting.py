@@ -7,10 +7,18 @@ where Halo may be at work on it still, for half a minute where only its lists ma
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from syncd.decisions import Create, InStep
-from syncd.failures import BadAnswer, LeaseHeld, LinkFailure, LookStale, RowsRefused, Side
+from syncd.failures import (
+    BadAnswer,
+    LeaseHeld,
+    LinkFailure,
+    LookStale,
+    RowsRefused,
+    ServerTrouble,
+    Unreachable,
+)
 from syncd.halo_reading import Acknowledged
 from syncd.halo_sink import HaloSink
 from syncd.outcomes import (
@@ -34,6 +42,9 @@ from syncd.writing import Overtaken, Ways
 LOOK_SECONDS_MAX = 30.0
 """A row is inserted only if Halo was asked for it so shortly before: room in the window may be waited for."""
 
+MADE_SECONDS = 86_400
+"""A row may seem older than its payment by so much: Halo may write times of another zone."""
+
 
 @dataclass(slots=True)
 class Inserter:
@@ -43,9 +54,6 @@ class Inserter:
         outcomes: says what came of each payment.
         troubles: what failed in this push for single payments.
         last_look: called right before the row is written; raises LeaseHeld or Overtaken.
-        look_at: when the last of the rows that Halo doesn't show yet is looked for again, Unix
-            seconds; None where none is, or not soon.
-        left_out: that there is such a row; None where there is none.
     """
 
     sink: HaloSink
@@ -56,12 +64,6 @@ class Inserter:
     report: Report
     now: Callable[[], float]
     last_look: Callable[[Sequence[Work]], None]
-    look_at: float | None = field(init=False, default=None)
-    left_out: LinkFailure | None = field(init=False, default=None)
-
-    def begin(self) -> None:
-        """Begin another push."""
-        self.look_at, self.left_out = None, None
 
     async def insert(self, work: Work, create: Create) -> bool:
         """Insert the one row that is missing, if it is still missing. Returns False to try again.
@@ -74,15 +76,16 @@ class Inserter:
             # An insert was sent and not answered; Halo may be carrying it out still. A clock that
             # was set back doesn't prolong the wait beyond what one insert can take.
             until = min(work.doubt_until, self.now() + INSERT_DOUBT_SECONDS)
-            if until <= self.now() + LAG_SECONDS:
-                self._wait_for(work, doubtful(work, until, self.now()))
-            else:
-                self.store.record([doubtful(work, until, self.now())], self.now())
+            self.store.record([doubtful(work, until, self.now())], self.now())
             return True
         sent_before = work.doubt_until is not None or work.attempts > 0
         await self.sink.room(3 if sent_before else 2)
         looked_at = self.now()
-        if not await self._is_missing(work, create, sent_before=sent_before):
+        try:
+            if not await self._is_missing(work, create, sent_before=sent_before):
+                return True
+        except (ServerTrouble, BadAnswer, Unreachable) as error:
+            self._unlisted(work, error)
             return True
 
         known, sent = work.doubt_until, False
@@ -149,7 +152,7 @@ class Inserter:
         """What Halo answered to a new row proves it, or has to be read back.
 
         Raises:
-            LinkFailure: Halo can't be read; the row may be there.
+            LinkFailure: Halo can't be read at all; the row may be there.
         """
         said, state = work.payment.said, state_of(work)
         self.troubles.has_written()
@@ -169,42 +172,60 @@ class Inserter:
         # What Halo's rows say counts: they are read back, for as long as they may lag behind.
         try:
             rows = await self.sink.rows_of_invoice(create.invoice_id)
-        except LinkFailure:
-            self._lagging(work)
-            raise
+        except (ServerTrouble, BadAnswer, Unreachable) as error:
+            self._lagging(work, doubt)
+            self._unlisted(work, error)
+            return
         if any(row.intent_id == said.intent_id for row in rows):
             self.store.end_doubt(said.intent_id, doubt)
             self.store.record([due_again(work, self.now(), attempts=1)], self.now())
-        elif self._astray(rows, create):
+        elif self._astray(work, create, rows):
             self.store.record([self.outcomes.unproven(work, create, answer.rows)], self.now())
         else:
-            self._lagging(work, named=self._astray(answer.rows, create))
+            if answer.complaint is not None:
+                self.report.log(
+                    "warning", "insert_doubtful", intent=said.intent_id, reason=answer.complaint
+                )
+            self._lagging(work, doubt, named=self._astray(work, create, answer.rows))
 
-    def _lagging(self, work: Work, *, named: bool = False) -> None:
+    def _lagging(self, work: Work, doubt: float | None, *, named: bool = False) -> None:
         """Halo has answered, and shows no row: it may be a little behind, so it isn't sent again at once.
 
         Args:
             work: the payment.
+            doubt: until when its insert was in doubt; another process's stays as it is.
             named: whether the answer named a row that can only be this one.
         """
         now = self.now()
         until = now + (INSERT_DOUBT_SECONDS if named else LAG_SECONDS)
-        if work.condition is Condition.FAILED:  # tried again daily, one row each time
+        if not self.store.move_doubt(work.payment.said.intent_id, doubt, until):
+            self.store.record([due_again(work, until)], now)
+        elif work.condition is Condition.FAILED:  # tried again daily, one row each time
             outcome = replace(self.outcomes.still_failed(work), doubt_until=until)
             self.store.record([outcome], now)
         else:
-            self._wait_for(work, doubtful(work, until, now, attempts=1))
+            self.store.record([doubtful(work, until, now, attempts=1)], now)
 
-    def _wait_for(self, work: Work, outcome: Outcome) -> None:
-        self.store.record([outcome], self.now())
-        if self.outcomes.plan is not None:
+    def _unlisted(self, work: Work, error: LinkFailure) -> None:
+        """Halo can't list this payment's rows, or its invoice's.
+
+        Raises:
+            LinkFailure: `error`, where Halo asks to wait, or fails for everybody.
+        """
+        if error.retry_after_seconds is not None or self.troubles.add(work, error):
+            raise error
+
+    def give_up(self, work: Work) -> None:
+        """Each look had grown too old by the time that the row could go out."""
+        now = self.now()
+        if work.attempts < UNPROVEN_MAX and work.condition is not Condition.FAILED:
+            self.store.record([due_again(work, now + INSERT_DOUBT_SECONDS, attempts=1)], now)
             return
-        self.look_at = max(self.look_at or 0.0, outcome.next_try or 0.0)
-        self.left_out = self.left_out or BadAnswer(
-            Side.HALO,
-            f"Halo was sent a new row for {work.payment.said.intent_id}, and neither its answer nor its "
-            "lists show it yet. It stays due: the next run looks for it before anything is sent again.",
+        reason = (
+            f"Halo takes longer than {LOOK_SECONDS_MAX:.0f} s to list the payment's rows, so no new one is "
+            "made: by then there may be one."
         )
+        self.store.record([self.outcomes.failed(work, reason)], now)
 
     def _insert_failed(self, work: Work, error: LinkFailure, doubt: float | None) -> None:
         """A new row that the link failed on: read again before it is sent again.
@@ -221,7 +242,7 @@ class Inserter:
             self.report.log(
                 "warning", "insert_doubtful", intent=work.payment.said.intent_id, reason=str(error)
             )
-            self._lagging(work)
+            self._lagging(work, doubt)
             return
         self.store.record([doubtful(work, now + INSERT_DOUBT_SECONDS, now)], now)
         if self.troubles.add(work, error):
@@ -231,13 +252,19 @@ class Inserter:
         """Whether the invoice has the new row, though Halo doesn't show it under its intent."""
         intent_id = work.payment.said.intent_id
         rows = await self.sink.rows_of_invoice(create.invoice_id)
-        return not any(row.intent_id == intent_id for row in rows) and self._astray(rows, create)
+        named = any(row.intent_id == intent_id for row in rows)
+        return not named and self._astray(work, create, rows)
 
-    def _astray(self, rows: Sequence[Row], create: Create) -> bool:
-        """Whether one of them can only be the new row, under no intent or one that Stripe never named."""
+    def _astray(self, work: Work, create: Create, rows: Sequence[Row]) -> bool:
+        """Whether one of them can only be the new row, under no intent or one that Stripe never named.
+
+        An older one of the same amount isn't: ours carries the time of its payment.
+        """
+        made = work.payment.said.created or work.payment.said.at
         return any(
             (row.invoice_id, row.amount, row.status)
             == (create.invoice_id, create.amount, create.status)
             and (row.intent_id is None or self.store.payment(row.intent_id) is None)
+            and (row.made is None or row.made >= made - MADE_SECONDS)
             for row in rows
         )

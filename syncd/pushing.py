@@ -114,7 +114,6 @@ class Pusher:
             LinkFailure: Halo (or Stripe, asked again) can't be talked to; what is left stays due.
         """
         self._unfinished.begin()
-        self._inserter.begin()
         self._done, self._trying = 0, None
         self._stripe_out, self._stripe_failures = False, 0
         self._due = self.store.due_count(self.now())
@@ -136,15 +135,7 @@ class Pusher:
     @property
     def trouble(self) -> LinkFailure | None:
         """Why a payment was put off in the last push, though Halo works; None where none was."""
-        return self._unfinished.trouble or self._inserter.left_out
-
-    def take_wait(self) -> float | None:
-        """How many seconds to wait for new rows that Halo doesn't show yet; None where for none.
-
-        Each wait is named once.
-        """
-        at, self._inserter.look_at = self._inserter.look_at, None
-        return None if at is None else max(0.0, at - self.now())
+        return self._unfinished.trouble
 
     @property
     def halo_answered(self) -> bool:
@@ -242,6 +233,8 @@ class Pusher:
             for _ in range(LOOKS_MAX):
                 if await self._inserter.insert(work, create):
                     break
+            else:
+                self._inserter.give_up(work)
         self._trying = None
 
     async def _gather(

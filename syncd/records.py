@@ -81,6 +81,21 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
+class Unshown:
+    """A new row that was sent, and that Halo doesn't show yet.
+
+    Attributes:
+        intent_id: of which payment.
+        next_try: when it is looked for again, Unix seconds.
+        doubt_until: until when it isn't sent again, Unix seconds.
+    """
+
+    intent_id: str
+    next_try: float
+    doubt_until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of trying to push a payment's state.
 

@@ -34,7 +34,7 @@ from syncd.payment_records import (
 from syncd.payments import Observation, settle
 from syncd.people_store import PeopleStore
 from syncd.push_records import remember_pushes
-from syncd.records import WAITING, Condition, Outcome, Taken, Work
+from syncd.records import WAITING, Condition, Outcome, Taken, Unshown, Work
 from syncd.reversal_records import take_in_reversals
 from syncd.reversal_store import ReversalStore
 from syncd.reversals import Reversal
@@ -276,6 +276,31 @@ class Store:
             )
             mark_sent(connection, [work.payment.said.intent_id], now)
             return intended.rowcount == 1
+
+    def move_doubt(self, intent_id: str, known: float | None, until: float) -> bool:
+        """An insert that was in doubt until `known` is so until `until` (Unix seconds).
+
+        Returns whether it was: not where another process's insert is in doubt by now.
+        """
+        c = schema.payments.c
+        with writing(self._engine) as connection:
+            moved = connection.execute(
+                schema.payments.update()
+                .where(c.intent_id == intent_id, c.doubt_until.is_not_distinct_from(known))
+                .values(doubt_until=until)
+            )
+            return moved.rowcount == 1
+
+    def unshown(self, now: float) -> list[Unshown]:
+        """New rows that were sent and that Halo doesn't show yet, of payments that are due."""
+        c = schema.payments.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(c.intent_id, c.next_try, c.doubt_until)
+                .where(c.condition == Condition.DUE, c.doubt_until > now)
+                .order_by(c.intent_id)
+            ).all()
+        return [Unshown(row.intent_id, row.next_try, row.doubt_until) for row in found]
 
     def end_doubt(self, intent_id: str, known: float | None) -> None:
         """An insert that was in doubt until `known` (Unix seconds) is so no more, and no other is."""

@@ -280,6 +280,21 @@ def test_status_ends_with_69_while_a_side_fails(rig: Rig) -> None:
     assert rig.command("status").returncode == 0
 
 
+@pytest.mark.parametrize("by", ["service", "single run"])
+def test_status_hears_that_a_side_works_again(rig: Rig, by: str) -> None:
+    """After a restart nobody remembers the failure but the note: what works takes it away."""
+    rig.clock.seconds = time.time() - 4_000
+    rig.pay("succeeded")
+    rig.cycle()
+    rig.box.halo.faults.append(Fault("503", times=None, path="InvoicePayment"))
+    rig.sweep()
+    assert rig.command("status").returncode == 69
+    rig.box.halo.faults.clear()
+    rig.clock.seconds = time.time() - 10
+    (rig.cycle if by == "service" else rig.once)()
+    assert rig.command("status").returncode == 0
+
+
 def test_status_knows_the_keys_mode(rig: Rig) -> None:
     """The command has no key; the mode is the one of the key that syncd ran with."""
     rig.pay("succeeded")

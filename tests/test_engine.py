@@ -241,7 +241,8 @@ def test_create_left_in_doubt(rig: Rig, kind: str) -> None:
     with pytest.raises(LinkFailure):
         rig.once()
     posts = len(rig.posts())
-    rig.once()  # too early: nothing is sent
+    with pytest.raises(LinkFailure, match=f"a new row for {payment}"):
+        rig.once()  # too early: nothing is sent, and that is said
     assert len(rig.posts()) == posts
     rig.clock.seconds += 301
     rig.once()

@@ -1,12 +1,15 @@
 """New rows that Halo shows late, under other names, or not at all: one row, or a person."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from syncd.failures import LinkFailure
 from syncd.records import Condition
 from syncd.sandbox import Fault, Request
+from syncd.store import Store
 from tests.conftest import Rig
 
 PATH = "/api/InvoicePayment"
@@ -151,3 +154,104 @@ def test_rows_of_nobodys_where_the_filter_is_ignored(rig: Rig) -> None:
     other = rig.pay("succeeded", rows=())
     rig.once()
     assert rig.condition(other) is Condition.UNMATCHED
+
+
+def test_a_late_process_leaves_anothers_doubt_alone(rig: Rig) -> None:
+    """A process that was held up for minutes must not let the row of the one that took over be doubled."""
+    payment = _create(rig)
+    halo = rig.box.halo
+    held_up: list[Request] = []
+
+    def take_over(request: Request) -> bool:
+        if request.method == "POST" and request.path == PATH and not held_up:
+            held_up.append(request)
+            rig.clock.seconds += 400
+            with closing(Store.open(rig.url)) as store:
+                work = store.work(payment, rig.clock())
+                assert work is not None
+                until = rig.clock() + 300.0
+                assert store.intend_insert(work, work.doubt_until, rig.clock(), until)
+            # The other's insert isn't answered, and is carried out a minute later.
+            row = halo.add_row(payment, max(halo.invoices), 10.99, 3)
+            halo._posted_at[row] = rig.clock() + 60
+        return False
+
+    halo.faults.append(Fault("500", times=None, match=take_over))
+    halo.faults.append(Fault("200", method="POST", path=PATH, body=b"{}"))
+    for _ in range(30):
+        rig.cycle()
+        rig.clock.seconds += 10
+    assert (rig.statuses(payment), rig.condition(payment)) == ([3], Condition.IN_STEP)
+
+
+def test_an_invoice_whose_rows_cannot_be_listed(rig: Rig) -> None:
+    """Halo takes the new row without a word, and fails on the invoice: a person hears, nobody waits."""
+    payment = _create(rig)
+    invoice = str(max(rig.box.halo.invoices))
+    rig.box.halo.faults.append(
+        Fault("500", times=None, method="GET", match=lambda r: r.params().get("invoice_id") == invoice)
+    )  # fmt: skip
+    rig.box.halo.faults.append(
+        Fault("200", times=None, method="POST", path=PATH, body=b"{}",
+              match=lambda r: b'"intent_id"' in r.body)
+    )  # fmt: skip
+    for _ in range(60):
+        rig.cycle()
+        rig.clock.seconds += 60
+    other = rig.pay("succeeded")
+    rig.cycle()
+    assert [entry.id for entry in rig.attention()] == [payment]
+    assert len(rig.told.events("push_failed")) <= 3
+    assert rig.statuses(other) == [3]
+
+
+@pytest.mark.parametrize("how", ["500", "lag"])
+def test_an_older_payment_of_the_same_amount(rig: Rig, how: str) -> None:
+    """An instalment that was paid before syncd came is no sign of the new row."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    halo = rig.box.halo
+    invoice = halo.add_invoice(total=21.98)
+    old = halo.rows[halo.add_row("pi_paid_months_ago", invoice, 10.99, 3)]
+    old["date"] = old["intent_date"] = "2026-08-01T00:00:00Z"
+    payment = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    if how == "500":
+        halo.faults.append(Fault("500", method="POST", path=PATH))
+    else:
+        halo.answer_shape, halo.list_lag_seconds = "empty", 3.0
+    rig.once()
+    assert (rig.statuses(payment), rig.attention()) == ([3], [])
+
+
+def test_a_single_run_says_what_it_leaves_open(rig: Rig) -> None:
+    """A new row that Halo doesn't show for minutes: the run ends with that, not with a good word."""
+    payment = _create(rig)
+    rig.box.halo.faults.append(Fault("504_after", method="POST", path=PATH))
+    rig.box.halo.list_lag_seconds = 100.0
+    with pytest.raises(LinkFailure):
+        rig.once()
+    with pytest.raises(LinkFailure, match=f"a new row for {payment}"):
+        rig.once()
+    rig.clock.seconds += 120
+    rig.once()
+    assert (rig.statuses(payment), len(rig.posts())) == ([3], 1)
+
+
+def test_looks_that_always_come_too_late(rig: Rig) -> None:
+    """Halo takes longer for its list than a look holds: a person hears, and requests don't run on."""
+    payment = _create(rig)
+
+    def slow(request: Request) -> bool:
+        if request.method == "GET" and request.path == PATH:
+            rig.clock.seconds += 40
+        return False
+
+    rig.box.halo.faults.append(Fault("500", times=None, match=slow))
+    for _ in range(12):
+        rig.cycle()
+        rig.clock.seconds += 300
+    (entry,) = rig.attention()
+    assert (entry.id, entry.code, rig.posts()) == (payment, "halo_refuses", [])
+    assert "longer than 30 s" in entry.reason
+    asked = len(rig.box.halo.requests)
+    rig.cycle()
+    assert len(rig.box.halo.requests) == asked

@@ -27,6 +27,9 @@ def resync(
     Example: syncd resync pi_123
     """
     stderr_log()
+    if "_secret_" in intent_id:
+        message = "this is a client_secret; the payment intent's id is the part before _secret_"
+        raise typer.BadParameter(message, param_hint="pi_…")
     if not re.fullmatch(r"pi_[A-Za-z0-9_]+", intent_id):
         message = f"{plain(intent_id, 80)!r} isn't a payment intent's id (pi_…)"
         raise typer.BadParameter(message, param_hint="pi_…")

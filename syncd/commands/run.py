@@ -142,7 +142,8 @@ async def _push_all(parts: Parts, store: Store, world: World, show: Show) -> Non
             trouble, failures = trouble or parts.engine.pusher.trouble, 0
             if done == 0 and store.due_count(world.now()):
                 break
-    if trouble is not None and store.people.conditions()[Condition.DUE]:
+    trouble = trouble if store.people.conditions()[Condition.DUE] else None
+    if trouble := trouble or parts.engine.left_out():
         raise trouble
 
 
