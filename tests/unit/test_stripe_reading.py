@@ -98,6 +98,14 @@ def test_an_unreadable_event(raw: Any, text: str, at: int | None) -> None:
     assert read_event(raw, KEY) == Unreadable("evt_1", text, at)
 
 
+def test_what_a_person_reads_of_it() -> None:
+    """What is wrong with it, and what can be done."""
+    odd = Unreadable("evt_1", "The event evt_1 has no time.")
+    assert odd.reason == (
+        "The event evt_1 has no time. Look at it in Stripe's dashboard, then dismiss this."
+    )
+
+
 @pytest.mark.parametrize("event_id", ["", "evt 1", "evt-1", "x" * 256, 7, None])
 def test_an_event_without_a_name(event_id: object) -> None:
     """An event that can't be named has a fingerprint for a name: the same one each time."""
