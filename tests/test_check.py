@@ -430,7 +430,10 @@ def test_a_configuration_that_can_not_be_used(live: Rig) -> None:
     done = live.command("check", "--json")
     assert done.returncode == 78
     texts = [line["text"] for line in json.loads(done.stdout)["lines"] if line["level"] == "fail"]
-    assert [text.split(":")[0] for text in texts] == ["halo.url", "poll.interval"]
+    assert [text.split(":")[0] for text in texts] == [
+        "halo.url (SYNCD_HALO__URL)",
+        "poll.interval (SYNCD_POLL__INTERVAL)",
+    ]
 
 
 def test_a_damaged_database_does_not_end_the_check(live: Rig) -> None:
