@@ -319,7 +319,7 @@ class Engine:
                 self.report.log("error", "push_failed", side=str(error.side), reason=str(error))
             failure = failure or error
         if failure is None:
-            await self.note_links(stripe=True)
+            await self.note_links()
         if failure := (failure or self.observer.trouble or self.pusher.trouble or self.left_out()):
             raise failure
 
@@ -350,17 +350,13 @@ class Engine:
             "show it yet. It stays due: it is looked for before anything is sent again.",
         )
 
-    async def note_links(self, *, stripe: bool) -> None:
-        """Forget what the service noted of a side that works again.
-
-        Args:
-            stripe: whether Stripe has just answered.
+    async def note_links(self) -> None:
+        """After Stripe has answered: forget what the service noted of a side that works again.
 
         Raises:
             LinkFailure: Halo doesn't work.
         """
-        if stripe:
-            self._link_works(Side.STRIPE)
+        self._link_works(Side.STRIPE)
         if self.store.note(f"link {Side.HALO}") is not None:
             if not self.pusher.halo_answered:
                 await self.pusher.ask_for_anything()

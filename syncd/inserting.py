@@ -177,7 +177,8 @@ class Inserter:
             self._unlisted(work, error)
             return
         if any(row.intent_id == said.intent_id for row in rows):
-            self.store.end_doubt(said.intent_id, doubt)
+            # Due at once; in doubt for as long as the intent's own list may lag behind.
+            self.store.move_doubt(said.intent_id, doubt, self.now() + LAG_SECONDS)
             self.store.record([due_again(work, self.now(), attempts=1)], self.now())
         elif self._astray(work, create, rows):
             self.store.record([self.outcomes.unproven(work, create, answer.rows)], self.now())
@@ -249,11 +250,11 @@ class Inserter:
             raise error  # it fails for everybody
 
     async def _stands_elsewhere(self, work: Work, create: Create) -> bool:
-        """Whether the invoice has the new row, though Halo doesn't show it under its intent."""
+        """Whether the invoice has the new row, whatever the intent's own list says."""
         intent_id = work.payment.said.intent_id
         rows = await self.sink.rows_of_invoice(create.invoice_id)
         named = any(row.intent_id == intent_id for row in rows)
-        return not named and self._astray(work, create, rows)
+        return named or self._astray(work, create, rows)
 
     def _astray(self, work: Work, create: Create, rows: Sequence[Row]) -> bool:
         """Whether one of them can only be the new row, under no intent or one that Stripe never named.

@@ -79,11 +79,15 @@ def test_a_row_that_never_came_is_sent_again(rig: Rig, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [lambda name: name[:20], lambda name: f"pi_{name}", lambda _name: None],
-    ids=["cut off", "another", "none"],
-)  # fmt: skip
+    "name",
+    [lambda name: name[:20], lambda name: f"pi_{name}", lambda _name: None, lambda name: name],
+    ids=["cut off", "another", "none", "its own"],
+)
 def test_halo_renames_the_new_row(rig: Rig, name: Callable[[str], str | None]) -> None:
-    """A row that stands under a name Stripe never gave is taken for ours: none is made beside it."""
+    """A row that stands under a name Stripe never gave is taken for ours: none is made beside it.
+
+    Nor is one where only the invoice shows it, under its own name.
+    """
     _create(rig)
 
     def rename(row: dict[str, Any]) -> None:

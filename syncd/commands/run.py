@@ -100,6 +100,7 @@ async def _command(
             telemetry.log("info", "backfill_listed", payments=listed)
             await _push_all(parts, store, world, show)
             parts.engine.worked("push")
+            await parts.engine.note_links()
             telemetry.log("info", "backfill_done", payments=listed)
             return parts.engine.observer.trouble
     except LeaseHeld as error:
