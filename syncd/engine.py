@@ -329,7 +329,9 @@ class Engine:
         if self.pusher.plan is not None or self._waits == WAITS_MAX:
             return False
         looks = [
-            row.next_try for row in self.store.unshown(now) if row.doubt_until <= now + LAG_SECONDS
+            row.next_try
+            for row in self.store.doubtful_inserts(now)
+            if row.doubt_until <= now + LAG_SECONDS
         ]
         if not looks:
             return False
@@ -341,12 +343,12 @@ class Engine:
 
     def left_out(self) -> LinkFailure | None:
         """That a new row was sent which Halo doesn't show yet; None where there is none."""
-        unshown = [] if self.pusher.plan is not None else self.store.unshown(self.now())
-        if not unshown:
+        doubtful = [] if self.pusher.plan is not None else self.store.doubtful_inserts(self.now())
+        if not doubtful:
             return None
         return BadAnswer(
             Side.HALO,
-            f"Halo was sent a new row for {unshown[0].intent_id}, and neither its answer nor its lists "
+            f"Halo was sent a new row for {doubtful[0].intent_id}, and neither its answer nor its lists "
             "show it yet. It stays due: it is looked for before anything is sent again.",
         )
 

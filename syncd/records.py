@@ -81,7 +81,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Unshown:
+class DoubtfulInsert:
     """A new row that was sent, and that Halo doesn't show yet.
 
     Attributes:

@@ -34,7 +34,7 @@ from syncd.payment_records import (
 from syncd.payments import Observation, settle
 from syncd.people_store import PeopleStore
 from syncd.push_records import remember_pushes
-from syncd.records import WAITING, Condition, Outcome, Taken, Unshown, Work
+from syncd.records import WAITING, Condition, DoubtfulInsert, Outcome, Taken, Work
 from syncd.reversal_records import take_in_reversals
 from syncd.reversal_store import ReversalStore
 from syncd.reversals import Reversal
@@ -291,7 +291,7 @@ class Store:
             )
             return moved.rowcount == 1
 
-    def unshown(self, now: float) -> list[Unshown]:
+    def doubtful_inserts(self, now: float) -> list[DoubtfulInsert]:
         """New rows that were sent and that Halo doesn't show yet, of payments that are due."""
         c = schema.payments.c
         with reading(self._engine) as connection:
@@ -300,7 +300,7 @@ class Store:
                 .where(c.condition == Condition.DUE, c.doubt_until > now)
                 .order_by(c.intent_id)
             ).all()
-        return [Unshown(row.intent_id, row.next_try, row.doubt_until) for row in found]
+        return [DoubtfulInsert(row.intent_id, row.next_try, row.doubt_until) for row in found]
 
     def end_doubt(self, intent_id: str, known: float | None) -> None:
         """An insert that was in doubt until `known` (Unix seconds) is so no more, and no other is."""

@@ -36,6 +36,19 @@ def _fails_on(rig: Rig, payment: str, kind: str, **how: Any) -> None:
     rig.box.halo.faults.append(fault)
 
 
+def _forgets_intents(rig: Rig) -> None:
+    """Before its next answer Halo loses the intents of all rows."""
+    halo = rig.box.halo
+
+    def forget(_request: Request) -> bool:
+        for row in halo.rows.values():
+            row["intent_id"] = None
+        halo._by_intent.clear()
+        return False
+
+    halo.faults.append(Fault("500", method="GET", match=forget))
+
+
 def _cycles(rig: Rig, number: int) -> None:
     for _ in range(number):
         rig.cycle()
@@ -256,14 +269,7 @@ def test_a_new_row_that_is_not_shown_while_the_invoice_cannot_be_read(rig: Rig) 
     _creates(rig, 1)
     halo = rig.box.halo
     halo.answer_shape = "empty"
-
-    def forget_intents(_request: Request) -> bool:
-        for row in halo.rows.values():
-            row["intent_id"] = None
-        halo._by_intent.clear()
-        return False
-
-    halo.faults.append(Fault("500", method="GET", match=forget_intents))
+    _forgets_intents(rig)
     halo.faults.append(
         Fault(
             "503", times=8, method="GET", path=PATH, match=lambda r: "invoice_id" in r.params()
@@ -284,14 +290,7 @@ def test_a_doubtful_new_row_is_looked_for_on_its_invoice(rig: Rig, kind: str) ->
     _creates(rig, 1)
     halo = rig.box.halo
     halo.faults.append(Fault(kind, method="POST", path=PATH))
-
-    def forget_intents(_request: Request) -> bool:
-        for row in halo.rows.values():
-            row["intent_id"] = None
-        halo._by_intent.clear()
-        return False
-
-    halo.faults.append(Fault("500", method="GET", match=forget_intents))
+    _forgets_intents(rig)
     _cycles(rig, 4)
     assert (len(halo.rows), len(rig.posts())) == (1, 1)
     (entry,) = rig.attention()

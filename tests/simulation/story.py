@@ -275,6 +275,22 @@ class _Author:
             if at > self.length:
                 return
 
+    def made(self, at: float, label: str, amount: int, *, metadata: str | None, rows: int) -> None:
+        """A payment in dollars is made, with rows that fit."""
+        self.add(
+            at, "intent", label=label, amount=amount, currency="usd", metadata=metadata, rows=rows,
+            fit="right", row_delay=0.0,
+        )  # fmt: skip
+
+    def moves(
+        self, at: float, label: str, state: str, amount: int = 0, *, emit: bool = True
+    ) -> None:
+        """A payment moves on, and its event, if there is one, is visible at once."""
+        self.add(
+            at, "advance", label=label, state=state,
+            received=amount if state == "succeeded" else 0, late=0.0, emit=emit, twice=False,
+        )  # fmt: skip
+
     # --- trouble -----------------------------------------------------------------------------------
 
     def faults(self, _setting: dict[str, Any]) -> None:
@@ -306,24 +322,15 @@ class _Author:
         for number in range(4):
             state = self.r.choice(["processing", "payment_failed"])
             for after, to in ((-30, state), (self.interval + 20, "succeeded")):
-                self.add(
-                    at + after + number, "advance", label=f"p{number}", state=to, received=0,
-                    late=0.0, emit=True, twice=False,
-                )  # fmt: skip
+                self.moves(at + after + number, f"p{number}", to)
 
     def cut_off_insert(self, setting: dict[str, Any]) -> None:
         """Halo is at work on a new row while the process dies and comes back; or it takes no new row at all."""
         r = self.r
         setting["create_missing"] = True
         at = self.when()
-        self.add(
-            at - HOUR, "intent", label="cut", amount=self.amount("usd"), currency="usd",
-            metadata="good", rows=0, fit="right", row_delay=0.0,
-        )  # fmt: skip
-        self.add(
-            at, "advance", label="cut", state=r.choice(["succeeded", "processing"]), received=0,
-            late=0.0, emit=True, twice=False,
-        )  # fmt: skip
+        self.made(at - HOUR, "cut", self.amount("usd"), metadata="good", rows=0)
+        self.moves(at, "cut", r.choice(["succeeded", "processing"]))
         if self.chance(0.3):
             self.add(
                 at, "fault", side="halo", fault="connect", times=40, method="POST",
@@ -350,30 +357,18 @@ class _Author:
             )  # fmt: skip
         for number in range(r.choice([2, 3])):
             label = f"c{number}"
-            self.add(
-                at - HOUR, "intent", label=label, amount=self.amount("usd"), currency="usd",
-                metadata="good", rows=0, fit="right", row_delay=0.0,
-            )  # fmt: skip
-            self.add(
-                at, "advance", label=label, state="succeeded", received=0, late=0.0, emit=True,
-                twice=False,
-            )  # fmt: skip
+            self.made(at - HOUR, label, self.amount("usd"), metadata="good", rows=0)
+            self.moves(at, label, "succeeded")
 
     def deletion(self, _setting: dict[str, Any]) -> None:
         """A person deletes the row of a payment that Halo has taken; Stripe may say more of it later."""
         r, label = self.r, "deleted"
         at = self.when() * 0.5
         amount = self.amount("usd")
-        self.add(
-            at, "intent", label=label, amount=amount, currency="usd",
-            metadata=r.choice([None, "good"]), rows=1, fit="right", row_delay=0.0,
-        )  # fmt: skip
+        self.made(at, label, amount, metadata=r.choice([None, "good"]), rows=1)
         states = r.choice([["succeeded"], ["processing"], ["processing", "succeeded"]])
         for number, state in enumerate(states):
-            self.add(
-                at + 1 + number * 4 * self.interval, "advance", label=label, state=state,
-                received=amount if state == "succeeded" else 0, late=0.0, emit=True, twice=False,
-            )  # fmt: skip
+            self.moves(at + 1 + number * 4 * self.interval, label, state, amount)
         self.add(at + r.choice([2.5, 3.5]) * self.interval, "row_delete", label=label, which=0)
 
     def many_rows(self, setting: dict[str, Any]) -> None:
@@ -382,67 +377,40 @@ class _Author:
         setting["small_pages"] = True
         at = self.when() * 0.8
         amount = self.amount("usd")
-        self.add(
-            at, "intent", label=label, amount=amount, currency="usd", metadata=None,
-            rows=r.choice([4, 5]), fit="right", row_delay=0.0,
-        )  # fmt: skip
+        self.made(at, label, amount, metadata=None, rows=r.choice([4, 5]))
         self.add(
             at + 1, "mode", key="paging", value=r.choice(MODES["paging"]),
             seconds=r.choice([HOUR, 6 * HOUR, DAY]),
         )  # fmt: skip
         state = r.choice(["succeeded", "processing", "payment_failed"])
-        self.add(
-            at + 2, "advance", label=label, state=state,
-            received=amount if state == "succeeded" else 0, late=0.0, emit=True, twice=False,
-        )  # fmt: skip
+        self.moves(at + 2, label, state, amount)
 
     def silent_end(self, _setting: dict[str, Any]) -> None:
         """An old payment comes to its end without an event that anybody could see."""
         r, label = self.r, "silent"
         amount = self.amount("usd")
-        self.add(
-            -r.uniform(4, 30) * DAY, "intent", label=label, amount=amount, currency="usd",
-            metadata=None, rows=1, fit="right", row_delay=0.0,
-        )  # fmt: skip
-        self.add(
-            r.uniform(1, self.interval), "advance", label=label, state="processing", received=0,
-            late=0.0, emit=True, twice=False,
-        )  # fmt: skip
+        self.made(-r.uniform(4, 30) * DAY, label, amount, metadata=None, rows=1)
+        self.moves(r.uniform(1, self.interval), label, "processing")
         state = r.choice(["succeeded", "payment_failed"])
-        self.add(
-            self.when(1.5 * self.interval), "advance", label=label, state=state,
-            received=amount if state == "succeeded" else 0, late=0.0, emit=False, twice=False,
-        )  # fmt: skip
+        self.moves(self.when(1.5 * self.interval), label, state, amount, emit=False)
 
     def unshown(self, _setting: dict[str, Any]) -> None:
         """Two events of one second contradict each other, and Stripe can't show that one payment for long."""
         r, label = self.r, "unshown"
         at = float(int(self.when() * 0.7) + 2)
         amount = self.amount("usd")
-        self.add(
-            at - 1, "intent", label=label, amount=amount, currency="usd", metadata=None, rows=1,
-            fit="right", row_delay=0.0,
-        )  # fmt: skip
+        self.made(at - 1, label, amount, metadata=None, rows=1)
         self.add(at - 1, "unshow", label=label, seconds=r.choice([HOUR, 6 * HOUR, 3 * DAY]))
         for after, state in ((0.1, "processing"), (0.2, r.choice(["succeeded", "payment_failed"]))):
-            self.add(
-                at + after, "advance", label=label, state=state,
-                received=amount if state == "succeeded" else 0, late=0.0, emit=True, twice=False,
-            )  # fmt: skip
+            self.moves(at + after, label, state, amount)
 
     def slow_lists(self, setting: dict[str, Any]) -> None:
         """Halo answers a new row with a failure or nothing at all, and shows it only seconds later."""
         r, label = self.r, "slow"
         setting["create_missing"] = True
         at = self.when() * 0.8
-        self.add(
-            at - HOUR, "intent", label=label, amount=self.amount("usd"), currency="usd",
-            metadata="good", rows=0, fit="right", row_delay=0.0,
-        )  # fmt: skip
-        self.add(
-            at, "advance", label=label, state="succeeded", received=0, late=0.0, emit=True,
-            twice=False,
-        )  # fmt: skip
+        self.made(at - HOUR, label, self.amount("usd"), metadata="good", rows=0)
+        self.moves(at, label, "succeeded")
         how = r.choice(["500_late", "500_after", "empty", "other_rows"])
         if how == "500_late":
             self.add(
