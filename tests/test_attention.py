@@ -295,6 +295,16 @@ def test_status_hears_that_a_side_works_again(rig: Rig, by: str) -> None:
     assert rig.command("status").returncode == 0
 
 
+def test_status_hears_it_of_a_backfill(live: Rig) -> None:
+    """A backfill that got through shows that both sides work, whatever the service has noted."""
+    payment = live.pay("succeeded")
+    note = json.dumps({"reason": "Halo answered 503", "since": time.time() - 86_400})
+    live.stored(lambda store: store.write_notes({"link halo": note, "link stripe": note}))
+    assert live.command("status").returncode == 69
+    assert (live.command("--backfill", "1d").returncode, live.statuses(payment)) == (0, [3])
+    assert live.command("status").returncode == 0
+
+
 def test_status_knows_the_keys_mode(rig: Rig) -> None:
     """The command has no key; the mode is the one of the key that syncd ran with."""
     rig.pay("succeeded")
