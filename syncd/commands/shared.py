@@ -26,7 +26,7 @@ EXITS = {
     0: "all well; payments that aren't Halo's are well",
     EXIT_ATTENTION: "done, but something needs attention, or differs",
     EXIT_USAGE: "wrong usage",
-    EXIT_UNAVAILABLE: "Stripe or Halo unreachable or refusing, or the database busy",
+    EXIT_UNAVAILABLE: "Stripe or Halo unreachable or refusing, the database busy, or a payment left for the next run",
     EXIT_CONFIG: "the configuration, or a database that can't be used",
 }
 """What each exit code says."""
