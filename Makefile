@@ -12,11 +12,12 @@ MINUTES ?= 30
 N ?= 100
 SOAK_ARGS ?=
 EXAMPLES ?= 5000
-# The rooms whose mutants are tried, see tests/unit/MUTANTS.md.
-ROOMS = comparing decisions failures foreign halo_reading payments rates reversals stripe_reading traces troubles
+# The modules whose mutants are tried, see tests/unit/MUTANTS.md.
+ROOMS = audit.compare clients.halo.parse clients.stripe.parse clients.webhook_payload core.decisions core.errors \
+    core.payments core.reversals core.windows sync.push.blame text.sanitize
 RUN = .venv/bin
 DEV = .venv-dev/bin
-INSTALL = install --quiet --disable-pip-version-check --require-hashes
+INSTALL = install --quiet --disable-pip-version-check --no-deps --require-hashes
 
 .PHONY: demo test check bench soak crashes fuzz mutants format lock man clean simulate planted
 
@@ -62,15 +63,15 @@ crashes: .venv-dev/installed
 fuzz: .venv-dev/installed
 	SYNCD_FUZZ=$(EXAMPLES) $(DEV)/pytest -n auto tests/hostile
 
-# Each room in a copy of its own, for the tool edits the files it mutates; only where its tests pass
-# without a mutant. Half an hour on one core; -j2 uses two, mutants-rates is one room of them.
+# Each module in a copy of its own, for the tool edits the files it mutates; only where its tests pass
+# without a mutant. Half an hour on one core; -j2 uses two, mutants-core.windows is one of them.
 mutants: $(ROOMS:%=mutants-%)
 
 mutants-%: .venv-dev/installed
 	rm -rf .mutants/$* && mkdir -p .mutants/$*/tests
 	cp -r syncd pyproject.toml .mutants/$*/
 	cp -r tests/__init__.py tests/unit .mutants/$*/tests/
-	sed 's/ROOM/$*/g' tests/unit/mutants.toml > .mutants/$*/mutants.toml
+	sed 's|MODULE|$(subst .,/,$*)|; s|TESTS|$(subst .,_,$*)|' tests/unit/mutants.toml > .mutants/$*/mutants.toml
 	cd .mutants/$* && export PATH="$(CURDIR)/$(DEV):$$PATH" PYTHONDONTWRITEBYTECODE=1 \
 	    && cosmic-ray baseline mutants.toml \
 	    && cosmic-ray init mutants.toml session.sqlite \

@@ -11,10 +11,10 @@ from typing import Any
 from typer.main import get_command
 
 from syncd import __version__
-from syncd.cli import app
-from syncd.commands.shared import EXITS
-from syncd.config import PLACES, State
-from syncd.config_problems import SECRETS
+from syncd.cli.main import app
+from syncd.cli.shared import EXITS
+from syncd.config.model import PLACES, State
+from syncd.config.problems import SECRETS
 
 FILES = {
     **{str(place): "the configuration: the first of these that is there." for place in PLACES},

@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from syncd.config import Config, load
-from syncd.failures import Stopping
-from syncd.parts import Parts, World, assemble, release_holds
-from syncd.records import Attention, Condition
+from syncd.config.model import Config, load
+from syncd.core.errors import Stopping
+from syncd.core.records import Attention, Condition
+from syncd.monitor.telemetry import Telemetry
 from syncd.sandbox import Sandbox
-from syncd.store import Store
-from syncd.telemetry import Telemetry
+from syncd.store.store import Store
+from syncd.sync.build import Parts, World, assemble, release_holds
 from tests.documents import Machine
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from typing import Any
 import tomlkit
 from typer.main import get_command
 
-from syncd.cli import app
+from syncd.cli.main import app
 from syncd.sandbox import Sandbox
 from tests.service_manager import moved, stand_in
 

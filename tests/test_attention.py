@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from syncd.records import Condition
+from syncd.core.records import Condition
 from syncd.sandbox.faults import Fault
-from syncd.store import Store
+from syncd.store.store import Store
 from tests.conftest import ROOT, Rig
 
 

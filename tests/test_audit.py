@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from syncd.audit import Auditor
-from syncd.audit_invoices import INVOICES_MAX, Invoices
-from syncd.audit_report import Places
-from syncd.audit_store import AuditStore
-from syncd.cli import app
-from syncd.comparing import compare, several_payments
-from syncd.decisions import Policy
-from syncd.findings import Audit, Difference, Finding, sums, tidy
-from syncd.observing import DAY
-from syncd.parts import assemble
-from syncd.payments import Invoice, Money, Observation, PaymentState, Row
-from syncd.records import Condition
-from syncd.reversals import Reversal, ReversalKind
+from syncd.audit.auditor import Auditor
+from syncd.audit.compare import compare, several_payments
+from syncd.audit.findings import Audit, Difference, Finding, sums, tidy
+from syncd.audit.invoices import INVOICES_MAX, Invoices
+from syncd.audit.report import Places
+from syncd.cli.main import app
+from syncd.core.decisions import Policy
+from syncd.core.payments import Invoice, Money, Observation, PaymentState, Row
+from syncd.core.records import Condition
+from syncd.core.reversals import Reversal, ReversalKind
 from syncd.sandbox import Fault
+from syncd.store.audit_store import AuditStore
+from syncd.sync.build import assemble
+from syncd.sync.pull.poll import DAY
 from tests.conftest import NOW, Rig
 
 NUMBERS = {state: number for number, state in enumerate(PaymentState, start=3)}
@@ -294,7 +294,7 @@ def test_an_acknowledged_refund_is_no_difference_any_more(rig: Rig) -> None:
 def test_money_that_is_not_halos_is_listed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """What came in at Stripe without a row in Halo: listed, newest first, and no difference."""
     allow_all(rig)
-    monkeypatch.setattr("syncd.audit.ELSEWHERE_MAX", 2)
+    monkeypatch.setattr("syncd.audit.auditor.ELSEWHERE_MAX", 2)
     shop = rig.pay("succeeded", rows=(), created=NOW - DAY, description="Two\nmugs")
     for days in (2, 3):
         rig.pay("succeeded", amount=500, currency="jpy", rows=(), created=NOW - days * DAY)

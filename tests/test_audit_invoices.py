@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.comparing import invoice_due, several_payments
-from syncd.decisions import Policy
-from syncd.findings import Difference, Finding
-from syncd.payments import Invoice, Money, PaymentState, Row
-from syncd.reversals import Reversal, ReversalKind
+from syncd.audit.compare import invoice_due, several_payments
+from syncd.audit.findings import Difference, Finding
+from syncd.core.decisions import Policy
+from syncd.core.payments import Invoice, Money, PaymentState, Row
+from syncd.core.reversals import Reversal, ReversalKind
 from syncd.sandbox import Fault
 from tests.conftest import NOW, Rig
 from tests.test_audit import allow_all, audit, seen, status

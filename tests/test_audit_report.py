@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import sync_playwright
 
-from syncd.audit_page import as_html
-from syncd.audit_report import COLUMNS, Places, as_json, fix_words, write_csv
-from syncd.audit_text import lines
-from syncd.findings import Audit, Difference, Finding, Fix, money, sums
-from syncd.links import halo_invoice, stripe_payment
+from syncd.audit.findings import Audit, Difference, Finding, Fix, money, sums
+from syncd.audit.html import as_html
+from syncd.audit.report import COLUMNS, Places, as_json, fix_words, write_csv
+from syncd.audit.text import lines
+from syncd.text.links import halo_invoice, stripe_payment
 from tests.conftest import NOW
 
 PLACES = Places("https://example.halopsa.com", test=True, account="")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from syncd.parts import Parts
-from syncd.records import Condition
+from syncd.clients.webhook_payload import TRACE_CHARACTERS_MAX
+from syncd.core.records import Condition
 from syncd.sandbox import Fault
-from syncd.traces import TRACE_CHARACTERS_MAX
+from syncd.sync.build import Parts
 from tests.conftest import NOW, Rig
 
 NASTY = (

@@ -11,7 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.calibrate import (
+from syncd.clients.webhook_payload import Author
+from syncd.config.edit import with_numbers, write_numbers
+from syncd.config.model import ConfigurationError
+from syncd.core.payments import PaymentState
+from syncd.preflight.calibration import (
     HOW_TO_MAKE,
     Change,
     Evidence,
@@ -25,14 +29,10 @@ from syncd.calibrate import (
     learn,
     learnt,
 )
-from syncd.config import ConfigurationError
-from syncd.config_file import with_numbers, write_numbers
-from syncd.evidence import Survey, ask_stripe, read_rows
-from syncd.parts import Parts
-from syncd.payments import PaymentState
+from syncd.preflight.survey import Survey, ask_stripe, read_rows
 from syncd.sandbox import Fault
-from syncd.sent_records import Sent
-from syncd.traces import Author
+from syncd.store.history import Sent
+from syncd.sync.build import Parts
 from tests.conftest import NOW, ROOT, Rig
 
 S = PaymentState

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.check import (
+from syncd.core.payments import PaymentState
+from syncd.preflight.check import (
     Area,
     Level,
     Line,
@@ -18,12 +19,11 @@ from syncd.check import (
     stripe_budget_line,
     warned,
 )
-from syncd.evidence import Survey
-from syncd.parts import Parts
-from syncd.payments import PaymentState
-from syncd.premises import database_lines, file_line, port_line, secret_lines
+from syncd.preflight.local import database_lines, file_line, port_line, secret_lines
+from syncd.preflight.remote import Sides
+from syncd.preflight.survey import Survey
 from syncd.sandbox import Fault
-from syncd.sides import Sides
+from syncd.sync.build import Parts
 from tests.conftest import Receiver, Rig
 from tests.test_process import daemon, until
 

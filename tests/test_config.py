@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncd import config_problems
-from syncd.config import Config, ConfigurationError, differences, load, shown
+from syncd.config import problems as config_problems
+from syncd.config.model import Config, ConfigurationError, differences, load, shown
 from tests.conftest import ROOT, Rig
 
 GOOD = '[halo]\nurl = "https://example.halopsa.com"\nclient_id = "an-application"\n'
@@ -172,7 +172,9 @@ def test_files_that_can_not_be_read(file: Path) -> None:
 
 def test_where_the_file_is_looked_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The option wins over SYNCD_CONFIG, that over ./config.toml; without any, it is said."""
-    monkeypatch.setattr("syncd.config.PLACES", (Path("config.toml"), file.parent / "etc.toml"))
+    monkeypatch.setattr(
+        "syncd.config.model.PLACES", (Path("config.toml"), file.parent / "etc.toml")
+    )
     with pytest.raises(ConfigurationError, match="Name a file with --config or SYNCD_CONFIG"):
         load(None, os.environ)
     for name in ("etc.toml", "config.toml", "variable.toml", "option.toml"):

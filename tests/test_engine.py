@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from syncd.failures import LinkFailure, Side
-from syncd.parts import Parts
-from syncd.records import Condition
+from syncd.core.errors import LinkFailure, Side
+from syncd.core.records import Condition
 from syncd.sandbox import Fault, Request
+from syncd.sync.build import Parts
 from tests.conftest import HandWorld, Rig
 
 STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
@@ -738,8 +738,8 @@ def test_stripe_budget_is_kept(rig: Rig) -> None:
 
 def test_other_process_pushes(rig: Rig) -> None:
     """While another process holds the lease, nothing is pushed, and it is said who holds it."""
-    from syncd.failures import LeaseHeld
-    from syncd.records import Holder
+    from syncd.core.errors import LeaseHeld
+    from syncd.core.records import Holder
 
     rig.pay("succeeded")
     other = Holder("x", "a backfill", "elsewhere", "boot", 4711)
@@ -756,7 +756,7 @@ def test_other_process_pushes(rig: Rig) -> None:
 
 def test_lease_of_a_process_that_died(rig: Rig) -> None:
     """A crashed process's lease doesn't hold up the next one."""
-    from syncd.lease import this_process
+    from syncd.sync.lease import this_process
 
     payment = rig.pay("succeeded")
     dead = replace(this_process("the daemon"), owner="dead", pid=2**22 + 1)

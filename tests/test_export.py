@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from syncd import schema
-from syncd.housekeeping_store import EXPORTED
-from syncd.records import Condition
+from syncd.core.records import Condition
+from syncd.store.db import schema
+from syncd.store.maintenance import EXPORTED
 from tests.conftest import ROOT, Rig
 
 GUIDE = ROOT / "docs" / "moving.md"

@@ -14,8 +14,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from docs.manpage import page
-from syncd.cli import app
-from syncd.config import ConfigurationError, load
+from syncd.cli.main import app
+from syncd.config.model import ConfigurationError, load
 from tests.conftest import ROOT, Rig
 from tests.documents import not_of_syncd
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from syncd.failures import LinkFailure
-from syncd.records import Condition
+from syncd.core.errors import LinkFailure
+from syncd.core.records import Condition
 from syncd.sandbox import Fault, Request
-from syncd.store import Store
+from syncd.store.store import Store
 from tests.conftest import Rig
 
 PATH = "/api/InvoicePayment"

@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
 
-from syncd.page import headers, stripe_link
-from syncd.payments import Observation, PaymentState
-from syncd.push_records import PUSHES_MAX
-from syncd.records import Condition, Outcome, Pushed, Said
+from syncd.core.payments import Observation, PaymentState
+from syncd.core.records import Condition, Outcome, Pushed, Said
 from syncd.sandbox import Fault
-from syncd.store import Store
+from syncd.service.web.page import headers, stripe_link
+from syncd.store.push_records import PUSHES_MAX
+from syncd.store.store import Store
 from tests.conftest import NOW, Rig
 from tests.test_process import daemon, until
 
@@ -231,7 +231,7 @@ def test_a_database_from_before_the_history(tmp_path: Path) -> None:
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         config = AlembicConfig()
-        config.set_main_option("script_location", "syncd:migrations")
+        config.set_main_option("script_location", "syncd.store.db:migrations")
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         connection.execute(sa.text("INSERT INTO notes VALUES ('watermark', '1795500000')"))

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from syncd.notifications import Level
-from syncd.payments import Observation, PaymentState
-from syncd.records import Condition, Outcome, Pushed
-from syncd.store import Store
+from syncd.core.payments import Observation, PaymentState
+from syncd.core.records import Condition, Outcome, Pushed
+from syncd.monitor.alerts import Level
+from syncd.store.store import Store
 from tests.conftest import Rig
 from tests.test_process import daemon, until
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.page import _kinds
-from syncd.payments import EVENT_TYPES
-from syncd.reversals import (
+from syncd.core.payments import EVENT_TYPES
+from syncd.core.reversals import (
     REVERSAL_EVENT_TYPES,
     Reversal,
     ReversalKind,
@@ -19,6 +18,7 @@ from syncd.reversals import (
     remedy,
     sentence,
 )
+from syncd.service.web.page import _kinds
 from tests.conftest import NOW, Rig
 
 DAY = 86_400

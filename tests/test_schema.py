@@ -8,12 +8,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from syncd import schema
-from syncd.payment_records import fields_of, fresh
-from syncd.payments import Observation, PaymentState, Row, settle
-from syncd.reversals import Reversal, ReversalKind
-from syncd.sent_records import Sent
-from syncd.store import Store
+from syncd.core.payments import Observation, PaymentState, Row, settle
+from syncd.core.reversals import Reversal, ReversalKind
+from syncd.store.db import schema
+from syncd.store.history import Sent
+from syncd.store.payments import fields_of, fresh
+from syncd.store.store import Store
 
 
 def test_the_steps_lead_to_the_tables(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_the_first_schema_is_taken_along(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/syncd.db"
     engine = sa.create_engine(url)
     config = Config()
-    config.set_main_option("script_location", "syncd:migrations")
+    config.set_main_option("script_location", "syncd.store.db:migrations")
     said = Observation("pi_1", PaymentState.SUCCEEDED, 5, read=True, amount=7, amount_received=7, currency="usd")  # fmt: skip
     with engine.begin() as connection:
         config.attributes["connection"] = connection

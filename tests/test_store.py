@@ -19,14 +19,15 @@ from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from syncd import database, schema
-from syncd.database import writing
-from syncd.failures import StoreTrouble, StoreUnusable
-from syncd.parts import Parts
-from syncd.payments import Observation, PaymentState
-from syncd.records import Condition
-from syncd.sent_records import Sent, forget_oldest_sent, mark_sent, sent_among
-from syncd.store import Store
+from syncd.core.errors import StoreTrouble, StoreUnusable
+from syncd.core.payments import Observation, PaymentState
+from syncd.core.records import Condition
+from syncd.store.db import connection as database
+from syncd.store.db import schema
+from syncd.store.db.connection import writing
+from syncd.store.history import Sent, forget_oldest_sent, mark_sent, sent_among
+from syncd.store.store import Store
+from syncd.sync.build import Parts
 from tests.conftest import Rig
 
 DAY = 86_400
@@ -387,7 +388,7 @@ def test_migrations_make_the_schema(path: Path) -> None:
         assert context.get_current_revision() == schema.REVISION
     engine.dispose()
     config = AlembicConfig()
-    config.set_main_option("script_location", "syncd:migrations")
+    config.set_main_option("script_location", "syncd.store.db:migrations")
     config.set_main_option("path_separator", "os")
     assert ScriptDirectory.from_config(config).get_current_head() == schema.REVISION
 

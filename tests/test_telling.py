@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from syncd.engine import Engine
-from syncd.health import Check
-from syncd.notifications import Level
-from syncd.parts import Parts
+from syncd.monitor.alerts import Level
+from syncd.monitor.health import Check
+from syncd.monitor.telemetry import set_up_log
+from syncd.monitor.watcher import Watch
 from syncd.sandbox import Fault
-from syncd.telemetry import set_up_log
-from syncd.watch import Watch
+from syncd.sync.build import Parts
+from syncd.sync.engine import Engine
 from tests.conftest import HandClock, Receiver, Rig
 from tests.test_process import daemon, until
 

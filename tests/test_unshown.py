@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from syncd.failures import LinkFailure, Side
-from syncd.parts import Parts
+from syncd.core.errors import LinkFailure, Side
 from syncd.sandbox import Fault
+from syncd.sync.build import Parts
 from tests.conftest import NOW, Rig
 
 

@@ -56,8 +56,12 @@ def test_what_is_inside(wheel: Path) -> None:
     info = {name for name in names if f"syncd-{__version__}.dist-info/" in name}
     (manual,) = (name for name in names if name.endswith("/share/man/man8/syncd.8"))
     assert names - info - {manual} == source
-    assert {"syncd/py.typed", "syncd/migrations/env.py", "syncd/sandbox/stripe.py"} <= source
-    assert any(name.startswith("syncd/migrations/versions/v0001") for name in source)
+    assert {
+        "syncd/py.typed",
+        "syncd/store/db/migrations/env.py",
+        "syncd/sandbox/stripe.py",
+    } <= source
+    assert any(name.startswith("syncd/store/db/migrations/versions/v0001") for name in source)
     assert f"syncd-{__version__}.dist-info/licenses/LICENSE" in info
 
 
@@ -72,7 +76,7 @@ def test_what_it_says_of_itself(wheel: Path) -> None:
     needed = {re.split(r"[<>=\[ ]", need)[0] for need in project["dependencies"]}
     listed = [need for need in told.get_all("Requires-Dist", []) if "extra ==" not in need]
     assert {re.split(r"[<>=\[ ]", need)[0] for need in listed} == needed
-    assert "syncd = syncd.cli:main" in commands
+    assert "syncd = syncd.cli.main:main" in commands
 
 
 def test_it_runs(installed: Path, live: Rig) -> None:

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from syncd.calls import Calling
-from syncd.halo_sink import HaloSink
+from syncd.clients.halo.sink import HaloSink
+from syncd.clients.retry import Calling
+from syncd.clients.stripe.source import StripeSource
 from syncd.sandbox import Request, Sandbox, SandboxHalo, SandboxStripe
-from syncd.stripe_source import StripeSource
 from tests.conftest import HandClock
 
 T = TypeVar("T")

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from syncd.failures import (
+from syncd.clients.halo.parse import Acknowledged, RowPage, is_whole, last_page
+from syncd.clients.halo.sink import HaloSink
+from syncd.core.errors import (
     BadAnswer,
     LinkFailure,
     RateLimited,
     RowsRefused,
     Stopping,
 )
-from syncd.halo_reading import Acknowledged, RowPage, is_whole, last_page
-from syncd.halo_sink import HaloSink
-from syncd.payments import Row
+from syncd.core.payments import Row
 from syncd.sandbox import Fault
 from tests.conftest import NOW
 from tests.contract.conftest import Bench

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from syncd.failures import BadAnswer, PermissionMissing, SignInRefused
-from syncd.halo_sink import HaloSink
+from syncd.clients.halo.sink import HaloSink
+from syncd.core.errors import BadAnswer, PermissionMissing, SignInRefused
 from syncd.sandbox import Fault, Request, Sandbox
 from tests.contract.conftest import Bench
 

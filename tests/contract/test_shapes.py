@@ -14,11 +14,11 @@ from urllib.parse import urlencode
 import jsonschema
 import pytest
 
-from syncd.halo_sink import HaloSink
-from syncd.payments import PaymentState
+from syncd.clients.halo.sink import HaloSink
+from syncd.clients.stripe.parse import SeenEvent, read_event, read_intent
+from syncd.clients.stripe.source import StripeSource
+from syncd.core.payments import PaymentState
 from syncd.sandbox import Request
-from syncd.stripe_reading import SeenEvent, read_event, read_intent
-from syncd.stripe_source import StripeSource
 from tests.conftest import ROOT, Rig
 from tests.contract.conftest import Bench
 

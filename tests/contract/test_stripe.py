@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from syncd.failures import (
+from syncd.clients.stripe.parse import Unreadable
+from syncd.clients.stripe.source import Page, StripeSource
+from syncd.core.errors import (
     BadAnswer,
     CursorRefused,
     IntentUnknown,
@@ -12,10 +14,8 @@ from syncd.failures import (
     RateLimited,
     SignInRefused,
 )
-from syncd.payments import Observation, PaymentState
+from syncd.core.payments import Observation, PaymentState
 from syncd.sandbox import Fault
-from syncd.stripe_reading import Unreadable
-from syncd.stripe_source import Page, StripeSource
 from tests.contract.conftest import Bench
 
 NOW = 1_795_500_000

@@ -82,8 +82,8 @@ def _serve() -> None:
     import sqlalchemy.dialects.sqlite  # noqa: F401
     import stripe  # noqa: F401
 
-    import syncd.cli
-    import syncd.daemon  # noqa: F401
+    import syncd.cli.main
+    import syncd.service.daemon  # noqa: F401
 
     for line in sys.stdin:
         order = json.loads(line)

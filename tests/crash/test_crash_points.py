@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.crashpoints import VARIABLE, Point
+from syncd.failpoints import VARIABLE, Point
 from tests.crash.starter import Starter
 from tests.crash.stories import KILLED, STORIES, told
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.crashpoints import VARIABLE
+from syncd.failpoints import VARIABLE
 from tests.crash import power
 from tests.crash.starter import Starter, starter
 from tests.crash.stories import KILLED, STORIES, told

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from syncd.foreign import conceal
+from syncd.text.sanitize import conceal
 from tests.hostile.strategies import API_KEY, HALO_SECRET, HALO_TOKEN
 
 

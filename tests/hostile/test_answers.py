@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd import halo_sink
-from syncd.failures import Failure, LinkFailure, Side, SignInRefused
+from syncd.clients.halo import sink as halo_sink
+from syncd.clients.stripe.parse import SeenEvent, Unreadable
+from syncd.clients.stripe.source import Page
+from syncd.core.errors import Failure, LinkFailure, Side, SignInRefused
 from syncd.sandbox.http import Reply, Request, json_reply
-from syncd.stripe_reading import SeenEvent, Unreadable
-from syncd.stripe_source import Page
 from tests.hostile.strategies import (
     EVENT,
     HALO_SECRET,

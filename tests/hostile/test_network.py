@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from syncd import halo_sink, network, stripe_source
-from syncd.failures import BadAnswer, Failure, LinkFailure, Unreachable
-from syncd.network import environment_problems
+from syncd.clients import http as network
+from syncd.clients.halo import sink as halo_sink
+from syncd.clients.stripe import source as stripe_source
+from syncd.config.problems import environment_problems
+from syncd.core.errors import BadAnswer, Failure, LinkFailure, Unreachable
 from syncd.sandbox.http import Reply, Request, json_reply
 from tests.hostile.strategies import API_KEY, HALO_SECRET, HALO_TOKEN, MARK
 from tests.hostile.wire import Adapters, Server

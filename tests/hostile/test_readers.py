@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.calls import retry_after_seconds, server_time
-from syncd.foreign import conceal, plain
-from syncd.halo_reading import own_words, read_acknowledgement, read_row
-from syncd.payments import INTENT_ID, Observation, state_of_event
-from syncd.store import Store
-from syncd.stripe_reading import SeenEvent, Unreadable, read_event, read_intent
-from syncd.traces import TRACE_CHARACTERS_MAX, trace_of
+from syncd.clients.halo.parse import own_words, read_acknowledgement, read_row
+from syncd.clients.retry import retry_after_seconds, server_time
+from syncd.clients.stripe.parse import SeenEvent, Unreadable, read_event, read_intent
+from syncd.clients.webhook_payload import TRACE_CHARACTERS_MAX, trace_of
+from syncd.core.payments import INTENT_ID, Observation, state_of_event
+from syncd.store.store import Store
+from syncd.text.sanitize import conceal, plain
 from tests.hostile.strategies import (
     HALO_SECRET,
     MARK,

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from syncd.cli import app
-from syncd.commands.run import since_of
-from syncd.config import Config, ConfigurationError, address, load, span_seconds
+from syncd.cli.commands.run import since_of
+from syncd.cli.main import app
+from syncd.config.model import Config, ConfigurationError, address, load, span_seconds
 from tests.hostile.strategies import MARK, SECRETS, bent, hostile, texts
 from tests.hostile.wire import NOW, assert_fit_to_be_shown
 

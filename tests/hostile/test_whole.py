@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.engine import Engine
-from syncd.records import Condition
+from syncd.clients.stripe.parse import read_event
+from syncd.core.records import Condition
 from syncd.sandbox import Fault, Request
 from syncd.sandbox.http import Reply, json_reply
-from syncd.stripe_reading import read_event
+from syncd.sync.engine import Engine
 from tests.conftest import NOW, Rig
 from tests.hostile.strategies import (
     API_KEY,

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
 
-from syncd.calls import Calling
-from syncd.halo_sink import HaloSink
+from syncd.clients.halo.sink import HaloSink
+from syncd.clients.retry import Calling
+from syncd.clients.stripe.source import StripeSource
 from syncd.sandbox.http import Reply, Request, serve
-from syncd.stripe_source import StripeSource
 from tests.hostile.strategies import API_KEY, HALO_SECRET, MARK
 
 NOW = 1_795_500_000.0

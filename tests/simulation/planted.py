@@ -14,22 +14,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from syncd import (
-    coordination_store,
-    decisions,
-    engine,
-    halo_reading,
-    halo_sink,
-    inserting,
-    lease,
-    observing,
-    payment_records,
-    payments,
-    store,
-    traces,
-    troubles,
-    updating,
-)
+from syncd.clients import webhook_payload as traces
+from syncd.clients.halo import parse as halo_reading
+from syncd.clients.halo import sink as halo_sink
+from syncd.core import decisions, payments
+from syncd.store import coordination as coordination_store
+from syncd.store import payments as payment_records
+from syncd.store import store
+from syncd.sync import engine, lease
+from syncd.sync.pull import poll as observing
+from syncd.sync.push import blame as troubles
+from syncd.sync.push import insert as inserting
+from syncd.sync.push import update as updating
 from tests.simulation.story import draw
 from tests.simulation.theatre import play
 

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from syncd import database
-from syncd.commands import run as run_commands
-from syncd.config import Config
-from syncd.daemon import SWEEP_LOOK_SECONDS
-from syncd.failures import Failure, Stopping, StoreTrouble, StoreUnusable
-from syncd.parts import Parts, World, assemble, release_holds
-from syncd.records import Holder
-from syncd.steps import Steps
-from syncd.store import Store
-from syncd.telemetry import Telemetry
+from syncd.cli.commands import run as run_commands
+from syncd.config.model import Config
+from syncd.core.errors import Failure, Stopping, StoreTrouble, StoreUnusable
+from syncd.core.records import Holder
+from syncd.monitor.telemetry import Telemetry
+from syncd.service.daemon import SWEEP_LOOK_SECONDS
+from syncd.service.lanes import Steps
+from syncd.store.db import connection as database
+from syncd.store.store import Store
+from syncd.sync.build import Parts, World, assemble, release_holds
 from tests.simulation.line import Line
 from tests.simulation.story import DAY
 

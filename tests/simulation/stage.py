@@ -20,23 +20,20 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy.pool import StaticPool
 
-from syncd import (
-    all_rows,
-    coordination_store,
-    database,
-    doubt_store,
-    halo_reading,
-    halo_sink,
-    housekeeping_store,
-    observing,
-    people_store,
-    reversal_store,
-    row_store,
-    schema,
-    store,
-    stripe_source,
-)
-from syncd.config import Config, load
+from syncd.clients.halo import parse as halo_reading
+from syncd.clients.halo import sink as halo_sink
+from syncd.clients.stripe import source as stripe_source
+from syncd.config.model import Config, load
+from syncd.store import attention as people_store
+from syncd.store import coordination as coordination_store
+from syncd.store import halo_rows as row_store
+from syncd.store import maintenance as housekeeping_store
+from syncd.store import reversal_store, store
+from syncd.store import transitions as doubt_store
+from syncd.store.db import connection as database
+from syncd.store.db import schema
+from syncd.sync import read_back as all_rows
+from syncd.sync.pull import poll as observing
 from tests.simulation import process as processes
 from tests.simulation.loop import VirtualLoop
 

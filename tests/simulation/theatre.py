@@ -12,8 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from syncd.config import Config
-from syncd.failures import Failure
+from syncd.config.model import Config
+from syncd.core.errors import Failure
 from tests.simulation.loop import VirtualLoop, run
 from tests.simulation.oracle import Complaint, Oracle
 from tests.simulation.process import STOP_SECONDS, Killed, Process, Told

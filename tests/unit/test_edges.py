@@ -10,17 +10,13 @@ from typing import Any
 
 import pytest
 
-from syncd import (
-    decisions,
-    failures,
-    halo_reading,
-    payments,
-    rates,
-    reversals,
-    stripe_reading,
-    traces,
-)
-from syncd.decisions import (
+from syncd.clients import webhook_payload as traces
+from syncd.clients.halo import parse as halo_reading
+from syncd.clients.stripe import parse as stripe_reading
+from syncd.core import decisions, payments, reversals
+from syncd.core import errors as failures
+from syncd.core import windows as rates
+from syncd.core.decisions import (
     AskStripe,
     Hold,
     HoldCode,
@@ -30,8 +26,8 @@ from syncd.decisions import (
     decide,
     invoice_number,
 )
-from syncd.failures import LinkFailure, Side
-from syncd.payments import (
+from syncd.core.errors import LinkFailure, Side
+from syncd.core.payments import (
     Money,
     Observation,
     Payment,
@@ -40,7 +36,7 @@ from syncd.payments import (
     settle,
     state_of_intent,
 )
-from syncd.rates import Window, poll_spacing_seconds
+from syncd.core.windows import Window, poll_spacing_seconds
 
 S = PaymentState
 NUMBERS = {state: 1_000 + place for place, state in enumerate(S)}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from syncd.telemetry import Telemetry, set_up_log
+from syncd.monitor.telemetry import Telemetry, set_up_log
 
 
 @pytest.fixture

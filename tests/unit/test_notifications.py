@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.notifications import (
+from syncd.monitor.alerts import (
     Failing,
     Level,
     Notice,
@@ -21,7 +21,7 @@ from syncd.notifications import (
     told_as,
     told_of,
 )
-from syncd.words import needing
+from syncd.text.wording import needing
 
 RULES = Rules(stale_seconds=900, every_seconds=3_600, budget_low=0.1)
 BUDGETS = {"stripe": (9_000, 10_000), "halo": (300, 300)}

@@ -4,7 +4,7 @@ import socket
 import time
 from pathlib import Path
 
-from syncd.notify import SEND_SECONDS_MAX, Notifier
+from syncd.service.systemd import SEND_SECONDS_MAX, Notifier
 
 
 def test_a_manager_that_does_not_read(tmp_path: Path) -> None:

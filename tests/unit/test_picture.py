@@ -3,9 +3,20 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.payments import PaymentState
-from syncd.picture import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Block, Column, Word, draw
-from syncd.words import counted, duration
+from syncd.core.payments import PaymentState
+from syncd.service.web.chart import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Block,
+    Column,
+    Word,
+    draw,
+)
+from syncd.text.wording import counted, duration
 
 NOW = 1_795_500_000.0
 

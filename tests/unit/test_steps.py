@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from syncd.steps import Lane, Step, Steps, work_goes_on
+from syncd.service.lanes import Lane, Step, Steps, work_goes_on
 
 
 @dataclass

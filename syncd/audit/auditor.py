@@ -1,0 +1,346 @@
+"""The audit: reads both sides since a date, page by page, and collects in what they differ.
+
+Read-only: nothing is written to Stripe or Halo. Both sides are kept in a store of its own that is
+thrown away, so memory holds one page and the findings. How it stays frugal:
+
+- Stripe: the payment intents, refunds and disputes since the date, a hundred a request. A refund
+  and a dispute name their payment intent, so charges needn't be read. Single intents are read only
+  for rows whose payment wasn't listed, and where Halo says paid and Stripe doesn't.
+- Halo: its rows, a hundred a request. A difference is read again by its intent before it counts:
+  pages move while they are read. Invoices are one request each (`audit_invoices`).
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from syncd.audit.compare import compare, reversed_after, unknown_at_stripe
+from syncd.audit.findings import Adding, Audit, Difference, Finding, Fix, sums
+from syncd.audit.invoices import Invoices
+from syncd.clients.stripe.parse import Unreadable
+from syncd.core.errors import BadAnswer, CursorRefused, IntentUnknown, Side
+from syncd.core.payments import Observation, PaymentState, Row
+from syncd.core.reversals import Reversal
+from syncd.store.audit_store import AuditStore
+from syncd.sync.pull.poll import PAGES_MAX
+from syncd.sync.pull.reversals import Reversing
+from syncd.sync.push.pusher import Pusher
+from syncd.text.sanitize import plain
+
+CONFIRM_MAX = 200
+"""Differences that are read again one by one; Halo allows 300 requests in five minutes."""
+
+ASK_STRIPE_MAX = 100
+"""Payment intents that are read one by one: Stripe's reads are rationed by the month."""
+
+ELSEWHERE_MAX = 1_000
+"""Payments that aren't Halo's and are listed one by one; the sums hold them all."""
+
+DESCRIPTION_CHARACTERS_MAX = 200
+
+_ORDER = {kind: place for place, kind in enumerate(Difference)}
+
+_NOT_PAID_AT_STRIPE = frozenset({Difference.PAID_IN_HALO_ONLY, Difference.UNKNOWN_AT_STRIPE})
+_BESIDE = frozenset({Difference.WRONG_AMOUNT, Difference.UNCLEAR})
+"""In what a payment with paid rows may differ, besides what went back and its invoice."""
+
+_NEEDS_NO_CONFIRMING = frozenset({Difference.REFUNDED, Difference.DISPUTED, Difference.UNCLEAR})
+
+
+@dataclass(slots=True)
+class Auditor:
+    """Compares; made for one run.
+
+    Attributes:
+        pusher: reads Halo's rows into `store`; never asked to push.
+        store: the audit's own, empty.
+        memory: the service's store, for what it knows of rows that were, and for what a person has
+            dismissed; None where there is none.
+        invoices: reads Halo's invoices.
+        fix: whether to make due there what a push could put right.
+        progress: told how many payments were listed, and how much of the time is covered (0 to 1).
+    """
+
+    pusher: Pusher
+    reversing: Reversing
+    store: AuditStore
+    memory: AuditStore | None
+    invoices: Invoices
+    now: Callable[[], float]
+    fix: bool = False
+    progress: Callable[[int, float], None] = field(default=lambda _listed, _share: None)
+    _findings: list[Finding] = field(init=False, default_factory=list)
+    _elsewhere: list[Finding] = field(init=False, default_factory=list)
+    _elsewhere_sums: Adding = field(init=False, default_factory=Adding)
+    _notes: list[str] = field(init=False, default_factory=list)
+    _due: list[str] = field(init=False, default_factory=list)
+    _counts: dict[str, int] = field(init=False, default_factory=dict)
+
+    async def run(self, since: int) -> Audit:
+        """Compare everything since a time (Unix seconds).
+
+        Raises:
+            LinkFailure: a side can't be read.
+        """
+        started = int(self.now())
+        await self._read_halo()
+        await self.reversing.list_since(since)
+        for what, said in (("refunds", "Charges and Refunds"), ("disputes", "Disputes")):
+            if self.store.note(f"{what}_refused") is not None:
+                self._notes.append(f"Stripe's key may not read {said}: no {what} were compared.")
+        try:
+            await self._compare_intents(since, started)
+        except CursorRefused as error:
+            message = f"Stripe broke off its list of payment intents: {error}"
+            raise BadAnswer(Side.STRIPE, message) from None
+        await self._compare_strangers(since)
+        await self._compare_earlier()
+        await self._compare_invoices(since)
+        self._say_what_was_left_out()
+        self._findings.sort(
+            key=lambda f: (_ORDER[f.kind], f.acknowledged, -(f.made or 0), f.payments)
+        )
+        return self._audit(since, started)
+
+    def _audit(self, since: int, started: int) -> Audit:
+        count = self._counts.get
+        differing = {p for one in self._findings if not one.acknowledged for p in one.payments}
+        known = {p for one in self._findings for p in one.payments} - differing
+        differ, acknowledged = self.store.listed(differing), self.store.listed(known)
+        return Audit(
+            since=since,
+            until=started,
+            payments=count("payments", 0),
+            agree=count("halos", 0) - differ - acknowledged,
+            differ=differ,
+            acknowledged=acknowledged,
+            not_halos=count("not_halos", 0),
+            rows=self.store.row_count(),
+            findings=tuple(self._findings),
+            sums=sums(self._findings),
+            elsewhere=tuple(self._elsewhere),
+            elsewhere_sums=self._elsewhere_sums.sums(),
+            notes=tuple(self._notes),
+            invoices=self.invoices.read,
+            fix=self._fixed() if self.fix else None,
+        )
+
+    def _fixed(self) -> Fix:
+        """Sort the differences by what becomes of them now."""
+        still = [one for one in self._findings if not one.acknowledged]
+        due = set(self._due)
+        pushable = dict.fromkeys(p for one in still if one.pushable for p in one.payments)
+        rest = [payment for payment in pushable if payment not in due]
+        left = {} if self.memory is None else self.memory.left_to_people(rest)
+        cared_for = due | left.keys()
+        return Fix(
+            due=tuple(self._due),
+            listed=tuple(p for p in rest if left.get(p) is False),
+            dismissed=tuple(p for p in rest if left.get(p) is True),
+            left=sum(not (one.pushable and cared_for.issuperset(one.payments)) for one in still),
+        )
+
+    async def _read_halo(self) -> None:
+        whole = await self.pusher.all_rows.read()
+        if whole:
+            return
+        if self.store.row_count() == 0:
+            message = "Halo's rows can't be listed, so there is nothing to compare Stripe with."
+            raise BadAnswer(Side.HALO, message)
+        self._notes.append(
+            "Halo showed only a part of its rows: what isn't a difference here may still be one."
+        )
+
+    # --- the payments that Stripe lists --------------------------------------------------------------
+
+    async def _compare_intents(self, since: int, started: int) -> None:
+        cursor, listed = None, 0
+        for _ in range(PAGES_MAX):
+            page = await self.reversing.source.intents(since, cursor)
+            await self._compare_page(page.intents)
+            for odd in page.unreadable:
+                self._findings.append(Finding(Difference.UNCLEAR, odd.text, intent_id=odd.id))
+            listed += len(page.intents)
+            if page.oldest is not None and started > since:
+                share = (started - page.oldest) / (started - since)
+                self.progress(listed, min(1.0, max(0.0, share)))
+            cursor = page.cursor
+            if cursor is None:
+                self.progress(listed, 1.0)
+                return
+        message = f"Stripe's list of payment intents since {since} does not end."
+        raise BadAnswer(Side.STRIPE, message)
+
+    async def _compare_page(self, intents: Sequence[Observation]) -> None:
+        """Compare a page of payments; --fix needs their traces, so it is done with the page."""
+        ids = [said.intent_id for said in intents]
+        self.store.take_in([replace(said, trace=None) for said in intents], self.now())
+        rows, reversals = self.store.rows.of(ids), self.store.reversals.of(ids)
+        known = self.memory.acknowledged(ids) if self.memory is not None else set()
+        dismissed = self._dismissed(reversals)
+        mend: list[Observation] = []
+        for said in intents:
+            name = said.intent_id
+            self._count("payments")
+
+            def again(said: Observation, rows: Sequence[Row], name: str = name) -> list[Finding]:
+                return compare(
+                    said, rows, reversals[name], self.pusher.ways.policy,
+                    had_rows=name in known, dismissed=dismissed,
+                )  # fmt: skip
+
+            findings, latest = await self._confirmed(said, rows[name], again)
+            if findings:
+                self._count("halos")
+                self._findings += [await self.invoices.described(one, said) for one in findings]
+                mend += [latest] if any(one.pushable for one in findings) else []
+            elif rows[name]:
+                self._count("halos")
+            elif said.state is not None:
+                self._count("not_halos")
+                self._keep_elsewhere(said)
+        if self.fix and mend and self.memory is not None:
+            self._due += self.memory.make_due(mend, self.now())
+
+    def _dismissed(self, reversals: Mapping[str, Sequence[Reversal]]) -> Mapping[str, str]:
+        """What a person has dismissed of these refunds and disputes."""
+        ids = [one.id for many in reversals.values() for one in many]
+        return self.memory.dismissed_words(ids) if self.memory is not None and ids else {}
+
+    def _keep_elsewhere(self, said: Observation) -> None:
+        """Keep what came in at Stripe and has nothing to do with Halo: whoever reads it can tell."""
+        if said.state is not PaymentState.SUCCEEDED:
+            return
+        received = said.received
+        one = Finding(
+            kind=Difference.ELSEWHERE,
+            text=_description(said),
+            intent_id=said.intent_id,
+            made=said.created,
+            at_stripe=str(said.state),
+            in_halo="no row",
+            amount=None if received is None else received.major,
+            currency=said.currency.upper() if said.currency else None,
+        )
+        self._elsewhere_sums.add(one)
+        if len(self._elsewhere) < ELSEWHERE_MAX:
+            self._elsewhere.append(one)
+
+    async def _confirmed(
+        self,
+        said: Observation,
+        rows: Sequence[Row],
+        judge: Callable[[Observation, Sequence[Row]], list[Finding]],
+    ) -> tuple[list[Finding], Observation]:
+        """Read what differs again: Halo's rows, and where Halo says paid, Stripe's intent."""
+        findings = judge(said, rows)
+        if all(one.kind in _NEEDS_NO_CONFIRMING for one in findings):
+            return findings, said
+        if not self._room("confirm", CONFIRM_MAX):
+            return findings, said
+        fresh = await self.pusher.sink.rows_of(said.intent_id)
+        findings = judge(said, fresh)
+        paid = any(one.kind is Difference.PAID_IN_HALO_ONLY for one in findings)
+        if paid and self._room("ask", ASK_STRIPE_MAX):
+            asked = await self._ask(said.intent_id)
+            if asked is not None:
+                return judge(asked, fresh), asked
+        return findings, said
+
+    # --- what Stripe's list doesn't hold -------------------------------------------------------------
+
+    async def _compare_strangers(self, since: int) -> None:
+        """Rows made since the date whose payment isn't among those made since: older, or unknown."""
+        policy = self.pusher.ways.policy
+        for name in self.store.strangers(since):
+            if not self._room("ask", ASK_STRIPE_MAX):
+                continue
+            rows = self.store.rows.of([name])[name]
+            try:
+                said = await self.reversing.source.intent(name)
+            except IntentUnknown:
+                self._findings.append(unknown_at_stripe(name, rows, policy))
+                continue
+            if isinstance(said, Observation):
+                await self._compare_page([said])
+        undated = self.store.undated()
+        if undated:
+            self._notes.append(
+                f"{undated} rows in Halo have no date that can be read; whether Stripe knows their "
+                "payments wasn't asked."
+            )
+
+    async def _compare_earlier(self) -> None:
+        """Payments made before the date, refunded or disputed since."""
+        for name in self.store.reversed_earlier():
+            rows, reversals = self.store.rows.of([name]), self.store.reversals.of([name])
+            self._findings += reversed_after(
+                None, rows[name], reversals[name], self.pusher.ways.policy,
+                self._dismissed(reversals),
+            )  # fmt: skip
+
+    async def _compare_invoices(self, since: int) -> None:
+        paid = self.pusher.ways.policy.numbers.get(PaymentState.SUCCEEDED)
+        if paid is None:
+            self._notes.append(
+                "halo.status.succeeded isn't configured: whether bills were paid can't be compared."
+            )
+            return
+        for found in await self.invoices.compare(
+            paid, since, lambda: self._room("confirm", CONFIRM_MAX)
+        ):
+            self._add_of_invoice(found)
+
+    def _add_of_invoice(self, found: Sequence[Finding]) -> None:
+        """Take in what an invoice shows; of its only payment, the weightier difference leads."""
+        first = replace(found[0], text=" ".join(one.text for one in found))
+        for place, one in enumerate(self._findings):
+            if first.intent_id is None or one.intent_id != first.intent_id:
+                continue
+            if one.kind in _NOT_PAID_AT_STRIPE:
+                return  # nobody is chased for a bill that was paid
+            if one.kind in _BESIDE:
+                lead, beside = sorted((one, first), key=lambda f: _ORDER[f.kind])
+                self._findings[place] = replace(
+                    one, kind=lead.kind, text=f"{lead.text} {beside.text}", amount=lead.amount,
+                    currency=lead.currency,
+                )  # fmt: skip
+                return
+        self._findings.append(first)
+
+    # --- single readings -------------------------------------------------------------------------------
+
+    async def _ask(self, intent_id: str) -> Observation | None:
+        try:
+            read = await self.reversing.source.intent(intent_id)
+        except IntentUnknown:
+            return None
+        return None if isinstance(read, Unreadable) else read
+
+    # --- counting --------------------------------------------------------------------------------------
+
+    def _count(self, what: str) -> None:
+        self._counts[what] = self._counts.get(what, 0) + 1
+
+    def _room(self, what: str, most: int) -> bool:
+        """Count one single reading; whether there is room for it."""
+        self._count(what)
+        return self._counts[what] <= most
+
+    def _say_what_was_left_out(self) -> None:
+        for what, most, text in (
+            ("confirm", CONFIRM_MAX, "differences were not read a second time: some may have been "
+             "put right while this ran"),
+            ("ask", ASK_STRIPE_MAX, "payments that Halo has rows of were not asked for at Stripe"),
+        ):  # fmt: skip
+            left = self._counts.get(what, 0) - most
+            if left > 0:
+                self._notes.append(f"{left} {text}. A later date, or a second audit, shows them.")
+        self._notes += self.invoices.left_out()
+
+
+def _description(said: Observation) -> str:
+    """What the payment's maker wrote on it, as Stripe shows it; empty where there is nothing."""
+    read = json.loads(said.trace) if said.trace else {}
+    text = read.get("description") if isinstance(read, dict) else None
+    return plain(text, DESCRIPTION_CHARACTERS_MAX) if isinstance(text, str) else ""

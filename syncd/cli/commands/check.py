@@ -1,0 +1,124 @@
+"""``syncd check``: all that can be known before the first push."""
+
+import asyncio
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from syncd.cli.shared import ConfigOption, JsonOption, counting, failures_said
+from syncd.clients.throttle import halo_window, stripe_window
+from syncd.config.model import Config, ConfigurationError, load
+from syncd.core.errors import Side
+from syncd.monitor.telemetry import Telemetry, stderr_log
+from syncd.preflight.check import Area, Level, Line, exit_code, failed
+from syncd.preflight.local import database_lines, file_line, port_line, secret_lines
+from syncd.preflight.messages import message_lines
+from syncd.preflight.remote import Sides
+from syncd.store.store import Store
+from syncd.sync.build import World, assemble
+from syncd.text.sanitize import inert
+
+_COLOURS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red"}
+
+
+def check(
+    context: typer.Context,
+    config: ConfigOption = None,
+    *,
+    test_message: Annotated[
+        bool,
+        typer.Option(
+            "--test-message", help="Also send a test message to each address, and one heartbeat."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at everything that can be known before the first push; write nothing.
+
+    Each line passes, warns or fails, with the remedy. Exit: 0 nothing fails; 78 the configuration
+    does (the file, the secrets, the database, the port, a status number), 69 a side, 1 the rest.
+
+    Example: syncd check --test-message
+    """
+    stderr_log()
+    lines: list[Line] = []
+
+    def tell(line: Line) -> None:
+        lines.append(line)
+        if not as_json:
+            _print(line)
+
+    with failures_said(afresh=True):
+        loaded = _look(config or context.obj, tell)
+        if test_message and loaded is not None:
+            typer.echo("sending the test message", err=True)
+            for line in asyncio.run(message_lines(loaded)):
+                tell(line)
+    code = exit_code(lines)
+    if as_json:
+        typer.echo(json.dumps(_as_json(lines, code), indent=2))
+    else:
+        counts = Counter(line.level for line in lines)
+        typer.echo(", ".join(f"{counts[level]} {level}" for level in Level))
+    raise typer.Exit(code)
+
+
+def _look(file: Path | None, tell: Callable[[Line], None]) -> Config | None:
+    """All but messages. Returns the configuration; None where it can't be used."""
+    for line in secret_lines(os.environ):
+        tell(line)
+    try:
+        loaded = load(file, os.environ)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            remedy = "Put it right, then check again: nothing else was looked at."
+            tell(failed(Area.CONFIGURATION, "the configuration", problem, remedy))
+        return None
+    tell(file_line(loaded.file))
+    database = database_lines(loaded.state.url)
+    for line in [*database, port_line(loaded)]:
+        tell(line)
+    usable = all(line.level is Level.PASS for line in database if line.what == "the database")
+    with counting(loaded, usable=usable) as store:
+        asyncio.run(_look_at_sides(loaded, store, tell, remembers=usable))
+    return loaded
+
+
+async def _look_at_sides(
+    config: Config, store: Store, tell: Callable[[Line], None], *, remembers: bool
+) -> None:
+    windows = {
+        Side.STRIPE: stripe_window(config.stripe.read_budget),
+        Side.HALO: halo_window(config.halo.rate_limit),
+    }
+
+    def left(side: Side) -> int:
+        return windows[side].left(store.coordination.counts(side), time.time())
+
+    parts = assemble(config, store, Telemetry(), World(waiting=_say_waiting), "check")
+    try:
+        await Sides(config, parts.source, parts.sink, store, left, tell, remembers).look()
+    finally:
+        await parts.close()
+
+
+def _say_waiting(side: Side, seconds: float) -> None:
+    typer.echo(f"waiting {seconds:.0f} s for {side}'s limit", err=True)
+
+
+def _print(line: Line) -> None:
+    mark = typer.style(f"{line.level:<5}", fg=_COLOURS[line.level])
+    typer.echo(f"{mark} {line.what}: {inert(line.text)}")
+    if line.remedy is not None:
+        typer.echo(f"      → {inert(line.remedy)}")
+
+
+def _as_json(lines: list[Line], code: int) -> dict[str, Any]:
+    return {"exit": code, "lines": [asdict(line) for line in lines]}

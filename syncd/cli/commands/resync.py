@@ -1,0 +1,67 @@
+"""``syncd resync``: one payment, read again and pushed."""
+
+import asyncio
+import os
+import re
+from typing import Annotated
+
+import typer
+
+from syncd.cli.commands.run import store_for
+from syncd.cli.shared import EXIT_ATTENTION, ConfigOption, failures_said
+from syncd.config.model import Config, load
+from syncd.core.errors import IntentUnknown, LeaseHeld
+from syncd.core.records import ATTENTION, Condition
+from syncd.monitor.telemetry import Telemetry, stderr_log
+from syncd.store.store import Store
+from syncd.sync.build import World, assemble
+from syncd.text.sanitize import plain
+
+
+def resync(
+    context: typer.Context, intent_id: Annotated[str, typer.Argument(metavar="pi_…")],
+    config: ConfigOption = None,
+) -> None:  # fmt: skip
+    """Read one payment intent again and push it.
+
+    Example: syncd resync pi_123
+    """
+    stderr_log()
+    if "_secret_" in intent_id:
+        message = "this is a client_secret; the payment intent's id is the part before _secret_"
+        raise typer.BadParameter(message, param_hint="pi_…")
+    if not re.fullmatch(r"pi_[A-Za-z0-9_]+", intent_id):
+        message = f"{plain(intent_id, 80)!r} isn't a payment intent's id (pi_…)"
+        raise typer.BadParameter(message, param_hint="pi_…")
+    with failures_said():
+        loaded = load(config or context.obj, os.environ)
+        with store_for(loaded, dry_run=False) as store:
+            try:
+                said, attention = asyncio.run(_resync(loaded, store, intent_id))
+            except IntentUnknown as error:
+                typer.echo(f"syncd: {error}", err=True)
+                raise typer.Exit(EXIT_ATTENTION) from None
+    typer.echo(f"{intent_id}: {said}")
+    raise typer.Exit(EXIT_ATTENTION if attention else 0)
+
+
+async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bool]:
+    """Returns what came of it, and whether it needs attention."""
+    parts = assemble(config, store, Telemetry(), World(), "a resync")
+    try:
+        read = await parts.engine.observer.resync(intent_id)
+        try:
+            await parts.engine.pusher.push()
+            while await parts.engine.outwait():
+                await parts.engine.pusher.push()
+        except LeaseHeld as error:
+            said = f"Stripe says {read.state}; {error.holder} is pushing and takes it along"
+            return said, False
+    finally:
+        await parts.close()
+    row = store.payment(intent_id)
+    condition = row["condition"] if row else Condition.NO_STATE
+    said = f"Stripe says {read.state or 'nothing yet'}"
+    if row and condition in ATTENTION:
+        return f"{said}; it needs attention: {row['reason']}", True
+    return f"{said}; now {str(condition).replace('_', ' ')}", False

@@ -1,0 +1,244 @@
+"""``--once`` and ``--backfill``, in earnest or dry; and the service itself."""
+
+import asyncio
+import json
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from syncd.cli.shared import EXIT_ATTENTION
+from syncd.cli.terminal import Show, shown, table
+from syncd.config.model import SPAN, Config, load, span_seconds
+from syncd.core.decisions import Create, Decision, Hold, Unmatched, Update
+from syncd.core.errors import Failure, LeaseHeld, LinkFailure
+from syncd.core.records import Condition, Work
+from syncd.monitor.telemetry import Telemetry
+from syncd.service.systemd import Notifier
+from syncd.store.db.connection import sqlite_path
+from syncd.store.store import Store
+from syncd.sync.build import Parts, World, assemble, release_holds
+from syncd.text.sanitize import plain
+from syncd.text.wording import needing
+
+FAILURES_MAX = 20
+"""How often in a row a backfill waits as long as a side asks it to, before it gives up."""
+
+BACKFILL_STRIPE_SHARE = 0.8
+"""A backfill leaves a fifth of Stripe's monthly reads to the service's polls."""
+
+DRY_RUN_HALO_SHARE = 0.5
+"""A dry run writes nothing, so others can't know of its requests: it leaves them half the window."""
+
+
+def run_daemon(config: Config, file: Path | None) -> None:
+    """Serve until SIGTERM; `file` is read again at a reload."""
+    from syncd.service.daemon import (
+        Daemon,  # the scheduler and the web server: only the service needs them
+    )
+
+    store = Store.open(config.state.url)
+    daemon = Daemon(
+        config, store, Telemetry(), Notifier.of(os.environ), lambda: load(file, os.environ)
+    )
+    try:
+        asyncio.run(daemon.run())
+    finally:
+        store.close()
+
+
+def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as_json: bool) -> int:
+    """One poll or one backfill, in earnest or dry; returns the exit code."""
+    planned: list[dict[str, Any]] = []
+    with store_for(config, dry_run=dry_run) as store, shown() as show:
+        failure = asyncio.run(_command(config, store, since, asked, show, planned, dry_run))
+        attention = store.people.attention_counts()
+        conditions = store.people.conditions()
+    if dry_run:
+        _print_plan(planned, conditions, as_json=as_json, whole=failure is None)
+    if failure is not None:
+        raise failure
+    if attention and not dry_run:
+        typer.echo(f"{needing(attention)}: see syncd attention", err=True)
+    return EXIT_ATTENTION if attention else 0
+
+
+async def _command(
+    config: Config, store: Store, since: int | None, asked: str, show: Show,
+    planned: list[dict[str, Any]], dry_run: bool,
+) -> Failure | None:  # fmt: skip
+    """Run; returns what failed instead of raising it, so that what was done is still shown."""
+    telemetry = Telemetry()
+    world = World(waiting=show.waiting)
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, world.stop.set)
+
+    def plan(work: Work, decision: Decision, text: str) -> None:
+        planned.append(_planned(work, decision, text))
+
+    what = "a single run" if since is None else "a backfill"
+    parts = assemble(
+        config, store, telemetry, world, what,
+        plan=plan if dry_run else None,
+        stripe_share=1.0 if since is None else BACKFILL_STRIPE_SHARE,
+        halo_share=DRY_RUN_HALO_SHARE if dry_run else 1.0,
+    )  # fmt: skip
+    parts.engine.observer.progress = show.listing
+    parts.engine.pusher.progress = show.pushing
+    try:
+        release_holds(config, store, world.now())
+        if since is None:
+            await parts.engine.once()
+        else:
+            listed = await parts.engine.backfill(since, asked)
+            telemetry.log("info", "backfill_listed", payments=listed)
+            await _push_all(parts, store, world, show)
+            parts.engine.worked("push")
+            await parts.engine.note_links()
+            telemetry.log("info", "backfill_done", payments=listed)
+            return parts.engine.observer.trouble
+    except LeaseHeld as error:
+        telemetry.log("info", "push_left_to_other", holder=error.holder)
+    except Failure as error:
+        return error
+    finally:
+        await parts.close()
+    return None
+
+
+async def _push_all(parts: Parts, store: Store, world: World, show: Show) -> None:
+    """Push until nothing is due; wait for another process that pushes.
+
+    Raises:
+        LinkFailure: Halo can't be talked to, or failed on single payments, which are put off.
+    """
+    told, failures = "", 0
+    trouble: LinkFailure | None = None
+    while store.due_count(world.now()) or await parts.engine.outwait():
+        try:
+            done = await parts.engine.pusher.push()
+        except LeaseHeld as error:
+            if error.holder != told:
+                told = error.holder
+                parts.engine.report.log("info", "waiting_for_other", holder=error.holder)
+            show.note(f"{error.holder} is pushing; waiting")
+            await world.sleep(1.0)
+        except LinkFailure as error:
+            trouble, failures = error, failures + 1
+            wait = error.retry_after_seconds
+            if wait is None or wait > 400 or failures > FAILURES_MAX:
+                raise
+            parts.engine.report.log(
+                "info", "waiting", side=str(error.side), seconds=wait, reason=str(error)
+            )
+            show.waiting(error.side, wait)
+            await world.sleep(wait + world.random())
+        else:
+            trouble, failures = trouble or parts.engine.pusher.trouble, 0
+            if done == 0 and store.due_count(world.now()):
+                break
+    trouble = trouble if store.people.conditions()[Condition.DUE] else None
+    if trouble := trouble or parts.engine.left_out():
+        raise trouble
+
+
+@contextmanager
+def store_for(config: Config, *, dry_run: bool) -> Iterator[Store]:
+    """The store; for a dry run a copy of it that is thrown away."""
+    if not dry_run:
+        store = Store.open(config.state.url)
+        try:
+            yield store
+        finally:
+            store.close()
+        return
+    with tempfile.TemporaryDirectory(prefix="syncd-dry-run-") as folder:
+        copy = Store.open(f"sqlite:///{folder}/copy.db")
+        path = sqlite_path(config.state.url)
+        if path is not None and path.exists():
+            real = Store.open(config.state.url)
+            real.housekeeping.copy_to(copy.housekeeping)
+            real.close()
+        try:
+            yield copy
+        finally:
+            copy.close()
+
+
+def since_of(text: str, now: Callable[[], float] = time.time, *, option: str = "--backfill") -> int:
+    """Read a date, a time or a span back as Unix seconds."""
+    if SPAN.fullmatch(text):
+        return max(0, int(now()) - int(str(span_seconds(text))))
+    try:
+        found = datetime.fromisoformat(text.strip())
+        at = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        message = f"{plain(text, 80)!r} is no date (2026-10-01), time (2026-10-01T08:00Z) or span back (90d)"
+        raise typer.BadParameter(message, param_hint=option) from None
+    if at > now() + timedelta(minutes=1).total_seconds():
+        raise typer.BadParameter(f"{plain(text, 80)!r} lies ahead", param_hint=option)
+    return max(0, int(at))
+
+
+def _planned(work: Work, decision: Decision, text: str) -> dict[str, Any]:
+    said = work.payment.said
+    names = {Update: "update", Create: "create", Hold: "hold", Unmatched: "unmatched"}
+    return {
+        "intent": said.intent_id,
+        "state": str(said.state),
+        "action": names.get(type(decision), "in_step"),
+        "rows": list(getattr(decision, "rows", ())),
+        "status": getattr(decision, "status", None),
+        "text": text,
+    }
+
+
+def _print_plan(
+    planned: list[dict[str, Any]],
+    conditions: Mapping[Condition, int],
+    *,
+    as_json: bool,
+    whole: bool,
+) -> None:
+    """Print what would be done, and where all the others stand.
+
+    Args:
+        planned: what was decided, payment by payment.
+        conditions: how many payments stand where in the dry run's own store, at its end.
+        as_json: the list alone on stdout; the sentence goes to stderr.
+        whole: whether nothing failed; else nobody knows what the rest would have come to.
+    """
+    if as_json:
+        typer.echo(json.dumps(planned, indent=2))
+    doing = [entry for entry in planned if entry["action"] in ("update", "create", "hold")]
+    if doing and not as_json:
+        columns = ("intent", "state", "action", "text")
+        table("What would be done (dry run)", columns, ([p[c] for c in columns] for p in doing))
+    others = _others(doing, conditions)
+    if doing and others:
+        typer.echo(f"Beside these: {others}.", err=as_json)
+    elif whole and not doing:
+        typer.echo(f"Nothing would be pushed{': ' if others else ''}{others}.", err=as_json)
+
+
+def _others(doing: list[dict[str, Any]], conditions: Mapping[Condition, int]) -> str:
+    """Where the payments stand with which nothing would be done, in words; only what there is."""
+    # In its own store, a dry run has already noted what it would push as in step, or as held.
+    held = sum(entry["action"] == "hold" for entry in doing)
+    left = {
+        "in step": conditions[Condition.IN_STEP] - (len(doing) - held),
+        "held (syncd attention)": conditions[Condition.HELD] - held,
+        "failed (syncd attention)": conditions[Condition.FAILED],
+        "without a row": conditions[Condition.UNMATCHED] + conditions[Condition.NOT_HALOS],
+        "still due": conditions[Condition.DUE],
+        "to be read again at Stripe": conditions[Condition.IN_DOUBT],
+    }
+    return ", ".join(f"{number} {words}" for words, number in left.items() if number > 0)

@@ -1,0 +1,162 @@
+"""What a person at a terminal sees while something takes longer: bars and tables."""
+
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from textwrap import TextWrapper
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from syncd.core.errors import Side
+from syncd.text.sanitize import inert, plain
+
+LINE_MAX = 100
+"""A longer line of prose is hard to read, however wide the terminal."""
+
+
+@dataclass(slots=True)
+class Show:
+    """The bars of one run: what was listed, what was pushed, what is waited for."""
+
+    bars: Progress
+    listing_task: TaskID
+    pushing_task: TaskID
+
+    def listing(self, listed: int, share: float) -> None:
+        """So many payments were listed; so much of the time is covered (0 to 1)."""
+        self.bars.update(
+            self.listing_task, visible=True, completed=share, detail=f"{listed} payments"
+        )
+
+    def pushing(self, done: int, due: int) -> None:
+        """So many of the payments that were due are done."""
+        self.bars.update(
+            self.pushing_task, visible=True, completed=done, total=due, detail=f"{done} of {due}"
+        )
+
+    def rows(self, read: int, total: int) -> None:
+        """So many of Halo's rows were read."""
+        self.bars.update(
+            self.pushing_task, visible=True, description="Reading Halo", completed=read,
+            total=total, detail=f"{read} of {total} rows",
+        )  # fmt: skip
+
+    def invoices(self, read: int, total: int) -> None:
+        """So many of Halo's invoices were read."""
+        self.bars.update(
+            self.pushing_task, visible=True, description="Reading invoices", completed=read,
+            total=total, detail=f"{read} of {total}",
+        )  # fmt: skip
+
+    def waiting(self, side: Side, seconds: float) -> None:
+        """A side's window is full."""
+        self.note(f"waiting {seconds:.0f} s for {side}'s limit")
+
+    def note(self, text: str) -> None:
+        """Say something beside the bar of what is being done."""
+        self.bars.update(self.pushing_task, visible=True, detail=text)
+
+
+@contextmanager
+def shown() -> Iterator[Show]:
+    """Show bars on a terminal; nothing where stderr isn't one."""
+    with _bars() as bars:
+        yield Show(
+            bars,
+            bars.add_task("Reading Stripe", total=1.0, visible=True, detail=""),
+            bars.add_task("Pushing to Halo", total=None, visible=False, detail=""),
+        )
+
+
+@dataclass(slots=True)
+class Bar:
+    """One bar: what is read just now."""
+
+    bars: Progress
+    task: TaskID
+
+    def begin(self, what: str) -> None:
+        """Say what is read from here on."""
+        self.bars.update(self.task, description=what, completed=0, total=None, detail="")
+
+    def at(self, done: int, total: int | None) -> None:
+        """So many of so many were read."""
+        of = "" if total is None else f" of {total}"
+        self.bars.update(self.task, completed=done, total=total, detail=f"{done}{of}")
+
+    def waiting(self, side: Side, seconds: float) -> None:
+        """A side's window is full."""
+        self.bars.update(self.task, detail=f"waiting {seconds:.0f} s for {side}'s limit")
+
+
+@contextmanager
+def bar() -> Iterator[Bar]:
+    """Show one bar on a terminal; nothing where stderr isn't one."""
+    with _bars() as bars:
+        yield Bar(bars, bars.add_task("", total=None, detail=""))
+
+
+def _bars() -> Progress:
+    return Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
+        TextColumn("{task.fields[detail]}"), TimeElapsedColumn(),
+        console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True,
+    )  # fmt: skip
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table on stdout. Nothing in it is taken for markup; nothing in it can move a cursor.
+
+    Where no column has a name, there is no line of names.
+    """
+    made = Table(title=title, title_justify="left", expand=False, show_header=any(columns))
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(inert(str(cell))) for cell in row))
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, markup=False, highlight=False).print(made)
+
+
+def width_of_terminal() -> int | None:
+    """How many characters stdout shows in a line; None where it is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def aligned(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Cells under each other, one line a row; no cell is ever broken, so that it can be copied.
+
+    Where that is wider than `width` characters, each row has its first cell on a line of its own.
+    """
+    shown = [[plain(cell, 255) for cell in row] for row in rows]
+    sizes = [max(map(cell_len, cells)) for cells in zip(*shown, strict=True)]
+    if width is not None and sum(sizes) + 2 * (len(sizes) - 1) > width:
+        return ["\n    ".join([row[0], _line(row[1:], sizes[1:])]).rstrip() for row in shown]
+    return [_line(row, sizes) for row in shown]
+
+
+def _line(cells: Sequence[str], sizes: Sequence[int]) -> str:
+    padded = (
+        cell + " " * (size - cell_len(cell))
+        for cell, size in zip(cells, sizes, strict=True)
+        if size
+    )
+    return "  ".join(padded).rstrip()
+
+
+def indented(text: str, width: int | None) -> str:
+    """A sentence on lines of its own, below what it belongs to; no word is broken."""
+    lines = [line.strip() for line in inert(text).splitlines()]
+    if width is None:
+        return "\n".join(f"    {line}" for line in lines)
+    fitted = TextWrapper(
+        min(width, LINE_MAX), initial_indent="    ", subsequent_indent="    ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return "\n".join(fitted.fill(line) for line in lines)

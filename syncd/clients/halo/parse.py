@@ -1,0 +1,240 @@
+"""What Halo's JSON says: rows, invoices, acknowledgements and errors, read leniently.
+
+Pure. The shapes are known from the API's description and from people who wrote clients; what can't
+be read is None, never guessed.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from syncd.clients.webhook_payload import TracedRow, read_traced
+from syncd.core.payments import INTENT_ID, Invoice, Row
+from syncd.text.sanitize import READ_CHARACTERS_MAX, plain
+
+PAGE_SIZE = 100
+"""Rows asked for at once: a page may be capped at 100."""
+
+TOKEN_SECONDS_MAX = 86_400.0
+"""A token that claims to last longer is renewed all the same."""
+
+_DIGITS_MAX = 15
+_ERROR_KEYS = ("errorMessage", "Message", "message", "error_description", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage:
+    """One page of Halo's rows.
+
+    Attributes:
+        rows: what is on it, unfiltered.
+        total: how many rows there are, as Halo counts them; None where it doesn't say.
+    """
+
+    rows: tuple[Row, ...]
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TracedPage:
+    """One page of Halo's rows, each with the trace that was left in it."""
+
+    page: RowPage
+    traced: tuple[TracedRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What Halo answered to a list of rows.
+
+    Attributes:
+        rows: the rows it listed, as it listed them. Only they prove anything.
+        complaint: what an answer that otherwise looked well says instead of rows, in Halo's words.
+        error: whether it says that something went wrong, in one of the shapes of Halo's errors.
+    """
+
+    rows: tuple[Row, ...]
+    complaint: str | None
+    error: bool = False
+
+
+def read_json(content: bytes) -> Any:
+    """Parse an answer, numbers as exact decimals; None where it isn't JSON."""
+    try:
+        return json.loads(content, parse_float=Decimal, parse_constant=_no_constant)
+    except (ValueError, RecursionError, InvalidOperation):
+        return None
+
+
+def _no_constant(name: str) -> Any:
+    message = f"{name} is not JSON"
+    raise ValueError(message)
+
+
+def read_listing(body: Any) -> tuple[list[Any], int | None] | None:
+    """Find the rows in an answer to a listing, and how many there are in all; None without rows."""
+    if isinstance(body, list):
+        return body, None
+    payments = body.get("payments") if isinstance(body, dict) else None
+    if not isinstance(payments, list):
+        return None
+    return payments, _whole(body.get("record_count"))
+
+
+def read_traced_page(raw: list[Any], total: int | None) -> TracedPage:
+    """Read a page's rows with their traces."""
+    rows = tuple(map(read_row, raw))
+    traced = tuple(
+        read_traced(row, one, _whole(one.get("method")), _whole(one.get("module_id")))
+        for row, one in zip(rows, raw, strict=True)
+        if isinstance(one, dict)
+    )
+    return TracedPage(RowPage(rows, total), traced)
+
+
+def last_page(page: RowPage, *, new: int, seen: int) -> bool:
+    """Whether a listing ends with this page.
+
+    A page that brings nothing new ends it: paging may be ignored. A full page never does by
+    itself; a short one does, unless Halo counts more rows than were seen (its cap may be lower
+    than what was asked for).
+    """
+    if new == 0:
+        return True
+    if len(page.rows) == PAGE_SIZE:
+        return False
+    return page.total is None or seen >= page.total
+
+
+def is_whole(page: RowPage, *, new: int, seen: int) -> bool:
+    """Whether a listing that ended with this page has surely shown all rows.
+
+    It hasn't where the same page came again instead of the next one.
+    """
+    if page.total is not None:
+        return seen >= page.total
+    return new > 0 or not page.rows
+
+
+def read_row(raw: object) -> Row:
+    """Turn one of Halo's rows into what deciding needs; what can't be read is None."""
+    if not isinstance(raw, dict):
+        return Row(None, None, None, None, None)
+    intent_id = raw.get("intent_id")
+    return Row(
+        id=_key(raw.get("id")),
+        intent_id=intent_id
+        if isinstance(intent_id, str) and INTENT_ID.fullmatch(intent_id)
+        else None,
+        invoice_id=_whole(raw.get("invoice_id")),
+        amount=_number(raw.get("amount")),
+        status=_whole(raw.get("status")),
+        made=_seconds(raw.get("intent_date")) or _seconds(raw.get("date")),
+        invoice_number=_name(raw.get("invoice_invoicenumber")),
+    )
+
+
+def read_invoice(raw: object, invoice_id: int) -> Invoice | None:
+    """Turn an invoice into what comparing needs; None where it isn't that invoice."""
+    if not isinstance(raw, dict) or _whole(raw.get("id")) != invoice_id:
+        return None
+    # `currency_code` is the tenant's number for a currency; letters stand in one of these, if at all.
+    texts = [raw.get(key) for key in ("currency_code_name", "currency", "currency_code")]
+    codes = [c.upper() for c in texts if isinstance(c, str) and re.fullmatch(r"[A-Za-z]{3}", c)]
+    return Invoice(
+        id=invoice_id,
+        number=_name(raw.get("invoicenumber")),
+        total=_number(raw.get("total")),
+        due=_number(raw.get("amountdue")),
+        currency=codes[0] if codes else None,
+    )
+
+
+def _key(value: object) -> int | None:
+    """The number of a row. None below one: so .NET shows a number that isn't there."""
+    number = _whole(value)
+    return number if number is not None and number > 0 else None
+
+
+def _whole(value: object) -> int | None:
+    """A whole number that a database can hold, also where it is written as 3.0."""
+    number = _number(value)
+    if number is None or number != number.to_integral_value():
+        return None
+    return int(number)
+
+
+def _seconds(value: object) -> int | None:
+    """A date of Halo's as Unix seconds, UTC where it names no zone; 1900 means never."""
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if found is None or found.year <= 1900:
+            return None
+        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _name(value: object) -> str | None:
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return plain(text, 100) or None
+
+
+def _number(value: object) -> Decimal | None:
+    """A number of sensible size, to the precision of any double.
+
+    The power of ten is asked for first: arithmetic with 1e9999999 fails, and showing 1e-9999999
+    takes ten million characters.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return None
+    number = Decimal(value)
+    if not number.is_finite() or not -20 <= number.adjusted() < _DIGITS_MAX:
+        return None
+    return +number
+
+
+def lifetime_seconds(value: object) -> float:
+    """How long a token lasts, as its issuer says; five minutes where it says nothing usable."""
+    number = _number(value)
+    return 300.0 if number is None else min(max(float(number), 0.0), TOKEN_SECONDS_MAX)
+
+
+def read_acknowledgement(body: Any) -> Acknowledged:
+    """Read what Halo answered to a POST: its shape is not documented, so look for the rows."""
+    listed: Any = body
+    if isinstance(body, dict):
+        listed = body.get("payments") if isinstance(body.get("payments"), list) else [body]
+    if not isinstance(listed, list):
+        return Acknowledged((), None)
+    rows = tuple(row for row in map(read_row, listed) if row.id is not None)
+    error = isinstance(body, dict) and any(
+        body.get(key) for key in ("errorMessage", "error", "ClassName")
+    )
+    return Acknowledged(rows, None if rows else own_words(body) or None, error and not rows)
+
+
+def own_words(body: Any) -> str:
+    """Find Halo's own words in any of the shapes its errors come in, as one plain sentence."""
+    if isinstance(body, str):
+        return sentence(body)
+    if not isinstance(body, dict):
+        return ""
+    for key in _ERROR_KEYS:
+        if isinstance(body.get(key), str) and (said := sentence(body[key])):
+            return said
+    parts = []
+    for key, value in body.items():
+        texts = [t for t in (value if isinstance(value, list) else [value]) if isinstance(t, str)]
+        if said := "; ".join(filter(str.strip, texts)):
+            parts.append(f"{key}: {said}")
+    return sentence(", ".join(parts))
+
+
+def sentence(text: str) -> str:
+    """Plain words without markup, as one sentence."""
+    said = plain(re.sub(r"<[^<>]*>", " ", text[:READ_CHARACTERS_MAX]))
+    return said if not said or said.endswith((".", "!", "?")) else f"{said}."

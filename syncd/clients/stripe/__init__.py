@@ -1,0 +1,4 @@
+"""The client of Stripe: requests, and parsing of its answers.
+
+Only this package knows the `stripe` library.
+"""

@@ -1,0 +1,225 @@
+"""What Stripe's JSON says: events, payment intents, refunds and disputes, read leniently.
+
+Pure. The shape of an event may be of any API version, and anybody's text may stand in it: what
+can't be read is said, never guessed, and nothing secret leaves this room.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from syncd.clients.webhook_payload import trace_of
+from syncd.core.payments import (
+    INTENT_ID,
+    STATUSES_WITHOUT_STATE,
+    Observation,
+    PaymentState,
+    state_of_event,
+    state_of_intent,
+)
+from syncd.core.reversals import REVERSAL_EVENT_TYPES, Reversal, ReversalKind
+from syncd.text.sanitize import plain
+
+_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
+_CURRENCY = re.compile(r"[A-Za-z]{3,4}")
+_AMOUNT_MAX = 10**15
+_SECONDS_MAX = 4_102_444_800  # the year 2100
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An event or intent that can't be used as it is.
+
+    Attributes:
+        id: what to call it: its own id, else a fingerprint of its text.
+        text: what is wrong with it.
+        at: Unix seconds, if it says so.
+    """
+
+    id: str
+    text: str
+    at: int | None = None
+
+    @property
+    def reason(self) -> str:
+        """The same for the attention list, with what a person can do."""
+        return f"{self.text} Look at it in Stripe's dashboard, then dismiss this."
+
+
+@dataclass(frozen=True, slots=True)
+class SeenEvent:
+    """An event that was listed.
+
+    Attributes:
+        id: ``evt_…``.
+        at: when it was created, Unix seconds.
+        kind: its type.
+        observation: what it says of a payment; None where it says nothing of the five states.
+        reversal: what it says of a refund or a dispute; None where it says nothing of one.
+    """
+
+    id: str
+    at: int
+    kind: str
+    observation: Observation | None
+    reversal: Reversal | None = None
+
+
+def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
+    """Turn one listed event into what it says.
+
+    The state comes from the event's type, which means the same in every API version; the object
+    inside is drawn in the version of its moment, so it is read leniently.
+    """
+    if not isinstance(raw, dict):
+        return Unreadable(_fingerprint(raw), "An event in Stripe's list isn't an object.")
+    event_id, kind, at = raw.get("id"), raw.get("type"), _seconds(raw.get("created"))
+    named = isinstance(event_id, str) and _ID.fullmatch(event_id)
+    name = str(event_id) if named else _fingerprint(raw)
+    if not isinstance(kind, str):
+        return Unreadable(name, "An event from Stripe has no type.", at)
+    if kind in REVERSAL_EVENT_TYPES:
+        return _reversal_event(raw, name, kind, at)
+    state = state_of_event(kind)
+    if state is None:
+        return SeenEvent(name, at or 0, plain(kind, 80), None)
+    data = raw.get("data")
+    intent = data.get("object") if isinstance(data, dict) else None
+    if not isinstance(intent, dict):
+        return Unreadable(name, f"The event {name} ({kind}) holds no payment intent.", at)
+    intent_id = intent.get("id")
+    if not isinstance(intent_id, str) or not INTENT_ID.fullmatch(intent_id):
+        return Unreadable(name, f"The event {name} ({kind}) doesn't say of which payment.", at)
+    if at is None:
+        return Unreadable(name, f"The event {name} ({kind} of {intent_id}) has no time.")
+    observation = _observation(intent, intent_id, state, at, invoice_key)
+    observation = replace(observation, event_id=name, trace=trace_of(raw))
+    return SeenEvent(name, at, kind, observation)
+
+
+def read_intent(raw: object, invoice_key: str, at: int) -> Observation | Unreadable:
+    """Turn a payment intent that was read into what it says; `at` as in Observation."""
+    if not isinstance(raw, dict):
+        return Unreadable(_fingerprint(raw), "A payment intent in Stripe's answer isn't an object.")
+    intent_id, status = raw.get("id"), raw.get("status")
+    if not isinstance(intent_id, str) or not INTENT_ID.fullmatch(intent_id):
+        return Unreadable(_fingerprint(raw), "A payment intent in Stripe's answer has no id.")
+    if not isinstance(status, str):
+        return Unreadable(intent_id, f"Stripe's answer for {intent_id} has no status.")
+    state = state_of_intent(status, has_error=isinstance(raw.get("last_payment_error"), dict))
+    observation = _observation(raw, intent_id, state, at, invoice_key)
+    return replace(observation, read=True, trace=trace_of(raw) if state is not None else None)
+
+
+def _observation(
+    intent: Mapping[str, Any], intent_id: str, state: PaymentState | None, at: int, key: str
+) -> Observation:
+    metadata = intent.get("metadata")
+    invoice = metadata.get(key) if isinstance(metadata, dict) else None
+    return Observation(
+        intent_id=intent_id,
+        state=state,
+        at=at,
+        read=False,
+        created=_seconds(intent.get("created")),
+        amount=_whole(intent.get("amount")),
+        amount_received=_whole(intent.get("amount_received")),
+        currency=_currency(intent.get("currency")),
+        invoice=(plain(str(invoice), 100) or None) if isinstance(invoice, str | int) else None,
+    )
+
+
+def _reversal_event(
+    raw: Mapping[str, Any], name: str, kind: str, at: int | None
+) -> SeenEvent | Unreadable:
+    data = raw.get("data")
+    inner = data.get("object") if isinstance(data, dict) else None
+    if at is None:
+        return Unreadable(name, f"The event {name} ({kind}) has no time.")
+    if kind == "charge.refunded":
+        read = read_charge(inner, at)
+    elif "dispute" in kind:
+        read = read_dispute(inner, at)
+    else:
+        read = read_refund(inner, at)
+    if isinstance(read, Unreadable):
+        return Unreadable(name, f"The event {name} ({kind}) can't be used: {read.text}", at)
+    return SeenEvent(name, at, kind, None, read)
+
+
+def read_refund(raw: object, at: int, *, read: bool = False) -> Reversal | Unreadable:
+    """Turn a refund into what it says; `at` and `read` as in Reversal."""
+    return _reversal(raw, ReversalKind.REFUNDED, "amount", at, read=read)
+
+
+def read_dispute(raw: object, at: int, *, read: bool = False) -> Reversal | Unreadable:
+    """Turn a dispute into what it says; `at` and `read` as in Reversal."""
+    return _reversal(raw, ReversalKind.DISPUTED, "amount", at, read=read)
+
+
+def read_charge(raw: object, at: int) -> Reversal | Unreadable:
+    """Turn a charge into the sum of its refunds: all that older API versions tell."""
+    found = _reversal(raw, ReversalKind.REFUNDED, "amount_refunded", at, read=False)
+    if isinstance(found, Unreadable):
+        return found
+    return replace(found, total=True, status="refunded", reason=None)
+
+
+def _reversal(
+    raw: object, kind: ReversalKind, amount: str, at: int, *, read: bool
+) -> Reversal | Unreadable:
+    noun = "refund" if kind is ReversalKind.REFUNDED else "dispute"
+    if not isinstance(raw, dict):
+        return Unreadable(_fingerprint(raw), f"A {noun} from Stripe isn't an object.")
+    name = raw.get("id")
+    if not isinstance(name, str) or not _ID.fullmatch(name):
+        return Unreadable(_fingerprint(raw), f"A {noun} from Stripe has no id.")
+    intent = raw.get("payment_intent")
+    if isinstance(intent, dict):  # expanded
+        intent = intent.get("id")
+    if intent is not None and (not isinstance(intent, str) or not INTENT_ID.fullmatch(intent)):
+        return Unreadable(name, f"The {noun} {name} doesn't say of which payment.", at)
+    status, reason = raw.get("status"), raw.get("reason")
+    return Reversal(
+        id=name,
+        kind=kind,
+        intent_id=intent,
+        amount=_whole(raw.get(amount)),
+        currency=_currency(raw.get("currency")),
+        status=plain(status, 40) if isinstance(status, str) and status else "unknown",
+        reason=plain(reason, 80) if isinstance(reason, str) and reason else None,
+        created=_seconds(raw.get("created")),
+        at=at,
+        read=read,
+    )
+
+
+def _currency(value: object) -> str | None:
+    return value.lower() if isinstance(value, str) and _CURRENCY.fullmatch(value) else None
+
+
+def _whole(value: object) -> int | None:
+    """A whole number that isn't negative and isn't absurd; text that looks like one isn't one."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _AMOUNT_MAX:
+        return None
+    return value
+
+
+def _seconds(value: object) -> int | None:
+    """Unix seconds, none where no payment can be: later years have no date that can be written."""
+    seconds = _whole(value)
+    return None if seconds is None or seconds > _SECONDS_MAX else seconds
+
+
+def unknown_status(raw: Mapping[str, Any]) -> list[str]:
+    """The status of an intent in a list, where nobody knows it here."""
+    status = str(raw.get("status"))
+    known = state_of_intent(status, has_error=False) or status in STATUSES_WITHOUT_STATE
+    return [] if known else [plain(status, 80)]
+
+
+def _fingerprint(raw: object) -> str:
+    text = trace_of({"": raw})
+    return "unnamed_" + hashlib.sha256(text.encode()).hexdigest()[:24]

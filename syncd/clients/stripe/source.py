@@ -1,0 +1,401 @@
+"""Stripe, read: the only room that knows the `stripe` package.
+
+It lists events, payment intents, refunds and disputes, and reads single intents. JSON is taken as
+plain dictionaries, for `stripe_reading` to read: building the package's objects costs twenty times
+as much (measured), and an event's shape may be of any API version.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import stripe
+
+from syncd.clients.http import ANSWER_SECONDS_MAX, AnswerRefused, client, words_of
+from syncd.clients.retry import Calling, outcome_of, retry_after_seconds, server_time
+from syncd.clients.stripe.parse import (
+    SeenEvent,
+    Unreadable,
+    read_dispute,
+    read_event,
+    read_intent,
+    read_refund,
+    unknown_status,
+)
+from syncd.core.errors import (
+    BadAnswer,
+    CursorRefused,
+    Failure,
+    IntentUnknown,
+    LinkFailure,
+    PermissionMissing,
+    RateLimited,
+    ServerTrouble,
+    Side,
+    SignInRefused,
+    Unreachable,
+)
+from syncd.core.payments import EVENT_TYPES, INTENT_ID, Observation
+from syncd.core.reversals import REVERSAL_EVENT_TYPES, Reversal
+from syncd.failpoints import Point, crash_point
+from syncd.text.sanitize import conceal, plain
+
+PAGE_SIZE = 100
+"""The most that Stripe lists at once."""
+
+BODY_BYTES_MAX = 16 * 1024 * 1024
+"""A larger answer is refused: a page of a hundred events takes about half a megabyte."""
+
+_PERMISSION = {
+    "/v1/charges": "Charges and Refunds",
+    "/v1/refunds": "Charges and Refunds",
+    "/v1/disputes": "Disputes",
+}
+_REVERSAL = re.compile(r"rak_(?:charge|refund|dispute)")
+# What the package trips over where an answer has a shape that it doesn't expect.
+_TRIPS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing.
+
+    Attributes:
+        events: for a listing of events: what could be read.
+        intents: for a listing of intents: what could be read.
+        reversals: for a listing of refunds or disputes: what could be read.
+        unreadable: what could not.
+        unknown_statuses: statuses of intents that nobody knows here.
+        cursor: where the next page begins; None on the last page.
+        server_time: Stripe's clock when it answered, Unix seconds; None where it didn't say.
+        oldest: the smallest `created` on the page, Unix seconds.
+    """
+
+    events: tuple[SeenEvent, ...] = ()
+    intents: tuple[Observation, ...] = ()
+    reversals: tuple[Reversal, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+    unknown_statuses: tuple[str, ...] = ()
+    cursor: str | None = None
+    server_time: int | None = None
+    oldest: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What one object at the head of a listing shows.
+
+    Attributes:
+        ahead_seconds: how far Stripe's clock is ahead of ours; None where it didn't say.
+        livemode: whether it is of live mode; None where there is no object.
+    """
+
+    ahead_seconds: float | None
+    livemode: bool | None
+
+
+@dataclass(slots=True)
+class StripeSource:
+    """Stripe as the engine sees it.
+
+    Attributes:
+        transport: carries the requests in place of a real network; None for the real one.
+        reversal_events_refused: whether the key isn't shown the events of refunds and disputes.
+    """
+
+    api_key: str = field(repr=False)
+    api_base: str
+    calling: Calling
+    invoice_key: str
+    account: str | None = None
+    transport: Any = field(repr=False, default=None)
+    reversal_events_refused: bool = field(init=False, default=False)
+    _client: stripe.StripeClient = field(init=False, repr=False)
+    _http: stripe.HTTPXClient = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # The package would write a file into a home that a service doesn't have.
+        stripe.enable_telemetry = False
+        conceal("Stripe's key", self.api_key)
+        self._http = stripe.HTTPXClient(timeout=self.calling.timeout_seconds)
+        # The package takes no client from outside, and its own reads whatever comes.
+        self._http._client_async = client(  # noqa: SLF001
+            self.api_base, self.calling.timeout_seconds, BODY_BYTES_MAX, self.transport
+        )
+        self._client = stripe.StripeClient(
+            self.api_key,
+            stripe_account=self.account or None,
+            base_addresses={"api": self.api_base.rstrip("/")},
+            http_client=self._http,
+            max_network_retries=0,  # ours retries, and honours Retry-After, which theirs doesn't
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close_async()  # type: ignore[no-untyped-call]  # stripe leaves it untyped
+
+    async def events(self, since: int, cursor: str | None = None) -> Page:
+        """List events created at `since` (Unix seconds) or later, newest first, one page.
+
+        Raises:
+            CursorRefused: Stripe doesn't take the cursor.
+            LinkFailure: Stripe can't be read.
+        """
+        params: dict[str, Any] = {"created": {"gte": since}, "types": self._types}
+        try:
+            body, clock = await self._list("/v1/events", params, cursor)
+        except PermissionMissing as error:
+            # Whether a key must be allowed to read charges to be shown their events isn't known:
+            # a payment's own events must not hang on it.
+            if self.reversal_events_refused or not _REVERSAL.search(str(error)):
+                raise
+            params["types"] = list(EVENT_TYPES)
+            body, clock = await self._list("/v1/events", params, cursor)
+            self.reversal_events_refused = True
+        events: list[SeenEvent] = []
+        unreadable: list[Unreadable] = []
+        for raw in body["data"]:
+            read = read_event(raw, self.invoice_key)
+            (unreadable if isinstance(read, Unreadable) else events).append(read)  # type: ignore[arg-type]  # each list takes its own kind
+        return Page(
+            events=tuple(events),
+            unreadable=tuple(unreadable),
+            cursor=_next_cursor(body, cursor),
+            server_time=clock,
+        )
+
+    @property
+    def _types(self) -> list[str]:
+        if self.reversal_events_refused:
+            return list(EVENT_TYPES)
+        return [*EVENT_TYPES, *REVERSAL_EVENT_TYPES]  # Stripe takes at most 20
+
+    async def refunds(self, since: int, cursor: str | None = None) -> Page:
+        """List refunds made at `since` or later (Unix seconds), newest first, one page.
+
+        Raises:
+            CursorRefused: Stripe doesn't take the cursor.
+            PermissionMissing: the key may not read them.
+            LinkFailure: Stripe can't be read.
+        """
+        return await self._reversals("/v1/refunds", read_refund, since, cursor)
+
+    async def disputes(self, since: int, cursor: str | None = None) -> Page:
+        """List disputes opened at `since` or later (Unix seconds); otherwise as `refunds`."""
+        return await self._reversals("/v1/disputes", read_dispute, since, cursor)
+
+    async def _reversals(
+        self,
+        path: str,
+        reader: Callable[..., Reversal | Unreadable],
+        since: int,
+        cursor: str | None,
+    ) -> Page:
+        body, clock = await self._list(path, {"created": {"gte": since}}, cursor)
+        found = [reader(raw, self._surely(clock), read=True) for raw in body["data"]]
+        return Page(
+            reversals=tuple(one for one in found if isinstance(one, Reversal)),
+            unreadable=tuple(one for one in found if isinstance(one, Unreadable)),
+            cursor=_next_cursor(body, cursor),
+            server_time=clock,
+        )
+
+    async def intents(
+        self, since: int, cursor: str | None = None, before: int | None = None
+    ) -> Page:
+        """List payment intents made at `since` or later (Unix seconds), newest first, one page.
+
+        Raises:
+            CursorRefused: Stripe doesn't take the cursor.
+            LinkFailure: Stripe can't be read.
+        """
+        created = {"gte": since} if before is None else {"gte": since, "lt": before}
+        body, clock = await self._list("/v1/payment_intents", {"created": created}, cursor)
+        intents: list[Observation] = []
+        unreadable: list[Unreadable] = []
+        unknown: list[str] = []
+        for raw in body["data"]:
+            read = read_intent(raw, self.invoice_key, self._surely(clock))
+            if isinstance(read, Unreadable):
+                unreadable.append(read)
+                continue
+            intents.append(read)
+            unknown += unknown_status(raw)
+        made = [seen.created for seen in intents if seen.created is not None]
+        return Page(
+            intents=tuple(intents),
+            unreadable=tuple(unreadable),
+            unknown_statuses=tuple(unknown),
+            cursor=_next_cursor(body, cursor),
+            server_time=clock,
+            oldest=min(made, default=None),
+        )
+
+    async def intent(self, intent_id: str) -> Observation | Unreadable:
+        """Read one payment intent: the truth now.
+
+        Raises:
+            IntentUnknown: Stripe doesn't know it.
+            LinkFailure: Stripe can't be read.
+        """
+        if not INTENT_ID.fullmatch(intent_id):
+            message = f"{intent_id[:80]!r} isn't a payment intent's id"
+            raise IntentUnknown(message)
+        try:
+            body, clock = await self._get(f"/v1/payment_intents/{intent_id}", {})
+        except CursorRefused as error:  # a 404 or 400 on a single intent
+            raise IntentUnknown(str(error)) from None
+        read = read_intent(body, self.invoice_key, self._surely(clock))
+        if (read.intent_id if isinstance(read, Observation) else read.id) != intent_id:
+            message = f"Stripe was asked for {intent_id} and answered with something else."
+            raise BadAnswer(Side.STRIPE, message)
+        return read
+
+    async def glance(self, kind: str) -> Glance:
+        """List one object: whether the key may, and what the answer shows besides.
+
+        Args:
+            kind: ``events``, ``payment_intents``, ``charges``, ``refunds`` or ``disputes``.
+
+        Raises:
+            CursorRefused: Stripe knows no such listing.
+            LinkFailure: Stripe can't be read, or the key lacks the permission.
+        """
+        body, clock = await self._get(f"/v1/{kind}", {"limit": 1})
+        listed = body.get("data")
+        first = listed[0] if isinstance(listed, list) and listed else None
+        livemode = first.get("livemode") if isinstance(first, dict) else None
+        return Glance(
+            None if clock is None else clock - self.calling.now(),
+            livemode if isinstance(livemode, bool) else None,
+        )
+
+    def _surely(self, clock: int | None) -> int:
+        """The last second that an answer given at `clock` surely covers: the one before it."""
+        return (int(self.calling.now()) if clock is None else clock) - 1
+
+    async def _list(
+        self, path: str, params: dict[str, Any], cursor: str | None
+    ) -> tuple[dict[str, Any], int | None]:
+        params = {**params, "limit": PAGE_SIZE}
+        if cursor is not None:
+            params["starting_after"] = cursor
+        try:
+            body, clock = await self._get(path, params)
+        except CursorRefused as error:
+            if cursor is not None:
+                raise
+            raise BadAnswer(Side.STRIPE, str(error)) from None  # the request itself is refused
+        if not isinstance(body.get("data"), list) or not isinstance(body.get("has_more"), bool):
+            message = f"Stripe's answer to GET {path} isn't a list."
+            raise BadAnswer(Side.STRIPE, message)
+        if len(body["data"]) > PAGE_SIZE:
+            message = f"Stripe's answer to GET {path} lists more than the {PAGE_SIZE} asked for."
+            raise BadAnswer(Side.STRIPE, message)
+        return body, clock
+
+    async def _get(self, path: str, params: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+        async def attempt() -> stripe.StripeResponse:
+            await self.calling.take()
+            crash_point(Point.BEFORE_REQUEST)
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                    response: stripe.StripeResponse = await self._client.raw_request_async(
+                        "get", path, **params
+                    )
+            except stripe.StripeError as error:
+                failure = _failure_of(error, path, self.calling.now())
+                self.calling.note(
+                    outcome_of(failure) if isinstance(failure, LinkFailure) else "refused"
+                )
+                raise failure from None
+            except TimeoutError:
+                self.calling.note("error")
+                message = f"Stripe's answer to GET {path} doesn't come to an end."
+                raise Unreachable(Side.STRIPE, message) from None
+            except _TRIPS:
+                self.calling.note("error")
+                message = f"Stripe's answer to GET {path} isn't JSON of a known shape."
+                raise BadAnswer(Side.STRIPE, message) from None
+            crash_point(Point.AFTER_ANSWER)
+            self.calling.note("ok")
+            return response
+
+        response = await self.calling.persist(attempt, repeatable=True)
+        if not isinstance(response.data, dict):
+            message = f"Stripe's answer to GET {path} isn't an object."
+            raise BadAnswer(Side.STRIPE, message)
+        return response.data, server_time(_header(response.headers, "date"))
+
+
+def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
+    status = error.http_status
+    what = f"GET {path}"
+    # Without JSON, the package's words are the body itself: a page, or a customer's data.
+    told = error.user_message if isinstance(error.json_body, dict) else ""
+    said = plain(told) if isinstance(told, str) else ""
+    said = said if not said or said.endswith((".", "!", "?")) else f"{said}."
+    wait = retry_after_seconds(_header(error.headers or {}, "retry-after"), now)
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, AnswerRefused):
+        return BadAnswer(Side.STRIPE, f"Stripe's answer to {what} was refused: {cause}.")
+    if isinstance(error, stripe.APIConnectionError):
+        return Unreachable(
+            Side.STRIPE, f"Stripe can't be reached ({what}): {_network_words(error)}."
+        )
+    if status == 429:
+        reason = _header(error.headers or {}, "stripe-rate-limited-reason")
+        why = f"limit {plain(reason, 60)}" if reason else "another request holds a lock"
+        return RateLimited(
+            Side.STRIPE, f"Stripe limits requests ({what}, {why}).", retry_after_seconds=wait
+        )
+    if status == 401:
+        return SignInRefused(
+            Side.STRIPE,
+            "Stripe doesn't take the API key. Make a new restricted key in Stripe's dashboard "
+            "and put it where the secret stripe_api_key is read from.",
+        )
+    if status == 403:
+        return PermissionMissing(
+            Side.STRIPE,
+            f"Stripe's key isn't allowed to {what}: {said or 'a permission is missing.'}",
+            f"Give the key read access to {_PERMISSION.get(path, 'Events and PaymentIntents')}.",
+        )
+    if status is not None and status >= 500:
+        return ServerTrouble(
+            Side.STRIPE, f"Stripe answered {status} to {what}.", retry_after_seconds=wait
+        )
+    if status in (400, 404) and isinstance(error, stripe.InvalidRequestError):
+        return CursorRefused(f"Stripe refused {what}: {said or status}")
+    return BadAnswer(
+        Side.STRIPE,
+        f"Stripe's answer to {what} (HTTP {status}) can't be understood: "
+        f"{said or 'it is not JSON.'} Check stripe.api_base.",
+    )
+
+
+def _network_words(error: stripe.StripeError) -> str:
+    """What the network said, without the package's advice around it."""
+    cause = error.__cause__ or error.__context__
+    return words_of(cause) if cause else plain(str(error), 200)
+
+
+def _header(headers: Mapping[str, Any], name: str) -> str | None:
+    for key, value in headers.items():
+        if str(key).lower() == name:
+            return str(value)
+    return None
+
+
+def _next_cursor(body: Mapping[str, Any], cursor: str | None) -> str | None:
+    """Where the next page begins. A listing that can't go on must not pass for a whole one."""
+    if not body["has_more"]:
+        return None
+    for raw in reversed(body["data"]):
+        found = raw.get("id") if isinstance(raw, dict) else None
+        if isinstance(found, str) and found and found != cursor:
+            return found
+    message = "Stripe says there is more to list, but gives no place to go on from."
+    raise BadAnswer(Side.STRIPE, message)

@@ -1,0 +1,215 @@
+"""Traces: what a webhook leaves in a row of Halo's, read there; and the like of it, which syncd leaves.
+
+Pure. Only calibrate and check look at rows so closely; deciding and pushing need a `Row` alone. What
+syncd leaves is made from whatever Stripe sent, so nothing in it may be secret, too large, or of a
+kind that a database or Halo can't take.
+
+How a row of Halo's own webhook is told from one of syncd's: Stripe's events about payment intents
+carry the `client_secret` (source: Stripe's documentation), and syncd never writes one into Halo. So
+an event that still has it was left by Halo. One without it was left by syncd, or by something that
+takes secrets out: it counts for nothing, and is shown.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from syncd.core.payments import PaymentState, Row, state_of_event
+from syncd.text.sanitize import without_secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What stands in a row's `webhook_payload`.
+
+    Attributes:
+        is_event: whether it is an event of Stripe's.
+        state: the state that the event's type says; None where it says none of the five.
+        intent_id: the payment intent it is about; None where it names none.
+        has_secret: whether it holds a `client_secret`.
+        livemode: what it says of live and test mode; None where it says nothing.
+    """
+
+    is_event: bool
+    state: PaymentState | None
+    intent_id: str | None
+    has_secret: bool
+    livemode: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class TracedRow:
+    """One of Halo's rows, with its trace.
+
+    Attributes:
+        row: what deciding needs of it.
+        trace: what was left in it; None where nothing was.
+        received: when Halo says the webhook came, as it says it; None where never.
+        method, module_id: the tenant's numbers; None where it has none.
+    """
+
+    row: Row
+    trace: Trace | None
+    received: datetime | None
+    method: int | None
+    module_id: int | None
+
+
+class Author(StrEnum):
+    """Who gave a row the status that it has."""
+
+    WEBHOOK = "webhook"  # Halo's own integration
+    BARE = "bare"  # nobody left a trace
+    SYNCD = "syncd"  # syncd wrote it, or sent something for its payment and may have
+    DOUBTFUL = "doubtful"  # an event without its secret, though syncd sent nothing that it knows of
+    OTHER = "other"  # no payment of Stripe's, or a trace of something else
+
+
+def author_of(traced: TracedRow, *, sent: bool) -> Author:
+    """Say who gave a row its status.
+
+    Args:
+        traced: the row.
+        sent: whether syncd ever sent something for its payment, or may have. Then its number may be
+            syncd's, whatever trace it has: a status can be sent without one.
+    """
+    row, trace = traced.row, traced.trace
+    if row.id is None or row.intent_id is None or row.status is None:
+        return Author.OTHER
+    if sent:
+        return Author.SYNCD
+    if trace is None:
+        return Author.BARE
+    if trace.intent_id != row.intent_id:
+        return Author.OTHER
+    if trace.has_secret:
+        return Author.WEBHOOK if trace.is_event and trace.state is not None else Author.OTHER
+    # A payment intent in place of an event is what syncd leaves after it has read one.
+    return Author.DOUBTFUL if trace.is_event else Author.SYNCD
+
+
+def read_traced(
+    row: Row, raw: Mapping[str, Any], method: int | None, module: int | None
+) -> TracedRow:
+    """Turn one of Halo's rows into a row with its trace; what can't be read is no trace of Stripe's."""
+    payload = raw.get("webhook_payload")
+    trace = None
+    if isinstance(payload, dict) and payload:
+        payload = _as_text(payload)
+    if isinstance(payload, str) and payload.strip():
+        trace = _read_trace(payload)
+    return TracedRow(row, trace, _moment(raw.get("webhook_received_date")), method, module)
+
+
+_NO_TRACE_OF_STRIPE = Trace(
+    is_event=False, state=None, intent_id=None, has_secret=False, livemode=None
+)
+
+
+def _as_text(payload: object) -> str:
+    """A trace that Halo shows as JSON inside JSON, as the text that it was."""
+    try:
+        return json.dumps(payload, default=str)
+    except (ValueError, RecursionError):
+        return "unreadable"
+
+
+def _read_trace(payload: str) -> Trace:
+    try:
+        body = json.loads(payload)
+    except (ValueError, RecursionError):
+        return _NO_TRACE_OF_STRIPE
+    if not isinstance(body, dict):
+        return _NO_TRACE_OF_STRIPE
+    is_event = body.get("object") != "payment_intent" and isinstance(body.get("type"), str)
+    inner: Any = body
+    if is_event:
+        data = body.get("data")
+        inner = data.get("object") if isinstance(data, dict) else None
+    intent_id = inner.get("id") if isinstance(inner, dict) else None
+    livemode = body.get("livemode")
+    return Trace(
+        is_event=is_event,
+        state=state_of_event(body["type"]) if is_event else None,
+        intent_id=intent_id if isinstance(intent_id, str) else None,
+        has_secret='"client_secret"' in payload,
+        livemode=livemode if isinstance(livemode, bool) else None,
+    )
+
+
+def _moment(text: object) -> datetime | None:
+    """A time as Halo writes it; without a zone it is taken for UTC. 1900 stands for never."""
+    if not isinstance(text, str):
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if found.year <= 1900:
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+# --- the trace that syncd leaves ------------------------------------------------------------------
+
+TRACE_CHARACTERS_MAX = 64_000
+"""A longer event is left in Halo's row without what doesn't matter to the payment."""
+
+TRACE_DEPTH_MAX = 40
+"""What is nested deeper is left out: Stripe's objects are no deeper than a dozen."""
+
+_HEADS = (
+    "id", "object", "type", "api_version", "created", "livemode", "status", "amount",
+    "amount_received", "currency",
+)  # fmt: skip
+
+
+def trace_of(raw: Mapping[str, Any]) -> str:
+    """What a webhook would have left: the JSON of an event or intent, without any secret.
+
+    Every `client_secret` goes, wherever it stands, and what looks like a secret inside a text (the
+    links of `next_action` carry one). An event beyond TRACE_CHARACTERS_MAX keeps its heads only.
+    """
+    pruned = _pruned(raw, 0)
+    text = _as_json(pruned)
+    return text if len(text) <= TRACE_CHARACTERS_MAX else _as_json(_shortened(pruned))
+
+
+def _as_json(value: object) -> str:
+    # In ASCII, as Stripe sends it: half of a character can't be stored or sent otherwise.
+    return without_secrets(json.dumps(value, separators=(",", ":")))
+
+
+def _pruned(value: Any, depth: int) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no word for it
+    if not isinstance(value, dict | list):
+        return value
+    if depth > TRACE_DEPTH_MAX:
+        return None
+    if isinstance(value, list):
+        return [_pruned(item, depth + 1) for item in value]
+    return {
+        key: _pruned(inner, depth + 1) for key, inner in value.items() if key != "client_secret"
+    }
+
+
+def _shortened(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of an event or intent that say what happened, each of bounded length."""
+    short = _heads(raw)
+    inner = raw.get("data")
+    if isinstance(inner, dict) and isinstance(inner.get("object"), dict):
+        short["data"] = {"object": _heads(inner["object"])}
+    return short
+
+
+def _heads(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _cut(raw[key]) for key in _HEADS if key in raw}
+
+
+def _cut(value: Any) -> Any:
+    return value if isinstance(value, int | float | bool | None) else str(value)[:500]

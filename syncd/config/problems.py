@@ -1,0 +1,231 @@
+"""What is wrong with a configuration, in words for people: where, which key, what to do.
+
+Nothing here ever shows a value: it may be a secret, put where it doesn't belong.
+"""
+
+import difflib
+import re
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+SECRETS = {
+    "stripe_api_key": "SYNCD_STRIPE_API_KEY",
+    "halo_client_secret": "SYNCD_HALO_CLIENT_SECRET",
+    "web_token": "SYNCD_WEB_TOKEN",
+    "notify_urls": "SYNCD_NOTIFY_URLS",
+    "heartbeat_url": "SYNCD_HEARTBEAT_URL",
+}
+"""Each secret's name as a systemd credential, and its environment variable."""
+
+TABLES_DEEP_MAX = 10
+"""Deeper tables are not searched for secrets: they are refused as unknown keys anyway."""
+
+_SECRET_KEYS = frozenset(
+    {"api_key", "apikey", "key", "secret", "secret_key", "client_secret", "token", "web_token",
+     "password", "stripe_api_key", "halo_client_secret", "notify_urls", "heartbeat_url"}
+)  # fmt: skip
+_SECRET_VALUE = re.compile(r"\b(?:[rsp]k_(?:live|test)_|whsec_)|_secret_")
+_SPANS = ("interval", "overlap", "sweep", "look_back", "stale_after", "every")
+
+
+@dataclass(frozen=True, slots=True)
+class Namer:
+    """Names a key for people, with its line where the file holds it.
+
+    Attributes:
+        place: the file; None where there is none.
+        lines: the line of each key, as ``halo.url``.
+        variables: the environment variables that are set, for messages about what finally holds.
+    """
+
+    place: Path | None
+    lines: Mapping[str, int]
+    variables: frozenset[str] = frozenset()
+
+    def __call__(self, *path: str | int) -> str:
+        """The beginning of a message about the key at `path`."""
+        key = ".".join(map(str, path))
+        # A secret that was pasted before the equals sign is still a secret.
+        shown = ".".join("…" if _SECRET_VALUE.search(str(part)) else str(part) for part in path)
+        variable = f"SYNCD_{'__'.join(map(str, path))}".upper()
+        if variable in self.variables:
+            return f"{shown} ({variable if shown == key else 'a variable'}): "
+        line = self.lines.get(key)
+        return f"{self.place}:{line}: {shown}: " if self.place and line else f"{shown}: "
+
+
+def lines_of(text: str) -> dict[str, int]:
+    """The line of each key and table of a TOML file, well enough for a message."""
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if head := re.match(r"\s*\[+\s*([\w.\-\"]+)\s*\]", line):
+            table = head[1].replace('"', "")
+            lines.setdefault(table, number)
+        elif key := re.match(r"\s*([\w.\-\"]+)\s*=", line):
+            name = key[1].replace('"', "")
+            lines[f"{table}.{name}" if table else name] = number
+    return lines
+
+
+def secrets_in_file(raw: Mapping[str, Any], named: Namer) -> list[str]:
+    """One problem for each secret that stands in the file, wherever it stands."""
+    return [
+        named(*path) + "a secret must not stand in the file. Give it as a systemd credential or an "
+        f"environment variable ({', '.join(SECRETS.values())}), and renew it: it was readable here"
+        for path in _secret_places(raw)
+    ]
+
+
+def _secret_places(raw: Mapping[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
+    for key, value in raw.items():
+        if _is_secret_key(key) or _SECRET_VALUE.search(key) or _holds_secret(value):
+            yield (*above, key)
+        else:
+            tables = value if isinstance(value, list) else [value]
+            for table in tables:
+                if isinstance(table, Mapping) and len(above) < TABLES_DEEP_MAX:
+                    yield from _secret_places(table, *above, key)
+
+
+def _is_secret_key(key: str) -> bool:
+    return key.lower().replace("-", "_") in _SECRET_KEYS
+
+
+def _holds_secret(value: object) -> bool:
+    if isinstance(value, list):
+        return any(map(_holds_secret, value))
+    return isinstance(value, str) and _SECRET_VALUE.search(value) is not None
+
+
+def validation_problems(
+    error: ValidationError, named: Namer, settings: type[BaseModel], already: Iterable[str]
+) -> list[str]:
+    """What the check of the values found, but for what `already` told."""
+    problems = []
+    for found in error.errors(include_url=False, include_input=False):
+        path = [str(part) for part in found["loc"]]
+        prefix = named(*path)
+        if any(told.startswith(prefix) for told in already):
+            continue  # a secret in the file is an unknown key as well
+        limits = found.get("ctx", {})
+        problems.append(prefix + _said(found["type"], found["msg"], limits, path, settings))
+    return problems
+
+
+def quoted_values(raw: Mapping[str, Any], read: Mapping[str, Any], named: Namer) -> list[str]:
+    """Numbers and yes-or-no in quotes: text in the file that isn't text in what was read from it.
+
+    The environment knows no other way; a span of time is written so.
+    """
+    problems = []
+    for path, value in _values(raw):
+        meant: Any = read
+        for part in path:
+            meant = meant.get(part) if isinstance(meant, Mapping) else None
+        if isinstance(value, str) and isinstance(meant, int) and path[-1] not in _SPANS:
+            what = "true or false" if isinstance(meant, bool) else "a whole number"
+            problems.append(f"{named(*path)}must be {what}, without quotes")
+    return problems
+
+
+def _values(raw: Mapping[str, Any], *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in raw.items():
+        if isinstance(value, Mapping):
+            yield from _values(value, *above, key)
+        else:
+            yield (*above, key), value
+
+
+def unknown_variables(environment: Mapping[str, str], settings: type[BaseModel]) -> list[str]:
+    """Keys in the environment whose table isn't known: nothing else would ever look at them.
+
+    Only names with a key's double underscore: a cluster puts SYNCD_PORT and its like into the
+    environment of its own accord.
+    """
+    problems, known = [], list(settings.model_fields)
+    for name in environment:
+        head, key, _ = name.upper().removeprefix("SYNCD_").partition("__")
+        if key and name.upper().startswith("SYNCD_") and head.lower() not in known:
+            near = difflib.get_close_matches(head.lower(), known, n=1)
+            meant = f"; did you mean SYNCD_{near[0].upper()}__…?" if near else ""
+            problems.append(f"{name}: {head.lower()} is not a table of syncd{meant}")
+    return problems
+
+
+def _said(
+    kind: str, message: str, limits: Mapping[str, Any], path: list[str], settings: type[BaseModel]
+) -> str:
+    if kind == "missing":
+        return f"is missing (set it in the file, or as SYNCD_{'__'.join(path).upper()})"
+    if kind == "extra_forbidden":
+        if _is_secret_key(path[-1]):
+            return f"is no key of syncd; secrets are read from {', '.join(SECRETS.values())}"
+        near = difflib.get_close_matches(path[-1], _keys_beside(path, settings), n=1)
+        return "is not a key of syncd" + (f"; did you mean {near[0]}?" if near else "")
+    if kind in ("greater_than_equal", "less_than_equal"):
+        word, bound = ("least", "ge") if kind == "greater_than_equal" else ("most", "le")
+        unit = " seconds" if path[-1] in _SPANS else ""
+        return f"must be at {word} {limits[bound]}{unit}"
+    plain = {
+        "string_too_short": "must not be empty",
+        "string_type": "must be text in quotes",
+        "int_type": "must be a whole number",
+        "int_parsing": "must be a whole number",
+        "int_from_float": "must be a whole number",
+        "bool_type": "must be true or false",
+        "bool_parsing": "must be true or false",
+        "model_type": f"must be a table: [{'.'.join(path)}]",
+    }
+    return plain.get(kind) or message.removeprefix("Value error, ").replace("Input should", "must")
+
+
+def _keys_beside(path: list[str], settings: type[BaseModel]) -> list[str]:
+    model = settings
+    for part in path[:-1]:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        candidates = [annotation, *get_args(annotation)]
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
+    return list(model.model_fields)
+
+
+def environment_problems(environment: Mapping[str, str]) -> list[str]:
+    """What stands in the environment for httpx and can't be used, one sentence each, no values."""
+    problems = []
+    for name in (
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ):
+        value = environment.get(name, "")
+        if value and not _is_proxy(value):
+            problems.append(f"{name}: must be the http:// or https:// address of a proxy")
+    file, folder = environment.get("SSL_CERT_FILE"), environment.get("SSL_CERT_DIR")
+    if file:
+        try:
+            ssl.create_default_context(cafile=file)
+        except (OSError, ValueError):
+            problems.append("SSL_CERT_FILE: can't be read as certificates in PEM")
+    elif folder and not Path(folder).is_dir():
+        problems.append("SSL_CERT_DIR: isn't a folder")
+    return problems
+
+
+def _is_proxy(value: str) -> bool:
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

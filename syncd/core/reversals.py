@@ -1,0 +1,153 @@
+"""Money that went back after a payment had succeeded: refunds and disputes, and what they mean.
+
+Pure: no clock, no randomness, no I/O. The payment intent stays `succeeded` whatever happens, so
+these are words of their own (source: Stripe's documentation of Refunds, Disputes and their events).
+Nothing is written to Halo for them; a person is told.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from syncd.core.payments import Money
+
+
+class ReversalKind(StrEnum):
+    """What sent the money back."""
+
+    REFUNDED = "refunded"
+    DISPUTED = "disputed"
+
+
+class Stand(StrEnum):
+    """Where the money is."""
+
+    GONE = "gone"  # with the customer, or on its way there
+    OPEN = "open"  # a dispute that isn't decided
+    BACK = "back"  # the refund failed or was canceled, the dispute was won or closed as a warning
+
+
+REVERSAL_EVENT_TYPES = (
+    # Accounts on an API version before 2024-10-28 may get no refund.* for refunds of a charge.
+    "charge.refunded", "charge.refund.updated", "refund.created", "refund.updated", "refund.failed",
+    "charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed",
+    "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated",
+)  # fmt: skip
+
+_REFUND_BACK = frozenset({"failed", "canceled"})
+# `prevented` isn't here: whether the customer was refunded for it isn't documented.
+_DISPUTE_BACK = frozenset({"won", "warning_closed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """What Stripe last said of one refund or dispute.
+
+    Attributes:
+        id: ``re_…`` or ``dp_…``; the charge's id where `total`.
+        kind: refund or dispute.
+        intent_id: the payment intent whose money it is; None where it has none.
+        amount: in the smallest unit; None where it could not be read.
+        currency: three lower-case letters; None where it could not be read.
+        status: Stripe's own word. An open set: a word that isn't known calls a person.
+        reason: Stripe's own word, if it gave one.
+        created: Unix seconds.
+        at: Unix seconds on Stripe's clock at which it was said.
+        read: True where the object itself was listed, False for an event.
+        total: whether it is the sum of all refunds of a charge, whose single refunds weren't shown.
+    """
+
+    id: str
+    kind: ReversalKind
+    intent_id: str | None
+    amount: int | None
+    currency: str | None
+    status: str
+    reason: str | None
+    created: int | None
+    at: int
+    read: bool
+    total: bool = False
+
+    @property
+    def stand(self) -> Stand:
+        """Where the money is, by Stripe's word."""
+        if self.kind is ReversalKind.REFUNDED:
+            return Stand.BACK if self.status in _REFUND_BACK else Stand.GONE
+        if self.status in _DISPUTE_BACK:
+            return Stand.BACK
+        return Stand.GONE if self.status == "lost" else Stand.OPEN
+
+    @property
+    def word(self) -> str:
+        """What a person acknowledges: ``gone:1099``. Another word is news."""
+        return f"{self.stand}:{self.amount}"
+
+    @property
+    def money(self) -> Money | None:
+        """The amount; None where it could not be read."""
+        if self.amount is None or self.currency is None:
+            return None
+        return Money(self.amount, self.currency)
+
+
+def newer(known: Reversal | None, seen: Reversal) -> Reversal:
+    """Take one more word about a refund or dispute: the newest wins, in whatever order they come.
+
+    Within one second a decided word beats an open one, then the greater amount (of a total that
+    only grows) wins; what is left only makes the order total.
+    """
+    return seen if known is None else max(known, seen, key=_rank)
+
+
+def _rank(seen: Reversal) -> tuple[int, bool, bool, bool, int, str]:
+    stand = seen.stand
+    return (
+        seen.at, seen.read, stand is not Stand.OPEN, stand is Stand.BACK, seen.amount or 0,
+        repr(seen),
+    )  # fmt: skip
+
+
+def counted(reversals: Iterable[Reversal]) -> list[Reversal]:
+    """Leave out the totals that the single refunds of the same payment account for."""
+    known = list(reversals)
+    single: dict[str | None, int] = {}
+    for one in known:
+        if one.kind is ReversalKind.REFUNDED and not one.total:
+            single[one.intent_id] = single.get(one.intent_id, 0) + (one.amount or 0)
+
+    def adds(one: Reversal) -> bool:
+        part = single.get(one.intent_id)
+        if not one.total:
+            return True
+        return part is None if one.amount is None else one.amount > (part or 0)
+
+    return [one for one in known if adds(one)]
+
+
+def sentence(seen: Reversal) -> str:
+    """Say what happened, for people."""
+    money = "an amount that can't be read" if seen.money is None else str(seen.money)
+    of = f"of {seen.intent_id}" if seen.intent_id else "of no payment intent"
+    why = f"reason {seen.reason}" if seen.reason else "no reason given"
+    if seen.kind is ReversalKind.REFUNDED:
+        if seen.stand is Stand.BACK:
+            return f"The refund of {money} {of} {seen.status}: the money stays with you."
+        told = "in all, " if seen.total else ""
+        return f"Stripe refunded {money} {of} ({told}status {seen.status}, {why})."
+    if seen.stand is Stand.BACK:
+        return f"The dispute about {money} {of} ended as {seen.status}: the money stays with you."
+    if seen.stand is Stand.GONE:
+        return f"The dispute about {money} {of} was lost ({why})."
+    return f"The customer disputes {money} {of} (status {seen.status}, {why})."
+
+
+def remedy(seen: Reversal) -> str:
+    """Say what the reader can do."""
+    if seen.stand is Stand.BACK:
+        return "Undo in Halo what was booked for it, then dismiss it."
+    if seen.stand is Stand.OPEN:
+        return (
+            "Answer it in Stripe's dashboard. Halo is left as it is; dismiss it once it is known."
+        )
+    return "Halo is left as it is: book it there, then dismiss it."

@@ -1,0 +1,139 @@
+"""What syncd tells: one log, and metrics in Prometheus's names.
+
+The only room that knows structlog and prometheus_client. Labels are few and closed: none grows
+with the number of payments.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+from syncd import __version__
+from syncd.text.sanitize import plain, without_secrets
+
+LAG_BUCKETS_SECONDS = (1, 5, 15, 60, 300, 600, 1_800, 3_600, 21_600, 86_400, 604_800)
+
+
+def _without_secrets(
+    _logger: Any, _name: str, entry: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """The last net: what looks like a secret never reaches the log, whoever logs it.
+
+    Nor does what could move a terminal's cursor; only an exception keeps its lines.
+    """
+    for key, value in entry.items():
+        if isinstance(value, str):
+            entry[key] = without_secrets(value) if key == "exception" else plain(value, 2_000)
+    return entry
+
+
+def set_up_log(stream: TextIO, *, readable: bool, verbose: bool = False) -> None:
+    """Send the log to a stream: for people on a terminal, else one JSON object a line."""
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,  # before the net: a traceback may hold a secret
+        _without_secrets,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    processors.append(
+        structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        if readable
+        else structlog.processors.JSONRenderer(ensure_ascii=True)
+    )
+    level = logging.DEBUG if verbose else logging.INFO
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file=stream),
+        cache_logger_on_first_use=False,
+    )
+    # Libraries say little, and through the same place.
+    logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)
+
+
+class _ToStructlog(logging.Handler):
+    """Passes what libraries log on to our log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().log(
+            record.levelno, "library", logger=record.name, text=record.getMessage(),
+            exc_info=record.exc_info,
+        )  # fmt: skip
+
+
+class Telemetry:
+    """The log and the metrics of one process."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger()
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self._counters = {
+            "polls": Counter("syncd_polls", "Polls of Stripe.", ["outcome"], registry=r),
+            "sweeps": Counter("syncd_sweeps", "Sweeps.", ["outcome"], registry=r),
+            "events": Counter("syncd_events", "Events that were listed.", ["outcome"], registry=r),
+            "pushes": Counter("syncd_pushes", "Payments pushed.", ["outcome"], registry=r),
+            "requests": Counter("syncd_requests", "Requests.", ["side", "outcome"], registry=r),
+            "gaps": Counter("syncd_gaps_filled", "Gaps filled from payment intents.", registry=r),
+        }
+        self._payments = Gauge("syncd_payments", "Payments known.", ["condition"], registry=r)
+        self._attention = Gauge("syncd_attention", "Payments a person must look at.", registry=r)
+        self._budget = Gauge(
+            "syncd_budget_remaining_requests", "Requests that may still go.", ["side"], registry=r
+        )
+        self._success = Gauge(
+            "syncd_last_success_timestamp_seconds", "When it last worked.", ["step"], registry=r
+        )
+        self._lag = Histogram(
+            "syncd_lag_seconds",
+            "From Stripe's event to Halo's acknowledgement.",
+            buckets=LAG_BUCKETS_SECONDS,
+            registry=r,
+        )
+        Info("syncd_build", "The version that runs.", registry=r).info({"version": __version__})
+        for name, outcomes in {
+            "polls": ("ok", "failed"),
+            "sweeps": ("ok", "failed"),
+            "events": ("new", "repeated", "unknown_type", "unreadable"),
+            "pushes": ("updated", "created", "in_step", "held", "failed", "unmatched"),
+        }.items():
+            for outcome in outcomes:
+                self._counters[name].labels(outcome=outcome)  # a series is there from the start
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        """Write one line of the log."""
+        getattr(self._log, level)(event, **fields)
+
+    def count(self, name: str, number: int = 1, **labels: str) -> None:
+        """Add to a counter."""
+        counter = self._counters[name]
+        if number:
+            (counter.labels(**labels) if labels else counter).inc(number)
+
+    def lag(self, seconds: float) -> None:
+        """Add to the histogram of the time from Stripe's event to Halo's acknowledgement."""
+        self._lag.observe(seconds)
+
+    def succeeded(self, step: str, at: float) -> None:
+        """Note when a step (poll, push, sweep) last worked, Unix seconds."""
+        self._success.labels(step=step).set(at)
+
+    def page(
+        self, payments: Mapping[Any, int], attention: int, budgets: Mapping[str, int]
+    ) -> bytes:
+        """All metrics in Prometheus's text format, with the store's readings of this moment."""
+        for condition, number in payments.items():
+            self._payments.labels(condition=str(condition)).set(number)
+        self._attention.set(attention)
+        for side, left in budgets.items():
+            self._budget.labels(side=side).set(left)
+        return generate_latest(self.registry)
+
+
+def stderr_log(*, verbose: bool = False) -> None:
+    """Log to stderr: readable on a terminal, JSON otherwise."""
+    set_up_log(sys.stderr, readable=sys.stderr.isatty(), verbose=verbose)

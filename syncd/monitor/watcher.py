@@ -1,0 +1,220 @@
+"""Looks at how it stands after each step: for the page, for people, and for the heartbeat.
+
+The thin shell around `notifications`: it reads, keeps in the store what was told, and sends in the
+background. The sync never waits for it, and nothing that goes wrong here reaches the sync.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from syncd.config.model import Config
+from syncd.core.errors import StoreTrouble
+from syncd.core.records import Attention
+from syncd.core.report import Report
+from syncd.monitor.alerts import (
+    Notice,
+    Reading,
+    Rules,
+    Standing,
+    Told,
+    judge,
+    stand,
+    standing_as,
+    standing_of,
+    told_as,
+    told_of,
+)
+from syncd.monitor.delivery import ping, send
+from syncd.monitor.health import Check
+from syncd.store.store import Store
+from syncd.text.sanitize import without_secrets
+
+ATTENTION_MAX = 500
+"""So many lines of the attention list are watched one by one, the newest: a flood is one message."""
+
+TRY_AGAIN_SECONDS = 60.0
+TRY_AGAIN_SECONDS_MAX = 3_600.0
+"""When a message that nobody took is tried again: first, and at last."""
+
+END_SECONDS = 1.0
+"""How long a message under way may hold up the end."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """Watches over one daemon.
+
+    Attributes:
+        config: the configuration as it is now.
+        checks: what `/readyz` answers.
+        budgets: requests left, by side.
+        polled_at: Unix seconds of the last poll that worked; None where none has yet.
+        now: Unix seconds.
+        transport: carries the heartbeat in place of a real network.
+    """
+
+    store: Store
+    report: Report
+    config: Callable[[], Config]
+    checks: Callable[[], Mapping[str, Check]]
+    budgets: Callable[[], Mapping[str, int]]
+    polled_at: Callable[[], float | None]
+    now: Callable[[], float]
+    transport: Any = None
+    standing: Standing = field(init=False, default=Standing())
+    _told: Told = field(init=False, default=Told())
+    _remembered: bool = field(init=False, default=False)
+    _tasks: dict[str, asyncio.Task[Any]] = field(init=False, default_factory=dict)
+    _pinged: float | None = field(init=False, default=None)
+    _failures: int = field(init=False, default=0)
+    _wait_until: float = field(init=False, default=0.0)
+    _closed: bool = field(init=False, default=False)
+
+    def look(self) -> None:
+        """Take a reading, note how it stands, and begin to send what is to be sent."""
+        if self._closed:
+            return
+        with suppress(StoreTrouble):  # it is told by the checks; what was known stays
+            self._remember()
+            reading, rules = self._reading(), rules_of(self.config())
+            standing = stand(self.standing, reading, rules)
+            if standing != self.standing:
+                self.standing = standing
+                self._write("standing", standing_as(standing))
+            self._tell(reading, rules)
+        self._beat()
+
+    async def close(self) -> None:
+        """Let what is under way finish for a moment, then leave it."""
+        self._closed = True
+        tasks = set(self._tasks.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=END_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def _reading(self) -> Reading:
+        config, left = self.config(), self.budgets()
+        counts = self.store.people.attention_counts()
+        lines = self.store.people.attention(ATTENTION_MAX) if counts else []
+        return Reading(
+            at=self.now(),
+            failing={name: check.failing for name, check in self.checks().items() if not check.ok},
+            attention={line.id: _line(line) for line in lines[:ATTENTION_MAX]},
+            attention_counts=counts,
+            gap=_gap_of(self.store.note("gap")),
+            budgets={side: (left[side], limit) for side, limit in limits(config).items()},
+        )
+
+    def _remember(self) -> None:
+        """What was known before a restart; read once."""
+        if self._remembered:
+            return
+        for name, read in (("standing", standing_of), ("told", told_of)):
+            text = self.store.note(name)
+            try:
+                found = read(json.loads(text)) if text else None
+            except (ValueError, KeyError, TypeError):  # another version's; nothing hangs on it
+                found = None
+            if isinstance(found, Standing):
+                self.standing = found
+            elif isinstance(found, Told):
+                self._told = found
+        self._remembered = True
+
+    def _write(self, name: str, values: Mapping[str, Any]) -> None:
+        self.store.write_notes({name: json.dumps(values, separators=(",", ":"))})
+
+    # --- telling -------------------------------------------------------------------------------
+
+    def _tell(self, reading: Reading, rules: Rules) -> None:
+        urls = self.config().notify_urls
+        # A clock that was set back doesn't prolong the wait.
+        waiting = 0 < self._wait_until - reading.at <= TRY_AGAIN_SECONDS_MAX
+        if not urls or waiting or self._busy("telling"):
+            return
+        told, notice = judge(self._told, self.standing, reading, rules)
+        if notice is not None:
+            self._begin("telling", self._deliver(notice, urls, told))
+        elif told != self._told:
+            self._keep(told)
+
+    async def _deliver(self, notice: Notice, urls: tuple[str, ...], told: Told) -> None:
+        config = self.config()
+        ours = (config.stripe_api_key, config.halo_client_secret, config.web_token)
+        safe = replace(
+            notice,
+            title=f"syncd ({config.halo.url.partition('://')[2]}): {notice.title}",
+            body=without_secrets(notice.body, ours),
+        )
+        if await send(safe, urls, self.report):
+            self._failures, self._wait_until = 0, 0.0
+            with suppress(StoreTrouble):
+                self._keep(told)
+            return
+        # Not told, so still to be told; but a service that is down isn't pressed.
+        pause = min(TRY_AGAIN_SECONDS * 2.0 ** min(self._failures, 10), TRY_AGAIN_SECONDS_MAX)
+        self._failures += 1
+        self._wait_until = self.now() + pause
+
+    def _keep(self, told: Told) -> None:
+        self._told = told
+        self._write("told", told_as(told))
+
+    def _beat(self) -> None:
+        url, polled = self.config().heartbeat_url, self.polled_at()
+        if url and polled is not None and polled != self._pinged and not self._busy("heartbeat"):
+            self._pinged = polled
+            self._begin("heartbeat", ping(url, self.report, self.transport))
+
+    def _busy(self, name: str) -> bool:
+        return name in self._tasks
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks[name] = task
+        task.add_done_callback(lambda done: self._ended(name, done))
+
+    def _ended(self, name: str, task: asyncio.Task[Any]) -> None:
+        del self._tasks[name]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.report.log("error", "fault", text=f"{name}: {type(error).__name__}")
+
+
+def rules_of(config: Config) -> Rules:
+    """What the configuration says of telling."""
+    return Rules(config.stale_seconds, config.notify.every, config.notify.budget_low)
+
+
+def limits(config: Config) -> dict[str, int]:
+    """How many requests each side's budget has."""
+    return {"stripe": config.stripe.read_budget, "halo": config.halo.rate_limit}
+
+
+def _line(line: Attention) -> str:
+    """What a message says of a line: the invoice first, by the name that people look up."""
+    names = ", ".join(invoice.name for invoice in line.invoices)
+    return f"{names}. {line.reason}" if names else line.reason
+
+
+def _gap_of(note: str | None) -> tuple[int, str] | None:
+    if note is None:
+        return None
+    gap = json.loads(note)
+    first, last = (_day(gap[end]) for end in ("from", "to"))
+    return int(gap["filled_at"]), (
+        f"No poll from {first} to {last}, longer than Stripe keeps events. The gap was filled from "
+        f"{gap['intents']} payment intents; look through syncd audit for what they can't show."
+    )
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

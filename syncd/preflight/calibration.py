@@ -1,0 +1,312 @@
+"""Which number each state has in this tenant, learnt from its own rows.
+
+Two kinds of rows show it. A row that Halo's own webhook wrote holds the event and the number it led
+to: that pair is evidence. A row without any trace shows a number beside what Stripe says of its
+payment *now*: a hint and no more, for Halo may never have heard what became of it, and people set
+such rows by hand, whatever became of the payment.
+
+The rules; what they leave open is shown and never decided:
+
+1. Where webhook rows show a state, they must all show the same number. Then it is proposed.
+2. Rows without a trace that show another number speak against it, unless the number is explained:
+   webhook rows prove it for another state (the row is out of date), or it is one with which rows
+   begin (see `Tally.beginnings`).
+3. Rows without a trace alone never lead to a proposal. Where all show one number, and it is known
+   with which numbers rows begin, it is a hint, which a person may accept.
+4. If `succeeded` would share its number with another state, neither gets one.
+
+Rows that syncd wrote itself, or may have written, count for nothing: they'd only repeat what it was
+told. A row that it found in step, and never sent anything for, is as good as any other. Where it sent
+a status without a trace (`push.trace` off, or a row put right later on), its memory alone knows it.
+"""
+
+import heapq
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from syncd.core.payments import PaymentState
+
+EXAMPLES_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One row that shows which number a state has.
+
+    Attributes:
+        row: Halo's number of the row.
+        intent_id: its payment intent.
+        state: the event's state, or what Stripe says now; None for none of the five.
+        number: the row's status.
+        webhook: whether Halo's own webhook wrote it; else it has no trace.
+    """
+
+    row: int
+    intent_id: str
+    state: PaymentState | None
+    number: int
+    webhook: bool
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Example:
+    """A row to look at."""
+
+    row: int
+    intent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Rows that show the same thing.
+
+    Attributes:
+        rows: how many.
+        examples: the newest of them, at most EXAMPLES_MAX, newest first.
+    """
+
+    rows: int = 0
+    examples: tuple[Example, ...] = ()
+
+    def with_one(self, example: Example) -> "Seen":
+        """One row more."""
+        newest = heapq.nlargest(EXAMPLES_MAX, {*self.examples, example})
+        return Seen(self.rows + 1, tuple(newest))
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A number that rows show for a state.
+
+    Attributes:
+        number: the tenant's number.
+        webhook: the rows that Halo's own webhook wrote.
+        bare: the rows without a trace that speak for or against something.
+        explained: rows without a trace whose number means something else; they say nothing.
+    """
+
+    number: int
+    webhook: Seen
+    bare: Seen
+    explained: Seen
+
+    @property
+    def rows(self) -> int:
+        """How many rows speak for this number."""
+        return self.webhook.rows + self.bare.rows
+
+
+class Verdict(StrEnum):
+    """What the evidence comes to."""
+
+    PROVEN = "proven"  # webhook rows, all agreeing
+    HINTED = "hinted"  # rows without a trace alone, all agreeing
+    CONTRADICTED = "contradicted"
+    SHARED = "shared"  # succeeded and another state would have one number
+    TOO_LITTLE = "too_little"  # rows without a trace, and no telling with which number rows begin
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the rows show of one state.
+
+    Attributes:
+        state: which.
+        number: the number proposed; None where nothing can be.
+        hint: the number that a person may accept; None where there is none.
+        verdict: why.
+        shown: the numbers that rows show, the most supported first.
+    """
+
+    state: PaymentState
+    number: int | None
+    hint: int | None
+    verdict: Verdict
+    shown: tuple[Shown, ...]
+
+    @property
+    def most(self) -> int | None:
+        """The number for which the most rows speak; None where none speaks for any."""
+        return self.shown[0].number if self.support else None
+
+    @property
+    def support(self) -> int:
+        """How many rows speak for it."""
+        return self.shown[0].rows if self.shown else 0
+
+    @property
+    def against(self) -> int:
+        """How many rows speak for another one."""
+        return sum(shown.rows for shown in self.shown[1:])
+
+    def speaking_for(self, number: int) -> int:
+        """How many rows speak for this one."""
+        return sum(shown.rows for shown in self.shown if shown.number == number)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Evidence, counted: it grows with the numbers of a tenant, not with its rows."""
+
+    webhook: dict[tuple[PaymentState | None, int], Seen] = field(default_factory=dict)
+    bare: dict[tuple[PaymentState | None, int], Seen] = field(default_factory=dict)
+
+    def add(self, evidence: Evidence) -> None:
+        """Count one row."""
+        kind = self.webhook if evidence.webhook else self.bare
+        key = evidence.state, evidence.number
+        kind[key] = kind.get(key, Seen()).with_one(Example(evidence.row, evidence.intent_id))
+
+    def beginnings(self) -> frozenset[int]:
+        """The numbers with which rows begin, as far as rows without a trace show them.
+
+        A number on a row to whose payment nothing has happened, and one on rows whose payments
+        came to different ends, can't be the number of any one state.
+        """
+        outcomes: dict[int, set[PaymentState | None]] = {}
+        for state, number in self.bare:
+            outcomes.setdefault(number, set()).add(state)
+        return frozenset(
+            number for number, states in outcomes.items() if None in states or len(states) > 1
+        ) - {number for state, number in self.webhook if state is not None}
+
+
+def learn(tally: Tally) -> tuple[Finding, ...]:
+    """What the rows show of each of the five states, in their order."""
+    beginnings = tally.beginnings()
+    proven = _proven(tally.webhook)
+    findings = [_finding(state, tally, beginnings, proven) for state in PaymentState]
+    return tuple(_unshared(finding, findings) for finding in findings)
+
+
+def learnt(evidence: Iterable[Evidence]) -> tuple[Finding, ...]:
+    """The same, from the rows themselves."""
+    tally = Tally()
+    for one in evidence:
+        tally.add(one)
+    return learn(tally)
+
+
+def _proven(webhook: Mapping[tuple[PaymentState | None, int], Seen]) -> dict[PaymentState, int]:
+    """The number of each state for which webhook rows show one alone."""
+    numbers: dict[PaymentState, set[int]] = {}
+    for state, number in webhook:
+        if state is not None:
+            numbers.setdefault(state, set()).add(number)
+    return {state: min(found) for state, found in numbers.items() if len(found) == 1}
+
+
+def _finding(
+    state: PaymentState,
+    tally: Tally,
+    beginnings: frozenset[int],
+    proven: Mapping[PaymentState, int],
+) -> Finding:
+    elsewhere = set(proven.values()) - {proven.get(state)}
+    numbers = {
+        number for kind in (tally.webhook, tally.bare) for other, number in kind if other is state
+    }
+    shown = [
+        _shown(state, number, tally, explained=number in beginnings or number in elsewhere)
+        for number in numbers
+    ]
+    shown.sort(key=lambda one: (-one.webhook.rows, -one.bare.rows, one.number))
+    speaking = [one for one in shown if one.rows]
+    verdict = _verdict(speaking, beginnings)
+    return Finding(
+        state,
+        number=speaking[0].number if verdict is Verdict.PROVEN else None,
+        hint=speaking[0].number if verdict is Verdict.HINTED else None,
+        verdict=verdict,
+        shown=tuple(shown),
+    )
+
+
+def _shown(state: PaymentState, number: int, tally: Tally, *, explained: bool) -> Shown:
+    webhook = tally.webhook.get((state, number), Seen())
+    bare = tally.bare.get((state, number), Seen())
+    return (
+        Shown(number, webhook, Seen(), bare) if explained else Shown(number, webhook, bare, Seen())
+    )
+
+
+def _verdict(speaking: list[Shown], beginnings: frozenset[int]) -> Verdict:
+    if not speaking:
+        return Verdict.NONE
+    if len(speaking) > 1:
+        return Verdict.CONTRADICTED
+    (only,) = speaking
+    if only.webhook.rows:
+        return Verdict.PROVEN
+    return Verdict.HINTED if beginnings else Verdict.TOO_LITTLE
+
+
+def _unshared(finding: Finding, findings: list[Finding]) -> Finding:
+    """Take the number from succeeded, and from the states that would share it."""
+    paid = next(one.number for one in findings if one.state is PaymentState.SUCCEEDED)
+    shares = [one for one in findings if one.number == paid and paid is not None]
+    if len(shares) < 2 or finding.number is None or finding.number != paid:
+        return finding
+    return Finding(finding.state, None, None, Verdict.SHARED, finding.shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the findings would change in the configuration.
+
+    Attributes:
+        new: numbers of states that have none yet.
+        differing: states whose configured number is another one than the rows show: (configured,
+            shown).
+        sharing: states that would share succeeded's number, or are succeeded and would.
+        missing: states that have no number, and for which none can be proposed.
+    """
+
+    new: Mapping[PaymentState, int]
+    differing: Mapping[PaymentState, tuple[int, int]]
+    sharing: tuple[PaymentState, ...]
+    missing: tuple[PaymentState, ...]
+
+
+def change_of(
+    findings: Iterable[Finding],
+    configured: Mapping[PaymentState, int],
+    accepted: Collection[PaymentState] = (),
+) -> Change:
+    """Compare what the rows show with what is configured.
+
+    Args:
+        findings: what the rows show.
+        configured: the numbers that are set.
+        accepted: states whose hint a person takes for their number.
+    """
+    found = {one.state: one.hint if one.state in accepted else one.number for one in findings}
+    found |= {one.state: one.number for one in findings if one.number is not None}
+    proposed = {state: number for state, number in found.items() if number is not None}
+    new = {state: number for state, number in proposed.items() if state not in configured}
+    merged = {**new, **configured}
+    paid = merged.get(PaymentState.SUCCEEDED)
+    shares = [state for state, number in merged.items() if number == paid]
+    return Change(
+        new=new,
+        differing={
+            state: (configured[state], number)
+            for state, number in proposed.items()
+            if configured.get(state, number) != number
+        },
+        sharing=tuple(s for s in shares if s in new) if len(shares) > 1 else (),
+        missing=tuple(state for state in PaymentState if state not in merged),
+    )
+
+
+HOW_TO_MAKE = {
+    PaymentState.SUCCEEDED: "pay an invoice through Halo's payment page",
+    PaymentState.PAYMENT_FAILED: "try to pay an invoice with a card that is declined",
+    PaymentState.PROCESSING: "pay an invoice by bank debit, which takes days to settle",
+    PaymentState.CANCELED: "start to pay an invoice, then cancel that payment in Stripe's dashboard",
+    PaymentState.REQUIRES_ACTION: "start to pay an invoice with a card that asks to be "
+    "authenticated (3-D Secure), and leave it there",
+}
+"""How to make a row that shows a state, while Halo's own webhook is on."""

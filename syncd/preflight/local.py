@@ -1,0 +1,166 @@
+"""The part of `check` that looks at this machine: the file, the secrets, the database, the port."""
+
+import errno
+import http.client
+import json
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from syncd.config.model import Config, address
+from syncd.config.problems import SECRETS
+from syncd.core.errors import StoreTrouble, StoreUnusable
+from syncd.preflight.check import Area, Line, failed, passed, warned
+from syncd.store.db.connection import QUICK_CHECK_BYTES_MAX, sqlite_path
+from syncd.store.store import Store
+
+ROOM_BYTES_FAIL = 10 * 1024 * 1024
+"""Less room than this, and a commit may fail at any time."""
+
+ROOM_BYTES_WARN = 200 * 1024 * 1024
+
+STATE_DIRECTORIES = Path("/var/lib")
+"""Where systemd makes the folder of a service (StateDirectory=) when it first starts."""
+
+_HERE = Area.CONFIGURATION
+
+
+def file_line(file: Path | None) -> Line:
+    """The configuration file: who could send the secrets elsewhere by changing it."""
+    what = "the file"
+    if file is None:
+        return passed(_HERE, what, "none: the environment alone holds the configuration")
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if mode & 0o022:
+        who, level = ("everybody", failed) if mode & 0o002 else ("its group", warned)
+        text = f"{file} can be changed by {who} (mode {mode:04o}), and so where the secrets go"
+        return level(_HERE, what, text, f"chmod 644 {file}")
+    return passed(_HERE, what, f"{file} is read; every key is known")
+
+
+def secret_lines(environment: Mapping[str, str]) -> list[Line]:
+    """Where each secret comes from, and who can read it there."""
+    return [
+        line
+        for name, variable in SECRETS.items()
+        if (line := _secret_line(name, variable, environment)) is not None
+    ]
+
+
+def _secret_line(name: str, variable: str, environment: Mapping[str, str]) -> Line | None:
+    what, folder = f"secret {name}", environment.get("CREDENTIALS_DIRECTORY")
+    place = Path(folder) / name if folder else None
+    if place is not None and place.is_file():
+        mode = stat.S_IMODE(place.stat().st_mode)
+        if mode & 0o007:
+            text = f"{place} can be read by everybody (mode {mode:04o})"
+            return failed(_HERE, what, text, f"chmod 600 {place}, and renew the secret.")
+        # systemd shares a credential with the service's account by an access list, which shows as
+        # a group's right to read.
+        if mode & 0o070 and not place.is_relative_to("/run/credentials"):
+            text = f"{place} can be read by its group (mode {mode:04o})"
+            return warned(_HERE, what, text, f"chmod 600 {place}")
+        return passed(_HERE, what, f"{place}, readable by its owner alone")
+    if environment.get(variable):
+        text = f"in the environment ({variable}): child processes and crash reports get it too"
+        return warned(_HERE, what, text, "Better a file of mode 600 and LoadCredential= (systemd).")
+    return None
+
+
+def database_lines(url: str) -> list[Line]:
+    """The database and its folder. A database that isn't there yet is not made."""
+    what, path = "the database", sqlite_path(url)
+    if path is None:
+        return [passed(_HERE, what, "not a file")]
+    try:
+        return _file_lines(path, path.parent)
+    except OSError as error:
+        text = f"{path} can't be looked at by this account: {error.strerror}"
+        remedy = "Run check as the account that syncd runs as, or as root."
+        return [warned(_HERE, what, text, remedy)]
+
+
+def _file_lines(path: Path, folder: Path) -> list[Line]:
+    what = "the database"
+    if not folder.is_dir():
+        text = f"its folder {folder} doesn't exist yet"
+        if folder.parent == STATE_DIRECTORIES:
+            return [warned(_HERE, what, text, "systemd makes it when the service first starts.")]
+        return [failed(_HERE, what, text, "Make it, for the account that syncd runs as.")]
+    return [_room_line(folder), _folder_line(folder), _file_line(path)]
+
+
+def _folder_line(folder: Path) -> Line:
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & 0o002 and not mode & stat.S_ISVTX:
+        text = f"{folder} can be changed by everybody (mode {mode:04o})"
+        return failed(_HERE, "the database's folder", text, f"chmod 700 {folder}")
+    if not os.access(folder, os.W_OK):
+        text = f"{folder} can't be written by this account"
+        remedy = "Run check as the account that syncd runs as, or as root."
+        return warned(_HERE, "the database's folder", text, remedy)
+    return passed(_HERE, "the database's folder", str(folder))
+
+
+def _room_line(folder: Path) -> Line:
+    what, free = "room on the disk", shutil.disk_usage(folder).free
+    text = f"{free / 1024**2:,.0f} MiB free in {folder}"
+    if free < ROOM_BYTES_FAIL:
+        return failed(Area.MACHINE, what, text, "Make room: nothing can be remembered.")
+    if free < ROOM_BYTES_WARN:
+        return warned(Area.MACHINE, what, text, "Make room before it is needed.")
+    return passed(Area.MACHINE, what, text)
+
+
+def _file_line(path: Path) -> Line:
+    what = "the database"
+    if not path.exists():
+        return passed(_HERE, what, f"{path} will be made at the first start")
+    mode, size = stat.S_IMODE(path.stat().st_mode), path.stat().st_size
+    try:
+        Store.open(f"sqlite:///{path}").close()
+    except StoreUnusable as error:
+        return failed(_HERE, what, str(error), "See above; check goes on without it.")
+    except StoreTrouble as error:
+        return warned(_HERE, what, str(error), "Check again; check goes on without it.")
+    if mode & 0o077:
+        text = f"{path} could be read by others (mode {mode:04o})"
+        return warned(_HERE, what, text, f"chmod 600 {path} (syncd has just tried)")
+    how = "sound" if size <= QUICK_CHECK_BYTES_MAX else "opens; too large to be read whole here"
+    return passed(_HERE, what, f"{path}, {size / 1024**2:,.1f} MiB, {how}")
+
+
+def port_line(config: Config) -> Line:
+    """The port for health and metrics: free, or in use by a syncd that answers."""
+    what, listen = "the port", config.web.listen
+    host, port = address(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and _is_syncd(host, port, config.web_token):
+                return passed(_HERE, what, f"{listen}: syncd is running there")
+            text = f"{listen} can't be listened on: {error.strerror or error}"
+            remedy = "Name another address in web.listen, or stop what listens there."
+            return failed(_HERE, what, text, remedy)
+    return passed(_HERE, what, f"{listen} is free")
+
+
+def _is_syncd(host: str, port: int, token: str | None) -> bool:
+    """Whether what listens there answers as syncd does."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # an address that listens everywhere is asked at home
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    with closing(http.client.HTTPConnection(host, port, timeout=3.0)) as connection:
+        try:
+            connection.request("GET", "/livez", headers=headers)
+            body = json.loads(connection.getresponse().read(10_000))
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+    return isinstance(body, dict) and "loop" in body.get("checks", {})

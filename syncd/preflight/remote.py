@@ -1,0 +1,184 @@
+"""The part of `check` that asks Stripe and Halo: few requests, through the gate, none that writes.
+
+Six reads of Stripe and one page of Halo's rows beside the sign-in. What one answer shows is used for
+all that it can tell. A side that can't be talked to at all is not asked again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from syncd.clients.halo.sink import HaloSink
+from syncd.clients.stripe.source import Glance, StripeSource
+from syncd.config.model import Config
+from syncd.core.errors import (
+    CursorRefused,
+    Failure,
+    IntentUnknown,
+    LinkFailure,
+    PermissionMissing,
+    Side,
+    SignInRefused,
+)
+from syncd.preflight.calibration import learn
+from syncd.preflight.check import (
+    Area,
+    Line,
+    clock_line,
+    edit_line,
+    failed,
+    halo_mode,
+    halo_window_line,
+    new_row_line,
+    passed,
+    status_lines,
+    stripe_budget_line,
+    stripe_mode,
+    warned,
+    webhook_line,
+)
+from syncd.preflight.survey import Survey, take_page
+from syncd.store.store import Store
+
+NEEDED = {"events": "Events", "payment_intents": "PaymentIntents"}
+WATCHED = {"charges": "Charges", "refunds": "Refunds", "disputes": "Disputes"}
+"""What Stripe's key must be allowed to read, and what only watching refunds and disputes needs."""
+
+
+@dataclass(slots=True)
+class Sides:
+    """Both sides, looked at once.
+
+    Attributes:
+        left: how many requests to a side may still go now.
+        tell: told each line as soon as it is known.
+        remembers: whether the store knows which rows syncd wrote; not where the database is damaged.
+    """
+
+    config: Config
+    source: StripeSource
+    sink: HaloSink
+    store: Store
+    left: Callable[[Side], int]
+    tell: Callable[[Line], None]
+    remembers: bool = True
+    _stripe_works: bool = field(init=False, default=False)
+
+    async def look(self) -> None:
+        """Look at Stripe, at Halo, and at what only both together show."""
+        await self._look_at_stripe()
+        self.tell(stripe_budget_line(self.config, self.left(Side.STRIPE)))
+        survey = await self._look_at_halo()
+        if survey is not None and survey.newest is not None and self._stripe_works:
+            await self._look_at_both(survey.newest.intent_id)
+
+    # --- Stripe ----------------------------------------------------------------------------------
+
+    async def _look_at_stripe(self) -> None:
+        livemode, ahead = None, None
+        for kind, name in (NEEDED | WATCHED).items():
+            try:
+                seen = await self.source.glance(kind)
+            except (PermissionMissing, CursorRefused) as error:
+                self._signed_in(None)
+                self.tell(_not_allowed(kind, name, error))
+                continue
+            except LinkFailure as error:
+                self._signed_in(error)
+                return
+            self._signed_in(None)
+            self.tell(passed(Area.STRIPE, f"Stripe: read {name}", "allowed"))
+            livemode, ahead = _first(seen, livemode, ahead)
+        self.tell(stripe_mode(self.config.stripe_api_key, self.config.stripe.mode, livemode))
+        self.tell(clock_line(Side.STRIPE, ahead))
+
+    def _signed_in(self, error: LinkFailure | None) -> None:
+        """Say once whether Stripe can be talked to at all."""
+        what, base = "Stripe: sign-in", self.config.stripe.api_base
+        if error is not None:
+            self.tell(_out_of_reach(Side.STRIPE, error))
+        elif not self._stripe_works:
+            account = self.config.stripe.account
+            beside = f" for {account}" if account else ""
+            self.tell(passed(Area.STRIPE, what, f"{base} takes the key{beside}"))
+        self._stripe_works = error is None
+
+    # --- Halo ------------------------------------------------------------------------------------
+
+    async def _look_at_halo(self) -> Survey | None:
+        url, survey = self.config.halo.url, Survey()
+        try:
+            async for page in self.sink.traced_pages():
+                survey.rows = len(page.traced)
+                take_page(survey, page, self.store)
+                break
+        except (SignInRefused, PermissionMissing) as error:
+            if not self.sink.signed_in:
+                self.tell(_out_of_reach(Side.HALO, error))
+                return None
+            self.tell(passed(Area.HALO, "Halo: sign-in", f"{url} takes the application"))
+            remedy = "Give the application and its agent role the permission to read invoices."
+            self.tell(failed(Area.HALO, "Halo: read invoices", _found(error), remedy))
+            return None
+        except Failure as error:
+            self.tell(_out_of_reach(Side.HALO, error))
+            return None
+        self.tell(passed(Area.HALO, "Halo: sign-in", f"{url} takes the application"))
+        count = "" if survey.total is None else f", {survey.total:,} rows"
+        self.tell(passed(Area.HALO, "Halo: read invoices", f"allowed{count}"))
+        self.tell(edit_line(self.config.halo.scope, self.sink.granted, survey))
+        self.tell(halo_mode(self.config.stripe_api_key, survey.livemodes))
+        self.tell(clock_line(Side.HALO, self.sink.ahead_seconds))
+        self.tell(halo_window_line(self.config, survey.total, self.left(Side.HALO)))
+        self.tell(webhook_line(survey))
+        made = new_row_line(self.config, survey)
+        if made is not None:
+            self.tell(made)
+        numbers = self.config.halo.status.numbers
+        for line in status_lines(numbers, learn(survey.tally), survey, remembers=self.remembers):
+            self.tell(line)
+        return survey
+
+    async def _look_at_both(self, intent_id: str) -> None:
+        """Whether the payment of Halo's newest row is one that this key can read."""
+        what = "one account on both sides"
+        try:
+            await self.source.intent(intent_id)
+        except IntentUnknown:
+            text = f"Stripe doesn't know {intent_id}, the payment of Halo's newest row"
+            remedy = "Compare the key's account and mode (and stripe.account) with what Halo uses."
+            self.tell(warned(Area.CONFIGURATION, what, text, remedy))
+        except LinkFailure as error:
+            self.tell(warned(Area.STRIPE, what, str(error), "Check again."))
+        else:
+            self.tell(passed(Area.STRIPE, what, f"Stripe knows {intent_id}, of Halo's newest row"))
+
+
+def _first(
+    seen: Glance, livemode: bool | None, ahead: float | None
+) -> tuple[bool | None, float | None]:
+    """Keep the first word on each."""
+    return (
+        seen.livemode if livemode is None else livemode,
+        seen.ahead_seconds if ahead is None else ahead,
+    )
+
+
+def _not_allowed(kind: str, name: str, error: Failure) -> Line:
+    what = f"Stripe: read {name}"
+    remedy = f'Edit the restricted key in Stripe\'s dashboard: "{name}", read.'
+    if kind in WATCHED:
+        remedy += " Only refunds and disputes (watching them, syncd audit) need it."
+        return warned(Area.STRIPE, what, _found(error), remedy)
+    return failed(Area.STRIPE, what, _found(error), remedy)
+
+
+def _found(error: Failure) -> str:
+    """What went wrong, without the remedy that stands in a line of its own."""
+    return error.found if isinstance(error, PermissionMissing) else str(error)
+
+
+def _out_of_reach(side: Side, error: Failure) -> Line:
+    name = str(side).capitalize()
+    what = f"{name}: {'sign-in' if isinstance(error, SignInRefused) else 'within reach'}"
+    remedy = f"Nothing else was asked of {name}. Put this right, then check again."
+    return failed(Area(side), what, str(error), remedy)

@@ -1,0 +1,206 @@
+"""Reads what a tenant's own rows show of its status numbers: the gathering before `calibrate`.
+
+Halo is read page by page, newest rows first; Stripe is asked only about rows that hold no trace, and
+only so often. What is kept grows with the tenant's numbers, not with its rows, but for the rows'
+own numbers (they tell a page that came twice) and at most BARE_MAX rows without a trace.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from syncd.clients.halo.parse import TracedPage, is_whole, last_page
+from syncd.clients.halo.sink import HaloSink
+from syncd.clients.stripe.parse import Unreadable
+from syncd.clients.stripe.source import StripeSource
+from syncd.clients.webhook_payload import Author, TracedRow, author_of
+from syncd.core.errors import CursorRefused, IntentUnknown, LinkFailure
+from syncd.core.payments import PaymentState
+from syncd.preflight.calibration import Evidence, Example, Seen, Tally
+from syncd.store.history import Sent
+from syncd.store.store import Store
+
+BARE_MAX = 2_000
+"""So many rows without a trace, the newest, are compared with Stripe."""
+
+LISTED_PAGES_MAX = 20
+"""Pages of 100 payment intents that are listed for them."""
+
+SINGLE_READS_MAX = 25
+"""Payment intents that are read one by one: up to so many is cheaper than listing."""
+
+NEW_ROW_VALUES_MAX = 20
+
+Progress = Callable[[int, int | None], None]
+"""Told how many were read, and how many there are, where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """A row without a trace: only Stripe can say what became of its payment."""
+
+    row: int
+    intent_id: str
+    number: int
+
+
+@dataclass(slots=True)
+class Survey:
+    """What was found in Halo's rows.
+
+    Attributes:
+        tally: the evidence.
+        rows: how many rows were read.
+        total: how many there are, as Halo counts them; None where it doesn't say.
+        whole: whether these are surely all.
+        authors: how many rows were written by whom.
+        doubtful: events without a secret, in rows of payments for which syncd knows of sending
+            nothing, by state and number.
+        new_row: how many of Stripe's rows carry which `method` and `module_id`.
+        livemodes: what the rows' traces say of live mode (True) and test mode (False).
+        last_webhook: the newest row that Halo's own webhook wrote.
+        last_webhook_at: when Halo says that it came; None where it doesn't say.
+        last_syncd: the newest row with a trace that syncd left.
+        newest: the newest row that belongs to a payment intent.
+        bare: the newest rows without a trace.
+        unasked: rows without a trace about which Stripe was not asked: there were too many.
+        unknown: rows without a trace whose intent Stripe doesn't know under this key.
+        trouble: why Stripe couldn't be asked, for people; None where it could, or needn't be.
+    """
+
+    tally: Tally = field(default_factory=Tally)
+    rows: int = 0
+    total: int | None = None
+    whole: bool = False
+    authors: Counter[Author] = field(default_factory=Counter)
+    doubtful: dict[tuple[PaymentState | None, int], Seen] = field(default_factory=dict)
+    new_row: Counter[tuple[int | None, int | None]] = field(default_factory=Counter)
+    livemodes: Counter[bool] = field(default_factory=Counter)
+    last_webhook: Example | None = None
+    last_webhook_at: datetime | None = None
+    last_syncd: Example | None = None
+    newest: Example | None = None
+    bare: list[Bare] = field(default_factory=list)
+    unasked: int = 0
+    unknown: int = 0
+    trouble: str | None = None
+
+    def take(self, traced: Iterable[TracedRow], sent: Sent) -> None:
+        """Take in rows, newest first. `sent` is what syncd's memory knows of their payments."""
+        for one in traced:
+            row = one.row
+            author = author_of(one, sent=sent.may_include(row.intent_id, one.received))
+            self.authors[author] += 1
+            if one.trace is not None and one.trace.livemode is not None:
+                self.livemodes[one.trace.livemode] += 1
+            if row.id is None or row.intent_id is None:
+                continue
+            here = Example(row.id, row.intent_id)
+            self.newest = max(self.newest or here, here)
+            if one.trace is not None and one.trace.has_secret and one.trace.is_event:
+                self._webhook(here, one.received)
+            if author is not Author.SYNCD:
+                self._count_new_row(one)
+            elif one.trace is not None and not one.trace.has_secret:
+                self.last_syncd = max(self.last_syncd or here, here)
+            if row.status is None:
+                continue
+            if author is Author.WEBHOOK and one.trace is not None:
+                self.tally.add(
+                    Evidence(row.id, row.intent_id, one.trace.state, row.status, webhook=True)
+                )
+            elif author is Author.DOUBTFUL and one.trace is not None:
+                key = one.trace.state, row.status
+                self.doubtful[key] = self.doubtful.get(key, Seen()).with_one(here)
+            elif author is Author.BARE and len(self.bare) < BARE_MAX:
+                self.bare.append(Bare(row.id, row.intent_id, row.status))
+            elif author is Author.BARE:
+                self.unasked += 1
+
+    def _webhook(self, here: Example, at: datetime | None) -> None:
+        if self.last_webhook is None or here > self.last_webhook:
+            self.last_webhook = here
+        if at is not None and (self.last_webhook_at is None or at > self.last_webhook_at):
+            self.last_webhook_at = at
+
+    def _count_new_row(self, one: TracedRow) -> None:
+        key = one.method, one.module_id
+        if key in self.new_row or len(self.new_row) < NEW_ROW_VALUES_MAX:
+            self.new_row[key] += 1
+
+
+def take_page(survey: Survey, page: TracedPage, store: Store) -> None:
+    """Take in one page of Halo's rows."""
+    # What isn't ASCII is no id of Stripe's, and no database need take it.
+    ids = (one.row.intent_id for one in page.traced)
+    intents = {intent_id for intent_id in ids if intent_id is not None and intent_id.isascii()}
+    survey.take(page.traced, store.sent(sorted(intents)))
+    survey.total = page.page.total
+
+
+async def read_rows(sink: HaloSink, store: Store, rows_max: int, progress: Progress) -> Survey:
+    """Read Halo's newest rows, at most `rows_max` (and the rest of the last page).
+
+    Raises:
+        LinkFailure: Halo can't be read.
+    """
+    survey, seen = Survey(), set[int]()
+    async for page in sink.traced_pages():
+        new = {row.id for row in page.page.rows if row.id is not None} - seen
+        seen |= new
+        fresh = tuple(one for one in page.traced if one.row.id in new)
+        take_page(survey, TracedPage(page.page, fresh), store)
+        survey.rows = len(seen)
+        progress(survey.rows, survey.total if survey.total is None else min(survey.total, rows_max))
+        if last_page(page.page, new=len(new), seen=len(seen)):
+            survey.whole = is_whole(page.page, new=len(new), seen=len(seen))
+            break
+        if len(seen) >= rows_max:
+            break
+    return survey
+
+
+async def ask_stripe(source: StripeSource, survey: Survey, progress: Progress) -> None:
+    """Pair the rows without a trace with what Stripe says of their payments now.
+
+    Where Stripe can't be read, none is paired: half of them may be the half that agrees.
+    """
+    before = survey.unasked
+    try:
+        await _pair(source, survey, progress)
+    except (LinkFailure, CursorRefused) as error:
+        survey.tally.bare.clear()
+        survey.unknown, survey.unasked = 0, before + len(survey.bare)
+        survey.trouble = str(error)
+
+
+async def _pair(source: StripeSource, survey: Survey, progress: Progress) -> None:
+    wanted: dict[str, list[Bare]] = {}
+    for bare in survey.bare:
+        wanted.setdefault(bare.intent_id, []).append(bare)
+    total = len(wanted)
+
+    def found(intent_id: str, state: PaymentState | None) -> None:
+        for bare in wanted.pop(intent_id, ()):
+            survey.tally.add(Evidence(bare.row, intent_id, state, bare.number, webhook=False))
+        progress(total - len(wanted), total)
+
+    if len(wanted) > SINGLE_READS_MAX:
+        cursor = None
+        for _ in range(LISTED_PAGES_MAX):
+            page = await source.intents(0, cursor)
+            for seen in page.intents:
+                found(seen.intent_id, seen.state)
+            cursor = page.cursor
+            if cursor is None or not wanted:
+                break
+    for intent_id in list(wanted)[:SINGLE_READS_MAX]:
+        try:
+            read = await source.intent(intent_id)
+        except IntentUnknown:
+            survey.unknown += len(wanted.pop(intent_id))
+            continue
+        if not isinstance(read, Unreadable):
+            found(intent_id, read.state)
+    survey.unasked += sum(map(len, wanted.values()))

@@ -1,0 +1,1 @@
+"""HTTP: health checks, metrics, and the page for people."""

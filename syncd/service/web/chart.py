@@ -1,0 +1,218 @@
+"""The last 24 hours as two pictures, what Stripe said and how long it took to Halo: pure geometry.
+
+The template draws what is worked out here; lengths are units of the picture's own `WIDTH` by
+`HEIGHT`, which a browser scales.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TypeVar
+
+from syncd.core.payments import PaymentState
+from syncd.text.wording import duration
+
+T = TypeVar("T")
+
+HOURS = 24
+WIDTH, HEIGHT = 360.0, 150.0
+LEFT, RIGHT, TOP, BOTTOM = 42.0, 4.0, 8.0, 18.0
+"""Room around the drawing, for its scales."""
+
+ORDER = (
+    PaymentState.SUCCEEDED, PaymentState.PROCESSING, PaymentState.REQUIRES_ACTION,
+    PaymentState.CANCELED, PaymentState.PAYMENT_FAILED,
+)  # fmt: skip
+"""From the ground up: what is well stands lowest, so that its height can be compared."""
+
+LAG_MARKS = (
+    (1, "1 s"), (10, "10 s"), (60, "1 min"), (600, "10 min"), (3_600, "1 h"), (21_600, "6 h"),
+    (86_400, "1 d"),
+)  # fmt: skip
+"""The scale of the lag, in seconds; what lies beyond is drawn at its edge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A payment's state, as Stripe said it last.
+
+    Attributes:
+        at: Unix seconds when it was said.
+        state: what was said.
+        written: whether syncd wrote it to Halo; else Halo's own webhook was first, or it waits.
+    """
+
+    at: float
+    state: PaymentState
+    written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A rectangle, the state it stands for, and whether it shows what syncd wrote."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    state: PaymentState
+    written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One hour of payments by state: its blocks, and what they say."""
+
+    x: float
+    width: float
+    blocks: tuple[Block, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One hour of lag: from its shortest to its longest, with the middle one marked."""
+
+    x: float
+    low: float
+    middle: float
+    high: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place on a scale, and what is written there."""
+
+    place: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Both pictures.
+
+    Attributes:
+        columns, counts_scale: payments by state, hour by hour.
+        spans, lag_scale: the lag, hour by hour.
+        hours: the scale of time that both share.
+        totals: of each state in all 24 hours how often it was said, and written by syncd.
+        middle_lag: the median of the lag in all 24 hours, in seconds; None where there was none.
+        worst_lag: the longest.
+    """
+
+    columns: tuple[Column, ...]
+    counts_scale: tuple[Mark, ...]
+    spans: tuple[Span, ...]
+    lag_scale: tuple[Mark, ...]
+    hours: tuple[Mark, ...]
+    totals: tuple[tuple[PaymentState, int, int], ...]
+    middle_lag: float | None
+    worst_lag: float | None
+
+
+def draw(
+    words: Iterable[Word], pushes: Iterable[tuple[float, float | None]], now: float
+) -> Pictures:
+    """Work out both pictures of the 24 hours before `now` (Unix seconds).
+
+    Args:
+        words: what Stripe said.
+        pushes: of each push when it was acknowledged (Unix seconds), and how many seconds it took
+            from Stripe's event; None where that isn't known.
+        now: Unix seconds.
+    """
+    said = _by_hour(((word.at, word) for word in words), now)
+    waits = _by_hour(((at, lag) for at, lag in pushes if lag is not None), now)
+    lags = [lag for hour in waits for lag in hour]
+    totals = Counter(word.state for hour in said for word in hour)
+    written = Counter(word.state for hour in said for word in hour if word.written)
+    top = _round_up(max(map(len, said)))
+    return Pictures(
+        columns=tuple(_column(i, hour, top) for i, hour in enumerate(said) if hour),
+        counts_scale=tuple(Mark(_up(n / top), str(n)) for n in _steps(top)),
+        spans=tuple(_span(i, hour) for i, hour in enumerate(waits) if hour),
+        lag_scale=tuple(Mark(_lag_place(seconds), text) for seconds, text in LAG_MARKS),
+        hours=tuple(
+            Mark(_along(HOURS - ago), {HOURS: f"{ago} h ago", 0: "now"}.get(ago, f"{ago} h"))
+            for ago in (24, 18, 12, 6, 0)
+        ),
+        totals=tuple((s, totals[s], written[s]) for s in ORDER if totals[s]),
+        middle_lag=median(lags) if lags else None,
+        worst_lag=max(lags, default=None),
+    )  # fmt: skip
+
+
+def _by_hour(timed: Iterable[tuple[float, T]], now: float) -> list[list[T]]:
+    """Sort by the hour, the oldest first; what is older than the picture is left out."""
+    hours: list[list[T]] = [[] for _ in range(HOURS)]
+    for at, one in timed:
+        ago = max(0.0, now - at)  # a clock that was set back: it has just happened
+        if ago < HOURS * 3_600:
+            hours[HOURS - 1 - int(ago // 3_600)].append(one)
+    return hours
+
+
+def _column(index: int, hour: Sequence[Word], top: int) -> Column:
+    counts = Counter((word.state, word.written) for word in hour)
+    width = (WIDTH - LEFT - RIGHT) / HOURS
+    x, bar = _along(index) + width * 0.12, width * 0.76
+    blocks, below, said = [], 0, []
+    for state in ORDER:
+        for written in (True, False):
+            if number := counts[state, written]:
+                high, low = _up((below + number) / top), _up(below / top)
+                blocks.append(Block(_r(x), high, _r(bar), _r(low - high), state, written))
+                below += number
+        if number := counts[state, True] + counts[state, False]:
+            ours = counts[state, True]
+            beside = "" if ours == number else f" ({ours} written by syncd)"
+            said.append(f"{number} {state.replace('_', ' ')}{beside}")
+    return Column(_r(_along(index)), _r(width), tuple(blocks), f"{_when(index)}: {', '.join(said)}")
+
+
+def _span(index: int, lags: Sequence[float]) -> Span:
+    low, middle, high = min(lags), median(lags), max(lags)
+    x = _along(index) + (WIDTH - LEFT - RIGHT) / HOURS / 2
+    said = f"{_when(index)}: {duration(low)} to {duration(high)}, half of them within {duration(middle)}"
+    return Span(_r(x), _lag_place(low), _lag_place(middle), _lag_place(high), said)
+
+
+def _when(index: int) -> str:
+    ago = HOURS - index
+    return "in the last hour" if ago == 1 else f"{ago} to {ago - 1} hours ago"
+
+
+def _along(hours: float) -> float:
+    """Where a time lies from left to right: hours since the picture's begin."""
+    return _r(LEFT + (WIDTH - LEFT - RIGHT) * hours / HOURS)
+
+
+def _up(share: float) -> float:
+    """Where a share (0 to 1) of the height lies; y counts downwards."""
+    return _r(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share)
+
+
+def _lag_place(seconds: float) -> float:
+    last = LAG_MARKS[-1][0]
+    return _up(math.log10(min(max(seconds, 1.0), last)) / math.log10(last))
+
+
+def _round_up(number: int) -> int:
+    """The top of a scale: the next round number that halves well."""
+    for size in (2, 4, 10, 20, 40):
+        if number <= size:
+            return size
+    digits: int = 10 ** (len(str(number)) - 1)
+    return next(step * digits for step in (1, 2, 4, 6, 8, 10) if number <= step * digits)
+
+
+def _steps(top: int) -> tuple[int, ...]:
+    return (0, top // 2, top)
+
+
+def _r(number: float) -> float:
+    """Short numbers make a small page."""
+    return round(number, 1)

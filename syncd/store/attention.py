@@ -1,0 +1,223 @@
+"""What people are shown of the memory, and what they ask of it: retry, dismiss.
+
+A part of the store. Times are Unix seconds and come from the caller.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from syncd.core.payments import PaymentState
+from syncd.core.records import ATTENTION, Attention, Condition, Elsewhere, Pushed, Said
+from syncd.store.db import schema
+from syncd.store.db.connection import reading, writing
+from syncd.store.payments import heard_of, is_unread, shown_rows
+from syncd.store.push_records import PUSHES_MAX, pushed_of
+from syncd.store.reversals import attention_of, dismiss_reversals, stands
+
+
+class PeopleStore:
+    """The memory, as people see it."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    # --- what they see ---------------------------------------------------------------------------
+
+    def conditions(self) -> dict[Condition, int]:
+        """How many payments stand where."""
+        c = schema.payments.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(c.condition, sa.func.count()).group_by(c.condition)
+            )
+            counts = {Condition(name): number for name, number in found.all()}
+        return {condition: counts.get(condition, 0) for condition in Condition}
+
+    def pushes(self, since: float, limit: int = PUSHES_MAX) -> list[Pushed]:
+        """What was written to Halo since then (Unix seconds), the newest first."""
+        c = schema.pushes.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(schema.pushes)
+                .where(c.at >= since)
+                .order_by(c.at.desc(), c.id.desc())
+                .limit(limit)
+            ).all()
+        return [pushed_of(row) for row in found]
+
+    def said(self, since: float, limit: int = PUSHES_MAX) -> list[Said]:
+        """What Stripe last said of Halo's payments since then (Unix seconds), by payment.
+
+        A payment that was only ever read stands where it was made: when it came to its state isn't
+        known, and each reading would move it.
+        """
+        c = schema.payments.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(c.intent_id, c.state, c.said_at, c.created, c.heard)
+                .where(
+                    c.changed_at >= since,  # has an index, and is never before it was said
+                    c.said_at >= since,
+                    sa.or_(c.created >= since, c.heard.contains("event:", autoescape=True)),
+                    c.state.is_not(None),
+                    c.condition.not_in((Condition.UNMATCHED, Condition.NOT_HALOS)),
+                )
+                .order_by(c.changed_at.desc())
+                .limit(limit)
+            ).all()
+        return [said for row in found if (said := _said_of(row)).at >= since]
+
+    def attention_count(self) -> int:
+        """How many lines the attention list has."""
+        return sum(self.attention_counts().values())
+
+    def attention_counts(self) -> dict[str, int]:
+        """How many lines the attention list has, by their kind; kinds without any are left out."""
+        p, u, r = schema.payments.c, schema.unreadable.c, schema.reversals.c
+        with reading(self._engine) as connection:
+            held = sa.select(sa.func.count()).select_from(schema.payments)
+            odd = sa.select(sa.func.count()).select_from(schema.unreadable)
+            back = sa.select(r.kind, sa.func.count()).where(stands()).group_by(r.kind)
+            found = {
+                "payment": connection.execute(
+                    held.where(p.condition.in_(ATTENTION), p.dismissed.is_(False))
+                ).scalar_one(),
+                **{row[0]: row[1] for row in connection.execute(back)},
+                "unreadable": connection.execute(odd.where(u.dismissed.is_(False))).scalar_one(),
+            }
+        return {kind: number for kind, number in found.items() if number}
+
+    def attention(self, limit: int = 1_000) -> list[Attention]:
+        """The list that a person sees: what is held, failed, refunded, disputed or unreadable."""
+        p, u = schema.payments.c, schema.unreadable.c
+        with reading(self._engine) as connection:
+            held = connection.execute(
+                sa.select(schema.payments)
+                .where(p.condition.in_(ATTENTION), p.dismissed.is_(False))
+                .order_by(p.changed_at.desc(), p.intent_id)
+                .limit(limit)
+            ).all()
+            odd = connection.execute(
+                sa.select(schema.unreadable)
+                .where(u.dismissed.is_(False))
+                .order_by(u.seen_at.desc())
+                .limit(limit)
+            ).all()
+            back = attention_of(connection, limit)
+        return [
+            Attention(
+                row.intent_id, "payment", row.condition, row.code, row.reason or "", row.state,
+                _shown_amount(row), row.currency, row.attempts, row.next_try, row.changed_at,
+                **shown_rows(row.seen_rows, row.rows), intent_id=row.intent_id,
+            )
+            for row in held
+        ] + back + [
+            Attention(
+                row.id, "unreadable", "unreadable", "unreadable", row.reason, None, None, None, 0,
+                None, row.seen_at,
+            )
+            for row in odd
+        ]  # fmt: skip
+
+    def not_halos(self, limit: int) -> list[Elsewhere]:
+        """Payments that Halo has no row for, the newest first."""
+        c = schema.payments.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(schema.payments)
+                .where(c.condition.in_((Condition.UNMATCHED, Condition.NOT_HALOS)))
+                .order_by(sa.func.coalesce(c.created, c.said_at).desc(), c.intent_id)
+                .limit(limit)
+            ).all()
+        return [_elsewhere_of(row) for row in found]
+
+    # --- what they ask for -----------------------------------------------------------------------
+
+    def retry(self, ids: Sequence[str] | None, now: float) -> list[str]:
+        """Make what needs attention due again: these, or all. Returns the ids that it did.
+
+        A payment whose row was deleted is treated as new: that is what retrying it means. Of an
+        insert in doubt, what is over is forgotten; what may still appear is waited for. One that
+        Stripe couldn't show is not due: Stripe is asked, and it stays on the list until it answers.
+        """
+        c = schema.payments.c
+        wanted: sa.ColumnElement[bool] = c.condition.in_(ATTENTION)
+        if ids is not None:
+            wanted = sa.and_(wanted, c.intent_id.in_(ids))
+        else:
+            wanted = sa.and_(wanted, c.dismissed.is_(False))
+        with writing(self._engine) as connection:
+            done = list(connection.execute(sa.select(c.intent_id).where(wanted)).scalars())
+            connection.execute(
+                schema.payments.update()
+                .where(wanted, c.code == "row_deleted")
+                .values(acked_state=None, rows=None, seen_rows=None)
+            )
+            connection.execute(
+                schema.payments.update()
+                .where(wanted)
+                .values(
+                    condition=sa.case((is_unread(), Condition.HELD), else_=Condition.DUE),
+                    next_try=now, attempts=0, looks=0, dismissed=False,
+                    doubt_until=sa.case((c.doubt_until > now, c.doubt_until)),
+                )
+            )  # fmt: skip
+        return done
+
+    def dismiss(self, ids: Sequence[str], now: float) -> list[str]:
+        """Take these off the attention list until Stripe says something new. Returns which.
+
+        A payment's id stands for its refunds and disputes as well.
+        """
+        p, u = schema.payments.c, schema.unreadable.c
+        with writing(self._engine) as connection:
+            wanted = sa.and_(p.intent_id.in_(ids), p.condition.in_(ATTENTION))
+            done = list(connection.execute(sa.select(p.intent_id).where(wanted)).scalars())
+            odd = list(connection.execute(sa.select(u.id).where(u.id.in_(ids))).scalars())
+            connection.execute(
+                schema.payments.update()
+                .where(p.intent_id.in_(done))
+                .values(condition=Condition.HELD, dismissed=True, next_try=None, changed_at=now)
+            )
+            connection.execute(
+                schema.unreadable.update().where(u.id.in_(odd)).values(dismissed=True)
+            )
+            back = dismiss_reversals(connection, ids)
+        return list(dict.fromkeys(done + odd + back))
+
+    def release(self, codes: Sequence[str], now: float) -> int:
+        """Make due again what was held for these reasons; the configuration has changed."""
+        c = schema.payments.c
+        with writing(self._engine) as connection:
+            return connection.execute(
+                schema.payments.update()
+                .where(c.condition == Condition.HELD, c.code.in_(codes), c.dismissed.is_(False))
+                .values(condition=Condition.DUE, next_try=now, attempts=0)
+            ).rowcount
+
+
+def _shown_amount(row: Any) -> int | None:
+    """The amount that a person is shown, in the smallest unit: what arrived, once it has."""
+    amount: int | None
+    amount = row.amount_received if row.state == PaymentState.SUCCEEDED else row.amount
+    return amount
+
+
+def _elsewhere_of(row: Any) -> Elsewhere:
+    """A payment that Halo has no row for, out of its columns."""
+    made = row.said_at if row.created is None else row.created
+    waits = row.condition == Condition.UNMATCHED
+    return Elsewhere(
+        row.intent_id, row.state, _shown_amount(row), row.currency, made,
+        row.next_try if waits else None,
+    )  # fmt: skip
+
+
+def _said_of(row: Any) -> Said:
+    """What Stripe last said, out of a payment's columns; by its event, where one told it."""
+    state = PaymentState(row.state)
+    told = [word.at for word in heard_of(row.heard) if word.state is state and not word.read]
+    made = row.said_at if row.created is None else row.created
+    return Said(max(told, default=made), row.intent_id, state)

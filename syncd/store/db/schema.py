@@ -1,0 +1,187 @@
+"""The tables, as the current version of the schema has them, and their step up to it.
+
+Plain SQL types only, so that PostgreSQL stays one URL away. A change here needs a new version in
+`migrations`; a test compares the two.
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+REVISION = "0005"
+"""The newest version in `migrations`. Known here so that a start needn't load Alembic."""
+
+metadata = sa.MetaData()
+
+payments = sa.Table(
+    "payments",
+    metadata,
+    sa.Column("intent_id", sa.String(255), primary_key=True),
+    # What Stripe said (payments.Payment, flat).
+    sa.Column("state", sa.String(20)),
+    sa.Column("said_at", sa.BigInteger, nullable=False),
+    sa.Column("read", sa.Boolean, nullable=False),
+    sa.Column("created", sa.BigInteger),
+    sa.Column("amount", sa.BigInteger),
+    sa.Column("amount_received", sa.BigInteger),
+    sa.Column("currency", sa.String(4)),
+    sa.Column("invoice", sa.String(100)),
+    sa.Column("event_id", sa.String(255)),
+    sa.Column("trace", sa.Text),  # only while it is still to be pushed
+    sa.Column("heard", sa.Text, nullable=False),
+    sa.Column("final", sa.Boolean, nullable=False),
+    # Where it stands.
+    sa.Column("condition", sa.String(20), nullable=False),
+    sa.Column("code", sa.String(40)),
+    sa.Column("reason", sa.Text),
+    sa.Column("dismissed", sa.Boolean, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_try", sa.Float),
+    sa.Column("looks", sa.Integer, nullable=False),
+    sa.Column("doubt_until", sa.Float),
+    # What Halo last acknowledged.
+    sa.Column("acked_state", sa.String(20)),
+    sa.Column("acked_at", sa.Float),
+    sa.Column("rows", sa.Text),
+    sa.Column("changed_at", sa.Float, nullable=False),
+    # Halo's rows as last seen, for people (seen_rows.seen_text). `rows` are those acknowledged.
+    sa.Column("seen_rows", sa.Text),
+)
+sa.Index("payments_due", payments.c.condition, payments.c.next_try)
+sa.Index("payments_final", payments.c.final, payments.c.created)
+sa.Index("payments_changed", payments.c.changed_at)
+
+seen_events = sa.Table(
+    "seen_events",
+    metadata,
+    sa.Column("event_id", sa.String(255), primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+sa.Index("seen_events_at", seen_events.c.at)
+
+unreadable = sa.Table(
+    "unreadable",
+    metadata,
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger),
+    sa.Column("seen_at", sa.Float, nullable=False),
+    sa.Column("dismissed", sa.Boolean, nullable=False),
+)
+
+reversals = sa.Table(
+    "reversals",
+    metadata,
+    # What Stripe said (reversals.Reversal, flat).
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("intent_id", sa.String(255), nullable=False),
+    sa.Column("amount", sa.BigInteger),
+    sa.Column("currency", sa.String(4)),
+    sa.Column("status", sa.String(40), nullable=False),
+    sa.Column("reason", sa.String(80)),
+    sa.Column("created", sa.BigInteger),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("read", sa.Boolean, nullable=False),
+    sa.Column("total", sa.Boolean, nullable=False),
+    sa.Column("stand", sa.String(10), nullable=False),
+    sa.Column("word", sa.String(40), nullable=False),
+    # The word that a person has dismissed; another one is news.
+    sa.Column("dismissed", sa.String(40)),
+    # Whether Halo has rows of a payment that isn't in `payments`; NULL while nobody has looked.
+    sa.Column("of_halos", sa.Boolean),
+    sa.Column("changed_at", sa.Float, nullable=False),
+    sa.Column("seen_rows", sa.Text),  # of a payment that isn't in `payments`
+)
+sa.Index("reversals_intent", reversals.c.intent_id)
+
+halo_rows = sa.Table(
+    "halo_rows",
+    metadata,
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column("intent_id", sa.String(255)),
+    sa.Column("invoice_id", sa.BigInteger),
+    sa.Column("amount", sa.String(60)),
+    sa.Column("status", sa.BigInteger),
+    sa.Column("made", sa.BigInteger),
+    sa.Column("invoice_number", sa.String(100)),
+)
+sa.Index("halo_rows_intent", halo_rows.c.intent_id)
+
+# What was written to Halo lately, for people: bounded by time and by number.
+pushes = sa.Table(
+    "pushes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("intent_id", sa.String(255), nullable=False),
+    sa.Column("old", sa.Text, nullable=False),
+    sa.Column("new", sa.String(20), nullable=False),
+    sa.Column("lag_seconds", sa.Float),
+    sa.Column("rows", sa.Text, nullable=False),
+)
+sa.Index("pushes_at", pushes.c.at)
+
+# For which payments something was ever sent to Halo; bounded by number (see sent_records).
+sent = sa.Table(
+    "sent",
+    metadata,
+    sa.Column("intent_id", sa.String(255), primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+)
+sa.Index("sent_at", sent.c.at)
+
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("side", sa.String(10), primary_key=True),
+    sa.Column("bucket", sa.BigInteger, primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+)
+
+notes = sa.Table(
+    "notes",
+    metadata,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+lease = sa.Table(
+    "lease",
+    metadata,
+    sa.Column("name", sa.String(20), primary_key=True),
+    sa.Column("owner", sa.String(64), nullable=False),
+    sa.Column("what", sa.String(40), nullable=False),
+    sa.Column("host", sa.String(255), nullable=False),
+    sa.Column("boot", sa.String(64), nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+)
+
+
+def version(connection: sa.Connection) -> tuple[str | None, Sequence[str]]:
+    """Say which version of the schema a database has, and which tables there are."""
+    tables = sa.inspect(connection).get_table_names()
+    if "alembic_version" not in tables:
+        return None, tables
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return found, tables
+
+
+def upgrade(connection: sa.Connection) -> None:
+    """Bring the database to REVISION. Alembic is loaded only here: most starts don't need it.
+
+    Raises:
+        LookupError: the database's version is none of ours.
+    """
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", "syncd.store.db:migrations")
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise LookupError(str(error)) from error

@@ -1,0 +1,302 @@
+"""Payments in the database: a part of the store.
+
+What their columns hold, there and back; which of them are due or have to be read; and how a word of
+Stripe's changes them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from syncd.core.payments import Heard, Observation, Payment, PaymentState, settle
+from syncd.core.records import WAITING, Condition, Outcome, Work
+from syncd.core.rows import SeenRow, invoices_of, seen_of, seen_text
+from syncd.store.db import schema
+from syncd.store.db.connection import present
+
+DUE_WAIT_SECONDS_MAX = 600.0
+WAIT_SECONDS_MAX = 2 * 86_400.0
+"""Nobody is put off for longer: what is due waits for a doubtful insert only, the rest for a day."""
+
+ACK_COLUMNS = ("acked_state", "acked_at", "rows", "doubt_until")
+MOVE_COLUMNS = (
+    "condition", "code", "reason", "next_try", "attempts", "looks", "doubt_until", "changed_at",
+)  # fmt: skip
+KEPT_COLUMNS = ("doubt_until",)
+"""Another process may be the one in doubt: only an acknowledgement and `Store.end_doubt` end it."""
+
+# --- which of them -------------------------------------------------------------------------------
+
+
+def is_due(now: float) -> sa.ColumnElement[bool]:
+    """Whether a payment is to be tried now (Unix seconds).
+
+    A time further off than any that is ever set was set before the clock was put back: it has come.
+    """
+    c = schema.payments.c
+    waits_max = sa.case(
+        (c.condition == Condition.DUE, DUE_WAIT_SECONDS_MAX), else_=WAIT_SECONDS_MAX
+    )
+    return sa.and_(
+        c.condition.in_(WAITING), sa.or_(c.next_try <= now, c.next_try > now + waits_max)
+    )
+
+
+def is_unread() -> sa.ColumnElement[bool]:
+    """Whether only the intent itself can say what is true of a payment, and it wasn't read."""
+    c = schema.payments.c
+    listed = sa.and_(c.condition == Condition.HELD, c.code == "stripe_unreadable")
+    return sa.or_(c.condition == Condition.IN_DOUBT, listed)
+
+
+def is_to_be_read(now: float) -> sa.ColumnElement[bool]:
+    """Whether the intent of a payment in doubt is to be read now (Unix seconds).
+
+    One on the attention list is when the time comes that was set for it, if one was.
+    """
+    c = schema.payments.c
+    come = sa.or_(c.next_try <= now, c.next_try > now + WAIT_SECONDS_MAX)
+    fresh_doubt = sa.and_(c.condition == Condition.IN_DOUBT, c.next_try.is_(None))
+    return sa.and_(is_unread(), c.dismissed.is_(False), sa.or_(fresh_doubt, come))
+
+
+# --- what Stripe says ----------------------------------------------------------------------------
+
+
+def settle_all(connection: sa.Connection, words: Sequence[Observation], now: float) -> int:
+    """Settle words into the payments they belong to; say how many payments changed."""
+    c = schema.payments.c
+    ids = list({seen.intent_id for seen in words})
+    before: dict[str, Any] = {}
+    for start in range(0, len(ids), 500):
+        part = ids[start : start + 500]
+        # FOR UPDATE is for databases that need it; SQLite has taken the whole file already.
+        query = sa.select(schema.payments).where(c.intent_id.in_(part)).with_for_update()
+        before |= {row["intent_id"]: row for row in connection.execute(query).mappings()}
+    after: dict[str, Payment] = {}
+    for seen in words:
+        known = after.get(seen.intent_id)
+        if known is None and seen.intent_id in before:
+            known = payment_of(before[seen.intent_id])
+        after[seen.intent_id] = settle(known, seen)
+    new: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
+    for intent_id, payment in after.items():
+        fields = fields_of(payment)
+        row = before.get(intent_id)
+        if row is None:
+            new.append(fresh() | fields | standing(fields, None, now))
+            continue
+        moved = fields | standing(fields, row, now)
+        if any(row[name] != value for name, value in moved.items() if name != "changed_at"):
+            changed.append({f"b_{name}": value for name, value in ({**row} | moved).items()})
+    if new:
+        connection.execute(schema.payments.insert(), new)
+    if changed:
+        columns = [column.name for column in schema.payments.columns if column.name != "intent_id"]
+        connection.execute(update_by_id(columns), changed)
+    return len(new) + len(changed)
+
+
+def fresh() -> dict[str, Any]:
+    """The columns of a payment that nothing was done about yet."""
+    return {
+        "acked_state": None, "acked_at": None, "rows": None, "doubt_until": None,
+        "code": None, "reason": None, "dismissed": False, "attempts": 0, "looks": 0,
+        "next_try": None,
+    }  # fmt: skip
+
+
+def standing(
+    fields: Mapping[str, Any], row: Mapping[str, Any] | None, now: float
+) -> dict[str, Any]:
+    """Where a payment stands after Stripe has said something.
+
+    A new state starts afresh: due, no attempts, no hold. The same state changes nothing, except
+    that a doubt has come or gone.
+    """
+    payment = payment_of(fields)
+    anew = {
+        "code": None, "reason": None, "dismissed": False, "attempts": 0, "looks": 0,
+        "next_try": None, "changed_at": now,
+    }  # fmt: skip
+    if payment.needs_reading:
+        if row is not None and row["condition"] == Condition.IN_DOUBT:
+            return {}
+        return anew | {"condition": Condition.IN_DOUBT}
+    if fields["state"] is None:
+        return (
+            {}
+            if row is not None and row["condition"] == Condition.NO_STATE
+            else anew | {"condition": Condition.NO_STATE}
+        )
+    same = (
+        row is not None
+        and row["state"] == fields["state"]
+        and row["condition"] not in (Condition.IN_DOUBT, Condition.NO_STATE)
+        and row["code"] != "stripe_unreadable"  # now it was read
+        and payment_of(row).contradicted == payment.contradicted
+        and row["amount_received"] == fields["amount_received"]
+    )
+    if same:
+        served = row is not None and row["condition"] in (Condition.IN_STEP, Condition.NOT_HALOS)
+        return {"trace": None} if served else {}
+    return anew | {"condition": Condition.DUE, "next_try": now}
+
+
+def remember_unreadable(
+    connection: sa.Connection, unreadable: Iterable[tuple[str, str, int | None]], now: float
+) -> None:
+    """Remember what couldn't be read, once each."""
+    entries = {name: (reason, at) for name, reason, at in unreadable}
+    known = present(connection, schema.unreadable.c.id, list(entries))
+    new = [
+        {"id": name, "reason": reason, "at": at, "seen_at": now, "dismissed": False}
+        for name, (reason, at) in entries.items()
+        if name not in known
+    ]
+    if new:
+        connection.execute(schema.unreadable.insert(), new)
+
+
+# --- what came of a push --------------------------------------------------------------------------
+
+
+def update_by_id(columns: Sequence[str], kept: Sequence[str] = ()) -> sa.Update:
+    """Update payments one by one, by ``b_intent_id``; each column from its ``b_`` parameter.
+
+    Args:
+        columns: which are set.
+        kept: those of them that keep what they hold where the parameter is None.
+    """
+    c = schema.payments.c
+    values: dict[str, sa.ColumnElement[Any]] = {
+        column: sa.bindparam(f"b_{column}") for column in columns
+    }
+    values |= {column: sa.func.coalesce(values[column], c[column]) for column in kept}
+    return schema.payments.update().where(c.intent_id == sa.bindparam("b_intent_id")).values(values)
+
+
+def ack_of(outcome: Outcome, now: float) -> dict[str, Any]:
+    """What Halo acknowledged, as parameters of `update_by_id(ACK_COLUMNS)`."""
+    return {
+        "b_intent_id": outcome.intent_id,
+        "b_acked_state": outcome.state,
+        "b_acked_at": now,
+        "b_rows": " ".join(map(str, outcome.rows or ())),
+        "b_doubt_until": None,
+    }
+
+
+def move_of(outcome: Outcome, now: float) -> dict[str, Any]:
+    """Where it stands now, as parameters of `update_by_id(MOVE_COLUMNS)`."""
+    return {
+        "b_intent_id": outcome.intent_id,
+        "b_condition": outcome.condition,
+        "b_code": outcome.code,
+        "b_reason": outcome.reason,
+        "b_next_try": outcome.next_try,
+        "b_attempts": outcome.attempts,
+        "b_looks": outcome.looks,
+        "b_doubt_until": outcome.doubt_until,
+        "b_changed_at": now,
+    }
+
+
+def remember_seen(
+    connection: sa.Connection, table: sa.Table, seen: Mapping[str, Sequence[SeenRow]]
+) -> None:
+    """Keep what was seen of Halo's rows, by intent; what was known stays where nothing was seen."""
+    found = [
+        {"b_intent_id": name, "b_seen": seen_text(rows)} for name, rows in seen.items() if rows
+    ]
+    if found:
+        query = table.update().where(table.c.intent_id == sa.bindparam("b_intent_id"))
+        connection.execute(query.values(seen_rows=sa.bindparam("b_seen")), found)
+
+
+# --- their columns -------------------------------------------------------------------------------
+
+
+def fields_of(payment: Payment) -> dict[str, Any]:
+    """A payment as columns."""
+    said = payment.said
+    return {
+        "intent_id": said.intent_id,
+        "state": said.state,
+        "said_at": said.at,
+        "read": said.read,
+        "created": said.created,
+        "amount": said.amount,
+        "amount_received": said.amount_received,
+        "currency": said.currency,
+        "invoice": said.invoice,
+        "event_id": said.event_id,
+        "trace": said.trace,
+        "heard": _heard_text(payment.heard),
+        "final": said.final and not payment.needs_reading,
+    }
+
+
+def _heard_text(heard: Iterable[Heard]) -> str:
+    """As ``event:succeeded:1795500000 intent:none:1795500060``."""
+    return " ".join(
+        f"{'intent' if word.read else 'event'}:{word.state or 'none'}:{word.at}" for word in heard
+    )
+
+
+def heard_of(text: str) -> tuple[Heard, ...]:
+    """What was heard, out of its column."""
+    parts = [part.split(":") for part in text.split()]
+    return tuple(
+        Heard(None if state == "none" else PaymentState(state), by == "intent", int(at))
+        for by, state, at in parts
+    )
+
+
+def payment_of(row: Mapping[Any, Any]) -> Payment:
+    """A payment out of its columns."""
+    return Payment(
+        said=Observation(
+            intent_id=row["intent_id"],
+            state=PaymentState(row["state"]) if row["state"] else None,
+            at=row["said_at"],
+            read=bool(row["read"]),
+            created=row["created"],
+            amount=row["amount"],
+            amount_received=row["amount_received"],
+            currency=row["currency"],
+            invoice=row["invoice"],
+            event_id=row["event_id"],
+            trace=row["trace"],
+        ),
+        heard=heard_of(row["heard"]),
+    )
+
+
+def work_of(row: Mapping[Any, Any]) -> Work:
+    """A payment that is to be pushed, out of its columns."""
+    return Work(
+        payment=payment_of(row),
+        condition=Condition(row["condition"]),
+        reason=row["reason"],
+        next_try=row["next_try"],
+        attempts=row["attempts"],
+        looks=row["looks"],
+        doubt_until=row["doubt_until"],
+        acked_state=PaymentState(row["acked_state"]) if row["acked_state"] else None,
+        had_rows=row["acked_state"] is not None,
+    )
+
+
+def row_ids(text: str | None) -> tuple[int, ...]:
+    """Halo's row numbers out of their column."""
+    return tuple(int(part) for part in (text or "").split())
+
+
+def shown_rows(seen: str | None, rows: str | None) -> dict[str, Any]:
+    """The rows and invoices that a person is shown: those last seen, else those acknowledged."""
+    found = seen_of(seen)
+    ids = tuple(row.id for row in found if row.id is not None)
+    return {"rows": ids or row_ids(rows), "invoices": invoices_of(found)}

@@ -1,0 +1,160 @@
+"""Refunds and disputes in the database: a part of the store, like `payment_records`.
+
+A person is told of those whose payment is Halo's: Halo has acknowledged it, or it is held, or Halo
+has rows of it that nobody here knew. What a person has dismissed comes back with another word.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from syncd.core.payments import Money
+from syncd.core.records import ATTENTION, Attention
+from syncd.core.reversals import Reversal, ReversalKind, Stand, newer, remedy, sentence
+from syncd.store.db import schema
+from syncd.store.db.connection import present
+from syncd.store.payments import shown_rows
+
+_SAID = tuple(field.name for field in fields(Reversal))
+_R, _P = schema.reversals.c, schema.payments.c
+
+
+def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: float) -> None:
+    """Keep the newest word about each; those without a payment intent can't be Halo's."""
+    words = [one for one in seen if one.intent_id is not None]
+    known = present(connection, _R.id, list({one.id for one in words}))
+    for one in words:
+        if one.id not in known:
+            values = _columns(one) | {"dismissed": None, "of_halos": None, "changed_at": now}
+            connection.execute(schema.reversals.insert(), [values])
+            known.add(one.id)
+            continue
+        query = sa.select(schema.reversals).where(_R.id == one.id).with_for_update()
+        before = reversal_of(connection.execute(query).mappings().one())
+        after = newer(before, one)
+        if after == before or after.intent_id != before.intent_id:
+            continue
+        changed = {"changed_at": now} if after.word != before.word else {}
+        connection.execute(
+            schema.reversals.update().where(_R.id == one.id).values(**_columns(after), **changed)
+        )
+
+
+def _columns(one: Reversal) -> dict[str, Any]:
+    said = {name: getattr(one, name) for name in _SAID}
+    return said | {"stand": one.stand, "word": one.word}
+
+
+def reversal_of(row: Mapping[Any, Any]) -> Reversal:
+    """A refund or dispute out of its columns."""
+    said = Reversal(**{name: row[name] for name in _SAID})
+    return replace(said, kind=ReversalKind(said.kind), read=bool(said.read), total=bool(said.total))
+
+
+def stands() -> sa.ColumnElement[bool]:
+    """Whether a person has to be told."""
+    paid = schema.payments.alias()
+    payment = sa.exists().where(
+        paid.c.intent_id == _R.intent_id,
+        sa.or_(paid.c.acked_state.is_not(None), paid.c.condition.in_(ATTENTION)),
+    )
+    return sa.and_(
+        sa.or_(_R.of_halos.is_(True), payment),
+        sa.or_(sa.and_(_R.dismissed.is_(None), _R.stand != Stand.BACK), _R.dismissed != _R.word),
+        _counts(),
+    )
+
+
+def _counts() -> sa.ColumnElement[bool]:
+    """Whether it isn't a total that single refunds account for (`reversals.counted`, in SQL)."""
+    single = schema.reversals.alias()
+    accounted = (
+        sa.select(sa.func.coalesce(sa.func.sum(single.c.amount), 0))
+        .where(
+            single.c.intent_id == _R.intent_id,
+            single.c.kind == _R.kind,
+            single.c.total.is_(False),
+        )
+        .scalar_subquery()
+    )
+    others = sa.exists().where(
+        single.c.intent_id == _R.intent_id, single.c.kind == _R.kind, single.c.total.is_(False)
+    )
+    unread = sa.and_(_R.amount.is_(None), ~others)
+    return sa.or_(_R.total.is_(False), _R.amount > accounted, unread)
+
+
+def attention_of(connection: sa.Connection, limit: int) -> list[Attention]:
+    """The lines that refunds and disputes add to the attention list, newest first."""
+    query = (
+        sa.select(
+            schema.reversals,
+            _P.amount_received,
+            _P.rows,
+            sa.func.coalesce(_P.seen_rows, _R.seen_rows).label("seen"),
+        )
+        .outerjoin(schema.payments, _P.intent_id == _R.intent_id)
+        .where(stands())
+        .order_by(_R.changed_at.desc(), _R.id)
+        .limit(limit)
+    )
+    lines = []
+    for row in connection.execute(query).mappings():
+        one = reversal_of(row)
+        paid, received = "", row["amount_received"]
+        if one.amount is not None and one.currency and received is not None:
+            part = "all" if one.amount >= received else "a part"
+            paid = f" It is {part} of the {Money(received, one.currency)} that came in."
+        reason = f"{sentence(one)}{paid} {remedy(one)}"
+        lines.append(
+            Attention(
+                one.id, one.kind, one.kind, one.kind, reason, None, one.amount, one.currency, 0,
+                None, row["changed_at"], **shown_rows(row["seen"], row["rows"]),
+                intent_id=one.intent_id,
+            )
+        )  # fmt: skip
+    return lines
+
+
+def dismiss_reversals(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
+    """Acknowledge these (or all of these payments) as they are said now. Returns the ids given."""
+    wanted = sa.and_(sa.or_(_R.id.in_(ids), _R.intent_id.in_(ids)), stands())
+    found = connection.execute(sa.select(_R.id, _R.intent_id).where(wanted)).all()
+    connection.execute(
+        schema.reversals.update()
+        .where(_R.id.in_([row.id for row in found]))
+        .values(dismissed=_R.word)
+    )
+    done = {row.id for row in found} | {row.intent_id for row in found}
+    return [name for name in ids if name in done]
+
+
+def unplaced(connection: sa.Connection, limit: int) -> list[str]:
+    """Payments that aren't known here but were refunded or disputed: whose they are is open."""
+    payment = sa.exists().where(_P.intent_id == _R.intent_id)
+    query = (
+        sa.select(_R.intent_id)
+        .where(_R.of_halos.is_(None), _R.stand != Stand.BACK, ~payment)
+        .distinct()
+        .order_by(_R.intent_id)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def oldest_open(connection: sa.Connection) -> int | None:
+    """When the oldest dispute that isn't decided was opened (Unix seconds)."""
+    return connection.execute(
+        sa.select(sa.func.min(_R.created)).where(_R.stand == Stand.OPEN)
+    ).scalar()
+
+
+def counts_by_owner(connection: sa.Connection) -> dict[str, int]:
+    """How many are known: of Halo's payments, and of others."""
+    payment = sa.exists().where(_P.intent_id == _R.intent_id, _P.acked_state.is_not(None))
+    total = sa.select(sa.func.count()).select_from(schema.reversals).where(_counts())
+    ours = total.where(sa.or_(_R.of_halos.is_(True), payment))
+    number = connection.execute(ours).scalar_one()
+    return {"of_halos": number, "of_others": connection.execute(total).scalar_one() - number}

@@ -1,0 +1,392 @@
+"""The memory: what Stripe last said, what Halo last acknowledged, and how far we have read.
+
+With its parts (the other `*_store` rooms, the `*_records` rooms, `schema` and `database`), the
+only room that knows the database. Every method is one transaction; what a method returns is
+committed. Times are Unix seconds and come from the caller.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+from syncd.core.payments import Observation, settle
+from syncd.core.records import WAITING, Condition, DoubtfulInsert, Outcome, Taken, Work
+from syncd.core.reversals import Reversal
+from syncd.core.rows import SeenRow
+from syncd.store.attention import PeopleStore
+from syncd.store.coordination import CoordinationStore
+from syncd.store.db import schema
+from syncd.store.db.connection import connect, present, reading, writing
+from syncd.store.halo_rows import RowStore
+from syncd.store.history import Sent, mark_sent, sent_among
+from syncd.store.maintenance import HousekeepingStore
+from syncd.store.payments import (
+    ACK_COLUMNS,
+    KEPT_COLUMNS,
+    MOVE_COLUMNS,
+    ack_of,
+    fields_of,
+    fresh,
+    is_due,
+    move_of,
+    remember_seen,
+    remember_unreadable,
+    settle_all,
+    standing,
+    update_by_id,
+    work_of,
+)
+from syncd.store.push_records import remember_pushes
+from syncd.store.reversal_store import ReversalStore
+from syncd.store.reversals import take_in_reversals
+from syncd.store.transitions import DoubtStore
+
+
+class Store:
+    """The database behind a URL.
+
+    Attributes:
+        doubts: payments whose intent has to be read.
+        rows: Halo's rows, while they are read page by page.
+        people: what people see and ask for.
+        reversals: refunds and disputes.
+        coordination: what processes share: windows of requests and leases.
+        housekeeping: forgetting, exporting and copying it all.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self.doubts = DoubtStore(engine)
+        self.rows = RowStore(engine)
+        self.people = PeopleStore(engine)
+        self.reversals = ReversalStore(engine)
+        self.coordination = CoordinationStore(engine)
+        self.housekeeping = HousekeepingStore(engine)
+
+    # --- opening ---------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, url: str, *, busy_seconds: float = 5.0) -> Self:
+        """Open the database, make it if there is none, and bring its tables up to date.
+
+        Raises:
+            StoreUnusable: it can't be opened, is damaged, or belongs to something else.
+            StoreTrouble: it is locked, or there is no room.
+        """
+        return cls(connect(url, busy_seconds))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    # --- what Stripe says ------------------------------------------------------------------------
+
+    def take_in(
+        self,
+        observations: Iterable[Observation],
+        now: float,
+        *,
+        events: Mapping[str, int] | None = None,
+        unreadable: Iterable[tuple[str, str, int | None]] = (),
+        reversals: Iterable[Reversal] = (),
+    ) -> Taken:
+        """Settle a page of words, and remember the events and what couldn't be read.
+
+        Args:
+            observations: what was read; those of an event already seen are passed over.
+            now: Unix seconds.
+            events: the page's event ids with their times.
+            unreadable: id, reason and time of what couldn't be read.
+            reversals: what was said of refunds and disputes.
+        """
+        events = events or {}
+        with writing(self._engine) as connection:
+            known = present(connection, schema.seen_events.c.event_id, list(events))
+            new = {event: at for event, at in events.items() if event not in known}
+            if new:
+                connection.execute(
+                    schema.seen_events.insert(),
+                    [{"event_id": e, "at": at} for e, at in new.items()],
+                )
+            words = [o for o in observations if o.event_id is None or o.event_id in new]
+            changed = settle_all(connection, words, now)
+            remember_unreadable(connection, unreadable, now)
+            take_in_reversals(connection, reversals, now)
+        return Taken(frozenset(new), changed)
+
+    def replace(self, seen: Observation, now: float) -> None:
+        """Let one reading of the intent itself stand for all that was said before.
+
+        What a person asks for with a resync: old contradictions are forgotten, and it is pushed.
+        """
+        with writing(self._engine) as connection:
+            found = (
+                connection.execute(
+                    sa.select(schema.payments).where(schema.payments.c.intent_id == seen.intent_id)
+                )
+                .mappings()
+                .first()
+            )
+            fields = fields_of(settle(None, seen))
+            fields |= standing(fields, None, now)
+            if fields["condition"] == Condition.IN_STEP:
+                fields["condition"] = Condition.DUE
+            if found is None:
+                connection.execute(schema.payments.insert(), [fresh() | fields])
+                return
+            fields["acked_state"] = None if found["code"] == "row_deleted" else found["acked_state"]
+            connection.execute(
+                schema.payments.update().where(schema.payments.c.intent_id == seen.intent_id),
+                [{**fields, "next_try": now}],
+            )
+
+    def payment(self, intent_id: str) -> Mapping[str, Any] | None:
+        """All that is known of one payment, by column; None where it was never seen."""
+        with reading(self._engine) as connection:
+            found = (
+                connection.execute(
+                    sa.select(schema.payments).where(schema.payments.c.intent_id == intent_id)
+                )
+                .mappings()
+                .first()
+            )
+        return dict(found) if found else None
+
+    def unsettled(
+        self, created_from: int, created_before: int, limit: int
+    ) -> list[tuple[str, int]]:
+        """Payments that may still change, by when they were made (Unix seconds), newest first."""
+        c = schema.payments.c
+        made = sa.func.coalesce(c.created, c.said_at)
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(c.intent_id, made.label("made"))
+                .where(c.final.is_(False), made >= created_from, made < created_before)
+                .order_by(made.desc())
+                .limit(limit)
+            ).all()
+        return [(row.intent_id, row.made) for row in found]
+
+    def made_between(self, start: int, end: int) -> int:
+        """How many payments are known that were made from `start` to before `end` (Unix seconds)."""
+        c = schema.payments.c
+        made = sa.func.coalesce(c.created, c.said_at)
+        with reading(self._engine) as connection:
+            return connection.execute(
+                sa.select(sa.func.count())
+                .select_from(schema.payments)
+                .where(made >= start, made < end)
+            ).scalar_one()
+
+    # --- what is to be pushed --------------------------------------------------------------------
+
+    def due_count(self, now: float) -> int:
+        """How many payments are to be pushed now."""
+        with reading(self._engine) as connection:
+            return connection.execute(
+                sa.select(sa.func.count()).select_from(schema.payments).where(is_due(now))
+            ).scalar_one()
+
+    def due(self, now: float, limit: int, after: str = "") -> list[Work]:
+        """Payments to be pushed now, by their id, those beyond `after`."""
+        c = schema.payments.c
+        with reading(self._engine) as connection:
+            found = (
+                connection.execute(
+                    sa.select(schema.payments)
+                    .where(is_due(now), c.intent_id > after)
+                    .order_by(c.intent_id)
+                    .limit(limit)
+                )
+                .mappings()
+                .all()
+            )
+        return [work_of(row) for row in found]
+
+    def work(self, intent_id: str, now: float) -> Work | None:
+        """One payment, if it is to be pushed now."""
+        with reading(self._engine) as connection:
+            found = (
+                connection.execute(
+                    sa.select(schema.payments).where(
+                        is_due(now), schema.payments.c.intent_id == intent_id
+                    )
+                )
+                .mappings()
+                .first()
+            )
+        return work_of(found) if found else None
+
+    def next_due(self) -> float | None:
+        """When the next payment is to be tried (Unix seconds); None where none waits."""
+        c = schema.payments.c
+        with reading(self._engine) as connection:
+            return connection.execute(
+                sa.select(sa.func.min(c.next_try)).where(c.condition.in_(WAITING))
+            ).scalar()
+
+    def overtaken(self, works: Sequence[Work]) -> frozenset[str]:
+        """Which of these payments Stripe has said something else of since, or must be asked about."""
+        c = schema.payments.c
+        states = {work.payment.said.intent_id: work.payment.said.state for work in works}
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(c.intent_id, c.state).where(
+                    c.intent_id.in_(list(states)), c.condition != Condition.IN_DOUBT
+                )
+            ).all()
+        return frozenset(states) - {
+            row.intent_id for row in found if states[row.intent_id] == row.state
+        }
+
+    def intend_update(self, intent_ids: Sequence[str], now: float) -> None:
+        """Write down, before it is sent, that rows of these payments get their status from us.
+
+        Args:
+            intent_ids: the payments.
+            now: Unix seconds.
+        """
+        with writing(self._engine) as connection:
+            mark_sent(connection, intent_ids, now)
+
+    def intend_insert(
+        self, work: Work, known: float | None, now: float, doubt_until: float
+    ) -> bool:
+        """Write down, before it is sent, that a row of ours may appear in Halo from now on.
+
+        Args:
+            work: the payment, as it was when it was decided about.
+            known: the `doubt_until` that was known since, Unix seconds.
+            now: Unix seconds.
+            doubt_until: until when the row may appear, Unix seconds.
+
+        Returns whether it may be sent: not where another process has sent one meanwhile.
+        """
+        c = schema.payments.c
+        with writing(self._engine) as connection:
+            intended = connection.execute(
+                schema.payments.update()
+                .where(
+                    c.intent_id == work.payment.said.intent_id,
+                    c.doubt_until.is_not_distinct_from(known),
+                    c.acked_state.is_not_distinct_from(work.acked_state),
+                )
+                .values(doubt_until=doubt_until)
+            )
+            mark_sent(connection, [work.payment.said.intent_id], now)
+            return intended.rowcount == 1
+
+    def move_doubt(self, intent_id: str, known: float | None, until: float) -> bool:
+        """An insert that was in doubt until `known` is so until `until` (Unix seconds).
+
+        Returns whether it was: not where another process's insert is in doubt by now.
+        """
+        c = schema.payments.c
+        with writing(self._engine) as connection:
+            moved = connection.execute(
+                schema.payments.update()
+                .where(c.intent_id == intent_id, c.doubt_until.is_not_distinct_from(known))
+                .values(doubt_until=until)
+            )
+            return moved.rowcount == 1
+
+    def doubtful_inserts(self, now: float) -> list[DoubtfulInsert]:
+        """New rows that were sent and that Halo doesn't show yet, of payments that are due."""
+        c = schema.payments.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(c.intent_id, c.next_try, c.doubt_until)
+                .where(c.condition == Condition.DUE, c.doubt_until > now)
+                .order_by(c.intent_id)
+            ).all()
+        return [DoubtfulInsert(row.intent_id, row.next_try, row.doubt_until) for row in found]
+
+    def end_doubt(self, intent_id: str, known: float | None) -> None:
+        """An insert that was in doubt until `known` (Unix seconds) is so no more, and no other is."""
+        c = schema.payments.c
+        with writing(self._engine) as connection:
+            connection.execute(
+                schema.payments.update()
+                .where(c.intent_id == intent_id, c.doubt_until.is_not_distinct_from(known))
+                .values(doubt_until=None)
+            )
+
+    def record(
+        self,
+        outcomes: Sequence[Outcome],
+        now: float,
+        *,
+        seen: Mapping[str, Sequence[SeenRow]] | None = None,
+    ) -> None:
+        """Write down what came of a push, all in one transaction.
+
+        An acknowledgement is kept whatever happened meanwhile; where the payment stands changes
+        only if Stripe hasn't said something else since.
+
+        Args:
+            outcomes: what came of each payment.
+            now: Unix seconds.
+            seen: where Halo's rows were seen meanwhile, by intent: for people.
+        """
+        if not outcomes and not seen:
+            return
+        c = schema.payments.c
+        with writing(self._engine) as connection:
+            remember_seen(connection, schema.payments, seen or {})
+            found = connection.execute(
+                sa.select(c.intent_id, c.state, c.condition).where(
+                    c.intent_id.in_([outcome.intent_id for outcome in outcomes])
+                )
+            ).all()
+            standing = {row.intent_id: (row.state, row.condition) for row in found}
+            acks, moves = [], []
+            for outcome in outcomes:
+                if outcome.acked:
+                    acks.append(ack_of(outcome, now))
+                state, condition = standing.get(outcome.intent_id, (None, None))
+                if state == outcome.state and condition != Condition.IN_DOUBT:
+                    moves.append(move_of(outcome, now))
+            if acks:
+                connection.execute(update_by_id(ACK_COLUMNS), acks)
+            if moves:
+                connection.execute(update_by_id(MOVE_COLUMNS, KEPT_COLUMNS), moves)
+            remember_pushes(connection, [o.pushed for o in outcomes if o.pushed is not None])
+            done = [
+                o.intent_id
+                for o in outcomes
+                if o.condition in (Condition.IN_STEP, Condition.NOT_HALOS)
+                and standing.get(o.intent_id, (None,))[0] == o.state
+            ]
+            if done:  # the trace has served; it would be most of the database
+                connection.execute(
+                    schema.payments.update().where(c.intent_id.in_(done)).values(trace=None)
+                )
+
+    def sent(self, intent_ids: Sequence[str]) -> Sent:
+        """For which of these payments something was ever sent to Halo."""
+        with reading(self._engine) as connection:
+            return sent_among(connection, intent_ids)
+
+    # --- notes -----------------------------------------------------------------------------------
+
+    def note(self, name: str) -> str | None:
+        """Read one note."""
+        c = schema.notes.c
+        with reading(self._engine) as connection:
+            return connection.execute(sa.select(c.value).where(c.name == name)).scalar()
+
+    def notes(self) -> dict[str, str]:
+        """Read all notes."""
+        with reading(self._engine) as connection:
+            found = connection.execute(sa.select(schema.notes)).all()
+        return {row.name: row.value for row in found}
+
+    def write_notes(self, values: Mapping[str, str | None]) -> None:
+        """Write notes; None removes one."""
+        c = schema.notes.c
+        with writing(self._engine) as connection:
+            connection.execute(schema.notes.delete().where(c.name.in_(list(values))))
+            kept = [{"name": n, "value": v} for n, v in values.items() if v is not None]
+            if kept:
+                connection.execute(schema.notes.insert(), kept)

@@ -1,0 +1,371 @@
+"""The engine: observe, then push; and what to do when a side can't be talked to.
+
+A failure of the link pauses the push (or the poll) as a whole: it backs off with jitter, honours
+what the side asked for, and spends no payment's attempts. All of it is visible in `health`.
+"""
+
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from syncd.clients.throttle import Gate
+from syncd.core.errors import (
+    BadAnswer,
+    Failure,
+    LeaseHeld,
+    LinkFailure,
+    ServerTrouble,
+    Side,
+    Stopping,
+    StoreTrouble,
+    StoreUnusable,
+)
+from syncd.core.records import Condition
+from syncd.core.report import Report
+from syncd.core.windows import poll_spacing_seconds
+from syncd.store.store import Store
+from syncd.sync.pull.poll import Observer
+from syncd.sync.pull.reversals import Reversing
+from syncd.sync.push.outcomes import LAG_SECONDS
+from syncd.sync.push.pusher import Pusher
+
+READ_BACK = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS, Condition.HELD)
+"""Conditions of payments that Halo's rows, read back, may have to say something about."""
+
+PAUSE_SECONDS_FIRST = 5.0
+PAUSE_SECONDS_MAX = 300.0
+
+WAITS_MAX = 100
+"""How often a command waits for new rows that Halo doesn't show yet."""
+
+
+@dataclass(slots=True)
+class Link:
+    """How one side is doing.
+
+    Attributes:
+        failures: how many times in a row it failed.
+        paused_from, paused_until: Unix seconds; 0 where it isn't paused.
+        reason: why it failed last, for people; None where all is well.
+        since: Unix seconds since when it fails.
+        writing: whether it was a write that failed last: then a question answered proves nothing.
+    """
+
+    failures: int = 0
+    paused_from: float = 0.0
+    paused_until: float = 0.0
+    reason: str | None = None
+    since: float | None = None
+    writing: bool = False
+
+    def worked(self) -> None:
+        """It works (again)."""
+        self.failures, self.paused_until, self.reason, self.since = 0, 0.0, None, None
+
+    def failed(self, error: Failure, now: float, jitter: float) -> float:
+        """It failed: pause, longer each time. Returns for how many seconds."""
+        backoff = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_FIRST * 2.0 ** min(self.failures, 10))
+        pause = backoff * (0.5 + jitter / 2)
+        asked = error.retry_after_seconds if isinstance(error, LinkFailure) else None
+        if asked is not None:
+            pause = max(pause, asked + jitter)
+        self.failures += 1
+        self.paused_from, self.paused_until = now, now + pause
+        self.reason = str(error)
+        self.writing = isinstance(error, LinkFailure) and error.maybe_applied
+        self.since = now if self.since is None else self.since
+        return pause
+
+    def paused(self, now: float) -> bool:
+        """Whether it is to be left alone now; a clock that was set back doesn't prolong it."""
+        return self.paused_from - 1.0 <= now < self.paused_until
+
+
+@dataclass(slots=True)
+class Engine:
+    """Observe, sweep, push.
+
+    Attributes:
+        interval_seconds: how often to poll, as configured.
+        random: a number from 0 to 1, for jitter.
+        last: when each step (poll, push, sweep) last worked, Unix seconds.
+    """
+
+    observer: Observer
+    pusher: Pusher
+    reversing: Reversing
+    store: Store
+    gates: dict[Side, Gate]
+    report: Report
+    now: Callable[[], float]
+    random: Callable[[], float]
+    interval_seconds: int
+    succeeded: Callable[[str, float], None]
+    sleep: Callable[[float], Awaitable[None]]
+    links: dict[Side, Link] = field(default_factory=lambda: {side: Link() for side in Side})
+    last: dict[str, float] = field(default_factory=dict)
+    store_trouble: str | None = None
+    _last_poll: float = field(default=0.0, init=False)
+    _waits: int = field(default=0, init=False)
+    _spread: bool = field(default=False, init=False)
+
+    # --- the daemon's steps: they never raise what is understood, but StoreUnusable ------------
+
+    async def poll(self) -> None:
+        """Poll once, if Stripe isn't paused and its budget bears it."""
+        with self._minding_store("poll"):
+            now = self.now()
+            if self.links[Side.STRIPE].paused(now) or self._too_early(now):
+                return
+            self._last_poll = now
+            if await self._step("polls", "poll", self.observer.poll):
+                self._link_works(Side.STRIPE)
+
+    def _too_early(self, now: float) -> bool:
+        gate = self.gates[Side.STRIPE]
+        spacing = poll_spacing_seconds(
+            gate.window, self.store.coordination.counts(Side.STRIPE), now, self.interval_seconds
+        )
+        self._say_spread(spacing)
+        waited = now - self._last_poll
+        return spacing > self.interval_seconds and 0 <= waited < spacing
+
+    def _say_spread(self, spacing: float) -> None:
+        """Say when polls grow rarer than configured, and when they don't any more."""
+        spread = spacing > self.interval_seconds
+        if spread == self._spread:
+            return
+        self._spread = spread
+        if spread:
+            self.report.log(
+                "warning", "polls_spread", every_seconds=round(spacing),
+                text="More than half of stripe.read_budget is used. Polls are spread so that it "
+                "lasts; nothing is lost, but it takes longer. A longer poll.interval needs fewer.",
+            )  # fmt: skip
+        else:
+            self.report.log("info", "polls_at_interval", every_seconds=self.interval_seconds)
+
+    async def push(self) -> None:
+        """Push what is due, if Halo isn't paused and nobody else pushes."""
+        with self._minding_store("push"):
+            link = self.links[Side.HALO]
+            if link.paused(self.now()):
+                return
+            failed = link.failures or self.store.note(f"link {Side.HALO}") is not None
+            if failed and not self.store.due_count(self.now()):
+                if self.store.people.conditions()[Condition.DUE]:
+                    return  # what it failed on waits: nothing shows that it works
+                if await self._step(None, "push", self.pusher.ask_for_anything):
+                    self._link_works(Side.HALO)
+                return
+            proven = await self._step(None, "push", self._push) and (
+                self.pusher.halo_wrote if link.writing else self.pusher.halo_answered
+            )
+            if proven:
+                self._link_works(Side.HALO)
+
+    async def _push(self) -> None:
+        try:
+            await self.pusher.push()
+        except LinkFailure as error:
+            if isinstance(error, ServerTrouble | BadAnswer) or error.side is Side.STRIPE:
+                with contextlib.suppress(LinkFailure):  # refunds don't wait for a payment
+                    await self.reversing.place()
+            raise
+        await self.reversing.place()
+
+    async def sweep(self) -> None:
+        """Sweep once: Stripe's last days, then Halo's rows read back."""
+        if await self.sweep_stripe():
+            await self.sweep_halo()
+
+    async def sweep_stripe(self) -> bool:
+        """Sweep Stripe's last days, if it isn't paused. Returns whether Halo's rows may follow."""
+        with self._minding_store("sweep"):
+            if self.links[Side.STRIPE].paused(self.now()):
+                return False
+            return await self._step("sweeps", "sweep", self._sweep_stripe, whole=False)
+        return False
+
+    async def sweep_halo(self) -> None:
+        """Read Halo's rows back, which makes the sweep whole."""
+        with self._minding_store("sweep"):
+            await self._step("sweeps", "sweep", self._sweep_halo)
+
+    @contextmanager
+    def _minding_store(self, step: str) -> Iterator[None]:
+        """The database may be locked or full at any point, also while an outcome is written down."""
+        try:
+            yield
+        except StoreTrouble as error:
+            self.store_trouble = str(error)
+            self.report.log("error", f"{step}_failed", side="store", reason=str(error))
+
+    async def _sweep_stripe(self) -> None:
+        await self.observer.sweep()
+        await self.reversing.sweep()
+
+    async def _sweep_halo(self) -> None:
+        await self.read_back()
+        mark = self.observer.watermark()
+        if mark is not None:
+            self.store.housekeeping.prune(
+                self.now(), mark - 2 * self.observer.reach.overlap_seconds - 86_400
+            )
+
+    async def read_back(self) -> int:
+        """Read Halo's rows, and make due again what they contradict. Returns how many payments."""
+        conditions = self.store.people.conditions()
+        if not any(conditions[condition] for condition in READ_BACK):
+            return 0
+        with self.pusher.leased():
+            whole = await self.pusher.all_rows.read()
+            policy = self.pusher.ways.policy
+            drifted = self.store.rows.drifted(
+                policy.numbers,
+                self.now(),
+                whole=whole,
+                amounts_compared=not policy.push_on_mismatch,
+            )
+        if drifted:
+            self.report.log("warning", "drifted", payments=drifted)
+        return drifted
+
+    async def _step(
+        self, counter: str | None, step: str, work: Callable[[], object], *, whole: bool = True
+    ) -> bool:
+        """Do some work. Returns whether it worked.
+
+        Args:
+            counter: what is counted, by outcome.
+            step: what it is called.
+            work: a coroutine function.
+            whole: whether the step has worked when this has.
+        """
+        try:
+            await work()  # type: ignore[misc]  # each is a coroutine function
+        except LeaseHeld as error:
+            self.report.log("info", "push_left_to_other", holder=error.holder)
+            if step == "push":  # a sweep that couldn't read Halo's rows back is due still
+                self.worked(step)
+            return False
+        except LinkFailure as error:
+            pause = self.links[error.side].failed(error, self.now(), self.random())
+            self._remember_link(error.side)
+            self.report.log(
+                "warning", f"{step}_failed", side=str(error.side), reason=str(error),
+                pause_seconds=round(pause, 1), failures=self.links[error.side].failures,
+            )  # fmt: skip
+        except (Stopping, StoreTrouble, StoreUnusable) as error:
+            if counter is not None and not isinstance(error, Stopping):
+                self.report.count(counter, outcome="failed")
+            raise
+        except Failure as error:
+            self.report.log("error", f"{step}_failed", reason=str(error))
+        else:
+            self.store_trouble = None
+            if whole:
+                self.worked(step)
+                if counter is not None:
+                    self.report.count(counter, outcome="ok")
+            return True
+        if counter is not None:
+            self.report.count(counter, outcome="failed")
+        return False
+
+    def worked(self, step: str) -> None:
+        """Note that a step (poll, push, sweep) has just worked."""
+        self.last[step] = self.now()
+        self.succeeded(step, self.now())
+        self.store.write_notes({f"last_{step}": str(int(self.now()))})
+
+    def _link_works(self, side: Side) -> None:
+        if self.links[side].failures:
+            self.report.log("info", "link_works_again", side=str(side))
+        self.links[side].worked()
+        if self.store.note(f"link {side}") is not None:
+            self._remember_link(side)
+
+    def _remember_link(self, side: Side) -> None:
+        """For `syncd status`, which is another process."""
+        link = self.links[side]
+        text = json.dumps({"reason": link.reason, "since": link.since}) if link.reason else None
+        self.store.write_notes({f"link {side}": text})
+
+    # --- the commands' steps: what fails, they raise ---------------------------------------------
+
+    async def once(self) -> None:
+        """One poll and one push; raises what fails, after having tried both.
+
+        Raises:
+            LinkFailure: a side can't be talked to.
+            LeaseHeld: another process pushes.
+        """
+        failure: Failure | None = None
+        try:
+            await self.observer.poll()
+            self.worked("poll")
+        except LinkFailure as error:
+            failure = error
+        try:
+            await self._push()
+            while await self.outwait():
+                await self._push()
+            self.worked("push")
+        except LinkFailure as error:
+            if failure is not None:
+                self.report.log("error", "push_failed", side=str(error.side), reason=str(error))
+            failure = failure or error
+        if failure is None:
+            await self.note_links()
+        if failure := (failure or self.observer.trouble or self.pusher.trouble or self.left_out()):
+            raise failure
+
+    async def outwait(self) -> bool:
+        """Wait for new rows that Halo's lists may show in a moment. Returns whether there are any."""
+        now = self.now()
+        if self.pusher.plan is not None or self._waits == WAITS_MAX:
+            return False
+        looks = [
+            row.next_try
+            for row in self.store.doubtful_inserts(now)
+            if row.doubt_until <= now + LAG_SECONDS
+        ]
+        if not looks:
+            return False
+        seconds = max(0.0, max(looks) - now) + 0.1  # clocks are set while one sleeps
+        self._waits += 1
+        self.report.log("info", "looking_again", payments=len(looks), seconds=round(seconds, 1))
+        await self.sleep(seconds)
+        return True
+
+    def left_out(self) -> LinkFailure | None:
+        """That a new row was sent which Halo doesn't show yet; None where there is none."""
+        doubtful = [] if self.pusher.plan is not None else self.store.doubtful_inserts(self.now())
+        if not doubtful:
+            return None
+        return BadAnswer(
+            Side.HALO,
+            f"Halo was sent a new row for {doubtful[0].intent_id}, and neither its answer nor its lists "
+            "show it yet. It stays due: it is looked for before anything is sent again.",
+        )
+
+    async def note_links(self) -> None:
+        """After Stripe has answered: forget what the service noted of a side that works again.
+
+        Raises:
+            LinkFailure: Halo doesn't work.
+        """
+        self._link_works(Side.STRIPE)
+        if self.store.note(f"link {Side.HALO}") is not None:
+            if not self.pusher.halo_answered:
+                await self.pusher.ask_for_anything()
+            self._link_works(Side.HALO)
+
+    async def backfill(self, since: int, asked: str) -> int:
+        """List the payment intents since a time (Unix seconds). Returns how many."""
+        listed = await self.observer.backfill(since, asked)
+        await self.reversing.list_since(since)
+        return listed

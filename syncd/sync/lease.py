@@ -1,0 +1,95 @@
+"""One process pushes at a time: who it is, and when another may take over.
+
+The lease stands in the database, so a daemon and a backfill find each other. It runs out by
+itself; one whose process is gone from this machine counts no longer at once, so that a service
+that crashed goes on as soon as it is restarted.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from syncd.core.errors import LeaseHeld
+from syncd.core.records import Holder
+from syncd.store.store import Store
+
+LEASE_SECONDS = 120.0
+"""How long a lease holds without being renewed: longer than any one request may take."""
+
+_NAME = "push"
+
+
+def this_process(what: str) -> Holder:
+    """Describe this process; `what` is the command it runs, for people."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        boot = "unknown"
+    return Holder(uuid4().hex, what, socket.gethostname(), boot, os.getpid())
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine is still there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right to push, held for as long as it is renewed."""
+
+    store: Store
+    me: Holder
+    now: Callable[[], float]
+    alive: Callable[[int], bool] = is_alive
+
+    def take(self) -> None:
+        """Take the lease, or renew it.
+
+        Raises:
+            LeaseHeld: another process pushes.
+        """
+        other = self.store.coordination.take_lease(
+            _NAME, self.me, self.now(), LEASE_SECONDS, free=self._is_free
+        )
+        if other is not None:
+            raise LeaseHeld(describe(other))
+
+    def renew(self) -> None:
+        """Go on holding the lease that was taken.
+
+        One that ran out is still ours while nobody else took it. Once somebody did, what was read
+        before may be old, though the other has ended meanwhile: then all has to be begun again.
+
+        Raises:
+            LeaseHeld: another process pushes, or did.
+        """
+        if not self.store.coordination.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):
+            raise LeaseHeld("another process, which took over because this one took too long,")
+
+    def give_back(self) -> None:
+        """Let another process push."""
+        self.store.coordination.give_lease(_NAME, self.me)
+
+    def _is_free(self, holder: Holder, until: float) -> bool:
+        now = self.now()
+        if holder.host == self.me.host and holder.boot == self.me.boot:
+            # A process id equal to ours is of a process that ended, or of this very one.
+            if holder.pid == self.me.pid or not self.alive(holder.pid):
+                return True
+        elif until > now + LEASE_SECONDS:
+            return True  # written before a clock was set back; nobody here can tell any more
+        return until <= now
+
+
+def describe(holder: Holder) -> str:
+    """Say who holds the lease, for people."""
+    return f"{holder.what} (process {holder.pid} on {holder.host})"

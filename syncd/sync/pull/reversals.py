@@ -1,0 +1,93 @@
+"""Refunds and disputes: listed beside the poll's events, and matched with Halo's payments.
+
+The poll's own request brings their events. What it can't have shown (they are older, or the key may
+not see them) is listed once a sweep and by a backfill: a page or two. Nothing is written to Halo.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from syncd.clients.halo.sink import HaloSink
+from syncd.clients.stripe.source import Page, StripeSource
+from syncd.core.errors import BadAnswer, CursorRefused, PermissionMissing, Side
+from syncd.core.report import Report
+from syncd.core.rows import seen
+from syncd.store.store import Store
+from syncd.sync.pull.poll import DAY, PAGES_MAX, SWEEP_SECONDS
+
+LOOKS_MAX = 10
+"""Payments that aren't known here and are looked for in Halo at one time."""
+
+OPEN_DISPUTE_SECONDS_MAX = 365 * DAY
+"""How far back a listing goes for a dispute that is still open."""
+
+
+@dataclass(slots=True)
+class Reversing:
+    """Learns of refunds and disputes, and whose they are."""
+
+    source: StripeSource
+    sink: HaloSink
+    store: Store
+    report: Report
+    now: Callable[[], float]
+
+    async def sweep(self) -> None:
+        """List those made since the last listing, and all since the oldest dispute still open."""
+        now = int(self.now())
+        last = self.store.note("reversals_listed")
+        since = now - SWEEP_SECONDS if last is None else min(now, int(last)) - SWEEP_SECONDS
+        oldest = self.store.reversals.oldest_open_dispute()
+        disputes_since = since if oldest is None else max(oldest, now - OPEN_DISPUTE_SECONDS_MAX)
+        await self.list_since(since, min(since, disputes_since))
+
+    async def list_since(self, refunds_since: int, disputes_since: int | None = None) -> int:
+        """List refunds and disputes made since a time (Unix seconds). Returns how many.
+
+        A key that may not read them stops nothing: it is said once in the log.
+        """
+        started = int(self.now())
+        since = refunds_since if disputes_since is None else disputes_since
+        listed = await self._list("refunds", self.source.refunds, refunds_since)
+        disputed = await self._list("disputes", self.source.disputes, since)
+        if listed is not None and disputed is not None:
+            self.store.write_notes({"reversals_listed": str(started)})
+        return (listed or 0) + (disputed or 0)
+
+    async def _list(
+        self, what: str, pages: Callable[[int, str | None], Awaitable[Page]], since: int
+    ) -> int | None:
+        """List one kind to the last page. Returns how many; None where the key may not."""
+        note, listed, cursor = f"{what}_refused", 0, None
+        for _ in range(PAGES_MAX):
+            try:
+                page = await pages(since, cursor)
+            except (PermissionMissing, CursorRefused) as error:
+                if self.store.note(note) != str(error):
+                    self.report.log("warning", note, reason=str(error))
+                    self.store.write_notes({note: str(error)})
+                return None
+            self.store.take_in(
+                [], self.now(), reversals=page.reversals,
+                unreadable=[(odd.id, odd.reason, odd.at) for odd in page.unreadable],
+            )  # fmt: skip
+            listed += len(page.reversals)
+            cursor = page.cursor
+            if cursor is None:
+                if self.store.note(note) is not None:
+                    self.store.write_notes({note: None})
+                return listed
+        message = f"Stripe's list of {what} since {since} does not end."
+        raise BadAnswer(Side.STRIPE, message)
+
+    async def place(self) -> int:
+        """Ask Halo whether payments that aren't known here are its own. Returns how many were.
+
+        They are older than syncd's memory. Halo is asked instead of Stripe, whose reads are rationed.
+        """
+        found = 0
+        for intent_id in self.store.reversals.unplaced(LOOKS_MAX):
+            rows = await self.sink.rows_of(intent_id)
+            self.store.reversals.place(intent_id, seen(rows))
+            found += bool(rows)
+        return found

@@ -1,0 +1,1 @@
+"""Writes to Halo what differs, and records the outcome of each write."""

@@ -1,0 +1,271 @@
+"""Insert the one row that is missing: nothing is ever doubled.
+
+Halo has no idempotency key. So a row that may have been sent before is waited for; Halo is asked
+right before a new one is sent; that it will be is written down first, which fences out any other
+process; and what the answer doesn't prove is looked for before anything is sent again: for minutes
+where Halo may be at work on it still, for half a minute where only its lists may lag behind.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from syncd.clients.halo.parse import Acknowledged
+from syncd.clients.halo.sink import HaloSink
+from syncd.core.decisions import Create, InStep
+from syncd.core.errors import (
+    BadAnswer,
+    LeaseHeld,
+    LinkFailure,
+    LookStale,
+    RowsRefused,
+    ServerTrouble,
+    Unreachable,
+)
+from syncd.core.payments import Row
+from syncd.core.records import Condition, Outcome, Work
+from syncd.core.report import Report
+from syncd.core.rows import SeenRow
+from syncd.store.store import Store
+from syncd.sync.push.blame import Troubles
+from syncd.sync.push.outcomes import (
+    INSERT_DOUBT_SECONDS,
+    LAG_SECONDS,
+    UNPROVEN_MAX,
+    Outcomes,
+    as_planned,
+    doubtful,
+    due_again,
+    state_of,
+)
+from syncd.sync.push.payload import Overtaken, Ways
+
+LOOK_SECONDS_MAX = 30.0
+"""A row is inserted only if Halo was asked for it so shortly before: room in the window may be waited for."""
+
+MADE_SECONDS = 86_400
+"""A row may seem older than its payment by so much: Halo may write times of another zone."""
+
+
+@dataclass(slots=True)
+class Inserter:
+    """Makes new rows.
+
+    Attributes:
+        outcomes: says what came of each payment.
+        troubles: what failed in this push for single payments.
+        last_look: called right before the row is written; raises LeaseHeld or Overtaken.
+    """
+
+    sink: HaloSink
+    store: Store
+    ways: Ways
+    outcomes: Outcomes
+    troubles: Troubles
+    report: Report
+    now: Callable[[], float]
+    last_look: Callable[[Sequence[Work]], None]
+
+    async def insert(self, work: Work, create: Create) -> bool:
+        """Insert the one row that is missing, if it is still missing. Returns False to try again.
+
+        Raises:
+            LeaseHeld: another process pushes, or has just made a row for the same payment.
+            LinkFailure: the link is at fault, or seems to be.
+        """
+        if work.doubt_until is not None and self.now() < work.doubt_until:
+            # An insert was sent and not answered; Halo may be carrying it out still. A clock that
+            # was set back doesn't prolong the wait beyond what one insert can take.
+            until = min(work.doubt_until, self.now() + INSERT_DOUBT_SECONDS)
+            self.store.record([doubtful(work, until, self.now())], self.now())
+            return True
+        sent_before = work.doubt_until is not None or work.attempts > 0
+        await self.sink.room(3 if sent_before else 2)
+        looked_at = self.now()
+        try:
+            if not await self._is_missing(work, create, sent_before=sent_before):
+                return True
+        except (ServerTrouble, BadAnswer, Unreachable) as error:
+            self._unlisted(work, error)
+            return True
+
+        known, sent = work.doubt_until, False
+
+        def intend() -> None:
+            nonlocal known, sent
+            if self.now() - looked_at > LOOK_SECONDS_MAX:
+                raise LookStale
+            self.last_look([work])
+            now = self.now()
+            until = now + INSERT_DOUBT_SECONDS
+            if not self.store.intend_insert(work, known, now, until):
+                raise LeaseHeld("another process, which has just made a row for the same payment,")
+            known, sent = until, True
+
+        try:
+            row = self.ways.new_row_of(work, create, self.now())
+            answer = await self.sink.insert(row, intend)
+        except (LookStale, Overtaken) as news:
+            # A second sending means that the first was turned away. It is due still.
+            self.store.end_doubt(work.payment.said.intent_id, known)
+            return sent or isinstance(news, Overtaken)
+        except RowsRefused as error:
+            self.store.end_doubt(work.payment.said.intent_id, known)
+            self.store.record([self.outcomes.failed(work, str(error))], self.now())
+            return True
+        except LinkFailure as error:
+            self._insert_failed(work, error, known)
+            return True
+        await self._inserted(work, create, answer, known)
+        return True
+
+    async def _is_missing(self, work: Work, create: Create, *, sent_before: bool) -> bool:
+        """Look once more; what speaks against a new row is recorded.
+
+        A row that may have been sent before is looked for on its invoice as well: whoever sent it
+        may have died before it could.
+        """
+        elsewhere = sent_before and await self._stands_elsewhere(work, create)
+        rows = await self.sink.rows_of(work.payment.said.intent_id)
+        if rows:
+            self.store.record([due_again(work, self.now(), attempts=1)], self.now())
+            return False
+        if elsewhere:
+            self.store.record([self.outcomes.unproven(work, create)], self.now())
+            return False
+        if self.outcomes.plan is not None:
+            self.outcomes.planned(
+                work, create, f"a new row on invoice {create.invoice_id}: {create.amount:f}"
+            )
+            self.store.record(as_planned([work]), self.now())
+            return False
+        if work.attempts > UNPROVEN_MAX and work.condition is not Condition.FAILED:
+            failed = self.outcomes.failed(
+                work, "Halo takes the new row, but doesn't show it afterwards."
+            )
+            self.store.record([failed], self.now())
+            return False
+        return True
+
+    async def _inserted(
+        self, work: Work, create: Create, answer: Acknowledged, doubt: float | None
+    ) -> None:
+        """What Halo answered to a new row proves it, or has to be read back.
+
+        Raises:
+            LinkFailure: Halo can't be read at all; the row may be there.
+        """
+        said, state = work.payment.said, state_of(work)
+        self.troubles.has_written()
+        for row in answer.rows:
+            if (row.intent_id, row.status, row.amount) == (
+                said.intent_id, create.status, create.amount,
+            ):  # fmt: skip
+                made = InStep((row.id,) if row.id is not None else (), create.status)
+                pushed = self.outcomes.tell(work, made, "created")
+                done = Outcome(
+                    said.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows,
+                    pushed=pushed,
+                )  # fmt: skip
+                place = SeenRow(row.id, create.invoice_id, row.invoice_number)
+                self.store.record([done], self.now(), seen={said.intent_id: (place,)})
+                return
+        # What Halo's rows say counts: they are read back, for as long as they may lag behind.
+        try:
+            rows = await self.sink.rows_of_invoice(create.invoice_id)
+        except (ServerTrouble, BadAnswer, Unreachable) as error:
+            self._lagging(work, doubt)
+            self._unlisted(work, error)
+            return
+        if any(row.intent_id == said.intent_id for row in rows):
+            # Due at once; in doubt for as long as the intent's own list may lag behind.
+            self.store.move_doubt(said.intent_id, doubt, self.now() + LAG_SECONDS)
+            self.store.record([due_again(work, self.now(), attempts=1)], self.now())
+        elif self._astray(work, create, rows):
+            self.store.record([self.outcomes.unproven(work, create, answer.rows)], self.now())
+        else:
+            if answer.complaint is not None:
+                self.report.log(
+                    "warning", "insert_doubtful", intent=said.intent_id, reason=answer.complaint
+                )
+            self._lagging(work, doubt, named=self._astray(work, create, answer.rows))
+
+    def _lagging(self, work: Work, doubt: float | None, *, named: bool = False) -> None:
+        """Halo has answered, and shows no row: it may be a little behind, so it isn't sent again at once.
+
+        Args:
+            work: the payment.
+            doubt: until when its insert was in doubt; another process's stays as it is.
+            named: whether the answer named a row that can only be this one.
+        """
+        now = self.now()
+        until = now + (INSERT_DOUBT_SECONDS if named else LAG_SECONDS)
+        if not self.store.move_doubt(work.payment.said.intent_id, doubt, until):
+            self.store.record([due_again(work, until)], now)
+        elif work.condition is Condition.FAILED:  # tried again daily, one row each time
+            outcome = replace(self.outcomes.still_failed(work), doubt_until=until)
+            self.store.record([outcome], now)
+        else:
+            self.store.record([doubtful(work, until, now, attempts=1)], now)
+
+    def _unlisted(self, work: Work, error: LinkFailure) -> None:
+        """Halo can't list this payment's rows, or its invoice's.
+
+        Raises:
+            LinkFailure: `error`, where Halo asks to wait, or fails for everybody.
+        """
+        if error.retry_after_seconds is not None or self.troubles.add(work, error):
+            raise error
+
+    def give_up(self, work: Work) -> None:
+        """Each look had grown too old by the time that the row could go out."""
+        now = self.now()
+        if work.attempts < UNPROVEN_MAX and work.condition is not Condition.FAILED:
+            self.store.record([due_again(work, now + INSERT_DOUBT_SECONDS, attempts=1)], now)
+            return
+        reason = (
+            f"Halo takes longer than {LOOK_SECONDS_MAX:.0f} s to list the payment's rows, so no new one is "
+            "made: by then there may be one."
+        )
+        self.store.record([self.outcomes.failed(work, reason)], now)
+
+    def _insert_failed(self, work: Work, error: LinkFailure, doubt: float | None) -> None:
+        """A new row that the link failed on: read again before it is sent again.
+
+        Raises:
+            LinkFailure: `error`, where the link is at fault; its trouble spends no attempts.
+        """
+        now = self.now()
+        if not error.maybe_applied:
+            self.store.end_doubt(work.payment.said.intent_id, doubt)
+            self.store.record([due_again(work, now)], now)
+            raise error
+        if not error.late and work.attempts < UNPROVEN_MAX:
+            self.report.log(
+                "warning", "insert_doubtful", intent=work.payment.said.intent_id, reason=str(error)
+            )
+            self._lagging(work, doubt)
+            return
+        self.store.record([doubtful(work, now + INSERT_DOUBT_SECONDS, now)], now)
+        if self.troubles.add(work, error):
+            raise error  # it fails for everybody
+
+    async def _stands_elsewhere(self, work: Work, create: Create) -> bool:
+        """Whether the invoice has the new row, whatever the intent's own list says."""
+        intent_id = work.payment.said.intent_id
+        rows = await self.sink.rows_of_invoice(create.invoice_id)
+        named = any(row.intent_id == intent_id for row in rows)
+        return named or self._astray(work, create, rows)
+
+    def _astray(self, work: Work, create: Create, rows: Sequence[Row]) -> bool:
+        """Whether one of them can only be the new row, under no intent or one that Stripe never named.
+
+        An older one of the same amount isn't: ours carries the time of its payment.
+        """
+        made = work.payment.said.created or work.payment.said.at
+        return any(
+            (row.invoice_id, row.amount, row.status)
+            == (create.invoice_id, create.amount, create.status)
+            and (row.intent_id is None or self.store.payment(row.intent_id) is None)
+            and (row.made is None or row.made >= made - MADE_SECONDS)
+            for row in rows
+        )

@@ -1,0 +1,229 @@
+"""What came of a payment in a push: said in the log, counted, and as it is recorded.
+
+Writes no store and asks nobody; the pushes themselves are in `pushing` and below it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from syncd.core.decisions import Create, Decision, Hold, InStep, Update
+from syncd.core.payments import PaymentState, Row
+from syncd.core.records import Condition, Outcome, Pushed, Work
+from syncd.core.report import Report
+
+LOOK_AGAIN_SECONDS = (600, 1_800, 7_200, 21_600, 54_600)
+"""When a payment without rows is looked for again: growing gaps, a day in all."""
+
+TRY_AGAIN_SECONDS = (600, 3_600, 21_600, 86_400)
+"""When a payment that failed is tried again; it stands on the attention list meanwhile."""
+
+UNPROVEN_MAX = 2
+"""How often a request may be answered without proof before the payment counts as failed."""
+
+INSERT_DOUBT_SECONDS = 300.0
+"""How long an insert that was not answered may still appear.
+
+Halo's gateway gives up after about 60 s, and a second host's clock may differ by minutes.
+"""
+
+LAG_SECONDS = 30.0
+"""How long Halo's lists may not show a row yet, where it has answered the insert, but proved nothing.
+
+An answer says that Halo's work on it has ended; what it reads from may be a little behind.
+"""
+
+LOOK_SECONDS_FIRST, LAG_LOOK_SECONDS_FIRST = 15.0, 2.0
+"""How soon a row is looked for, unanswered or answered; then at growing gaps, until it appears or
+that time is over."""
+
+Plan = Callable[[Work, Decision, str], None]
+"""Told what a dry run would do with a payment, and why."""
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """Says what came of a payment, and turns it into what is recorded.
+
+    Attributes:
+        numbers: the status number of each configured state.
+        plan: where a dry run says what it would do; None in earnest.
+    """
+
+    report: Report
+    now: Callable[[], float]
+    numbers: Mapping[PaymentState, int]
+    plan: Plan | None
+
+    def settled(self, work: Work, decision: Decision) -> Outcome:
+        """What comes of a decision that sends nothing."""
+        said, state = work.payment.said, state_of(work)
+        if isinstance(decision, InStep):
+            self.tell(work, decision, "in_step")
+            return Outcome(said.intent_id, state, Condition.IN_STEP, acked=True, rows=decision.rows)
+        if isinstance(decision, Hold):
+            self.report.count("pushes", outcome="held")
+            self.report.log(
+                "warning", "held", intent=said.intent_id, state=state, code=decision.code,
+                reason=decision.text,
+            )  # fmt: skip
+            self.planned(work, decision, decision.text)
+            return Outcome(
+                said.intent_id, state, Condition.HELD, decision.code, decision.text,
+                attempts=work.attempts,
+            )  # fmt: skip
+        self.planned(work, decision, "Halo has no row for it")
+        self.report.count("pushes", outcome="unmatched")
+        if work.looks < len(LOOK_AGAIN_SECONDS):
+            again = self.now() + LOOK_AGAIN_SECONDS[work.looks]
+            return Outcome(
+                said.intent_id, state, Condition.UNMATCHED, next_try=again, looks=work.looks + 1,
+            )  # fmt: skip
+        self.report.log("info", "not_halos", intent=said.intent_id, state=state)
+        return Outcome(said.intent_id, state, Condition.NOT_HALOS)
+
+    def unproven(self, work: Work, create: Create, answered: Sequence[Row] = ()) -> Outcome:
+        """A new row that Halo took and doesn't show: never sent again unless a person says so.
+
+        Args:
+            work: the payment.
+            create: the row that was sent.
+            answered: rows that Halo's answer listed.
+        """
+        said, state = work.payment.said, state_of(work)
+        shown = (
+            f" Halo's answer names {listed(ids)}."
+            if (ids := [row.id for row in answered if row.id is not None])
+            else ""
+        )
+        reason = (
+            f"Halo was sent a new row for {said.intent_id} on invoice {create.invoice_id}, but doesn't "
+            f"show it among the payment's rows.{shown} Look at the invoice's payments in Halo: dismiss "
+            "this if the row is there, retry if it isn't."
+        )
+        self.report.count("pushes", outcome="held")
+        self.report.log(
+            "warning", "held", intent=said.intent_id, state=state, code="insert_unproven",
+            reason=reason,
+        )  # fmt: skip
+        return Outcome(
+            said.intent_id, state, Condition.HELD, "insert_unproven", reason,
+            attempts=work.attempts, doubt_until=self.now() + INSERT_DOUBT_SECONDS,
+        )  # fmt: skip
+
+    def failed(self, work: Work, words: str, before: int = 0) -> Outcome:
+        """A person must look; the gaps grow with each attempt beyond the first few."""
+        said, state = work.payment.said, state_of(work)
+        tried = max(0, work.attempts - before)
+        gap = TRY_AGAIN_SECONDS[min(tried, len(TRY_AGAIN_SECONDS) - 1)]
+        reason = (
+            f"Halo doesn't take {state} for {said.intent_id}: {words.strip()} It is tried again "
+            "by itself; correct the row or the invoice in Halo, then retry."
+        )
+        self.report.count("pushes", outcome="failed")
+        self.report.log(
+            "error", "push_failed", intent=said.intent_id, state=state, attempt=work.attempts + 1,
+            reason=words,
+        )  # fmt: skip
+        return Outcome(
+            said.intent_id, state, Condition.FAILED, "halo_refuses", reason,
+            next_try=self.now() + gap, attempts=work.attempts + 1,
+        )  # fmt: skip
+
+    def still_failed(self, work: Work) -> Outcome:
+        """A payment on the attention list that couldn't be tried: at the same gap again."""
+        gap = TRY_AGAIN_SECONDS[max(0, min(work.attempts - 1, len(TRY_AGAIN_SECONDS) - 1))]
+        return due_again(work, self.now() + gap)
+
+    def unasked(self, work: Work) -> Outcome:
+        """Stripe was to be asked again and couldn't be: the next poll asks.
+
+        One on the attention list stays there, and is tried at the same gap again.
+        """
+        if work.condition is Condition.FAILED:
+            return self.still_failed(work)
+        return Outcome(work.payment.said.intent_id, state_of(work), Condition.IN_DOUBT)
+
+    def tell(self, work: Work, decision: Update | InStep, outcome: str) -> Pushed | None:
+        """One line of the log for a payment that is now in step; what was written, if it was."""
+        said, state, now = work.payment.said, state_of(work), self.now()
+        self.planned(work, decision, "in step already")
+        self.report.count("pushes", outcome=outcome)
+        if outcome == "in_step":
+            self.report.log("debug", "in_step", intent=said.intent_id, state=state)
+            return None
+        lag = None if said.read else max(0.0, now - said.at)
+        if lag is not None:
+            self.report.lag(lag)
+        old = self._names(decision.was) if isinstance(decision, Update) else []
+        self.report.log(
+            "info",
+            "pushed",
+            intent=said.intent_id,
+            rows=list(decision.rows),
+            old=old,
+            new=str(state),
+            attempt=work.attempts + 1,
+            lag_seconds=None if lag is None else round(lag, 1),
+        )
+        return Pushed(now, said.intent_id, ", ".join(dict.fromkeys(old)), state, lag, decision.rows)
+
+    def _names(self, numbers: Sequence[int | None]) -> list[str]:
+        names = {number: str(state) for state, number in self.numbers.items()}
+        return [
+            names.get(number, f"status {number}") if number is not None else "none"
+            for number in numbers
+        ]
+
+    def planned(self, work: Work, decision: Decision, text: str) -> None:
+        """In a dry run, say what would be done."""
+        if self.plan is not None:
+            self.plan(work, decision, text)
+
+
+def state_of(work: Work) -> PaymentState:
+    """Say which state is to be pushed: what is due has one."""
+    state = work.payment.said.state
+    if state is None:
+        message = f"{work.payment.said.intent_id} is due without a state"
+        raise AssertionError(message)
+    return state
+
+
+def due_again(
+    work: Work, next_try: float, *, attempts: int = 0, doubt_until: float | None = None
+) -> Outcome:
+    """Record a payment as due from a time on; one that has failed stays on the attention list.
+
+    Args:
+        work: the payment.
+        next_try: when it is due, Unix seconds.
+        attempts: how many attempts were spent on top of those before.
+        doubt_until: until when an insert may still appear, Unix seconds.
+    """
+    failed = work.condition is Condition.FAILED
+    return Outcome(
+        work.payment.said.intent_id, state_of(work), work.condition if failed else Condition.DUE,
+        "halo_refuses" if failed else None, work.reason if failed else None,
+        next_try=next_try, attempts=work.attempts + attempts, doubt_until=doubt_until,
+    )  # fmt: skip
+
+
+def doubtful(work: Work, until: float, now: float, *, attempts: int = 0) -> Outcome:
+    """Record an insert that may still appear until then; it is looked for meanwhile."""
+    left, first, whole = until - now, LOOK_SECONDS_FIRST, INSERT_DOUBT_SECONDS
+    if left <= LAG_SECONDS:
+        first, whole = LAG_LOOK_SECONDS_FIRST, LAG_SECONDS
+    next_try = min(until, now + max(first, whole - left))
+    return due_again(work, next_try, attempts=attempts, doubt_until=until)
+
+
+def as_planned(works: Sequence[Work]) -> list[Outcome]:
+    """In a dry run's own store: as if it had been pushed, so that the run comes to an end."""
+    return [
+        Outcome(work.payment.said.intent_id, state_of(work), Condition.IN_STEP) for work in works
+    ]
+
+
+def listed(rows: Sequence[int]) -> str:
+    """Rows by their numbers, for people: ``row 28``, ``rows 28, 29``."""
+    return f"{'row' if len(rows) == 1 else 'rows'} {', '.join(map(str, rows))}"

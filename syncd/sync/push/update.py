@@ -1,0 +1,137 @@
+"""Update the rows that Halo has: one list a request, halved until a row that fails stands alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from syncd.clients.halo.parse import Acknowledged
+from syncd.clients.halo.sink import HaloSink
+from syncd.core.decisions import Update
+from syncd.core.errors import LinkFailure, RowsRefused, ServerTrouble
+from syncd.core.payments import Row
+from syncd.core.records import Condition, Outcome, Work
+from syncd.store.store import Store
+from syncd.sync.push.backlog import Unfinished
+from syncd.sync.push.outcomes import UNPROVEN_MAX, Outcomes, as_planned, due_again, listed, state_of
+from syncd.sync.push.payload import Overtaken, Ways
+
+
+@dataclass(slots=True)
+class Updater:
+    """Brings rows to their new status.
+
+    Attributes:
+        outcomes: says what came of each payment.
+        unfinished: what failed in this push, and what is left for the next one.
+        last_look: called right before rows are written; raises LeaseHeld or Overtaken.
+    """
+
+    sink: HaloSink
+    store: Store
+    ways: Ways
+    outcomes: Outcomes
+    unfinished: Unfinished
+    now: Callable[[], float]
+    last_look: Callable[[Sequence[Work]], None]
+
+    async def send(self, batch: Sequence[tuple[Work, Update]]) -> None:
+        """Send one list of rows; halve it until a row that fails stands alone.
+
+        Raises:
+            LeaseHeld: another process pushes.
+            LinkFailure: the link is at fault, or seems to be.
+        """
+        if self.outcomes.plan is not None:
+            for work, update in batch:
+                self.outcomes.planned(
+                    work, update, f"{listed(update.rows)} → status {update.status}"
+                )
+            self.store.record(as_planned([work for work, _ in batch]), self.now())
+            return
+        now = self.now()
+        rows = [row for work, update in batch for row in self.ways.changed_rows(work, update, now)]
+        works = [work for work, _ in batch]
+
+        def intend() -> None:
+            self.last_look(works)
+            self.store.intend_update([work.payment.said.intent_id for work in works], self.now())
+
+        try:
+            answer = await self.sink.update(rows, intend)
+        except Overtaken as news:
+            left = [one for one in batch if one[0].payment.said.intent_id not in news.intent_ids]
+            if left:
+                await self.send(left)
+            return
+        except (RowsRefused, LinkFailure) as error:
+            await self._send_parts(batch, error)
+            return
+        self.unfinished.troubles.has_written()
+        shown = {row.id: row for row in answer.rows}
+        outcomes: list[Outcome] = []
+        try:
+            for work, update in batch:
+                outcome = await self._updated(work, update, shown, answer)
+                outcomes.append(outcome)
+        finally:
+            self.store.record(outcomes, self.now())
+
+    async def _send_parts(
+        self, batch: Sequence[tuple[Work, Update]], error: RowsRefused | LinkFailure
+    ) -> None:
+        """After a list of rows failed: send its halves, if what failed was Halo's word about rows.
+
+        Raises:
+            LinkFailure: `error`, where the link is at fault, or seems to be.
+        """
+        about_rows = isinstance(error, RowsRefused) or (
+            isinstance(error, ServerTrouble) and error.maybe_applied and not error.late
+        )
+        if about_rows and len(batch) > 1:
+            middle = len(batch) // 2
+            await self.send(batch[:middle])
+            await self.send(batch[middle:])
+        elif isinstance(error, RowsRefused):
+            self.store.record([self.outcomes.failed(batch[0][0], str(error))], self.now())
+        elif len(batch) > 1 or not error.maybe_applied:
+            if error.maybe_applied:
+                # Smaller lists next time: should one row be at fault after all, it soon stands alone.
+                self.unfinished.use_lists_of(max(1, len(batch) // 2))
+            raise error
+        elif self.unfinished.troubles.add(batch[0][0], error):
+            raise error  # it fails for everybody
+
+    async def _updated(
+        self, work: Work, update: Update, shown: Mapping[int | None, Row], answer: Acknowledged
+    ) -> Outcome:
+        """An answer proves only the rows that it lists as they were sent."""
+        said, state = work.payment.said, state_of(work)
+        proven = all(row in shown and shown[row].status == update.status for row in update.rows)
+        if not proven and work.attempts >= UNPROVEN_MAX:
+            back = {row.id: row for row in await self.sink.rows_of(said.intent_id)}
+            proven = all(row in back and back[row].status == update.status for row in update.rows)
+        if proven:
+            pushed = self.outcomes.tell(work, update, "updated")
+            return Outcome(
+                said.intent_id, state, Condition.IN_STEP, acked=True, rows=update.rows,
+                pushed=pushed,
+            )  # fmt: skip
+        if work.attempts >= UNPROVEN_MAX:
+            return self.outcomes.failed(
+                work,
+                f"Halo takes the request, but its rows don't change. {answer.complaint or ''}",
+            )
+        # Due at once: the next round reads the rows back, and what they say counts.
+        return due_again(work, self.now(), attempts=1)
+
+
+def batches(updates: Sequence[tuple[Work, Update]], size: int) -> list[list[tuple[Work, Update]]]:
+    """Cut into lists of at most `size` rows; a payment's rows stay together."""
+    found: list[list[tuple[Work, Update]]] = []
+    room = 0
+    for work, update in updates:
+        if not found or len(update.rows) > room:
+            found.append([])
+            room = size
+        found[-1].append((work, update))
+        room -= len(update.rows)
+    return found

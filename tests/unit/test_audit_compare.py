@@ -1,0 +1,458 @@
+"""In what Halo's rows differ from what Stripe says, case by case; what isn't known is never judged."""
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from syncd.audit.compare import (
+    compare,
+    invoice_due,
+    reversed_after,
+    several_payments,
+    unknown_at_stripe,
+)
+from syncd.audit.findings import Difference, Finding
+from syncd.core.decisions import Policy
+from syncd.core.payments import Invoice, Observation, PaymentState, Row
+from syncd.core.reversals import Reversal, ReversalKind
+
+S = PaymentState
+FAILED, PAID, PROCESSING, CANCELED = 1_001, 1_002, 1_003, 1_004
+"""Beyond the numbers that Python keeps one object of; what is paid lies between the others."""
+NUMBERS = {S.PAYMENT_FAILED: FAILED, S.SUCCEEDED: PAID, S.PROCESSING: PROCESSING, S.CANCELED: CANCELED}  # fmt: skip
+POLICY = Policy(NUMBERS)
+CREATING = Policy(NUMBERS, create_missing=True)
+NO_PAID = Policy({S.PAYMENT_FAILED: FAILED, S.PROCESSING: PROCESSING})
+SAID = Observation(
+    "pi_1", S.SUCCEEDED, 9, read=True, created=5, amount=1099, amount_received=1099,
+    currency="usd", invoice="7",
+)  # fmt: skip
+WAITS = replace(SAID, state=S.PROCESSING)
+REFUND = Reversal(
+    "re_1", ReversalKind.REFUNDED, "pi_1", 500, "usd", "succeeded", None, 6, 6, read=True
+)
+BACK = replace(REFUND, status="failed")
+DISPUTE = replace(REFUND, id="dp_1", kind=ReversalKind.DISPUTED, status="lost")
+FOUND = Finding(
+    Difference.UNCLEAR, "", "pi_1", invoice_id=7, invoice_number="INV-7", rows=(1,), made=5,
+    at_stripe="succeeded", in_halo="succeeded", currency="USD",
+)  # fmt: skip
+
+
+def row(status: int | None, amount: str | None = "10.99", id_: int | None = 1, **more: Any) -> Row:
+    number = None if status is None else int(str(status))
+    fields = {"intent_id": "pi_1", "invoice_id": 7, "made": 5, "invoice_number": "INV-7", **more}
+    return Row(
+        id_, fields["intent_id"], fields["invoice_id"],
+        None if amount is None else Decimal(amount), number,
+        fields["made"], fields["invoice_number"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "rows"),
+    [
+        (SAID, [row(PAID)]),
+        (SAID, [row(PAID, "10.00"), row(PAID, "0.99", 2)]),
+        (WAITS, [row(PROCESSING, None)]),
+        (replace(SAID, state=S.REQUIRES_ACTION), []),
+        (replace(SAID, state=None), []),
+        (replace(SAID, state=None), [row(PROCESSING), row(None, id_=2)]),
+    ],
+)
+def test_both_sides_agree(said: Observation, rows: list[Row]) -> None:
+    """Nothing is found where Halo says what Stripe says, or where Stripe says nothing yet."""
+    assert compare(said, rows, [BACK], POLICY) == []
+
+
+def test_flags_are_named() -> None:
+    """A flag without its name would read as anything."""
+    with pytest.raises(TypeError):
+        compare(SAID, [row(PAID)], [], POLICY, True)  # type: ignore[call-arg]
+
+
+# --- no row ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "policy", "had_rows", "found"),
+    [
+        (SAID, POLICY, False, True),
+        (replace(SAID, invoice=None), POLICY, False, False),
+        (replace(SAID, invoice=None), POLICY, True, True),
+        (SAID, POLICY, True, True),
+        (WAITS, POLICY, False, False),
+        (WAITS, CREATING, False, True),
+        (WAITS, POLICY, True, True),
+        (replace(WAITS, invoice=None), CREATING, False, False),
+        (replace(SAID, state=None), CREATING, True, False),
+    ],
+)
+def test_no_row(said: Observation, policy: Policy, *, had_rows: bool, found: bool) -> None:
+    """A row is missed where the payment is Halo's, and where there is something to show in it."""
+    findings = compare(said, [], [], policy, had_rows=had_rows)
+    assert [one.kind for one in findings] == [Difference.MISSING] * found
+
+
+def test_what_is_said_of_a_missing_row() -> None:
+    """Why a row is missed, whether a push can make it, and what is at stake."""
+    paid = replace(
+        FOUND, kind=Difference.MISSING, rows=(), invoice_id=None, invoice_number=None,
+        in_halo="no row", amount=Decimal("8.00"),
+        text="Stripe says succeeded, and Halo has no row, though its metadata names invoice 7.",
+    )  # fmt: skip
+    part = replace(SAID, amount_received=800)
+    assert compare(part, [], [], POLICY) == [paid]
+    assert compare(part, [], [REFUND], CREATING) == [replace(paid, pushable=True)]
+    text = "Stripe says payment failed, and Halo has no row, though Halo had a row of it."
+    failed = replace(part, state=S.PAYMENT_FAILED)
+    due = replace(paid, at_stripe="payment_failed", text=text, amount=Decimal("10.99"))
+    assert compare(failed, [], [], CREATING, had_rows=True) == [due]
+    unread = replace(part, amount_received=None)
+    assert compare(unread, [], [], POLICY) == [replace(paid, amount=None)]
+    [unknown] = compare(replace(part, currency=None), [], [], POLICY)
+    assert unknown == replace(paid, amount=None, currency=None)
+    assert compare(part, [], [], POLICY)[0].pushable is False
+
+
+# --- a success ---------------------------------------------------------------------------------------------
+
+CHASED = "Stripe has the money, and Halo's row doesn't say paid: the customer may be chased for it."
+UNPAID = replace(
+    FOUND, kind=Difference.PAID_AT_STRIPE_ONLY, text=CHASED, amount=Decimal("10.99"), pushable=True
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "in_halo"),
+    [
+        (FAILED, "payment_failed"),
+        (PROCESSING, "processing"),
+        (99, "not paid (status 99)"),
+        (None, "no status"),
+    ],
+)
+def test_paid_at_stripe_only(status: int | None, in_halo: str) -> None:
+    """A success whose row says anything else, or nothing, can be pushed."""
+    assert compare(SAID, [row(status)], [], POLICY) == [replace(UNPAID, in_halo=in_halo)]
+
+
+def test_some_rows_are_not_paid() -> None:
+    """Only those rows stand in it; what the rows say is listed once."""
+    rows = [row(PAID, "5.00"), row(FAILED, "5.00", 2), row(FAILED, "0.99", 3)]
+    assert compare(SAID, rows, [], POLICY) == [
+        replace(UNPAID, rows=(2, 3), in_halo="payment_failed, succeeded")
+    ]
+
+
+def test_what_went_back_since() -> None:
+    """Money that went back is said with a bill that looks unpaid, and with nothing else."""
+    text = f"{CHASED} But: Stripe refunded 5.00 USD of pi_1 (status succeeded, no reason given)."
+    unpaid = replace(UNPAID, in_halo="payment_failed")
+    assert compare(SAID, [row(FAILED)], [REFUND], POLICY) == [replace(unpaid, text=text)]
+    assert compare(SAID, [row(FAILED)], [BACK], POLICY) == [unpaid]
+    both = compare(SAID, [row(FAILED)], [REFUND, DISPUTE], POLICY)
+    dispute = "The dispute about 5.00 USD of pi_1 was lost (no reason given)."
+    assert both == [replace(unpaid, text=f"{text} {dispute}")]
+    for said, rows, policy in (
+        (SAID, [], POLICY),
+        (SAID, [row(FAILED)], NO_PAID),
+        (WAITS, [row(FAILED)], POLICY),
+    ):
+        with_it = compare(said, rows, [REFUND], policy)
+        assert with_it == compare(said, rows, [], policy)
+        assert len(with_it) == 1
+
+
+def test_another_amount() -> None:
+    """Halo's amount less Stripe's, exactly, with the rows that make it up."""
+    short = replace(
+        FOUND, kind=Difference.WRONG_AMOUNT, amount=Decimal("-0.99"),
+        text="Stripe received 10.99 USD, Halo's row of it says 10.00 USD: Halo is 0.99 USD short.",
+    )  # fmt: skip
+    assert compare(SAID, [row(PAID, "10.00")], [], POLICY) == [short]
+    text = "Stripe received 10.99 USD, Halo's 2 rows of it add up to 12.00 USD: Halo has 1.01 USD too much."
+    rows = [row(PAID, "10.00"), row(PAID, "2.00", 2)]
+    assert compare(SAID, rows, [], POLICY) == [
+        replace(short, rows=(1, 2), amount=Decimal("1.01"), text=text)
+    ]
+    # A bill that looks unpaid leads; the amount is said with it.
+    said = f"{CHASED} {short.text}"
+    [both] = compare(SAID, [row(FAILED, "10.00")], [], POLICY)
+    assert both == replace(UNPAID, in_halo="payment_failed", text=said, pushable=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "rows", "text"),
+    [
+        (replace(SAID, amount_received=None), [row(PAID)], "The amount that Stripe received can't be compared with Halo's."),
+        (replace(SAID, currency="zzz"), [row(PAID)], "The amount that Stripe received can't be compared with Halo's."),
+        (SAID, [row(PAID), row(PAID, None, 2)], "A row in Halo has no amount that can be read."),
+    ],
+)  # fmt: skip
+def test_an_amount_that_cannot_be_compared(said: Observation, rows: list[Row], text: str) -> None:
+    """An amount that can't be read is unclear, never right or wrong."""
+    [found] = compare(said, rows, [], POLICY)
+    currency = (said.currency or "").upper()
+    ids = tuple(range(1, len(rows) + 1))
+    assert found == replace(FOUND, text=text, currency=currency, rows=ids)
+
+
+def test_a_success_without_its_number() -> None:
+    """Without the number of what succeeded nobody can say whether a row is paid."""
+    text = (
+        "The tenant's status number for succeeded isn't configured (halo.status.succeeded), so "
+        "nobody can say whether Halo agrees."
+    )
+    unclear = replace(FOUND, text=text, in_halo="status 1002")
+    assert compare(SAID, [row(PAID)], [REFUND], NO_PAID) == [unclear]
+
+
+# --- no success --------------------------------------------------------------------------------------------
+
+ONLY_HALO = replace(
+    FOUND, kind=Difference.PAID_IN_HALO_ONLY, amount=Decimal("10.99"), at_stripe="processing",
+    text="Halo's row says paid, Stripe says processing. Somebody may have booked it by other means; "
+    "else nobody will ask for this money.",
+)  # fmt: skip
+
+
+def test_paid_in_halo_only() -> None:
+    """A row that says paid without Stripe's money is never pushed over."""
+    assert compare(WAITS, [row(PAID)], [], POLICY) == [ONLY_HALO]
+    assert compare(WAITS, [row(PAID, "10.990000001")], [], POLICY) == [ONLY_HALO]
+    assert compare(WAITS, [row(PAID, None)], [], POLICY) == [replace(ONLY_HALO, amount=None)]
+    unknown = compare(replace(WAITS, currency=None), [row(PAID, "10.990000001")], [], POLICY)
+    assert unknown == [replace(ONLY_HALO, amount=Decimal("10.990000001"), currency=None)]
+    nothing = compare(replace(WAITS, state=None), [row(PAID)], [], POLICY)
+    text = ONLY_HALO.text.replace("processing", "nothing yet")
+    assert nothing == [replace(ONLY_HALO, text=text, at_stripe="nothing yet")]
+
+
+WRONG = replace(
+    FOUND, kind=Difference.WRONG_STATE, at_stripe="processing", in_halo="payment_failed",
+    text="Stripe says processing, Halo's row another state.", amount=Decimal("10.99"), pushable=True,
+)  # fmt: skip
+
+
+def test_another_state() -> None:
+    """A row with another state can be pushed; one that says paid stands apart."""
+    assert compare(WAITS, [row(FAILED)], [], POLICY) == [WRONG]
+    assert compare(WAITS, [row(CANCELED)], [], POLICY) == [replace(WRONG, in_halo="canceled")]
+    rows = [row(PROCESSING), row(FAILED, id_=2), row(CANCELED, id_=3)]
+    states = "canceled, payment_failed, processing"
+    assert compare(WAITS, rows, [], POLICY) == [replace(WRONG, rows=(2, 3), in_halo=states)]
+    assert compare(WAITS, [row(PAID), row(FAILED, id_=2)], [], POLICY) == [
+        replace(
+            ONLY_HALO, rows=(1, 2), in_halo="payment_failed, succeeded",
+            text=f"{ONLY_HALO.text} {WRONG.text}",
+        )
+    ]  # fmt: skip
+    assert compare(WAITS, [row(PAID), row(PROCESSING, id_=2)], [], POLICY) == [
+        replace(ONLY_HALO, in_halo="processing, succeeded")
+    ]
+
+
+def test_a_state_without_its_number() -> None:
+    """Which number is missed is said: the state's own, or that of what succeeded."""
+    said = replace(WAITS, state=S.REQUIRES_ACTION)
+    [own] = compare(said, [row(FAILED)], [], POLICY)
+    assert own == replace(
+        FOUND, at_stripe="requires_action", in_halo="payment_failed",
+        text="The tenant's status number for requires_action isn't configured "
+        "(halo.status.requires_action), so nobody can say whether Halo agrees.",
+    )  # fmt: skip
+    [paid] = compare(WAITS, [row(FAILED)], [], NO_PAID)
+    assert (paid.kind, paid.in_halo) == (Difference.UNCLEAR, "payment_failed")
+    assert paid.text.startswith("The tenant's status number for succeeded isn't configured")
+    assert compare(WAITS, [row(PROCESSING)], [], NO_PAID) == []
+
+
+def test_which_invoice() -> None:
+    """The invoice is named where all rows are on one; else each row names its own."""
+    rows = [row(None, invoice_number=None), row(None, id_=2, invoice_number="INV-8")]
+    [one] = compare(WAITS, rows, [], POLICY)
+    assert (one.rows, one.invoice_id, one.invoice_number) == ((1, 2), 7, "INV-8")
+    apart = [row(PAID), row(PAID, None, 2, invoice_id=8), row(PAID, None, None, invoice_id=9)]
+    [several] = compare(SAID, apart, [], POLICY)
+    assert (several.rows, several.invoice_id, several.invoice_number) == ((1, 2), None, None)
+
+
+# --- what went back ----------------------------------------------------------------------------------------
+
+
+def test_refunds_and_disputes() -> None:
+    """Each is a difference of its own where Halo shows the payment as paid; what came back is none."""
+    refunded = replace(
+        FOUND, kind=Difference.REFUNDED, amount=Decimal("5.00"), at_stripe="refunded, succeeded",
+        text="Stripe refunded 5.00 USD of pi_1 (status succeeded, no reason given). Halo shows it as "
+        "paid (re_1).",
+    )  # fmt: skip
+    disputed = replace(
+        FOUND, kind=Difference.DISPUTED, amount=Decimal("5.00"), at_stripe="disputed, lost",
+        text="The dispute about 5.00 USD of pi_1 was lost (no reason given). Halo shows it as paid "
+        "(dp_1).",
+    )  # fmt: skip
+    rows = [row(PAID)]
+    assert compare(SAID, rows, [BACK, REFUND, DISPUTE], POLICY) == [refunded, disputed]
+    for missing in ({"amount": None}, {"currency": None}):
+        [unread] = reversed_after(SAID, rows, [replace(REFUND, **missing)], POLICY)  # type: ignore[arg-type]
+        assert (unread.amount, unread.currency) == (None, None if "currency" in missing else "USD")
+    assert reversed_after(None, rows, [DISPUTE], POLICY) == [replace(disputed, made=None)]
+    assert reversed_after(SAID, [row(FAILED)], [REFUND], POLICY) == []
+    assert reversed_after(SAID, rows, [REFUND], NO_PAID) == []
+    [mixed] = reversed_after(SAID, [row(FAILED), row(PAID, id_=2)], [REFUND], POLICY)
+    assert mixed == replace(refunded, rows=(2,), in_halo="payment_failed, succeeded")
+
+
+@pytest.mark.parametrize(
+    ("word", "acknowledged"),
+    [("gone:500", True), ("gone:400", False), ("gone:600", False), ("open:500", False)],
+)
+def test_what_a_person_has_dismissed(word: str, *, acknowledged: bool) -> None:
+    """What was dismissed stays so until something else is said of it."""
+    for name in ("re_1", "re_2"):
+        [one] = compare(SAID, [row(PAID)], [REFUND], POLICY, dismissed={name: word})
+        assert one.acknowledged is (acknowledged and name == "re_1")
+
+
+def test_unknown_at_stripe() -> None:
+    """Rows of a payment that Stripe doesn't know: where they stand and what they sum up to."""
+    rows = [row(PAID, made=3), row(FAILED, "1.00", 2, made=4)]
+    unknown = replace(
+        FOUND, kind=Difference.UNKNOWN_AT_STRIPE, rows=(1, 2), made=3, at_stripe="unknown",
+        in_halo="payment_failed, succeeded", amount=Decimal("11.99"), currency=None,
+        text="Halo has a row of pi_1, which Stripe doesn't know under this key: another account's, "
+        "the other mode's, or made up. Look where it came from.",
+    )  # fmt: skip
+    assert unknown_at_stripe("pi_1", rows, POLICY) == unknown
+    none = unknown_at_stripe("pi_1", [], POLICY)
+    assert (none.rows, none.made, none.in_halo) == ((), None, "no row")
+
+
+# --- invoices ----------------------------------------------------------------------------------------------
+
+INVOICE = Invoice(7, "INV-7", Decimal("20.00"), Decimal("0.00"), "USD")
+TWICE = [row(PAID, "15.00", made=3), row(PAID, "15.00", 2, intent_id="pi_2", made=4)]
+SEVERAL = replace(
+    FOUND, kind=Difference.SEVERAL_PAYMENTS, intent_id=None, intents=("pi_1", "pi_2"), rows=(1, 2),
+    made=4, at_stripe="", amount=Decimal("10.00"),
+    text="2 paid rows: 30.00 USD in all, on an invoice of 20.00 USD, so 10.00 USD too much: the "
+    "customer may have paid twice.",
+)  # fmt: skip
+
+
+def test_more_than_the_invoice() -> None:
+    """Paid rows that are more than their invoice: by how much, and who paid them."""
+    assert several_payments([*TWICE, row(FAILED, id_=3)], INVOICE, POLICY, "eur") == SEVERAL
+    unnamed = replace(INVOICE, currency=None)
+    text = SEVERAL.text.replace("USD", "JPY")
+    assert several_payments(TWICE, unnamed, POLICY, "JPY") == replace(
+        SEVERAL, currency="JPY", text=text.replace(".00", "")
+    )
+    nobodys = several_payments(TWICE, unnamed, POLICY)
+    assert nobodys is not None
+    assert (nobodys.currency, nobodys.amount) == (None, Decimal("10.00"))
+    by_hand = [TWICE[0], replace(TWICE[1], intent_id=None, made=None)]
+    one = several_payments(by_hand, INVOICE, POLICY)
+    text = SEVERAL.text.replace("2 paid rows", "2 paid rows (1 not of Stripe)")
+    assert one == replace(SEVERAL, intent_id="pi_1", intents=(), made=3, text=text)
+    nobody = [replace(one, intent_id=None, made=None) for one in TWICE]
+    none = several_payments(nobody, INVOICE, POLICY)
+    text = SEVERAL.text.replace("2 paid rows", "2 paid rows (2 not of Stripe)")
+    assert none == replace(SEVERAL, intents=(), made=None, text=text)
+
+
+@pytest.mark.parametrize(
+    ("total", "beyond"),
+    [
+        ("30.00", None),
+        ("31.00", None),
+        ("29.991", None),
+        ("29.99001", "0.00999"),
+        ("29.990000001", "0.01"),
+        ("29.99", "0.01"),
+    ],
+)
+def test_parts_of_an_invoice(total: str, beyond: str | None) -> None:
+    """Rows that add up to their invoice, or to less, are parts of it; a double's noise is forgiven."""
+    found = several_payments(TWICE, replace(INVOICE, total=Decimal(total)), POLICY)
+    assert (None if found is None else found.amount) == (beyond and Decimal(beyond))
+
+
+@pytest.mark.parametrize(
+    ("rows", "invoice", "currency"),
+    [
+        (TWICE, None, "EUR"),
+        (TWICE, replace(INVOICE, total=None), "USD"),
+        ([TWICE[0], replace(TWICE[1], amount=None)], INVOICE, "USD"),
+    ],
+)
+def test_several_payments_that_cannot_be_compared(
+    rows: list[Row], invoice: Invoice | None, currency: str
+) -> None:
+    """Where an amount isn't known, a person has to look whether it was paid twice."""
+    text = (
+        "2 paid rows: can't be compared with the invoice's total. The customer may have paid twice."
+    )
+    found = several_payments(rows, invoice, POLICY, "EUR")
+    assert found == replace(SEVERAL, text=text, amount=None, currency=currency)
+
+
+STILL = replace(
+    SEVERAL, kind=Difference.INVOICE_DUE, amount=Decimal("4.00"),
+    text="2 rows of 30.00 USD in all say paid, but Halo's invoice of 40.00 USD is still 14.00 USD "
+    "due: the customer may be chased for a bill that was paid.",
+)  # fmt: skip
+DUE = replace(INVOICE, total=Decimal("40.00"), due=Decimal("14.00"))
+
+
+def test_an_invoice_that_is_still_due() -> None:
+    """Due by more than what its paid rows leave of it, and what went back."""
+    assert invoice_due([*TWICE, row(FAILED, id_=3)], DUE, [BACK], POLICY, "EUR") == STILL
+    text = STILL.text.replace("14.00 USD due", "17.00 USD due")
+    text += " 5.00 USD of it went back at Stripe, and may be due again."
+    more = replace(DUE, due=Decimal("17.00"))
+    refunded = invoice_due(TWICE, more, [REFUND], POLICY)
+    assert refunded == replace(STILL, amount=Decimal("2.00"), text=text)
+    assert invoice_due(TWICE, DUE, [REFUND], POLICY) is None
+    one = invoice_due(TWICE[:1], replace(DUE, due=Decimal("26.00")), [], POLICY)
+    text = (
+        "A row of 15.00 USD says paid, but Halo's invoice of 40.00 USD is still 26.00 USD due: the "
+        "customer may be chased for a bill that was paid."
+    )
+    assert one == replace(
+        STILL, text=text, intent_id="pi_1", intents=(), rows=(1,), made=3, amount=Decimal("1.00")
+    )
+    unnamed = invoice_due(TWICE, replace(DUE, currency=None), [], POLICY, "EUR")
+    assert unnamed == replace(STILL, text=STILL.text.replace("USD", "EUR"), currency="EUR")
+
+
+def test_more_was_paid_than_the_invoice() -> None:
+    """Nothing is left of an invoice that was paid twice, and no less than nothing."""
+    over = invoice_due(TWICE, replace(INVOICE, due=Decimal("0.50")), [], POLICY)
+    assert over is not None
+    assert over.amount == Decimal("0.50")
+    assert invoice_due(TWICE, INVOICE, [], POLICY) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "invoice", "reversals"),
+    [
+        ([], DUE, []),
+        ([], replace(DUE, due=Decimal("50.00")), []),
+        ([row(FAILED, "1.00")], replace(DUE, due=Decimal("50.00")), []),
+        ([TWICE[0], replace(TWICE[1], amount=None)], DUE, []),
+        (TWICE, replace(DUE, total=None), []),
+        (TWICE, replace(DUE, due=None), []),
+        (TWICE, DUE, [replace(REFUND, amount=None)]),
+        (TWICE, DUE, [replace(REFUND, currency="zzz")]),
+        (TWICE, replace(DUE, due=Decimal("10.00")), []),
+        (TWICE, replace(DUE, due=Decimal("9.00")), []),
+    ],
+)
+def test_nothing_is_claimed(rows: list[Row], invoice: Invoice, reversals: list[Reversal]) -> None:
+    """Without a paid row, or where an amount isn't known, no invoice is said to be due."""
+    assert invoice_due(rows, invoice, reversals, POLICY) is None

@@ -1,0 +1,215 @@
+"""The decision table, line by line, as one pure function."""
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.core.decisions import (
+    AskStripe,
+    Create,
+    Hold,
+    HoldCode,
+    InStep,
+    Policy,
+    Unmatched,
+    Update,
+    decide,
+    invoice_number,
+)
+from syncd.core.payments import Observation, Payment, PaymentState, Row, settle
+
+S = PaymentState
+NUMBERS = {
+    S.SUCCEEDED: 3,
+    S.PAYMENT_FAILED: 4,
+    S.PROCESSING: 5,
+    S.CANCELED: 6,
+    S.REQUIRES_ACTION: 7,
+}
+POLICY = Policy(NUMBERS)
+CREATING = Policy(NUMBERS, create_missing=True)
+
+
+def said(state: PaymentState | None, **more: Any) -> Payment:
+    fields = {"amount": 1099, "amount_received": 1099, "currency": "usd", "invoice": "1001", **more}
+    return settle(None, Observation("pi_1", state, 5, read=False, **fields))
+
+
+def row(status: int | None = 1, amount: str | None = "10.99", name: int | None = 1) -> Row:
+    return Row(name, "pi_1", 1001, None if amount is None else Decimal(amount), status)
+
+
+def code(decision: object) -> HoldCode:
+    assert isinstance(decision, Hold)
+    assert decision.text.endswith(".")
+    return decision.code
+
+
+@pytest.mark.parametrize("state", PaymentState)
+def test_update(state: PaymentState) -> None:
+    """One or more rows whose status differs: update those."""
+    rows = [row(1, "5.00", 1), row(NUMBERS[state], "5.99", 2), row(None, "0", 3)]
+    assert decide(said(state), rows, POLICY) == Update((1, 3), (1, None), NUMBERS[state])
+
+
+@pytest.mark.parametrize("state", PaymentState)
+def test_in_step(state: PaymentState) -> None:
+    """All rows have that status: send nothing, though the amounts disagree."""
+    rows = [row(NUMBERS[state], "1", 1), row(NUMBERS[state], "2", 2)]
+    assert decide(said(state), rows, POLICY) == InStep((1, 2), NUMBERS[state])
+
+
+@pytest.mark.parametrize("state", PaymentState)
+def test_not_configured(state: PaymentState) -> None:
+    """A state without a number is held, naming the key."""
+    policy = Policy({s: n for s, n in NUMBERS.items() if s is not state})
+    decision = decide(said(state), [row()], policy)
+    assert code(decision) is HoldCode.STATUS_NOT_CONFIGURED
+    assert f"halo.status.{state} " in decision.text  # type: ignore[union-attr]
+
+
+def test_nobody_can_tell_what_is_paid() -> None:
+    """Without the number of succeeded, a row might be a paid bill: held."""
+    policy = Policy({S.CANCELED: 6})
+    decision = decide(said(S.CANCELED), [row()], policy)
+    assert code(decision) is HoldCode.STATUS_NOT_CONFIGURED
+    assert "halo.status.succeeded " in decision.text  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("state", [s for s in PaymentState if s is not S.SUCCEEDED])
+def test_halo_says_succeeded(state: PaymentState) -> None:
+    """A row that says succeeded: ask Stripe again, then hold."""
+    rows = [row(1), row(3, "1", 2)]
+    assert decide(said(state), rows, POLICY) == AskStripe()
+    assert code(decide(said(state), rows, POLICY, asked=True)) is HoldCode.HALO_SAYS_SUCCEEDED
+
+
+def test_amounts() -> None:
+    """A success is pushed only where the rows add up to what was received."""
+    two = [row(1, "5.00", 1), row(1, "5.99", 2)]
+    assert decide(said(S.SUCCEEDED), two, POLICY) == Update((1, 2), (1, 1), 3)
+    short = [row(1, "5.00", 1), row(1, "5.98", 2)]
+    assert code(decide(said(S.SUCCEEDED), short, POLICY)) is HoldCode.AMOUNT_MISMATCH
+    one = decide(said(S.SUCCEEDED), short[:1], POLICY)
+    assert "1 row for it adds up to 5.00" in one.text  # type: ignore[union-attr]
+    push = Policy(NUMBERS, push_on_mismatch=True)
+    assert decide(said(S.SUCCEEDED), short, push) == Update((1, 2), (1, 1), 3)
+
+
+def test_amounts_that_can_not_be_read() -> None:
+    """What can't be compared is held, on either side."""
+    assert code(decide(said(S.SUCCEEDED), [row(1, None)], POLICY)) is HoldCode.AMOUNT_UNREADABLE
+    nothing = said(S.SUCCEEDED, amount_received=None)
+    assert code(decide(nothing, [row()], POLICY)) is HoldCode.AMOUNT_UNREADABLE
+    odd = said(S.SUCCEEDED, currency="xxx")
+    assert code(decide(odd, [row()], POLICY)) is HoldCode.CURRENCY_UNKNOWN
+
+
+def test_row_without_id() -> None:
+    """A row that can't be named can't be updated."""
+    assert code(decide(said(S.SUCCEEDED), [row(name=None)], POLICY)) is HoldCode.ROW_UNREADABLE
+
+
+def test_create() -> None:
+    """No row, an invoice named, and creating allowed: what was received, or what was asked for."""
+    assert decide(said(S.SUCCEEDED, amount_received=500), [], CREATING) == Create(
+        1001, Decimal("5.00"), 3
+    )
+    assert decide(said(S.CANCELED, amount_received=0), [], CREATING) == Create(
+        1001, Decimal("10.99"), 6
+    )
+
+
+def test_no_row() -> None:
+    """No row otherwise: unmatched, without alarm, even where the state has no number."""
+    assert decide(said(S.SUCCEEDED), [], POLICY) == Unmatched()
+    assert decide(said(S.SUCCEEDED, invoice=None), [], CREATING) == Unmatched()
+    assert decide(said(S.SUCCEEDED), [], Policy({})) == Unmatched()
+
+
+def test_creations_that_are_held() -> None:
+    """A row is never made up."""
+    assert code(decide(said(S.SUCCEEDED, invoice="x"), [], CREATING)) is HoldCode.INVOICE_UNREADABLE
+    no_number = Policy({}, create_missing=True)
+    assert code(decide(said(S.SUCCEEDED), [], no_number)) is HoldCode.STATUS_NOT_CONFIGURED
+    assert code(decide(said(S.CANCELED, amount=None), [], CREATING)) is HoldCode.AMOUNT_UNREADABLE
+    assert code(decide(said(S.CANCELED, currency="xxx"), [], CREATING)) is HoldCode.CURRENCY_UNKNOWN
+
+
+def test_row_that_is_gone() -> None:
+    """Halo had rows and has none: a person is asked, nothing is made again."""
+    decision = decide(said(S.SUCCEEDED), [], CREATING, acknowledged=True)
+    assert code(decision) is HoldCode.ROW_DELETED
+
+
+def test_contradiction() -> None:
+    """Where the intent itself says otherwise, nothing is decided but to hold."""
+    word = said(S.SUCCEEDED).said
+    for other in (S.PROCESSING, None):
+        payment = settle(settle(None, word), replace(word, state=other, at=9, read=True))
+        assert code(decide(payment, [row()], POLICY)) is HoldCode.STRIPE_CONTRADICTS_ITSELF
+
+
+def test_no_state() -> None:
+    """A payment without a state is never decided about."""
+    with pytest.raises(ValueError, match="pi_1 has no state"):
+        decide(said(None), [row()], POLICY)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1001", 1001), (" 1001 ", 1001), ("0", None), ("-5", None), ("1e3", None), ("", None),
+        ("2147483648", None), ("12345678901", None), ("١٢", None), ("INV-7", None),
+    ],
+)  # fmt: skip
+def test_invoice_number(text: str, number: int | None) -> None:
+    """Only a whole number above zero that fits Halo's field names an invoice."""
+    assert invoice_number(text) == number
+
+
+rows_strategy = st.lists(
+    st.builds(
+        Row,
+        id=st.one_of(st.none(), st.integers(1, 5)),
+        intent_id=st.just("pi_1"),
+        invoice_id=st.just(1),
+        amount=st.one_of(st.none(), st.decimals(0, 20, places=2)),
+        status=st.one_of(st.none(), st.integers(0, 8)),
+    ),
+    max_size=4,
+)
+
+
+@given(
+    st.sampled_from(PaymentState), rows_strategy, st.booleans(), st.booleans(), st.booleans(),
+    st.sets(st.sampled_from(PaymentState)),
+)  # fmt: skip
+def test_what_always_holds(
+    state: PaymentState, rows: list[Row], create: bool, push: bool, asked: bool,
+    configured: set[PaymentState],
+) -> None:  # fmt: skip
+    """Whatever comes: no number that isn't configured, no paid row taken back, no row twice."""
+    numbers = {s: NUMBERS[s] for s in configured}
+    decision = decide(
+        said(state),
+        rows,
+        Policy(numbers, create_missing=create, push_on_mismatch=push),
+        asked=asked,
+    )
+    if isinstance(decision, Update):
+        assert decision.status == numbers[state]
+        assert set(decision.rows) <= {r.id for r in rows if r.status != numbers[state]}
+        if state is not S.SUCCEEDED:
+            assert all(r.status != numbers[S.SUCCEEDED] for r in rows)
+        elif not push:
+            assert sum(r.amount or Decimal(0) for r in rows) == Decimal("10.99")
+    if isinstance(decision, Create):
+        assert rows == []
+        assert create
+    if isinstance(decision, AskStripe):
+        assert not asked

@@ -1,0 +1,26 @@
+"""What a failure says of itself: whose it is, what may have happened, and whether it may pass."""
+
+from syncd.core.errors import BadAnswer, LeaseHeld, LinkFailure, Side
+
+
+def test_failures_carry_what_the_caller_needs() -> None:
+    """A link's failure says whose it is and what may have happened; a lease who holds it."""
+    failure = BadAnswer(Side.HALO, "odd", retry_after_seconds=3, maybe_applied=True, late=True)
+    assert (failure.side, failure.retry_after_seconds, str(failure)) == (Side.HALO, 3, "odd")
+    assert (failure.maybe_applied, failure.late, failure.transient) == (True, True, False)
+    assert LeaseHeld("a backfill").holder == "a backfill"
+
+
+def test_a_failure_claims_nothing_by_itself() -> None:
+    """Unless it is said: nothing was applied, nothing comes late, nobody asked to wait."""
+    failure = LinkFailure(Side.HALO, "odd")
+    assert (failure.maybe_applied, failure.late, failure.transient) == (False, False, False)
+    assert failure.retry_after_seconds is None
+
+
+def test_what_may_pass_by_itself() -> None:
+    """Only the network, the server and a limit are asked again at once."""
+    kinds = LinkFailure.__subclasses__()
+    assert {kind.__name__ for kind in kinds if kind.transient} == {
+        "Unreachable", "ServerTrouble", "RateLimited",
+    }  # fmt: skip

@@ -1,0 +1,223 @@
+"""The pure rooms: what is said of a payment, and which word counts."""
+
+import random
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.core.payments import (
+    EVENT_TYPES,
+    STATUSES_WITHOUT_STATE,
+    Money,
+    Observation,
+    Payment,
+    PaymentState,
+    settle,
+    state_of_event,
+    state_of_intent,
+)
+
+S = PaymentState
+states = st.sampled_from(PaymentState)
+
+
+@st.composite
+def words(draw: st.DrawFn) -> Observation:
+    """Words about one payment, close enough in time to collide."""
+    read = draw(st.booleans())
+    return Observation(
+        intent_id="pi_1",
+        state=draw(st.one_of(st.none(), states) if read else states),
+        at=draw(st.integers(0, 6)),
+        read=read,
+        amount=draw(st.sampled_from([None, 100, 200])),
+        amount_received=draw(st.sampled_from([None, 0, 100])),
+        currency=draw(st.sampled_from([None, "usd"])),
+        event_id=None if read else draw(st.sampled_from(["evt_a", "evt_b", "evt_c"])),
+    )
+
+
+def settled(seen: list[Observation]) -> Payment:
+    payment = None
+    for word in seen:
+        payment = settle(payment, word)
+    assert payment is not None
+    return payment
+
+
+@given(st.lists(words(), min_size=1, max_size=7), st.randoms(use_true_random=False))
+def test_order_does_not_matter(seen: list[Observation], chance: random.Random) -> None:
+    """Settling gives the same result for any order of the same words."""
+    shuffled = seen[:]
+    chance.shuffle(shuffled)
+    assert settled(seen) == settled(shuffled)
+
+
+@given(st.lists(words(), min_size=1, max_size=7))
+def test_repetition_does_not_matter(seen: list[Observation]) -> None:
+    """A word that comes again changes nothing."""
+    assert settled(seen) == settled(seen + seen)
+
+
+@given(st.lists(words(), min_size=1, max_size=7))
+def test_a_final_word_is_never_lost(seen: list[Observation]) -> None:
+    """Once a final state was said, a final state counts."""
+    assert settled(seen).said.final == any(word.final for word in seen)
+
+
+@given(st.lists(words(), min_size=1, max_size=7))
+def test_among_what_is_not_final_the_newest_word_wins(seen: list[Observation]) -> None:
+    """Without a final state, no word with a state is newer than the one that counts."""
+    payment = settled(seen)
+    said = [word.at for word in seen if word.state is not None]
+    if said and not any(word.final for word in seen):
+        assert payment.said.at == max(said)
+
+
+@given(st.lists(words(), min_size=1, max_size=7))
+def test_a_reading_ends_every_doubt(seen: list[Observation]) -> None:
+    """The intent itself, read after all that, leaves nothing to ask: it counts, or it contradicts."""
+    payment = settled(seen)
+    for state in PaymentState:
+        reading = Observation(
+            "pi_1", state, 7, read=True, amount=1, amount_received=1, currency="usd"
+        )
+        after = settle(payment, reading)
+        assert not after.needs_reading
+        assert after.said.state is state or after.contradicted
+
+
+def word(state: PaymentState | None, at: int, *, read: bool = False) -> Observation:
+    return Observation("pi_1", state, at, read, amount=1, amount_received=1, currency="usd")
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "needs_reading", "contradicted"),
+    [
+        ([word(S.PROCESSING, 1), word(S.SUCCEEDED, 2)], S.SUCCEEDED, False, False),
+        ([word(S.SUCCEEDED, 2), word(S.PROCESSING, 1)], S.SUCCEEDED, False, False),
+        ([word(S.PROCESSING, 1), word(S.PAYMENT_FAILED, 1)], None, True, False),
+        ([word(S.SUCCEEDED, 1), word(S.PROCESSING, 2)], S.SUCCEEDED, True, False),
+        ([word(S.SUCCEEDED, 1), word(S.PROCESSING, 1)], S.SUCCEEDED, True, False),
+        ([word(S.SUCCEEDED, 1), word(S.CANCELED, 2)], None, True, False),
+        ([word(S.SUCCEEDED, 1), word(S.PROCESSING, 2, read=True)], S.SUCCEEDED, False, True),
+        ([word(S.SUCCEEDED, 1), word(None, 2, read=True)], S.SUCCEEDED, False, True),
+        ([word(S.SUCCEEDED, 2), word(S.PROCESSING, 1, read=True)], S.SUCCEEDED, False, False),
+        ([word(S.SUCCEEDED, 1, read=True), word(S.CANCELED, 2, read=True)], S.CANCELED, False, True),
+        ([word(S.PROCESSING, 1), word(None, 2, read=True)], S.PROCESSING, False, False),
+        ([word(None, 2, read=True)], None, False, False),
+        (
+            [word(S.PROCESSING, 1), word(S.PAYMENT_FAILED, 1), word(S.PAYMENT_FAILED, 1, read=True)],
+            S.PAYMENT_FAILED, False, False,
+        ),
+        (
+            [word(S.PROCESSING, 1), word(S.PAYMENT_FAILED, 1), word(None, 1, read=True)],
+            None, False, True,
+        ),
+    ],
+)  # fmt: skip
+def test_settle(
+    seen: list[Observation], state: PaymentState | None, needs_reading: bool, contradicted: bool
+) -> None:
+    """Newest word, final states, doubt and contradiction, each in its smallest case."""
+    payment = settled(seen)
+    assert (payment.needs_reading, payment.contradicted) == (needs_reading, contradicted)
+    if state is not None:
+        assert payment.said.state is state
+
+
+def test_an_event_without_money_is_checked() -> None:
+    """An event whose money can't be read sends us to the intent; the intent's answer is the last."""
+    event = Observation("pi_1", S.SUCCEEDED, 5, read=False, amount=1, currency="usd")
+    assert settle(None, event).needs_reading
+    read = Observation("pi_1", S.SUCCEEDED, 5, read=True)
+    assert not settle(settle(None, event), read).needs_reading
+
+
+def test_event_types() -> None:
+    """Each of the five event types says its state; any other says none."""
+    assert [state_of_event(kind) for kind in EVENT_TYPES] == list(PaymentState)
+    assert state_of_event("payment_intent.created") is None
+    assert state_of_event("charge.refunded") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "has_error", "state"),
+    [
+        ("succeeded", False, S.SUCCEEDED), ("processing", False, S.PROCESSING),
+        ("canceled", True, S.CANCELED), ("requires_action", False, S.REQUIRES_ACTION),
+        ("requires_payment_method", True, S.PAYMENT_FAILED),
+        ("requires_payment_method", False, None), ("requires_confirmation", True, None),
+        ("requires_capture", False, None), ("invented_tomorrow", False, None),
+    ],
+)  # fmt: skip
+def test_statuses(status: str, has_error: bool, state: PaymentState | None) -> None:
+    """Statuses lead to states as Stripe documents them; an unknown one to none."""
+    assert state_of_intent(status, has_error=has_error) is state
+    assert (status in STATUSES_WITHOUT_STATE) == status.startswith(("requires_p", "requires_c"))
+
+
+def test_final_states() -> None:
+    """Only succeeded and canceled are never left."""
+    assert [state for state in PaymentState if state.final] == [S.SUCCEEDED, S.CANCELED]
+    assert not word(None, 1).final
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "major"),
+    [
+        (1099, "usd", "10.99"), (500, "JPY", "500"), (12_340, "kwd", "12.340"),
+        # UGX and ISK are sent with two decimals that are always 00, though they have none.
+        (50_000, "ugx", "500.00"), (50_000, "isk", "500.00"), (0, "eur", "0.00"),
+    ],
+)  # fmt: skip
+def test_major_units(minor: int, currency: str, major: str) -> None:
+    """The smallest unit becomes major units by the currency's decimals."""
+    money = Money(minor, currency)
+    assert money.major == Decimal(major)
+    assert str(money) == f"{major} {currency.upper()}"
+
+
+def test_unknown_currency() -> None:
+    """Nobody guesses the decimals of a currency nobody knows."""
+    money = Money(100, "xxx")
+    assert (money.decimals, money.major, money.equals(Decimal(1))) == (None, None, False)
+    assert str(money) == "100 (smallest unit) XXX"
+
+
+@given(st.integers(0, 10**13), st.sampled_from(["usd", "jpy", "kwd", "ugx", "isk", "eur"]))
+def test_money_never_changes_value(minor: int, currency: str) -> None:
+    """An amount that goes out as a JSON number and comes back is the same; its neighbours aren't."""
+    money = Money(minor, currency)
+    assert money.major is not None
+    assert money.decimals is not None
+    on_the_wire = repr(float(money.major))
+    if Decimal(on_the_wire) == money.major:
+        assert money.equals(Decimal(on_the_wire))
+    assert not money.equals(money.major + Decimal(1).scaleb(-money.decimals))
+    assert money.major.scaleb(money.decimals) == minor
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=20))
+def test_sums_of_doubles(parts: list[int]) -> None:
+    """Rows added up as binary doubles still are the amount they stand for."""
+    total = 0.0
+    for part in parts:
+        total += part / 100
+    assert Money(sum(parts), "usd").equals(Decimal(repr(total)))
+
+
+def test_not_a_number_is_no_amount() -> None:
+    """NaN and infinity equal nothing."""
+    assert not Money(1, "usd").equals(Decimal("NaN"))
+    assert not Money(1, "usd").equals(Decimal("Infinity"))
+
+
+def test_money_of_an_observation() -> None:
+    """What can't be read is None, never zero."""
+    assert word(S.SUCCEEDED, 1).received == Money(1, "usd")
+    assert word(S.SUCCEEDED, 1).due == Money(1, "usd")
+    bare = Observation("pi_1", S.SUCCEEDED, 1, read=True)
+    assert (bare.received, bare.due, bare.complete) == (None, None, False)

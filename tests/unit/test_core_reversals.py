@@ -1,0 +1,153 @@
+"""Money that went back: where it is, which word is newer, what is counted once, what a person reads."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from syncd.core.payments import Money
+from syncd.core.reversals import Reversal, ReversalKind, Stand, counted, newer, remedy, sentence
+
+REFUND = Reversal(
+    "re_1", ReversalKind.REFUNDED, "pi_1", 1099, "usd", "succeeded", "duplicate", 1, 9, read=False
+)
+DISPUTE = replace(REFUND, id="dp_1", kind=ReversalKind.DISPUTED, status="needs_response")
+TOTAL = replace(REFUND, id="ch_1", amount=1500, total=True, status="refunded", reason=None)
+
+
+@pytest.mark.parametrize(
+    ("status", "refund", "dispute"),
+    [
+        ("succeeded", Stand.GONE, Stand.OPEN),
+        ("failed", Stand.BACK, Stand.OPEN),
+        ("canceled", Stand.BACK, Stand.OPEN),
+        ("won", Stand.GONE, Stand.BACK),
+        ("warning_closed", Stand.GONE, Stand.BACK),
+        (b"lost".decode(), Stand.GONE, Stand.GONE),
+        ("a_new_word", Stand.GONE, Stand.OPEN),
+        ("prevented", Stand.GONE, Stand.OPEN),
+    ],
+)
+def test_where_the_money_is(status: str, refund: Stand, dispute: Stand) -> None:
+    """A refund is gone unless it failed; a dispute is open until it is decided; new words call a person."""
+    assert replace(REFUND, status=status).stand is refund
+    assert replace(DISPUTE, status=status).stand is dispute
+
+
+def test_what_is_acknowledged() -> None:
+    """A person acknowledges where how much money is: another stand or amount is news."""
+    assert REFUND.word == "gone:1099"
+    assert replace(DISPUTE, amount=None).word == "open:None"
+
+
+def test_money() -> None:
+    """The amount is known with its currency alone."""
+    assert REFUND.money == Money(1099, "usd")
+    assert replace(REFUND, amount=None).money is None
+    assert replace(REFUND, currency=None).money is None
+    assert replace(REFUND, amount=0).money == Money(0, "usd")
+
+
+def test_the_newest_word_wins() -> None:
+    """Each of these beats the one before it, in whichever order the two come."""
+    lost, won = replace(DISPUTE, status="lost"), replace(DISPUTE, status="won")
+    ranked = [
+        DISPUTE,
+        replace(DISPUTE, amount=1100),
+        replace(lost, amount=None),
+        replace(lost, amount=1),
+        lost,
+        replace(won, amount=1),
+        won,
+        replace(DISPUTE, read=True, amount=1),
+        replace(DISPUTE, at=10, amount=1),
+    ]
+    for older, fresh in pairwise(ranked):
+        assert newer(older, fresh) is newer(fresh, older) is fresh
+    assert newer(None, DISPUTE) is DISPUTE
+
+
+def test_no_amount_is_as_little_as_nothing() -> None:
+    """An amount that can't be read neither beats nor loses to none: what is left makes the order."""
+    unread = replace(DISPUTE, amount=None)
+    none = replace(DISPUTE, amount=0)
+    assert newer(unread, none) is newer(none, unread) is max(unread, none, key=repr)
+    assert newer(unread, replace(none, amount=1)).amount == 1
+
+
+def test_the_sum_and_its_parts() -> None:
+    """The sum of a charge's refunds counts where it is more than the refunds that are known."""
+    parts = [replace(REFUND, id="re_1", amount=1000), replace(REFUND, id="re_2", amount=500)]
+    assert counted([TOTAL]) == [TOTAL]
+    assert counted([TOTAL, parts[0]]) == [TOTAL, parts[0]]
+    assert counted([TOTAL, *parts]) == parts
+    assert counted([*parts, replace(TOTAL, amount=1501)]) == [*parts, replace(TOTAL, amount=1501)]
+    assert counted([*parts, replace(TOTAL, amount=1499)]) == parts
+    # Amounts are compared by value, however large.
+    big = replace(parts[0], amount=int("1500000"))
+    assert counted([big, replace(TOTAL, amount=1_500_000)]) == [big]
+
+
+def test_what_accounts_for_no_sum() -> None:
+    """Other payments' refunds, disputes and other sums account for none of it."""
+    others = [replace(REFUND, intent_id="pi_2", amount=1500), replace(DISPUTE, amount=1500)]
+    assert counted([TOTAL, *others]) == [TOTAL, *others]
+    again = replace(TOTAL, id="ch_2")
+    assert counted([TOTAL, again]) == [TOTAL, again]
+    unread = replace(TOTAL, amount=None)
+    assert counted([unread, *others]) == [unread, *others]
+
+
+def test_sums_and_parts_that_cannot_be_read() -> None:
+    """A sum that can't be read counts where no part is known; a part that can't be read adds nothing."""
+    unread, part = replace(TOTAL, amount=None), replace(REFUND, amount=None)
+    assert counted([unread]) == [unread]
+    assert counted([unread, part]) == [part]
+    assert counted([replace(TOTAL, amount=1), part]) == [replace(TOTAL, amount=1), part]
+    assert counted([replace(TOTAL, amount=0), part]) == [part]
+    assert counted([replace(TOTAL, amount=0)]) == []
+    one = replace(REFUND, id="re_2", amount=1)
+    assert counted([replace(TOTAL, amount=1), part, one]) == [part, one]
+    assert counted([replace(TOTAL, amount=2), part, one]) == [replace(TOTAL, amount=2), part, one]
+
+
+BOOK = "Halo is left as it is: book it there, then dismiss it."
+UNDO = "Undo in Halo what was booked for it, then dismiss it."
+ANSWER = "Answer it in Stripe's dashboard. Halo is left as it is; dismiss it once it is known."
+
+
+@pytest.mark.parametrize(
+    ("seen", "said", "then"),
+    [
+        (REFUND, "Stripe refunded 10.99 USD of pi_1 (status succeeded, reason duplicate).", BOOK),
+        (TOTAL, "Stripe refunded 15.00 USD of pi_1 (in all, status refunded, no reason given).", BOOK),
+        (
+            replace(REFUND, status="failed", amount=None, intent_id=None),
+            "The refund of an amount that can't be read of no payment intent failed: the money stays with you.",
+            UNDO,
+        ),
+        (
+            DISPUTE,
+            "The customer disputes 10.99 USD of pi_1 (status needs_response, reason duplicate).",
+            ANSWER,
+        ),
+        (
+            replace(DISPUTE, status="lost", reason=None),
+            "The dispute about 10.99 USD of pi_1 was lost (no reason given).",
+            BOOK,
+        ),
+        (
+            replace(DISPUTE, status="won"),
+            "The dispute about 10.99 USD of pi_1 ended as won: the money stays with you.",
+            UNDO,
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_person_reads(seen: Reversal, said: str, then: str) -> None:
+    """What happened, to which payment, and what the reader can do."""
+    assert (sentence(seen), remedy(seen)) == (said, then)
+
+
+def test_single_unless_said() -> None:
+    """A refund is a single one unless it is said to be the sum."""
+    assert REFUND.total is False

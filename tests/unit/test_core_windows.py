@@ -1,0 +1,95 @@
+"""Windows of requests: never exceeded, never blocked for ever."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.core.windows import Window, poll_spacing_seconds
+
+
+@given(
+    st.integers(1, 6), st.integers(10, 60), st.integers(1, 7),
+    st.lists(st.floats(0, 40, allow_nan=False), min_size=1, max_size=60),
+)  # fmt: skip
+def test_window_is_never_exceeded(limit: int, period: int, bucket: int, gaps: list[float]) -> None:
+    """In any stretch of the period's length there are at most `limit` requests."""
+    window = Window(limit, period, bucket)
+    counts: dict[int, int] = {}
+    sent: list[float] = []
+    now = 1_000.0
+    for gap in gaps:
+        now += gap
+        now += window.wait_seconds(counts, now)
+        assert window.wait_seconds(counts, now) == 0
+        counts[window.bucket(now)] = counts.get(window.bucket(now), 0) + 1
+        sent.append(now)
+    for first in sent:
+        assert sum(first <= other < first + period for other in sent) <= limit
+
+
+def test_left_and_wait() -> None:
+    """What is left counts down; the wait ends when the oldest bucket has left the window."""
+    window = Window(2, 300, 5)
+    counts = {100: 1, 200: 1}
+    assert (window.used(counts, 210), window.left(counts, 210)) == (2, 0)
+    assert window.wait_seconds(counts, 210) == 100 + 5 + 300 - 210
+    assert window.left(counts, 405) == 1
+    assert window.oldest(405) == 105
+
+
+def test_counts_that_do_not_fit_the_limit() -> None:
+    """A limit that was lowered below what was sent means waiting for the right bucket."""
+    window = Window(1, 300, 5)
+    assert window.wait_seconds({100: 3, 200: 1}, 210) == 200 + 5 + 300 - 210
+
+
+def test_clock_set_back() -> None:
+    """What was counted ahead of now moves to now, so that an hour's step doesn't block an hour."""
+    window = Window(2, 300, 5)
+    ahead = {4_000: 2, 100: 1}
+    assert window.left(ahead, 400) == 0
+    assert window.rebased(ahead, 400) == {400: 2, 100: 1}
+    assert window.wait_seconds(window.rebased(ahead, 400), 400) <= 305
+
+
+def test_nothing_to_wait_for() -> None:
+    """A limit of nothing at all ends in a bounded wait, not in a loop."""
+    assert Window(0, 300, 5).wait_seconds({}, 100) == 305
+
+
+def test_poll_spacing() -> None:
+    """An interval the budget can bear is kept; another one is stretched once half is used up."""
+    month = Window(10_000, 30 * 86_400, 3_600)
+    now = 10_000_000.0
+    assert poll_spacing_seconds(month, {}, now, 300) == 300
+    assert poll_spacing_seconds(month, {month.bucket(now): 4_999}, now, 300) == 300
+    assert poll_spacing_seconds(month, {}, now, 60) == 60
+    spent = poll_spacing_seconds(month, {month.bucket(now): 5_000}, now, 60)
+    assert 570 < spent < 577  # what is left of 9,500, over 30 days
+    assert poll_spacing_seconds(month, {month.bucket(now): 10_000}, now, 60) > 29 * 86_400
+
+
+def test_polls_at_the_default_interval_are_never_spread() -> None:
+    """A month of polls every five minutes, and nothing else, keeps its interval."""
+    month = Window(10_000, 30 * 86_400, 3_600)
+    now = 10_000_000.0
+    counts = {month.bucket(now) - 3_600 * hour: 12 for hour in range(30 * 24)}
+    assert poll_spacing_seconds(month, counts, now, 300) == 300
+
+
+@given(
+    spent=st.dictionaries(st.integers(0, 99), st.integers(1, 40), max_size=6),
+    interval=st.integers(1, 60),
+)
+def test_polls_never_run_out_of_budget(spent: dict[int, int], interval: int) -> None:
+    """Whatever was spent on other things before, each poll finds room when its time comes."""
+    window = Window(limit=100, period_seconds=1_000, bucket_seconds=10)
+    now = 10_000.0
+    counts: dict[int, int] = {}
+    for ago, number in spent.items():
+        room = 90 - sum(counts.values())
+        counts[window.bucket(now - 10 * ago)] = min(number, room) if room > 0 else 0
+    for _ in range(150):
+        now += poll_spacing_seconds(window, counts, now, interval)
+        assert window.left(counts, now) > 0
+        bucket = window.bucket(now)
+        counts[bucket] = counts.get(bucket, 0) + 1

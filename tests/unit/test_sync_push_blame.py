@@ -1,0 +1,187 @@
+"""Whose fault it is, by what else worked afterwards."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.core.errors import BadAnswer, LinkFailure, ServerTrouble, Side
+from syncd.core.payments import Observation, PaymentState, settle
+from syncd.core.records import Condition, Work
+from syncd.sync.push.blame import (
+    BLAMED_MAX,
+    FEW_BESIDE_WRITES,
+    FORGOTTEN_AFTER_SECONDS,
+    IN_A_ROW_MAX,
+    LISTED_AFTER_SECONDS,
+    Trouble,
+    Troubles,
+    failing_since,
+)
+
+NOW = 1_000_000.0
+READ = ServerTrouble(Side.HALO, "Halo answered 500")
+WRITE = ServerTrouble(Side.HALO, "Halo answered 500", maybe_applied=True)
+STRIPE = BadAnswer(Side.STRIPE, "Stripe answered HTML")
+SAID = Observation("pi_1", PaymentState.SUCCEEDED, 7, read=False)
+WORK = Work(settle(None, SAID), Condition.DUE, None, NOW, 0, 0, None, None, had_rows=False)
+
+steps = st.sampled_from([READ, WRITE, STRIPE, "has_read", "has_written"])
+
+
+def _of(*found: LinkFailure) -> Troubles:
+    troubles = Troubles()
+    for error in found:
+        troubles.add(WORK, error)
+    return troubles
+
+
+def test_how_much_is_borne() -> None:
+    """How often and how long a payment is given the benefit of the doubt, before a person hears of it."""
+    assert (BLAMED_MAX, IN_A_ROW_MAX, FEW_BESIDE_WRITES) == (2, 3, 6)
+    assert (LISTED_AFTER_SECONDS, FORGOTTEN_AFTER_SECONDS) == (15 * 60, 60 * 60)
+
+
+@pytest.mark.parametrize("value", [Trouble(WORK, WRITE), Troubles()])
+def test_troubles_hold_nothing_else(value: object) -> None:
+    """A misspelt field is an error, not one more field."""
+    with pytest.raises(AttributeError):
+        value.wrotte = True  # type: ignore[attr-defined]
+
+
+@given(st.lists(steps, max_size=8))
+def test_blame(taken: list[LinkFailure | str]) -> None:
+    """Each is blamed or left; blamed only where the same kind of request worked afterwards."""
+    troubles = Troubles()
+    for step in taken:
+        if isinstance(step, str):
+            getattr(troubles, step)()
+        else:
+            troubles.add(WORK, step)
+    want = [
+        step
+        for at, step in enumerate(taken)
+        if (step is READ and "has_read" in taken[at:])
+        or (step is WRITE and "has_written" in taken[at:])
+    ]
+    blamed = [trouble.error for trouble in troubles.blamed()]
+    assert blamed == want
+    left = [step for step in taken if not isinstance(step, str)]
+    for error in blamed:
+        left.remove(error)
+    assert sorted(map(id, left)) == sorted(id(trouble.error) for trouble in troubles.found)
+    assert (troubles.read, troubles.wrote) == ("has_read" in taken, "has_written" in taken)
+    assert troubles.blamed() == []
+
+
+def test_another_push() -> None:
+    """Nothing of one push is held against the next."""
+    troubles = _of(READ, WRITE)
+    troubles.has_read()
+    troubles.has_written()
+    troubles.clear()
+    assert troubles == Troubles([], read=False, wrote=False)
+
+
+def test_in_a_row() -> None:
+    """Too many of a kind in a row are told; one that worked in between begins anew."""
+    troubles = Troubles()
+    for _ in range(2):
+        told = [troubles.add(WORK, WRITE) for _ in range(IN_A_ROW_MAX + 1)]
+        assert told == [False] * (IN_A_ROW_MAX - 1) + [True, True]
+        assert not troubles.add(WORK, STRIPE)
+        assert troubles.add(WORK, READ) is False
+        troubles.has_read()
+        troubles.has_written()
+    assert not any(_of(STRIPE, STRIPE, STRIPE).add(WORK, STRIPE) for _ in range(2))
+
+
+def test_in_a_row_of_one_kind() -> None:
+    """Questions that fail say nothing about writes, nor writes about questions."""
+    for one, other in ((READ, WRITE), (WRITE, READ)):
+        assert _of(one, one).add(WORK, other) is False
+        assert _of(one, one, other).add(WORK, one) is True
+
+
+@pytest.mark.parametrize(
+    ("found", "unclear"), [([READ], True), ([WRITE], False), ([STRIPE], False), ([], False)]
+)
+def test_unclear_reads(found: list[LinkFailure], unclear: bool) -> None:
+    """A question in vain leaves open whether Halo answers, until it answers another."""
+    troubles = _of(*found)
+    assert troubles.unclear_reads() is unclear
+    troubles.has_read()
+    assert not troubles.unclear_reads()
+
+
+@pytest.mark.parametrize(
+    ("found", "failing", "waited", "listed"),
+    [
+        ([WRITE], 1, LISTED_AFTER_SECONDS, 1),
+        ([WRITE, STRIPE, READ], 1, LISTED_AFTER_SECONDS, 1),
+        ([WRITE], 1, LISTED_AFTER_SECONDS + 1, 1),
+        ([WRITE], 1, LISTED_AFTER_SECONDS - 1, 0),
+        ([WRITE], IN_A_ROW_MAX - 1, LISTED_AFTER_SECONDS, 1),
+        ([WRITE], IN_A_ROW_MAX, LISTED_AFTER_SECONDS, 0),
+        ([WRITE], IN_A_ROW_MAX + 1, LISTED_AFTER_SECONDS, 0),
+        ([READ], 1, LISTED_AFTER_SECONDS, 0),
+        ([STRIPE], 1, LISTED_AFTER_SECONDS, 0),
+    ],
+)
+def test_to_list(found: list[LinkFailure], failing: int, waited: float, listed: int) -> None:
+    """The few that couldn't be written for long come before a person; many are the link's fault."""
+    since = {f"pi_{number + 1}": NOW for number in range(failing)}
+    assert _of(*found).to_list(since, NOW + waited) == listed * [Trouble(WORK, WRITE)]
+
+
+def test_how_long_is_a_difference() -> None:
+    """What counts is the time since the trouble began, whenever that was."""
+    troubles = _of(WRITE)
+    assert troubles.to_list({"pi_1": 500.0}, 1_400.0) == [Trouble(WORK, WRITE)]
+    assert troubles.to_list({"pi_1": 500.0}, 1_399.0) == []
+
+
+@pytest.mark.parametrize("side", Side)
+def test_reading_and_writing(side: Side) -> None:
+    """Only what was asked of Halo is a question or a write."""
+    for written in (False, True):
+        trouble = Trouble(WORK, BadAnswer(side, "odd", maybe_applied=written))
+        halos = side is Side.HALO
+        assert (trouble.reading, trouble.writing) == (halos and not written, halos and written)
+
+
+def test_to_list_beside_writes() -> None:
+    """While Halo takes rows of others, some more are listed; so many would be an outage all the same."""
+    for failing in range(1, FEW_BESIDE_WRITES + 1):
+        since = {f"pi_{number + 1}": NOW for number in range(failing)}
+        troubles = Troubles(wrote=True)
+        troubles.add(WORK, WRITE)
+        listed = troubles.to_list(since, NOW + LISTED_AFTER_SECONDS)
+        assert listed == ([] if failing == FEW_BESIDE_WRITES else [Trouble(WORK, WRITE)])
+
+
+def test_failing_since() -> None:
+    """A payment's trouble has one beginning, until it is over for long; others' are kept."""
+    other = replace(WORK, payment=settle(None, replace(SAID, intent_id="pi_2")))
+    mine, its = Trouble(WORK, WRITE), Trouble(other, WRITE)
+    since = failing_since({}, [mine], NOW)
+    assert since == {"pi_1": (NOW, NOW)}
+    later = NOW + FORGOTTEN_AFTER_SECONDS
+    since = failing_since(since, [its], later)
+    assert since == {"pi_1": (NOW, NOW), "pi_2": (later, later)}
+    assert failing_since(since, [mine], later)["pi_1"] == (NOW, later)
+    assert failing_since({"pi_1": (NOW, later)}, [mine], later + 1)["pi_1"] == (NOW, later + 1)
+    assert failing_since(since, [mine], later + 1)["pi_1"] == (later + 1, later + 1)
+    assert failing_since(since, [mine], NOW - 5)["pi_1"] == (NOW - 5, NOW - 5)
+
+
+@pytest.mark.parametrize(
+    ("ago", "kept"),
+    [(0, True), (0.5, True), (FORGOTTEN_AFTER_SECONDS, True), (3_600.5, False), (-0.5, False)],
+)
+def test_a_trouble_that_is_over(ago: float, *, kept: bool) -> None:
+    """A trouble is kept for an hour after it was last seen; one that lies ahead of now is none."""
+    before = {"pi_9": (NOW - 7_200, NOW - ago)}
+    assert failing_since(before, [], NOW) == (before if kept else {})
+    assert failing_since({"pi_9": (50.0, 100.0)}, [], 4_000.0) == {}

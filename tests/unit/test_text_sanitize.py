@@ -1,0 +1,92 @@
+"""Words from outside, made fit to be shown: what goes, what stays, and what counts as a secret."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from syncd.text.sanitize import READ_CHARACTERS_MAX, conceal, inert, plain, without_secrets
+
+
+@pytest.fixture
+def known() -> Iterator[Callable[[str | None], None]]:
+    yield lambda secret: conceal("one of this test", secret)
+    conceal("one of this test", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("pi_1_secret_abc_1, then", "pi_1[removed], then"),
+        ("key sk_live_ab12*, sk_test_x; rk_live_y: whsec_z!", "key [removed], [removed]; [removed]: [removed]!"),
+        ("old sk_abc and rk_abc", "old [removed] and [removed]"),
+        ("disk_space, task_id", "disk_space, task_id"),
+        ("got eyJhbGciOiJIUzI1.eyJzdWIi.c2ln", "got [removed]"),
+        ("eyJshort", "eyJshort"),
+        ("Bearer abc.def~1+/=, then", "Bearer [removed], then"),
+        ("BASIC dXNlcjpwYXNzd29yZA== then", "BASIC [removed] then"),
+        ("a basic token", "a basic token"),
+        ("client_secret=abc&x=1", "client_secret=[removed]&x=1"),
+        ('{"access_token": "abc", "n": 1}', '{"access_token": "[removed]", "n": 1}'),
+        ("refreshtoken=abc; Api_Key=abc apikey=abc", "refreshtoken=[removed]; Api_Key=[removed] apikey=[removed]"),
+        ("Password='abc' client_secret=\"abc\" then", "Password='[removed]' client_secret=\"[removed]\" then"),
+        ("password='', then", "password='', then"),
+        ("password=abc", "password=[removed]"),
+        ("the secret santa", "the secret santa"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_secret(text: str, left: str) -> None:
+    """Whatever its kind, a secret goes and the words around it stay."""
+    assert without_secrets(text) == left
+    assert inert(text) == left
+    assert plain(text) == left
+
+
+def test_secrets_that_are_known_to_the_caller() -> None:
+    """They go whatever their length; none at all is no secret."""
+    assert without_secrets("a x b y", ["x", None, "", "y"]) == "a [removed] b [removed]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['it is long "&" énough.', "it is long+%22%26%22+%C3%A9nough.", 'it is long \\"&\\" \\u00e9nough.'],
+)  # fmt: skip
+def test_a_secret_of_ours_in_every_dress(text: str, known: Callable[[str | None], None]) -> None:
+    """It is found as it is, in a form, and in JSON; the quotes around it stay."""
+    known('long "&" énough')
+    assert without_secrets(text) == "it is [removed]."
+    assert without_secrets(f'"{text[6:-1]}"') == '"[removed]"'
+
+
+def test_secrets_that_are_too_short(known: Callable[[str | None], None]) -> None:
+    """Seven characters are found in ordinary words, so they aren't looked for; eight are."""
+    known("eightlng")
+    assert without_secrets("an eightlng story") == "an [removed] story"
+    known("a story")
+    assert without_secrets("an eightlng a story") == "an eightlng a story"
+    known("longer than eight")
+    assert without_secrets("it is longer than eight") == "it is [removed]"
+    known(None)
+    assert without_secrets("it is longer than eight") == "it is longer than eight"
+
+
+def test_what_cannot_be_seen() -> None:
+    """Escapes, marks and halves of characters go, before secrets are looked for; blanks stay blanks."""
+    assert inert("a\x00b\x1b[31mc\u202ed\ud800e") == "ab[31mcde"
+    assert inert("a\tb\u2028c\rd\ne  f é\n") == "a b c d\ne  f é\n"
+    assert inert("sk_li\u200bve_abc") == "[removed]"
+
+
+def test_one_line() -> None:
+    """A line has single spaces, none at its ends, and a length."""
+    assert plain(" a\n\n b\t c ") == "a b c"
+    assert plain("x" * 501) == "x" * 500
+    assert plain("x" * 500) == "x" * 500
+    assert plain("abc def", 4) == "abc"
+    assert plain("abc def", 5) == "abc d"
+
+
+def test_how_much_is_looked_at() -> None:
+    """More than 100,000 characters of a text aren't even looked at."""
+    assert READ_CHARACTERS_MAX == 100_000
+    assert inert("x" * 100_001) == "x" * 100_000
