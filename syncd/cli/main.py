@@ -8,14 +8,14 @@ import typer
 
 from syncd import __version__
 from syncd import failpoints as crashpoints
-from syncd.cli.commands.attention import attention_app
-from syncd.cli.commands.audit import audit
-from syncd.cli.commands.calibrate import calibrate
-from syncd.cli.commands.check import check
-from syncd.cli.commands.export import export
-from syncd.cli.commands.resync import resync
-from syncd.cli.commands.run import run_command, run_daemon, since_of
-from syncd.cli.commands.status import status
+from syncd.cli.commands.daily.attention import attention_app
+from syncd.cli.commands.daily.audit import audit
+from syncd.cli.commands.daily.status import status
+from syncd.cli.commands.operate.resync import resync
+from syncd.cli.commands.operate.run import run_command, run_daemon, since_of
+from syncd.cli.commands.setup.calibrate import calibrate
+from syncd.cli.commands.setup.check import check
+from syncd.cli.commands.support.export import export
 from syncd.cli.shared import ConfigOption, JsonOption, failures_said
 from syncd.config.model import load
 from syncd.monitor.telemetry import stderr_log

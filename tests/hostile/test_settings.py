@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from syncd.cli.commands.run import since_of
+from syncd.cli.commands.operate.run import since_of
 from syncd.cli.main import app
 from syncd.config.model import Config, ConfigurationError, address, load, span_seconds
 from tests.hostile.strategies import MARK, SECRETS, bent, hostile, texts

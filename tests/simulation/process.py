@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from syncd.cli.commands import run as run_commands
+from syncd.cli.commands.operate import run as run_commands
 from syncd.config.model import Config
 from syncd.core.errors import Failure, Stopping, StoreTrouble, StoreUnusable
 from syncd.core.records import Holder

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from syncd.cli.commands.run import store_for
+from syncd.cli.commands.operate.run import store_for
 from syncd.cli.shared import EXIT_ATTENTION, ConfigOption, failures_said
 from syncd.config.model import Config, load
 from syncd.core.errors import IntentUnknown, LeaseHeld

@@ -18,7 +18,7 @@ from syncd.audit.html import as_html
 from syncd.audit.invoices import INVOICES_MAX, Invoices
 from syncd.audit.report import Places, as_json, write_csv
 from syncd.audit.text import lines
-from syncd.cli.commands.run import BACKFILL_STRIPE_SHARE, since_of
+from syncd.cli.commands.operate.run import BACKFILL_STRIPE_SHARE, since_of
 from syncd.cli.shared import (
     EXIT_ATTENTION,
     ConfigOption,

@@ -1,0 +1,1 @@
+"""Commands for daily work: status, attention and audit."""

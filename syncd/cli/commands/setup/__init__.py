@@ -1,0 +1,1 @@
+"""Commands for setting syncd up: check and calibrate."""
