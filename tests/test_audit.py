@@ -18,9 +18,11 @@ from syncd.audit.invoices import INVOICES_MAX, Invoices
 from syncd.audit.report import Places
 from syncd.cli.main import app
 from syncd.core.decisions import Policy
-from syncd.core.payments import Invoice, Money, Observation, PaymentState, Row
+from syncd.core.money import Money
+from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import Condition
 from syncd.core.reversals import Reversal, ReversalKind
+from syncd.core.rows import Invoice, Row
 from syncd.sandbox import Fault
 from syncd.store.audit_store import AuditStore
 from syncd.sync.build import assemble

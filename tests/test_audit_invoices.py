@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from syncd.audit.compare import invoice_due, several_payments
 from syncd.audit.findings import Difference, Finding
 from syncd.core.decisions import Policy
-from syncd.core.payments import Invoice, Money, PaymentState, Row
+from syncd.core.money import Money
+from syncd.core.payments import PaymentState
 from syncd.core.reversals import Reversal, ReversalKind
+from syncd.core.rows import Invoice, Row
 from syncd.sandbox import Fault
 from tests.conftest import NOW, Rig
 from tests.test_audit import allow_all, audit, seen, status

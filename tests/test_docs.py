@@ -10,7 +10,7 @@ from syncd.audit.findings import Difference
 from syncd.cli import shared
 from syncd.config.model import Section, _Settings
 from syncd.config.problems import SECRETS
-from syncd.core.decisions import HoldCode
+from syncd.core.holds import HoldCode
 from syncd.core.records import Condition
 from syncd.core.reversals import ReversalKind
 from syncd.store import maintenance as housekeeping_store

@@ -8,8 +8,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from syncd.core.payments import Observation, PaymentState, Row, settle
+from syncd.core.payments import Observation, PaymentState, settle
 from syncd.core.reversals import Reversal, ReversalKind
+from syncd.core.rows import Row
 from syncd.store.db import schema
 from syncd.store.history import Sent
 from syncd.store.payments import fields_of, fresh

@@ -19,8 +19,9 @@ from syncd.audit.findings import Adding, Audit, Difference, Finding, Fix, sums
 from syncd.audit.invoices import Invoices
 from syncd.clients.stripe.parse import Unreadable
 from syncd.core.errors import BadAnswer, CursorRefused, IntentUnknown, Side
-from syncd.core.payments import Observation, PaymentState, Row
+from syncd.core.payments import Observation, PaymentState
 from syncd.core.reversals import Reversal
+from syncd.core.rows import Row
 from syncd.store.audit_store import AuditStore
 from syncd.sync.pull.poll import PAGES_MAX
 from syncd.sync.pull.reversals import Reversing

@@ -12,8 +12,10 @@ from decimal import Decimal
 
 from syncd.audit.findings import EXACT, Difference, Finding, money, off, tidy, total_of, unit
 from syncd.core.decisions import Create, Policy, Update, decide
-from syncd.core.payments import Invoice, Money, Observation, PaymentState, Row, settle
+from syncd.core.money import Money
+from syncd.core.payments import Observation, PaymentState, settle
 from syncd.core.reversals import Reversal, ReversalKind, Stand, counted, sentence
+from syncd.core.rows import Invoice, Row
 
 NONE_DISMISSED: Mapping[str, str] = {}
 """No refund and no dispute that a person has dismissed."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from syncd.core.payments import Money
+from syncd.core.money import Money
 
 EXACT = decimal.Context(prec=120)
 """Room for every amount that Halo may send, so that no sum is ever rounded."""

@@ -9,7 +9,8 @@ from syncd.audit.findings import Difference, Finding, money
 from syncd.clients.halo.sink import HaloSink
 from syncd.core.decisions import Policy, invoice_number
 from syncd.core.errors import BadAnswer, PermissionMissing, ServerTrouble, SignInRefused
-from syncd.core.payments import Invoice, Observation, Row
+from syncd.core.payments import Observation
+from syncd.core.rows import Invoice, Row
 from syncd.store.audit_store import AuditStore
 
 INVOICES_MAX = 200

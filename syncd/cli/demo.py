@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from syncd.core.payments import Money
+from syncd.core.money import Money
 from syncd.sandbox import Fault, Sandbox
 
 SECONDS_MAX = 60.0

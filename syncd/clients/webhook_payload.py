@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from syncd.core.payments import PaymentState, Row, state_of_event
+from syncd.core.payments import PaymentState, state_of_event
+from syncd.core.rows import Row
 from syncd.text.sanitize import without_secrets
 
 

@@ -6,23 +6,10 @@ Pure: plain values in, plain values out. How a row is read or sent belongs next 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
 
-from syncd.core.payments import Observation, Payment, PaymentState, Row
-
-
-class HoldCode(StrEnum):
-    """Why a payment is held; each has one sentence, one remedy."""
-
-    STATUS_NOT_CONFIGURED = "status_not_configured"
-    HALO_SAYS_SUCCEEDED = "halo_says_succeeded"
-    AMOUNT_MISMATCH = "amount_mismatch"
-    AMOUNT_UNREADABLE = "amount_unreadable"
-    CURRENCY_UNKNOWN = "currency_unknown"
-    ROW_UNREADABLE = "row_unreadable"
-    ROW_DELETED = "row_deleted"
-    INVOICE_UNREADABLE = "invoice_unreadable"
-    STRIPE_CONTRADICTS_ITSELF = "stripe_contradicts_itself"
+from syncd.core.holds import HoldCode
+from syncd.core.payments import Observation, Payment, PaymentState
+from syncd.core.rows import Row
 
 
 @dataclass(frozen=True, slots=True)

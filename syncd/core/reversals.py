@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from syncd.core.payments import Money
+from syncd.core.money import Money
 
 
 class ReversalKind(StrEnum):

@@ -1,16 +1,54 @@
-"""Halo's rows of a payment as they were last seen: so that a person finds the row and the invoice.
+"""Halo's rows (invoice payments) and invoices, and the short form of a row that the store keeps.
 
-Pure. What syncd itself goes by is read fresh each time; nothing is decided by what stands here.
+The short form lets a person find the row and its invoice in Halo. syncd decides nothing by it: each
+push reads the rows afresh. Does not belong here: how Halo's JSON is parsed (`clients.halo.parse`).
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from syncd.core.payments import Row
+from decimal import Decimal
 
 SEEN_MAX = 20
 """So many rows of one payment are kept; nobody looks up more by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One of Halo's invoice payments, as far as deciding needs it.
+
+    Attributes:
+        id: Halo's number of the row; None where it could not be read.
+        intent_id: the payment intent it belongs to; None where it belongs to none.
+        invoice_id: Halo's number of the invoice; None where it could not be read.
+        amount: in major units; None where it could not be read.
+        status: the tenant's number; None where it has none.
+        made: Unix seconds of its intent's date, else its own; None where neither could be read.
+        invoice_number: what people call the invoice; None where it could not be read.
+    """
+
+    id: int | None
+    intent_id: str | None
+    invoice_id: int | None
+    amount: Decimal | None
+    status: int | None
+    made: int | None = None
+    invoice_number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """An invoice of Halo's, as far as comparing needs it; what could not be read is None.
+
+    Attributes:
+        total, due: major units.
+        currency: three capital letters.
+    """
+
+    id: int
+    number: str | None
+    total: Decimal | None
+    due: Decimal | None
+    currency: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +87,6 @@ class SeenInvoice:
 def seen(rows: Sequence[Row]) -> tuple[SeenRow, ...]:
     """What is kept of the rows that were read."""
     return tuple(SeenRow(row.id, row.invoice_id, row.invoice_number) for row in rows[:SEEN_MAX])
-
-
-def seen_text(rows: Iterable[SeenRow]) -> str:
-    """As it stands in its column: ``[[28, 1025, "INV-1025"]]``."""
-    return json.dumps([[row.id, row.invoice_id, row.invoice_number] for row in rows])
-
-
-def seen_of(text: str | None) -> tuple[SeenRow, ...]:
-    """What was seen, out of its column."""
-    return tuple(SeenRow(*row) for row in json.loads(text or "[]"))
 
 
 def invoices_of(rows: Iterable[SeenRow]) -> tuple[SeenInvoice, ...]:

@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 
-from syncd.core.report import Report
 from syncd.monitor.alerts import Notice
+from syncd.monitor.report import Report
 
 SEND_SECONDS_MAX = 60.0
 """A service that hasn't taken a message by then is given up; its thread is left behind."""

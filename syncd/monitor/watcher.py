@@ -15,7 +15,6 @@ from typing import Any
 from syncd.config.model import Config
 from syncd.core.errors import StoreTrouble
 from syncd.core.records import Attention
-from syncd.core.report import Report
 from syncd.monitor.alerts import (
     Notice,
     Reading,
@@ -31,6 +30,7 @@ from syncd.monitor.alerts import (
 )
 from syncd.monitor.delivery import ping, send
 from syncd.monitor.health import Check
+from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.text.sanitize import without_secrets
 

@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
-from syncd.core.payments import Observation, Row
+from syncd.core.payments import Observation
 from syncd.core.records import ATTENTION, Condition
+from syncd.core.rows import Row
 from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing
 from syncd.store.halo_rows import row_of

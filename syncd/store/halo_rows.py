@@ -10,8 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from syncd.core.payments import PaymentState, Row
+from syncd.core.payments import PaymentState
 from syncd.core.records import Condition
+from syncd.core.rows import Row
 from syncd.store.db import schema
 from syncd.store.db.connection import present, reading, writing
 

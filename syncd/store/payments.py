@@ -4,6 +4,7 @@ What their columns hold, there and back; which of them are due or have to be rea
 Stripe's changes them.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from syncd.core.payments import Heard, Observation, Payment, PaymentState, settle
 from syncd.core.records import WAITING, Condition, Outcome, Work
-from syncd.core.rows import SeenRow, invoices_of, seen_of, seen_text
+from syncd.core.rows import SeenRow, invoices_of
 from syncd.store.db import schema
 from syncd.store.db.connection import present
 
@@ -300,3 +301,13 @@ def shown_rows(seen: str | None, rows: str | None) -> dict[str, Any]:
     found = seen_of(seen)
     ids = tuple(row.id for row in found if row.id is not None)
     return {"rows": ids or row_ids(rows), "invoices": invoices_of(found)}
+
+
+def seen_text(rows: Iterable[SeenRow]) -> str:
+    """As it stands in its column: ``[[28, 1025, "INV-1025"]]``."""
+    return json.dumps([[row.id, row.invoice_id, row.invoice_number] for row in rows])
+
+
+def seen_of(text: str | None) -> tuple[SeenRow, ...]:
+    """What was seen, out of its column."""
+    return tuple(SeenRow(*row) for row in json.loads(text or "[]"))

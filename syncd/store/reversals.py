@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from syncd.core.payments import Money
+from syncd.core.money import Money
 from syncd.core.records import ATTENTION, Attention
 from syncd.core.reversals import Reversal, ReversalKind, Stand, newer, remedy, sentence
 from syncd.store.db import schema

@@ -14,6 +14,7 @@ from syncd.clients.throttle import STRIPE_SPACING_SECONDS, Gate, halo_window, st
 from syncd.config.model import Config
 from syncd.core.decisions import Policy
 from syncd.core.errors import Side, Stopping
+from syncd.core.holds import RELEASED_BY
 from syncd.monitor.telemetry import Telemetry
 from syncd.store.store import Store
 from syncd.sync.engine import Engine
@@ -168,16 +169,6 @@ def _calling(gate: Gate, telemetry: Telemetry, world: World) -> Calling:
         telemetry.count("requests", side=side, outcome=outcome)
 
     return Calling(take=gate.take, room=gate.room, note=note, sleep=world.sleep, now=world.now)
-
-
-RELEASED_BY = {
-    "halo.status": ("status_not_configured", "halo_says_succeeded"),
-    "push.on_amount_mismatch": ("amount_mismatch", "amount_unreadable", "currency_unknown"),
-    "push.create_missing": (
-        "invoice_unreadable", "status_not_configured", "currency_unknown", "amount_unreadable",
-    ),
-}  # fmt: skip
-"""Which holds a changed key may lift: those payments are decided again."""
 
 
 def release_holds(config: Config, store: Store, now: float, *, reloaded: bool = False) -> int:

@@ -23,8 +23,8 @@ from syncd.core.errors import (
     StoreUnusable,
 )
 from syncd.core.records import Condition
-from syncd.core.report import Report
 from syncd.core.windows import poll_spacing_seconds
+from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.pull.poll import Observer
 from syncd.sync.pull.reversals import Reversing

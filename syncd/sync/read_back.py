@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from syncd.clients.halo.parse import PAGE_SIZE, is_whole, last_page
 from syncd.clients.halo.sink import HaloSink
 from syncd.core.errors import BadAnswer
-from syncd.core.report import Report
+from syncd.monitor.report import Report
 from syncd.store.store import Store
 
 FEW = 10

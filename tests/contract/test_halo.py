@@ -16,7 +16,7 @@ from syncd.core.errors import (
     RowsRefused,
     Stopping,
 )
-from syncd.core.payments import Row
+from syncd.core.rows import Row
 from syncd.sandbox import Fault
 from tests.conftest import NOW
 from tests.contract.conftest import Bench

@@ -17,7 +17,7 @@ from typing import Any
 from syncd.clients import webhook_payload as traces
 from syncd.clients.halo import parse as halo_reading
 from syncd.clients.halo import sink as halo_sink
-from syncd.core import decisions, payments
+from syncd.core import decisions, money, payments
 from syncd.store import coordination as coordination_store
 from syncd.store import payments as payment_records
 from syncd.store import store
@@ -189,7 +189,7 @@ PLANTED = (
         "Money(self.amount_received, self.currency)", "Money(self.amount or 0, self.currency)",
     ),
     Planted(
-        "every currency has cents", _in(payments.Money, "decimals"),
+        "every currency has cents", _in(money.Money, "decimals"),
         "        if code in _NO_DECIMALS:\n            return 0\n", "        return 2\n",
     ),
     Planted(

@@ -15,8 +15,9 @@ from syncd.audit.compare import (
 )
 from syncd.audit.findings import Difference, Finding
 from syncd.core.decisions import Policy
-from syncd.core.payments import Invoice, Observation, PaymentState, Row
+from syncd.core.payments import Observation, PaymentState
 from syncd.core.reversals import Reversal, ReversalKind
+from syncd.core.rows import Invoice, Row
 
 S = PaymentState
 FAILED, PAID, PROCESSING, CANCELED = 1_001, 1_002, 1_003, 1_004

@@ -24,7 +24,7 @@ from syncd.clients.halo.parse import (
     sentence,
 )
 from syncd.clients.webhook_payload import TracedRow
-from syncd.core.payments import Invoice, Row
+from syncd.core.rows import Invoice, Row
 
 NOTHING = Row(None, None, None, None, None)
 BIG = 1_000_000

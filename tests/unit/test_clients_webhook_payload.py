@@ -17,7 +17,8 @@ from syncd.clients.webhook_payload import (
     read_traced,
     trace_of,
 )
-from syncd.core.payments import PaymentState, Row
+from syncd.core.payments import PaymentState
+from syncd.core.rows import Row
 
 ROW = Row(28, "pi_1", 1001, Decimal("10.99"), 4)
 INTENT = {"id": "pi_1", "object": "payment_intent", "livemode": False}

@@ -12,7 +12,6 @@ from syncd.core.decisions import (
     AskStripe,
     Create,
     Hold,
-    HoldCode,
     InStep,
     Policy,
     Unmatched,
@@ -20,7 +19,9 @@ from syncd.core.decisions import (
     decide,
     invoice_number,
 )
-from syncd.core.payments import Observation, Payment, PaymentState, Row, settle
+from syncd.core.holds import HoldCode
+from syncd.core.payments import Observation, Payment, PaymentState, settle
+from syncd.core.rows import Row
 
 S = PaymentState
 NUMBERS = {

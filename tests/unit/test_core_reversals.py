@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from syncd.core.payments import Money
+from syncd.core.money import Money
 from syncd.core.reversals import Reversal, ReversalKind, Stand, counted, newer, remedy, sentence
 
 REFUND = Reversal(

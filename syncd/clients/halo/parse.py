@@ -12,7 +12,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from syncd.clients.webhook_payload import TracedRow, read_traced
-from syncd.core.payments import INTENT_ID, Invoice, Row
+from syncd.core.payments import INTENT_ID
+from syncd.core.rows import Invoice, Row
 from syncd.text.sanitize import READ_CHARACTERS_MAX, plain
 
 PAGE_SIZE = 100

@@ -46,7 +46,7 @@ from syncd.core.errors import (
     SignInRefused,
     Unreachable,
 )
-from syncd.core.payments import Invoice, Row
+from syncd.core.rows import Invoice, Row
 from syncd.failpoints import Point, crash_point
 from syncd.text.sanitize import conceal, plain
 

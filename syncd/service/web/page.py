@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from syncd import __version__
 from syncd.config.model import OPTIONAL_SECRETS, Config, shown
 from syncd.config.problems import SECRETS
-from syncd.core.payments import Money
+from syncd.core.money import Money
 from syncd.core.records import Attention, Condition, Pushed, Said
 from syncd.monitor.alerts import Level, Standing
 from syncd.service.web.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Pictures, Word, draw

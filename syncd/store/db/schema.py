@@ -44,7 +44,7 @@ payments = sa.Table(
     sa.Column("acked_at", sa.Float),
     sa.Column("rows", sa.Text),
     sa.Column("changed_at", sa.Float, nullable=False),
-    # Halo's rows as last seen, for people (seen_rows.seen_text). `rows` are those acknowledged.
+    # Halo's rows as last seen, for people (payments.seen_text). `rows` are those acknowledged.
     sa.Column("seen_rows", sa.Text),
 )
 sa.Index("payments_due", payments.c.condition, payments.c.next_try)

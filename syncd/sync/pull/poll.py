@@ -12,7 +12,7 @@ from syncd.clients.stripe.parse import Unreadable
 from syncd.clients.stripe.source import PAGE_SIZE, Page, StripeSource
 from syncd.core.errors import BadAnswer, CursorRefused, IntentUnknown, LinkFailure, Side
 from syncd.core.payments import Observation
-from syncd.core.report import Report
+from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.pull.rereads import Doubts
 

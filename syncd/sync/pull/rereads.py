@@ -18,7 +18,7 @@ from syncd.core.errors import (
     Side,
 )
 from syncd.core.payments import Observation
-from syncd.core.report import Report
+from syncd.monitor.report import Report
 from syncd.store.store import Store
 
 READINGS_MAX = 3

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from syncd.clients.halo.sink import HaloSink
 from syncd.clients.stripe.source import Page, StripeSource
 from syncd.core.errors import BadAnswer, CursorRefused, PermissionMissing, Side
-from syncd.core.report import Report
 from syncd.core.rows import seen
+from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.pull.poll import DAY, PAGES_MAX, SWEEP_SECONDS
 

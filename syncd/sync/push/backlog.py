@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from syncd.core.errors import LinkFailure, Side
 from syncd.core.records import Condition, Outcome, Work
-from syncd.core.report import Report
+from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.push.blame import BLAMED_MAX, Troubles, failing_since
 from syncd.sync.push.outcomes import Outcomes, due_again, state_of

@@ -21,10 +21,9 @@ from syncd.core.errors import (
     ServerTrouble,
     Unreachable,
 )
-from syncd.core.payments import Row
 from syncd.core.records import Condition, Outcome, Work
-from syncd.core.report import Report
-from syncd.core.rows import SeenRow
+from syncd.core.rows import Row, SeenRow
+from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.push.blame import Troubles
 from syncd.sync.push.outcomes import (

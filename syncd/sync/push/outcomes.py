@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from syncd.core.decisions import Create, Decision, Hold, InStep, Update
-from syncd.core.payments import PaymentState, Row
+from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, Outcome, Pushed, Work
-from syncd.core.report import Report
+from syncd.core.rows import Row
+from syncd.monitor.report import Report
 
 LOOK_AGAIN_SECONDS = (600, 1_800, 7_200, 21_600, 54_600)
 """When a payment without rows is looked for again: growing gaps, a day in all."""

@@ -10,14 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from syncd.clients.halo.sink import NOBODYS, HaloSink
-from syncd.core.decisions import (
-    AskStripe,
-    Create,
-    Decision,
-    Hold,
-    Update,
-    decide,
-)
+from syncd.core.decisions import AskStripe, Create, Decision, Hold, Update, decide
 from syncd.core.errors import (
     BadAnswer,
     BudgetSpent,
@@ -30,10 +23,9 @@ from syncd.core.errors import (
     SignInRefused,
     Unreachable,
 )
-from syncd.core.payments import Row
 from syncd.core.records import Outcome, Work
-from syncd.core.report import Report
-from syncd.core.rows import SeenRow, seen
+from syncd.core.rows import Row, SeenRow, seen
+from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.pull.poll import Observer

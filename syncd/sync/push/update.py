@@ -7,8 +7,8 @@ from syncd.clients.halo.parse import Acknowledged
 from syncd.clients.halo.sink import HaloSink
 from syncd.core.decisions import Update
 from syncd.core.errors import LinkFailure, RowsRefused, ServerTrouble
-from syncd.core.payments import Row
 from syncd.core.records import Condition, Outcome, Work
+from syncd.core.rows import Row
 from syncd.store.store import Store
 from syncd.sync.push.backlog import Unfinished
 from syncd.sync.push.outcomes import UNPROVEN_MAX, Outcomes, as_planned, due_again, listed, state_of

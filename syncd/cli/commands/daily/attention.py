@@ -22,7 +22,8 @@ from syncd.cli.shared import (
 from syncd.cli.terminal import aligned, indented, width_of_terminal
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Failure
-from syncd.core.payments import INTENT_ID, Money
+from syncd.core.money import Money
+from syncd.core.payments import INTENT_ID
 from syncd.core.records import Attention
 from syncd.text.links import halo_invoice, stripe_link
 from syncd.text.sanitize import plain

@@ -23,7 +23,7 @@ from syncd.cli.terminal import aligned, table, width_of_terminal
 from syncd.clients.throttle import halo_window, stripe_window
 from syncd.config.model import Config
 from syncd.core.errors import Side
-from syncd.core.payments import Money
+from syncd.core.money import Money
 from syncd.core.records import Condition, Elsewhere
 from syncd.monitor.health import worked
 from syncd.store.store import Store

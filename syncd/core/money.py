@@ -1,0 +1,221 @@
+"""Amounts of money and the decimals of each currency (source: Stripe's list of currencies).
+
+Does not belong here: which amounts are compared, and what happens when they differ
+(`core.decisions`).
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+_NO_DECIMALS = frozenset(
+    [
+        "BIF",
+        "CLP",
+        "DJF",
+        "GNF",
+        "JPY",
+        "KMF",
+        "KRW",
+        "MGA",
+        "PYG",
+        "RWF",
+        "VND",
+        "VUV",
+        "XAF",
+        "XOF",
+        "XPF",
+    ]
+)
+_THREE_DECIMALS = frozenset(["BHD", "JOD", "KWD", "OMR", "TND"])
+# Stripe names UGX both among the currencies without decimals and among the special cases that are
+# sent with two decimals that are always 00. The special case is the one its API follows, as for
+# ISK, so both stand here with two.
+_TWO_DECIMALS = frozenset(
+    [
+        "AED",
+        "AFN",
+        "ALL",
+        "AMD",
+        "ANG",
+        "AOA",
+        "ARS",
+        "AUD",
+        "AWG",
+        "AZN",
+        "BAM",
+        "BBD",
+        "BDT",
+        "BGN",
+        "BMD",
+        "BND",
+        "BOB",
+        "BRL",
+        "BSD",
+        "BTN",
+        "BWP",
+        "BYN",
+        "BZD",
+        "CAD",
+        "CDF",
+        "CHF",
+        "CNY",
+        "COP",
+        "CRC",
+        "CUP",
+        "CVE",
+        "CZK",
+        "DKK",
+        "DOP",
+        "DZD",
+        "EGP",
+        "ERN",
+        "ETB",
+        "EUR",
+        "FJD",
+        "FKP",
+        "GBP",
+        "GEL",
+        "GHS",
+        "GIP",
+        "GMD",
+        "GTQ",
+        "GYD",
+        "HKD",
+        "HNL",
+        "HRK",
+        "HTG",
+        "HUF",
+        "IDR",
+        "ILS",
+        "INR",
+        "IRR",
+        "ISK",
+        "JMD",
+        "KES",
+        "KGS",
+        "KHR",
+        "KPW",
+        "KYD",
+        "KZT",
+        "LAK",
+        "LBP",
+        "LKR",
+        "LRD",
+        "LSL",
+        "MAD",
+        "MDL",
+        "MKD",
+        "MMK",
+        "MNT",
+        "MOP",
+        "MRU",
+        "MUR",
+        "MVR",
+        "MWK",
+        "MXN",
+        "MYR",
+        "MZN",
+        "NAD",
+        "NGN",
+        "NIO",
+        "NOK",
+        "NPR",
+        "NZD",
+        "PAB",
+        "PEN",
+        "PGK",
+        "PHP",
+        "PKR",
+        "PLN",
+        "QAR",
+        "RON",
+        "RSD",
+        "RUB",
+        "SAR",
+        "SBD",
+        "SCR",
+        "SDG",
+        "SEK",
+        "SGD",
+        "SHP",
+        "SLE",
+        "SLL",
+        "SOS",
+        "SRD",
+        "SSP",
+        "STD",
+        "STN",
+        "SVC",
+        "SYP",
+        "SZL",
+        "THB",
+        "TJS",
+        "TMT",
+        "TOP",
+        "TRY",
+        "TTD",
+        "TWD",
+        "TZS",
+        "UAH",
+        "UGX",
+        "USD",
+        "UYU",
+        "UZS",
+        "VED",
+        "VES",
+        "WST",
+        "XCD",
+        "XCG",
+        "YER",
+        "ZAR",
+        "ZMW",
+        "ZWG",
+        "USDC",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount as Stripe counts it.
+
+    Attributes:
+        minor: whole number of the currency's smallest unit (cents; yen).
+        currency: three letters, in either case.
+    """
+
+    minor: int
+    currency: str
+
+    @property
+    def decimals(self) -> int | None:
+        """How many decimals the smallest unit stands for; None for a currency nobody knows."""
+        code = self.currency.upper()
+        if code in _NO_DECIMALS:
+            return 0
+        if code in _THREE_DECIMALS:
+            return 3
+        return 2 if code in _TWO_DECIMALS else None
+
+    @property
+    def major(self) -> Decimal | None:
+        """The amount in major units (dollars; yen), exact; None for an unknown currency."""
+        decimals = self.decimals
+        return None if decimals is None else Decimal(self.minor).scaleb(-decimals)
+
+    def equals(self, major: Decimal) -> bool:
+        """Whether `major` (major units) is this very amount.
+
+        Halo's amounts are binary doubles on the wire, so 0.1 + 0.2 may come as
+        0.30000000000000004: a thousandth of the smallest unit is forgiven, nothing more.
+        """
+        mine = self.major
+        if mine is None or self.decimals is None or not major.is_finite():
+            return False
+        return abs(major - mine) < Decimal(1).scaleb(-self.decimals - 3)
+
+    def __str__(self) -> str:
+        """Show major units for people: ``10.99 USD``; the raw number where they are unknown."""
+        major = self.major
+        code = self.currency.upper()
+        return f"{self.minor} (smallest unit) {code}" if major is None else f"{major:f} {code}"
