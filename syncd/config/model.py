@@ -36,6 +36,7 @@ from syncd.config.problems import (
 )
 from syncd.core.payments import PaymentState
 from syncd.text.sanitize import conceal, plain
+from syncd.text.timestamps import parse_span
 
 PLACES = (Path("config.toml"), Path("/etc/syncd/config.toml"))
 """Where the file is looked for when neither --config nor SYNCD_CONFIG names one."""
@@ -48,9 +49,6 @@ FILE_BYTES_MAX = 1024 * 1024
 
 SPAN_SECONDS_MAX = 30 * 86_400
 """Stripe lists events for so long: whoever looks more rarely misses some."""
-
-SPAN = re.compile(r"\s*(?:[0-9]{1,9}\s*[smhd]\s*)+")
-"""How a span of time is written: ``5m``, ``1h30m``."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -68,12 +66,11 @@ class ConfigurationError(Exception):
 
 
 def span_seconds(value: object) -> object:
-    """Read a span of time such as ``5m``, ``1h30m`` or ``90d`` as seconds."""
+    """Read a span of time such as ``5m``, ``1h30m`` or ``12w`` as seconds."""
     if isinstance(value, str):
-        parts = SPAN.fullmatch(value)
-        if parts:
-            found = re.findall(r"(\d+)\s*([smhd])", parts[0])
-            return sum(int(number) * _UNITS[unit] for number, unit in found)
+        seconds = parse_span(value)
+        if seconds is not None:
+            return seconds
         message = 'must be a span of time such as "30s", "5m", "2h" or "1d"'
         raise ValueError(message)
     message = 'must be a span of time in quotes, such as "5m"'

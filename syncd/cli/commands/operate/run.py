@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import typer
 
 from syncd.cli.shared import EXIT_ATTENTION
 from syncd.cli.terminal import Show, shown, table
-from syncd.config.model import SPAN, Config, load, span_seconds
+from syncd.config.model import Config, load
 from syncd.core.decisions import Create, Decision, Hold, Unmatched, Update
 from syncd.core.errors import Failure, LeaseHeld, LinkFailure
 from syncd.core.records import Condition, Work
@@ -26,6 +25,7 @@ from syncd.store.db.connection import sqlite_path
 from syncd.store.store import Store
 from syncd.sync.build import Parts, World, assemble, release_holds
 from syncd.text.sanitize import plain
+from syncd.text.timestamps import TimeUnreadable, interval
 from syncd.text.wording import needing
 
 FAILURES_MAX = 20
@@ -36,6 +36,10 @@ BACKFILL_STRIPE_SHARE = 0.8
 
 DRY_RUN_HALO_SHARE = 0.5
 """A dry run writes nothing, so others can't know of its requests: it leaves them half the window."""
+
+
+CLOCK_DIFFERENCE_SECONDS_MAX = 60
+"""A start that is ahead of this machine's clock by no more is taken as now."""
 
 
 def run_daemon(config: Config, file: Path | None) -> None:
@@ -174,18 +178,19 @@ def store_for(config: Config, *, dry_run: bool) -> Iterator[Store]:
 
 
 def since_of(text: str, now: Callable[[], float] = time.time, *, option: str = "--backfill") -> int:
-    """Read a date, a time or a span back as Unix seconds."""
-    if SPAN.fullmatch(text):
-        return max(0, int(now()) - int(str(span_seconds(text))))
+    """Read a date, a month, a time or a span back as the Unix seconds at which it begins.
+
+    Raises:
+        typer.BadParameter: the text is none of these, can mean two of them, or lies ahead.
+    """
     try:
-        found = datetime.fromisoformat(text.strip())
-        at = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        message = f"{plain(text, 80)!r} is no date (2026-10-01), time (2026-10-01T08:00Z) or span back (90d)"
-        raise typer.BadParameter(message, param_hint=option) from None
-    if at > now() + timedelta(minutes=1).total_seconds():
-        raise typer.BadParameter(f"{plain(text, 80)!r} lies ahead", param_hint=option)
-    return max(0, int(at))
+        at = interval(text, now()).start
+    except TimeUnreadable as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+    if at > now() + CLOCK_DIFFERENCE_SECONDS_MAX:
+        message = f"{plain(text, 80)!r} lies in the future"
+        raise typer.BadParameter(message, param_hint=option)
+    return at
 
 
 def _planned(work: Work, decision: Decision, text: str) -> dict[str, Any]:

@@ -1,0 +1,130 @@
+"""Reads dates and spans of time as people write them: ``2026-10-01``, ``2026-10``, ``12w``, ``yesterday``.
+
+Pure: the caller passes the current time. Everything is UTC unless the text names a time zone.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from syncd.text.sanitize import plain
+
+UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+"""Seconds in each unit of a span."""
+
+EXAMPLES = "2026-10-01, 2026-10, 90d, 12w, yesterday or today"
+"""What a person can write instead of something that could not be read."""
+
+DAY = UNITS["d"]
+
+_UNIT = r"s|min|m|h|d|w"
+_SPAN = re.compile(rf"\s*(?:[0-9]{{1,9}}\s*(?:{_UNIT})\s*)+")
+_PART = re.compile(rf"([0-9]+)\s*({_UNIT})")
+_MONTHS_OR_MINUTES = re.compile(r"\s*([0-9]{1,9})\s*m\s*", re.IGNORECASE)
+_YEAR = re.compile(r"([0-9]{4})")
+_MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
+
+
+class TimeUnreadable(ValueError):
+    """A text is not a date, a time or a span, or can mean two things; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The time that a text names.
+
+    Attributes:
+        start: Unix seconds at which it begins.
+        end: Unix seconds at which it ends (exclusive); a day ends at the next midnight. For a time
+            of day and for a span back, the same as `start`.
+    """
+
+    start: int
+    end: int
+
+
+def parse_span(text: str) -> int | None:
+    """Read a span such as ``5m``, ``1h30m``, ``90d`` or ``12w`` as seconds; None for anything else.
+
+    Here ``m`` is a minute, as in a configuration file; `interval` refuses it for dates.
+    """
+    if not _SPAN.fullmatch(text):
+        return None
+    return sum(int(number) * UNITS[unit[0]] for number, unit in _PART.findall(text))
+
+
+def interval(text: str, now: float) -> Interval:
+    """Read a date, a month, a year, a time, a span back from now, ``today`` or ``yesterday``.
+
+    Args:
+        text: what a person wrote.
+        now: Unix seconds.
+
+    Raises:
+        TimeUnreadable: the text is none of these, or can mean two of them.
+    """
+    stripped = text.strip()
+    unclear = _MONTHS_OR_MINUTES.fullmatch(stripped)
+    if unclear:
+        number = unclear[1]
+        message = (
+            f"{stripped} can mean {number} months or {number} minutes; "
+            f"write {number}min for minutes, or for months days ({int(number) * 30}d) or a date "
+            f"({_months_back(now, int(number))})"
+        )
+        raise TimeUnreadable(message)
+    seconds = parse_span(stripped)
+    if seconds is not None:
+        at = max(0, int(now) - seconds)
+        return Interval(at, at)
+    try:
+        return _named(stripped.lower(), now) or _point(stripped)
+    except (ValueError, OverflowError):
+        message = f"{plain(text, 80)!r} is not a date; try {EXAMPLES}"
+        raise TimeUnreadable(message) from None
+
+
+def _named(text: str, now: float) -> Interval | None:
+    """A whole day, month or year; None for anything else."""
+    today = datetime.fromtimestamp(now, UTC).date()
+    days = {"today": 0, "yesterday": 1}
+    if text in days:
+        return _days(today - timedelta(days=days[text]), 1)
+    if text == "now":
+        return Interval(int(now), int(now))
+    if found := _YEAR.fullmatch(text):
+        year = int(found[1])
+        return Interval(_midnight(date(year, 1, 1)), _midnight(date(year + 1, 1, 1)))
+    if found := _MONTH.fullmatch(text):
+        first = date(int(found[1]), int(found[2]), 1)
+        return Interval(_midnight(first), _midnight(_next_month(first)))
+    try:
+        return _days(date.fromisoformat(text), 1)
+    except ValueError:
+        return None
+
+
+def _point(text: str) -> Interval:
+    found = datetime.fromisoformat(text)
+    at = max(0, int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()))
+    return Interval(at, at)
+
+
+def _days(first: date, number: int) -> Interval:
+    return Interval(_midnight(first), _midnight(first + timedelta(days=number)))
+
+
+def _midnight(day: date) -> int:
+    """Unix seconds at which a day begins, never before 1970."""
+    return max(0, int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()))
+
+
+def _next_month(first: date) -> date:
+    return date(first.year + first.month // 12, first.month % 12 + 1, 1)
+
+
+def _months_back(now: float, number: int) -> str:
+    """The same day so many months ago (never after the 28th), as an example to write."""
+    today = datetime.fromtimestamp(now, UTC).date()
+    months = max(12, today.year * 12 + today.month - 1 - number)
+    return f"{date(months // 12, months % 12 + 1, min(today.day, 28))}"
