@@ -1,30 +1,27 @@
 """The sandbox's Halo: invoice payments as people who wrote clients have met them."""
 
 import json
-import re
-import secrets
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import formatdate
 from typing import Any
-from urllib.parse import parse_qsl
 
 from syncd.sandbox.faults import Fault
 from syncd.sandbox.http import Reply, Request, json_reply
+from syncd.sandbox.signin import HaloSignIn
+from syncd.sandbox.tenant import LOOKUPS, MODULES, NEVER, Keeping, Showing
+from syncd.sandbox.values import is_row, refused_filters, refused_values
 
 STATUS = {"succeeded": 3, "payment_failed": 4, "processing": 5, "canceled": 6, "requires_action": 7}
 NEW_STATUS = 1
-NEVER = "1900-01-01T00:00:00"
-_WHOLE = ("id", "invoice_id", "status", "method", "module_id", "client_id")
-_TEXTS = ("intent_id", "webhook_payload", "intent_response", "thirdpartyid")
-_DATES = ("date", "intent_date", "webhook_received_date")
-_FILTERS = {"client_id": int, "count": int, "intent_id": str, "invoice_id": int, "page_no": int,
-            "page_size": int, "search": str}  # fmt: skip
+
+CHANGES_ROWS_MAX = 1_000
+"""Changes of an invoice with more rows are not recorded: only a benchmark makes such an invoice."""
 
 
-class SandboxHalo:
+class SandboxHalo(HaloSignIn):
     """Halo's truth, and how it answers.
 
     Attributes:
@@ -39,23 +36,16 @@ class SandboxHalo:
             "empty", "no_json", "error_in_200", "other_rows" or "bare_object".
         rows_pay: whether a row that succeeded lessens what its invoice says is due, which is not
             documented either.
+        keeps: what the tenant stores of a posted row, which is not documented.
+        shows: what the tenant leaves out of the rows in its answers.
+        tables: what `/api/Features` and `/api/Lookup` answer; a missing name is a 404.
+        changes: what `/api/InvoiceChange` answers, of all invoices.
         rate_limit: requests in any five minutes; None switches it off.
-        tenant: must come with a sign-in, where authinfo is there to say so.
-        granted_scope: what the token says it is good for; None leaves it out.
         clock_skew: seconds by which the Date header is off; None leaves it out.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.clock = clock
-        self.url = ""
-        self.client_id = "sandbox-client"
-        self.client_secret = "sandbox-client-secret"  # opens nothing
-        self.tenant = "sandbox"
-        self.has_authinfo = True
-        self.auth_url: str | None = None
-        self.token_lifetime = 3_600.0
-        self.permissions = {"read:invoices", "edit:invoices"}
-        self.granted_scope: str | None = None
+        super().__init__(clock)
         self.clock_skew: float | None = 0.0
         self.status = dict(STATUS)
         self.rate_limit: int | None = 300
@@ -67,15 +57,19 @@ class SandboxHalo:
         self.list_lag_seconds = 0.0
         self.answer_shape = "rows"
         self.rows_pay = True
+        self.keeps = Keeping()
+        self.shows = Showing()
+        self.tables: dict[str, Any] = {"Features": MODULES, "Lookup": LOOKUPS}
+        self.changes: list[dict[str, Any]] = []
         self.rows: dict[int, dict[str, Any]] = {}
         self.invoices: dict[int, dict[str, Any]] = {}
         self.writes: list[tuple[int, dict[str, Any], bool]] = []
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
-        self._tokens: dict[str, tuple[float, set[str]]] = {}
         self._posted_at: dict[int, float] = {}
         self._poison: dict[int | str, str] = {}
         self._by_intent: dict[str, list[int]] = {}
+        self._by_invoice: dict[int, list[int]] = {}
         self._recent: deque[float] = deque()
         self._next = {"row": 1, "invoice": 1001}
 
@@ -111,6 +105,7 @@ class SandboxHalo:
             "thirdpartyid": "", "client_id": 7, "client_name": "A customer",
             "invoice_invoicenumber": self.invoices.get(invoice_id, {}).get("invoicenumber"), **other,
         }  # fmt: skip
+        self._by_invoice.setdefault(invoice_id, []).append(name)
         if intent_id is not None:
             self._by_intent.setdefault(intent_id, []).append(name)
         return name
@@ -143,10 +138,6 @@ class SandboxHalo:
         """The row can be written again."""
         self._poison.pop(which, None)
 
-    def expire_tokens(self) -> None:
-        """All tokens end now."""
-        self._tokens.clear()
-
     # --- how it answers -----------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Reply:
@@ -160,16 +151,9 @@ class SandboxHalo:
         limited = self._limited(request)
         if limited is not None:
             return limited
-        if request.path == "/api/authinfo" and request.method == "GET":
-            if not self.has_authinfo:
-                return Reply(
-                    404, b"<html><body>Not found</body></html>", {"Content-Type": "text/html"}
-                )
-            return json_reply(
-                {"auth_url": self.auth_url or f"{self.url}/auth", "tenant_id": self.tenant}
-            )
-        if request.path == "/auth/token" and request.method == "POST":
-            return self._token(request)
+        signing_in = self._sign_in(request)
+        if signing_in is not None:
+            return signing_in
         refused = self._unauthorised(request)
         if refused is not None:
             return refused
@@ -190,58 +174,19 @@ class SandboxHalo:
         self._recent.append(request.at)
         return None
 
-    def _token(self, request: Request) -> Reply:
-        if not request.headers.get("content-type", "").startswith(
-            "application/x-www-form-urlencoded"
-        ):
-            return json_reply({"error": "invalid_request"}, 400)
-        form = dict(parse_qsl(request.body.decode()))
-        request.body = b""  # it holds the secret
-        if form.get("grant_type") != "client_credentials":
-            return json_reply({"error": "unsupported_grant_type"}, 400)
-        if (form.get("client_id"), form.get("client_secret")) != (
-            self.client_id,
-            self.client_secret,
-        ):
-            return json_reply({"error": "invalid_client"}, 401)
-        if self.has_authinfo and self.tenant and form.get("tenant") != self.tenant:
-            return json_reply(
-                {"error": "invalid_request", "error_description": "The tenant is unknown."}, 400
-            )
-        scopes = set(form.get("scope", "").split())
-        if not scopes or not scopes <= {"read:invoices", "edit:invoices", "all"}:
-            return json_reply({"error": "invalid_scope"}, 400)
-        token = secrets.token_hex(24)
-        self._tokens[token] = (self.clock() + self.token_lifetime, scopes)
-        answer = {
-            "access_token": token, "token_type": "Bearer", "expires_in": int(self.token_lifetime),
-        }  # fmt: skip
-        if self.granted_scope is not None:
-            answer["scope"] = self.granted_scope
-        return json_reply(answer)
-
-    def _unauthorised(self, request: Request) -> Reply | None:
-        token = request.authorization.removeprefix("Bearer ")
-        until, scopes = self._tokens.get(token, (0.0, set()))
-        if until <= self.clock():
-            return Reply(401, b"")
-        needed = "read:invoices" if request.method == "GET" else "edit:invoices"
-        if needed not in self.permissions or not {needed, "all"} & scopes:
-            return json_reply(
-                {
-                    "ClassName": "System.UnauthorizedAccessException",
-                    "Message": "You do not have permission to access this.",
-                },
-                403,
-            )
-        return None
-
     def _answer(self, request: Request) -> Reply:
         parts = request.path.strip("/").split("/")
         if len(parts) == 2 and parts[1] == "InvoicePayment":
             if request.method == "GET":
                 return self._list(request)
             return self._post(request) if request.method == "POST" else _not_allowed()
+        if len(parts) == 2 and request.method == "GET" and parts[1] in self.tables:
+            return json_reply(self.tables[parts[1]])
+        if len(parts) == 2 and request.method == "GET" and parts[1] == "InvoiceChange":
+            asked = request.params().get("invoice_id", "")
+            return json_reply(
+                {"changehistory": [c for c in self.changes if str(c["invoice_id"]) == asked]}
+            )
         if len(parts) != 3 or parts[1] not in ("InvoicePayment", "Invoice"):
             return json_reply({"resultCode": -1, "errorMessage": "Not found"}, 404)
         if not parts[2].removeprefix("-").isdigit():
@@ -254,7 +199,7 @@ class SandboxHalo:
         if request.method == "DELETE":
             self.delete_row(name)
             return json_reply({})
-        return json_reply(self._invoice(name) if invoices else self.rows[name])
+        return json_reply(self._invoice(name) if invoices else self.shows.alone(self.rows[name]))
 
     def _shows(self, row_id: int) -> bool:
         """Whether a row that was posted stands in lists by now."""
@@ -262,7 +207,7 @@ class SandboxHalo:
 
     def _list(self, request: Request) -> Reply:
         query = request.params()
-        refused = _refused_filters(query)
+        refused = refused_filters(query)
         if refused:
             return json_reply(refused, 400)
         if "intent_id" in query and not self.filter_ignored:
@@ -281,6 +226,7 @@ class SandboxHalo:
             found = found[::-1] if query.get("orderdesc") == "true" else found
         found = [row for row in found if self._shows(row["id"])]
         total = len(found)
+        found = [self.shows.in_list(row) for row in found]
         if query.get("pageinate") == "true" and self.paging != "ignored":
             size = min(int(query.get("page_size", "50")), self.page_cap)
             number = 1 if self.paging == "same_page" else int(query.get("page_no", "1"))
@@ -307,31 +253,18 @@ class SandboxHalo:
             if problems.keys() == {"id"}:
                 return _record_not_found()
             return json_reply(problems, 400)
-        return self._answer_to_post([self._apply(_floats(row)) for row in posted])
+        refused = self.keeps.refuses(posted)
+        if refused is not None:
+            return json_reply(refused, 400)
+        return self._answer_to_post([self._apply(_floats(row)) for row in posted], posted)
 
     def _problems(self, place: int, row: Any) -> dict[str, list[str]]:
-        if not isinstance(row, dict):
-            return {f"[{place}]": ["Could not convert to an object."]}
-        known = self.rows.get(row["id"]) if isinstance(row.get("id"), int) else None
-        for name in (row.get("id"), row.get("intent_id"), (known or {}).get("intent_id")):
-            if name in self._poison:
-                return {f"[{place}].status": [self._poison[name]]}
-        problems = {}
-        for key in _WHOLE:
-            if key in row and (isinstance(row[key], bool) or not isinstance(row[key], int)):
-                problems[f"[{place}].{key}"] = [
-                    f"Could not convert {type(row[key]).__name__} to integer."
-                ]
-        for key in (*_TEXTS, *_DATES):
-            if row.get(key) is not None and not isinstance(row[key], str):
-                problems[f"[{place}].{key}"] = ["Could not convert to string."]
-        for key in _DATES:
-            if isinstance(row.get(key), str) and not _is_date(row[key]):
-                problems[f"[{place}].{key}"] = ["Could not convert string to DateTime."]
-        if "amount" in row and (
-            isinstance(row["amount"], bool) or not isinstance(row["amount"], int | Decimal)
-        ):
-            problems[f"[{place}].amount"] = ["Could not convert string to double."]
+        known = self.rows.get(row["id"]) if is_row(row) and isinstance(row.get("id"), int) else None
+        if is_row(row):
+            for name in (row.get("id"), row.get("intent_id"), (known or {}).get("intent_id")):
+                if name in self._poison:
+                    return {f"[{place}].status": [self._poison[name]]}
+        problems = refused_values(place, row)
         if problems:
             return problems
         if "id" in row:
@@ -343,17 +276,24 @@ class SandboxHalo:
     def _apply(self, posted: dict[str, Any]) -> int:
         if "id" in posted:
             name = posted["id"]
-            self.rows[name].update(posted)
+            before = self._amounts(self.rows[name]["invoice_id"])
+            self.rows[name].update(self.keeps.stored(posted, self.rows[name]))
             self.writes.append((name, posted, False))
+            self._note_change(self.rows[name]["invoice_id"], before)
             return int(name)
-        fields = {"intent_id": None, "amount": 0, **posted}
+        fields = {"intent_id": None, "amount": 0, **self.keeps.stored_new(posted)}
+        before = self._amounts(posted["invoice_id"])
         name = self.add_row(**fields)
         self._posted_at[name] = self.clock()
+        self._note_change(posted["invoice_id"], before)
         self.writes.append((name, posted, True))
         return name
 
-    def _answer_to_post(self, ids: list[int]) -> Reply:
-        rows = [self.rows[name] for name in ids]
+    def _answer_to_post(self, ids: list[int], posted: list[dict[str, Any]]) -> Reply:
+        rows = [
+            self.shows.alone(self.keeps.answered(self.rows[name], _floats(sent)))
+            for name, sent in zip(ids, posted, strict=True)
+        ]
         match self.answer_shape:
             case "empty":
                 return Reply(200, b"")
@@ -367,35 +307,39 @@ class SandboxHalo:
                 return json_reply(rows[0])
         return json_reply(rows, 201)
 
+    def _amounts(self, invoice_id: Any) -> dict[str, Any]:
+        many = len(self._by_invoice.get(invoice_id, ())) > CHANGES_ROWS_MAX
+        if invoice_id not in self.invoices or many:
+            return {}
+        invoice = self._invoice(invoice_id)
+        return {key: invoice[key] for key in ("amountpaid", "amountdue", "paymentstatus")}
+
+    def _note_change(self, invoice_id: Any, before: dict[str, Any]) -> None:
+        after = self._amounts(invoice_id)
+        self.changes += [
+            {
+                "invoice_id": invoice_id,
+                "datetime": _iso(self.clock()),
+                "field_name": key,
+                "old_value": str(value),
+                "new_value": str(after[key]),
+                "who": "API",
+            }
+            for key, value in before.items()
+            if after.get(key, value) != value
+        ]
+
     def _invoice(self, name: int) -> dict[str, Any]:
         invoice = self.invoices[name]
-        rows = [row for row in self.rows.values() if row["invoice_id"] == name]
-        paid = sum(row["amount"] for row in rows if row["status"] == self.status["succeeded"])
+        ids = self._by_invoice.get(name, ())
+        rows = [self.rows[i] for i in ids if i in self.rows and self.rows[i]["invoice_id"] == name]
+        paid = sum(row["amount"] or 0 for row in rows if row["status"] == self.status["succeeded"])
         paid = paid if self.rows_pay else 0
         return {
             **invoice, "amountpaid": paid, "amountdue": invoice["total"] - paid,
             "paymentstatus": 2 if paid >= invoice["total"] else 0,
             "datepaid": _iso(self.clock()) if paid >= invoice["total"] else NEVER, "payments": rows,
         }  # fmt: skip
-
-
-def _refused_filters(query: dict[str, str]) -> dict[str, list[str]]:
-    """What is wrong with a listing's parameters, by name.
-
-    Nobody knows whether Halo passes over a parameter that it doesn't document. Here it is refused,
-    so that nobody comes to rely on one.
-    """
-    problems = {}
-    for key, value in query.items():
-        kind = _FILTERS.get(key)
-        if kind is int and not value.removeprefix("-").isdigit():
-            problems[key] = [f"The value '{value}' is not valid."]
-        elif key == "pageinate" or re.fullmatch(r"orderdesc[2-5]?", key):
-            if value.lower() not in ("true", "false"):
-                problems[key] = [f"The value '{value}' is not valid."]
-        elif kind is None and not re.fullmatch(r"order[2-5]?", key):
-            problems[key] = ["The parameter is unknown."]
-    return problems
 
 
 def _record_not_found() -> Reply:
@@ -410,14 +354,6 @@ def _floats(row: dict[str, Any]) -> dict[str, Any]:
     return {
         key: float(value) if isinstance(value, Decimal) else value for key, value in row.items()
     }
-
-
-def _is_date(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _iso(seconds: float) -> str:

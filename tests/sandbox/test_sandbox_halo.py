@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from syncd.sandbox import Sandbox
+from syncd.sandbox.tenant import REQUIRED
 from tests.conftest import Rig
 
 SIGN_IN = {
@@ -288,3 +289,81 @@ def test_native_webhook(rig: Rig) -> None:
         row = halo.rows[name]
         assert (row["status"], row["webhook_received_date"]) == (5, "2026-11-24T06:00:00Z")
         assert json.loads(row["webhook_payload"]) == stripe.events[-1]
+
+
+# --- tenants that differ where nothing is documented -------------------------------------------------
+
+
+def stored(rig: Rig, posted: dict[str, Any]) -> tuple[int, Any, dict[str, Any]]:
+    """Post a change of one paid row: the status, the answer, and the row read alone afterwards."""
+    halo = rig.box.halo
+    name = halo.add_row("pi_1", halo.add_invoice(total=10.99), 10.99)
+    token = sign_in(rig.box)
+    status, body = ask(rig.box, "POST", "/api/InvoicePayment", [{"id": name, **posted}], token)
+    _, row = ask(rig.box, "GET", f"/api/InvoicePayment/{name}", token=token)
+    return status, body, row
+
+
+def test_a_tenant_that_merges(rig: Rig) -> None:
+    """By default a partial update keeps all other columns, and the invoice's change is recorded."""
+    status, _, row = stored(rig, {"status": 3})
+    assert (status, row["status"], row["amount"], row["method"]) == (201, 3, 10.99, 12)
+    token = sign_in(rig.box)
+    path = f"/api/InvoiceChange?invoice_id={row['invoice_id']}"
+    _, body = ask(rig.box, "GET", path, token=token)
+    assert {(c["field_name"], c["old_value"], c["new_value"]) for c in body["changehistory"]} == {
+        ("amountpaid", "0", "10.99"), ("amountdue", "10.99", "0.0"), ("paymentstatus", "0", "2"),
+    }  # fmt: skip
+
+
+def test_a_tenant_that_refuses(rig: Rig) -> None:
+    """A partial update is a 400 that names a missing column; the whole row is taken."""
+    rig.box.halo.keeps.partial = "refuse"
+    status, body, row = stored(rig, {"status": 3})
+    assert (status, row["status"]) == (400, 1)
+    assert body["errorMessage"] == "invoice_id must be specified"
+    whole = {key: row[key] for key in REQUIRED} | {"id": row["id"], "status": 3}
+    token = sign_in(rig.box)
+    assert ask(rig.box, "POST", "/api/InvoicePayment", [whole], token)[0] == 201
+    assert rig.box.halo.rows[row["id"]]["status"] == 3
+
+
+def test_a_tenant_that_drops(rig: Rig) -> None:
+    """The answer shows the status as sent; it is not stored."""
+    rig.box.halo.keeps.drops = frozenset({"status"})
+    status, body, row = stored(rig, {"status": 3})
+    assert (status, body[0]["status"], row["status"]) == (201, 3, 1)
+
+
+def test_a_tenant_that_empties(rig: Rig) -> None:
+    """What a partial update leaves out is emptied: amounts become 0, the intent is gone."""
+    rig.box.halo.keeps.partial = "empty"
+    status, _, row = stored(rig, {"status": 3})
+    assert (status, row["status"], row["amount"], row["intent_id"]) == (201, 3, 0, None)
+    assert row["invoice_id"] == 0
+
+
+def test_a_tenant_whose_lists_hide(rig: Rig) -> None:
+    """Lists may leave a field out that the row read alone shows; nulls may be left out everywhere."""
+    halo = rig.box.halo
+    halo.shows.lists_hide = frozenset({"intent_id"})
+    halo.shows.nulls_left_out = True
+    name = halo.add_row("pi_1", halo.add_invoice(), 10.99)
+    token = sign_in(rig.box)
+    _, listed = ask(rig.box, "GET", "/api/InvoicePayment?intent_id=pi_1", token=token)
+    _, alone = ask(rig.box, "GET", f"/api/InvoicePayment/{name}", token=token)
+    assert [row["id"] for row in listed["payments"]] == [name]
+    assert "intent_id" not in listed["payments"][0]
+    assert alone["intent_id"] == "pi_1"
+    assert "webhook_payload" not in alone
+
+
+def test_names_for_numbers(rig: Rig) -> None:
+    """The tenant lists its modules and lookups; a tenant may not have these pages."""
+    token = sign_in(rig.box)
+    _, modules = ask(rig.box, "GET", "/api/Features", token=token)
+    assert {"id", "module_name", "actual_name", "enabled"} == set(modules[0])
+    _, lookups = ask(rig.box, "GET", "/api/Lookup", token=token)
+    assert {"lookupid": 71, "id": 12, "name": "Stripe"} in lookups
+    del rig.box.halo.tables["Lookup"]
+    assert ask(rig.box, "GET", "/api/Lookup", token=token)[0] == 404

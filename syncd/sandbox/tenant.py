@@ -1,0 +1,111 @@
+"""How one tenant of Halo differs from another where no document says what Halo does.
+
+What InvoicePayment does with a row that brings only `id` and `status` is not known; what lists leave
+out is not known either. The sandbox can be each kind of tenant.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+NEVER = "1900-01-01T00:00:00"
+
+REQUIRED = ("invoice_id", "date", "amount", "method", "status", "module_id")
+"""The columns that may not be empty and have no default (source: a description of the database)."""
+
+EMPTY: dict[str, Any] = {
+    "invoice_id": 0, "date": NEVER, "amount": 0, "method": 0, "status": 0, "module_id": 0,
+    "intent_date": NEVER, "webhook_received_date": NEVER,
+}  # fmt: skip
+"""What a column becomes where the tenant empties what a write leaves out; None for all others."""
+
+ANYWAY = frozenset({"id", "client_id", "client_name", "invoice_invoicenumber", "type"})
+"""What does not come from the row's own columns, so a write can't empty it."""
+
+MODULES = [
+    {"id": 231, "module_name": "StripePayments", "actual_name": "Stripe Payments", "enabled": True},
+    {"id": 97, "module_name": "Xero", "actual_name": "Xero", "enabled": False},
+]
+
+LOOKUPS = [
+    {"lookupid": 71, "id": 12, "name": "Stripe"},
+    {"lookupid": 71, "id": 3, "name": "Bank transfer"},
+    {"lookupid": 22, "id": 12, "name": "Closed"},
+]
+
+KINDS = ("merge", "refuse", "drop", "empty")
+
+
+@dataclass(slots=True)
+class Keeping:
+    """What a tenant stores of a posted row.
+
+    Attributes:
+        partial: an update that leaves required columns out: "merge" keeps the columns it does not
+            bring; "refuse" is a 400 until all required columns come along; "empty" empties what it
+            leaves out.
+        drops: fields that are never stored, although the answer shows them as sent.
+        drops_new: the same for inserts.
+        inserts_need: columns without which an insert is refused.
+    """
+
+    partial: str = "merge"
+    drops: frozenset[str] = frozenset()
+    drops_new: frozenset[str] = frozenset()
+    inserts_need: tuple[str, ...] = ()
+
+    def refuses(self, posted: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """The body of a 400, where a row lacks columns that this tenant demands."""
+        for row in posted:
+            needed: tuple[str, ...] = REQUIRED if "id" in row and self.partial == "refuse" else ()
+            if "id" not in row:
+                needed = self.inserts_need
+            missing = [key for key in needed if row.get(key) is None]
+            if missing:
+                return {"resultCode": -1, "errorMessage": f"{missing[0]} must be specified"}
+        return None
+
+    def stored(self, posted: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+        """The columns that an update changes, with their new values."""
+        brought = {key: value for key, value in posted.items() if key not in self.drops}
+        if self.partial != "empty":
+            return brought
+        emptied = {key: EMPTY.get(key) for key in before if key not in posted and key not in ANYWAY}
+        return {**emptied, **brought}
+
+    def stored_new(self, posted: dict[str, Any]) -> dict[str, Any]:
+        """The columns of a new row."""
+        return {
+            key: value
+            for key, value in posted.items()
+            if key not in self.drops_new or key in ("invoice_id", "amount")
+        }
+
+    def answered(self, row: dict[str, Any], posted: dict[str, Any]) -> dict[str, Any]:
+        """The row as the answer to a write shows it: as sent, also where a field was dropped."""
+        return {**row, **posted, "id": row["id"]}
+
+
+@dataclass(slots=True)
+class Showing:
+    """What a tenant leaves out of rows.
+
+    Attributes:
+        lists_hide: fields that lists never show; the row read alone shows them.
+        nulls_left_out: whether a field that is null is left out of every answer.
+    """
+
+    lists_hide: frozenset[str] = frozenset()
+    nulls_left_out: bool = False
+
+    def alone(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row as it is shown alone, and in the answer to a write."""
+        if not self.nulls_left_out:
+            return row
+        return {key: value for key, value in row.items() if value is not None}
+
+    def in_list(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row as lists show it."""
+        shown = self.alone(row)
+        if not self.lists_hide:
+            return shown
+        return {key: value for key, value in shown.items() if key not in self.lists_hide}
