@@ -6,13 +6,14 @@
   go, and nowhere else.
 - An answer is read only up to a size, unpacked: a few bytes can't become gigabytes.
 - Proxies that the environment names (`HTTPS_PROXY`, `NO_PROXY`) are used for https alone: they see
-  no more than the host's name. What goes in the clear goes to this machine itself, past any proxy.
+  no more than the host's name. Plain http goes to this machine itself, without a proxy.
 """
 
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
+from syncd.clients.proxy import EnvironmentTransport
 from syncd.text.sanitize import plain
 
 CONNECT_SECONDS_MAX = 15.0
@@ -48,13 +49,15 @@ def client(
     async def bound(response: httpx.Response) -> None:
         response._content = await _read_bounded(response, bytes_max)  # noqa: SLF001  # it has none
 
+    if transport is None and url.startswith("https://"):
+        transport = EnvironmentTransport()
     return httpx.AsyncClient(
         timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_SECONDS_MAX),
         follow_redirects=False,
         headers={"Accept": "application/json", "Accept-Encoding": "identity"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         event_hooks={"response": [bound]},
-        trust_env=url.startswith("https://"),
+        trust_env=False,
         transport=transport,
     )
 

@@ -226,6 +226,8 @@ def environment_problems(environment: Mapping[str, str]) -> list[str]:
 def _is_proxy(value: str) -> bool:
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")  # httpx refuses such names as well
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+    return usable and value.isprintable() and " " not in value

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from syncd.clients.proxy import EnvironmentTransport
 from syncd.monitor.alerts import Notice
 from syncd.monitor.report import Report
 
@@ -121,8 +122,9 @@ async def beat(url: str, transport: Any = None) -> str | None:
     """Ask the heartbeat's address once. Returns what went wrong, without the address."""
     try:
         async with httpx.AsyncClient(
-            timeout=PING_SECONDS_MAX, follow_redirects=False, transport=transport
-        ) as client:
+            timeout=PING_SECONDS_MAX, follow_redirects=False,
+            transport=transport or EnvironmentTransport(),
+        ) as client:  # fmt: skip
             answer = await client.get(url)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         return type(error).__name__

@@ -1,6 +1,7 @@
 """Puts the parts together: from a Config to an engine that can run."""
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from syncd.clients.halo.sink import HaloSink
+from syncd.clients.proxy import no_proxy_problems
 from syncd.clients.retry import Calling
 from syncd.clients.stripe.source import StripeSource
 from syncd.clients.throttle import STRIPE_SPACING_SECONDS, Gate, halo_window, stripe_window
@@ -102,6 +104,8 @@ def assemble(
         counted_in: where requests are counted, if not in `store`: a run on a store of its own that
             counts them in the service's keeps both within the limits.
     """
+    for problem in no_proxy_problems(os.environ):
+        telemetry.log("warning", "no_proxy_entry", text=problem)
     stripe_limit = max(1, int(config.stripe.read_budget * stripe_share))
     halo_limit = max(1, int(config.halo.rate_limit * halo_share))
     gates = {

@@ -9,15 +9,18 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import trustme
 
 from syncd.clients import http as network
 from syncd.clients.halo import sink as halo_sink
+from syncd.clients.proxy import no_proxy_problems, parse_exemption
 from syncd.clients.stripe import source as stripe_source
 from syncd.config.problems import environment_problems
 from syncd.core.errors import BadAnswer, Failure, LinkFailure, Unreachable
 from syncd.sandbox.http import Reply, Request, json_reply
+from tests.conftest import Rig
 from tests.hostile.strategies import API_KEY, HALO_SECRET, HALO_TOKEN, MARK
 from tests.hostile.wire import Adapters, Server
 
@@ -400,6 +403,123 @@ def test_a_proxy_sees_a_hosts_name_and_no_more(side: str, monkeypatch: pytest.Mo
     assert (API_KEY, HALO_SECRET) != ("", "")
 
 
+UNREADABLE_BY_HTTPX = ("fd00::/8", "::1/128", "[::1]", "localhost:abc", "b\u00fccher.example")
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("entry", UNREADABLE_BY_HTTPX)
+def test_an_entry_of_no_proxy_that_httpx_cannot_read(
+    side: str, entry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An odd entry changes nothing for other hosts: their requests go through the proxy."""
+    with Server(lambda _: Reply(403)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", entry)
+        with (
+            Adapters("https://stripe.example", "https://halo.example") as both,
+            pytest.raises(Unreachable),
+        ):
+            read(both, side)
+    assert [request.method for request in proxy.requests] == ["CONNECT"]
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(
+    ("no_proxy", "host", "direct"),
+    [
+        ("127.0.0.0/8", "127.0.0.1", True), ("10.0.0.0/8", "127.0.0.1", False),
+        ("127.0.0.1/8", "127.0.0.1", True), ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1:1", "127.0.0.1", False), ("localhost:abc,127.0.0.1", "127.0.0.1", True),
+        ("localhost:abc 127.0.0.1", "127.0.0.1", True),
+        ("localhost", "127.0.0.1", False), ("*", "127.0.0.1", True),
+        ("::1/128", "[::1]", True), ("[::1]", "[::1]", True), ("::1", "[::1]", True),
+        ("[::1]/128", "[::1]", True), ("fd00::/8", "[::1]", False), ("[::1]:1", "[::1]", False),
+        ("0:0::1", "[::1]", True), ("localhost", "localhost", True),
+        ("LOCALHOST.", "localhost", True), (".localhost", "localhost", True),
+        ("https://127.0.0.1", "127.0.0.1", True), ("http://127.0.0.1", "127.0.0.1", False),
+        ("host", "localhost", False),
+    ],
+)  # fmt: skip
+def test_hosts_that_no_proxy_names_are_reached_directly(
+    side: str, no_proxy: str, host: str, *, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names, addresses and networks of both families in NO_PROXY are honoured."""
+    with Server(lambda _: Reply(403)) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", no_proxy)
+        port = free_port()
+        with (
+            Adapters(f"https://{host}:{port}", f"https://{host}:{port}") as both,
+            pytest.raises(Unreachable),
+        ):
+            read(both, side)
+    assert [request.method for request in proxy.requests] == ([] if direct else ["CONNECT"])
+
+
+def test_names_that_no_proxy_covers() -> None:
+    """A name covers its subdomains and no other name; an address in the URL is not resolved."""
+
+    def covers(entry: str, url: str) -> bool:
+        exemption = parse_exemption(entry)
+        assert exemption is not None
+        return exemption.covers(httpx.URL(url))
+
+    assert covers("example.com", "https://a.example.com/x")
+    assert covers("*.example.com", "https://example.com")
+    assert covers("example.com:8443", "https://example.com:8443")
+    assert not covers("example.com:8443", "https://example.com")
+    assert covers("example.com:443", "https://example.com")
+    assert not covers("example.com", "https://badexample.com")
+    assert not covers("example.com", "https://example.com.evil.test")
+    assert covers("b\u00fccher.example", "https://xn--bcher-kva.example")
+    assert covers("xn--bcher-kva.example", "https://b\u00fccher.example")
+    assert covers("10.0.0.0/8", "https://10.255.0.1:99")
+    assert covers("10.0.0.0/8", "https://[::ffff:10.1.1.1]")
+    assert not covers("fd00::/8", "https://10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["localhost:abc", "localhost:0", "a:99999", "10.0.0.0/99", "fd00::/8/9", "[::1", "[x]", "/", ".",
+     "**", "a b/c", "-", "ftp://host", "\udc80", "host/path", "\u202e", "x" * 300 + "\u00fc"],
+)  # fmt: skip
+def test_an_entry_of_no_proxy_that_nobody_can_use(entry: str) -> None:
+    """The entry is skipped, and a warning names the variable and stays fit to be shown."""
+    for name in ("NO_PROXY", "no_proxy"):
+        problems = no_proxy_problems({name: f"{entry},example.com"})
+        assert problems
+        assert all(problem.startswith(f"{name}: ") for problem in problems)
+        assert all(problem.isprintable() and len(problem) < 400 for problem in problems)
+    assert no_proxy_problems({"NO_PROXY": "*, .a.example,10.0.0.0/8 ::1,[fd00::]/8,b:1,"}) == []
+
+
+@pytest.mark.parametrize("arguments", [("--once",), ("check",), ("resync", "pi_1")])
+@pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
+def test_commands_with_an_odd_no_proxy(
+    live: Rig, variable: str, arguments: tuple[str, ...]
+) -> None:
+    """A command goes on, names the variable, and reports that the sides can't be reached."""
+    extra = {
+        variable: ",".join(UNREADABLE_BY_HTTPX),
+        "HTTPS_PROXY": f"http://127.0.0.1:{free_port()}",
+        "SYNCD_HALO__URL": "https://halo.example",
+        "SYNCD_STRIPE__API_BASE": "https://stripe.example",
+    }
+    done = live.command(*arguments, extra=extra)
+    assert done.returncode == 69, done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"{variable}: syncd skips the entry 'localhost:abc'" in done.stderr
+    assert "xn--bcher-kva.example" in done.stderr
+    assert "fd00::/8" not in done.stderr
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.mark.parametrize(
     ("name", "value", "usable"),
     [
@@ -407,6 +527,7 @@ def test_a_proxy_sees_a_hosts_name_and_no_more(side: str, monkeypatch: pytest.Mo
         ("HTTPS_PROXY", "http://user:secret-of-mine@proxy.example", True), ("HTTPS_PROXY", "", True),
         ("ALL_PROXY", "socks5://proxy.example", False), ("https_proxy", "http://proxy:notaport", False),
         ("HTTP_PROXY", "http://[::1", False), ("HTTPS_PROXY", "http://:secret-of-mine@", False),
+        ("HTTPS_PROXY", "http://a b:1", False), ("HTTPS_PROXY", "http://a..b", False),
         ("SSL_CERT_FILE", "/nowhere/ca.pem", False), ("SSL_CERT_FILE", "/etc/hostname", False),
         ("SSL_CERT_DIR", "/nowhere", False), ("SSL_CERT_DIR", "/etc", True),
     ],

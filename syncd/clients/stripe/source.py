@@ -9,8 +9,10 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import stripe
 
 from syncd.clients.http import ANSWER_SECONDS_MAX, AnswerRefused, client, words_of
@@ -119,11 +121,11 @@ class StripeSource:
         # The package would write a file into a home that a service doesn't have.
         stripe.enable_telemetry = False
         conceal("Stripe's key", self.api_key)
-        self._http = stripe.HTTPXClient(timeout=self.calling.timeout_seconds)
-        # The package takes no client from outside, and its own reads whatever comes.
-        self._http._client_async = client(  # noqa: SLF001
-            self.api_base, self.calling.timeout_seconds, BODY_BYTES_MAX, self.transport
-        )
+        # The package makes a client of its own, which reads answers of any size and can't be made
+        # at all where NO_PROXY has entries that httpx doesn't accept: it gets ours instead.
+        ours = client(self.api_base, self.calling.timeout_seconds, BODY_BYTES_MAX, self.transport)
+        library = SimpleNamespace(**{**vars(httpx), "AsyncClient": lambda **_: ours})
+        self._http = stripe.HTTPXClient(timeout=self.calling.timeout_seconds, _lib=library)
         self._client = stripe.StripeClient(
             self.api_key,
             stripe_account=self.account or None,
