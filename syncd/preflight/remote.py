@@ -125,7 +125,7 @@ class Sides:
         self.tell(passed(Area.HALO, "Halo: sign-in", f"{url} takes the application"))
         count = "" if survey.total is None else f", {survey.total:,} rows"
         self.tell(passed(Area.HALO, "Halo: read invoices", f"allowed{count}"))
-        self.tell(edit_line(self.config.halo.scope, self.sink.granted, survey))
+        self.tell(edit_line(self.config.halo.scope, self.sink.sign_in.granted, survey))
         self.tell(halo_mode(self.config.stripe_api_key, survey.livemodes))
         self.tell(clock_line(Side.HALO, self.sink.ahead_seconds))
         self.tell(halo_window_line(self.config, survey.total, self.left(Side.HALO)))

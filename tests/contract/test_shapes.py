@@ -303,10 +303,10 @@ def test_what_is_posted_to_halo(rig: Rig, halo: Description) -> None:
         halo.check(row, halo.named("InvoicePayment_List"))
 
 
-def test_every_road_is_described(halo: Description, stripe: Description) -> None:
-    """The paths that the adapters ask are in the descriptions, beside signing in."""
-    for description, file in ((halo, "halo_sink.py"), (stripe, "stripe_source.py")):
-        text = Path(ROOT / "syncd" / file).read_text()
+def test_every_path_is_described(halo: Description, stripe: Description) -> None:
+    """Every path that the clients request is in the API descriptions, except for signing in."""
+    for description, file in ((halo, "halo/sink.py"), (stripe, "stripe/source.py")):
+        text = Path(ROOT / "syncd" / "clients" / file).read_text()
         # The description is a reduced one: Stripe's own pages describe these three.
         elsewhere = {"/v1/charges", "/v1/refunds", "/v1/disputes"}
         paths = set(re.findall(r'"(/(?:api|v1)/[\w/]+)"', text)) - elsewhere

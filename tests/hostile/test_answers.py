@@ -228,7 +228,7 @@ def test_odd_lifetimes_of_a_token(server: Server, both: Adapters, lifetime: byte
             both.do(both.halo.rows_of("pi_nobody"))
         return
     assert both.do(both.halo.rows_of("pi_nobody")) == []
-    assert both.halo._token_until <= both.halo.calling.now() + 86_400
+    assert both.halo.sign_in._token_until <= both.halo.calling.now() + 86_400
 
 
 @pytest.mark.parametrize(

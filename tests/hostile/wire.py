@@ -96,7 +96,7 @@ class Adapters:
 
     def forget_sign_in(self) -> None:
         """As a new process begins."""
-        self.halo._token = self.halo._sign_in = None
+        self.halo.sign_in.forget()
 
 
 def assert_fit_to_be_shown(text: str) -> None:

@@ -1,13 +1,11 @@
-"""Halo's invoice payments, read and written: with `network`, the only room that knows `httpx`.
+"""Reads and writes Halo's invoice payments over HTTP.
 
-What the API does is known from its description and from people who wrote clients, not from its
-maker; so an answer is believed only as far as it shows the rows that were sent (see `Acknowledged`).
-The token and the client secret never leave this room.
+The API is known from its description and from people who wrote clients, not from its maker. So an
+answer proves only the rows that it lists as they were sent (see `Acknowledged`).
 """
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from syncd.clients.halo.errors import failure_of, read_answer
 from syncd.clients.halo.parse import (
     PAGE_SIZE,
     Acknowledged,
@@ -22,41 +21,28 @@ from syncd.clients.halo.parse import (
     TracedPage,
     is_whole,
     last_page,
-    lifetime_seconds,
     own_words,
     read_acknowledgement,
     read_invoice,
-    read_json,
     read_listing,
     read_row,
     read_traced_page,
-    sentence,
 )
+from syncd.clients.halo.sign_in import SignIn
 from syncd.clients.http import ANSWER_SECONDS_MAX, AnswerRefused, client, words_of
-from syncd.clients.retry import Calling, retry_after_seconds, server_time
+from syncd.clients.retry import Calling, server_time
 from syncd.core.errors import (
     BadAnswer,
-    Failure,
     ListingBroken,
-    PermissionMissing,
-    RateLimited,
-    RowsRefused,
-    ServerTrouble,
     Side,
-    SignInRefused,
     Unreachable,
 )
 from syncd.core.rows import Invoice, Row
 from syncd.failpoints import Point, crash_point
-from syncd.text.sanitize import conceal, plain
+from syncd.text.sanitize import plain
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """A larger answer is refused while it is read: an endpoint that ignores paging may send all."""
-
-WAIT_WITHOUT_RETRY_AFTER_SECONDS = 60.0
-"""After a 429 that names no time: Halo's clients report that a minute or more is needed."""
-
-TOKEN_MARGIN_SECONDS = 30.0
 
 PAGES_OF_ONE_INTENT_MAX = 1_000
 """A listing of one payment's rows that goes on for longer shows rows of everybody, or is made up."""
@@ -66,8 +52,6 @@ NOBODYS = "pi_nobodys"
 
 _PATH = "/api/InvoicePayment"
 _INVOICE_PATH = "/api/Invoice"
-_TOKEN = re.compile(r"[!-~]{1,16384}")
-_REFUSED_ROWS = frozenset({400, 404, 409, 413, 422})
 
 
 @dataclass(slots=True)
@@ -78,7 +62,7 @@ class HaloSink:
         transport: carries the requests in place of a real network; None for the real one.
         ahead_seconds: how far Halo's clock was ahead of ours at its last answer; None where it
             didn't say.
-        granted: the scope that came with the token; None where Halo didn't say.
+        sign_in: the application's sign-in.
     """
 
     url: str
@@ -88,24 +72,28 @@ class HaloSink:
     calling: Calling
     transport: httpx.AsyncBaseTransport | None = field(repr=False, default=None)
     ahead_seconds: float | None = field(init=False, default=None)
-    granted: frozenset[str] | None = field(init=False, default=None)
+    sign_in: SignIn = field(init=False, repr=False)
     _client: httpx.AsyncClient = field(init=False, repr=False)
-    _token: str | None = field(init=False, repr=False, default=None)
-    _token_until: float = field(init=False, default=0.0)
-    _sign_in: tuple[str, str | None] | None = field(init=False, default=None)
     _filter_works: bool | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.url = self.url.rstrip("/")
-        conceal("Halo's client secret", self.client_secret)
         self._client = client(
             self.url, self.calling.timeout_seconds, BODY_BYTES_MAX, self.transport
+        )
+        self.sign_in = SignIn(
+            self.url,
+            self.client_id,
+            self.client_secret,
+            self.scope,
+            lambda method, url, form: self._send(method, url, None, None, None, form),
+            self.calling.now,
         )
 
     @property
     def signed_in(self) -> bool:
         """Whether Halo has given us a token."""
-        return self._token is not None
+        return self.sign_in.done
 
     async def close(self) -> None:
         """Close the connections."""
@@ -278,27 +266,25 @@ class HaloSink:
         content = None if rows is None else json.dumps(list(rows)).encode()
 
         async def attempt() -> httpx.Response:
-            token = await self._signed_in()
+            token = await self.sign_in.token()
             url = self.url + path
             response = await self._send(
                 method, url, token, params, content, about_to_send=about_to_send
             )
             if response.status_code == 401:
                 # Expired, or not allowed: sign in again once, then stop and say so.
-                self._token = None
-                token = await self._signed_in()
+                self.sign_in.forget_token()
+                token = await self.sign_in.token()
                 response = await self._send(
                     method, url, token, params, content, about_to_send=about_to_send
                 )
-            failure = _failure_of(
-                response, method, writing=rows is not None, now=self.calling.now()
-            )
+            failure = failure_of(response, method, writing=rows is not None, now=self.calling.now())
             if failure is not None:
                 raise failure
             return response
 
         response = await self.calling.persist(attempt, repeatable=repeatable)
-        return _read_json(response, reading=rows is None)
+        return read_answer(response, reading=rows is None)
 
     async def _send(
         self,
@@ -348,181 +334,3 @@ class HaloSink:
         clock = server_time(response.headers.get("date"))
         self.ahead_seconds = None if clock is None else clock - self.calling.now()
         return response
-
-    # --- signing in ------------------------------------------------------------------------------
-
-    async def _signed_in(self) -> str:
-        now = self.calling.now()
-        # A clock that was set back must not make an old token look fresh for long: the 401 does it.
-        if self._token is not None and now < self._token_until:
-            return self._token
-        if self._sign_in is None:
-            self._sign_in = await self._discover()
-        endpoint, tenant = self._sign_in
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": self.client_id,
-            "client_secret": self.client_secret,
-            "scope": self.scope,
-        }
-        if tenant:
-            form["tenant"] = tenant
-        response = await self._send("POST", endpoint, None, None, None, form)
-        if response.status_code == 429 or response.status_code >= 500:
-            failure = _failure_of(response, "POST", writing=False, now=now)
-            raise failure or AssertionError
-        body = read_json(response.content)
-        if body is None and response.is_success:
-            # A portal's page in place of an answer is no refusal of ours; authinfo's may have been
-            # the same portal's, so it is asked again.
-            self._sign_in = None
-            _read_json(response, reading=True)
-        token = body.get("access_token") if isinstance(body, dict) else None
-        if not response.is_success or not isinstance(token, str) or not _TOKEN.fullmatch(token):
-            self._sign_in = None
-            raise SignInRefused(
-                Side.HALO,
-                f"Halo refuses the sign-in (HTTP {response.status_code}) for client_id "
-                f"{self.client_id!r}, scope {self.scope!r}: "
-                f"{'its answer holds no token.' if response.is_success else _words(body, response)} "
-                "Check the "
-                "application in Halo (Configuration, Integrations, Halo API), its client secret "
-                "and its permissions.",
-            )
-        scope = body.get("scope")
-        self.granted = frozenset(scope.split()) if isinstance(scope, str) else None
-        conceal("Halo's token", token)
-        seconds = lifetime_seconds(body.get("expires_in"))
-        self._token = token
-        self._token_until = now + max(seconds - TOKEN_MARGIN_SECONDS, seconds / 2)
-        return token
-
-    async def _discover(self) -> tuple[str, str | None]:
-        """Find the token endpoint and the tenant's name; without authinfo, the usual path.
-
-        The endpoint may stand on another host, as Halo's own may: who answers for the tenant's
-        address over verified TLS could as well take the secret there. But it must be https, or on
-        this machine where the tenant is as well.
-        """
-        response = await self._send("GET", f"{self.url}/api/authinfo", None, None, None)
-        if response.status_code == 429 or response.status_code >= 500:
-            raise (
-                _failure_of(response, "GET", writing=False, now=self.calling.now())
-                or AssertionError
-            )
-        body = read_json(response.content)
-        auth_url = body.get("auth_url") if isinstance(body, dict) else None
-        tenant = body.get("tenant_id") if isinstance(body, dict) else None
-        if not response.is_success or not isinstance(auth_url, str) or not auth_url:
-            return f"{self.url}/auth/token", None
-        auth_url = auth_url.rstrip("/")
-        if not may_carry_secret(auth_url, loopback=self.url.startswith("http://")):
-            message = (
-                f"Halo's authinfo names {plain(auth_url, 200)!r} to sign in at, which isn't a plain "
-                "https address. The client secret is not sent there. Check halo.url."
-            )
-            raise SignInRefused(Side.HALO, message)
-        return f"{auth_url}/token", str(tenant) if isinstance(tenant, str) and tenant else None
-
-
-def may_carry_secret(url: str, *, loopback: bool) -> bool:
-    """Whether a secret may travel to this URL: https, or (where `loopback`) this machine itself."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-        odd = parts.username or parts.password or parts.query or parts.fragment
-    except ValueError:
-        return False
-    if not host or odd or not url.isprintable() or " " in url:
-        return False
-    if parts.scheme == "https":
-        return True
-    return loopback and parts.scheme == "http" and host in ("127.0.0.1", "::1", "localhost")
-
-
-def _read_json(response: httpx.Response, *, reading: bool) -> Any:
-    body = read_json(response.content)
-    if body is None and reading:
-        kind = response.headers.get("content-type", "no type")[:60]
-        message = (
-            f"Halo answered with {len(response.content)} bytes of {plain(kind)} where JSON "
-            "belongs. Check that halo.url names the tenant itself, not a portal in front of it."
-        )
-        raise BadAnswer(Side.HALO, message)
-    return body
-
-
-def _failure_of(
-    response: httpx.Response, method: str, *, writing: bool, now: float
-) -> Failure | None:
-    status = response.status_code
-    if 200 <= status < 300:
-        return None
-    what = f"{method} {response.request.url.path}"
-    wait = retry_after_seconds(response.headers.get("retry-after"), now)
-    said = _words(read_json(response.content), response)
-    if status == 429:
-        return RateLimited(
-            Side.HALO,
-            f"Halo limits requests ({what}): {said}",
-            retry_after_seconds=WAIT_WITHOUT_RETRY_AFTER_SECONDS if wait is None else wait,
-        )
-    if status >= 500:
-        return ServerTrouble(
-            Side.HALO,
-            f"Halo answered {status} to {what}: {said}",
-            retry_after_seconds=wait,
-            maybe_applied=writing,
-            # Whatever a gateway says (502, 504, 524, …): what stands behind it may not have given up.
-            late=status != 500,
-        )
-    if status == 401:
-        return SignInRefused(
-            Side.HALO,
-            f"Halo refuses {what} (HTTP 401) although it has just signed us in: {said} The agent "
-            "role behind the application may lack a permission for invoices.",
-        )
-    if status == 403 and writing and _is_page(response):
-        return BadAnswer(
-            Side.HALO,
-            f"Something in front of Halo refuses {what} (HTTP 403): {said} A firewall that dislikes "
-            "what stands in a row's trace does so (push.trace = false leaves it out), or the agent "
-            "role may not edit invoices.",
-            maybe_applied=True,
-            late=True,
-        )
-    if status == 403:
-        return PermissionMissing(
-            Side.HALO,
-            f"Halo doesn't allow {what} (HTTP 403): {said}",
-            "Give the application and its agent role the permission to "
-            f"{'edit' if writing else 'read'} invoices.",
-        )
-    if writing and status in _REFUSED_ROWS and not _is_page(response):
-        return RowsRefused(said)
-    if 300 <= status < 400:
-        host = re.match(r"https?://([^/?#]+)", plain(response.headers.get("location", ""), 2_000))
-        to = host[1][:100] if host else "another path"
-        message = f"Halo redirects {what} to {to!r}, which isn't followed. Check halo.url."
-        return BadAnswer(Side.HALO, message, maybe_applied=writing, late=writing)
-    return BadAnswer(
-        Side.HALO,
-        f"Halo answered {status} to {what}: {said} Check halo.url.",
-        maybe_applied=writing,
-        late=writing,
-    )
-
-
-def _is_page(response: httpx.Response) -> bool:
-    return "html" in response.headers.get("content-type", "") or response.content[:1] == b"<"
-
-
-def _words(body: Any, response: httpx.Response) -> str:
-    """Halo's own words, as one plain sentence. Never empty: a person has to read something."""
-    if said := own_words(body):
-        return said
-    if body is not None:
-        return "its answer holds no message."
-    if _is_page(response):
-        return "it sent a web page."
-    return sentence(response.content[:600].decode("utf-8", "replace")) or "it said nothing."
