@@ -48,6 +48,7 @@ check: .venv-dev/installed
 	$(DEV)/mypy
 	$(DEV)/lint-imports
 	$(DEV)/deptry .
+	$(DEV)/python -m tests.locks
 
 bench: .venv-dev/installed
 	$(DEV)/python -m bench $(BENCH_ARGS)
@@ -94,10 +95,18 @@ format: .venv-dev/installed
 man: .venv-dev/installed
 	$(DEV)/python -m docs.manpage > docs/syncd.8.new && mv docs/syncd.8.new docs/syncd.8
 
-# The locks name packages, versions and hashes, and no index: any mirror will do.
-lock:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements-dev.lock
+# The locks name packages, versions and hashes, and no index: any mirror will do. UPGRADE=1 takes the
+# newest releases; otherwise only what pyproject.toml asks for changes.
+COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --no-header $(if $(UPGRADE),--upgrade) --extra build
+
+lock: .venv-lock/bin/uv
+	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) --extra dev pyproject.toml -o requirements-dev.lock
+
+.venv-lock/bin/uv:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 
 clean:
-	rm -rf .venv .venv-dev build dist .mypy_cache .ruff_cache .hypothesis .coverage .mutants
+	rm -rf .venv .venv-dev .venv-lock build dist .mypy_cache .ruff_cache .hypothesis .coverage .mutants

@@ -264,8 +264,8 @@ def held(box: Sandbox) -> str:
 
 INSTALL = (
     "python3 -m venv /opt/syncd",
-    "/opt/syncd/bin/pip install --require-hashes -r requirements.lock",
-    "/opt/syncd/bin/pip install --no-deps .",
+    "/opt/syncd/bin/pip install --no-deps --require-hashes -r requirements.lock",
+    "/opt/syncd/bin/pip install --no-deps --no-build-isolation .",
     "ln -s /opt/syncd/bin/syncd /usr/local/bin/syncd",
     "install -D -m 644 config.toml /etc/syncd/config.toml",
     "install -m 600 /dev/stdin /etc/syncd/stripe_api_key",
