@@ -13,8 +13,9 @@ from typer.main import get_command
 from syncd import __version__
 from syncd.cli.main import app
 from syncd.cli.shared import EXITS
-from syncd.config.model import PLACES, State
-from syncd.config.problems import SECRETS
+from syncd.config.load import PLACES
+from syncd.config.model import State
+from syncd.config.secrets import SECRETS
 
 FILES = {
     **{str(place): "the configuration: the first of these that is there." for place in PLACES},

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from syncd.config.model import Config, load
+from syncd.config.load import load
+from syncd.config.model import Config
 from syncd.core.errors import Stopping
 from syncd.core.records import Attention, Condition
 from syncd.monitor.telemetry import Telemetry

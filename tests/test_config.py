@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syncd.config import problems as config_problems
-from syncd.config.model import Config, ConfigurationError, differences, load, shown
+from syncd.config import secrets
+from syncd.config.load import load
+from syncd.config.model import Config, ConfigurationError, differences, shown
 from tests.conftest import ROOT, Rig
 
 GOOD = '[halo]\nurl = "https://example.halopsa.com"\nclient_id = "an-application"\n'
@@ -21,7 +22,7 @@ SECRETS = {
     "SYNCD_STRIPE_API_KEY": "rk_test_51AbcZq7Hidden",
     "SYNCD_HALO_CLIENT_SECRET": "d0n-t-Zq7-show-me",
 }
-VARIABLES = ", ".join(config_problems.SECRETS.values())
+VARIABLES = ", ".join(secrets.SECRETS.values())
 IN_FILE = (
     "a secret must not stand in the file. Give it as a systemd credential or an environment "
     f"variable ({VARIABLES}), and renew it: it was readable here"
@@ -150,9 +151,9 @@ def test_one_problem(file: Path, text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"[halo\n", "this isn't TOML: Expected ']' at the end of a table declaration (at line 1, "
+        (b"[halo\n", "invalid TOML: Expected ']' at the end of a table declaration (at line 1, "
          "column 6)"),
-        (GOOD.encode() + b'url = "x"\n', "this isn't TOML: Cannot overwrite a value (at line 4, column "
+        (GOOD.encode() + b'url = "x"\n', "invalid TOML: Cannot overwrite a value (at line 4, column "
          "10)"),
         (b"\xff\xfe", "isn't text in UTF-8"),
     ],
@@ -172,9 +173,7 @@ def test_files_that_can_not_be_read(file: Path) -> None:
 
 def test_where_the_file_is_looked_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The option wins over SYNCD_CONFIG, that over ./config.toml; without any, it is said."""
-    monkeypatch.setattr(
-        "syncd.config.model.PLACES", (Path("config.toml"), file.parent / "etc.toml")
-    )
+    monkeypatch.setattr("syncd.config.load.PLACES", (Path("config.toml"), file.parent / "etc.toml"))
     with pytest.raises(ConfigurationError, match="Name a file with --config or SYNCD_CONFIG"):
         load(None, os.environ)
     for name in ("etc.toml", "config.toml", "variable.toml", "option.toml"):

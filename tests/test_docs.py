@@ -8,8 +8,8 @@ import pytest
 
 from syncd.audit.findings import Difference
 from syncd.cli import shared
-from syncd.config.model import Section, _Settings
-from syncd.config.problems import SECRETS
+from syncd.config.model import Section, Settings
+from syncd.config.secrets import SECRETS
 from syncd.core.holds import HoldCode
 from syncd.core.records import Condition
 from syncd.core.reversals import ReversalKind
@@ -206,7 +206,7 @@ def test_every_key_is_explained() -> None:
                 keys.append(name)
         return {above: keys} | found if above else found
 
-    assert shown == walk(_Settings, "")
+    assert shown == walk(Settings, "")
     for secret, variable in SECRETS.items():
         assert f"$CREDENTIALS_DIRECTORY/{secret} " in text
         assert variable in text

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from docs.manpage import page
 from syncd.cli.main import app
-from syncd.config.model import ConfigurationError, load
+from syncd.config.load import load
+from syncd.config.model import ConfigurationError
 from tests.conftest import ROOT, Rig
 from tests.documents import not_of_syncd
 

@@ -12,17 +12,16 @@ from syncd.audit.findings import Audit
 from syncd.audit.report import (
     ELSEWHERE_WORDS,
     Places,
-    day,
     fix_command,
     fix_words,
     grouped,
     invoice_of,
-    moment,
     not_listed,
     said,
     stakes,
     summary,
 )
+from syncd.text.timestamps import day, day_or_minute
 from syncd.text.wording import counted
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -36,7 +35,7 @@ def as_html(audit: Audit, places: Places) -> str:
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.globals |= {"counted": counted, "day": day, "moment": moment, "said": said,
+    made.globals |= {"counted": counted, "day": day, "day_or_minute": day_or_minute, "said": said,
                      "invoice_of": invoice_of, "stakes": stakes}  # fmt: skip
     css = (_TEMPLATES / "audit.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()

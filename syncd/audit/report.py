@@ -9,11 +9,11 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from syncd.audit.findings import Audit, Finding, Fix, Sum
 from syncd.text.links import halo_invoice, stripe_payment
+from syncd.text.timestamps import day_or_minute, iso, iso_or_none
 from syncd.text.wording import counted
 
 COLUMNS = (
@@ -102,7 +102,7 @@ def _finding(one: Finding, places: Places) -> dict[str, Any]:
     return {
         "difference": str(one.kind), "acknowledged": one.acknowledged, "payment": one.intent_id,
         "payments": list(one.payments), "invoice": one.invoice_number,
-        "invoice_id": one.invoice_id, "rows": list(one.rows), "made": iso(one.made) or None,
+        "invoice_id": one.invoice_id, "rows": list(one.rows), "made": iso_or_none(one.made),
         "at_stripe": one.at_stripe, "in_halo": one.in_halo,
         "amount": None if one.amount is None else f"{one.amount:f}", "currency": one.currency,
         "text": one.text, "pushable": one.pushable,
@@ -126,11 +126,6 @@ def _cell(value: object) -> str:
     return text
 
 
-def iso(seconds: float | None) -> str:
-    """Unix seconds as programs write time; empty for None."""
-    return "" if seconds is None else f"{_utc(seconds):%Y-%m-%dT%H:%M:%SZ}"
-
-
 # --- for people ----------------------------------------------------------------------------------
 
 
@@ -152,7 +147,7 @@ def summary(audit: Audit) -> str:
         else "There is no difference"
     )
     return (
-        f"{counted(audit.payments, 'payment')} since {moment(audit.since)}: "
+        f"{counted(audit.payments, 'payment')} since {day_or_minute(audit.since)}: "
         f"{', '.join(filter(None, parts))}. {end}."
     )
 
@@ -214,23 +209,6 @@ def said(words: str) -> str:
 def not_listed(audit: Audit) -> int:
     """How many payments that aren't Halo's are only in the sums."""
     return sum(one.count for one in audit.elsewhere_sums) - len(audit.elsewhere)
-
-
-def day(seconds: float | None) -> str:
-    """Unix seconds as a day, in UTC; empty for None."""
-    return "" if seconds is None else f"{_utc(seconds):%Y-%m-%d}"
-
-
-def moment(seconds: float) -> str:
-    """Unix seconds as people write time, in UTC; midnight is the day's beginning."""
-    at = _utc(seconds)
-    return (
-        f"{at:%Y-%m-%d}" if at.hour == at.minute == at.second == 0 else f"{at:%Y-%m-%d %H:%M} UTC"
-    )
-
-
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(float(seconds), UTC)
 
 
 ELSEWHERE_WORDS = (

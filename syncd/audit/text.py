@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from syncd.audit.findings import Audit, Finding, Sum
 from syncd.audit.report import (
     ELSEWHERE_WORDS,
-    day,
     fix_command,
     fix_words,
     grouped,
@@ -22,6 +21,7 @@ from syncd.audit.report import (
     summary,
 )
 from syncd.text.sanitize import inert
+from syncd.text.timestamps import day
 from syncd.text.wording import counted
 
 FINDINGS_MAX = 500

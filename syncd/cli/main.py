@@ -17,7 +17,7 @@ from syncd.cli.commands.setup.calibrate import calibrate
 from syncd.cli.commands.setup.check import check
 from syncd.cli.commands.support.export import export
 from syncd.cli.shared import ConfigOption, JsonOption, failures_said
-from syncd.config.model import load
+from syncd.config.load import load
 from syncd.monitor.telemetry import stderr_log
 
 

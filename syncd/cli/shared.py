@@ -4,13 +4,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from syncd.config.model import Config, ConfigurationError, load
+from syncd.config.load import load
+from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Failure, Stopping, StoreUnusable
 from syncd.service.systemd import Notifier
 from syncd.store.db.connection import sqlite_path
@@ -120,10 +120,3 @@ def is_absent(path: Path) -> bool:
         return not path.exists()
     except OSError:
         return False
-
-
-def iso(seconds: str | float | None) -> str | None:
-    """Show Unix seconds as people write time: 2026-10-01T08:00:00Z."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

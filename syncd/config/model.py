@@ -6,9 +6,8 @@ line. No secret stands in the file, and none is ever shown: messages name keys, 
 
 import ipaddress
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -18,39 +17,19 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from syncd.config.problems import (
-    SECRETS,
-    Namer,
-    environment_problems,
-    lines_of,
-    quoted_values,
-    secrets_in_file,
-    unknown_variables,
-    validation_problems,
-)
+from syncd.config.mode import Mode, mode_of
+from syncd.config.secrets import SECRETS
 from syncd.core.payments import PaymentState
-from syncd.text.sanitize import conceal, plain
-from syncd.text.timestamps import parse_span
-
-PLACES = (Path("config.toml"), Path("/etc/syncd/config.toml"))
-"""Where the file is looked for when neither --config nor SYNCD_CONFIG names one."""
-
-OPTIONAL_SECRETS = ("web_token", "notify_urls", "heartbeat_url")
-"""Those that one can do without."""
-
-FILE_BYTES_MAX = 1024 * 1024
-"""A larger file is neither a configuration nor a secret."""
+from syncd.text.sanitize import plain
+from syncd.text.timestamps import span_seconds, span_text
 
 SPAN_SECONDS_MAX = 30 * 86_400
 """Stripe lists events for so long: whoever looks more rarely misses some."""
-
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class ConfigurationError(Exception):
@@ -63,18 +42,6 @@ class ConfigurationError(Exception):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(plain(problem) for problem in problems)
         super().__init__("\n".join(self.problems))
-
-
-def span_seconds(value: object) -> object:
-    """Read a span of time such as ``5m``, ``1h30m`` or ``12w`` as seconds."""
-    if isinstance(value, str):
-        seconds = parse_span(value)
-        if seconds is not None:
-            return seconds
-        message = 'must be a span of time such as "30s", "5m", "2h" or "1d"'
-        raise ValueError(message)
-    message = 'must be a span of time in quotes, such as "5m"'
-    raise ValueError(message)
 
 
 Span = Annotated[int, BeforeValidator(span_seconds)]
@@ -232,7 +199,7 @@ class Notify(Section):
     budget_low: float = Field(0.1, ge=0, lt=1)
 
 
-class _Settings(BaseSettings):
+class Settings(BaseSettings):
     """The file with the environment over it."""
 
     model_config = SettingsConfigDict(
@@ -285,97 +252,14 @@ class Config:
     heartbeat_url: str | None = field(repr=False, default=None)
 
     @property
-    def mode(self) -> str | None:
-        """In which of Stripe's modes it is read, test or live; None where nothing says so."""
-        for kind in ("test", "live"):
-            if f"_{kind}_" in self.stripe_api_key or self.stripe.mode == kind:
-                return kind
-        return None
-
-    @property
-    def test_mode(self) -> bool | None:
-        """Whether Stripe is read in test mode; None where nothing says so."""
-        return None if self.mode is None else self.mode == "test"
+    def mode(self) -> Mode | None:
+        """Stripe's mode, by the key or by `stripe.mode`; None where neither says it."""
+        return mode_of(self.stripe_api_key, self.stripe.mode)
 
     @property
     def stale_seconds(self) -> int:
         """How long nothing may have worked before that is a failure."""
         return max(self.web.stale_after, 2 * self.poll.interval)
-
-
-def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool = True) -> Config:
-    """Read and check everything.
-
-    Args:
-        file: what --config names, if it does.
-        environment: the process's environment.
-        signing_in: whether the secrets are needed; what only reads the store does without.
-
-    Raises:
-        ConfigurationError: with every problem there is.
-    """
-    problems: list[str] = []
-    place = _find(file, environment, problems)
-    text = _text(place, problems) if place else ""
-    raw: dict[str, Any] = {}
-    try:
-        raw = tomllib.loads(text)
-    except RecursionError:
-        problems.append(f"{place}: this isn't TOML that anybody could read: it is nested too deep")
-    except ValueError as error:  # what it can't decode, and numbers without end
-        problems.append(f"{place}: this isn't TOML: {error}")
-    named = Namer(place, lines_of(text))
-    # pydantic-settings takes such names for orders to itself.
-    orders = [key for key in raw if key.startswith("_")]
-    problems += [f"{named(key)}is not a key of syncd" for key in orders]
-    raw = {key: value for key, value in raw.items() if key not in orders}
-    problems += secrets_in_file(raw, named)
-    problems += unknown_variables(environment, _Settings)
-    problems += environment_problems(environment)
-    settings = None
-    if not problems or raw:
-        raw.setdefault("halo", {})  # what is missing inside is named key by key
-        try:
-            settings = _Settings(**raw)
-            problems += quoted_values(raw, settings.model_dump(), named)
-        except ValidationError as error:
-            finally_named = replace(named, variables=frozenset(map(str.upper, environment)))
-            problems += validation_problems(error, finally_named, _Settings, already=problems)
-        except Exception as error:  # noqa: BLE001  # pydantic-settings has its own for bad JSON in a variable
-            problems.append(
-                f"environment: a SYNCD_… variable can't be read: {type(error).__name__}"
-            )
-    secrets: dict[str, str | None] = dict.fromkeys(SECRETS)
-    if signing_in:
-        secrets = {name: _secret(name, environment, problems) for name in SECRETS}
-        problems += _key_problems(secrets["stripe_api_key"], settings)
-        problems += _address_problems(secrets)
-    open_to_all = settings is not None and not _is_loopback(settings.web.listen)
-    if signing_in and open_to_all and not secrets["web_token"]:
-        problems.append(
-            named("web", "listen")
-            + "listens beyond this machine, which needs a token: give the secret web_token "
-            "(or SYNCD_WEB_TOKEN), or listen on 127.0.0.1"
-        )
-    if problems or settings is None:
-        raise ConfigurationError(problems)
-    for name, secret in secrets.items():
-        conceal(name, secret)
-    return Config(
-        stripe=settings.stripe,
-        halo=settings.halo,
-        poll=settings.poll,
-        push=settings.push,
-        state=settings.state,
-        web=settings.web,
-        notify=settings.notify,
-        file=place,
-        stripe_api_key=secrets["stripe_api_key"] or "",
-        halo_client_secret=secrets["halo_client_secret"] or "",
-        web_token=secrets["web_token"],
-        notify_urls=tuple((secrets["notify_urls"] or "").split()),
-        heartbeat_url=secrets["heartbeat_url"],
-    )
 
 
 def address(listen: str) -> tuple[str, int]:
@@ -421,103 +305,6 @@ def _as_written(section: Section) -> dict[str, Any]:
     return values
 
 
-def span_text(seconds: int) -> str:
-    """Write a span of time as the file would have it: ``1h30m``."""
-    parts = []
-    for unit, size in sorted(_UNITS.items(), key=lambda entry: -entry[1]):
-        number, seconds = divmod(seconds, size)
-        if number:
-            parts.append(f"{number}{unit}")
-    return "".join(parts) or "0s"
-
-
-# --- details -------------------------------------------------------------------------------------
-
-
-def _find(file: Path | None, environment: Mapping[str, str], problems: list[str]) -> Path | None:
-    wanted = file or (
-        Path(environment["SYNCD_CONFIG"]) if environment.get("SYNCD_CONFIG") else None
-    )
-    if wanted is not None:
-        return wanted
-    for place in PLACES:
-        if place.exists():
-            return place
-    if not any(name.startswith("SYNCD_HALO__") for name in environment):
-        problems.append(
-            f"there is no {' and no '.join(map(str, PLACES))}. "
-            "Name a file with --config or SYNCD_CONFIG"
-        )
-    return None
-
-
-def _text(place: Path, problems: list[str]) -> str:
-    try:
-        return _read(place)
-    except OSError as error:
-        problems.append(f"{place}: can't be read: {error.strerror or error}")
-    except UnicodeDecodeError:
-        problems.append(f"{place}: isn't text in UTF-8")
-    return ""
-
-
-def _read(place: Path) -> str:
-    """Read a small file, of which there may be more than memory: /dev/zero has no end."""
-    with place.open("rb") as file:
-        content = file.read(FILE_BYTES_MAX + 1)
-    if len(content) > FILE_BYTES_MAX:
-        raise OSError(f"it is larger than {FILE_BYTES_MAX} bytes")
-    return content.decode("utf-8")
-
-
-def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> str | None:
-    variable = SECRETS[name]
-    value, source = environment.get(variable, ""), variable
-    folder = environment.get("CREDENTIALS_DIRECTORY")
-    if folder:
-        try:
-            value = _read(Path(folder) / name)
-            source = f"credential {name}"
-        except FileNotFoundError:
-            pass
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"credential {name}: can't be read: {type(error).__name__}")
-    value = value.strip()
-    words = value.split() if name == "notify_urls" else [value]  # one a line
-    if any(not word.isascii() or not word.isprintable() or " " in word for word in words):
-        problems.append(f"{source}: holds characters that no such secret has")
-    if not value and name not in OPTIONAL_SECRETS:
-        problems.append(f"{name}: the secret is missing (systemd credential {name}, or {variable})")
-    return value or None
-
-
-def _key_problems(key: str | None, settings: _Settings | None) -> list[str]:
-    if not key:
-        return []
-    if key.startswith("pk_"):
-        return [
-            "stripe_api_key: this is a publishable key, which can't read payments; make a "
-            "restricted key with read access to Events and PaymentIntents"
-        ]
-    mode = settings.stripe.mode if settings else ""
-    other = {"live": "test", "test": "live"}.get(mode)
-    if other and f"_{other}_" in key:
-        return [f"stripe_api_key: this is a {other} key, but stripe.mode is {mode!r}"]
-    return []
-
-
-def _address_problems(secrets: Mapping[str, str | None]) -> list[str]:
-    """What is wrong with the addresses that are secrets; none of their parts is shown."""
-    problems = []
-    for number, url in enumerate((secrets["notify_urls"] or "").split(), start=1):
-        if not re.match(r"[A-Za-z][A-Za-z0-9+.\-]*://.", url):
-            problems.append(f"notify_urls: line {number} isn't an Apprise address (service://…)")
-    heartbeat = secrets["heartbeat_url"]
-    if heartbeat and not re.match(r"https?://[^/\s]", heartbeat):
-        problems.append("heartbeat_url: must be an https:// (or http://) address")
-    return problems
-
-
 def _checked_url(value: str) -> str:
     try:
         parts = urlsplit(value)
@@ -532,14 +319,15 @@ def _checked_url(value: str) -> str:
     if not value.isprintable() or " " in value:
         message = "must be a plain address, without spaces or anything that can't be seen"
         raise ValueError(message)
-    loopback = parts.hostname is not None and _is_loopback(f"{parts.hostname}:1")
+    loopback = parts.hostname is not None and is_loopback(f"{parts.hostname}:1")
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
         message = "must be an https:// address (http:// only on this machine's loopback)"
         raise ValueError(message)
     return value.rstrip("/")
 
 
-def _is_loopback(listen: str) -> bool:
+def is_loopback(listen: str) -> bool:
+    """Whether `listen` (``host:port``) is reached from this machine only."""
     host, _ = address(listen)
     if host == "localhost":
         return True

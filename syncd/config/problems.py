@@ -14,14 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-SECRETS = {
-    "stripe_api_key": "SYNCD_STRIPE_API_KEY",
-    "halo_client_secret": "SYNCD_HALO_CLIENT_SECRET",
-    "web_token": "SYNCD_WEB_TOKEN",
-    "notify_urls": "SYNCD_NOTIFY_URLS",
-    "heartbeat_url": "SYNCD_HEARTBEAT_URL",
-}
-"""Each secret's name as a systemd credential, and its environment variable."""
+from syncd.config.secrets import SECRETS
 
 TABLES_DEEP_MAX = 10
 """Deeper tables are not searched for secrets: they are refused as unknown keys anyway."""

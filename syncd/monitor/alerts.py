@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from syncd.text.wording import check_name, counted, duration, needing, sentence
+from syncd.text.timestamps import duration
+from syncd.text.wording import check_name, counted, needing, sentence
 
 LISTED_MAX = 10
 """So many payments are named in a message; the rest is counted."""

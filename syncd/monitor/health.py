@@ -6,7 +6,7 @@ Pure: what was noted and what time it is come in as arguments.
 from dataclasses import dataclass
 
 from syncd.monitor.alerts import Failing
-from syncd.text.wording import duration
+from syncd.text.timestamps import duration
 
 
 @dataclass(frozen=True, slots=True)

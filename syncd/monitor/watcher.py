@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from syncd.config.model import Config
@@ -33,6 +32,7 @@ from syncd.monitor.health import Check
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.text.sanitize import without_secrets
+from syncd.text.timestamps import minute
 
 ATTENTION_MAX = 500
 """So many lines of the attention list are watched one by one, the newest: a flood is one message."""
@@ -209,12 +209,8 @@ def _gap_of(note: str | None) -> tuple[int, str] | None:
     if note is None:
         return None
     gap = json.loads(note)
-    first, last = (_day(gap[end]) for end in ("from", "to"))
+    first, last = (minute(gap[end]) for end in ("from", "to"))
     return int(gap["filled_at"]), (
         f"No poll from {first} to {last}, longer than Stripe keeps events. The gap was filled from "
         f"{gap['intents']} payment intents; look through syncd audit for what they can't show."
     )
-
-
-def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from syncd.config.model import Config, address
-from syncd.config.problems import SECRETS
+from syncd.config.secrets import SECRETS
 from syncd.core.errors import StoreTrouble, StoreUnusable
 from syncd.preflight.check import Area, Line, failed, passed, warned
 from syncd.store.db.connection import QUICK_CHECK_BYTES_MAX, sqlite_path

@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -31,6 +30,7 @@ from syncd.service.web.server import Readings, application
 from syncd.store.store import Store
 from syncd.sync.build import World, assemble, release_holds
 from syncd.sync.engine import Engine
+from syncd.text.timestamps import utc
 from syncd.text.wording import counted, needing
 
 STOP_SECONDS = 8.0
@@ -149,11 +149,11 @@ class Daemon:
         now = self.world.now()
         self._scheduler.add_job(
             self._on_time, IntervalTrigger(seconds=poll), [self._steps.poll], id="poll",
-            next_run_time=_date(now), replace_existing=True, **options,
+            next_run_time=utc(now), replace_existing=True, **options,
         )  # fmt: skip
         self._scheduler.add_job(
             self._on_time, IntervalTrigger(seconds=max(1, min(sweep // 4, SWEEP_LOOK_SECONDS))),
-            [self._steps.sweep], id="sweep", next_run_time=_date(now + 1), replace_existing=True,
+            [self._steps.sweep], id="sweep", next_run_time=utc(now + 1), replace_existing=True,
             **options,
         )  # fmt: skip
         self._scheduler.add_job(
@@ -327,7 +327,3 @@ def _listen(listen: str) -> socket.socket:
         raise ConfigurationError([message]) from error
     listener.setblocking(False)
     return listener
-
-
-def _date(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -1,6 +1,7 @@
-"""Reads dates and spans of time as people write them: ``2026-10-01``, ``2026-10``, ``12w``, ``yesterday``.
+"""Reads dates and spans of time as people write them, and writes them for people and programs.
 
-Pure: the caller passes the current time. Everything is UTC unless the text names a time zone.
+Pure: the caller passes the current time. Everything is UTC unless the text names a time zone. Does
+not belong here: how Halo's and Stripe's times are parsed (`clients`).
 """
 
 import re
@@ -128,3 +129,73 @@ def _months_back(now: float, number: int) -> str:
     today = datetime.fromtimestamp(now, UTC).date()
     months = max(12, today.year * 12 + today.month - 1 - number)
     return f"{date(months // 12, months % 12 + 1, min(today.day, 28))}"
+
+
+# --- for people and programs ---------------------------------------------------------------------
+
+
+def utc(seconds: str | float) -> datetime:
+    """Unix seconds as a time in UTC."""
+    return datetime.fromtimestamp(float(seconds), UTC)
+
+
+def iso(seconds: str | float) -> str:
+    """Unix seconds in ISO 8601: ``2026-10-01T08:00:00Z``."""
+    return f"{utc(seconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def iso_or_none(seconds: str | float | None) -> str | None:
+    """Unix seconds in ISO 8601; None for None, as JSON has it."""
+    return None if seconds is None else iso(seconds)
+
+
+def minute(seconds: str | float) -> str:
+    """Unix seconds to the minute, for people: ``2026-10-01 08:00 UTC``."""
+    return f"{utc(seconds):%Y-%m-%d %H:%M UTC}"
+
+
+def day(seconds: str | float | None) -> str:
+    """Unix seconds as a day: ``2026-10-01``; empty for None."""
+    return "" if seconds is None else f"{utc(seconds):%Y-%m-%d}"
+
+
+def day_or_minute(seconds: str | float) -> str:
+    """Unix seconds as a day where they are midnight, else to the minute."""
+    at = utc(seconds)
+    return day(seconds) if at.hour == at.minute == at.second == 0 else minute(seconds)
+
+
+def duration(seconds: float) -> str:
+    """A span of time in its two largest units, for people: ``3 h 20 min``."""
+    whole = max(0, int(seconds))
+    for size, unit, smaller, part in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min")):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit}" + (f" {rest} {part}" if rest else "")
+    if whole >= 60:
+        return f"{whole // 60} min"
+    return f"{whole} s" if whole else "under 1 s"
+
+
+def span_text(seconds: int) -> str:
+    """A span of time as the configuration writes it: ``1h30m``."""
+    parts = []
+    for unit in "dhms":
+        number, seconds = divmod(seconds, UNITS[unit])
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts) or "0s"
+
+
+def span_seconds(value: object) -> int:
+    """Read a span of time of the configuration as seconds.
+
+    Raises:
+        ValueError: `value` is not a span of time; the text says what to write instead.
+    """
+    if not isinstance(value, str):
+        raise ValueError('must be a span of time in quotes, such as "5m"')  # noqa: TRY004  # pydantic reads ValueError
+    seconds = parse_span(value)
+    if seconds is None:
+        raise ValueError('must be a span of time such as "30s", "5m", "2h" or "1d"')
+    return seconds

@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 
 from syncd.cli.commands.operate.run import since_of
 from syncd.cli.main import app
-from syncd.config.model import Config, ConfigurationError, address, load, span_seconds
+from syncd.config.load import load
+from syncd.config.model import Config, ConfigurationError, address
+from syncd.text.timestamps import span_seconds
 from tests.hostile.strategies import MARK, SECRETS, bent, hostile, texts
 from tests.hostile.wire import NOW, assert_fit_to_be_shown
 

@@ -23,7 +23,8 @@ from sqlalchemy.pool import StaticPool
 from syncd.clients.halo import parse as halo_reading
 from syncd.clients.halo import sink as halo_sink
 from syncd.clients.stripe import source as stripe_source
-from syncd.config.model import Config, load
+from syncd.config.load import load
+from syncd.config.model import Config
 from syncd.store import attention as people_store
 from syncd.store import coordination as coordination_store
 from syncd.store import halo_rows as row_store

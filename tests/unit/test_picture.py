@@ -16,7 +16,8 @@ from syncd.service.web.chart import (
     Word,
     draw,
 )
-from syncd.text.wording import counted, duration
+from syncd.text.timestamps import duration
+from syncd.text.wording import counted
 
 NOW = 1_795_500_000.0
 

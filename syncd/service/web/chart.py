@@ -12,7 +12,7 @@ from statistics import median
 from typing import TypeVar
 
 from syncd.core.payments import PaymentState
-from syncd.text.wording import duration
+from syncd.text.timestamps import duration
 
 T = TypeVar("T")
 

@@ -8,21 +8,22 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syncd import __version__
-from syncd.config.model import OPTIONAL_SECRETS, Config, shown
-from syncd.config.problems import SECRETS
+from syncd.config.mode import Mode
+from syncd.config.model import Config, shown
+from syncd.config.secrets import OPTIONAL_SECRETS, SECRETS
 from syncd.core.money import Money
 from syncd.core.records import Attention, Condition, Pushed, Said
 from syncd.monitor.alerts import Level, Standing
 from syncd.service.web.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Pictures, Word, draw
 from syncd.text import links
 from syncd.text.links import halo_invoice
-from syncd.text.wording import STANDS, check_name, counted, duration, needing
+from syncd.text.timestamps import duration, iso, minute
+from syncd.text.wording import STANDS, check_name, counted, needing
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -236,7 +237,9 @@ def headers() -> dict[str, str]:
 
 def stripe_link(intent_id: str | None, config: Config) -> str | None:
     """Where Stripe's dashboard shows a payment; None for what is no payment intent."""
-    return links.stripe_link(intent_id, test=bool(config.test_mode), account=config.stripe.account)
+    return links.stripe_link(
+        intent_id, test=config.mode is Mode.TEST, account=config.stripe.account
+    )
 
 
 def _since(snapshot: Snapshot) -> float | None:
@@ -287,10 +290,6 @@ def _ago(seconds: float) -> str:
     return f"{duration(seconds)} ago" if seconds >= 1 else "just now"
 
 
-def _utc(seconds: float | str) -> datetime:
-    return datetime.fromtimestamp(float(seconds), UTC)
-
-
 def _money(line: Attention) -> str:
     if line.amount is None or line.currency is None:
         return ""
@@ -298,8 +297,8 @@ def _money(line: Attention) -> str:
 
 
 _FILTERS: dict[str, Callable[..., Any]] = {
-    "iso": lambda at: _utc(at).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    "utc": lambda at: _utc(at).strftime("%Y-%m-%d %H:%M UTC"),
+    "iso": iso,
+    "utc": minute,
     "words": lambda name: str(name).replace("_", " "),
     "duration": duration,
     "money": _money,

@@ -5,13 +5,13 @@ Pure. When they are sent, and what the answer proves, is next door: `updating`, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from syncd.core.decisions import Create, Policy, Update
 from syncd.core.errors import RowsRefused
 from syncd.core.records import Work
+from syncd.text.timestamps import iso
 
 
 class Overtaken(Exception):
@@ -54,14 +54,14 @@ class Ways:
         row: dict[str, Any] = {
             "invoice_id": create.invoice_id,
             "amount": _json_number(create.amount),
-            "date": _iso(said.at),
+            "date": iso(said.at),
             "status": create.status,
             "intent_id": said.intent_id,
             **self.new_row,
             **self._trace(work, now),
         }
         if said.created is not None:
-            row["intent_date"] = _iso(said.created)
+            row["intent_date"] = iso(said.created)
         return row
 
     def _trace(self, work: Work, now: float) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Ways:
             return {}
         return {
             "webhook_payload": work.payment.said.trace,
-            "webhook_received_date": _iso(now),
+            "webhook_received_date": iso(now),
         }
 
 
@@ -80,7 +80,3 @@ def _json_number(amount: Decimal) -> float | int:
         message = f"{amount:f} can't be sent as a JSON number"
         raise RowsRefused(message)
     return int(amount) if amount == amount.to_integral_value() else number
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -15,7 +15,6 @@ from syncd.cli.shared import (
     JsonOption,
     existing,
     failures_said,
-    iso,
     mode_of,
     offline,
 )
@@ -27,6 +26,7 @@ from syncd.core.payments import INTENT_ID
 from syncd.core.records import Attention
 from syncd.text.links import halo_invoice, stripe_link
 from syncd.text.sanitize import plain
+from syncd.text.timestamps import iso, iso_or_none
 from syncd.text.wording import KINDS, counted, needing
 
 IDS_MAX = 10_000
@@ -157,7 +157,7 @@ def _entry(entry: Attention, config: Config, *, test: bool) -> dict[str, Any]:
             if invoice.id is not None
         ],
     }
-    times = {"since": iso(entry.since), "next_try": iso(entry.next_try)}
+    times = {"since": iso(entry.since), "next_try": iso_or_none(entry.next_try)}
     return asdict(entry) | times | {"links": links}
 
 

@@ -27,7 +27,8 @@ from syncd.cli.shared import (
     is_absent,
 )
 from syncd.cli.terminal import Show, shown
-from syncd.config.model import Config, load
+from syncd.config.load import load
+from syncd.config.model import Config
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.store.audit_store import AuditStore
 from syncd.store.db.connection import sqlite_path

@@ -15,7 +15,6 @@ from syncd.cli.shared import (
     JsonOption,
     existing,
     failures_said,
-    iso,
     mode_of,
     offline,
 )
@@ -28,6 +27,7 @@ from syncd.core.records import Condition, Elsewhere
 from syncd.monitor.health import worked
 from syncd.store.store import Store
 from syncd.sync.lease import describe
+from syncd.text.timestamps import day, iso, iso_or_none
 from syncd.text.wording import STANDS, counted, needing
 
 STEPS = {Side.STRIPE: "poll", Side.HALO: "push"}
@@ -84,10 +84,10 @@ def _status(config: Config, store: Store) -> dict[str, Any]:
         "version": __version__,
         "stripe_mode": mode_of(config, store),
         "halo_url": config.halo.url,
-        "watermark": iso(notes.get("watermark")),
-        "last_poll": iso(notes.get("last_poll")),
-        "last_push": iso(notes.get("last_push")),
-        "last_sweep": iso(notes.get("last_sweep")),
+        "watermark": iso_or_none(notes.get("watermark")),
+        "last_poll": iso_or_none(notes.get("last_poll")),
+        "last_push": iso_or_none(notes.get("last_push")),
+        "last_sweep": iso_or_none(notes.get("last_sweep")),
         "payments": {str(name): number for name, number in store.people.conditions().items()},
         "due": store.due_count(now),
         "attention": sum(attention.values()),
@@ -186,8 +186,8 @@ def _list_unmatched(store: Store, *, as_json: bool) -> None:
 def _cells(one: Elsewhere) -> tuple[str, ...]:
     again = "given up" if one.next_look is None else "looked for"
     money = "" if one.amount is None or not one.currency else str(Money(one.amount, one.currency))
-    return one.id, (one.state or "").replace("_", " "), money, str(iso(one.made))[:10], again
+    return one.id, (one.state or "").replace("_", " "), money, day(one.made), again
 
 
 def _elsewhere(one: Elsewhere) -> dict[str, Any]:
-    return asdict(one) | {"made": iso(one.made), "next_look": iso(one.next_look)}
+    return asdict(one) | {"made": iso(one.made), "next_look": iso_or_none(one.next_look)}

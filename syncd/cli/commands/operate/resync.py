@@ -9,7 +9,8 @@ import typer
 
 from syncd.cli.commands.operate.run import store_for
 from syncd.cli.shared import EXIT_ATTENTION, ConfigOption, failures_said
-from syncd.config.model import Config, load
+from syncd.config.load import load
+from syncd.config.model import Config
 from syncd.core.errors import IntentUnknown, LeaseHeld
 from syncd.core.records import ATTENTION, Condition
 from syncd.monitor.telemetry import Telemetry, stderr_log

@@ -15,7 +15,8 @@ import typer
 
 from syncd.cli.shared import EXIT_ATTENTION
 from syncd.cli.terminal import Show, shown, table
-from syncd.config.model import Config, load
+from syncd.config.load import load
+from syncd.config.model import Config
 from syncd.core.decisions import Create, Decision, Hold, Unmatched, Update
 from syncd.core.errors import Failure, LeaseHeld, LinkFailure
 from syncd.core.records import Condition, Work

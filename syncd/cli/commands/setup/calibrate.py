@@ -19,7 +19,8 @@ from syncd.cli.shared import (
 from syncd.cli.terminal import bar, table
 from syncd.clients.webhook_payload import Author
 from syncd.config.edit import write_numbers
-from syncd.config.model import Config, ConfigurationError, load
+from syncd.config.load import load
+from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import StoreUnusable
 from syncd.core.payments import PaymentState
 from syncd.monitor.telemetry import Telemetry, stderr_log

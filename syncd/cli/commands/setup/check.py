@@ -14,7 +14,8 @@ import typer
 
 from syncd.cli.shared import ConfigOption, JsonOption, counting, failures_said
 from syncd.clients.throttle import halo_window, stripe_window
-from syncd.config.model import Config, ConfigurationError, load
+from syncd.config.load import load
+from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Side
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.preflight.check import Area, Level, Line, exit_code, failed

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import typer
 
 from syncd import __version__
-from syncd.cli.shared import ConfigOption, existing, failures_said, iso, offline
+from syncd.cli.shared import ConfigOption, existing, failures_said, offline
 from syncd.store.db.schema import REVISION
+from syncd.text.timestamps import iso
 
 
 def export(context: typer.Context, config: ConfigOption = None) -> None:

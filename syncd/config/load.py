@@ -1,0 +1,133 @@
+"""Reads the file, the environment and the secrets into one frozen Config.
+
+All problems are collected before any is shown, each with its key and, where the file holds it, its
+line. Does not belong here: what a key means (`config.model`), how a problem is worded
+(`config.problems`).
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from syncd.config.model import SECTIONS, Config, ConfigurationError, Settings, is_loopback
+from syncd.config.problems import (
+    Namer,
+    environment_problems,
+    lines_of,
+    quoted_values,
+    secrets_in_file,
+    unknown_variables,
+    validation_problems,
+)
+from syncd.config.secrets import SECRETS, read_secrets, read_small_file
+from syncd.text.sanitize import conceal
+
+PLACES = (Path("config.toml"), Path("/etc/syncd/config.toml"))
+"""Where the file is looked for when neither --config nor SYNCD_CONFIG names one."""
+
+
+def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool = True) -> Config:
+    """Read and check everything.
+
+    Args:
+        file: what --config names, if it does.
+        environment: the process's environment.
+        signing_in: whether the secrets are needed; what only reads the store does without.
+
+    Raises:
+        ConfigurationError: with every problem there is.
+    """
+    problems: list[str] = []
+    place = _find(file, environment, problems)
+    text = _text(place, problems) if place else ""
+    raw = _parsed(text, place, problems)
+    named = Namer(place, lines_of(text))
+    # pydantic-settings takes keys that begin with an underscore for options of its own.
+    options = [key for key in raw if key.startswith("_")]
+    problems += [f"{named(key)}is not a key of syncd" for key in options]
+    raw = {key: value for key, value in raw.items() if key not in options}
+    problems += secrets_in_file(raw, named)
+    problems += unknown_variables(environment, Settings)
+    problems += environment_problems(environment)
+    settings = _checked(raw, environment, named, problems) if not problems or raw else None
+    secrets: dict[str, str | None] = dict.fromkeys(SECRETS)
+    if signing_in:
+        secrets = read_secrets(environment, settings.stripe.mode if settings else "", problems)
+    beyond_loopback = settings is not None and not is_loopback(settings.web.listen)
+    if signing_in and beyond_loopback and not secrets["web_token"]:
+        problems.append(
+            named("web", "listen")
+            + "listens beyond this machine, which needs a token: give the secret web_token "
+            "(or SYNCD_WEB_TOKEN), or listen on 127.0.0.1"
+        )
+    if problems or settings is None:
+        raise ConfigurationError(problems)
+    for name, secret in secrets.items():
+        conceal(name, secret)
+    return Config(
+        **{section: getattr(settings, section) for section in SECTIONS},
+        file=place,
+        stripe_api_key=secrets["stripe_api_key"] or "",
+        halo_client_secret=secrets["halo_client_secret"] or "",
+        web_token=secrets["web_token"],
+        notify_urls=tuple((secrets["notify_urls"] or "").split()),
+        heartbeat_url=secrets["heartbeat_url"],
+    )
+
+
+def _parsed(text: str, place: Path | None, problems: list[str]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        problems.append(f"{place}: invalid TOML: nested too deeply")
+    except ValueError as error:  # bytes that are not UTF-8, numbers without end
+        problems.append(f"{place}: invalid TOML: {error}")
+    return {}
+
+
+def _checked(
+    raw: dict[str, Any], environment: Mapping[str, str], named: Namer, problems: list[str]
+) -> Settings | None:
+    raw.setdefault("halo", {})  # so that each missing key inside is named
+    try:
+        settings = Settings(**raw)
+    except ValidationError as error:
+        finally_named = replace(named, variables=frozenset(map(str.upper, environment)))
+        problems += validation_problems(error, finally_named, Settings, already=problems)
+    except Exception as error:  # noqa: BLE001  # pydantic-settings has its own for bad JSON in a variable
+        problems.append(f"environment: a SYNCD_… variable can't be read: {type(error).__name__}")
+    else:
+        problems += quoted_values(raw, settings.model_dump(), named)
+        return settings
+    return None
+
+
+def _find(file: Path | None, environment: Mapping[str, str], problems: list[str]) -> Path | None:
+    wanted = file or (
+        Path(environment["SYNCD_CONFIG"]) if environment.get("SYNCD_CONFIG") else None
+    )
+    if wanted is not None:
+        return wanted
+    for place in PLACES:
+        if place.exists():
+            return place
+    if not any(name.startswith("SYNCD_HALO__") for name in environment):
+        problems.append(
+            f"there is no {' and no '.join(map(str, PLACES))}. "
+            "Name a file with --config or SYNCD_CONFIG"
+        )
+    return None
+
+
+def _text(place: Path, problems: list[str]) -> str:
+    try:
+        return read_small_file(place)
+    except OSError as error:
+        problems.append(f"{place}: can't be read: {error.strerror or error}")
+    except UnicodeDecodeError:
+        problems.append(f"{place}: isn't text in UTF-8")
+    return ""
