@@ -24,6 +24,7 @@ class Row:
         status: the tenant's number; None where it has none.
         made: Unix seconds of its intent's date, else its own; None where neither could be read.
         invoice_number: what people call the invoice; None where it could not be read.
+        customer: the name of the customer; None where it could not be read.
     """
 
     id: int | None
@@ -33,6 +34,7 @@ class Row:
     status: int | None
     made: int | None = None
     invoice_number: str | None = None
+    customer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,11 @@ class Invoice:
     """An invoice of Halo's, as far as comparing needs it; what could not be read is None.
 
     Attributes:
+        id: Halo's number of the invoice.
+        number: what people call the invoice.
         total, due: major units.
         currency: three capital letters.
+        customer: the name of the customer.
     """
 
     id: int
@@ -49,6 +54,7 @@ class Invoice:
     total: Decimal | None
     due: Decimal | None
     currency: str | None
+    customer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 from syncd.sandbox.faults import Fault
 from syncd.sandbox.http import Reply, Request, json_reply
 from syncd.sandbox.signin import HaloSignIn
-from syncd.sandbox.tenant import LOOKUPS, MODULES, NEVER, Keeping, Showing
+from syncd.sandbox.tenant import LOOKUPS, MODULES, NEVER, InvoiceList, Keeping, Showing
 from syncd.sandbox.values import is_row, refused_filters, refused_values
 
 STATUS = {"succeeded": 3, "payment_failed": 4, "processing": 5, "canceled": 6, "requires_action": 7}
@@ -34,6 +34,7 @@ class SandboxHalo(HaloSignIn):
         list_lag_seconds: how long a row that was posted doesn't stand in lists yet.
         answer_shape: what a POST answers once it is carried out, which is not documented: "rows",
             "empty", "no_json", "error_in_200", "other_rows" or "bare_object".
+        invoice_list: how invoices are listed.
         rows_pay: whether a row that succeeded lessens what its invoice says is due, which is not
             documented either.
         keeps: what the tenant stores of a posted row, which is not documented.
@@ -63,6 +64,7 @@ class SandboxHalo(HaloSignIn):
         self.changes: list[dict[str, Any]] = []
         self.rows: dict[int, dict[str, Any]] = {}
         self.invoices: dict[int, dict[str, Any]] = {}
+        self.invoice_list = InvoiceList()
         self.writes: list[tuple[int, dict[str, Any], bool]] = []
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
@@ -76,13 +78,15 @@ class SandboxHalo(HaloSignIn):
     # --- what people and Halo itself do -----------------------------------------------------------
 
     def add_invoice(
-        self, number: str | None = None, total: float = 10.99, currency: int = 1
-    ) -> int:
-        """An invoice; `currency` is the tenant's number for one. Returns its id."""
+        self, number: str | None = None, total: float = 10.99, currency: int | str = 1,
+        **other: Any,
+    ) -> int:  # fmt: skip
+        """An invoice; `currency` is the tenant's number for one, or letters. Returns its id."""
         name = self._next["invoice"]
         self._next["invoice"] += 1
         self.invoices[name] = {
             "id": name, "invoicenumber": number or f"INV-{name}", "total": total, "currency_code": currency,
+            "client_id": 7, "client_name": "A customer", "change_seq": name, **other,
         }  # fmt: skip
         return name
 
@@ -102,7 +106,9 @@ class SandboxHalo(HaloSignIn):
             "id": name, "invoice_id": invoice_id, "date": now, "amount": amount, "method": 12,
             "status": status, "type": 0, "module_id": 231, "intent_id": intent_id, "intent_date": now,
             "intent_response": None, "webhook_payload": None, "webhook_received_date": NEVER,
-            "thirdpartyid": "", "client_id": 7, "client_name": "A customer",
+            "thirdpartyid": "",
+            **{key: self.invoices.get(invoice_id, {}).get(key, value)
+               for key, value in (("client_id", 7), ("client_name", "A customer"))},
             "invoice_invoicenumber": self.invoices.get(invoice_id, {}).get("invoicenumber"), **other,
         }  # fmt: skip
         self._by_invoice.setdefault(invoice_id, []).append(name)
@@ -187,6 +193,8 @@ class SandboxHalo(HaloSignIn):
             return json_reply(
                 {"changehistory": [c for c in self.changes if str(c["invoice_id"]) == asked]}
             )
+        if parts == ["api", "Invoice"] and self.invoice_list.paging != "absent":
+            return self._list_invoices(request) if request.method == "GET" else _not_allowed()
         if len(parts) != 3 or parts[1] not in ("InvoicePayment", "Invoice"):
             return json_reply({"resultCode": -1, "errorMessage": "Not found"}, 404)
         if not parts[2].removeprefix("-").isdigit():
@@ -236,6 +244,13 @@ class SandboxHalo(HaloSignIn):
         return json_reply(
             found if self.list_shape == "bare" else {"payments": found, "record_count": total}
         )
+
+    def _list_invoices(self, request: Request) -> Reply:
+        query = request.params()
+        refused = refused_filters(query)
+        if refused:
+            return json_reply(refused, 400)
+        return json_reply(self.invoice_list.answer(self.invoices.values(), query, self._invoice))
 
     def _post(self, request: Request) -> Reply:
         if "json" not in request.headers.get("content-type", ""):

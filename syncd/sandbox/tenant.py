@@ -4,6 +4,7 @@ What InvoicePayment does with a row that brings only `id` and `status` is not kn
 out is not known either. The sandbox can be each kind of tenant.
 """
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,3 +110,71 @@ class Showing:
         if not self.lists_hide:
             return shown
         return {key: value for key, value in shown.items() if key not in self.lists_hide}
+
+
+# --- the list of invoices -------------------------------------------------------------------------
+
+LIST_KEYS_SEEN = frozenset({"id", "amountdue", "amountpaid", "client_name", "change_seq"})
+"""What list rows of invoices are known to carry."""
+
+_PAGE_SIZE_OTHERWISE = 50
+"""How many invoices Halo lists on a page where it does not follow `page_size`."""
+
+
+@dataclass(slots=True)
+class InvoiceList:
+    """How `GET /api/Invoice` answers.
+
+    Attributes:
+        paging: "honoured", "ignored" (everything at once), "same_page" (page 1 for ever) or
+            "absent" (404).
+        page_cap: the most invoices on a page.
+        shape: "invoices" (an object with a count), "uncounted" (one without) or "bare" (a list).
+        keys: what a list row carries; None for everything but its payments.
+        ordered: whether `order` and `orderdesc` are followed.
+    """
+
+    paging: str = "honoured"
+    page_cap: int = 100
+    shape: str = "invoices"
+    keys: frozenset[str] | None = None
+    ordered: bool = True
+
+    def answer(
+        self,
+        invoices: Iterable[dict[str, Any]],
+        query: Mapping[str, str],
+        whole: Callable[[int], Mapping[str, Any]],
+    ) -> Any:
+        """What a listing with this query answers, as JSON.
+
+        Args:
+            invoices: all of them, oldest first, as they are kept.
+            query: the parameters of the request.
+            whole: an invoice by its id, as it is shown when it is read alone.
+        """
+        found = list(invoices)
+        if "client_id" in query:
+            found = [one for one in found if str(one.get("client_id")) == query["client_id"]]
+        if "search" in query:
+            found = [one for one in found if query["search"].lower() in str(one).lower()]
+        if self.ordered and (order := query.get("order")) is not None:
+            found.sort(key=lambda one: one["id"] if order == "id" else str(one.get(order)))
+            found = found[::-1] if query.get("orderdesc") == "true" else found
+        total = len(found)
+        if query.get("pageinate") == "true" and self.paging != "ignored":
+            # Without page_no, Halo ignores page_size.
+            asked = query.get("page_size") if "page_no" in query else None
+            size = min(int(asked or _PAGE_SIZE_OTHERWISE), self.page_cap)
+            number = 1 if self.paging == "same_page" else int(query.get("page_no", "1"))
+            found = found[(number - 1) * size : number * size]
+        elif "count" in query:
+            found = found[: int(query["count"])]
+        shown = [self._row(whole(one["id"])) for one in found]
+        if self.shape == "bare":
+            return shown
+        return {"invoices": shown} | ({"record_count": total} if self.shape == "invoices" else {})
+
+    def _row(self, invoice: Mapping[str, Any]) -> dict[str, Any]:
+        keys = invoice.keys() - {"payments"} if self.keys is None else self.keys
+        return {key: value for key, value in invoice.items() if key in keys}

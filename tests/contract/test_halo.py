@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from syncd.clients.halo.parse import Acknowledged, RowPage, is_whole, last_page
+from syncd.clients.halo.parse import Acknowledged, InvoicePage, RowPage, is_whole, last_page
 from syncd.clients.halo.sink import HaloSink
 from syncd.core.errors import (
     BadAnswer,
@@ -16,8 +16,9 @@ from syncd.core.errors import (
     RowsRefused,
     Stopping,
 )
-from syncd.core.rows import Row
+from syncd.core.rows import Invoice, Row
 from syncd.sandbox import Fault
+from syncd.sandbox.tenant import LIST_KEYS_SEEN, InvoiceList
 from tests.conftest import NOW
 from tests.contract.conftest import Bench
 
@@ -76,7 +77,7 @@ def test_rows_of_an_intent(bench: Bench) -> None:
     mine = halo.add_row("pi_mine", 1001, 10.10, 4)
     halo.add_row("pi_other", 1001, 5)
     assert bench.halo(lambda sink: sink.rows_of("pi_mine")) == [
-        Row(mine, "pi_mine", 1001, Decimal("10.1"), 4, int(NOW))
+        Row(mine, "pi_mine", 1001, Decimal("10.1"), 4, int(NOW), customer="A customer")
     ]
     (request,) = bench.listings("halo")
     assert request.params() == {**PAGE, "intent_id": "pi_mine", "page_no": "1"}
@@ -201,9 +202,15 @@ def test_what_a_2xx_proves(bench: Bench, shape: str, complaint: str | None) -> N
     mine, other = halo.add_row("pi_1", invoice, 10.99), halo.add_row("pi_2", invoice, 5)
     answer = bench.halo(_update({"id": mine, "status": 3}))
     rows = {
-        "rows": (Row(mine, "pi_1", invoice, Decimal("10.99"), 3, int(NOW), "INV-1001"),),
-        "bare_object": (Row(mine, "pi_1", invoice, Decimal("10.99"), 3, int(NOW), "INV-1001"),),
-        "other_rows": (Row(other, "pi_2", invoice, Decimal(5), 1, int(NOW), "INV-1001"),),
+        "rows": (
+            Row(mine, "pi_1", invoice, Decimal("10.99"), 3, int(NOW), "INV-1001", "A customer"),
+        ),
+        "bare_object": (
+            Row(mine, "pi_1", invoice, Decimal("10.99"), 3, int(NOW), "INV-1001", "A customer"),
+        ),
+        "other_rows": (
+            Row(other, "pi_2", invoice, Decimal(5), 1, int(NOW), "INV-1001", "A customer"),
+        ),
     }.get(shape, ())
     assert answer == Acknowledged(rows, complaint, error=shape == "error_in_200")
     assert halo.rows[mine]["status"] == 3
@@ -357,3 +364,46 @@ def test_429_without_retry_after(bench: Bench) -> None:
     with pytest.raises(RateLimited, match="Rate Limit Reached - 2 Requests") as caught:
         bench.read("halo")
     assert (caught.value.retry_after_seconds, bench.waited) == (60.0, [])
+
+
+# --- invoices --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["invoices", "uncounted", "bare"])
+def test_invoices_page_by_page(bench: Bench, shape: str) -> None:
+    """Invoices are listed newest first, a page a request; what a row leaves out is None."""
+    halo = bench.box.halo
+    first, second = halo.add_invoice(total=30.0, currency="eur"), halo.add_invoice(total=5.0)
+    halo.add_invoice(total=1.0, client_name="Müller & Söhne")
+    halo.add_row("pi_1", second, 2.0, 3)
+    halo.invoice_list = InvoiceList(page_cap=2, shape=shape)
+    counted = 3 if shape == "invoices" else None
+    newest = bench.halo(lambda sink: sink.invoice_page(1))
+    assert [one.customer for one in newest.invoices] == ["Müller & Söhne", "A customer"]
+    assert (newest.length, newest.total) == (2, counted)
+    assert newest.invoices[1] == Invoice(
+        second, "INV-1002", Decimal("5.0"), Decimal("3.0"), None, "A customer"
+    )
+    halo.invoice_list.keys = LIST_KEYS_SEEN
+    assert bench.halo(lambda sink: sink.invoice_page(2)) == InvoicePage(
+        (Invoice(first, None, None, Decimal("30.0"), None, "A customer"),), 1, counted
+    )
+    assert bench.halo(lambda sink: sink.invoice_page(3)) == InvoicePage((), 0, counted)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"invoices": 7}', b'{"Message": "No"}', b"[[]]"])
+def test_a_200_that_is_no_list_of_invoices(bench: Bench, body: bytes) -> None:
+    """An answer without a list of invoices is refused; entries that are no invoices are left out."""
+    bench.box.halo.faults.append(Fault("200", path="/api/Invoice", body=body))
+    if body == b"[[]]":
+        assert bench.halo(lambda sink: sink.invoice_page(1)) == InvoicePage((), 1, None)
+        return
+    with pytest.raises(BadAnswer, match="holds no list"):
+        bench.halo(lambda sink: sink.invoice_page(1))
+
+
+def test_a_tenant_without_a_list_of_invoices(bench: Bench) -> None:
+    """A 404 in place of the list is a bad answer, so that invoices can be read one by one."""
+    bench.box.halo.invoice_list.paging = "absent"
+    with pytest.raises(BadAnswer, match="404"):
+        bench.halo(lambda sink: sink.invoice_page(1))

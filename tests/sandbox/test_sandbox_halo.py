@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from syncd.sandbox import Sandbox
-from syncd.sandbox.tenant import REQUIRED
+from syncd.sandbox.tenant import LIST_KEYS_SEEN, REQUIRED
 from tests.conftest import Rig
 
 SIGN_IN = {
@@ -206,6 +206,33 @@ def test_invoice_follows_its_rows(rig: Rig) -> None:
     body = ask(rig.box, "GET", f"/api/Invoice/{invoice}", token=token)[1]
     assert [body[name] for name in names] == [30.0, 0.0, 2, "2026-11-24T06:00:00Z"]
     assert [row["intent_id"] for row in body["payments"]] == ["pi_1", "pi_2"]
+
+
+def test_invoices_are_listed_in_pages(rig: Rig) -> None:
+    """Pages of invoices without their payments; page_size counts only beside page_no."""
+    halo, token = rig.box.halo, sign_in(rig.box)
+    made = [halo.add_invoice(total=1.0) for _ in range(120)]
+    paging = "/api/Invoice?pageinate=true&order=id&orderdesc=true"
+
+    def listed(query: str) -> tuple[list[int], int | None]:
+        body = ask(rig.box, "GET", f"{paging}{query}", token=token)[1]
+        assert all("payments" not in one for one in body["invoices"])
+        return [one["id"] for one in body["invoices"]], body.get("record_count")
+
+    assert listed("&page_no=2&page_size=100") == (made[19::-1], 120)
+    assert listed("&page_size=100") == (made[:69:-1], 120)
+    assert listed("&page_no=3&page_size=100") == ([], 120)
+    halo.invoice_list.page_cap = 20
+    assert listed("&page_no=1&page_size=100")[0] == made[:99:-1]
+    halo.invoice_list.paging = "same_page"
+    assert listed("&page_no=2&page_size=100")[0] == made[:99:-1]
+    halo.invoice_list.paging = "ignored"
+    assert listed("&page_no=2&page_size=100")[0] == made[::-1]
+    halo.invoice_list.keys = LIST_KEYS_SEEN
+    body = ask(rig.box, "GET", f"{paging}&page_no=1", token=token)[1]
+    assert body["invoices"][0].keys() == LIST_KEYS_SEEN
+    halo.invoice_list.paging = "absent"
+    assert ask(rig.box, "GET", "/api/Invoice", token=token)[0] == 404
 
 
 def rows(rig: Rig, query: str) -> list[int]:

@@ -48,6 +48,21 @@ class TracedPage:
 
 
 @dataclass(frozen=True, slots=True)
+class InvoicePage:
+    """One page of a list of Halo's invoices.
+
+    Attributes:
+        invoices: those that have a readable id; what a list row leaves out is None.
+        length: how many entries the page has.
+        total: how many invoices there are, as Halo counts them; None where Halo doesn't say.
+    """
+
+    invoices: tuple[Invoice, ...]
+    length: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledged:
     """What Halo answered to a list of rows.
 
@@ -135,12 +150,30 @@ def read_row(raw: object) -> Row:
         status=_whole(raw.get("status")),
         made=_seconds(raw.get("intent_date")) or _seconds(raw.get("date")),
         invoice_number=_name(raw.get("invoice_invoicenumber")),
+        customer=_name(raw.get("client_name")),
     )
 
 
 def read_invoice(raw: object, invoice_id: int) -> Invoice | None:
     """Turn an invoice into what comparing needs; None where it isn't that invoice."""
-    if not isinstance(raw, dict) or _whole(raw.get("id")) != invoice_id:
+    found = _read_invoice(raw)
+    return found if found is not None and found.id == invoice_id else None
+
+
+def read_invoice_page(body: Any) -> InvoicePage | None:
+    """Read a page of a list of invoices; None where the answer holds no list."""
+    listed = body if isinstance(body, list) else None
+    total = None
+    if isinstance(body, dict):
+        listed, total = body.get("invoices"), _whole(body.get("record_count"))
+    if not isinstance(listed, list):
+        return None
+    return InvoicePage(tuple(filter(None, map(_read_invoice, listed))), len(listed), total)
+
+
+def _read_invoice(raw: object) -> Invoice | None:
+    invoice_id = _whole(raw.get("id")) if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or invoice_id is None:
         return None
     # `currency_code` is the tenant's number for a currency; letters stand in one of these, if at all.
     texts = [raw.get(key) for key in ("currency_code_name", "currency", "currency_code")]
@@ -151,6 +184,7 @@ def read_invoice(raw: object, invoice_id: int) -> Invoice | None:
         total=_number(raw.get("total")),
         due=_number(raw.get("amountdue")),
         currency=codes[0] if codes else None,
+        customer=_name(raw.get("client_name")),
     )
 
 

@@ -17,6 +17,7 @@ from syncd.clients.halo.errors import failure_of, read_answer
 from syncd.clients.halo.parse import (
     PAGE_SIZE,
     Acknowledged,
+    InvoicePage,
     RowPage,
     TracedPage,
     is_whole,
@@ -24,6 +25,7 @@ from syncd.clients.halo.parse import (
     own_words,
     read_acknowledgement,
     read_invoice,
+    read_invoice_page,
     read_listing,
     read_row,
     read_traced_page,
@@ -250,6 +252,27 @@ class HaloSink:
             message = f"Halo was asked for invoice {invoice_id} and answered with something else."
             raise BadAnswer(Side.HALO, message)
         return invoice
+
+    async def invoice_page(self, number: int) -> InvoicePage:
+        """Read one page of the list of invoices, newest first.
+
+        Args:
+            number: of the page, from 1.
+
+        Raises:
+            BadAnswer: Halo has no such list, or its answer holds none.
+            LinkFailure: Halo can't be read.
+        """
+        params = {
+            "pageinate": "true", "page_no": str(number), "page_size": str(PAGE_SIZE),
+            "order": "id", "orderdesc": "true",
+        }  # fmt: skip
+        body = await self._call("GET", path=_INVOICE_PATH, params=params)
+        page = read_invoice_page(body)
+        if page is None:
+            message = "Halo's answer to a request for a list of invoices holds no list."
+            raise BadAnswer(Side.HALO, f"{message} {own_words(body)}".strip())
+        return page
 
     # --- requests --------------------------------------------------------------------------------
 
