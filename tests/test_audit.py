@@ -24,7 +24,7 @@ from syncd.core.records import Condition
 from syncd.core.reversals import Reversal, ReversalKind
 from syncd.core.rows import Invoice, Row
 from syncd.sandbox import Fault
-from syncd.store.audit_store import AuditStore
+from syncd.store.store import Store
 from syncd.sync.build import assemble
 from syncd.sync.pull.poll import DAY
 from tests.conftest import NOW, Rig
@@ -40,8 +40,8 @@ def audit(
     """One audit over the hand clock, with a store of its own."""
     import asyncio
 
-    memory = AuditStore.open(rig.url)
-    own = AuditStore.open(f"sqlite:///{rig.folder}/own.db")
+    memory = Store.open(rig.url)
+    own = Store.open(f"sqlite:///{rig.folder}/own.db")
 
     async def go() -> Audit:
         parts = assemble(

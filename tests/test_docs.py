@@ -13,7 +13,7 @@ from syncd.config.secrets import SECRETS
 from syncd.core.holds import HoldCode
 from syncd.core.records import Condition
 from syncd.core.reversals import ReversalKind
-from syncd.store import maintenance as housekeeping_store
+from syncd.store import history as housekeeping_store
 from syncd.store.db.schema import metadata
 from syncd.sync.push import outcomes
 from tests.conftest import Receiver

@@ -10,7 +10,7 @@ from typing import Any
 
 from syncd.core.records import Condition
 from syncd.store.db import schema
-from syncd.store.maintenance import EXPORTED
+from syncd.store.db.dump import EXPORTED
 from tests.conftest import ROOT, Rig
 
 GUIDE = ROOT / "docs" / "moving.md"

@@ -15,7 +15,7 @@ from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import Condition, Outcome, Pushed, Said
 from syncd.sandbox import Fault
 from syncd.service.web.page import headers, stripe_link
-from syncd.store.push_records import PUSHES_MAX
+from syncd.store.history import PUSHES_MAX
 from syncd.store.store import Store
 from tests.conftest import NOW, Rig
 from tests.test_process import daemon, until

@@ -22,7 +22,7 @@ from syncd.core.errors import BadAnswer, CursorRefused, IntentUnknown, Side
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.reversals import Reversal
 from syncd.core.rows import Row
-from syncd.store.audit_store import AuditStore
+from syncd.store.store import Store
 from syncd.sync.pull.poll import PAGES_MAX
 from syncd.sync.pull.reversals import Reversing
 from syncd.sync.push.pusher import Pusher
@@ -64,8 +64,8 @@ class Auditor:
 
     pusher: Pusher
     reversing: Reversing
-    store: AuditStore
-    memory: AuditStore | None
+    store: Store
+    memory: Store | None
     invoices: Invoices
     now: Callable[[], float]
     fix: bool = False
@@ -107,7 +107,7 @@ class Auditor:
         count = self._counts.get
         differing = {p for one in self._findings if not one.acknowledged for p in one.payments}
         known = {p for one in self._findings for p in one.payments} - differing
-        differ, acknowledged = self.store.listed(differing), self.store.listed(known)
+        differ, acknowledged = self.store.audit.listed(differing), self.store.audit.listed(known)
         return Audit(
             since=since,
             until=started,
@@ -116,7 +116,7 @@ class Auditor:
             differ=differ,
             acknowledged=acknowledged,
             not_halos=count("not_halos", 0),
-            rows=self.store.row_count(),
+            rows=self.store.audit.row_count(),
             findings=tuple(self._findings),
             sums=sums(self._findings),
             elsewhere=tuple(self._elsewhere),
@@ -132,7 +132,7 @@ class Auditor:
         due = set(self._due)
         pushable = dict.fromkeys(p for one in still if one.pushable for p in one.payments)
         rest = [payment for payment in pushable if payment not in due]
-        left = {} if self.memory is None else self.memory.left_to_people(rest)
+        left = {} if self.memory is None else self.memory.audit.left_to_people(rest)
         cared_for = due | left.keys()
         return Fix(
             due=tuple(self._due),
@@ -145,7 +145,7 @@ class Auditor:
         whole = await self.pusher.all_rows.read()
         if whole:
             return
-        if self.store.row_count() == 0:
+        if self.store.audit.row_count() == 0:
             message = "Halo's rows can't be listed, so there is nothing to compare Stripe with."
             raise BadAnswer(Side.HALO, message)
         self._notes.append(
@@ -177,7 +177,7 @@ class Auditor:
         ids = [said.intent_id for said in intents]
         self.store.take_in([replace(said, trace=None) for said in intents], self.now())
         rows, reversals = self.store.rows.of(ids), self.store.reversals.of(ids)
-        known = self.memory.acknowledged(ids) if self.memory is not None else set()
+        known = self.memory.audit.acknowledged(ids) if self.memory is not None else set()
         dismissed = self._dismissed(reversals)
         mend: list[Observation] = []
         for said in intents:
@@ -201,12 +201,12 @@ class Auditor:
                 self._count("not_halos")
                 self._keep_elsewhere(said)
         if self.fix and mend and self.memory is not None:
-            self._due += self.memory.make_due(mend, self.now())
+            self._due += self.memory.audit.make_due(mend, self.now())
 
     def _dismissed(self, reversals: Mapping[str, Sequence[Reversal]]) -> Mapping[str, str]:
         """What a person has dismissed of these refunds and disputes."""
         ids = [one.id for many in reversals.values() for one in many]
-        return self.memory.dismissed_words(ids) if self.memory is not None and ids else {}
+        return self.memory.audit.dismissed_words(ids) if self.memory is not None and ids else {}
 
     def _keep_elsewhere(self, said: Observation) -> None:
         """Keep what came in at Stripe and has nothing to do with Halo: whoever reads it can tell."""
@@ -253,7 +253,7 @@ class Auditor:
     async def _compare_strangers(self, since: int) -> None:
         """Rows made since the date whose payment isn't among those made since: older, or unknown."""
         policy = self.pusher.ways.policy
-        for name in self.store.strangers(since):
+        for name in self.store.audit.strangers(since):
             if not self._room("ask", ASK_STRIPE_MAX):
                 continue
             rows = self.store.rows.of([name])[name]
@@ -264,7 +264,7 @@ class Auditor:
                 continue
             if isinstance(said, Observation):
                 await self._compare_page([said])
-        undated = self.store.undated()
+        undated = self.store.audit.undated()
         if undated:
             self._notes.append(
                 f"{undated} rows in Halo have no date that can be read; whether Stripe knows their "
@@ -273,7 +273,7 @@ class Auditor:
 
     async def _compare_earlier(self) -> None:
         """Payments made before the date, refunded or disputed since."""
-        for name in self.store.reversed_earlier():
+        for name in self.store.audit.reversed_earlier():
             rows, reversals = self.store.rows.of([name]), self.store.reversals.of([name])
             self._findings += reversed_after(
                 None, rows[name], reversals[name], self.pusher.ways.policy,

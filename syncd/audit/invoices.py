@@ -11,7 +11,7 @@ from syncd.core.decisions import Policy, invoice_number
 from syncd.core.errors import BadAnswer, PermissionMissing, ServerTrouble, SignInRefused
 from syncd.core.payments import Observation
 from syncd.core.rows import Invoice, Row
-from syncd.store.audit_store import AuditStore
+from syncd.store.store import Store
 
 INVOICES_MAX = 200
 """Invoices that are read, unless the operator says otherwise; Halo allows 300 requests in 5 minutes."""
@@ -32,7 +32,7 @@ class Invoices:
     """
 
     sink: HaloSink
-    store: AuditStore
+    store: Store
     policy: Policy
     most: int = INVOICES_MAX
     progress: Callable[[int, int], None] = field(default=lambda _read, _total: None)
@@ -56,14 +56,14 @@ class Invoices:
         Raises:
             LinkFailure: Halo can't be read.
         """
-        crowded = dict.fromkeys(self.store.crowded_invoices(paid, since))
-        numbers = list(dict.fromkeys([*crowded, *self.store.paid_invoices(paid, since)]))
+        crowded = dict.fromkeys(self.store.audit.crowded_invoices(paid, since))
+        numbers = list(dict.fromkeys([*crowded, *self.store.audit.paid_invoices(paid, since)]))
         found = []
         for place, number in enumerate(numbers, start=1):
             if not await self._take(number):
                 continue
             several = number in crowded
-            differ = self._judge(number, self.store.rows_on_invoice(number), several=several)
+            differ = self._judge(number, self.store.audit.rows_on_invoice(number), several=several)
             if differ and again():  # the rows may have moved since they were listed
                 with suppress(BadAnswer):  # then what was listed counts
                     rows = await self.sink.rows_of_invoice(number)
@@ -76,7 +76,7 @@ class Invoices:
     def _judge(self, number: int, rows: Sequence[Row], *, several: bool) -> tuple[Finding, ...]:
         invoice = self._read[number]
         intents = {row.intent_id for row in rows if row.intent_id}
-        states, currencies = self.store.said_of(intents)
+        states, currencies = self.store.audit.said_of(intents)
         currency = currencies.pop() if len(currencies) == 1 else None
         name = invoice.number if invoice else None
         differ = several_payments(rows, invoice, self.policy, currency) if several else None

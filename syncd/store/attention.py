@@ -12,8 +12,8 @@ from syncd.core.payments import PaymentState
 from syncd.core.records import ATTENTION, Attention, Condition, Elsewhere, Pushed, Said
 from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing
+from syncd.store.history import PUSHES_MAX, pushed_of
 from syncd.store.payments import heard_of, is_unread, shown_rows
-from syncd.store.push_records import PUSHES_MAX, pushed_of
 from syncd.store.reversals import attention_of, dismiss_reversals, stands
 
 

@@ -4,17 +4,26 @@ A part of the store. Times are Unix seconds and come from the caller.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 
-from syncd.core.payments import PaymentState
-from syncd.core.records import Condition
+from syncd.core.payments import Observation, PaymentState
+from syncd.core.records import ATTENTION, Condition
 from syncd.core.rows import Row
 from syncd.store.db import schema
 from syncd.store.db.connection import present, reading, writing
+from syncd.store.payments import settle_all
+
+MENDABLE = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS)
+"""Where a payment may be made due again; what is held, dismissed or failed is left to people."""
+
+_AT_ONCE = 500
+"""Ids in one question: databases limit their number."""
+
+_P, _R, _H = schema.payments.c, schema.reversals.c, schema.halo_rows.c
 
 
 class RowStore:
@@ -145,3 +154,167 @@ def _storable(intent_id: str | None) -> str | None:
     if intent_id is None or len(intent_id) > 255 or re.search(r"[\0\ud800-\udfff]", intent_id):
         return None
     return intent_id
+
+
+class AuditQueries:
+    """The questions of an audit.
+
+    The audit keeps both sides in a store of its own, so that its memory does not grow with their
+    number. It asks that store about all payments at once. It asks the service's store what Halo
+    is known to have had, and makes due there what a push can fix.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    # --- of its own store --------------------------------------------------------------------------
+
+    def crowded_invoices(self, paid: int, since: int) -> list[int]:
+        """Invoices with paid rows of several payments, at least one of them since a time.
+
+        Args:
+            paid: the tenant's status number of what succeeded.
+            since: Unix seconds.
+        """
+        payment = sa.func.coalesce(_H.intent_id, sa.literal("row ") + sa.cast(_H.id, sa.String))
+        listed = sa.exists().where(_P.intent_id == _H.intent_id)
+        lately = sa.func.max(sa.case((sa.or_(listed, _H.made >= since), 1), else_=0))
+        query = (
+            sa.select(_H.invoice_id)
+            .where(_H.status == paid, _H.invoice_id.is_not(None))
+            .group_by(_H.invoice_id)
+            .having(sa.func.count(sa.distinct(payment)) > 1, lately == 1)
+            .order_by(_H.invoice_id)
+        )
+        with reading(self._engine) as connection:
+            return [number for number in connection.execute(query).scalars() if number is not None]
+
+    def paid_invoices(self, paid: int, since: int) -> list[int]:
+        """Invoices with paid rows of Stripe's payments, newest first, at least one since a time.
+
+        Args:
+            paid: the tenant's status number of what succeeded.
+            since: Unix seconds.
+        """
+        listed = sa.exists().where(_P.intent_id == _H.intent_id)
+        newest = sa.func.max(_H.made)
+        query = (
+            sa.select(_H.invoice_id)
+            # Numbers below one belong to recurring templates, which nobody pays.
+            .where(_H.status == paid, _H.invoice_id > 0, _H.intent_id.is_not(None))
+            .where(sa.or_(listed, _H.made >= since))
+            .group_by(_H.invoice_id)
+            .order_by(sa.func.coalesce(newest, 0).desc(), _H.invoice_id.desc())
+        )
+        with reading(self._engine) as connection:
+            return [number for number in connection.execute(query).scalars() if number is not None]
+
+    def listed(self, ids: Collection[str]) -> int:
+        """How many of these payments Stripe has listed."""
+        number = 0
+        with reading(self._engine) as connection:
+            for some in _some(ids):
+                query = sa.select(sa.func.count()).select_from(schema.payments)
+                number += connection.execute(query.where(_P.intent_id.in_(some))).scalar_one()
+        return number
+
+    def said_of(self, ids: Collection[str]) -> tuple[set[str], set[str]]:
+        """The states and the currencies (in capitals) of these payments, as Stripe listed them."""
+        query = sa.select(_P.state, _P.currency).distinct()
+        states, currencies = set(), set()
+        with reading(self._engine) as connection:
+            for some in _some(ids):
+                for row in connection.execute(query.where(_P.intent_id.in_(some))):
+                    states.add(row.state or "nothing yet")
+                    currencies.add((row.currency or "").upper())
+        return states, currencies - {""}
+
+    def rows_on_invoice(self, invoice_id: int) -> list[Row]:
+        """Halo's rows on one invoice, as kept."""
+        query = sa.select(schema.halo_rows).where(_H.invoice_id == invoice_id).order_by(_H.id)
+        with reading(self._engine) as connection:
+            return [row_of(row) for row in connection.execute(query).mappings()]
+
+    def row_count(self) -> int:
+        """How many of Halo's rows are kept."""
+        with reading(self._engine) as connection:
+            query = sa.select(sa.func.count()).select_from(schema.halo_rows)
+            return connection.execute(query).scalar_one()
+
+    def strangers(self, since: int) -> list[str]:
+        """Payments with rows made since a time (Unix seconds) that weren't listed, newest first."""
+        made = sa.func.max(_H.made)
+        query = (
+            sa.select(_H.intent_id)
+            .where(_unlisted())
+            .group_by(_H.intent_id)
+            .having(made >= since)
+            .order_by(made.desc(), _H.intent_id)
+        )
+        with reading(self._engine) as connection:
+            return [str(intent_id) for intent_id in connection.execute(query).scalars()]
+
+    def undated(self) -> int:
+        """How many rows of payments that weren't listed have no date that could be read."""
+        query = sa.select(sa.func.count()).select_from(schema.halo_rows)
+        with reading(self._engine) as connection:
+            return connection.execute(query.where(_unlisted(), _H.made.is_(None))).scalar_one()
+
+    def reversed_earlier(self) -> list[str]:
+        """Payments with rows that weren't listed, but refunds or disputes of which were."""
+        listed = sa.exists().where(_P.intent_id == _R.intent_id)
+        has_row = sa.exists().where(_H.intent_id == _R.intent_id)
+        query = sa.select(_R.intent_id).where(~listed, has_row).distinct().order_by(_R.intent_id)
+        with reading(self._engine) as connection:
+            return list(connection.execute(query).scalars())
+
+    # --- of the service's store --------------------------------------------------------------------
+
+    def acknowledged(self, ids: Sequence[str]) -> set[str]:
+        """Of which of these payments Halo is known to have had rows."""
+        query = sa.select(_P.intent_id).where(_P.intent_id.in_(ids), _P.acked_state.is_not(None))
+        with reading(self._engine) as connection:
+            return set(connection.execute(query).scalars())
+
+    def dismissed_words(self, ids: Sequence[str]) -> dict[str, str]:
+        """Of these refunds and disputes, those that a person has dismissed, and as what."""
+        query = sa.select(_R.id, _R.dismissed).where(_R.id.in_(ids), _R.dismissed.is_not(None))
+        with reading(self._engine) as connection:
+            return {row.id: row.dismissed for row in connection.execute(query)}
+
+    def left_to_people(self, ids: Collection[str]) -> dict[str, bool]:
+        """Of these payments, those that are held or failed; and whether a person dismissed them."""
+        query = sa.select(_P.intent_id, _P.dismissed).where(_P.condition.in_(ATTENTION))
+        left: dict[str, bool] = {}
+        with reading(self._engine) as connection:
+            for some in _some(ids):
+                found = connection.execute(query.where(_P.intent_id.in_(some)))
+                left |= {row.intent_id: bool(row.dismissed) for row in found}
+        return left
+
+    def make_due(self, seen: Sequence[Observation], now: float) -> list[str]:
+        """Take these words in and make their payments due, but for what is left to people.
+
+        Returns the ids of those that are due.
+        """
+        ids = [one.intent_id for one in seen]
+        due = sa.and_(_P.intent_id.in_(ids), _P.condition == Condition.DUE)
+        with writing(self._engine) as connection:
+            settle_all(connection, seen, now)
+            connection.execute(
+                schema.payments.update()
+                .where(_P.intent_id.in_(ids), _P.condition.in_(MENDABLE))
+                .values(condition=Condition.DUE, next_try=now, attempts=0, looks=0, changed_at=now)
+            )
+            return list(connection.execute(sa.select(_P.intent_id).where(due)).scalars())
+
+
+def _some(ids: Collection[str]) -> Iterator[list[str]]:
+    names = list(ids)
+    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
+
+
+def _unlisted() -> sa.ColumnElement[bool]:
+    """Whether a row of Halo's is of a payment intent that Stripe didn't list."""
+    listed = sa.exists().where(_P.intent_id == _H.intent_id)
+    return sa.and_(_H.intent_id.startswith("pi_", autoescape=True), ~listed)

@@ -1,18 +1,28 @@
-"""For which payments syncd ever sent something to Halo: whose number a row may carry hangs on it.
+"""What syncd remembers of the past, and for how long.
 
-A part of the store. It is kept by payment, for a new row has no number until Halo answers, and
-written down before anything is sent, so that no crash and no lost answer makes it untrue. It outlives
-what is known of the payments themselves.
+- `sent`: for which payments syncd ever sent something to Halo. A row's status number proves nothing
+  about the tenant where syncd may have written it. `sent` is kept by payment, because a new row has
+  no number until Halo answers. It is written before the request, so a crash or a lost answer can
+  not make it untrue, and it is kept longer than the payments themselves.
+- `pushes`: what was written to Halo in the last two days, for the page.
+- Deleting what is no longer needed from every table.
+
+Times are Unix seconds and come from the caller.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-from syncd.store.db import schema
-from syncd.store.db.connection import present
+from syncd.core.payments import PaymentState
+from syncd.core.records import Condition, Pushed
+from syncd.store.db import dump, schema
+from syncd.store.db.connection import present, writing
+from syncd.store.payments import row_ids
+from syncd.store.reversals import stands
 
 SENT_MAX = 100_000
 """So many payments, those sent for last, are remembered; before which time others were is noted."""
@@ -79,3 +89,86 @@ def forget_oldest_sent(connection: sa.Connection, kept: int = SENT_MAX) -> None:
     connection.execute(schema.notes.delete().where(n.name == FORGOTTEN))
     value = str(max(until, float(before or until)))
     connection.execute(schema.notes.insert(), [{"name": FORGOTTEN, "value": value}])
+
+
+# --- pushes, for the page -------------------------------------------------------------------------
+
+PUSHES_SECONDS = 48 * 3_600
+PUSHES_MAX = 20_000
+"""How much of what was written to Halo is remembered: two days, and no more than so many."""
+
+
+def remember_pushes(connection: sa.Connection, pushed: Sequence[Pushed]) -> None:
+    """Add to the short history of pushes, and forget what is too old or too much."""
+    if not pushed:
+        return
+    c = schema.pushes.c
+    connection.execute(
+        schema.pushes.insert(),
+        [
+            {
+                "at": one.at, "intent_id": one.intent_id, "old": one.old, "new": one.new,
+                "lag_seconds": one.lag_seconds, "rows": " ".join(map(str, one.rows)),
+            }
+            for one in pushed
+        ],
+    )  # fmt: skip
+    newest = connection.execute(sa.select(sa.func.max(c.id))).scalar_one()
+    connection.execute(
+        schema.pushes.delete().where(
+            sa.or_(c.at < pushed[-1].at - PUSHES_SECONDS, c.id <= newest - PUSHES_MAX)
+        )
+    )
+
+
+def pushed_of(row: Any) -> Pushed:
+    """A push out of its columns."""
+    return Pushed(
+        row.at, row.intent_id, row.old, PaymentState(row.new), row.lag_seconds, row_ids(row.rows)
+    )
+
+
+# --- the whole database ---------------------------------------------------------------------------
+
+KEEP_SECONDS = 180 * 86_400
+"""How long a payment that is done with is remembered after its last change."""
+
+
+class HousekeepingStore:
+    """The database as a whole: deleting what is no longer needed, export and copy."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def prune(self, now: float, events_before: int) -> None:
+        """Forget what serves no more: nothing grows for ever.
+
+        Args:
+            now: Unix seconds.
+            events_before: events older than this (Unix seconds) won't be listed again.
+        """
+        p, e, u = schema.payments.c, schema.seen_events.c, schema.unreadable.c
+        done = (Condition.IN_STEP, Condition.NOT_HALOS, Condition.NO_STATE)
+        with writing(self._engine) as connection:
+            connection.execute(schema.seen_events.delete().where(e.at < events_before))
+            old = now - KEEP_SECONDS
+            r = schema.reversals.c
+            served = sa.and_(r.changed_at < old, ~stands())
+            connection.execute(schema.reversals.delete().where(served))
+            connection.execute(
+                schema.payments.delete().where(
+                    p.changed_at < old,
+                    sa.or_(p.condition.in_(done), p.dismissed.is_(True)),
+                    ~sa.exists().where(r.intent_id == p.intent_id),  # it says whose they are
+                )
+            )
+            connection.execute(schema.unreadable.delete().where(u.seen_at < old))
+            forget_oldest_sent(connection)
+
+    def export(self, page: int = 500) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield everything in the database as (kind, columns): see `dump.export`."""
+        return dump.export(self._engine, page)
+
+    def copy_to(self, other: "HousekeepingStore") -> None:
+        """Copy payments, notes and counted requests to another, empty store: for a dry run."""
+        dump.copy(self._engine, other._engine)  # noqa: SLF001  # same class

@@ -13,12 +13,69 @@ import sqlalchemy as sa
 from syncd.core.money import Money
 from syncd.core.records import ATTENTION, Attention
 from syncd.core.reversals import Reversal, ReversalKind, Stand, newer, remedy, sentence
+from syncd.core.rows import SeenRow
 from syncd.store.db import schema
-from syncd.store.db.connection import present
-from syncd.store.payments import shown_rows
+from syncd.store.db.connection import present, reading, writing
+from syncd.store.payments import remember_seen, shown_rows
 
 _SAID = tuple(field.name for field in fields(Reversal))
 _R, _P = schema.reversals.c, schema.payments.c
+
+
+class ReversalStore:
+    """The refunds and disputes that Stripe has reported."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def unplaced(self, limit: int) -> list[str]:
+        """Refunded or disputed payments that are not in the database: Halo must be asked for rows."""
+        payment = sa.exists().where(_P.intent_id == _R.intent_id)
+        query = (
+            sa.select(_R.intent_id)
+            .where(_R.of_halos.is_(None), _R.stand != Stand.BACK, ~payment)
+            .distinct()
+            .order_by(_R.intent_id)
+            .limit(limit)
+        )
+        with reading(self._engine) as connection:
+            return list(connection.execute(query).scalars())
+
+    def place(self, intent_id: str, rows: Sequence[SeenRow]) -> None:
+        """Record which rows Halo has, if any, for a refunded or disputed payment."""
+        with writing(self._engine) as connection:
+            connection.execute(
+                schema.reversals.update()
+                .where(_R.intent_id == intent_id)
+                .values(of_halos=bool(rows))
+            )
+            remember_seen(connection, schema.reversals, {intent_id: rows})
+
+    def oldest_open_dispute(self) -> int | None:
+        """When the oldest undecided dispute was opened (Unix seconds); None without any."""
+        query = sa.select(sa.func.min(_R.created)).where(_R.stand == Stand.OPEN)
+        with reading(self._engine) as connection:
+            return connection.execute(query).scalar()
+
+    def counts(self) -> dict[str, int]:
+        """Count refunds and disputes: of payments in Halo (`of_halos`), and of others."""
+        payment = sa.exists().where(_P.intent_id == _R.intent_id, _P.acked_state.is_not(None))
+        total = sa.select(sa.func.count()).select_from(schema.reversals).where(_counts())
+        ours = total.where(sa.or_(_R.of_halos.is_(True), payment))
+        with reading(self._engine) as connection:
+            number = connection.execute(ours).scalar_one()
+            others = connection.execute(total).scalar_one() - number
+        return {"of_halos": number, "of_others": others}
+
+    def of(self, intent_ids: Sequence[str]) -> dict[str, list[Reversal]]:
+        """The refunds and disputes of these payments, by payment intent."""
+        query = sa.select(schema.reversals).where(_R.intent_id.in_(intent_ids)).order_by(_R.id)
+        with reading(self._engine) as connection:
+            known = [reversal_of(row) for row in connection.execute(query).mappings()]
+        reversals: dict[str, list[Reversal]] = {intent_id: [] for intent_id in intent_ids}
+        for one in known:
+            reversals[str(one.intent_id)].append(one)
+        return reversals
 
 
 def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: float) -> None:
@@ -129,32 +186,3 @@ def dismiss_reversals(connection: sa.Connection, ids: Sequence[str]) -> list[str
     )
     done = {row.id for row in found} | {row.intent_id for row in found}
     return [name for name in ids if name in done]
-
-
-def unplaced(connection: sa.Connection, limit: int) -> list[str]:
-    """Payments that aren't known here but were refunded or disputed: whose they are is open."""
-    payment = sa.exists().where(_P.intent_id == _R.intent_id)
-    query = (
-        sa.select(_R.intent_id)
-        .where(_R.of_halos.is_(None), _R.stand != Stand.BACK, ~payment)
-        .distinct()
-        .order_by(_R.intent_id)
-        .limit(limit)
-    )
-    return list(connection.execute(query).scalars())
-
-
-def oldest_open(connection: sa.Connection) -> int | None:
-    """When the oldest dispute that isn't decided was opened (Unix seconds)."""
-    return connection.execute(
-        sa.select(sa.func.min(_R.created)).where(_R.stand == Stand.OPEN)
-    ).scalar()
-
-
-def counts_by_owner(connection: sa.Connection) -> dict[str, int]:
-    """How many are known: of Halo's payments, and of others."""
-    payment = sa.exists().where(_P.intent_id == _R.intent_id, _P.acked_state.is_not(None))
-    total = sa.select(sa.func.count()).select_from(schema.reversals).where(_counts())
-    ours = total.where(sa.or_(_R.of_halos.is_(True), payment))
-    number = connection.execute(ours).scalar_one()
-    return {"of_halos": number, "of_others": connection.execute(total).scalar_one() - number}

@@ -18,9 +18,8 @@ from syncd.store.attention import PeopleStore
 from syncd.store.coordination import CoordinationStore
 from syncd.store.db import schema
 from syncd.store.db.connection import connect, present, reading, writing
-from syncd.store.halo_rows import RowStore
-from syncd.store.history import Sent, mark_sent, sent_among
-from syncd.store.maintenance import HousekeepingStore
+from syncd.store.halo_rows import AuditQueries, RowStore
+from syncd.store.history import HousekeepingStore, Sent, mark_sent, remember_pushes, sent_among
 from syncd.store.payments import (
     ACK_COLUMNS,
     KEPT_COLUMNS,
@@ -37,9 +36,7 @@ from syncd.store.payments import (
     update_by_id,
     work_of,
 )
-from syncd.store.push_records import remember_pushes
-from syncd.store.reversal_store import ReversalStore
-from syncd.store.reversals import take_in_reversals
+from syncd.store.reversals import ReversalStore, take_in_reversals
 from syncd.store.transitions import DoubtStore
 
 
@@ -51,6 +48,7 @@ class Store:
         rows: Halo's rows, while they are read page by page.
         people: what people see and ask for.
         reversals: refunds and disputes.
+        audit: the questions of an audit.
         coordination: what processes share: windows of requests and leases.
         housekeeping: forgetting, exporting and copying it all.
     """
@@ -61,6 +59,7 @@ class Store:
         self.rows = RowStore(engine)
         self.people = PeopleStore(engine)
         self.reversals = ReversalStore(engine)
+        self.audit = AuditQueries(engine)
         self.coordination = CoordinationStore(engine)
         self.housekeeping = HousekeepingStore(engine)
 

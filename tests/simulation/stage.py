@@ -28,8 +28,9 @@ from syncd.config.model import Config
 from syncd.store import attention as people_store
 from syncd.store import coordination as coordination_store
 from syncd.store import halo_rows as row_store
-from syncd.store import maintenance as housekeeping_store
-from syncd.store import reversal_store, store
+from syncd.store import history as housekeeping_store
+from syncd.store import reversals as reversal_store
+from syncd.store import store
 from syncd.store import transitions as doubt_store
 from syncd.store.db import connection as database
 from syncd.store.db import schema
@@ -95,8 +96,9 @@ def installed(setting: dict[str, Any], loop: VirtualLoop) -> Iterator[None]:
             stack.enter_context(mock.patch.object(module, name, value))
 
         for room in STORE_ROOMS:
-            patch(room, "writing", processes.writing)
-            patch(room, "reading", processes.reading)
+            for name in ("writing", "reading"):
+                if hasattr(room, name):
+                    patch(room, name, getattr(processes, name))
         patch(tenacity, "time", clock)
         patch(ssl, "create_default_context", _context)  # it reads all authorities each time
         patch(halo_sink, "BODY_BYTES_MAX", 1_000_000)

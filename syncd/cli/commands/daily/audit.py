@@ -30,8 +30,8 @@ from syncd.cli.terminal import Show, shown
 from syncd.config.load import load
 from syncd.config.model import Config
 from syncd.monitor.telemetry import Telemetry, stderr_log
-from syncd.store.audit_store import AuditStore
 from syncd.store.db.connection import sqlite_path
+from syncd.store.store import Store
 from syncd.sync.build import World, assemble
 
 WIDTH_OTHERWISE = 100
@@ -97,7 +97,7 @@ def audit(
 
 
 async def _audit(
-    config: Config, own: AuditStore, memory: AuditStore | None, since: int, show: Show,
+    config: Config, own: Store, memory: Store | None, since: int, show: Show,
     *, fix: bool, invoices_max: int,
 ) -> Audit:  # fmt: skip
     world = World(waiting=show.waiting)
@@ -123,14 +123,14 @@ async def _audit(
 
 
 @contextmanager
-def _stores(config: Config, *, fix: bool) -> Iterator[tuple[AuditStore, AuditStore | None]]:
+def _stores(config: Config, *, fix: bool) -> Iterator[tuple[Store, Store | None]]:
     """A store for both sides, thrown away afterwards; and the service's, if there is one."""
     path = sqlite_path(config.state.url)
     there = fix or path is None or not is_absent(path)
-    memory = AuditStore.open(config.state.url) if there else None
+    memory = Store.open(config.state.url) if there else None
     try:
         with tempfile.TemporaryDirectory(prefix="syncd-audit-") as folder:
-            own = AuditStore.open(f"sqlite:///{folder}/audit.db")
+            own = Store.open(f"sqlite:///{folder}/audit.db")
             try:
                 yield own, memory
             finally:

@@ -1,0 +1,64 @@
+"""Reading whole tables: for `syncd export`, and for the copy that a dry run works on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from syncd.store.db import schema
+from syncd.store.db.connection import reading, writing
+
+EXPORTED = {
+    "payment": schema.payments,
+    "reversal": schema.reversals,
+    "event": schema.seen_events,
+    "unreadable": schema.unreadable,
+    "halo_row": schema.halo_rows,
+    "push": schema.pushes,
+    "sent": schema.sent,
+    "note": schema.notes,
+    "requests": schema.requests,
+}
+"""What `syncd export` writes, by kind. The lease is left out: it means nothing on another host."""
+
+
+COPIED = (
+    schema.payments,
+    schema.notes,
+    schema.requests,
+    schema.seen_events,
+    schema.reversals,
+)
+"""The tables that a dry run needs."""
+
+
+def export(engine: sa.Engine, page: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield all rows of the exported tables as (kind, columns), `page` rows a transaction.
+
+    Short transactions do not block other processes, however slow the reader is. Rows that are
+    written in the meantime may be missing.
+    """
+    for kind, table in EXPORTED.items():
+        key = sa.tuple_(*table.primary_key.columns)
+        order = list(table.primary_key.columns)
+        after: tuple[Any, ...] | None = None
+        while True:
+            query = sa.select(table).order_by(*order).limit(page)
+            if after is not None:
+                query = query.where(key > sa.tuple_(*map(sa.literal, after)))
+            with reading(engine) as connection:
+                found = [dict(row) for row in connection.execute(query).mappings()]
+            yield from ((kind, row) for row in found)
+            if len(found) < page:
+                break
+            after = tuple(found[-1][column.name] for column in order)
+
+
+def copy(source: sa.Engine, target: sa.Engine) -> None:
+    """Copy the tables that a dry run needs to another, empty database."""
+    for table in COPIED:
+        with reading(source) as connection:
+            found = connection.execute(sa.select(table)).mappings()
+            while rows := found.fetchmany(500):
+                with writing(target) as other:
+                    other.execute(table.insert(), [dict(row) for row in rows])
