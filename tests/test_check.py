@@ -7,21 +7,11 @@ from pathlib import Path
 import pytest
 
 from syncd.core.payments import PaymentState
-from syncd.preflight.check import (
-    Area,
-    Level,
-    Line,
-    edit_line,
-    exit_code,
-    failed,
-    halo_window_line,
-    passed,
-    stripe_budget_line,
-    warned,
-)
+from syncd.preflight.check import Area, Level, Line, exit_code, failed, passed, warned
 from syncd.preflight.local import database_lines, file_line, port_line, secret_lines
 from syncd.preflight.remote import Sides
 from syncd.preflight.survey import Survey
+from syncd.preflight.verdicts import edit_line, halo_window_line, stripe_budget_line
 from syncd.sandbox import Fault
 from syncd.sync.build import Parts
 from tests.conftest import Receiver, Rig

@@ -20,23 +20,19 @@ from syncd.core.errors import (
     SignInRefused,
 )
 from syncd.preflight.calibration import learn
-from syncd.preflight.check import (
-    Area,
-    Line,
+from syncd.preflight.check import Area, Line, failed, passed, warned
+from syncd.preflight.survey import Survey, take_page
+from syncd.preflight.verdicts import (
     clock_line,
     edit_line,
-    failed,
     halo_mode,
     halo_window_line,
     new_row_line,
-    passed,
     status_lines,
     stripe_budget_line,
     stripe_mode,
-    warned,
     webhook_line,
 )
-from syncd.preflight.survey import Survey, take_page
 from syncd.store.store import Store
 
 NEEDED = {"events": "Events", "payment_intents": "PaymentIntents"}

@@ -1,0 +1,232 @@
+"""A calibration in words and as JSON: the evidence, what is missing, and how to make more of it.
+
+Pure. Does not belong here: which number the rows prove (`calibration`), and what is printed where
+(`cli.commands`).
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from syncd.clients.webhook_payload import Author
+from syncd.core.payments import PaymentState
+from syncd.preflight.calibration import HOW_TO_MAKE, Change, Example, Finding, Seen, Shown, Verdict
+from syncd.preflight.survey import Survey
+
+_WHY = {
+    Verdict.PROVEN: "Halo's own webhook wrote it so, each time",
+    Verdict.HINTED: "a hint: only rows without a trace show a number",
+    Verdict.CONTRADICTED: "rows contradict each other: not decided",
+    Verdict.SHARED: "it would be succeeded's number too: not decided",
+    Verdict.TOO_LITTLE: "only rows without a trace, which may never have been told",
+    Verdict.NONE: "no evidence",
+}
+
+
+def why(one: Finding, configured: int | None) -> str:
+    """Explain one state's verdict in a few words."""
+    others = configured is not None and one.support and not one.speaking_for(configured)
+    return (
+        f"{_WHY[one.verdict]}; none for the configured {configured}"
+        if others
+        else _WHY[one.verdict]
+    )
+
+
+def evidence(shown: Shown) -> str:
+    """List the rows that show one number, with examples."""
+    kinds = (
+        (shown.webhook, "by Halo's webhook"),
+        (shown.bare, "without a trace"),
+        (shown.explained, "without a trace, out of date: they say nothing"),
+    )
+    return "; ".join(f"{_rows(seen)} {words}" for seen, words in kinds if seen.rows)
+
+
+def _rows(seen: Seen) -> str:
+    examples = ", ".join(f"row {one.row} ({one.intent_id})" for one in seen.examples)
+    return f"{_counted(seen.rows)} (such as {examples})"
+
+
+def _counted(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows} rows"
+
+
+def remarks(survey: Survey) -> list[str]:
+    """List what was left out of the evidence, and what new rows carry."""
+    lines = []
+    if not survey.whole and survey.total is not None and survey.rows < survey.total:
+        lines.append(f"Older rows were not read: --rows {survey.total} reads all.")
+    if survey.authors[Author.SYNCD]:
+        left_out = _counted(survey.authors[Author.SYNCD])
+        lines.append(f"Left out: {left_out} of payments for which syncd has sent something itself.")
+    for (state, number), seen in sorted(survey.doubtful.items(), key=repr):
+        lines.append(
+            f"Left out: {_rows(seen)} with an event ({state or 'none of the five'}) and status "
+            f"{number}. Without its client_secret it may be one that syncd left."
+        )
+    if survey.unknown:
+        whose = "row's payment isn't" if survey.unknown == 1 else "rows' payments aren't"
+        lines.append(f"{survey.unknown:,} {whose} known to Stripe under this key.")
+    if survey.unasked:
+        which = "rows" if survey.trouble else "older rows"
+        lines.append(
+            f"Not compared with Stripe: {survey.unasked} {which} without a trace. They may speak "
+            "against what is shown."
+        )
+    for (method, module), number in survey.new_row.most_common():
+        lines.append(
+            f"For halo.new_row: {number} of Stripe's rows have method = {_or_none(method)}, "
+            f"module_id = {_or_none(module)}"
+        )
+    return lines
+
+
+def _or_none(number: int | None) -> str:
+    return "(none)" if number is None else str(number)
+
+
+_BEGINNINGS = "open an invoice's payment page in Halo, pay nothing, and calibrate again"
+
+
+def trouble(survey: Survey) -> list[str]:
+    """Report that Stripe could not be read, if so."""
+    if survey.trouble is None:
+        return []
+    return [f"syncd: {survey.trouble} Only rows that Halo's own webhook wrote are shown."]
+
+
+def not_accepted(
+    findings: tuple[Finding, ...], accepted: Collection[PaymentState], survey: Survey
+) -> list[str]:
+    """Why there is nothing to accept, for each state that was named without a hint."""
+    why = {
+        Verdict.TOO_LITTLE: f"first show which number rows begin with ({_BEGINNINGS})",
+        Verdict.NONE: "no row speaks for a number",
+        Verdict.CONTRADICTED: "rows contradict each other. Look at the rows named",
+        Verdict.SHARED: "its number would be succeeded's too. Look at the rows named",
+    }
+    if survey.trouble is not None:
+        why[Verdict.NONE] = "rows without a trace were not compared with Stripe"
+    return [
+        f"{one.state}: no hint to accept: {why[one.verdict]}."
+        for one in findings
+        if one.state in accepted and one.verdict in why
+    ]
+
+
+def to_do(
+    findings: tuple[Finding, ...], change: Change, configured: Mapping[PaymentState, int]
+) -> list[str]:
+    """List what the reader can do next, one line for each state that needs it."""
+    lines = []
+    for state, (old, new) in change.differing.items():
+        lines.append(f"{state}: configured is {old}, the rows show {new}. Look at the rows named.")
+    by_state = {one.state: one for one in findings}
+    for state in change.missing:
+        one = by_state[state]
+        make = _make(state)
+        if one.verdict is Verdict.HINTED:
+            lines.append(
+                f"{state}: look at the rows named. If {one.hint} is right: "
+                f"syncd calibrate --write --accept {state}. {make}"
+            )
+        elif one.verdict in (Verdict.NONE, Verdict.TOO_LITTLE):
+            lines.append(f"{state}: no number yet, so its payments are held. {make}")
+        else:
+            lines.append(f"{state}: look at the rows named, and set halo.status.{state} by hand.")
+    for one in findings:
+        if one.state in change.missing or one.state not in configured:
+            continue
+        if one.verdict in (Verdict.CONTRADICTED, Verdict.SHARED):
+            lines.append(f"{one.state}: a number is configured, but look at the rows named.")
+        elif one.verdict is not Verdict.PROVEN:
+            lines.append(
+                f"{one.state}: no row proves the configured {configured[one.state]}. "
+                f"{_make(one.state)}"
+            )
+    if any(_untold(one) for one in findings):
+        lines.append(
+            "Rows without a trace may never have been told. To see which number rows begin with: "
+            f"{_BEGINNINGS}."
+        )
+    return lines
+
+
+def _make(state: PaymentState) -> str:
+    return f"To make evidence, with Halo's own webhook on: {HOW_TO_MAKE[state]}."
+
+
+def _untold(one: Finding) -> bool:
+    """Whether it would help to know with which number rows begin."""
+    if one.verdict is Verdict.CONTRADICTED:
+        return sum(1 for shown in one.shown if shown.webhook.rows) == 1
+    return one.verdict is Verdict.TOO_LITTLE
+
+
+# --- as JSON ---------------------------------------------------------------------------------------
+
+
+def report_json(survey: Survey, findings: tuple[Finding, ...], change: Change) -> dict[str, Any]:
+    """The whole calibration, as `--json` prints it."""
+    return {
+        "rows_read": survey.rows,
+        "rows_total": survey.total,
+        "whole": survey.whole,
+        "stripe_trouble": survey.trouble,
+        "states": {
+            str(one.state): {
+                "number": one.number,
+                "hint": one.hint,
+                "verdict": str(one.verdict),
+                "for_number": one.most,
+                "for": one.support,
+                "against": one.against,
+                "shown": [_shown_json(shown) for shown in one.shown],
+                "how_to_make_evidence": HOW_TO_MAKE[one.state],
+            }
+            for one in findings
+        },
+        "left_out": {
+            "syncd": survey.authors[Author.SYNCD],
+            "doubtful": [
+                {"state": state and str(state), "number": number, **_seen_json(seen)}
+                for (state, number), seen in sorted(survey.doubtful.items(), key=repr)
+            ],
+            "other": survey.authors[Author.OTHER],
+            "unknown_to_stripe": survey.unknown,
+            "not_asked": survey.unasked,
+        },
+        "new_row": [
+            {"method": method, "module_id": module, "rows": number}
+            for (method, module), number in survey.new_row.most_common()
+        ],
+        "configuration": {
+            "new": _by_name(change.new),
+            "differing": {
+                str(state): {"configured": old, "shown": new}
+                for state, (old, new) in change.differing.items()
+            },
+            "sharing": list(map(str, change.sharing)),
+            "missing": list(map(str, change.missing)),
+        },
+    }
+
+
+def _by_name(numbers: Mapping[PaymentState, int]) -> dict[str, int]:
+    return {str(state): number for state, number in numbers.items()}
+
+
+def _shown_json(shown: Shown) -> dict[str, Any]:
+    kinds = {"webhook": shown.webhook, "bare": shown.bare, "explained": shown.explained}
+    return {
+        "number": shown.number,
+        **{kind: _seen_json(seen) for kind, seen in kinds.items() if seen.rows},
+    }
+
+
+def _seen_json(seen: Seen) -> dict[str, Any]:
+    return {"rows": seen.rows, "examples": [_example_json(one) for one in seen.examples]}
+
+
+def _example_json(example: Example) -> dict[str, Any]:
+    return {"row": example.row, "intent_id": example.intent_id}

@@ -1,0 +1,241 @@
+"""Judges what `syncd check` found: plain values in, one line with its level and remedy out.
+
+Pure. What a side can't be asked without writing is reported as unknown, not assumed. Does not belong
+here: reading anything (`local`, `remote`).
+"""
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+from syncd.clients.halo.parse import PAGE_SIZE
+from syncd.clients.throttle import HALO_PERIOD_SECONDS, STRIPE_PERIOD_SECONDS
+from syncd.clients.webhook_payload import Author
+from syncd.config.mode import mode_of_key, mode_of_object
+from syncd.config.model import Config
+from syncd.core.errors import Side
+from syncd.core.payments import PaymentState
+from syncd.preflight.calibration import Finding, Shown
+from syncd.preflight.check import Area, Line, failed, passed, warned
+from syncd.preflight.survey import Survey
+
+CLOCK_SECONDS_FAIL = 300.0
+"""Sign-ins, windows and health are worked out by our clock: from here on they go wrong."""
+
+CLOCK_SECONDS_WARN = 10.0
+
+STRIPE_READS_GRANTED = 10_000
+"""Reads a month that Stripe grants at least (source: Stripe's documentation of its limits)."""
+
+# --- test or live ----------------------------------------------------------------------------------
+
+
+def stripe_mode(key: str, wanted: str, livemode: bool | None) -> Line:  # likewise
+    """Test or live, on Stripe's side: by the key, and by an object that was listed."""
+    what, said = "Stripe's mode", mode_of_key(key)
+    shown = None if livemode is None else mode_of_object(livemode=livemode)
+    if said is not None and shown is not None and said != shown:
+        text = f"the key says {said}, the payments that it lists say {shown}"
+        return warned(Area.CONFIGURATION, what, text, "Look at the key in Stripe's dashboard.")
+    mode = said or shown
+    if mode is None:
+        remedy = "Look it up in Stripe's dashboard, and set stripe.mode."
+        return warned(Area.CONFIGURATION, what, "neither the key nor a payment says it", remedy)
+    pinned = "stripe.mode holds it" if wanted else f'stripe.mode = "{mode}" would refuse the other'
+    return passed(Area.CONFIGURATION, what, f"{mode}; {pinned}")
+
+
+def halo_mode(key: str, livemodes: Mapping[bool, int]) -> Line:
+    """Test or live, on Halo's side: known only where events that were left in rows say it."""
+    what, mine = "Halo's mode", mode_of_key(key)
+    modes = sorted(mode_of_object(livemode=mode) for mode, rows in livemodes.items() if rows)
+    if not modes:
+        text = "unknown: Halo has no word for it, and no event in its newest rows tells"
+        remedy = "Make sure that the invoices of halo.url are paid into this Stripe account."
+        return warned(Area.HALO, what, text, remedy)
+    found = f"events in its newest rows are of {' and of '.join(modes)} mode"
+    if mine is not None and mine not in modes:
+        remedy = "Give syncd a key of that mode, or another halo.url: no payment would be found."
+        return warned(Area.CONFIGURATION, what, f"{found}, but the key is of {mine} mode", remedy)
+    if len(modes) > 1:
+        return warned(Area.HALO, what, found, "Test payments stand among real ones in Halo.")
+    return passed(Area.HALO, what, found)
+
+
+# --- status numbers --------------------------------------------------------------------------------
+
+
+def status_lines(
+    configured: Mapping[PaymentState, int], findings: Sequence[Finding], survey: Survey,
+    *, remembers: bool = True,
+) -> list[Line]:  # fmt: skip
+    """The five numbers against what Halo's own webhook wrote into the newest rows.
+
+    Args:
+        configured: the numbers that are set.
+        findings: what the rows show.
+        survey: where they were found.
+        remembers: whether it is known which rows syncd wrote: else none proves anything.
+    """
+    if not remembers:
+        text = "not compared: without the database nobody can tell which rows syncd wrote itself"
+        remedy = "Put the database right, then check again."
+        return [warned(Area.HALO, "status numbers", text, remedy)]
+    lines, unseen = [], []
+    left_out = survey.authors[Author.SYNCD] + survey.authors[Author.DOUBTFUL]
+    for one in findings:
+        number = configured.get(one.state)
+        if number is None:
+            lines.append(_unset(one))
+        elif not any(shown.webhook.rows for shown in one.shown):
+            unseen.append(f"{one.state} = {number}")
+        else:
+            lines.append(_compared(one, number))
+    if unseen:
+        beside = f" ({_rows(left_out)} that syncd may have written left out)" if left_out else ""
+        text = f"{', '.join(unseen)}: none of Halo's newest {_rows(survey.rows)} shows what Halo's own webhook writes for it{beside}"
+        remedy = "syncd calibrate reads all rows, and says how to make evidence."
+        lines.append(warned(Area.HALO, "status numbers", text, remedy))
+    return lines
+
+
+def _unset(one: Finding) -> Line:
+    found = "" if one.number is None else f"; Halo's rows show {one.number}"
+    return warned(
+        Area.CONFIGURATION, f"status {one.state}", f"not set{found}",
+        f"Its payments are held. syncd calibrate --write finds the number, or set halo.status.{one.state}.",
+    )  # fmt: skip
+
+
+def _compared(one: Finding, number: int) -> Line:
+    what = f"status {one.state}"
+    same = [shown for shown in one.shown if shown.number == number and shown.webhook.rows]
+    other = [shown for shown in one.shown if shown.number != number and shown.webhook.rows]
+    if not other:
+        rows = sum(shown.webhook.rows for shown in same)
+        return passed(Area.HALO, what, f"{number}, as in {_rows(rows)} of Halo's own webhook")
+    text = f"{number}, but Halo's own webhook wrote {', '.join(map(_shown, other))}"
+    remedy = f"Look at those rows in Halo, then set halo.status.{one.state}; see syncd calibrate."
+    if same:
+        return warned(Area.HALO, what, f"{text}, and {_shown(same[0])}", remedy)
+    return failed(Area.CONFIGURATION, what, text, remedy)
+
+
+def _shown(shown: Shown) -> str:
+    example = shown.webhook.examples[0]
+    return f"{shown.number} in {_rows(shown.webhook.rows)} (such as row {example.row})"
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
+
+
+# --- who else writes, and whether we may -----------------------------------------------------------
+
+
+def webhook_line(survey: Survey) -> Line:
+    """Whether Halo's own Stripe webhook seems to be writing too."""
+    what = "Halo's own webhook"
+    if survey.last_webhook is not None:
+        at = survey.last_webhook_at
+        when = "" if at is None else f", received {at:%Y-%m-%d %H:%M} by Halo's clock"
+        text = f"it writes too: row {survey.last_webhook.row}{when}. Both may: syncd sends nothing where Halo was first"
+        return passed(Area.HALO, what, text)
+    doubtful = survey.authors[Author.DOUBTFUL]
+    beside = f"; {_rows(doubtful)} may be its own or syncd's" if doubtful else ""
+    return passed(Area.HALO, what, f"no sign of it in Halo's newest {survey.rows} rows{beside}")
+
+
+def edit_line(scope: str, granted: frozenset[str] | None, survey: Survey) -> Line:
+    """Whether invoices may be edited: what can be known of it without writing."""
+    what, remedy = "Halo: edit invoices", "Give the application and its agent role that permission."
+    if not _may_edit(frozenset(scope.split())):
+        text = f'halo.scope is "{scope}", which asks for no edit:invoices'
+        return failed(Area.CONFIGURATION, what, text, 'Set "read:invoices edit:invoices".')
+    if granted is not None and not _may_edit(granted):
+        text = f'the token is good for "{" ".join(sorted(granted))}" only'
+        return failed(Area.HALO, what, text, remedy)
+    if survey.last_syncd is not None:
+        text = f"row {survey.last_syncd.row} holds an event as syncd leaves it"
+        return passed(Area.HALO, what, text)
+    said = (
+        "the token carries it, but the agent role may narrow it" if granted else "Halo doesn't say"
+    )
+    return warned(
+        Area.HALO, what, f"can only be seen at the first push: {said}",
+        "Push one payment and look: syncd --once, then syncd attention.",
+    )  # fmt: skip
+
+
+def _may_edit(scopes: frozenset[str]) -> bool:
+    return bool(scopes & {"edit:invoices", "edit", "all"})
+
+
+def new_row_line(config: Config, survey: Survey) -> Line | None:
+    """What new rows are to carry, against Stripe's rows; None where none are to be made."""
+    what, wanted = "new rows", config.halo.new_row
+    if not config.push.create_missing or not survey.new_row:
+        return None
+    shown = ", ".join(
+        f"method {method}, module_id {module} in {_rows(rows)}"
+        for (method, module), rows in survey.new_row.most_common(3)
+    )
+    text = f"method {wanted.method}, module_id {wanted.module_id}; Stripe's in Halo: {shown}"
+    if (wanted.method, wanted.module_id) in survey.new_row:
+        return passed(Area.CONFIGURATION, what, text)
+    return warned(Area.CONFIGURATION, what, text, "Set halo.new_row as Stripe's rows have it.")
+
+
+# --- clocks and budgets ----------------------------------------------------------------------------
+
+
+def clock_line(side: Side, ahead_seconds: float | None) -> Line:
+    """Our clock against a side's `Date`, which has whole seconds."""
+    what = f"the clock, by {str(side).capitalize()}"
+    if ahead_seconds is None:
+        return warned(
+            Area.MACHINE, what, "its answer carries no readable date", "Compare it by hand."
+        )
+    off = abs(ahead_seconds)
+    text = f"{off:.0f} s {'behind' if ahead_seconds > 0 else 'ahead'}"
+    remedy = "Set this machine's clock by NTP (timedatectl set-ntp true)."
+    if off > CLOCK_SECONDS_FAIL:
+        return failed(Area.MACHINE, what, text, remedy)
+    if off > CLOCK_SECONDS_WARN:
+        return warned(Area.MACHINE, what, text, remedy)
+    return passed(Area.MACHINE, what, "right")
+
+
+def stripe_budget_line(config: Config, left: int) -> Line:
+    """Reads of Stripe in 30 days at this interval; a sweep takes three at least (see reversing)."""
+    what, budget = "reads of Stripe", config.stripe.read_budget
+    sweeps = 3 * ceil(STRIPE_PERIOD_SECONDS / config.poll.sweep)
+    reads = ceil(STRIPE_PERIOD_SECONDS / config.poll.interval) + sweeps
+    text = f"{reads:,} in 30 days at this interval, of {budget:,} (stripe.read_budget); {left:,} left now"
+    granted = min(budget, STRIPE_READS_GRANTED)
+    if reads <= granted:
+        return passed(Area.STRIPE, what, text)
+    longer = ceil(STRIPE_PERIOD_SECONDS / max(granted - sweeps, 1))
+    why = (
+        "Polls would grow rare when half of it is spent."
+        if reads > budget
+        else "Stripe grants 10,000 a month, and 500 more for each transaction."
+    )
+    return warned(Area.STRIPE, what, text, f'{why} poll.interval = "{longer}s" would do.')
+
+
+def halo_window_line(config: Config, rows: int | None, left: int) -> Line:
+    """Requests to Halo in its window: a poll needs none; a sweep reads all rows back."""
+    what, limit = "requests to Halo", config.halo.rate_limit
+    if rows is None:
+        text = f"Halo doesn't say how many rows a sweep reads back; {left} of {limit} left now"
+        return passed(Area.HALO, what, text)
+    pages = ceil(rows / PAGE_SIZE) + 1
+    windows = pages / limit
+    text = f"{pages:,} for a sweep ({rows:,} rows), of {limit} in 5 minutes; {left} left now"
+    if windows * HALO_PERIOD_SECONDS > config.poll.sweep:
+        remedy = f'A sweep would not end before the next one: poll.sweep = "{ceil(windows) * 10}m" or more.'
+        return warned(Area.HALO, what, text, remedy)
+    if windows > 1:
+        remedy = f"A sweep takes {ceil(windows) * 5} minutes, and pushes wait for room meanwhile: sweep rarely."
+        return warned(Area.HALO, what, text, remedy)
+    return passed(Area.HALO, what, text)
