@@ -74,32 +74,42 @@ def play(*, keep: bool) -> int:
         _make_trouble(box)
         started = time.monotonic()
         with _daemon(box, Path(folder), keep=keep) as daemon:
-            agree = _watch(console, box, payments, daemon, started)
+            _watch(console, box, payments, daemon, started)
+            seconds = time.monotonic() - started
             if keep and daemon.poll() is None:
-                console.print(_invitation(box, Path(folder)), highlight=False, soft_wrap=True)
+                payments.append(_begin_held(box))
+                text = _invitation(box, Path(folder), payments[-1].intent_id)
+                console.print(text, highlight=False, soft_wrap=True)
                 with suppress(KeyboardInterrupt):
                     daemon.wait()
-        return _summary(console, box, payments, time.monotonic() - started, agree=agree)
+        return _summary(console, box, payments, seconds)
 
 
-def _invitation(box: Sandbox, folder: Path) -> str:
-    """One more customer, whose payment needs a person; and what that person can do about it."""
-    intent_id = box.stripe.create_intent(amount=1_099)
+def _begin_held(box: Sandbox) -> Paying:
+    """Create a payment that syncd holds: Stripe received 10.99, and Halo's row says 5.00."""
+    story = Story("Juniper Cafe", ("succeeded",))
+    intent_id = box.stripe.create_intent(amount=story.amount)
     box.halo.add_row(intent_id, box.halo.add_invoice(total=5.0), 5.0)
     box.stripe.advance(intent_id, "succeeded")
+    return Paying(story, intent_id, told=1)
+
+
+def _invitation(box: Sandbox, folder: Path, intent_id: str) -> str:
+    """Explain how the reader can deal with the payment that syncd holds."""
     row = {"intent_id": intent_id, "invoice_id": box.halo.add_invoice(total=5.99), "amount": 5.99}
     book = json.dumps({"method": "add_row", "args": row})
     here = Path(sys.executable).with_name("syncd")
     syncd = str(here) if here.exists() else "syncd"
     return f"""
-syncd goes on, with a page at http://{_listen_of(folder)}/
-One more customer has paid 10.99 USD, but Halo's row for it says 5.00: that needs you. In another terminal:
+syncd keeps running, with a page at http://{_listen_of(folder)}/
+One more customer has paid 10.99 USD, but Halo's row for this payment says 5.00, so syncd holds the payment.
+In another terminal:
 
   export SYNCD_CONFIG={folder}/config.toml CREDENTIALS_DIRECTORY={folder}
   {syncd} status
   {syncd} attention
 
-The rest was for a second invoice. Book it in Halo, try again, and see that all is well:
+The remaining 5.99 USD were for a second invoice. Add that row in Halo, retry the payment, and check again:
 
   curl {box.halo.url}/_sandbox/call -d '{book}'
   {syncd} attention retry {intent_id}
@@ -202,13 +212,13 @@ def _watch(
     payments: list[Paying],
     daemon: "subprocess.Popen[bytes]",
     started: float,
-) -> bool:
-    """Tell the stories, and show both sides until they agree."""
+) -> None:
+    """Move the payments on, step by step, and show both sides until they agree."""
     next_step = started
     with Live(_table(box, payments), console=console, refresh_per_second=8) as live:
         while time.monotonic() - started < SECONDS_MAX:
             if daemon.poll() is not None:
-                return False
+                return
             if time.monotonic() >= next_step:
                 next_step += INTERVAL_SECONDS
                 for paying in payments:
@@ -216,9 +226,8 @@ def _watch(
             live.update(_table(box, payments))
             told = all(paying.told == len(paying.story.steps) for paying in payments)
             if told and all(_agrees(box, paying) for paying in payments):
-                return True
+                return
             time.sleep(0.1)
-    return False
 
 
 def _tell(box: Sandbox, paying: Paying) -> None:
@@ -262,18 +271,21 @@ def _table(box: Sandbox, payments: list[Paying]) -> Table:
     return table
 
 
-def _summary(
-    console: Console, box: Sandbox, payments: list[Paying], seconds: float, *, agree: bool
-) -> int:
-    asked = len(box.stripe.requests)
+def _summary(console: Console, box: Sandbox, payments: list[Paying], seconds: float) -> int:
+    """Print the result. Returns 0 if every payment agrees and no row is doubled, else 1."""
+    open_ends = [paying.intent_id for paying in payments if not _agrees(box, paying)]
     faults = sum(fault.struck for fault in [*box.stripe.faults, *box.halo.faults])
-    rows = sum(len(box.halo.rows_of(paying.intent_id)) for paying in payments)
-    expected = sum(paying.story.invoices for paying in payments)
-    doubled = rows - expected
+    rows = [box.halo.rows_of(paying.intent_id) for paying in payments]
+    doubled = sum(len(of_one) - len({row["invoice_id"] for row in of_one}) for of_one in rows)
+    agree = "all agree"
+    if open_ends:
+        agree = (
+            f"{len(payments) - len(open_ends)} agree, {len(open_ends)} not: {', '.join(open_ends)}"
+        )
     console.print(
-        f"{len(payments)} payments, {expected} invoices, {seconds:.0f} s: "
-        f"{'all agree' if agree else 'NOT all agree'}; {doubled} rows doubled; "
-        f"{faults} faults on the road; {asked} requests to Stripe, {len(box.halo.requests)} to Halo.",
-        highlight=False,
-    )
-    return 0 if agree and doubled == 0 else 1
+        f"{len(payments)} payments, {sum(map(len, rows))} invoices, {seconds:.0f} s: {agree}; "
+        f"{doubled} rows doubled; {faults} simulated faults; "
+        f"{len(box.stripe.requests)} requests to Stripe, {len(box.halo.requests)} to Halo.",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return 1 if open_ends or doubled else 0

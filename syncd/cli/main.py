@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,15 @@ from syncd.cli.commands.operate.run import run_command, run_daemon, since_of
 from syncd.cli.commands.setup.calibrate import calibrate
 from syncd.cli.commands.setup.check import check
 from syncd.cli.commands.support.export import export
-from syncd.cli.shared import ConfigOption, JsonOption, failures_said
+from syncd.cli.output import OutputFailed, finish, install, report
+from syncd.cli.shared import (
+    EXIT_INTERRUPTED,
+    EXIT_OUTPUT,
+    ConfigOption,
+    JsonOption,
+    failures_said,
+    stop_signals,
+)
 from syncd.config.load import load
 from syncd.monitor.telemetry import stderr_log
 
@@ -62,9 +71,27 @@ app.command(short_help="Write everything that syncd remembers to stdout, as JSON
 
 
 def main() -> None:
-    """The entry of the command ``syncd``."""
+    """Run the command line and end the process with its exit code."""
     crashpoints.arm(os.environ)
-    app(prog_name="syncd")
+    install(os.environ)
+    try:
+        code = _run()
+        finish()
+    except OutputFailed as failed:
+        report(failed)
+        code = EXIT_OUTPUT
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    sys.exit(code if stop_signals.exit_code is None else stop_signals.exit_code)
+
+
+def _run() -> int | str | None:
+    """Run the command. Returns what the process ends with: see `sys.exit`."""
+    try:
+        app(prog_name="syncd")
+    except SystemExit as ended:
+        return ended.code
+    return 0
 
 
 @app.callback(invoke_without_command=True)

@@ -1,9 +1,12 @@
 """What the commands share: options, exit codes, and how what failed is said."""
 
+import asyncio
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,16 +23,62 @@ from syncd.text.wording import counted
 EXIT_ATTENTION = 1
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 69
+EXIT_OUTPUT = 74
 EXIT_CONFIG = 78
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 EXITS = {
-    0: "all well; payments that aren't Halo's are well",
-    EXIT_ATTENTION: "done, but something needs attention, or differs",
+    0: "all well; payments that do not belong to Halo are well",
+    EXIT_ATTENTION: "done, but something needs attention or differs",
     EXIT_USAGE: "wrong usage",
-    EXIT_UNAVAILABLE: "Stripe or Halo unreachable or refusing, the database busy, or a payment left for the next run",
-    EXIT_CONFIG: "the configuration, or a database that can't be used",
+    EXIT_UNAVAILABLE: "Stripe or Halo is unreachable or refuses, the database is busy, or a payment is left for the next run",
+    EXIT_OUTPUT: "standard output could not be written",
+    EXIT_CONFIG: "the configuration is wrong, or the database cannot be used",
+    EXIT_INTERRUPTED: "interrupted (Ctrl-C)",
+    EXIT_TERMINATED: "a command was stopped by SIGTERM; the service ends with 0",
 }
-"""What each exit code says."""
+"""The meaning of each exit code. 74 and 78 are from sysexits.h; 128 + n is a shell's code for signal n."""
+
+
+STOP_SECONDS = 5.0
+"""After Ctrl-C or SIGTERM the request under way may take this long; then the command ends anyway."""
+
+
+@dataclass(slots=True)
+class StopSignals:
+    """Stops a running command at the first SIGINT or SIGTERM; a second one ends it at once.
+
+    Attributes:
+        received: the number of the signal; None until one arrived.
+    """
+
+    received: int | None = None
+
+    def watch(self, stop: asyncio.Event) -> None:
+        """Set the event when a signal arrives. Call this in the task that is to be stopped."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def on_signal(number: int) -> None:
+            self.received = number
+            stop.set()
+            for each in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(each)
+            # What is due is in the database, so a request that is cut off is found again.
+            if task is not None:
+                loop.call_later(STOP_SECONDS, task.cancel)
+
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, on_signal, each)
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code of a command that was stopped; None where no signal arrived."""
+        return None if self.received is None else 128 + self.received
+
+
+stop_signals = StopSignals()
+"""Of this process."""
 
 ConfigOption = Annotated[
     Path | None,
@@ -61,10 +110,10 @@ def failures_said(*, afresh: bool = False) -> Iterator[None]:
     except StoreUnusable as error:
         typer.echo(f"syncd: {error}", err=True)
         raise typer.Exit(EXIT_CONFIG) from None
-    except Stopping:
-        goes_on = "starts afresh" if afresh else "goes on from here"
-        typer.echo(f"syncd: stopped. The same command {goes_on}.", err=True)
-        raise typer.Exit(EXIT_ATTENTION) from None
+    except (Stopping, asyncio.CancelledError):
+        again = "start again" if afresh else "continue from here"
+        typer.echo(f"syncd: stopped. Run the same command again to {again}.", err=True)
+        raise typer.Exit(stop_signals.exit_code or EXIT_INTERRUPTED) from None
     except Failure as error:
         goes_on = "" if afresh else " Nothing is lost: the next run goes on from here."
         typer.echo(f"syncd: {error}{goes_on}", err=True)

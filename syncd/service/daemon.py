@@ -59,6 +59,7 @@ class Daemon:
     Attributes:
         reload: reads the configuration again.
         monotonic: seconds that never jump.
+        interrupted: whether SIGINT (Ctrl-C) ended the service.
     """
 
     config: Config
@@ -68,6 +69,7 @@ class Daemon:
     reload: Callable[[], Config]
     monotonic: Callable[[], float] = time.monotonic
     world: World = field(default_factory=World)
+    interrupted: bool = field(init=False, default=False)
     _steps: Steps = field(init=False)
     _started: float = field(init=False, default=0.0)
     _scheduler: AsyncIOScheduler = field(init=False)
@@ -85,8 +87,8 @@ class Daemon:
         self._started = self.world.now()
         self.world.working = work_goes_on
         loop = asyncio.get_running_loop()
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(sign, self.world.stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self.world.stop.set)
+        loop.add_signal_handler(signal.SIGINT, self._on_interrupt)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         self._steps = Steps(
             assemble(self.config, self.store, self.telemetry, self.world, "the daemon"),
@@ -204,6 +206,10 @@ class Daemon:
         said = f"{counted(sum(counts.values()), 'payment')} known; {needs}."
         self.notifier.status(" ".join([said, *failing]))
         self._watch.look()
+
+    def _on_interrupt(self) -> None:
+        self.interrupted = True
+        self.world.stop.set()
 
     # --- reload --------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from syncd.cli.shared import (
     JsonOption,
     failures_said,
     is_absent,
+    stop_signals,
 )
 from syncd.cli.terminal import Show, shown
 from syncd.config.load import load
@@ -101,9 +101,7 @@ async def _audit(
     *, fix: bool, invoices_max: int,
 ) -> Audit:  # fmt: skip
     world = World(waiting=show.waiting)
-    loop = asyncio.get_running_loop()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(sign, world.stop.set)
+    stop_signals.watch(world.stop)
     parts = assemble(
         config, own, Telemetry(), world, "an audit",
         plan=lambda _work, _decision, _text: None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from syncd.cli.commands.operate.run import store_for
-from syncd.cli.shared import EXIT_ATTENTION, ConfigOption, failures_said
+from syncd.cli.shared import EXIT_ATTENTION, ConfigOption, failures_said, stop_signals
 from syncd.config.load import load
 from syncd.config.model import Config
 from syncd.core.errors import IntentUnknown, LeaseHeld
@@ -48,7 +48,9 @@ def resync(
 
 async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bool]:
     """Returns what came of it, and whether it needs attention."""
-    parts = assemble(config, store, Telemetry(), World(), "a resync")
+    world = World()
+    stop_signals.watch(world.stop)
+    parts = assemble(config, store, Telemetry(), world, "a resync")
     try:
         read = await parts.engine.observer.resync(intent_id)
         try:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 import typer
 
-from syncd.cli.shared import EXIT_ATTENTION
+from syncd.cli.shared import EXIT_ATTENTION, EXIT_INTERRUPTED, stop_signals
 from syncd.cli.terminal import Show, shown, table
 from syncd.config.load import load
 from syncd.config.model import Config
@@ -57,6 +56,8 @@ def run_daemon(config: Config, file: Path | None) -> None:
         asyncio.run(daemon.run())
     finally:
         store.close()
+    if daemon.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as_json: bool) -> int:
@@ -82,9 +83,7 @@ async def _command(
     """Run; returns what failed instead of raising it, so that what was done is still shown."""
     telemetry = Telemetry()
     world = World(waiting=show.waiting)
-    loop = asyncio.get_running_loop()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(sign, world.stop.set)
+    stop_signals.watch(world.stop)
 
     def plan(work: Work, decision: Decision, text: str) -> None:
         planned.append(_planned(work, decision, text))

@@ -1,0 +1,99 @@
+"""Runs the real command on a real terminal."""
+
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+# The terminal must be the one that controls the process, or Ctrl-C is no signal.
+_START = """
+import fcntl, runpy, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+runpy.run_module("syncd", run_name="__main__", alter_sys=True)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a command left on a terminal.
+
+    Attributes:
+        code: the exit code, as a shell has it.
+        text: everything that was written, escape sequences included.
+    """
+
+    code: int
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The text line by line, as it was written."""
+        return self.text.replace("\r\n", "\n").split("\n")
+
+
+def on_terminal(
+    environment: Mapping[str, str],
+    folder: Path,
+    *arguments: str,
+    columns: int = 80,
+    term: str = "xterm",
+    typed: str = "",
+    when: Callable[[], bool] | None = None,
+) -> Shown:
+    """Run a command on a terminal.
+
+    Args:
+        environment: the variables of syncd; the others are inherited.
+        folder: where it runs.
+        arguments: behind `syncd`.
+        columns: how wide the terminal is.
+        term: what the terminal calls itself.
+        typed: what the user types.
+        when: the user types Ctrl-C once this is true.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    clean = {
+        k: v for k, v in os.environ.items() if not k.startswith("SYNCD_") and k not in ("COLUMNS", "NO_COLOR")
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", _START, *arguments], stdin=theirs, stdout=theirs, stderr=theirs,
+        env={**clean, **environment, "PYTHONPATH": str(ROOT), "TERM": term}, cwd=folder,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    if typed:
+        os.write(ours, typed.encode())
+    ended = threading.Event()
+    if when is not None:
+        threading.Thread(target=_press_ctrl_c, args=(ours, when, ended), daemon=True).start()
+    shown = b""
+    try:
+        while part := os.read(ours, 65_536):
+            shown += part
+    except OSError:  # the end of a terminal
+        ended.set()
+    os.close(ours)
+    code = process.wait(30)
+    return Shown(128 - code if code < 0 else code, shown.decode())
+
+
+def _press_ctrl_c(terminal: int, when: Callable[[], bool], ended: threading.Event) -> None:
+    while not ended.wait(0.05):
+        if when():
+            os.write(terminal, b"\x03")
+            return
+
+
+INTERRUPTED = 128 + signal.SIGINT

@@ -1,0 +1,124 @@
+"""Output as terminals, pipes and full disks take it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from syncd.sandbox.faults import Fault
+from tests.conftest import ROOT, Rig
+from tests.terminals import INTERRUPTED, on_terminal
+from tests.test_process import until
+
+ESCAPE = "\x1b"
+
+
+def in_a_shell(rig: Rig, line: str, **extra: str) -> "subprocess.CompletedProcess[bytes]":
+    """Run a line of bash in which `syncd` is the real command."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
+    program = rig.folder / "syncd"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m syncd "$@"\n')
+    program.chmod(0o755)
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        env={**clean, **rig.environment(), "PYTHONPATH": str(ROOT), **extra,
+             "PATH": f"{rig.folder}:{clean['PATH']}"},
+        cwd=rig.folder, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("to", [">/dev/full", ">&-"])
+@pytest.mark.parametrize(
+    "arguments", ["status", "status --json", "attention", "--once --dry-run", "export", "check", "--help"]
+)  # fmt: skip
+def test_output_that_can_not_be_written(live: Rig, arguments: str, to: str) -> None:
+    """A full disk or a closed stdout is said in one line, and ends with 74: never with 1."""
+    live.pay("succeeded", rows=(5.0,))
+    live.command("--once")
+    done = in_a_shell(live, f"syncd {arguments} {to}")
+    said = done.stderr.decode()
+    assert done.returncode == 74, said
+    assert "syncd: standard output could not be written: " in said
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+
+
+def test_a_reader_that_leaves(live: Rig) -> None:
+    """`| head` ends the command quietly."""
+    for _ in range(30):
+        live.pay("succeeded", rows=(5.0,))
+    live.command("--once")
+    done = in_a_shell(live, "syncd export | read; syncd attention --json | true")
+    assert done.stderr == b""
+    assert done.returncode in (74, 1)  # all of it may have fitted into the pipe before
+
+
+def test_messages_that_can_not_be_written(live: Rig) -> None:
+    """A log that can't be written stops no work."""
+    payment = live.pay("succeeded")
+    assert in_a_shell(live, "syncd --once 2>/dev/full").returncode == 0
+    assert live.statuses(payment) == [3]
+    assert in_a_shell(live, "syncd --once 2>&- >&- <&-").returncode == 0
+
+
+def test_ascii(live: Rig) -> None:
+    """Where the encoding lacks a character, a similar one is written; ids are whole."""
+    held = live.pay("succeeded", rows=(5.0,))
+    live.command("--once")
+    for command in ("attention", "status", "check", "--once --dry-run", "calibrate --help"):
+        done = in_a_shell(live, f"syncd {command}", PYTHONIOENCODING="ascii")
+        assert b"Traceback" not in done.stderr, done.stderr
+        assert done.stdout.isascii()
+    assert held.encode() in in_a_shell(live, "syncd attention", PYTHONIOENCODING="ascii").stdout
+
+
+@pytest.mark.slow
+def test_the_demo_in_ascii(live: Rig) -> None:
+    """The demo plays to its end where the encoding is ASCII and the terminal is dumb."""
+    done = in_a_shell(live, "syncd demo | cat", PYTHONIOENCODING="ascii", TERM="dumb")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"9 payments, 11 invoices" in done.stdout
+    assert b"all agree; 0 rows doubled" in done.stdout
+    assert ESCAPE.encode() not in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("--once",), ("status",), ("calibrate",)])
+@pytest.mark.parametrize("how", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_colour(live: Rig, arguments: tuple[str, ...], how: dict[str, str]) -> None:
+    """With NO_COLOR or TERM=dumb a terminal gets no colour; a dumb one gets no escape at all."""
+    live.pay("succeeded")
+    shown = on_terminal(
+        live.environment() | how, live.folder, *arguments, term=how.get("TERM", "xterm")
+    )
+    assert re.findall(r"\x1b\[[0-9;]*m", shown.text) == []
+    if "TERM" in how:
+        assert ESCAPE not in shown.text
+
+
+@pytest.mark.parametrize("arguments", [("--once",), ("--backfill", "1d"), ()])
+def test_ctrl_c(live: Rig, arguments: tuple[str, ...]) -> None:
+    """Ctrl-C ends with 130 and without a traceback: a single run, a backfill, the service."""
+    live.pay("succeeded")
+    live.box.stripe.faults.append(Fault("hang", times=None))
+    asked = live.box.stripe.requests
+    shown = on_terminal(live.environment(), live.folder, *arguments, when=lambda: len(asked) > 0)
+    assert shown.code == INTERRUPTED, shown.text
+    assert "Traceback" not in shown.text
+
+
+def test_terminated(live: Rig) -> None:
+    """SIGTERM ends a single run with 143, which says that it was stopped."""
+    live.pay("succeeded")
+    live.box.stripe.faults.append(Fault("hang", times=None))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "syncd", "--once"], cwd=live.folder, stderr=subprocess.PIPE,
+        env={**os.environ, **live.environment(), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    until(lambda: len(live.box.stripe.requests) > 0)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert b"Run the same command again to continue from here." in said
