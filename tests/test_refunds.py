@@ -18,6 +18,7 @@ from syncd.core.reversals import (
     remedy,
     sentence,
 )
+from syncd.sandbox.faults import Fault
 from syncd.service.web.page import _kinds
 from tests.conftest import NOW, Rig
 
@@ -105,6 +106,164 @@ def test_dismissed_until_there_is_news(rig: Rig) -> None:
     assert "the money stays with you" in next(a.reason for a in rig.attention() if a.id == first)
     assert rig.stored(lambda store: store.people.dismiss([payment], rig.clock())) == [payment]
     assert told(rig) == []
+
+
+# --- a dispute's steps ---------------------------------------------------------------------------
+
+
+def dismissed(rig: Rig, dispute: str) -> None:
+    """A person dismisses what is on the list, and the next polls bring nothing new."""
+    assert rig.stored(lambda store: store.people.dismiss([dispute], rig.clock())) == [dispute]
+    rig.clock.seconds += 60
+    rig.once()
+    rig.sweep()
+    assert told(rig) == []
+    rig.clock.seconds += 60
+
+
+def step(rig: Rig, dispute: str, status: str, *funds: str) -> list[str]:
+    """The bank takes a step; returns what is then on the list."""
+    rig.box.stripe.reversals.move_dispute(dispute, status, *funds)
+    rig.once()
+    return [line[0] for line in told(rig)]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "funds"),
+    [
+        ("warning_needs_response", "needs_response", ("withdrawn",)),
+        ("warning_needs_response", "needs_response", ()),
+        ("warning_under_review", "needs_response", ("withdrawn",)),
+        ("warning_needs_response", "warning_needs_response", ("withdrawn",)),
+        ("warning_under_review", "under_review", ()),
+        ("warning_under_review", "warning_needs_response", ()),
+        ("needs_response", "lost", ()), ("needs_response", "won", ("reinstated",)),
+        ("under_review", "needs_response", ()), ("under_review", "under_review", ("withdrawn",)),
+        ("lost", "lost", ("withdrawn",)), ("won", "won", ("reinstated",)),
+        ("warning_needs_response", "warning_closed", ()),
+    ],
+)  # fmt: skip
+def test_a_dismissed_dispute_comes_back_with_each_serious_step(
+    rig: Rig, first: str, then: str, funds: tuple[str, ...]
+) -> None:
+    """A step that moves money, starts a deadline or decides puts a dismissed dispute on the list."""
+    dispute = rig.box.stripe.dispute(paid(rig), status="warning_needs_response")
+    rig.once()
+    if first != "warning_needs_response":
+        dismissed(rig, dispute)
+        rig.box.stripe.reversals.move_dispute(dispute, "needs_response")
+        rig.once()
+        rig.clock.seconds += 60
+        step(rig, dispute, first)
+    dismissed(rig, dispute)
+    assert step(rig, dispute, then, *funds) == [dispute]
+    dismissed(rig, dispute)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [("warning_needs_response", "warning_under_review"), ("needs_response", "under_review")],
+)
+def test_a_dismissed_dispute_stays_away_with_a_step_that_asks_for_nothing(
+    rig: Rig, first: str, then: str
+) -> None:
+    """That the evidence is under review moves no money and starts no deadline; the next step does."""
+    dispute = rig.box.stripe.dispute(paid(rig), status=first)
+    rig.once()
+    dismissed(rig, dispute)
+    assert step(rig, dispute, then) == []
+    rig.clock.seconds += 60
+    assert step(rig, dispute, "needs_response", "withdrawn") == [dispute]
+
+
+def test_an_inquiry_is_told_from_a_dispute(rig: Rig) -> None:
+    """An inquiry says that no money has moved; the dispute it becomes is another sentence."""
+    dispute = rig.box.stripe.dispute(paid(rig), status="warning_needs_response")
+    rig.once()
+    [line] = rig.attention()
+    assert "(an inquiry, status warning_needs_response, reason fraudulent)" in line.reason
+    assert "No money has moved yet." in line.reason
+    rig.clock.seconds += 60
+    step(rig, dispute, "needs_response", "withdrawn")
+    [line] = rig.attention()
+    assert "The customer disputes 10.99 USD" in line.reason
+
+
+def test_a_step_that_only_the_listing_shows(rig: Rig) -> None:
+    """A key that isn't shown disputes' events still learns of the step, from the sweep's listing."""
+    rig.box.stripe.permissions |= {"disputes", "refunds"}
+    dispute = rig.box.stripe.dispute(paid(rig), status="warning_needs_response", emit=False)
+    rig.sweep()
+    dismissed(rig, dispute)
+    rig.box.stripe.reversals.listings["disputes"].items[0]["status"] = "needs_response"
+    rig.sweep()
+    assert [line[0] for line in told(rig)] == [dispute]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("kind", ["dispute", "refund"])
+def test_one_that_names_only_its_charge(rig: Rig, kind: str, *, listed: bool) -> None:
+    """A dispute or refund without a payment intent is found through its charge, read once."""
+    payment = paid(rig)
+    rig.box.stripe.permissions |= {"charges", "disputes", "refunds"}
+    rig.box.stripe.reversals.intents_named = False
+    make = rig.box.stripe.dispute if kind == "dispute" else rig.box.stripe.refund
+    name = make(payment, 500, emit=not listed)
+    rig.sweep() if listed else rig.once()
+    [line] = [line for line in rig.attention() if line.id == name]
+    assert (line.intent_id, line.amount, line.rows) == (
+        payment, 500, (rig.box.halo.rows_of(payment)[0]["id"],),
+    )  # fmt: skip
+    rig.once()
+    reads = [r for r in rig.box.stripe.requests if r.path.startswith("/v1/charges/")]
+    assert len(reads) <= 2  # one a process
+    assert rig.command("attention", "--json").stdout.count(name) >= 1
+
+
+@pytest.mark.parametrize(
+    ("charge", "why"),
+    [
+        (None, "names neither a payment intent nor a charge"),
+        ("ch_gone", "can't be read: "),
+        ("legacy", "which has no payment intent"),
+    ],
+)
+def test_a_dispute_whose_payment_cannot_be_found(rig: Rig, charge: str | None, why: str) -> None:
+    """A dispute that leads to no payment is on the list under its own id, and stops nothing."""
+    payment = paid(rig)
+    rig.box.stripe.permissions |= {"charges", "disputes", "refunds"}
+    rig.box.stripe.reversals.intents_named = False
+    dispute = rig.box.stripe.dispute(payment, emit=False)
+    item = rig.box.stripe.reversals.listings["disputes"].items[0]
+    if charge == "legacy":
+        rig.box.stripe.reversals.listings["charges"].items[0]["payment_intent"] = None
+    else:
+        item["charge"] = charge
+    rig.box.stripe.reversals.move_dispute(dispute, "under_review", "withdrawn")
+    other = rig.pay("succeeded")
+    rig.once()
+    assert rig.condition(other) == "in_step"
+    [line] = rig.attention()
+    assert (line.id, line.code) == (dispute, "unreadable")
+    assert why in line.reason
+
+
+@pytest.mark.parametrize("fault", ["500", "403", "html", "cut_json"])
+def test_a_charge_that_stripe_cannot_show_stops_nothing(rig: Rig, fault: str) -> None:
+    """Where the charge can't be read the dispute is listed, other payments go on, and a later read helps."""
+    payment = paid(rig)
+    rig.box.stripe.permissions |= {"charges", "disputes", "refunds"}
+    rig.box.stripe.reversals.intents_named = False
+    dispute = rig.box.stripe.dispute(payment)
+    other = rig.pay("succeeded")
+    rig.box.stripe.faults.append(Fault(fault, times=None, path="/v1/charges/"))
+    rig.once()
+    assert rig.condition(other) == "in_step"
+    assert [(line.id, line.code) for line in rig.attention()] == [(dispute, "unreadable")]
+    rig.box.stripe.faults.clear()
+    rig.once()
+    [line] = rig.attention()
+    assert (line.id, line.code, line.intent_id) == (dispute, "disputed", payment)
 
 
 def test_a_refund_that_failed_unseen_needs_nobody(rig: Rig) -> None:
@@ -397,6 +556,7 @@ def test_a_sum_and_its_parts_are_not_added(parts: list[int], known: bool) -> Non
         ("refunded", "a_new_word", Stand.GONE, "status a_new_word", "book it there"),
         ("refunded", "failed", Stand.BACK, "failed: the money stays", "Undo in Halo"),
         ("disputed", "needs_response", Stand.OPEN, "disputes 10.99 USD", "Answer it"),
+        ("disputed", "warning_needs_response", Stand.OPEN, "an inquiry", "Answer it"),
         ("disputed", "prevented", Stand.OPEN, "status prevented", "Answer it"),
         ("disputed", "lost", Stand.GONE, "was lost", "book it there"),
         ("disputed", "won", Stand.BACK, "ended as won", "Undo in Halo"),

@@ -6,7 +6,7 @@ Nothing is written to Halo for them; a person is told.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from syncd.core.money import Money
@@ -34,6 +34,15 @@ REVERSAL_EVENT_TYPES = (
     "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated",
 )  # fmt: skip
 
+FUNDS_EVENT_TYPES = frozenset({"charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"})
+"""Events that say that a dispute's money has just moved."""
+
+_INQUIRY = frozenset({"warning_needs_response", "warning_under_review"})
+"""An inquiry: the customer's bank asks, and no money has moved yet."""
+
+_DEADLINE = frozenset({"needs_response", "warning_needs_response"})
+"""The seller must answer by a date, or loses the dispute."""
+
 _REFUND_BACK = frozenset({"failed", "canceled"})
 # `prevented` isn't here: whether the customer was refunded for it isn't documented.
 _DISPUTE_BACK = frozenset({"won", "warning_closed"})
@@ -55,6 +64,7 @@ class Reversal:
         at: Unix seconds on Stripe's clock at which it was said.
         read: True where the object itself was listed, False for an event.
         total: whether it is the sum of all refunds of a charge, whose single refunds weren't shown.
+        moved_at: Unix seconds at which a dispute's money last moved; None where no event said so.
     """
 
     id: str
@@ -68,6 +78,12 @@ class Reversal:
     at: int
     read: bool
     total: bool = False
+    moved_at: int | None = None
+
+    @property
+    def inquiry(self) -> bool:
+        """Whether it is an inquiry, which may become a dispute."""
+        return self.kind is ReversalKind.DISPUTED and self.status in _INQUIRY
 
     @property
     def stand(self) -> Stand:
@@ -80,8 +96,8 @@ class Reversal:
 
     @property
     def word(self) -> str:
-        """What a person acknowledges: ``gone:1099``. Another word is news."""
-        return f"{self.stand}:{self.amount}"
+        """What a person acknowledges: ``gone:1099``, ``inquiry:1099``. Another word is news."""
+        return f"{'inquiry' if self.inquiry else self.stand}:{self.amount}"
 
     @property
     def money(self) -> Money | None:
@@ -92,19 +108,36 @@ class Reversal:
 
 
 def newer(known: Reversal | None, seen: Reversal) -> Reversal:
-    """Take one more word about a refund or dispute: the newest wins, in whatever order they come.
+    """Settle one more observation of a refund or dispute: the newest wins, in whatever order they come.
 
-    Within one second a decided word beats an open one, then the greater amount (of a total that
-    only grows) wins; what is left only makes the order total.
+    Within one second a decided dispute beats an open one, a dispute beats an inquiry, then the
+    greater amount (of a total that only grows) wins; what is left only makes the order total. The
+    last move of the money is kept, whichever event told of it.
     """
-    return seen if known is None else max(known, seen, key=_rank)
+    if known is None:
+        return seen
+    newest = max(known, seen, key=_rank)
+    moved_at = max(known.moved_at or 0, seen.moved_at or 0) or None
+    return newest if newest.moved_at == moved_at else replace(newest, moved_at=moved_at)
 
 
-def _rank(seen: Reversal) -> tuple[int, bool, bool, bool, int, str]:
+def is_news(before: Reversal, after: Reversal) -> bool:
+    """Whether a person who has dismissed `before` must see the refund or dispute again.
+
+    So it is when the amount or the place of the money changed, when a dispute's money moved, and
+    when a deadline begins: what was dismissed may have been a mere inquiry.
+    """
+    if after.word != before.word or (after.moved_at or 0) > (before.moved_at or 0):
+        return True
+    begins = after.kind is ReversalKind.DISPUTED and after.status in _DEADLINE
+    return begins and after.status != before.status
+
+
+def _rank(seen: Reversal) -> tuple[int, bool, bool, bool, bool, int, str]:
     stand = seen.stand
     return (
-        seen.at, seen.read, stand is not Stand.OPEN, stand is Stand.BACK, seen.amount or 0,
-        repr(seen),
+        seen.at, seen.read, stand is not Stand.OPEN, stand is Stand.BACK, not seen.inquiry,
+        seen.amount or 0, repr(seen),
     )  # fmt: skip
 
 
@@ -139,6 +172,11 @@ def sentence(seen: Reversal) -> str:
         return f"The dispute about {money} {of} ended as {seen.status}: the money stays with you."
     if seen.stand is Stand.GONE:
         return f"The dispute about {money} {of} was lost ({why})."
+    if seen.inquiry:
+        return (
+            f"The customer's bank asks about {money} {of} (an inquiry, status {seen.status}, {why}). "
+            "No money has moved yet."
+        )
     return f"The customer disputes {money} {of} (status {seen.status}, {why})."
 
 

@@ -57,6 +57,7 @@ class Reversals:
     """Charges, and the money that goes back.
 
     Attributes:
+        intents_named: whether refunds and disputes name their payment intent; else only their charge.
         old_events: make only the events that API versions before 2024-10-28 know: charge.refunded
             with the sum, none for the refund itself.
     """
@@ -67,6 +68,7 @@ class Reversals:
         self._opaque = opaque
         self._record = record
         self._clock = clock
+        self.intents_named = True
         self.old_events = False
         self.listings = {"charges": Listing(), "refunds": Listing(), "disputes": Listing()}
 
@@ -103,7 +105,8 @@ class Reversals:
             "id": f"re_3{self._opaque(23)}", "object": "refund", "amount": amount,
             "balance_transaction": f"txn_3{self._opaque(23)}", "charge": charge["id"],
             "created": int(self._clock() if at is None else at), "currency": charge["currency"],
-            "livemode": charge["livemode"], "metadata": {}, "payment_intent": intent["id"],
+            "livemode": charge["livemode"], "metadata": {},
+            "payment_intent": intent["id"] if self.intents_named else None,
             "reason": reason, "receipt_number": None, "source_transfer_reversal": None,
             "status": status, "transfer_reversal": None,
         }  # fmt: skip
@@ -140,7 +143,8 @@ class Reversals:
             "charge": charge["id"], "created": int(self._clock() if at is None else at),
             "currency": charge["currency"], "evidence": {}, "evidence_details": {},
             "is_charge_refundable": False, "livemode": charge["livemode"], "metadata": {},
-            "payment_intent": intent["id"], "reason": reason, "status": status,
+            "payment_intent": intent["id"] if self.intents_named else None,
+            "reason": reason, "status": status,
         }  # fmt: skip
         self.listings["disputes"].items.append(dispute)
         if emit:
@@ -148,6 +152,25 @@ class Reversals:
             if not status.startswith("warning"):
                 self._record("charge.dispute.funds_withdrawn", dispute, at)
         return str(dispute["id"])
+
+    def move_dispute(
+        self, dispute_id: str, status: str, *funds: str, at: float | None = None
+    ) -> None:
+        """The bank takes a step: another status, and what happens to the money.
+
+        Args:
+            dispute_id: which.
+            status: the new one; an inquiry becomes a dispute by `needs_response`.
+            funds: "withdrawn" or "reinstated", an event each.
+            at: Unix seconds; None for now.
+        """
+        dispute = self._of("disputes", dispute_id)
+        changed = dispute["status"] != status
+        dispute["status"] = status
+        if changed:
+            self._record("charge.dispute.updated", dispute, at)
+        for kind in funds:
+            self._record(f"charge.dispute.funds_{kind}", dispute, at)
 
     def close_dispute(
         self, dispute_id: str, status: str, *, at: float | None = None, emit: bool = True

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from syncd.core.money import Money
 from syncd.core.records import ATTENTION, Attention
-from syncd.core.reversals import Reversal, ReversalKind, Stand, newer, remedy, sentence
+from syncd.core.reversals import Reversal, ReversalKind, Stand, is_news, newer, remedy, sentence
 from syncd.core.rows import SeenRow
 from syncd.store.db import schema
 from syncd.store.db.connection import present, reading, writing
@@ -89,14 +89,22 @@ def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: 
             known.add(one.id)
             continue
         query = sa.select(schema.reversals).where(_R.id == one.id).with_for_update()
-        before = reversal_of(connection.execute(query).mappings().one())
+        row = connection.execute(query).mappings().one()
+        before = reversal_of(row)
         after = newer(before, one)
         if after == before or after.intent_id != before.intent_id:
             continue
-        changed = {"changed_at": now} if after.word != before.word else {}
+        changed: dict[str, Any] = {}
+        news = is_news(before, after)
+        if news:
+            changed["changed_at"] = now
+        if row["dismissed"] == row["word"]:
+            # Any other text than the word puts a dismissed one on the list again.
+            changed["dismissed"] = "" if news else after.word
         connection.execute(
             schema.reversals.update().where(_R.id == one.id).values(**_columns(after), **changed)
         )
+    connection.execute(schema.unreadable.delete().where(schema.unreadable.c.id.in_(known)))
 
 
 def _columns(one: Reversal) -> dict[str, Any]:

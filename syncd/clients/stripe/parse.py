@@ -19,7 +19,7 @@ from syncd.core.payments import (
     state_of_event,
     state_of_intent,
 )
-from syncd.core.reversals import REVERSAL_EVENT_TYPES, Reversal, ReversalKind
+from syncd.core.reversals import FUNDS_EVENT_TYPES, REVERSAL_EVENT_TYPES, Reversal, ReversalKind
 from syncd.text.sanitize import plain
 
 _ID = re.compile(r"[A-Za-z0-9_]{1,255}")
@@ -146,6 +146,8 @@ def _reversal_event(
         read = read_refund(inner, at)
     if isinstance(read, Unreadable):
         return Unreadable(name, f"The event {name} ({kind}) can't be used: {read.text}", at)
+    if kind in FUNDS_EVENT_TYPES:
+        read = replace(read, moved_at=at)
     return SeenEvent(name, at, kind, None, read)
 
 
@@ -176,9 +178,10 @@ def _reversal(
     name = raw.get("id")
     if not isinstance(name, str) or not _ID.fullmatch(name):
         return Unreadable(_fingerprint(raw), f"A {noun} from Stripe has no id.")
-    intent = raw.get("payment_intent")
-    if isinstance(intent, dict):  # expanded
-        intent = intent.get("id")
+    intent = _expanded_id(raw.get("payment_intent"))
+    charge = raw.get("charge")
+    if intent is None and isinstance(charge, dict):
+        intent = _expanded_id(charge.get("payment_intent"))
     if intent is not None and (not isinstance(intent, str) or not INTENT_ID.fullmatch(intent)):
         return Unreadable(name, f"The {noun} {name} doesn't say of which payment.", at)
     status, reason = raw.get("status"), raw.get("reason")
@@ -194,6 +197,23 @@ def _reversal(
         at=at,
         read=read,
     )
+
+
+def charge_of(raw: object) -> str | None:
+    """The id of the charge that a refund or dispute is of; None where it names none."""
+    charge = _expanded_id(raw.get("charge")) if isinstance(raw, dict) else None
+    return charge if isinstance(charge, str) and _ID.fullmatch(charge) else None
+
+
+def intent_of(charge: object) -> str | None:
+    """The payment intent of a charge that was read; None where it has none."""
+    intent = _expanded_id(charge.get("payment_intent")) if isinstance(charge, dict) else None
+    return intent if isinstance(intent, str) and INTENT_ID.fullmatch(intent) else None
+
+
+def _expanded_id(value: object) -> object:
+    """An id, also where Stripe answers with the object itself in its place."""
+    return value.get("id") if isinstance(value, dict) else value
 
 
 def _currency(value: object) -> str | None:

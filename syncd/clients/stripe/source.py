@@ -8,7 +8,7 @@ as much (measured), and an event's shape may be of any API version.
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +17,7 @@ import stripe
 
 from syncd.clients.http import ANSWER_SECONDS_MAX, AnswerRefused, client, words_of
 from syncd.clients.retry import Calling, outcome_of, retry_after_seconds, server_time
+from syncd.clients.stripe.charges import Charges
 from syncd.clients.stripe.parse import (
     SeenEvent,
     Unreadable,
@@ -114,10 +115,12 @@ class StripeSource:
     account: str | None = None
     transport: Any = field(repr=False, default=None)
     reversal_events_refused: bool = field(init=False, default=False)
+    _charges: Charges = field(init=False, repr=False)
     _client: stripe.StripeClient = field(init=False, repr=False)
     _http: stripe.HTTPXClient = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._charges = Charges(self._charge)
         # The package would write a file into a home that a service doesn't have.
         stripe.enable_telemetry = False
         conceal("Stripe's key", self.api_key)
@@ -160,6 +163,9 @@ class StripeSource:
         unreadable: list[Unreadable] = []
         for raw in body["data"]:
             read = read_event(raw, self.invoice_key)
+            if isinstance(read, SeenEvent) and read.reversal is not None:
+                named = await self._charges.named(read.reversal, raw["data"]["object"])
+                read = named if isinstance(named, Unreadable) else replace(read, reversal=named)
             (unreadable if isinstance(read, Unreadable) else events).append(read)  # type: ignore[arg-type]  # each list takes its own kind
         return Page(
             events=tuple(events),
@@ -196,7 +202,12 @@ class StripeSource:
         cursor: str | None,
     ) -> Page:
         body, clock = await self._list(path, {"created": {"gte": since}}, cursor)
-        found = [reader(raw, self._surely(clock), read=True) for raw in body["data"]]
+        found = []
+        for raw in body["data"]:
+            read = reader(raw, self._surely(clock), read=True)
+            found.append(
+                await self._charges.named(read, raw) if isinstance(read, Reversal) else read
+            )
         return Page(
             reversals=tuple(one for one in found if isinstance(one, Reversal)),
             unreadable=tuple(one for one in found if isinstance(one, Unreadable)),
@@ -254,6 +265,9 @@ class StripeSource:
             message = f"Stripe was asked for {intent_id} and answered with something else."
             raise BadAnswer(Side.STRIPE, message)
         return read
+
+    async def _charge(self, path: str) -> object:
+        return (await self._get(path, {}))[0]
 
     async def glance(self, kind: str) -> Glance:
         """List one object: whether the key may, and what the answer shows besides.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-REVISION = "0005"
+REVISION = "0006"
 """The newest version in `migrations`. Known here so that a start needn't load Alembic."""
 
 metadata = sa.MetaData()
@@ -84,6 +84,7 @@ reversals = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("read", sa.Boolean, nullable=False),
     sa.Column("total", sa.Boolean, nullable=False),
+    sa.Column("moved_at", sa.BigInteger),
     sa.Column("stand", sa.String(10), nullable=False),
     sa.Column("word", sa.String(40), nullable=False),
     # The word that a person has dismissed; another one is news.

@@ -1,0 +1,71 @@
+"""Finds the payment intent of refunds and disputes that name only their charge."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+from syncd.clients.stripe.parse import Unreadable, charge_of, intent_of
+from syncd.core.errors import (
+    BadAnswer,
+    CursorRefused,
+    PermissionMissing,
+    ServerTrouble,
+)
+from syncd.core.reversals import Reversal, ReversalKind
+
+CHARGES_MAX = 10_000
+"""So many charges are remembered; then the memory starts again."""
+
+
+@dataclass(slots=True)
+class Charges:
+    """Reads charges, each once.
+
+    Attributes:
+        get: reads a path of Stripe's API; raises CursorRefused where there is no such object.
+    """
+
+    get: Callable[[str], Awaitable[object]]
+    _intents: dict[str, str | None] = field(default_factory=dict, init=False)
+
+    async def named(self, seen: Reversal, raw: object) -> Reversal | Unreadable:
+        """Give a refund or dispute the payment intent that its charge names.
+
+        A dispute whose payment can't be found is Unreadable, so that a person sees the dispute. A
+        refund whose charge has no payment intent is of no concern to Halo and stays as it is.
+
+        Args:
+            seen: what was read.
+            raw: the JSON object that it was read from.
+
+        Raises:
+            LinkFailure: Stripe as a whole can't be read.
+        """
+        if seen.intent_id is not None or seen.total:
+            return seen
+        charge = charge_of(raw)
+        if charge is None:
+            return self._without(seen, "names neither a payment intent nor a charge")
+        try:
+            intent = await self._intent_of(charge)
+        except (CursorRefused, PermissionMissing, ServerTrouble, BadAnswer) as error:
+            return _lost(seen, f"names only the charge {charge}, which can't be read: {error}")
+        if intent is None:
+            return self._without(seen, f"is of the charge {charge}, which has no payment intent")
+        return replace(seen, intent_id=intent)
+
+    def _without(self, seen: Reversal, why: str) -> Reversal | Unreadable:
+        return seen if seen.kind is ReversalKind.REFUNDED else _lost(seen, f"{why}.")
+
+    async def _intent_of(self, charge: str) -> str | None:
+        if charge not in self._intents:
+            intent = intent_of(await self.get(f"/v1/charges/{charge}"))
+            if len(self._intents) >= CHARGES_MAX:
+                self._intents.clear()
+            self._intents[charge] = intent
+        return self._intents[charge]
+
+
+def _lost(seen: Reversal, why: str) -> Unreadable:
+    noun = "refund" if seen.kind is ReversalKind.REFUNDED else "dispute"
+    text = f"The {noun} {seen.id} {why} So syncd can't tell whose bill it is about."
+    return Unreadable(seen.id, text, seen.at)
