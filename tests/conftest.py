@@ -26,7 +26,8 @@ from syncd.core.records import Attention, Condition
 from syncd.monitor.telemetry import Telemetry
 from syncd.sandbox import Sandbox
 from syncd.store.store import Store
-from syncd.sync.build import Parts, World, assemble, release_holds
+from syncd.sync.build import Parts, World, assemble
+from syncd.sync.policy import release_holds
 from tests.documents import Machine
 
 ROOT = Path(__file__).parents[1]

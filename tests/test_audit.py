@@ -26,7 +26,7 @@ from syncd.core.rows import Invoice, Row
 from syncd.sandbox import Fault
 from syncd.store.store import Store
 from syncd.sync.build import assemble
-from syncd.sync.pull.poll import DAY
+from syncd.sync.pull.listing import DAY
 from tests.conftest import NOW, Rig
 
 NUMBERS = {state: number for number, state in enumerate(PaymentState, start=3)}

@@ -793,7 +793,7 @@ def test_resync_forgets_contradictions(rig: Rig) -> None:
     assert len(rig.attention()) == 1
 
     async def resync(parts: object) -> None:
-        await parts.engine.observer.resync(payment)  # type: ignore[attr-defined]
+        await parts.engine.sweeper.resync(payment)  # type: ignore[attr-defined]
         await parts.engine.pusher.push()  # type: ignore[attr-defined]
 
     rig.run(resync)

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field, replace
 from syncd.audit.compare import compare, reversed_after, unknown_at_stripe
 from syncd.audit.findings import Adding, Audit, Difference, Finding, Fix, sums
 from syncd.audit.invoices import Invoices
+from syncd.clients.paging import PAGES_MAX
 from syncd.clients.stripe.parse import Unreadable
 from syncd.core.errors import BadAnswer, CursorRefused, IntentUnknown, Side
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.reversals import Reversal
 from syncd.core.rows import Row
 from syncd.store.store import Store
-from syncd.sync.pull.poll import PAGES_MAX
 from syncd.sync.pull.reversals import Reversing
 from syncd.sync.push.pusher import Pusher
 from syncd.text.sanitize import plain

@@ -28,8 +28,9 @@ from syncd.service.lanes import Step, Steps, work_goes_on
 from syncd.service.systemd import Notifier
 from syncd.service.web.server import Readings, application
 from syncd.store.store import Store
-from syncd.sync.build import World, assemble, release_holds
+from syncd.sync.build import World, assemble
 from syncd.sync.engine import Engine
+from syncd.sync.policy import release_holds
 from syncd.text.timestamps import utc
 from syncd.text.wording import counted, needing
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,17 +14,18 @@ from syncd.clients.retry import Calling
 from syncd.clients.stripe.source import StripeSource
 from syncd.clients.throttle import STRIPE_SPACING_SECONDS, Gate, halo_window, stripe_window
 from syncd.config.model import Config
-from syncd.core.decisions import Policy
 from syncd.core.errors import Side, Stopping
-from syncd.core.holds import RELEASED_BY
 from syncd.monitor.telemetry import Telemetry
 from syncd.store.store import Store
 from syncd.sync.engine import Engine
 from syncd.sync.lease import Lease, this_process
-from syncd.sync.pull.poll import Observer, Reach
+from syncd.sync.policy import release_holds, ways_of
+from syncd.sync.pull.listing import IntentListing
+from syncd.sync.pull.poll import Poller, Reach
+from syncd.sync.pull.rereads import Rereads
 from syncd.sync.pull.reversals import Reversing
+from syncd.sync.pull.sweep import Sweeper
 from syncd.sync.push.outcomes import Plan
-from syncd.sync.push.payload import Ways
 from syncd.sync.push.pusher import Pusher
 
 
@@ -135,35 +136,21 @@ def assemble(
         _calling(gates[Side.HALO], telemetry, world),
         world.transport,
     )
-    observer = Observer(
-        source, store, Reach(config.poll.overlap, config.poll.look_back), telemetry, world.now
-    )
+    rereads = Rereads(source, store, telemetry, world.now)
+    listing = IntentListing(source, store, rereads, telemetry, world.now)
+    reach = Reach(config.poll.overlap, config.poll.look_back)
+    poller = Poller(source, store, reach, listing, rereads, telemetry, world.now)
+    sweeper = Sweeper(source, store, listing, rereads, telemetry, world.now)
     lease = None if plan is not None else Lease(store, this_process(what), world.now)
-    pusher = Pusher(sink, store, lease, observer, ways_of(config), telemetry, world.now, plan=plan)
+    pusher = Pusher(sink, store, lease, rereads, ways_of(config), telemetry, world.now, plan=plan)
     # Another process may have decided meanwhile, by another configuration: one that isn't reloaded.
     pusher.review = lambda: release_holds(config, store, world.now())
     reversing = Reversing(source, sink, store, telemetry, world.now)
     engine = Engine(
-        observer, pusher, reversing, store, gates, telemetry, world.now, world.random,
+        poller, sweeper, pusher, reversing, store, gates, telemetry, world.now, world.random,
         config.poll.interval, telemetry.succeeded, world.sleep,
     )  # fmt: skip
     return Parts(config, engine, source, sink)
-
-
-def ways_of(config: Config) -> Ways:
-    """What the configuration says of pushing."""
-    new_row = config.halo.new_row
-    fields: Mapping[str, int | None] = {"method": new_row.method, "module_id": new_row.module_id}
-    return Ways(
-        policy=Policy(
-            numbers=config.halo.status.numbers,
-            create_missing=config.push.create_missing,
-            push_on_mismatch=config.push.on_amount_mismatch == "push",
-        ),
-        batch=config.push.batch,
-        trace=config.push.trace,
-        new_row={key: value for key, value in fields.items() if value is not None},
-    )
 
 
 def _calling(gate: Gate, telemetry: Telemetry, world: World) -> Calling:
@@ -173,35 +160,3 @@ def _calling(gate: Gate, telemetry: Telemetry, world: World) -> Calling:
         telemetry.count("requests", side=side, outcome=outcome)
 
     return Calling(take=gate.take, room=gate.room, note=note, sleep=world.sleep, now=world.now)
-
-
-def release_holds(config: Config, store: Store, now: float, *, reloaded: bool = False) -> int:
-    """Decide again what was held under another configuration. Returns how many payments.
-
-    Args:
-        config: what holds now.
-        store: where the holds stand, and the configuration they were decided under.
-        now: Unix seconds.
-        reloaded: decide again whatever a configuration can free: a push by the old one may have
-            been under way while another process took the new one for dealt with.
-    """
-    ways = ways_of(config)
-    current = {
-        "halo.status": repr(sorted((str(k), v) for k, v in ways.policy.numbers.items())),
-        "push.on_amount_mismatch": repr(ways.policy.push_on_mismatch),
-        "push.create_missing": repr(ways.policy.create_missing),
-    }
-    noted = store.notes()
-    if noted.get("stripe_mode") != config.mode:
-        store.write_notes({"stripe_mode": config.mode})  # for commands, which have no key
-    codes = [
-        code
-        for key, value in current.items()
-        if reloaded or noted.get(f"config {key}") != value
-        for code in RELEASED_BY[key]
-    ]
-    if not codes:
-        return 0
-    released = store.people.release(codes, now)
-    store.write_notes({f"config {key}": value for key, value in current.items()})
-    return released

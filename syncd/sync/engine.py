@@ -26,61 +26,18 @@ from syncd.core.records import Condition
 from syncd.core.windows import poll_spacing_seconds
 from syncd.monitor.report import Report
 from syncd.store.store import Store
-from syncd.sync.pull.poll import Observer
+from syncd.sync.link import Link
+from syncd.sync.pull.poll import Poller
 from syncd.sync.pull.reversals import Reversing
+from syncd.sync.pull.sweep import Sweeper
 from syncd.sync.push.outcomes import LAG_SECONDS
 from syncd.sync.push.pusher import Pusher
 
 READ_BACK = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS, Condition.HELD)
 """Conditions of payments that Halo's rows, read back, may have to say something about."""
 
-PAUSE_SECONDS_FIRST = 5.0
-PAUSE_SECONDS_MAX = 300.0
-
 WAITS_MAX = 100
 """How often a command waits for new rows that Halo doesn't show yet."""
-
-
-@dataclass(slots=True)
-class Link:
-    """How one side is doing.
-
-    Attributes:
-        failures: how many times in a row it failed.
-        paused_from, paused_until: Unix seconds; 0 where it isn't paused.
-        reason: why it failed last, for people; None where all is well.
-        since: Unix seconds since when it fails.
-        writing: whether it was a write that failed last: then a question answered proves nothing.
-    """
-
-    failures: int = 0
-    paused_from: float = 0.0
-    paused_until: float = 0.0
-    reason: str | None = None
-    since: float | None = None
-    writing: bool = False
-
-    def worked(self) -> None:
-        """It works (again)."""
-        self.failures, self.paused_until, self.reason, self.since = 0, 0.0, None, None
-
-    def failed(self, error: Failure, now: float, jitter: float) -> float:
-        """It failed: pause, longer each time. Returns for how many seconds."""
-        backoff = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_FIRST * 2.0 ** min(self.failures, 10))
-        pause = backoff * (0.5 + jitter / 2)
-        asked = error.retry_after_seconds if isinstance(error, LinkFailure) else None
-        if asked is not None:
-            pause = max(pause, asked + jitter)
-        self.failures += 1
-        self.paused_from, self.paused_until = now, now + pause
-        self.reason = str(error)
-        self.writing = isinstance(error, LinkFailure) and error.maybe_applied
-        self.since = now if self.since is None else self.since
-        return pause
-
-    def paused(self, now: float) -> bool:
-        """Whether it is to be left alone now; a clock that was set back doesn't prolong it."""
-        return self.paused_from - 1.0 <= now < self.paused_until
 
 
 @dataclass(slots=True)
@@ -93,7 +50,8 @@ class Engine:
         last: when each step (poll, push, sweep) last worked, Unix seconds.
     """
 
-    observer: Observer
+    poller: Poller
+    sweeper: Sweeper
     pusher: Pusher
     reversing: Reversing
     store: Store
@@ -120,7 +78,7 @@ class Engine:
             if self.links[Side.STRIPE].paused(now) or self._too_early(now):
                 return
             self._last_poll = now
-            if await self._step("polls", "poll", self.observer.poll):
+            if await self._step("polls", "poll", self.poller.poll):
                 self._link_works(Side.STRIPE)
 
     def _too_early(self, now: float) -> bool:
@@ -204,15 +162,15 @@ class Engine:
             self.report.log("error", f"{step}_failed", side="store", reason=str(error))
 
     async def _sweep_stripe(self) -> None:
-        await self.observer.sweep()
+        await self.sweeper.sweep()
         await self.reversing.sweep()
 
     async def _sweep_halo(self) -> None:
         await self.read_back()
-        mark = self.observer.watermark()
+        mark = self.poller.watermark()
         if mark is not None:
             self.store.housekeeping.prune(
-                self.now(), mark - 2 * self.observer.reach.overlap_seconds - 86_400
+                self.now(), mark - 2 * self.poller.reach.overlap_seconds - 86_400
             )
 
     async def read_back(self) -> int:
@@ -305,7 +263,7 @@ class Engine:
         """
         failure: Failure | None = None
         try:
-            await self.observer.poll()
+            await self.poller.poll()
             self.worked("poll")
         except LinkFailure as error:
             failure = error
@@ -320,7 +278,9 @@ class Engine:
             failure = failure or error
         if failure is None:
             await self.note_links()
-        if failure := (failure or self.observer.trouble or self.pusher.trouble or self.left_out()):
+        if failure := (
+            failure or self.poller.rereads.trouble or self.pusher.trouble or self.left_out()
+        ):
             raise failure
 
     async def outwait(self) -> bool:
@@ -366,6 +326,6 @@ class Engine:
 
     async def backfill(self, since: int, asked: str) -> int:
         """List the payment intents since a time (Unix seconds). Returns how many."""
-        listed = await self.observer.backfill(since, asked)
+        listed = await self.sweeper.backfill(since, asked)
         await self.reversing.list_since(since)
         return listed

@@ -22,7 +22,7 @@ from syncd.store import coordination as coordination_store
 from syncd.store import payments as payment_records
 from syncd.store import store
 from syncd.sync import engine, lease
-from syncd.sync.pull import poll as observing
+from syncd.sync.pull import listing, poll
 from syncd.sync.push import blame as troubles
 from syncd.sync.push import insert as inserting
 from syncd.sync.push import update as updating
@@ -70,21 +70,21 @@ _NO_LEASE: tuple[Change, ...] = (
 PLANTED = (
     Planted("an old event wins", _in(payments, "_rank"), "        seen.at,", "        -seen.at,"),
     Planted(
-        "the watermark moves before the last page", _in(observing.Observer, "poll"),
+        "the watermark moves before the last page", _in(poll.Poller, "poll"),
         "new, newest = 0, 0",
         'new, newest = 0, 0\n        self.store.write_notes({"watermark": str(clock)})',
     ),
     Planted(
-        "the watermark follows our own clock", _in(observing.Observer, "poll"),
+        "the watermark follows our own clock", _in(poll.Poller, "poll"),
         "reached = _reached(clock, newest, started)", "reached = started",
     ),
     Planted(
-        "the overlap is dropped", _in(observing.Observer, "poll"),
+        "the overlap is dropped", _in(poll.Poller, "poll"),
         "(mark - self.reach.overlap_seconds)", "mark",
     ),
     Planted(
-        "only the first page of events is read", _in(observing.Observer, "poll"),
-        "if page.cursor is None:", "if True:",
+        "only the first page of events is read", _in(poll.Poller, "poll"),
+        "lambda page: page.cursor,", "lambda page: None,",
     ),
     Planted(
         "event ids are marked as seen before their words are settled", _in(store.Store, "take_in"),
@@ -95,7 +95,7 @@ PLANTED = (
         "heard.at >= said.at", "heard.at > said.at",
     ),
     Planted(
-        "a gap isn't filled", _in(observing.Observer, "_fill_gap"),
+        "a gap isn't filled", _in(poll.Poller, "_fill_gap"),
         "        listed = await", "        return\n        listed = await",
     ),
     Planted(
@@ -209,7 +209,7 @@ PLANTED = (
         "        conditions =", "        return 0\n        conditions =",
     ),
     Planted(
-        "the sweep doesn't ask for old payments", _in(observing.Observer, "_list_and_ask"),
+        "the sweep doesn't ask for old payments", _in(listing.IntentListing, "list_and_reread"),
         "        if older:", "        older = []\n        if older:",
     ),
     Planted(

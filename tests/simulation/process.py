@@ -26,7 +26,8 @@ from syncd.service.daemon import SWEEP_LOOK_SECONDS
 from syncd.service.lanes import Steps
 from syncd.store.db import connection as database
 from syncd.store.store import Store
-from syncd.sync.build import Parts, World, assemble, release_holds
+from syncd.sync.build import Parts, World, assemble
+from syncd.sync.policy import release_holds
 from tests.simulation.line import Line
 from tests.simulation.story import DAY
 
@@ -324,7 +325,7 @@ class Process:
         """`syncd resync`."""
         parts = self.assemble("a resync")
         try:
-            await parts.engine.observer.resync(intent_id)
+            await parts.engine.sweeper.resync(intent_id)
             await parts.engine.pusher.push()
         finally:
             await parts.close()

@@ -35,7 +35,7 @@ from syncd.store import transitions as doubt_store
 from syncd.store.db import connection as database
 from syncd.store.db import schema
 from syncd.sync import read_back as all_rows
-from syncd.sync.pull import poll as observing
+from syncd.sync.pull import listing, sweep
 from tests.simulation import process as processes
 from tests.simulation.loop import VirtualLoop
 
@@ -103,7 +103,7 @@ def installed(setting: dict[str, Any], loop: VirtualLoop) -> Iterator[None]:
         patch(ssl, "create_default_context", _context)  # it reads all authorities each time
         patch(halo_sink, "BODY_BYTES_MAX", 1_000_000)
         if setting["small_pages"]:
-            for module in (all_rows, halo_reading, halo_sink, observing, stripe_source):
+            for module in (all_rows, halo_reading, halo_sink, listing, sweep, stripe_source):
                 patch(module, "PAGE_SIZE", SMALL_PAGE)
             patch(all_rows, "FEW", 1)
         yield

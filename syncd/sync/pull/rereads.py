@@ -36,7 +36,7 @@ UNSHOWN_MAX = 3
 
 
 @dataclass(slots=True)
-class Doubts:
+class Rereads:
     """Reads single payment intents into the store.
 
     Attributes:

@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from syncd.clients.halo.sink import HaloSink
+from syncd.clients.paging import read_pages
 from syncd.clients.stripe.source import Page, StripeSource
-from syncd.core.errors import BadAnswer, CursorRefused, PermissionMissing, Side
+from syncd.core.errors import CursorRefused, PermissionMissing, Side
 from syncd.core.rows import seen
 from syncd.monitor.report import Report
 from syncd.store.store import Store
-from syncd.sync.pull.poll import DAY, PAGES_MAX, SWEEP_SECONDS
+from syncd.sync.pull.listing import DAY
+from syncd.sync.pull.sweep import SWEEP_SECONDS
 
 LOOKS_MAX = 10
 """Payments that aren't known here and are looked for in Halo at one time."""
@@ -55,30 +57,32 @@ class Reversing:
         return (listed or 0) + (disputed or 0)
 
     async def _list(
-        self, what: str, pages: Callable[[int, str | None], Awaitable[Page]], since: int
+        self, what: str, read: Callable[[int, str | None], Awaitable[Page]], since: int
     ) -> int | None:
-        """List one kind to the last page. Returns how many; None where the key may not."""
-        note, listed, cursor = f"{what}_refused", 0, None
-        for _ in range(PAGES_MAX):
-            try:
-                page = await pages(since, cursor)
-            except (PermissionMissing, CursorRefused) as error:
-                if self.store.note(note) != str(error):
-                    self.report.log("warning", note, reason=str(error))
-                    self.store.write_notes({note: str(error)})
-                return None
-            self.store.take_in(
-                [], self.now(), reversals=page.reversals,
-                unreadable=[(odd.id, odd.reason, odd.at) for odd in page.unreadable],
-            )  # fmt: skip
-            listed += len(page.reversals)
-            cursor = page.cursor
-            if cursor is None:
-                if self.store.note(note) is not None:
-                    self.store.write_notes({note: None})
-                return listed
-        message = f"Stripe's list of {what} since {since} does not end."
-        raise BadAnswer(Side.STRIPE, message)
+        """List one kind to the last page. Returns how many; None where the key may not read them."""
+        note, listed = f"{what}_refused", 0
+        try:
+            async for page in read_pages(
+                lambda cursor: read(since, cursor),
+                lambda page: page.cursor,
+                Side.STRIPE,
+                f"{what} since {since}",
+            ):
+                self.store.take_in(
+                    [],
+                    self.now(),
+                    reversals=page.reversals,
+                    unreadable=[(odd.id, odd.reason, odd.at) for odd in page.unreadable],
+                )
+                listed += len(page.reversals)
+        except (PermissionMissing, CursorRefused) as error:
+            if self.store.note(note) != str(error):
+                self.report.log("warning", note, reason=str(error))
+                self.store.write_notes({note: str(error)})
+            return None
+        if self.store.note(note) is not None:
+            self.store.write_notes({note: None})
+        return listed
 
     async def place(self) -> int:
         """Ask Halo whether payments that aren't known here are its own. Returns how many were.

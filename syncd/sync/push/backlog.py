@@ -31,6 +31,7 @@ class Unfinished:
     Attributes:
         outcomes: says what came of each payment.
         troubles: what failed in this push for single payments.
+        trying: the payment that the push has come to.
         trouble: why a payment was put off in this push, though Halo works; None where none was.
     """
 
@@ -40,11 +41,12 @@ class Unfinished:
     report: Report
     now: Callable[[], float]
     trouble: LinkFailure | None = field(init=False, default=None)
+    trying: str | None = field(init=False, default=None)
 
     def begin(self) -> None:
         """Begin another push."""
         self.troubles.clear()
-        self.trouble = None
+        self.trouble, self.trying = None, None
 
     # --- where the next push goes on -----------------------------------------------------------------
 

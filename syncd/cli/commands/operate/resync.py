@@ -52,7 +52,7 @@ async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bo
     stop_signals.watch(world.stop)
     parts = assemble(config, store, Telemetry(), world, "a resync")
     try:
-        read = await parts.engine.observer.resync(intent_id)
+        read = await parts.engine.sweeper.resync(intent_id)
         try:
             await parts.engine.pusher.push()
             while await parts.engine.outwait():

@@ -23,7 +23,8 @@ from syncd.monitor.telemetry import Telemetry
 from syncd.service.systemd import Notifier
 from syncd.store.db.connection import sqlite_path
 from syncd.store.store import Store
-from syncd.sync.build import Parts, World, assemble, release_holds
+from syncd.sync.build import Parts, World, assemble
+from syncd.sync.policy import release_holds
 from syncd.text.sanitize import plain
 from syncd.text.timestamps import TimeUnreadable, interval
 from syncd.text.wording import needing
@@ -95,7 +96,7 @@ async def _command(
         stripe_share=1.0 if since is None else BACKFILL_STRIPE_SHARE,
         halo_share=DRY_RUN_HALO_SHARE if dry_run else 1.0,
     )  # fmt: skip
-    parts.engine.observer.progress = show.listing
+    parts.engine.sweeper.listing.progress = show.listing
     parts.engine.pusher.progress = show.pushing
     try:
         release_holds(config, store, world.now())
@@ -108,7 +109,7 @@ async def _command(
             parts.engine.worked("push")
             await parts.engine.note_links()
             telemetry.log("info", "backfill_done", payments=listed)
-            return parts.engine.observer.trouble
+            return parts.engine.poller.rereads.trouble
     except LeaseHeld as error:
         telemetry.log("info", "push_left_to_other", holder=error.holder)
     except Failure as error:

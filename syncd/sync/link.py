@@ -1,0 +1,59 @@
+"""The state of the connection to one side: failures in a row, and the pause after a failure."""
+
+from dataclasses import dataclass
+
+from syncd.core.errors import Failure, LinkFailure
+
+PAUSE_SECONDS_FIRST = 5.0
+PAUSE_SECONDS_MAX = 300.0
+
+
+@dataclass(slots=True)
+class Link:
+    """How the connection to Stripe or Halo is doing.
+
+    Attributes:
+        failures: how many times in a row it failed.
+        paused_from, paused_until: Unix seconds; 0 where requests are not paused.
+        reason: the last failure, for people; None where the side works.
+        since: Unix seconds of the first failure in a row; None where the side works.
+        writing: whether a write failed last: then an answered read does not prove that writes work.
+    """
+
+    failures: int = 0
+    paused_from: float = 0.0
+    paused_until: float = 0.0
+    reason: str | None = None
+    since: float | None = None
+    writing: bool = False
+
+    def worked(self) -> None:
+        """Note that the side works."""
+        self.failures, self.paused_until, self.reason, self.since = 0, 0.0, None, None
+
+    def failed(self, error: Failure, now: float, jitter: float) -> float:
+        """Note a failure and pause, longer after each failure in a row.
+
+        Args:
+            error: the failure.
+            now: Unix seconds.
+            jitter: a random number from 0 to 1.
+
+        Returns:
+            The length of the pause in seconds.
+        """
+        backoff = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_FIRST * 2.0 ** min(self.failures, 10))
+        pause = backoff * (0.5 + jitter / 2)
+        asked = error.retry_after_seconds if isinstance(error, LinkFailure) else None
+        if asked is not None:
+            pause = max(pause, asked + jitter)
+        self.failures += 1
+        self.paused_from, self.paused_until = now, now + pause
+        self.reason = str(error)
+        self.writing = isinstance(error, LinkFailure) and error.maybe_applied
+        self.since = now if self.since is None else self.since
+        return pause
+
+    def paused(self, now: float) -> bool:
+        """Whether requests are paused at `now`; a clock that was set back does not extend the pause."""
+        return self.paused_from - 1.0 <= now < self.paused_until

@@ -1,0 +1,115 @@
+"""Lists payment intents into the store, page by page."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from syncd.clients.paging import read_pages
+from syncd.clients.stripe.source import PAGE_SIZE, Page, StripeSource
+from syncd.core.errors import LinkFailure, Side
+from syncd.monitor.report import Report
+from syncd.store.store import Store
+from syncd.sync.pull.rereads import Rereads
+
+DAY = 86_400
+
+UNSETTLED_MAX = 10_000
+"""The most payments without an end that a sweep re-reads, the newest first."""
+
+Progress = Callable[[int, float], None]
+"""Called with the number of payments listed, and the share of the time span covered (0 to 1)."""
+
+
+@dataclass(slots=True)
+class IntentListing:
+    """Lists payment intents into the store.
+
+    Attributes:
+        rereads: re-reads single payment intents.
+        progress: called after each page.
+    """
+
+    source: StripeSource
+    store: Store
+    rereads: Rereads
+    report: Report
+    now: Callable[[], float]
+    progress: Progress = field(default=lambda _listed, _share: None)
+
+    async def list_and_reread(
+        self, since: int, *, oldest: int, unshown: Callable[[str, LinkFailure], None]
+    ) -> int:
+        """List payment intents made since a time, and re-read older ones that may still change.
+
+        The older ones are read one by one, or the listing begins with the oldest of them: whichever
+        takes fewer requests. Returns how many payment intents were listed.
+
+        Args:
+            since: Unix seconds.
+            oldest: payments made before are left to events; Unix seconds.
+            unshown: called with each of the older payments that Stripe can't show.
+
+        Raises:
+            LinkFailure: Stripe can't be read.
+        """
+        older = self.store.unsettled(oldest, since, UNSETTLED_MAX)
+        if older:
+            back_to = min(made for _, made in older)
+            pages = self.store.made_between(back_to, since) // PAGE_SIZE + 1
+            if len(older) > pages:
+                since, older = back_to, []
+        listed = await self.list_since(since)
+        unread = [(intent_id, 0) for intent_id, _ in older]
+        await self.rereads.read_each(unread, lambda _: None, unshown)
+        return listed
+
+    async def list_since(
+        self,
+        since: int,
+        *,
+        cursor: str | None = None,
+        continuing: Callable[[str | None], None] = lambda _cursor: None,
+    ) -> int:
+        """List payment intents made since a time. Returns how many.
+
+        Args:
+            since: Unix seconds.
+            cursor: where to begin; None for the newest.
+            continuing: called after each page with the cursor of the next; None after the last.
+
+        Raises:
+            CursorRefused: Stripe refuses `cursor`.
+            LinkFailure: Stripe can't be read.
+        """
+        started, listed = int(self.now()), 0
+        async for page in read_pages(
+            lambda at: self.source.intents(since, at),
+            lambda page: page.cursor,
+            Side.STRIPE,
+            f"payment intents since {since}",
+            start=cursor,
+            continuing=continuing,
+        ):
+            self._take(page)
+            listed += len(page.intents)
+            if page.oldest is not None and started > since:
+                share = (started - page.oldest) / (started - since)
+                self.progress(listed, min(1.0, max(0.0, share)))
+        self.progress(listed, 1.0)
+        return listed
+
+    def _take(self, page: Page) -> None:
+        self.store.take_in(
+            page.intents,
+            self.now(),
+            unreadable=[(odd.id, odd.reason, odd.at) for odd in page.unreadable],
+        )
+        report_unreadable(page, self.report)
+
+
+def report_unreadable(page: Page, report: Report) -> None:
+    """Log and count what could not be read on a page of Stripe's."""
+    for odd in page.unreadable:
+        report.count("events", outcome="unreadable")
+        report.log("warning", "unreadable", id=odd.id, reason=odd.text)
+    for status in page.unknown_statuses:
+        report.log("warning", "intent_status_unknown", status=status)

@@ -1,0 +1,93 @@
+"""Three ways to learn what Stripe says beside the poll; none of them pushes.
+
+The sweep lists recent payment intents and re-reads older ones that may still change. The backfill
+lists payment intents since a date. The resync reads one payment intent.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from syncd.clients.stripe.parse import Unreadable
+from syncd.clients.stripe.source import PAGE_SIZE, StripeSource
+from syncd.core.errors import CursorRefused, IntentUnknown
+from syncd.core.payments import Observation
+from syncd.monitor.report import Report
+from syncd.store.store import Store
+from syncd.sync.pull.listing import DAY, IntentListing
+from syncd.sync.pull.rereads import Rereads
+
+SWEEP_SECONDS = 3 * DAY
+"""How far back a sweep lists payment intents; older ones are re-read if they may still change."""
+
+UNSETTLED_SECONDS_MAX = 90 * DAY
+"""Older payments that have not ended are left to events: most of them were abandoned."""
+
+
+@dataclass(slots=True)
+class Sweeper:
+    """Reads payment intents into the store, without the help of events."""
+
+    source: StripeSource
+    store: Store
+    listing: IntentListing
+    rereads: Rereads
+    report: Report
+    now: Callable[[], float]
+
+    async def sweep(self) -> None:
+        """List the payment intents of the last days, and re-read older ones that may still change."""
+        now = int(self.now())
+        # The next sweep re-reads those that Stripe can't show now; events may come before.
+        await self.listing.list_and_reread(
+            now - SWEEP_SECONDS, oldest=now - UNSETTLED_SECONDS_MAX, unshown=lambda *_: None
+        )
+        await self.rereads.reread()
+
+    async def backfill(self, since: int, asked: str) -> int:
+        """List all payment intents made since a time. Returns how many.
+
+        A backfill that was stopped resumes when the user asks for the same again; payment intents
+        made meanwhile are listed as well.
+
+        Args:
+            since: Unix seconds.
+            asked: what the user typed; the same text within a day resumes the backfill.
+
+        Raises:
+            LinkFailure: Stripe can't be read.
+        """
+        begun, cursor = int(self.now()), None
+        left = json.loads(self.store.note("backfill") or "{}")
+        if left.get("asked") == asked and begun - DAY <= left.get("begun", 0) <= begun:
+            since, cursor = left["since"], left["cursor"]
+            self.report.log("info", "backfill_continued", since=since, begun=left["begun"])
+        else:
+            left = {"asked": asked, "since": since, "begun": begun}
+
+        def remember(resume_point: str | None) -> None:
+            self.store.write_notes(
+                {"backfill": json.dumps(left | {"cursor": resume_point}) if resume_point else None}
+            )
+
+        try:
+            listed = await self.listing.list_since(since, cursor=cursor, continuing=remember)
+        except CursorRefused:
+            self.report.log("warning", "backfill_restarted", since=since)
+            listed = await self.listing.list_since(since, continuing=remember)
+        if cursor is not None:
+            listed += await self.listing.list_since(left["begun"] - PAGE_SIZE)
+        await self.rereads.reread()
+        return listed
+
+    async def resync(self, intent_id: str) -> Observation:
+        """Read one payment intent; its answer replaces everything known of the payment.
+
+        Raises:
+            IntentUnknown: Stripe doesn't know it, or it can't be read.
+        """
+        read = await self.source.intent(intent_id)
+        if isinstance(read, Unreadable):
+            raise IntentUnknown(read.text)
+        self.store.replace(read, self.now())
+        return read

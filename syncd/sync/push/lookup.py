@@ -1,0 +1,170 @@
+"""Looks up what Halo has of each payment that is due, and decides what to do.
+
+Decides only: nothing is written here, to Halo or to the store.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from syncd.clients.halo.sink import NOBODYS, HaloSink
+from syncd.core.decisions import AskStripe, Create, Decision, Hold, Update, decide
+from syncd.core.errors import (
+    BadAnswer,
+    BudgetSpent,
+    LinkFailure,
+    ListingBroken,
+    PermissionMissing,
+    RateLimited,
+    ServerTrouble,
+    Side,
+    SignInRefused,
+    Unreachable,
+)
+from syncd.core.records import Outcome, Work
+from syncd.core.rows import Row, SeenRow, seen
+from syncd.store.store import Store
+from syncd.sync.pull.rereads import Rereads
+from syncd.sync.push.backlog import Unfinished
+from syncd.sync.push.blame import IN_A_ROW_MAX
+from syncd.sync.push.outcomes import Outcomes, due_again
+from syncd.sync.push.payload import Ways
+
+ASK_LATER_SECONDS = 300.0
+"""When to decide again about a payment that needs Stripe, while Stripe answers no requests."""
+
+
+@dataclass(slots=True)
+class Decided:
+    """What was decided about some payments, sorted by what is to be done.
+
+    Attributes:
+        outcomes: of payments for which nothing is sent.
+        updates: payments whose rows get a new status.
+        creates: payments that get a new row.
+        seen: the rows that were found, by payment.
+    """
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    updates: list[tuple[Work, Update]] = field(default_factory=list)
+    creates: list[tuple[Work, Create]] = field(default_factory=list)
+    seen: dict[str, tuple[SeenRow, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Lookup:
+    """Looks payments up in Halo, one by one or in the rows that were read, and decides.
+
+    Attributes:
+        rereads: re-reads a payment from Stripe where Halo contradicts it.
+        outcomes: turns a decision into what is recorded.
+        unfinished: what failed in this push, and what is left for the next one.
+    """
+
+    sink: HaloSink
+    store: Store
+    rereads: Rereads
+    ways: Ways
+    outcomes: Outcomes
+    unfinished: Unfinished
+    now: Callable[[], float]
+    _stripe_out: bool = field(init=False, default=False)
+    _stripe_failures: int = field(init=False, default=0)
+
+    def begin(self) -> None:
+        """Begin another push."""
+        self._stripe_out, self._stripe_failures = False, 0
+
+    async def decide_each(
+        self, works: Sequence[Work], kept: Mapping[str, list[Row]] | None, decided: Decided
+    ) -> None:
+        """Look up each payment, decide, and add the decisions to `decided`.
+
+        A payment whose own request fails is noted as failed and left out, so that it never keeps
+        others waiting.
+
+        Args:
+            works: the payments.
+            kept: Halo's rows by payment, where all rows were read; None to ask for each payment.
+            decided: what was decided; filled also where this raises.
+
+        Raises:
+            LinkFailure: Halo does not answer, or asks to wait.
+        """
+        for work in works:
+            self.unfinished.trying = work.payment.said.intent_id
+            try:
+                decision = await self._decision(work, kept, decided)
+            except LinkFailure as error:
+                if error.side is Side.STRIPE:
+                    self._stripe_failed(error)
+                elif not isinstance(error, ServerTrouble | BadAnswer | Unreachable):
+                    raise
+                elif error.retry_after_seconds is not None:
+                    raise  # Halo asks to wait: find out later whose fault it is
+                elif isinstance(error, ListingBroken):
+                    # If the listing of an unknown payment fails too, no payment is to blame.
+                    await self.sink.rows_of(NOBODYS)
+                if self.unfinished.troubles.add(work, error):
+                    await self.ask_for_anything()
+                continue
+            if kept is None or isinstance(decision, Hold | Create):
+                self.unfinished.troubles.has_read()
+            if isinstance(decision, Update):
+                decided.updates.append((work, decision))
+            elif isinstance(decision, Create):
+                decided.creates.append((work, decision))
+            elif isinstance(decision, AskStripe):
+                decided.outcomes.append(due_again(work, self.now() + ASK_LATER_SECONDS))
+            elif decision is not None:
+                decided.outcomes.append(self.outcomes.settled(work, decision))
+
+    async def _decision(
+        self, work: Work, kept: Mapping[str, list[Row]] | None, decided: Decided
+    ) -> Decision | None:
+        """Decide about one payment; None where Stripe, re-read, now says something else.
+
+        AskStripe where Stripe is not asked any more in this push.
+        """
+        intent_id = work.payment.said.intent_id
+        rows = await self.sink.rows_of(intent_id) if kept is None else kept[intent_id]
+        decision = self._decide(work, rows)
+        if kept is not None and isinstance(decision, Hold | Create):
+            # Rows move between pages while the pages are read: look again before a hold or an insert.
+            rows = await self.sink.rows_of(intent_id)
+            decision = self._decide(work, rows)
+        decided.seen[intent_id] = seen(rows)
+        if isinstance(decision, Create):
+            decided.seen[intent_id] = (SeenRow(None, decision.invoice_id),)
+        if isinstance(decision, AskStripe) and not self._stripe_out:
+            asked = await self._ask_stripe(work, rows)
+            return None if isinstance(asked, AskStripe) else asked
+        return decision
+
+    def _stripe_failed(self, error: LinkFailure) -> None:
+        """Count a failed re-read; stop asking Stripe where the failure is not about one payment."""
+        self._stripe_failures += 1
+        not_of_one_payment = SignInRefused | PermissionMissing | RateLimited | BudgetSpent
+        if isinstance(error, not_of_one_payment) or self._stripe_failures >= IN_A_ROW_MAX:
+            self._stripe_out = True
+
+    async def ask_for_anything(self) -> None:
+        """Read the first page of Halo's rows: whether Halo answers at all.
+
+        Raises:
+            LinkFailure: Halo does not answer, so no payment is to blame.
+        """
+        async for _ in self.sink.pages():
+            break
+        self.unfinished.troubles.has_read()
+
+    def _decide(self, work: Work, rows: Sequence[Row], *, asked: bool = False) -> Decision:
+        return decide(work.payment, rows, self.ways.policy, asked=asked, acknowledged=work.had_rows)
+
+    async def _ask_stripe(self, work: Work, rows: Sequence[Row]) -> Decision | None:
+        """Re-read the payment intent, then decide; None where Stripe now says something else."""
+        said = work.payment.said
+        await self.rereads.read_one(said.intent_id, said.at)
+        fresh = self.store.work(said.intent_id, self.now())
+        if fresh is None or fresh.payment.said.state is not said.state:
+            return None
+        return self._decide(fresh, rows, asked=True)
