@@ -50,7 +50,7 @@ def audit(
         )  # fmt: skip
         try:
             pusher = parts.engine.pusher
-            invoices = Invoices(pusher.sink, own, pusher.ways.policy, invoices_max)
+            invoices = Invoices(parts.sink, own, pusher.settings.policy, invoices_max)
             auditor = Auditor(pusher, parts.engine.reversing, own, memory, invoices, rig.clock, fix)
             return await auditor.run(int(rig.clock()) - days * DAY)
         finally:

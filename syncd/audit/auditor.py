@@ -186,7 +186,7 @@ class Auditor:
 
             def again(said: Observation, rows: Sequence[Row], name: str = name) -> list[Finding]:
                 return compare(
-                    said, rows, reversals[name], self.pusher.ways.policy,
+                    said, rows, reversals[name], self.pusher.settings.policy,
                     had_rows=name in known, dismissed=dismissed,
                 )  # fmt: skip
 
@@ -252,7 +252,7 @@ class Auditor:
 
     async def _compare_strangers(self, since: int) -> None:
         """Rows made since the date whose payment isn't among those made since: older, or unknown."""
-        policy = self.pusher.ways.policy
+        policy = self.pusher.settings.policy
         for name in self.store.audit.strangers(since):
             if not self._room("ask", ASK_STRIPE_MAX):
                 continue
@@ -276,12 +276,12 @@ class Auditor:
         for name in self.store.audit.reversed_earlier():
             rows, reversals = self.store.rows.of([name]), self.store.reversals.of([name])
             self._findings += reversed_after(
-                None, rows[name], reversals[name], self.pusher.ways.policy,
+                None, rows[name], reversals[name], self.pusher.settings.policy,
                 self._dismissed(reversals),
             )  # fmt: skip
 
     async def _compare_invoices(self, since: int) -> None:
-        paid = self.pusher.ways.policy.numbers.get(PaymentState.SUCCEEDED)
+        paid = self.pusher.settings.policy.numbers.get(PaymentState.SUCCEEDED)
         if paid is None:
             self._notes.append(
                 "halo.status.succeeded isn't configured: whether bills were paid can't be compared."

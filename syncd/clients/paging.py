@@ -5,7 +5,8 @@ ends: a place that was reached before, or too many pages, is an error and not an
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from syncd.core.errors import ListingBroken, Side
 
@@ -14,6 +15,21 @@ PAGES_MAX = 100_000
 
 P = TypeVar("P")
 C = TypeVar("C", str, int)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[P]):
+    """One page of a listing, and how far the listing is.
+
+    Attributes:
+        page: the page.
+        seen: how many different rows were listed so far.
+        whole: whether these are surely all rows; None before the last page.
+    """
+
+    page: P
+    seen: int
+    whole: bool | None
 
 
 async def read_pages(

@@ -93,6 +93,11 @@ class NewRow(Section):
     method: Number | None = None
     module_id: Number | None = None
 
+    @property
+    def fields(self) -> dict[str, int]:
+        """The fields that are configured, by Halo's names."""
+        return self.model_dump(exclude_none=True)
+
 
 class Status(Section):
     """The tenant's number of each state."""

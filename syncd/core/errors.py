@@ -18,7 +18,6 @@ Pure: exceptions only. The tree:
     ├── StoreTrouble              the database is busy, full or failing: try again later
     ├── StoreUnusable             the database can't be opened, or is damaged: a person must look
     ├── LeaseHeld                 another process is pushing
-    ├── LookStale                 what Halo showed was too long ago to insert upon
     └── Stopping                  we were asked to stop; nothing is wrong
 """
 
@@ -141,10 +140,6 @@ class LeaseHeld(Failure):
     def __init__(self, holder: str) -> None:
         super().__init__(f"{holder} is pushing")
         self.holder = holder
-
-
-class LookStale(Failure):
-    """Halo was asked too long ago whether a row is there; nothing was sent."""
 
 
 class Stopping(Failure):

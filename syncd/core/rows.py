@@ -1,4 +1,4 @@
-"""Halo's rows (invoice payments) and invoices, and the short form of a row that the store keeps.
+"""Rows (invoice payments of the PSA) and invoices: as read, as written, and as the store keeps them.
 
 The short form lets a person find the row and its invoice in Halo. syncd decides nothing by it: each
 push reads the rows afresh. Does not belong here: how Halo's JSON is parsed (`clients.halo.parse`).
@@ -7,6 +7,7 @@ push reads the rows afresh. Does not belong here: how Halo's JSON is parsed (`cl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol
 
 SEEN_MAX = 20
 """So many rows of one payment are kept; nobody looks up more by hand."""
@@ -35,6 +36,92 @@ class Row:
     made: int | None = None
     invoice_number: str | None = None
     customer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage:
+    """One page of a listing of rows.
+
+    Attributes:
+        rows: what is on the page, unfiltered.
+        total: how many rows there are in all; None where the PSA does not count them.
+    """
+
+    rows: tuple[Row, ...]
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a webhook would have left in the row.
+
+    Attributes:
+        payload: Stripe's object as JSON, without secrets.
+        received: when syncd writes it, Unix seconds.
+    """
+
+    payload: str
+    received: float
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """A new status for one row.
+
+    Attributes:
+        id: the row's number in the PSA.
+        status: the tenant's status number.
+        trace: what to leave in the row; None leaves the row's trace as it is.
+    """
+
+    id: int
+    status: int
+    trace: Trace | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """A row to insert.
+
+    Attributes:
+        intent_id: ``pi_…``.
+        invoice_id: the invoice's number in the PSA.
+        amount: in major units.
+        status: the tenant's status number.
+        at: when the payment reached its state, Unix seconds.
+        created: when the payment intent was made, Unix seconds; None where that is unknown.
+        trace: what to leave in the row.
+    """
+
+    intent_id: str
+    invoice_id: int
+    amount: Decimal
+    status: int
+    at: int
+    created: int | None = None
+    trace: Trace | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What the PSA answered to a write.
+
+    Attributes:
+        rows: the rows that the answer lists. Only they prove anything.
+        complaint: the PSA's message, where an answer of success lists no rows.
+        error: whether the answer of success reports an error.
+    """
+
+    rows: tuple[Row, ...]
+    complaint: str | None
+    error: bool = False
+
+
+class Guard(Protocol):
+    """The final check before a write; a sink asks right before each request that writes."""
+
+    def allows_sending(self) -> bool:
+        """Whether the write is still wanted. False keeps the request from being sent."""
 
 
 @dataclass(frozen=True, slots=True)

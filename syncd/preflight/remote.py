@@ -103,9 +103,9 @@ class Sides:
     async def _look_at_halo(self) -> Survey | None:
         url, survey = self.config.halo.url, Survey()
         try:
-            async for page in self.sink.traced_pages():
-                survey.rows = len(page.traced)
-                take_page(survey, page, self.store)
+            async for listed in self.sink.list_traced_rows(lambda page: len(page.traced)):
+                survey.rows = listed.seen
+                take_page(survey, listed.page, self.store)
                 break
         except (SignInRefused, PermissionMissing) as error:
             if not self.sink.signed_in:
@@ -123,7 +123,7 @@ class Sides:
         self.tell(passed(Area.HALO, "Halo: read invoices", f"allowed{count}"))
         self.tell(edit_line(self.config.halo.scope, self.sink.sign_in.granted, survey))
         self.tell(halo_mode(self.config.stripe_api_key, survey.livemodes))
-        self.tell(clock_line(Side.HALO, self.sink.ahead_seconds))
+        self.tell(clock_line(Side.HALO, self.sink.connection.ahead_seconds))
         self.tell(halo_window_line(self.config, survey.total, self.left(Side.HALO)))
         self.tell(webhook_line(survey))
         made = new_row_line(self.config, survey)

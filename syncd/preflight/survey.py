@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from syncd.clients.halo.parse import TracedPage, is_whole, last_page
+from syncd.clients.halo.parse import TracedPage
 from syncd.clients.halo.sink import HaloSink
+from syncd.clients.paging import read_pages
 from syncd.clients.stripe.parse import Unreadable
 from syncd.clients.stripe.source import StripeSource
 from syncd.clients.webhook_payload import Author, TracedRow, author_of
-from syncd.core.errors import CursorRefused, IntentUnknown, LinkFailure
+from syncd.core.errors import CursorRefused, IntentUnknown, LinkFailure, Side
 from syncd.core.payments import PaymentState
 from syncd.preflight.calibration import Evidence, Example, Seen, Tally
 from syncd.store.history import Sent
@@ -145,18 +146,20 @@ async def read_rows(sink: HaloSink, store: Store, rows_max: int, progress: Progr
     Raises:
         LinkFailure: Halo can't be read.
     """
-    survey, seen = Survey(), set[int]()
-    async for page in sink.traced_pages():
-        new = {row.id for row in page.page.rows if row.id is not None} - seen
-        seen |= new
+    survey, known = Survey(), set[int]()
+
+    def take(page: TracedPage) -> int:
+        new = {row.id for row in page.page.rows if row.id is not None} - known
+        known.update(new)
         fresh = tuple(one for one in page.traced if one.row.id in new)
         take_page(survey, TracedPage(page.page, fresh), store)
-        survey.rows = len(seen)
+        return len(new)
+
+    async for listed in sink.list_traced_rows(take):
+        survey.rows = listed.seen
         progress(survey.rows, survey.total if survey.total is None else min(survey.total, rows_max))
-        if last_page(page.page, new=len(new), seen=len(seen)):
-            survey.whole = is_whole(page.page, new=len(new), seen=len(seen))
-            break
-        if len(seen) >= rows_max:
+        survey.whole = bool(listed.whole)
+        if listed.seen >= rows_max:
             break
     return survey
 
@@ -187,13 +190,17 @@ async def _pair(source: StripeSource, survey: Survey, progress: Progress) -> Non
         progress(total - len(wanted), total)
 
     if len(wanted) > SINGLE_READS_MAX:
-        cursor = None
-        for _ in range(LISTED_PAGES_MAX):
-            page = await source.intents(0, cursor)
+        listed = 0
+        async for page in read_pages(
+            lambda cursor: source.intents(0, cursor),
+            lambda page: page.cursor,
+            Side.STRIPE,
+            "payment intents",
+        ):
             for seen in page.intents:
                 found(seen.intent_id, seen.state)
-            cursor = page.cursor
-            if cursor is None or not wanted:
+            listed += 1
+            if listed == LISTED_PAGES_MAX or not wanted:
                 break
     for intent_id in list(wanted)[:SINGLE_READS_MAX]:
         try:

@@ -19,7 +19,7 @@ from syncd.monitor.telemetry import Telemetry
 from syncd.store.store import Store
 from syncd.sync.engine import Engine
 from syncd.sync.lease import Lease, this_process
-from syncd.sync.policy import release_holds, ways_of
+from syncd.sync.policy import push_settings, release_holds
 from syncd.sync.pull.listing import IntentListing
 from syncd.sync.pull.poll import Poller, Reach
 from syncd.sync.pull.rereads import Rereads
@@ -135,6 +135,7 @@ def assemble(
         config.halo.scope,
         _calling(gates[Side.HALO], telemetry, world),
         world.transport,
+        config.halo.new_row.fields,
     )
     rereads = Rereads(source, store, telemetry, world.now)
     listing = IntentListing(source, store, rereads, telemetry, world.now)
@@ -142,7 +143,9 @@ def assemble(
     poller = Poller(source, store, reach, listing, rereads, telemetry, world.now)
     sweeper = Sweeper(source, store, listing, rereads, telemetry, world.now)
     lease = None if plan is not None else Lease(store, this_process(what), world.now)
-    pusher = Pusher(sink, store, lease, rereads, ways_of(config), telemetry, world.now, plan=plan)
+    pusher = Pusher(
+        sink, store, lease, rereads, push_settings(config), telemetry, world.now, plan=plan
+    )
     # Another process may have decided meanwhile, by another configuration: one that isn't reloaded.
     pusher.review = lambda: release_holds(config, store, world.now())
     reversing = Reversing(source, sink, store, telemetry, world.now)

@@ -180,7 +180,7 @@ class Engine:
             return 0
         with self.pusher.leased():
             whole = await self.pusher.all_rows.read()
-            policy = self.pusher.ways.policy
+            policy = self.pusher.settings.policy
             drifted = self.store.rows.drifted(
                 policy.numbers,
                 self.now(),

@@ -1,19 +1,15 @@
 """What the configuration says about pushing, and which holds a changed configuration releases."""
 
-from collections.abc import Mapping
-
 from syncd.config.model import Config
 from syncd.core.decisions import Policy
 from syncd.core.holds import RELEASED_BY
 from syncd.store.store import Store
-from syncd.sync.push.payload import Ways
+from syncd.sync.push.settings import PushSettings
 
 
-def ways_of(config: Config) -> Ways:
+def push_settings(config: Config) -> PushSettings:
     """What the configuration says of pushing."""
-    new_row = config.halo.new_row
-    fields: Mapping[str, int | None] = {"method": new_row.method, "module_id": new_row.module_id}
-    return Ways(
+    return PushSettings(
         policy=Policy(
             numbers=config.halo.status.numbers,
             create_missing=config.push.create_missing,
@@ -21,7 +17,6 @@ def ways_of(config: Config) -> Ways:
         ),
         batch=config.push.batch,
         trace=config.push.trace,
-        new_row={key: value for key, value in fields.items() if value is not None},
     )
 
 
@@ -35,11 +30,11 @@ def release_holds(config: Config, store: Store, now: float, *, reloaded: bool = 
         reloaded: decide again whatever a configuration can free: a push by the old one may have
             been under way while another process took the new one for dealt with.
     """
-    ways = ways_of(config)
+    settings = push_settings(config)
     current = {
-        "halo.status": repr(sorted((str(k), v) for k, v in ways.policy.numbers.items())),
-        "push.on_amount_mismatch": repr(ways.policy.push_on_mismatch),
-        "push.create_missing": repr(ways.policy.create_missing),
+        "halo.status": repr(sorted((str(k), v) for k, v in settings.policy.numbers.items())),
+        "push.on_amount_mismatch": repr(settings.policy.push_on_mismatch),
+        "push.create_missing": repr(settings.policy.create_missing),
     }
     noted = store.notes()
     if noted.get("stripe_mode") != config.mode:

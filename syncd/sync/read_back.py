@@ -1,21 +1,19 @@
-"""All of Halo's rows, read page by page into the store, where that is cheaper than asking for each."""
+"""Reads all rows of the PSA into the store, where that takes fewer requests than single lookups."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from syncd.clients.halo.parse import PAGE_SIZE, is_whole, last_page
-from syncd.clients.halo.sink import HaloSink
 from syncd.core.errors import BadAnswer
+from syncd.core.rows import RowPage
 from syncd.monitor.report import Report
 from syncd.store.store import Store
+from syncd.sync.sink import Sink
 
 FEW = 10
-"""Up to so many payments are looked up one by one without asking how many rows Halo has."""
-
-PAGES_MAX = 100_000
+"""Up to so many payments are looked up one by one, without finding out how many rows Halo has."""
 
 Progress = Callable[[int, int], None]
-"""Told how many payments are done, and how many were due."""
+"""Called with how many are done, and how many there are."""
 
 
 @dataclass(slots=True)
@@ -23,11 +21,11 @@ class AllRows:
     """Reads all of Halo's rows.
 
     Attributes:
-        keep_lease: called for each page: who reads them all holds the lease.
-        progress: told how many rows were read, and how many there are.
+        keep_lease: called for each page, because whoever reads all rows holds the push lease.
+        progress: called with how many rows were read, and how many there are.
     """
 
-    sink: HaloSink
+    sink: Sink
     store: Store
     report: Report
     keep_lease: Callable[[], None]
@@ -39,21 +37,19 @@ class AllRows:
             return False
         known = self.store.note("halo_rows")
         if known is None:
-            async for page in self.sink.pages():
-                known = str(len(page.rows) if page.total is None else page.total)
-                break
-        return due > int(known or 0) // PAGE_SIZE + 1
+            known = str(await self.sink.count_rows())
+        return due > int(known) // self.sink.page_size + 1
 
     async def read(self) -> bool:
         """Read all of Halo's rows into the store, under the lease. Returns whether they are all.
 
-        Where they can't be read page by page, the payments are asked for one by one instead.
+        Where the pages can't be read, the caller looks up each payment instead.
         """
         self.store.rows.forget()
         try:
             seen, whole = await self._read_pages(0)
             if not whole:
-                # Rows that were made meanwhile stand on the first pages, which were read before.
+                # New rows are on the first pages, which were read before: read the pages again.
                 seen, whole = await self._read_pages(seen)
         except BadAnswer as error:
             self.report.log("warning", "rows_unlisted", reason=str(error))
@@ -64,13 +60,13 @@ class AllRows:
         return whole
 
     async def _read_pages(self, seen: int) -> tuple[int, bool]:
-        """Read page by page until one ends the listing; returns how many rows, and whether all."""
-        number = 0
-        async for page in self.sink.pages():
-            self.keep_lease()
-            new = self.store.rows.add(page.rows)
-            seen, number = seen + new, number + 1
-            self.progress(seen, max(seen, page.total or 0))
-            if last_page(page, new=new, seen=seen) or number >= PAGES_MAX:
-                return seen, number < PAGES_MAX and is_whole(page, new=new, seen=seen)
-        return seen, False
+        """Read all pages into the store. Returns how many rows, and whether they are all rows."""
+        whole = None
+        async for listed in self.sink.list_rows(self._store_page, seen):
+            seen, whole = listed.seen, listed.whole
+            self.progress(seen, max(seen, listed.page.total or 0))
+        return seen, bool(whole)
+
+    def _store_page(self, page: RowPage) -> int:
+        self.keep_lease()
+        return self.store.rows.add(page.rows)

@@ -247,7 +247,7 @@ def test_no_adapter_shows_a_secret(bench: Bench, side: str) -> None:
 
 def test_an_answer_without_end_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer of Halo's that is larger than any real one is refused while it is read."""
-    monkeypatch.setattr("syncd.clients.halo.sink.BODY_BYTES_MAX", 1_000_000)
+    monkeypatch.setattr("syncd.clients.halo.connection.BODY_BYTES_MAX", 1_000_000)
     _strike(bench, "halo", "huge", size=8_000_000)
     with pytest.raises(BadAnswer, match="larger than 1000000 bytes"):
         bench.read("halo")

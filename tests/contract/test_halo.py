@@ -7,43 +7,39 @@ from typing import Any
 
 import pytest
 
-from syncd.clients.halo.parse import Acknowledged, InvoicePage, RowPage, is_whole, last_page
+from syncd.clients.halo.parse import InvoicePage, is_whole, last_page
 from syncd.clients.halo.sink import HaloSink
 from syncd.core.errors import (
     BadAnswer,
     LinkFailure,
     RateLimited,
     RowsRefused,
-    Stopping,
 )
-from syncd.core.rows import Invoice, Row
+from syncd.core.rows import Acknowledged, Invoice, Row, RowChange, RowPage
 from syncd.sandbox import Fault
 from syncd.sandbox.tenant import LIST_KEYS_SEEN, InvoiceList
 from tests.conftest import NOW
 from tests.contract.conftest import Bench
+from tests.writes import Allow, Refuse, new_row
 
 PAGE = {"pageinate": "true", "page_size": "100"}
 
 
-def _nothing() -> None:
-    """Nothing has to be done before a request is sent."""
-
-
-def _update(*rows: dict[str, Any]) -> Callable[[HaloSink], Any]:
-    return lambda sink: sink.update(rows, _nothing)
+def _update(*rows: int) -> Callable[[HaloSink], Any]:
+    changes = [RowChange(row, 3) for row in rows]
+    return lambda sink: sink.update(changes, Allow())
 
 
 async def _all_pages(sink: HaloSink) -> list[RowPage]:
     """As the engine reads them: until a page ends the listing."""
-    pages: list[RowPage] = []
-    seen: set[int | None] = set()
-    async for page in sink.pages():
-        new = {row.id for row in page.rows} - seen
-        seen |= new
-        pages.append(page)
-        if last_page(page, new=len(new), seen=len(seen)):
-            return pages
-    raise AssertionError
+    known: set[int | None] = set()
+
+    def count_new(page: RowPage) -> int:
+        new = {row.id for row in page.rows} - known
+        known.update(new)
+        return len(new)
+
+    return [listed.page async for listed in sink.list_rows(count_new)]
 
 
 # --- listings --------------------------------------------------------------------------------------
@@ -181,7 +177,7 @@ def test_what_is_posted(bench: Bench) -> None:
     """One list of rows, as JSON, amounts as the very numbers."""
     halo = bench.box.halo
     row = halo.add_row("pi_1", 1001, 10.99)
-    bench.halo(_update({"id": row, "status": 3}))
+    bench.halo(_update(row))
     (posted,) = bench.posts()
     assert posted.headers["content-type"] == "application/json"
     assert (posted.json(), posted.query) == ([{"id": row, "status": 3}], [])
@@ -200,7 +196,7 @@ def test_what_a_2xx_proves(bench: Bench, shape: str, complaint: str | None) -> N
     halo.answer_shape = shape
     invoice = halo.add_invoice()
     mine, other = halo.add_row("pi_1", invoice, 10.99), halo.add_row("pi_2", invoice, 5)
-    answer = bench.halo(_update({"id": mine, "status": 3}))
+    answer = bench.halo(_update(mine))
     rows = {
         "rows": (
             Row(mine, "pi_1", invoice, Decimal("10.99"), 3, int(NOW), "INV-1001", "A customer"),
@@ -229,7 +225,7 @@ def test_what_a_2xx_proves(bench: Bench, shape: str, complaint: str | None) -> N
 def test_other_2xx(bench: Bench, body: bytes, answer: Acknowledged) -> None:
     """Answers of shapes that nobody has seen yet prove nothing they don't show."""
     bench.box.halo.faults.append(Fault("200", method="POST", path="InvoicePayment", body=body))
-    assert bench.halo(_update({"id": 1, "status": 3})) == answer
+    assert bench.halo(_update(1)) == answer
 
 
 @pytest.mark.parametrize(
@@ -257,7 +253,7 @@ def test_rows_that_are_refused(bench: Bench, status: str, body: bytes, words: st
     fault = Fault("400", method="POST", path="InvoicePayment", body=body, status=int(status))
     bench.box.halo.faults.append(fault)
     with pytest.raises(RowsRefused) as caught:
-        bench.halo(_update({"id": 1, "status": 3}))
+        bench.halo(_update(1))
     assert str(caught.value) == words
     assert (len(bench.posts()), bench.waited) == (1, [])
 
@@ -266,7 +262,7 @@ def test_id_that_halo_does_not_know(bench: Bench) -> None:
     """An unknown id is refused, and with it the whole list: nothing was written."""
     row = bench.box.halo.add_row("pi_1", 1001, 10.99)
     with pytest.raises(RowsRefused, match=r"Record not found\."):
-        bench.halo(_update({"id": row, "status": 3}, {"id": 99, "status": 3}))
+        bench.halo(_update(row, 99))
     assert (bench.box.halo.rows[row]["status"], bench.box.halo.writes) == (1, [])
 
 
@@ -277,7 +273,7 @@ def test_page_in_place_of_a_refusal(bench: Bench) -> None:
               path="InvoicePayment")
     )  # fmt: skip
     with pytest.raises(BadAnswer, match=r"404 to POST /api/InvoicePayment: it sent a web page\."):
-        bench.halo(_update({"id": 1, "status": 3}))
+        bench.halo(_update(1))
 
 
 @pytest.mark.parametrize(
@@ -296,9 +292,9 @@ def test_insert_that_fails(
     halo = bench.box.halo
     fault = Fault(kind, times=None, method="POST", path="InvoicePayment", retry_after=30)
     halo.faults.append(fault)
-    row = {"invoice_id": halo.add_invoice(), "amount": 10.99, "intent_id": "pi_1"}
+    row = new_row(halo.add_invoice())
     with pytest.raises(LinkFailure) as caught:
-        bench.halo(lambda sink: sink.insert(row, _nothing))
+        bench.halo(lambda sink: sink.insert(row, Allow()))
     assert (caught.value.maybe_applied, caught.value.late) == (maybe_applied, late)
     assert len(bench.posts()) == sent
     assert len(halo.rows) <= 1
@@ -308,35 +304,34 @@ def test_insert_that_times_out(bench: Bench) -> None:
     """A POST without an answer may have been applied, and may still be under way."""
     halo = bench.box.halo
     halo.faults.append(Fault("hang_after", method="POST", path="InvoicePayment"))
-    row = {"invoice_id": halo.add_invoice(), "amount": 10.99, "intent_id": "pi_1"}
+    row = new_row(halo.add_invoice())
     with pytest.raises(LinkFailure) as caught:
-        bench.halo(lambda sink: sink.insert(row, _nothing), timeout=0.3)
+        bench.halo(lambda sink: sink.insert(row, Allow()), timeout=0.3)
     assert (caught.value.maybe_applied, caught.value.late) == (True, True)
     assert (len(bench.posts()), len(halo.rows)) == (1, 1)
 
 
-def test_told_before_each_sending(bench: Bench) -> None:
-    """What has to be known before a write is told right before each sending, after any wait."""
+def test_the_guard_is_asked_before_each_sending(bench: Bench) -> None:
+    """The guard of a write is asked right before each sending, after any wait."""
     row = bench.box.halo.add_row("pi_1", 1001, 10.99)
     bench.box.halo.faults += [Fault("500", method="POST", path="InvoicePayment", times=2)]
-    told: list[int] = []
-    bench.halo(
-        lambda sink: sink.update(
-            [{"id": row, "status": 3}], lambda: told.append(len(bench.posts()))
-        )
-    )
-    assert told == [0, 1, 2]
+    asked: list[int] = []
+    guard = Allow(lambda: asked.append(len(bench.posts())))
+    bench.halo(lambda sink: sink.update([RowChange(row, 3)], guard))
+    assert asked == [0, 1, 2]
 
 
-def test_held_back_at_the_last_moment(bench: Bench) -> None:
-    """What is raised right before sending keeps the request from going out."""
+@pytest.mark.parametrize("new", [False, True])
+def test_a_guard_keeps_a_write_from_being_sent(bench: Bench, *, new: bool) -> None:
+    """Where the guard refuses, nothing is sent or retried, and the sink returns None."""
     row = bench.box.halo.add_row("pi_1", 1001, 10.99)
 
-    def refuse() -> None:
-        raise Stopping("the lease is gone")
+    async def write(sink: HaloSink) -> Acknowledged | None:
+        if new:
+            return await sink.insert(new_row(1001), Refuse())
+        return await sink.update([RowChange(row, 3)], Refuse())
 
-    with pytest.raises(Stopping, match="the lease is gone"):
-        bench.halo(lambda sink: sink.update([{"id": row, "status": 3}], refuse))
+    assert bench.halo(write) is None
     assert bench.posts() == []
 
 
@@ -344,12 +339,14 @@ def test_update_goes_out_again_after_a_401(bench: Bench) -> None:
     """A token that expired on the way to a write is renewed, and the same list sent again."""
     row = bench.box.halo.add_row("pi_1", 1001, 10.99)
 
-    async def work(sink: HaloSink) -> Acknowledged:
+    async def work(sink: HaloSink) -> Acknowledged | None:
         await sink.rows_of("pi_1")
         bench.box.halo.expire_tokens()
-        return await sink.update([{"id": row, "status": 3}], _nothing)
+        return await sink.update([RowChange(row, 3)], Allow())
 
-    assert bench.halo(work).rows[0].status == 3
+    answer = bench.halo(work)
+    assert answer is not None
+    assert answer.rows[0].status == 3
     assert [post.status for post in bench.posts()] == [401, 201]
     first, second = (post.body for post in bench.posts())
     assert json.loads(first) == json.loads(second)

@@ -6,8 +6,10 @@ import pytest
 
 from syncd.clients.halo.sink import HaloSink
 from syncd.core.errors import BadAnswer, PermissionMissing, SignInRefused
+from syncd.core.rows import RowChange
 from syncd.sandbox import Fault, Request, Sandbox
 from tests.contract.conftest import Bench
+from tests.writes import Allow
 
 
 def _tokens(bench: Bench) -> list[Any]:
@@ -159,7 +161,7 @@ def test_permission_to_edit(bench: Bench) -> None:
     bench.box.halo.permissions = {"read:invoices"}
     bench.read("halo")
     with pytest.raises(PermissionMissing, match="permission to edit invoices"):
-        bench.halo(lambda sink: sink.update([{"id": 1, "status": 3}], lambda: None))
+        bench.halo(lambda sink: sink.update([RowChange(1, 3)], Allow()))
     assert (len(bench.posts()), bench.waited) == (1, [])
 
 

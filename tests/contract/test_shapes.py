@@ -272,8 +272,7 @@ def test_what_is_read_of_halo(bench: Bench, halo: Description) -> None:
 
     async def everything(sink: HaloSink) -> None:
         await sink.rows_of("pi_1")
-        async for _ in sink.pages():
-            break
+        await sink.count_rows()
 
     bench.halo(everything)
     assert len(bench.listings("halo")) == 3

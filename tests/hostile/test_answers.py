@@ -11,6 +11,7 @@ from syncd.clients.halo import sink as halo_sink
 from syncd.clients.stripe.parse import SeenEvent, Unreadable
 from syncd.clients.stripe.source import Page
 from syncd.core.errors import Failure, LinkFailure, Side, SignInRefused
+from syncd.core.rows import RowChange
 from syncd.sandbox.http import Reply, Request, json_reply
 from tests.hostile.strategies import (
     EVENT,
@@ -35,6 +36,7 @@ from tests.hostile.strategies import (
     tokens,
 )
 from tests.hostile.wire import Adapters, Server, assert_fit_to_be_shown
+from tests.writes import Allow, new_row
 
 SIGN_IN = {"access_token": HALO_TOKEN, "token_type": "Bearer", "expires_in": 3600}
 
@@ -145,13 +147,18 @@ def test_halos_answers_to_a_write(
 ) -> None:
     """An answer to a write shows rows, or proves nothing, or is a failure that says what it left."""
     server.answer = halo_answers("InvoicePayment", status, body, more, "POST")
-    write = both.halo.insert(ROW, lambda: None) if new else both.halo.update([ROW], lambda: None)
+    write = (
+        both.halo.insert(new_row(1), Allow())
+        if new
+        else both.halo.update([RowChange(7, 3)], Allow())
+    )
     try:
         answer = both.do(write)
     except Failure as failure:
         assert_understood(failure)
         return
     assert 200 <= status < 300
+    assert answer is not None
     assert_fit_to_be_shown(answer.complaint or "")
     assert all(row.id is not None for row in answer.rows)
 

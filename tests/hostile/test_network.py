@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from syncd.clients import http as network
-from syncd.clients.halo import sink as halo_sink
+from syncd.clients.halo import connection as halo_connection
 from syncd.clients.proxy import no_proxy_problems, parse_exemption
 from syncd.clients.stripe import source as stripe_source
 from syncd.config.problems import environment_problems
@@ -23,6 +23,7 @@ from syncd.sandbox.http import Reply, Request, json_reply
 from tests.conftest import Rig
 from tests.hostile.strategies import API_KEY, HALO_SECRET, HALO_TOKEN, MARK
 from tests.hostile.wire import Adapters, Server
+from tests.writes import Allow, new_row
 
 KIB = 1024
 EMPTY = b'{"object":"list","data":[],"has_more":false}'
@@ -79,7 +80,7 @@ def test_a_body_beyond_the_limit(
 ) -> None:
     """Too many bytes, or too many values in them: refused while it is read, and not asked again."""
     monkeypatch.setattr(stripe_source, "BODY_BYTES_MAX", 256 * KIB)
-    monkeypatch.setattr(halo_sink, "BODY_BYTES_MAX", 256 * KIB)
+    monkeypatch.setattr(halo_connection, "BODY_BYTES_MAX", 256 * KIB)
     monkeypatch.setattr(network, "_DENSE_BYTES_MIN", 16 * KIB)
     server.answer = lambda request: sign_in(request) or Reply(200, body)
     with Adapters(server.url, server.url) as both, pytest.raises(BadAnswer, match=why) as failed:
@@ -117,7 +118,7 @@ def test_a_compression_bomb(
 ) -> None:
     """What unpacks to more than the limit is refused while it is unpacked."""
     monkeypatch.setattr(stripe_source, "BODY_BYTES_MAX", 256 * KIB)
-    monkeypatch.setattr(halo_sink, "BODY_BYTES_MAX", 256 * KIB)
+    monkeypatch.setattr(halo_connection, "BODY_BYTES_MAX", 256 * KIB)
     pack = gzip.compress if encoding == "gzip" else zlib.compress
     body = pack(b" " * 50_000_000)
     server.answer = lambda request: (
@@ -142,7 +143,7 @@ def test_a_write_answered_too_largely_may_have_been_applied(server: Server, both
     """An answer that isn't read says nothing of whether the row was inserted."""
     server.answer = lambda request: sign_in(request) or Reply(200, b"x", {"Content-Encoding": "br"})
     with pytest.raises(BadAnswer) as failed:
-        both.do(both.halo.insert({"invoice_id": 1}, lambda: None))
+        both.do(both.halo.insert(new_row(1), Allow()))
     assert failed.value.maybe_applied
 
 
@@ -201,7 +202,7 @@ def test_an_answer_that_drips(
     monkeypatch: pytest.MonkeyPatch, side: str, first: bytes, piece: bytes
 ) -> None:
     """Never silent for long, never done: the whole request has a limit too."""
-    for room in (stripe_source, halo_sink):
+    for room in (stripe_source, halo_connection):
         monkeypatch.setattr(room, "ANSWER_SECONDS_MAX", 0.15)
     dripping = Dripping(first, piece)
     try:

@@ -24,6 +24,7 @@ from syncd.store import store
 from syncd.sync import engine, lease
 from syncd.sync.pull import listing, poll
 from syncd.sync.push import blame as troubles
+from syncd.sync.push import guard
 from syncd.sync.push import insert as inserting
 from syncd.sync.push import update as updating
 from tests.simulation.story import draw
@@ -117,8 +118,8 @@ PLANTED = (
         "rows = await self.sink.rows_of(work.payment.said.intent_id)", "rows: list[Row] = []",
     ),
     Planted(
-        "an insert goes out on an old look", _in(inserting.Inserter, "insert"),
-        "if self.now() - looked_at > LOOK_SECONDS_MAX:", "if False:",
+        "an insert goes out on an old look", _in(guard.InsertGuard, "allows_sending"),
+        "if self.now() - self.looked_at > LOOK_SECONDS_MAX:", "if False:",
     ),
     Planted(
         "an insert in doubt isn't waited for", _in(inserting.Inserter, "insert"),

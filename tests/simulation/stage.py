@@ -20,6 +20,7 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy.pool import StaticPool
 
+from syncd.clients.halo import connection as halo_connection
 from syncd.clients.halo import parse as halo_reading
 from syncd.clients.halo import sink as halo_sink
 from syncd.clients.stripe import source as stripe_source
@@ -101,9 +102,9 @@ def installed(setting: dict[str, Any], loop: VirtualLoop) -> Iterator[None]:
                     patch(room, name, getattr(processes, name))
         patch(tenacity, "time", clock)
         patch(ssl, "create_default_context", _context)  # it reads all authorities each time
-        patch(halo_sink, "BODY_BYTES_MAX", 1_000_000)
+        patch(halo_connection, "BODY_BYTES_MAX", 1_000_000)
         if setting["small_pages"]:
-            for module in (all_rows, halo_reading, halo_sink, listing, sweep, stripe_source):
+            for module in (halo_reading, halo_sink, listing, sweep, stripe_source):
                 patch(module, "PAGE_SIZE", SMALL_PAGE)
             patch(all_rows, "FEW", 1)
         yield

@@ -8,8 +8,6 @@ import pytest
 from syncd.clients.halo import parse as halo_reading
 from syncd.clients.halo.parse import (
     PAGE_SIZE,
-    Acknowledged,
-    RowPage,
     TracedPage,
     is_whole,
     last_page,
@@ -24,7 +22,7 @@ from syncd.clients.halo.parse import (
     sentence,
 )
 from syncd.clients.webhook_payload import TracedRow
-from syncd.core.rows import Invoice, Row
+from syncd.core.rows import Acknowledged, Invoice, Row, RowPage
 
 NOTHING = Row(None, None, None, None, None)
 BIG = 1_000_000

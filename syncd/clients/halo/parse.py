@@ -13,7 +13,7 @@ from typing import Any
 
 from syncd.clients.webhook_payload import TracedRow, read_traced
 from syncd.core.payments import INTENT_ID
-from syncd.core.rows import Invoice, Row
+from syncd.core.rows import Acknowledged, Invoice, Row, RowPage
 from syncd.text.sanitize import READ_CHARACTERS_MAX, plain
 
 PAGE_SIZE = 100
@@ -24,19 +24,6 @@ TOKEN_SECONDS_MAX = 86_400.0
 
 _DIGITS_MAX = 15
 _ERROR_KEYS = ("errorMessage", "Message", "message", "error_description", "error")
-
-
-@dataclass(frozen=True, slots=True)
-class RowPage:
-    """One page of Halo's rows.
-
-    Attributes:
-        rows: what is on it, unfiltered.
-        total: how many rows there are, as Halo counts them; None where it doesn't say.
-    """
-
-    rows: tuple[Row, ...]
-    total: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +47,6 @@ class InvoicePage:
     invoices: tuple[Invoice, ...]
     length: int
     total: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """What Halo answered to a list of rows.
-
-    Attributes:
-        rows: the rows it listed, as it listed them. Only they prove anything.
-        complaint: what an answer that otherwise looked well says instead of rows, in Halo's words.
-        error: whether it says that something went wrong, in one of the shapes of Halo's errors.
-    """
-
-    rows: tuple[Row, ...]
-    complaint: str | None
-    error: bool = False
 
 
 def read_json(content: bytes) -> Any:

@@ -7,7 +7,6 @@ not see them) is listed once a sweep and by a backfill: a page or two. Nothing i
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from syncd.clients.halo.sink import HaloSink
 from syncd.clients.paging import read_pages
 from syncd.clients.stripe.source import Page, StripeSource
 from syncd.core.errors import CursorRefused, PermissionMissing, Side
@@ -16,6 +15,7 @@ from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.pull.listing import DAY
 from syncd.sync.pull.sweep import SWEEP_SECONDS
+from syncd.sync.sink import Sink
 
 LOOKS_MAX = 10
 """Payments that aren't known here and are looked for in Halo at one time."""
@@ -29,7 +29,7 @@ class Reversing:
     """Learns of refunds and disputes, and whose they are."""
 
     source: StripeSource
-    sink: HaloSink
+    sink: Sink
     store: Store
     report: Report
     now: Callable[[], float]

@@ -9,23 +9,21 @@ where Halo may be at work on it still, for half a minute where only its lists ma
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from syncd.clients.halo.parse import Acknowledged
-from syncd.clients.halo.sink import HaloSink
 from syncd.core.decisions import Create, InStep
 from syncd.core.errors import (
     BadAnswer,
-    LeaseHeld,
     LinkFailure,
-    LookStale,
     RowsRefused,
     ServerTrouble,
     Unreachable,
 )
 from syncd.core.records import Condition, Outcome, Work
-from syncd.core.rows import Row, SeenRow
+from syncd.core.rows import Acknowledged, Row, SeenRow
 from syncd.monitor.report import Report
 from syncd.store.store import Store
+from syncd.sync.lease import Lease
 from syncd.sync.push.blame import Troubles
+from syncd.sync.push.guard import LOOK_SECONDS_MAX, InsertGuard
 from syncd.sync.push.outcomes import (
     INSERT_DOUBT_SECONDS,
     LAG_SECONDS,
@@ -36,10 +34,8 @@ from syncd.sync.push.outcomes import (
     due_again,
     state_of,
 )
-from syncd.sync.push.payload import Overtaken, Ways
-
-LOOK_SECONDS_MAX = 30.0
-"""A row is inserted only if Halo was asked for it so shortly before: room in the window may be waited for."""
+from syncd.sync.push.settings import PushSettings
+from syncd.sync.sink import Sink
 
 MADE_SECONDS = 86_400
 """A row may seem older than its payment by so much: Halo may write times of another zone."""
@@ -52,17 +48,17 @@ class Inserter:
     Attributes:
         outcomes: says what came of each payment.
         troubles: what failed in this push for single payments.
-        last_look: called right before the row is written; raises LeaseHeld or Overtaken.
+        lease: the push lease; None in a dry run.
     """
 
-    sink: HaloSink
+    sink: Sink
     store: Store
-    ways: Ways
+    settings: PushSettings
     outcomes: Outcomes
     troubles: Troubles
     report: Report
     now: Callable[[], float]
-    last_look: Callable[[Sequence[Work]], None]
+    lease: Lease | None
 
     async def insert(self, work: Work, create: Create) -> bool:
         """Insert the one row that is missing, if it is still missing. Returns False to try again.
@@ -78,7 +74,7 @@ class Inserter:
             self.store.record([doubtful(work, until, self.now())], self.now())
             return True
         sent_before = work.doubt_until is not None or work.attempts > 0
-        await self.sink.room(3 if sent_before else 2)
+        await self.sink.reserve(3 if sent_before else 2)
         looked_at = self.now()
         try:
             if not await self._is_missing(work, create, sent_before=sent_before):
@@ -87,34 +83,24 @@ class Inserter:
             self._unlisted(work, error)
             return True
 
-        known, sent = work.doubt_until, False
-
-        def intend() -> None:
-            nonlocal known, sent
-            if self.now() - looked_at > LOOK_SECONDS_MAX:
-                raise LookStale
-            self.last_look([work])
-            now = self.now()
-            until = now + INSERT_DOUBT_SECONDS
-            if not self.store.intend_insert(work, known, now, until):
-                raise LeaseHeld("another process, which has just made a row for the same payment,")
-            known, sent = until, True
-
+        guard = InsertGuard(self.store, self.lease, work, looked_at, self.now)
         try:
-            row = self.ways.new_row_of(work, create, self.now())
-            answer = await self.sink.insert(row, intend)
-        except (LookStale, Overtaken) as news:
-            # A second sending means that the first was turned away. It is due still.
-            self.store.end_doubt(work.payment.said.intent_id, known)
-            return sent or isinstance(news, Overtaken)
+            row = self.settings.new_row(work, create, self.now())
+            answer = await self.sink.insert(row, guard)
         except RowsRefused as error:
-            self.store.end_doubt(work.payment.said.intent_id, known)
+            self.store.end_doubt(work.payment.said.intent_id, guard.doubt_until)
             self.store.record([self.outcomes.failed(work, str(error))], self.now())
             return True
         except LinkFailure as error:
-            self._insert_failed(work, error, known)
+            self._insert_failed(work, error, guard.doubt_until)
             return True
-        await self._inserted(work, create, answer, known)
+        if answer is None:
+            if guard.lost is not None:
+                raise guard.lost
+            # If the guard was asked twice, Halo rejected the first request: nothing was inserted.
+            self.store.end_doubt(work.payment.said.intent_id, guard.doubt_until)
+            return guard.sent or guard.overtaken
+        await self._inserted(work, create, answer, guard.doubt_until)
         return True
 
     async def _is_missing(self, work: Work, create: Create, *, sent_before: bool) -> bool:

@@ -6,7 +6,6 @@ Decides only: nothing is written here, to Halo or to the store.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from syncd.clients.halo.sink import NOBODYS, HaloSink
 from syncd.core.decisions import AskStripe, Create, Decision, Hold, Update, decide
 from syncd.core.errors import (
     BadAnswer,
@@ -27,7 +26,8 @@ from syncd.sync.pull.rereads import Rereads
 from syncd.sync.push.backlog import Unfinished
 from syncd.sync.push.blame import IN_A_ROW_MAX
 from syncd.sync.push.outcomes import Outcomes, due_again
-from syncd.sync.push.payload import Ways
+from syncd.sync.push.settings import PushSettings
+from syncd.sync.sink import Sink
 
 ASK_LATER_SECONDS = 300.0
 """When to decide again about a payment that needs Stripe, while Stripe answers no requests."""
@@ -60,10 +60,10 @@ class Lookup:
         unfinished: what failed in this push, and what is left for the next one.
     """
 
-    sink: HaloSink
+    sink: Sink
     store: Store
     rereads: Rereads
-    ways: Ways
+    settings: PushSettings
     outcomes: Outcomes
     unfinished: Unfinished
     now: Callable[[], float]
@@ -103,7 +103,7 @@ class Lookup:
                     raise  # Halo asks to wait: find out later whose fault it is
                 elif isinstance(error, ListingBroken):
                     # If the listing of an unknown payment fails too, no payment is to blame.
-                    await self.sink.rows_of(NOBODYS)
+                    await self.sink.probe_lookup()
                 if self.unfinished.troubles.add(work, error):
                     await self.ask_for_anything()
                 continue
@@ -153,12 +153,13 @@ class Lookup:
         Raises:
             LinkFailure: Halo does not answer, so no payment is to blame.
         """
-        async for _ in self.sink.pages():
-            break
+        await self.sink.count_rows()
         self.unfinished.troubles.has_read()
 
     def _decide(self, work: Work, rows: Sequence[Row], *, asked: bool = False) -> Decision:
-        return decide(work.payment, rows, self.ways.policy, asked=asked, acknowledged=work.had_rows)
+        return decide(
+            work.payment, rows, self.settings.policy, asked=asked, acknowledged=work.had_rows
+        )
 
     async def _ask_stripe(self, work: Work, rows: Sequence[Row]) -> Decision | None:
         """Re-read the payment intent, then decide; None where Stripe now says something else."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from syncd.clients.halo.sink import HaloSink
 from syncd.core.errors import (
     LinkFailure,
     Side,
@@ -24,9 +23,10 @@ from syncd.sync.push.blame import Troubles
 from syncd.sync.push.insert import Inserter
 from syncd.sync.push.lookup import Decided, Lookup
 from syncd.sync.push.outcomes import Outcomes, Plan
-from syncd.sync.push.payload import Overtaken, Ways
+from syncd.sync.push.settings import PushSettings
 from syncd.sync.push.update import Updater, batches
 from syncd.sync.read_back import AllRows, Progress
+from syncd.sync.sink import Sink
 
 LOOKS_MAX = 3
 """How often Halo is asked for it again, where that had become too long ago."""
@@ -47,11 +47,11 @@ class Pusher:
         outcomes: says what came of each payment.
     """
 
-    sink: HaloSink
+    sink: Sink
     store: Store
     lease: Lease | None
     rereads: Rereads
-    ways: Ways
+    settings: PushSettings
     report: Report
     now: Callable[[], float]
     plan: Plan | None = None
@@ -70,7 +70,7 @@ class Pusher:
 
     def __post_init__(self) -> None:
         self.all_rows = AllRows(self.sink, self.store, self.report, self._hold_lease)
-        self.outcomes = Outcomes(self.report, self.now, self.ways.policy.numbers, self.plan)
+        self.outcomes = Outcomes(self.report, self.now, self.settings.policy.numbers, self.plan)
         self._unfinished = Unfinished(
             self.store, self.outcomes, self._troubles, self.report, self.now
         )
@@ -78,18 +78,18 @@ class Pusher:
             self.sink,
             self.store,
             self.rereads,
-            self.ways,
+            self.settings,
             self.outcomes,
             self._unfinished,
             self.now,
         )
         self._updater = Updater(
-            self.sink, self.store, self.ways, self.outcomes, self._unfinished, self.now,
-            self._about_to_send,
+            self.sink, self.store, self.settings, self.outcomes, self._unfinished, self.now,
+            self.lease,
         )  # fmt: skip
         self._inserter = Inserter(
-            self.sink, self.store, self.ways, self.outcomes, self._troubles, self.report, self.now,
-            self._about_to_send,
+            self.sink, self.store, self.settings, self.outcomes, self._troubles, self.report, self.now,
+            self.lease,
         )  # fmt: skip
 
     async def push(self) -> int:
@@ -108,7 +108,7 @@ class Pusher:
         with self.leased():
             self.review()
             after = self._unfinished.place()
-            self._batch = self._unfinished.lists_of(self.ways.batch)
+            self._batch = self._unfinished.lists_of(self.settings.batch)
             for _ in range(ROUNDS_MAX):
                 # What is found due from here on waits for the next push, or rounds never end.
                 due = self.store.due_count(self.now())
@@ -157,17 +157,6 @@ class Pusher:
         if self.lease is not None:
             self.lease.renew()
 
-    def _about_to_send(self, works: Sequence[Work]) -> None:
-        """The last look before these payments' rows are written.
-
-        Raises:
-            LeaseHeld: another process pushes.
-            Overtaken: what was decided about some of them has grown old.
-        """
-        self._hold_lease()
-        if overtaken := self.store.overtaken(works):
-            raise Overtaken(overtaken)
-
     async def _round(self, due: int, after: str) -> None:
         """Go once through all that is due, or, after a push that broke off, through the rest."""
         before, whole, resumed = self.now(), False, bool(after)
@@ -175,7 +164,7 @@ class Pusher:
             paged = await self.all_rows.cheaper_for(due) and await self.all_rows.read()
             if paged:
                 self._troubles.has_read()
-            size = self.ways.batch * 4 if paged else self.ways.batch
+            size = self.settings.batch * 4 if paged else self.settings.batch
             while work := self.store.due(before, size, after):
                 await self._chunk(work, paged=paged)
                 after = work[-1].payment.said.intent_id
@@ -194,9 +183,9 @@ class Pusher:
             raise next((error for error in errors if error.side is Side.HALO), errors[0])
         if resumed:  # from the middle: those before may be the ones that need smaller lists
             self._unfinished.go_on_behind(None)
-        elif self._batch < self.ways.batch:
+        elif self._batch < self.settings.batch:
             self._unfinished.use_lists_of(None)
-            self._batch = self.ways.batch
+            self._batch = self.settings.batch
 
     async def _chunk(self, works: Sequence[Work], *, paged: bool) -> None:
         """Decide about some payments, write what was decided, and record the outcomes."""

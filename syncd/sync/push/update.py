@@ -3,16 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from syncd.clients.halo.parse import Acknowledged
-from syncd.clients.halo.sink import HaloSink
 from syncd.core.decisions import Update
 from syncd.core.errors import LinkFailure, RowsRefused, ServerTrouble
 from syncd.core.records import Condition, Outcome, Work
-from syncd.core.rows import Row
+from syncd.core.rows import Acknowledged, Row
 from syncd.store.store import Store
+from syncd.sync.lease import Lease
 from syncd.sync.push.backlog import Unfinished
+from syncd.sync.push.guard import UpdateGuard
 from syncd.sync.push.outcomes import UNPROVEN_MAX, Outcomes, as_planned, due_again, listed, state_of
-from syncd.sync.push.payload import Overtaken, Ways
+from syncd.sync.push.settings import PushSettings
+from syncd.sync.sink import Sink
 
 
 @dataclass(slots=True)
@@ -22,16 +23,16 @@ class Updater:
     Attributes:
         outcomes: says what came of each payment.
         unfinished: what failed in this push, and what is left for the next one.
-        last_look: called right before rows are written; raises LeaseHeld or Overtaken.
+        lease: the push lease; None in a dry run.
     """
 
-    sink: HaloSink
+    sink: Sink
     store: Store
-    ways: Ways
+    settings: PushSettings
     outcomes: Outcomes
     unfinished: Unfinished
     now: Callable[[], float]
-    last_look: Callable[[Sequence[Work]], None]
+    lease: Lease | None
 
     async def send(self, batch: Sequence[tuple[Work, Update]]) -> None:
         """Send one list of rows; halve it until a row that fails stands alone.
@@ -48,22 +49,21 @@ class Updater:
             self.store.record(as_planned([work for work, _ in batch]), self.now())
             return
         now = self.now()
-        rows = [row for work, update in batch for row in self.ways.changed_rows(work, update, now)]
-        works = [work for work, _ in batch]
-
-        def intend() -> None:
-            self.last_look(works)
-            self.store.intend_update([work.payment.said.intent_id for work in works], self.now())
-
+        rows = [
+            row for work, update in batch for row in self.settings.changed_rows(work, update, now)
+        ]
+        guard = UpdateGuard(self.store, self.lease, [work for work, _ in batch], self.now)
         try:
-            answer = await self.sink.update(rows, intend)
-        except Overtaken as news:
-            left = [one for one in batch if one[0].payment.said.intent_id not in news.intent_ids]
-            if left:
-                await self.send(left)
-            return
+            answer = await self.sink.update(rows, guard)
         except (RowsRefused, LinkFailure) as error:
             await self._send_parts(batch, error)
+            return
+        if answer is None:
+            if guard.lost is not None:
+                raise guard.lost
+            left = [one for one in batch if one[0].payment.said.intent_id not in guard.overtaken]
+            if left:
+                await self.send(left)
             return
         self.unfinished.troubles.has_written()
         shown = {row.id: row for row in answer.rows}

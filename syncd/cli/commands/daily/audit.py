@@ -110,7 +110,7 @@ async def _audit(
     )  # fmt: skip
     pusher = parts.engine.pusher
     pusher.all_rows.progress = show.rows
-    invoices = Invoices(pusher.sink, own, pusher.ways.policy, invoices_max, show.invoices)
+    invoices = Invoices(parts.sink, own, pusher.settings.policy, invoices_max, show.invoices)
     auditor = Auditor(
         pusher, parts.engine.reversing, own, memory, invoices, world.now, fix, show.listing
     )

@@ -1,0 +1,201 @@
+"""The HTTP connection to Halo: signs in, respects the rate limit, retries, and classifies errors."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+from urllib.parse import urlsplit
+
+import httpx
+
+from syncd.clients.halo.errors import failure_of, read_answer
+from syncd.clients.halo.parse import read_acknowledgement
+from syncd.clients.halo.sign_in import SignIn
+from syncd.clients.http import ANSWER_SECONDS_MAX, AnswerRefused, client, words_of
+from syncd.clients.retry import Calling, server_time
+from syncd.core.errors import BadAnswer, Side, Unreachable
+from syncd.core.rows import Acknowledged, Guard
+from syncd.failpoints import Point, crash_point
+from syncd.text.sanitize import plain
+
+BODY_BYTES_MAX = 64 * 1024 * 1024
+"""A larger answer is refused while it is read: an endpoint that ignores paging may send all rows."""
+
+
+@dataclass(slots=True)
+class Connection:
+    """Sends requests to one Halo tenant.
+
+    Attributes:
+        url: the tenant's address.
+        calling: rate limit, retries and time.
+        transport: carries the requests in place of a real network; None for the real one.
+        ahead_seconds: how far Halo's clock was ahead of ours at its last answer; None where the
+            answer had no date.
+        sign_in: the application's sign-in.
+    """
+
+    url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    scope: str
+    calling: Calling
+    transport: httpx.AsyncBaseTransport | None = field(repr=False, default=None)
+    ahead_seconds: float | None = field(init=False, default=None)
+    sign_in: SignIn = field(init=False, repr=False)
+    _client: httpx.AsyncClient = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.url = self.url.rstrip("/")
+        self._client = client(
+            self.url, self.calling.timeout_seconds, BODY_BYTES_MAX, self.transport
+        )
+        self.sign_in = SignIn(
+            self.url,
+            self.client_id,
+            self.client_secret,
+            self.scope,
+            self._send_unsigned,
+            self.calling.now,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def read(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        """GET a path. Returns the answer's JSON.
+
+        Raises:
+            BadAnswer: the answer is no JSON.
+            LinkFailure: Halo can't be read.
+        """
+        response = await self._request("GET", path, params=params)
+        return read_answer(response, reading=True)
+
+    async def write(
+        self, path: str, rows: Sequence[Mapping[str, Any]], guard: Guard, *, repeatable: bool
+    ) -> Acknowledged | None:
+        """POST rows.
+
+        Args:
+            path: where to.
+            rows: what to write.
+            guard: asked right before each sending, after sign-in and rate limit.
+            repeatable: whether to send again after a failure that may have been carried out.
+
+        Returns:
+            What Halo answered; None where `guard` kept the request from being sent.
+
+        Raises:
+            RowsRefused: Halo refuses at least one of the rows.
+            LinkFailure: Halo can't be written.
+        """
+        content = json.dumps(list(rows)).encode()
+        response = await self._request(
+            "POST", path, content=content, repeatable=repeatable, guard=guard
+        )
+        if response is None:
+            return None
+        return read_acknowledgement(read_answer(response, reading=False))
+
+    @overload
+    async def _request(
+        self, method: str, path: str, *, params: Mapping[str, str] | None
+    ) -> httpx.Response: ...
+
+    @overload
+    async def _request(
+        self, method: str, path: str, *, content: bytes, repeatable: bool, guard: Guard
+    ) -> httpx.Response | None: ...
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        repeatable: bool = True,
+        guard: Guard | None = None,
+    ) -> httpx.Response | None:
+        """Send one request, signed in, with retries; None where `guard` kept it from being sent."""
+        url = self.url + path
+
+        async def attempt() -> httpx.Response | None:
+            token = await self.sign_in.token()
+            response = await self._send(method, url, token, params, content, guard=guard)
+            if response is not None and response.status_code == 401:
+                # The token expired, or was never allowed: sign in again once.
+                self.sign_in.forget_token()
+                token = await self.sign_in.token()
+                response = await self._send(method, url, token, params, content, guard=guard)
+            if response is None:
+                return None
+            failure = failure_of(
+                response, method, writing=content is not None, now=self.calling.now()
+            )
+            if failure is not None:
+                raise failure
+            return response
+
+        return await self.calling.persist(attempt, repeatable=repeatable)
+
+    async def _send_unsigned(
+        self, method: str, url: str, form: Mapping[str, str] | None
+    ) -> httpx.Response:
+        response = await self._send(method, url, None, None, None, form)
+        assert response is not None  # noqa: S101  # no guard was given
+        return response
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        token: str | None,
+        params: Mapping[str, str] | None,
+        content: bytes | None,
+        form: Mapping[str, str] | None = None,
+        guard: Guard | None = None,
+    ) -> httpx.Response | None:
+        """Send one request within the rate limit; None where `guard` kept it from being sent."""
+        await self.calling.take()
+        if guard is not None and not guard.allows_sending():
+            return None
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        what = f"{method} {urlsplit(url).path}"
+        crash_point(Point.BEFORE_REQUEST)
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                response = await self._client.request(
+                    method, url, params=params, content=content, data=form, headers=headers
+                )
+        except (httpx.InvalidURL, UnicodeError) as error:
+            self.calling.note("error")
+            message = f"{plain(url)!r} is no address that can be asked ({plain(str(error))})."
+            raise BadAnswer(Side.HALO, message) from None
+        except AnswerRefused as error:
+            self.calling.note("error")
+            message = f"Halo's answer to {what} was refused: {error}."
+            raise BadAnswer(Side.HALO, message, maybe_applied=content is not None) from None
+        except (httpx.HTTPError, TimeoutError) as error:
+            self.calling.note("error")
+            never_sent = isinstance(
+                error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
+            )
+            raise Unreachable(
+                Side.HALO,
+                f"Halo can't be reached ({what}): {words_of(error)}.",
+                maybe_applied=content is not None and not never_sent,
+                late=not never_sent,
+            ) from None
+        crash_point(Point.AFTER_ANSWER)
+        self.calling.note(
+            "ok" if response.is_success else "limited" if response.status_code == 429 else "error"
+        )
+        clock = server_time(response.headers.get("date"))
+        self.ahead_seconds = None if clock is None else clock - self.calling.now()
+        return response

@@ -1,0 +1,106 @@
+"""The final check right before rows are written; a sink asks it before each request.
+
+Polls go on while a push waits for the rate limit, and another process may take the push lease. So
+the check runs at the last moment, and writes down that a request will be sent. A guard says why it
+refused; the caller reads the reason after the sink has returned None.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from syncd.core.errors import LeaseHeld
+from syncd.core.records import Work
+from syncd.store.store import Store
+from syncd.sync.lease import Lease
+from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS
+
+LOOK_SECONDS_MAX = 30.0
+"""A row is inserted only if the payment was looked up in Halo at most this long before."""
+
+
+@dataclass(slots=True)
+class UpdateGuard:
+    """Guards an update of some payments' rows.
+
+    Attributes:
+        lease: the push lease; None in a dry run.
+        works: the payments.
+        lost: the push lease was lost; None where this process still holds it.
+        overtaken: payments of which Stripe has said something else since the decision.
+    """
+
+    store: Store
+    lease: Lease | None
+    works: Sequence[Work]
+    now: Callable[[], float]
+    lost: LeaseHeld | None = field(init=False, default=None)
+    overtaken: frozenset[str] = field(init=False, default=frozenset())
+
+    def allows_sending(self) -> bool:
+        """Whether this process still holds the lease, and the decision still holds."""
+        try:
+            if self.lease is not None:
+                self.lease.renew()
+        except LeaseHeld as error:
+            self.lost = error
+            return False
+        self.overtaken = self.store.overtaken(self.works)
+        if self.overtaken:
+            return False
+        ids = [work.payment.said.intent_id for work in self.works]
+        self.store.intend_update(ids, self.now())
+        return True
+
+
+@dataclass(slots=True)
+class InsertGuard:
+    """Guards the insertion of a payment's row.
+
+    Attributes:
+        lease: the push lease; None in a dry run.
+        work: the payment.
+        looked_at: when Halo was asked for the payment's rows, Unix seconds.
+        doubt_until: until when an insert of this payment is uncertain, as the store has it now.
+        sent: whether the guard has allowed a request: a second one means that the first was refused.
+        lost: another process pushes, or has just inserted the row.
+        overtaken: whether Stripe has said something else of the payment since the decision.
+    """
+
+    store: Store
+    lease: Lease | None
+    work: Work
+    looked_at: float
+    now: Callable[[], float]
+    doubt_until: float | None = field(init=False)
+    sent: bool = field(init=False, default=False)
+    lost: LeaseHeld | None = field(init=False, default=None)
+    overtaken: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self.doubt_until = self.work.doubt_until
+
+    def allows_sending(self) -> bool:
+        """Whether the row is still missing as far as this process can know.
+
+        The intent to insert is written down first: another process that sees it waits.
+        """
+        if self.now() - self.looked_at > LOOK_SECONDS_MAX:
+            return False
+        try:
+            if self.lease is not None:
+                self.lease.renew()
+        except LeaseHeld as error:
+            self.lost = error
+            return False
+        self.overtaken = bool(self.store.overtaken([self.work]))
+        if self.overtaken:
+            return False
+        now = self.now()
+        until = now + INSERT_DOUBT_SECONDS
+        if not self.store.intend_insert(self.work, self.doubt_until, now, until):
+            self.lost = LeaseHeld(
+                "another process, which has just made a row for the same payment,"
+            )
+            return False
+        self.doubt_until, self.sent = until, True
+        return True

@@ -1,0 +1,79 @@
+"""What the engine needs of a PSA: look up rows, list rows, change rows, insert a row.
+
+`clients.halo.sink.HaloSink` is the one that syncd uses. Another PSA is another class with these
+methods in a folder of its own beside `clients/halo`, and one line in `sync.build` that chooses it.
+Only domain values pass here: nothing outside the client knows the PSA's JSON.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+from syncd.clients.paging import Listed
+from syncd.core.rows import Acknowledged, Guard, NewRow, Row, RowChange, RowPage
+
+
+class Sink(Protocol):
+    """A PSA. Every method raises LinkFailure where the PSA does not answer."""
+
+    @property
+    def page_size(self) -> int:
+        """How many rows a full page lists."""
+
+    async def rows_of(self, intent_id: str) -> list[Row]:
+        """Look up all rows of one payment intent.
+
+        Rows that may belong to the payment, but don't name it exactly, come without their `id`.
+
+        Raises:
+            ListingBroken: the PSA shows only a part of the rows.
+        """
+
+    async def rows_of_invoice(self, invoice_id: int) -> list[Row]:
+        """Look up all rows of one invoice; raises as `rows_of`."""
+
+    def list_rows(
+        self, count_new: Callable[[RowPage], int], seen: int = 0
+    ) -> AsyncIterator[Listed[RowPage]]:
+        """List all rows, newest first, page by page.
+
+        Args:
+            count_new: how many rows of a page were not on the pages before; called once a page.
+            seen: how many rows are known already, where the rows are listed a second time.
+        """
+
+    async def count_rows(self) -> int:
+        """Read the first page of all rows: how many rows there are, as far as the page tells."""
+
+    async def probe_lookup(self) -> None:
+        """Look up a payment that does not exist: whether lookups work for any payment."""
+
+    async def reserve(self, requests: int) -> None:
+        """Wait until the rate limit allows so many requests one after another."""
+
+    async def update(self, changes: Sequence[RowChange], guard: Guard) -> Acknowledged | None:
+        """Set the status of rows, all or none. May be sent twice.
+
+        Args:
+            changes: the rows and their new status.
+            guard: asked right before each sending, when nothing else is waited for.
+
+        Returns:
+            The answer; None where `guard` kept the request from being sent.
+
+        Raises:
+            RowsRefused: the PSA refuses at least one of the rows, and changed none.
+        """
+
+    async def insert(self, row: NewRow, guard: Guard) -> Acknowledged | None:
+        """Insert one row; never sent again after a failure with `maybe_applied`.
+
+        Args:
+            row: the row.
+            guard: as in `update`.
+
+        Returns:
+            As `update`.
+
+        Raises:
+            RowsRefused: the PSA refuses the row.
+        """
