@@ -137,9 +137,21 @@ class Halo(Section):
     url: str
     client_id: str = Field(min_length=1)
     scope: str = Field("read:invoices edit:invoices", min_length=1)
+    tenant: str = Field("", max_length=100)
     rate_limit: Whole = Field(300, ge=1)
     status: Status = Status()
     new_row: NewRow = NewRow()
+
+    @field_validator("tenant")
+    @classmethod
+    def _tenant(cls, value: str) -> str:
+        if value and (not value.isprintable() or re.search(r"[\s/:]", value)):
+            message = (
+                "must be the tenant's name as Halo writes it, not an address, or empty where "
+                "Halo's authinfo says it"
+            )
+            raise ValueError(message)
+        return value
 
     @field_validator("url")
     @classmethod

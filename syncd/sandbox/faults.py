@@ -108,7 +108,7 @@ class Fault:
             case "garbage":
                 return json_reply("well, well")
             case "redirect":
-                return Reply(302, b"", {"Location": self.location})
+                return Reply(self.status or 302, b"", {"Location": self.location})
             case "huge":
                 return Reply(
                     200, b'["' + b"x" * self.size + b'"]', {"Content-Type": "application/json"}

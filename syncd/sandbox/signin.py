@@ -12,6 +12,9 @@ class HaloSignIn:
 
     Attributes:
         tenant: must come with a sign-in, where authinfo is there to say so.
+        tenant_wanted_in: where the tenant is read from: "form", "query", or both.
+        authinfo: what authinfo answers in place of its usual answer.
+        token_refusal: status and body for a token that is not known; None for a 401 without a body.
         granted_scope: what the token says it is good for; None leaves it out.
     """
 
@@ -21,6 +24,9 @@ class HaloSignIn:
         self.client_id = "sandbox-client"
         self.client_secret = "sandbox-client-secret"  # opens nothing
         self.tenant = "sandbox"
+        self.tenant_wanted_in = {"form"}
+        self.authinfo: dict[str, object] | None = None
+        self.token_refusal: tuple[int, object] | None = None
         self.has_authinfo = True
         self.auth_url: str | None = None
         self.token_lifetime = 3_600.0
@@ -38,6 +44,8 @@ class HaloSignIn:
                 return Reply(
                     404, b"<html><body>Not found</body></html>", {"Content-Type": "text/html"}
                 )
+            if self.authinfo is not None:
+                return json_reply(self.authinfo)
             return json_reply(
                 {"auth_url": self.auth_url or f"{self.url}/auth", "tenant_id": self.tenant}
             )
@@ -59,7 +67,9 @@ class HaloSignIn:
             self.client_secret,
         ):
             return json_reply({"error": "invalid_client"}, 401)
-        if self.has_authinfo and self.tenant and form.get("tenant") != self.tenant:
+        named = {"form": form.get("tenant"), "query": request.params().get("tenant")}
+        wrong = any(named[place] != self.tenant for place in self.tenant_wanted_in)
+        if self.has_authinfo and self.tenant and wrong:
             return json_reply(
                 {"error": "invalid_request", "error_description": "The tenant is unknown."}, 400
             )
@@ -79,6 +89,8 @@ class HaloSignIn:
         token = request.authorization.removeprefix("Bearer ")
         until, scopes = self._tokens.get(token, (0.0, set()))
         if until <= self.clock():
+            if self.token_refusal is not None:
+                return json_reply(self.token_refusal[1], self.token_refusal[0])
             return Reply(401, b"")
         needed = "read:invoices" if request.method == "GET" else "edit:invoices"
         if needed not in self.permissions or not {needed, "all"} & scopes:

@@ -136,6 +136,7 @@ def assemble(
         _calling(gates[Side.HALO], telemetry, world),
         world.transport,
         config.halo.new_row.fields,
+        config.halo.tenant,
     )
     rereads = Rereads(source, store, telemetry, world.now)
     listing = IntentListing(source, store, rereads, telemetry, world.now)

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from syncd.clients.halo.sink import HaloSink
-from syncd.core.errors import BadAnswer, PermissionMissing, SignInRefused
+from syncd.core.errors import BadAnswer, PermissionMissing, RowsRefused, SignInRefused
 from syncd.core.rows import RowChange
 from syncd.sandbox import Fault, Request, Sandbox
 from tests.contract.conftest import Bench
-from tests.writes import Allow
+from tests.writes import Allow, new_row
 
 
 def _tokens(bench: Bench) -> list[Any]:
@@ -163,6 +163,216 @@ def test_permission_to_edit(bench: Bench) -> None:
     with pytest.raises(PermissionMissing, match="permission to edit invoices"):
         bench.halo(lambda sink: sink.update([RowChange(1, 3)], Allow()))
     assert (len(bench.posts()), bench.waited) == (1, [])
+
+
+# --- tokens that Halo forgets early ---------------------------------------------------------------
+
+FORGOTTEN = [
+    (400, {"error_description": "Token not found"}), (400, {"error": "invalid_token"}),
+    (400, "Token not found"), (400, {"Message": "The access token has expired."}),
+    (403, {"error_description": "Token not found"}), (403, {"Message": "Forbidden"}),
+    (404, {"error_description": "Token not found"}), (401, {"error": "invalid_token"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("refusal", FORGOTTEN)
+@pytest.mark.parametrize("method", ["GET", "update", "insert"])
+def test_a_token_that_halo_forgets_early(
+    bench: Bench, refusal: tuple[int, object], method: str
+) -> None:
+    """However Halo says that it doesn't know the token, syncd signs in once more and goes on."""
+    halo = bench.box.halo
+    invoice = halo.add_invoice()
+    row = halo.add_row("pi_1", invoice, 1.0)
+    halo.token_refusal = refusal
+
+    async def work(sink: HaloSink) -> None:
+        await sink.rows_of("pi_1")
+        for _ in range(2):
+            halo.expire_tokens()
+            if method == "GET":
+                await sink.rows_of("pi_1")
+            elif method == "update":
+                await sink.update([RowChange(row, 3)], Allow())
+            else:
+                await sink.insert(new_row(invoice), Allow())
+
+    bench.halo(work)
+    assert (len(_tokens(bench)), bench.waited) == (3, [])
+    assert len(halo.writes) == (0 if method == "GET" else 2)
+
+
+def test_a_missing_permission_costs_one_sign_in(bench: Bench) -> None:
+    """A 403 that a new token doesn't change is no reason to ask for more tokens; reads go on."""
+    halo = bench.box.halo
+    row = halo.add_row("pi_1", halo.add_invoice(), 1.0)
+    halo.permissions = {"read:invoices"}
+
+    async def work(sink: HaloSink) -> None:
+        await sink.rows_of("pi_1")
+        for _ in range(5):
+            with pytest.raises(PermissionMissing):
+                await sink.update([RowChange(row, 3)], Allow())
+            await sink.rows_of("pi_1")
+        halo.permissions |= {"edit:invoices"}
+        halo.token_refusal = (403, {"Message": "Forbidden"})
+        halo.expire_tokens()
+        await sink.rows_of("pi_1")
+        await sink.update([RowChange(row, 3)], Allow())
+
+    bench.halo(work)
+    assert len(_tokens(bench)) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b'{"Message": "Unexpected token u in JSON at position 1"}'),
+        (400, b'{"[0].invoice_id": ["Could not convert string to integer"]}'),
+        (400, b'{"ClassName": "System.Exception", "Message": "Record not found"}'),
+    ],
+)
+def test_a_refusal_of_a_row_asks_for_no_token(bench: Bench, status: int, body: bytes) -> None:
+    """A 400 about what was sent is the row's, and costs no sign-in."""
+    bench.box.halo.faults.append(
+        Fault("400", times=None, method="POST", path="InvoicePayment", body=body, status=status)
+    )
+    with pytest.raises(RowsRefused):
+        bench.halo(lambda sink: sink.update([RowChange(1, 3)], Allow()))
+    assert (len(_tokens(bench)), len(bench.posts())) == (1, 1)
+
+
+def test_a_refusal_that_a_new_token_does_not_change(bench: Bench) -> None:
+    """Where a new token is refused alike, the row is to blame, after one sign-in and no loop."""
+    bench.box.halo.faults.append(
+        Fault("400", times=None, method="POST", path="InvoicePayment",
+              body=b'{"Message": "The token of the accounting sync has expired"}')
+    )  # fmt: skip
+
+    async def work(sink: HaloSink) -> None:
+        await sink.rows_of("pi_1")
+        for _ in range(4):
+            with pytest.raises(RowsRefused):
+                await sink.update([RowChange(1, 3)], Allow())
+
+    bench.halo(work)
+    assert (len(_tokens(bench)), len(bench.posts())) == (2, 5)
+
+
+def test_a_firewalls_page_is_not_written_twice(bench: Bench) -> None:
+    """A page with 403 in answer to a write may come after the write: it is not sent again."""
+    bench.box.halo.faults.append(
+        Fault("403", times=None, method="POST", path="InvoicePayment", body=b"<html>no</html>")
+    )
+    with pytest.raises(BadAnswer, match="in front of Halo"):
+        bench.halo(lambda sink: sink.insert(new_row(1), Allow()))
+    assert (len(_tokens(bench)), len(bench.posts())) == (1, 1)
+
+
+# --- the wrong address, the tenant's name ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("path", ["/api/authinfo", "/auth/token", "/api/InvoicePayment"])
+@pytest.mark.parametrize(
+    ("to", "advice"),
+    [
+        ("https://new.halopsa.example{path}?a=secret", "set halo.url to its address, https://new.halopsa.example."),
+        ("https://halo.example:8443/sub{path}", "set halo.url to its address, https://halo.example:8443/sub."),
+        ("//other.example/", "set halo.url to its address, https://other.example."),
+        ("/elsewhere", "Check halo.url."), ("", "Check halo.url."),
+    ],
+)  # fmt: skip
+def test_a_redirect_names_where_it_points(
+    bench: Bench, status: int, path: str, to: str, advice: str
+) -> None:
+    """A redirect is a wrong address, not a wrong secret; the address to set is named."""
+    location = to.format(path=path)
+
+    def answer(request: Request) -> bool:
+        return request.path == path
+
+    bench.box.halo.faults.append(Fault("redirect", times=None, match=answer, location=location))
+    bench.box.halo.faults[0].status = status
+    with pytest.raises(BadAnswer) as caught:
+        bench.read("halo")
+    said = str(caught.value)
+    if to.startswith("//"):
+        advice = advice.replace("https", "http")
+    assert advice in said
+    assert f"redirects {'POST' if 'token' in path else 'GET'} {path}" in said
+    assert "secret of" not in said
+    assert "a=secret" not in said
+    assert "client secret" not in said
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html>Not found</html>", b'{"Message": "No"}'])
+def test_an_address_with_a_path(bench: Bench, body: bytes) -> None:
+    """Where nothing signs in at the address, the address is at fault, not the secret."""
+    bench.box.halo.faults.append(Fault("400", times=None, path="/portal/", body=body, status=404))
+    with pytest.raises(
+        BadAnswer, match=r"not at http://127.*/portal/auth/token \(HTTP 404\)"
+    ) as caught:
+        bench.halo(lambda sink: sink.rows_of("pi_1"), url=f"{bench.box.halo.url}/portal")
+    assert "halo.url has the path '/portal'; try it without the path." in str(caught.value)
+
+
+def test_a_page_in_place_of_a_refusal(bench: Bench) -> None:
+    """A page with a 403 in place of the sign-in is no refusal of the secret."""
+    bench.box.halo.faults.append(
+        Fault("403", times=None, path="/auth/token", body=b"<html>Blocked</html>")
+    )
+    with pytest.raises(BadAnswer, match="sign-in is not at"):
+        bench.read("halo")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b'{"error": "invalid_client", "error_description": "The application is not active"}',
+         "The application is not active."),
+        (b'{"error_description": "Token not found"}', "Token not found."),
+        (b'{"error": "unauthorized_client"}', "unauthorized_client."),
+        (b'{"Message": "Agent is disabled"}', "Agent is disabled."),
+        (b'{"access_token": "has a space", "refresh_token": "abcdef", "note": "abc"}',
+         "its answer holds no token."),
+    ],
+)  # fmt: skip
+def test_halos_words_in_a_200_without_a_token(bench: Bench, answer: bytes, words: str) -> None:
+    """What a 200 says in place of a token is told; nothing that may be a token is."""
+    bench.box.halo.faults.append(Fault("200", path="/auth/token", body=answer))
+    with pytest.raises(SignInRefused) as caught:
+        bench.read("halo")
+    assert (
+        f"(HTTP 200) for client_id 'sandbox-client', scope 'read:invoices edit:invoices': {words}"
+        in str(caught.value)
+    )
+    assert "has a space" not in str(caught.value)
+    assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("places", [{"form"}, {"query"}, {"form", "query"}])
+@pytest.mark.parametrize("authinfo", ["whole", "tenant alone", "nothing", "number"])
+def test_the_tenant_goes_in_form_and_query(bench: Bench, places: set[str], authinfo: str) -> None:
+    """The tenant is sent both ways; it comes from authinfo, else from halo.tenant."""
+    halo = bench.box.halo
+    halo.tenant_wanted_in = places
+    if authinfo == "tenant alone":
+        halo.authinfo = {"tenant_id": halo.tenant}
+    elif authinfo == "nothing":
+        halo.authinfo = {}
+    elif authinfo == "number":
+        halo.tenant, halo.authinfo = "7", {"tenant_id": 7}
+    configured = "another" if authinfo != "nothing" else "sandbox"
+    bench.halo(lambda sink: sink.rows_of("pi_1"), tenant=configured)
+    assert [r.params().get("tenant") for r in _tokens(bench)] == [halo.tenant]
+
+
+def test_a_tenant_without_authinfo(bench: Bench) -> None:
+    """Without authinfo the configured tenant is named."""
+    bench.box.halo.has_authinfo = False
+    bench.halo(lambda sink: sink.rows_of("pi_1"), tenant="a b&c")
+    assert [r.params().get("tenant") for r in _tokens(bench)] == ["a b&c"]
 
 
 def test_address_with_a_slash(bench: Bench) -> None:

@@ -31,6 +31,7 @@ class Connection:
         url: the tenant's address.
         calling: rate limit, retries and time.
         transport: carries the requests in place of a real network; None for the real one.
+        tenant: the tenant's name, where Halo's authinfo doesn't say it.
         ahead_seconds: how far Halo's clock was ahead of ours at its last answer; None where the
             answer had no date.
         sign_in: the application's sign-in.
@@ -42,6 +43,7 @@ class Connection:
     scope: str
     calling: Calling
     transport: httpx.AsyncBaseTransport | None = field(repr=False, default=None)
+    tenant: str = ""
     ahead_seconds: float | None = field(init=False, default=None)
     sign_in: SignIn = field(init=False, repr=False)
     _client: httpx.AsyncClient = field(init=False, repr=False)
@@ -58,6 +60,7 @@ class Connection:
             self.scope,
             self._send_unsigned,
             self.calling.now,
+            self.tenant,
         )
 
     async def close(self) -> None:
@@ -124,13 +127,16 @@ class Connection:
         url = self.url + path
 
         async def attempt() -> httpx.Response | None:
+            issued = self.sign_in.issued
             token = await self.sign_in.token()
             response = await self._send(method, url, token, params, content, guard=guard)
-            if response is not None and response.status_code == 401:
+            if response is not None and self.sign_in.may_help(response, method, issued):
                 # The token expired, or was never allowed: sign in again once.
                 self.sign_in.forget_token()
                 token = await self.sign_in.token()
                 response = await self._send(method, url, token, params, content, guard=guard)
+                if response is not None:
+                    self.sign_in.still_refused(response, method)
             if response is None:
                 return None
             failure = failure_of(

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from syncd.clients.halo.parse import own_words, read_json, sentence
+from syncd.clients.halo.parse import ERROR_KEYS, own_words, read_json, sentence
 from syncd.clients.retry import retry_after_seconds
 from syncd.core.errors import (
     BadAnswer,
@@ -24,6 +24,17 @@ from syncd.text.sanitize import plain
 
 WAIT_WITHOUT_RETRY_AFTER_SECONDS = 60.0
 """The wait after a 429 without `Retry-After`. Halo's clients report that Halo needs a minute or more."""
+
+_TAILS = ("/auth/token", "/token", "/api/authinfo", "/api/InvoicePayment")
+"""The ends of paths that are not part of a tenant's address."""
+
+_ABOUT_TOKEN = re.compile(
+    r"(?i)invalid[ _]token|token[^.]{0,40}\b(?:not found|invalid|expired|revoked|unknown|missing"
+    r"|not valid|not recogni[sz]ed|does not exist|doesn't exist)"
+    r"|\b(?:expired|revoked|unknown|missing|no)\b[^.]{0,20}\btoken|session[^.]{0,20}expired"
+    r"|unauthori[sz]ed|unauthenticated|not (?:signed|logged) in"
+)
+"""Words of a refusal that are about the token. "Unexpected token", of a JSON parser, is not."""
 
 _REFUSED_ROWS = frozenset({400, 404, 409, 413, 422})
 
@@ -83,7 +94,7 @@ def failure_of(
             f"Halo refuses {what} (HTTP 401) although it has just signed us in: {said} The agent "
             "role behind the application may lack a permission for invoices.",
         )
-    if status == 403 and writing and _is_web_page(response):
+    if status == 403 and writing and is_web_page(response):
         return BadAnswer(
             Side.HALO,
             f"Something in front of Halo refuses {what} (HTTP 403): {said} A firewall that dislikes "
@@ -99,13 +110,16 @@ def failure_of(
             "Give the application and its agent role the permission to "
             f"{'edit' if writing else 'read'} invoices.",
         )
-    if writing and status in _REFUSED_ROWS and not _is_web_page(response):
+    if not writing and blames_token(response, method):
+        return SignInRefused(
+            Side.HALO,
+            f"Halo refuses {what} (HTTP {status}) although it has just issued a token: {said} Check the application in Halo (Configuration, Integrations, "
+            "Halo API).",
+        )
+    if writing and status in _REFUSED_ROWS and not is_web_page(response):
         return RowsRefused(said)
     if 300 <= status < 400:
-        host = re.match(r"https?://([^/?#]+)", plain(response.headers.get("location", ""), 2_000))
-        to = host[1][:100] if host else "another path"
-        message = f"Halo redirects {what} to {to!r}, which isn't followed. Check halo.url."
-        return BadAnswer(Side.HALO, message, maybe_applied=writing, late=writing)
+        return redirected(response, method, writing=writing)
     return BadAnswer(
         Side.HALO,
         f"Halo answered {status} to {what}: {said} Check halo.url.",
@@ -114,7 +128,62 @@ def failure_of(
     )
 
 
-def _is_web_page(response: httpx.Response) -> bool:
+def redirected(response: httpx.Response, method: str, *, writing: bool = False) -> BadAnswer:
+    """The failure that a redirect is: it names the address to set instead."""
+    asked = response.request.url
+    location = plain(response.headers.get("location", ""), 2_000)
+    try:
+        to = asked.join(location).copy_with(query=None, fragment=None, username=None, password=None)
+        same = (to.scheme, to.host, to.port) == (asked.scheme, asked.host, asked.port)
+        pointed = f"{to.scheme}://{to.netloc.decode('ascii')}{to.path}" if location else ""
+    except (httpx.InvalidURL, UnicodeError, ValueError, TypeError):
+        same, pointed = False, ""
+    pointed = plain(pointed, 200)
+    advice = (
+        "Check halo.url."
+        if same or not pointed
+        else f"If the tenant is there, set halo.url to its address, {plain(_base(to, asked), 200)}."
+    )
+    return BadAnswer(
+        Side.HALO,
+        f"Halo redirects {method} {plain(asked.path, 200)} (HTTP {response.status_code}) to "
+        f"{pointed or 'an address that cannot be read'}. syncd does not follow redirects, because "
+        f"its requests carry a secret. {advice}",
+        maybe_applied=writing,
+        late=writing,
+    )
+
+
+def _base(to: httpx.URL, asked: httpx.URL) -> str:
+    """What halo.url has to be, so that the request goes to where the redirect points."""
+    path = to.path
+    for tail in (asked.path, *_TAILS):
+        path = path.removesuffix(tail)
+    return f"{to.scheme}://{to.netloc.decode('ascii')}{path.rstrip('/')}"
+
+
+def blames_token(response: httpx.Response, method: str) -> bool:
+    """Whether a refusal may be about the token rather than about what was asked.
+
+    Halo answers so with 400 or 403 where it has forgotten a token before the token's end.
+    """
+    status = response.status_code
+    if status == 403:
+        # A firewall in front of Halo refuses what a write contains; the write is not repeated.
+        return method == "GET" or not is_web_page(response)
+    if not 400 <= status < 500 or status in (401, 429):
+        return False
+    body = read_json(response.content)
+    if isinstance(body, dict):
+        texts = [body[key] for key in ERROR_KEYS if isinstance(body.get(key), str)]
+    else:
+        text = body if isinstance(body, str) else response.content[:600].decode("utf-8", "replace")
+        texts = [] if is_web_page(response) else [text]
+    return any(_ABOUT_TOKEN.search(text) for text in texts)
+
+
+def is_web_page(response: httpx.Response) -> bool:
+    """Whether the body is a page for people."""
     return "html" in response.headers.get("content-type", "") or response.content[:1] == b"<"
 
 
@@ -124,6 +193,6 @@ def error_message(body: Any, response: httpx.Response) -> str:
         return said
     if body is not None:
         return "its answer holds no message."
-    if _is_web_page(response):
+    if is_web_page(response):
         return "it sent a web page."
     return sentence(response.content[:600].decode("utf-8", "replace")) or "it said nothing."

@@ -23,7 +23,7 @@ TOKEN_SECONDS_MAX = 86_400.0
 """A token that claims to last longer is renewed all the same."""
 
 _DIGITS_MAX = 15
-_ERROR_KEYS = ("errorMessage", "Message", "message", "error_description", "error")
+ERROR_KEYS = ("errorMessage", "Message", "message", "error_description", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +230,7 @@ def own_words(body: Any) -> str:
         return sentence(body)
     if not isinstance(body, dict):
         return ""
-    for key in _ERROR_KEYS:
+    for key in ERROR_KEYS:
         if isinstance(body.get(key), str) and (said := sentence(body[key])):
             return said
     parts = []

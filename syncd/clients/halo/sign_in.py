@@ -6,17 +6,28 @@ The client secret and the token never leave this module, except in the requests 
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 
-from syncd.clients.halo.errors import error_message, failure_of, read_answer
-from syncd.clients.halo.parse import lifetime_seconds, read_json
-from syncd.core.errors import Side, SignInRefused
+from syncd.clients.halo.errors import (
+    blames_token,
+    error_message,
+    failure_of,
+    is_web_page,
+    read_answer,
+    redirected,
+)
+from syncd.clients.halo.parse import ERROR_KEYS, lifetime_seconds, own_words, read_json
+from syncd.core.errors import BadAnswer, Side, SignInRefused
 from syncd.text.sanitize import conceal, plain
 
 TOKEN_MARGIN_SECONDS = 30.0
 """A token is renewed this long before it expires."""
+
+_NO_SIGN_IN = frozenset({404, 405, 410})
+"""Answers of an address at which there is no sign-in."""
 
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 
@@ -32,6 +43,8 @@ class SignIn:
         url: the tenant's address, without a slash at its end.
         send: sends a request without a token; raises LinkFailure.
         now: Unix seconds.
+        tenant: the tenant's name, where Halo's authinfo doesn't say it.
+        issued: how many tokens Halo has issued.
         granted: the scope that came with the token; None where Halo named none.
     """
 
@@ -41,10 +54,13 @@ class SignIn:
     scope: str
     send: Send
     now: Callable[[], float]
+    tenant: str = ""
+    issued: int = field(init=False, default=0)
     granted: frozenset[str] | None = field(init=False, default=None)
     _token: str | None = field(init=False, repr=False, default=None)
     _token_until: float = field(init=False, default=0.0)
     _endpoint: tuple[str, str | None] | None = field(init=False, default=None)
+    _denied: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         conceal("Halo's client secret", self.client_secret)
@@ -82,40 +98,104 @@ class SignIn:
             "client_secret": self.client_secret,
             "scope": self.scope,
         }
+        address = endpoint
         if tenant:
+            # Clients in the field send the tenant in the query; Halo's guide names the form.
             form["tenant"] = tenant
-        response = await self.send("POST", endpoint, form)
-        if response.status_code == 429 or response.status_code >= 500:
-            failure = failure_of(response, "POST", writing=False, now=now)
-            raise failure or AssertionError
-        body = read_json(response.content)
-        if body is None and response.is_success:
-            # A portal's page in place of an answer is no refusal of ours; authinfo's may have been
-            # the same portal's, so it is asked again.
-            self._endpoint = None
-            read_answer(response, reading=True)
+            address = f"{endpoint}?{urlencode({'tenant': tenant})}"
+        response = await self.send("POST", address, form)
+        body = self._token_answer(response, endpoint)
         token = body.get("access_token") if isinstance(body, dict) else None
         if not response.is_success or not isinstance(token, str) or not _TOKEN.fullmatch(token):
             self._endpoint = None
-            raise SignInRefused(
-                Side.HALO,
-                f"Halo refuses the sign-in (HTTP {response.status_code}) for client_id "
-                f"{self.client_id!r}, scope {self.scope!r}: "
-                f"{'its answer holds no token.' if response.is_success else error_message(body, response)} "
-                "Check the "
-                "application in Halo (Configuration, Integrations, Halo API), its client secret "
-                "and its permissions.",
-            )
+            raise SignInRefused(Side.HALO, self._refusal(response, body))
         scope = body.get("scope")
         self.granted = frozenset(scope.split()) if isinstance(scope, str) else None
         conceal("Halo's token", token)
         seconds = lifetime_seconds(body.get("expires_in"))
         self._token = token
         self._token_until = now + max(seconds - TOKEN_MARGIN_SECONDS, seconds / 2)
+        self.issued += 1
+        self._denied.clear()
         return token
+
+    def may_help(self, response: httpx.Response, method: str, issued: int) -> bool:
+        """Whether another sign-in may change this refusal: Halo may have forgotten the token early.
+
+        A new token that is refused in the same way shows that the token is not to blame. Then Halo
+        is not asked for another one until a request of this method needs a new token anyway.
+
+        Args:
+            response: Halo's answer.
+            method: the HTTP method of the request.
+            issued: how many tokens were issued before the request.
+        """
+        if response.status_code == 401:
+            return True
+        if not blames_token(response, method) or method in self._denied:
+            return False
+        if self.issued != issued:  # the token is new
+            self._denied.add(method)
+            return False
+        return True
+
+    def still_refused(self, response: httpx.Response, method: str) -> None:
+        """Take in that a request was refused again, with a new token."""
+        if blames_token(response, method):
+            self._denied.add(method)
+
+    def _token_answer(self, response: httpx.Response, endpoint: str) -> Any:
+        """Parse the answer of the token endpoint.
+
+        Raises:
+            LinkFailure: it is no answer of a sign-in, so it says nothing about the application.
+        """
+        status, body = response.status_code, read_json(response.content)
+        if response.is_success and body is None:
+            # The web page of a portal is no refusal; the answer of authinfo may have come from the
+            # same portal, so authinfo is asked again.
+            self._endpoint = None
+            read_answer(response, reading=True)
+        if status == 429 or status >= 500:
+            raise failure_of(response, "POST", writing=False, now=self.now()) or AssertionError
+        if 300 <= status < 400:
+            self._endpoint = None
+            raise redirected(response, "POST")
+        if status in _NO_SIGN_IN or (not response.is_success and is_web_page(response)):
+            self._endpoint = None
+            path = urlsplit(self.url).path
+            hint = (
+                f"halo.url has the path {plain(path, 100)!r}; try it without the path."
+                if path
+                else "Check that halo.url is the address of the tenant itself."
+            )
+            raise BadAnswer(
+                Side.HALO,
+                f"Halo's sign-in is not at {plain(endpoint, 200)} (HTTP {status}): "
+                f"{error_message(body, response)} {hint}",
+            )
+        return body
+
+    def _refusal(self, response: httpx.Response, body: Any) -> str:
+        said = (
+            # Other fields of a success may hold a token.
+            own_words(
+                {key: body.get(key) for key in ERROR_KEYS} if isinstance(body, dict) else None
+            )
+            or "its answer holds no token."
+            if response.is_success
+            else error_message(body, response)
+        )
+        return (
+            f"Halo refuses the sign-in (HTTP {response.status_code}) for client_id "
+            f"{self.client_id!r}, scope {self.scope!r}: {said} Check the application in Halo "
+            "(Configuration, Integrations, Halo API), its client secret and its permissions."
+        )
 
     async def _discover(self) -> tuple[str, str | None]:
         """Find the token endpoint and the tenant's name; without authinfo, the usual path.
+
+        The tenant's name from the configuration counts only where authinfo doesn't name one.
 
         The endpoint may stand on another host, as Halo's own may: who answers for the tenant's
         address over verified TLS could as well take the secret there. But it must be https, or on
@@ -124,11 +204,16 @@ class SignIn:
         response = await self.send("GET", f"{self.url}/api/authinfo", None)
         if response.status_code == 429 or response.status_code >= 500:
             raise (failure_of(response, "GET", writing=False, now=self.now()) or AssertionError)
-        body = read_json(response.content)
-        auth_url = body.get("auth_url") if isinstance(body, dict) else None
-        tenant = body.get("tenant_id") if isinstance(body, dict) else None
-        if not response.is_success or not isinstance(auth_url, str) or not auth_url:
-            return f"{self.url}/auth/token", None
+        if 300 <= response.status_code < 400:
+            raise redirected(response, "GET")
+        body = read_json(response.content) if response.is_success else None
+        found = body if isinstance(body, dict) else {}
+        auth_url, tenant = found.get("auth_url"), found.get("tenant_id")
+        if isinstance(tenant, int) and not isinstance(tenant, bool):
+            tenant = str(tenant)
+        tenant = tenant if isinstance(tenant, str) and tenant else self.tenant or None
+        if not isinstance(auth_url, str) or not auth_url:
+            return f"{self.url}/auth/token", tenant
         auth_url = auth_url.rstrip("/")
         if not may_carry_secret(auth_url, loopback=self.url.startswith("http://")):
             message = (
@@ -136,7 +221,7 @@ class SignIn:
                 "https address. The client secret is not sent there. Check halo.url."
             )
             raise SignInRefused(Side.HALO, message)
-        return f"{auth_url}/token", str(tenant) if isinstance(tenant, str) and tenant else None
+        return f"{auth_url}/token", tenant
 
 
 def may_carry_secret(url: str, *, loopback: bool) -> bool:

@@ -61,6 +61,7 @@ class HaloSink:
     Attributes:
         new_row: fields that every inserted row carries, by Halo's names.
         transport: carries the requests in place of a real network; None for the real one.
+        tenant: the tenant's name, where Halo's authinfo doesn't say it.
     """
 
     url: str
@@ -70,12 +71,19 @@ class HaloSink:
     calling: Calling
     transport: httpx.AsyncBaseTransport | None = field(repr=False, default=None)
     new_row: Mapping[str, int] = field(default_factory=dict)
+    tenant: str = ""
     connection: Connection = field(init=False, repr=False)
     _filter_works: bool | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.connection = Connection(
-            self.url, self.client_id, self.client_secret, self.scope, self.calling, self.transport
+            self.url,
+            self.client_id,
+            self.client_secret,
+            self.scope,
+            self.calling,
+            self.transport,
+            self.tenant,
         )
 
     @property
