@@ -13,8 +13,9 @@ from syncd.core.reversals import Reversal, ReversalKind
 from syncd.core.rows import Row
 from syncd.store.db import schema
 from syncd.store.history import Sent
-from syncd.store.payments import fields_of, fresh
+from syncd.store.payments import fields_of
 from syncd.store.store import Store
+from syncd.store.transitions import NEW_PAYMENT
 
 
 def test_the_steps_lead_to_the_tables(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_the_first_schema_is_taken_along(tmp_path: Path) -> None:
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-        values = fresh() | fields_of(settle(None, said))
+        values = {**NEW_PAYMENT, **fields_of(settle(None, said))}
         values |= {"condition": "in_step", "acked_state": "succeeded", "changed_at": 5.0}
         connection.execute(schema.payments.insert(), [values])
         connection.execute(sa.text("INSERT INTO halo_rows (id, intent_id) VALUES (1, 'pi_1')"))

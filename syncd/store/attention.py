@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from syncd.core.payments import PaymentState
 from syncd.core.records import ATTENTION, Attention, Condition, Elsewhere, Pushed, Said
+from syncd.store import transitions
 from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing
 from syncd.store.history import PUSHES_MAX, pushed_of
-from syncd.store.payments import heard_of, is_unread, shown_rows
+from syncd.store.payments import heard_of, shown_rows
 from syncd.store.reversals import attention_of, dismiss_reversals, stands
 
 
@@ -150,20 +151,7 @@ class PeopleStore:
             wanted = sa.and_(wanted, c.dismissed.is_(False))
         with writing(self._engine) as connection:
             done = list(connection.execute(sa.select(c.intent_id).where(wanted)).scalars())
-            connection.execute(
-                schema.payments.update()
-                .where(wanted, c.code == "row_deleted")
-                .values(acked_state=None, rows=None, seen_rows=None)
-            )
-            connection.execute(
-                schema.payments.update()
-                .where(wanted)
-                .values(
-                    condition=sa.case((is_unread(), Condition.HELD), else_=Condition.DUE),
-                    next_try=now, attempts=0, looks=0, dismissed=False,
-                    doubt_until=sa.case((c.doubt_until > now, c.doubt_until)),
-                )
-            )  # fmt: skip
+            transitions.retry(connection, wanted, now)
         return done
 
     def dismiss(self, ids: Sequence[str], now: float) -> list[str]:
@@ -176,11 +164,7 @@ class PeopleStore:
             wanted = sa.and_(p.intent_id.in_(ids), p.condition.in_(ATTENTION))
             done = list(connection.execute(sa.select(p.intent_id).where(wanted)).scalars())
             odd = list(connection.execute(sa.select(u.id).where(u.id.in_(ids))).scalars())
-            connection.execute(
-                schema.payments.update()
-                .where(p.intent_id.in_(done))
-                .values(condition=Condition.HELD, dismissed=True, next_try=None, changed_at=now)
-            )
+            transitions.dismiss(connection, done, now)
             connection.execute(
                 schema.unreadable.update().where(u.id.in_(odd)).values(dismissed=True)
             )
@@ -189,13 +173,8 @@ class PeopleStore:
 
     def release(self, codes: Sequence[str], now: float) -> int:
         """Make due again what was held for these reasons; the configuration has changed."""
-        c = schema.payments.c
         with writing(self._engine) as connection:
-            return connection.execute(
-                schema.payments.update()
-                .where(c.condition == Condition.HELD, c.code.in_(codes), c.dismissed.is_(False))
-                .values(condition=Condition.DUE, next_try=now, attempts=0)
-            ).rowcount
+            return transitions.release(connection, codes, now)
 
 
 def _shown_amount(row: Any) -> int | None:

@@ -13,12 +13,9 @@ import sqlalchemy as sa
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import ATTENTION, Condition
 from syncd.core.rows import Row
+from syncd.store import transitions
 from syncd.store.db import schema
 from syncd.store.db.connection import present, reading, writing
-from syncd.store.payments import settle_all
-
-MENDABLE = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS)
-"""Where a payment may be made due again; what is held, dismissed or failed is left to people."""
 
 _AT_ONCE = 500
 """Ids in one question: databases limit their number."""
@@ -73,9 +70,13 @@ class RowStore:
         return rows
 
     def drifted(
-        self, numbers: Mapping[PaymentState, int], now: float, *, whole: bool,
+        self,
+        numbers: Mapping[PaymentState, int],
+        now: float,
+        *,
+        whole: bool,
         amounts_compared: bool = True,
-    ) -> int:  # fmt: skip
+    ) -> int:
         """Make due again what the rows kept say is due; say how many payments.
 
         That is what was in step and isn't any more, and what had no row (any more) and has one.
@@ -86,51 +87,48 @@ class RowStore:
             whole: whether all of Halo's rows were read, so that a missing one is really gone.
             amounts_compared: whether a success is held where the rows' amounts disagree.
         """
-        p, r = schema.payments.c, schema.halo_rows.c
-        has_row = sa.exists().where(r.intent_id == p.intent_id)
-        differs = [
-            sa.and_(
-                p.state == state,
-                sa.exists().where(
-                    r.intent_id == p.intent_id,
-                    sa.or_(r.status.is_(None), r.status != number),
-                ),
+        with writing(self._engine) as connection:
+            return transitions.rows_differ(
+                connection, _contradicted(numbers, whole=whole, compared=amounts_compared), now
             )
-            for state, number in numbers.items()
-        ]
-        if whole:
-            differs.append(~has_row)
-        held_without_row = sa.or_(
-            p.code.in_(("row_deleted", "invoice_unreadable", "insert_unproven")),
-            # With rows, only a success compares amounts, if at all.
-            sa.and_(
-                p.code == "currency_unknown",
-                sa.or_(p.state != PaymentState.SUCCEEDED, sa.literal(not amounts_compared)),
+
+
+def _contradicted(
+    numbers: Mapping[PaymentState, int], *, whole: bool, compared: bool
+) -> sa.ColumnElement[bool]:
+    """Whether the kept rows of Halo contradict a payment.
+
+    So it is with a payment that was in step and is not any more, and with a payment that had no
+    row and has one now. For the arguments see `RowStore.drifted`.
+    """
+    has_row = sa.exists().where(_H.intent_id == _P.intent_id)
+    differs = [
+        sa.and_(
+            _P.state == state,
+            sa.exists().where(
+                _H.intent_id == _P.intent_id, sa.or_(_H.status.is_(None), _H.status != number)
             ),
         )
-        without_row = sa.or_(
-            p.condition.in_((Condition.UNMATCHED, Condition.NOT_HALOS)),
-            sa.and_(p.condition == Condition.HELD, held_without_row, p.dismissed.is_(False)),
-        )
-        with writing(self._engine) as connection:
-            return connection.execute(
-                schema.payments.update()
-                .where(
-                    sa.or_(
-                        sa.and_(p.condition == Condition.IN_STEP, sa.or_(sa.false(), *differs)),
-                        sa.and_(without_row, has_row),
-                    )
-                )
-                .values(
-                    condition=Condition.DUE,
-                    next_try=now,
-                    attempts=0,
-                    looks=0,
-                    code=None,
-                    reason=None,
-                    changed_at=now,
-                )
-            ).rowcount
+        for state, number in numbers.items()
+    ]
+    if whole:
+        differs.append(~has_row)
+    held_without_row = sa.or_(
+        _P.code.in_(("row_deleted", "invoice_unreadable", "insert_unproven")),
+        # With rows, only a success compares amounts, if at all.
+        sa.and_(
+            _P.code == "currency_unknown",
+            sa.or_(_P.state != PaymentState.SUCCEEDED, sa.literal(not compared)),
+        ),
+    )
+    without_row = sa.or_(
+        _P.condition.in_((Condition.UNMATCHED, Condition.NOT_HALOS)),
+        sa.and_(_P.condition == Condition.HELD, held_without_row, _P.dismissed.is_(False)),
+    )
+    return sa.or_(
+        sa.and_(_P.condition == Condition.IN_STEP, sa.or_(sa.false(), *differs)),
+        sa.and_(without_row, has_row),
+    )
 
 
 def row_of(row: Mapping[Any, Any]) -> Row:
@@ -297,16 +295,8 @@ class AuditQueries:
 
         Returns the ids of those that are due.
         """
-        ids = [one.intent_id for one in seen]
-        due = sa.and_(_P.intent_id.in_(ids), _P.condition == Condition.DUE)
         with writing(self._engine) as connection:
-            settle_all(connection, seen, now)
-            connection.execute(
-                schema.payments.update()
-                .where(_P.intent_id.in_(ids), _P.condition.in_(MENDABLE))
-                .values(condition=Condition.DUE, next_try=now, attempts=0, looks=0, changed_at=now)
-            )
-            return list(connection.execute(sa.select(_P.intent_id).where(due)).scalars())
+            return transitions.audit_differs(connection, seen, now)
 
 
 def _some(ids: Collection[str]) -> Iterator[list[str]]:

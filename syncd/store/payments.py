@@ -10,8 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from syncd.core.payments import Heard, Observation, Payment, PaymentState, settle
-from syncd.core.records import WAITING, Condition, Outcome, Work
+from syncd.core.payments import Heard, Observation, Payment, PaymentState
+from syncd.core.records import WAITING, Condition, Work
 from syncd.core.rows import SeenRow, invoices_of
 from syncd.store.db import schema
 from syncd.store.db.connection import present
@@ -19,13 +19,6 @@ from syncd.store.db.connection import present
 DUE_WAIT_SECONDS_MAX = 600.0
 WAIT_SECONDS_MAX = 2 * 86_400.0
 """Nobody is put off for longer: what is due waits for a doubtful insert only, the rest for a day."""
-
-ACK_COLUMNS = ("acked_state", "acked_at", "rows", "doubt_until")
-MOVE_COLUMNS = (
-    "condition", "code", "reason", "next_try", "attempts", "looks", "doubt_until", "changed_at",
-)  # fmt: skip
-KEPT_COLUMNS = ("doubt_until",)
-"""Another process may be the one in doubt: only an acknowledgement and `Store.end_doubt` end it."""
 
 # --- which of them -------------------------------------------------------------------------------
 
@@ -65,87 +58,6 @@ def is_to_be_read(now: float) -> sa.ColumnElement[bool]:
 # --- what Stripe says ----------------------------------------------------------------------------
 
 
-def settle_all(connection: sa.Connection, words: Sequence[Observation], now: float) -> int:
-    """Settle words into the payments they belong to; say how many payments changed."""
-    c = schema.payments.c
-    ids = list({seen.intent_id for seen in words})
-    before: dict[str, Any] = {}
-    for start in range(0, len(ids), 500):
-        part = ids[start : start + 500]
-        # FOR UPDATE is for databases that need it; SQLite has taken the whole file already.
-        query = sa.select(schema.payments).where(c.intent_id.in_(part)).with_for_update()
-        before |= {row["intent_id"]: row for row in connection.execute(query).mappings()}
-    after: dict[str, Payment] = {}
-    for seen in words:
-        known = after.get(seen.intent_id)
-        if known is None and seen.intent_id in before:
-            known = payment_of(before[seen.intent_id])
-        after[seen.intent_id] = settle(known, seen)
-    new: list[dict[str, Any]] = []
-    changed: list[dict[str, Any]] = []
-    for intent_id, payment in after.items():
-        fields = fields_of(payment)
-        row = before.get(intent_id)
-        if row is None:
-            new.append(fresh() | fields | standing(fields, None, now))
-            continue
-        moved = fields | standing(fields, row, now)
-        if any(row[name] != value for name, value in moved.items() if name != "changed_at"):
-            changed.append({f"b_{name}": value for name, value in ({**row} | moved).items()})
-    if new:
-        connection.execute(schema.payments.insert(), new)
-    if changed:
-        columns = [column.name for column in schema.payments.columns if column.name != "intent_id"]
-        connection.execute(update_by_id(columns), changed)
-    return len(new) + len(changed)
-
-
-def fresh() -> dict[str, Any]:
-    """The columns of a payment that nothing was done about yet."""
-    return {
-        "acked_state": None, "acked_at": None, "rows": None, "doubt_until": None,
-        "code": None, "reason": None, "dismissed": False, "attempts": 0, "looks": 0,
-        "next_try": None,
-    }  # fmt: skip
-
-
-def standing(
-    fields: Mapping[str, Any], row: Mapping[str, Any] | None, now: float
-) -> dict[str, Any]:
-    """Where a payment stands after Stripe has said something.
-
-    A new state starts afresh: due, no attempts, no hold. The same state changes nothing, except
-    that a doubt has come or gone.
-    """
-    payment = payment_of(fields)
-    anew = {
-        "code": None, "reason": None, "dismissed": False, "attempts": 0, "looks": 0,
-        "next_try": None, "changed_at": now,
-    }  # fmt: skip
-    if payment.needs_reading:
-        if row is not None and row["condition"] == Condition.IN_DOUBT:
-            return {}
-        return anew | {"condition": Condition.IN_DOUBT}
-    if fields["state"] is None:
-        return (
-            {}
-            if row is not None and row["condition"] == Condition.NO_STATE
-            else anew | {"condition": Condition.NO_STATE}
-        )
-    same = (
-        row is not None
-        and row["state"] == fields["state"]
-        and row["condition"] not in (Condition.IN_DOUBT, Condition.NO_STATE)
-        and row["code"] != "stripe_unreadable"  # now it was read
-        and payment_of(row).contradicted == payment.contradicted
-        and row["amount_received"] == fields["amount_received"]
-    )
-    if same:
-        served = row is not None and row["condition"] in (Condition.IN_STEP, Condition.NOT_HALOS)
-        return {"trace": None} if served else {}
-    return anew | {"condition": Condition.DUE, "next_try": now}
-
-
 def remember_unreadable(
     connection: sa.Connection, unreadable: Iterable[tuple[str, str, int | None]], now: float
 ) -> None:
@@ -159,50 +71,6 @@ def remember_unreadable(
     ]
     if new:
         connection.execute(schema.unreadable.insert(), new)
-
-
-# --- what came of a push --------------------------------------------------------------------------
-
-
-def update_by_id(columns: Sequence[str], kept: Sequence[str] = ()) -> sa.Update:
-    """Update payments one by one, by ``b_intent_id``; each column from its ``b_`` parameter.
-
-    Args:
-        columns: which are set.
-        kept: those of them that keep what they hold where the parameter is None.
-    """
-    c = schema.payments.c
-    values: dict[str, sa.ColumnElement[Any]] = {
-        column: sa.bindparam(f"b_{column}") for column in columns
-    }
-    values |= {column: sa.func.coalesce(values[column], c[column]) for column in kept}
-    return schema.payments.update().where(c.intent_id == sa.bindparam("b_intent_id")).values(values)
-
-
-def ack_of(outcome: Outcome, now: float) -> dict[str, Any]:
-    """What Halo acknowledged, as parameters of `update_by_id(ACK_COLUMNS)`."""
-    return {
-        "b_intent_id": outcome.intent_id,
-        "b_acked_state": outcome.state,
-        "b_acked_at": now,
-        "b_rows": " ".join(map(str, outcome.rows or ())),
-        "b_doubt_until": None,
-    }
-
-
-def move_of(outcome: Outcome, now: float) -> dict[str, Any]:
-    """Where it stands now, as parameters of `update_by_id(MOVE_COLUMNS)`."""
-    return {
-        "b_intent_id": outcome.intent_id,
-        "b_condition": outcome.condition,
-        "b_code": outcome.code,
-        "b_reason": outcome.reason,
-        "b_next_try": outcome.next_try,
-        "b_attempts": outcome.attempts,
-        "b_looks": outcome.looks,
-        "b_doubt_until": outcome.doubt_until,
-        "b_changed_at": now,
-    }
 
 
 def remember_seen(

@@ -10,10 +10,11 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from syncd.core.payments import Observation, settle
+from syncd.core.payments import Observation
 from syncd.core.records import WAITING, Condition, DoubtfulInsert, Outcome, Taken, Work
 from syncd.core.reversals import Reversal
 from syncd.core.rows import SeenRow
+from syncd.store import transitions
 from syncd.store.attention import PeopleStore
 from syncd.store.coordination import CoordinationStore
 from syncd.store.db import schema
@@ -21,23 +22,63 @@ from syncd.store.db.connection import connect, present, reading, writing
 from syncd.store.halo_rows import AuditQueries, RowStore
 from syncd.store.history import HousekeepingStore, Sent, mark_sent, remember_pushes, sent_among
 from syncd.store.payments import (
-    ACK_COLUMNS,
-    KEPT_COLUMNS,
-    MOVE_COLUMNS,
-    ack_of,
-    fields_of,
-    fresh,
+    heard_of,
     is_due,
-    move_of,
+    is_to_be_read,
     remember_seen,
     remember_unreadable,
-    settle_all,
-    standing,
-    update_by_id,
     work_of,
 )
 from syncd.store.reversals import ReversalStore, take_in_reversals
-from syncd.store.transitions import DoubtStore
+
+
+class DoubtStore:
+    """Payments in doubt: only the payment intent itself can show their state."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def due(self, now: float, limit: int) -> list[tuple[str, int]]:
+        """Payments whose intent must be read now, each with the newest second that was reported."""
+        c = schema.payments.c
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(c.intent_id, c.heard)
+                .where(is_to_be_read(now))
+                .order_by(c.attempts, c.intent_id)  # payments that failed before come last
+                .limit(limit)
+            ).all()
+        return [(row.intent_id, max(word.at for word in heard_of(row.heard))) for row in found]
+
+    def hold(
+        self, intent_id: str, code: str, reason: str, now: float, next_try: float | None = None
+    ) -> None:
+        """Put a payment whose intent cannot be read on the attention list.
+
+        Args:
+            intent_id: which payment.
+            code: the reason, for machines.
+            reason: the sentence for people.
+            now: Unix seconds.
+            next_try: when to read the intent again, Unix seconds; None leaves that to a person.
+        """
+        with writing(self._engine) as connection:
+            transitions.hold_unreadable(connection, intent_id, code, reason, now, next_try)
+
+    def failed(self, intent_id: str) -> int:
+        """Count that the intent of a payment in doubt could not be read; return how often so far."""
+        with writing(self._engine) as connection:
+            return transitions.read_failed(connection, intent_id)
+
+    def put_off(self, intent_id: str, next_try: float) -> None:
+        """Read the intent of a payment in doubt no sooner than then (Unix seconds)."""
+        with writing(self._engine) as connection:
+            transitions.postpone_read(connection, intent_id, next_try)
+
+    def begin(self, intent_id: str, now: float) -> None:
+        """Read the intent of a payment that was in step or had no state: its events are lost."""
+        with writing(self._engine) as connection:
+            transitions.reread(connection, intent_id, now)
 
 
 class Store:
@@ -109,7 +150,7 @@ class Store:
                     [{"event_id": e, "at": at} for e, at in new.items()],
                 )
             words = [o for o in observations if o.event_id is None or o.event_id in new]
-            changed = settle_all(connection, words, now)
+            changed = transitions.take_in(connection, words, now)
             remember_unreadable(connection, unreadable, now)
             take_in_reversals(connection, reversals, now)
         return Taken(frozenset(new), changed)
@@ -120,25 +161,7 @@ class Store:
         What a person asks for with a resync: old contradictions are forgotten, and it is pushed.
         """
         with writing(self._engine) as connection:
-            found = (
-                connection.execute(
-                    sa.select(schema.payments).where(schema.payments.c.intent_id == seen.intent_id)
-                )
-                .mappings()
-                .first()
-            )
-            fields = fields_of(settle(None, seen))
-            fields |= standing(fields, None, now)
-            if fields["condition"] == Condition.IN_STEP:
-                fields["condition"] = Condition.DUE
-            if found is None:
-                connection.execute(schema.payments.insert(), [fresh() | fields])
-                return
-            fields["acked_state"] = None if found["code"] == "row_deleted" else found["acked_state"]
-            connection.execute(
-                schema.payments.update().where(schema.payments.c.intent_id == seen.intent_id),
-                [{**fields, "next_try": now}],
-            )
+            transitions.resync(connection, seen, now)
 
     def payment(self, intent_id: str) -> Mapping[str, Any] | None:
         """All that is known of one payment, by column; None where it was never seen."""
@@ -263,32 +286,22 @@ class Store:
         Returns whether it may be sent: not where another process has sent one meanwhile.
         """
         c = schema.payments.c
+        intent_id = work.payment.said.intent_id
+        unchanged = c.acked_state.is_not_distinct_from(work.acked_state)
         with writing(self._engine) as connection:
-            intended = connection.execute(
-                schema.payments.update()
-                .where(
-                    c.intent_id == work.payment.said.intent_id,
-                    c.doubt_until.is_not_distinct_from(known),
-                    c.acked_state.is_not_distinct_from(work.acked_state),
-                )
-                .values(doubt_until=doubt_until)
+            intended = transitions.set_uncertainty(
+                connection, intent_id, known, doubt_until, unchanged
             )
-            mark_sent(connection, [work.payment.said.intent_id], now)
-            return intended.rowcount == 1
+            mark_sent(connection, [intent_id], now)
+        return intended
 
     def move_doubt(self, intent_id: str, known: float | None, until: float) -> bool:
         """An insert that was in doubt until `known` is so until `until` (Unix seconds).
 
         Returns whether it was: not where another process's insert is in doubt by now.
         """
-        c = schema.payments.c
         with writing(self._engine) as connection:
-            moved = connection.execute(
-                schema.payments.update()
-                .where(c.intent_id == intent_id, c.doubt_until.is_not_distinct_from(known))
-                .values(doubt_until=until)
-            )
-            return moved.rowcount == 1
+            return transitions.set_uncertainty(connection, intent_id, known, until)
 
     def doubtful_inserts(self, now: float) -> list[DoubtfulInsert]:
         """New rows that were sent and that Halo doesn't show yet, of payments that are due."""
@@ -303,13 +316,8 @@ class Store:
 
     def end_doubt(self, intent_id: str, known: float | None) -> None:
         """An insert that was in doubt until `known` (Unix seconds) is so no more, and no other is."""
-        c = schema.payments.c
         with writing(self._engine) as connection:
-            connection.execute(
-                schema.payments.update()
-                .where(c.intent_id == intent_id, c.doubt_until.is_not_distinct_from(known))
-                .values(doubt_until=None)
-            )
+            transitions.set_uncertainty(connection, intent_id, known, None)
 
     def record(
         self,
@@ -333,30 +341,8 @@ class Store:
         c = schema.payments.c
         with writing(self._engine) as connection:
             remember_seen(connection, schema.payments, seen or {})
-            found = connection.execute(
-                sa.select(c.intent_id, c.state, c.condition).where(
-                    c.intent_id.in_([outcome.intent_id for outcome in outcomes])
-                )
-            ).all()
-            standing = {row.intent_id: (row.state, row.condition) for row in found}
-            acks, moves = [], []
-            for outcome in outcomes:
-                if outcome.acked:
-                    acks.append(ack_of(outcome, now))
-                state, condition = standing.get(outcome.intent_id, (None, None))
-                if state == outcome.state and condition != Condition.IN_DOUBT:
-                    moves.append(move_of(outcome, now))
-            if acks:
-                connection.execute(update_by_id(ACK_COLUMNS), acks)
-            if moves:
-                connection.execute(update_by_id(MOVE_COLUMNS, KEPT_COLUMNS), moves)
+            done = transitions.record_outcomes(connection, outcomes, now)
             remember_pushes(connection, [o.pushed for o in outcomes if o.pushed is not None])
-            done = [
-                o.intent_id
-                for o in outcomes
-                if o.condition in (Condition.IN_STEP, Condition.NOT_HALOS)
-                and standing.get(o.intent_id, (None,))[0] == o.state
-            ]
             if done:  # the trace has served; it would be most of the database
                 connection.execute(
                     schema.payments.update().where(c.intent_id.in_(done)).values(trace=None)

@@ -1,81 +1,361 @@
-"""Payments whose intent has to be read, because what was said of them leaves a doubt.
+"""Every write of a payment's condition: carries out the table in `core.transitions`.
 
-A part of the store. Times are Unix seconds and come from the caller.
+No other module writes the condition of a payment, nor the columns that go with it. The functions
+work within the caller's transaction. Times are Unix seconds and come from the caller.
 """
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
-from syncd.core.records import Condition
+from syncd.core.payments import Observation, Payment, settle
+from syncd.core.records import Condition, Outcome
+from syncd.core.transitions import (
+    PUSH_CAUSES,
+    PUSHED,
+    Cause,
+    Transition,
+    Value,
+    transition,
+    transitions_by,
+)
 from syncd.store.db import schema
-from syncd.store.db.connection import reading, writing
-from syncd.store.payments import heard_of, is_to_be_read, is_unread
+from syncd.store.payments import fields_of, is_unread, payment_of
+
+_C = schema.payments.c
+
+NEW_PAYMENT: Mapping[str, Any] = {
+    "acked_state": None,
+    "acked_at": None,
+    "rows": None,
+    "doubt_until": None,
+    "code": None,
+    "reason": None,
+    "dismissed": False,
+    "attempts": 0,
+    "looks": 0,
+    "next_try": None,
+}
+"""The columns of a payment that was never pushed."""
+
+_PLAIN: Mapping[Value, Any] = {
+    Value.NULL: None,
+    Value.ZERO: 0,
+    Value.TRUE: True,
+    Value.FALSE: False,
+}
 
 
-class DoubtStore:
-    """The payments in doubt."""
+def _carry_out(
+    connection: sa.Connection,
+    cause: Cause,
+    guard: sa.ColumnElement[bool],
+    now: float,
+    **given: Any,
+) -> int:
+    """Carry out one cause for all payments that match a guard; return how many.
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+    Args:
+        connection: the caller's transaction.
+        cause: why.
+        guard: which payments; the conditions in the table are added to it.
+        now: Unix seconds.
+        given: the values of the columns that the table leaves to the caller.
+    """
+    number = 0
+    for one in transitions_by(cause):
+        values = {name: _written(name, value, now, given) for name, value in one.changes.items()}
+        number += connection.execute(
+            schema.payments.update()
+            .where(guard, _C.condition.in_(one.sources - {None}))
+            .values(condition=one.target, **values)
+        ).rowcount
+    return number
 
-    def due(self, now: float, limit: int) -> list[tuple[str, int]]:
-        """Payments whose intent has to be read now, each with the newest second that was seen."""
-        c = schema.payments.c
-        with reading(self._engine) as connection:
-            found = connection.execute(
-                sa.select(c.intent_id, c.heard)
-                .where(is_to_be_read(now))
-                .order_by(c.attempts, c.intent_id)  # those that can't be read come last
-                .limit(limit)
-            ).all()
-        return [(row.intent_id, max(word.at for word in heard_of(row.heard))) for row in found]
 
-    def hold(
-        self, intent_id: str, code: str, reason: str, now: float, next_try: float | None = None
-    ) -> None:
-        """Put a payment whose intent can't be read on the attention list.
+def _written(name: str, value: Value, now: float, given: Mapping[str, Any]) -> Any:
+    """What an UPDATE sets a column to."""
+    if value is Value.NOW:
+        return now
+    if value is Value.GIVEN:
+        return given[name]
+    if value is Value.PLUS_ONE:
+        return _C[name] + 1
+    if value is Value.IF_FUTURE:
+        return sa.case((_C[name] > now, _C[name]))
+    return _PLAIN[value]
 
-        Args:
-            intent_id: which.
-            code: why, for machines.
-            reason: why, for people.
-            now: Unix seconds.
-            next_try: when to read it again, Unix seconds; None leaves that to a person.
-        """
-        c = schema.payments.c
-        since = sa.case((c.condition == Condition.HELD, c.changed_at), else_=now)
-        with writing(self._engine) as connection:
-            connection.execute(
-                schema.payments.update()
-                .where(c.intent_id == intent_id, is_unread())
-                .values(
-                    condition=Condition.HELD, code=code, reason=reason, next_try=next_try,
-                    changed_at=since,
-                )
-            )  # fmt: skip
 
-    def failed(self, intent_id: str) -> int:
-        """Count that the intent of a payment in doubt couldn't be read. Returns how often by now."""
-        c = schema.payments.c
-        with writing(self._engine) as connection:
-            mine = schema.payments.update().where(c.intent_id == intent_id, is_unread())
-            connection.execute(mine.values(attempts=c.attempts + 1))
-            found = connection.execute(sa.select(c.attempts).where(c.intent_id == intent_id))
-            return int(found.scalar_one())
+def _columns_after(change: Transition, now: float) -> dict[str, Any]:
+    """The columns after a transition that needs nothing but the time."""
+    values = {
+        name: now if value is Value.NOW else _PLAIN[value] for name, value in change.changes.items()
+    }
+    return {"condition": change.target} | values
 
-    def put_off(self, intent_id: str, next_try: float) -> None:
-        """Let the intent of a payment in doubt be read no sooner than then (Unix seconds)."""
-        c = schema.payments.c
-        with writing(self._engine) as connection:
-            mine = schema.payments.update().where(c.intent_id == intent_id, is_unread())
-            connection.execute(mine.values(next_try=next_try))
 
-    def begin(self, intent_id: str, now: float) -> None:
-        """Let the intent of a payment that was in step, or had no state, be read: it may be otherwise."""
-        c = schema.payments.c
-        calm = c.condition.in_((Condition.IN_STEP, Condition.NO_STATE))
-        with writing(self._engine) as connection:
-            connection.execute(
-                schema.payments.update()
-                .where(c.intent_id == intent_id, calm)
-                .values(condition=Condition.IN_DOUBT, attempts=0, next_try=None, changed_at=now)
-            )
+# --- Stripe reports -------------------------------------------------------------------------------
+
+
+def take_in(connection: sa.Connection, observations: Sequence[Observation], now: float) -> int:
+    """Add observations to their payments; return how many payments changed."""
+    ids = list({seen.intent_id for seen in observations})
+    before: dict[str, Any] = {}
+    for start in range(0, len(ids), 500):
+        part = ids[start : start + 500]
+        # FOR UPDATE is for PostgreSQL; a writing transaction locks all of SQLite's file.
+        query = sa.select(schema.payments).where(_C.intent_id.in_(part)).with_for_update()
+        before |= {row["intent_id"]: row for row in connection.execute(query).mappings()}
+    after: dict[str, Payment] = {}
+    for seen in observations:
+        known = after.get(seen.intent_id)
+        if known is None and seen.intent_id in before:
+            known = payment_of(before[seen.intent_id])
+        after[seen.intent_id] = settle(known, seen)
+    new: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
+    for intent_id, payment in after.items():
+        fields = fields_of(payment)
+        row = before.get(intent_id)
+        if row is None:
+            new.append({**NEW_PAYMENT} | fields | _reported(payment, None, now))
+            continue
+        moved = fields | _reported(payment, row, now)
+        if any(row[name] != value for name, value in moved.items() if name != "changed_at"):
+            changed.append({f"b_{name}": value for name, value in ({**row} | moved).items()})
+    if new:
+        connection.execute(schema.payments.insert(), new)
+    if changed:
+        columns = [column.name for column in schema.payments.columns if column.name != "intent_id"]
+        connection.execute(_update_by_id(columns), changed)
+    return len(new) + len(changed)
+
+
+def _reported(payment: Payment, row: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
+    """The columns that change because of what Stripe has reported.
+
+    Another state starts over: due, no attempts, no hold. The same state changes nothing, except
+    that a contradiction has appeared or was resolved.
+    """
+    condition = None if row is None else Condition(row["condition"])
+    if payment.needs_reading:
+        cause = Cause.CONTRADICTED
+    elif payment.said.state is None:
+        cause = Cause.NOTHING_REPORTED
+    elif row is not None and _reports_the_same(payment, row):
+        served = condition in (Condition.IN_STEP, Condition.NOT_HALOS)
+        return {"trace": None} if served else {}
+    else:
+        cause = Cause.STATE_REPORTED
+    change = transition(condition, cause)
+    return {} if change is None else _columns_after(change, now)
+
+
+def _reports_the_same(payment: Payment, row: Mapping[str, Any]) -> bool:
+    """Whether Stripe reports the state and the money that are in the database already."""
+    return bool(
+        row["state"] == payment.said.state
+        and row["condition"] not in (Condition.IN_DOUBT, Condition.NO_STATE)
+        and row["code"] != "stripe_unreadable"  # Stripe could show it now
+        and payment_of(row).contradicted == payment.contradicted
+        and row["amount_received"] == payment.said.amount_received
+    )
+
+
+def resync(connection: sa.Connection, seen: Observation, now: float) -> None:
+    """Replace all that Stripe reported of a payment by one reading of its payment intent.
+
+    A person asks for it (`syncd resync`): earlier contradictions are forgotten, and the payment is
+    pushed. A payment whose row was deleted in Halo counts as never acknowledged.
+    """
+    query = sa.select(schema.payments).where(_C.intent_id == seen.intent_id)
+    row = connection.execute(query).mappings().first()
+    payment = settle(None, seen)
+    columns = fields_of(payment) | _reported(payment, None, now)
+    if row is None:
+        connection.execute(schema.payments.insert(), [{**NEW_PAYMENT} | columns])
+        return
+    if row["code"] == "row_deleted":
+        columns |= {"acked_state": None, "rows": None, "seen_rows": None}
+    connection.execute(
+        schema.payments.update().where(_C.intent_id == seen.intent_id).values(columns)
+    )
+
+
+def reread(connection: sa.Connection, intent_id: str, now: float) -> None:
+    """Let a payment's intent be read, because the events that would show its state are lost."""
+    _carry_out(connection, Cause.EVENTS_LOST, _C.intent_id == intent_id, now)
+
+
+def read_failed(connection: sa.Connection, intent_id: str) -> int:
+    """Count a failed read of the intent of a payment in doubt; return how many there were."""
+    mine = sa.and_(_C.intent_id == intent_id, is_unread())
+    _carry_out(connection, Cause.READ_FAILED, mine, 0.0)
+    found = connection.execute(sa.select(_C.attempts).where(_C.intent_id == intent_id))
+    return int(found.scalar_one())
+
+
+def postpone_read(connection: sa.Connection, intent_id: str, next_try: float) -> None:
+    """Read the intent of a payment in doubt no sooner than `next_try` (Unix seconds)."""
+    mine = sa.and_(_C.intent_id == intent_id, is_unread())
+    _carry_out(connection, Cause.READ_POSTPONED, mine, 0.0, next_try=next_try)
+
+
+def hold_unreadable(
+    connection: sa.Connection,
+    intent_id: str,
+    code: str,
+    reason: str,
+    now: float,
+    next_try: float | None,
+) -> None:
+    """Put a payment in doubt on the attention list, because its intent cannot be read.
+
+    Args:
+        connection: the caller's transaction.
+        intent_id: which payment.
+        code: the reason, for machines.
+        reason: the sentence for people.
+        now: Unix seconds.
+        next_try: when to read the intent again, Unix seconds; None leaves that to a person.
+    """
+    mine = sa.and_(_C.intent_id == intent_id, is_unread())
+    given = {"code": code, "reason": reason, "next_try": next_try}
+    _carry_out(connection, Cause.UNREADABLE, mine, now, **given)
+
+
+# --- a push ---------------------------------------------------------------------------------------
+
+
+def record_outcomes(
+    connection: sa.Connection, outcomes: Sequence[Outcome], now: float
+) -> list[str]:
+    """Record the outcomes of a push.
+
+    An acknowledgement by Halo is always recorded. The condition changes only if Stripe has not
+    reported another state in the meantime.
+
+    Returns the payments that need their trace no longer.
+    """
+    query = sa.select(_C.intent_id, _C.state, _C.condition).where(
+        _C.intent_id.in_([outcome.intent_id for outcome in outcomes])
+    )
+    known = {row.intent_id: (row.state, row.condition) for row in connection.execute(query)}
+    acks, moves, done = [], [], []
+    for outcome in outcomes:
+        if outcome.acked:
+            acks.append(_acknowledged(outcome, now))
+        state, condition = known.get(outcome.intent_id, (None, None))
+        if state != outcome.state:
+            continue
+        if outcome.condition in (Condition.IN_STEP, Condition.NOT_HALOS):
+            done.append(outcome.intent_id)
+        if transition(Condition(condition), PUSH_CAUSES[outcome.condition]) is not None:
+            moves.append(_pushed(outcome, now))
+    if acks:
+        connection.execute(_update_by_id(("acked_state", "acked_at", "rows", "doubt_until")), acks)
+    if moves:
+        kept = [name for name, value in PUSHED.items() if value is Value.GIVEN_OR_KEPT]
+        connection.execute(_update_by_id(("condition", *PUSHED), kept), moves)
+    return done
+
+
+def _acknowledged(outcome: Outcome, now: float) -> dict[str, Any]:
+    return {
+        "b_intent_id": outcome.intent_id,
+        "b_acked_state": outcome.state,
+        "b_acked_at": now,
+        "b_rows": " ".join(map(str, outcome.rows or ())),
+        "b_doubt_until": None,
+    }
+
+
+def _pushed(outcome: Outcome, now: float) -> dict[str, Any]:
+    given = {
+        f"b_{name}": now if value is Value.NOW else getattr(outcome, name)
+        for name, value in PUSHED.items()
+    }
+    return {"b_intent_id": outcome.intent_id, "b_condition": outcome.condition} | given
+
+
+def _update_by_id(columns: Sequence[str], kept: Collection[str] = ()) -> sa.Update:
+    """Update payments one by one, by ``b_intent_id``; each column from its ``b_`` parameter.
+
+    Args:
+        columns: the columns that are set.
+        kept: the columns among them that keep their value where the parameter is None.
+    """
+    values: dict[str, sa.ColumnElement[Any]] = {
+        column: sa.bindparam(f"b_{column}") for column in columns
+    }
+    values |= {column: sa.func.coalesce(values[column], _C[column]) for column in kept}
+    query = schema.payments.update().where(_C.intent_id == sa.bindparam("b_intent_id"))
+    return query.values(values)
+
+
+def set_uncertainty(
+    connection: sa.Connection,
+    intent_id: str,
+    known: float | None,
+    until: float | None,
+    *guards: sa.ColumnElement[bool],
+) -> bool:
+    """Change until when a payment's insert may still appear in Halo (Unix seconds; None: never).
+
+    Returns False, and changes nothing, where it is no longer `known`: then another process has
+    sent an insert in the meantime.
+    """
+    changed = connection.execute(
+        schema.payments.update()
+        .where(_C.intent_id == intent_id, _C.doubt_until.is_not_distinct_from(known), *guards)
+        .values(doubt_until=until)
+    )
+    return changed.rowcount == 1
+
+
+# --- Halo's rows, an audit, the configuration ----------------------------------------------------
+
+
+def rows_differ(connection: sa.Connection, guard: sa.ColumnElement[bool], now: float) -> int:
+    """Make due what the kept rows of Halo contradict (the guard); return how many payments."""
+    return _carry_out(connection, Cause.ROWS_DIFFER, guard, now)
+
+
+def audit_differs(connection: sa.Connection, seen: Sequence[Observation], now: float) -> list[str]:
+    """Take these observations in and make their payments due, except what is left to people.
+
+    Returns the ids of those that are due.
+    """
+    mine = _C.intent_id.in_([one.intent_id for one in seen])
+    take_in(connection, seen, now)
+    _carry_out(connection, Cause.AUDIT_DIFFERS, mine, now)
+    query = sa.select(_C.intent_id).where(mine, _C.condition == Condition.DUE)
+    return list(connection.execute(query).scalars())
+
+
+def release(connection: sa.Connection, codes: Sequence[str], now: float) -> int:
+    """Make due what was held for these reasons, because the configuration has changed."""
+    guard = sa.and_(_C.code.in_(codes), _C.dismissed.is_(False))
+    return _carry_out(connection, Cause.CONFIG_CHANGED, guard, now)
+
+
+# --- people ---------------------------------------------------------------------------------------
+
+
+def retry(connection: sa.Connection, wanted: sa.ColumnElement[bool], now: float) -> None:
+    """Make payments on the attention list due.
+
+    A payment whose row was deleted in Halo counts as new. For a payment that Stripe cannot show,
+    Stripe is asked again; the payment stays on the list until Stripe answers.
+    """
+    unread = _C.code.is_not_distinct_from("stripe_unreadable")
+    deleted = _C.code.is_not_distinct_from("row_deleted")
+    _carry_out(connection, Cause.RETRIED_UNREADABLE, sa.and_(wanted, unread), now)
+    _carry_out(connection, Cause.RETRIED, sa.and_(wanted, ~unread, ~deleted), now)
+    _carry_out(connection, Cause.RETRIED_ROW_DELETED, sa.and_(wanted, deleted), now)
+
+
+def dismiss(connection: sa.Connection, ids: Iterable[str], now: float) -> None:
+    """Take payments off the attention list until Stripe reports another state."""
+    _carry_out(connection, Cause.DISMISSED, _C.intent_id.in_(list(ids)), now)

@@ -19,8 +19,8 @@ from syncd.clients.halo import parse as halo_reading
 from syncd.clients.halo import sink as halo_sink
 from syncd.core import decisions, money, payments
 from syncd.store import coordination as coordination_store
-from syncd.store import payments as payment_records
 from syncd.store import store
+from syncd.store import transitions as payment_transitions
 from syncd.sync import engine, lease
 from syncd.sync.pull import listing, poll
 from syncd.sync.push import blame as troubles
@@ -132,11 +132,11 @@ PLANTED = (
     ),
     Planted(
         "neither the lease nor the store's fence keeps two processes from one insert",
-        _in(store.Store, "intend_insert"), "return intended.rowcount == 1", "return True",
+        _in(store.Store, "intend_insert"), "return intended", "return True",
         more=_NO_LEASE,
     ),
     Planted(
-        "a process wipes out another's doubt about an insert", _in(payment_records, "update_by_id"),
+        "a process wipes out another's doubt about an insert", _in(payment_transitions, "_update_by_id"),
         "for column in kept", "for column in ()",
     ),
     Planted(
@@ -214,8 +214,9 @@ PLANTED = (
         "        if older:", "        older = []\n        if older:",
     ),
     Planted(
-        "a new state of a held payment isn't due", _in(payment_records, "standing"),
-        'row["state"] == fields["state"]', '(row["state"] == fields["state"] or row["condition"] == "held")',
+        "a new state of a held payment isn't due", _in(payment_transitions, "_reports_the_same"),
+        'row["state"] == payment.said.state',
+        '(row["state"] == payment.said.state or row["condition"] == "held")',
     ),
     Planted(
         "the window of requests is forgotten at a restart",

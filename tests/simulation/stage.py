@@ -32,7 +32,6 @@ from syncd.store import halo_rows as row_store
 from syncd.store import history as housekeeping_store
 from syncd.store import reversals as reversal_store
 from syncd.store import store
-from syncd.store import transitions as doubt_store
 from syncd.store.db import connection as database
 from syncd.store.db import schema
 from syncd.sync import read_back as all_rows
@@ -45,7 +44,6 @@ SMALL_PAGE = 3
 STORE_ROOMS = (
     store,
     coordination_store,
-    doubt_store,
     housekeeping_store,
     people_store,
     reversal_store,
