@@ -142,7 +142,7 @@ class Rig:
 
     def once(self) -> None:
         """One poll and push."""
-        self.run(lambda parts: parts.engine.once())
+        self.run(lambda parts: parts.run.once())
 
     def cycle(self) -> None:
         """One poll and push as the daemon does them: what fails is remembered, not raised."""
@@ -164,7 +164,7 @@ class Rig:
 
     def backfill(self, days: int = 90) -> int:
         async def work(parts: Parts) -> int:
-            listed = await parts.engine.backfill(int(self.clock()) - days * 86_400, f"{days}d")
+            listed = await parts.run.list_since(int(self.clock()) - days * 86_400, f"{days}d")
             await parts.engine.pusher.push()
             return listed
 

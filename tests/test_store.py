@@ -451,7 +451,7 @@ def test_nothing_grows(rig: Rig) -> None:
         for _ in range(15):
             rig.pay("succeeded")
             rig.pay("processing", rows=())
-            await parts.engine.once()
+            await parts.run.once()
             rig.clock.seconds += DAY
             for intent in rig.box.stripe.intents.values():
                 intent["status"] = intent["status"].replace("processing", "canceled")

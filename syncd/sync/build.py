@@ -27,6 +27,8 @@ from syncd.sync.pull.reversals import Reversing
 from syncd.sync.pull.sweep import Sweeper
 from syncd.sync.push.outcomes import Plan
 from syncd.sync.push.pusher import Pusher
+from syncd.sync.run import Run
+from syncd.sync.sink import Sink
 
 
 @dataclass(slots=True)
@@ -69,6 +71,7 @@ class Parts:
 
     config: Config
     engine: Engine
+    run: Run
     source: StripeSource
     sink: HaloSink
 
@@ -128,16 +131,40 @@ def assemble(
         config.stripe.account,
         world.transport,
     )
-    sink = HaloSink(
+    sink = _sink(config, _calling(gates[Side.HALO], telemetry, world), world)
+    engine = build_engine(config, store, telemetry, world, what, source, sink, gates, plan)
+    return Parts(config, engine, Run(engine, store, world.sleep, world.random), source, sink)
+
+
+def _sink(config: Config, calling: Calling, world: World) -> HaloSink:
+    """Make the client of the PSA: another PSA is chosen here."""
+    return HaloSink(
         config.halo.url,
         config.halo.client_id,
         config.halo_client_secret,
         config.halo.scope,
-        _calling(gates[Side.HALO], telemetry, world),
+        calling,
         world.transport,
         config.halo.new_row.fields,
         config.halo.tenant,
     )
+
+
+def build_engine(
+    config: Config,
+    store: Store,
+    telemetry: Telemetry,
+    world: World,
+    what: str,
+    source: StripeSource,
+    sink: Sink,
+    gates: dict[Side, Gate],
+    plan: Plan | None = None,
+) -> Engine:
+    """Build an engine between Stripe (`source`) and a PSA (`sink`), within the rate limits `gates`.
+
+    The other arguments are those of `assemble`.
+    """
     rereads = Rereads(source, store, telemetry, world.now)
     listing = IntentListing(source, store, rereads, telemetry, world.now)
     reach = Reach(config.poll.overlap, config.poll.look_back)
@@ -150,11 +177,10 @@ def assemble(
     # Another process may have decided meanwhile, by another configuration: one that isn't reloaded.
     pusher.review = lambda: release_holds(config, store, world.now())
     reversing = Reversing(source, sink, store, telemetry, world.now)
-    engine = Engine(
+    return Engine(
         poller, sweeper, pusher, reversing, store, gates, telemetry, world.now, world.random,
-        config.poll.interval, telemetry.succeeded, world.sleep,
+        config.poll.interval, telemetry.succeeded,
     )  # fmt: skip
-    return Parts(config, engine, source, sink)
 
 
 def _calling(gate: Gate, telemetry: Telemetry, world: World) -> Calling:

@@ -6,7 +6,7 @@ what the side asked for, and spends no payment's attempts. All of it is visible 
 
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -30,14 +30,10 @@ from syncd.sync.link import Link
 from syncd.sync.pull.poll import Poller
 from syncd.sync.pull.reversals import Reversing
 from syncd.sync.pull.sweep import Sweeper
-from syncd.sync.push.outcomes import LAG_SECONDS
 from syncd.sync.push.pusher import Pusher
 
 READ_BACK = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS, Condition.HELD)
 """Conditions of payments that Halo's rows, read back, may have to say something about."""
-
-WAITS_MAX = 100
-"""How often a command waits for new rows that Halo doesn't show yet."""
 
 
 @dataclass(slots=True)
@@ -61,12 +57,10 @@ class Engine:
     random: Callable[[], float]
     interval_seconds: int
     succeeded: Callable[[str, float], None]
-    sleep: Callable[[float], Awaitable[None]]
     links: dict[Side, Link] = field(default_factory=lambda: {side: Link() for side in Side})
     last: dict[str, float] = field(default_factory=dict)
     store_trouble: str | None = None
     _last_poll: float = field(default=0.0, init=False)
-    _waits: int = field(default=0, init=False)
     _spread: bool = field(default=False, init=False)
 
     # --- the daemon's steps: they never raise what is understood, but StoreUnusable ------------
@@ -79,7 +73,7 @@ class Engine:
                 return
             self._last_poll = now
             if await self._step("polls", "poll", self.poller.poll):
-                self._link_works(Side.STRIPE)
+                self.link_works(Side.STRIPE)
 
     def _too_early(self, now: float) -> bool:
         gate = self.gates[Side.STRIPE]
@@ -116,15 +110,16 @@ class Engine:
                 if self.store.people.conditions()[Condition.DUE]:
                     return  # what it failed on waits: nothing shows that it works
                 if await self._step(None, "push", self.pusher.ask_for_anything):
-                    self._link_works(Side.HALO)
+                    self.link_works(Side.HALO)
                 return
-            proven = await self._step(None, "push", self._push) and (
+            proven = await self._step(None, "push", self.push_once) and (
                 self.pusher.halo_wrote if link.writing else self.pusher.halo_answered
             )
             if proven:
-                self._link_works(Side.HALO)
+                self.link_works(Side.HALO)
 
-    async def _push(self) -> None:
+    async def push_once(self) -> None:
+        """Push what is due, then look up payments that were refunded; raises what fails."""
         try:
             await self.pusher.push()
         except LinkFailure as error:
@@ -239,7 +234,8 @@ class Engine:
         self.succeeded(step, self.now())
         self.store.write_notes({f"last_{step}": str(int(self.now()))})
 
-    def _link_works(self, side: Side) -> None:
+    def link_works(self, side: Side) -> None:
+        """Note that a side works, also for `syncd status`, which is another process."""
         if self.links[side].failures:
             self.report.log("info", "link_works_again", side=str(side))
         self.links[side].worked()
@@ -251,81 +247,3 @@ class Engine:
         link = self.links[side]
         text = json.dumps({"reason": link.reason, "since": link.since}) if link.reason else None
         self.store.write_notes({f"link {side}": text})
-
-    # --- the commands' steps: what fails, they raise ---------------------------------------------
-
-    async def once(self) -> None:
-        """One poll and one push; raises what fails, after having tried both.
-
-        Raises:
-            LinkFailure: a side can't be talked to.
-            LeaseHeld: another process pushes.
-        """
-        failure: Failure | None = None
-        try:
-            await self.poller.poll()
-            self.worked("poll")
-        except LinkFailure as error:
-            failure = error
-        try:
-            await self._push()
-            while await self.outwait():
-                await self._push()
-            self.worked("push")
-        except LinkFailure as error:
-            if failure is not None:
-                self.report.log("error", "push_failed", side=str(error.side), reason=str(error))
-            failure = failure or error
-        if failure is None:
-            await self.note_links()
-        if failure := (
-            failure or self.poller.rereads.trouble or self.pusher.trouble or self.left_out()
-        ):
-            raise failure
-
-    async def outwait(self) -> bool:
-        """Wait for new rows that Halo's lists may show in a moment. Returns whether there are any."""
-        now = self.now()
-        if self.pusher.plan is not None or self._waits == WAITS_MAX:
-            return False
-        looks = [
-            row.next_try
-            for row in self.store.doubtful_inserts(now)
-            if row.doubt_until <= now + LAG_SECONDS
-        ]
-        if not looks:
-            return False
-        seconds = max(0.0, max(looks) - now) + 0.1  # clocks are set while one sleeps
-        self._waits += 1
-        self.report.log("info", "looking_again", payments=len(looks), seconds=round(seconds, 1))
-        await self.sleep(seconds)
-        return True
-
-    def left_out(self) -> LinkFailure | None:
-        """That a new row was sent which Halo doesn't show yet; None where there is none."""
-        doubtful = [] if self.pusher.plan is not None else self.store.doubtful_inserts(self.now())
-        if not doubtful:
-            return None
-        return BadAnswer(
-            Side.HALO,
-            f"Halo was sent a new row for {doubtful[0].intent_id}, and neither its answer nor its lists "
-            "show it yet. It stays due: it is looked for before anything is sent again.",
-        )
-
-    async def note_links(self) -> None:
-        """After Stripe has answered: forget what the service noted of a side that works again.
-
-        Raises:
-            LinkFailure: Halo doesn't work.
-        """
-        self._link_works(Side.STRIPE)
-        if self.store.note(f"link {Side.HALO}") is not None:
-            if not self.pusher.halo_answered:
-                await self.pusher.ask_for_anything()
-            self._link_works(Side.HALO)
-
-    async def backfill(self, since: int, asked: str) -> int:
-        """List the payment intents since a time (Unix seconds). Returns how many."""
-        listed = await self.sweeper.backfill(since, asked)
-        await self.reversing.list_since(since)
-        return listed

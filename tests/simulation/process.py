@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from syncd.cli.commands.operate import run as run_commands
 from syncd.config.model import Config
 from syncd.core.errors import Failure, Stopping, StoreTrouble, StoreUnusable
 from syncd.core.records import Holder
@@ -307,7 +306,7 @@ class Process:
         parts = self.assemble("a single run")
         try:
             release_holds(self.config, self.store, self.now())
-            await parts.engine.once()
+            await parts.run.once()
         finally:
             await parts.close()
 
@@ -316,8 +315,8 @@ class Process:
         parts = self.assemble("a backfill")
         try:
             release_holds(self.config, self.store, self.now())
-            await parts.engine.backfill(int(self.now()) - days * DAY, f"{days}d")
-            await run_commands._push_all(parts, self.store, self.world, _Unseen())  # type: ignore[arg-type]
+            await parts.run.list_since(int(self.now()) - days * DAY, f"{days}d")
+            await parts.run.push_all(_Unseen())
         finally:
             await parts.close()
 

@@ -1,8 +1,23 @@
-"""Push: gather Halo's rows for what is due, decide, apply, write down what came of it.
+"""Pushes what is due: look up rows, decide, write, record the outcome.
 
-Everything that is due is found in the store, so a push that was stopped at any point is simply
-begun again. What a single request left open (a 2xx that proves nothing, a row that may have been
-inserted) stays due, and the next round reads Halo before it does anything.
+How a payment's push runs, in this order:
+
+1. `Pusher.push` takes the push lease (`lease`) and reads from the store which payments are due.
+2. `read_back.AllRows` reads all rows of the PSA into the store, where that takes fewer requests.
+3. `Lookup.decide_each` gets each payment's rows and calls `core.decisions.decide`. Updates and
+   creates are collected in `Decided`; every other decision is recorded at once.
+4. `Updater.send` writes one list of rows per batch; `Inserter.insert` writes one new row at a time.
+   Both hand a guard (`guard`) to the sink, which asks it right before each request.
+5. The answer proves only the rows that it lists as they were sent. `Outcomes` turns what was proven
+   into an Outcome; `store.record` writes outcomes down in one transaction.
+6. `Unfinished.settle` decides whose fault each failed request was (`blame`), and puts those payments
+   off.
+
+To do something before the first write of a push, hook in at `Pusher._chunk`, between 3 and 4; to see
+each proven write, at `Updater._updated` and `Inserter._inserted`.
+
+Everything that is due is in the store, so a push that was stopped at any point is simply begun again.
+What a request left open stays due, and the next round reads the PSA before it writes anything.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -11,7 +11,7 @@ from syncd.cli.commands.operate.run import store_for
 from syncd.cli.shared import EXIT_ATTENTION, ConfigOption, failures_said, stop_signals
 from syncd.config.load import load
 from syncd.config.model import Config
-from syncd.core.errors import IntentUnknown, LeaseHeld
+from syncd.core.errors import IntentUnknown
 from syncd.core.records import ATTENTION, Condition
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.store.store import Store
@@ -52,16 +52,14 @@ async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bo
     stop_signals.watch(world.stop)
     parts = assemble(config, store, Telemetry(), world, "a resync")
     try:
-        read = await parts.engine.sweeper.resync(intent_id)
-        try:
-            await parts.engine.pusher.push()
-            while await parts.engine.outwait():
-                await parts.engine.pusher.push()
-        except LeaseHeld as error:
-            said = f"Stripe says {read.state}; {error.holder} is pushing and takes it along"
-            return said, False
+        read, pushing = await parts.run.resync(intent_id)
     finally:
         await parts.close()
+    if pushing is not None:
+        return (
+            f"Stripe says {read.state}; {pushing.holder} is already pushing; it will include this "
+            "payment"
+        ), False
     row = store.payment(intent_id)
     condition = row["condition"] if row else Condition.NO_STATE
     said = f"Stripe says {read.state or 'nothing yet'}"

@@ -17,20 +17,17 @@ from syncd.cli.terminal import Show, shown, table
 from syncd.config.load import load
 from syncd.config.model import Config
 from syncd.core.decisions import Create, Decision, Hold, Unmatched, Update
-from syncd.core.errors import Failure, LeaseHeld, LinkFailure
+from syncd.core.errors import Failure, LeaseHeld
 from syncd.core.records import Condition, Work
 from syncd.monitor.telemetry import Telemetry
 from syncd.service.systemd import Notifier
 from syncd.store.db.connection import sqlite_path
 from syncd.store.store import Store
-from syncd.sync.build import Parts, World, assemble
+from syncd.sync.build import World, assemble
 from syncd.sync.policy import release_holds
 from syncd.text.sanitize import plain
 from syncd.text.timestamps import TimeUnreadable, interval
 from syncd.text.wording import needing
-
-FAILURES_MAX = 20
-"""How often in a row a backfill waits as long as a side asks it to, before it gives up."""
 
 BACKFILL_STRIPE_SHARE = 0.8
 """A backfill leaves a fifth of Stripe's monthly reads to the service's polls."""
@@ -101,15 +98,9 @@ async def _command(
     try:
         release_holds(config, store, world.now())
         if since is None:
-            await parts.engine.once()
+            await parts.run.once()
         else:
-            listed = await parts.engine.backfill(since, asked)
-            telemetry.log("info", "backfill_listed", payments=listed)
-            await _push_all(parts, store, world, show)
-            parts.engine.worked("push")
-            await parts.engine.note_links()
-            telemetry.log("info", "backfill_done", payments=listed)
-            return parts.engine.poller.rereads.trouble
+            return await parts.run.backfill(since, asked, show)
     except LeaseHeld as error:
         telemetry.log("info", "push_left_to_other", holder=error.holder)
     except Failure as error:
@@ -117,42 +108,6 @@ async def _command(
     finally:
         await parts.close()
     return None
-
-
-async def _push_all(parts: Parts, store: Store, world: World, show: Show) -> None:
-    """Push until nothing is due; wait for another process that pushes.
-
-    Raises:
-        LinkFailure: Halo can't be talked to, or failed on single payments, which are put off.
-    """
-    told, failures = "", 0
-    trouble: LinkFailure | None = None
-    while store.due_count(world.now()) or await parts.engine.outwait():
-        try:
-            done = await parts.engine.pusher.push()
-        except LeaseHeld as error:
-            if error.holder != told:
-                told = error.holder
-                parts.engine.report.log("info", "waiting_for_other", holder=error.holder)
-            show.note(f"{error.holder} is pushing; waiting")
-            await world.sleep(1.0)
-        except LinkFailure as error:
-            trouble, failures = error, failures + 1
-            wait = error.retry_after_seconds
-            if wait is None or wait > 400 or failures > FAILURES_MAX:
-                raise
-            parts.engine.report.log(
-                "info", "waiting", side=str(error.side), seconds=wait, reason=str(error)
-            )
-            show.waiting(error.side, wait)
-            await world.sleep(wait + world.random())
-        else:
-            trouble, failures = trouble or parts.engine.pusher.trouble, 0
-            if done == 0 and store.due_count(world.now()):
-                break
-    trouble = trouble if store.people.conditions()[Condition.DUE] else None
-    if trouble := trouble or parts.engine.left_out():
-        raise trouble
 
 
 @contextmanager

@@ -1,0 +1,222 @@
+"""Runs that end: one poll and push, a backfill, a resync. What fails, they raise.
+
+The service's steps are in `engine`; signals are the command's business, which sets the stop event.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from syncd.core.errors import BadAnswer, Failure, LeaseHeld, LinkFailure, Side
+from syncd.core.payments import Observation
+from syncd.core.records import Condition
+from syncd.store.store import Store
+from syncd.sync.engine import Engine
+from syncd.sync.push.outcomes import LAG_SECONDS
+
+WAITS_MAX = 100
+"""How often a run waits for new rows that Halo's lists don't show yet."""
+
+FAILURES_MAX = 20
+"""How often in a row a backfill waits as long as a side asks it to, before it gives up."""
+
+WAIT_SECONDS_MAX = 400.0
+"""A backfill ends where a side asks it to wait for longer."""
+
+
+class Watching(Protocol):
+    """Shows a person why a run waits."""
+
+    def note(self, text: str) -> None:
+        """Show a sentence."""
+
+    def waiting(self, side: Side, seconds: float) -> None:
+        """Show that a side asked to wait."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of an engine, to its end.
+
+    Attributes:
+        sleep: waits for some seconds; raises Stopping when the process is asked to stop.
+        random: a number from 0 to 1, for jitter.
+    """
+
+    engine: Engine
+    store: Store
+    sleep: Callable[[float], Awaitable[None]]
+    random: Callable[[], float]
+    _waits: int = field(default=0, init=False)
+
+    async def once(self) -> None:
+        """One poll and one push; raises what failed, after both were tried.
+
+        Raises:
+            LinkFailure: Stripe or Halo does not answer, or failed on single payments.
+            LeaseHeld: another process pushes.
+        """
+        engine = self.engine
+        failure: Failure | None = None
+        try:
+            await engine.poller.poll()
+            engine.worked("poll")
+        except LinkFailure as error:
+            failure = error
+        try:
+            await self._push_and_look_again(engine.push_once)
+            engine.worked("push")
+        except LinkFailure as error:
+            if failure is not None:
+                engine.report.log("error", "push_failed", side=str(error.side), reason=str(error))
+            failure = failure or error
+        if failure is None:
+            await self._note_links()
+        failure = (
+            failure or engine.poller.rereads.trouble or engine.pusher.trouble or self._left_out()
+        )
+        if failure is not None:
+            raise failure
+
+    async def resync(self, intent_id: str) -> tuple[Observation, LeaseHeld | None]:
+        """Read one payment intent again and push it.
+
+        Returns:
+            What Stripe says, and who is already pushing, where somebody is.
+
+        Raises:
+            IntentUnknown: Stripe doesn't know the payment intent.
+            LinkFailure: Stripe or Halo does not answer.
+        """
+        said = await self.engine.sweeper.resync(intent_id)
+        try:
+            await self._push_and_look_again(self.engine.pusher.push)
+        except LeaseHeld as error:
+            return said, error
+        return said, None
+
+    async def backfill(self, since: int, asked: str, watching: Watching) -> LinkFailure | None:
+        """List all payment intents since a time, then push until nothing is due.
+
+        Args:
+            since: Unix seconds.
+            asked: what the user typed; the same text resumes a backfill that was stopped.
+            watching: shows why the run waits.
+
+        Returns:
+            Why a payment could not be re-read, though Stripe works; None where all could.
+
+        Raises:
+            LinkFailure: Stripe or Halo does not answer, or failed on single payments.
+        """
+        listed = await self.list_since(since, asked)
+        self.engine.report.log("info", "backfill_listed", payments=listed)
+        await self.push_all(watching)
+        self.engine.worked("push")
+        await self._note_links()
+        self.engine.report.log("info", "backfill_done", payments=listed)
+        return self.engine.poller.rereads.trouble
+
+    async def list_since(self, since: int, asked: str) -> int:
+        """List the payment intents, refunds and disputes since a time. Returns how many intents."""
+        listed = await self.engine.sweeper.backfill(since, asked)
+        await self.engine.reversing.list_since(since)
+        return listed
+
+    async def push_all(self, watching: Watching) -> None:
+        """Push until nothing is due; wait for another process that pushes.
+
+        Raises:
+            LinkFailure: Halo does not answer, or failed on single payments, which are put off.
+        """
+        engine, shown, failures = self.engine, "", 0
+        trouble: LinkFailure | None = None
+        while self.store.due_count(engine.now()) or await self._wait_for_rows():
+            try:
+                done = await engine.pusher.push()
+            except LeaseHeld as error:
+                if error.holder != shown:
+                    shown = error.holder
+                    engine.report.log("info", "waiting_for_other", holder=error.holder)
+                watching.note(f"{error.holder} is pushing; waiting")
+                await self.sleep(1.0)
+            except LinkFailure as error:
+                trouble, failures = error, failures + 1
+                await self._wait_as_asked(error, failures, watching)
+            else:
+                trouble, failures = trouble or engine.pusher.trouble, 0
+                if done == 0 and self.store.due_count(engine.now()):
+                    break
+        trouble = trouble if self.store.people.conditions()[Condition.DUE] else None
+        if trouble := trouble or self._left_out():
+            raise trouble
+
+    async def _push_and_look_again(self, push: Callable[[], Awaitable[object]]) -> None:
+        """Push; push again for as long as new rows may show up in a moment."""
+        await push()
+        while await self._wait_for_rows():
+            await push()
+
+    async def _wait_as_asked(self, error: LinkFailure, failures: int, watching: Watching) -> None:
+        """Wait as long as a side asked for.
+
+        Raises:
+            LinkFailure: `error`, where the side asked for nothing, or for too much, or too often.
+        """
+        wait = error.retry_after_seconds
+        if wait is None or wait > WAIT_SECONDS_MAX or failures > FAILURES_MAX:
+            raise error
+        self.engine.report.log(
+            "info", "waiting", side=str(error.side), seconds=wait, reason=str(error)
+        )
+        watching.waiting(error.side, wait)
+        await self.sleep(wait + self.random())
+
+    async def _wait_for_rows(self) -> bool:
+        """Wait for new rows that Halo's lists may show in a moment. Returns whether there are any."""
+        now = self.engine.now()
+        if self.engine.pusher.plan is not None or self._waits == WAITS_MAX:
+            return False
+        looks = [
+            row.next_try
+            for row in self.store.doubtful_inserts(now)
+            if row.doubt_until <= now + LAG_SECONDS
+        ]
+        if not looks:
+            return False
+        seconds = max(0.0, max(looks) - now) + 0.1  # the clock may be set back during the sleep
+        self._waits += 1
+        self.engine.report.log(
+            "info", "looking_again", payments=len(looks), seconds=round(seconds, 1)
+        )
+        await self.sleep(seconds)
+        return True
+
+    def _left_out(self) -> LinkFailure | None:
+        """The failure of a new row that was sent and that Halo doesn't show yet; None without one."""
+        doubtful = (
+            []
+            if self.engine.pusher.plan is not None
+            else self.store.doubtful_inserts(self.engine.now())
+        )
+        if not doubtful:
+            return None
+        return BadAnswer(
+            Side.HALO,
+            f"syncd sent Halo a new row for {doubtful[0].intent_id}, but neither Halo's answer nor its "
+            "lists show the row yet. The payment stays due: syncd looks for the row before it sends "
+            "anything again.",
+        )
+
+    async def _note_links(self) -> None:
+        """After Stripe has answered: clear the failures that the service noted of a side.
+
+        Raises:
+            LinkFailure: Halo doesn't work.
+        """
+        engine = self.engine
+        engine.link_works(Side.STRIPE)
+        if self.store.note(f"link {Side.HALO}") is not None:
+            if not engine.pusher.halo_answered:
+                await engine.pusher.ask_for_anything()
+            engine.link_works(Side.HALO)

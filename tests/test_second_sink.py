@@ -1,0 +1,90 @@
+"""The engine and the store work with another PSA: nothing outside clients/halo knows Halo's JSON."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from syncd.clients.paging import Listed
+from syncd.core.errors import Side
+from syncd.core.records import Condition
+from syncd.core.rows import Acknowledged, Guard, NewRow, Row, RowChange, RowPage
+from syncd.store.store import Store
+from syncd.sync.build import assemble, build_engine
+from syncd.sync.sink import Sink
+from tests.conftest import Rig
+
+
+@dataclass
+class ListSink:
+    """A PSA that is a dictionary of rows."""
+
+    rows: dict[int, Row] = field(default_factory=dict)
+    page_size: int = 100
+
+    async def rows_of(self, intent_id: str) -> list[Row]:
+        return [row for row in self.rows.values() if row.intent_id == intent_id]
+
+    async def rows_of_invoice(self, invoice_id: int) -> list[Row]:
+        return [row for row in self.rows.values() if row.invoice_id == invoice_id]
+
+    async def list_rows(
+        self, count_new: Callable[[RowPage], int], seen: int = 0
+    ) -> AsyncIterator[Listed[RowPage]]:
+        page = RowPage(tuple(self.rows.values()), len(self.rows))
+        yield Listed(page, seen + count_new(page), whole=True)
+
+    async def count_rows(self) -> int:
+        return len(self.rows)
+
+    async def probe_lookup(self) -> None:
+        """Lookups always work."""
+
+    async def reserve(self, requests: int) -> None:
+        """There is no rate limit."""
+
+    async def update(self, changes: Sequence[RowChange], guard: Guard) -> Acknowledged | None:
+        if not guard.allows_sending():
+            return None
+        for one in changes:
+            self.rows[one.id] = replace(self.rows[one.id], status=one.status)
+        return Acknowledged(tuple(self.rows[one.id] for one in changes), None)
+
+    async def insert(self, row: NewRow, guard: Guard) -> Acknowledged | None:
+        if not guard.allows_sending():
+            return None
+        number = len(self.rows) + 1
+        self.rows[number] = Row(number, row.intent_id, row.invoice_id, row.amount, row.status)
+        return Acknowledged((self.rows[number],), None)
+
+
+def test_another_psa(rig: Rig) -> None:
+    """A poll and a push update the row of one payment and insert the row of another."""
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    known = rig.pay("succeeded", rows=())
+    missing = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": "7"})
+    paid = rig.box.halo.status["succeeded"]
+    sink = ListSink({1: Row(1, known, 6, Decimal("10.99"), 0)})
+    store = Store.open(rig.url)
+
+    async def go() -> None:
+        config = rig.config()
+        parts = assemble(config, store, rig.told, rig.world, "a test")
+        another: Sink = sink
+        engine = build_engine(
+            config, store, rig.told, rig.world, "a test", parts.source, another, parts.engine.gates
+        )
+        await engine.poll()
+        await engine.push()
+        assert engine.links[Side.HALO].reason is None
+        await parts.close()
+
+    try:
+        asyncio.run(go())
+        assert store.people.conditions()[Condition.IN_STEP] == 2
+    finally:
+        store.close()
+    assert [(row.intent_id, row.status) for row in sink.rows.values()] == [
+        (known, paid), (missing, paid),
+    ]  # fmt: skip
+    assert rig.box.halo.requests == []
