@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.audit.compare import invoice_due, several_payments
-from syncd.audit.findings import Difference, Finding
+from syncd.audit.compare_invoices import invoice_due, several_payments
+from syncd.audit.differences import Difference, InvoiceName, Kind
 from syncd.core.decisions import Policy
 from syncd.core.money import Money
 from syncd.core.payments import PaymentState
@@ -44,12 +44,14 @@ def test_a_paid_row_whose_invoice_is_still_due(rig: Rig) -> None:
     found = audit(rig)
     row = rig.box.halo.rows_of(payment)[0]
     assert found.findings == (
-        Finding(
-            Difference.INVOICE_DUE,
-            "A row of 10.99 USD says paid, but Halo's invoice of 10.99 USD is still 10.99 USD due: "
-            "the customer may be chased for a bill that was paid.",
-            intent_id=payment, invoice_id=row["invoice_id"], invoice_number="INV-1001",
-            rows=(row["id"],), made=int(NOW), at_stripe="succeeded", in_halo="succeeded",
+        Difference(
+            Kind.INVOICE_DUE,
+            "A payment of 10.99 USD is marked as paid, but the invoice of 10.99 USD still shows "
+            "10.99 USD as due.",
+            action="Do not remind the customer; record the payment on the invoice in Halo.",
+            intent_id=payment, invoices=(InvoiceName(row["invoice_id"], "INV-1001"),),
+            customer="A customer", rows=(row["id"],), made=int(NOW), at_stripe="succeeded",
+            in_halo="succeeded", stripe_amount=Decimal("10.99"), halo_amount=Decimal("0.00"),
             amount=Decimal("10.99"), currency="USD",
         ),
     )  # fmt: skip
@@ -85,9 +87,9 @@ def test_the_weightier_difference_leads(rig: Rig) -> None:
     rig.box.halo.rows_pay = False
     found = audit(rig)
     assert seen(found) == [
-        ("invoice_due", short, "10.00", "USD"), ("paid_in_halo_only", open_, "10.99", "USD"),
+        ("paid_in_halo_only", open_, "10.99", "USD"), ("invoice_due", short, "10.00", "USD"),
     ]  # fmt: skip
-    assert "Halo is 0.99 USD short" in found.findings[0].text
+    assert "Halo has 0.99 USD too little" in found.findings[1].text
     assert [one.count for one in found.sums] == [1, 1]
 
 
@@ -118,16 +120,20 @@ def test_no_more_invoices_than_allowed(rig: Rig, most: int, read: int, left: int
     assert [one.intent_id for one in found.findings] == payments[::-1][:read]
     assert invoices_read(rig) == read
     assert found.notes == ((
-        f"{left} more invoices were not read: whether they are still due wasn't asked. "
-        "--invoices 3 reads them too, one request each.",
+        f"{left} invoices were not read, so syncd cannot say whether they are still due. "
+        "--invoices 3 reads up to so many, one request each.",
     ) if left else ())  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("fault", "times", "note"),
     [
-        ("403", None, "Halo doesn't let invoices be read, so none was compared: "),
-        ("500", 8, "1 of the invoices that were asked for aren't shown by Halo"),
+        ("403", None, "Halo does not let syncd read invoices, so none was compared: "),
+        (
+            "500",
+            8,
+            "Halo does not show the amounts of 1 invoice, so syncd cannot say whether it is still due.",
+        ),
     ],
 )
 def test_invoices_that_cannot_be_read_stop_nothing(

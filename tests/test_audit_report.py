@@ -1,22 +1,37 @@
 """How an audit is shown: JSON, CSV, the page in a browser, and the terminal at any width."""
 
 import csv
+import io
 import json
 import shutil
+from dataclasses import replace
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import sync_playwright
 
-from syncd.audit.findings import Audit, Difference, Finding, Fix, money, sums
-from syncd.audit.html import as_html
-from syncd.audit.report import COLUMNS, Places, as_json, fix_words, write_csv
-from syncd.audit.text import lines
+from syncd.audit.differences import Consequence, Difference, InvoiceName, Kind, money
+from syncd.audit.report.export import COLUMNS, Places, as_json, write_csv
+from syncd.audit.report.html import as_html
+from syncd.audit.report.text import lines
+from syncd.audit.report.words import fix_words
+from syncd.audit.summary import (
+    Audit,
+    Fix,
+    counts,
+    first_paragraph,
+    in_order,
+    sums,
+    totals_by_currency,
+    totals_by_customer,
+)
 from syncd.text.links import halo_invoice, stripe_payment
+from syncd.text.timestamps import DAY
 from tests.conftest import NOW
 
 PLACES = Places("https://example.halopsa.com", test=True, account="")
@@ -26,61 +41,79 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 EVIL = '=HYPERLINK("http://evil.example","<script>alert(1)</script>")'
 
 
-def report(*findings: Finding, notes: tuple[str, ...] = ()) -> Audit:
+def report(*findings: Difference, notes: tuple[str, ...] = ()) -> Audit:
     return Audit(0, 1, 1, 0, 1, 0, 0, 1, findings, sums(findings), notes=notes)
 
 
 def story() -> Audit:
     """Differences of every kind that is drawn in its own way."""
     found = (
-        Finding(
-            Difference.PAID_AT_STRIPE_ONLY, "Stripe has the money, and Halo's row doesn't say paid.",
-            intent_id="pi_3QAbcdefghijklmnopqrstuv", invoice_id=7, invoice_number="INV-7",
-            made=int(NOW), at_stripe="succeeded", in_halo="not paid (status 1)",
-            amount=Decimal("210.00"), currency="USD",
+        Difference(
+            Kind.PAID_AT_STRIPE_ONLY,
+            "The customer paid 1,210.00 USD, but Halo does not show the payment as paid.",
+            action="Do not remind the customer; syncd can mark the payment as paid:",
+            command="syncd resync pi_3QAbcdefghijklmnopqrstuv", customer="Ågren & Söner AB",
+            intent_id="pi_3QAbcdefghijklmnopqrstuv",
+            invoices=(InvoiceName(7, "INV-7"), InvoiceName(6)), made=int(NOW),
+            at_stripe="succeeded", in_halo="not paid (status 1)", stripe_amount=Decimal("1210.00"),
+            halo_amount=Decimal(0), amount=Decimal("1210.00"), currency="USD",
         ),
-        Finding(
-            Difference.WRONG_AMOUNT,
-            "Stripe received 60.00 USD, Halo's row of it says 20.00 USD: Halo is 40.00 USD short.",
-            intent_id="pi_3QWrong", invoice_id=8,
-            amount=Decimal("-40.00"), currency="USD",
+        Difference(
+            Kind.WRONG_AMOUNT,
+            "Stripe received 60.00 USD, but Halo records 20.00 USD: Halo has 40.00 USD too little.",
+            action="Correct the payment's amount in Halo to 60.00 USD.", customer="Ågren & Söner AB",
+            intent_id="pi_3QWrong", invoices=(InvoiceName(8),), stripe_amount=Decimal("60.00"),
+            halo_amount=Decimal("20.00"), amount=Decimal("-40.00"), currency="USD",
         ),
-        Finding(
-            Difference.SEVERAL_PAYMENTS, "2 paid rows.", intents=("pi_3QOne", "pi_3QTwo"),
-            invoice_id=9, amount=Decimal(15), currency="USD",
+        Difference(
+            Kind.SEVERAL_PAYMENTS, "2 payments add up to more than the invoice.",
+            intents=("pi_3QOne", "pi_3QTwo"), invoices=(InvoiceName(9),), customer="Blue Ltd",
+            stripe_amount=Decimal(30), halo_amount=Decimal(15), amount=Decimal(15), currency="USD",
         ),
-        Finding(
-            Difference.REFUNDED, "Stripe refunded it.", intent_id="pi_3QBack", acknowledged=True,
-            amount=Decimal(5), currency="USD",
+        Difference(
+            Kind.REFUNDED, "Stripe refunded it.", intent_id="pi_3QBack", acknowledged=True,
+            stripe_amount=Decimal(-5), halo_amount=Decimal(0), amount=Decimal(5), currency="USD",
         ),
     )  # fmt: skip
-    shop = Finding(
-        Difference.ELSEWHERE, "Two mugs", intent_id="pi_3QShop", made=int(NOW),
-        at_stripe="succeeded", in_halo="no row", amount=Decimal(900), currency="JPY",
+    shop = Difference(
+        Kind.ELSEWHERE, "Two mugs", intent_id="pi_3QShop", made=int(NOW), at_stripe="succeeded",
+        in_halo="no row", stripe_amount=Decimal(1900), amount=Decimal(1900), currency="JPY",
+    )  # fmt: skip
+    agreeing = Difference(
+        Kind.AGREES, "Stripe and Halo agree.", intent_id="pi_3QFine", made=int(NOW),
+        customer="Blue Ltd", invoices=(InvoiceName(5, "INV-5"),), at_stripe="succeeded",
+        in_halo="succeeded", stripe_amount=Decimal(7), halo_amount=Decimal(7), currency="USD",
     )  # fmt: skip
     return Audit(
-        int(NOW), int(NOW) + 60, 8, 1, 4, 1, 1, 6, found, sums(found), (shop,), sums([shop, shop]),
-        ("something",), 3, Fix(("pi_3QAbcdefghijklmnopqrstuv",), (), (), 2),
+        since=int(NOW), until=int(NOW) + 60, payments=8, agree=1, differ=4, acknowledged=1,
+        not_halos=1, rows=6, findings=found, sums=sums(found), elsewhere=(shop,),
+        elsewhere_sums=sums([shop, shop]), agreeing=(agreeing,), notes=("something",), invoices=3,
+        fix=Fix(("pi_3QAbcdefghijklmnopqrstuv",), (), (), 2),
     )  # fmt: skip
 
 
 def test_csv_holds_no_formula(tmp_path: Path) -> None:
     """No cell begins a formula, whatever Halo or Stripe call things; numbers stay numbers."""
-    names = [EVIL, "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "plain"]
+    wide = "\N{FULLWIDTH EQUALS SIGN}1"
+    names = [EVIL, wide, "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "plain"]
     found = report(*[
-        Finding(Difference.WRONG_AMOUNT, name, invoice_number=name, amount=Decimal("-0.99"), currency="USD")
+        Difference(
+            Kind.WRONG_AMOUNT, name, invoices=(InvoiceName(1, name),), customer=name,
+            stripe_amount=Decimal("0.99"), halo_amount=Decimal(0), amount=Decimal("-0.99"),
+            currency="USD",
+        )
         for name in names
     ])  # fmt: skip
     with (tmp_path / "a.csv").open("w", newline="") as to:
         write_csv(found, PLACES, to)
     with (tmp_path / "a.csv").open(newline="") as back:
         head, *lines = list(csv.reader(back))
-    assert head == list(COLUMNS)
-    assert [line[head.index("amount")] for line in lines] == ["-0.99"] * len(names)
-    texts = [line[head.index("invoice")] for line in lines]
-    assert texts == [
-        f"'{EVIL}", "'+1", "'-2+3", "'@SUM(A1)", "' =1", "' =1", "plain",
-    ]  # fmt: skip
+    assert head == [*COLUMNS, "Link to Stripe", "Link to Halo"]
+    assert [line[head.index("Difference")] for line in lines] == ["-0.99"] * len(names)
+    for column in ("Customer", "Invoice", "What it means"):
+        assert [line[head.index(column)] for line in lines] == [
+            f"'{EVIL}", f"'{wide}", "'+1", "'-2+3", "'@SUM(A1)", "' =1", "' =1", "plain",
+        ]  # fmt: skip
 
 
 class Tags(HTMLParser):
@@ -102,9 +135,9 @@ def test_html_is_whole_and_harmless() -> None:
     """Everything from outside is text; nothing is fetched; both colour schemes are there."""
     evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
     found = report(
-        Finding(
-            Difference.UNKNOWN_AT_STRIPE, evil, intent_id=f"pi_{evil}", invoice_id=7,
-            invoice_number=evil, at_stripe=evil, in_halo=evil, amount=Decimal("1.5"), currency=evil,
+        Difference(
+            Kind.UNKNOWN_AT_STRIPE, evil, intent_id=f"pi_{evil}",
+            invoices=(InvoiceName(7, evil),), customer=evil, action=evil, command=evil, at_stripe=evil, in_halo=evil, amount=Decimal("1.5"), currency=evil,
         ),
         notes=(evil,),
     )  # fmt: skip
@@ -120,7 +153,7 @@ def test_html_is_whole_and_harmless() -> None:
     assert "url(" not in page
     assert "@import" not in page
     links = [attrs["href"] or "" for tag, attrs in tags.tags if tag == "a"]
-    assert [link[:28] for link in links] == [
+    assert sorted(link[:28] for link in links) == [
         "https://dashboard.stripe.com", 'https://x.example/"><script>',
     ]  # fmt: skip
 
@@ -128,7 +161,7 @@ def test_html_is_whole_and_harmless() -> None:
 def test_json_keeps_amounts_exact() -> None:
     """Amounts in JSON are texts: a reader's doubles can't bend them."""
     amount = Decimal("900719925474099.31")
-    said = json.loads(as_json(report(Finding(Difference.MISSING, "", amount=amount)), PLACES))
+    said = json.loads(as_json(report(Difference(Kind.MISSING, "", amount=amount)), PLACES))
     assert said["differences"][0]["amount"] == said["sums"][0]["amount"] == "900719925474099.31"
 
 
@@ -144,26 +177,51 @@ def test_links() -> None:
     )
 
 
-def test_the_csv_holds_everything(tmp_path: Path) -> None:
-    """Also several payments with their links, what was acknowledged, and what isn't Halo's."""
-    with (tmp_path / "a.csv").open("w", newline="") as to:
-        write_csv(story(), PLACES, to)
-    with (tmp_path / "a.csv").open(newline="") as back:
-        found = list(csv.DictReader(back))
-    at = "https://dashboard.stripe.com/test/payments/"
-    assert [(one["difference"], one["payment"], one["acknowledged"]) for one in found] == [
-        ("paid_at_stripe_only", "pi_3QAbcdefghijklmnopqrstuv", ""),
-        ("wrong_amount", "pi_3QWrong", ""),
-        ("several_payments", "pi_3QOne pi_3QTwo", ""),
-        ("refunded", "pi_3QBack", "yes"),
-        ("elsewhere", "pi_3QShop", ""),
+def rows_of_csv(audit: Audit, *, everything: bool = False) -> list[dict[str, str]]:
+    to = io.StringIO(newline="")
+    write_csv(audit, PLACES, to, everything=everything)
+    return list(csv.DictReader(io.StringIO(to.getvalue(), newline="")))
+
+
+def test_the_csv_holds_each_difference() -> None:
+    """One line a difference: dates and numbers that a spreadsheet takes, one link a cell."""
+    found = rows_of_csv(story())
+    at, halo = "https://dashboard.stripe.com/test/payments/", "https://example.halopsa.com/invoices"
+    assert found[0] == {
+        "Line": "1", "Customer": "Ågren & Söner AB", "Invoice": "INV-7", "Payment date": "2026-11-24",
+        "At Stripe": "1210.00", "In Halo": "0.00", "Difference": "-1210.00", "Currency": "USD",
+        "Currency in Halo": "USD", "What differs": "Paid at Stripe, not in Halo",
+        "What it means": "The customer paid 1,210.00 USD, but Halo does not show the payment as paid.",
+        "What to do": "Do not remind the customer; syncd can mark the payment as paid:",
+        "Command": "syncd resync pi_3QAbcdefghijklmnopqrstuv", "Status at Stripe": "succeeded",
+        "Status in Halo": "not paid (status 1)", "Acknowledged": "",
+        "Payment": "pi_3QAbcdefghijklmnopqrstuv", "Invoice id": "7 6", "Row id": "",
+        "Link to Stripe": f"{at}pi_3QAbcdefghijklmnopqrstuv", "Link to Stripe 2": "",
+        "Link to Halo": f"{halo}?mainview=invoices&invoiceid=7",
+        "Link to Halo 2": f"{halo}?mainview=invoices&invoiceid=6",
+    }  # fmt: skip
+    assert [(one["What differs"], one["Payment"], one["Acknowledged"]) for one in found[1:]] == [
+        ("Paid, but not the same amount", "pi_3QWrong", ""),
+        ("Payments add up to more than the invoice", "pi_3QOne pi_3QTwo", ""),
+        ("Refunded at Stripe, acknowledged", "pi_3QBack", "yes"),
     ]
-    assert found[2]["stripe_link"] == f"{at}pi_3QOne {at}pi_3QTwo"
-    assert (found[4]["amount"], found[4]["currency"], found[4]["text"]) == (
-        "900",
-        "JPY",
-        "Two mugs",
-    )
+    several = found[2]
+    assert (several["Link to Stripe"], several["Link to Stripe 2"]) == (
+        f"{at}pi_3QOne", f"{at}pi_3QTwo",
+    )  # fmt: skip
+    assert [one["Difference"] for one in found] == ["-1210.00", "-40.00", "-15.00", "5.00"]
+
+
+def test_lines_without_a_difference_only_on_request() -> None:
+    """With --all, payments that agree and those that aren't Halo's follow the differences."""
+    assert len(rows_of_csv(story())) == 4
+    *_, agrees, elsewhere = rows_of_csv(story(), everything=True)
+    assert (agrees["What differs"], agrees["Payment"], agrees["Customer"], agrees["Difference"]) == (
+        "Stripe and Halo agree", "pi_3QFine", "Blue Ltd", "0.00",
+    )  # fmt: skip
+    assert (elsewhere["At Stripe"], elsewhere["Currency"], elsewhere["What it means"]) == (
+        "1900.00", "JPY", "Two mugs",
+    )  # fmt: skip
 
 
 def test_the_json_lists_what_is_not_halos() -> None:
@@ -172,12 +230,12 @@ def test_the_json_lists_what_is_not_halos() -> None:
     elsewhere = said["elsewhere"]
     assert elsewhere["sums"] == [{
         "difference": "elsewhere", "acknowledged": False, "currency": "JPY", "count": 2,
-        "amount": "1800", "of_unknown_amount": 0,
+        "amount": "3800", "of_unknown_amount": 0,
     }]  # fmt: skip
     assert elsewhere["left_out"] == 1
     [shop] = elsewhere["payments"]
     assert (shop["payment"], shop["amount"], shop["currency"], shop["text"]) == (
-        "pi_3QShop", "900", "JPY", "Two mugs",
+        "pi_3QShop", "1900", "JPY", "Two mugs",
     )  # fmt: skip
     assert shop["stripe_link"] == "https://dashboard.stripe.com/test/payments/pi_3QShop"
     several = said["differences"][2]
@@ -185,47 +243,189 @@ def test_the_json_lists_what_is_not_halos() -> None:
     assert [link.rpartition("/")[2] for link in several["stripe_links"]] == several["payments"]
 
 
+def test_the_json_of_a_difference() -> None:
+    """Every field that 0.1 had, and beside them the customer, all invoices and both amounts."""
+    said = json.loads(as_json(story(), PLACES))
+    first = said["differences"][0]
+    halo = "https://example.halopsa.com/invoices?mainview=invoices&invoiceid="
+    before = {
+        "difference", "acknowledged", "payment", "payments", "invoice", "invoice_id", "rows", "made",
+        "at_stripe", "in_halo", "amount", "currency", "text", "pushable", "stripe_link",
+        "stripe_links", "halo_link",
+    }  # fmt: skip
+    assert before <= first.keys()
+    assert first["invoices"] == [
+        {"id": 7, "number": "INV-7", "link": f"{halo}7"},
+        {"id": 6, "number": None, "link": f"{halo}6"},
+    ]
+    assert [first[key] for key in ("customer", "stripe_amount", "halo_amount", "halo_less_stripe")] == [
+        "Ågren & Söner AB", "1210.00", "0", "-1210.00",
+    ]  # fmt: skip
+    assert said["by_customer"] == [
+        {"customer": "Ågren & Söner AB", "currency": "USD", "count": 2,
+         "amounts": {"paid_not_counted_in_halo": "1250.00"}, "of_unknown_amount": 0},
+        {"customer": "Blue Ltd", "currency": "USD", "count": 1,
+         "amounts": {"paid_too_much": "15.00"}, "of_unknown_amount": 0},
+    ]  # fmt: skip
+    assert said["by_currency"] == [
+        {"customer": None, "currency": "USD", "count": 3, "of_unknown_amount": 0,
+         "amounts": {"paid_not_counted_in_halo": "1250.00", "paid_too_much": "15.00"}},
+    ]  # fmt: skip
+    assert said["agreeing"][0]["payment"] == "pi_3QFine"
+
+
+# --- the first paragraph ---------------------------------------------------------------------------
+
+
+def one(kind: Kind, amount: str | None, customer: str | None, currency: str = "EUR", **more: Any) -> Difference:  # fmt: skip
+    return Difference(
+        kind, "", customer=customer, currency=currency,
+        amount=None if amount is None else Decimal(amount), **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ([one(Kind.PAID_AT_STRIPE_ONLY, "1000.50", "A"), one(Kind.INVOICE_DUE, "200", "B"),
+          one(Kind.MISSING, "34", "C"), one(Kind.WRONG_AMOUNT, "-0.50", "A")],
+         "Three customers may be chased for 1,235.00 EUR that they have paid."),
+        ([one(Kind.PAID_AT_STRIPE_ONLY, "10", "A"), one(Kind.PAID_AT_STRIPE_ONLY, "500", "A", "JPY")],
+         "One customer may be chased for 10.00 EUR and 500 JPY that this customer has paid."),
+        ([one(Kind.PAID_AT_STRIPE_ONLY, "10", None), one(Kind.INVOICE_DUE, "5", "A")],
+         "Customers may be chased for 15.00 EUR that they have paid (two payments)."),
+        ([one(Kind.PAID_IN_HALO_ONLY, "10", "A"), one(Kind.REFUNDED, "5", "B"),
+          one(Kind.WRONG_AMOUNT, "1", "B")],
+         "Halo counts 16.00 EUR of two customers as paid that Stripe did not receive, or that went back."),
+        ([one(Kind.SEVERAL_PAYMENTS, "10", "A")], "One customer may have paid 10.00 EUR too much."),
+        ([one(Kind.SEVERAL_PAYMENTS, None, "A"), one(Kind.UNCLEAR, None, "A")],
+         "The amount of two differences is not known."),
+        ([one(Kind.WRONG_STATE, "5", "A", stripe_amount=Decimal(0), halo_amount=Decimal(0))],
+         "One difference affects no money."),
+        ([one(Kind.WRONG_CURRENCY, "5", "A", halo_currency="GBP")],
+         "One payment is in another currency than the invoice (5.00 EUR)."),
+        ([], "Stripe and Halo agree: no difference in 5 payments."),
+        ([one(Kind.REFUNDED, "5", "B", acknowledged=True)],
+         "Stripe and Halo agree: no difference in 5 payments."),
+    ],
+)  # fmt: skip
+def test_the_first_paragraph(found: list[Difference], words: str) -> None:
+    """It says who may be chased for how much, and what else differs, without a table."""
+    audit = Audit(0, DAY, 5, 5 - len(found), len(found), 0, 0, 5, tuple(found), sums(found))
+    assert first_paragraph(audit) == words
+    assert first_paragraph(replace(audit, notes=("x",))).endswith("see the end.")
+
+
+def test_nothing_compared_is_no_agreement() -> None:
+    """No payment in the period, or none that concerns Halo: said as such, and not as agreement."""
+    empty = Audit(0, 2 * DAY, 0, 0, 0, 0, 0, 3, (), ())
+    text = first_paragraph(empty)
+    assert text.startswith(
+        "No payment was compared: Stripe has none from 1970-01-01 to 1970-01-03."
+    )
+    assert "does not show that Stripe and Halo agree" in text
+    text = first_paragraph(replace(empty, payments=4, not_halos=4))
+    assert text.startswith("No payment was compared: of 4 payments at Stripe from 1970-01-01")
+    assert "no difference" not in text
+    assert counts(empty) == "0 payments at Stripe from 1970-01-01 to 1970-01-03."
+
+
+def test_the_greatest_stake_comes_first() -> None:
+    """Open before acknowledged; within a currency by money at stake; currencies are never mixed."""
+    found = [
+        one(Kind.MISSING, "5", "A"), one(Kind.REFUNDED, "900", "A", acknowledged=True),
+        one(Kind.WRONG_AMOUNT, "-70", "B"), one(Kind.MISSING, "8000", "C", "JPY"),
+        one(Kind.UNCLEAR, None, "D"), one(Kind.SEVERAL_PAYMENTS, "60", "E"),
+    ]  # fmt: skip
+    assert [(f.currency, f.amount) for f in in_order(found)] == [
+        ("EUR", Decimal(-70)), ("EUR", Decimal(60)), ("EUR", Decimal(5)), ("EUR", None),
+        ("JPY", Decimal(8000)), ("EUR", Decimal(900)),
+    ]  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(Kind), st.integers(-10**9, 10**9), st.sampled_from("ABC"),
+                          st.sampled_from(["EUR", "JPY"]))))  # fmt: skip
+def test_sums_by_customer_add_up(parts: list[tuple[Kind, int, str, str]]) -> None:
+    """By customer or by currency: every open difference is in one sum, exactly."""
+    found = [one(kind, str(amount), name, code) for kind, amount, name, code in parts]
+    customers, currencies = totals_by_customer(found), totals_by_currency(found)
+    assert sum(t.count for t in customers) == sum(t.count for t in currencies) == len(found)
+    for code in ("EUR", "JPY"):
+        for consequence in Consequence:
+            expected = sum(
+                f.at_stake or 0 for f in found
+                if f.currency == code and f.consequence is consequence is not Consequence.NONE
+            )  # fmt: skip
+            for totals in (customers, currencies):
+                assert expected == sum(
+                    t.amounts.get(consequence, 0) for t in totals if t.currency == code
+                )
+
+
+# --- the terminal and the page ---------------------------------------------------------------------
+
+
 def test_the_terminal_at_80_columns() -> None:
-    """Grouped as the page is, each sentence on lines of its own."""
-    assert list(lines(story(), 80, lambda text: f"*{text}*")) == [
-        "8 payments since 2026-11-24 06:00 UTC: 1 agrees, 4 differ, 1 acknowledged, 1",
-        "isn't Halo's, 1 not begun. That makes 3 differences.",
+    """The paragraph, the sums, then a block a difference, each sentence on lines of its own."""
+    at = "https://dashboard.stripe.com/test/payments"
+    halo = "https://example.halopsa.com/invoices?mainview=invoices&invoiceid"
+    assert list(lines(story(), PLACES, 80, lambda text: f"*{text}*")) == [
+        "One customer may be chased for 1,250.00 USD that this customer has paid. One",
+        "customer may have paid 15.00 USD too much. Not everything could be compared: see",
+        "the end.",
+        "8 payments at Stripe from 2026-11-24 06:00 UTC to 2026-11-24 06:01 UTC: 1",
+        "agrees, 4 differ, 1 acknowledged, 1 not for an invoice in Halo, 1 not started.",
         "",
-        "*In sum*",
-        "  Paid at Stripe, not in Halo              1  210.00 USD",
-        "  Paid, but not the same amount            1  Halo is 40.00 USD short",
-        "  Several payments, more than the invoice  1  15.00 USD",
-        "  Refunded at Stripe, acknowledged         1  5.00 USD",
+        "*By currency*",
+        "  USD: 3 differences, 1,250.00 USD paid, not counted in Halo, 15.00 USD paid too",
+        "    much",
         "",
-        "*Paid at Stripe, not in Halo*",
+        "*By customer*",
+        "  Ågren & Söner AB: 2 differences, 1,250.00 USD paid, not counted in Halo",
+        "  Blue Ltd: 1 difference, 15.00 USD paid too much",
         "",
-        "  pi_3QAbcdefghijklmnopqrstuv  210.00 USD  INV-7  2026-11-24",
-        "    Stripe: succeeded  Halo: not paid (status 1)",
-        "    Stripe has the money, and Halo's row doesn't say paid.",
+        "*1. Ågren & Söner AB  invoices INV-7, id 6  2026-11-24*",
+        "   Paid at Stripe, not in Halo",
+        "   At Stripe: 1,210.00 USD  In Halo: 0.00 USD  Difference: -1,210.00 USD",
+        "   The customer paid 1,210.00 USD, but Halo does not show the payment as paid.",
+        "   To do: Do not remind the customer; syncd can mark the payment as paid:",
+        "     syncd resync pi_3QAbcdefghijklmnopqrstuv",
+        f"   {at}/pi_3QAbcdefghijklmnopqrstuv",
+        f"   {halo}=7",
+        f"   {halo}=6",
         "",
-        "*Paid, but not the same amount*",
+        "*2. Ågren & Söner AB  invoice id 8*",
+        "   Paid, but not the same amount",
+        "   At Stripe: 60.00 USD  In Halo: 20.00 USD  Difference: -40.00 USD",
+        "   Stripe received 60.00 USD, but Halo records 20.00 USD: Halo has 40.00 USD too",
+        "   little.",
+        "   To do: Correct the payment's amount in Halo to 60.00 USD.",
+        f"   {at}/pi_3QWrong",
+        f"   {halo}=8",
         "",
-        "  pi_3QWrong  Halo is 40.00 USD short  id 8",
-        "    Stripe received 60.00 USD, Halo's row of it says 20.00 USD: Halo is",
-        "    40.00 USD short.",
+        "*3. Blue Ltd  invoice id 9*",
+        "   Payments add up to more than the invoice",
+        "   At Stripe: 30.00 USD  In Halo: 15.00 USD  Difference: -15.00 USD",
+        "   2 payments add up to more than the invoice.",
+        f"   {at}/pi_3QOne",
+        f"   {at}/pi_3QTwo",
+        f"   {halo}=9",
         "",
-        "*Several payments, more than the invoice*",
+        "*4. Customer not known*",
+        "   Refunded at Stripe, acknowledged",
+        "   At Stripe: -5.00 USD  In Halo: 0.00 USD  Difference: +5.00 USD",
+        "   Stripe refunded it.",
+        f"   {at}/pi_3QBack",
         "",
-        "  pi_3QOne  15.00 USD  id 9",
-        "  pi_3QTwo",
-        "    2 paid rows.",
+        "*Stripe and Halo agree: 1 payment*",
+        "  pi_3QFine  7.00 USD  INV-5  2026-11-24  Blue Ltd  succeeded",
         "",
-        "*Refunded at Stripe, acknowledged*",
-        "",
-        "  pi_3QBack  5.00 USD",
-        "    Stripe refunded it.",
-        "",
-        "*Paid at Stripe, not Halo's: 2 payments, 1800 JPY*",
-        "  Money that came in at Stripe and has no row in Halo; nothing in it names an",
-        "  invoice of Halo's. It counts as no difference. Look whether one should have",
-        "  had a row.",
-        "  pi_3QShop  900 JPY  2026-11-24  Two mugs",
-        "  1 more: see --json, --csv or --html.",
+        "*Paid at Stripe, not for an invoice in Halo: 2 payments, 3,800 JPY*",
+        "  Stripe received this money, but Halo has no row for it and nothing names an",
+        "  invoice of Halo's. It does not count as a difference. Check whether a payment",
+        "  belongs to an invoice.",
+        "  pi_3QShop  1,900 JPY  2026-11-24  Two mugs",
+        "  1 more: see --json, or --csv and --html with --all.",
         "",
         "Not compared: something",
         "--fix: 1 payment made due: the next push takes it; 2 differences need a person.",
@@ -235,33 +435,33 @@ def test_the_terminal_at_80_columns() -> None:
 @given(st.integers(1, 300))
 def test_no_width_breaks_an_id_or_an_amount(width: int) -> None:
     """However narrow: what is to be copied stands whole on one line; what can fit, fits."""
-    shown = list(lines(story(), width, str))
-    for one in (*story().findings, *story().elsewhere):
-        for whole in (*one.payments, one.stake):
+    shown = list(lines(story(), PLACES, width, str))
+    for found in (*story().findings, *story().elsewhere):
+        for whole in (*found.payments, found.stripe_money, found.halo_money, found.command):
             assert any(whole in line for line in shown)
     if width >= 60:
-        assert max(map(len, shown)) <= width
+        assert all(len(line) <= width or "://" in line for line in shown)
 
 
 def test_what_is_short_is_not_set_off() -> None:
     """Too little and too much in one currency are two sums: together they'd look like nothing."""
     found = [
-        Finding(Difference.WRONG_AMOUNT, "", amount=Decimal(by), currency="USD")
+        Difference(Kind.WRONG_AMOUNT, "", amount=Decimal(by), currency="USD")
         for by in ("-40.00", "40.00", "-1.00")
     ]
-    assert [(one.count, one.stake) for one in sums(found)] == [
-        (2, "Halo is 41.00 USD short"), (1, "Halo has 40.00 USD too much"),
+    assert [(each.count, each.stake) for each in sums(found)] == [
+        (2, "Halo has 41.00 USD too little"), (1, "Halo has 40.00 USD too much"),
     ]  # fmt: skip
 
 
 def test_what_fix_did_is_always_said() -> None:
     """Also that there was nothing to do, or nothing that could be done."""
-    assert fix_words(Fix((), (), (), 0)) == "--fix: there was nothing to put right."
+    assert fix_words(Fix((), (), (), 0)) == "--fix: there was nothing to correct."
     assert fix_words(Fix((), (), (), 1)) == "--fix: 1 difference needs a person."
     assert fix_words(Fix(("a", "b"), ("c",), ("d",), 2)) == (
-        "--fix: 2 payments made due: the next push takes them; 1 payment stands on the attention "
-        "list (syncd attention retry, once it was put right); 1 was dismissed by a person, and left "
-        "alone; 2 differences need a person."
+        "--fix: 2 payments made due: the next push takes them; 1 payment is on the attention "
+        "list: correct what the list names, then retry; 1 was dismissed by a person and left alone; "
+        "2 differences need a person."
     )
 
 
@@ -270,7 +470,7 @@ def test_what_fix_did_is_always_said() -> None:
     [
         ("40.0", "USD", "40.00 USD"), ("40.0", "JPY", "40 JPY"), ("1.5", "KWD", "1.500 KWD"),
         ("0.30000000000000004", "EUR", "0.30 EUR"), ("1.234", "EUR", "1.234 EUR"),
-        ("15.0", None, "15.00 (currency unknown)"), ("7", "XYZ", "7.00 XYZ"),
+        ("15.0", None, "15.00 (currency unknown)"), ("7", "XYZ", "7.00 XYZ"), ("1234567.5", "EUR", "1,234,567.50 EUR"),
     ],
 )  # fmt: skip
 def test_money_is_written_with_its_decimals(amount: str, currency: str | None, text: str) -> None:
@@ -290,10 +490,41 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
             page.goto((tmp_path / "a.html").as_uri())
             assert page.evaluate("document.documentElement.scrollWidth") == width
             assert page.locator("thead").first.is_visible() == (width == 1200)
-            ids = page.locator("td.id a")
-            assert ids.count() == 6
-            assert all(ids.nth(n).bounding_box()["height"] < 30 for n in range(6))  # type: ignore[index]  # all are shown
+            ids = page.locator(".id a")
+            assert ids.count() == 7
+            assert all(ids.nth(n).bounding_box()["height"] < 30 for n in range(7))  # type: ignore[index]  # all are shown
         assert "--fix" in page.locator("footer").inner_text()
         assert page.locator("time, img, script").count() == 0
         assert "T" not in page.locator("td.date").first.inner_text()
+        browser.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium isn't installed")
+@pytest.mark.parametrize("width", [375, 1000, 1100, 1400])
+def test_a_long_name_takes_no_room_from_others(tmp_path: Path, width: int) -> None:
+    """However long a customer's name or an invoice's number: no column collapses or overflows."""
+    long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 3
+    first, *others = story().findings
+    found = replace(first, customer=long, invoices=(InvoiceName(7, long[:100]), InvoiceName(6)))
+    (tmp_path / "a.html").write_text(
+        as_html(replace(story(), findings=(found, *others)), PLACES), "utf-8"
+    )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto((tmp_path / "a.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        row = page.locator(".differences tbody tr").first
+        boxes = [row.locator("td").nth(n).bounding_box() for n in range(7)]
+        if width > 1088:
+            assert all(box is not None and box["width"] >= 80 for box in boxes)
+            assert boxes[6] is not None
+            assert boxes[6]["width"] > 250
+        money = row.locator("td.number")
+        for place in range(3):
+            height = money.nth(place).evaluate(
+                "e => { const r = document.createRange(); r.selectNodeContents(e);"
+                " return r.getBoundingClientRect().height }"
+            )
+            assert height < 30
         browser.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.audit.findings import Difference
+from syncd.audit.differences import Kind
 from syncd.cli import shared
 from syncd.config.model import Section, Settings
 from syncd.config.secrets import SECRETS
@@ -224,7 +224,7 @@ def test_every_difference() -> None:
     """operate.md explains every difference that an audit can find, in the report's order."""
     part = text_of("operate.md").partition("## Does Halo agree")[2].partition("\n## ")[0]
     cells = "".join(re.findall(r"^\| (`[^|]+) \|", part, re.MULTILINE))
-    assert re.findall(r"`(\w+)`", cells) == [str(one) for one in Difference]
+    assert re.findall(r"`(\w+)`", cells) == [str(one) for one in Kind]
 
 
 def test_every_exit_code() -> None:

@@ -1,22 +1,24 @@
-"""The audit: reads both sides since a date, page by page, and collects in what they differ.
+"""The audit: reads both sides of a period, page by page, and collects in what they differ.
 
-Read-only: nothing is written to Stripe or Halo. Both sides are kept in a store of its own that is
-thrown away, so memory holds one page and the findings. How it stays frugal:
+Read-only: nothing is written to Stripe or Halo. Both sides are kept in a temporary store, so memory
+holds one page and the differences. How it saves API requests:
 
-- Stripe: the payment intents, refunds and disputes since the date, a hundred a request. A refund
-  and a dispute name their payment intent, so charges needn't be read. Single intents are read only
-  for rows whose payment wasn't listed, and where Halo says paid and Stripe doesn't.
-- Halo: its rows, a hundred a request. A difference is read again by its intent before it counts:
-  pages move while they are read. Invoices are one request each (`audit_invoices`).
+- Stripe: the payment intents, refunds and disputes of the period, a hundred a request. A refund and a
+  dispute name their payment intent, so charges are not read. Single intents are read only for rows
+  whose payment was not listed, and where Halo says paid and Stripe doesn't.
+- Halo: its rows and invoices, a hundred a request. A difference is read again by its intent before it
+  counts, because pages move while they are read.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from syncd.audit.compare import compare, reversed_after, unknown_at_stripe
-from syncd.audit.findings import Adding, Audit, Difference, Finding, Fix, sums
+from syncd.audit.compare import agreeing, compare, unknown_at_stripe
+from syncd.audit.compare_reversals import reversed_after
+from syncd.audit.differences import Difference, Kind
 from syncd.audit.invoices import Invoices
+from syncd.audit.summary import Adding, Audit, Fix, in_order, sums
 from syncd.clients.paging import PAGES_MAX
 from syncd.clients.stripe.parse import Unreadable
 from syncd.core.errors import BadAnswer, CursorRefused, IntentUnknown, Side
@@ -39,26 +41,30 @@ ELSEWHERE_MAX = 1_000
 
 DESCRIPTION_CHARACTERS_MAX = 200
 
-_ORDER = {kind: place for place, kind in enumerate(Difference)}
+_ORDER = {kind: place for place, kind in enumerate(Kind)}
 
-_NOT_PAID_AT_STRIPE = frozenset({Difference.PAID_IN_HALO_ONLY, Difference.UNKNOWN_AT_STRIPE})
-_BESIDE = frozenset({Difference.WRONG_AMOUNT, Difference.UNCLEAR})
+_NOT_PAID_AT_STRIPE = frozenset({Kind.PAID_IN_HALO_ONLY, Kind.UNKNOWN_AT_STRIPE})
+_BESIDE = frozenset({Kind.WRONG_AMOUNT, Kind.UNCLEAR})
 """In what a payment with paid rows may differ, besides what went back and its invoice."""
 
-_NEEDS_NO_CONFIRMING = frozenset({Difference.REFUNDED, Difference.DISPUTED, Difference.UNCLEAR})
+_NEEDS_NO_CONFIRMING = frozenset({Kind.REFUNDED, Kind.DISPUTED, Kind.UNCLEAR})
+
+_FOREVER = 2**53
+"""A time that no payment reaches, in Unix seconds."""
 
 
 @dataclass(slots=True)
 class Auditor:
-    """Compares; made for one run.
+    """Compares both sides; made for one run.
 
     Attributes:
         pusher: reads Halo's rows into `store`; never asked to push.
         store: the audit's own, empty.
-        memory: the service's store, for what it knows of rows that were, and for what a person has
-            dismissed; None where there is none.
+        memory: the service's store, for what it knows of rows that were deleted, and for what a
+            person has dismissed; None where there is none.
         invoices: reads Halo's invoices.
-        fix: whether to make due there what a push could put right.
+        fix: whether to make due there what a push could correct.
+        list_agreeing: whether to keep the payments on which both sides agree as well.
         progress: told how many payments were listed, and how much of the time is covered (0 to 1).
     """
 
@@ -69,28 +75,37 @@ class Auditor:
     invoices: Invoices
     now: Callable[[], float]
     fix: bool = False
+    list_agreeing: bool = False
     progress: Callable[[int, float], None] = field(default=lambda _listed, _share: None)
-    _findings: list[Finding] = field(init=False, default_factory=list)
-    _elsewhere: list[Finding] = field(init=False, default_factory=list)
+    _differences: list[Difference] = field(init=False, default_factory=list)
+    _agreeing: list[Difference] = field(init=False, default_factory=list)
+    _places: dict[str, int] = field(init=False, default_factory=dict)
+    _before: int = field(init=False, default=_FOREVER)
+    _elsewhere: list[Difference] = field(init=False, default_factory=list)
     _elsewhere_sums: Adding = field(init=False, default_factory=Adding)
     _notes: list[str] = field(init=False, default_factory=list)
     _due: list[str] = field(init=False, default_factory=list)
     _counts: dict[str, int] = field(init=False, default_factory=dict)
 
-    async def run(self, since: int) -> Audit:
-        """Compare everything since a time (Unix seconds).
+    async def run(self, since: int, until: int | None = None) -> Audit:
+        """Compare everything from a time (Unix seconds) to another one (exclusive), or to now.
 
         Raises:
             LinkFailure: a side can't be read.
         """
         started = int(self.now())
+        if until is not None and until <= started:
+            self._before = until
         await self._read_halo()
         await self.reversing.list_since(since)
-        for what, said in (("refunds", "Charges and Refunds"), ("disputes", "Disputes")):
+        for what, permission in (("refunds", "Charges and Refunds"), ("disputes", "Disputes")):
             if self.store.note(f"{what}_refused") is not None:
-                self._notes.append(f"Stripe's key may not read {said}: no {what} were compared.")
+                self._notes.append(
+                    f"Stripe's key may not read {permission}: no {what} were compared."
+                )
+        end = min(started, self._before)
         try:
-            await self._compare_intents(since, started)
+            await self._compare_intents(since, end)
         except CursorRefused as error:
             message = f"Stripe broke off its list of payment intents: {error}"
             raise BadAnswer(Side.STRIPE, message) from None
@@ -98,29 +113,33 @@ class Auditor:
         await self._compare_earlier()
         await self._compare_invoices(since)
         self._say_what_was_left_out()
-        self._findings.sort(
-            key=lambda f: (_ORDER[f.kind], f.acknowledged, -(f.made or 0), f.payments)
-        )
-        return self._audit(since, started)
+        return self._audit(since, end)
 
-    def _audit(self, since: int, started: int) -> Audit:
+    def _audit(self, since: int, until: int) -> Audit:
         count = self._counts.get
-        differing = {p for one in self._findings if not one.acknowledged for p in one.payments}
-        known = {p for one in self._findings for p in one.payments} - differing
+        found = in_order([self.invoices.describe(one) for one in self._differences])
+        differing = {p for one in found if not one.acknowledged for p in one.payments}
+        known = {p for one in found for p in one.payments} - differing
         differ, acknowledged = self.store.audit.listed(differing), self.store.audit.listed(known)
+        off = differing | known
         return Audit(
             since=since,
-            until=started,
+            until=until,
             payments=count("payments", 0),
             agree=count("halos", 0) - differ - acknowledged,
             differ=differ,
             acknowledged=acknowledged,
             not_halos=count("not_halos", 0),
             rows=self.store.audit.row_count(),
-            findings=tuple(self._findings),
-            sums=sums(self._findings),
+            findings=tuple(found),
+            sums=sums(found),
             elsewhere=tuple(self._elsewhere),
             elsewhere_sums=self._elsewhere_sums.sums(),
+            agreeing=tuple(
+                self.invoices.describe(one)
+                for one in self._agreeing
+                if off.isdisjoint(one.payments)
+            ),
             notes=tuple(self._notes),
             invoices=self.invoices.read,
             fix=self._fixed() if self.fix else None,
@@ -128,7 +147,7 @@ class Auditor:
 
     def _fixed(self) -> Fix:
         """Sort the differences by what becomes of them now."""
-        still = [one for one in self._findings if not one.acknowledged]
+        still = [one for one in self._differences if not one.acknowledged]
         due = set(self._due)
         pushable = dict.fromkeys(p for one in still if one.pushable for p in one.payments)
         rest = [payment for payment in pushable if payment not in due]
@@ -157,10 +176,18 @@ class Auditor:
     async def _compare_intents(self, since: int, started: int) -> None:
         cursor, listed = None, 0
         for _ in range(PAGES_MAX):
-            page = await self.reversing.source.intents(since, cursor)
+            before = None if self._before == _FOREVER else self._before
+            page = await self.reversing.source.intents(since, cursor, before)
             await self._compare_page(page.intents)
             for odd in page.unreadable:
-                self._findings.append(Finding(Difference.UNCLEAR, odd.text, intent_id=odd.id))
+                self._differences.append(
+                    Difference(
+                        Kind.UNCLEAR,
+                        odd.text,
+                        action="Look at the payment in Stripe.",
+                        intent_id=odd.id,
+                    )
+                )
             listed += len(page.intents)
             if page.oldest is not None and started > since:
                 share = (started - page.oldest) / (started - since)
@@ -184,7 +211,7 @@ class Auditor:
             name = said.intent_id
             self._count("payments")
 
-            def again(said: Observation, rows: Sequence[Row], name: str = name) -> list[Finding]:
+            def again(said: Observation, rows: Sequence[Row], name: str = name) -> list[Difference]:
                 return compare(
                     said, rows, reversals[name], self.pusher.settings.policy,
                     had_rows=name in known, dismissed=dismissed,
@@ -193,10 +220,13 @@ class Auditor:
             findings, latest = await self._confirmed(said, rows[name], again)
             if findings:
                 self._count("halos")
-                self._findings += [await self.invoices.described(one, said) for one in findings]
+                self._differences += findings
                 mend += [latest] if any(one.pushable for one in findings) else []
             elif rows[name]:
                 self._count("halos")
+                if self.list_agreeing:
+                    policy = self.pusher.settings.policy
+                    self._agreeing.append(agreeing(said, rows[name], policy))
             elif said.state is not None:
                 self._count("not_halos")
                 self._keep_elsewhere(said)
@@ -213,13 +243,14 @@ class Auditor:
         if said.state is not PaymentState.SUCCEEDED:
             return
         received = said.received
-        one = Finding(
-            kind=Difference.ELSEWHERE,
-            text=_description(said),
+        one = Difference(
+            kind=Kind.ELSEWHERE,
+            meaning=_description(said),
             intent_id=said.intent_id,
             made=said.created,
             at_stripe=str(said.state),
             in_halo="no row",
+            stripe_amount=None if received is None else received.major,
             amount=None if received is None else received.major,
             currency=said.currency.upper() if said.currency else None,
         )
@@ -231,8 +262,8 @@ class Auditor:
         self,
         said: Observation,
         rows: Sequence[Row],
-        judge: Callable[[Observation, Sequence[Row]], list[Finding]],
-    ) -> tuple[list[Finding], Observation]:
+        judge: Callable[[Observation, Sequence[Row]], list[Difference]],
+    ) -> tuple[list[Difference], Observation]:
         """Read what differs again: Halo's rows, and where Halo says paid, Stripe's intent."""
         findings = judge(said, rows)
         if all(one.kind in _NEEDS_NO_CONFIRMING for one in findings):
@@ -241,7 +272,7 @@ class Auditor:
             return findings, said
         fresh = await self.pusher.sink.rows_of(said.intent_id)
         findings = judge(said, fresh)
-        paid = any(one.kind is Difference.PAID_IN_HALO_ONLY for one in findings)
+        paid = any(one.kind is Kind.PAID_IN_HALO_ONLY for one in findings)
         if paid and self._room("ask", ASK_STRIPE_MAX):
             asked = await self._ask(said.intent_id)
             if asked is not None:
@@ -253,14 +284,14 @@ class Auditor:
     async def _compare_strangers(self, since: int) -> None:
         """Rows made since the date whose payment isn't among those made since: older, or unknown."""
         policy = self.pusher.settings.policy
-        for name in self.store.audit.strangers(since):
+        for name in self.store.audit.strangers(since, self._before):
             if not self._room("ask", ASK_STRIPE_MAX):
                 continue
             rows = self.store.rows.of([name])[name]
             try:
                 said = await self.reversing.source.intent(name)
             except IntentUnknown:
-                self._findings.append(unknown_at_stripe(name, rows, policy))
+                self._differences.append(unknown_at_stripe(name, rows, policy))
                 continue
             if isinstance(said, Observation):
                 await self._compare_page([said])
@@ -273,9 +304,9 @@ class Auditor:
 
     async def _compare_earlier(self) -> None:
         """Payments made before the date, refunded or disputed since."""
-        for name in self.store.audit.reversed_earlier():
+        for name in self.store.audit.reversed_earlier(self._before):
             rows, reversals = self.store.rows.of([name]), self.store.reversals.of([name])
-            self._findings += reversed_after(
+            self._differences += reversed_after(
                 None, rows[name], reversals[name], self.pusher.settings.policy,
                 self._dismissed(reversals),
             )  # fmt: skip
@@ -284,30 +315,40 @@ class Auditor:
         paid = self.pusher.settings.policy.numbers.get(PaymentState.SUCCEEDED)
         if paid is None:
             self._notes.append(
-                "halo.status.succeeded isn't configured: whether bills were paid can't be compared."
+                "halo.status.succeeded is not configured: whether bills were paid was not compared."
             )
-            return
+        wanted = {name.id for one in self._differences for name in one.invoices}
+        if self.list_agreeing:
+            wanted |= {name.id for one in self._agreeing for name in one.invoices}
+        self._places = {
+            one.intent_id: place
+            for place, one in enumerate(self._differences)
+            if one.intent_id and one.kind in _NOT_PAID_AT_STRIPE | _BESIDE
+        }
         for found in await self.invoices.compare(
-            paid, since, lambda: self._room("confirm", CONFIRM_MAX)
+            since, self._before, paid, wanted, lambda: self._room("confirm", CONFIRM_MAX)
         ):
             self._add_of_invoice(found)
 
-    def _add_of_invoice(self, found: Sequence[Finding]) -> None:
+    def _add_of_invoice(self, found: Sequence[Difference]) -> None:
         """Take in what an invoice shows; of its only payment, the weightier difference leads."""
-        first = replace(found[0], text=" ".join(one.text for one in found))
-        for place, one in enumerate(self._findings):
-            if first.intent_id is None or one.intent_id != first.intent_id:
-                continue
-            if one.kind in _NOT_PAID_AT_STRIPE:
-                return  # nobody is chased for a bill that was paid
-            if one.kind in _BESIDE:
-                lead, beside = sorted((one, first), key=lambda f: _ORDER[f.kind])
-                self._findings[place] = replace(
-                    one, kind=lead.kind, text=f"{lead.text} {beside.text}", amount=lead.amount,
-                    currency=lead.currency,
-                )  # fmt: skip
-                return
-        self._findings.append(first)
+        first = replace(found[0], details=(*found[0].details, *(one.text for one in found[1:])))
+        place = self._places.get(first.intent_id or "")
+        if place is None:
+            self._differences.append(first)
+            return
+        one = self._differences[place]
+        if one.kind in _NOT_PAID_AT_STRIPE:
+            return  # nobody is chased for a bill that was paid
+        lead, beside = sorted((one, first), key=lambda f: _ORDER[f.kind])
+        self._differences[place] = replace(
+            lead,
+            details=(*lead.details, beside.text),
+            action=" ".join(filter(None, (lead.action, beside.action))),
+            at_stripe=one.at_stripe,
+            made=one.made,
+            pushable=one.pushable,
+        )
 
     # --- single readings -------------------------------------------------------------------------------
 
@@ -331,12 +372,12 @@ class Auditor:
     def _say_what_was_left_out(self) -> None:
         for what, most, text in (
             ("confirm", CONFIRM_MAX, "differences were not read a second time: some may have been "
-             "put right while this ran"),
-            ("ask", ASK_STRIPE_MAX, "payments that Halo has rows of were not asked for at Stripe"),
+             "corrected while the audit ran"),
+            ("ask", ASK_STRIPE_MAX, "payments that only Halo lists were not looked up at Stripe"),
         ):  # fmt: skip
             left = self._counts.get(what, 0) - most
             if left > 0:
-                self._notes.append(f"{left} {text}. A later date, or a second audit, shows them.")
+                self._notes.append(f"{left:,} {text}. An audit of a shorter period compares them.")
         self._notes += self.invoices.left_out()
 
 

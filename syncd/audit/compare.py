@@ -1,25 +1,32 @@
-"""Does Halo agree with Stripe? The rows, refunds and disputes of a payment, or of an invoice, compared.
+"""Compares Halo's rows, refunds and disputes of one payment with what Stripe says about it.
 
-Pure: plain values in, findings out. It judges only what is known: a status without a configured
+Pure: plain values in, differences out. It judges only what is known: a status without a configured
 number, or an amount that can't be read, is unclear, never right or wrong. A payment has one leading
-difference; what else differs is said with it, so that no sum counts its money twice. What went back
-is other money: each refund and each dispute is a difference of its own.
+difference; its other differences are told as details, so that no sum counts the money twice. A refund
+or a dispute is a difference of its own. Does not belong here: invoices (`invoices`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from syncd.audit.findings import EXACT, Difference, Finding, money, off, tidy, total_of, unit
-from syncd.core.decisions import Create, Policy, Update, decide
-from syncd.core.money import Money
+from syncd.audit.compare_reversals import NONE_DISMISSED, reversed_after
+from syncd.audit.differences import (
+    EXACT,
+    ZERO,
+    Difference,
+    InvoiceName,
+    Kind,
+    money,
+    off,
+    tidy,
+    total_of,
+)
+from syncd.audit.rows import code_of, ids_of, located, paid_amount, paid_rows, state_words, statuses
+from syncd.core.decisions import Create, Policy, Update, decide, invoice_number
 from syncd.core.payments import Observation, PaymentState, settle
-from syncd.core.reversals import Reversal, ReversalKind, Stand, counted, sentence
-from syncd.core.rows import Invoice, Row
-
-NONE_DISMISSED: Mapping[str, str] = {}
-"""No refund and no dispute that a person has dismissed."""
-
+from syncd.core.reversals import Reversal, Stand, counted, sentence
+from syncd.core.rows import Row
 
 # --- one payment ---------------------------------------------------------------------------------
 
@@ -32,8 +39,8 @@ def compare(
     *,
     had_rows: bool = False,
     dismissed: Mapping[str, str] = NONE_DISMISSED,
-) -> list[Finding]:
-    """Say in what Halo's rows of one payment differ from what Stripe says of it.
+) -> list[Difference]:
+    """Say in what Halo's rows of one payment differ from what Stripe says about it.
 
     Args:
         said: what Stripe says.
@@ -47,261 +54,221 @@ def compare(
     if not rows:
         found = _without_rows(said, pushable=pushable, had_rows=had_rows)
     elif said.state is PaymentState.SUCCEEDED:
-        found = [*_succeeded(said, rows, policy), *_amounts(said, rows)]
+        found = [*_succeeded(said, rows, policy, pushable=pushable), *_amounts(said, rows)]
     else:
-        found = _not_succeeded(said, rows, policy)
-    findings = [
-        replace(
-            _with_invoice(one, rows), intent_id=said.intent_id, made=said.created,
-            at_stripe=str(said.state or "nothing yet"), in_halo=_statuses(rows, policy),
-            pushable=pushable,
-        )
-        for one in _led(found)
-    ]  # fmt: skip
+        found = _not_succeeded(said, rows, policy, pushable=pushable)
     since = [sentence(one) for one in counted(reversals) if one.stand is not Stand.BACK]
-    findings = [
-        replace(one, text=" ".join([one.text, "But:", *since]))
-        if since and one.kind is Difference.PAID_AT_STRIPE_ONLY
-        else one
-        for one in findings
-    ]
-    return findings + reversed_after(said, rows, reversals, policy, dismissed)
+    differences = []
+    for one in _led(found):
+        chased = one.kind in (Kind.PAID_AT_STRIPE_ONLY, Kind.MISSING)
+        details = ("But:", *since) if since and chased else ()
+        differences.append(
+            replace(
+                located(one, rows), intent_id=said.intent_id, made=said.created,
+                at_stripe=str(said.state or "nothing yet"), in_halo=statuses(rows, policy),
+                pushable=pushable, details=(*one.details, *details),
+            )
+        )  # fmt: skip
+    return differences + reversed_after(said, rows, reversals, policy, dismissed)
 
 
-def _led(found: Sequence[Finding]) -> list[Finding]:
-    """The first difference leads; what else differs is said with it."""
+def agreeing(said: Observation, rows: Sequence[Row], policy: Policy) -> Difference:
+    """A payment on which both sides agree, for a report that lists those as well."""
+    one = Difference(
+        Kind.AGREES, "Stripe and Halo agree.", intent_id=said.intent_id, made=said.created,
+        at_stripe=str(said.state or "nothing yet"), in_halo=statuses(rows, policy),
+        stripe_amount=_received(said), halo_amount=paid_amount(rows, policy, said.currency),
+        currency=code_of(said.currency),
+    )  # fmt: skip
+    return located(one, rows)
+
+
+def _led(found: Sequence[Difference]) -> list[Difference]:
+    """The first difference leads; the others are told as its details."""
     if not found:
         return []
+    first, *others = found
     rows = dict.fromkeys(row for one in found for row in one.rows)
-    return [replace(found[0], text=" ".join(one.text for one in found), rows=tuple(rows))]
-
-
-def reversed_after(
-    said: Observation | None,
-    rows: Sequence[Row],
-    reversals: Sequence[Reversal],
-    policy: Policy,
-    dismissed: Mapping[str, str] = NONE_DISMISSED,
-) -> list[Finding]:
-    """Say what went back at Stripe of a payment that Halo shows as paid; `dismissed` as above."""
-    paid = _paid(rows, policy)
-    if not paid:
-        return []
-    findings = []
-    for one in counted(reversals):
-        if one.stand is Stand.BACK:
-            continue
-        refund = one.kind is ReversalKind.REFUNDED
-        finding = Finding(
-            kind=Difference.REFUNDED if refund else Difference.DISPUTED,
-            text=f"{sentence(one)} Halo shows it as paid ({one.id}).",
-            intent_id=one.intent_id,
-            rows=_ids(paid),
-            made=said.created if said else None,
-            at_stripe=f"{one.kind}, {one.status}",
-            in_halo=_statuses(rows, policy),
-            amount=None if one.money is None else one.money.major,
-            currency=_code(one.currency),
-            acknowledged=dismissed.get(one.id) == one.word,
+    actions = dict.fromkeys(one.action for one in found if one.action)
+    details = [one.text for one in others]
+    return [
+        replace(
+            first, details=(*first.details, *details), rows=tuple(rows), action=" ".join(actions)
         )
-        findings.append(_with_invoice(finding, paid))
-    return findings
+    ]
 
 
-def unknown_at_stripe(intent_id: str, rows: Sequence[Row], policy: Policy) -> Finding:
+def unknown_at_stripe(intent_id: str, rows: Sequence[Row], policy: Policy) -> Difference:
     """Halo has rows of a payment intent that Stripe doesn't know under this key."""
-    amounts = [row.amount for row in rows]
-    finding = Finding(
-        kind=Difference.UNKNOWN_AT_STRIPE,
-        text=f"Halo has a row of {intent_id}, which Stripe doesn't know under this key: another "
-        "account's, the other mode's, or made up. Look where it came from.",
+    total = total_of([row.amount for row in rows])
+    difference = Difference(
+        kind=Kind.UNKNOWN_AT_STRIPE,
+        meaning=f"Halo has a payment {intent_id} that this Stripe account does not know.",
+        action="Find out where the payment came from: another Stripe account, or test data.",
         intent_id=intent_id,
-        rows=_ids(rows),
+        rows=ids_of(rows),
         made=rows[0].made if rows else None,
         at_stripe="unknown",
-        in_halo=_statuses(rows, policy),
-        amount=total_of(amounts),
+        in_halo=statuses(rows, policy),
+        stripe_amount=ZERO,
+        halo_amount=total,
+        amount=total,
     )
-    return _with_invoice(finding, rows)
+    return located(difference, rows)
 
 
-def several_payments(
-    rows: Sequence[Row], invoice: Invoice | None, policy: Policy, paying: str | None = None
-) -> Finding | None:
-    """Say whether the paid rows of one invoice are more than the invoice; None where they aren't.
-
-    Several payments that add up to the invoice, or to less, are parts of it and well.
-
-    Args:
-        rows: all of Halo's rows on the invoice.
-        invoice: what Halo shows of it; None where it shows none.
-        policy: what the operator configured.
-        paying: the currency of the payments, where the invoice names none.
-    """
-    paid = _paid(rows, policy)
-    total = total_of([row.amount for row in paid])
-    currency = (invoice.currency if invoice else None) or paying
-    beyond = None
-    if invoice is not None and invoice.total is not None and total is not None:
-        beyond = _beyond(total, invoice.total, currency)
-        if not beyond:
-            return None
-    known = "can't be compared with the invoice's total. The customer"
-    if beyond and invoice is not None and invoice.total is not None and total is not None:
-        known = (
-            f"{money(total, currency)} in all, on an invoice of {money(invoice.total, currency)}, "
-            f"so {money(beyond, currency)} too much: the customer"
-        )
-    return _of_invoice(
-        Difference.SEVERAL_PAYMENTS, f"{_listed(paid)}: {known} may have paid twice.",
-        paid, beyond, currency, policy,
-    )  # fmt: skip
-
-
-def invoice_due(
-    rows: Sequence[Row],
-    invoice: Invoice,
-    reversals: Sequence[Reversal],
-    policy: Policy,
-    paying: str | None = None,
-) -> Finding | None:
-    """Say whether an invoice is due by more than what its paid rows leave of it; None where not.
-
-    What went back to the customer may be due again. Whether a row changes its invoice isn't
-    documented, so only the invoice's own amounts tell; where one is missing, nothing is claimed.
-
-    Args:
-        rows: all of Halo's rows on the invoice.
-        invoice: what Halo shows of it.
-        reversals: the refunds and disputes of the payments on it.
-        policy: what the operator configured.
-        paying: the currency of the payments, where the invoice names none.
-    """
-    paid = _paid(rows, policy)
-    total = total_of([row.amount for row in paid])
-    gone = [one for one in counted(reversals) if one.stand is not Stand.BACK]
-    back = total_of([None if one.money is None else one.money.major for one in gone])
-    if not paid or total is None or back is None or invoice.total is None or invoice.due is None:
-        return None
-    left = max(Decimal(0), EXACT.add(EXACT.subtract(invoice.total, total), back))
-    currency = invoice.currency or paying
-    beyond = _beyond(invoice.due, left, currency)
-    if not beyond:
-        return None
-    one = len(paid) == 1
-    text = (
-        f"{'A row' if one else f'{len(paid)} rows'} of {money(total, currency)} "
-        f"{'says' if one else 'in all say'} paid, but Halo's invoice of "
-        f"{money(invoice.total, currency)} is still {money(invoice.due, currency)} due: the customer "
-        "may be chased for a bill that was paid."
-    )
-    if back:
-        text += f" {money(back, currency)} of it went back at Stripe, and may be due again."
-    return _of_invoice(Difference.INVOICE_DUE, text, paid, beyond, currency, policy)
-
-
-def _of_invoice(
-    kind: Difference, text: str, paid: Sequence[Row], amount: Decimal | None,
-    currency: str | None, policy: Policy,
-) -> Finding:  # fmt: skip
-    intents = tuple(dict.fromkeys(row.intent_id for row in paid if row.intent_id))
-    finding = Finding(
-        kind=kind,
-        text=text,
-        intent_id=intents[0] if len(intents) == 1 else None,
-        intents=intents if len(intents) > 1 else (),
-        rows=_ids(paid),
-        made=max((row.made for row in paid if row.made is not None), default=None),
-        in_halo=_statuses(paid, policy),
-        amount=amount,
-        currency=currency,
-    )
-    return _with_invoice(finding, paid)
-
-
-def _listed(paid: Sequence[Row]) -> str:
-    by_hand = sum(1 for row in paid if row.intent_id is None)
-    return f"{len(paid)} paid rows" + (f" ({by_hand} not of Stripe)" if by_hand else "")
-
-
-def _beyond(amount: Decimal, most: Decimal, currency: str | None) -> Decimal | None:
-    """By how much it is more (major units); None where by less than the smallest unit."""
-    beyond = tidy(EXACT.subtract(amount, most), currency or "")
-    smallest = unit(currency or "")
-    return None if beyond < smallest * Decimal("0.999") else beyond
-
-
-def _without_rows(said: Observation, *, pushable: bool, had_rows: bool) -> list[Finding]:
+def _without_rows(said: Observation, *, pushable: bool, had_rows: bool) -> list[Difference]:
     if said.state is None or not (said.invoice is not None or had_rows):
         return []  # not Halo's, as far as anybody knows
     if said.state is not PaymentState.SUCCEEDED and not (pushable or had_rows):
         return []  # nothing was paid, so no row is missed
-    asked = said.received if said.state is PaymentState.SUCCEEDED else said.due
-    why = "Halo had a row of it" if had_rows else f"its metadata names invoice {said.invoice}"
-    text = f"Stripe says {_words(said.state)}, and Halo has no row, though {why}."
-    return [_money(Difference.MISSING, text, asked, said)]
+    paid = said.state is PaymentState.SUCCEEDED
+    number = None if said.invoice is None else invoice_number(said.invoice)
+    why = (
+        "the payment's row in Halo was deleted"
+        if had_rows
+        else f"its metadata names invoice {said.invoice}"
+    )
+    asked = said.received if paid else said.due
+    amount = None if asked is None else asked.major
+    known = "" if amount is None else f" {money(amount, code_of(said.currency))}"
+    action = "Find out why the row was deleted." if had_rows else "Record the payment in Halo."
+    return [
+        Difference(
+            Kind.MISSING,
+            f"The customer paid{known}, but Halo has no payment for it: {why}."
+            if paid
+            else f"Halo has no row for a payment that is {state_words(said.state)} at Stripe: {why}.",
+            action="syncd can add the payment to Halo:" if pushable else action,
+            command=f"syncd resync {said.intent_id}" if pushable else "",
+            invoices=() if number is None else (InvoiceName(number),),
+            stripe_amount=amount if paid else ZERO,
+            halo_amount=ZERO,
+            amount=amount,
+            currency=code_of(said.currency),
+        )
+    ]
 
 
-def _succeeded(said: Observation, rows: Sequence[Row], policy: Policy) -> list[Finding]:
+def _succeeded(
+    said: Observation, rows: Sequence[Row], policy: Policy, *, pushable: bool
+) -> list[Difference]:
     number = policy.numbers.get(PaymentState.SUCCEEDED)
     if number is None:
-        return [_unclear(said, _no_number(PaymentState.SUCCEEDED))]
+        return [_no_number(said, PaymentState.SUCCEEDED)]
     unpaid = [row for row in rows if row.status != number]
     if not unpaid:
         return []
-    text = (
-        "Stripe has the money, and Halo's row doesn't say paid: the customer may be chased for it."
-    )
-    one = _money(Difference.PAID_AT_STRIPE_ONLY, text, said.received, said)
-    return [replace(one, rows=_ids(unpaid))]
+    received, counted_ = _received(said), paid_amount(rows, policy, said.currency)
+    code = code_of(said.currency)
+    known = "" if received is None else f" {money(received, code)}"
+    part = f"only {money(counted_, code)} of it" if counted_ else "the payment"
+    at_stake = received
+    if received is not None and counted_ is not None:
+        at_stake = tidy(EXACT.subtract(received, counted_), said.currency or "")
+    return [
+        Difference(
+            Kind.PAID_AT_STRIPE_ONLY,
+            f"The customer paid{known}, but Halo does not show {part} as paid."
+            if not counted_
+            else f"The customer paid{known}, but Halo shows {part} as paid.",
+            action="Do not remind the customer; syncd can mark the payment as paid:"
+            if pushable
+            else "Do not remind the customer; correct the payment in Halo.",
+            command=f"syncd resync {said.intent_id}" if pushable else "",
+            rows=ids_of(unpaid),
+            stripe_amount=received,
+            halo_amount=counted_,
+            amount=at_stake,
+            currency=code,
+        )
+    ]
 
 
-def _amounts(said: Observation, rows: Sequence[Row]) -> list[Finding]:
+def _amounts(said: Observation, rows: Sequence[Row]) -> list[Difference]:
     received, total = said.received, total_of([row.amount for row in rows])
+    by_hand = "Compare the amounts by hand."
     if received is None or received.major is None:
-        return [_unclear(said, "The amount that Stripe received can't be compared with Halo's.")]
+        return [
+            _unclear(said, "Stripe's amount can't be read, or is in a currency syncd does not know.",
+                     by_hand, halo=total)
+        ]  # fmt: skip
     if total is None:
-        return [_unclear(said, "A row in Halo has no amount that can be read.")]
+        text = "Halo has a row of the payment without a readable amount."
+        return [_unclear(said, text, by_hand, stripe=received.major)]
     if received.equals(total):
         return []
     by = tidy(EXACT.subtract(total, received.major), received.currency)
-    code = _code(said.currency)
-    adds = "row of it says" if len(rows) == 1 else f"{len(rows)} rows of it add up to"
-    text = f"Stripe received {received}, Halo's {adds} {money(total, code)}: {off(by, code)}."
-    one = Finding(Difference.WRONG_AMOUNT, text, amount=by, currency=code)
-    return [replace(one, rows=_ids(rows))]
-
-
-def _not_succeeded(said: Observation, rows: Sequence[Row], policy: Policy) -> list[Finding]:
-    state = _words(said.state) if said.state else "nothing yet"
-    paid = _paid(rows, policy)
-    findings = []
-    if paid:
-        total = total_of([row.amount for row in paid])
-        one = Finding(
-            kind=Difference.PAID_IN_HALO_ONLY,
-            text=f"Halo's row says paid, Stripe says {state}. Somebody may have booked it by other "
-            "means; else nobody will ask for this money.",
-            rows=_ids(paid),
-            amount=None if total is None else tidy(total, said.currency or ""),
-            currency=_code(said.currency),
+    code = code_of(said.currency)
+    paid = money(received.major, code)
+    records = "records" if len(rows) == 1 else f"records in {len(rows)} rows"
+    return [
+        Difference(
+            Kind.WRONG_AMOUNT,
+            f"Stripe received {paid}, but Halo {records} {money(total, code)}: {off(by, code)}.",
+            action=f"Correct the payment's amount in Halo to {paid}."
+            if len(rows) == 1
+            else f"Correct the amounts of the payment's rows in Halo: together {paid}.",
+            rows=ids_of(rows),
+            stripe_amount=received.major,
+            halo_amount=tidy(total, received.currency),
+            amount=by,
+            currency=code,
         )
-        findings.append(one)
+    ]
+
+
+def _not_succeeded(
+    said: Observation, rows: Sequence[Row], policy: Policy, *, pushable: bool
+) -> list[Difference]:
+    state = state_words(said.state) if said.state else "not started"
+    paid = paid_rows(rows, policy)
+    differences = []
+    if paid:
+        total = paid_amount(rows, policy, said.currency)
+        wait = said.state is PaymentState.PROCESSING
+        differences.append(
+            Difference(
+                kind=Kind.PAID_IN_HALO_ONLY,
+                meaning="Halo shows the payment as paid, but Stripe has not received it "
+                f"(status {state}).",
+                action="Wait for the bank, then run the audit again; remind the customer if it fails."
+                if wait
+                else "Ask whether the customer paid by other means; if not, reopen the invoice.",
+                rows=ids_of(paid),
+                stripe_amount=ZERO,
+                halo_amount=total,
+                amount=total,
+                currency=code_of(said.currency),
+            )
+        )
     others = [row for row in rows if row not in paid]
     if said.state is None or not others:
-        return findings
+        return differences
     number = policy.numbers.get(said.state)
     if number is None:
-        return [*findings, _unclear(said, _no_number(said.state))]
+        return [*differences, _no_number(said, said.state)]
     wrong = [row for row in others if row.status != number]
     if not wrong:
-        return findings
+        return differences
     if policy.numbers.get(PaymentState.SUCCEEDED) is None:
-        return [*findings, _unclear(said, _no_number(PaymentState.SUCCEEDED))]
-    one = _money(
-        Difference.WRONG_STATE, f"Stripe says {state}, Halo's row another state.", said.due, said
-    )
-    return [*findings, replace(one, rows=_ids(wrong))]
+        return [*differences, _no_number(said, PaymentState.SUCCEEDED)]
+    due = None if said.due is None else said.due.major
+    return [
+        *differences,
+        Difference(
+            Kind.WRONG_STATE,
+            f"Stripe says {state}, but Halo shows {statuses(wrong, policy).replace('_', ' ')}; "
+            "nothing was paid.",
+            action="syncd can correct the status:" if pushable else "Correct the status in Halo.",
+            command=f"syncd resync {said.intent_id}" if pushable else "",
+            rows=ids_of(wrong),
+            stripe_amount=ZERO,
+            halo_amount=ZERO,
+            amount=due,
+            currency=code_of(said.currency),
+        ),
+    ]
 
 
 # --- details -------------------------------------------------------------------------------------
@@ -314,55 +281,29 @@ def _pushable(said: Observation, rows: Sequence[Row], policy: Policy, *, had_row
     return isinstance(decision, Update | Create)
 
 
-def _paid(rows: Sequence[Row], policy: Policy) -> list[Row]:
-    number = policy.numbers.get(PaymentState.SUCCEEDED)
-    return [] if number is None else [row for row in rows if row.status == number]
+def _received(said: Observation) -> Decimal | None:
+    """What Stripe received (major units): nothing of a payment that did not succeed."""
+    if said.state is not PaymentState.SUCCEEDED:
+        return ZERO
+    return None if said.received is None else said.received.major
 
 
-def _money(kind: Difference, text: str, amount: Money | None, said: Observation) -> Finding:
-    major = None if amount is None else amount.major
-    return Finding(kind, text, amount=major, currency=_code(said.currency))
+def _unclear(
+    said: Observation, text: str, action: str, command: str = "",
+    *, stripe: Decimal | None = None, halo: Decimal | None = None,
+) -> Difference:  # fmt: skip
+    return Difference(
+        Kind.UNCLEAR, text, action=action, command=command, stripe_amount=stripe, halo_amount=halo,
+        currency=code_of(said.currency),
+    )  # fmt: skip
 
 
-def _unclear(said: Observation, text: str) -> Finding:
-    return Finding(Difference.UNCLEAR, text, currency=_code(said.currency))
-
-
-def _no_number(state: PaymentState) -> str:
-    return (
-        f"The tenant's status number for {state} isn't configured (halo.status.{state}), so "
-        "nobody can say whether Halo agrees."
+def _no_number(said: Observation, state: PaymentState) -> Difference:
+    return _unclear(
+        said,
+        f"Halo's status number for {state_words(state)} is not configured (halo.status.{state}), so "
+        "the payment could not be compared.",
+        "Set the number; syncd can find it:",
+        "syncd calibrate",
+        stripe=_received(said),
     )
-
-
-def _statuses(rows: Sequence[Row], policy: Policy) -> str:
-    names = {number: str(state) for state, number in policy.numbers.items()}
-    # Without the number of what succeeded, any other number may be it.
-    other = "not paid (status {})" if PaymentState.SUCCEEDED in policy.numbers else "status {}"
-    said = {
-        "no status" if row.status is None else names.get(row.status, other.format(row.status))
-        for row in rows
-    }
-    return ", ".join(sorted(said)) or "no row"
-
-
-def _with_invoice(finding: Finding, rows: Sequence[Row]) -> Finding:
-    ids = {row.invoice_id for row in rows}
-    number = next((row.invoice_number for row in rows if row.invoice_number), None)
-    if len(ids) != 1:  # one payment for several invoices: each row names its own
-        return replace(finding, rows=finding.rows or _ids(rows))
-    return replace(
-        finding, rows=finding.rows or _ids(rows), invoice_id=ids.pop(), invoice_number=number
-    )
-
-
-def _ids(rows: Sequence[Row]) -> tuple[int, ...]:
-    return tuple(row.id for row in rows if row.id is not None)
-
-
-def _code(currency: str | None) -> str | None:
-    return currency.upper() if currency else None
-
-
-def _words(state: PaymentState) -> str:
-    return str(state).replace("_", " ")

@@ -1,167 +1,334 @@
-"""The invoices that an audit reads: one request each, each once, no more than a number of them."""
+"""Reads the invoices that an audit needs, as cheaply as possible, and compares their paid rows.
 
-from collections.abc import Callable, Sequence
+A hundred invoices a request, newest first, as long as that is cheaper than one request each; the rest,
+and those of which the list shows too little, one by one. Only the invoices of differences are kept, so
+memory does not grow with the number of payments.
+"""
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from syncd.audit.compare import invoice_due, several_payments
-from syncd.audit.findings import Difference, Finding, money
+from syncd.audit.compare_invoices import (
+    invoice_due,
+    named,
+    other_currency,
+    several_payments,
+    shown,
+)
+from syncd.audit.differences import Difference, Kind
+from syncd.clients.halo.parse import InvoicePage
 from syncd.clients.halo.sink import HaloSink
-from syncd.core.decisions import Policy, invoice_number
+from syncd.core.decisions import Policy
 from syncd.core.errors import BadAnswer, PermissionMissing, ServerTrouble, SignInRefused
-from syncd.core.payments import Observation
+from syncd.core.reversals import Reversal
 from syncd.core.rows import Invoice, Row
 from syncd.store.store import Store
 
-INVOICES_MAX = 200
-"""Invoices that are read, unless the operator says otherwise; Halo allows 300 requests in 5 minutes."""
+FEW = 10
+"""Up to so many invoices are read one by one, without a look at the list."""
+
+CURRENCIES_MAX = 100
+"""Invoices that are read one by one only for their currency, unless the operator says otherwise."""
 
 TROUBLES_MAX = 3
-"""After so many invoices on which Halo fails, it isn't the invoice."""
+"""After so many invoices on which Halo fails, the invoice isn't the cause."""
+
+AT_ONCE = 100
+"""Invoices that are compared together."""
 
 
 @dataclass(slots=True)
 class Invoices:
-    """Reads invoices, and says what their paid rows come to.
+    """Reads invoices, and says in what their paid rows differ.
 
     Attributes:
         store: the audit's own, which holds Halo's rows and Stripe's refunds and disputes.
-        most: how many invoices may be read.
+        most: how many invoices may be read one by one; None for as many as it takes.
+        keep_all: whether to keep every invoice that was read, for a report that lists them all.
         progress: told how many were read, and how many there are to read.
-        refused: Halo's words, where it doesn't let us read invoices at all.
+        refused: Halo's error message, where it doesn't let us read invoices at all.
+        read: how many invoices Halo has shown.
+        known: the invoices that are kept, by Halo's number; None for one that Halo doesn't show.
     """
 
     sink: HaloSink
     store: Store
     policy: Policy
-    most: int = INVOICES_MAX
+    most: int | None = None
+    keep_all: bool = False
     progress: Callable[[int, int], None] = field(default=lambda _read, _total: None)
     refused: str | None = field(init=False, default=None)
-    _read: dict[int, Invoice | None] = field(init=False, default_factory=dict)
-    _unread: set[int] = field(init=False, default_factory=set)
+    read: int = field(init=False, default=0)
+    known: dict[int, Invoice | None] = field(init=False, default_factory=dict)
+    _alone: int = field(init=False, default=0)
+    _unread: int = field(init=False, default=0)
+    _dark: int = field(init=False, default=0)
+    _no_currency: set[int] = field(init=False, default_factory=set)
     _troubles: int = field(init=False, default=0)
+    _crowded: set[int] = field(init=False, default_factory=set)
 
     async def compare(
-        self, paid: int, since: int, again: Callable[[], bool]
-    ) -> list[tuple[Finding, ...]]:
-        """Compare the paid rows since a time with their invoices; one group for each that differs.
-
-        Where several payments stand on one comes first, then the newest.
+        self, since: int, until: int, paid: int | None, wanted: Collection[int],
+        again: Callable[[], bool],
+    ) -> list[tuple[Difference, ...]]:  # fmt: skip
+        """Compare the invoices of the paid rows of a period; one group for each that differs.
 
         Args:
-            paid: the tenant's status number of what succeeded.
-            since: Unix seconds.
+            since: Unix seconds at which the period begins.
+            until: Unix seconds at which it ends (exclusive).
+            paid: the tenant's status number of what succeeded; None compares no rows.
+            wanted: further invoices to keep, because a difference names them.
             again: whether there is room to read an invoice's rows a second time.
 
         Raises:
             LinkFailure: Halo can't be read.
         """
-        crowded = dict.fromkeys(self.store.audit.crowded_invoices(paid, since))
-        numbers = list(dict.fromkeys([*crowded, *self.store.audit.paid_invoices(paid, since)]))
-        found = []
-        for place, number in enumerate(numbers, start=1):
-            if not await self._take(number):
-                continue
-            several = number in crowded
-            differ = self._judge(number, self.store.audit.rows_on_invoice(number), several=several)
-            if differ and again():  # the rows may have moved since they were listed
-                with suppress(BadAnswer):  # then what was listed counts
-                    rows = await self.sink.rows_of_invoice(number)
-                    differ = self._judge(number, rows, several=several)
-            if differ:
-                found.append(differ)
-            self.progress(place, min(len(numbers), self.most))
-        return found
+        judged: set[int] = set()
+        if paid is not None:
+            self.store.audit.index_invoices()
+            self._crowded = set(self.store.audit.crowded_invoices(paid, since, until))
+            judged = self._crowded.union(self.store.audit.paid_invoices(paid, since, until))
+        keep = set(wanted)
+        needed = judged | keep
+        if self.most == 0:
+            self._unread = len(needed)
+            return []
+        total, groups = len(needed), []
+        async for invoices in self._read(needed):
+            self.read += len(invoices)
+            self.known |= {one.id: one for one in invoices if self.keep_all or one.id in keep}
+            groups += await self._judge([one for one in invoices if one.id in judged], again)
+            self.progress(min(self.read, total), total)
+        groups += await self._compare_currencies()
+        return groups
 
-    def _judge(self, number: int, rows: Sequence[Row], *, several: bool) -> tuple[Finding, ...]:
-        invoice = self._read[number]
-        intents = {row.intent_id for row in rows if row.intent_id}
-        states, currencies = self.store.audit.said_of(intents)
-        currency = currencies.pop() if len(currencies) == 1 else None
-        name = invoice.number if invoice else None
-        differ = several_payments(rows, invoice, self.policy, currency) if several else None
-        due = None
-        if invoice is not None:
-            back = [one for many in self.store.reversals.of(list(intents)).values() for one in many]
-            due = invoice_due(rows, invoice, back, self.policy, currency)
-        return tuple(
-            replace(
-                one,
-                invoice_number=one.invoice_number or name,
-                at_stripe=", ".join(sorted(states)),
-            )
-            for one in (differ, due)
-            if one is not None
+    def describe(self, difference: Difference) -> Difference:
+        """Add the invoices' numbers, the customer, and what the invoice comes to where that tells."""
+        for name in difference.invoices:
+            invoice = self.known.get(name.id)
+            if invoice is not None:
+                difference = named(difference, invoice)
+        if (
+            difference.kind not in (Kind.MISSING, Kind.WRONG_AMOUNT)
+            or len(difference.invoices) != 1
+        ):
+            return difference
+        name = difference.invoices[0]
+        if name.id not in self.known:
+            return difference
+        invoice = self.known[name.id]
+        detail = (
+            f"Halo does not show invoice {name}."
+            if invoice is None
+            else shown(invoice, difference.currency)
         )
-
-    @property
-    def read(self) -> int:
-        """How many invoices Halo has shown."""
-        return sum(one is not None for one in self._read.values())
-
-    async def described(self, finding: Finding, said: Observation) -> Finding:
-        """Say how the invoice stands, where the difference hangs on it."""
-        if finding.kind not in (Difference.MISSING, Difference.WRONG_AMOUNT):
-            return finding
-        number = finding.invoice_id
-        if number is None and said.invoice is not None:
-            number = invoice_number(said.invoice)
-        if number is None or not await self._take(number):
-            return finding
-        invoice = self._read[number]
-        if invoice is None:
-            return replace(finding, text=f"{finding.text} Halo doesn't show invoice {number}.")
-        currency = invoice.currency or finding.currency
-        parts = [
-            "" if invoice.total is None else f" of {money(invoice.total, currency)}",
-            "" if invoice.due is None else f": {money(invoice.due, currency)} due",
-        ]
-        return replace(
-            finding,
-            text=f"{finding.text} Invoice {invoice.number or number}{''.join(parts)}.",
-            invoice_id=number,
-            invoice_number=finding.invoice_number or invoice.number,
-        )
+        return replace(difference, details=(*difference.details, detail))
 
     def left_out(self) -> list[str]:
         """What wasn't compared, for people."""
         if self.refused is not None:
-            return [f"Halo doesn't let invoices be read, so none was compared: {self.refused}"]
+            return [f"Halo does not let syncd read invoices, so none was compared: {self.refused}"]
         notes = []
-        dark = sum(one is None or None in (one.total, one.due) for one in self._read.values())
-        if dark:
+        if self._dark:
             notes.append(
-                f"{dark} of the invoices that were asked for aren't shown by Halo, or without their "
-                "amounts: whether they are still due isn't known."
+                f"Halo does not show the amounts of {_some(self._dark)}, so syncd cannot say whether "
+                f"{_is(self._dark)} still due."
             )
         if self._unread:
-            left = len(self._unread)
             notes.append(
-                f"{left} more invoices were not read: whether they are still due wasn't asked. "
-                f"--invoices {len(self._read) + left} reads them too, one request each."
+                f"{_some(self._unread)} {'was' if self._unread == 1 else 'were'} not read, so syncd "
+                f"cannot say whether {_is(self._unread)} still due. "
+                f"--invoices {self._alone + self._unread} reads up to so many, one request each."
+            )
+        if self._no_currency:
+            number = len(self._no_currency)
+            notes.append(
+                f"Halo's list does not show the currency of {_some(number)}, so their currency was "
+                f"not compared. --invoices {self._alone + number} reads these one by one."
             )
         return notes
 
-    # --- single readings ---------------------------------------------------------------------------
+    # --- reading -----------------------------------------------------------------------------------
 
-    async def _take(self, number: int) -> bool:
-        """Read an invoice, where it wasn't yet. Returns whether it was asked for."""
-        if number in self._read:
-            return True
-        if self.refused is not None or len(self._read) >= self.most:
-            self._unread.add(number)
+    async def _read(self, needed: set[int]) -> AsyncIterator[list[Invoice]]:
+        """Read these invoices: by pages while that is cheaper, then one by one, newest first."""
+        left = set(needed)
+        if len(left) > FEW:
+            async for page in self._pages(left):
+                whole = [one for one in page if self._enough(one)]
+                left.difference_update(one.id for one in whole)
+                self._no_currency.update(one.id for one in whole if one.currency is None)
+                yield whole
+        batch = []
+        for number in sorted(left, reverse=True):
+            invoice = await self._single(number)
+            if invoice is not None:
+                batch.append(invoice)
+                self.progress(self.read + len(batch), len(needed))
+            if len(batch) >= AT_ONCE:
+                yield batch
+                batch = []
+        yield batch
+
+    def _enough(self, invoice: Invoice) -> bool:
+        """Whether a row of the list says all that comparing needs."""
+        if invoice.due is None:
             return False
+        return invoice.total is not None or (invoice.due <= 0 and invoice.id not in self._crowded)
+
+    async def _pages(self, needed: Collection[int]) -> AsyncIterator[list[Invoice]]:
+        """The needed invoices that Halo's list shows, page by page, as long as that pays."""
+        wanted, seen = set(needed), set[int]()
+        number, lowest = 1, min(needed)
+        while wanted:
+            try:
+                page = await self.sink.invoice_page(number)
+            except (BadAnswer, PermissionMissing, SignInRefused, ServerTrouble):
+                return  # one by one, then
+            new = {one.id: one for one in page.invoices if one.id not in seen}
+            seen.update(new)
+            found = [one for name, one in new.items() if name in wanted]
+            wanted.difference_update(one.id for one in found)
+            yield found
+            if not new or not _worth(page, seen, lowest, len(wanted), number):
+                return
+            number += 1
+
+    async def _single(self, number: int) -> Invoice | None:
+        """Read an invoice alone; None where it can't be had."""
+        if self.refused is not None or (self.most is not None and self._alone >= self.most):
+            self._unread += 1
+            return None
+        self._alone += 1
         try:
-            self._read[number] = await self.sink.invoice(number)
+            invoice = await self.sink.invoice(number)
         except BadAnswer:
-            self._read[number] = None
+            invoice = None
         except (PermissionMissing, SignInRefused) as error:
             # Its rows could be read, so this is about invoices.
             self.refused = str(error)
-            return False
+            return None
         except ServerTrouble:
             self._troubles += 1
             if self._troubles >= TROUBLES_MAX:
                 raise
-            self._read[number] = None
-        return True
+            invoice = None
+        if invoice is None:
+            self.known[number] = None
+        if invoice is None or None in (invoice.total, invoice.due):
+            self._dark += 1
+        return invoice
+
+    # --- comparing ---------------------------------------------------------------------------------
+
+    async def _judge(
+        self, invoices: Sequence[Invoice], again: Callable[[], bool]
+    ) -> list[tuple[Difference, ...]]:
+        """Compare some invoices with their rows; what differs is read again before it counts."""
+        groups = []
+        for one, found in zip(invoices, self._differences(invoices), strict=True):
+            differences = found
+            if differences and again():  # the rows may have moved since they were listed
+                with suppress(BadAnswer):  # then what was listed counts
+                    rows = await self.sink.rows_of_invoice(one.id)
+                    [differences] = self._differences([one], {one.id: rows})
+            if differences:
+                groups.append(differences)
+        return groups
+
+    def _differences(
+        self, invoices: Sequence[Invoice], rows_now: dict[int, list[Row]] | None = None
+    ) -> list[tuple[Difference, ...]]:
+        """In what each of these invoices differs from its rows."""
+        rows = self.store.audit.rows_on_invoices([one.id for one in invoices])
+        rows |= rows_now or {}
+        intents = {row.intent_id for some in rows.values() for row in some if row.intent_id}
+        states = self.store.audit.states_of(intents)
+        reversals = self.store.reversals.of(list(intents))
+        return [
+            tuple(self._of_one(one, rows.get(one.id, []), states, reversals)) for one in invoices
+        ]
+
+    def _of_one(
+        self,
+        invoice: Invoice,
+        rows: Sequence[Row],
+        states: Mapping[str, tuple[str, str | None]],
+        reversals: Mapping[str, Sequence[Reversal]],
+    ) -> Iterator[Difference]:
+        names = {row.intent_id for row in rows if row.intent_id}
+        intents = {name: states[name] for name in names if name in states}
+        currencies = {name: code for name, (_, code) in intents.items() if code}
+        foreign = other_currency(rows, invoice, currencies, self.policy)
+        paying = next(iter(currencies.values())) if len(set(currencies.values())) == 1 else None
+        back = [one for row in rows for one in reversals.get(row.intent_id or "", ())]
+        several = invoice.id in self._crowded
+        found = (
+            [foreign]
+            if foreign is not None  # amounts of two currencies can't be compared
+            else [
+                several_payments(rows, invoice, self.policy, paying) if several else None,
+                invoice_due(rows, invoice, list(dict.fromkeys(back)), self.policy, paying),
+            ]
+        )
+        at_stripe = ", ".join(sorted({state for state, _ in intents.values()}))
+        for one in found:
+            if one is not None:
+                yield replace(one, at_stripe=at_stripe)
+
+    async def _compare_currencies(self) -> list[tuple[Difference, ...]]:
+        """Read invoices alone whose currency the list does not show, if that shows it."""
+        groups: list[tuple[Difference, ...]] = []
+        most = CURRENCIES_MAX if self.most is None else self.most
+        for number in sorted(self._no_currency, reverse=True)[:most]:
+            with suppress(BadAnswer):
+                invoice = await self.sink.invoice(number)
+                self._alone += 1
+                if invoice.currency is None:  # then none of them names it: nothing is claimed
+                    self._no_currency.clear()
+                    return groups
+                self._no_currency.discard(number)
+                if number in self.known:
+                    self.known[number] = invoice
+                groups += [
+                    found
+                    for found in self._differences([invoice])
+                    if any(one.kind is Kind.WRONG_CURRENCY for one in found)
+                ]
+        return groups
+
+
+def _worth(page: InvoicePage, seen: set[int], lowest: int, wanted: int, number: int) -> bool:
+    """Whether the next pages likely cost less than one request for each invoice that is wanted.
+
+    Args:
+        page: the last page read.
+        seen: the invoices on all pages so far.
+        lowest: the least number of an invoice that is needed.
+        wanted: how many are still wanted.
+        number: how many pages were read.
+    """
+    if not wanted or page.length == 0:
+        return False
+    numbers = [one.id for one in page.invoices]
+    rest = wanted * page.length  # without a count, so many pages are tried
+    if page.total is not None:
+        rest = page.total - len(seen)
+    elif number > wanted:
+        return False
+    if numbers == sorted(numbers, reverse=True):  # newest first, as was asked for
+        last = numbers[-1]
+        if last <= lowest:
+            return False
+        density = len(seen) / (max(seen) - last + 1)
+        rest = min(rest, int((last - lowest) * density) + 1)
+    return rest > 0 and -(-rest // page.length) <= wanted
+
+
+def _some(number: int) -> str:
+    return f"{number:,} invoice" if number == 1 else f"{number:,} invoices"
+
+
+def _is(number: int) -> str:
+    return "it is" if number == 1 else "they are"

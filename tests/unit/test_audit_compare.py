@@ -6,14 +6,10 @@ from typing import Any
 
 import pytest
 
-from syncd.audit.compare import (
-    compare,
-    invoice_due,
-    reversed_after,
-    several_payments,
-    unknown_at_stripe,
-)
-from syncd.audit.findings import Difference, Finding
+from syncd.audit import compare as payments
+from syncd.audit import compare_invoices as invoices
+from syncd.audit import compare_reversals as back
+from syncd.audit.differences import Difference, InvoiceName, Kind
 from syncd.core.decisions import Policy
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.reversals import Reversal, ReversalKind
@@ -36,10 +32,40 @@ REFUND = Reversal(
 )
 BACK = replace(REFUND, status="failed")
 DISPUTE = replace(REFUND, id="dp_1", kind=ReversalKind.DISPUTED, status="lost")
-FOUND = Finding(
-    Difference.UNCLEAR, "", "pi_1", invoice_id=7, invoice_number="INV-7", rows=(1,), made=5,
+FOUND = Difference(
+    Kind.UNCLEAR, "", intent_id="pi_1", invoices=(InvoiceName(7, "INV-7"),), rows=(1,), made=5,
     at_stripe="succeeded", in_halo="succeeded", currency="USD",
 )  # fmt: skip
+
+
+def bare(one: Difference) -> Difference:
+    """A difference without its amounts on either side and what to do, which have their own tests."""
+    return replace(
+        one, meaning=one.text, details=(), action="", command="", stripe_amount=None,
+        halo_amount=None,
+    )  # fmt: skip
+
+
+def compare(*arguments: Any, **named: Any) -> list[Difference]:
+    return list(map(bare, payments.compare(*arguments, **named)))
+
+
+def reversed_after(*arguments: Any) -> list[Difference]:
+    return list(map(bare, back.reversed_after(*arguments)))
+
+
+def unknown_at_stripe(*arguments: Any) -> Difference:
+    return bare(payments.unknown_at_stripe(*arguments))
+
+
+def several_payments(*arguments: Any) -> Difference | None:
+    found = invoices.several_payments(*arguments)
+    return None if found is None else bare(found)
+
+
+def invoice_due(*arguments: Any) -> Difference | None:
+    found = invoices.invoice_due(*arguments)
+    return None if found is None else bare(found)
 
 
 def row(status: int | None, amount: str | None = "10.99", id_: int | None = 1, **more: Any) -> Row:
@@ -71,7 +97,7 @@ def test_both_sides_agree(said: Observation, rows: list[Row]) -> None:
 def test_flags_are_named() -> None:
     """A flag without its name would read as anything."""
     with pytest.raises(TypeError):
-        compare(SAID, [row(PAID)], [], POLICY, True)  # type: ignore[call-arg]
+        payments.compare(SAID, [row(PAID)], [], POLICY, True)  # type: ignore[call-arg]
 
 
 # --- no row ------------------------------------------------------------------------------------------------
@@ -94,35 +120,42 @@ def test_flags_are_named() -> None:
 def test_no_row(said: Observation, policy: Policy, *, had_rows: bool, found: bool) -> None:
     """A row is missed where the payment is Halo's, and where there is something to show in it."""
     findings = compare(said, [], [], policy, had_rows=had_rows)
-    assert [one.kind for one in findings] == [Difference.MISSING] * found
+    assert [one.kind for one in findings] == [Kind.MISSING] * found
 
 
 def test_what_is_said_of_a_missing_row() -> None:
     """Why a row is missed, whether a push can make it, and what is at stake."""
     paid = replace(
-        FOUND, kind=Difference.MISSING, rows=(), invoice_id=None, invoice_number=None,
+        FOUND, kind=Kind.MISSING, rows=(), invoices=(InvoiceName(7),),
         in_halo="no row", amount=Decimal("8.00"),
-        text="Stripe says succeeded, and Halo has no row, though its metadata names invoice 7.",
+        meaning="The customer paid 8.00 USD, but Halo has no payment for it: its metadata names invoice 7.",
     )  # fmt: skip
     part = replace(SAID, amount_received=800)
     assert compare(part, [], [], POLICY) == [paid]
-    assert compare(part, [], [REFUND], CREATING) == [replace(paid, pushable=True)]
-    text = "Stripe says payment failed, and Halo has no row, though Halo had a row of it."
+    refunded = (
+        f"{paid.text} But: Stripe refunded 5.00 USD of pi_1 (status succeeded, no reason given)."
+    )
+    assert compare(part, [], [REFUND], CREATING) == [replace(paid, pushable=True, meaning=refunded)]
+    text = (
+        "Halo has no row for a payment that is payment failed at Stripe: the payment's row in Halo "
+        "was deleted."
+    )
     failed = replace(part, state=S.PAYMENT_FAILED)
-    due = replace(paid, at_stripe="payment_failed", text=text, amount=Decimal("10.99"))
+    due = replace(paid, at_stripe="payment_failed", meaning=text, amount=Decimal("10.99"))
     assert compare(failed, [], [], CREATING, had_rows=True) == [due]
     unread = replace(part, amount_received=None)
-    assert compare(unread, [], [], POLICY) == [replace(paid, amount=None)]
+    text = paid.text.replace(" 8.00 USD", "")
+    assert compare(unread, [], [], POLICY) == [replace(paid, amount=None, meaning=text)]
     [unknown] = compare(replace(part, currency=None), [], [], POLICY)
-    assert unknown == replace(paid, amount=None, currency=None)
+    assert unknown == replace(paid, amount=None, currency=None, meaning=text)
     assert compare(part, [], [], POLICY)[0].pushable is False
 
 
 # --- a success ---------------------------------------------------------------------------------------------
 
-CHASED = "Stripe has the money, and Halo's row doesn't say paid: the customer may be chased for it."
+CHASED = "The customer paid 10.99 USD, but Halo does not show the payment as paid."
 UNPAID = replace(
-    FOUND, kind=Difference.PAID_AT_STRIPE_ONLY, text=CHASED, amount=Decimal("10.99"), pushable=True
+    FOUND, kind=Kind.PAID_AT_STRIPE_ONLY, meaning=CHASED, amount=Decimal("10.99"), pushable=True
 )
 
 
@@ -144,7 +177,13 @@ def test_some_rows_are_not_paid() -> None:
     """Only those rows stand in it; what the rows say is listed once."""
     rows = [row(PAID, "5.00"), row(FAILED, "5.00", 2), row(FAILED, "0.99", 3)]
     assert compare(SAID, rows, [], POLICY) == [
-        replace(UNPAID, rows=(2, 3), in_halo="payment_failed, succeeded")
+        replace(
+            UNPAID,
+            rows=(2, 3),
+            in_halo="payment_failed, succeeded",
+            amount=Decimal("5.99"),
+            meaning="The customer paid 10.99 USD, but Halo shows only 5.00 USD of it as paid.",
+        )
     ]
 
 
@@ -152,13 +191,12 @@ def test_what_went_back_since() -> None:
     """Money that went back is said with a bill that looks unpaid, and with nothing else."""
     text = f"{CHASED} But: Stripe refunded 5.00 USD of pi_1 (status succeeded, no reason given)."
     unpaid = replace(UNPAID, in_halo="payment_failed")
-    assert compare(SAID, [row(FAILED)], [REFUND], POLICY) == [replace(unpaid, text=text)]
+    assert compare(SAID, [row(FAILED)], [REFUND], POLICY) == [replace(unpaid, meaning=text)]
     assert compare(SAID, [row(FAILED)], [BACK], POLICY) == [unpaid]
     both = compare(SAID, [row(FAILED)], [REFUND, DISPUTE], POLICY)
     dispute = "The dispute about 5.00 USD of pi_1 was lost (no reason given)."
-    assert both == [replace(unpaid, text=f"{text} {dispute}")]
+    assert both == [replace(unpaid, meaning=f"{text} {dispute}")]
     for said, rows, policy in (
-        (SAID, [], POLICY),
         (SAID, [row(FAILED)], NO_PAID),
         (WAITS, [row(FAILED)], POLICY),
     ):
@@ -170,27 +208,27 @@ def test_what_went_back_since() -> None:
 def test_another_amount() -> None:
     """Halo's amount less Stripe's, exactly, with the rows that make it up."""
     short = replace(
-        FOUND, kind=Difference.WRONG_AMOUNT, amount=Decimal("-0.99"),
-        text="Stripe received 10.99 USD, Halo's row of it says 10.00 USD: Halo is 0.99 USD short.",
+        FOUND, kind=Kind.WRONG_AMOUNT, amount=Decimal("-0.99"),
+        meaning="Stripe received 10.99 USD, but Halo records 10.00 USD: Halo has 0.99 USD too little.",
     )  # fmt: skip
     assert compare(SAID, [row(PAID, "10.00")], [], POLICY) == [short]
-    text = "Stripe received 10.99 USD, Halo's 2 rows of it add up to 12.00 USD: Halo has 1.01 USD too much."
+    text = "Stripe received 10.99 USD, but Halo records in 2 rows 12.00 USD: Halo has 1.01 USD too much."
     rows = [row(PAID, "10.00"), row(PAID, "2.00", 2)]
     assert compare(SAID, rows, [], POLICY) == [
-        replace(short, rows=(1, 2), amount=Decimal("1.01"), text=text)
+        replace(short, rows=(1, 2), amount=Decimal("1.01"), meaning=text)
     ]
     # A bill that looks unpaid leads; the amount is said with it.
     said = f"{CHASED} {short.text}"
     [both] = compare(SAID, [row(FAILED, "10.00")], [], POLICY)
-    assert both == replace(UNPAID, in_halo="payment_failed", text=said, pushable=False)
+    assert both == replace(UNPAID, in_halo="payment_failed", meaning=said, pushable=False)
 
 
 @pytest.mark.parametrize(
     ("said", "rows", "text"),
     [
-        (replace(SAID, amount_received=None), [row(PAID)], "The amount that Stripe received can't be compared with Halo's."),
-        (replace(SAID, currency="zzz"), [row(PAID)], "The amount that Stripe received can't be compared with Halo's."),
-        (SAID, [row(PAID), row(PAID, None, 2)], "A row in Halo has no amount that can be read."),
+        (replace(SAID, amount_received=None), [row(PAID)], "Stripe's amount can't be read, or is in a currency syncd does not know."),
+        (replace(SAID, currency="zzz"), [row(PAID)], "Stripe's amount can't be read, or is in a currency syncd does not know."),
+        (SAID, [row(PAID), row(PAID, None, 2)], "Halo has a row of the payment without a readable amount."),
     ],
 )  # fmt: skip
 def test_an_amount_that_cannot_be_compared(said: Observation, rows: list[Row], text: str) -> None:
@@ -198,25 +236,24 @@ def test_an_amount_that_cannot_be_compared(said: Observation, rows: list[Row], t
     [found] = compare(said, rows, [], POLICY)
     currency = (said.currency or "").upper()
     ids = tuple(range(1, len(rows) + 1))
-    assert found == replace(FOUND, text=text, currency=currency, rows=ids)
+    assert found == replace(FOUND, meaning=text, currency=currency, rows=ids)
 
 
 def test_a_success_without_its_number() -> None:
     """Without the number of what succeeded nobody can say whether a row is paid."""
     text = (
-        "The tenant's status number for succeeded isn't configured (halo.status.succeeded), so "
-        "nobody can say whether Halo agrees."
+        "Halo's status number for succeeded is not configured (halo.status.succeeded), so the payment "
+        "could not be compared."
     )
-    unclear = replace(FOUND, text=text, in_halo="status 1002")
+    unclear = replace(FOUND, meaning=text, in_halo="status 1002")
     assert compare(SAID, [row(PAID)], [REFUND], NO_PAID) == [unclear]
 
 
 # --- no success --------------------------------------------------------------------------------------------
 
 ONLY_HALO = replace(
-    FOUND, kind=Difference.PAID_IN_HALO_ONLY, amount=Decimal("10.99"), at_stripe="processing",
-    text="Halo's row says paid, Stripe says processing. Somebody may have booked it by other means; "
-    "else nobody will ask for this money.",
+    FOUND, kind=Kind.PAID_IN_HALO_ONLY, amount=Decimal("10.99"), at_stripe="processing",
+    meaning="Halo shows the payment as paid, but Stripe has not received it (status processing).",
 )  # fmt: skip
 
 
@@ -228,27 +265,32 @@ def test_paid_in_halo_only() -> None:
     unknown = compare(replace(WAITS, currency=None), [row(PAID, "10.990000001")], [], POLICY)
     assert unknown == [replace(ONLY_HALO, amount=Decimal("10.990000001"), currency=None)]
     nothing = compare(replace(WAITS, state=None), [row(PAID)], [], POLICY)
-    text = ONLY_HALO.text.replace("processing", "nothing yet")
-    assert nothing == [replace(ONLY_HALO, text=text, at_stripe="nothing yet")]
+    text = ONLY_HALO.text.replace("processing", "not started")
+    assert nothing == [replace(ONLY_HALO, meaning=text, at_stripe="nothing yet")]
 
 
 WRONG = replace(
-    FOUND, kind=Difference.WRONG_STATE, at_stripe="processing", in_halo="payment_failed",
-    text="Stripe says processing, Halo's row another state.", amount=Decimal("10.99"), pushable=True,
+    FOUND, kind=Kind.WRONG_STATE, at_stripe="processing", in_halo="payment_failed",
+    meaning="Stripe says processing, but Halo shows payment failed; nothing was paid.", amount=Decimal("10.99"), pushable=True,
 )  # fmt: skip
 
 
 def test_another_state() -> None:
     """A row with another state can be pushed; one that says paid stands apart."""
     assert compare(WAITS, [row(FAILED)], [], POLICY) == [WRONG]
-    assert compare(WAITS, [row(CANCELED)], [], POLICY) == [replace(WRONG, in_halo="canceled")]
+    assert compare(WAITS, [row(CANCELED)], [], POLICY) == [
+        replace(WRONG, in_halo="canceled", meaning=WRONG.text.replace("payment failed", "canceled"))
+    ]
     rows = [row(PROCESSING), row(FAILED, id_=2), row(CANCELED, id_=3)]
     states = "canceled, payment_failed, processing"
-    assert compare(WAITS, rows, [], POLICY) == [replace(WRONG, rows=(2, 3), in_halo=states)]
+    text = WRONG.text.replace("payment failed", "canceled, payment failed")
+    assert compare(WAITS, rows, [], POLICY) == [
+        replace(WRONG, rows=(2, 3), in_halo=states, meaning=text)
+    ]
     assert compare(WAITS, [row(PAID), row(FAILED, id_=2)], [], POLICY) == [
         replace(
             ONLY_HALO, rows=(1, 2), in_halo="payment_failed, succeeded",
-            text=f"{ONLY_HALO.text} {WRONG.text}",
+            meaning=f"{ONLY_HALO.text} {WRONG.text}",
         )
     ]  # fmt: skip
     assert compare(WAITS, [row(PAID), row(PROCESSING, id_=2)], [], POLICY) == [
@@ -262,23 +304,29 @@ def test_a_state_without_its_number() -> None:
     [own] = compare(said, [row(FAILED)], [], POLICY)
     assert own == replace(
         FOUND, at_stripe="requires_action", in_halo="payment_failed",
-        text="The tenant's status number for requires_action isn't configured "
-        "(halo.status.requires_action), so nobody can say whether Halo agrees.",
+        meaning="Halo's status number for requires action is not configured "
+        "(halo.status.requires_action), so the payment could not be compared.",
     )  # fmt: skip
     [paid] = compare(WAITS, [row(FAILED)], [], NO_PAID)
-    assert (paid.kind, paid.in_halo) == (Difference.UNCLEAR, "payment_failed")
-    assert paid.text.startswith("The tenant's status number for succeeded isn't configured")
+    assert (paid.kind, paid.in_halo) == (Kind.UNCLEAR, "payment_failed")
+    assert paid.text.startswith("Halo's status number for succeeded is not configured")
     assert compare(WAITS, [row(PROCESSING)], [], NO_PAID) == []
 
 
 def test_which_invoice() -> None:
-    """The invoice is named where all rows are on one; else each row names its own."""
+    """Every invoice of the payment is named, with the customers of its rows."""
     rows = [row(None, invoice_number=None), row(None, id_=2, invoice_number="INV-8")]
     [one] = compare(WAITS, rows, [], POLICY)
-    assert (one.rows, one.invoice_id, one.invoice_number) == ((1, 2), 7, "INV-8")
+    assert (one.rows, one.invoices) == ((1, 2), (InvoiceName(7, "INV-8"),))
     apart = [row(PAID), row(PAID, None, 2, invoice_id=8), row(PAID, None, None, invoice_id=9)]
     [several] = compare(SAID, apart, [], POLICY)
-    assert (several.rows, several.invoice_id, several.invoice_number) == ((1, 2), None, None)
+    assert several.rows == (1, 2)
+    assert several.invoices == (
+        InvoiceName(7, "INV-7"), InvoiceName(8, "INV-7"), InvoiceName(9, "INV-7"),
+    )  # fmt: skip
+    assert several.customer is None
+    names = [replace(one, customer=name) for one, name in zip(apart, ("A", "B", "A"), strict=True)]
+    assert compare(SAID, names, [], POLICY)[0].customer == "A, B"
 
 
 # --- what went back ----------------------------------------------------------------------------------------
@@ -287,14 +335,14 @@ def test_which_invoice() -> None:
 def test_refunds_and_disputes() -> None:
     """Each is a difference of its own where Halo shows the payment as paid; what came back is none."""
     refunded = replace(
-        FOUND, kind=Difference.REFUNDED, amount=Decimal("5.00"), at_stripe="refunded, succeeded",
-        text="Stripe refunded 5.00 USD of pi_1 (status succeeded, no reason given). Halo shows it as "
-        "paid (re_1).",
+        FOUND, kind=Kind.REFUNDED, amount=Decimal("5.00"), at_stripe="refunded, succeeded",
+        meaning="Stripe refunded 5.00 USD, but Halo still shows the payment as paid. (re_1, status "
+        "succeeded)",
     )  # fmt: skip
     disputed = replace(
-        FOUND, kind=Difference.DISPUTED, amount=Decimal("5.00"), at_stripe="disputed, lost",
-        text="The dispute about 5.00 USD of pi_1 was lost (no reason given). Halo shows it as paid "
-        "(dp_1).",
+        FOUND, kind=Kind.DISPUTED, amount=Decimal("5.00"), at_stripe="disputed, lost",
+        meaning="The customer won a dispute about 5.00 USD, but Halo still shows the payment as paid. "
+        "(dp_1, status lost)",
     )  # fmt: skip
     rows = [row(PAID)]
     assert compare(SAID, rows, [BACK, REFUND, DISPUTE], POLICY) == [refunded, disputed]
@@ -323,10 +371,9 @@ def test_unknown_at_stripe() -> None:
     """Rows of a payment that Stripe doesn't know: where they stand and what they sum up to."""
     rows = [row(PAID, made=3), row(FAILED, "1.00", 2, made=4)]
     unknown = replace(
-        FOUND, kind=Difference.UNKNOWN_AT_STRIPE, rows=(1, 2), made=3, at_stripe="unknown",
+        FOUND, kind=Kind.UNKNOWN_AT_STRIPE, rows=(1, 2), made=3, at_stripe="unknown",
         in_halo="payment_failed, succeeded", amount=Decimal("11.99"), currency=None,
-        text="Halo has a row of pi_1, which Stripe doesn't know under this key: another account's, "
-        "the other mode's, or made up. Look where it came from.",
+        meaning="Halo has a payment pi_1 that this Stripe account does not know.",
     )  # fmt: skip
     assert unknown_at_stripe("pi_1", rows, POLICY) == unknown
     none = unknown_at_stripe("pi_1", [], POLICY)
@@ -338,10 +385,9 @@ def test_unknown_at_stripe() -> None:
 INVOICE = Invoice(7, "INV-7", Decimal("20.00"), Decimal("0.00"), "USD")
 TWICE = [row(PAID, "15.00", made=3), row(PAID, "15.00", 2, intent_id="pi_2", made=4)]
 SEVERAL = replace(
-    FOUND, kind=Difference.SEVERAL_PAYMENTS, intent_id=None, intents=("pi_1", "pi_2"), rows=(1, 2),
+    FOUND, kind=Kind.SEVERAL_PAYMENTS, intent_id=None, intents=("pi_1", "pi_2"), rows=(1, 2),
     made=4, at_stripe="", amount=Decimal("10.00"),
-    text="2 paid rows: 30.00 USD in all, on an invoice of 20.00 USD, so 10.00 USD too much: the "
-    "customer may have paid twice.",
+    meaning="2 payments add up to 30.00 USD, which is 10.00 USD more than the invoice of 20.00 USD.",
 )  # fmt: skip
 
 
@@ -351,19 +397,19 @@ def test_more_than_the_invoice() -> None:
     unnamed = replace(INVOICE, currency=None)
     text = SEVERAL.text.replace("USD", "JPY")
     assert several_payments(TWICE, unnamed, POLICY, "JPY") == replace(
-        SEVERAL, currency="JPY", text=text.replace(".00", "")
+        SEVERAL, currency="JPY", meaning=text.replace(".00", "")
     )
     nobodys = several_payments(TWICE, unnamed, POLICY)
     assert nobodys is not None
     assert (nobodys.currency, nobodys.amount) == (None, Decimal("10.00"))
     by_hand = [TWICE[0], replace(TWICE[1], intent_id=None, made=None)]
     one = several_payments(by_hand, INVOICE, POLICY)
-    text = SEVERAL.text.replace("2 paid rows", "2 paid rows (1 not of Stripe)")
-    assert one == replace(SEVERAL, intent_id="pi_1", intents=(), made=3, text=text)
+    text = SEVERAL.text.replace("2 payments", "2 payments (1 not from Stripe)")
+    assert one == replace(SEVERAL, intent_id="pi_1", intents=(), made=3, meaning=text)
     nobody = [replace(one, intent_id=None, made=None) for one in TWICE]
     none = several_payments(nobody, INVOICE, POLICY)
-    text = SEVERAL.text.replace("2 paid rows", "2 paid rows (2 not of Stripe)")
-    assert none == replace(SEVERAL, intents=(), made=None, text=text)
+    text = SEVERAL.text.replace("2 payments", "2 payments (2 not from Stripe)")
+    assert none == replace(SEVERAL, intents=(), made=None, meaning=text)
 
 
 @pytest.mark.parametrize(
@@ -395,17 +441,15 @@ def test_several_payments_that_cannot_be_compared(
     rows: list[Row], invoice: Invoice | None, currency: str
 ) -> None:
     """Where an amount isn't known, a person has to look whether it was paid twice."""
-    text = (
-        "2 paid rows: can't be compared with the invoice's total. The customer may have paid twice."
-    )
+    text = "2 payments are marked as paid on one invoice, whose total is not known to compare with."
     found = several_payments(rows, invoice, POLICY, "EUR")
-    assert found == replace(SEVERAL, text=text, amount=None, currency=currency)
+    assert found == replace(SEVERAL, meaning=text, amount=None, currency=currency)
 
 
 STILL = replace(
-    SEVERAL, kind=Difference.INVOICE_DUE, amount=Decimal("4.00"),
-    text="2 rows of 30.00 USD in all say paid, but Halo's invoice of 40.00 USD is still 14.00 USD "
-    "due: the customer may be chased for a bill that was paid.",
+    SEVERAL, kind=Kind.INVOICE_DUE, amount=Decimal("4.00"),
+    meaning="2 payments of 30.00 USD in all are marked as paid, but the invoice of 40.00 USD still "
+    "shows 14.00 USD as due.",
 )  # fmt: skip
 DUE = replace(INVOICE, total=Decimal("40.00"), due=Decimal("14.00"))
 
@@ -413,22 +457,22 @@ DUE = replace(INVOICE, total=Decimal("40.00"), due=Decimal("14.00"))
 def test_an_invoice_that_is_still_due() -> None:
     """Due by more than what its paid rows leave of it, and what went back."""
     assert invoice_due([*TWICE, row(FAILED, id_=3)], DUE, [BACK], POLICY, "EUR") == STILL
-    text = STILL.text.replace("14.00 USD due", "17.00 USD due")
-    text += " 5.00 USD of it went back at Stripe, and may be due again."
+    text = STILL.text.replace("14.00 USD as due", "17.00 USD as due")
+    text += " 5.00 USD of it went back at Stripe and may be due again."
     more = replace(DUE, due=Decimal("17.00"))
     refunded = invoice_due(TWICE, more, [REFUND], POLICY)
-    assert refunded == replace(STILL, amount=Decimal("2.00"), text=text)
+    assert refunded == replace(STILL, amount=Decimal("2.00"), meaning=text)
     assert invoice_due(TWICE, DUE, [REFUND], POLICY) is None
     one = invoice_due(TWICE[:1], replace(DUE, due=Decimal("26.00")), [], POLICY)
     text = (
-        "A row of 15.00 USD says paid, but Halo's invoice of 40.00 USD is still 26.00 USD due: the "
-        "customer may be chased for a bill that was paid."
+        "A payment of 15.00 USD is marked as paid, but the invoice of 40.00 USD still shows 26.00 USD "
+        "as due."
     )
     assert one == replace(
-        STILL, text=text, intent_id="pi_1", intents=(), rows=(1,), made=3, amount=Decimal("1.00")
+        STILL, meaning=text, intent_id="pi_1", intents=(), rows=(1,), made=3, amount=Decimal("1.00")
     )
     unnamed = invoice_due(TWICE, replace(DUE, currency=None), [], POLICY, "EUR")
-    assert unnamed == replace(STILL, text=STILL.text.replace("USD", "EUR"), currency="EUR")
+    assert unnamed == replace(STILL, meaning=STILL.text.replace("USD", "EUR"), currency="EUR")
 
 
 def test_more_was_paid_than_the_invoice() -> None:
@@ -457,3 +501,80 @@ def test_more_was_paid_than_the_invoice() -> None:
 def test_nothing_is_claimed(rows: list[Row], invoice: Invoice, reversals: list[Reversal]) -> None:
     """Without a paid row, or where an amount isn't known, no invoice is said to be due."""
     assert invoice_due(rows, invoice, reversals, POLICY) is None
+
+
+@pytest.mark.parametrize(
+    ("currency", "known", "paid_in"),
+    [
+        ("GBP", {"pi_1": "EUR", "pi_2": "EUR"}, "EUR"),
+        ("GBP", {"pi_1": "GBP", "pi_2": "EUR"}, "EUR"),
+        ("EUR", {"pi_1": "EUR", "pi_2": "EUR"}, None),
+        (None, {"pi_1": "EUR", "pi_2": "GBP"}, None),
+        ("GBP", {}, None),
+    ],
+)
+def test_currencies_that_disagree(
+    currency: str | None, known: dict[str, str], paid_in: str | None
+) -> None:
+    """A payment in another currency than its invoice; where either isn't known, nothing is claimed."""
+    found = invoices.other_currency(TWICE, replace(INVOICE, currency=currency), known, POLICY)
+    if paid_in is None:
+        assert found is None
+        return
+    assert found is not None
+    assert (found.kind, found.currency, found.halo_currency, found.off) == (
+        Kind.WRONG_CURRENCY, paid_in, currency, None,
+    )  # fmt: skip
+    assert found.payments == tuple(name for name, code in known.items() if code == paid_in)
+    paid = "30.00" if len(found.payments) == 2 else "15.00"
+    assert found.text == (
+        f"The customer paid {paid} EUR at Stripe, but Halo's invoice of 20.00 GBP is in GBP."
+    )
+    assert invoices.other_currency([row(FAILED)], INVOICE, {"pi_1": "EUR"}, POLICY) is None
+
+
+# --- the amounts on either side, and what to do ------------------------------------------------------------
+
+LATE = replace(REFUND, kind=ReversalKind.DISPUTED, id="dp_2", status="needs_response")
+
+
+@pytest.mark.parametrize(
+    ("said", "rows", "reversals", "sides", "action"),
+    [
+        (SAID, [row(FAILED)], [], ("10.99", "0"), "Do not remind the customer; syncd can mark the payment as paid: syncd resync pi_1"),
+        (SAID, [row(FAILED, "9.00")], [], ("10.99", "0"), "Do not remind the customer; correct the payment in Halo. Correct the payment's amount in Halo to 10.99 USD."),
+        (SAID, [row(PAID, "10.00")], [], ("10.99", "10.00"), "Correct the payment's amount in Halo to 10.99 USD."),
+        (SAID, [row(PAID, "10.00"), row(PAID, "2.00", 2)], [], ("10.99", "12.00"), "Correct the amounts of the payment's rows in Halo: together 10.99 USD."),
+        (WAITS, [row(PAID)], [], ("0", "10.99"), "Wait for the bank, then run the audit again; remind the customer if it fails."),
+        (replace(SAID, state=S.CANCELED), [row(PAID)], [], ("0", "10.99"), "Ask whether the customer paid by other means; if not, reopen the invoice."),
+        (WAITS, [row(FAILED)], [], ("0", "0"), "syncd can correct the status: syncd resync pi_1"),
+        (SAID, [], [], ("10.99", "0"), "Record the payment in Halo."),
+        (SAID, [row(PAID)], [REFUND], ("-5.00", "0"), "Book the refund in Halo, then dismiss it: syncd attention dismiss re_1"),
+        (SAID, [row(PAID)], [DISPUTE], ("-5.00", "0"), "Book the loss in Halo, then dismiss it: syncd attention dismiss dp_1"),
+        (SAID, [row(PAID)], [LATE], ("-5.00", "0"), "Answer the dispute in Stripe before its deadline."),
+        (SAID, [row(PAID, None)], [], ("10.99", None), "Compare the amounts by hand."),
+    ],
+)  # fmt: skip
+def test_amounts_and_actions(
+    said: Observation, rows: list[Row], reversals: list[Reversal],
+    sides: tuple[str, str | None], action: str,
+) -> None:  # fmt: skip
+    """Each difference has the paid amount on either side, their difference, and what to do."""
+    [one] = payments.compare(said, rows, reversals, POLICY)
+    stripe, halo = (None if side is None else Decimal(side) for side in sides)
+    assert (one.stripe_amount, one.halo_amount) == (stripe, halo)
+    assert one.off == (None if halo is None or stripe is None else halo - stripe)
+    assert f"{one.action} {one.command}".strip() == action
+
+
+def test_amounts_of_an_invoice() -> None:
+    """An invoice shows what should count as paid on it, what Halo counts, and the money at stake."""
+    for found, sides in (
+        (invoices.several_payments(TWICE, INVOICE, POLICY), ("30.00", "20.00")),
+        (invoices.invoice_due(TWICE, DUE, [], POLICY), ("30.00", "26.00")),
+        (invoices.invoice_due(TWICE, replace(DUE, due=Decimal("17.00")), [REFUND], POLICY), ("25.00", "23.00")),
+        (invoices.invoice_due(TWICE, replace(INVOICE, due=Decimal("0.50")), [], POLICY), ("20.00", "19.50")),
+    ):  # fmt: skip
+        assert found is not None
+        assert (found.stripe_amount, found.halo_amount) == tuple(map(Decimal, sides))
+        assert found.at_stake == found.amount

@@ -1,22 +1,25 @@
-"""``syncd audit``: does Halo agree with Stripe?"""
+"""``syncd audit``: do Stripe and Halo agree?"""
 
 import asyncio
+import io
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from syncd.audit.auditor import Auditor
-from syncd.audit.findings import Audit
-from syncd.audit.html import as_html
-from syncd.audit.invoices import INVOICES_MAX, Invoices
-from syncd.audit.report import Places, as_json, write_csv
-from syncd.audit.text import lines
+from syncd.audit.invoices import Invoices
+from syncd.audit.report.export import Places, as_json, write_csv
+from syncd.audit.report.html import as_html
+from syncd.audit.report.text import lines
+from syncd.audit.summary import Audit, first_paragraph
 from syncd.cli.commands.operate.run import BACKFILL_STRIPE_SHARE, since_of
 from syncd.cli.shared import (
     EXIT_ATTENTION,
@@ -28,78 +31,152 @@ from syncd.cli.shared import (
 )
 from syncd.cli.terminal import Show, shown
 from syncd.config.load import load
+from syncd.config.mode import Mode
 from syncd.config.model import Config
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.store.db.connection import sqlite_path
 from syncd.store.store import Store
 from syncd.sync.build import World, assemble
+from syncd.text.sanitize import inert, plain
+from syncd.text.timestamps import TimeUnreadable, interval
+
+SINCE_OTHERWISE = "90d"
+"""How far back the audit looks where nothing says so: most bills are paid within that time."""
 
 WIDTH_OTHERWISE = 100
 """Of what isn't a terminal, in characters."""
 
 
+STDOUT = Path("-")
+"""In place of a file: standard output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person asked the audit for.
+
+    Attributes:
+        since: Unix seconds at which the period begins.
+        until: Unix seconds at which it ends (exclusive); None for now.
+        fix: whether to make due what a push could correct.
+        everything: whether to list payments without a difference as well.
+        invoices: how many invoices may be read one by one; None for as many as it takes.
+    """
+
+    since: int
+    until: int | None
+    fix: bool
+    everything: bool
+    invoices: int | None
+
+
 def audit(
     context: typer.Context,
+    *,
     since: Annotated[
         str,
         typer.Option(
             "--since", metavar="DATE",
-            help='Payments made since a date, a time (UTC unless it says so), or a span ("90d").',
+            help="Compare payments made since a day (2026-10-01), a month (2026-10), a time "
+            "(UTC unless it names a zone), yesterday, or a span back (90d, 12w).",
         ),
-    ],
-    *,
+    ] = SINCE_OTHERWISE,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until", metavar="DATE",
+            help="Compare payments made up to the end of a day or month, or up to a time. Else up "
+            "to now.",
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List payments without a difference as well.")
+    ] = False,
     csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write the differences as CSV.")
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write the differences as CSV; - is stdout."),
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write one page to be mailed.")
     ] = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Let the next push put right what syncd can.")
+        bool, typer.Option("--fix", help="Let the next push correct what syncd can.")
     ] = False,
     invoices: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--invoices", metavar="NUMBER", min=0,
-            help="Invoices to read at most, newest first, to see whether paid ones are still due: "
-            "one request to Halo each; 0 reads none.",
+            help="Invoices to read one by one at most, where Halo's list of invoices does not "
+            "show enough. 0 reads no invoices at all. Else as many as it takes.",
         ),
-    ] = INVOICES_MAX,
+    ] = None,
     config: ConfigOption = None,
     as_json_: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Does Halo agree with Stripe? Compares every payment since a date; read-only.
+    """Do Stripe and Halo agree? Compares every payment of a period; changes nothing.
 
-    Example: syncd audit --since 2026-10-01 --html october.html
+    Example: syncd audit --since 2026-10 --until 2026-10 --html october.html
     """
-    start = since_of(since, option="--since")
-    with _files(csv, html) as (csv_part, html_part), failures_said(afresh=True):
+    asked = Asked(*_period(since, until), fix, everything, invoices)
+    if csv == STDOUT and as_json_:
+        message = "--json and --csv - both write to standard output; give --csv a file"
+        raise typer.BadParameter(message, param_hint="--csv")
+    csv_file = None if csv == STDOUT else csv
+    with _files(csv_file, html) as (csv_part, html_part), failures_said(afresh=True):
         stderr_log()
         loaded = load(config or context.obj, os.environ)
         with _stores(loaded, fix=fix) as (own, memory), shown() as show:
-            found = asyncio.run(
-                _audit(loaded, own, memory, start, show, fix=fix, invoices_max=invoices)
-            )
-        test = "_test_" in loaded.stripe_api_key
-        places = Places(loaded.halo.url, test, loaded.stripe.account)
+            found = asyncio.run(_audit(loaded, own, memory, asked, show))
+        places = Places(loaded.halo.url, loaded.mode == Mode.TEST, loaded.stripe.account)
         if csv_part:
-            with csv_part.open("w", encoding="utf-8", newline="") as to:
-                write_csv(found, places, to)
+            # With a byte order mark: spreadsheets then read names with accents correctly.
+            with csv_part.open("w", encoding="utf-8-sig", newline="") as to:
+                write_csv(found, places, to, everything=everything)
         if html_part:
-            html_part.write_text(as_html(found, places), "utf-8")
-    if as_json_:
-        typer.echo(as_json(found, places))
-    else:
-        width = shutil.get_terminal_size((WIDTH_OTHERWISE, 24)).columns
-        for line in lines(found, width, lambda text: typer.style(text, bold=True)):
-            typer.echo(line)
+            html_part.write_text(as_html(found, places, everything=everything), "utf-8")
+    _print(found, places, asked, csv_to_stdout=csv == STDOUT, json_to_stdout=as_json_)
     raise typer.Exit(EXIT_ATTENTION if found.open else 0)
 
 
+def _print(
+    found: Audit, places: Places, asked: Asked, *, csv_to_stdout: bool, json_to_stdout: bool
+) -> None:
+    """Print the report on standard output, in the form that was asked for."""
+    if csv_to_stdout:
+        to = io.StringIO(newline="")
+        write_csv(found, places, to, everything=asked.everything)
+        typer.echo(to.getvalue(), nl=False)
+        typer.echo(inert(first_paragraph(found)), err=True)
+    elif json_to_stdout:
+        typer.echo(as_json(found, places))
+    else:
+        width = shutil.get_terminal_size((WIDTH_OTHERWISE, 24)).columns
+        for line in lines(found, places, width, lambda text: typer.style(text, bold=True)):
+            typer.echo(line)
+
+
+def _period(since: str, until: str | None) -> tuple[int, int | None]:
+    """The period that was asked for, in Unix seconds; it ends with the day or month named.
+
+    Raises:
+        typer.BadParameter: one of them can't be read, or the period is empty.
+    """
+    start = since_of(since, option="--since")
+    if until is None:
+        return start, None
+    try:
+        end = interval(until, time.time()).end
+    except TimeUnreadable as error:
+        raise typer.BadParameter(str(error), param_hint="--until") from None
+    if end <= start:
+        message = f"{plain(until, 80)!r} is not after --since ({plain(since, 80)})"
+        raise typer.BadParameter(message, param_hint="--until")
+    return start, end
+
+
 async def _audit(
-    config: Config, own: Store, memory: Store | None, since: int, show: Show,
-    *, fix: bool, invoices_max: int,
-) -> Audit:  # fmt: skip
+    config: Config, own: Store, memory: Store | None, asked: Asked, show: Show
+) -> Audit:
     world = World(waiting=show.waiting)
     stop_signals.watch(world.stop)
     parts = assemble(
@@ -110,19 +187,22 @@ async def _audit(
     )  # fmt: skip
     pusher = parts.engine.pusher
     pusher.all_rows.progress = show.rows
-    invoices = Invoices(parts.sink, own, pusher.settings.policy, invoices_max, show.invoices)
-    auditor = Auditor(
-        pusher, parts.engine.reversing, own, memory, invoices, world.now, fix, show.listing
+    invoices = Invoices(
+        parts.sink, own, pusher.settings.policy, asked.invoices, asked.everything, show.invoices
     )
+    auditor = Auditor(
+        pusher, parts.engine.reversing, own, memory, invoices, world.now, asked.fix,
+        asked.everything, show.listing,
+    )  # fmt: skip
     try:
-        return await auditor.run(since)
+        return await auditor.run(asked.since, asked.until)
     finally:
         await parts.close()
 
 
 @contextmanager
 def _stores(config: Config, *, fix: bool) -> Iterator[tuple[Store, Store | None]]:
-    """A store for both sides, thrown away afterwards; and the service's, if there is one."""
+    """A temporary store for both sides; and the service's, if there is one."""
     path = sqlite_path(config.state.url)
     there = fix or path is None or not is_absent(path)
     memory = Store.open(config.state.url) if there else None
@@ -140,7 +220,7 @@ def _stores(config: Config, *, fix: bool) -> Iterator[tuple[Store, Store | None]
 
 @contextmanager
 def _files(*files: Path | None) -> Iterator[list[Path | None]]:
-    """Places to write to, found out to be writable before anything is read.
+    """Files to write to; that they can be written is checked before anything is read.
 
     Each report is whole or not there: it takes its name only when all were written.
     """
@@ -166,5 +246,5 @@ def _beside(file: Path) -> Path:
     try:
         part.touch()
     except OSError as error:
-        raise typer.BadParameter(f"{file} can't be written: {error.strerror}") from None
+        raise typer.BadParameter(f"{file} cannot be written: {error.strerror}") from None
     return part

@@ -1,0 +1,197 @@
+"""Compares the paid rows of one invoice with the invoice itself.
+
+Pure. Whether a row changes its invoice isn't documented, so only the invoice's own amounts tell;
+where one is missing, nothing is claimed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from syncd.audit.differences import (
+    EXACT,
+    Difference,
+    InvoiceName,
+    Kind,
+    money,
+    tidy,
+    total_of,
+    unit,
+)
+from syncd.audit.rows import code_of, ids_of, located, paid_rows, statuses
+from syncd.core.decisions import Policy
+from syncd.core.reversals import Reversal, Stand, counted
+from syncd.core.rows import Invoice, Row
+
+
+def several_payments(
+    rows: Sequence[Row], invoice: Invoice | None, policy: Policy, paying: str | None = None
+) -> Difference | None:
+    """Say whether the paid rows of one invoice are more than the invoice; None where they aren't.
+
+    Several payments that add up to the invoice, or to less, are parts of it and well.
+
+    Args:
+        rows: all of Halo's rows on the invoice.
+        invoice: what Halo shows of it; None where it shows none.
+        policy: what the operator configured.
+        paying: the currency of the payments, where the invoice names none.
+    """
+    paid = paid_rows(rows, policy)
+    total = total_of([row.amount for row in paid])
+    currency = (invoice.currency if invoice else None) or paying
+    owed = None if invoice is None else invoice.total
+    beyond = None
+    meaning = f"{_listed(paid)} are marked as paid on one invoice, whose total is not known to compare with."
+    action = "Check whether the customer paid twice."
+    if owed is not None and total is not None:
+        beyond = _beyond(total, owed, currency)
+        if not beyond:
+            return None
+        too_much = money(beyond, currency)
+        meaning = (
+            f"{_listed(paid)} add up to {money(total, currency)}, which is {too_much} more than the "
+            f"invoice of {money(owed, currency)}."
+        )
+        action = f"Ask the customer; if it was paid twice, refund or credit {too_much}."
+    return _of_invoice(
+        Difference(
+            Kind.SEVERAL_PAYMENTS, meaning, action=action, amount=beyond, currency=currency,
+            stripe_amount=None if total is None else tidy(total, currency or ""), halo_amount=owed,
+        ),
+        paid, invoice, policy,
+    )  # fmt: skip
+
+
+def invoice_due(
+    rows: Sequence[Row],
+    invoice: Invoice,
+    reversals: Sequence[Reversal],
+    policy: Policy,
+    paying: str | None = None,
+) -> Difference | None:
+    """Say whether an invoice is due by more than what its paid rows leave of it; None where not.
+
+    What went back to the customer may be due again.
+
+    Args:
+        rows: all of Halo's rows on the invoice.
+        invoice: what Halo shows of it.
+        reversals: the refunds and disputes of the payments on it.
+        policy: what the operator configured.
+        paying: the currency of the payments, where the invoice names none.
+    """
+    paid = paid_rows(rows, policy)
+    total = total_of([row.amount for row in paid])
+    gone = [one for one in counted(reversals) if one.stand is not Stand.BACK]
+    back = total_of([None if one.money is None else one.money.major for one in gone])
+    if not paid or total is None or back is None or invoice.total is None or invoice.due is None:
+        return None
+    left = max(Decimal(0), EXACT.add(EXACT.subtract(invoice.total, total), back))
+    currency = invoice.currency or paying
+    beyond = _beyond(invoice.due, left, currency)
+    if not beyond:
+        return None
+    one = len(paid) == 1
+    meaning = (
+        f"{'A payment' if one else f'{len(paid)} payments'} of {money(total, currency)} "
+        f"{'is' if one else 'in all are'} marked as paid, but the invoice of "
+        f"{money(invoice.total, currency)} still shows {money(invoice.due, currency)} as due."
+    )
+    details = (f"{money(back, currency)} of it went back at Stripe and may be due again.",)
+    return _of_invoice(
+        Difference(
+            Kind.INVOICE_DUE, meaning, details=details if back else (), amount=beyond,
+            action="Do not remind the customer; record the payment on the invoice in Halo.",
+            stripe_amount=tidy(EXACT.subtract(invoice.total, left), currency or ""),
+            halo_amount=tidy(EXACT.subtract(invoice.total, invoice.due), currency or ""),
+            currency=currency,
+        ),
+        paid, invoice, policy,
+    )  # fmt: skip
+
+
+def other_currency(
+    rows: Sequence[Row], invoice: Invoice, currencies: Mapping[str, str], policy: Policy
+) -> Difference | None:
+    """Say whether payments on an invoice are in another currency than it; None where not.
+
+    Args:
+        rows: all of Halo's rows on the invoice.
+        invoice: what Halo shows of it; one that doesn't name its currency claims nothing.
+        currencies: the currency (three capital letters) of each payment that Stripe knows.
+        policy: what the operator configured.
+    """
+    if invoice.currency is None:
+        return None
+    foreign = [
+        row for row in paid_rows(rows, policy)
+        if currencies.get(row.intent_id or "", invoice.currency) != invoice.currency
+    ]  # fmt: skip
+    if not foreign:
+        return None
+    paid_in = currencies[foreign[0].intent_id or ""]
+    same = [row for row in foreign if currencies[row.intent_id or ""] == paid_in]
+    total = total_of([row.amount for row in same])
+    stripe = None if total is None else tidy(total, paid_in)
+    known = "" if stripe is None else f" {money(stripe, paid_in)}"
+    of = "" if invoice.total is None else f" of {money(invoice.total, invoice.currency)}"
+    return _of_invoice(
+        Difference(
+            Kind.WRONG_CURRENCY,
+            f"The customer paid{known} at Stripe, but Halo's invoice{of} is in {invoice.currency}.",
+            action="Find out which currency is right, then correct the invoice or refund the payment.",
+            stripe_amount=stripe, halo_amount=total, amount=stripe, currency=paid_in,
+            halo_currency=invoice.currency,
+        ),
+        same, invoice, policy,
+    )  # fmt: skip
+
+
+def named(difference: Difference, invoice: Invoice) -> Difference:
+    """Add what the invoice knows: its number and its customer."""
+    invoices = tuple(
+        replace(one, number=one.number or invoice.number) if one.id == invoice.id else one
+        for one in difference.invoices or (InvoiceName(invoice.id, invoice.number),)
+    )
+    return replace(difference, invoices=invoices, customer=difference.customer or invoice.customer)
+
+
+def shown(invoice: Invoice, currency: str | None) -> str:
+    """What an invoice comes to, in one sentence."""
+    code = invoice.currency or code_of(currency)
+    parts = [
+        "" if invoice.total is None else f" of {money(invoice.total, code)}",
+        "" if invoice.due is None else f" shows {money(invoice.due, code)} as due",
+    ]
+    return f"Halo's invoice {InvoiceName(invoice.id, invoice.number)}{''.join(parts)}."
+
+
+def _of_invoice(
+    difference: Difference, paid: Sequence[Row], invoice: Invoice | None, policy: Policy
+) -> Difference:
+    intents = tuple(dict.fromkeys(row.intent_id for row in paid if row.intent_id))
+    found = located(
+        replace(
+            difference,
+            intent_id=intents[0] if len(intents) == 1 else None,
+            intents=intents if len(intents) > 1 else (),
+            rows=ids_of(paid),
+            made=max((row.made for row in paid if row.made is not None), default=None),
+            in_halo=statuses(paid, policy),
+        ),
+        paid,
+    )
+    return found if invoice is None else named(found, invoice)
+
+
+def _listed(paid: Sequence[Row]) -> str:
+    by_hand = sum(1 for row in paid if row.intent_id is None)
+    return f"{len(paid)} payments" + (f" ({by_hand} not from Stripe)" if by_hand else "")
+
+
+def _beyond(amount: Decimal, most: Decimal, currency: str | None) -> Decimal | None:
+    """By how much it is more (major units); None where by less than the smallest unit."""
+    beyond = tidy(EXACT.subtract(amount, most), currency or "")
+    smallest = unit(currency or "")
+    return None if beyond < smallest * Decimal("0.999") else beyond

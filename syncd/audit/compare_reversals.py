@@ -1,0 +1,94 @@
+"""Compares the refunds and disputes of a payment with what Halo shows: money that went back.
+
+Pure. Each refund and each dispute is a difference of its own, because it is other money than the
+payment's.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from syncd.audit.differences import ZERO, Difference, Kind, money
+from syncd.audit.rows import code_of, ids_of, located, paid_rows, statuses
+from syncd.core.decisions import Policy
+from syncd.core.payments import Observation
+from syncd.core.reversals import Reversal, ReversalKind, Stand, counted
+from syncd.core.rows import Row
+
+NONE_DISMISSED: Mapping[str, str] = {}
+"""No refund and no dispute that a person has dismissed."""
+
+
+def reversed_after(
+    said: Observation | None,
+    rows: Sequence[Row],
+    reversals: Sequence[Reversal],
+    policy: Policy,
+    dismissed: Mapping[str, str] = NONE_DISMISSED,
+) -> list[Difference]:
+    """Say what went back at Stripe of a payment that Halo shows as paid.
+
+    Args:
+        said: what Stripe says about the payment; None where that wasn't read.
+        rows: all of Halo's rows of the intent.
+        reversals: the refunds and disputes of the payment.
+        policy: what the operator configured.
+        dismissed: the word (`Reversal.word`) of each refund and dispute that a person has dismissed.
+    """
+    paid = paid_rows(rows, policy)
+    if not paid:
+        return []
+    differences = []
+    for one in counted(reversals):
+        if one.stand is Stand.BACK:
+            continue
+        amount = None if one.money is None else one.money.major
+        meaning, action, command = _reversal_words(one)
+        difference = Difference(
+            kind=Kind.REFUNDED if one.kind is ReversalKind.REFUNDED else Kind.DISPUTED,
+            meaning=meaning,
+            action=action,
+            command=command,
+            details=(_stripe_words(one),),
+            intent_id=one.intent_id,
+            rows=ids_of(paid),
+            made=said.created if said else None,
+            at_stripe=f"{one.kind}, {one.status}",
+            in_halo=statuses(rows, policy),
+            stripe_amount=None if amount is None else -amount,
+            halo_amount=ZERO,
+            amount=amount,
+            currency=code_of(one.currency),
+            acknowledged=dismissed.get(one.id) == one.word,
+        )
+        differences.append(located(difference, paid))
+    return differences
+
+
+def _reversal_words(one: Reversal) -> tuple[str, str, str]:
+    """What a refund or dispute means, what to do, and the command for it."""
+    major = None if one.money is None else one.money.major
+    amount = (
+        "an amount that can't be read" if major is None else money(major, code_of(one.currency))
+    )
+    dismiss = f"syncd attention dismiss {one.id}"
+    if one.kind is ReversalKind.REFUNDED:
+        return (
+            f"Stripe refunded {amount}, but Halo still shows the payment as paid.",
+            "Book the refund in Halo, then dismiss it:",
+            dismiss,
+        )
+    if one.stand is Stand.GONE:
+        return (
+            f"The customer won a dispute about {amount}, but Halo still shows the payment as paid.",
+            "Book the loss in Halo, then dismiss it:",
+            dismiss,
+        )
+    return (
+        f"The customer disputes {amount}, and Halo shows the payment as paid.",
+        "Answer the dispute in Stripe before its deadline.",
+        "",
+    )
+
+
+def _stripe_words(one: Reversal) -> str:
+    why = f", reason {one.reason.replace('_', ' ')}" if one.reason else ""
+    return f"({one.id}, status {one.status.replace('_', ' ')}{why})"

@@ -1,0 +1,85 @@
+"""An audit as one page of HTML that needs nothing else: it may be mailed, printed and kept.
+
+Everything in it may come from outside: the template escapes all of it, and the page's own policy
+lets a browser fetch and run nothing.
+"""
+
+import base64
+import hashlib
+from pathlib import Path
+
+from syncd.audit.differences import Difference
+from syncd.audit.report.export import Places
+from syncd.audit.report.text import CONSEQUENCES
+from syncd.audit.report.words import (
+    ELSEWHERE_WORDS,
+    elsewhere_count,
+    elsewhere_money,
+    fix_command,
+    fix_words,
+    state_of,
+)
+from syncd.audit.summary import (
+    Audit,
+    counts,
+    first_paragraph,
+    totals_by_currency,
+    totals_by_customer,
+)
+from syncd.text.timestamps import day, day_or_minute
+from syncd.text.wording import counted
+
+ELSEWHERE_MAX = 50
+"""Payments that aren't Halo's and are shown, unless all were asked for."""
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def as_html(audit: Audit, places: Places, *, everything: bool = False) -> str:
+    """The whole audit.
+
+    Args:
+        audit: what was found.
+        places: where the links lead.
+        everything: whether payments without a difference are all shown.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # few audits need it
+
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.globals |= {
+        "counted": counted, "day": day, "day_or_minute": day_or_minute, "state_of": state_of,
+        "consequences": CONSEQUENCES,
+    }  # fmt: skip
+    css = (_TEMPLATES / "audit.css").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    elsewhere = audit.elsewhere if everything else audit.elsewhere[:ELSEWHERE_MAX]
+    return made.get_template("audit.html").render(
+        audit=audit,
+        places=places,
+        css=css,
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'",
+        summary=first_paragraph(audit),
+        counts=counts(audit),
+        by_currency=totals_by_currency(audit.findings),
+        by_customer=totals_by_customer(audit.findings),
+        tables=_tables(audit),
+        elsewhere=elsewhere,
+        elsewhere_words=ELSEWHERE_WORDS,
+        elsewhere_money=elsewhere_money(audit),
+        elsewhere_count=elsewhere_count(audit),
+        fix_words=None if audit.fix is None else fix_words(audit.fix),
+        fix_command=None if audit.fix is None else fix_command(audit.fix),
+    )
+
+
+def _tables(audit: Audit) -> list[tuple[str, list[Difference]]]:
+    """The differences under their headings, without empty tables."""
+    tables = [
+        ("Differences", [one for one in audit.findings if not one.acknowledged]),
+        ("Acknowledged", [one for one in audit.findings if one.acknowledged]),
+        ("Stripe and Halo agree", list(audit.agreeing)),
+    ]
+    return [(heading, found) for heading, found in tables if found]

@@ -1,0 +1,70 @@
+"""What several rows of Halo's say together: their states, amounts, invoices and customers.
+
+Pure; the comparisons share it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from syncd.audit.differences import Difference, InvoiceName, tidy, total_of
+from syncd.core.decisions import Policy
+from syncd.core.payments import PaymentState
+from syncd.core.rows import Row
+
+
+def paid_rows(rows: Sequence[Row], policy: Policy) -> list[Row]:
+    """Those of the rows that Halo shows as paid."""
+    number = policy.numbers.get(PaymentState.SUCCEEDED)
+    return [] if number is None else [row for row in rows if row.status == number]
+
+
+def paid_amount(rows: Sequence[Row], policy: Policy, currency: str | None) -> Decimal | None:
+    """What Halo counts as paid (major units); None where an amount can't be read."""
+    total = total_of([row.amount for row in paid_rows(rows, policy)])
+    return None if total is None else tidy(total, currency or "")
+
+
+def statuses(rows: Sequence[Row], policy: Policy) -> str:
+    """The states of these rows in words, as Halo's numbers are configured."""
+    names = {number: str(state) for state, number in policy.numbers.items()}
+    # Without the number of what succeeded, any other number may be it.
+    other = "not paid (status {})" if PaymentState.SUCCEEDED in policy.numbers else "status {}"
+    words = {
+        "no status" if row.status is None else names.get(row.status, other.format(row.status))
+        for row in rows
+    }
+    return ", ".join(sorted(words)) or "no row"
+
+
+def located(difference: Difference, rows: Sequence[Row]) -> Difference:
+    """Add the invoices, the customer and the rows that these rows of Halo's name."""
+    numbers = {row.invoice_id: row.invoice_number for row in rows if row.invoice_number}
+    invoices = dict.fromkeys(row.invoice_id for row in rows if row.invoice_id is not None)
+    return replace(
+        difference,
+        rows=difference.rows or ids_of(rows),
+        invoices=tuple(InvoiceName(id_, numbers.get(id_)) for id_ in invoices)
+        or difference.invoices,
+        customer=difference.customer or customers(row.customer for row in rows),
+    )
+
+
+def customers(names: Iterable[str | None]) -> str | None:
+    """The names of the customers, each once; None where none is known."""
+    return ", ".join(dict.fromkeys(filter(None, names))) or None
+
+
+def ids_of(rows: Sequence[Row]) -> tuple[int, ...]:
+    """Halo's numbers of these rows."""
+    return tuple(row.id for row in rows if row.id is not None)
+
+
+def code_of(currency: str | None) -> str | None:
+    """A currency in capitals."""
+    return currency.upper() if currency else None
+
+
+def state_words(state: PaymentState) -> str:
+    """A state for people."""
+    return str(state).replace("_", " ")
