@@ -1,4 +1,5 @@
 # make demo   see it work on its embedded sandbox    make test    every check and every test
+# make quick  the checks' fast half: in process, under a minute   make check  lint, types, contracts, locks
 # make bench  what it costs, as a table              make format  put the code into shape
 # make fuzz   hostile input, EXAMPLES of each        make mutants which faults the unit tests miss
 # make simulate   1,000 seeds of the simulator; SEEDS=5000 for more, SEED=7 replays one
@@ -19,9 +20,13 @@ RUN = .venv/bin
 DEV = .venv-dev/bin
 INSTALL = install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: demo test check bench soak crashes fuzz mutants format lock man clean simulate planted
+.PHONY: demo test quick check bench soak crashes fuzz mutants format lock man clean simulate planted
+
+CHECK_PYTHON = @$(or $(PYTHON),python3) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
+    || { echo "Install Python 3.11 or newer with its venv module (Debian and Ubuntu: apt install python3-venv), then run make again." >&2; exit 1; }
 
 .venv/installed: requirements.lock pyproject.toml
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv .venv
 	$(RUN)/python -m pip $(INSTALL) -r requirements.lock
 	@printf '%s\n' '#!/bin/sh' 'PYTHONPATH="$(CURDIR)" exec "$(CURDIR)/.venv/bin/python" -m syncd "$$@"' > .venv/bin/syncd
@@ -29,6 +34,7 @@ INSTALL = install --quiet --disable-pip-version-check --no-deps --require-hashes
 	@touch $@
 
 .venv-dev/installed: requirements-dev.lock pyproject.toml
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv .venv-dev
 	$(DEV)/python -m pip $(INSTALL) -r requirements-dev.lock
 	$(DEV)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -41,6 +47,14 @@ test: check
 	$(DEV)/pytest -n 2 --dist worksteal --cov --cov-report=
 
 	$(DEV)/coverage report
+
+# For every edit: the pure modules, the engine and the commands, in process.
+QUICK = tests/unit tests/contract tests/test_engine.py tests/test_blame.py tests/test_new_rows.py \
+    tests/test_unshown.py tests/test_refunds.py tests/test_audit_report.py tests/test_audit_invoices.py \
+    tests/test_schema.py tests/test_telling.py
+
+quick: .venv-dev/installed
+	$(DEV)/pytest -n 2 --dist worksteal $(QUICK)
 
 check: .venv-dev/installed
 	$(DEV)/ruff format --check .
@@ -62,7 +76,7 @@ crashes: .venv-dev/installed
 
 # Random examples, many of them; a failing one is printed with what reproduces it.
 fuzz: .venv-dev/installed
-	SYNCD_FUZZ=$(EXAMPLES) $(DEV)/pytest -n auto tests/hostile
+	FUZZ_EXAMPLES=$(EXAMPLES) $(DEV)/pytest -n auto tests/hostile
 
 # Each module in a copy of its own, for the tool edits the files it mutates; only where its tests pass
 # without a mutant. Half an hour on one core; -j2 uses two, mutants-core.windows is one of them.
@@ -105,6 +119,7 @@ lock: .venv-lock/bin/uv
 	$(COMPILE) --extra dev pyproject.toml -o requirements-dev.lock
 
 .venv-lock/bin/uv:
+	$(CHECK_PYTHON)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 

@@ -4,6 +4,10 @@ Time in these tests passes only when something waits: the same clock serves the 
 sleeps for luck, and an hour costs nothing.
 """
 
+import tests.isolation  # noqa: F401  # before anything else reads the environment
+
+# isort: split
+
 import asyncio
 import json
 import os
@@ -28,6 +32,8 @@ from syncd.sandbox import Sandbox
 from syncd.store.store import Store
 from syncd.sync.build import Parts, World, assemble
 from syncd.sync.policy import release_holds
+from tests import processes
+from tests.alone import without_the_machine
 from tests.documents import Machine
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +42,8 @@ NOW = 1_795_500_000.0
 # How long an example takes hangs on what else the machine does.
 settings.register_profile("syncd", deadline=None)
 settings.load_profile("syncd")
+
+without_the_machine()
 
 
 class HandClock:
@@ -213,13 +221,25 @@ class Rig:
         before: tuple[str, ...] = (),
     ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
         """Run the real command; `before` is what starts it, if not we."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
         chosen = {k: v for k, v in {**self.environment(), **(extra or {})}.items() if v != ""}
+        environment = {**os.environ, **chosen, "PYTHONPATH": str(ROOT)}
+        if not before:
+            return processes.run(
+                *arguments, environment=environment, folder=self.folder,
+                timeout=timeout,
+            )  # fmt: skip
         return subprocess.run(
-            [*before, sys.executable, "-m", "syncd", *arguments],
-            env={**clean, **chosen, "PYTHONPATH": str(ROOT)}, cwd=self.folder,
-            capture_output=True, text=True, timeout=timeout, check=False,
+            [*before, sys.executable, "-m", "tests.alone", *arguments], env=environment,
+            cwd=self.folder, capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A home for the tests, so that the user's own is neither read nor written."""
+    os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
+    yield
+    processes.STARTER.close()
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 NOT_RUN = {
     "make demo": "it is run by tests/test_process.py",
     "make test": "it would run itself",
+    "apt install git make python3-venv": ".ci/bare runs it in a bare Debian",
     "git pull": "it needs the network",
     "ssh -L 9464:127.0.0.1:9464 your-server": "it needs another machine",
     "man syncd": "tests/test_help.py formats the page, which the README's commands install",

@@ -30,7 +30,7 @@ def run_guide(rig: Rig, heading: str) -> "subprocess.CompletedProcess[str]":
     root = rig.folder
     for folder in ("bin", "root", "etc/syncd", "var/lib/syncd"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / "bin/syncd").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m syncd "$@"\n')
+    (root / "bin/syncd").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tests.alone "$@"\n')
     (root / "bin/systemctl").write_text(f'#!/bin/sh\necho "$*" >> "{root}/systemctl"\n')
     for name in ("syncd", "systemctl"):
         (root / "bin" / name).chmod(0o755)

@@ -91,7 +91,7 @@ def test_completion(rig: Rig, tmp_path: Path) -> None:
     held = rig.pay("succeeded", rows=(5.0,))
     rig.once()
     program = tmp_path / "syncd"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m syncd "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.alone "$@"\n')
     program.chmod(0o755)
     for_all_users = re.search(r"COMPLETION\n(?:.*\n)*?\.EX\n(.+)\n\.EE", MAN.read_text())[1]  # type: ignore[index]
     for_all_users = for_all_users.replace("/etc/bash_completion.d/syncd", f"{tmp_path}/syncd.bash")

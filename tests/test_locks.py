@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from packaging.utils import canonicalize_name
 
-from tests import locks
+from tests import isolation, locks
 from tests.conftest import ROOT
 from tests.documents import DOCUMENTS, blocks
 
@@ -254,7 +254,7 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = subprocess.run(
             [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir",
              "--retries", "0", "-d", str(folder), need],
-            capture_output=True, text=True, check=False, timeout=120,
+            env=isolation.for_downloads(), capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
         if done.returncode != 0:
             pytest.skip("no package index can be reached")
@@ -303,7 +303,7 @@ def test_the_lock_of_each_python(download: Path, python: str, tmp_path: Path) ->
     for name in lock:
         wheel(tmp_path, name.replace("-", "_"), "9999.0", extras="async standard toml")
     (newest,) = set(download.glob("pip-*.whl")) - {download / f"pip-{DEBIAN_12}-py3-none-any.whl"}
-    environment = dict(os.environ)
+    environment = isolation.for_downloads()
     environment["PIP_FIND_LINKS"] = f"{environment.get('PIP_FIND_LINKS', '')} {tmp_path}".strip()
     done = subprocess.run(
         [sys.executable, f"{newest}/pip", "install", "--quiet", "--dry-run", "--report", "-",

@@ -20,7 +20,7 @@ from tests.conftest import Rig
 from tests.test_process import daemon, until
 
 CHROMIUM = shutil.which("chromium")
-SCREENSHOTS = os.environ.get("SYNCD_SCREENSHOTS")
+SCREENSHOTS = os.environ.get("SCREENSHOTS")
 """A folder to keep pictures of the page in, for the documentation."""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium isn't installed")

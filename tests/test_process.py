@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from syncd.sandbox import Fault
+from tests import processes
 from tests.conftest import ROOT, Rig
 
 FAST = {"SYNCD_POLL__INTERVAL": "1s", "SYNCD_WEB__STALE_AFTER": "3s"}
@@ -37,7 +38,10 @@ class Daemon:
     """A running syncd, its log, and what it told the service manager."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", log: Path, manager: socket.socket
+        self,
+        process: "processes.Process | subprocess.Popen[bytes]",
+        log: Path,
+        manager: socket.socket,
     ) -> None:
         self.process = process
         self._log = log
@@ -83,17 +87,15 @@ def daemon(rig: Rig, *arguments: str, **extra: str) -> Iterator[Daemon]:
     address = rig.folder / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
         manager.bind(str(address))
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
         environment = {
-            **clean, **rig.environment(), **FAST, "PYTHONPATH": str(ROOT),
+            **os.environ, **rig.environment(), **FAST, "PYTHONPATH": str(ROOT),
             "NOTIFY_SOCKET": str(address), **extra,
         }  # fmt: skip
         log = rig.folder / "log"
         with log.open("wb") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "syncd", *arguments], env=environment, stderr=stderr,
-                cwd=rig.folder,
-            )  # fmt: skip
+            process = processes.start(
+                *arguments, environment=environment, folder=rig.folder, stderr=stderr
+            )
         try:
             yield Daemon(process, log, manager)
         finally:
@@ -484,7 +486,7 @@ def test_backfill_that_is_stopped(live: Rig) -> None:
     live.box.stripe.faults.append(Fault("503", after=1, retry_after=15))
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "syncd", "--backfill", "30d"],
+        [sys.executable, "-m", "tests.alone", "--backfill", "30d"],
         env={**clean, **live.environment(), "PYTHONPATH": str(ROOT)},
         cwd=live.folder, stderr=subprocess.PIPE,
     )  # fmt: skip
@@ -501,7 +503,7 @@ def test_backfill_that_is_stopped(live: Rig) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--backfill", "yesterday"), ("--backfill", "2999-01-01"), ("--dry-run",), ("--nonsense",),
+        ("--backfill", "someday"), ("--backfill", "2999-01-01"), ("--dry-run",), ("--nonsense",),
         ("--once", "--backfill", "1d"), ("nonsense",), ("attention", "dismiss"),
     ],
 )  # fmt: skip

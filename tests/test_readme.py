@@ -1,7 +1,7 @@
 """Every command of the README is run here as a new user would: see `documents` for the machine.
 
-Not run are ``make demo`` and ``make test``: `.ci/run` calls both, which a test checks; test_demo runs
-the first, and the second is what runs this.
+Not run are ``make demo`` and ``make test``: `.ci/run` calls both in a bare Debian, which a test checks;
+test_demo runs the first, and the second is what runs this.
 """
 
 import re
@@ -25,7 +25,7 @@ SECRETS = {"stripe_api_key": "rk_test_sandbox", "halo_client_secret": "sandbox-c
 def test_two_commands_first() -> None:
     """The first screen has two commands, and CI calls the very same."""
     assert BLOCKS[:2] == [["make demo"], ["make test"]]
-    assert "\nmake demo\nmake test\n" in (ROOT / ".ci/run").read_text()
+    assert '\n.ci/bare "make demo" "make test"\n' in (ROOT / ".ci/run").read_text()
 
 
 def test_lock() -> None:

@@ -1,6 +1,6 @@
 """What hostile, broken or merely newer sides may send: shapes of the two APIs, bent, and garbage.
 
-The shapes are written by hand after the API descriptions. `SYNCD_FUZZ=20000` draws so many examples
+The shapes are written by hand after the API descriptions. `FUZZ_EXAMPLES=20000` draws so many examples
 of each, at random; otherwise a few hundred that are always the same.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-EXAMPLES = int(os.environ.get("SYNCD_FUZZ", "0"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 
 
 def hostile(examples: int) -> settings:

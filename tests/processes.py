@@ -1,0 +1,286 @@
+"""Starts the command ``syncd`` quickly: a process that has loaded it already, and forks.
+
+Loading takes most of a second of a processor, and the tests start the command hundreds of times. A
+process that is forked is a process like any other: it has its own arguments, environment, folder,
+streams, signals and death. What is read while Python or a library loads can't be chosen for it, so a
+test that chooses such a variable gets a process that is started anew.
+
+``python -m tests.processes SOCKET`` is the process that forks. Each order comes on a connection of its
+own, with the three streams; the answers are the process id, then the exit code.
+"""
+
+import array
+import atexit
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).parents[1]
+
+AT_RUN_TIME = ("SYNCD_", "HOME", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "PYTHONPATH", "PYTEST_")
+"""Beginnings of the names of variables that are read only after everything was loaded."""
+
+
+class Process:
+    """A forked syncd, with the part of `subprocess.Popen` that tests use.
+
+    Attributes:
+        pid: its process id.
+        returncode: its exit code, or minus the signal; None while it runs.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._answers = connection.makefile()
+        self.pid = int(self._answers.readline())
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; TimeoutExpired after `timeout` seconds."""
+        if self.returncode is None:
+            self._connection.settimeout(timeout)
+            try:
+                self.returncode = int(self._answers.readline())
+            except TimeoutError:
+                # A file over a socket can't be read after a timeout.
+                self._answers = self._connection.makefile()
+                raise subprocess.TimeoutExpired("syncd", timeout or 0) from None
+            self._answers.close()
+            self._connection.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """Its exit code, if it ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.001)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal; none to a process that ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+
+class Starter:
+    """The process that forks, begun when it is first needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder = ""
+        self._loaded: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def _address(self) -> str:
+        with self._lock:
+            if self._process is None:
+                self._loaded = dict(os.environ)
+                self._folder = tempfile.mkdtemp(prefix="starter")
+                address = f"{self._folder}/socket"
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "tests.processes", address],
+                    env={**self._loaded, "PYTHONPATH": str(ROOT)}, cwd=ROOT,
+                    stdout=subprocess.PIPE,
+                )  # fmt: skip
+                assert self._process.stdout is not None
+                assert self._process.stdout.readline() == b"ready\n"
+        return f"{self._folder}/socket"
+
+    def fits(self, environment: Mapping[str, str]) -> bool:
+        """Whether a forked process would be the same as one with this environment."""
+        loaded = self._loaded or dict(os.environ)
+        changed = {
+            name for name in {*environment, *loaded} if environment.get(name) != loaded.get(name)
+        }
+        return all(name.startswith(AT_RUN_TIME) for name in changed)
+
+    def start(
+        self,
+        arguments: tuple[str, ...],
+        environment: Mapping[str, str],
+        folder: Path,
+        streams: tuple[int, int, int],
+    ) -> Process:
+        """Start syncd with these arguments, this environment, this folder and these streams."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.connect(self._address())
+        order = json.dumps([arguments, dict(environment), str(folder)]).encode()
+        sent = array.array("i", streams)
+        connection.sendmsg(
+            [len(order).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, sent)]
+        )
+        connection.sendall(order)
+        return Process(connection)
+
+    def close(self) -> None:
+        """End the process that forks."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            shutil.rmtree(self._folder)
+            self._process = None
+
+
+STARTER = Starter()
+"""The starter of this process of tests."""
+
+
+def start(
+    *arguments: str,
+    environment: Mapping[str, str],
+    folder: Path,
+    stdout: IO[Any] | None = None,
+    stderr: IO[Any] | None = None,
+) -> "Process | subprocess.Popen[bytes]":
+    """Start syncd; where no file is given, what it prints goes where the tests' own output goes."""
+    if not STARTER.fits(environment):
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.alone", *arguments],
+            env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+        )  # fmt: skip
+    with Path(os.devnull).open("rb") as nothing:
+        streams = (
+            nothing.fileno(),
+            stdout.fileno() if stdout else 1,
+            stderr.fileno() if stderr else 2,
+        )
+        return STARTER.start(arguments, environment, folder, streams)
+
+
+def run(
+    *arguments: str,
+    environment: Mapping[str, str],
+    folder: Path,
+    timeout: float,
+) -> "subprocess.CompletedProcess[str]":
+    """Run syncd to its end; TimeoutExpired, and its end, after `timeout` seconds."""
+    with tempfile.TemporaryFile("w+b") as stdout, tempfile.TemporaryFile("w+b") as stderr:
+        process = start(
+            *arguments, environment=environment, folder=folder, stdout=stdout, stderr=stderr
+        )
+        try:
+            code = process.wait(timeout)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        texts = []
+        for file in (stdout, stderr):
+            file.seek(0)
+            texts.append(file.read().decode().replace("\r\n", "\n"))
+    return subprocess.CompletedProcess(["syncd", *arguments], code, *texts)
+
+
+# --- the process that forks -------------------------------------------------------------------------
+
+
+def serve(address: str) -> None:
+    """Load what syncd needs; then fork at each order, until the parent ends."""
+    import alembic.command  # noqa: F401
+    import sqlalchemy.dialects.sqlite  # noqa: F401
+    import stripe  # noqa: F401
+
+    import syncd.cli.main
+    import syncd.service.daemon  # noqa: F401
+    from tests.alone import without_the_machine
+
+    without_the_machine()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    parent = os.getppid()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(address)
+        server.listen(64)
+        server.settimeout(5)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while os.getppid() == parent:
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                continue
+            if os.fork() == 0:
+                server.close()
+                _answer(connection)
+            connection.close()
+
+
+def _answer(connection: socket.socket) -> None:
+    """Carry out one order, in a process of its own that waits for the end of syncd."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    connection.setblocking(True)
+    ints = array.array("i")
+    size, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(3 * ints.itemsize))
+    ints.frombytes(ancillary[0][2])
+    order = b""
+    while len(order) < int.from_bytes(size, "big"):
+        order += connection.recv(1 << 20)
+    process = os.fork()
+    if process == 0:
+        connection.close()
+        try:
+            arguments, environment, folder = json.loads(order)
+            _become(arguments, environment, folder, list(ints))
+        finally:
+            os._exit(99)
+    for stream in ints:
+        os.close(stream)
+    with contextlib.suppress(OSError):  # the test may have gone
+        connection.sendall(f"{process}\n".encode())
+        _, status = os.waitpid(process, 0)
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
+
+
+def _become(
+    arguments: list[str], environment: dict[str, str], folder: str, streams: list[int]
+) -> None:
+    """Be the command ``syncd``, to its end."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.closerange(3, max(streams) + 1)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  # for the life of the process
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.argv = ["syncd", *arguments]
+    code = 0
+    try:
+        from syncd.cli.main import main
+
+        main()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:  # noqa: BLE001  # as the interpreter does at its end
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # as at the end of every Python process
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
