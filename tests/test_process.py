@@ -49,6 +49,7 @@ class Daemon:
         self.told: list[str] = []
 
     def log(self) -> list[dict[str, Any]]:
+        self.messages()  # the socket holds ten; what comes while it is full is lost
         lines = self._log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
