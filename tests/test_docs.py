@@ -10,12 +10,12 @@ from syncd.audit.differences import Kind
 from syncd.cli import shared
 from syncd.config.model import Section, Settings
 from syncd.config.secrets import SECRETS
+from syncd.core import windows
 from syncd.core.holds import HoldCode
 from syncd.core.records import Condition
 from syncd.core.reversals import ReversalKind
 from syncd.store import history as housekeeping_store
 from syncd.store.db.schema import metadata
-from syncd.sync.push import outcomes
 from tests.conftest import Receiver
 from tests.documents import (
     DOCUMENTS,
@@ -273,9 +273,9 @@ def test_events_of_the_log() -> None:
 
 def test_figures() -> None:
     """Spans that the documents name are those of the program: change both together."""
-    assert outcomes.LOOK_AGAIN_SECONDS == (600, 1_800, 7_200, 21_600, 54_600)
+    assert windows.LOOK_UP_AGAIN.waits_seconds == (600, 1_800, 7_200, 21_600, 54_600)
     assert "after 10 and 40 minutes, and about 3, 9 and 24 hours" in text_of("decides.md")
-    assert outcomes.TRY_AGAIN_SECONDS == (600, 3_600, 21_600, DAY)
+    assert windows.RETRY_FAILED.waits_seconds == (600, 3_600, 21_600, DAY)
     assert "after 10 minutes, an hour, six\nhours, then daily" in text_of("operate.md")
     assert housekeeping_store.KEEP_SECONDS == 180 * DAY
     assert "forgotten after half a\nyear" in text_of("operate.md")

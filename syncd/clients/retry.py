@@ -11,6 +11,7 @@ from typing import TypeVar
 import tenacity
 
 from syncd.core.errors import LinkFailure, RateLimited
+from syncd.core.windows import CALL_FIRST_SECONDS, CALL_MAX_SECONDS
 
 ATTEMPTS_MAX = 8
 
@@ -72,7 +73,9 @@ class Calling:
         return await retrying(attempt)
 
 
-_backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=15, jitter=0.5)
+_backoff = tenacity.wait_exponential_jitter(
+    multiplier=CALL_FIRST_SECONDS, max=CALL_MAX_SECONDS, jitter=0.5
+)
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

@@ -1,4 +1,4 @@
-"""Windows and budgets of requests: how many may still go, and when the next one may.
+"""Rate limits and back-off: how many requests may still go, and when to try again.
 
 Pure: the counts and the time come in. Requests are counted in buckets of a few seconds, and a
 bucket counts until its last second has left the window, so the true rolling window is never
@@ -59,6 +59,47 @@ class Window:
             key = min(start, current)
             moved[key] = moved.get(key, 0) + number
         return moved
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Waits between attempts; after the last one, its wait repeats.
+
+    Attributes:
+        waits_seconds: the wait before the second attempt, before the third, and so on.
+    """
+
+    waits_seconds: tuple[float, ...]
+
+    def wait_seconds(self, failures: int) -> float:
+        """The wait after one more failure.
+
+        Args:
+            failures: how many attempts failed before this one; less than zero counts as zero.
+        """
+        return self.waits_seconds[max(0, min(failures, len(self.waits_seconds) - 1))]
+
+
+LOOK_UP_AGAIN = Backoff((600, 1_800, 7_200, 21_600, 54_600))
+"""When to look for a payment without a row again: five times in a day, then never."""
+
+RETRY_FAILED = Backoff((600, 3_600, 21_600, 86_400))
+"""When to push a failed payment again, while it is on the attention list."""
+
+POSTPONED = Backoff((15.0, 300.0))
+"""When to retry a payment whose request failed while requests of other payments worked."""
+
+REREAD_UNSHOWN = Backoff((300, 900, 2_400, 3_600, 21_600, 86_400))
+"""When to ask Stripe again for a payment that it can't show; finally once a day, to save requests."""
+
+LINK_PAUSE = Backoff((5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0))
+"""How long to send a side no requests after a failure of the whole side; jitter shortens the pause."""
+
+NOTIFY_AGAIN = Backoff((60.0, 120.0, 240.0, 480.0, 960.0, 1_920.0, 3_600.0))
+"""When to send a notification again that no service accepted."""
+
+CALL_FIRST_SECONDS, CALL_MAX_SECONDS = 0.5, 15.0
+"""The first and the longest wait between the attempts of one call; the wait doubles, with jitter."""
 
 
 POLLS_SHARE = 0.95

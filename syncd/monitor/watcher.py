@@ -14,6 +14,7 @@ from typing import Any
 from syncd.config.model import Config
 from syncd.core.errors import StoreTrouble
 from syncd.core.records import Attention
+from syncd.core.windows import NOTIFY_AGAIN
 from syncd.monitor.alerts import (
     Notice,
     Reading,
@@ -36,10 +37,6 @@ from syncd.text.timestamps import minute
 
 ATTENTION_MAX = 500
 """So many lines of the attention list are watched one by one, the newest: a flood is one message."""
-
-TRY_AGAIN_SECONDS = 60.0
-TRY_AGAIN_SECONDS_MAX = 3_600.0
-"""When a message that nobody took is tried again: first, and at last."""
 
 END_SECONDS = 1.0
 """How long a message under way may hold up the end."""
@@ -138,7 +135,7 @@ class Watch:
     def _tell(self, reading: Reading, rules: Rules) -> None:
         urls = self.config().notify_urls
         # A clock that was set back doesn't prolong the wait.
-        waiting = 0 < self._wait_until - reading.at <= TRY_AGAIN_SECONDS_MAX
+        waiting = 0 < self._wait_until - reading.at <= NOTIFY_AGAIN.waits_seconds[-1]
         if not urls or waiting or self._busy("telling"):
             return
         told, notice = judge(self._told, self.standing, reading, rules)
@@ -161,7 +158,7 @@ class Watch:
                 self._keep(told)
             return
         # Not told, so still to be told; but a service that is down isn't pressed.
-        pause = min(TRY_AGAIN_SECONDS * 2.0 ** min(self._failures, 10), TRY_AGAIN_SECONDS_MAX)
+        pause = NOTIFY_AGAIN.wait_seconds(self._failures)
         self._failures += 1
         self._wait_until = self.now() + pause
 

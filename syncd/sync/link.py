@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 from syncd.core.errors import Failure, LinkFailure
-
-PAUSE_SECONDS_FIRST = 5.0
-PAUSE_SECONDS_MAX = 300.0
+from syncd.core.windows import LINK_PAUSE
 
 
 @dataclass(slots=True)
@@ -42,8 +40,7 @@ class Link:
         Returns:
             The length of the pause in seconds.
         """
-        backoff = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_FIRST * 2.0 ** min(self.failures, 10))
-        pause = backoff * (0.5 + jitter / 2)
+        pause = LINK_PAUSE.wait_seconds(self.failures) * (0.5 + jitter / 2)
         asked = error.retry_after_seconds if isinstance(error, LinkFailure) else None
         if asked is not None:
             pause = max(pause, asked + jitter)

@@ -1,9 +1,10 @@
 """Windows of requests: never exceeded, never blocked for ever."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.windows import Window, poll_spacing_seconds
+from syncd.core.windows import Backoff, Window, poll_spacing_seconds
 
 
 @given(
@@ -93,3 +94,11 @@ def test_polls_never_run_out_of_budget(spent: dict[int, int], interval: int) -> 
         assert window.left(counts, now) > 0
         bucket = window.bucket(now)
         counts[bucket] = counts.get(bucket, 0) + 1
+
+
+@pytest.mark.parametrize(
+    ("failures", "wait"), [(-1, 5.0), (0, 5.0), (1, 10.0), (2, 300.0), (3, 300.0), (99, 300.0)]
+)
+def test_backoff(failures: int, wait: float) -> None:
+    """Each failure takes the next wait; the last wait repeats."""
+    assert Backoff((5.0, 10.0, 300.0)).wait_seconds(failures) == wait

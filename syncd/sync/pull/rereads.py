@@ -18,6 +18,7 @@ from syncd.core.errors import (
     Side,
 )
 from syncd.core.payments import Observation
+from syncd.core.windows import REREAD_UNSHOWN
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 
@@ -27,9 +28,6 @@ READINGS_MAX = 3
 TROUBLES_MAX = 3
 """After so many payments in a row that can't be read, something else is asked; after twice as many,
 the link is at fault, not they."""
-
-ASK_AGAIN_SECONDS = (300, 900, 2_400, 3_600, 21_600, 86_400)
-"""When Stripe is asked again about one payment that it can't show: a day at last, for its budget's sake."""
 
 UNSHOWN_MAX = 3
 """How often that may fail, an hour in all, before a person is told."""
@@ -80,7 +78,7 @@ class Rereads:
         """A payment in doubt that Stripe can't show: once more later, and at last a person is told."""
         now = self.now()
         failed = self.store.doubts.failed(intent_id)
-        wait = ASK_AGAIN_SECONDS[min(failed, len(ASK_AGAIN_SECONDS)) - 1]
+        wait = REREAD_UNSHOWN.wait_seconds(failed - 1)
         if failed <= UNSHOWN_MAX:
             self.store.doubts.put_off(intent_id, now + wait)
             return

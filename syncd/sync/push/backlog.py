@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 
 from syncd.core.errors import LinkFailure, Side
 from syncd.core.records import Condition, Outcome, Work
+from syncd.core.windows import POSTPONED
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.push.blame import BLAMED_MAX, Troubles, failing_since
 from syncd.sync.push.outcomes import Outcomes, due_again, state_of
-
-PUT_OFF_SECONDS = (15.0, 300.0)
-"""How long a payment waits that can't be looked up or written while others can: first, and then."""
 
 RESUME, SMALLER, FAILING = "push_after", "push_batch", "push_failing"
 """Notes of a push that broke off: where the next one goes on, with what size of batch, and since when
@@ -115,5 +113,5 @@ class Unfinished:
         """A payment whose own request failed: once more, and at last a person is called."""
         if work.attempts >= BLAMED_MAX or work.condition is Condition.FAILED:
             return self.outcomes.failed(work, str(error), before=BLAMED_MAX)
-        wait = PUT_OFF_SECONDS[work.attempts > 0]
+        wait = POSTPONED.wait_seconds(work.attempts)
         return due_again(work, now + wait, attempts=1)

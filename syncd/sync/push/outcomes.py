@@ -10,13 +10,8 @@ from syncd.core.decisions import Create, Decision, Hold, InStep, Update
 from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, Outcome, Pushed, Work
 from syncd.core.rows import Row
+from syncd.core.windows import LOOK_UP_AGAIN, RETRY_FAILED
 from syncd.monitor.report import Report
-
-LOOK_AGAIN_SECONDS = (600, 1_800, 7_200, 21_600, 54_600)
-"""When a payment without rows is looked for again: growing gaps, a day in all."""
-
-TRY_AGAIN_SECONDS = (600, 3_600, 21_600, 86_400)
-"""When a payment that failed is tried again; it stands on the attention list meanwhile."""
 
 UNPROVEN_MAX = 2
 """How often a request may be answered without proof before the payment counts as failed."""
@@ -74,8 +69,8 @@ class Outcomes:
             )  # fmt: skip
         self.planned(work, decision, "Halo has no row for it")
         self.report.count("pushes", outcome="unmatched")
-        if work.looks < len(LOOK_AGAIN_SECONDS):
-            again = self.now() + LOOK_AGAIN_SECONDS[work.looks]
+        if work.looks < len(LOOK_UP_AGAIN.waits_seconds):
+            again = self.now() + LOOK_UP_AGAIN.wait_seconds(work.looks)
             return Outcome(
                 said.intent_id, state, Condition.UNMATCHED, next_try=again, looks=work.looks + 1,
             )  # fmt: skip
@@ -115,7 +110,7 @@ class Outcomes:
         """A person must look; the gaps grow with each attempt beyond the first few."""
         said, state = work.payment.said, state_of(work)
         tried = max(0, work.attempts - before)
-        gap = TRY_AGAIN_SECONDS[min(tried, len(TRY_AGAIN_SECONDS) - 1)]
+        gap = RETRY_FAILED.wait_seconds(tried)
         reason = (
             f"Halo doesn't take {state} for {said.intent_id}: {words.strip()} It is tried again "
             "by itself; correct the row or the invoice in Halo, then retry."
@@ -132,7 +127,7 @@ class Outcomes:
 
     def still_failed(self, work: Work) -> Outcome:
         """A payment on the attention list that couldn't be tried: at the same gap again."""
-        gap = TRY_AGAIN_SECONDS[max(0, min(work.attempts - 1, len(TRY_AGAIN_SECONDS) - 1))]
+        gap = RETRY_FAILED.wait_seconds(work.attempts - 1)
         return due_again(work, self.now() + gap)
 
     def unasked(self, work: Work) -> Outcome:
