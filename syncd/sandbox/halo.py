@@ -348,7 +348,9 @@ class SandboxHalo(HaloSignIn):
         invoice = self.invoices[name]
         ids = self._by_invoice.get(name, ())
         rows = [self.rows[i] for i in ids if i in self.rows and self.rows[i]["invoice_id"] == name]
-        paid = sum(row["amount"] or 0 for row in rows if row["status"] == self.status["succeeded"])
+        paid = sum(
+            _number(row["amount"]) for row in rows if row["status"] == self.status["succeeded"]
+        )
         paid = paid if self.rows_pay else 0
         return {
             **invoice, "amountpaid": paid, "amountdue": invoice["total"] - paid,
@@ -363,6 +365,14 @@ def _record_not_found() -> Reply:
 
 def _not_allowed() -> Reply:
     return json_reply({"Message": "The requested resource does not support this method."}, 405)
+
+
+def _number(amount: Any) -> float:
+    """Read an amount, which may be text; 0 where it is none."""
+    try:
+        return float(amount)
+    except (TypeError, ValueError):
+        return 0
 
 
 def _floats(row: dict[str, Any]) -> dict[str, Any]:

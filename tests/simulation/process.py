@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from syncd.config.model import Config
 from syncd.core.errors import Failure, Stopping, StoreTrouble, StoreUnusable
 from syncd.core.records import Holder
@@ -27,6 +25,7 @@ from syncd.store.db import connection as database
 from syncd.store.store import Store
 from syncd.sync.build import Parts, World, assemble
 from syncd.sync.policy import release_holds
+from tests.simulation.disk import Disk
 from tests.simulation.line import Line
 from tests.simulation.story import DAY
 
@@ -46,26 +45,37 @@ class Desk:
     """Stands in for SQLAlchemy's engine in a process's store: each transaction passes by here."""
 
     process: Process
-    engine: sa.Engine
+    disk: Disk
 
 
 @contextlib.contextmanager
-def writing(desk: Desk) -> Iterator[sa.Connection]:
+def writing(desk: Desk) -> Iterator[Disk]:
     """One transaction that writes, of a process that may die or find the disk full."""
     desk.process.check()
-    with database.writing(desk.engine) as connection:
+    with database._translated(), _transaction(desk.disk):
         desk.process.point("begin")
-        yield connection
+        yield desk.disk
         desk.process.point("commit")
     desk.process.point("committed")
 
 
 @contextlib.contextmanager
-def reading(desk: Desk) -> Iterator[sa.Connection]:
+def reading(desk: Desk) -> Iterator[Disk]:
     """One transaction that only reads."""
     desk.process.check()
-    with database.reading(desk.engine) as connection:
-        yield connection
+    with database._translated(), _transaction(desk.disk):
+        yield desk.disk
+
+
+@contextlib.contextmanager
+def _transaction(disk: Disk) -> Iterator[None]:
+    disk.begin()
+    try:
+        yield
+    except BaseException:
+        disk.rollback()
+        raise
+    disk.commit()
 
 
 class Told(Telemetry):
@@ -117,7 +127,7 @@ class Process:
             now=self.now, random=chance.random, stop=asyncio.Event(), process=self
         )
         self.world.transport = Line(self.theatre.world, self)
-        self.store = Store(Desk(self, self.theatre.engine))  # type: ignore[arg-type]  # stands in
+        self.store = Store(Desk(self, self.theatre.disk))  # type: ignore[arg-type]  # stands in
 
     def now(self) -> float:
         """The host's clock, Unix seconds."""

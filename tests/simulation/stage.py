@@ -37,6 +37,7 @@ from syncd.store.db import schema
 from syncd.sync import read_back as all_rows
 from syncd.sync.pull import listing, sweep
 from tests.simulation import process as processes
+from tests.simulation.disk import Disk
 from tests.simulation.loop import VirtualLoop
 
 SMALL_PAGE = 3
@@ -116,38 +117,23 @@ def _context(*_: object, **__: object) -> ssl.SSLContext:
 
 
 @cache
-def _engine() -> sa.Engine:
+def _disk() -> tuple[Disk, bytes]:
+    """The database of this process, and what it holds before anything has happened."""
     engine = sa.create_engine("sqlite://", poolclass=StaticPool, pool_reset_on_return=None)
     sa.event.listen(engine, "connect", database._on_connect)
-    sa.event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _begin(connection: sa.Connection) -> None:
-    """Begin as the program does, but past SQLAlchemy, which takes longer for it than SQLite."""
-    plain = connection.connection.dbapi_connection
-    assert plain is not None
-    plain.execute("BEGIN")
-
-
-@cache
-def _template() -> bytes:
-    engine = _engine()
+    sa.event.listen(engine, "begin", database._on_begin)
     with database.writing(engine) as connection:
         schema.upgrade(connection)
-    return raw(engine).serialize()
+        plain = connection.connection.dbapi_connection
+    assert isinstance(plain, sqlite3.Connection)
+    return Disk(plain), plain.serialize()
 
 
-def raw(engine: sa.Engine) -> sqlite3.Connection:
-    with engine.connect() as connection:
-        found: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
-        return found
-
-
-def empty_database() -> sa.Engine:
-    template = _template()
-    raw(_engine()).deserialize(template)
-    return _engine()
+def empty_disk() -> Disk:
+    """The database as it is made, with nothing in it."""
+    disk, template = _disk()
+    disk.plain.deserialize(template)
+    return disk
 
 
 @cache

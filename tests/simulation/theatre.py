@@ -10,10 +10,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import sqlalchemy as sa
-
 from syncd.config.model import Config
 from syncd.core.errors import Failure
+from tests.simulation.disk import Disk
 from tests.simulation.loop import VirtualLoop, run
 from tests.simulation.oracle import Complaint, Oracle
 from tests.simulation.process import STOP_SECONDS, Killed, Process, Told
@@ -21,10 +20,9 @@ from tests.simulation.stage import (
     SMALL_PAGE,
     Kill,
     StoreFault,
-    empty_database,
+    empty_disk,
     installed,
     loaded,
-    raw,
 )
 from tests.simulation.story import DAY, HOUR, STATES, Action, Story
 from tests.simulation.universe import World
@@ -55,7 +53,7 @@ def play(story: Story) -> Result:
     try:
         with installed(story.setting, loop):
             world = World(story, loop)
-            theatre = Theatre(story, world, empty_database())
+            theatre = Theatre(story, world, empty_disk())
             run(loop, theatre.play())
             return Result(
                 world.oracle.complaints, world.history, theatre.figures + world.figures, loop.time()
@@ -67,10 +65,10 @@ def play(story: Story) -> Result:
 class Theatre:
     """The processes, and the clocks and disks of their hosts."""
 
-    def __init__(self, story: Story, world: World, engine: sa.Engine) -> None:
+    def __init__(self, story: Story, world: World, disk: Disk) -> None:
         self.story = story
         self.world = world
-        self.engine = engine
+        self.disk = disk
         self.figures: Counter[str] = Counter()
         self.setting = dict(story.setting)
         self.interval = float(self.setting["interval"])
@@ -157,7 +155,7 @@ class Theatre:
 
     def store_bytes(self) -> bytes:
         """The database as it would lie on the disk."""
-        return raw(self.engine).serialize()
+        return self.disk.plain.serialize()
 
     def metrics(self) -> str:
         """The page of metrics."""
