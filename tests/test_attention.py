@@ -153,7 +153,9 @@ def test_nothing_that_is_copied_is_broken(rig: Rig, columns: int) -> None:
     assert head.split(maxsplit=4)[1:] == ["succeeded", "12345.00", "USD", names]
     assert any(line.startswith(f"{refund} ") for line in lines)
     assert not any(quiet in line for line in lines)
-    assert "Correct the amounts in Halo and retry" in " ".join(" ".join(lines).split())
+    assert "Correct the amounts of the rows in Halo. Then run: syncd attention retry" in " ".join(
+        " ".join(lines).split()
+    )
     assert [line for line in lines if len(line) > 100] == []
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from syncd.clients.webhook_payload import TRACE_CHARACTERS_MAX
+from syncd.core.holds import HoldCode, message
 from syncd.core.records import Condition
 from syncd.sandbox import Fault
 from syncd.sync.build import Parts
@@ -76,8 +77,7 @@ def test_event_that_can_not_be_used(rig: Rig, odd: Any, name: str | None, said: 
     (entry,) = rig.attention()
     assert (entry.kind, entry.code) == ("unreadable", "unreadable")
     assert entry.id == name or (name is None and entry.id.startswith("unnamed_"))
-    remedy = "Look at it in Stripe's dashboard, then dismiss this."
-    assert entry.reason == f"{said.format(entry.id)} {remedy}"
+    assert entry.reason == message(HoldCode.UNREADABLE, entry.id, problem=said.format(entry.id))
     assert metric(rig, "syncd_events_total", outcome="unreadable") >= 1
     assert rig.stored(lambda store: store.people.dismiss([entry.id], rig.clock())) == [entry.id]
     rig.once()

@@ -55,8 +55,8 @@ def test_a_refund_calls_a_person_and_writes_nothing(rig: Rig) -> None:
     )  # fmt: skip
     assert line.reason == (
         f"Stripe refunded 5.00 USD of {payment} (status succeeded, reason requested_by_customer). "
-        "It is a part of the 10.99 USD that came in. "
-        "Halo is left as it is: book it there, then dismiss it."
+        "That is a part of the 10.99 USD that Stripe received. syncd leaves Halo as it is. "
+        f"Book the refund in Halo. Then run: syncd attention dismiss {refund}"
     )
     assert len(rig.box.halo.writes) == writes
     assert row["status"] == rig.box.halo.status["succeeded"]
@@ -103,7 +103,7 @@ def test_dismissed_until_there_is_news(rig: Rig) -> None:
     rig.box.stripe.reversals.fail_refund(first)
     rig.once()
     assert {line[0] for line in told(rig)} == {first, second}
-    assert "the money stays with you" in next(a.reason for a in rig.attention() if a.id == first)
+    assert "you keep the money" in next(a.reason for a in rig.attention() if a.id == first)
     assert rig.stored(lambda store: store.people.dismiss([payment], rig.clock())) == [payment]
     assert told(rig) == []
 
@@ -472,16 +472,16 @@ def test_amounts_that_cannot_be_read_are_said(rig: Rig) -> None:
             event["data"]["object"]["amount_refunded"] = None
     rig.once()
     assert [line[1:] for line in told(rig)] == [("refunded", None, "usd")]
-    assert "an amount that can't be read" in rig.attention()[0].reason
+    assert "an unreadable amount" in rig.attention()[0].reason
 
 
 def test_the_page_says_what_to_do(rig: Rig) -> None:
-    """On the page a refund has a heading, a remedy and the command of its own."""
+    """On the page a refund has a heading and a command of its own."""
     refund = rig.box.stripe.refund(paid(rig), 500)
     rig.once()
     [kind] = _kinds(rig.attention())
     assert (kind.title, kind.command) == (
-        "Refunded at Stripe, paid in Halo", "syncd attention dismiss",
+        "Refunded in Stripe, paid in Halo", f"syncd attention dismiss {refund}",
     )  # fmt: skip
     assert [line.id for line in kind.lines] == [refund]
 
@@ -552,14 +552,14 @@ def test_a_sum_and_its_parts_are_not_added(parts: list[int], known: bool) -> Non
 @pytest.mark.parametrize(
     ("kind", "status", "stand", "said", "then"),
     [
-        ("refunded", "pending", Stand.GONE, "Stripe refunded", "book it there"),
-        ("refunded", "a_new_word", Stand.GONE, "status a_new_word", "book it there"),
-        ("refunded", "failed", Stand.BACK, "failed: the money stays", "Undo in Halo"),
-        ("disputed", "needs_response", Stand.OPEN, "disputes 10.99 USD", "Answer it"),
-        ("disputed", "warning_needs_response", Stand.OPEN, "an inquiry", "Answer it"),
-        ("disputed", "prevented", Stand.OPEN, "status prevented", "Answer it"),
-        ("disputed", "lost", Stand.GONE, "was lost", "book it there"),
-        ("disputed", "won", Stand.BACK, "ended as won", "Undo in Halo"),
+        ("refunded", "pending", Stand.GONE, "Stripe refunded", "Book the refund in Halo"),
+        ("refunded", "a_new_word", Stand.GONE, "status a_new_word", "Book the refund in Halo"),
+        ("refunded", "failed", Stand.BACK, "failed: you keep the money", "reverse the booking"),
+        ("disputed", "needs_response", Stand.OPEN, "disputes 10.99 USD", "Answer the dispute"),
+        ("disputed", "warning_needs_response", Stand.OPEN, "an inquiry", "Answer the dispute"),
+        ("disputed", "prevented", Stand.OPEN, "status prevented", "Answer the dispute"),
+        ("disputed", "lost", Stand.GONE, "was lost", "Book the loss in Halo"),
+        ("disputed", "won", Stand.BACK, "ended as won", "reverse the booking"),
     ],
 )
 def test_what_is_said(kind: str, status: str, stand: Stand, said: str, then: str) -> None:

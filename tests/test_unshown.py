@@ -69,7 +69,7 @@ def test_a_payment_that_stripe_never_shows_is_listed(rig: Rig, made: Any, kind: 
     (entry,) = [entry for entry in rig.attention() if entry.id == hidden]
     assert (entry.code, entry.condition) == ("stripe_unreadable", "held")
     assert 3_600 <= entry.since - NOW <= 4_800
-    assert f"can't show {hidden}: Stripe" in entry.reason
+    assert f"Stripe answers other requests, but fails on {hidden}: Stripe" in entry.reason
     since, asked = entry.since, _asked(rig, hidden)
     _cycles(rig, 16, 6 * 3_600)
     (entry,) = [entry for entry in rig.attention() if entry.id == hidden]

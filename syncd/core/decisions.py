@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from syncd.core.holds import HoldCode
+from syncd.core.holds import HoldCode, message
+from syncd.core.money import Money, money_text
 from syncd.core.payments import Observation, Payment, PaymentState
 from syncd.core.rows import Row
+from syncd.text.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,25 +123,19 @@ def decide(
         return _decide_without_rows(said, said.state, policy, acknowledged=acknowledged)
     number = policy.numbers.get(said.state)
     if number is None:
-        return _not_configured(said.state, said.state)
-    unreadable = [row for row in rows if row.id is None]
-    if unreadable:
-        return Hold(
-            HoldCode.ROW_UNREADABLE,
-            f"Halo lists a row for {said.intent_id} without a usable id, or under another intent_id "
-            "or none, so it can't be updated. "
-            "Look at the invoice's payments in Halo, then retry.",
-        )
+        return _not_configured(said, said.state, said.state)
+    if any(row.id is None for row in rows):
+        return held(HoldCode.ROW_UNREADABLE, said.intent_id)
     ids = tuple(row.id for row in rows if row.id is not None)
     if all(row.status == number for row in rows):
         return InStep(ids, number)
-    held: AskStripe | Hold | None
+    objection: AskStripe | Hold | None
     if said.state is PaymentState.SUCCEEDED:
-        held = _held_for_amount(said, rows, policy)
+        objection = _held_for_amount(said, rows, policy)
     else:
-        held = _held_for_success(said.state, rows, policy, asked=asked)
-    if held is not None:
-        return held
+        objection = _held_for_success(said, said.state, rows, policy, asked=asked)
+    if objection is not None:
+        return objection
     differing = [row for row in rows if row.status != number]
     return Update(
         rows=tuple(row.id for row in differing if row.id is not None),
@@ -152,28 +148,20 @@ def _decide_without_rows(
     said: Observation, state: PaymentState, policy: Policy, *, acknowledged: bool
 ) -> Decision:
     if acknowledged:
-        return Hold(
-            HoldCode.ROW_DELETED,
-            f"Halo had a row for {said.intent_id} and has none now: somebody may have deleted it. "
-            "Retry to treat the payment as new, or dismiss it.",
-        )
+        return held(HoldCode.ROW_DELETED, said.intent_id)
     if not policy.create_missing or said.invoice is None:
         return Unmatched()
     invoice_id = invoice_number(said.invoice)
     if invoice_id is None:
-        return Hold(
-            HoldCode.INVOICE_UNREADABLE,
-            f"The metadata of {said.intent_id} names a Halo invoice, but not by a whole number "
-            "above zero. Correct the metadata in Stripe, then resync.",
-        )
+        return held(HoldCode.INVOICE_UNREADABLE, said.intent_id)
     number = policy.numbers.get(state)
     if number is None:
-        return _not_configured(state, state)
+        return _not_configured(said, state, state)
     money = said.received if state is PaymentState.SUCCEEDED else said.due
     if money is None:
         return _unreadable_amount(said)
     if money.major is None:
-        return _unknown_currency(said)
+        return _unknown_currency(said, money)
     return Create(invoice_id=invoice_id, amount=money.major, status=number)
 
 
@@ -184,82 +172,71 @@ def _held_for_amount(said: Observation, rows: Sequence[Row], policy: Policy) -> 
     if said.received is None:
         return _unreadable_amount(said)
     if said.received.major is None:
-        return _unknown_currency(said)
+        return _unknown_currency(said, said.received)
     amounts = [row.amount for row in rows]
     if any(amount is None for amount in amounts):
-        return Hold(
-            HoldCode.AMOUNT_UNREADABLE,
-            f"Stripe received {said.received} for {said.intent_id}, but a row in Halo has no "
-            "readable amount. Correct the row in Halo, then retry.",
+        problem = (
+            f"Stripe received {said.received}, but a row of {said.intent_id} in Halo has no amount"
         )
+        return held(HoldCode.AMOUNT_UNREADABLE, said.intent_id, problem=problem)
     total = sum((amount for amount in amounts if amount is not None), Decimal(0))
     if said.received.equals(total):
         return None
-    return Hold(
+    return held(
         HoldCode.AMOUNT_MISMATCH,
-        f"Stripe received {said.received} for {said.intent_id}, but Halo's "
-        f"{_counted(len(rows), 'row')} for it {'adds' if len(rows) == 1 else 'add'} up to "
-        f"{total:f}. Correct the amounts in Halo and retry, or set "
-        'push.on_amount_mismatch = "push".',
+        said.intent_id,
+        received=said.received,
+        rows=counted(len(rows), "row"),
+        add="adds" if len(rows) == 1 else "add",
+        total=money_text(total, said.received.currency),
     )
 
 
 def _held_for_success(
-    state: PaymentState, rows: Sequence[Row], policy: Policy, *, asked: bool
+    said: Observation, state: PaymentState, rows: Sequence[Row], policy: Policy, *, asked: bool
 ) -> AskStripe | Hold | None:
     """Never take a paid bill back by guesswork."""
     paid = policy.numbers.get(PaymentState.SUCCEEDED)
     if paid is None:
-        return _not_configured(PaymentState.SUCCEEDED, state)
+        return _not_configured(said, PaymentState.SUCCEEDED, state)
     if all(row.status != paid for row in rows):
         return None
     if not asked:
         return AskStripe()
-    return Hold(
-        HoldCode.HALO_SAYS_SUCCEEDED,
-        f"Halo says the payment succeeded; Stripe, asked again, says {state}. A person may have "
-        "booked it by other means. Correct the row in Halo and retry, or dismiss it.",
-    )
+    return held(HoldCode.HALO_SAYS_SUCCEEDED, said.intent_id, state=state)
 
 
-def _not_configured(missing: PaymentState, state: PaymentState) -> Hold:
-    why = (
-        f"Stripe says {state}"
-        if missing is state
-        else f"Stripe says {state}, and without it nobody can tell whether Halo's row is paid"
-    )
-    return Hold(
+def _not_configured(said: Observation, missing: PaymentState, state: PaymentState) -> Hold:
+    unknown = ", and without it syncd cannot tell whether Halo's row is paid"
+    return held(
         HoldCode.STATUS_NOT_CONFIGURED,
-        f"The tenant's status number for {missing} isn't configured ({why}). "
-        f"Set halo.status.{missing} and reload.",
+        said.intent_id,
+        state=state,
+        missing=missing,
+        because="" if missing is state else unknown,
     )
 
 
 def _unreadable_amount(said: Observation) -> Hold:
-    return Hold(
-        HoldCode.AMOUNT_UNREADABLE,
-        f"Stripe's answer for {said.intent_id} has no readable amount or currency. "
-        "Look at the payment in Stripe's dashboard, then resync.",
-    )
+    problem = f"Stripe's answer for {said.intent_id} has no readable amount or currency"
+    return held(HoldCode.AMOUNT_UNREADABLE, said.intent_id, problem=problem)
 
 
-def _unknown_currency(said: Observation) -> Hold:
-    return Hold(
-        HoldCode.CURRENCY_UNKNOWN,
-        f"{said.intent_id} is in a currency whose decimals aren't known here, so its amount can't "
-        "be compared with Halo's. Book it by hand, then dismiss it.",
-    )
+def _unknown_currency(said: Observation, money: Money) -> Hold:
+    return held(HoldCode.CURRENCY_UNKNOWN, said.intent_id, currency=money.currency.upper())
 
 
 def _contradiction(payment: Payment) -> Hold:
     said, read = payment.said, payment.read
     itself = "none of the five states" if read is None or read.state is None else read.state
-    return Hold(
-        HoldCode.STRIPE_CONTRADICTS_ITSELF,
-        f"Stripe's events say {said.state} for {said.intent_id}, the payment intent itself says "
-        f"{itself}. Look at the payment in Stripe's "
-        "dashboard, then resync.",
+    return held(
+        HoldCode.STRIPE_CONTRADICTS_ITSELF, said.intent_id, state=said.state, intent_state=itself
     )
+
+
+def held(code: HoldCode, intent_id: str, **facts: object) -> Hold:
+    """Hold a payment, with the message that the registry of holds has for the code."""
+    return Hold(code, message(code, intent_id, **facts))
 
 
 def invoice_number(text: str) -> int | None:
@@ -272,7 +249,3 @@ def invoice_number(text: str) -> int | None:
         return None
     number = int(stripped)
     return number if 0 < number < 2**31 else None
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

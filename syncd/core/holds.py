@@ -1,13 +1,18 @@
-"""Why syncd holds a payment, and what releases the hold.
+"""Every hold and failure that the attention list can show: what it means, and what ends it.
 
-Does not belong here: when a payment is held (`core.decisions`).
+The page, the commands, notifications, docs/operate.md and the tests read this registry. A new code
+is one entry here, and the place that decides it. Does not belong here: when something is held
+(`core.decisions`, `sync`), and how an entry is displayed.
 """
 
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 
 class HoldCode(StrEnum):
-    """Why a payment is held; each has one sentence, one remedy."""
+    """The code of an entry on the attention list, for machines."""
 
     STATUS_NOT_CONFIGURED = "status_not_configured"
     HALO_SAYS_SUCCEEDED = "halo_says_succeeded"
@@ -16,15 +21,293 @@ class HoldCode(StrEnum):
     CURRENCY_UNKNOWN = "currency_unknown"
     ROW_UNREADABLE = "row_unreadable"
     ROW_DELETED = "row_deleted"
+    INSERT_UNPROVEN = "insert_unproven"
     INVOICE_UNREADABLE = "invoice_unreadable"
     STRIPE_CONTRADICTS_ITSELF = "stripe_contradicts_itself"
+    STRIPE_UNREADABLE = "stripe_unreadable"
+    HALO_REFUSES = "halo_refuses"
+    UNREADABLE = "unreadable"
+    REFUNDED = "refunded"
+    DISPUTED = "disputed"
 
 
-RELEASED_BY = {
-    "halo.status": ("status_not_configured", "halo_says_succeeded"),
-    "push.on_amount_mismatch": ("amount_mismatch", "amount_unreadable", "currency_unknown"),
-    "push.create_missing": (
-        "invoice_unreadable", "status_not_configured", "currency_unknown", "amount_unreadable",
+class Scope(StrEnum):
+    """Whose hold it is."""
+
+    PAYMENT = "payment"
+    REVERSAL = "reversal"  # a refund's or a dispute's
+    ANSWER = "answer"  # an event's or an object's that could not be parsed
+    TENANT = "tenant"  # the whole tenant's: nothing is pushed until it is lifted
+
+
+class LiftedBy(StrEnum):
+    """What lifts a hold without a person: syncd then decides again.
+
+    A new state from Stripe lifts every hold of a payment, and so does a retry.
+    """
+
+    STATUS_NUMBERS = "halo.status"
+    ON_AMOUNT_MISMATCH = "push.on_amount_mismatch"
+    CREATE_MISSING = "push.create_missing"
+    ROW_FOUND = "a row of the payment is found in Halo"
+    ROW_FOUND_UNCOMPARED = "a row is found in Halo and its amount does not matter"
+    INTENT_READ = "the payment intent could be read"
+    AUTOMATIC_RETRY = "the next automatic retry"
+
+    @property
+    def is_config_key(self) -> bool:
+        """Whether it is a change of this configuration key."""
+        return self in (self.STATUS_NUMBERS, self.ON_AMOUNT_MISMATCH, self.CREATE_MISSING)
+
+
+@dataclass(frozen=True, slots=True)
+class HoldEntry:
+    """One hold or failure, as every part of syncd explains it.
+
+    Attributes:
+        title: a heading of a few words.
+        meaning: what it means in general, in one to three sentences.
+        sentence: what happened in one case. Facts stand in braces; `{id}` is the entry's id.
+        effect: what syncd does.
+        remedy: what the reader can do before the command.
+        command: the command to run then, with `{id}`.
+        scope: whose hold it is.
+        lifted_by: what lifts the hold without a person.
+        retried_as_new: whether a retry forgets that Halo ever acknowledged the payment.
+    """
+
+    title: str
+    meaning: str
+    sentence: str
+    effect: str
+    remedy: str
+    command: str
+    scope: Scope = Scope.PAYMENT
+    lifted_by: frozenset[LiftedBy] = frozenset()
+    retried_as_new: bool = False
+
+
+_RETRY = "syncd attention retry {id}"
+_DISMISS = "syncd attention dismiss {id}"
+_RESYNC = "syncd resync {id}"
+_WRITES_NOTHING = "syncd writes nothing for this payment."
+
+HOLDS: Mapping[HoldCode, HoldEntry] = {
+    HoldCode.STATUS_NOT_CONFIGURED: HoldEntry(
+        title="A status number is not configured",
+        meaning="The number that a state has in your tenant is not set, so syncd cannot write the "
+        "state. Or the number of `succeeded` is not set, so syncd cannot tell whether Halo's row is "
+        "paid.",
+        sentence="Stripe says {id} is {state}, but halo.status.{missing} is not set{because}.",
+        effect=_WRITES_NOTHING,
+        remedy="Set the number in [halo.status]; `syncd calibrate --write` finds it.",
+        command="systemctl reload syncd",
+        lifted_by=frozenset({LiftedBy.STATUS_NUMBERS, LiftedBy.CREATE_MISSING}),
     ),
-}  # fmt: skip
-"""Which holds a changed key may lift: those payments are decided again."""
+    HoldCode.HALO_SAYS_SUCCEEDED: HoldEntry(
+        title="Halo shows the payment as paid, Stripe does not",
+        meaning="Halo's row has the number of `succeeded`. syncd asked Stripe again, and Stripe still "
+        "reports another state. A person may have booked the payment by other means, for example "
+        "after a bank transfer.",
+        sentence="Halo shows {id} as succeeded, but Stripe says {state}, also when asked again.",
+        effect="syncd leaves Halo's row as it is.",
+        remedy="If a person booked the payment by other means, dismiss the entry "
+        f"(`{_DISMISS}`). Otherwise correct the row in Halo.",
+        command=_RETRY,
+        lifted_by=frozenset({LiftedBy.STATUS_NUMBERS}),
+    ),
+    HoldCode.AMOUNT_MISMATCH: HoldEntry(
+        title="The amounts differ",
+        meaning="Halo's rows for the payment add up to another amount than Stripe received. Causes "
+        "are a partial capture, a surcharge, or a row that a person edited. If such differences are "
+        'usual in your tenant, `push.on_amount_mismatch = "push"` writes the success anyway.',
+        sentence="Stripe received {received} for {id}, but Halo's {rows} for {id} {add} up to {total}.",
+        effect=_WRITES_NOTHING,
+        remedy="Correct the amounts of the rows in Halo.",
+        command=_RETRY,
+        lifted_by=frozenset({LiftedBy.ON_AMOUNT_MISMATCH}),
+    ),
+    HoldCode.AMOUNT_UNREADABLE: HoldEntry(
+        title="An amount cannot be read",
+        meaning="A row in Halo has no amount, or Stripe's answer has no amount or currency.",
+        sentence="{problem}, so syncd cannot compare the amounts.",
+        effect=_WRITES_NOTHING,
+        remedy="Check the payment in Stripe's dashboard and its rows in Halo, and correct the amount.",
+        command=_RESYNC,
+        lifted_by=frozenset({LiftedBy.ON_AMOUNT_MISMATCH, LiftedBy.CREATE_MISSING}),
+    ),
+    HoldCode.CURRENCY_UNKNOWN: HoldEntry(
+        title="The currency is unknown to syncd",
+        meaning="syncd does not know how many decimals the currency has, so it cannot compare the "
+        "amount with Halo's. Please report the currency to the project.",
+        sentence="syncd does not know the decimals of {currency}, the currency of {id}.",
+        effect=_WRITES_NOTHING,
+        remedy="Book the payment in Halo by hand.",
+        command=_DISMISS,
+        lifted_by=frozenset(
+            {
+                LiftedBy.ON_AMOUNT_MISMATCH,
+                LiftedBy.CREATE_MISSING,
+                LiftedBy.ROW_FOUND_UNCOMPARED,
+            }
+        ),
+    ),
+    HoldCode.ROW_UNREADABLE: HoldEntry(
+        title="A row in Halo cannot be used",
+        meaning="Halo lists a row for the payment without a usable `id`, or with another `intent_id` "
+        "than the one that syncd asked for. syncd cannot update such a row, and makes no new row "
+        "beside it.",
+        sentence="Halo lists a row for {id} without a usable id, or with another intent_id.",
+        effect=_WRITES_NOTHING,
+        remedy="Open the invoice's payments in Halo and correct the row.",
+        command=_RETRY,
+    ),
+    HoldCode.ROW_DELETED: HoldEntry(
+        title="The row in Halo was deleted",
+        meaning="Halo had a row for the payment and has none now. A retry treats the payment as new: "
+        "syncd looks for a row again, or creates one where `push.create_missing` is on.",
+        sentence="Halo had a row for {id}, and has none now.",
+        effect=_WRITES_NOTHING,
+        remedy="If a person deleted the row on purpose, dismiss the entry "
+        f"(`{_DISMISS}`). Otherwise treat the payment as new.",
+        command=_RETRY,
+        lifted_by=frozenset({LiftedBy.ROW_FOUND}),
+        retried_as_new=True,
+    ),
+    HoldCode.INSERT_UNPROVEN: HoldEntry(
+        title="Halo does not show a new row",
+        meaning="syncd sent Halo a new row, and Halo does not show it among the payment's rows. "
+        "Another request could put a second payment on the invoice, so syncd does not send it.",
+        sentence="syncd sent Halo a new row for {id} on invoice {invoice}, but Halo does not show "
+        "it among the payment's rows.{answered}",
+        effect="syncd does not send the row again.",
+        remedy="Open the invoice's payments in Halo. If the row is there, dismiss the entry "
+        f"(`{_DISMISS}`). If it is not, let syncd send the row again.",
+        command=_RETRY,
+        lifted_by=frozenset({LiftedBy.ROW_FOUND}),
+    ),
+    HoldCode.INVOICE_UNREADABLE: HoldEntry(
+        title="The metadata does not name an invoice",
+        meaning="Only with `push.create_missing`: the payment's metadata names a Halo invoice, but "
+        "not by a whole number above zero.",
+        sentence="The metadata of {id} names a Halo invoice, but not by a whole number above zero.",
+        effect="syncd does not create a row.",
+        remedy="Correct the payment's metadata in Stripe's dashboard.",
+        command=_RESYNC,
+        lifted_by=frozenset({LiftedBy.CREATE_MISSING, LiftedBy.ROW_FOUND}),
+    ),
+    HoldCode.STRIPE_CONTRADICTS_ITSELF: HoldEntry(
+        title="Stripe's answers contradict each other",
+        meaning="Stripe's events report one state and the payment intent reports another, and both "
+        "cannot be true. After a resync only the payment intent counts.",
+        sentence="Stripe's events say {state} for {id}, but the payment intent says {intent_state}.",
+        effect=_WRITES_NOTHING,
+        remedy="Check the payment in Stripe's dashboard.",
+        command=_RESYNC,
+    ),
+    HoldCode.STRIPE_UNREADABLE: HoldEntry(
+        title="Stripe cannot show the payment",
+        meaning="Stripe's events leave open which state is true, and syncd cannot read the payment "
+        "intent. Stripe does not know it under this key, or its answer has no usable state, or "
+        "Stripe has failed on it for an hour. syncd asks again after an hour, six hours, then daily.",
+        sentence="{problem}",
+        effect="syncd leaves the payment's rows in Halo as they are, and asks Stripe again, finally "
+        "once a day.",
+        remedy="Check the payment in Stripe's dashboard. To ask Stripe at once, use resync.",
+        command=_RESYNC,
+        lifted_by=frozenset({LiftedBy.INTENT_READ}),
+    ),
+    HoldCode.HALO_REFUSES: HoldEntry(
+        title="Halo refuses the row",
+        meaning="Halo refuses the row; the entry quotes Halo's error message. The cause is usually "
+        "the invoice or the row, for example a closed period or a deleted customer. syncd tries "
+        "again after 10 minutes, an hour, six hours, then daily.",
+        sentence="Halo refuses {state} for {id}: {error}",
+        effect="syncd retries automatically.",
+        remedy="Correct the row or the invoice in Halo. To retry at once, use retry.",
+        command=_RETRY,
+        lifted_by=frozenset({LiftedBy.AUTOMATIC_RETRY}),
+    ),
+    HoldCode.UNREADABLE: HoldEntry(
+        title="An answer from Stripe cannot be parsed",
+        meaning="Stripe sent an event or an object that syncd cannot parse. The entry has the id of "
+        "that event or object. If it is one of your payments, run `syncd resync` with its `pi_…`.",
+        sentence="{problem}",
+        effect="syncd ignores it.",
+        remedy="Look for {id} in Stripe's dashboard, to know what it is.",
+        command=_DISMISS,
+        scope=Scope.ANSWER,
+    ),
+    HoldCode.REFUNDED: HoldEntry(
+        title="Refunded in Stripe, paid in Halo",
+        meaning="Stripe refunded a payment that Halo shows as paid, wholly or in part.",
+        sentence="{problem}",
+        effect="syncd leaves Halo as it is.",
+        remedy="Book the refund in Halo.",
+        command=_DISMISS,
+        scope=Scope.REVERSAL,
+    ),
+    HoldCode.DISPUTED: HoldEntry(
+        title="Disputed in Stripe, paid in Halo",
+        meaning="The customer disputes a payment that Halo shows as paid. When the dispute ends or "
+        "its amount changes, the entry comes back to the attention list.",
+        sentence="{problem}",
+        effect="syncd leaves Halo as it is.",
+        remedy="Answer the dispute in Stripe's dashboard, and book in Halo what was lost.",
+        command=_DISMISS,
+        scope=Scope.REVERSAL,
+    ),
+}
+
+RETRIED_AS_NEW = tuple(code for code, entry in HOLDS.items() if entry.retried_as_new)
+"""The codes of payments that a retry treats as new."""
+
+_UNKNOWN = HoldEntry(
+    title="Held by another version of syncd",
+    meaning="This version of syncd does not know the code of the entry.",
+    sentence="{problem}",
+    effect=_WRITES_NOTHING,
+    remedy="Read the reason and correct its cause.",
+    command=_RETRY,
+)
+
+
+def entry_of(code: str | None) -> HoldEntry:
+    """The entry of a code; a general entry for a code that another version of syncd wrote."""
+    try:
+        return HOLDS[HoldCode(code or "")]
+    except ValueError:
+        return _UNKNOWN
+
+
+def command_for(code: str | None, name: str) -> str:
+    """The command that ends an entry, ready to be pasted.
+
+    Args:
+        code: the entry's code.
+        name: the entry's id; quoted for the shell where it needs to be.
+    """
+    return entry_of(code).command.format(id=shlex.quote(name))
+
+
+def remedy_for(code: str | None, name: str) -> str:
+    """What the reader can do, without the last command."""
+    return entry_of(code).remedy.format(id=shlex.quote(name))
+
+
+def message(code: HoldCode, name: str, **facts: object) -> str:
+    """The whole message about an entry: what happened, what syncd does, what the reader can do.
+
+    Args:
+        code: the entry's code.
+        name: the entry's id.
+        facts: what the entry's sentence has in braces.
+    """
+    entry = HOLDS[code]
+    happened = entry.sentence.format(id=name, **facts)
+    return f"{happened} {entry.effect} {remedy_for(code, name)} Then run: {command_for(code, name)}"
+
+
+def lifted_by(*causes: LiftedBy) -> tuple[HoldCode, ...]:
+    """The codes of all holds that one of these causes lifts."""
+    return tuple(code for code, entry in HOLDS.items() if entry.lifted_by.intersection(causes))

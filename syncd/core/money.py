@@ -174,6 +174,9 @@ _TWO_DECIMALS = frozenset(
     ]
 )
 
+_DIGITS_MAX = 18
+"""An amount with more digits before the point is shown as it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Money:
@@ -216,6 +219,20 @@ class Money:
 
     def __str__(self) -> str:
         """Show major units for people: ``10.99 USD``; the raw number where they are unknown."""
-        major = self.major
         code = self.currency.upper()
-        return f"{self.minor} (smallest unit) {code}" if major is None else f"{major:f} {code}"
+        if self.major is None:
+            return f"{self.minor} (smallest unit) {code}"
+        return money_text(self.major, code)
+
+
+def money_text(major: Decimal, currency: str) -> str:
+    """An amount in major units as people write it: ``1,234.50 USD``.
+
+    The decimals are the currency's. An amount that is not a whole number of its smallest unit keeps
+    all its decimals, so that the text never hides a difference.
+    """
+    money = Money(0, currency)
+    if money.decimals is not None and major.is_finite() and major.adjusted() < _DIGITS_MAX:
+        exact = major.quantize(Decimal(1).scaleb(-money.decimals))
+        major = exact if Money(int(exact.scaleb(money.decimals)), currency).equals(major) else major
+    return f"{major:,f} {currency.upper()}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from syncd.core.holds import HOLDS, HoldCode, command_for
 from syncd.core.money import Money
 
 
@@ -159,17 +160,17 @@ def counted(reversals: Iterable[Reversal]) -> list[Reversal]:
 
 
 def sentence(seen: Reversal) -> str:
-    """Say what happened, for people."""
-    money = "an amount that can't be read" if seen.money is None else str(seen.money)
+    """Say in one sentence what happened."""
+    money = "an unreadable amount" if seen.money is None else str(seen.money)
     of = f"of {seen.intent_id}" if seen.intent_id else "of no payment intent"
     why = f"reason {seen.reason}" if seen.reason else "no reason given"
     if seen.kind is ReversalKind.REFUNDED:
         if seen.stand is Stand.BACK:
-            return f"The refund of {money} {of} {seen.status}: the money stays with you."
-        told = "in all, " if seen.total else ""
-        return f"Stripe refunded {money} {of} ({told}status {seen.status}, {why})."
+            return f"The refund of {money} {of} {seen.status}: you keep the money."
+        total = "in all, " if seen.total else ""
+        return f"Stripe refunded {money} {of} ({total}status {seen.status}, {why})."
     if seen.stand is Stand.BACK:
-        return f"The dispute about {money} {of} ended as {seen.status}: the money stays with you."
+        return f"The dispute about {money} {of} ended as {seen.status}: you keep the money."
     if seen.stand is Stand.GONE:
         return f"The dispute about {money} {of} was lost ({why})."
     if seen.inquiry:
@@ -180,12 +181,24 @@ def sentence(seen: Reversal) -> str:
     return f"The customer disputes {money} {of} (status {seen.status}, {why})."
 
 
+def message_of(seen: Reversal, share: str = "") -> str:
+    """The whole message: what happened, what syncd does, what the reader can do.
+
+    Args:
+        seen: the refund or dispute.
+        share: a sentence that compares its amount with the payment's.
+    """
+    entry = HOLDS[HoldCode(seen.kind)]
+    happened = f"{sentence(seen)} {share}".rstrip()
+    return f"{happened} {entry.effect} {remedy(seen)} Then run: {command_for(seen.kind, seen.id)}"
+
+
 def remedy(seen: Reversal) -> str:
-    """Say what the reader can do."""
+    """Say what the reader can do before the entry is dismissed."""
     if seen.stand is Stand.BACK:
-        return "Undo in Halo what was booked for it, then dismiss it."
+        return "If you booked it in Halo, reverse the booking."
     if seen.stand is Stand.OPEN:
-        return (
-            "Answer it in Stripe's dashboard. Halo is left as it is; dismiss it once it is known."
-        )
-    return "Halo is left as it is: book it there, then dismiss it."
+        return "Answer the dispute in Stripe's dashboard."
+    if seen.kind is ReversalKind.REFUNDED:
+        return HOLDS[HoldCode.REFUNDED].remedy
+    return "Book the loss in Halo."

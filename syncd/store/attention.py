@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from syncd.core.holds import HoldCode
 from syncd.core.payments import PaymentState
 from syncd.core.records import ATTENTION, Attention, Condition, Elsewhere, Pushed, Said
 from syncd.store import transitions
@@ -116,7 +117,8 @@ class PeopleStore:
             for row in held
         ] + back + [
             Attention(
-                row.id, "unreadable", "unreadable", "unreadable", row.reason, None, None, None, 0,
+                row.id, "unreadable", "unreadable", HoldCode.UNREADABLE,
+                row.reason, None, None, None, 0,
                 None, row.seen_at,
             )
             for row in odd

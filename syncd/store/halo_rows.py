@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from syncd.core.holds import LiftedBy, lifted_by
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import ATTENTION, Condition
 from syncd.core.rows import Row
@@ -114,10 +115,10 @@ def _contradicted(
     if whole:
         differs.append(~has_row)
     held_without_row = sa.or_(
-        _P.code.in_(("row_deleted", "invoice_unreadable", "insert_unproven")),
+        _P.code.in_(lifted_by(LiftedBy.ROW_FOUND)),
         # With rows, only a success compares amounts, if at all.
         sa.and_(
-            _P.code == "currency_unknown",
+            _P.code.in_(lifted_by(LiftedBy.ROW_FOUND_UNCOMPARED)),
             sa.or_(_P.state != PaymentState.SUCCEEDED, sa.literal(not compared)),
         ),
     )

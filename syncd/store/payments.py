@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from syncd.core.holds import LiftedBy, lifted_by
 from syncd.core.payments import Heard, Observation, Payment, PaymentState
 from syncd.core.records import WAITING, Condition, Work
 from syncd.core.rows import SeenRow, invoices_of
@@ -40,7 +41,7 @@ def is_due(now: float) -> sa.ColumnElement[bool]:
 def is_unread() -> sa.ColumnElement[bool]:
     """Whether only the intent itself can say what is true of a payment, and it wasn't read."""
     c = schema.payments.c
-    listed = sa.and_(c.condition == Condition.HELD, c.code == "stripe_unreadable")
+    listed = sa.and_(c.condition == Condition.HELD, c.code.in_(lifted_by(LiftedBy.INTENT_READ)))
     return sa.or_(c.condition == Condition.IN_DOUBT, listed)
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from syncd.core.money import Money
 from syncd.core.records import ATTENTION, Attention
-from syncd.core.reversals import Reversal, ReversalKind, Stand, is_news, newer, remedy, sentence
+from syncd.core.reversals import Reversal, ReversalKind, Stand, is_news, message_of, newer
 from syncd.core.rows import SeenRow
 from syncd.store.db import schema
 from syncd.store.db.connection import present, reading, writing
@@ -168,11 +168,11 @@ def attention_of(connection: sa.Connection, limit: int) -> list[Attention]:
     lines = []
     for row in connection.execute(query).mappings():
         one = reversal_of(row)
-        paid, received = "", row["amount_received"]
+        share, received = "", row["amount_received"]
         if one.amount is not None and one.currency and received is not None:
             part = "all" if one.amount >= received else "a part"
-            paid = f" It is {part} of the {Money(received, one.currency)} that came in."
-        reason = f"{sentence(one)}{paid} {remedy(one)}"
+            share = f"That is {part} of the {Money(received, one.currency)} that Stripe received."
+        reason = message_of(one, share)
         lines.append(
             Attention(
                 one.id, one.kind, one.kind, one.kind, reason, None, one.amount, one.currency, 0,

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from syncd.core.holds import RETRIED_AS_NEW, LiftedBy, lifted_by
 from syncd.core.payments import Observation, Payment, settle
 from syncd.core.records import Condition, Outcome
 from syncd.core.transitions import (
@@ -157,7 +158,7 @@ def _reports_the_same(payment: Payment, row: Mapping[str, Any]) -> bool:
     return bool(
         row["state"] == payment.said.state
         and row["condition"] not in (Condition.IN_DOUBT, Condition.NO_STATE)
-        and row["code"] != "stripe_unreadable"  # Stripe could show it now
+        and row["code"] not in lifted_by(LiftedBy.INTENT_READ)  # Stripe could show it now
         and payment_of(row).contradicted == payment.contradicted
         and row["amount_received"] == payment.said.amount_received
     )
@@ -176,7 +177,7 @@ def resync(connection: sa.Connection, seen: Observation, now: float) -> None:
     if row is None:
         connection.execute(schema.payments.insert(), [{**NEW_PAYMENT} | columns])
         return
-    if row["code"] == "row_deleted":
+    if row["code"] in RETRIED_AS_NEW:
         columns |= {"acked_state": None, "rows": None, "seen_rows": None}
     connection.execute(
         schema.payments.update().where(_C.intent_id == seen.intent_id).values(columns)
@@ -349,8 +350,8 @@ def retry(connection: sa.Connection, wanted: sa.ColumnElement[bool], now: float)
     A payment whose row was deleted in Halo counts as new. For a payment that Stripe cannot show,
     Stripe is asked again; the payment stays on the list until Stripe answers.
     """
-    unread = _C.code.is_not_distinct_from("stripe_unreadable")
-    deleted = _C.code.is_not_distinct_from("row_deleted")
+    unread = sa.and_(_C.code.is_not(None), _C.code.in_(lifted_by(LiftedBy.INTENT_READ)))
+    deleted = sa.and_(_C.code.is_not(None), _C.code.in_(RETRIED_AS_NEW))
     _carry_out(connection, Cause.RETRIED_UNREADABLE, sa.and_(wanted, unread), now)
     _carry_out(connection, Cause.RETRIED, sa.and_(wanted, ~unread, ~deleted), now)
     _carry_out(connection, Cause.RETRIED_ROW_DELETED, sa.and_(wanted, deleted), now)

@@ -2,7 +2,7 @@
 
 from syncd.config.model import Config
 from syncd.core.decisions import Policy
-from syncd.core.holds import RELEASED_BY
+from syncd.core.holds import LiftedBy, lifted_by
 from syncd.store.store import Store
 from syncd.sync.push.settings import PushSettings
 
@@ -32,21 +32,20 @@ def release_holds(config: Config, store: Store, now: float, *, reloaded: bool = 
     """
     settings = push_settings(config)
     current = {
-        "halo.status": repr(sorted((str(k), v) for k, v in settings.policy.numbers.items())),
-        "push.on_amount_mismatch": repr(settings.policy.push_on_mismatch),
-        "push.create_missing": repr(settings.policy.create_missing),
+        LiftedBy.STATUS_NUMBERS: repr(
+            sorted((str(k), v) for k, v in settings.policy.numbers.items())
+        ),
+        LiftedBy.ON_AMOUNT_MISMATCH: repr(settings.policy.push_on_mismatch),
+        LiftedBy.CREATE_MISSING: repr(settings.policy.create_missing),
     }
     noted = store.notes()
     if noted.get("stripe_mode") != config.mode:
         store.write_notes({"stripe_mode": config.mode})  # for commands, which have no key
-    codes = [
-        code
-        for key, value in current.items()
-        if reloaded or noted.get(f"config {key}") != value
-        for code in RELEASED_BY[key]
+    changed = [
+        key for key, value in current.items() if reloaded or noted.get(f"config {key}") != value
     ]
-    if not codes:
+    if not changed:
         return 0
-    released = store.people.release(codes, now)
+    released = store.people.release(lifted_by(*changed), now)
     store.write_notes({f"config {key}": value for key, value in current.items()})
     return released

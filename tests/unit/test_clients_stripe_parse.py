@@ -102,7 +102,8 @@ def test_what_a_person_reads_of_it() -> None:
     """What is wrong with it, and what can be done."""
     odd = Unreadable("evt_1", "The event evt_1 has no time.")
     assert odd.reason == (
-        "The event evt_1 has no time. Look at it in Stripe's dashboard, then dismiss this."
+        "The event evt_1 has no time. syncd ignores it. Look for evt_1 in Stripe's dashboard, to "
+        "know what it is. Then run: syncd attention dismiss evt_1"
     )
 
 

@@ -19,7 +19,7 @@ from syncd.core.decisions import (
     decide,
     invoice_number,
 )
-from syncd.core.holds import HoldCode
+from syncd.core.holds import HoldCode, command_for
 from syncd.core.payments import Observation, Payment, PaymentState, settle
 from syncd.core.rows import Row
 
@@ -46,7 +46,7 @@ def row(status: int | None = 1, amount: str | None = "10.99", name: int | None =
 
 def code(decision: object) -> HoldCode:
     assert isinstance(decision, Hold)
-    assert decision.text.endswith(".")
+    assert decision.text.endswith(f"Then run: {command_for(decision.code, 'pi_1')}")
     return decision.code
 
 
@@ -96,7 +96,7 @@ def test_amounts() -> None:
     short = [row(1, "5.00", 1), row(1, "5.98", 2)]
     assert code(decide(said(S.SUCCEEDED), short, POLICY)) is HoldCode.AMOUNT_MISMATCH
     one = decide(said(S.SUCCEEDED), short[:1], POLICY)
-    assert "1 row for it adds up to 5.00" in one.text  # type: ignore[union-attr]
+    assert "Halo's 1 row for pi_1 adds up to 5.00 USD." in one.text  # type: ignore[union-attr]
     push = Policy(NUMBERS, push_on_mismatch=True)
     assert decide(said(S.SUCCEEDED), short, push) == Update((1, 2), (1, 1), 3)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.money import Money
+from syncd.core.money import Money, money_text
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,17 @@ def test_not_a_number_is_no_amount() -> None:
     """NaN and infinity equal nothing."""
     assert not Money(1, "usd").equals(Decimal("NaN"))
     assert not Money(1, "usd").equals(Decimal("Infinity"))
+
+
+@pytest.mark.parametrize(
+    ("major", "currency", "text"),
+    [
+        ("2819800.0", "jpy", "2,819,800 JPY"), ("5", "usd", "5.00 USD"),
+        ("0.30000000000000004", "usd", "0.30 USD"), ("10.995", "usd", "10.995 USD"),
+        ("1234.5", "xxx", "1,234.5 XXX"), ("-10.99", "eur", "-10.99 EUR"),
+        ("12.34000000000000001", "kwd", "12.340 KWD"), ("1e25", "usd", f"{10**25:,} USD"),
+    ],
+)  # fmt: skip
+def test_money_as_people_write_it(major: str, currency: str, text: str) -> None:
+    """An amount has its currency's decimals, and more only where it differs from all of them."""
+    assert money_text(Decimal(major), currency) == text

@@ -111,9 +111,9 @@ def test_sums_and_parts_that_cannot_be_read() -> None:
     assert counted([replace(TOTAL, amount=2), part, one]) == [replace(TOTAL, amount=2), part, one]
 
 
-BOOK = "Halo is left as it is: book it there, then dismiss it."
-UNDO = "Undo in Halo what was booked for it, then dismiss it."
-ANSWER = "Answer it in Stripe's dashboard. Halo is left as it is; dismiss it once it is known."
+BOOK, LOST = "Book the refund in Halo.", "Book the loss in Halo."
+UNDO = "If you booked it in Halo, reverse the booking."
+ANSWER = "Answer the dispute in Stripe's dashboard."
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ ANSWER = "Answer it in Stripe's dashboard. Halo is left as it is; dismiss it onc
         (TOTAL, "Stripe refunded 15.00 USD of pi_1 (in all, status refunded, no reason given).", BOOK),
         (
             replace(REFUND, status="failed", amount=None, intent_id=None),
-            "The refund of an amount that can't be read of no payment intent failed: the money stays with you.",
+            "The refund of an unreadable amount of no payment intent failed: you keep the money.",
             UNDO,
         ),
         (
@@ -134,11 +134,11 @@ ANSWER = "Answer it in Stripe's dashboard. Halo is left as it is; dismiss it onc
         (
             replace(DISPUTE, status="lost", reason=None),
             "The dispute about 10.99 USD of pi_1 was lost (no reason given).",
-            BOOK,
+            LOST,
         ),
         (
             replace(DISPUTE, status="won"),
-            "The dispute about 10.99 USD of pi_1 ended as won: the money stays with you.",
+            "The dispute about 10.99 USD of pi_1 ended as won: you keep the money.",
             UNDO,
         ),
     ],

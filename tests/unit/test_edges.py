@@ -162,21 +162,19 @@ def test_numbers_are_compared_by_value() -> None:
 def test_why_a_number_is_missed() -> None:
     """The text names the state that Stripe says, and why another one's number is needed for it."""
     missing = text(decide(settled(word(S.CANCELED, 1)), [row(1)], Policy({S.SUCCEEDED: 3})))
-    assert "number for canceled isn't configured (Stripe says canceled)." in missing
+    assert "Stripe says pi_1 is canceled, but halo.status.canceled is not set. " in missing
     other = text(decide(settled(word(S.CANCELED, 1)), [row(1)], Policy({S.CANCELED: 6})))
-    assert (
-        "number for succeeded isn't configured (Stripe says canceled, and without it nobody can"
-        in other
-    )
+    because = "halo.status.succeeded is not set, and without it syncd cannot tell whether"
+    assert f"Stripe says pi_1 is canceled, but {because}" in other
 
 
 def test_what_the_intent_itself_says() -> None:
     """The text of a contradiction names both words."""
     said = word(S.SUCCEEDED, 1)
     none = text(decide(settled(said, word(None, 2, read=True)), [row(1)], Policy(NUMBERS)))
-    assert "the payment intent itself says none of the five states." in none
+    assert "the payment intent says none of the five states." in none
     other = text(decide(settled(said, word(S.PROCESSING, 2, read=True)), [row(1)], Policy(NUMBERS)))
-    assert "the payment intent itself says processing." in other
+    assert "the payment intent says processing." in other
 
 
 def test_how_many_rows() -> None:
@@ -184,8 +182,8 @@ def test_how_many_rows() -> None:
     policy, payment = Policy(NUMBERS), settled(word(S.SUCCEEDED, 1))
     one = decide(payment, [row(1, "5.00")], policy)
     two = decide(payment, [row(1, "5.00"), dataclasses.replace(row(1, "1.00"), id=2)], policy)
-    assert "Halo's 1 row for it adds up to 5.00." in text(one)
-    assert "Halo's 2 rows for it add up to 6.00." in text(two)
+    assert "Halo's 1 row for pi_1 adds up to 5.00 USD." in text(one)
+    assert "Halo's 2 rows for pi_1 add up to 6.00 USD." in text(two)
     assert isinstance(two, Hold)
     assert two.code is HoldCode.AMOUNT_MISMATCH
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from syncd.clients.webhook_payload import trace_of
+from syncd.core.holds import HoldCode, message
 from syncd.core.payments import (
     INTENT_ID,
     STATUSES_WITHOUT_STATE,
@@ -44,8 +45,8 @@ class Unreadable:
 
     @property
     def reason(self) -> str:
-        """The same for the attention list, with what a person can do."""
-        return f"{self.text} Look at it in Stripe's dashboard, then dismiss this."
+        """The message for the attention list."""
+        return message(HoldCode.UNREADABLE, self.id, problem=self.text)
 
 
 @dataclass(frozen=True, slots=True)

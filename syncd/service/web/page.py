@@ -16,6 +16,7 @@ from syncd import __version__
 from syncd.config.mode import Mode
 from syncd.config.model import Config, shown
 from syncd.config.secrets import OPTIONAL_SECRETS, SECRETS
+from syncd.core.holds import command_for, entry_of
 from syncd.core.money import Money
 from syncd.core.records import Attention, Condition, Pushed, Said
 from syncd.monitor.alerts import Level, Standing
@@ -88,96 +89,18 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Lines of the attention list that have one cause, and so one remedy."""
+    """The entries of the attention list that have one code.
+
+    Attributes:
+        title, meaning: what the registry of holds says of the code.
+        command: the command to run; with the id where there is one entry only.
+        lines: the entries.
+    """
 
     title: str
-    remedy: str
+    meaning: str
     command: str
     lines: tuple[Attention, ...]
-
-
-_RETRY = "syncd attention retry"
-_RESYNC = "syncd resync"
-_DISMISS = "syncd attention dismiss"
-
-_KINDS = {
-    "status_not_configured": (
-        "A state has no number in this tenant",
-        "Set it in [halo.status], then reload: these are decided again by themselves.",
-        "systemctl reload syncd",
-    ),
-    "halo_says_succeeded": (
-        "Halo says paid, Stripe says otherwise",
-        "Ask who booked it. Correct the row in Halo and retry, or dismiss it.",
-        _RETRY,
-    ),
-    "amount_mismatch": (
-        "The amounts disagree",
-        "Correct the amounts of the rows in Halo, then retry.",
-        _RETRY,
-    ),
-    "amount_unreadable": (
-        "An amount can't be read",
-        "Look at the payment on both sides and correct it, then read it again.",
-        _RESYNC,
-    ),
-    "currency_unknown": (
-        "A currency that isn't known here",
-        "Book it by hand, then dismiss it.",
-        _DISMISS,
-    ),
-    "row_unreadable": (
-        "A row of Halo can't be read",
-        "Look at the row in Halo and correct it, then retry.",
-        _RETRY,
-    ),
-    "row_deleted": (
-        "Halo's row is gone",
-        "If it was deleted on purpose, dismiss it; else retry, and it is treated as new.",
-        _RETRY,
-    ),
-    "insert_unproven": (
-        "Halo was sent a new row and doesn't show it",
-        "Look at the invoice's payments: if the row is there, dismiss this; if it isn't, retry.",
-        _RETRY,
-    ),
-    "invoice_unreadable": (
-        "The metadata doesn't name an invoice",
-        "Correct the payment's metadata at Stripe, then read it again.",
-        _RESYNC,
-    ),
-    "stripe_contradicts_itself": (
-        "Stripe contradicts itself",
-        "Look at the payment in Stripe's dashboard, then read it again.",
-        _RESYNC,
-    ),
-    "stripe_unreadable": (
-        "A payment can't be read at Stripe",
-        "Look at the payment in Stripe's dashboard, then read it again.",
-        _RESYNC,
-    ),
-    "halo_refuses": (
-        "Halo refuses it",
-        "It is tried again by itself. Correct the row or the invoice in Halo to be done sooner.",
-        _RETRY,
-    ),
-    "refunded": (
-        "Refunded at Stripe, paid in Halo",
-        "Halo is left as it is. Book the refund there, then dismiss it.",
-        _DISMISS,
-    ),
-    "disputed": (
-        "Disputed at Stripe, paid in Halo",
-        "Halo is left as it is. Answer it in Stripe's dashboard, book what was lost, then dismiss it.",
-        _DISMISS,
-    ),
-    "unreadable": (
-        "Stripe sent something unreadable",
-        "Look at it in Stripe's dashboard; once you know what it was, dismiss it.",
-        _DISMISS,
-    ),
-}
-_OTHER = ("Held", "Read the reason, put it right, then retry; or dismiss it.", _RETRY)
 
 
 def render(snapshot: Snapshot) -> str:
@@ -252,7 +175,13 @@ def _kinds(lines: Sequence[Attention]) -> list[Kind]:
     by_code: dict[str | None, list[Attention]] = {}
     for line in lines[:ATTENTION_MAX]:
         by_code.setdefault(line.code, []).append(line)
-    return [Kind(*_KINDS.get(code or "", _OTHER), tuple(found)) for code, found in by_code.items()]
+    return [_kind(code, tuple(found)) for code, found in by_code.items()]
+
+
+def _kind(code: str | None, lines: tuple[Attention, ...]) -> Kind:
+    entry = entry_of(code)
+    name = lines[0].id if len(lines) == 1 else "ID"
+    return Kind(entry.title, entry.meaning, command_for(code, name), lines)
 
 
 def _settings(config: Config) -> list[tuple[str, object]]:

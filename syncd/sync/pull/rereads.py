@@ -17,10 +17,12 @@ from syncd.core.errors import (
     LinkFailure,
     Side,
 )
+from syncd.core.holds import HoldCode, message
 from syncd.core.payments import Observation
 from syncd.core.windows import REREAD_UNSHOWN
 from syncd.monitor.report import Report
 from syncd.store.store import Store
+from syncd.text.wording import sentence
 
 READINGS_MAX = 3
 """How often a payment in doubt is read, a second apart, until Stripe's clock has passed the doubt."""
@@ -65,12 +67,14 @@ class Rereads:
 
     def _hold_unread(self, intent_id: str) -> None:
         """A payment that is in doubt although its intent was read: a person must look."""
+        problem = (
+            f"Stripe's events for {intent_id} contradict each other, and Stripe's answer for the "
+            "payment intent has no usable state."
+        )
         self.store.doubts.hold(
             intent_id,
-            "stripe_unreadable",
-            f"Stripe's events about {intent_id} leave open what is true, and the payment "
-            "intent itself can't be read as it should be. Look at it in Stripe's "
-            "dashboard, then resync.",
+            HoldCode.STRIPE_UNREADABLE,
+            message(HoldCode.STRIPE_UNREADABLE, intent_id, problem=problem),
             self.now(),
         )
 
@@ -82,8 +86,9 @@ class Rereads:
         if failed <= UNSHOWN_MAX:
             self.store.doubts.put_off(intent_id, now + wait)
             return
-        reason = _unshown(intent_id, error)
-        self.store.doubts.hold(intent_id, "stripe_unreadable", reason, now, now + wait)
+        problem = f"Stripe answers other requests, but fails on {intent_id}: {sentence(str(error))}"
+        reason = message(HoldCode.STRIPE_UNREADABLE, intent_id, problem=problem)
+        self.store.doubts.hold(intent_id, HoldCode.STRIPE_UNREADABLE, reason, now, now + wait)
 
     async def read_each(
         self,
@@ -166,13 +171,3 @@ class Rereads:
         read = replace(read, at=max(read.at, known_at))
         self.store.take_in([read], self.now())
         return read
-
-
-def _unshown(intent_id: str, error: LinkFailure) -> str:
-    """The sentence for a person who has to know that Stripe can't show a payment."""
-    return (
-        f"Stripe answers other questions, but can't show {intent_id}: {error} So what became of the "
-        "payment isn't known here, and its rows in Halo are left as they are. Stripe is asked again "
-        "by itself, at last once a day. Look at the payment in Stripe's dashboard; resync asks at "
-        "once."
-    )

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from syncd.core.decisions import Create, Decision, Hold, InStep, Update
+from syncd.core.holds import HoldCode, message
 from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, Outcome, Pushed, Work
 from syncd.core.rows import Row
 from syncd.core.windows import LOOK_UP_AGAIN, RETRY_FAILED
 from syncd.monitor.report import Report
+from syncd.text.wording import sentence
 
 UNPROVEN_MAX = 2
 """How often a request may be answered without proof before the payment counts as failed."""
@@ -86,23 +88,20 @@ class Outcomes:
             answered: rows that Halo's answer listed.
         """
         said, state = work.payment.said, state_of(work)
-        shown = (
-            f" Halo's answer names {listed(ids)}."
-            if (ids := [row.id for row in answered if row.id is not None])
-            else ""
-        )
-        reason = (
-            f"Halo was sent a new row for {said.intent_id} on invoice {create.invoice_id}, but doesn't "
-            f"show it among the payment's rows.{shown} Look at the invoice's payments in Halo: dismiss "
-            "this if the row is there, retry if it isn't."
+        ids = [row.id for row in answered if row.id is not None]
+        reason = message(
+            HoldCode.INSERT_UNPROVEN,
+            said.intent_id,
+            invoice=create.invoice_id,
+            answered=f" Halo's answer names {listed(ids)}." if ids else "",
         )
         self.report.count("pushes", outcome="held")
         self.report.log(
-            "warning", "held", intent=said.intent_id, state=state, code="insert_unproven",
+            "warning", "held", intent=said.intent_id, state=state, code=HoldCode.INSERT_UNPROVEN,
             reason=reason,
         )  # fmt: skip
         return Outcome(
-            said.intent_id, state, Condition.HELD, "insert_unproven", reason,
+            said.intent_id, state, Condition.HELD, HoldCode.INSERT_UNPROVEN, reason,
             attempts=work.attempts, doubt_until=self.now() + INSERT_DOUBT_SECONDS,
         )  # fmt: skip
 
@@ -111,17 +110,14 @@ class Outcomes:
         said, state = work.payment.said, state_of(work)
         tried = max(0, work.attempts - before)
         gap = RETRY_FAILED.wait_seconds(tried)
-        reason = (
-            f"Halo doesn't take {state} for {said.intent_id}: {words.strip()} It is tried again "
-            "by itself; correct the row or the invoice in Halo, then retry."
-        )
+        reason = message(HoldCode.HALO_REFUSES, said.intent_id, state=state, error=sentence(words))
         self.report.count("pushes", outcome="failed")
         self.report.log(
             "error", "push_failed", intent=said.intent_id, state=state, attempt=work.attempts + 1,
             reason=words,
         )  # fmt: skip
         return Outcome(
-            said.intent_id, state, Condition.FAILED, "halo_refuses", reason,
+            said.intent_id, state, Condition.FAILED, HoldCode.HALO_REFUSES, reason,
             next_try=self.now() + gap, attempts=work.attempts + 1,
         )  # fmt: skip
 
@@ -199,7 +195,7 @@ def due_again(
     failed = work.condition is Condition.FAILED
     return Outcome(
         work.payment.said.intent_id, state_of(work), work.condition if failed else Condition.DUE,
-        "halo_refuses" if failed else None, work.reason if failed else None,
+        HoldCode.HALO_REFUSES if failed else None, work.reason if failed else None,
         next_try=next_try, attempts=work.attempts + attempts, doubt_until=doubt_until,
     )  # fmt: skip
 
