@@ -171,8 +171,8 @@ def test_into_a_pipe(rig: Rig) -> None:
     held, _, _ = a_full_list(rig)
     lines = rig.command("attention").stdout.splitlines()
     [number] = [n for n, line in enumerate(lines) if line.startswith(held)]
-    assert lines[number + 1].startswith("    Stripe received 12345.00 USD for")
-    assert lines[number + 1].endswith('push.on_amount_mismatch = "push".')
+    assert lines[number + 1].startswith("    Stripe received 12,345.00 USD for")
+    assert lines[number + 1].endswith(f"Then run: syncd attention retry {held}")
     rows = ", ".join(str(row["id"]) for row in rig.box.halo.rows_of(held))
     assert lines[number + 2] == f"    Since 2026-11-24T06:00:00Z; Halo's rows {rows}."
 

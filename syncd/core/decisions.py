@@ -185,7 +185,7 @@ def _held_for_amount(said: Observation, rows: Sequence[Row], policy: Policy) -> 
     return held(
         HoldCode.AMOUNT_MISMATCH,
         said.intent_id,
-        received=said.received,
+        received=money_text(said.received.major, said.received.currency),
         rows=counted(len(rows), "row"),
         add="adds" if len(rows) == 1 else "add",
         total=money_text(total, said.received.currency),

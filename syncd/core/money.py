@@ -218,11 +218,11 @@ class Money:
         return abs(major - mine) < Decimal(1).scaleb(-self.decimals - 3)
 
     def __str__(self) -> str:
-        """Show major units for people: ``10.99 USD``; the raw number where they are unknown."""
+        """Show major units, fit for copying: ``1234.50 USD``; the raw number where they are unknown."""
         code = self.currency.upper()
         if self.major is None:
             return f"{self.minor} (smallest unit) {code}"
-        return money_text(self.major, code)
+        return f"{self.major:f} {code}"
 
 
 def money_text(major: Decimal, currency: str) -> str:
