@@ -252,6 +252,13 @@ def test_events_of_the_log() -> None:
     assert explained == written | BUILT
 
 
+def test_files_on_the_way_of_a_payment() -> None:
+    """Every file that works.md names is a file of the program."""
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", text_of("works.md"))
+    assert len(named) > 12
+    assert [name for name in named if not (ROOT / "syncd" / name).is_file()] == []
+
+
 def test_figures() -> None:
     """Spans that the documents name are those of the program: change both together."""
     assert windows.LOOK_UP_AGAIN.waits_seconds == (600, 1_800, 7_200, 21_600, 54_600)
