@@ -30,7 +30,7 @@ from syncd.core.records import Attention, Condition
 from syncd.monitor.telemetry import Telemetry
 from syncd.sandbox import Sandbox
 from syncd.store.store import Store
-from syncd.sync.build import Parts, World, assemble
+from syncd.sync.build import Parts, Runtime, assemble
 from syncd.sync.policy import release_holds
 from tests import processes
 from tests.alone import without_the_machine
@@ -57,7 +57,7 @@ class HandClock:
 
 
 @dataclass(slots=True)
-class HandWorld(World):
+class HandWorld(Runtime):
     """A world in which waiting moves the clock."""
 
     clock: HandClock = field(default_factory=HandClock)

@@ -26,7 +26,7 @@ WAITING = (Condition.DUE, Condition.FAILED, Condition.UNMATCHED)
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class DuePayment:
     """A payment that is to be pushed, and what was tried before.
 
     Attributes:

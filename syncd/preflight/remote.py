@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from syncd.clients.halo.sink import HaloSink
-from syncd.clients.stripe.source import Glance, StripeSource
+from syncd.clients.stripe.source import Probe, StripeSource
 from syncd.config.model import Config
 from syncd.core.errors import (
     CursorRefused,
@@ -73,7 +73,7 @@ class Sides:
         livemode, ahead = None, None
         for kind, name in (NEEDED | WATCHED).items():
             try:
-                seen = await self.source.glance(kind)
+                seen = await self.source.probe(kind)
             except (PermissionMissing, CursorRefused) as error:
                 self._signed_in(None)
                 self.tell(_not_allowed(kind, name, error))
@@ -150,7 +150,7 @@ class Sides:
 
 
 def _first(
-    seen: Glance, livemode: bool | None, ahead: float | None
+    seen: Probe, livemode: bool | None, ahead: float | None
 ) -> tuple[bool | None, float | None]:
     """Keep the first word on each."""
     return (

@@ -28,7 +28,7 @@ from syncd.service.lanes import Step, Steps, work_goes_on
 from syncd.service.systemd import Notifier
 from syncd.service.web.server import Readings, application
 from syncd.store.store import Store
-from syncd.sync.build import World, assemble
+from syncd.sync.build import Runtime, assemble
 from syncd.sync.engine import Engine
 from syncd.sync.policy import release_holds
 from syncd.text.timestamps import utc
@@ -69,7 +69,7 @@ class Daemon:
     notifier: Notifier
     reload: Callable[[], Config]
     monotonic: Callable[[], float] = time.monotonic
-    world: World = field(default_factory=World)
+    world: Runtime = field(default_factory=Runtime)
     interrupted: bool = field(init=False, default=False)
     _steps: Steps = field(init=False)
     _started: float = field(init=False, default=0.0)

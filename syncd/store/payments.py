@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from syncd.core.holds import LiftedBy, lifted_by
 from syncd.core.payments import Heard, Observation, Payment, PaymentState
-from syncd.core.records import WAITING, Condition, Work
+from syncd.core.records import WAITING, Condition, DuePayment
 from syncd.core.rows import SeenRow, invoices_of
 from syncd.store.db import schema
 from syncd.store.db.connection import present
@@ -145,9 +145,9 @@ def payment_of(row: Mapping[Any, Any]) -> Payment:
     )
 
 
-def work_of(row: Mapping[Any, Any]) -> Work:
+def work_of(row: Mapping[Any, Any]) -> DuePayment:
     """A payment that is to be pushed, out of its columns."""
-    return Work(
+    return DuePayment(
         payment=payment_of(row),
         condition=Condition(row["condition"]),
         reason=row["reason"],

@@ -11,7 +11,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from syncd.core.payments import Observation
-from syncd.core.records import WAITING, Condition, DoubtfulInsert, Outcome, Taken, Work
+from syncd.core.records import WAITING, Condition, DoubtfulInsert, DuePayment, Outcome, Taken
 from syncd.core.reversals import Reversal
 from syncd.core.rows import SeenRow
 from syncd.store import transitions
@@ -210,7 +210,7 @@ class Store:
                 sa.select(sa.func.count()).select_from(schema.payments).where(is_due(now))
             ).scalar_one()
 
-    def due(self, now: float, limit: int, after: str = "") -> list[Work]:
+    def due(self, now: float, limit: int, after: str = "") -> list[DuePayment]:
         """Payments to be pushed now, by their id, those beyond `after`."""
         c = schema.payments.c
         with reading(self._engine) as connection:
@@ -226,7 +226,7 @@ class Store:
             )
         return [work_of(row) for row in found]
 
-    def work(self, intent_id: str, now: float) -> Work | None:
+    def work(self, intent_id: str, now: float) -> DuePayment | None:
         """One payment, if it is to be pushed now."""
         with reading(self._engine) as connection:
             found = (
@@ -248,7 +248,7 @@ class Store:
                 sa.select(sa.func.min(c.next_try)).where(c.condition.in_(WAITING))
             ).scalar()
 
-    def overtaken(self, works: Sequence[Work]) -> frozenset[str]:
+    def overtaken(self, works: Sequence[DuePayment]) -> frozenset[str]:
         """Which of these payments Stripe has said something else of since, or must be asked about."""
         c = schema.payments.c
         states = {work.payment.said.intent_id: work.payment.said.state for work in works}
@@ -273,7 +273,7 @@ class Store:
             mark_sent(connection, intent_ids, now)
 
     def intend_insert(
-        self, work: Work, known: float | None, now: float, doubt_until: float
+        self, work: DuePayment, known: float | None, now: float, doubt_until: float
     ) -> bool:
         """Write down, before it is sent, that a row of ours may appear in Halo from now on.
 

@@ -32,7 +32,7 @@ from syncd.sync.sink import Sink
 
 
 @dataclass(slots=True)
-class World:
+class Runtime:
     """What comes from outside: time, chance, and being asked to stop.
 
     Attributes:
@@ -85,7 +85,7 @@ def assemble(
     config: Config,
     store: Store,
     telemetry: Telemetry,
-    world: World,
+    world: Runtime,
     what: str,
     *,
     plan: Plan | None = None,
@@ -136,7 +136,7 @@ def assemble(
     return Parts(config, engine, Run(engine, store, world.sleep, world.random), source, sink)
 
 
-def _sink(config: Config, calling: Calling, world: World) -> HaloSink:
+def _sink(config: Config, calling: Calling, world: Runtime) -> HaloSink:
     """Make the client of the PSA: another PSA is chosen here."""
     return HaloSink(
         config.halo.url,
@@ -154,7 +154,7 @@ def build_engine(
     config: Config,
     store: Store,
     telemetry: Telemetry,
-    world: World,
+    world: Runtime,
     what: str,
     source: StripeSource,
     sink: Sink,
@@ -183,7 +183,7 @@ def build_engine(
     )  # fmt: skip
 
 
-def _calling(gate: Gate, telemetry: Telemetry, world: World) -> Calling:
+def _calling(gate: Gate, telemetry: Telemetry, world: Runtime) -> Calling:
     side = str(gate.side)
 
     def note(outcome: str) -> None:

@@ -113,7 +113,7 @@ class Engine:
                     self.link_works(Side.HALO)
                 return
             proven = await self._step(None, "push", self.push_once) and (
-                self.pusher.halo_wrote if link.writing else self.pusher.halo_answered
+                self.pusher.write_succeeded if link.writing else self.pusher.request_succeeded
             )
             if proven:
                 self.link_works(Side.HALO)

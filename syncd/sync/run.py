@@ -217,6 +217,6 @@ class Run:
         engine = self.engine
         engine.link_works(Side.STRIPE)
         if self.store.note(f"link {Side.HALO}") is not None:
-            if not engine.pusher.halo_answered:
+            if not engine.pusher.request_succeeded:
                 await engine.pusher.ask_for_anything()
             engine.link_works(Side.HALO)

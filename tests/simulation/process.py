@@ -23,7 +23,7 @@ from syncd.service.daemon import SWEEP_LOOK_SECONDS
 from syncd.service.lanes import Steps
 from syncd.store.db import connection as database
 from syncd.store.store import Store
-from syncd.sync.build import Parts, World, assemble
+from syncd.sync.build import Parts, Runtime, assemble
 from syncd.sync.policy import release_holds
 from tests.simulation.disk import Disk
 from tests.simulation.line import Line
@@ -92,7 +92,7 @@ class Told(Telemetry):
 
 
 @dataclass(slots=True)
-class ProcessWorld(World):
+class ProcessWorld(Runtime):
     """What comes from outside to a simulated process."""
 
     process: Process | None = None
@@ -101,7 +101,7 @@ class ProcessWorld(World):
         """Wait in simulated time; the process may be killed meanwhile."""
         assert self.process is not None
         self.process.point("sleep")
-        await World.sleep(self, seconds)
+        await Runtime.sleep(self, seconds)
 
 
 @dataclass(slots=True)

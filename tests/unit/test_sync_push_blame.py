@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from syncd.core.errors import BadAnswer, LinkFailure, ServerTrouble, Side
 from syncd.core.payments import Observation, PaymentState, settle
-from syncd.core.records import Condition, Work
+from syncd.core.records import Condition, DuePayment
 from syncd.sync.push.blame import (
     BLAMED_MAX,
     FEW_BESIDE_WRITES,
@@ -25,7 +25,7 @@ READ = ServerTrouble(Side.HALO, "Halo answered 500")
 WRITE = ServerTrouble(Side.HALO, "Halo answered 500", maybe_applied=True)
 STRIPE = BadAnswer(Side.STRIPE, "Stripe answered HTML")
 SAID = Observation("pi_1", PaymentState.SUCCEEDED, 7, read=False)
-WORK = Work(settle(None, SAID), Condition.DUE, None, NOW, 0, 0, None, None, had_rows=False)
+WORK = DuePayment(settle(None, SAID), Condition.DUE, None, NOW, 0, 0, None, None, had_rows=False)
 
 steps = st.sampled_from([READ, WRITE, STRIPE, "has_read", "has_written"])
 

@@ -87,7 +87,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class Probe:
     """What one object at the head of a listing shows.
 
     Attributes:
@@ -269,7 +269,7 @@ class StripeSource:
     async def _charge(self, path: str) -> object:
         return (await self._get(path, {}))[0]
 
-    async def glance(self, kind: str) -> Glance:
+    async def probe(self, kind: str) -> Probe:
         """List one object: whether the key may, and what the answer shows besides.
 
         Args:
@@ -283,7 +283,7 @@ class StripeSource:
         listed = body.get("data")
         first = listed[0] if isinstance(listed, list) and listed else None
         livemode = first.get("livemode") if isinstance(first, dict) else None
-        return Glance(
+        return Probe(
             None if clock is None else clock - self.calling.now(),
             livemode if isinstance(livemode, bool) else None,
         )

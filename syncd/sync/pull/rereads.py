@@ -138,7 +138,7 @@ class Rereads:
             LinkFailure: it doesn't, and no payment is to blame.
         """
         try:
-            await self.source.glance("payment_intents")
+            await self.source.probe("payment_intents")
         except CursorRefused as error:  # the listing itself is refused
             raise BadAnswer(Side.STRIPE, str(error)) from None
 

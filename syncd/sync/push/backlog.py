@@ -1,8 +1,9 @@
-"""What a push leaves unfinished: who is put off, who comes before a person, where the next one goes on.
+"""Backlog of a push: postponed payments, new attention entries, and where the next push resumes.
 
-A payment that fails alone is put off, and at last a person is called. One that failed along with
-others stays due for the link's sake; then the next push goes on behind it, with smaller lists if
-need be, so that nobody is kept waiting by the same few.
+A payment that fails alone is postponed, and goes on the attention list after some attempts. A payment
+that failed along with others stays due, because the whole side may be at fault. The next push then
+resumes after that payment, with smaller batches if need be, so that a few failing payments do not
+block the others.
 """
 
 import json
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from syncd.core.errors import LinkFailure, Side
-from syncd.core.records import Condition, Outcome, Work
+from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.windows import POSTPONED
 from syncd.monitor.report import Report
 from syncd.store.store import Store
@@ -18,19 +19,19 @@ from syncd.sync.push.blame import BLAMED_MAX, Troubles, failing_since
 from syncd.sync.push.outcomes import Outcomes, due_again, state_of
 
 RESUME, SMALLER, FAILING = "push_after", "push_batch", "push_failing"
-"""Notes of a push that broke off: where the next one goes on, with what size of batch, and since when
-which payments fail."""
+"""Notes of an interrupted push: where the next push resumes, its batch size, and since when which
+payments fail."""
 
 
 @dataclass(slots=True)
 class Unfinished:
-    """What one push leaves for the next.
+    """What one push leaves for the next push.
 
     Attributes:
-        outcomes: says what came of each payment.
-        troubles: what failed in this push for single payments.
+        outcomes: turns results into what is recorded.
+        troubles: the failed requests of single payments in this push.
         trying: the payment that the push has come to.
-        trouble: why a payment was put off in this push, though Halo works; None where none was.
+        trouble: why a payment was postponed although Halo works; None where none was.
     """
 
     store: Store
@@ -42,36 +43,36 @@ class Unfinished:
     trying: str | None = field(init=False, default=None)
 
     def begin(self) -> None:
-        """Begin another push."""
+        """Start another push."""
         self.troubles.clear()
         self.trouble, self.trying = None, None
 
-    # --- where the next push goes on -----------------------------------------------------------------
+    # --- where the next push resumes -----------------------------------------------------------------
 
-    def place(self) -> str:
-        """The payment behind which to go on; empty where the last push went through."""
+    def resume_point(self) -> str:
+        """The payment after which to resume; empty after a complete push."""
         return self.store.note(RESUME) or ""
 
-    def go_on_behind(self, intent_id: str | None) -> None:
-        """Let the next push go on behind that payment; None: from the first on."""
+    def resume_after(self, intent_id: str | None) -> None:
+        """Let the next push resume after that payment; None to start with the first."""
         self.store.write_notes({RESUME: intent_id})
 
-    def lists_of(self, batch: int) -> int:
-        """How many rows to send in one list, where `batch` are configured."""
+    def batch_size(self, batch: int) -> int:
+        """How many rows to send in one request; at most the configured `batch`."""
         smaller = self.store.note(SMALLER) or ""
         return max(1, min(batch, int(smaller))) if smaller.isdecimal() else batch
 
-    def use_lists_of(self, rows: int | None) -> None:
-        """Let the next push send so many rows in one list; None: as configured."""
+    def set_batch_size(self, rows: int | None) -> None:
+        """Let the next push send so many rows in one request; None for the configured number."""
         self.store.write_notes({SMALLER: None if rows is None else str(rows)})
 
-    # --- who failed ----------------------------------------------------------------------------------
+    # --- which payments failed ----------------------------------------------------------------------------------
 
-    def settle(self, *, whole: bool) -> None:
-        """Put off the payments that are at fault themselves; the others stay due, for the link's sake.
+    def finish(self, *, complete: bool) -> None:
+        """Postpone payments that are at fault themselves; the other failed payments stay due.
 
         Args:
-            whole: whether nothing else failed.
+            complete: whether the push came to its end.
         """
         now, troubles = self.now(), self.troubles
         if not troubles.found:
@@ -89,7 +90,7 @@ class Unfinished:
             self.trouble = self.trouble or trouble.error
             outcomes.append(self._blame(work, trouble.error, now))
         since = {name: began for name, (began, _) in failing.items()}
-        listed_ones = troubles.to_list(since, now) if whole or troubles.wrote else []
+        listed_ones = troubles.to_list(since, now) if complete or troubles.wrote else []
         for trouble in troubles.found:
             work = trouble.work
             if trouble.error.side is Side.STRIPE:
@@ -99,7 +100,7 @@ class Unfinished:
             elif trouble in listed_ones:
                 outcomes.append(self.outcomes.failed(work, str(trouble.error), before=BLAMED_MAX))
             else:
-                self.go_on_behind(work.payment.said.intent_id)
+                self.resume_after(work.payment.said.intent_id)
         self.store.record(outcomes, now)
 
     def _failing(self) -> dict[str, tuple[float, float]]:
@@ -107,10 +108,10 @@ class Unfinished:
             found = json.loads(self.store.note(FAILING) or "{}")
             return {str(name): (float(since), float(last)) for name, (since, last) in found.items()}
         except (ValueError, TypeError, AttributeError):
-            return {}  # a note of another version
+            return {}  # written by another version
 
-    def _blame(self, work: Work, error: LinkFailure, now: float) -> Outcome:
-        """A payment whose own request failed: once more, and at last a person is called."""
+    def _blame(self, work: DuePayment, error: LinkFailure, now: float) -> Outcome:
+        """Postpone a payment at fault; after BLAMED_MAX attempts, put it on the attention list."""
         if work.attempts >= BLAMED_MAX or work.condition is Condition.FAILED:
             return self.outcomes.failed(work, str(error), before=BLAMED_MAX)
         wait = POSTPONED.wait_seconds(work.attempts)

@@ -1,30 +1,30 @@
-"""Whose fault is it: the payment's whose request failed, or the link's?
+"""Decides whether a failed request is the payment's fault or the whole side's. Pure.
 
-A payment on which Halo falls over must hold up no other and must come before a person; a Halo that
-falls over on everything must put no payment on the attention list. What tells the two apart is
-whether the same kind of request worked for something else *afterwards*. Pure.
+A payment on which Halo fails must not block the others and must go on the attention list; a Halo that
+fails on everything must put no payment there. The rule: a payment is at fault if the same kind of
+request worked for something else *afterwards*.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from syncd.core.errors import LinkFailure, Side
-from syncd.core.records import Work
+from syncd.core.records import DuePayment
 
 BLAMED_MAX = 2
-"""How often a payment may fail where others work, before it counts as failed itself."""
+"""How often a payment may fail where others work, before it goes on the attention list."""
 
 IN_A_ROW_MAX = 3
-"""After so many failures in a row of one kind, something else has to work before going on."""
+"""After so many failures in a row of one kind, another request must work before the push goes on."""
 
 FEW_BESIDE_WRITES = 6
-"""So many that can't be written, while Halo takes rows of others, are an outage that comes and goes."""
+"""So many payments that can't be written, while others can, are an outage that comes and goes."""
 
 LISTED_AFTER_SECONDS = 900.0
-"""A payment that can't be written for so long comes before a person, whosever fault it is."""
+"""A payment that can't be written for so long goes on the attention list, whatever the cause."""
 
 FORGOTTEN_AFTER_SECONDS = 3_600.0
-"""Failures that lie further apart are not one trouble."""
+"""Failures further apart than this are counted as separate."""
 
 
 @dataclass(slots=True)
@@ -34,32 +34,33 @@ class Trouble:
     Attributes:
         work: the payment.
         error: how it failed.
-        beside: whether the same kind of request worked for something else afterwards.
+        beside: whether the same kind of request worked for something else afterwards: then the payment is
+            at fault.
     """
 
-    work: Work
+    work: DuePayment
     error: LinkFailure
     beside: bool = False
 
     @property
     def writing(self) -> bool:
-        """Whether it was a write to Halo."""
+        """Whether the request was a write to Halo."""
         return self.error.side is Side.HALO and self.error.maybe_applied
 
     @property
     def reading(self) -> bool:
-        """Whether it was a question to Halo."""
+        """Whether the request was a read from Halo."""
         return self.error.side is Side.HALO and not self.error.maybe_applied
 
 
 @dataclass(slots=True)
 class Troubles:
-    """What failed in one push for single payments, and what worked meanwhile.
+    """The failed requests of single payments in one push, and what worked meanwhile.
 
     Attributes:
-        found: what failed, in order.
-        read: whether Halo answered a question in this push.
-        wrote: whether Halo took a row in this push.
+        found: the failed requests, in order.
+        read: whether a read from Halo worked in this push.
+        wrote: whether a write to Halo worked in this push.
     """
 
     found: list[Trouble] = field(default_factory=list)
@@ -67,11 +68,11 @@ class Troubles:
     wrote: bool = False
 
     def clear(self) -> None:
-        """Begin another push."""
+        """Start another push."""
         self.found, self.read, self.wrote = [], False, False
 
-    def add(self, work: Work, error: LinkFailure) -> bool:
-        """Take in a failure. Returns whether so many of its kind failed in a row as to stop."""
+    def add(self, work: DuePayment, error: LinkFailure) -> bool:
+        """Note a failure. Returns whether too many of its kind failed in a row to go on."""
         trouble = Trouble(work, error)
         self.found.append(trouble)
         if error.side is not Side.HALO:
@@ -84,39 +85,39 @@ class Troubles:
         return len(same) >= IN_A_ROW_MAX
 
     def has_read(self) -> None:
-        """Take in that Halo answered a question: the questions that failed before are to blame."""
+        """Note that a read worked: the payments whose reads failed before are at fault."""
         self.read = True
         for trouble in self.found:
             trouble.beside = trouble.beside or trouble.reading
 
     def has_written(self) -> None:
-        """Take in that Halo took a row: the writes that failed before are to blame."""
+        """Note that a write worked: the payments whose writes failed before are at fault."""
         self.wrote = True
         for trouble in self.found:
             trouble.beside = trouble.beside or trouble.writing
 
     def unclear_reads(self) -> bool:
-        """Whether a question failed and nothing since says that others don't."""
+        """Whether a read failed and no read has worked since."""
         return any(trouble.reading and not trouble.beside for trouble in self.found)
 
     def blamed(self) -> list[Trouble]:
-        """Take out those payments that are at fault themselves."""
+        """Remove and return the failures that are the payment's own fault."""
         blamed = [trouble for trouble in self.found if trouble.beside]
         self.found = [trouble for trouble in self.found if not trouble.beside]
         return blamed
 
     def to_list(self, since: Mapping[str, float], now: float) -> list[Trouble]:
-        """Those few that couldn't be written for long, where no other was written either.
+        """The few payments that could not be written for long, where no other could be either.
 
-        That says little about whose fault it is; but Halo answers questions, and a person has to
-        hear of a payment that isn't written.
+        Whose fault that is remains unknown. But Halo answers reads, so a person must see a payment
+        that is not written.
 
         Args:
             since: when the trouble of each payment that failed lately began, Unix seconds.
             now: Unix seconds.
         """
         if len(since) >= (FEW_BESIDE_WRITES if self.wrote else IN_A_ROW_MAX):
-            return []  # an outage, met by some now and by others before
+            return []  # an outage: some payments met it now, others before
         return [
             trouble
             for trouble in self.found
@@ -128,7 +129,7 @@ class Troubles:
 def failing_since(
     before: Mapping[str, tuple[float, float]], troubles: list[Trouble], now: float
 ) -> dict[str, tuple[float, float]]:
-    """When each payment's trouble began and was last seen (Unix seconds), those of now included."""
+    """When each payment began to fail, and failed last (Unix seconds), this push included."""
     kept = {
         name: (since, last)
         for name, (since, last) in before.items()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.errors import LeaseHeld
-from syncd.core.records import Work
+from syncd.core.records import DuePayment
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS
@@ -31,7 +31,7 @@ class UpdateGuard:
 
     store: Store
     lease: Lease | None
-    works: Sequence[Work]
+    works: Sequence[DuePayment]
     now: Callable[[], float]
     lost: LeaseHeld | None = field(init=False, default=None)
     overtaken: frozenset[str] = field(init=False, default=frozenset())
@@ -68,7 +68,7 @@ class InsertGuard:
 
     store: Store
     lease: Lease | None
-    work: Work
+    work: DuePayment
     looked_at: float
     now: Callable[[], float]
     doubt_until: float | None = field(init=False)

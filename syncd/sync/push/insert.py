@@ -17,7 +17,7 @@ from syncd.core.errors import (
     ServerTrouble,
     Unreachable,
 )
-from syncd.core.records import Condition, Outcome, Work
+from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Acknowledged, Row, SeenRow
 from syncd.monitor.report import Report
 from syncd.store.store import Store
@@ -60,7 +60,7 @@ class Inserter:
     now: Callable[[], float]
     lease: Lease | None
 
-    async def insert(self, work: Work, create: Create) -> bool:
+    async def insert(self, work: DuePayment, create: Create) -> bool:
         """Insert the one row that is missing, if it is still missing. Returns False to try again.
 
         Raises:
@@ -103,7 +103,7 @@ class Inserter:
         await self._inserted(work, create, answer, guard.doubt_until)
         return True
 
-    async def _is_missing(self, work: Work, create: Create, *, sent_before: bool) -> bool:
+    async def _is_missing(self, work: DuePayment, create: Create, *, sent_before: bool) -> bool:
         """Look once more; what speaks against a new row is recorded.
 
         A row that may have been sent before is looked for on its invoice as well: whoever sent it
@@ -132,7 +132,7 @@ class Inserter:
         return True
 
     async def _inserted(
-        self, work: Work, create: Create, answer: Acknowledged, doubt: float | None
+        self, work: DuePayment, create: Create, answer: Acknowledged, doubt: float | None
     ) -> None:
         """What Halo answered to a new row proves it, or has to be read back.
 
@@ -174,7 +174,7 @@ class Inserter:
                 )
             self._lagging(work, doubt, named=self._astray(work, create, answer.rows))
 
-    def _lagging(self, work: Work, doubt: float | None, *, named: bool = False) -> None:
+    def _lagging(self, work: DuePayment, doubt: float | None, *, named: bool = False) -> None:
         """Halo has answered, and shows no row: it may be a little behind, so it isn't sent again at once.
 
         Args:
@@ -192,7 +192,7 @@ class Inserter:
         else:
             self.store.record([doubtful(work, until, now, attempts=1)], now)
 
-    def _unlisted(self, work: Work, error: LinkFailure) -> None:
+    def _unlisted(self, work: DuePayment, error: LinkFailure) -> None:
         """Halo can't list this payment's rows, or its invoice's.
 
         Raises:
@@ -201,7 +201,7 @@ class Inserter:
         if error.retry_after_seconds is not None or self.troubles.add(work, error):
             raise error
 
-    def give_up(self, work: Work) -> None:
+    def give_up(self, work: DuePayment) -> None:
         """Each look had grown too old by the time that the row could go out."""
         now = self.now()
         if work.attempts < UNPROVEN_MAX and work.condition is not Condition.FAILED:
@@ -213,7 +213,7 @@ class Inserter:
         )
         self.store.record([self.outcomes.failed(work, reason)], now)
 
-    def _insert_failed(self, work: Work, error: LinkFailure, doubt: float | None) -> None:
+    def _insert_failed(self, work: DuePayment, error: LinkFailure, doubt: float | None) -> None:
         """A new row that the link failed on: read again before it is sent again.
 
         Raises:
@@ -234,14 +234,14 @@ class Inserter:
         if self.troubles.add(work, error):
             raise error  # it fails for everybody
 
-    async def _stands_elsewhere(self, work: Work, create: Create) -> bool:
+    async def _stands_elsewhere(self, work: DuePayment, create: Create) -> bool:
         """Whether the invoice has the new row, whatever the intent's own list says."""
         intent_id = work.payment.said.intent_id
         rows = await self.sink.rows_of_invoice(create.invoice_id)
         named = any(row.intent_id == intent_id for row in rows)
         return named or self._astray(work, create, rows)
 
-    def _astray(self, work: Work, create: Create, rows: Sequence[Row]) -> bool:
+    def _astray(self, work: DuePayment, create: Create, rows: Sequence[Row]) -> bool:
         """Whether one of them can only be the new row, under no intent or one that Stripe never named.
 
         An older one of the same amount isn't: ours carries the time of its payment.

@@ -19,7 +19,7 @@ from syncd.core.errors import (
     SignInRefused,
     Unreachable,
 )
-from syncd.core.records import Outcome, Work
+from syncd.core.records import DuePayment, Outcome
 from syncd.core.rows import Row, SeenRow, seen
 from syncd.store.store import Store
 from syncd.sync.pull.rereads import Rereads
@@ -45,8 +45,8 @@ class Decided:
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
-    updates: list[tuple[Work, Update]] = field(default_factory=list)
-    creates: list[tuple[Work, Create]] = field(default_factory=list)
+    updates: list[tuple[DuePayment, Update]] = field(default_factory=list)
+    creates: list[tuple[DuePayment, Create]] = field(default_factory=list)
     seen: dict[str, tuple[SeenRow, ...]] = field(default_factory=dict)
 
 
@@ -75,7 +75,7 @@ class Lookup:
         self._stripe_out, self._stripe_failures = False, 0
 
     async def decide_each(
-        self, works: Sequence[Work], kept: Mapping[str, list[Row]] | None, decided: Decided
+        self, works: Sequence[DuePayment], kept: Mapping[str, list[Row]] | None, decided: Decided
     ) -> None:
         """Look up each payment, decide, and add the decisions to `decided`.
 
@@ -119,7 +119,7 @@ class Lookup:
                 decided.outcomes.append(self.outcomes.settled(work, decision))
 
     async def _decision(
-        self, work: Work, kept: Mapping[str, list[Row]] | None, decided: Decided
+        self, work: DuePayment, kept: Mapping[str, list[Row]] | None, decided: Decided
     ) -> Decision | None:
         """Decide about one payment; None where Stripe, re-read, now says something else.
 
@@ -156,12 +156,12 @@ class Lookup:
         await self.sink.count_rows()
         self.unfinished.troubles.has_read()
 
-    def _decide(self, work: Work, rows: Sequence[Row], *, asked: bool = False) -> Decision:
+    def _decide(self, work: DuePayment, rows: Sequence[Row], *, asked: bool = False) -> Decision:
         return decide(
             work.payment, rows, self.settings.policy, asked=asked, acknowledged=work.had_rows
         )
 
-    async def _ask_stripe(self, work: Work, rows: Sequence[Row]) -> Decision | None:
+    async def _ask_stripe(self, work: DuePayment, rows: Sequence[Row]) -> Decision | None:
         """Re-read the payment intent, then decide; None where Stripe now says something else."""
         said = work.payment.said
         await self.rereads.read_one(said.intent_id, said.at)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from syncd.core.decisions import Create, Decision, Hold, InStep, Update
 from syncd.core.holds import HoldCode, message
 from syncd.core.payments import PaymentState
-from syncd.core.records import Condition, Outcome, Pushed, Work
+from syncd.core.records import Condition, DuePayment, Outcome, Pushed
 from syncd.core.rows import Row
 from syncd.core.windows import LOOK_UP_AGAIN, RETRY_FAILED
 from syncd.monitor.report import Report
@@ -34,7 +34,7 @@ LOOK_SECONDS_FIRST, LAG_LOOK_SECONDS_FIRST = 15.0, 2.0
 """How soon a row is looked for, unanswered or answered; then at growing gaps, until it appears or
 that time is over."""
 
-Plan = Callable[[Work, Decision, str], None]
+Plan = Callable[[DuePayment, Decision, str], None]
 """Told what a dry run would do with a payment, and why."""
 
 
@@ -52,7 +52,7 @@ class Outcomes:
     numbers: Mapping[PaymentState, int]
     plan: Plan | None
 
-    def settled(self, work: Work, decision: Decision) -> Outcome:
+    def settled(self, work: DuePayment, decision: Decision) -> Outcome:
         """What comes of a decision that sends nothing."""
         said, state = work.payment.said, state_of(work)
         if isinstance(decision, InStep):
@@ -79,7 +79,7 @@ class Outcomes:
         self.report.log("info", "not_halos", intent=said.intent_id, state=state)
         return Outcome(said.intent_id, state, Condition.NOT_HALOS)
 
-    def unproven(self, work: Work, create: Create, answered: Sequence[Row] = ()) -> Outcome:
+    def unproven(self, work: DuePayment, create: Create, answered: Sequence[Row] = ()) -> Outcome:
         """A new row that Halo took and doesn't show: never sent again unless a person says so.
 
         Args:
@@ -105,7 +105,7 @@ class Outcomes:
             attempts=work.attempts, doubt_until=self.now() + INSERT_DOUBT_SECONDS,
         )  # fmt: skip
 
-    def failed(self, work: Work, words: str, before: int = 0) -> Outcome:
+    def failed(self, work: DuePayment, words: str, before: int = 0) -> Outcome:
         """A person must look; the gaps grow with each attempt beyond the first few."""
         said, state = work.payment.said, state_of(work)
         tried = max(0, work.attempts - before)
@@ -121,12 +121,12 @@ class Outcomes:
             next_try=self.now() + gap, attempts=work.attempts + 1,
         )  # fmt: skip
 
-    def still_failed(self, work: Work) -> Outcome:
+    def still_failed(self, work: DuePayment) -> Outcome:
         """A payment on the attention list that couldn't be tried: at the same gap again."""
         gap = RETRY_FAILED.wait_seconds(work.attempts - 1)
         return due_again(work, self.now() + gap)
 
-    def unasked(self, work: Work) -> Outcome:
+    def unasked(self, work: DuePayment) -> Outcome:
         """Stripe was to be asked again and couldn't be: the next poll asks.
 
         One on the attention list stays there, and is tried at the same gap again.
@@ -135,7 +135,7 @@ class Outcomes:
             return self.still_failed(work)
         return Outcome(work.payment.said.intent_id, state_of(work), Condition.IN_DOUBT)
 
-    def tell(self, work: Work, decision: Update | InStep, outcome: str) -> Pushed | None:
+    def tell(self, work: DuePayment, decision: Update | InStep, outcome: str) -> Pushed | None:
         """One line of the log for a payment that is now in step; what was written, if it was."""
         said, state, now = work.payment.said, state_of(work), self.now()
         self.planned(work, decision, "in step already")
@@ -166,13 +166,13 @@ class Outcomes:
             for number in numbers
         ]
 
-    def planned(self, work: Work, decision: Decision, text: str) -> None:
+    def planned(self, work: DuePayment, decision: Decision, text: str) -> None:
         """In a dry run, say what would be done."""
         if self.plan is not None:
             self.plan(work, decision, text)
 
 
-def state_of(work: Work) -> PaymentState:
+def state_of(work: DuePayment) -> PaymentState:
     """Say which state is to be pushed: what is due has one."""
     state = work.payment.said.state
     if state is None:
@@ -182,7 +182,7 @@ def state_of(work: Work) -> PaymentState:
 
 
 def due_again(
-    work: Work, next_try: float, *, attempts: int = 0, doubt_until: float | None = None
+    work: DuePayment, next_try: float, *, attempts: int = 0, doubt_until: float | None = None
 ) -> Outcome:
     """Record a payment as due from a time on; one that has failed stays on the attention list.
 
@@ -200,7 +200,7 @@ def due_again(
     )  # fmt: skip
 
 
-def doubtful(work: Work, until: float, now: float, *, attempts: int = 0) -> Outcome:
+def doubtful(work: DuePayment, until: float, now: float, *, attempts: int = 0) -> Outcome:
     """Record an insert that may still appear until then; it is looked for meanwhile."""
     left, first, whole = until - now, LOOK_SECONDS_FIRST, INSERT_DOUBT_SECONDS
     if left <= LAG_SECONDS:
@@ -209,7 +209,7 @@ def doubtful(work: Work, until: float, now: float, *, attempts: int = 0) -> Outc
     return due_again(work, next_try, attempts=attempts, doubt_until=until)
 
 
-def as_planned(works: Sequence[Work]) -> list[Outcome]:
+def as_planned(works: Sequence[DuePayment]) -> list[Outcome]:
     """In a dry run's own store: as if it had been pushed, so that the run comes to an end."""
     return [
         Outcome(work.payment.said.intent_id, state_of(work), Condition.IN_STEP) for work in works

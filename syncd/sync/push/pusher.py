@@ -10,7 +10,7 @@ How a payment's push runs, in this order:
    Both hand a guard (`guard`) to the sink, which asks it right before each request.
 5. The answer proves only the rows that it lists as they were sent. `Outcomes` turns what was proven
    into an Outcome; `store.record` writes outcomes down in one transaction.
-6. `Unfinished.settle` decides whose fault each failed request was (`blame`), and puts those payments
+6. `Unfinished.finish` decides whose fault each failed request was (`blame`), and puts those payments
    off.
 
 To do something before the first write of a push, hook in at `Pusher._chunk`, between 3 and 4; to see
@@ -28,7 +28,7 @@ from syncd.core.errors import (
     LinkFailure,
     Side,
 )
-from syncd.core.records import Work
+from syncd.core.records import DuePayment
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
@@ -122,8 +122,8 @@ class Pusher:
             return 0
         with self.leased():
             self.review()
-            after = self._unfinished.place()
-            self._batch = self._unfinished.lists_of(self.settings.batch)
+            after = self._unfinished.resume_point()
+            self._batch = self._unfinished.batch_size(self.settings.batch)
             for _ in range(ROUNDS_MAX):
                 # What is found due from here on waits for the next push, or rounds never end.
                 due = self.store.due_count(self.now())
@@ -143,12 +143,12 @@ class Pusher:
         return self._unfinished.trouble
 
     @property
-    def halo_answered(self) -> bool:
+    def request_succeeded(self) -> bool:
         """Whether Halo answered a question in the last push."""
         return self._troubles.read or self._troubles.wrote
 
     @property
-    def halo_wrote(self) -> bool:
+    def write_succeeded(self) -> bool:
         """Whether Halo took a row in the last push."""
         return self._troubles.wrote
 
@@ -190,19 +190,19 @@ class Pusher:
             whole = True
         finally:
             if not whole and self._unfinished.trying is not None:
-                self._unfinished.go_on_behind(self._unfinished.trying)
-            self._unfinished.settle(whole=whole)
+                self._unfinished.resume_after(self._unfinished.trying)
+            self._unfinished.finish(complete=whole)
         if self._troubles.found:
             # Halo's first: its pause keeps a write from being tried at every tick.
             errors = [trouble.error for trouble in self._troubles.found]
             raise next((error for error in errors if error.side is Side.HALO), errors[0])
         if resumed:  # from the middle: those before may be the ones that need smaller lists
-            self._unfinished.go_on_behind(None)
+            self._unfinished.resume_after(None)
         elif self._batch < self.settings.batch:
-            self._unfinished.use_lists_of(None)
+            self._unfinished.set_batch_size(None)
             self._batch = self.settings.batch
 
-    async def _chunk(self, works: Sequence[Work], *, paged: bool) -> None:
+    async def _chunk(self, works: Sequence[DuePayment], *, paged: bool) -> None:
         """Decide about some payments, write what was decided, and record the outcomes."""
         ids = [work.payment.said.intent_id for work in works]
         kept = self.store.rows.of(ids) if paged else None

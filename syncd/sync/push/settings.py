@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from syncd.core.decisions import Create, Policy, Update
-from syncd.core.records import Work
+from syncd.core.records import DuePayment
 from syncd.core.rows import NewRow, RowChange, Trace
 
 
@@ -21,12 +21,12 @@ class PushSettings:
     batch: int
     trace: bool
 
-    def changed_rows(self, work: Work, update: Update, now: float) -> list[RowChange]:
+    def changed_rows(self, work: DuePayment, update: Update, now: float) -> list[RowChange]:
         """A payment's rows with their new status, written at `now` (Unix seconds)."""
         trace = self._trace(work, now)
         return [RowChange(row, update.status, trace) for row in update.rows]
 
-    def new_row(self, work: Work, create: Create, now: float) -> NewRow:
+    def new_row(self, work: DuePayment, create: Create, now: float) -> NewRow:
         """The payment's missing row, written at `now` (Unix seconds)."""
         said = work.payment.said
         return NewRow(
@@ -39,6 +39,6 @@ class PushSettings:
             trace=self._trace(work, now),
         )
 
-    def _trace(self, work: Work, now: float) -> Trace | None:
+    def _trace(self, work: DuePayment, now: float) -> Trace | None:
         payload = work.payment.said.trace
         return None if payload is None or not self.trace else Trace(payload, now)

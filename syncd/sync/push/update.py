@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from syncd.core.decisions import Update
 from syncd.core.errors import LinkFailure, RowsRefused, ServerTrouble
-from syncd.core.records import Condition, Outcome, Work
+from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Acknowledged, Row
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
@@ -34,7 +34,7 @@ class Updater:
     now: Callable[[], float]
     lease: Lease | None
 
-    async def send(self, batch: Sequence[tuple[Work, Update]]) -> None:
+    async def send(self, batch: Sequence[tuple[DuePayment, Update]]) -> None:
         """Send one list of rows; halve it until a row that fails stands alone.
 
         Raises:
@@ -76,7 +76,7 @@ class Updater:
             self.store.record(outcomes, self.now())
 
     async def _send_parts(
-        self, batch: Sequence[tuple[Work, Update]], error: RowsRefused | LinkFailure
+        self, batch: Sequence[tuple[DuePayment, Update]], error: RowsRefused | LinkFailure
     ) -> None:
         """After a list of rows failed: send its halves, if what failed was Halo's word about rows.
 
@@ -95,13 +95,17 @@ class Updater:
         elif len(batch) > 1 or not error.maybe_applied:
             if error.maybe_applied:
                 # Smaller lists next time: should one row be at fault after all, it soon stands alone.
-                self.unfinished.use_lists_of(max(1, len(batch) // 2))
+                self.unfinished.set_batch_size(max(1, len(batch) // 2))
             raise error
         elif self.unfinished.troubles.add(batch[0][0], error):
             raise error  # it fails for everybody
 
     async def _updated(
-        self, work: Work, update: Update, shown: Mapping[int | None, Row], answer: Acknowledged
+        self,
+        work: DuePayment,
+        update: Update,
+        shown: Mapping[int | None, Row],
+        answer: Acknowledged,
     ) -> Outcome:
         """An answer proves only the rows that it lists as they were sent."""
         said, state = work.payment.said, state_of(work)
@@ -124,9 +128,11 @@ class Updater:
         return due_again(work, self.now(), attempts=1)
 
 
-def batches(updates: Sequence[tuple[Work, Update]], size: int) -> list[list[tuple[Work, Update]]]:
+def batches(
+    updates: Sequence[tuple[DuePayment, Update]], size: int
+) -> list[list[tuple[DuePayment, Update]]]:
     """Cut into lists of at most `size` rows; a payment's rows stay together."""
-    found: list[list[tuple[Work, Update]]] = []
+    found: list[list[tuple[DuePayment, Update]]] = []
     room = 0
     for work, update in updates:
         if not found or len(update.rows) > room:

@@ -36,7 +36,7 @@ from syncd.config.model import Config
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.store.db.connection import sqlite_path
 from syncd.store.store import Store
-from syncd.sync.build import World, assemble
+from syncd.sync.build import Runtime, assemble
 from syncd.text.sanitize import inert, plain
 from syncd.text.timestamps import TimeUnreadable, interval
 
@@ -177,7 +177,7 @@ def _period(since: str, until: str | None) -> tuple[int, int | None]:
 async def _audit(
     config: Config, own: Store, memory: Store | None, asked: Asked, show: Show
 ) -> Audit:
-    world = World(waiting=show.waiting)
+    world = Runtime(waiting=show.waiting)
     stop_signals.watch(world.stop)
     parts = assemble(
         config, own, Telemetry(), world, "an audit",

@@ -15,7 +15,7 @@ from syncd.core.errors import IntentUnknown
 from syncd.core.records import ATTENTION, Condition
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.store.store import Store
-from syncd.sync.build import World, assemble
+from syncd.sync.build import Runtime, assemble
 from syncd.text.sanitize import plain
 
 
@@ -48,7 +48,7 @@ def resync(
 
 async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bool]:
     """Returns what came of it, and whether it needs attention."""
-    world = World()
+    world = Runtime()
     stop_signals.watch(world.stop)
     parts = assemble(config, store, Telemetry(), world, "a resync")
     try:

@@ -18,12 +18,12 @@ from syncd.config.load import load
 from syncd.config.model import Config
 from syncd.core.decisions import Create, Decision, Hold, Unmatched, Update
 from syncd.core.errors import Failure, LeaseHeld
-from syncd.core.records import Condition, Work
+from syncd.core.records import Condition, DuePayment
 from syncd.monitor.telemetry import Telemetry
 from syncd.service.systemd import Notifier
 from syncd.store.db.connection import sqlite_path
 from syncd.store.store import Store
-from syncd.sync.build import World, assemble
+from syncd.sync.build import Runtime, assemble
 from syncd.sync.policy import release_holds
 from syncd.text.sanitize import plain
 from syncd.text.timestamps import TimeUnreadable, interval
@@ -80,10 +80,10 @@ async def _command(
 ) -> Failure | None:  # fmt: skip
     """Run; returns what failed instead of raising it, so that what was done is still shown."""
     telemetry = Telemetry()
-    world = World(waiting=show.waiting)
+    world = Runtime(waiting=show.waiting)
     stop_signals.watch(world.stop)
 
-    def plan(work: Work, decision: Decision, text: str) -> None:
+    def plan(work: DuePayment, decision: Decision, text: str) -> None:
         planned.append(_planned(work, decision, text))
 
     what = "a single run" if since is None else "a backfill"
@@ -149,7 +149,7 @@ def since_of(text: str, now: Callable[[], float] = time.time, *, option: str = "
     return at
 
 
-def _planned(work: Work, decision: Decision, text: str) -> dict[str, Any]:
+def _planned(work: DuePayment, decision: Decision, text: str) -> dict[str, Any]:
     said = work.payment.said
     names = {Update: "update", Create: "create", Hold: "hold", Unmatched: "unmatched"}
     return {

@@ -40,7 +40,7 @@ from syncd.preflight.calibration_report import (
 )
 from syncd.preflight.survey import Survey, ask_stripe, read_rows
 from syncd.store.store import Store
-from syncd.sync.build import World, assemble
+from syncd.sync.build import Runtime, assemble
 from syncd.text.sanitize import inert
 
 ROWS_DEFAULT = 20_000
@@ -118,7 +118,7 @@ def _read(config: Config, rows: int) -> Survey:
 
 async def _survey(config: Config, store: Store, rows: int) -> Survey:
     with bar() as shown:
-        parts = assemble(config, store, Telemetry(), World(waiting=shown.waiting), "calibrate")
+        parts = assemble(config, store, Telemetry(), Runtime(waiting=shown.waiting), "calibrate")
         try:
             shown.begin("Reading Halo's rows")
             survey = await read_rows(parts.sink, store, rows, shown.at)

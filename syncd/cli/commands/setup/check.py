@@ -23,7 +23,7 @@ from syncd.preflight.local import database_lines, file_line, port_line, secret_l
 from syncd.preflight.messages import message_lines
 from syncd.preflight.remote import Sides
 from syncd.store.store import Store
-from syncd.sync.build import World, assemble
+from syncd.sync.build import Runtime, assemble
 from syncd.text.sanitize import inert
 
 _COLOURS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red"}
@@ -103,7 +103,7 @@ async def _look_at_sides(
     def left(side: Side) -> int:
         return windows[side].left(store.coordination.counts(side), time.time())
 
-    parts = assemble(config, store, Telemetry(), World(waiting=_say_waiting), "check")
+    parts = assemble(config, store, Telemetry(), Runtime(waiting=_say_waiting), "check")
     try:
         await Sides(config, parts.source, parts.sink, store, left, tell, remembers).look()
     finally:
