@@ -15,6 +15,8 @@ from syncd.core.payments import PaymentState
 from syncd.core.reversals import Reversal, ReversalKind
 from syncd.core.rows import Invoice, Row
 from syncd.sandbox import Fault
+from syncd.sandbox.tenant import LIST_KEYS_SEEN, InvoiceList
+from syncd.text.timestamps import DAY
 from tests.conftest import NOW, Rig
 from tests.test_audit import allow_all, audit, seen, status
 
@@ -148,6 +150,159 @@ def test_invoices_that_cannot_be_read_stop_nothing(
     assert seen(found) == [("paid_at_stripe_only", payment, "10.99", "USD")]
     assert len(found.notes) == 1
     assert found.notes[0].startswith(note)
+
+
+# --- how invoices are read -------------------------------------------------------------------------
+
+
+def paths(rig: Rig) -> tuple[int, int]:
+    """How many pages of the list of invoices were read, and how many invoices alone."""
+    asked = [request.path for request in rig.box.halo.requests]
+    alone = sum(path.startswith("/api/Invoice/") for path in asked)
+    return asked.count("/api/Invoice"), alone
+
+
+def many(rig: Rig, number: int, **invoice: Any) -> list[str]:
+    """Payments that both sides show as paid, each on an invoice of its own."""
+    halo, made = rig.box.halo, []
+    for place in range(number):
+        payment = rig.box.stripe.create_intent(amount=1000 + place, created=NOW - 60 - place)
+        rig.box.stripe.advance(payment, "succeeded", emit=False)
+        total = (1000 + place) / 100
+        chosen = halo.add_invoice(total=total, currency="USD", client_name=f"C {place}", **invoice)
+        halo.add_row(payment, chosen, total, halo.status["succeeded"])
+        made.append(payment)
+    return made
+
+
+def test_every_invoice_is_read_by_pages(rig: Rig) -> None:
+    """400 payments on 400 invoices: four pages of rows, four of invoices, no invoice alone."""
+    allow_all(rig)
+    rig.box.halo.rate_limit = None
+    payments = many(rig, 400)
+    found = audit(rig)
+    assert (found.findings, found.notes, found.invoices) == ((), (), 400)
+    assert paths(rig) == (4, 0)
+    reads = [r for r in rig.box.halo.requests if r.path.startswith("/api/Invoice")]
+    assert len(reads) <= 0.05 * len(payments)
+
+
+@pytest.mark.parametrize("shape", ["invoices", "uncounted", "bare"])
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("cap", [100, 20])
+def test_pages_however_halo_makes_them(rig: Rig, shape: str, cap: int, *, ordered: bool) -> None:
+    """Capped pages, no count, no order: every invoice is compared all the same."""
+    allow_all(rig)
+    rig.box.halo.rate_limit = None
+    payments = many(rig, 60)
+    rig.box.halo.rows_pay = False
+    rig.box.halo.invoice_list = InvoiceList(page_cap=cap, shape=shape, ordered=ordered)
+    found = audit(rig)
+    assert {one.intent_id for one in found.findings} == set(payments)
+    assert {one.customer for one in found.findings} == {f"C {n}" for n in range(60)}
+    assert found.notes == ()
+    pages, alone = paths(rig)
+    assert pages <= 5
+    assert alone == 0
+
+
+@pytest.mark.parametrize(
+    ("paging", "pages", "alone"), [("absent", 1, 30), ("same_page", 2, 10), ("ignored", 1, 0)]
+)
+def test_without_a_list_invoices_are_read_one_by_one(
+    rig: Rig, paging: str, pages: int, alone: int
+) -> None:
+    """No list, the same page again, all at once: what the list doesn't show is read alone."""
+    allow_all(rig)
+    payments = many(rig, 30)
+    rig.box.halo.rows_pay = False
+    rig.box.halo.invoice_list = InvoiceList(paging=paging, page_cap=20)
+    found = audit(rig)
+    assert {one.intent_id for one in found.findings} == set(payments)
+    assert paths(rig) == (pages, alone)
+
+
+def test_a_long_list_is_not_read_for_few_invoices(rig: Rig) -> None:
+    """Where the list holds many others, the few that matter are read one by one."""
+    allow_all(rig)
+    rig.box.halo.rate_limit = None
+    many(rig, 12)
+    for _ in range(3_000):
+        rig.box.halo.add_invoice()
+    assert audit(rig).invoices == 12
+    assert paths(rig) == (1, 12)
+
+
+def test_a_list_that_shows_little(rig: Rig) -> None:
+    """Where list rows only carry what is known of them, open invoices are read alone."""
+    allow_all(rig)
+    many(rig, 30)
+    rig.box.halo.invoice_list.keys = LIST_KEYS_SEEN
+    rig.box.halo.invoices[1005]["total"] = 500.0  # paid in part, which only its total shows
+    assert audit(rig).findings == ()
+    # One open invoice, and 29 whose currency only the invoice itself names.
+    assert paths(rig) == (1, 30)
+
+
+def test_currencies_that_the_list_does_not_show(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read alone as far as that stays cheap; the others are named as not compared."""
+    allow_all(rig)
+    monkeypatch.setattr("syncd.audit.invoices.CURRENCIES_MAX", 5)
+    payments = many(rig, 30)
+    rig.box.halo.invoice_list.keys = LIST_KEYS_SEEN | {"total"}
+    rig.box.halo.invoices[1030]["currency_code"] = "GBP"
+    found = audit(rig)
+    [one] = found.findings
+    assert (one.kind, one.intent_id, one.currency, one.halo_currency) == (
+        Kind.WRONG_CURRENCY, payments[29], "USD", "GBP",
+    )  # fmt: skip
+    assert found.notes == (
+        "Halo's list does not show the currency of 25 invoices, so their currency was not compared. "
+        "--invoices 30 reads these one by one.",
+    )
+    rig.box.halo.requests.clear()
+    assert audit(rig, invoices_max=30).notes == ()
+
+
+def test_a_payment_in_another_currency_than_its_invoice(rig: Rig) -> None:
+    """10 EUR on an invoice of 10 GBP is a difference; without the invoice's currency it is none."""
+    allow_all(rig)
+    payment = rig.pay("succeeded", amount=1000, currency="eur", rows=())
+    invoice = rig.box.halo.add_invoice(total=10.0, currency="GBP")
+    rig.box.halo.add_row(payment, invoice, 10.0, rig.box.halo.status["succeeded"])
+    [one] = audit(rig).findings
+    assert (one.kind, one.stripe_money, one.halo_money, one.off) == (
+        Kind.WRONG_CURRENCY, "10.00 EUR", "10.00 GBP", None,
+    )  # fmt: skip
+    rig.box.halo.invoices[invoice]["currency_code"] = 1
+    assert audit(rig).findings == ()
+
+
+def test_every_invoice_of_a_payment_is_named(rig: Rig) -> None:
+    """A payment over several invoices: all of them, and the customer, also where nothing is paid."""
+    allow_all(rig)
+    payment = rig.pay("succeeded", amount=3000, rows=(10.0, 20.0))
+    [one] = audit(rig).findings
+    assert one.intent_id == payment
+    assert one.invoices == (InvoiceName(1001, "INV-1001"), InvoiceName(1002, "INV-1002"))
+    assert one.customer == "A customer"
+
+
+def test_the_period_ends_where_it_is_said(rig: Rig) -> None:
+    """With an end, later payments, rows and invoices aren't compared; --all lists what agrees."""
+    allow_all(rig)
+    early = rig.pay("succeeded", created=NOW - 10 * DAY)
+    late = rig.pay("succeeded", created=NOW - DAY)
+    fine = rig.pay("succeeded", created=NOW - 11 * DAY)
+    status(rig, fine, "succeeded")
+    for row in rig.box.halo.rows_of(fine) + rig.box.halo.rows_of(early):
+        row["intent_date"] = "2026-11-13T00:00:00"
+    found = audit(rig, until=int(NOW) - 5 * DAY, everything=True)
+    assert [one.intent_id for one in found.findings] == [early]
+    assert (found.payments, found.until) == (2, int(NOW) - 5 * DAY)
+    [agrees] = found.agreeing
+    assert (agrees.intent_id, agrees.customer, agrees.off) == (fine, "A customer", Decimal(0))
+    assert {one.intent_id for one in audit(rig).findings} == {early, late}
 
 
 # --- laws ------------------------------------------------------------------------------------------

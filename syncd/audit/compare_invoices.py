@@ -149,12 +149,17 @@ def other_currency(
 
 
 def named(difference: Difference, invoice: Invoice) -> Difference:
-    """Add what the invoice knows: its number and its customer."""
+    """Add what the invoice knows: its number, its customer, and a currency that was not known."""
     invoices = tuple(
         replace(one, number=one.number or invoice.number) if one.id == invoice.id else one
         for one in difference.invoices or (InvoiceName(invoice.id, invoice.number),)
     )
-    return replace(difference, invoices=invoices, customer=difference.customer or invoice.customer)
+    return replace(
+        difference,
+        invoices=invoices,
+        customer=difference.customer or invoice.customer,
+        currency=difference.currency or invoice.currency,
+    )
 
 
 def shown(invoice: Invoice, currency: str | None) -> str:

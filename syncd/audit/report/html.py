@@ -18,6 +18,7 @@ from syncd.audit.report.words import (
     fix_command,
     fix_words,
     state_of,
+    tied,
 )
 from syncd.audit.summary import (
     Audit,
@@ -51,7 +52,8 @@ def as_html(audit: Audit, places: Places, *, everything: bool = False) -> str:
     )  # fmt: skip
     made.globals |= {
         "counted": counted, "day": day, "day_or_minute": day_or_minute, "state_of": state_of,
-        "consequences": CONSEQUENCES,
+        "tied": tied,
+        "consequences": {key: f"{words[0].upper()}{words[1:]}" for key, words in CONSEQUENCES.items()},
     }  # fmt: skip
     css = (_TEMPLATES / "audit.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()

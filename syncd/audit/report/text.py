@@ -3,7 +3,6 @@
 Nothing here can move a cursor.
 """
 
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,6 +16,7 @@ from syncd.audit.report.words import (
     fix_words,
     invoices_of,
     state_of,
+    tied,
 )
 from syncd.audit.summary import (
     Audit,
@@ -43,14 +43,13 @@ WIDTH_MAX = 110
 """Longer lines are hard to read."""
 
 CONSEQUENCES = {
-    Consequence.NOT_COUNTED: "paid, not counted in Halo",
-    Consequence.NOT_PAID: "counted in Halo, not paid",
+    Consequence.NOT_COUNTED: "paid but not counted in Halo",
+    Consequence.NOT_PAID: "counted in Halo but not paid",
     Consequence.PAID_TOO_MUCH: "paid too much",
 }
 """The sums by what they mean, for people."""
 
 _GAP = "  "
-_AMOUNT = re.compile(r"(?<=\d) (?=[A-Z]{3,4}\b)")
 _TIE = "\N{NO-BREAK SPACE}"
 """Between an amount and its currency; `inert` lets no other one through."""
 
@@ -109,7 +108,7 @@ def _totals(
             parts.append(f"{one.unknown} of unknown amount")
         name = (one.customer or "Customer not known") if named else (one.currency or "Unknown")
         number = counted(one.count, "difference")
-        yield from _wrapped(f"{name}: {', '.join([number, *parts])}", width, "  ", "    ")
+        yield from _wrapped(f"{name}: {'; '.join([number, *parts])}", width, "  ", "    ")
 
 
 def _difference(
@@ -117,7 +116,8 @@ def _difference(
 ) -> Iterator[str]:
     yield ""
     head = f"{number}. {one.customer or 'Customer not known'}"
-    yield from map(bold, _filled([head, *_invoice_cells(one), day(one.made)], width, ""))
+    cells = filter(None, [head, *_invoice_cells(one), day(one.made)])
+    yield from map(bold, _wrapped(_GAP.join(cells), width, "", "   "))
     yield from _filled([one.title], width, "   ")
     amounts = [
         ("At Stripe: ", one.stripe_money), ("In Halo: ", one.halo_money),
@@ -181,7 +181,7 @@ def _filled(cells: Sequence[str], width: int, indent: str) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int, indent: str = "", later: str | None = None) -> Iterator[str]:
-    bound = _AMOUNT.sub(_TIE, inert(text))
+    bound = tied(inert(text))
     for line in textwrap.wrap(
         bound, width, initial_indent=indent,
         subsequent_indent=indent if later is None else later,

@@ -1,8 +1,12 @@
 """What the page and the terminal say about an audit beside its numbers."""
 
+import re
+
 from syncd.audit.differences import Difference
 from syncd.audit.summary import Audit, Fix
 from syncd.text.wording import counted
+
+_AMOUNT = re.compile(r"(?<=\d) (?=[A-Z]{3,4}\b)")
 
 RETRY_IDS_MAX = 5
 """Ids that are named in a command to be pasted."""
@@ -41,6 +45,11 @@ def fix_command(fix: Fix) -> str:
     more = " …" if len(fix.listed) > RETRY_IDS_MAX else ""
     ids = " ".join(fix.listed[:RETRY_IDS_MAX])
     return f"syncd attention retry {ids}{more}" if ids else ""
+
+
+def tied(text: str) -> str:
+    """The same with a no-break space between each amount and its currency."""
+    return _AMOUNT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def invoices_of(difference: Difference) -> str:
