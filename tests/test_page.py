@@ -4,12 +4,8 @@ import base64
 import re
 import time
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config as AlembicConfig
 
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import Condition, Outcome, Pushed, Said
@@ -223,24 +219,6 @@ def test_what_stripe_said(rig: Rig) -> None:
     pushes = rig.stored(lambda store: store.people.pushes(0))
     assert {one.intent_id for one in pushes} == {written, read}
     assert rig.stored(lambda store: store.people.said(NOW + 3_601)) == []
-
-
-def test_a_database_from_before_the_history(tmp_path: Path) -> None:
-    """An older database is brought up to date when it is opened; what it knew stays."""
-    url = f"sqlite:///{tmp_path}/old.db"
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        config = AlembicConfig()
-        config.set_main_option("script_location", "syncd.store.db:migrations")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.execute(sa.text("INSERT INTO notes VALUES ('watermark', '1795500000')"))
-    engine.dispose()
-    store = Store.open(url)
-    assert (store.note("watermark"), store.people.pushes(0)) == ("1795500000", [])
-    store.record([push(1, NOW)], NOW)
-    assert [one.intent_id for one in store.people.pushes(0)] == ["pi_1"]
-    store.close()
 
 
 def test_links_to_stripe(rig: Rig) -> None:

@@ -24,6 +24,17 @@ WAIT_SECONDS_MAX = 2 * 86_400.0
 # --- which of them -------------------------------------------------------------------------------
 
 
+def is_waiting() -> sa.ColumnElement[bool]:
+    """Whether a payment is tried again when its time comes.
+
+    The conditions are literals in the SQL, so that the partial index `payments_waiting` is used.
+    """
+    conditions: sa.BindParameter[Any] = sa.bindparam(
+        "waiting", list(WAITING), expanding=True, literal_execute=True
+    )
+    return schema.payments.c.condition.in_(conditions)
+
+
 def is_due(now: float) -> sa.ColumnElement[bool]:
     """Whether a payment is to be tried now (Unix seconds).
 
@@ -33,9 +44,7 @@ def is_due(now: float) -> sa.ColumnElement[bool]:
     waits_max = sa.case(
         (c.condition == Condition.DUE, DUE_WAIT_SECONDS_MAX), else_=WAIT_SECONDS_MAX
     )
-    return sa.and_(
-        c.condition.in_(WAITING), sa.or_(c.next_try <= now, c.next_try > now + waits_max)
-    )
+    return sa.and_(is_waiting(), sa.or_(c.next_try <= now, c.next_try > now + waits_max))
 
 
 def is_unread() -> sa.ColumnElement[bool]:
@@ -53,7 +62,10 @@ def is_to_be_read(now: float) -> sa.ColumnElement[bool]:
     c = schema.payments.c
     come = sa.or_(c.next_try <= now, c.next_try > now + WAIT_SECONDS_MAX)
     fresh_doubt = sa.and_(c.condition == Condition.IN_DOUBT, c.next_try.is_(None))
-    return sa.and_(is_unread(), c.dismissed.is_(False), sa.or_(fresh_doubt, come))
+    indexed = c.condition.in_(
+        (Condition.IN_DOUBT, Condition.HELD)
+    )  # `is_unread`, as an index has it
+    return sa.and_(indexed, is_unread(), c.dismissed.is_(False), sa.or_(fresh_doubt, come))
 
 
 # --- what Stripe says ----------------------------------------------------------------------------

@@ -52,6 +52,13 @@ def _bring_up_to_date(connection: sa.Connection, url: str) -> None:
     if version == schema.REVISION:
         return
     foreign = f"The database {url} holds tables of something else. Name another one in state.url."
+    if version in schema.UNRELEASED:
+        message = (
+            f"The database {url} was written by an unreleased syncd (schema {version}), which this "
+            f"version cannot read; it reads schema {schema.OLDEST} and later. Move the database away "
+            "and run a backfill: it is rebuilt from Stripe and Halo."
+        )
+        raise StoreUnusable(message)
     if (version is None and tables) or (version is not None and not version.isdigit()):
         raise StoreUnusable(foreign)
     if version is not None and version > schema.REVISION:

@@ -1,7 +1,8 @@
-"""The tables, as the current version of the schema has them, and their step up to it.
+"""The tables, and the steps that bring an older database up to them.
 
-Plain SQL types only, so that PostgreSQL stays one URL away. A change here needs a new version in
-`migrations`; a test compares the two.
+A new database is created from these tables in one step. For a change here, add a step in
+`migrations` that takes over the databases of the version before; a test compares the two. Only
+plain SQL types are used, so that the tables can be created in PostgreSQL as well.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,13 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 REVISION = "0006"
-"""The newest version in `migrations`. Known here so that a start needn't load Alembic."""
+"""The newest version in `migrations`. It is here so that a normal start need not load Alembic."""
+
+OLDEST = "0005"
+"""The oldest version that is taken over: the schema of syncd 0.1."""
+
+UNRELEASED = ("0001", "0002", "0003", "0004")
+"""Versions that no release had. Their databases are refused."""
 
 metadata = sa.MetaData()
 
@@ -48,6 +55,14 @@ payments = sa.Table(
     sa.Column("seen_rows", sa.Text),
 )
 sa.Index("payments_due", payments.c.condition, payments.c.next_try)
+# The payments that a push may have to try, in the order in which it asks for them.
+sa.Index(
+    "payments_waiting",
+    payments.c.intent_id,
+    payments.c.next_try,
+    sqlite_where=sa.text("condition IN ('due', 'failed', 'unmatched')"),
+    postgresql_where=sa.text("condition IN ('due', 'failed', 'unmatched')"),
+)
 sa.Index("payments_final", payments.c.final, payments.c.created)
 sa.Index("payments_changed", payments.c.changed_at)
 
@@ -170,10 +185,12 @@ def version(connection: sa.Connection) -> tuple[str | None, Sequence[str]]:
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Bring the database to REVISION. Alembic is loaded only here: most starts don't need it.
+    """Bring the database to REVISION: create the tables, or carry out the steps that are missing.
+
+    Alembic is loaded only here.
 
     Raises:
-        LookupError: the database's version is none of ours.
+        LookupError: no step starts from the database's version.
     """
     from alembic import command
     from alembic.config import Config
@@ -183,6 +200,10 @@ def upgrade(connection: sa.Connection) -> None:
     config.set_main_option("script_location", "syncd.store.db:migrations")
     config.attributes["connection"] = connection
     try:
+        if version(connection)[0] is None:
+            metadata.create_all(connection)
+            command.stamp(config, "head")
+            return
         command.upgrade(config, "head")
     except CommandError as error:
         raise LookupError(str(error)) from error

@@ -1,4 +1,4 @@
-"""When a dispute's money last moved; and an inquiry is told from a dispute."""
+"""From the schema of syncd 0.1 to the one of 0.2."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,18 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Add the column, and write the words of inquiries as this version does."""
+    """Add a column and an index, and tell an inquiry from a dispute.
+
+    `reversals.moved_at` is when a dispute's money last moved. `payments_waiting` lists the payments
+    that a push may have to try, in the order in which it asks for them.
+    """
+    op.create_index(
+        "payments_waiting",
+        "payments",
+        ["intent_id", "next_try"],
+        sqlite_where=sa.text("condition IN ('due', 'failed', 'unmatched')"),
+        postgresql_where=sa.text("condition IN ('due', 'failed', 'unmatched')"),
+    )
     op.add_column("reversals", sa.Column("moved_at", sa.BigInteger))
     c = sa.table(
         "reversals", sa.column("status", sa.String), sa.column("kind", sa.String),

@@ -1,0 +1,8 @@
+"""The schema of syncd 0.1: the oldest that this version takes over. It has no step of its own."""
+
+revision = "0005"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Do nothing: a new database is created from the tables in `schema`, in one step."""
