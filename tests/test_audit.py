@@ -27,7 +27,7 @@ from syncd.core.reversals import Reversal, ReversalKind
 from syncd.core.rows import Invoice, Row
 from syncd.sandbox import Fault
 from syncd.store.store import Store
-from syncd.sync.build import assemble
+from syncd.sync.build import assemble_readers
 from syncd.sync.pull.listing import DAY
 from tests.conftest import NOW, Rig
 
@@ -47,15 +47,19 @@ def audit(
     own = Store.open(f"sqlite:///{rig.folder}/own.db")
 
     async def go() -> Audit:
-        parts = assemble(
-            rig.config(), own, rig.told, rig.world, "a test",
-            plan=lambda *_: None, counted_in=memory,
-        )  # fmt: skip
+        parts = assemble_readers(rig.config(), own, rig.told, rig.world, counted_in=memory)
         try:
-            pusher = parts.engine.pusher
-            invoices = Invoices(parts.sink, own, pusher.settings.policy, invoices_max, everything)
+            invoices = Invoices(parts.sink, own, parts.policy, invoices_max, everything)
             auditor = Auditor(
-                pusher, parts.engine.reversing, own, memory, invoices, rig.clock, fix, everything
+                parts.all_rows,
+                parts.policy,
+                parts.reversing,
+                own,
+                memory,
+                invoices,
+                rig.clock,
+                fix,
+                everything,
             )
             return await auditor.run(int(rig.clock()) - days * DAY, until)
         finally:

@@ -21,13 +21,14 @@ from syncd.audit.invoices import Invoices
 from syncd.audit.summary import Adding, Audit, Fix, in_order, sums
 from syncd.clients.paging import PAGES_MAX
 from syncd.clients.stripe.parse import Unreadable
+from syncd.core.decisions import Policy
 from syncd.core.errors import BadAnswer, CursorRefused, IntentUnknown, Side
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.reversals import Reversal
 from syncd.core.rows import Row
 from syncd.store.store import Store
 from syncd.sync.pull.reversals import Reversing
-from syncd.sync.push.pusher import Pusher
+from syncd.sync.read_back import AllRows
 from syncd.text.sanitize import plain
 
 CONFIRM_MAX = 200
@@ -58,7 +59,8 @@ class Auditor:
     """Compares both sides; made for one run.
 
     Attributes:
-        pusher: reads Halo's rows into `store`; never asked to push.
+        all_rows: reads Halo's rows into `store`.
+        policy: the configured status numbers and rules.
         store: the audit's own, empty.
         memory: the service's store, for what it knows of rows that were deleted, and for what a
             person has dismissed; None where there is none.
@@ -68,7 +70,8 @@ class Auditor:
         progress: told how many payments were listed, and how much of the time is covered (0 to 1).
     """
 
-    pusher: Pusher
+    all_rows: AllRows
+    policy: Policy
     reversing: Reversing
     store: Store
     memory: Store | None
@@ -161,7 +164,7 @@ class Auditor:
         )
 
     async def _read_halo(self) -> None:
-        whole = await self.pusher.all_rows.read()
+        whole = await self.all_rows.read()
         if whole:
             return
         if self.store.audit.row_count() == 0:
@@ -213,7 +216,7 @@ class Auditor:
 
             def again(said: Observation, rows: Sequence[Row], name: str = name) -> list[Difference]:
                 return compare(
-                    said, rows, reversals[name], self.pusher.settings.policy,
+                    said, rows, reversals[name], self.policy,
                     had_rows=name in known, dismissed=dismissed,
                 )  # fmt: skip
 
@@ -225,7 +228,7 @@ class Auditor:
             elif rows[name]:
                 self._count("halos")
                 if self.list_agreeing:
-                    policy = self.pusher.settings.policy
+                    policy = self.policy
                     self._agreeing.append(agreeing(said, rows[name], policy))
             elif said.state is not None:
                 self._count("not_halos")
@@ -270,7 +273,7 @@ class Auditor:
             return findings, said
         if not self._room("confirm", CONFIRM_MAX):
             return findings, said
-        fresh = await self.pusher.sink.rows_of(said.intent_id)
+        fresh = await self.all_rows.sink.rows_of(said.intent_id)
         findings = judge(said, fresh)
         paid = any(one.kind is Kind.PAID_IN_HALO_ONLY for one in findings)
         if paid and self._room("ask", ASK_STRIPE_MAX):
@@ -283,7 +286,7 @@ class Auditor:
 
     async def _compare_strangers(self, since: int) -> None:
         """Rows made since the date whose payment isn't among those made since: older, or unknown."""
-        policy = self.pusher.settings.policy
+        policy = self.policy
         for name in self.store.audit.strangers(since, self._before):
             if not self._room("ask", ASK_STRIPE_MAX):
                 continue
@@ -307,12 +310,12 @@ class Auditor:
         for name in self.store.audit.reversed_earlier(self._before):
             rows, reversals = self.store.rows.of([name]), self.store.reversals.of([name])
             self._differences += reversed_after(
-                None, rows[name], reversals[name], self.pusher.settings.policy,
+                None, rows[name], reversals[name], self.policy,
                 self._dismissed(reversals),
             )  # fmt: skip
 
     async def _compare_invoices(self, since: int) -> None:
-        paid = self.pusher.settings.policy.numbers.get(PaymentState.SUCCEEDED)
+        paid = self.policy.numbers.get(PaymentState.SUCCEEDED)
         if paid is None:
             self._notes.append(
                 "halo.status.succeeded is not configured: whether bills were paid was not compared."

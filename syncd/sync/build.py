@@ -14,6 +14,7 @@ from syncd.clients.retry import Calling
 from syncd.clients.stripe.source import StripeSource
 from syncd.clients.throttle import STRIPE_SPACING_SECONDS, Gate, halo_window, stripe_window
 from syncd.config.model import Config
+from syncd.core.decisions import Policy
 from syncd.core.errors import Side, Stopping
 from syncd.monitor.telemetry import Telemetry
 from syncd.store.store import Store
@@ -27,6 +28,7 @@ from syncd.sync.pull.reversals import Reversing
 from syncd.sync.pull.sweep import Sweeper
 from syncd.sync.push.outcomes import Plan
 from syncd.sync.push.pusher import Pusher
+from syncd.sync.read_back import AllRows
 from syncd.sync.run import Run
 from syncd.sync.sink import Sink
 
@@ -85,7 +87,7 @@ def assemble(
     config: Config,
     store: Store,
     telemetry: Telemetry,
-    world: Runtime,
+    runtime: Runtime,
     what: str,
     *,
     plan: Plan | None = None,
@@ -99,7 +101,7 @@ def assemble(
         config: what to do.
         store: where to remember.
         telemetry: where to tell.
-        world: time, chance and the end.
+        runtime: time, chance and the end.
         what: the command that runs, for people who find it pushing.
         plan: makes it a dry run, and is told what would be pushed.
         stripe_share: how much of Stripe's limit (0 to 1) this run may use up; the rest is left to
@@ -108,35 +110,88 @@ def assemble(
         counted_in: where requests are counted, if not in `store`: a run on a store of its own that
             counts them in the service's keeps both within the limits.
     """
+    source, sink, gates = _clients(
+        config, store, telemetry, runtime, stripe_share, halo_share, counted_in
+    )
+    engine = build_engine(config, store, telemetry, runtime, what, source, sink, gates, plan)
+    return Parts(config, engine, Run(engine, store, runtime.sleep, runtime.random), source, sink)
+
+
+@dataclass(slots=True)
+class Readers:
+    """What reads both sides and never writes to Halo: for the audit.
+
+    Attributes:
+        all_rows: reads all of Halo's rows into the store.
+        reversing: lists refunds and disputes.
+        policy: the configured status numbers and rules.
+    """
+
+    source: StripeSource
+    sink: HaloSink
+    all_rows: AllRows
+    reversing: Reversing
+    policy: Policy
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.source.close()
+        await self.sink.close()
+
+
+def assemble_readers(
+    config: Config,
+    store: Store,
+    telemetry: Telemetry,
+    runtime: Runtime,
+    *,
+    stripe_share: float = 1.0,
+    counted_in: Store | None = None,
+) -> Readers:
+    """Build what reads both sides into `store`; the arguments are those of `assemble`."""
+    source, sink, _ = _clients(config, store, telemetry, runtime, stripe_share, 1.0, counted_in)
+    return Readers(
+        source,
+        sink,
+        AllRows(sink, store, telemetry, lambda: None),
+        Reversing(source, sink, store, telemetry, runtime.now),
+        push_settings(config).policy,
+    )
+
+
+def _clients(
+    config: Config, store: Store, telemetry: Telemetry, runtime: Runtime,
+    stripe_share: float, halo_share: float, counted_in: Store | None,
+) -> tuple[StripeSource, HaloSink, dict[Side, Gate]]:  # fmt: skip
+    """Make the clients of both sides, and the rate limits of both."""
     for problem in no_proxy_problems(os.environ):
         telemetry.log("warning", "no_proxy_entry", text=problem)
     stripe_limit = max(1, int(config.stripe.read_budget * stripe_share))
     halo_limit = max(1, int(config.halo.rate_limit * halo_share))
     gates = {
         Side.STRIPE: Gate(
-            Side.STRIPE, stripe_window(stripe_limit), (counted_in or store).coordination, world.now, world.sleep,
-            world.stop.is_set, world.working, STRIPE_SPACING_SECONDS, patience_seconds=60.0,
-            waiting=world.waiting,
+            Side.STRIPE, stripe_window(stripe_limit), (counted_in or store).coordination, runtime.now, runtime.sleep,
+            runtime.stop.is_set, runtime.working, STRIPE_SPACING_SECONDS, patience_seconds=60.0,
+            waiting=runtime.waiting,
         ),
         Side.HALO: Gate(
-            Side.HALO, halo_window(halo_limit), (counted_in or store).coordination, world.now, world.sleep,
-            world.stop.is_set, world.working, waiting=world.waiting,
+            Side.HALO, halo_window(halo_limit), (counted_in or store).coordination, runtime.now, runtime.sleep,
+            runtime.stop.is_set, runtime.working, waiting=runtime.waiting,
         ),
     }  # fmt: skip
     source = StripeSource(
         config.stripe_api_key,
         config.stripe.api_base,
-        _calling(gates[Side.STRIPE], telemetry, world),
+        _calling(gates[Side.STRIPE], telemetry, runtime),
         config.push.invoice_metadata_key,
         config.stripe.account,
-        world.transport,
+        runtime.transport,
     )
-    sink = _sink(config, _calling(gates[Side.HALO], telemetry, world), world)
-    engine = build_engine(config, store, telemetry, world, what, source, sink, gates, plan)
-    return Parts(config, engine, Run(engine, store, world.sleep, world.random), source, sink)
+    sink = _sink(config, _calling(gates[Side.HALO], telemetry, runtime), runtime)
+    return source, sink, gates
 
 
-def _sink(config: Config, calling: Calling, world: Runtime) -> HaloSink:
+def _sink(config: Config, calling: Calling, runtime: Runtime) -> HaloSink:
     """Make the client of the PSA: another PSA is chosen here."""
     return HaloSink(
         config.halo.url,
@@ -144,7 +199,7 @@ def _sink(config: Config, calling: Calling, world: Runtime) -> HaloSink:
         config.halo_client_secret,
         config.halo.scope,
         calling,
-        world.transport,
+        runtime.transport,
         config.halo.new_row.fields,
         config.halo.tenant,
     )
@@ -154,7 +209,7 @@ def build_engine(
     config: Config,
     store: Store,
     telemetry: Telemetry,
-    world: Runtime,
+    runtime: Runtime,
     what: str,
     source: StripeSource,
     sink: Sink,
@@ -165,28 +220,28 @@ def build_engine(
 
     The other arguments are those of `assemble`.
     """
-    rereads = Rereads(source, store, telemetry, world.now)
-    listing = IntentListing(source, store, rereads, telemetry, world.now)
+    rereads = Rereads(source, store, telemetry, runtime.now)
+    listing = IntentListing(source, store, rereads, telemetry, runtime.now)
     reach = Reach(config.poll.overlap, config.poll.look_back)
-    poller = Poller(source, store, reach, listing, rereads, telemetry, world.now)
-    sweeper = Sweeper(source, store, listing, rereads, telemetry, world.now)
-    lease = None if plan is not None else Lease(store, this_process(what), world.now)
+    poller = Poller(source, store, reach, listing, rereads, telemetry, runtime.now)
+    sweeper = Sweeper(source, store, listing, rereads, telemetry, runtime.now)
+    lease = None if plan is not None else Lease(store, this_process(what), runtime.now)
     pusher = Pusher(
-        sink, store, lease, rereads, push_settings(config), telemetry, world.now, plan=plan
+        sink, store, lease, rereads, push_settings(config), telemetry, runtime.now, plan=plan
     )
     # Another process may have decided meanwhile, by another configuration: one that isn't reloaded.
-    pusher.review = lambda: release_holds(config, store, world.now())
-    reversing = Reversing(source, sink, store, telemetry, world.now)
+    pusher.review = lambda: release_holds(config, store, runtime.now())
+    reversing = Reversing(source, sink, store, telemetry, runtime.now)
     return Engine(
-        poller, sweeper, pusher, reversing, store, gates, telemetry, world.now, world.random,
+        poller, sweeper, pusher, reversing, store, gates, telemetry, runtime.now, runtime.random,
         config.poll.interval, telemetry.succeeded,
     )  # fmt: skip
 
 
-def _calling(gate: Gate, telemetry: Telemetry, world: Runtime) -> Calling:
+def _calling(gate: Gate, telemetry: Telemetry, runtime: Runtime) -> Calling:
     side = str(gate.side)
 
     def note(outcome: str) -> None:
         telemetry.count("requests", side=side, outcome=outcome)
 
-    return Calling(take=gate.take, room=gate.room, note=note, sleep=world.sleep, now=world.now)
+    return Calling(take=gate.take, room=gate.room, note=note, sleep=runtime.sleep, now=runtime.now)

@@ -36,7 +36,7 @@ from syncd.config.model import Config
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.store.db.connection import sqlite_path
 from syncd.store.store import Store
-from syncd.sync.build import Runtime, assemble
+from syncd.sync.build import Runtime, assemble_readers
 from syncd.text.sanitize import inert, plain
 from syncd.text.timestamps import TimeUnreadable, interval
 
@@ -179,19 +179,17 @@ async def _audit(
 ) -> Audit:
     world = Runtime(waiting=show.waiting)
     stop_signals.watch(world.stop)
-    parts = assemble(
-        config, own, Telemetry(), world, "an audit",
-        plan=lambda _work, _decision, _text: None,
+    parts = assemble_readers(
+        config, own, Telemetry(), world,
         stripe_share=BACKFILL_STRIPE_SHARE,
         counted_in=memory,
     )  # fmt: skip
-    pusher = parts.engine.pusher
-    pusher.all_rows.progress = show.rows
+    parts.all_rows.progress = show.rows
     invoices = Invoices(
-        parts.sink, own, pusher.settings.policy, asked.invoices, asked.everything, show.invoices
+        parts.sink, own, parts.policy, asked.invoices, asked.everything, show.invoices
     )
     auditor = Auditor(
-        pusher, parts.engine.reversing, own, memory, invoices, world.now, asked.fix,
+        parts.all_rows, parts.policy, parts.reversing, own, memory, invoices, world.now, asked.fix,
         asked.everything, show.listing,
     )  # fmt: skip
     try:
