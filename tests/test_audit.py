@@ -471,6 +471,49 @@ def test_the_command(live: Rig) -> None:
     assert (ran.returncode, "no difference" in ran.stdout) == (0, True)
 
 
+def test_csv_on_standard_output(live: Rig) -> None:
+    """`--csv -` prints the CSV alone, and the first paragraph on stderr; no --since is needed."""
+    live.box.stripe.permissions |= {"refunds", "disputes"}
+    payment, fine = live.pay("succeeded"), live.pay("succeeded")
+    status(live, fine, "succeeded")
+    ran = live.command("audit", "--csv", "-")
+    assert ran.returncode == 1, ran.stderr
+    head, *lines = ran.stdout.splitlines()
+    assert head.startswith(
+        "Line,Customer,Invoice,Payment date,At Stripe,In Halo,Difference,Currency"
+    )
+    assert len(lines) == 1
+    assert payment in lines[0]
+    assert "One customer may be chased for 10.99 USD" in ran.stderr
+    ran = live.command("audit", "--csv", "-", "--all", "--until", "today")
+    assert [payment in ran.stdout, fine in ran.stdout] == [True, True]
+    assert len(ran.stdout.splitlines()) == 3
+    ran = live.command("audit", "--csv", "a.csv", "--json")
+    assert (live.folder / "a.csv").read_bytes().startswith(b"\xef\xbb\xbfLine,Customer,")
+
+
+def test_a_period_without_payments(live: Rig) -> None:
+    """Nothing compared is said as such, on the terminal and in JSON, and is not agreement."""
+    live.box.stripe.permissions |= {"refunds", "disputes"}
+    live.pay("succeeded")
+    ran = live.command("audit", "--since", "2025-01", "--until", "2025-01")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith(
+        "No payment was compared: Stripe has none from 2025-01-01 to 2025-02-01. This does not show"
+    )
+    assert "no difference" not in ran.stdout
+    said = json.loads(live.command("audit", "--since", "1s", "--json").stdout)
+    assert (said["compared"], said["differences"]) == (0, [])
+
+
+def test_months_or_minutes(live: Rig) -> None:
+    """`3m` can mean both; the message says so, and nothing is read."""
+    ran = live.command("audit", "--since", "3m")
+    assert ran.returncode == 2
+    assert "3m can mean 3 months or 3 minutes" in " ".join(ran.stderr.split())
+    assert live.box.stripe.requests == []
+
+
 def test_fix_always_says_what_came_of_it(live: Rig) -> None:
     """A payment that failed is left alone, and --fix says so, and what to type."""
     live.box.stripe.permissions |= {"refunds", "disputes"}

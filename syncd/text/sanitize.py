@@ -41,6 +41,9 @@ _SECRETS = (
 )
 """What secrets look like, each with what a text must contain (in lower case) to be searched for it."""
 
+_ANY_HINT = re.compile("|".join(re.escape(hint) for hints, _ in _SECRETS for hint in hints))
+"""One search that most texts pass, in place of one for each hint."""
+
 _concealed: dict[str, tuple[str, ...]] = {}
 
 
@@ -60,6 +63,8 @@ def without_secrets(text: str, known: Iterable[str | None] = ()) -> str:
         for form in forms:
             text = text.replace(form, "[removed]")
     low = text.lower()
+    if not _ANY_HINT.search(low):
+        return text
     for hints, secret in _SECRETS:
         if any(hint in low for hint in hints):
             text = secret.sub(r"\1[removed]", text)
@@ -72,8 +77,10 @@ def inert(text: str) -> str:
     What can't be seen (terminal escapes, marks that turn the direction of writing, halves of
     characters) is left out before secrets are looked for, so that none hides behind it.
     """
-    seen = (c if c.isprintable() or c == "\n" else _blank(c) for c in text[:READ_CHARACTERS_MAX])
-    return without_secrets("".join(seen))
+    seen = text[:READ_CHARACTERS_MAX]
+    if not seen.isprintable():
+        seen = "".join(c if c.isprintable() or c == "\n" else _blank(c) for c in seen)
+    return without_secrets(seen)
 
 
 def plain(text: str, characters_max: int = 500) -> str:
