@@ -27,8 +27,8 @@ from syncd.core.payments import Observation, PaymentState
 from syncd.core.reversals import Reversal
 from syncd.core.rows import Row
 from syncd.store.store import Store
+from syncd.sync.pull.read_back import AllRows
 from syncd.sync.pull.reversals import Reversing
-from syncd.sync.read_back import AllRows
 from syncd.text.sanitize import plain
 
 CONFIRM_MAX = 200

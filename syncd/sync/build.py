@@ -23,12 +23,12 @@ from syncd.sync.lease import Lease, this_process
 from syncd.sync.policy import push_settings, release_holds
 from syncd.sync.pull.listing import IntentListing
 from syncd.sync.pull.poll import Poller, Reach
+from syncd.sync.pull.read_back import AllRows
 from syncd.sync.pull.rereads import Rereads
 from syncd.sync.pull.reversals import Reversing
 from syncd.sync.pull.sweep import Sweeper
 from syncd.sync.push.outcomes import Plan
 from syncd.sync.push.pusher import Pusher
-from syncd.sync.read_back import AllRows
 from syncd.sync.run import Run
 from syncd.sync.sink import Sink
 

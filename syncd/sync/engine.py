@@ -1,7 +1,8 @@
-"""The engine: observe, then push; and what to do when a side can't be talked to.
+"""The steps of the service: poll, push, sweep; and what happens if a side does not answer.
 
-A failure of the link pauses the push (or the poll) as a whole: it backs off with jitter, honours
-what the side asked for, and spends no payment's attempts. All of it is visible in `health`.
+If Stripe or Halo does not answer, the engine sends no requests to that side for a while and retries
+with backoff (`link`). This does not count as a failed attempt for any payment. `syncd status` and
+`/readyz` show it. Runs that end (`--once`, `--backfill`, `resync`) are in `run`.
 """
 
 import contextlib
@@ -85,7 +86,7 @@ class Engine:
         return spacing > self.interval_seconds and 0 <= waited < spacing
 
     def _say_spread(self, spacing: float) -> None:
-        """Say when polls grow rarer than configured, and when they don't any more."""
+        """Log when polls become rarer than configured, and when they are back at the interval."""
         spread = spacing > self.interval_seconds
         if spread == self._spread:
             return

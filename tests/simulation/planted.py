@@ -174,7 +174,7 @@ PLANTED = (
     ),
     Planted(
         "a state without a number is guessed", _in(decisions, "decide"),
-        "        return _not_configured(said.state, said.state)\n    unreadable",
+        "        return _not_configured(said, said.state, said.state)\n    unreadable",
         "        number = max(policy.numbers.values(), default=0) + 1\n    unreadable",
     ),
     Planted(

@@ -34,8 +34,8 @@ from syncd.store import reversals as reversal_store
 from syncd.store import store
 from syncd.store.db import connection as database
 from syncd.store.db import schema
-from syncd.sync import read_back as all_rows
 from syncd.sync.pull import listing, sweep
+from syncd.sync.pull import read_back as all_rows
 from tests.simulation import process as processes
 from tests.simulation.disk import Disk
 from tests.simulation.loop import VirtualLoop

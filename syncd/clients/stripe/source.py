@@ -15,9 +15,10 @@ from typing import Any
 import httpx
 import stripe
 
-from syncd.clients.http import ANSWER_SECONDS_MAX, AnswerRefused, client, words_of
-from syncd.clients.retry import Calling, outcome_of, retry_after_seconds, server_time
+from syncd.clients.http import ANSWER_SECONDS_MAX, client
+from syncd.clients.retry import Calling, outcome_of, server_time
 from syncd.clients.stripe.charges import Charges
+from syncd.clients.stripe.errors import failure_of, header
 from syncd.clients.stripe.parse import (
     SeenEvent,
     Unreadable,
@@ -30,20 +31,16 @@ from syncd.clients.stripe.parse import (
 from syncd.core.errors import (
     BadAnswer,
     CursorRefused,
-    Failure,
     IntentUnknown,
     LinkFailure,
     PermissionMissing,
-    RateLimited,
-    ServerTrouble,
     Side,
-    SignInRefused,
     Unreachable,
 )
 from syncd.core.payments import EVENT_TYPES, INTENT_ID, Observation
 from syncd.core.reversals import REVERSAL_EVENT_TYPES, Reversal
 from syncd.failpoints import Point, crash_point
-from syncd.text.sanitize import conceal, plain
+from syncd.text.sanitize import conceal
 
 PAGE_SIZE = 100
 """The most that Stripe lists at once."""
@@ -51,11 +48,6 @@ PAGE_SIZE = 100
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """A larger answer is refused: a page of a hundred events takes about half a megabyte."""
 
-_PERMISSION = {
-    "/v1/charges": "Charges and Refunds",
-    "/v1/refunds": "Charges and Refunds",
-    "/v1/disputes": "Disputes",
-}
 _REVERSAL = re.compile(r"rak_(?:charge|refund|dispute)")
 # What the package trips over where an answer has a shape that it doesn't expect.
 _TRIPS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -322,7 +314,7 @@ class StripeSource:
                         "get", path, **params
                     )
             except stripe.StripeError as error:
-                failure = _failure_of(error, path, self.calling.now())
+                failure = failure_of(error, path, self.calling.now())
                 self.calling.note(
                     outcome_of(failure) if isinstance(failure, LinkFailure) else "refused"
                 )
@@ -343,66 +335,7 @@ class StripeSource:
         if not isinstance(response.data, dict):
             message = f"Stripe's answer to GET {path} isn't an object."
             raise BadAnswer(Side.STRIPE, message)
-        return response.data, server_time(_header(response.headers, "date"))
-
-
-def _failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
-    status = error.http_status
-    what = f"GET {path}"
-    # Without JSON, the package's words are the body itself: a page, or a customer's data.
-    told = error.user_message if isinstance(error.json_body, dict) else ""
-    said = plain(told) if isinstance(told, str) else ""
-    said = said if not said or said.endswith((".", "!", "?")) else f"{said}."
-    wait = retry_after_seconds(_header(error.headers or {}, "retry-after"), now)
-    cause = error.__cause__ or error.__context__
-    if isinstance(cause, AnswerRefused):
-        return BadAnswer(Side.STRIPE, f"Stripe's answer to {what} was refused: {cause}.")
-    if isinstance(error, stripe.APIConnectionError):
-        return Unreachable(
-            Side.STRIPE, f"Stripe can't be reached ({what}): {_network_words(error)}."
-        )
-    if status == 429:
-        reason = _header(error.headers or {}, "stripe-rate-limited-reason")
-        why = f"limit {plain(reason, 60)}" if reason else "another request holds a lock"
-        return RateLimited(
-            Side.STRIPE, f"Stripe limits requests ({what}, {why}).", retry_after_seconds=wait
-        )
-    if status == 401:
-        return SignInRefused(
-            Side.STRIPE,
-            "Stripe doesn't take the API key. Make a new restricted key in Stripe's dashboard "
-            "and put it where the secret stripe_api_key is read from.",
-        )
-    if status == 403:
-        return PermissionMissing(
-            Side.STRIPE,
-            f"Stripe's key isn't allowed to {what}: {said or 'a permission is missing.'}",
-            f"Give the key read access to {_PERMISSION.get(path, 'Events and PaymentIntents')}.",
-        )
-    if status is not None and status >= 500:
-        return ServerTrouble(
-            Side.STRIPE, f"Stripe answered {status} to {what}.", retry_after_seconds=wait
-        )
-    if status in (400, 404) and isinstance(error, stripe.InvalidRequestError):
-        return CursorRefused(f"Stripe refused {what}: {said or status}")
-    return BadAnswer(
-        Side.STRIPE,
-        f"Stripe's answer to {what} (HTTP {status}) can't be understood: "
-        f"{said or 'it is not JSON.'} Check stripe.api_base.",
-    )
-
-
-def _network_words(error: stripe.StripeError) -> str:
-    """What the network said, without the package's advice around it."""
-    cause = error.__cause__ or error.__context__
-    return words_of(cause) if cause else plain(str(error), 200)
-
-
-def _header(headers: Mapping[str, Any], name: str) -> str | None:
-    for key, value in headers.items():
-        if str(key).lower() == name:
-            return str(value)
-    return None
+        return response.data, server_time(header(response.headers, "date"))
 
 
 def _next_cursor(body: Mapping[str, Any], cursor: str | None) -> str | None:

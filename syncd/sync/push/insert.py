@@ -1,9 +1,12 @@
-"""Insert the one row that is missing: nothing is ever doubled.
+"""Inserts the one row that is missing, and never inserts a row twice.
 
-Halo has no idempotency key. So a row that may have been sent before is waited for; Halo is asked
-right before a new one is sent; that it will be is written down first, which fences out any other
-process; and what the answer doesn't prove is looked for before anything is sent again: for minutes
-where Halo may be at work on it still, for half a minute where only its lists may lag behind.
+Halo has no idempotency key, so syncd makes sure itself:
+
+- An insert without an answer is uncertain for some minutes; syncd only looks for the row meanwhile.
+- Right before an insert, syncd looks the payment up in Halo.
+- The store records the intent to insert first, so no other process inserts the same row.
+- If the answer does not prove the row, syncd looks for the row before it sends anything again: for
+  minutes if Halo may still be working on the insert, for half a minute if only its lists may be late.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,16 +41,16 @@ from syncd.sync.push.settings import PushSettings
 from syncd.sync.sink import Sink
 
 MADE_SECONDS = 86_400
-"""A row may seem older than its payment by so much: Halo may write times of another zone."""
+"""A row may seem older than its payment by so much, because Halo may use another time zone."""
 
 
 @dataclass(slots=True)
 class Inserter:
-    """Makes new rows.
+    """Inserts missing rows.
 
     Attributes:
-        outcomes: says what came of each payment.
-        troubles: what failed in this push for single payments.
+        outcomes: turns results into what is recorded.
+        troubles: the failed requests of single payments in this push.
         lease: the push lease; None in a dry run.
     """
 
@@ -61,15 +64,15 @@ class Inserter:
     lease: Lease | None
 
     async def insert(self, work: DuePayment, create: Create) -> bool:
-        """Insert the one row that is missing, if it is still missing. Returns False to try again.
+        """Insert the missing row, if Halo still has none. Returns False to look again and retry.
 
         Raises:
             LeaseHeld: another process pushes, or has just made a row for the same payment.
-            LinkFailure: the link is at fault, or seems to be.
+            LinkFailure: Halo as a whole does not work, or seems not to.
         """
         if work.doubt_until is not None and self.now() < work.doubt_until:
-            # An insert was sent and not answered; Halo may be carrying it out still. A clock that
-            # was set back doesn't prolong the wait beyond what one insert can take.
+            # Halo may still be working on an insert that got no answer. If the clock was set back,
+            # wait no longer than one insert can take.
             until = min(work.doubt_until, self.now() + INSERT_DOUBT_SECONDS)
             self.store.record([doubtful(work, until, self.now())], self.now())
             return True
@@ -134,7 +137,7 @@ class Inserter:
     async def _inserted(
         self, work: DuePayment, create: Create, answer: Acknowledged, doubt: float | None
     ) -> None:
-        """What Halo answered to a new row proves it, or has to be read back.
+        """Record the row if the answer proves it; otherwise read it back.
 
         Raises:
             LinkFailure: Halo can't be read at all; the row may be there.
@@ -154,7 +157,7 @@ class Inserter:
                 place = SeenRow(row.id, create.invoice_id, row.invoice_number)
                 self.store.record([done], self.now(), seen={said.intent_id: (place,)})
                 return
-        # What Halo's rows say counts: they are read back, for as long as they may lag behind.
+        # Only Halo's rows count: read the invoice's rows back.
         try:
             rows = await self.sink.rows_of_invoice(create.invoice_id)
         except (ServerTrouble, BadAnswer, Unreachable) as error:
@@ -162,7 +165,7 @@ class Inserter:
             self._unlisted(work, error)
             return
         if any(row.intent_id == said.intent_id for row in rows):
-            # Due at once; in doubt for as long as the intent's own list may lag behind.
+            # Due at once; uncertain for as long as the payment's own list may be late.
             self.store.move_doubt(said.intent_id, doubt, self.now() + LAG_SECONDS)
             self.store.record([due_again(work, self.now(), attempts=1)], self.now())
         elif self._astray(work, create, rows):
@@ -175,34 +178,34 @@ class Inserter:
             self._lagging(work, doubt, named=self._astray(work, create, answer.rows))
 
     def _lagging(self, work: DuePayment, doubt: float | None, *, named: bool = False) -> None:
-        """Halo has answered, and shows no row: it may be a little behind, so it isn't sent again at once.
+        """Halo has answered but lists no row: its lists may be late, so don't send the row again yet.
 
         Args:
             work: the payment.
-            doubt: until when its insert was in doubt; another process's stays as it is.
-            named: whether the answer named a row that can only be this one.
+            doubt: until when the insert was uncertain; a value of another process stays.
+            named: whether the answer lists a row that can only be this one.
         """
         now = self.now()
         until = now + (INSERT_DOUBT_SECONDS if named else LAG_SECONDS)
         if not self.store.move_doubt(work.payment.said.intent_id, doubt, until):
             self.store.record([due_again(work, until)], now)
-        elif work.condition is Condition.FAILED:  # tried again daily, one row each time
+        elif work.condition is Condition.FAILED:  # retried daily, one row each time
             outcome = replace(self.outcomes.still_failed(work), doubt_until=until)
             self.store.record([outcome], now)
         else:
             self.store.record([doubtful(work, until, now, attempts=1)], now)
 
     def _unlisted(self, work: DuePayment, error: LinkFailure) -> None:
-        """Halo can't list this payment's rows, or its invoice's.
+        """Note that Halo can't list the rows of this payment or its invoice.
 
         Raises:
-            LinkFailure: `error`, where Halo asks to wait, or fails for everybody.
+            LinkFailure: `error`, if Halo asks to wait, or fails for every payment.
         """
         if error.retry_after_seconds is not None or self.troubles.add(work, error):
             raise error
 
     def give_up(self, work: DuePayment) -> None:
-        """Each look had grown too old by the time that the row could go out."""
+        """Postpone: each lookup was too old by the time that the row could be sent."""
         now = self.now()
         if work.attempts < UNPROVEN_MAX and work.condition is not Condition.FAILED:
             self.store.record([due_again(work, now + INSERT_DOUBT_SECONDS, attempts=1)], now)
@@ -214,10 +217,10 @@ class Inserter:
         self.store.record([self.outcomes.failed(work, reason)], now)
 
     def _insert_failed(self, work: DuePayment, error: LinkFailure, doubt: float | None) -> None:
-        """A new row that the link failed on: read again before it is sent again.
+        """Record an insert that failed without a clear answer: look for the row before sending it again.
 
         Raises:
-            LinkFailure: `error`, where the link is at fault; its trouble spends no attempts.
+            LinkFailure: `error`, if the whole side is at fault; then no attempt is counted.
         """
         now = self.now()
         if not error.maybe_applied:
@@ -232,19 +235,19 @@ class Inserter:
             return
         self.store.record([doubtful(work, now + INSERT_DOUBT_SECONDS, now)], now)
         if self.troubles.add(work, error):
-            raise error  # it fails for everybody
+            raise error  # it fails for every payment
 
     async def _stands_elsewhere(self, work: DuePayment, create: Create) -> bool:
-        """Whether the invoice has the new row, whatever the intent's own list says."""
+        """Whether the invoice has the new row, whatever the payment's own list shows."""
         intent_id = work.payment.said.intent_id
         rows = await self.sink.rows_of_invoice(create.invoice_id)
         named = any(row.intent_id == intent_id for row in rows)
         return named or self._astray(work, create, rows)
 
     def _astray(self, work: DuePayment, create: Create, rows: Sequence[Row]) -> bool:
-        """Whether one of them can only be the new row, under no intent or one that Stripe never named.
+        """Whether one of the rows can only be the new row, without the payment's id or with a wrong one.
 
-        An older one of the same amount isn't: ours carries the time of its payment.
+        An older row of the same amount is not: the new row carries the time of its payment.
         """
         made = work.payment.said.created or work.payment.said.at
         return any(

@@ -32,6 +32,7 @@ from syncd.core.records import DuePayment
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
+from syncd.sync.pull.read_back import AllRows, Progress
 from syncd.sync.pull.rereads import Rereads
 from syncd.sync.push.backlog import Unfinished
 from syncd.sync.push.blame import Troubles
@@ -40,7 +41,6 @@ from syncd.sync.push.lookup import Decided, Lookup
 from syncd.sync.push.outcomes import Outcomes, Plan
 from syncd.sync.push.settings import PushSettings
 from syncd.sync.push.update import Updater, batches
-from syncd.sync.read_back import AllRows, Progress
 from syncd.sync.sink import Sink
 
 LOOKS_MAX = 3

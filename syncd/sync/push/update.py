@@ -1,4 +1,4 @@
-"""Update the rows that Halo has: one list a request, halved until a row that fails stands alone."""
+"""Updates rows: one list per request; a refused list is halved until the row at fault is alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from syncd.sync.sink import Sink
 
 @dataclass(slots=True)
 class Updater:
-    """Brings rows to their new status.
+    """Sets the status of rows.
 
     Attributes:
-        outcomes: says what came of each payment.
+        outcomes: turns results into what is recorded.
         unfinished: what failed in this push, and what is left for the next one.
         lease: the push lease; None in a dry run.
     """
@@ -35,11 +35,11 @@ class Updater:
     lease: Lease | None
 
     async def send(self, batch: Sequence[tuple[DuePayment, Update]]) -> None:
-        """Send one list of rows; halve it until a row that fails stands alone.
+        """Send one list of rows; if Halo refuses the list, send its halves.
 
         Raises:
             LeaseHeld: another process pushes.
-            LinkFailure: the link is at fault, or seems to be.
+            LinkFailure: Halo as a whole does not work, or seems not to.
         """
         if self.outcomes.plan is not None:
             for work, update in batch:
@@ -78,10 +78,10 @@ class Updater:
     async def _send_parts(
         self, batch: Sequence[tuple[DuePayment, Update]], error: RowsRefused | LinkFailure
     ) -> None:
-        """After a list of rows failed: send its halves, if what failed was Halo's word about rows.
+        """After a list of rows failed: send its halves, if the failure is about the rows.
 
         Raises:
-            LinkFailure: `error`, where the link is at fault, or seems to be.
+            LinkFailure: `error`, if Halo as a whole does not work, or seems not to.
         """
         about_rows = isinstance(error, RowsRefused) or (
             isinstance(error, ServerTrouble) and error.maybe_applied and not error.late
@@ -94,11 +94,11 @@ class Updater:
             self.store.record([self.outcomes.failed(batch[0][0], str(error))], self.now())
         elif len(batch) > 1 or not error.maybe_applied:
             if error.maybe_applied:
-                # Smaller lists next time: should one row be at fault after all, it soon stands alone.
+                # Send smaller lists next time: if one row is at fault after all, it is soon alone.
                 self.unfinished.set_batch_size(max(1, len(batch) // 2))
             raise error
         elif self.unfinished.troubles.add(batch[0][0], error):
-            raise error  # it fails for everybody
+            raise error  # it fails for every payment
 
     async def _updated(
         self,
@@ -107,7 +107,7 @@ class Updater:
         shown: Mapping[int | None, Row],
         answer: Acknowledged,
     ) -> Outcome:
-        """An answer proves only the rows that it lists as they were sent."""
+        """Record a payment as in step if the answer lists its rows as they were sent."""
         said, state = work.payment.said, state_of(work)
         proven = all(row in shown and shown[row].status == update.status for row in update.rows)
         if not proven and work.attempts >= UNPROVEN_MAX:
@@ -124,14 +124,14 @@ class Updater:
                 work,
                 f"Halo takes the request, but its rows don't change. {answer.complaint or ''}",
             )
-        # Due at once: the next round reads the rows back, and what they say counts.
+        # Due at once: the next round reads the rows back and decides again.
         return due_again(work, self.now(), attempts=1)
 
 
 def batches(
     updates: Sequence[tuple[DuePayment, Update]], size: int
 ) -> list[list[tuple[DuePayment, Update]]]:
-    """Cut into lists of at most `size` rows; a payment's rows stay together."""
+    """Split into lists of at most `size` rows; the rows of one payment stay together."""
     found: list[list[tuple[DuePayment, Update]]] = []
     room = 0
     for work, update in updates:
