@@ -158,11 +158,6 @@ def counting(config: Config, *, usable: bool = True) -> Iterator[Store]:
             store.close()
 
 
-def mode_of(config: Config, store: Store) -> str | None:
-    """In which of Stripe's modes it is read; a command without the key goes by what was noted."""
-    return config.mode or store.note("stripe_mode")
-
-
 def is_absent(path: Path) -> bool:
     """Whether there is surely no such file; what this account can't see is left to the store."""
     try:

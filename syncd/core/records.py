@@ -186,10 +186,15 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the lease."""
+    """Who holds the push lease."""
 
     owner: str
     what: str
     host: str
     boot: str
     pid: int
+
+    @property
+    def described(self) -> str:
+        """The holder in words: ``backfill (process 4711 on host)``."""
+        return f"{self.what} (process {self.pid} on {self.host})"

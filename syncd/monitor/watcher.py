@@ -31,6 +31,7 @@ from syncd.monitor.alerts import (
 from syncd.monitor.delivery import ping, send
 from syncd.monitor.health import Check
 from syncd.monitor.report import Report
+from syncd.monitor.status import gather
 from syncd.store.store import Store
 from syncd.text.sanitize import without_secrets
 from syncd.text.timestamps import minute
@@ -99,16 +100,17 @@ class Watch:
     # --- reading -------------------------------------------------------------------------------
 
     def _reading(self) -> Reading:
-        config, left = self.config(), self.budgets()
-        counts = self.store.people.attention_counts()
-        lines = self.store.people.attention(ATTENTION_MAX) if counts else []
+        status = gather(
+            self.config(), self.store, self.now(), checks=self.checks(), left=self.budgets()
+        )
+        lines = self.store.people.attention(ATTENTION_MAX) if status.attention_counts else []
         return Reading(
-            at=self.now(),
-            failing={name: check.failing for name, check in self.checks().items() if not check.ok},
+            at=status.now,
+            failing={name: check.failing for name, check in status.checks.items() if not check.ok},
             attention={line.id: _line(line) for line in lines[:ATTENTION_MAX]},
-            attention_counts=counts,
-            gap=_gap_of(self.store.note("gap")),
-            budgets={side: (left[side], limit) for side, limit in limits(config).items()},
+            attention_counts=status.attention_counts,
+            gap=_gap_of(status.gap),
+            budgets=status.budgets,
         )
 
     def _remember(self) -> None:
@@ -191,21 +193,15 @@ def rules_of(config: Config) -> Rules:
     return Rules(config.stale_seconds, config.notify.every, config.notify.budget_low)
 
 
-def limits(config: Config) -> dict[str, int]:
-    """How many requests each side's budget has."""
-    return {"stripe": config.stripe.read_budget, "halo": config.halo.rate_limit}
-
-
 def _line(line: Attention) -> str:
     """What a message says of a line: the invoice first, by the name that people look up."""
     names = ", ".join(invoice.name for invoice in line.invoices)
     return f"{names}. {line.reason}" if names else line.reason
 
 
-def _gap_of(note: str | None) -> tuple[int, str] | None:
-    if note is None:
+def _gap_of(gap: Mapping[str, Any] | None) -> tuple[int, str] | None:
+    if gap is None:
         return None
-    gap = json.loads(note)
     first, last = (minute(gap[end]) for end in ("from", "to"))
     return int(gap["filled_at"]), (
         f"No poll from {first} to {last}, longer than Stripe keeps events. The gap was filled from "

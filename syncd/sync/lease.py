@@ -61,7 +61,7 @@ class Lease:
             _NAME, self.me, self.now(), LEASE_SECONDS, free=self._is_free
         )
         if other is not None:
-            raise LeaseHeld(describe(other))
+            raise LeaseHeld(other.described)
 
     def renew(self) -> None:
         """Go on holding the lease that was taken.
@@ -88,8 +88,3 @@ class Lease:
         elif until > now + LEASE_SECONDS:
             return True  # written before a clock was set back; nobody here can tell any more
         return until <= now
-
-
-def describe(holder: Holder) -> str:
-    """Say who holds the lease, for people."""
-    return f"{holder.what} (process {holder.pid} on {holder.host})"

@@ -6,7 +6,7 @@ styles and scripts there are, the browser knows by their hashes. The only room t
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,8 +18,9 @@ from syncd.config.model import Config, shown
 from syncd.config.secrets import OPTIONAL_SECRETS, SECRETS
 from syncd.core.holds import command_for, entry_of
 from syncd.core.money import Money
-from syncd.core.records import Attention, Condition, Pushed, Said
+from syncd.core.records import Attention, Pushed, Said
 from syncd.monitor.alerts import Level, Standing
+from syncd.monitor.status import Status
 from syncd.service.web.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Pictures, Word, draw
 from syncd.text import links
 from syncd.text.links import halo_invoice
@@ -46,45 +47,24 @@ class Snapshot:
     """All that the page shows, at one moment.
 
     Attributes:
-        now: Unix seconds.
-        config: the configuration; its secrets are not looked at.
+        status: the status that every part of syncd reads.
+        config: the configuration; its secrets are not shown.
         level: how it stands.
         standing: since when, as noted after the last step.
-        checks: name, level, and why (not), for each.
-        conditions: how many payments stand where.
-        due: how many are to be pushed now.
-        attention: the newest lines of the attention list.
-        attention_counts: how many it has in all, by kind.
-        said: what Stripe said of Halo's payments in the last 24 hours.
+        cards: name, level, and why (not), for each check.
+        attention: the newest entries of the attention list.
+        said: what Stripe reported of Halo's payments in the last 24 hours.
         pushes: what was written to Halo in the last 24 hours, newest first.
-        budgets: requests left and allowed, by side.
-        notes: the store's notes.
-        pushing: who pushes now; None where nobody does.
-        gap: the gap that was filled last, as it was noted.
-        backfill: the words of a backfill that was begun and not finished.
     """
 
-    now: float
+    status: Status
     config: Config
     level: Level
     standing: Standing
-    checks: Sequence[tuple[str, str, str]]
-    conditions: Mapping[Condition, int]
-    due: int
+    cards: Sequence[tuple[str, str, str]]
     attention: Sequence[Attention]
-    attention_counts: Mapping[str, int]
     said: Sequence[Said]
     pushes: Sequence[Pushed]
-    budgets: Mapping[str, tuple[int, int]]
-    notes: Mapping[str, str]
-    pushing: str | None
-    gap: Mapping[str, Any] | None
-    backfill: str | None
-
-    @property
-    def attention_count(self) -> int:
-        """How many lines the attention list has in all."""
-        return sum(self.attention_counts.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +88,27 @@ def render(snapshot: Snapshot) -> str:
     written = {(push.intent_id, push.new) for push in snapshot.pushes}
     words = (Word(s.at, s.state, (s.intent_id, s.state) in written) for s in snapshot.said)
     lags = ((push.at, push.lag_seconds) for push in snapshot.pushes)
-    pictures: Pictures = draw(words, lags, snapshot.now)
+    pictures: Pictures = draw(words, lags, snapshot.status.now)
     return (
         _environment()
         .get_template("page.html")
         .render(
             s=snapshot,
+            status=snapshot.status,
             since=_since(snapshot),
             kinds=_kinds(snapshot.attention),
-            unlisted=snapshot.attention_count - min(len(snapshot.attention), ATTENTION_MAX),
+            unlisted=snapshot.status.attention_count - min(len(snapshot.attention), ATTENTION_MAX),
             pictures=pictures,
             box=_BOX,
-            failing=[
-                check_name(name) for name, mark, _ in snapshot.checks if mark == Level.FAILING
-            ],
-            needing=needing(snapshot.attention_counts),
+            failing=[check_name(name) for name, mark, _ in snapshot.cards if mark == Level.FAILING],
+            needing=needing(snapshot.status.attention_counts),
             settings=_settings(snapshot.config),
             secrets=_secrets(snapshot.config),
             version=__version__,
             css=_text("page.css"),
             script=_text("page.js"),
             pushes_shown=snapshot.pushes[:PUSHES_MAX],
-            ago=lambda at: _ago(snapshot.now - float(at)),
+            ago=lambda at: _ago(snapshot.status.now - float(at)),
             stripe_link=lambda intent: stripe_link(intent, snapshot.config),
             halo_link=lambda invoice: halo_invoice(snapshot.config.halo.url, invoice.id),
         )

@@ -9,7 +9,6 @@ import base64
 import binascii
 import hmac
 import ipaddress
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +24,11 @@ from syncd.config.model import Config
 from syncd.core.errors import Failure
 from syncd.monitor.alerts import Standing, level_of
 from syncd.monitor.health import Check
+from syncd.monitor.status import gather
 from syncd.monitor.telemetry import Telemetry
 from syncd.service.web.chart import HOURS
 from syncd.service.web.page import ATTENTION_MAX, Snapshot, headers, render
 from syncd.store.store import Store
-from syncd.sync.lease import describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,33 +159,22 @@ def _is_address(host: str) -> bool:
 
 def _snapshot(readings: Readings) -> Snapshot:
     """All that the page shows, read now."""
-    now, config, store = readings.now(), readings.config(), readings.store
+    config, store = readings.config(), readings.store
     checks, live = readings.ready(), readings.live()
     if not live.ok:
         checks = {"loop": live} | checks
-    notes, left, holder = store.notes(), readings.budgets(), store.coordination.holder("push")
-    attention = store.people.attention_counts()
+    status = gather(config, store, readings.now(), checks=checks, left=readings.budgets())
     failing = {name: check.failing for name, check in checks.items() if not check.ok}
+    since = status.now - HOURS * 3_600
     return Snapshot(
-        now=now,
+        status=status,
         config=config,
-        level=level_of(failing, sum(attention.values())),
+        level=level_of(failing, status.attention_count),
         standing=readings.standing(),
-        checks=[(name, _mark(check), check.text) for name, check in checks.items()],
-        conditions=store.people.conditions(),
-        due=store.due_count(now),
-        attention=store.people.attention(ATTENTION_MAX) if attention else [],
-        attention_counts=attention,
-        said=store.people.said(now - HOURS * 3_600),
-        pushes=store.people.pushes(now - HOURS * 3_600),
-        budgets={
-            "stripe": (left["stripe"], config.stripe.read_budget),
-            "halo": (left["halo"], config.halo.rate_limit),
-        },
-        notes=notes,
-        pushing=describe(holder[0]) if holder and holder[1] > now else None,
-        gap=json.loads(notes["gap"]) if "gap" in notes else None,
-        backfill=json.loads(notes["backfill"])["asked"] if "backfill" in notes else None,
+        cards=[(name, _mark(check), check.text) for name, check in checks.items()],
+        attention=store.people.attention(ATTENTION_MAX) if status.attention_count else [],
+        said=store.people.said(since),
+        pushes=store.people.pushes(since),
     )
 
 

@@ -15,10 +15,10 @@ from syncd.cli.shared import (
     JsonOption,
     existing,
     failures_said,
-    mode_of,
     offline,
 )
 from syncd.cli.terminal import aligned, indented, width_of_terminal
+from syncd.config.mode import Mode, mode_of
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Failure
 from syncd.core.money import Money
@@ -60,7 +60,8 @@ def attention(
         loaded = offline(context.obj)
         with existing(loaded) as store:
             entries, counts = store.people.attention(), store.people.attention_counts()
-            test = mode_of(loaded, store) == "test"
+            mode = mode_of(loaded.stripe_api_key, loaded.stripe.mode, store.note("stripe_mode"))
+            test = mode is Mode.TEST
     if as_json:
         found = [_entry(entry, loaded, test=test) for entry in entries]
         typer.echo(json.dumps(found, indent=2))

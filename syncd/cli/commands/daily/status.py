@@ -15,23 +15,17 @@ from syncd.cli.shared import (
     JsonOption,
     existing,
     failures_said,
-    mode_of,
     offline,
 )
 from syncd.cli.terminal import aligned, table, width_of_terminal
-from syncd.clients.throttle import halo_window, stripe_window
 from syncd.config.model import Config
 from syncd.core.errors import Side
 from syncd.core.money import Money
 from syncd.core.records import Condition, Elsewhere
-from syncd.monitor.health import worked
+from syncd.monitor.status import STEPS, gather, links_of
 from syncd.store.store import Store
-from syncd.sync.lease import describe
 from syncd.text.timestamps import day, iso, iso_or_none
 from syncd.text.wording import STANDS, counted, needing
-
-STEPS = {Side.STRIPE: "poll", Side.HALO: "push"}
-"""Which step shows that a side works."""
 
 LISTED_MAX = 10_000
 """So many payments that aren't Halo's are listed, the newest; the rest is counted."""
@@ -74,48 +68,30 @@ def _exit_code(read: dict[str, Any]) -> int:
 
 
 def _status(config: Config, store: Store) -> dict[str, Any]:
-    now, notes = time.time(), store.notes()
-    holder = store.coordination.holder("push")
-    halo, stripe = halo_window(config.halo.rate_limit), stripe_window(config.stripe.read_budget)
-    backfill = json.loads(notes["backfill"]) if "backfill" in notes else None
-    attention = store.people.attention_counts()
-    links = {side: json.loads(notes.get(f"link {side}", "null")) for side in Side}
+    status = gather(config, store, time.time())
+    notes = status.notes
     return {
         "version": __version__,
-        "stripe_mode": mode_of(config, store),
+        "stripe_mode": status.mode,
         "halo_url": config.halo.url,
         "watermark": iso_or_none(notes.get("watermark")),
         "last_poll": iso_or_none(notes.get("last_poll")),
         "last_push": iso_or_none(notes.get("last_push")),
         "last_sweep": iso_or_none(notes.get("last_sweep")),
-        "payments": {str(name): number for name, number in store.people.conditions().items()},
-        "due": store.due_count(now),
-        "attention": sum(attention.values()),
-        "attention_by_kind": attention,
+        "payments": {str(name): number for name, number in status.conditions.items()},
+        "due": status.due,
+        "attention": status.attention_count,
+        "attention_by_kind": status.attention_counts,
         "refunds_and_disputes": store.reversals.counts(),
-        "links": {str(side): link for side, link in links.items()},
+        "links": {str(side): link for side, link in links_of(notes).items()},
         "checks": {
-            str(side): _check(STEPS[side], links[side], notes, now, config.stale_seconds)
-            for side in Side
+            name: {"ok": check.ok, "text": check.text} for name, check in status.checks.items()
         },
-        "requests_left": {
-            "stripe": stripe.left(store.coordination.counts(Side.STRIPE), now),
-            "halo": halo.left(store.coordination.counts(Side.HALO), now),
-        },
-        "pushing": describe(holder[0]) if holder and holder[1] > now else None,
-        "gap": json.loads(notes["gap"]) if "gap" in notes else None,
-        "unfinished_backfill": backfill["asked"] if backfill else None,
+        "requests_left": {side: left for side, (left, _) in status.budgets.items()},
+        "pushing": status.pushing,
+        "gap": status.gap,
+        "unfinished_backfill": status.backfill,
     }
-
-
-def _check(
-    step: str, link: dict[str, Any] | None, notes: dict[str, str], now: float, stale_seconds: float
-) -> dict[str, Any]:
-    """The same judgement as `/readyz`, by what the service has noted."""
-    last = notes.get(f"last_{step}")
-    reason = link["reason"] if link else None
-    check = worked(step, float(last) if last else None, reason, now, stale_seconds)
-    return {"ok": check.ok, "text": check.text}
 
 
 def _print_status(read: dict[str, Any]) -> None:

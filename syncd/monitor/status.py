@@ -1,0 +1,130 @@
+"""The status of syncd at one moment, gathered once: page, notifications and `syncd status` read it.
+
+`/readyz` answers from the same checks. Does not belong here: how the status is displayed (`service.web`,
+`cli`), and what of it is worth a message (`monitor.alerts`).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from syncd.clients.throttle import halo_window, stripe_window
+from syncd.config.mode import Mode, mode_of
+from syncd.config.model import Config
+from syncd.core.errors import Side
+from syncd.core.records import Condition
+from syncd.monitor.health import Check, worked
+from syncd.store.store import Store
+
+STEPS = {Side.STRIPE: "poll", Side.HALO: "push"}
+"""The step that shows that a side works."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What syncd knows of itself at one moment.
+
+    Attributes:
+        now: Unix seconds.
+        mode: Stripe's mode; None where nothing names it.
+        checks: whether each side works, by its name.
+        conditions: how many payments are in each condition.
+        due: how many payments are to be pushed now.
+        attention_counts: how many entries the attention list has, by kind.
+        budgets: requests left and allowed, by side.
+        notes: the store's notes.
+        pushing: who holds the push lease; None where nobody does.
+        gap: the gap that was filled last, as it was noted.
+        backfill: the argument of a backfill that was begun and not finished.
+    """
+
+    now: float
+    mode: Mode | None
+    checks: Mapping[str, Check]
+    conditions: Mapping[Condition, int]
+    due: int
+    attention_counts: Mapping[str, int]
+    budgets: Mapping[str, tuple[int, int]]
+    notes: Mapping[str, str]
+    pushing: str | None
+    gap: Mapping[str, Any] | None
+    backfill: str | None
+
+    @property
+    def attention_count(self) -> int:
+        """How many entries the attention list has in all."""
+        return sum(self.attention_counts.values())
+
+
+def gather(
+    config: Config,
+    store: Store,
+    now: float,
+    *,
+    checks: Mapping[str, Check] | None = None,
+    left: Mapping[str, int] | None = None,
+) -> Status:
+    """Gather the status.
+
+    Args:
+        config: the configuration; with or without its secrets.
+        store: where the service keeps its notes.
+        now: Unix seconds.
+        checks: the checks of the service that runs here; None to judge by the service's notes.
+        left: requests left as the service counts them; None to count in the store.
+
+    Raises:
+        StoreTrouble: the database can't be read.
+    """
+    notes = store.notes()
+    holder = store.coordination.holder("push")
+    return Status(
+        now=now,
+        mode=mode_of(config.stripe_api_key, config.stripe.mode, notes.get("stripe_mode")),
+        checks=checks_of(notes, now, config.stale_seconds) if checks is None else checks,
+        conditions=store.people.conditions(),
+        due=store.due_count(now),
+        attention_counts=store.people.attention_counts(),
+        budgets=budgets_of(config, requests_left(config, store, now) if left is None else left),
+        notes=notes,
+        pushing=holder[0].described if holder and holder[1] > now else None,
+        gap=json.loads(notes["gap"]) if "gap" in notes else None,
+        backfill=json.loads(notes["backfill"])["asked"] if "backfill" in notes else None,
+    )
+
+
+def links_of(notes: Mapping[str, str]) -> dict[Side, dict[str, Any] | None]:
+    """The failure of each side that the service has noted; None for a side that works."""
+    return {side: json.loads(notes.get(f"link {side}", "null")) for side in Side}
+
+
+def checks_of(notes: Mapping[str, str], now: float, stale_seconds: float) -> dict[str, Check]:
+    """Judge each side by what the service has noted: the same judgement as `/readyz`."""
+    checks = {}
+    for side, link in links_of(notes).items():
+        last = notes.get(f"last_{STEPS[side]}")
+        reason = link["reason"] if link else None
+        at = float(last) if last else None
+        checks[str(side)] = worked(STEPS[side], at, reason, now, stale_seconds)
+    return checks
+
+
+def budgets_of(config: Config, left: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Requests left and allowed, by side."""
+    return {
+        "stripe": (left["stripe"], config.stripe.read_budget),
+        "halo": (left["halo"], config.halo.rate_limit),
+    }
+
+
+def requests_left(config: Config, store: Store, now: float) -> dict[str, int]:
+    """Requests left by side, as all processes count them in the store."""
+    windows = {
+        Side.STRIPE: stripe_window(config.stripe.read_budget),
+        Side.HALO: halo_window(config.halo.rate_limit),
+    }
+    return {
+        str(side): window.left(store.coordination.counts(side), now)
+        for side, window in windows.items()
+    }
