@@ -174,8 +174,8 @@ PLANTED = (
     ),
     Planted(
         "a state without a number is guessed", _in(decisions, "decide"),
-        "        return _not_configured(said, said.state, said.state)\n    unreadable",
-        "        number = max(policy.numbers.values(), default=0) + 1\n    unreadable",
+        "        return _not_configured(said, said.state, said.state)\n    if any",
+        "        number = max(policy.numbers.values(), default=0) + 1\n    if any",
     ),
     Planted(
         "a final state is left", _in(decisions, "_held_for_success"),
