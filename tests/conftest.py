@@ -26,9 +26,10 @@ from hypothesis import settings
 from syncd.config.load import load
 from syncd.config.model import Config
 from syncd.core.errors import Stopping
+from syncd.core.proof import Proof, WriteKind, proof_text
 from syncd.core.records import Attention, Condition
 from syncd.monitor.telemetry import Telemetry
-from syncd.sandbox import Sandbox
+from syncd.sandbox import Sandbox, SandboxHalo
 from syncd.store.store import Store
 from syncd.sync.build import Parts, Runtime, assemble
 from syncd.sync.policy import release_holds
@@ -85,15 +86,32 @@ class Told(Telemetry):
         return [line for line in self.lines if line["event"] == name]
 
 
+def prove_writes(store: Store, halo: SandboxHalo, now: float) -> None:
+    """Note both kinds of writes as proven in this tenant, where nothing is known of them yet."""
+    tenant = f"{halo.url} {halo.client_id}"
+    for kind in WriteKind:
+        if (
+            store.note(f"write_proof {kind}") is None
+            and store.note(f"write_trouble {kind}") is None
+        ):
+            proof = Proof(kind, now, "pi_before", 1, 1)
+            store.write_notes({f"write_proof {kind}": proof_text(proof, tenant)})
+
+
 @dataclass
 class Rig:
-    """syncd's engine between the two sides of a sandbox."""
+    """syncd's engine between the two sides of a sandbox.
+
+    Attributes:
+        proven: whether the tenant's writes were proven before the test begins.
+    """
 
     box: Sandbox
     clock: HandClock
     folder: Path
     settings: dict[str, str]
     told: Told = field(default_factory=Told)
+    proven: bool = True
     world: HandWorld = field(init=False)
 
     def __post_init__(self) -> None:
@@ -134,6 +152,8 @@ class Rig:
     def run(self, work: Callable[[Parts], Any]) -> Any:
         """Open everything, do the work, close everything: as a process that starts and ends."""
         store = Store.open(self.url)
+        if self.proven:
+            prove_writes(store, self.box.halo, self.clock())
 
         async def go() -> Any:
             parts = assemble(self.config(), store, self.told, self.world, "a test")

@@ -4,7 +4,7 @@ Pure: plain values in, plain values out. How a row is read or sent belongs next 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from syncd.core.holds import HoldCode, message
@@ -37,11 +37,13 @@ class Update:
         rows: Halo's numbers of the rows whose status differs.
         was: the status each of them has now, in the same order.
         status: the tenant's number to set.
+        before: the same rows as they were read.
     """
 
     rows: tuple[int, ...]
     was: tuple[int | None, ...]
     status: int
+    before: tuple[Row, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ def decide(
         rows=tuple(row.id for row in differing if row.id is not None),
         was=tuple(row.status for row in differing),
         status=number,
+        before=tuple(row for row in differing if row.id is not None),
     )
 
 

@@ -103,7 +103,13 @@ class PermissionMissing(LinkFailure):
 
 
 class BadAnswer(LinkFailure):
-    """An answer that can't be understood."""
+    """An answer that can't be understood.
+
+    Attributes:
+        status: the HTTP status, where it is what can't be understood; None otherwise.
+    """
+
+    status: int | None = None
 
 
 class ListingBroken(BadAnswer):

@@ -29,6 +29,9 @@ class HoldCode(StrEnum):
     UNREADABLE = "unreadable"
     REFUNDED = "refunded"
     DISPUTED = "disputed"
+    WRITES_REFUSED = "writes_refused"
+    WRITES_NOT_STORED = "writes_not_stored"
+    WRITES_HAVE_SIDE_EFFECTS = "writes_have_side_effects"
 
 
 class Scope(StrEnum):
@@ -90,6 +93,10 @@ class HoldEntry:
 _RETRY = "syncd attention retry {id}"
 _DISMISS = "syncd attention dismiss {id}"
 _RESYNC = "syncd resync {id}"
+_TENANT_STOPPED = (
+    "syncd writes nothing more in this tenant, and tries one row again once a day and after a change "
+    "of the configuration."
+)
 _WRITES_NOTHING = "syncd writes nothing for this payment."
 
 HOLDS: Mapping[HoldCode, HoldEntry] = {
@@ -256,6 +263,44 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
         remedy="Answer the dispute in Stripe's dashboard, and book in Halo what was lost.",
         command=_DISMISS,
         scope=Scope.REVERSAL,
+    ),
+    HoldCode.WRITES_REFUSED: HoldEntry(
+        title="Halo refuses every update",
+        meaning="Halo refused the first rows that syncd sent in this tenant, also with all the columns "
+        "that Halo's database demands. The cause is usually a permission of the API application, or "
+        "a rule of your tenant.",
+        sentence="{problem}",
+        effect=_TENANT_STOPPED,
+        remedy="Read Halo's error message, and give the agent of the API application the permission "
+        "to edit invoices and payments.",
+        command=_RETRY,
+        scope=Scope.TENANT,
+        lifted_by=frozenset({LiftedBy.AUTOMATIC_RETRY}),
+    ),
+    HoldCode.WRITES_NOT_STORED: HoldEntry(
+        title="Halo does not store what syncd writes",
+        meaning="Halo answered the write as if it had worked, but the row read again is not as syncd "
+        "sent it. Nothing that syncd writes in this tenant would have an effect.",
+        sentence="{problem}",
+        effect=_TENANT_STOPPED,
+        remedy="Open the row in Halo and try to set the status by hand. If that works, report it to "
+        "the project with the output of `syncd prove`.",
+        command=_RETRY,
+        scope=Scope.TENANT,
+        lifted_by=frozenset({LiftedBy.AUTOMATIC_RETRY}),
+    ),
+    HoldCode.WRITES_HAVE_SIDE_EFFECTS: HoldEntry(
+        title="A write changed more than syncd sent",
+        meaning="syncd changed the status of a row, and other columns of the row changed as well: for "
+        "example, Halo emptied the columns that the write left out. The entry lists the former "
+        "contents.",
+        sentence="{problem}",
+        effect=_TENANT_STOPPED,
+        remedy="Restore the row in Halo: open the payment on its invoice and enter the former "
+        "contents that the entry lists.",
+        command=_RETRY,
+        scope=Scope.TENANT,
+        lifted_by=frozenset({LiftedBy.AUTOMATIC_RETRY}),
     ),
 }
 

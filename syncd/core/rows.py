@@ -4,10 +4,10 @@ The short form lets a person find the row and its invoice in Halo. syncd decides
 push reads the rows afresh. Does not belong here: how Halo's JSON is parsed (`clients.halo.parse`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 SEEN_MAX = 20
 """So many rows of one payment are kept; nobody looks up more by hand."""
@@ -65,6 +65,21 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
+class WholeRow:
+    """A row with every field that the PSA showed of it.
+
+    Attributes:
+        row: what deciding needs of it.
+        fields: the PSA's own names and values; only the PSA's client reads them.
+        alone: whether the row was read alone; else it was read from a list.
+    """
+
+    row: Row
+    fields: Mapping[str, Any]
+    alone: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class RowChange:
     """A new status for one row.
 
@@ -72,11 +87,16 @@ class RowChange:
         id: the row's number in the PSA.
         status: the tenant's status number.
         trace: what to leave in the row; None leaves the row's trace as it is.
+        kept: the row as it was read; the update sends its required columns back as they were. None
+            for an update that brings only the status and the trace.
+        keep_all: whether to send back every column of `kept` that has a value.
     """
 
     id: int
     status: int
     trace: Trace | None = None
+    kept: WholeRow | None = None
+    keep_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from syncd.monitor.telemetry import Telemetry
 from syncd.store.store import Store
 from syncd.sync.engine import Engine
 from syncd.sync.lease import Lease, this_process
-from syncd.sync.policy import push_settings, release_holds
+from syncd.sync.policy import push_settings, release_holds, write_settings
 from syncd.sync.pull.listing import IntentListing
 from syncd.sync.pull.poll import Poller, Reach
 from syncd.sync.pull.read_back import AllRows
@@ -28,6 +28,7 @@ from syncd.sync.pull.rereads import Rereads
 from syncd.sync.pull.reversals import Reversing
 from syncd.sync.pull.sweep import Sweeper
 from syncd.sync.push.outcomes import Plan
+from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.push.pusher import Pusher
 from syncd.sync.run import Run
 from syncd.sync.sink import Sink
@@ -226,9 +227,17 @@ def build_engine(
     poller = Poller(source, store, reach, listing, rereads, telemetry, runtime.now)
     sweeper = Sweeper(source, store, listing, rereads, telemetry, runtime.now)
     lease = None if plan is not None else Lease(store, this_process(what), runtime.now)
-    pusher = Pusher(
-        sink, store, lease, rereads, push_settings(config), telemetry, runtime.now, plan=plan
+    tenant = TenantWrites(
+        store,
+        telemetry,
+        runtime.now,
+        tenant=f"{config.halo.url} {config.halo.client_id}",
+        settings=write_settings(config),
     )
+    pusher = Pusher(
+        sink, store, lease, rereads, push_settings(config), telemetry, runtime.now, tenant,
+        runtime.sleep, plan=plan,
+    )  # fmt: skip
     # Another process may have decided meanwhile, by another configuration: one that isn't reloaded.
     pusher.review = lambda: release_holds(config, store, runtime.now())
     reversing = Reversing(source, sink, store, telemetry, runtime.now)

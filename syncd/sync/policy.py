@@ -1,10 +1,21 @@
 """What the configuration says about pushing, and which holds a changed configuration releases."""
 
+import hashlib
+
 from syncd.config.model import Config
 from syncd.core.decisions import Policy
 from syncd.core.holds import LiftedBy, lifted_by
 from syncd.store.store import Store
 from syncd.sync.push.settings import PushSettings
+
+
+def write_settings(config: Config) -> str:
+    """What the configuration says of writing, in short: a change is a reason to try a write again."""
+    halo = config.halo
+    text = repr(
+        (halo.url, halo.client_id, halo.scope, halo.status, halo.new_row, config.push.trace)
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def push_settings(config: Config) -> PushSettings:

@@ -5,11 +5,12 @@ methods in a folder of its own beside `clients/halo`, and one line in `sync.buil
 Only domain values pass here: nothing outside the client knows the PSA's JSON.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from syncd.clients.paging import Listed
-from syncd.core.rows import Acknowledged, Guard, NewRow, Row, RowChange, RowPage
+from syncd.core.proof import Comparison
+from syncd.core.rows import Acknowledged, Guard, NewRow, Row, RowChange, RowPage, WholeRow
 
 
 class Sink(Protocol):
@@ -46,6 +47,26 @@ class Sink(Protocol):
 
     async def probe_lookup(self) -> None:
         """Look up a payment that does not exist: whether lookups work for any payment."""
+
+    async def whole_row(self, intent_id: str, row_id: int) -> WholeRow | None:
+        """Read one row with every field; None where the PSA has no such row."""
+
+    async def invoice_figures(self, invoice_id: int) -> Mapping[str, str] | None:
+        """What an invoice says is due and paid, by the PSA's names; None where it is not shown."""
+
+    def as_row(self, fields: Mapping[str, Any]) -> WholeRow:
+        """A row from fields that were kept of it."""
+
+    def compare(
+        self, before: WholeRow | None, after: WholeRow, sent: RowChange | NewRow
+    ) -> Comparison:
+        """What a write did to a row: what is not stored as sent, and what else changed.
+
+        Args:
+            before: the row before the write; None for an inserted row.
+            after: the row after the write.
+            sent: the write.
+        """
 
     async def reserve(self, requests: int) -> None:
         """Wait until the rate limit allows so many requests one after another."""

@@ -120,12 +120,14 @@ def failure_of(
         return RowsRefused(said)
     if 300 <= status < 400:
         return redirected(response, method, writing=writing)
-    return BadAnswer(
+    refusal = BadAnswer(
         Side.HALO,
         f"Halo answered {status} to {what}: {said} Check halo.url.",
         maybe_applied=writing,
         late=writing,
     )
+    refusal.status = None if is_web_page(response) else status
+    return refusal
 
 
 def redirected(response: httpx.Response, method: str, *, writing: bool = False) -> BadAnswer:

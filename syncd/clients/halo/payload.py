@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from syncd.clients.halo.whole import columns_of
 from syncd.core.errors import RowsRefused
 from syncd.core.rows import NewRow, RowChange, Trace
 from syncd.text.timestamps import iso
@@ -11,7 +12,8 @@ from syncd.text.timestamps import iso
 
 def changed_row(change: RowChange) -> dict[str, Any]:
     """The fields of a row that gets a new status; Halo merges the fields into the row."""
-    return {"id": change.id, "status": change.status, **_trace(change.trace)}
+    kept = {} if change.kept is None else columns_of(change.kept, everything=change.keep_all)
+    return {**kept, "id": change.id, "status": change.status, **_trace(change.trace)}
 
 
 def new_row(row: NewRow, fields: Mapping[str, int]) -> dict[str, Any]:

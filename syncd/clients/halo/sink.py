@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import httpx
 
 from syncd.clients.halo.connection import Connection
+from syncd.clients.halo.details import HaloDetails
 from syncd.clients.halo.parse import (
     PAGE_SIZE,
     InvoicePage,
@@ -26,6 +27,7 @@ from syncd.clients.halo.parse import (
 )
 from syncd.clients.halo.payload import changed_row, new_row
 from syncd.clients.halo.sign_in import SignIn
+from syncd.clients.halo.whole import compare
 from syncd.clients.paging import PAGES_MAX, Listed, read_pages
 from syncd.clients.retry import Calling
 from syncd.core.errors import (
@@ -33,7 +35,17 @@ from syncd.core.errors import (
     ListingBroken,
     Side,
 )
-from syncd.core.rows import Acknowledged, Guard, Invoice, NewRow, Row, RowChange, RowPage
+from syncd.core.proof import Comparison
+from syncd.core.rows import (
+    Acknowledged,
+    Guard,
+    Invoice,
+    NewRow,
+    Row,
+    RowChange,
+    RowPage,
+    WholeRow,
+)
 
 PAGES_OF_ONE_INTENT_MAX = 1_000
 """A listing of one payment's rows that goes on for longer shows rows of everybody, or is made up."""
@@ -289,6 +301,31 @@ class HaloSink:
         """
         rows = [new_row(row, self.new_row)]
         return await self.connection.write(_PATH, rows, guard, repeatable=False)
+
+    @property
+    def details(self) -> HaloDetails:
+        """Single things: invoices' figures and changes, names for numbers."""
+        return HaloDetails(self.connection.read)
+
+    async def whole_row(self, intent_id: str, row_id: int) -> WholeRow | None:
+        """Read one row with all its fields; see `HaloDetails.whole_row`."""
+        return await self.details.whole_row(intent_id, row_id)
+
+    async def invoice_figures(self, invoice_id: int) -> Mapping[str, str] | None:
+        """What an invoice says is due and paid; see `HaloDetails.invoice_figures`."""
+        return await self.details.invoice_figures(invoice_id)
+
+    def as_row(self, fields: Mapping[str, Any]) -> WholeRow:
+        """A row from the fields that were kept of it."""
+        return WholeRow(read_row(fields), fields)
+
+    def compare(
+        self, before: WholeRow | None, after: WholeRow, sent: RowChange | NewRow
+    ) -> Comparison:
+        """What a write did to a row; see `whole.compare`."""
+        if isinstance(sent, NewRow):
+            return compare(None, after, new_row(sent, self.new_row))
+        return compare(before, after, changed_row(replace(sent, kept=None)))
 
     async def reserve(self, requests: int) -> None:
         """Wait until `requests` requests may be sent one after another; see `Gate.room`."""

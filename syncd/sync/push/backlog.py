@@ -78,7 +78,7 @@ class Unfinished:
         if not troubles.found:
             return
         writes = [trouble for trouble in troubles.found if trouble.writing]
-        failing = failing_since(self._failing(), writes, now)
+        failing = failing_since(self.failing(), writes, now)
         self.store.write_notes({FAILING: json.dumps(failing)})
         outcomes = []
         for trouble in troubles.blamed():
@@ -103,7 +103,8 @@ class Unfinished:
                 self.resume_after(work.payment.said.intent_id)
         self.store.record(outcomes, now)
 
-    def _failing(self) -> dict[str, tuple[float, float]]:
+    def failing(self) -> dict[str, tuple[float, float]]:
+        """Payments whose writes failed lately: when that began and was last seen, Unix seconds."""
         try:
             found = json.loads(self.store.note(FAILING) or "{}")
             return {str(name): (float(since), float(last)) for name, (since, last) in found.items()}

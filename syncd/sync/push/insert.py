@@ -20,6 +20,8 @@ from syncd.core.errors import (
     ServerTrouble,
     Unreachable,
 )
+from syncd.core.holds import HoldCode
+from syncd.core.proof import WriteKind
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Acknowledged, Row, SeenRow
 from syncd.monitor.report import Report
@@ -37,8 +39,15 @@ from syncd.sync.push.outcomes import (
     due_again,
     state_of,
 )
+from syncd.sync.push.proof.prover import Prover
 from syncd.sync.push.settings import PushSettings
 from syncd.sync.sink import Sink
+
+WAIT_SECONDS = 300.0
+"""When a new row is tried again that waits for the tenant's first one."""
+
+REFUSED_MAX = 3
+"""So many payments' first new rows are refused before it counts as the tenant's trouble."""
 
 MADE_SECONDS = 86_400
 """A row may seem older than its payment by so much, because Halo may use another time zone."""
@@ -59,6 +68,7 @@ class Inserter:
     settings: PushSettings
     outcomes: Outcomes
     troubles: Troubles
+    prover: Prover
     report: Report
     now: Callable[[], float]
     lease: Lease | None
@@ -70,6 +80,9 @@ class Inserter:
             LeaseHeld: another process pushes, or has just made a row for the same payment.
             LinkFailure: Halo as a whole does not work, or seems not to.
         """
+        if not self._may_insert(work):
+            self.store.record([due_again(work, self.now() + WAIT_SECONDS)], self.now())
+            return True
         if work.doubt_until is not None and self.now() < work.doubt_until:
             # Halo may still be working on an insert that got no answer. If the clock was set back,
             # wait no longer than one insert can take.
@@ -93,6 +106,7 @@ class Inserter:
         except RowsRefused as error:
             self.store.end_doubt(work.payment.said.intent_id, guard.doubt_until)
             self.store.record([self.outcomes.failed(work, str(error))], self.now())
+            self._refused(work, create, str(error))
             return True
         except LinkFailure as error:
             self._insert_failed(work, error, guard.doubt_until)
@@ -106,6 +120,37 @@ class Inserter:
         await self._inserted(work, create, answer, guard.doubt_until)
         return True
 
+    def may_go_on(self) -> bool:
+        """Whether another new row may be sent: the first one of a tenant is proven before the second."""
+        return self.outcomes.plan is not None or not self._is_unproven()
+
+    def _is_unproven(self) -> bool:
+        return self.prover.tenant.proof(WriteKind.INSERT) is None
+
+    def _may_insert(self, work: DuePayment) -> bool:
+        if self.outcomes.plan is not None:
+            return True
+        if not self.prover.tenant.may_try(WriteKind.INSERT):
+            return False
+        if not self._is_unproven():
+            return True
+        others = self.store.doubtful_inserts(self.now())
+        return all(one.intent_id == work.payment.said.intent_id for one in others)
+
+    def _refused(self, work: DuePayment, create: Create, words: str) -> None:
+        """Halo refused the first new rows of a tenant: after some, it is the tenant's trouble."""
+        if not self._is_unproven():
+            return
+        tenant, intent_id = self.prover.tenant, work.payment.said.intent_id
+        tried = tenant.refused_inserts(intent_id)
+        if len(tried) >= REFUSED_MAX:
+            tenant.stop(
+                WriteKind.INSERT, HoldCode.WRITES_REFUSED, intent_id, None,
+                f"Halo refused the first {len(tried)} new rows that syncd sent, the last one on "
+                f"invoice {create.invoice_id}: {words.strip()}",
+                {}, tried,
+            )  # fmt: skip
+
     async def _is_missing(self, work: DuePayment, create: Create, *, sent_before: bool) -> bool:
         """Look once more; what speaks against a new row is recorded.
 
@@ -116,6 +161,8 @@ class Inserter:
         rows = await self.sink.rows_of(work.payment.said.intent_id)
         if rows:
             self.store.record([due_again(work, self.now(), attempts=1)], self.now())
+            if sent_before and rows[0].id is not None and self._is_unproven():
+                await self.prover.prove_new(work, create, rows[0].id)
             return False
         if elsewhere:
             self.store.record([self.outcomes.unproven(work, create)], self.now())
@@ -156,6 +203,8 @@ class Inserter:
                 )  # fmt: skip
                 place = SeenRow(row.id, create.invoice_id, row.invoice_number)
                 self.store.record([done], self.now(), seen={said.intent_id: (place,)})
+                if row.id is not None and self._is_unproven():
+                    await self.prover.prove_new(work, create, row.id)
                 return
         # Only Halo's rows count: read the invoice's rows back.
         try:

@@ -6,6 +6,7 @@ How a payment's push runs, in this order:
 2. `read_back.AllRows` reads all rows of the PSA into the store, where that takes fewer requests.
 3. `Lookup.decide_each` gets each payment's rows and calls `core.decisions.decide`. Updates and
    creates are collected in `Decided`; every other decision is recorded at once.
+   Until an update is proven in this tenant, `proof.Prover` sends one payment's rows alone first.
 4. `Updater.send` writes one list of rows per batch; `Inserter.insert` writes one new row at a time.
    Both hand a guard (`guard`) to the sink, which asks it right before each request.
 5. The answer proves only the rows that it lists as they were sent. `Outcomes` turns what was proven
@@ -24,10 +25,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from syncd.core.errors import (
-    LinkFailure,
-    Side,
-)
+from syncd.clients.retry import Sleep
+from syncd.core.decisions import Update
+from syncd.core.errors import LinkFailure, Side
+from syncd.core.proof import WriteKind
 from syncd.core.records import DuePayment
 from syncd.monitor.report import Report
 from syncd.store.store import Store
@@ -39,6 +40,9 @@ from syncd.sync.push.blame import Troubles
 from syncd.sync.push.insert import Inserter
 from syncd.sync.push.lookup import Decided, Lookup
 from syncd.sync.push.outcomes import Outcomes, Plan
+from syncd.sync.push.proof.prover import Prover
+from syncd.sync.push.proof.tenant import TenantWrites, WritesStopped
+from syncd.sync.push.proof.verify import Verifier
 from syncd.sync.push.settings import PushSettings
 from syncd.sync.push.update import Updater, batches
 from syncd.sync.sink import Sink
@@ -69,6 +73,8 @@ class Pusher:
     settings: PushSettings
     report: Report
     now: Callable[[], float]
+    tenant: TenantWrites
+    sleep: Sleep
     plan: Plan | None = None
     review: Callable[[], object] = field(default=lambda: None)
     progress: Progress = field(default=lambda _done, _due: None)
@@ -79,6 +85,8 @@ class Pusher:
     _lookup: Lookup = field(init=False)
     _updater: Updater = field(init=False)
     _inserter: Inserter = field(init=False)
+    _prover: Prover = field(init=False)
+    _verifier: Verifier = field(init=False)
     _batch: int = field(init=False, default=0)
     _done: int = field(init=False, default=0)
     _due: int = field(init=False, default=0)
@@ -98,13 +106,18 @@ class Pusher:
             self._unfinished,
             self.now,
         )
+        self._prover = Prover(
+            self.sink, self.store, self.settings, self.outcomes, self.tenant, self._unfinished,
+            self.now, self.lease, self.sleep,
+        )  # fmt: skip
+        self._verifier = Verifier(self.sink, self.tenant, self.sleep)
         self._updater = Updater(
-            self.sink, self.store, self.settings, self.outcomes, self._unfinished, self.now,
-            self.lease,
+            self.sink, self.store, self.settings, self.outcomes, self._unfinished, self._verifier,
+            self.now, self.lease,
         )  # fmt: skip
         self._inserter = Inserter(
-            self.sink, self.store, self.settings, self.outcomes, self._troubles, self.report, self.now,
-            self.lease,
+            self.sink, self.store, self.settings, self.outcomes, self._troubles, self._prover,
+            self.report, self.now, self.lease,
         )  # fmt: skip
 
     async def push(self) -> int:
@@ -116,12 +129,17 @@ class Pusher:
         """
         self._unfinished.begin()
         self._lookup.begin()
+        self._verifier.begin()
         self._done = 0
         self._due = self.store.due_count(self.now())
         if self._due == 0:
             return 0
         with self.leased():
             self.review()
+            if self.plan is None and not (
+                self.tenant.may_try(WriteKind.UPDATE) and await self._prover.resume()
+            ):
+                return 0
             after = self._unfinished.resume_point()
             self._batch = self._unfinished.batch_size(self.settings.batch)
             for _ in range(ROUNDS_MAX):
@@ -129,7 +147,10 @@ class Pusher:
                 due = self.store.due_count(self.now())
                 if due == 0:
                     break
-                await self._round(due, after)
+                try:
+                    await self._round(due, after)
+                except WritesStopped:
+                    break
                 after = ""
         return self._done
 
@@ -211,7 +232,8 @@ class Pusher:
             await self._lookup.decide_each(works, kept, decided)
         finally:
             self.store.record(decided.outcomes, self.now(), seen=decided.seen)
-        for batch in batches(decided.updates, self._batch):
+        updates = await self._proven(decided.updates)
+        for batch in batches(updates, self._batch):
             self._unfinished.trying = batch[-1][0].payment.said.intent_id
             await self._updater.send(batch)
         for work, create in decided.creates:
@@ -221,4 +243,26 @@ class Pusher:
                     break
             else:
                 self._inserter.give_up(work)
+            if not self._inserter.may_go_on():
+                break  # the second new row waits until the first is proven
         self._unfinished.trying = None
+
+    async def _proven(
+        self, updates: list[tuple[DuePayment, Update]]
+    ) -> list[tuple[DuePayment, Update]]:
+        """Prove updates with one of these payments, where that was not done yet.
+
+        Returns those that are left to be sent: all but the proven one; none without a proof.
+
+        Raises:
+            WritesStopped: nothing may be written in this tenant.
+        """
+        if not updates or self.plan is not None or self.tenant.proof(WriteKind.UPDATE):
+            return updates
+        self._unfinished.trying = None
+        proven = await self._prover.prove(updates)
+        if self.tenant.trouble(WriteKind.UPDATE) is not None:
+            raise WritesStopped
+        if proven is None:
+            return []
+        return [one for one in updates if one[0].payment.said.intent_id != proven]

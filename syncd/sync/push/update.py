@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from syncd.core.decisions import Update
 from syncd.core.errors import LinkFailure, RowsRefused, ServerTrouble
 from syncd.core.records import Condition, DuePayment, Outcome
-from syncd.core.rows import Acknowledged, Row
+from syncd.core.rows import Acknowledged, Row, WholeRow
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.push.backlog import Unfinished
 from syncd.sync.push.guard import UpdateGuard
 from syncd.sync.push.outcomes import UNPROVEN_MAX, Outcomes, as_planned, due_again, listed, state_of
+from syncd.sync.push.proof.tenant import WritesStopped
+from syncd.sync.push.proof.verify import Batch, Verifier
 from syncd.sync.push.settings import PushSettings
 from syncd.sync.sink import Sink
 
@@ -22,6 +24,7 @@ class Updater:
 
     Attributes:
         outcomes: turns results into what is recorded.
+        verifier: completes the rows as this tenant needs them, and checks answers.
         unfinished: what failed in this push, and what is left for the next one.
         lease: the push lease; None in a dry run.
     """
@@ -31,6 +34,7 @@ class Updater:
     settings: PushSettings
     outcomes: Outcomes
     unfinished: Unfinished
+    verifier: Verifier
     now: Callable[[], float]
     lease: Lease | None
 
@@ -49,9 +53,18 @@ class Updater:
             self.store.record(as_planned([work for work, _ in batch]), self.now())
             return
         now = self.now()
+        befores = await self.verifier.befores(batch)
+        if befores is not None:
+            gone = [one for one in batch if not all(row in befores for row in one[1].rows)]
+            self.store.record([due_again(work, now) for work, _ in gone], now)
+            batch = [one for one in batch if one not in gone]
         rows = [
-            row for work, update in batch for row in self.settings.changed_rows(work, update, now)
+            self.verifier.as_sent(row, befores)
+            for work, update in batch
+            for row in self.settings.changed_rows(work, update, now)
         ]
+        if not rows:
+            return
         guard = UpdateGuard(self.store, self.lease, [work for work, _ in batch], self.now)
         try:
             answer = await self.sink.update(rows, guard)
@@ -66,14 +79,34 @@ class Updater:
                 await self.send(left)
             return
         self.unfinished.troubles.has_written()
+        await self._record(batch, answer, befores)
+
+    async def _record(
+        self, batch: Batch, answer: Acknowledged, befores: Mapping[int, WholeRow] | None
+    ) -> None:
+        """Record what an answer proves, after a check that nothing else of the rows has changed.
+
+        Raises:
+            WritesStopped: the update had side effects.
+            LinkFailure: Halo can't be read.
+        """
         shown = {row.id: row for row in answer.rows}
         outcomes: list[Outcome] = []
         try:
+            odd = await self.verifier.odd_rows(batch, answer, befores)
+            # One single row that differs is a person's change, not Halo's.
+            alone = len(odd) == 1 and sum(len(update.rows) for _, update in batch) > 1
             for work, update in batch:
+                if alone and not odd.keys().isdisjoint(update.rows):
+                    outcomes.append(due_again(work, self.now()))
+                    continue
                 outcome = await self._updated(work, update, shown, answer)
                 outcomes.append(outcome)
         finally:
             self.store.record(outcomes, self.now())
+        if odd and not alone:
+            self.verifier.stop(batch, odd)
+            raise WritesStopped
 
     async def _send_parts(
         self, batch: Sequence[tuple[DuePayment, Update]], error: RowsRefused | LinkFailure

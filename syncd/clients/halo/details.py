@@ -1,0 +1,186 @@
+"""Reads single things of Halo that a push does not need: a whole row, an invoice's figures, names.
+
+Each answer says so where Halo does not show the thing: a permission may be missing for one page and
+not for another (source: Halo's clients).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from syncd.clients.halo.parse import read_listing, read_row
+from syncd.core.errors import (
+    BadAnswer,
+    LinkFailure,
+    PermissionMissing,
+    ServerTrouble,
+    SignInRefused,
+)
+from syncd.core.proof import FieldChange
+from syncd.core.rows import WholeRow
+from syncd.text.sanitize import plain
+
+INVOICE_FIGURES = ("amountdue", "amountpaid", "paymentstatus", "datepaid", "total")
+"""What a payment may change on its invoice."""
+
+NAMES_MAX = 20_000
+CHANGES_MAX = 200
+
+Read = Callable[[str, Mapping[str, str] | None], Awaitable[Any]]
+"""`Connection.read`: a path and parameters in, parsed JSON out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of what Halo itself records of an invoice's changes.
+
+    Attributes:
+        at, who: as Halo shows them.
+        field: what changed, from `change.before` to `change.after`.
+    """
+
+    at: str
+    who: str
+    field: FieldChange
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names for the tenant's numbers, where Halo shows them.
+
+    Attributes:
+        modules: by module id, with whether the module is switched on.
+        lists: the lookup lists: by the list's number, names by id.
+    """
+
+    modules: Mapping[int, tuple[str, bool]]
+    lists: Mapping[int, Mapping[int, str]]
+
+    def method_list(self, seen: Mapping[int, str]) -> int | None:
+        """The lookup list of payment methods: the one list that agrees with every row that was seen.
+
+        Args:
+            seen: the name that rows show beside their method's number.
+        """
+        if not seen:
+            return None
+        fitting = [
+            number
+            for number, names in self.lists.items()
+            if all(names.get(method) == name for method, name in seen.items())
+        ]
+        return fitting[0] if len(fitting) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class HaloDetails:
+    """Halo's single things."""
+
+    read: Read
+
+    async def whole_row(self, intent_id: str, row_id: int) -> WholeRow | None:
+        """Read one row alone, or from its payment's list where Halo does not show the row alone.
+
+        Returns:
+            None where Halo has no such row.
+
+        Raises:
+            LinkFailure: Halo does not show the row in either way.
+        """
+        try:
+            body = await self.read(f"/api/InvoicePayment/{row_id}", None)
+        except BadAnswer as error:
+            if error.status in (400, 404):
+                return None
+            return await self.listed_row(intent_id, row_id)
+        except (PermissionMissing, SignInRefused):
+            return await self.listed_row(intent_id, row_id)
+        row = read_row(body)
+        return WholeRow(row, body) if row.id == row_id else None
+
+    async def listed_row(self, intent_id: str, row_id: int) -> WholeRow | None:
+        """The same row out of the list of its payment; None where the list does not show it.
+
+        Raises:
+            LinkFailure: Halo can't be read.
+        """
+        listing = read_listing(await self.read("/api/InvoicePayment", {"intent_id": intent_id}))
+        for raw in listing[0] if listing is not None else ():
+            row = read_row(raw)
+            if row.id == row_id:
+                return WholeRow(row, raw, alone=False)
+        return None
+
+    async def invoice_figures(self, invoice_id: int) -> dict[str, str] | None:
+        """What an invoice says is due and paid; None where Halo does not show the invoice.
+
+        Raises:
+            LinkFailure: Halo can't be reached, or limits requests.
+        """
+        body = await self._shown(f"/api/Invoice/{invoice_id}")
+        if not isinstance(body, dict):
+            return None
+        return {
+            name: plain(str(body[name]), 40)
+            for name in INVOICE_FIGURES
+            if body.get(name) is not None
+        }
+
+    async def invoice_changes(self, invoice_id: int) -> list[Change] | None:
+        """What Halo recorded of an invoice's changes, in Halo's order; None where Halo does not show it."""
+        body = await self._shown("/api/InvoiceChange", {"invoice_id": str(invoice_id)})
+        listed = body.get("changehistory") if isinstance(body, dict) else body
+        if not isinstance(listed, list):
+            return None
+        return [_change_of(one) for one in listed[:CHANGES_MAX] if isinstance(one, dict)]
+
+    async def names(self) -> Names:
+        """The tenant's modules and lookup lists; empty where Halo does not show them.
+
+        Raises:
+            LinkFailure: Halo can't be reached, or limits requests.
+        """
+        modules: dict[int, tuple[str, bool]] = {}
+        for one in _items(await self._shown("/api/Features")):
+            name = one.get("actual_name") or one.get("module_name")
+            number = one.get("id")
+            if _is_number(number) and isinstance(name, str):
+                modules[number] = (plain(name, 80), bool(one.get("enabled")))
+        lists: dict[int, dict[int, str]] = {}
+        for one in _items(await self._shown("/api/Lookup")):
+            number, key, name = one.get("lookupid"), one.get("id"), one.get("name")
+            if _is_number(number) and _is_number(key) and isinstance(name, str):
+                lists.setdefault(number, {})[key] = plain(name, 80)
+        return Names(modules, lists)
+
+    async def _shown(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        """A page's JSON; None where this page alone is not shown."""
+        try:
+            return await self.read(path, params)
+        except (PermissionMissing, SignInRefused, BadAnswer, ServerTrouble) as error:
+            if isinstance(error, LinkFailure) and error.retry_after_seconds is not None:
+                raise
+            return None
+
+
+def _change_of(one: Mapping[str, Any]) -> Change:
+    def text(name: str) -> str:
+        value = one.get(name)
+        return "" if value is None else plain(str(value), 80)
+
+    change = FieldChange(text("field_name"), text("old_value") or None, text("new_value") or None)
+    return Change(text("datetime"), text("who"), change)
+
+
+def _items(body: Any) -> list[dict[str, Any]]:
+    """The objects of an answer that is a list, or an object around one list."""
+    if isinstance(body, dict):
+        lists = [value for value in body.values() if isinstance(value, list)]
+        body = lists[0] if len(lists) == 1 else []
+    if not isinstance(body, list):
+        return []
+    return [one for one in body[:NAMES_MAX] if isinstance(one, dict)]
+
+
+def _is_number(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

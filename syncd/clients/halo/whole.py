@@ -1,0 +1,168 @@
+"""Compares a row of Halo before and after a write, field by field.
+
+Pure. What Halo does with a row that brings only some of its fields is not documented, so syncd reads
+the row before and after, and finds out. Does not belong here: what follows from a difference
+(`core.proof`).
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from syncd.core.proof import Comparison, FieldChange
+from syncd.core.rows import WholeRow
+from syncd.text.sanitize import plain
+
+REQUIRED = ("invoice_id", "date", "amount", "method", "status", "module_id")
+"""Columns that may not be empty and have no default (source: a description of Halo's database)."""
+
+INTENT_FIELDS = ("intent_id", "intent_date", "intent_response")
+
+TRACE_FIELDS = ("webhook_payload", "webhook_received_date")
+
+READ_ONLY = frozenset(
+    {
+        "id", "client_name", "invoice_invoicenumber", "payment_method_name", "invoice_qbo_id",
+        "linked_creditnotes", "posted", "dateposted",
+    }
+)  # fmt: skip
+"""Fields that Halo shows with a row although they belong to its invoice or customer, or that its
+accounting sync sets. They are compared, and never sent."""
+
+VOLATILE = frozenset({"last_synced", "last_modified", "change_seq", "type"})
+"""Fields that every write or sync may change; the older releases lack `type`."""
+
+OVERWRITTEN = frozenset({"intent_response", "webhook_payload", "webhook_received_date"})
+"""Fields that Halo's own webhook may fill anew at any time: only losing their value counts."""
+
+ZONE_SECONDS_MAX = 14 * 3_600
+"""Dates carry no zone: Halo may show a date in another zone than the one it was sent in."""
+
+_NEVER_YEAR = 1900
+_SHOWN_MAX = 60
+
+
+def compare(before: WholeRow | None, after: WholeRow, sent: Mapping[str, Any]) -> Comparison:
+    """Compare a row with itself after a write.
+
+    Args:
+        before: the row as it was read before the write; None for an inserted row.
+        after: the row as it was read afterwards.
+        sent: the fields that the write brought, as they were sent.
+    """
+    missed = [
+        FieldChange(name, _shown(value), _shown(after.fields.get(name)))
+        for name, value in sent.items()
+        if name != "id" and not is_stored(value, after.fields.get(name))
+    ]
+    had = {} if before is None else before.fields
+    lost: list[FieldChange] = []
+    if before is not None:
+        for name, value in before.fields.items():
+            if name in sent or name in VOLATILE or name.startswith("_") or _plain(value) is None:
+                continue
+            found = after.fields.get(name)
+            if name in OVERWRITTEN and _plain(found) is not None:
+                continue
+            if _plain(value) != _plain(found):
+                lost.append(FieldChange(name, _shown(value), _shown(found)))
+    return Comparison(
+        not_stored=tuple(change for change in missed if change.name not in TRACE_FIELDS),
+        changed=tuple(lost),
+        trace_stored=not any(
+            name in TRACE_FIELDS and is_stored(after.fields.get(name), had.get(name))
+            for name in (change.name for change in missed)
+        ),
+    )
+
+
+def columns_of(before: WholeRow, *, everything: bool) -> dict[str, Any]:
+    """The fields of a row that an update of the whole row sends back as they were read.
+
+    Args:
+        before: the row, read right before the update.
+        everything: also every other field that has a value and is the row's own: for a tenant that
+            empties what a write leaves out.
+    """
+    kept = {
+        name: value
+        for name, value in before.fields.items()
+        if name in REQUIRED or (name in INTENT_FIELDS and _plain(value) is not None)
+    }
+    if everything:
+        kept |= {
+            name: value
+            for name, value in before.fields.items()
+            if name not in READ_ONLY and not name.startswith("_") and _plain(value) is not None
+            and not isinstance(value, list | dict)
+        }  # fmt: skip
+    return {name: _as_json(value) for name, value in kept.items() if value is not None}
+
+
+def is_stored(sent: Any, found: Any) -> bool:
+    """Whether a field that was sent is found again: the same value, however it is written."""
+    one, other = _plain(sent), _plain(found)
+    if one == other:
+        return True
+    if isinstance(one, datetime) and isinstance(other, datetime):
+        apart = abs((one - other).total_seconds())
+        # A zone is a whole number of quarter hours away.
+        return apart <= ZONE_SECONDS_MAX + 1 and min(apart % 900, 900 - apart % 900) <= 1
+    return False
+
+
+def _plain(value: Any) -> Any:
+    """A value without the differences that mean nothing: notation, zone, empty or absent."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float | Decimal):
+        return _number(str(value))
+    if isinstance(value, str):
+        return _plain_text(value.strip())
+    return json.dumps(value, sort_keys=True, default=str) if value else None
+
+
+def _plain_text(text: str) -> Any:
+    if not text:
+        return None
+    if (number := _number(text)) is not None:
+        return number
+    try:
+        found = datetime.fromisoformat(text) if text[:4].isdigit() and "-" in text[:8] else None
+    except ValueError:
+        found = None
+    if found is not None:
+        if found.year <= _NEVER_YEAR:
+            return None
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    if text[0] in "{[":
+        try:
+            return json.dumps(json.loads(text), sort_keys=True)
+        except (ValueError, RecursionError):
+            return text
+    return text
+
+
+def _number(text: str) -> Decimal | None:
+    """A plain number; texts such as 1e5 or 007 are names, not numbers."""
+    digits = text.removeprefix("-")
+    if not digits.replace(".", "", 1).isdecimal() or len(digits) > 30 or not digits.isascii():
+        return None
+    if len(digits) > 1 and digits[0] == "0" and digits[1] != ".":
+        return None
+    return Decimal(text).normalize() if digits != "." else None
+
+
+def _shown(value: Any) -> str | None:
+    if _plain(value) is None:
+        return None
+    return plain(value if isinstance(value, str) else str(value), _SHOWN_MAX)
+
+
+def _as_json(value: Any) -> Any:
+    """A value that was parsed with exact decimals, as the JSON module writes it."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value

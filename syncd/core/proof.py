@@ -1,0 +1,250 @@
+"""Whether this tenant's Halo stores what syncd writes, and nothing else: found out on one row.
+
+No document says what Halo does with a row that brings only its id and status: it may merge it, refuse
+it, drop a field while it answers 200, or empty what was left out. So the first write of each kind goes
+alone and is read back. Pure: what is sent and when is decided in `sync.push`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from syncd.core.holds import HoldCode
+from syncd.core.rows import WholeRow
+from syncd.text.sanitize import plain, without_secrets
+
+FORMAT = 1
+"""The version of what is kept of a proof. One of another version proves nothing."""
+
+
+class WriteKind(StrEnum):
+    """A kind of write. Each is proven for itself."""
+
+    UPDATE = "update"
+    INSERT = "insert"
+
+
+class UpdateMode(StrEnum):
+    """What an update of a row brings in this tenant."""
+
+    CHANGES = "changes"  # the row's id, the new status and the trace
+    REQUIRED = "required"  # also the columns that Halo demands, as they were right before
+    EVERYTHING = "everything"  # also every other column that has a value: Halo empties the rest
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """A field of one row before and after.
+
+    Attributes:
+        name: Halo's name of the field.
+        before: what was there, or what was sent; None for nothing.
+        after: what is there now; None for nothing.
+    """
+
+    name: str
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.before or 'empty'} → {self.after or 'empty'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a write did to one row.
+
+    Attributes:
+        not_stored: what was sent and is not there (as sent, as found), without the trace.
+        changed: what was not sent and has changed or is gone.
+        trace_stored: whether the trace of the event is there, where it was sent.
+    """
+
+    not_stored: tuple[FieldChange, ...]
+    changed: tuple[FieldChange, ...]
+    trace_stored: bool = True
+
+    @property
+    def is_right(self) -> bool:
+        """Whether everything that counts was stored and nothing else changed."""
+        return not self.not_stored and not self.changed
+
+    def __str__(self) -> str:
+        parts = [f"not stored: {', '.join(map(str, self.not_stored))}"] * bool(self.not_stored)
+        parts += [f"also changed: {', '.join(map(str, self.changed))}"] * bool(self.changed)
+        return "; ".join(parts) or "stored as sent, nothing else changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One write of a kind that was read back and found right.
+
+    Attributes:
+        at: Unix seconds.
+        intent_id, row_id, invoice_id: which payment's row; None where it isn't known.
+        mode: what an update brings in this tenant from now on.
+        trace: whether the tenant stores the trace; it is not sent otherwise.
+        invoice: what happened to the invoice meanwhile. It is shown; it does not decide.
+        alone: whether the row could be read alone; else the proof rests on the list.
+    """
+
+    kind: WriteKind
+    at: float
+    intent_id: str
+    row_id: int | None
+    invoice_id: int | None
+    mode: UpdateMode = UpdateMode.CHANGES
+    trace: bool = True
+    invoice: tuple[FieldChange, ...] = ()
+    alone: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTrouble:
+    """Why nothing of a kind is written in this tenant any more.
+
+    Attributes:
+        code: writes_refused, writes_not_stored or writes_have_side_effects.
+        at: Unix seconds of the first time.
+        intent_id, row_id: which payment's row showed it.
+        reason: what happened, for people.
+        before: the row's former contents by field, to restore them by hand.
+        tried: the payments that were tried; another one may be tried at once after a refusal.
+        next_try: Unix seconds at which one row is tried again.
+        settings: what the configuration said of writing then.
+    """
+
+    kind: WriteKind
+    code: HoldCode
+    at: float
+    intent_id: str
+    row_id: int | None
+    reason: str
+    before: Mapping[str, str]
+    tried: tuple[str, ...]
+    next_try: float
+    settings: str
+
+
+def shown_fields(row: WholeRow) -> dict[str, str]:
+    """A row's fields as texts for people; empty fields are left out, long ones are cut."""
+    return {
+        plain(name, 40): plain(str(value), 60)
+        for name, value in row.fields.items()
+        if value not in (None, "", [], {})
+    }
+
+
+def code_of(comparison: Comparison) -> HoldCode:
+    """The code of a write that is not right. Lost data is worse than a status that is not stored."""
+    if comparison.changed:
+        return HoldCode.WRITES_HAVE_SIDE_EFFECTS
+    return HoldCode.WRITES_NOT_STORED
+
+
+def next_mode(comparison: Comparison | None, mode: UpdateMode) -> UpdateMode | None:
+    """How to write the same row once more; None where no other way is left.
+
+    Args:
+        comparison: what the write did; None where it was refused.
+        mode: how it was sent.
+    """
+    if mode is not UpdateMode.CHANGES:
+        return None
+    if comparison is not None and comparison.changed:
+        return UpdateMode.EVERYTHING
+    return UpdateMode.REQUIRED
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A write that is being proven: kept from before it is sent until it was read back.
+
+    Attributes:
+        intent_id, status: which payment, and the status that its rows are to have.
+        mode: how the write was sent.
+        rows: each row's fields as they were read before, by Halo's number of the row. Texts come
+            without secrets.
+    """
+
+    at: float
+    intent_id: str
+    status: int
+    mode: UpdateMode
+    rows: Mapping[int, Mapping[str, Any]]
+
+
+def proof_text(proof: Proof, tenant: str) -> str:
+    """A proof as the store keeps it. `tenant` says for which Halo it holds."""
+    return _dumped(tenant, {**asdict(proof), "invoice": [astuple(one) for one in proof.invoice]})
+
+
+def read_proof(text: str | None, tenant: str) -> Proof | None:
+    """Read a proof; None where there is none, it is another tenant's, another version's, or damaged."""
+    values = _loaded(text, tenant)
+    try:
+        values["kind"], values["mode"] = WriteKind(values["kind"]), UpdateMode(values["mode"])
+        values["invoice"] = tuple(FieldChange(*one) for one in values["invoice"])
+        return Proof(**values)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def trouble_text(trouble: WriteTrouble, tenant: str) -> str:
+    """A trouble as the store keeps it."""
+    return _dumped(tenant, {**asdict(trouble), "before": dict(trouble.before)})
+
+
+def read_trouble(text: str | None, tenant: str) -> WriteTrouble | None:
+    """Read a trouble; None where there is none, it is another tenant's, or it is damaged."""
+    values = _loaded(text, tenant)
+    try:
+        values["kind"], values["code"] = WriteKind(values["kind"]), HoldCode(values["code"])
+        values["tried"] = tuple(values["tried"])
+        return WriteTrouble(**values)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def trial_text(trial: Trial, tenant: str) -> str:
+    """A trial as the store keeps it; secrets that Halo's texts may hold are left out."""
+    values = {
+        "at": trial.at, "intent_id": trial.intent_id, "status": trial.status, "mode": trial.mode,
+        "rows": {str(row): dict(fields) for row, fields in trial.rows.items()},
+    }  # fmt: skip
+    return without_secrets(_dumped(tenant, values))
+
+
+def read_trial(text: str | None, tenant: str) -> Trial | None:
+    """Read a trial; None where there is none, it is another tenant's, or it is damaged."""
+    values = _loaded(text, tenant)
+    try:
+        values["mode"] = UpdateMode(values["mode"])
+        values["rows"] = {int(row): dict(fields) for row, fields in values["rows"].items()}
+        return Trial(**values)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _dumped(tenant: str, values: Mapping[str, Any]) -> str:
+    return json.dumps({"format": FORMAT, "tenant": tenant, **values}, default=_plain_number)
+
+
+def _plain_number(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return str(value)
+
+
+def _loaded(text: str | None, tenant: str) -> dict[str, Any]:
+    """The values of a note; empty where it is not one of this format and tenant."""
+    try:
+        values = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+        return {}
+    return values if values.pop("tenant", None) == tenant else {}

@@ -1,0 +1,368 @@
+"""Proves the first update in a tenant: one payment's rows go alone, and are read back.
+
+What Halo does with a row that brings only its id and status is not documented. So before syncd writes
+a second row, it reads one row, writes it, reads it again, and compares. What it finds out decides how
+every later update is sent, or that nothing is sent at all. Does not belong here: new rows (`insert`),
+and the check of later answers (`update`).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from syncd.core.decisions import Create, Update
+from syncd.core.errors import LinkFailure, RowsRefused
+from syncd.core.holds import HoldCode
+from syncd.core.proof import (
+    Comparison,
+    FieldChange,
+    Proof,
+    Trial,
+    UpdateMode,
+    WriteKind,
+    code_of,
+    next_mode,
+    shown_fields,
+)
+from syncd.core.records import Condition, DuePayment, Outcome
+from syncd.core.rows import RowChange, WholeRow
+from syncd.store.store import Store
+from syncd.sync.lease import Lease
+from syncd.sync.push.backlog import Unfinished
+from syncd.sync.push.guard import UpdateGuard
+from syncd.sync.push.outcomes import Outcomes, due_again, state_of
+from syncd.sync.push.proof.tenant import TenantWrites
+from syncd.sync.push.settings import PushSettings
+from syncd.sync.sink import Sink
+
+CANDIDATES_MAX = 3
+"""So many payments are tried before a refusal counts as the tenant's trouble, not a payment's."""
+
+SETTLE_SECONDS = 2.0
+"""The wait before a row that differs is read once more: Halo's own webhook, or a person, may be
+writing the same row."""
+
+LATER_SECONDS = 60.0
+"""When a payment is tried again whose row changed or disappeared during the proof."""
+
+
+class End(StrEnum):
+    """How one try ended."""
+
+    PROVEN = "proven"
+    LATER = "later"
+    REFUSED = "refused"
+    STOPPED = "stopped"
+
+
+@dataclass(slots=True)
+class Prover:
+    """Sends one payment's rows alone and finds out what Halo did with them.
+
+    Attributes:
+        tenant: what is known about writing in this tenant.
+        backlog: which payments' writes failed, lately and in this push.
+        lease: the push lease; None in a dry run.
+        sleep: waits, or raises Stopping.
+    """
+
+    sink: Sink
+    store: Store
+    settings: PushSettings
+    outcomes: Outcomes
+    tenant: TenantWrites
+    backlog: Unfinished
+    now: Callable[[], float]
+    lease: Lease | None
+    sleep: Callable[[float], Awaitable[None]]
+    _words: str = field(init=False, default="")
+
+    async def prove(self, updates: Sequence[tuple[DuePayment, Update]]) -> str | None:
+        """Prove updates with one of these payments. Returns its intent; None where none proved it.
+
+        Raises:
+            LeaseHeld: another process pushes.
+            LinkFailure: Halo can't be read or written; the proof goes on with the next push.
+        """
+        refused: list[tuple[DuePayment, Update, str]] = []
+        others = False
+        failing = self.backlog.failing()
+
+        def simplest_first(one: tuple[DuePayment, Update]) -> tuple[bool, int, int, int]:
+            work, update = one
+            said = work.payment.said
+            return said.intent_id in failing, len(update.rows), work.attempts, -said.at
+
+        for work, update in sorted(updates, key=simplest_first)[:CANDIDATES_MAX]:
+            end = await self._try(work, update)
+            if end is End.PROVEN:
+                for other, _, words in refused:
+                    self.store.record([self.outcomes.failed(other, words)], self.now())
+                return work.payment.said.intent_id
+            if end is End.STOPPED:
+                return None
+            if end is End.REFUSED:
+                refused.append((work, update, self._words))
+            else:
+                others = True
+        if refused and not others:
+            work, update, words = refused[0]
+            self.tenant.stop(
+                WriteKind.UPDATE,
+                HoldCode.WRITES_REFUSED,
+                work.payment.said.intent_id,
+                update.rows[0],
+                f"Halo refuses the update of each row that syncd tried, also with all required "
+                f"columns: {words.strip()}",
+                {},
+                tuple(one.payment.said.intent_id for one, _, _ in refused),
+            )
+        return None
+
+    async def resume(self) -> bool:
+        """Read back a write that a stopped process left unproven. Returns whether all is well.
+
+        Raises:
+            LinkFailure: Halo can't be read.
+        """
+        trial = self.tenant.trial()
+        if trial is None:
+            return True
+        befores = {row: self.sink.as_row(fields) for row, fields in trial.rows.items()}
+        sent = {row: RowChange(row, trial.status) for row in befores}
+        found = await self._compared(trial.intent_id, befores, sent)
+        if found is None or (not found.changed and found.not_stored):
+            self.tenant.forget_trial()  # the row is gone, or the write never arrived
+            return True
+        work = self.store.work(trial.intent_id, self.now())
+        if not found.changed or work is None:
+            return self._concluded(work, trial.mode, befores, found)
+        update = Update(tuple(befores), (None,) * len(befores), trial.status)
+        end = await self._carry_through(work, update, befores, trial.mode, found)
+        return end is not End.STOPPED
+
+    async def prove_new(self, work: DuePayment, create: Create, row: int) -> bool:
+        """Read back the first new row of a tenant. Returns whether inserts are proven now.
+
+        Raises:
+            LinkFailure: Halo can't be read; the proof goes on with the next new row.
+        """
+        intent_id = work.payment.said.intent_id
+        sent = self.settings.new_row(work, create, self.now())
+        figures = await self.sink.invoice_figures(create.invoice_id)
+        found: Comparison | None = None
+        for again in (False, True):
+            if again:
+                await self.sleep(SETTLE_SECONDS)
+            after = await self.sink.whole_row(intent_id, row)
+            if after is None:
+                return False
+            found = self.sink.compare(None, after, sent)
+            if found.is_right:
+                seen = tuple(
+                    FieldChange(name, None, value) for name, value in (figures or {}).items()
+                )
+                self.tenant.proven(
+                    Proof(
+                        WriteKind.INSERT, self.now(), intent_id, row, create.invoice_id,
+                        trace=found.trace_stored, invoice=seen, alone=after.alone,
+                    )
+                )  # fmt: skip
+                return True
+        self.tenant.stop(
+            WriteKind.INSERT, HoldCode.WRITES_NOT_STORED, intent_id, row,
+            f"syncd made row {row} for {intent_id} on invoice {create.invoice_id} and read it back: "
+            f"{found}.",
+            {}, (intent_id,),
+        )  # fmt: skip
+        return False
+
+    # --- one payment -----------------------------------------------------------------------------
+
+    async def _try(self, work: DuePayment, update: Update) -> End:
+        said = work.payment.said
+        befores: dict[int, WholeRow] = {}
+        for row in update.rows:
+            before = await self.sink.whole_row(said.intent_id, row)
+            if before is None:
+                self.store.record([due_again(work, self.now() + LATER_SECONDS)], self.now())
+                return End.LATER
+            befores[row] = before
+        return await self._carry_through(work, update, befores, None, None)
+
+    async def _carry_through(
+        self, work: DuePayment, update: Update, befores: Mapping[int, WholeRow],
+        mode: UpdateMode | None, found: Comparison | None,
+    ) -> End:  # fmt: skip
+        """Send, read back, and send again in the other way where the first was not right."""
+        invoice = next(iter(befores.values())).row.invoice_id
+        figures = None if invoice is None else await self.sink.invoice_figures(invoice)
+        sent_in = mode
+        mode = self.tenant.mode if mode is None else next_mode(found, mode)
+        while mode is not None:
+            sent_in = mode
+            try:
+                found = await self._sent(work, update, befores, mode)
+            except RowsRefused as error:
+                self._words, found = str(error), None
+            else:
+                if found is None:
+                    return End.LATER
+                if found.is_right:
+                    break
+            mode = next_mode(found, mode)
+        if found is None:
+            self.tenant.forget_trial()
+            return End.REFUSED
+        if not self._concluded(work, sent_in or self.tenant.mode, befores, found):
+            return End.STOPPED
+        await self._note_proof(work, update, befores, figures, found, sent_in)
+        return End.PROVEN
+
+    async def _unanswered(
+        self, work: DuePayment, befores: Mapping[int, WholeRow], status: int, error: LinkFailure
+    ) -> Comparison | None:
+        """What a write did that was not answered; None where it did nothing.
+
+        Raises:
+            LinkFailure: `error`, where Halo asks to wait, or fails for everybody.
+        """
+        if not error.maybe_applied:
+            self.tenant.forget_trial()
+            raise error
+        sent = {row: RowChange(row, status) for row in befores}
+        found = await self._compared(work.payment.said.intent_id, befores, sent)
+        if found is not None and (found.changed or not found.not_stored):
+            return found
+        self.tenant.forget_trial()
+        if error.retry_after_seconds is not None or self.backlog.troubles.add(work, error):
+            raise error
+        return None
+
+    async def _sent(
+        self, work: DuePayment, update: Update, befores: Mapping[int, WholeRow], mode: UpdateMode
+    ) -> Comparison | None:
+        """Send the rows once and compare them; None where that has shown nothing: try later.
+
+        Raises:
+            RowsRefused: Halo refuses the rows.
+            LeaseHeld: another process pushes.
+            LinkFailure: Halo fails for everybody, or the rows can't be read back.
+        """
+        said, now = work.payment.said, self.now()
+        rows = [
+            change
+            if mode is UpdateMode.CHANGES
+            else replace(change, kept=befores[change.id], keep_all=mode is UpdateMode.EVERYTHING)
+            for change in self.settings.changed_rows(work, update, now)
+        ]
+        before = {row: one.fields for row, one in befores.items()}
+        self.tenant.keep_trial(Trial(now, said.intent_id, update.status, mode, before))
+        guard = UpdateGuard(self.store, self.lease, [work], self.now)
+        try:
+            answer = await self.sink.update(rows, guard)
+        except LinkFailure as error:
+            return await self._unanswered(work, befores, update.status, error)
+        if answer is None:
+            self.tenant.forget_trial()
+            if guard.lost is not None:
+                raise guard.lost
+            return None
+        self.backlog.troubles.has_written()
+        found = await self._compared(said.intent_id, befores, {one.id: one for one in rows})
+        if found is None or self._written_by_others(befores, found, update.status):
+            self.tenant.forget_trial()
+            self.store.record([due_again(work, self.now() + LATER_SECONDS)], self.now())
+            return None
+        return found
+
+    async def _compared(
+        self, intent_id: str, befores: Mapping[int, WholeRow], sent: Mapping[int, RowChange]
+    ) -> Comparison | None:
+        """Read the rows back, once more where they differ; None where one of them is gone."""
+        found: Comparison | None = None
+        for again in (False, True):
+            if again:
+                await self.sleep(SETTLE_SECONDS)
+            parts: list[Comparison] = []
+            for row, before in befores.items():
+                after = await self.sink.whole_row(intent_id, row)
+                if after is None:
+                    return None
+                parts.append(self.sink.compare(before, after, sent[row]))
+            found = _together(parts)
+            if found.is_right:
+                break
+        return found
+
+    def _written_by_others(
+        self, befores: Mapping[int, WholeRow], found: Comparison, status: int
+    ) -> bool:
+        """Whether the only difference is a status that neither syncd sent nor the rows had before.
+
+        That is what Halo's own webhook, or a person, does to a row.
+        """
+        if found.changed or {one.name for one in found.not_stored} != {"status"}:
+            return False
+        known = {str(number) for number in self.settings.policy.numbers.values()} - {str(status)}
+        known -= {str(one.row.status) for one in befores.values()}
+        return all(one.after in known for one in found.not_stored)
+
+    # --- what follows -----------------------------------------------------------------------------
+
+    def _concluded(
+        self,
+        work: DuePayment | None,
+        mode: UpdateMode,
+        befores: Mapping[int, WholeRow],
+        found: Comparison,
+    ) -> bool:
+        """Stop all writing where the rows are not right. Returns whether they are."""
+        if found.is_right:
+            self.tenant.forget_trial()
+            return True
+        row, before = next(iter(befores.items()))
+        intent_id = before.row.intent_id or (work.payment.said.intent_id if work else "")
+        how = "with all its columns" if mode is not UpdateMode.CHANGES else "with its new status"
+        self.tenant.stop(
+            WriteKind.UPDATE, code_of(found), intent_id, row,
+            f"syncd sent row {row} of {intent_id} {how} and read it back: {found}.",
+            shown_fields(before), (intent_id,),
+        )  # fmt: skip
+        return False
+
+    async def _note_proof(
+        self, work: DuePayment, update: Update, befores: Mapping[int, WholeRow],
+        figures: Mapping[str, str] | None, found: Comparison, mode: UpdateMode | None,
+    ) -> None:  # fmt: skip
+        said = work.payment.said
+        before = next(iter(befores.values()))
+        invoice = before.row.invoice_id
+        changes: tuple[FieldChange, ...] = ()
+        if invoice is not None and figures is not None:
+            after = await self.sink.invoice_figures(invoice) or {}
+            changes = tuple(
+                FieldChange(name, figures.get(name), after.get(name))
+                for name in {**figures, **after}
+                if figures.get(name) != after.get(name)
+            )
+        self.tenant.proven(
+            Proof(
+                WriteKind.UPDATE, self.now(), said.intent_id, update.rows[0], invoice,
+                mode or UpdateMode.CHANGES, found.trace_stored, changes, before.alone,
+            )
+        )  # fmt: skip
+        pushed = self.outcomes.tell(work, update, "updated")
+        done = Outcome(
+            said.intent_id, state_of(work), Condition.IN_STEP, acked=True, rows=update.rows,
+            pushed=pushed,
+        )  # fmt: skip
+        self.store.record([done], self.now())
+
+
+def _together(parts: Sequence[Comparison]) -> Comparison:
+    return Comparison(
+        tuple(change for part in parts for change in part.not_stored),
+        tuple(change for part in parts for change in part.changed),
+        all(part.trace_stored for part in parts),
+    )

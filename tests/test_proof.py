@@ -1,0 +1,440 @@
+"""The first write of a tenant goes alone and is read back: each kind of Halo, over HTTP."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from syncd.core.proof import UpdateMode, WriteKind, read_proof, read_trouble
+from syncd.core.records import Condition
+from syncd.sandbox import Fault
+from tests.conftest import Rig
+
+KEPT = (
+    "invoice_id", "date", "amount", "method", "module_id", "intent_id", "intent_date", "client_id",
+    "thirdpartyid", "reference", "type",
+)  # fmt: skip
+
+
+@pytest.fixture
+def paid(rig: Rig) -> tuple[Rig, list[str], dict[int, dict[str, Any]]]:
+    """Thirty payments that succeeded, and their rows as they were."""
+    rig.proven = False
+    intents = [rig.pay("succeeded") for _ in range(30)]
+    for row in rig.box.halo.rows.values():
+        row.update(thirdpartyid=f"x-{row['id']}", reference=f"R-{row['id']}")
+    return rig, intents, copy.deepcopy(rig.box.halo.rows)
+
+
+def tenant(rig: Rig) -> str:
+    return f"{rig.box.halo.url} {rig.box.halo.client_id}"
+
+
+def proof(rig: Rig, kind: WriteKind = WriteKind.UPDATE) -> Any:
+    return read_proof(rig.stored(lambda store: store.note(f"write_proof {kind}")), tenant(rig))
+
+
+def trouble(rig: Rig, kind: WriteKind = WriteKind.UPDATE) -> Any:
+    return read_trouble(rig.stored(lambda store: store.note(f"write_trouble {kind}")), tenant(rig))
+
+
+def harmed(rig: Rig, before: dict[int, dict[str, Any]]) -> dict[int, list[str]]:
+    """Which fields of which rows are not what they were, beside what syncd writes."""
+    return {
+        name: bad
+        for name, row in rig.box.halo.rows.items()
+        if (bad := [key for key in KEPT if row.get(key) != before[name].get(key)])
+    }
+
+
+def written(rig: Rig) -> list[list[int]]:
+    """The rows of each POST, by id."""
+    return [[row["id"] for row in post.json()] for post in rig.posts()]
+
+
+def test_one_row_first(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+    """One row goes alone and is read back alone with its invoice; then all others go in lists."""
+    rig, intents, before = paid
+    rig.once()
+    first, *others = written(rig)
+    assert len(first) == 1
+    assert sorted(row for post in others for row in post) == sorted(set(before) - set(first))
+    asked = [(r.method, r.path) for r in rig.box.halo.requests]
+    posts = [place for place, one in enumerate(asked) if one == ("POST", "/api/InvoicePayment")]
+    alone = ("GET", f"/api/InvoicePayment/{first[0]}")
+    assert alone in asked[: posts[0]]
+    assert alone in asked[posts[0] : posts[1]]
+    invoice = before[first[0]]["invoice_id"]
+    assert asked.count(("GET", f"/api/Invoice/{invoice}")) == 2
+    found = proof(rig)
+    assert (found.row_id, found.invoice_id, found.mode) == (first[0], invoice, UpdateMode.CHANGES)
+    assert {one.name for one in found.invoice} >= {"amountdue", "amountpaid"}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+    assert harmed(rig, before) == {}
+    (line,) = rig.told.events("write_proven")
+    assert (line["row"], line["mode"]) == (first[0], "changes")
+
+
+def test_a_tenant_that_empties(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+    """The first row shows it, is restored, and every later update carries all columns."""
+    rig, intents, before = paid
+    rig.box.halo.keeps.partial = "empty"
+    rig.once()
+    assert proof(rig).mode is UpdateMode.EVERYTHING
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+    assert [len(post) for post in written(rig)[:2]] == [1, 1]
+    assert {tuple(rig.statuses(name)) for name in intents} == {(3,)}
+
+
+def test_a_tenant_that_refuses(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+    """A refusal for want of columns: the same row goes with its required columns, and all others."""
+    rig, intents, before = paid
+    rig.box.halo.keeps.partial = "refuse"
+    rig.once()
+    assert proof(rig).mode is UpdateMode.REQUIRED
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_a_tenant_that_drops(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+    """The answer shows the status, the row does not: nothing more is written, and it is said."""
+    rig, intents, before = paid
+    rig.box.halo.keeps.drops = frozenset({"status"})
+    rig.once()
+    rig.once()
+    found = trouble(rig)
+    assert found.code == "writes_not_stored"
+    assert {row for post in written(rig) for row in post} == {found.row_id}
+    assert len(written(rig)) == 2  # with the new status alone, and with all columns
+    assert harmed(rig, before) == {}
+    assert "status: 3 → 1" in found.reason
+    assert {rig.condition(name) for name in intents} == {Condition.DUE}
+    (line,) = rig.told.events("writes_stopped")
+    assert line["code"] == "writes_not_stored"
+
+
+def test_harm_that_cannot_be_undone(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Halo empties what is left out and refuses the whole row: one row is harmed, and shown."""
+    rig, _, before = paid
+    rig.box.halo.keeps.partial = "empty"
+    rig.box.halo.keeps.drops = frozenset({"amount"})
+    for row in rig.box.halo.rows.values():
+        row["amount"] = 10.99
+    rig.once()
+    rig.cycle()
+    found = trouble(rig)
+    assert found.code == "writes_have_side_effects"
+    assert harmed(rig, before) == {found.row_id: ["amount"]}
+    assert found.before["amount"] == "10.99"
+    assert {row for post in written(rig) for row in post} == {found.row_id}
+
+
+def test_a_tenant_that_refuses_everything(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Three payments are tried in both ways; then it is the tenant's trouble, no payment's."""
+    rig, intents, before = paid
+    for name in before:
+        rig.box.halo.poison(name, "No more writing here.")
+    rig.once()
+    found = trouble(rig)
+    assert found.code == "writes_refused"
+    assert len(found.tried) == 3
+    assert "No more writing here." in found.reason
+    assert {rig.condition(name) for name in intents} == {Condition.DUE}
+
+
+def test_one_payment_that_is_refused(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """A payment that Halo refuses does not stop the tenant: the next one proves it."""
+    rig, intents, before = paid
+    newest = max(before)
+    rig.box.halo.poison(newest, "This row is locked.")
+    rig.box.halo.poison(min(before), "This row is locked.")
+    rig.once()
+    assert proof(rig) is not None
+    failed = [name for name in intents if rig.condition(name) is Condition.FAILED]
+    assert len(failed) == 2
+    assert trouble(rig) is None
+
+
+def test_tried_again_once_a_day(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+    """After a stop nothing is asked of Halo for a day; then one row is tried, and all goes on."""
+    rig, intents, _ = paid
+    rig.box.halo.keeps.drops = frozenset({"status"})
+    rig.once()
+    posts, asked = len(rig.posts()), len(rig.box.halo.requests)
+    rig.clock.seconds += 3_600
+    rig.cycle()
+    assert (len(rig.posts()), len(rig.box.halo.requests)) == (posts, asked)
+    rig.box.halo.keeps.drops = frozenset()
+    rig.clock.seconds += 86_400
+    rig.cycle()
+    assert proof(rig) is not None
+    assert trouble(rig) is None
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_tried_again_after_a_change_of_the_configuration(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Another status number, trace or address is a reason to try at once."""
+    rig, intents, _ = paid
+    rig.box.halo.keeps.drops = frozenset({"status"})
+    rig.once()
+    rig.box.halo.keeps.drops = frozenset()
+    rig.settings["SYNCD_PUSH__TRACE"] = "false"
+    rig.once()
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_a_trace_that_is_not_stored(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """The status counts: a tenant that drops the trace is proven, and gets no traces."""
+    rig, intents, _ = paid
+    rig.box.halo.keeps.drops = frozenset({"webhook_payload"})
+    rig.once()
+    assert not proof(rig).trace
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+    assert "webhook_payload" not in rig.posts()[1].json()[0]
+
+
+@pytest.mark.parametrize("kind", ["401", "403", "html"])
+def test_a_row_that_cannot_be_read_alone(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
+) -> None:
+    """Where Halo does not show a row alone, the proof rests on the list of its payment."""
+    rig, intents, before = paid
+    rig.box.halo.faults.append(Fault(kind, times=None, method="GET", path="/api/InvoicePayment/"))
+    rig.box.halo.keeps.partial = "empty"
+    rig.once()
+    assert not proof(rig).alone
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+@pytest.mark.parametrize("kind", ["403", "html", "400"])
+def test_an_invoice_that_cannot_be_read(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
+) -> None:
+    """What happens to the invoice does not decide: it may be unreadable."""
+    rig, intents, _ = paid
+    rig.box.halo.faults.append(Fault(kind, times=None, path="/api/Invoice/"))
+    rig.once()
+    assert proof(rig).invoice == ()
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+@pytest.mark.parametrize("shape", ["empty", "no_json", "error_in_200", "other_rows"])
+def test_answers_without_rows(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], shape: str
+) -> None:
+    """The proof does not rest on the answer."""
+    rig, intents, _ = paid
+    rig.box.halo.answer_shape = shape
+    rig.once()
+    assert proof(rig) is not None
+    assert {tuple(rig.statuses(name)) for name in intents} == {(3,)}
+
+
+def test_a_row_that_is_deleted_meanwhile(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """A person deletes the row between the write and its reading: another payment proves it."""
+    rig, _, _ = paid
+    halo = rig.box.halo
+
+    def gone(request: Any) -> bool:
+        if request.method == "GET" and rig.posts() and len(halo.writes) == 1:
+            halo.rows.pop(halo.writes[0][0], None)
+        return False
+
+    halo.faults.append(Fault("500", times=None, match=gone))
+    rig.once()
+    assert proof(rig) is not None
+    assert trouble(rig) is None
+
+
+def test_a_webhook_at_the_same_moment(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Halo's own webhook writes another status right after syncd: no trouble, tried again."""
+    rig, _, _ = paid
+    halo = rig.box.halo
+
+    def other(request: Any) -> bool:
+        if request.method == "GET" and len(halo.writes) == 1:
+            halo.rows[halo.writes[0][0]].update(status=5, webhook_payload='{"id": "evt_other"}')
+        return False
+
+    halo.faults.append(Fault("500", times=None, match=other))
+    rig.once()
+    assert trouble(rig) is None
+    assert proof(rig) is not None
+
+
+@pytest.mark.parametrize("partial", ["merge", "empty", "refuse"])
+@pytest.mark.parametrize("kind", ["reset", "504_after", "500"])
+def test_halo_fails_while_the_row_is_read_back(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], partial: str, kind: str
+) -> None:
+    """The proof goes on where it broke off: what the row had before is known still."""
+    rig, intents, before = paid
+    halo = rig.box.halo
+    halo.keeps.partial = partial
+    broken = Fault(
+        kind,
+        times=40,
+        method="GET",
+        path="/api/InvoicePayment/",
+        match=lambda _: len(halo.writes) == 1,
+    )
+    halo.faults.append(broken)
+    rig.cycle()
+    halo.faults.clear()
+    for _ in range(4):
+        rig.clock.seconds += 600
+        rig.cycle()
+    assert harmed(rig, before) == {}
+    assert proof(rig) is not None
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_it_stays_proven(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+    """A Halo that begins to empty rows later harms one list at most, and the proof is taken back."""
+    rig, _, _ = paid
+    rig.once()
+    late = [rig.pay("succeeded") for _ in range(120)]
+    before = copy.deepcopy(rig.box.halo.rows)
+    rig.box.halo.keeps.partial = "empty"
+    rig.once()
+    assert proof(rig) is None
+    found = trouble(rig)
+    assert found.code == "writes_have_side_effects"
+    assert len(harmed(rig, before)) <= 50
+    some = next(iter(harmed(rig, before)))
+    assert "amount 10.99" in found.before[f"row {some}"]
+    assert {rig.condition(name) for name in late} == {Condition.IN_STEP, Condition.DUE}
+
+
+@pytest.mark.parametrize("shape", ["empty", "rows"])
+def test_one_row_that_a_person_changes(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], shape: str
+) -> None:
+    """One single row of a list that differs is a person's change: the proof stays."""
+    rig, _, _ = paid
+    rig.once()
+    late = [rig.pay("succeeded") for _ in range(20)]
+    halo = rig.box.halo
+    halo.answer_shape = shape
+    known = len(halo.writes)
+    mine = halo.rows_of(late[3])[0]
+
+    def person(request: Any) -> bool:
+        if request.method == "POST" and "InvoicePayment" in request.path:
+            mine["amount"] = 99.0
+        return False
+
+    halo.faults.append(Fault("500", times=None, match=person))
+    rig.once()
+    assert len(halo.writes) > known
+    assert proof(rig) is not None
+    assert trouble(rig) is None
+
+
+def test_proof_of_another_version(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+    """What another version, or another tenant, noted proves nothing: one row goes first again."""
+    rig, _, _ = paid
+    rig.once()
+    late = [rig.pay("succeeded") for _ in range(3)]
+    rig.stored(lambda store: store.write_notes({"write_proof update": '{"format": 0}'}))
+    posts = len(rig.posts())
+    rig.once()
+    assert [len(post) for post in written(rig)[posts:]] == [1, 2]
+    assert {rig.condition(name) for name in late} == {Condition.IN_STEP}
+
+
+def test_no_secret_is_kept(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+    """What is kept of a row during the proof holds no client_secret."""
+    rig, _, _ = paid
+    for row in rig.box.halo.rows.values():
+        row["intent_response"] = f'{{"client_secret": "{row["intent_id"]}_secret_abcdefgh"}}'
+    halo = rig.box.halo
+    halo.faults.append(
+        Fault(
+            "reset", times=None, path="/api/InvoicePayment/", match=lambda _: len(halo.writes) > 0
+        )
+    )
+    rig.cycle()
+    kept = rig.stored(lambda store: store.note("write_trial"))
+    assert kept
+    assert "_secret_" not in kept
+
+
+# --- new rows --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def missing(rig: Rig) -> tuple[Rig, list[str]]:
+    """Five payments without a row, whose metadata names an invoice."""
+    rig.proven = False
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    rig.settings["SYNCD_HALO__NEW_ROW__METHOD"] = "12"
+    rig.settings["SYNCD_HALO__NEW_ROW__MODULE_ID"] = "231"
+    intents = [
+        rig.pay(
+            "succeeded", rows=(),
+            metadata={"halo_invoice_id": str(rig.box.halo.add_invoice(total=10.99))},
+        )
+        for _ in range(5)
+    ]  # fmt: skip
+    return rig, intents
+
+
+def test_the_first_new_row_is_read_back(missing: tuple[Rig, list[str]]) -> None:
+    """It is read alone before the second is sent; then each payment has one row."""
+    rig, intents = missing
+    rig.once()
+    for _ in range(6):
+        rig.clock.seconds += 60
+        rig.cycle()
+    asked = [(r.method, r.path) for r in rig.box.halo.requests]
+    posts = [place for place, one in enumerate(asked) if one == ("POST", "/api/InvoicePayment")]
+    first = rig.box.halo.writes[0][0]
+    assert ("GET", f"/api/InvoicePayment/{first}") in asked[posts[0] : posts[1]]
+    found = proof(rig, WriteKind.INSERT)
+    assert (found.row_id, found.intent_id) == (first, rig.box.halo.rows[first]["intent_id"])
+    assert [len(rig.box.halo.rows_of(name)) for name in intents] == [1] * 5
+
+
+@pytest.mark.parametrize("dropped", ["status", "intent_id"])
+def test_a_new_row_that_is_not_stored_as_sent(missing: tuple[Rig, list[str]], dropped: str) -> None:
+    """One new row is made; the tenant drops a field of it, so no second one is made."""
+    rig, _ = missing
+    rig.box.halo.keeps.drops_new = frozenset({dropped})
+    rig.once()
+    for _ in range(6):
+        rig.clock.seconds += 600
+        rig.cycle()
+    assert len(rig.box.halo.writes) == 1
+    found = trouble(rig, WriteKind.INSERT)
+    assert found.code == "writes_not_stored"
+    assert dropped in found.reason
+
+
+def test_new_rows_that_are_refused(missing: tuple[Rig, list[str]]) -> None:
+    """Refused three times: it is the tenant's trouble; nothing more is sent."""
+    rig, _ = missing
+    rig.box.halo.keeps.inserts_need = ("reference",)
+    for _ in range(6):
+        rig.cycle()
+        rig.clock.seconds += 300
+    found = trouble(rig, WriteKind.INSERT)
+    assert found.code == "writes_refused"
+    assert "reference must be specified" in found.reason
+    assert len(rig.posts()) == 3

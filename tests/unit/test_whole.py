@@ -1,0 +1,153 @@
+"""A row of Halo before and after a write: what is a difference, and what is notation."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.clients.halo.parse import read_row
+from syncd.clients.halo.whole import REQUIRED, columns_of, compare, is_stored
+from syncd.core.proof import FieldChange, UpdateMode, code_of, next_mode
+from syncd.core.rows import WholeRow
+
+ROW: dict[str, Any] = {
+    "id": 28, "invoice_id": 1001, "date": "2026-11-01T09:00:00Z", "amount": Decimal("10.99"),
+    "method": 12, "status": 1, "type": 0, "module_id": 231, "intent_id": "pi_1",
+    "intent_date": "2026-11-01T09:00:00.123", "intent_response": None, "webhook_payload": None,
+    "webhook_received_date": "1900-01-01T00:00:00", "thirdpartyid": "", "client_id": 7,
+    "client_name": "A customer", "reference": "R-1",
+}  # fmt: skip
+SENT = {"id": 28, "status": 3, "webhook_payload": '{"id": "evt_1"}',
+        "webhook_received_date": "2026-11-01T09:05:00Z"}  # fmt: skip
+
+
+def whole(**changed: Any) -> WholeRow:
+    fields = {key: value for key, value in {**ROW, **changed}.items() if value is not ...}
+    return WholeRow(read_row(fields), fields)
+
+
+def after(**changed: Any) -> WholeRow:
+    return whole(**{**SENT, **changed})
+
+
+def test_a_write_that_merges_is_right() -> None:
+    """The sent fields are there and nothing else changed."""
+    found = compare(whole(), after(), SENT)
+    assert (found.not_stored, found.changed, found.trace_stored) == ((), (), True)
+    assert found.is_right
+    assert str(found) == "stored as sent, nothing else changed"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"date": "2026-11-01T09:00:00"}, {"date": "2026-11-01T09:00:00.000"},
+        {"date": "2026-11-01T10:00:00+01:00"}, {"amount": 10.99}, {"amount": Decimal("10.990")},
+        {"amount": "10.99"}, {"method": Decimal("12.0")}, {"intent_response": ""},
+        {"intent_response": ...}, {"thirdpartyid": None}, {"type": ...}, {"_warning": "x"},
+        {"last_synced": "2026-11-01T09:05:00"}, {"new_field": 5},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_notation_is_no_difference(changed: dict[str, Any]) -> None:
+    """Zone, milliseconds, trailing zeros, empty or absent: the same value."""
+    assert compare(whole(last_synced="2026-10-01T00:00:00"), after(**{"last_synced": "2026-10-01T00:00:00", **changed}), SENT).is_right  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "change"),
+    [
+        ({"amount": 0}, FieldChange("amount", "10.99", "0")),
+        ({"amount": None}, FieldChange("amount", "10.99", None)),
+        ({"intent_id": None}, FieldChange("intent_id", "pi_1", None)),
+        ({"intent_id": ...}, FieldChange("intent_id", "pi_1", None)),
+        ({"invoice_id": 0}, FieldChange("invoice_id", "1001", "0")),
+        ({"method": 0}, FieldChange("method", "12", "0")),
+        ({"client_id": 8}, FieldChange("client_id", "7", "8")),
+        ({"client_name": "B"}, FieldChange("client_name", "A customer", "B")),
+        ({"reference": ""}, FieldChange("reference", "R-1", None)),
+        ({"date": "2026-11-02T09:00:00Z"},
+         FieldChange("date", "2026-11-01T09:00:00Z", "2026-11-02T09:00:00Z")),
+        ({"date": "1900-01-01T00:00:00"}, FieldChange("date", "2026-11-01T09:00:00Z", None)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_side_effects(changed: dict[str, Any], change: FieldChange) -> None:
+    """Each field that had a value and has another one, or none, is a side effect."""
+    found = compare(whole(), after(**changed), SENT)
+    assert found.changed == (change,)
+    assert found.not_stored == ()
+    assert code_of(found) == "writes_have_side_effects"
+    assert next_mode(found, UpdateMode.CHANGES) is UpdateMode.EVERYTHING
+
+
+def test_a_status_that_is_not_stored() -> None:
+    """What the answer shows does not count; the row read again does."""
+    found = compare(whole(), after(status=1), SENT)
+    assert found.not_stored == (FieldChange("status", "3", "1"),)
+    assert code_of(found) == "writes_not_stored"
+    assert next_mode(found, UpdateMode.CHANGES) is UpdateMode.REQUIRED
+    assert next_mode(found, UpdateMode.REQUIRED) is None
+
+
+def test_a_status_as_text() -> None:
+    """A status that Halo stores as text is the same number."""
+    assert compare(whole(), after(status="3"), SENT).is_right
+
+
+def test_a_trace_that_is_not_stored() -> None:
+    """A missing trace alone is not a failure, but it is known."""
+    found = compare(whole(), after(webhook_payload=None), SENT)
+    assert found.is_right
+    assert not found.trace_stored
+
+
+def test_a_trace_in_another_notation() -> None:
+    """Halo may format the JSON anew, and show the date in its own zone."""
+    found = compare(
+        whole(),
+        after(webhook_payload='{ "id":"evt_1" }', webhook_received_date="2026-11-01T14:35:00"),
+        SENT,
+    )
+    assert found.trace_stored
+
+
+def test_what_a_whole_update_carries() -> None:
+    """The required columns and the intent's; on demand every own column that has a value."""
+    some = columns_of(whole(), everything=False)
+    assert set(some) == {*REQUIRED, "intent_id", "intent_date"}
+    assert some["amount"] == 10.99
+    every = columns_of(whole(), everything=True)
+    assert set(every) == {*some, "client_id", "reference", "type"}
+    json.dumps(every)
+
+
+def test_a_required_column_of_zero_is_carried() -> None:
+    """0 is a value: a row of amount 0 keeps it."""
+    assert columns_of(whole(amount=0), everything=False)["amount"] == 0
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(10**12), 10**12), st.text(max_size=20),
+    st.decimals(allow_nan=False, allow_infinity=False, places=2, min_value=-(10**9), max_value=10**9),
+    st.datetimes().map(lambda at: at.isoformat()),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from([*ROW, "x", "y"]), VALUES))
+def test_a_row_is_like_itself(fields: dict[str, Any]) -> None:
+    """Law: a row that nobody changed shows no difference, whatever its fields are."""
+    row = WholeRow(read_row(fields), fields)
+    assert compare(row, row, {}).is_right
+    for value in fields.values():
+        assert is_stored(value, value)
+
+
+@given(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9))
+def test_numbers_differ_where_they_differ(one: int, other: int) -> None:
+    """Law: two numbers are the same stored value only if they are equal, as text as well."""
+    assert is_stored(one, other) == (one == other)
+    assert is_stored(one, str(other)) == (one == other)
