@@ -44,7 +44,7 @@ class ListSink:
 
     async def whole_row(self, intent_id: str, row_id: int) -> WholeRow | None:
         row = self.rows.get(row_id)
-        return None if row is None else self.as_row(asdict(row))
+        return None if row is None or row.intent_id != intent_id else self.as_row(asdict(row))
 
     async def invoice_figures(self, invoice_id: int) -> None:
         """There are no invoices."""
@@ -55,7 +55,7 @@ class ListSink:
     def compare(
         self, before: WholeRow | None, after: WholeRow, sent: RowChange | NewRow
     ) -> Comparison:
-        wrong = after.row.status != sent.status
+        wrong = before == after or after.row.status != sent.status
         return Comparison((FieldChange("status", None, None),) * wrong, ())
 
     async def reserve(self, requests: int) -> None:
