@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import Condition, Outcome, Pushed
-from syncd.monitor.alerts import Level
+from syncd.monitor.alerts import Health
 from syncd.store.store import Store
 from tests.conftest import Rig
 from tests.test_process import daemon, until
@@ -269,7 +269,7 @@ def test_legible(live: Rig, browser: Browser, scheme: str) -> None:
                      ".legend li", "footer p", "footer a", "td", "dt", "a.invoice"],
                 )  # fmt: skip
                 assert {k: round(v, 1) for k, v in contrasts.items() if v < 4.5} == {}
-                for level in Level:
+                for level in Health:
                     page.evaluate(
                         "(l) => { document.querySelector('#glance').className = l }", level
                     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from syncd.monitor.alerts import Level
+from syncd.monitor.alerts import Health
 from syncd.monitor.health import Check
 from syncd.monitor.telemetry import set_up_log
 from syncd.monitor.watcher import Watch
@@ -153,7 +153,7 @@ def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
         "Few requests to Stripe are left",
     ]  # fmt: skip
     assert "2026-09-21 14:13 UTC" in receiver.messages[2]["message"]
-    assert watch.standing.level is Level.WELL
+    assert watch.standing.level is Health.WELL
 
 
 def test_a_receiver_that_refuses(watched: Watched, receiver: Receiver) -> None:

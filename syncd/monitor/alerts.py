@@ -20,7 +20,7 @@ HALO_LOW_SECONDS = 3_600
 """Halo's window is full for minutes at every backfill; only a long time of it is news."""
 
 
-class Level(StrEnum):
+class Health(StrEnum):
     """How it stands, at a glance; the worst that applies."""
 
     STARTING = "starting"
@@ -98,7 +98,7 @@ class Standing:
         low: since when each budget has been low.
     """
 
-    level: Level = Level.STARTING
+    level: Health = Health.STARTING
     since: float = 0.0
     failing: Mapping[str, float] = field(default_factory=dict)
     low: Mapping[str, float] = field(default_factory=dict)
@@ -152,13 +152,13 @@ def stand(before: Standing, reading: Reading, rules: Rules) -> Standing:
     return Standing(level, since, failing, low)
 
 
-def level_of(failing: Mapping[str, Failing], attention_count: int) -> Level:
+def level_of(failing: Mapping[str, Failing], attention_count: int) -> Health:
     """The worst that applies."""
     if any(not check.starting for check in failing.values()):
-        return Level.FAILING
+        return Health.FAILING
     if failing:
-        return Level.STARTING
-    return Level.ATTENTION if attention_count else Level.WELL
+        return Health.STARTING
+    return Health.ATTENTION if attention_count else Health.WELL
 
 
 def judge(told: Told, standing: Standing, reading: Reading, rules: Rules) -> tuple[Told, Notice | None]:  # fmt: skip
@@ -284,7 +284,7 @@ def told_as(told: Told) -> dict[str, Any]:
 
 def standing_of(raw: Mapping[str, Any]) -> Standing:
     """How it stands, out of what `standing_as` made of it."""
-    return Standing(Level(raw["level"]), raw["since"], dict(raw["failing"]), dict(raw["low"]))
+    return Standing(Health(raw["level"]), raw["since"], dict(raw["failing"]), dict(raw["low"]))
 
 
 def standing_as(standing: Standing) -> dict[str, Any]:

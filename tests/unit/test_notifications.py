@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from syncd.monitor.alerts import (
     Failing,
-    Level,
+    Health,
     Notice,
     Reading,
     Rules,
@@ -203,12 +203,12 @@ def test_since_when_it_stands_so() -> None:
     """The level is the worst that applies; its time moves only when it changes."""
     young = Failing("starting: no poll has worked yet", starting=True)
     steps = [
-        (Reading(10, failing={"halo": young}), Level.STARTING, 0),
-        (Reading(20), Level.WELL, 20),
-        (Reading(30), Level.WELL, 20),
+        (Reading(10, failing={"halo": young}), Health.STARTING, 0),
+        (Reading(20), Health.WELL, 20),
+        (Reading(30), Health.WELL, 20),
         (
             Reading(40, attention={"pi_1": "a"}, attention_counts={"payment": 1}),
-            Level.ATTENTION,
+            Health.ATTENTION,
             40,
         ),
         (
@@ -217,11 +217,11 @@ def test_since_when_it_stands_so() -> None:
                 attention_counts={"payment": 1},
                 failing={"halo": Failing("no"), "stripe": young},
             ),
-            Level.FAILING,
+            Health.FAILING,
             50,
         ),
-        (Reading(60), Level.WELL, 60),
-        (Reading(15), Level.WELL, 15),  # the clock was set back
+        (Reading(60), Health.WELL, 60),
+        (Reading(15), Health.WELL, 15),  # the clock was set back
     ]
     standing = Standing()
     for reading, level, since in steps:

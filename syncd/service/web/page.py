@@ -19,7 +19,7 @@ from syncd.config.secrets import OPTIONAL_SECRETS, SECRETS
 from syncd.core.holds import command_for, entry_of
 from syncd.core.money import Money
 from syncd.core.records import Attention, Pushed, Said
-from syncd.monitor.alerts import Level, Standing
+from syncd.monitor.alerts import Health, Standing
 from syncd.monitor.status import Status
 from syncd.service.web.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Pictures, Word, draw
 from syncd.text import links
@@ -59,7 +59,7 @@ class Snapshot:
 
     status: Status
     config: Config
-    level: Level
+    level: Health
     standing: Standing
     cards: Sequence[tuple[str, str, str]]
     attention: Sequence[Attention]
@@ -100,7 +100,9 @@ def render(snapshot: Snapshot) -> str:
             unlisted=snapshot.status.attention_count - min(len(snapshot.attention), ATTENTION_MAX),
             pictures=pictures,
             box=_BOX,
-            failing=[check_name(name) for name, mark, _ in snapshot.cards if mark == Level.FAILING],
+            failing=[
+                check_name(name) for name, mark, _ in snapshot.cards if mark == Health.FAILING
+            ],
             needing=needing(snapshot.status.attention_counts),
             settings=_settings(snapshot.config),
             secrets=_secrets(snapshot.config),
