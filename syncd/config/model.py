@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -99,24 +100,13 @@ class NewRow(Section):
         return self.model_dump(exclude_none=True)
 
 
-class Status(Section):
-    """The tenant's number of each state."""
-
-    succeeded: Number | None = None
-    payment_failed: Number | None = None
-    processing: Number | None = None
-    canceled: Number | None = None
-    requires_action: Number | None = None
-
+class _StatusNumbers(Section):
     @model_validator(mode="after")
-    def _paid_is_paid(self) -> "Status":
-        for state in PaymentState:
-            number = getattr(self, state)
-            if (
-                state is not PaymentState.SUCCEEDED
-                and number is not None
-                and number == self.succeeded
-            ):
+    def _paid_is_paid(self) -> Self:
+        numbers = self.numbers
+        paid = numbers.pop(PaymentState.SUCCEEDED, None)
+        for state, number in numbers.items():
+            if number == paid:
                 message = (
                     f"succeeded and {state} have the same number, {number}: nobody could tell a "
                     "paid bill from one that isn't"
@@ -129,6 +119,17 @@ class Status(Section):
         """The numbers that are set, by state."""
         found = {state: getattr(self, state) for state in PaymentState}
         return {state: number for state, number in found.items() if number is not None}
+
+
+if TYPE_CHECKING:
+    Status = _StatusNumbers
+else:
+    Status = create_model(
+        "Status",
+        __base__=_StatusNumbers,
+        __doc__="The tenant's number of each state: one key for each, None where it is not set.",
+        **{str(state): (Number | None, None) for state in PaymentState},
+    )
 
 
 class Halo(Section):

@@ -310,3 +310,8 @@ HOW_TO_MAKE = {
     "authenticated (3-D Secure), and leave it there",
 }
 """How to make a row that shows a state, while Halo's own webhook is on."""
+
+
+def how_to_make(state: PaymentState) -> str:
+    """How a person can make a row that shows a state."""
+    return HOW_TO_MAKE.get(state, f"bring a payment of an invoice into the state {state}")

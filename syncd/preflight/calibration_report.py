@@ -9,7 +9,7 @@ from typing import Any
 
 from syncd.clients.webhook_payload import Author
 from syncd.core.payments import PaymentState
-from syncd.preflight.calibration import HOW_TO_MAKE, Change, Example, Finding, Seen, Shown, Verdict
+from syncd.preflight.calibration import Change, Example, Finding, Seen, Shown, Verdict, how_to_make
 from syncd.preflight.survey import Survey
 
 _WHY = {
@@ -153,7 +153,7 @@ def to_do(
 
 
 def _make(state: PaymentState) -> str:
-    return f"To make evidence, with Halo's own webhook on: {HOW_TO_MAKE[state]}."
+    return f"To make evidence, with Halo's own webhook on: {how_to_make(state)}."
 
 
 def _untold(one: Finding) -> bool:
@@ -182,7 +182,7 @@ def report_json(survey: Survey, findings: tuple[Finding, ...], change: Change) -
                 "for": one.support,
                 "against": one.against,
                 "shown": [_shown_json(shown) for shown in one.shown],
-                "how_to_make_evidence": HOW_TO_MAKE[one.state],
+                "how_to_make_evidence": how_to_make(one.state),
             }
             for one in findings
         },

@@ -21,11 +21,9 @@ WIDTH, HEIGHT = 360.0, 150.0
 LEFT, RIGHT, TOP, BOTTOM = 42.0, 4.0, 8.0, 18.0
 """Room around the drawing, for its scales."""
 
-ORDER = (
-    PaymentState.SUCCEEDED, PaymentState.PROCESSING, PaymentState.REQUIRES_ACTION,
-    PaymentState.CANCELED, PaymentState.PAYMENT_FAILED,
-)  # fmt: skip
-"""From the ground up: what is well stands lowest, so that its height can be compared."""
+_WORST_FIRST = (PaymentState.PAYMENT_FAILED, PaymentState.CANCELED, PaymentState.REQUIRES_ACTION)
+ORDER = (*(state for state in PaymentState if state not in _WORST_FIRST), *_WORST_FIRST[::-1])
+"""From the bottom up: `succeeded` is lowest, so that its height can be compared."""
 
 LAG_MARKS = (
     (1, "1 s"), (10, "10 s"), (60, "1 min"), (600, "10 min"), (3_600, "1 h"), (21_600, "6 h"),
