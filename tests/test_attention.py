@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 import time
+from datetime import datetime
 
 import pytest
 
@@ -16,6 +17,7 @@ from syncd.core.records import Condition
 from syncd.sandbox.faults import Fault
 from syncd.store.store import Store
 from tests.conftest import ROOT, Rig
+from tests.terminals import on_terminal
 
 
 def on_a_terminal(rig: Rig, columns: int, *arguments: str) -> list[str]:
@@ -70,7 +72,7 @@ def test_a_hold_names_rows_and_invoices(rig: Rig) -> None:
     found = rig.stored(lambda store: store.payment(held))
     assert (found["rows"], found["acked_state"]) == (None, None)
     assert json.loads(found["seen_rows"]) == [
-        [row["id"], row["invoice_id"], f"INV-{row['invoice_id']}"] for row in rows
+        [row["id"], row["invoice_id"], f"INV-{row['invoice_id']}", "A customer"] for row in rows
     ]
 
 
@@ -134,7 +136,7 @@ def test_a_row_that_was_made_is_known(rig: Rig) -> None:
     made = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
     rig.once()
     [row] = rig.box.halo.rows_of(made)
-    [[seen, place, _]] = json.loads(rig.stored(lambda store: store.payment(made))["seen_rows"])
+    [[seen, place, _, _]] = json.loads(rig.stored(lambda store: store.payment(made))["seen_rows"])
     assert (rig.condition(made), seen, place) == (Condition.IN_STEP, row["id"], invoice)
 
 
@@ -174,7 +176,7 @@ def test_into_a_pipe(rig: Rig) -> None:
     assert lines[number + 1].startswith("    Stripe received 12,345.00 USD for")
     assert lines[number + 1].endswith(f"Then run: syncd attention retry {held}")
     rows = ", ".join(str(row["id"]) for row in rig.box.halo.rows_of(held))
-    assert lines[number + 2] == f"    Since 2026-11-24T06:00:00Z; Halo's rows {rows}."
+    assert lines[number + 2] == f"    A customer; since 2026-11-24T06:00:00Z; Halo's rows {rows}."
 
 
 # --- retry and dismiss -----------------------------------------------------------------------------
@@ -184,9 +186,9 @@ def test_why_not(rig: Rig) -> None:
     """What can't be retried is told apart from what isn't on the list."""
     held, _, refund = a_full_list(rig)
     done = rig.command("attention", "retry", held, refund, "pi_unknown")
-    assert (done.returncode, done.stdout) == (1, f"{held}: will be tried again at the next push\n")
+    assert (done.returncode, done.stdout) == (1, f"{held}: will be retried at the next push\n")
     assert done.stderr.splitlines() == [
-        f"{refund}: is no payment (refund): it can't be tried again, only dismissed",
+        f"{refund}: is a refund, not a payment; a refund cannot be retried, only dismissed",
         "pi_unknown: is not on the list",
     ]
 
@@ -317,3 +319,101 @@ def test_status_knows_the_keys_mode(rig: Rig) -> None:
     )
     rig.stored(lambda store: store.write_notes({"stripe_mode": None}))
     assert "mode not known yet" in rig.command("status", extra=keyless).stdout
+
+
+# --- what a person decides -------------------------------------------------------------------------
+
+
+def test_one_entry_whole(rig: Rig) -> None:
+    """`show` has all that is known of one entry, a payment that needs nobody included."""
+    held, quiet, refund = a_full_list(rig)
+    shown = rig.command("attention", "show", held).stdout
+    for text in (
+        held,
+        "12345.00 USD",
+        "amount_mismatch",
+        "https://dashboard.stripe.com/test/payments/",
+    ):
+        assert text in shown
+    read = json.loads(rig.command("attention", "show", refund, "--json").stdout)
+    assert (read["id"], read["kind"], read["money"]) == (refund, "refunded", "5.00 USD")
+    assert (
+        json.loads(rig.command("attention", "show", quiet, "--json").stdout)["condition"]
+        == "in_step"
+    )
+    done = rig.command("attention", "show", "pi_unknown")
+    assert (done.returncode, done.stderr) == (1, "pi_unknown: syncd does not know this id\n")
+    narrow = on_a_terminal(rig, 50, "attention", "show", held)
+    assert any(line.endswith(held) for line in narrow)
+
+
+def test_what_was_dismissed(rig: Rig) -> None:
+    """Dismissed entries are listed with when and why, and can be brought back, refunds too."""
+    held, _, refund = a_full_list(rig)
+    assert rig.command("attention", "--dismissed").stdout == "Nothing was dismissed.\n"
+    rig.command("attention", "dismiss", held, refund, "--note", "booked by hand")
+    done = rig.command("attention", "--dismissed")
+    assert done.returncode == 0
+    assert done.stdout.count(": booked by hand.") == 2
+    found = {
+        e["id"]: e for e in json.loads(rig.command("attention", "--dismissed", "--json").stdout)
+    }
+    assert {found[held]["note"], found[refund]["note"]} == {"booked by hand"}
+    assert abs(_unix(found[refund]["dismissed_at"]) - time.time()) < 60
+    done = rig.command("attention", "retry", refund, held)
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0, [f"{refund}: is on the attention list again",
+            f"{held}: will be retried at the next push"],
+    )  # fmt: skip
+    assert [entry.id for entry in rig.attention()] == [refund]
+    assert json.loads(rig.command("attention", "--dismissed", "--json").stdout) == []
+
+
+def _unix(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def test_dismiss_all_asks_on_a_terminal(rig: Rig) -> None:
+    """On a terminal everything is dismissed only after a yes."""
+    held, _, refund = a_full_list(rig)
+    environment = {k: v for k, v in rig.environment().items() if v}
+    no = on_terminal(environment, rig.folder, "attention", "dismiss", "--all", typed="n\n")
+    assert "1 payment and 1 refund need attention. Dismiss 2 entries? [y/N]" in no.text
+    assert (no.code, len(rig.attention())) == (1, 2)
+    yes = on_terminal(environment, rig.folder, "attention", "dismiss", "--all", typed="y\n")
+    assert (yes.code, rig.attention()) == (0, [])
+    assert f"{held}: dismissed" in yes.text
+    assert f"{refund}: dismissed" in yes.text
+
+
+def test_one_payment_is_pushed_although_its_amounts_differ(rig: Rig) -> None:
+    """An override is for one payment, and for the amounts that the person saw."""
+    wanted, other = rig.pay("succeeded", rows=(5.0,)), rig.pay("succeeded", rows=(6.0,))
+    rig.once()
+    assert {entry.code for entry in rig.attention()} == {"amount_mismatch"}
+    done = rig.command("attention", "push", wanted)
+    assert (done.returncode, done.stdout) == (
+        0, f"{wanted}: will be pushed at the next push although its amounts differ\n",
+    )  # fmt: skip
+    rig.once()
+    assert (rig.statuses(wanted), [e.id for e in rig.attention()]) == ([3], [other])
+    rig.sweep()
+    assert rig.condition(wanted) is Condition.IN_STEP
+
+
+def test_an_override_is_for_the_amounts_that_were_seen(rig: Rig) -> None:
+    """Where an amount changes before the push, the payment is held again."""
+    payment = rig.pay("succeeded", rows=(5.0,))
+    rig.once()
+    assert rig.command("attention", "push", payment).returncode == 0
+    rig.box.halo.rows_of(payment)[0]["amount"] = 4.0
+    rig.once()
+    [entry] = rig.attention()
+    assert (entry.code, rig.statuses(payment)) == ("amount_mismatch", [1])
+    assert "4" in entry.reason
+    quiet = rig.pay("processing")
+    rig.once()
+    for name in (quiet, "pi_unknown"):
+        done = rig.command("attention", "push", name)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "attention push is only for payments whose amounts differ." in done.stderr

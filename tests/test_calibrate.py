@@ -585,7 +585,7 @@ def test_calibrate_while_stripe_is_down(live: Rig) -> None:
     )
     assert trouble.startswith("syncd: Stripe's answer to GET /v1/payment_intents/")
     assert trouble.endswith(" Only rows that Halo's own webhook wrote are shown.")
-    assert written == "Nothing was written. Calibrate again when Stripe answers."
+    assert written == "Nothing was written. Run calibrate again when Stripe answers."
     asked = live.command("calibrate", "--json")
     read = json.loads(asked.stdout)
     assert (asked.returncode, read["left_out"]["not_asked"]) == (69, 2)

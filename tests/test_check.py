@@ -13,6 +13,7 @@ from syncd.preflight.remote import Sides
 from syncd.preflight.survey import Survey
 from syncd.preflight.verdicts import edit_line, halo_window_line, stripe_budget_line
 from syncd.sandbox import Fault
+from syncd.store.store import Store
 from syncd.sync.build import Parts
 from tests.conftest import Receiver, Rig
 from tests.test_process import daemon, until
@@ -163,7 +164,8 @@ def test_wrong_numbers(rig: Rig) -> None:
     assert lines["status processing"].level is Level.WARN
     assert "wrote 9 in 1 row (such as row 5), and 5 in 1 row" in lines["status processing"].text
     assert lines["status canceled"].text == "not set; Halo's rows show 6"
-    assert "payment_failed = 4, requires_action = 7" in lines["status numbers"].text
+    assert lines["status payment_failed"].text.startswith("4; none of Halo's newest")
+    assert lines["status requires_action"].text.startswith("7; none of Halo's newest")
     assert exit_code(list(lines.values())) == 78
 
 
@@ -174,7 +176,6 @@ def test_numbers_are_compared_after_polls_too(rig: Rig) -> None:
     rig.once()
     lines = _sides(rig)
     assert {lines[f"status {state}"].level for state in PaymentState} == {Level.PASS}
-    assert "status numbers" not in lines
     for row in rig.box.halo.rows_of(_native(rig, "succeeded")):
         row["status"] = 1
     (rig.folder / "syncd.db").unlink()
@@ -183,12 +184,33 @@ def test_numbers_are_compared_after_polls_too(rig: Rig) -> None:
     rig.settings["SYNCD_HALO__STATUS__SUCCEEDED"] = "8"
     rig.once()
     lines = _sides(rig)
-    assert lines["status numbers"] == warned(
-        Area.HALO, "status numbers",
-        "succeeded = 8: none of Halo's newest 6 rows shows what Halo's own webhook writes for it "
-        "(2 rows that syncd may have written left out)",
-        "syncd calibrate reads all rows, and says how to make evidence.",
+    assert lines["status succeeded"] == warned(
+        Area.HALO, "status succeeded",
+        "8; none of Halo's newest 6 rows shows what Halo's own webhook writes (2 rows left out that "
+        "syncd may have written)",
+        "Run syncd calibrate: it reads all rows, and says how to make evidence.",
     )  # fmt: skip
+
+
+def test_numbers_that_were_proven_stay_so(rig: Rig) -> None:
+    """Once a check has seen the rows of Halo's webhook, rows that syncd wrote later hide no proof."""
+    for state in PaymentState:
+        _native(rig, state)
+    Store.open(rig.url).close()
+    _sides(rig)
+    for state in PaymentState:
+        rig.pay(state)
+    rig.once()
+    for number in range(1, 6):
+        del rig.box.halo.rows[number]
+    lines = _sides(rig)
+    assert {lines[f"status {state}"].level for state in PaymentState} == {Level.PASS}
+    assert lines["status processing"].text == (
+        "5, as Halo's own webhook wrote in rows that an earlier check read"
+    )
+    assert lines[EDIT].level is Level.PASS
+    rig.settings["SYNCD_HALO__STATUS__PROCESSING"] = "55"  # another number is another matter
+    assert _sides(rig)["status processing"].level is Level.WARN
 
 
 def test_a_test_key_and_live_payments(rig: Rig) -> None:
@@ -262,8 +284,8 @@ def test_whether_halos_webhook_writes_too(rig: Rig) -> None:
     [
         ("read:invoices", None, Level.FAIL, "asks for no edit:invoices"),
         ("read:invoices edit:invoices", "read:invoices", Level.FAIL, 'good for "read:invoices" only'),
-        ("read:invoices edit:invoices", "all", Level.WARN, "the agent role may narrow it"),
-        ("all", None, Level.WARN, "Halo doesn't say"),
+        ("read:invoices edit:invoices", "all", Level.WARN, "the agent role may lack it"),
+        ("all", None, Level.WARN, "Halo does not say"),
     ],
 )  # fmt: skip
 def test_the_permission_to_edit(asked: str, granted: str | None, level: Level, text: str) -> None:
@@ -358,7 +380,7 @@ def test_the_database(rig: Rig, tmp_path: Path) -> None:
         return next(line for line in database_lines(rig.url) if line.what == "the database")
 
     path = rig.folder / "syncd.db"
-    assert database().text == f"{path} will be made at the first start"
+    assert database().text == f"{path} is created on the first start"
     assert not path.exists()
     rig.once()
     assert database().text.endswith("MiB, sound")
@@ -408,7 +430,7 @@ def test_the_command(live: Rig) -> None:
     assert read["lines"][0] == {
         "level": "warn", "area": "configuration", "what": "secret stripe_api_key",
         "text": "in the environment (SYNCD_STRIPE_API_KEY): child processes and crash reports get it too",
-        "remedy": "Better a file of mode 600 and LoadCredential= (systemd).",
+        "remedy": "Use a file with mode 600 and LoadCredential= (systemd) instead.",
     }  # fmt: skip
     for secret in (live.box.stripe.api_key, live.box.halo.client_secret):
         assert secret not in done.stdout + done.stderr
@@ -433,10 +455,10 @@ def test_a_damaged_database_does_not_end_the_check(live: Rig) -> None:
     assert done.returncode == 78
     assert "fail  the database: " in done.stdout
     assert "pass  Halo: read invoices: allowed" in done.stdout
-    assert (
-        "warn  status numbers: not compared: without the database nobody can tell which rows syncd "
-        "wrote itself\n"
-    ) in done.stdout
+    text = "not compared, because the database that lists syncd's own rows can't be read"
+    assert f"warn  status succeeded: 3; {text}\n" in done.stdout
+    assert done.stdout.endswith("Correct what failed, then run syncd check again.\n")
+    assert done.stdout.count("check again.") == 1
 
 
 def test_no_configuration(live: Rig) -> None:
@@ -447,7 +469,7 @@ def test_no_configuration(live: Rig) -> None:
     done = live.command("check", extra=ours)
     assert done.returncode == 78
     assert (
-        "fail  the configuration: there is no config.toml and no /etc/syncd/config.toml. "
+        "fail  the configuration: there is no /etc/syncd/config.toml and no config.toml. "
         in done.stdout
     )
 

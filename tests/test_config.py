@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syncd.config import secrets
+from syncd.config.advice import advice_for
 from syncd.config.load import load
 from syncd.config.model import Config, ConfigurationError, differences, shown
 from tests.conftest import ROOT, Rig
@@ -97,14 +98,14 @@ stale_after = "0s"
         "12: halo.status.processing: must be a whole number",
         "9: halo.rate_limt: is not a key of syncd; did you mean rate_limit?",
         '14: poll.interval: must be a span of time in quotes, such as "5m"',
-        "15: poll.overlap: must be at most 86400 seconds",
+        "15: poll.overlap: must be at most 1d",
         '16: poll.sweep: must be a span of time such as "30s", "5m", "2h" or "1d"',
         "18: push.batch: must be a whole number",
         "19: push.create_missing: must be true or false",
         "20: push.on_amount_mismatch: must be 'hold' or 'push'",
         '22: state.url: must be "sqlite:///" and a file\'s path ("sqlite:////var/lib/…")',
         '24: web.listen: must be an address and a port, such as "127.0.0.1:9464"',
-        "25: web.stale_after: must be at least 1 seconds",
+        "25: web.stale_after: must be at least 1s",
         "26: extra: is not a key of syncd",
     ]
 
@@ -138,7 +139,7 @@ def test_missing(file: Path, text: str) -> None:
         (GOOD + '[web]\nlisten = "0.0.0.0:9464"\n', "5: web.listen: listens beyond this machine, "
          "which needs a token: give the secret web_token (or SYNCD_WEB_TOKEN), or listen on "
          "127.0.0.1"),
-        (GOOD + '[poll]\nlook_back = "31d"\n', "5: poll.look_back: must be at most 2592000 seconds"),
+        (GOOD + '[poll]\nlook_back = "31d"\n', "5: poll.look_back: must be at most 30d"),
         (GOOD + '[push]\ninvoice_metadata_key = ""\n', "5: push.invoice_metadata_key: must not be "
          "empty"),
     ],
@@ -172,11 +173,11 @@ def test_files_that_can_not_be_read(file: Path) -> None:
 
 
 def test_where_the_file_is_looked_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The option wins over SYNCD_CONFIG, that over ./config.toml; without any, it is said."""
-    monkeypatch.setattr("syncd.config.load.PLACES", (Path("config.toml"), file.parent / "etc.toml"))
+    """The option wins over SYNCD_CONFIG, that over /etc/syncd, that over ./config.toml."""
+    monkeypatch.setattr("syncd.config.load.PLACES", (file.parent / "etc.toml", Path("config.toml")))
     with pytest.raises(ConfigurationError, match="Name a file with --config or SYNCD_CONFIG"):
         load(None, os.environ)
-    for name in ("etc.toml", "config.toml", "variable.toml", "option.toml"):
+    for name in ("config.toml", "etc.toml", "variable.toml", "option.toml"):
         place = file.parent / name
         place.write_text(GOOD.replace("an-application", name))
         if name == "variable.toml":
@@ -216,7 +217,8 @@ def test_environment_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
          'such as "30s", "5m", "2h" or "1d"'),
         ("SYNCD_HALO__CLIENT_ID", "", "halo.client_id (SYNCD_HALO__CLIENT_ID): must not be empty"),
         ("SYNCD_HALO__URL", "https://acme.halo.example/api/", "halo.url (SYNCD_HALO__URL): must be the "
-         "tenant's own address, without /api or /auth behind it"),
+         "tenant's own address without a path behind the host (https://your-name.halopsa.com, not …/api, "
+         "…/auth or …/portal)"),
         ("SYNCD_HALO", "{no json", "environment: a SYNCD_… variable can't be read: SettingsError"),
     ],
 )  # fmt: skip
@@ -234,10 +236,9 @@ def test_variables_that_are_wrong(
 @pytest.mark.parametrize(
     ("mode", "key", "said"),
     [
-        ("", "pk_live_x", "this is a publishable key, which can't read payments; make a restricted key "
-         "with read access to Events and PaymentIntents"),
-        ("test", "pk_test_x", "this is a publishable key, which can't read payments; make a restricted "
-         "key with read access to Events and PaymentIntents"),
+        ("", "pk_live_x", "this is a publishable key (pk_…), which can't read payments; make a restricted key "
+         "(rk_…) with read access to Events and PaymentIntents"),
+        ("test", "pk_test_x", "this is a publishable key (pk_…), which can't read payments; make a restricted key"),
         ("live", "rk_test_x", "this is a test key, but stripe.mode is 'live'"),
         ("live", "sk_test_x", "this is a test key, but stripe.mode is 'live'"),
         ("test", "rk_live_x", "this is a live key, but stripe.mode is 'test'"),
@@ -255,7 +256,9 @@ def test_keys(
         file.write_text(text)
         assert load(file, os.environ).stripe_api_key == key
     else:
-        assert problems(file, text) == [f"stripe_api_key: {said}"]
+        [problem] = problems(file, text)
+        assert problem.startswith(f"stripe_api_key: {said}")
+        assert problem.endswith("(read from SYNCD_STRIPE_API_KEY)")
 
 
 @pytest.mark.parametrize(
@@ -302,17 +305,16 @@ def test_credentials(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_credentials_that_are_wrong(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty, odd or unreadable credential is named, not shown, and not passed over."""
+    """An empty, odd or unreadable credential is named with its path, not shown, and not passed over."""
     folder = file.parent / "credentials"
     (folder / "halo_client_secret").mkdir(parents=True)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
     (folder / "stripe_api_key").write_text("\n")
     (folder / "web_token").write_bytes(b"\xff\xfe")
     assert problems(file, GOOD) == [
-        "stripe_api_key: the secret is missing (systemd credential stripe_api_key, or "
-        "SYNCD_STRIPE_API_KEY)",
-        "credential halo_client_secret: can't be read: IsADirectoryError",
-        "credential web_token: can't be read: UnicodeDecodeError",
+        f"stripe_api_key: {folder}/stripe_api_key is empty",
+        f"halo_client_secret: {folder}/halo_client_secret can't be read: Is a directory",
+        f"web_token: {folder}/web_token can't be read: not text in UTF-8",
     ]
 
 
@@ -323,19 +325,105 @@ def test_secrets_that_can_not_be_one(
     """What can't travel in a header is refused before it is sent, without showing it."""
     monkeypatch.setenv("SYNCD_HALO_CLIENT_SECRET", value)
     assert problems(file, GOOD) == [
-        "SYNCD_HALO_CLIENT_SECRET: holds characters that no such secret has"
+        "halo_client_secret: contains a line break, a space or a character that is not printable; "
+        "paste the secret alone (read from SYNCD_HALO_CLIENT_SECRET)"
     ]
 
 
 def test_secrets_that_are_missing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both secrets are asked for at once; what only reads the store does without."""
+    """Both secrets are asked for at once, with every place that was tried; reading the store needs none."""
     for name in SECRETS:
         monkeypatch.delenv(name)
     assert problems(file, GOOD) == [
-        f"{name}: the secret is missing (systemd credential {name}, or SYNCD_{name.upper()})"
+        f"{name}: the secret is missing; tried $SYNCD_{name.upper()}, then {file.parent}/{name}"
         for name in ("stripe_api_key", "halo_client_secret")
     ]
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/nowhere")
+    (file.parent / "stripe_api_key").write_text("rk_test_beside")  # the unit did not hand this over
+    assert problems(file, GOOD)[0] == (
+        "stripe_api_key: the secret is missing; tried /run/nowhere/stripe_api_key, then "
+        "$SYNCD_STRIPE_API_KEY"
+    )
     assert load(file, os.environ, signing_in=False).halo.client_id == "an-application"
+
+
+def test_secrets_beside_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets in the folder of the configuration file are found; a variable wins over them."""
+    file.write_text(GOOD)
+    for name in SECRETS:
+        monkeypatch.delenv(name)
+    for name in ("stripe_api_key", "halo_client_secret", "web_token"):
+        (file.parent / name).write_text(f"beside-{name}\n")
+    loaded = load(Path("config.toml"), os.environ)
+    assert (loaded.stripe_api_key, loaded.halo_client_secret, loaded.web_token) == (
+        "beside-stripe_api_key", "beside-halo_client_secret", "beside-web_token",
+    )  # fmt: skip
+    monkeypatch.setenv("SYNCD_STRIPE_API_KEY", "rk_test_variable")
+    assert load(file, os.environ).stripe_api_key == "rk_test_variable"
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ('"rk_test_Zq7Hidden"', "is in quotes; write the secret alone, without quotes"),
+        ("'rk_test_Zq7Hidden'\n", "is in quotes; write the secret alone, without quotes"),
+        ("rk_test_Zq7\nHidden", "contains a line break, a space"),
+        ("SYNCD_STRIPE_API_KEY=rk_test_Zq7Hidden", "begins with the name of a variable"),
+        (
+            "whsec_Zq7Hidden",
+            "this is a webhook signing secret (whsec_…), which can't read payments",
+        ),
+        ("pk_live_Zq7Hidden", "this is a publishable key (pk_…), which can't read payments"),
+        ("pi_Zq7_secret_Hidden", "this is a payment's id or client_secret, not a key"),
+        ("acct_Zq7Hidden", "this is an account's id (acct_…), not a key"),
+        ("rk_live_...Hidden", "this is the shortened key that Stripe's dashboard shows"),
+        ("rk_live_Zq7Hidden", "this is a live key, but stripe.mode is 'test'; use a test key"),
+    ],
+)
+def test_keys_of_the_wrong_kind(
+    file: Path, monkeypatch: pytest.MonkeyPatch, key: str, said: str
+) -> None:
+    """A value that is no API key is named as what it is, with its path and without any part of it."""
+    monkeypatch.delenv("SYNCD_STRIPE_API_KEY")
+    (file.parent / "stripe_api_key").write_text(key)
+    [problem] = problems(file, GOOD + '[stripe]\nmode = "test"\n')
+    assert problem.startswith(f"stripe_api_key: {said}")
+    assert problem.endswith(f"(read from {file.parent}/stripe_api_key)")
+    assert "Zq7" not in problem
+
+
+def test_a_key_in_place_of_halos_secret(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two secrets in each other's place are noticed."""
+    monkeypatch.setenv("SYNCD_HALO_CLIENT_SECRET", "rk_live_Zq7Hidden")
+    [problem] = problems(file, GOOD)
+    assert problem.startswith("halo_client_secret: this is a secret of Stripe")
+
+
+def test_a_short_token(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where other machines reach the address, a token that can be guessed is refused."""
+    monkeypatch.setenv("SYNCD_WEB_TOKEN", "abc")
+    [problem] = problems(file, GOOD + '[web]\nlisten = "0.0.0.0:9464"\n')
+    assert problem.startswith("web_token: 3 characters are too few")
+    file.write_text(GOOD)
+    assert load(file, os.environ).web_token == "abc"  # only this machine can ask
+
+
+@pytest.mark.parametrize("path", ["/portal/", "/portal", "/auth/token", "/api/", "/auth"])
+def test_an_address_with_a_path(file: Path, path: str) -> None:
+    """halo.url is the tenant's address alone."""
+    text = f'[halo]\nurl = "https://tenant.halopsa.com{path}"\nclient_id = "x"\n'
+    [problem] = problems(file, text)
+    assert "must be the tenant's own address without a path behind the host" in problem
+
+
+def test_unusual_settings(file: Path) -> None:
+    """The example's host and a rate limit that Halo does not grant can be used, and are said."""
+    file.write_text(GOOD + "rate_limit = 500\n")
+    assert [(found.key, found.wrong) for found in advice_for(load(file, os.environ))] == [
+        ("halo.url", True), ("halo.rate_limit", False),
+    ]  # fmt: skip
+    file.write_text(GOOD.replace("example.", "tenant."))
+    assert advice_for(load(file, os.environ)) == []
 
 
 def test_no_secret_in_what_is_printed(file: Path) -> None:
@@ -455,7 +543,7 @@ def test_exit_78(live: Rig, arguments: tuple[str, ...]) -> None:
     done = live.command("--config", str(file), *arguments, extra={"SYNCD_HALO__URL": ""})
     assert (done.returncode, done.stdout) == (78, "")
     first, *rest = done.stderr.splitlines()
-    assert first == "syncd: 3 problems in the configuration:"
+    assert first == f"syncd: 3 problems in the configuration {file}:"
     assert rest == [
         f"  {file}:2: halo.client_secret: {IN_FILE}",
         "  halo.url: is missing (set it in the file, or as SYNCD_HALO__URL)",

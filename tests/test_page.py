@@ -164,6 +164,26 @@ def test_while_halo_is_down(live: Rig) -> None:
     assert "where JSON belongs" in page
 
 
+def test_the_worst_comes_first(live: Rig) -> None:
+    """While Halo is down the banner says so, before the payments that need attention."""
+    held = live.pay("succeeded", rows=(5.0,))
+    with daemon(live) as running:
+        until(lambda: "<h1>1 payment needs attention</h1>" in running.get("/")[1])
+        page = running.get("/")[1]
+        live.box.halo.faults.append(Fault("html", times=None))
+        live.pay("succeeded")
+        down = until(lambda: (p := running.get("/")[1]) and "Halo doesn&#39;t work</h1>" in p and p)
+    banner = down.partition('id="glance"')[2].partition("</section>")[0]
+    assert "Nothing is pushed to Halo until Halo answers." in banner
+    assert "1 payment needs attention, too." in banner
+    assert "All other payments" in page
+    assert "All other payments" not in down
+    # What the reader needs to find the payment, and to deal with it.
+    for piece in ("A customer", f'data-copy="{held}"', f'data-copy="syncd attention retry {held}"',
+                  'href="#why-amount_mismatch"', 'id="why-amount_mismatch"'):  # fmt: skip
+        assert piece in page
+
+
 def test_the_history_is_bounded(rig: Rig) -> None:
     """Two days of pushes are kept, and no more than so many; the newest come first."""
 

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import Condition, Outcome, Pushed
 from syncd.monitor.alerts import Health
+from syncd.sandbox.faults import Fault
 from syncd.store.store import Store
 from tests.conftest import Rig
 from tests.test_process import daemon, until
@@ -245,6 +246,29 @@ def test_behind_a_token(live: Rig, browser: Browser) -> None:
                 refresh(page)
             assert answer.value.status == 200
             expect(page.locator("#old")).to_be_hidden()
+
+
+def test_copy_buttons_and_equal_tiles(live: Rig, browser: Browser) -> None:
+    """A button copies the id or the command beside it; tiles are equally high, however long an error is."""
+    held = live.pay("succeeded", rows=(5.0,))
+    with daemon(live) as running:
+        until(lambda: "1 payment needs attention" in running.get("/")[1])
+        live.box.halo.faults.append(Fault("html", times=None))
+        live.pay("succeeded")
+        until(lambda: "where JSON belongs" in running.get("/")[1])
+        permissions = ["clipboard-read", "clipboard-write"]
+        with seen(browser, running.url + "/", permissions=permissions) as page:
+            for text in (held, f"syncd attention retry {held}"):
+                page.locator(f'button[data-copy="{text}"]').click()
+                expect(page.locator(f'button[data-copy="{text}"]')).to_have_text("Copied")
+                assert page.evaluate("navigator.clipboard.readText()") == text
+            heights = page.evaluate(
+                "[...document.querySelectorAll('.cards li')].map((e) => e.getBoundingClientRect().height)"
+            )
+            assert len(set(heights)) == 1
+            assert max(heights) < 200
+            page.get_by_role("link", name="The amounts differ").click()
+            expect(page.locator("#why-amount_mismatch")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

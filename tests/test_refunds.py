@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncd.core.holds import command_for
 from syncd.core.payments import EVENT_TYPES
 from syncd.core.reversals import (
     REVERSAL_EVENT_TYPES,
@@ -480,7 +481,8 @@ def test_the_page_says_what_to_do(rig: Rig) -> None:
     refund = rig.box.stripe.refund(paid(rig), 500)
     rig.once()
     [kind] = _kinds(rig.attention())
-    assert (kind.title, kind.command) == (
+    [entry] = kind.lines
+    assert (kind.title, command_for(entry.code, entry.id)) == (
         "Refunded in Stripe, paid in Halo", f"syncd attention dismiss {refund}",
     )  # fmt: skip
     assert [line.id for line in kind.lines] == [refund]

@@ -282,6 +282,8 @@ def _summary(console: Console, box: Sandbox, payments: list[Paying], seconds: fl
         agree = (
             f"{len(payments) - len(open_ends)} agree, {len(open_ends)} not: {', '.join(open_ends)}"
         )
+    if not console.is_terminal or console.is_dumb_terminal:
+        console.print()  # the table ends without a line break there
     console.print(
         f"{len(payments)} payments, {sum(map(len, rows))} invoices, {seconds:.0f} s: {agree}; "
         f"{doubled} rows doubled; {faults} simulated faults; "

@@ -26,8 +26,9 @@ from syncd.cli.shared import (
     failures_said,
     stop_signals,
 )
+from syncd.config.advice import advice_for
 from syncd.config.load import load
-from syncd.monitor.telemetry import stderr_log
+from syncd.monitor.telemetry import Telemetry, stderr_log
 
 
 class Commands(typer.core.TyperGroup):
@@ -62,9 +63,9 @@ app = typer.Typer(
 )
 # In the list of commands a long first sentence would be cut.
 app.add_typer(attention_app, name="attention")
-app.command(short_help="Look at all that can be known before the first push.")(check)
+app.command(short_help="Check everything that can be known before the first push.")(check)
 app.command(short_help="Learn the tenant's status numbers from its own rows.")(calibrate)
-app.command(short_help="Where it stands, what waits, what is left of both limits.")(status)
+app.command(short_help="Status: last poll, payments due, requests left.")(status)
 app.command()(resync)
 app.command(short_help="Does Halo agree with Stripe? Since a date; read-only.")(audit)
 app.command(short_help="Write everything that syncd remembers to stdout, as JSON.")(export)
@@ -138,6 +139,9 @@ def run(
     stderr_log()
     with failures_said():
         loaded = load(config, os.environ)
+        for advice in advice_for(loaded):
+            text = f"{advice.text}. {advice.remedy}"
+            Telemetry().log("warning", "unusual_setting", key=advice.key, text=text)
         if once or since is not None:
             raise typer.Exit(run_command(loaded, since, backfill or "", dry_run, as_json))
         run_daemon(loaded, config)

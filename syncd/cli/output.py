@@ -93,6 +93,8 @@ def install(environment: Mapping[str, str]) -> None:
     )
     for stream, encoding in zip((sys.stdout, sys.stderr), encodings, strict=True):
         stream.shape = partial(_shaped, plain=plain, to_ascii=_is_ascii(encoding))
+    # `shutil.get_terminal_size` asks this one.
+    sys.__stdout__ = sys.stdout  # type: ignore[misc]
 
 
 def finish() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from syncd.core.errors import Failure, Stopping, StoreUnusable
 from syncd.service.systemd import Notifier
 from syncd.store.db.connection import sqlite_path
 from syncd.store.store import Store
+from syncd.text.sanitize import inert
 from syncd.text.wording import counted
 
 EXIT_ATTENTION = 1
@@ -84,10 +86,27 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config", metavar="FILE",
-        help="Else $SYNCD_CONFIG, ./config.toml, /etc/syncd/config.toml.",
+        help="Else $SYNCD_CONFIG, /etc/syncd/config.toml, ./config.toml.",
     ),
 ]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on a terminal; where nobody can be asked, the command goes ahead.
+
+    Raises:
+        typer.Exit: the answer is no.
+        KeyboardInterrupt: Ctrl-C instead of an answer.
+    """
+    if yes or sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    sys.stderr.write(f"{inert(question)} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        typer.echo("Nothing was changed.", err=True)
+        raise typer.Exit(EXIT_ATTENTION)
 
 
 @contextmanager
@@ -101,9 +120,9 @@ def failures_said(*, afresh: bool = False) -> Iterator[None]:
         yield
     except ConfigurationError as error:
         Notifier.of(os.environ).status(f"Configuration: {error.problems[0]}")
-        typer.echo(
-            f"syncd: {counted(len(error.problems), 'problem')} in the configuration:", err=True
-        )
+        where = "" if error.file is None else f" {error.file}"
+        number = counted(len(error.problems), "problem")
+        typer.echo(f"syncd: {number} in the configuration{where}:", err=True)
         for problem in error.problems:
             typer.echo(f"  {problem}", err=True)
         raise typer.Exit(EXIT_CONFIG) from None
@@ -130,7 +149,11 @@ def existing(config: Config) -> Iterator[Store]:
     """The store, for commands that must not make one."""
     path = sqlite_path(config.state.url)
     if path is not None and is_absent(path) and path.parent.is_dir():
-        message = f"There is no database {path} yet: syncd has not run with this configuration."
+        by = "" if config.file is None else f" {config.file}"
+        message = (
+            f"There is no database {path} yet: syncd has not run with this configuration{by}. "
+            "Name another file with --config FILE."
+        )
         raise StoreUnusable(message)
     store = Store.open(config.state.url)
     try:

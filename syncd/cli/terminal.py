@@ -160,3 +160,18 @@ def indented(text: str, width: int | None) -> str:
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     return "\n".join(fitted.fill(line) for line in lines)
+
+
+LABEL_WIDTH = 22
+
+
+def labelled(label: str, text: str, width: int | None) -> str:
+    """One line of a list of facts; long sentences are wrapped behind the label, no word is broken."""
+    head = f"{label:<{LABEL_WIDTH}} "
+    if width is None:
+        return f"{head}{inert(text)}".rstrip()
+    lines = TextWrapper(
+        max(width, LABEL_WIDTH * 2), initial_indent=head, subsequent_indent=" " * len(head),
+        break_long_words=False, break_on_hyphens=False,
+    ).fill(inert(text))  # fmt: skip
+    return lines.rstrip()

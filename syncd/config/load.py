@@ -23,11 +23,11 @@ from syncd.config.problems import (
     unknown_variables,
     validation_problems,
 )
-from syncd.config.secrets import SECRETS, read_secrets, read_small_file
+from syncd.config.secrets import SECRETS, SHORT_TOKEN_CHARACTERS, read_secrets, read_small_file
 from syncd.text.sanitize import conceal
 
-PLACES = (Path("config.toml"), Path("/etc/syncd/config.toml"))
-"""Where the file is looked for when neither --config nor SYNCD_CONFIG names one."""
+PLACES = (Path("/etc/syncd/config.toml"), Path("config.toml"))
+"""Where the file is looked for when neither --config nor SYNCD_CONFIG names one: the first that exists."""
 
 
 def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool = True) -> Config:
@@ -42,7 +42,7 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
         ConfigurationError: with every problem there is.
     """
     problems: list[str] = []
-    place = _find(file, environment, problems)
+    place = find_file(file, environment, problems)
     text = _text(place, problems) if place else ""
     raw = _parsed(text, place, problems)
     named = Namer(place, lines_of(text))
@@ -56,7 +56,8 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
     settings = _checked(raw, environment, named, problems) if not problems or raw else None
     secrets: dict[str, str | None] = dict.fromkeys(SECRETS)
     if signing_in:
-        secrets = read_secrets(environment, settings.stripe.mode if settings else "", problems)
+        mode = settings.stripe.mode if settings else ""
+        secrets = read_secrets(environment, mode, problems, place)
     beyond_loopback = settings is not None and not is_loopback(settings.web.listen)
     if signing_in and beyond_loopback and not secrets["web_token"]:
         problems.append(
@@ -64,8 +65,14 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
             + "listens beyond this machine, which needs a token: give the secret web_token "
             "(or SYNCD_WEB_TOKEN), or listen on 127.0.0.1"
         )
+    token = secrets["web_token"]
+    if beyond_loopback and token and len(token) < SHORT_TOKEN_CHARACTERS:
+        problems.append(
+            f"web_token: {len(token)} characters are too few, because web.listen is reached by other "
+            f"machines; use {SHORT_TOKEN_CHARACTERS} or more: openssl rand -hex 16"
+        )
     if problems or settings is None:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(problems, place)
     for name, secret in secrets.items():
         conceal(name, secret)
     return Config(
@@ -106,14 +113,21 @@ def _checked(
     return None
 
 
-def _find(file: Path | None, environment: Mapping[str, str], problems: list[str]) -> Path | None:
+def find_file(
+    file: Path | None, environment: Mapping[str, str], problems: list[str]
+) -> Path | None:
+    """The configuration file; None where there is none, which is a problem unless variables replace it."""
     wanted = file or (
         Path(environment["SYNCD_CONFIG"]) if environment.get("SYNCD_CONFIG") else None
     )
     if wanted is not None:
         return wanted
     for place in PLACES:
-        if place.exists():
+        try:
+            exists = place.exists()
+        except PermissionError:
+            exists = True  # reading it says that this account may not
+        if exists:
             return place
     if not any(name.startswith("SYNCD_HALO__") for name in environment):
         problems.append(
@@ -127,7 +141,12 @@ def _text(place: Path, problems: list[str]) -> str:
     try:
         return read_small_file(place)
     except OSError as error:
-        problems.append(f"{place}: can't be read: {error.strerror or error}")
+        beside = (
+            ""
+            if not isinstance(error, PermissionError)
+            else ("; run the command as root, or name another file with --config")
+        )
+        problems.append(f"{place}: can't be read: {error.strerror or error}{beside}")
     except UnicodeDecodeError:
         problems.append(f"{place}: isn't text in UTF-8")
     return ""

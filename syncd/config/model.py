@@ -38,9 +38,11 @@ class ConfigurationError(Exception):
 
     Attributes:
         problems: one sentence each, with the key it is about.
+        file: the configuration file that was read; None where there is none.
     """
 
-    def __init__(self, problems: Iterable[str]) -> None:
+    def __init__(self, problems: Iterable[str], file: Path | None = None) -> None:
+        self.file = file
         self.problems = tuple(plain(problem) for problem in problems)
         super().__init__("\n".join(self.problems))
 
@@ -158,8 +160,11 @@ class Halo(Section):
     @classmethod
     def _url(cls, value: str) -> str:
         url = _checked_url(value)
-        if url.lower().endswith(("/api", "/auth")):
-            message = "must be the tenant's own address, without /api or /auth behind it"
+        if urlsplit(url).path:
+            message = (
+                "must be the tenant's own address without a path behind the host "
+                "(https://your-name.halopsa.com, not …/api, …/auth or …/portal)"
+            )
             raise ValueError(message)
         return url
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from syncd.config.secrets import SECRETS
+from syncd.text.timestamps import span_text
 
 TABLES_DEEP_MAX = 10
 """Deeper tables are not searched for secrets: they are refused as unknown keys anyway."""
@@ -164,8 +165,8 @@ def _said(
         return "is not a key of syncd" + (f"; did you mean {near[0]}?" if near else "")
     if kind in ("greater_than_equal", "less_than_equal"):
         word, bound = ("least", "ge") if kind == "greater_than_equal" else ("most", "le")
-        unit = " seconds" if path[-1] in _SPANS else ""
-        return f"must be at {word} {limits[bound]}{unit}"
+        limit = span_text(limits[bound]) if path[-1] in _SPANS else f"{limits[bound]:,}"
+        return f"must be at {word} {limit}"
     plain = {
         "string_too_short": "must not be empty",
         "string_type": "must be text in quotes",

@@ -6,6 +6,7 @@ configuration file by mistake (`config.problems`).
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from syncd.config.mode import mode_of_key
@@ -26,8 +27,30 @@ FILE_BYTES_MAX = 1024 * 1024
 """A larger file is neither a configuration nor a secret."""
 
 
+SHORT_TOKEN_CHARACTERS = 16
+"""A shorter web token can be guessed by machines that reach the address."""
+
+_WHITESPACE = (
+    "contains a line break, a space or a character that is not printable; paste the secret alone"
+)
+
+_OTHER_KINDS = (
+    ("pk_", "this is a publishable key (pk_…), which can't read payments"),
+    ("whsec_", "this is a webhook signing secret (whsec_…), which can't read payments"),
+    ("acct_", "this is an account's id (acct_…), not a key; it belongs into stripe.account"),
+    ("pi_", "this is a payment's id or client_secret, not a key"),
+    ("ek_", "this is an ephemeral key of an app (ek_…), which can't read payments"),
+)
+"""How keys begin that are no API keys, and what they are."""
+
+_RIGHT_KEY = "make a restricted key (rk_…) with read access to Events and PaymentIntents in Stripe's dashboard"
+
+
 def read_secrets(
-    environment: Mapping[str, str], configured_mode: str, problems: list[str]
+    environment: Mapping[str, str],
+    configured_mode: str,
+    problems: list[str],
+    file: Path | None = None,
 ) -> dict[str, str | None]:
     """Read every secret; a secret that is not given is None.
 
@@ -35,11 +58,98 @@ def read_secrets(
         environment: the process's environment.
         configured_mode: `stripe.mode`; empty where it is not set.
         problems: gets one sentence for each secret that is missing or can't be used.
+        file: the configuration file; secrets may lie in the same folder.
     """
-    secrets = {name: _secret(name, environment, problems) for name in SECRETS}
-    problems += _key_problems(secrets["stripe_api_key"], configured_mode)
+    secrets: dict[str, str | None] = {}
+    for name in SECRETS:
+        found = find_secret(name, environment, file)
+        problems += found.problems
+        secrets[name] = found.value
+        if found.value and not found.problems:
+            problems += _kind_problems(name, found.value, configured_mode, found.source)
     problems += _address_problems(secrets)
     return secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A secret, and where it was found.
+
+    Attributes:
+        value: the secret; None where it was not given or can't be read.
+        source: the path or the environment variable; empty where it was not found.
+        problems: what is wrong, one sentence each.
+    """
+
+    value: str | None = field(repr=False)
+    source: str
+    problems: tuple[str, ...] = ()
+
+
+def find_secret(name: str, environment: Mapping[str, str], file: Path | None) -> Found:
+    """Look for a secret in $CREDENTIALS_DIRECTORY, in its variable, then beside the configuration file.
+
+    A process that systemd gave credentials does not look beside the file: what the unit does not
+    hand over, the service must not use.
+    """
+    variable, folder = SECRETS[name], environment.get("CREDENTIALS_DIRECTORY")
+    tried = []
+    if folder:
+        place = Path(folder) / name
+        found = _in_file(name, place)
+        if found is not None:
+            return found
+        tried.append(str(place))
+    text = environment.get(variable, "")
+    if text.strip():
+        return _checked(name, text, variable)
+    tried.append(f"${variable}")
+    if not folder and file is not None:
+        place = file.absolute().parent / name
+        found = _in_file(name, place)
+        if found is not None:
+            return found
+        tried.append(str(place))
+    if name in OPTIONAL_SECRETS:
+        return Found(None, "")
+    return Found(None, "", (f"{name}: the secret is missing; tried {', then '.join(tried)}",))
+
+
+def _in_file(name: str, place: Path) -> Found | None:
+    """Read a secret from a file; None where there is no such file."""
+    try:
+        text = read_small_file(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        message = f"{name}: {place} can't be read by this account; run the command as root, or as the account of syncd"
+        return Found(None, str(place), (message,))
+    except UnicodeDecodeError:
+        return Found(None, str(place), (f"{name}: {place} can't be read: not text in UTF-8",))
+    except OSError as error:
+        message = f"{name}: {place} can't be read: {error.strerror or error}"
+        return Found(None, str(place), (message,))
+    if not text.strip():
+        # An empty optional file is as good as none.
+        problems = () if name in OPTIONAL_SECRETS else (f"{name}: {place} is empty",)
+        return Found(None, str(place), problems)
+    return _checked(name, text, str(place))
+
+
+def _checked(name: str, text: str, source: str) -> Found:
+    """Refuse what no secret looks like, without showing the text."""
+    value = text.strip()
+    words = value.split() if name == "notify_urls" else [value]  # one on each line
+    problem = None
+    if any(word[0] in "\"'" and word[-1] == word[0] for word in words):
+        problem = "is in quotes; write the secret alone, without quotes"
+    elif re.match(r"(export +)?SYNCD_[A-Z_]+ *=", value):
+        problem = "begins with the name of a variable; write the secret alone"
+    elif any(not word.isascii() or not word.isprintable() or " " in word for word in words):
+        problem = _WHITESPACE
+    if problem is None:
+        return Found(value, source)
+    return Found(value, source, (f"{name}: {problem} (read from {source})",))
 
 
 def read_small_file(place: Path) -> str:
@@ -51,39 +161,31 @@ def read_small_file(place: Path) -> str:
     return content.decode("utf-8")
 
 
-def _secret(name: str, environment: Mapping[str, str], problems: list[str]) -> str | None:
-    variable = SECRETS[name]
-    value, source = environment.get(variable, ""), variable
-    folder = environment.get("CREDENTIALS_DIRECTORY")
-    if folder:
-        try:
-            value = read_small_file(Path(folder) / name)
-            source = f"credential {name}"
-        except FileNotFoundError:
-            pass
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"credential {name}: can't be read: {type(error).__name__}")
-    value = value.strip()
-    words = value.split() if name == "notify_urls" else [value]  # one a line
-    if any(not word.isascii() or not word.isprintable() or " " in word for word in words):
-        problems.append(f"{source}: holds characters that no such secret has")
-    if not value and name not in OPTIONAL_SECRETS:
-        problems.append(f"{name}: the secret is missing (systemd credential {name}, or {variable})")
-    return value or None
+def _kind_problems(name: str, value: str, configured_mode: str, source: str) -> list[str]:
+    """Name a value that is a secret of another kind."""
+    problem = None
+    if name == "stripe_api_key":
+        problem = _key_problem(value, configured_mode)
+    elif name == "halo_client_secret" and re.match(r"[srp]k_(live|test)_|whsec_", value):
+        problem = "this is a secret of Stripe; write the secret of Halo's API application"
+    return [] if problem is None else [f"{name}: {problem} (read from {source})"]
 
 
-def _key_problems(key: str | None, configured_mode: str) -> list[str]:
-    if not key:
-        return []
-    if key.startswith("pk_"):
-        return [
-            "stripe_api_key: this is a publishable key, which can't read payments; make a "
-            "restricted key with read access to Events and PaymentIntents"
-        ]
+def _key_problem(key: str, configured_mode: str) -> str | None:
+    for beginning, problem in _OTHER_KINDS:
+        if key.startswith(beginning):
+            return f"{problem}; {_RIGHT_KEY}"
+    if "..." in key or "*" in key:
+        return (
+            "this is the shortened key that Stripe's dashboard shows in lists; copy the whole key"
+        )
     mode = mode_of_key(key)
     if configured_mode and mode is not None and mode != configured_mode:
-        return [f"stripe_api_key: this is a {mode} key, but stripe.mode is {configured_mode!r}"]
-    return []
+        return (
+            f"this is a {mode} key, but stripe.mode is {configured_mode!r}; "
+            f"use a {configured_mode} key, or change stripe.mode"
+        )
+    return None
 
 
 def _address_problems(secrets: Mapping[str, str | None]) -> list[str]:

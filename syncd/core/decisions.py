@@ -102,6 +102,7 @@ def decide(
     *,
     asked: bool = False,
     acknowledged: bool = False,
+    accepted: str | None = None,
 ) -> Decision:
     """Decide what to do about one payment.
 
@@ -111,6 +112,7 @@ def decide(
         policy: what the operator configured.
         asked: whether the intent itself was read for this decision.
         acknowledged: whether Halo had rows for this intent earlier.
+        accepted: the text of the hold about amounts that a person overrode for this payment.
 
     Raises:
         ValueError: the payment has no state, so there is nothing to decide.
@@ -134,6 +136,8 @@ def decide(
     objection: AskStripe | Hold | None
     if said.state is PaymentState.SUCCEEDED:
         objection = _held_for_amount(said, rows, policy)
+        if isinstance(objection, Hold) and objection.text == accepted:
+            objection = None  # the text names the amounts, so other amounts are held again
     else:
         objection = _held_for_success(said, said.state, rows, policy, asked=asked)
     if objection is not None:

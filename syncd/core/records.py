@@ -37,6 +37,7 @@ class DuePayment:
         doubt_until: until when an insert may still appear in Halo, Unix seconds.
         acked_state: the state that Halo acknowledged last.
         had_rows: whether Halo ever acknowledged one.
+        accepted: the reason of the hold that a person overrode; None where there is none.
     """
 
     payment: Payment
@@ -48,6 +49,7 @@ class DuePayment:
     doubt_until: float | None
     acked_state: PaymentState | None
     had_rows: bool
+    accepted: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,11 @@ class Attention:
         next_try, since: Unix seconds.
         rows: Halo's numbers of the payment's rows, as last seen.
         invoices: the invoices that those rows pay.
+        customers: the names of the customers in Halo.
         intent_id: the payment, also of a refund or dispute; None where it isn't known.
+        dismissed: whether a person has taken the entry off the list.
+        dismissed_at: when, Unix seconds; None where that is not known.
+        note: what the person noted.
     """
 
     id: str
@@ -164,6 +170,10 @@ class Attention:
     rows: tuple[int, ...] = ()
     invoices: tuple[SeenInvoice, ...] = ()
     intent_id: str | None = None
+    customers: tuple[str, ...] = ()
+    dismissed: bool = False
+    dismissed_at: float | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

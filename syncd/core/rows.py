@@ -172,11 +172,13 @@ class SeenRow:
         id: Halo's number of the row; None also for one that isn't made yet.
         invoice_id: Halo's number of its invoice.
         invoice_number: what people call the invoice.
+        customer: the name of the customer.
     """
 
     id: int | None
     invoice_id: int | None
     invoice_number: str | None = None
+    customer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,14 @@ class SeenInvoice:
 
 def seen(rows: Sequence[Row]) -> tuple[SeenRow, ...]:
     """What is kept of the rows that were read."""
-    return tuple(SeenRow(row.id, row.invoice_id, row.invoice_number) for row in rows[:SEEN_MAX])
+    return tuple(
+        SeenRow(row.id, row.invoice_id, row.invoice_number, row.customer) for row in rows[:SEEN_MAX]
+    )
+
+
+def customers_of(rows: Iterable[SeenRow]) -> tuple[str, ...]:
+    """The names of the customers whose rows these are, each once."""
+    return tuple(dict.fromkeys(row.customer for row in rows if row.customer))
 
 
 def invoices_of(rows: Iterable[SeenRow]) -> tuple[SeenInvoice, ...]:

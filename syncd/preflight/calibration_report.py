@@ -17,7 +17,7 @@ _WHY = {
     Verdict.HINTED: "a hint: only rows without a trace show a number",
     Verdict.CONTRADICTED: "rows contradict each other: not decided",
     Verdict.SHARED: "it would be succeeded's number too: not decided",
-    Verdict.TOO_LITTLE: "only rows without a trace, which may never have been told",
+    Verdict.TOO_LITTLE: "only rows without a trace; Halo may never have updated them",
     Verdict.NONE: "no evidence",
 }
 
@@ -37,14 +37,14 @@ def evidence(shown: Shown) -> str:
     kinds = (
         (shown.webhook, "by Halo's webhook"),
         (shown.bare, "without a trace"),
-        (shown.explained, "without a trace, out of date: they say nothing"),
+        (shown.explained, "without a trace, ignored: older than what Stripe says now"),
     )
     return "; ".join(f"{_rows(seen)} {words}" for seen, words in kinds if seen.rows)
 
 
 def _rows(seen: Seen) -> str:
-    examples = ", ".join(f"row {one.row} ({one.intent_id})" for one in seen.examples)
-    return f"{_counted(seen.rows)} (such as {examples})"
+    newest = seen.examples[0]  # --json has more of them
+    return f"{_counted(seen.rows)} (such as row {newest.row} ({newest.intent_id}))"
 
 
 def _counted(rows: int) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from syncd.config.advice import advice_for
 from syncd.config.model import Config, address
-from syncd.config.secrets import SECRETS
+from syncd.config.secrets import SECRETS, Found, find_secret
 from syncd.core.errors import StoreTrouble, StoreUnusable
 from syncd.preflight.check import Area, Line, failed, passed, warned
 from syncd.store.db.connection import QUICK_CHECK_BYTES_MAX, sqlite_path
@@ -42,33 +43,42 @@ def file_line(file: Path | None) -> Line:
     return passed(_HERE, what, f"{file} is read; every key is known")
 
 
-def secret_lines(environment: Mapping[str, str]) -> list[Line]:
-    """Where each secret comes from, and who can read it there."""
+def secret_lines(environment: Mapping[str, str], file: Path | None = None) -> list[Line]:
+    """Where each secret comes from, and who can read the secret there."""
     return [
         line
         for name, variable in SECRETS.items()
-        if (line := _secret_line(name, variable, environment)) is not None
+        if (line := _secret_line(name, variable, find_secret(name, environment, file))) is not None
     ]
 
 
-def _secret_line(name: str, variable: str, environment: Mapping[str, str]) -> Line | None:
-    what, folder = f"secret {name}", environment.get("CREDENTIALS_DIRECTORY")
-    place = Path(folder) / name if folder else None
-    if place is not None and place.is_file():
-        mode = stat.S_IMODE(place.stat().st_mode)
-        if mode & 0o007:
-            text = f"{place} can be read by everybody (mode {mode:04o})"
-            return failed(_HERE, what, text, f"chmod 600 {place}, and renew the secret.")
-        # systemd shares a credential with the service's account by an access list, which shows as
-        # a group's right to read.
-        if mode & 0o070 and not place.is_relative_to("/run/credentials"):
-            text = f"{place} can be read by its group (mode {mode:04o})"
-            return warned(_HERE, what, text, f"chmod 600 {place}")
-        return passed(_HERE, what, f"{place}, readable by its owner alone")
-    if environment.get(variable):
+def _secret_line(name: str, variable: str, found: Found) -> Line | None:
+    what = f"secret {name}"
+    if not found.source:
+        return None
+    if found.source == variable:
         text = f"in the environment ({variable}): child processes and crash reports get it too"
-        return warned(_HERE, what, text, "Better a file of mode 600 and LoadCredential= (systemd).")
-    return None
+        remedy = "Use a file with mode 600 and LoadCredential= (systemd) instead."
+        return warned(_HERE, what, text, remedy)
+    place = Path(found.source)
+    mode = stat.S_IMODE(place.stat().st_mode)
+    if mode & 0o007:
+        text = f"{place} can be read by everybody (mode {mode:04o})"
+        return failed(_HERE, what, text, f"chmod 600 {place}, and renew the secret.")
+    # systemd shares a credential with the service's account by an access list, which shows as
+    # a group's right to read.
+    if mode & 0o070 and not place.is_relative_to("/run/credentials"):
+        text = f"{place} can be read by its group (mode {mode:04o})"
+        return warned(_HERE, what, text, f"chmod 600 {place}")
+    return passed(_HERE, what, f"{place}, readable by its owner alone")
+
+
+def advice_lines(config: Config) -> list[Line]:
+    """Settings that are unusual."""
+    return [
+        (failed if advice.wrong else warned)(_HERE, advice.key, advice.text, advice.remedy)
+        for advice in advice_for(config)
+    ]
 
 
 def database_lines(url: str) -> list[Line]:
@@ -80,17 +90,21 @@ def database_lines(url: str) -> list[Line]:
         return _file_lines(path, path.parent)
     except OSError as error:
         text = f"{path} can't be looked at by this account: {error.strerror}"
-        remedy = "Run check as the account that syncd runs as, or as root."
+        remedy = "Run syncd check as root, or as the account that syncd runs as."
         return [warned(_HERE, what, text, remedy)]
 
 
 def _file_lines(path: Path, folder: Path) -> list[Line]:
     what = "the database"
     if not folder.is_dir():
-        text = f"its folder {folder} doesn't exist yet"
         if folder.parent == STATE_DIRECTORIES:
-            return [warned(_HERE, what, text, "systemd makes it when the service first starts.")]
-        return [failed(_HERE, what, text, "Make it, for the account that syncd runs as.")]
+            text = (
+                f"the folder {folder} does not exist yet; the service creates it on its first start"
+            )
+            return [passed(_HERE, what, text)]
+        text = f"the folder {folder} does not exist"
+        remedy = f"Create the folder for the account that syncd runs as: install -d -m 700 {folder}"
+        return [failed(_HERE, what, text, remedy)]
     return [_room_line(folder), _folder_line(folder), _file_line(path)]
 
 
@@ -101,7 +115,7 @@ def _folder_line(folder: Path) -> Line:
         return failed(_HERE, "the database's folder", text, f"chmod 700 {folder}")
     if not os.access(folder, os.W_OK):
         text = f"{folder} can't be written by this account"
-        remedy = "Run check as the account that syncd runs as, or as root."
+        remedy = "Run syncd check as root, or as the account that syncd runs as."
         return warned(_HERE, "the database's folder", text, remedy)
     return passed(_HERE, "the database's folder", str(folder))
 
@@ -119,14 +133,16 @@ def _room_line(folder: Path) -> Line:
 def _file_line(path: Path) -> Line:
     what = "the database"
     if not path.exists():
-        return passed(_HERE, what, f"{path} will be made at the first start")
+        return passed(_HERE, what, f"{path} is created on the first start")
     mode, size = stat.S_IMODE(path.stat().st_mode), path.stat().st_size
     try:
         Store.open(f"sqlite:///{path}").close()
     except StoreUnusable as error:
-        return failed(_HERE, what, str(error), "See above; check goes on without it.")
+        return failed(
+            _HERE, what, str(error), "Run syncd check again after the database is repaired."
+        )
     except StoreTrouble as error:
-        return warned(_HERE, what, str(error), "Check again; check goes on without it.")
+        return warned(_HERE, what, str(error), "Run syncd check again.")
     if mode & 0o077:
         text = f"{path} could be read by others (mode {mode:04o})"
         return warned(_HERE, what, text, f"chmod 600 {path} (syncd has just tried)")

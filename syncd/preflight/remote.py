@@ -4,7 +4,7 @@ Six reads of Stripe and one page of Halo's rows beside the sign-in. What one ans
 all that it can tell. A side that can't be talked to at all is not asked again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from syncd.clients.halo.sink import HaloSink
@@ -19,6 +19,7 @@ from syncd.core.errors import (
     Side,
     SignInRefused,
 )
+from syncd.core.payments import PaymentState
 from syncd.preflight.calibration import learn
 from syncd.preflight.check import Area, Line, failed, passed, warned
 from syncd.preflight.survey import Survey, take_page
@@ -28,9 +29,11 @@ from syncd.preflight.verdicts import (
     halo_mode,
     halo_window_line,
     new_row_line,
+    proven_numbers,
     status_lines,
     stripe_budget_line,
     stripe_mode,
+    unset_lines,
     webhook_line,
 )
 from syncd.store.store import Store
@@ -64,6 +67,9 @@ class Sides:
         await self._look_at_stripe()
         self.tell(stripe_budget_line(self.config, self.left(Side.STRIPE)))
         survey = await self._look_at_halo()
+        if survey is None:
+            for line in unset_lines(self.config.halo.status.numbers):
+                self.tell(line)
         if survey is not None and survey.newest is not None and self._stripe_works:
             await self._look_at_both(survey.newest.intent_id)
 
@@ -129,10 +135,18 @@ class Sides:
         made = new_row_line(self.config, survey)
         if made is not None:
             self.tell(made)
-        numbers = self.config.halo.status.numbers
-        for line in status_lines(numbers, learn(survey.tally), survey, remembers=self.remembers):
-            self.tell(line)
+        self._compare_numbers(survey)
         return survey
+
+    def _compare_numbers(self, survey: Survey) -> None:
+        """Compare the five numbers, and note the proven ones: their rows may be old next time."""
+        numbers, findings = self.config.halo.status.numbers, learn(survey.tally)
+        earlier = proven_before(self.store)
+        lines = status_lines(numbers, findings, survey, remembers=self.remembers, proven=earlier)
+        for line in lines:
+            self.tell(line)
+        if self.remembers:
+            note_proven(self.store, proven_numbers(numbers, findings))
 
     async def _look_at_both(self, intent_id: str) -> None:
         """Whether the payment of Halo's newest row is one that this key can read."""
@@ -144,9 +158,21 @@ class Sides:
             remedy = "Compare the key's account and mode (and stripe.account) with what Halo uses."
             self.tell(warned(Area.CONFIGURATION, what, text, remedy))
         except LinkFailure as error:
-            self.tell(warned(Area.STRIPE, what, str(error), "Check again."))
+            self.tell(warned(Area.STRIPE, what, str(error), "Run syncd check again later."))
         else:
             self.tell(passed(Area.STRIPE, what, f"Stripe knows {intent_id}, of Halo's newest row"))
+
+
+def proven_before(store: Store) -> dict[PaymentState, int]:
+    """The status numbers that an earlier `check` or `calibrate` found in rows of Halo's webhook."""
+    notes = store.notes()
+    found = {state: notes.get(f"proven {state}") for state in PaymentState}
+    return {state: int(number) for state, number in found.items() if number is not None}
+
+
+def note_proven(store: Store, numbers: Mapping[PaymentState, int]) -> None:
+    """Note status numbers as proven."""
+    store.write_notes({f"proven {state}": str(number) for state, number in numbers.items()})
 
 
 def _first(
@@ -176,5 +202,5 @@ def _found(error: Failure) -> str:
 def _out_of_reach(side: Side, error: Failure) -> Line:
     name = str(side).capitalize()
     what = f"{name}: {'sign-in' if isinstance(error, SignInRefused) else 'within reach'}"
-    remedy = f"Nothing else was asked of {name}. Put this right, then check again."
+    remedy = f"Nothing else was asked of {name}."
     return failed(Area(side), what, str(error), remedy)

@@ -66,44 +66,70 @@ def halo_mode(key: str, livemodes: Mapping[bool, int]) -> Line:
 
 def status_lines(
     configured: Mapping[PaymentState, int], findings: Sequence[Finding], survey: Survey,
-    *, remembers: bool = True,
+    *, remembers: bool = True, proven: Mapping[PaymentState, int] | None = None,
 ) -> list[Line]:  # fmt: skip
-    """The five numbers against what Halo's own webhook wrote into the newest rows.
+    """The five numbers against what Halo's own webhook wrote into the newest rows, one line each.
 
     Args:
         configured: the numbers that are set.
         findings: what the rows show.
         survey: where they were found.
-        remembers: whether it is known which rows syncd wrote: else none proves anything.
+        remembers: whether syncd knows which rows it wrote itself: else no row proves anything.
+        proven: the numbers that an earlier `check` or `calibrate` found in rows of Halo's webhook.
     """
-    if not remembers:
-        text = "not compared: without the database nobody can tell which rows syncd wrote itself"
-        remedy = "Put the database right, then check again."
-        return [warned(Area.HALO, "status numbers", text, remedy)]
-    lines, unseen = [], []
+    lines = []
     left_out = survey.authors[Author.SYNCD] + survey.authors[Author.DOUBTFUL]
     for one in findings:
         number = configured.get(one.state)
         if number is None:
-            lines.append(_unset(one))
-        elif not any(shown.webhook.rows for shown in one.shown):
-            unseen.append(f"{one.state} = {number}")
-        else:
+            lines.append(_unset(one.state, one.number if remembers else None))
+        elif not remembers:
+            lines.append(_not_compared(one.state, number))
+        elif any(shown.webhook.rows for shown in one.shown):
             lines.append(_compared(one, number))
-    if unseen:
-        beside = f" ({_rows(left_out)} that syncd may have written left out)" if left_out else ""
-        text = f"{', '.join(unseen)}: none of Halo's newest {_rows(survey.rows)} shows what Halo's own webhook writes for it{beside}"
-        remedy = "syncd calibrate reads all rows, and says how to make evidence."
-        lines.append(warned(Area.HALO, "status numbers", text, remedy))
+        elif (proven or {}).get(one.state) == number:
+            text = f"{number}, as Halo's own webhook wrote in rows that an earlier check read"
+            lines.append(passed(Area.HALO, f"status {one.state}", text))
+        else:
+            lines.append(_unseen(one.state, number, survey.rows, left_out))
     return lines
 
 
-def _unset(one: Finding) -> Line:
-    found = "" if one.number is None else f"; Halo's rows show {one.number}"
+def unset_lines(configured: Mapping[PaymentState, int]) -> list[Line]:
+    """One line for each state without a number, where Halo's rows could not be read."""
+    return [_unset(state, None) for state in PaymentState if state not in configured]
+
+
+def proven_numbers(
+    configured: Mapping[PaymentState, int], findings: Sequence[Finding]
+) -> dict[PaymentState, int]:
+    """The configured numbers that rows of Halo's own webhook show, and no such row contradicts."""
+    found = {}
+    for one in findings:
+        numbers = {shown.number for shown in one.shown if shown.webhook.rows}
+        if one.state in configured and numbers == {configured[one.state]}:
+            found[one.state] = configured[one.state]
+    return found
+
+
+def _unset(state: PaymentState, shown: int | None) -> Line:
+    found = "" if shown is None else f"; Halo's rows show {shown}"
     return warned(
-        Area.CONFIGURATION, f"status {one.state}", f"not set{found}",
-        f"Its payments are held. syncd calibrate --write finds the number, or set halo.status.{one.state}.",
+        Area.CONFIGURATION, f"status {state}", f"not set{found}",
+        f"Payments in this state are held. Run syncd calibrate --write, or set halo.status.{state}.",
     )  # fmt: skip
+
+
+def _not_compared(state: PaymentState, number: int) -> Line:
+    text = f"{number}; not compared, because the database that lists syncd's own rows can't be read"
+    return warned(Area.HALO, f"status {state}", text, "See the line about the database.")
+
+
+def _unseen(state: PaymentState, number: int, rows: int, left_out: int) -> Line:
+    beside = f" ({_rows(left_out)} left out that syncd may have written)" if left_out else ""
+    text = f"{number}; none of Halo's newest {_rows(rows)} shows what Halo's own webhook writes{beside}"
+    remedy = "Run syncd calibrate: it reads all rows, and says how to make evidence."
+    return warned(Area.HALO, f"status {state}", text, remedy)
 
 
 def _compared(one: Finding, number: int) -> Line:
@@ -145,8 +171,17 @@ def webhook_line(survey: Survey) -> Line:
     return passed(Area.HALO, what, f"no sign of it in Halo's newest {survey.rows} rows{beside}")
 
 
-def edit_line(scope: str, granted: frozenset[str] | None, survey: Survey) -> Line:
-    """Whether invoices may be edited: what can be known of it without writing."""
+def edit_line(
+    scope: str, granted: frozenset[str] | None, survey: Survey, *, has_written: bool = False
+) -> Line:
+    """Whether invoices may be edited: what is known without writing.
+
+    Args:
+        scope: `halo.scope`.
+        granted: the scopes that came with the token; None where Halo did not name them.
+        survey: Halo's newest rows.
+        has_written: whether syncd has already written a row that Halo then showed.
+    """
     what, remedy = "Halo: edit invoices", "Give the application and its agent role that permission."
     if not _may_edit(frozenset(scope.split())):
         text = f'halo.scope is "{scope}", which asks for no edit:invoices'
@@ -157,12 +192,16 @@ def edit_line(scope: str, granted: frozenset[str] | None, survey: Survey) -> Lin
     if survey.last_syncd is not None:
         text = f"row {survey.last_syncd.row} holds an event as syncd leaves it"
         return passed(Area.HALO, what, text)
+    if has_written:
+        return passed(Area.HALO, what, "allowed: syncd has already written rows")
     said = (
-        "the token carries it, but the agent role may narrow it" if granted else "Halo doesn't say"
+        "the token has the scope, but the agent role may lack it"
+        if granted
+        else "Halo does not say"
     )
     return warned(
-        Area.HALO, what, f"can only be seen at the first push: {said}",
-        "Push one payment and look: syncd --once, then syncd attention.",
+        Area.HALO, what, f"only the first push can show this: {said}",
+        "Push one payment, then look for refusals: syncd --once, then syncd attention.",
     )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 A part of the store. Times are Unix seconds and come from the caller.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +17,13 @@ from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing
 from syncd.store.history import PUSHES_MAX, pushed_of
 from syncd.store.payments import heard_of, shown_rows
-from syncd.store.reversals import attention_of, dismiss_reversals, stands
+from syncd.store.reversals import (
+    attention_of,
+    dismiss_reversals,
+    dismissed_as_shown,
+    restore_reversals,
+    stands,
+)
 
 
 class PeopleStore:
@@ -94,34 +101,69 @@ class PeopleStore:
     def attention(self, limit: int = 1_000) -> list[Attention]:
         """The list that a person sees: what is held, failed, refunded, disputed or unreadable."""
         p, u = schema.payments.c, schema.unreadable.c
+        listed = sa.and_(p.condition.in_(ATTENTION), p.dismissed.is_(False))
+        return self._entries(limit, listed, stands(), u.dismissed.is_(False))
+
+    def dismissed(self, limit: int = 1_000) -> list[Attention]:
+        """What a person has dismissed and has not changed since, the latest first."""
+        p, u = schema.payments.c, schema.unreadable.c
+        taken_off = sa.and_(p.condition.in_(ATTENTION), p.dismissed.is_(True))
+        found = self._entries(limit, taken_off, dismissed_as_shown(), u.dismissed.is_(True))
+        return sorted(found, key=lambda entry: -(entry.dismissed_at or 0.0))
+
+    def entry(self, name: str) -> Attention | None:
+        """One entry by its id, whether it is on the list or dismissed; None where there is none."""
+        p, u, r = schema.payments.c, schema.unreadable.c, schema.reversals.c
+        listed = sa.and_(p.condition.in_(ATTENTION), p.intent_id == name)
+        found = self._entries(1, listed, r.id == name, u.id == name)
+        return found[0] if found else None
+
+    def _entries(
+        self,
+        limit: int,
+        payments: sa.ColumnElement[bool],
+        reversals: sa.ColumnElement[bool],
+        unreadable: sa.ColumnElement[bool],
+    ) -> list[Attention]:
+        p, u, d = schema.payments.c, schema.unreadable.c, schema.dismissals.c
         with reading(self._engine) as connection:
             held = connection.execute(
                 sa.select(schema.payments)
-                .where(p.condition.in_(ATTENTION), p.dismissed.is_(False))
+                .where(payments)
                 .order_by(p.changed_at.desc(), p.intent_id)
                 .limit(limit)
             ).all()
             odd = connection.execute(
                 sa.select(schema.unreadable)
-                .where(u.dismissed.is_(False))
+                .where(unreadable)
                 .order_by(u.seen_at.desc())
                 .limit(limit)
             ).all()
-            back = attention_of(connection, limit)
+            back = attention_of(connection, limit, reversals)
+            found = [
+                Attention(
+                    row.intent_id, "payment", row.condition, row.code, row.reason or "", row.state,
+                    _shown_amount(row), row.currency, row.attempts, row.next_try, row.changed_at,
+                    **shown_rows(row.seen_rows, row.rows), intent_id=row.intent_id,
+                    dismissed=bool(row.dismissed),
+                )
+                for row in held
+            ] + back + [
+                Attention(
+                    row.id, "unreadable", "unreadable", HoldCode.UNREADABLE, row.reason, None, None, None, 0,
+                    None, row.seen_at, dismissed=bool(row.dismissed),
+                )
+                for row in odd
+            ]  # fmt: skip
+            names = [entry.id for entry in found if entry.dismissed]
+            notes: dict[str, Any] = {}
+            for start in range(0, len(names), 500):
+                part = sa.select(schema.dismissals).where(d.id.in_(names[start : start + 500]))
+                notes |= {row.id: row for row in connection.execute(part)}
         return [
-            Attention(
-                row.intent_id, "payment", row.condition, row.code, row.reason or "", row.state,
-                _shown_amount(row), row.currency, row.attempts, row.next_try, row.changed_at,
-                **shown_rows(row.seen_rows, row.rows), intent_id=row.intent_id,
-            )
-            for row in held
-        ] + back + [
-            Attention(
-                row.id, "unreadable", "unreadable", HoldCode.UNREADABLE,
-                row.reason, None, None, None, 0,
-                None, row.seen_at,
-            )
-            for row in odd
+            replace(entry, dismissed_at=notes[entry.id].at, note=notes[entry.id].note)
+            if entry.dismissed and entry.id in notes else entry
+            for entry in found
         ]  # fmt: skip
 
     def not_halos(self, limit: int) -> list[Elsewhere]:
@@ -156,10 +198,47 @@ class PeopleStore:
             transitions.retry(connection, wanted, now)
         return done
 
-    def dismiss(self, ids: Sequence[str], now: float) -> list[str]:
+    def restore(self, ids: Sequence[str]) -> list[str]:
+        """Bring dismissed refunds, disputes and unreadable answers back to the list. Returns which."""
+        u = schema.unreadable.c
+        with writing(self._engine) as connection:
+            wanted = sa.and_(u.id.in_(ids), u.dismissed.is_(True))
+            odd = list(connection.execute(sa.select(u.id).where(wanted)).scalars())
+            connection.execute(
+                schema.unreadable.update().where(u.id.in_(odd)).values(dismissed=False)
+            )
+            return restore_reversals(connection, ids) + odd
+
+    def accept(self, intent_id: str, codes: Sequence[str], now: float) -> str | None:
+        """Let one held payment be pushed although its amounts differ, as a person decided.
+
+        The decision holds for the amounts that the hold's reason names: other ones are held again.
+
+        Args:
+            intent_id: the payment.
+            codes: the holds that may be overridden.
+            now: Unix seconds.
+
+        Returns: the reason that was overridden; None where the payment is not held for such a reason.
+        """
+        c = schema.payments.c
+        mine = sa.and_(c.intent_id == intent_id, c.condition == Condition.HELD, c.code.in_(codes))
+        with writing(self._engine) as connection:
+            reason: str | None = connection.execute(sa.select(c.reason).where(mine)).scalar()
+            if reason is not None:
+                connection.execute(schema.payments.update().where(mine).values(accepted=reason))
+                transitions.retry(connection, mine, now)
+        return reason
+
+    def dismiss(self, ids: Sequence[str], now: float, note: str | None = None) -> list[str]:
         """Take these off the attention list until Stripe says something new. Returns which.
 
         A payment's id stands for its refunds and disputes as well.
+
+        Args:
+            ids: which.
+            now: Unix seconds.
+            note: why, in the person's words.
         """
         p, u = schema.payments.c, schema.unreadable.c
         with writing(self._engine) as connection:
@@ -170,13 +249,24 @@ class PeopleStore:
             connection.execute(
                 schema.unreadable.update().where(u.id.in_(odd)).values(dismissed=True)
             )
-            back = dismiss_reversals(connection, ids)
-        return list(dict.fromkeys(done + odd + back))
+            back, named = dismiss_reversals(connection, ids)
+            _note(connection, {*done, *odd, *back}, now, note)
+        return list(dict.fromkeys(done + odd + named))
 
     def release(self, codes: Sequence[str], now: float) -> int:
         """Make due again what was held for these reasons; the configuration has changed."""
         with writing(self._engine) as connection:
             return transitions.release(connection, codes, now)
+
+
+def _note(connection: sa.Connection, ids: Collection[str], now: float, note: str | None) -> None:
+    """Remember when these were dismissed, and why."""
+    names = sorted(ids)
+    for start in range(0, len(names), 500):
+        part = names[start : start + 500]
+        connection.execute(schema.dismissals.delete().where(schema.dismissals.c.id.in_(part)))
+        rows = [{"id": name, "at": now, "note": note} for name in part]
+        connection.execute(schema.dismissals.insert(), rows)
 
 
 def _shown_amount(row: Any) -> int | None:

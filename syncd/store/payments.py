@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from syncd.core.holds import LiftedBy, lifted_by
 from syncd.core.payments import Heard, Observation, Payment, PaymentState
 from syncd.core.records import WAITING, Condition, DuePayment
-from syncd.core.rows import SeenRow, invoices_of
+from syncd.core.rows import SeenRow, customers_of, invoices_of
 from syncd.store.db import schema
 from syncd.store.db.connection import present
 
@@ -169,6 +169,7 @@ def work_of(row: Mapping[Any, Any]) -> DuePayment:
         doubt_until=row["doubt_until"],
         acked_state=PaymentState(row["acked_state"]) if row["acked_state"] else None,
         had_rows=row["acked_state"] is not None,
+        accepted=row["accepted"],
     )
 
 
@@ -181,12 +182,16 @@ def shown_rows(seen: str | None, rows: str | None) -> dict[str, Any]:
     """The rows and invoices that a person is shown: those last seen, else those acknowledged."""
     found = seen_of(seen)
     ids = tuple(row.id for row in found if row.id is not None)
-    return {"rows": ids or row_ids(rows), "invoices": invoices_of(found)}
+    return {
+        "rows": ids or row_ids(rows),
+        "invoices": invoices_of(found),
+        "customers": customers_of(found),
+    }
 
 
 def seen_text(rows: Iterable[SeenRow]) -> str:
-    """As it stands in its column: ``[[28, 1025, "INV-1025"]]``."""
-    return json.dumps([[row.id, row.invoice_id, row.invoice_number] for row in rows])
+    """As the column has it: ``[[28, 1025, "INV-1025", "Alder Dental"]]``."""
+    return json.dumps([[row.id, row.invoice_id, row.invoice_number, row.customer] for row in rows])
 
 
 def seen_of(text: str | None) -> tuple[SeenRow, ...]:

@@ -151,8 +151,21 @@ def _counts() -> sa.ColumnElement[bool]:
     return sa.or_(_R.total.is_(False), _R.amount > accounted, unread)
 
 
-def attention_of(connection: sa.Connection, limit: int) -> list[Attention]:
-    """The lines that refunds and disputes add to the attention list, newest first."""
+def dismissed_as_shown() -> sa.ColumnElement[bool]:
+    """Whether a person has dismissed it, and nothing has changed since."""
+    return sa.and_(_R.dismissed.is_not(None), _R.dismissed == _R.word)
+
+
+def attention_of(
+    connection: sa.Connection, limit: int, wanted: sa.ColumnElement[bool] | None = None
+) -> list[Attention]:
+    """The lines that refunds and disputes add to the attention list, newest first.
+
+    Args:
+        connection: the database.
+        limit: at most so many.
+        wanted: which; by default those that a person has to be told of.
+    """
     query = (
         sa.select(
             schema.reversals,
@@ -161,7 +174,7 @@ def attention_of(connection: sa.Connection, limit: int) -> list[Attention]:
             sa.func.coalesce(_P.seen_rows, _R.seen_rows).label("seen"),
         )
         .outerjoin(schema.payments, _P.intent_id == _R.intent_id)
-        .where(stands())
+        .where(stands() if wanted is None else wanted)
         .order_by(_R.changed_at.desc(), _R.id)
         .limit(limit)
     )
@@ -178,13 +191,17 @@ def attention_of(connection: sa.Connection, limit: int) -> list[Attention]:
                 one.id, one.kind, one.kind, one.kind, reason, None, one.amount, one.currency, 0,
                 None, row["changed_at"], **shown_rows(row["seen"], row["rows"]),
                 intent_id=one.intent_id,
+                dismissed=row["dismissed"] is not None and row["dismissed"] == row["word"],
             )
         )  # fmt: skip
     return lines
 
 
-def dismiss_reversals(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
-    """Acknowledge these (or all of these payments) as they are said now. Returns the ids given."""
+def dismiss_reversals(connection: sa.Connection, ids: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Dismiss these (or all of these payments) as they are now.
+
+    Returns: the refunds and disputes that were dismissed, and those of the given ids that named one.
+    """
     wanted = sa.and_(sa.or_(_R.id.in_(ids), _R.intent_id.in_(ids)), stands())
     found = connection.execute(sa.select(_R.id, _R.intent_id).where(wanted)).all()
     connection.execute(
@@ -193,4 +210,12 @@ def dismiss_reversals(connection: sa.Connection, ids: Sequence[str]) -> list[str
         .values(dismissed=_R.word)
     )
     done = {row.id for row in found} | {row.intent_id for row in found}
-    return [name for name in ids if name in done]
+    return [row.id for row in found], [name for name in ids if name in done]
+
+
+def restore_reversals(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
+    """Bring dismissed refunds and disputes back to the list. Returns which."""
+    wanted = sa.and_(_R.id.in_(ids), dismissed_as_shown())
+    found = list(connection.execute(sa.select(_R.id).where(wanted)).scalars())
+    connection.execute(schema.reversals.update().where(_R.id.in_(found)).values(dismissed=None))
+    return found

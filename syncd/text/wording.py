@@ -50,6 +50,6 @@ def sentence(text: str) -> str:
     return whole[:1].upper() + whole[1:] + ("" if whole.endswith((".", "!", "?")) else ".")
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 payment``, ``2 payments``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 payment``, ``2 payments``; `plural` where the noun has another one than with an s."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"

@@ -25,7 +25,7 @@ from syncd.service.web.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Pic
 from syncd.text import links
 from syncd.text.links import halo_invoice
 from syncd.text.timestamps import duration, iso, minute
-from syncd.text.wording import STANDS, check_name, counted, needing
+from syncd.text.wording import STANDS, check_name, counted, needing, sentence
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -72,15 +72,69 @@ class Kind:
     """The entries of the attention list that have one code.
 
     Attributes:
+        code: for machines.
         title, meaning: what the registry of holds says of the code.
-        command: the command to run; with the id where there is one entry only.
         lines: the entries.
     """
 
+    code: str
     title: str
     meaning: str
-    command: str
     lines: tuple[Attention, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """The first thing on the page: the worst trouble, and what follows from it.
+
+    Attributes:
+        headline: a few words.
+        sentences: what happened and what syncd does.
+    """
+
+    headline: str
+    sentences: tuple[str, ...]
+
+
+_CONSEQUENCES = {
+    "stripe": "No payment is read until Stripe answers.",
+    "halo": "Nothing is pushed to Halo until Halo answers.",
+    "store": "syncd reads and pushes nothing until the database works.",
+    "loop": "The service manager restarts syncd.",
+}
+"""What follows from a check that fails."""
+
+
+def banner(snapshot: Snapshot) -> Banner:
+    """The worst thing first: a side that is down, then the tenant's trouble, then payments."""
+    needs = needing(snapshot.status.attention_counts)
+    broken = [name for name, mark, _ in snapshot.cards if mark == Health.FAILING]
+    shaky = [name for name, mark, _ in snapshot.cards if mark == Health.ATTENTION]
+    if troubled := broken or shaky:
+        names = [check_name(name) for name in troubled]
+        verb = "doesn't work" if len(names) == 1 else "don't work"
+        headline = (
+            f"{' and '.join(names)} {verb}" if broken else f"Trouble with {' and '.join(names)}"
+        )
+        sentences = [sentence(text) for name, _, text in snapshot.cards if name in troubled]
+        sentences += [_CONSEQUENCES[name] for name in troubled if name in _CONSEQUENCES]
+        sentences.append("Nothing is lost: syncd retries automatically.")
+        if needs:
+            sentences.append(f"{needs[0].upper()}{needs[1:]}, too.")
+        return Banner(headline, tuple(dict.fromkeys(sentences)))
+    if snapshot.level == Health.STARTING:
+        return Banner("Starting", ("The first poll is running.",))
+    if needs:
+        tenants = [line for line in snapshot.attention if line.kind == "tenant"]
+        if tenants:
+            return Banner(tenants[0].reason, (f"{needs}.",))
+        text = "All other payments are pushed as usual. The list below says what to do."
+        return Banner(needs, (text,))
+    if snapshot.status.due:
+        return Banner(
+            "All is well", (f"{counted(snapshot.status.due, 'payment')} on the way to Halo.",)
+        )
+    return Banner("All is well", ("Halo shows what Stripe reported.",))
 
 
 def render(snapshot: Snapshot) -> str:
@@ -100,16 +154,15 @@ def render(snapshot: Snapshot) -> str:
             unlisted=snapshot.status.attention_count - min(len(snapshot.attention), ATTENTION_MAX),
             pictures=pictures,
             box=_BOX,
-            failing=[
-                check_name(name) for name, mark, _ in snapshot.cards if mark == Health.FAILING
-            ],
-            needing=needing(snapshot.status.attention_counts),
+            banner=banner(snapshot),
+            look=_look(snapshot),
             settings=_settings(snapshot.config),
             secrets=_secrets(snapshot.config),
             version=__version__,
             css=_text("page.css"),
             script=_text("page.js"),
             pushes_shown=snapshot.pushes[:PUSHES_MAX],
+            command_of=_command_of,
             ago=lambda at: _ago(snapshot.status.now - float(at)),
             stripe_link=lambda intent: stripe_link(intent, snapshot.config),
             halo_link=lambda invoice: halo_invoice(snapshot.config.halo.url, invoice.id),
@@ -146,6 +199,16 @@ def stripe_link(intent_id: str | None, config: Config) -> str | None:
     )
 
 
+def _look(snapshot: Snapshot) -> str:
+    """The level by which the banner is coloured: trouble with a side is never shown as all well."""
+    marks = {mark for _, mark, _ in snapshot.cards}
+    return (
+        "attention"
+        if snapshot.level == Health.WELL and Health.ATTENTION in marks
+        else snapshot.level
+    )
+
+
 def _since(snapshot: Snapshot) -> float | None:
     """Since when it stands so; None where it has changed after the last step."""
     standing = snapshot.standing
@@ -161,8 +224,12 @@ def _kinds(lines: Sequence[Attention]) -> list[Kind]:
 
 def _kind(code: str | None, lines: tuple[Attention, ...]) -> Kind:
     entry = entry_of(code)
-    name = lines[0].id if len(lines) == 1 else "ID"
-    return Kind(entry.title, entry.meaning, command_for(code, name), lines)
+    return Kind(code or "", entry.title, entry.meaning, lines)
+
+
+def _command_of(line: Attention) -> str:
+    """The command that deals with this entry, ready to be pasted."""
+    return command_for(line.code, line.id)
 
 
 def _settings(config: Config) -> list[tuple[str, object]]:

@@ -13,6 +13,7 @@ EXPORTED = {
     "reversal": schema.reversals,
     "event": schema.seen_events,
     "unreadable": schema.unreadable,
+    "dismissal": schema.dismissals,
     "halo_row": schema.halo_rows,
     "push": schema.pushes,
     "sent": schema.sent,

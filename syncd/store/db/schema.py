@@ -18,6 +18,7 @@ OLDEST = "0005"
 UNRELEASED = ("0001", "0002", "0003", "0004")
 """Versions that no release had. Their databases are refused."""
 
+
 metadata = sa.MetaData()
 
 payments = sa.Table(
@@ -53,6 +54,8 @@ payments = sa.Table(
     sa.Column("changed_at", sa.Float, nullable=False),
     # Halo's rows as last seen, for people (payments.seen_text). `rows` are those acknowledged.
     sa.Column("seen_rows", sa.Text),
+    # The hold that a person overrode (`attention push`): its reason, which names the amounts.
+    sa.Column("accepted", sa.Text),
 )
 sa.Index("payments_due", payments.c.condition, payments.c.next_try)
 # The payments that a push may have to try, in the order in which it asks for them.
@@ -82,6 +85,15 @@ unreadable = sa.Table(
     sa.Column("at", sa.BigInteger),
     sa.Column("seen_at", sa.Float, nullable=False),
     sa.Column("dismissed", sa.Boolean, nullable=False),
+)
+
+# When a person dismissed an entry of the attention list, and what the person noted.
+dismissals = sa.Table(
+    "dismissals",
+    metadata,
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("note", sa.Text),
 )
 
 reversals = sa.Table(

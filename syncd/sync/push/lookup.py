@@ -158,8 +158,9 @@ class Lookup:
 
     def _decide(self, work: DuePayment, rows: Sequence[Row], *, asked: bool = False) -> Decision:
         return decide(
-            work.payment, rows, self.settings.policy, asked=asked, acknowledged=work.had_rows
-        )
+            work.payment, rows, self.settings.policy,
+            asked=asked, acknowledged=work.had_rows, accepted=work.accepted,
+        )  # fmt: skip
 
     async def _ask_stripe(self, work: DuePayment, rows: Sequence[Row]) -> Decision | None:
         """Re-read the payment intent, then decide; None where Stripe now says something else."""

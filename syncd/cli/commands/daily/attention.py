@@ -1,8 +1,8 @@
-"""``syncd attention``: what needs a person, and what the person says about it."""
+"""``syncd attention``: the attention list, and what a person decides about its entries."""
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -13,21 +13,30 @@ from syncd.cli.shared import (
     EXIT_ATTENTION,
     ConfigOption,
     JsonOption,
+    YesOption,
+    confirm,
     existing,
     failures_said,
     offline,
 )
-from syncd.cli.terminal import aligned, indented, width_of_terminal
+from syncd.cli.terminal import aligned, indented, labelled, width_of_terminal
 from syncd.config.mode import Mode, mode_of
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Failure
+from syncd.core.holds import LiftedBy, entry_of, lifted_by
 from syncd.core.money import Money
 from syncd.core.payments import INTENT_ID
 from syncd.core.records import Attention
+from syncd.store.store import Store
 from syncd.text.links import halo_invoice, stripe_link
 from syncd.text.sanitize import plain
 from syncd.text.timestamps import iso, iso_or_none
 from syncd.text.wording import KINDS, counted, needing
+
+NOTE_CHARACTERS_MAX = 500
+
+OVERRIDABLE = lifted_by(LiftedBy.ON_AMOUNT_MISMATCH)
+"""The holds that a person can override for one payment."""
 
 IDS_MAX = 10_000
 """More ids than this are not taken at once; `retry --all` has no limit."""
@@ -47,9 +56,15 @@ def _on_the_list(context: typer.Context, incomplete: str) -> list[str]:
 
 @attention_app.callback(invoke_without_command=True)
 def attention(
-    context: typer.Context, config: ConfigOption = None, *, as_json: JsonOption = False
+    context: typer.Context,
+    config: ConfigOption = None,
+    *,
+    dismissed: Annotated[
+        bool, typer.Option("--dismissed", help="List what was dismissed, with when and why.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """What needs a person, and why.
+    """List what needs a person, and why.
 
     Example: syncd attention --json
     """
@@ -59,17 +74,52 @@ def attention(
     with failures_said():
         loaded = offline(context.obj)
         with existing(loaded) as store:
-            entries, counts = store.people.attention(), store.people.attention_counts()
-            mode = mode_of(loaded.stripe_api_key, loaded.stripe.mode, store.note("stripe_mode"))
-            test = mode is Mode.TEST
+            entries = store.people.dismissed() if dismissed else store.people.attention()
+            counts = store.people.attention_counts()
+            test = _is_test(loaded, store)
     if as_json:
         found = [_entry(entry, loaded, test=test) for entry in entries]
         typer.echo(json.dumps(found, indent=2))
+    elif entries and dismissed:
+        _print(entries, f"{counted(len(entries), 'dismissed entry', 'dismissed entries')}")
+        typer.echo(f"To bring an entry back: syncd attention retry {entries[0].id}")
     elif entries:
         _print(entries, needing(counts))
+        typer.echo("To retry all held and failed payments: syncd attention retry --all")
     else:
-        typer.echo("Nothing needs attention.")
-    raise typer.Exit(EXIT_ATTENTION if entries else 0)
+        typer.echo("Nothing was dismissed." if dismissed else "Nothing needs attention.")
+    raise typer.Exit(EXIT_ATTENTION if entries and not dismissed else 0)
+
+
+@attention_app.command("show", short_help="Show everything about one entry or payment.")
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ID", autocompletion=_on_the_list)],
+    config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show everything that syncd knows about one entry of the list, or about one payment.
+
+    Example: syncd attention show pi_123
+    """
+    with failures_said():
+        loaded = offline(config or context.obj)
+        with existing(loaded) as store:
+            entry = store.people.entry(name) if _possible([name]) else None
+            payment = store.payment(name) if _possible([name]) else None
+            test = _is_test(loaded, store)
+    if entry is None and payment is None:
+        typer.echo(f"{plain(name, 80)}: syncd does not know this id", err=True)
+        raise typer.Exit(EXIT_ATTENTION)
+    known = _known(entry, payment, loaded, test=test)
+    if as_json:
+        typer.echo(json.dumps(known, indent=2))
+        return
+    width = width_of_terminal()
+    for key, value in known.items():
+        for text in _shown(value):
+            typer.echo(labelled(key.replace("_", " "), text, width))
 
 
 @attention_app.command("retry")
@@ -79,42 +129,129 @@ def retry(
         list[str] | None, typer.Argument(metavar="[ID]...", autocompletion=_on_the_list)
     ] = None,
     *,
-    every: Annotated[bool, typer.Option("--all", help="All that stand on the list.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every payment on the list.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Try payments again at the next push.
+    """Retry payments at the next push; bring dismissed refunds and disputes back to the list.
 
     Example: syncd attention retry pi_123
     """
     if bool(ids) == every:
-        raise typer.BadParameter("name payments, or say --all")
+        raise typer.BadParameter("name payments, or use --all")
     with failures_said(), existing(offline(config or context.obj)) as store:
-        done = store.people.retry(None if every else _possible(ids or []), time.time())
+        named = _possible(ids or [])
+        done = store.people.retry(None if every else named, time.time())
+        back = [] if every else store.people.restore(named)
         others = {e.id: e.kind for e in store.people.attention(IDS_MAX) if e.kind != "payment"}
-    _say_done("will be tried again at the next push", done, ids or [], others)
+    for name in back:
+        typer.echo(f"{plain(name, 255)}: is on the attention list again")
+    _report(
+        "will be retried at the next push", done, [i for i in ids or [] if i not in back], others
+    )
 
 
-@attention_app.command("dismiss", short_help="Take payments off the list until Stripe says more.")
+@attention_app.command("push", short_help="Push one payment although its amounts differ.")
+def push(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ID", autocompletion=_on_the_list)],
+    *,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Push one payment at the next push although its amounts differ.
+
+    This applies to this payment and to the amounts that its entry names. If the amount in Stripe or
+    in Halo changes before the push, syncd holds the payment again. To push all such payments, set
+    push.on_amount_mismatch.
+
+    Example: syncd attention push pi_123
+    """
+    with failures_said(), existing(offline(config or context.obj)) as store:
+        entry = store.people.entry(name) if _possible([name]) else None
+        if entry is None or entry.code not in OVERRIDABLE:
+            why = (
+                "is not on the list"
+                if entry is None
+                else f"is held for another reason: {entry.reason}"
+            )
+            typer.echo(f"{plain(name, 80)}: {why}", err=True)
+            typer.echo("attention push is only for payments whose amounts differ.", err=True)
+            raise typer.Exit(EXIT_ATTENTION)
+        confirm(f"{entry.reason}\nPush {name} anyway?", yes=yes)
+        done = store.people.accept(name, OVERRIDABLE, time.time())
+    if done is None:
+        typer.echo(f"{plain(name, 80)}: is not held any more; nothing was changed", err=True)
+        raise typer.Exit(EXIT_ATTENTION)
+    typer.echo(f"{name}: will be pushed at the next push although its amounts differ")
+
+
+@attention_app.command("dismiss", short_help="Take entries off the list until Stripe reports news.")
 def dismiss(
     context: typer.Context,
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", autocompletion=_on_the_list)
     ] = None,
     *,
-    every: Annotated[bool, typer.Option("--all", help="All that stand on the list.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every entry on the list.")] = False,
+    note: Annotated[
+        str | None,
+        typer.Option("--note", metavar="TEXT", help="Why; attention --dismissed shows it."),
+    ] = None,
+    yes: YesOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Take payments, refunds or disputes off the list until Stripe says something new of them.
+    """Take payments, refunds or disputes off the list until Stripe reports something new about them.
 
-    Example: syncd attention dismiss pi_123
+    Example: syncd attention dismiss pi_123 --note "booked by hand"
     """
     if bool(ids) == every:
-        raise typer.BadParameter("name what to dismiss, or say --all")
+        raise typer.BadParameter("name what to dismiss, or use --all")
     with failures_said(), existing(offline(config or context.obj)) as store:
-        # What comes onto the list meanwhile was not meant: only what is named here is dismissed.
+        # Only what is named here is dismissed, not what comes onto the list in the meantime.
         named = [e.id for e in store.people.attention(IDS_MAX)] if every else _possible(ids or [])
-        done = store.people.dismiss(named, time.time())
-    _say_done("dismissed", done, ids or [])
+        if every and named:
+            question = f"Dismiss {counted(len(named), 'entry', 'entries')}?"
+            confirm(f"{needing(store.people.attention_counts())}. {question}", yes=yes)
+        text = None if note is None else plain(note, NOTE_CHARACTERS_MAX)
+        done = store.people.dismiss(named, time.time(), text)
+    _report("dismissed", done, ids or [])
+
+
+def _is_test(config: Config, store: Store) -> bool:
+    """Whether links lead to Stripe's test data."""
+    noted = store.note("stripe_mode")
+    return mode_of(config.stripe_api_key, config.stripe.mode, noted) is Mode.TEST
+
+
+def _known(
+    entry: Attention | None, payment: Mapping[str, Any] | None, config: Config, *, test: bool
+) -> dict[str, Any]:
+    """Everything about one id, by name; what is not known is left out."""
+    known: dict[str, Any] = {}
+    if entry is not None:
+        known = _entry(entry, config, test=test)
+        known["money"] = _amount(entry)
+        known |= {"title": entry_of(entry.code).title, "meaning": entry_of(entry.code).meaning}
+    elif payment is not None:
+        link = stripe_link(str(payment["intent_id"]), test=test, account=config.stripe.account)
+        known = {"id": payment["intent_id"], "kind": "payment", "links": {"stripe": link}}
+    if payment is not None:
+        times = {"said_at": "last_seen_at_stripe", "created": "created", "acked_at": "written_at"}
+        known |= {new: iso(payment[old]) for old, new in times.items() if payment[old] is not None}
+        known |= {key: payment[key] for key in ("state", "condition", "acked_state", "event_id")}
+        known["override"] = payment["accepted"]
+    return {
+        key: value for key, value in known.items() if value not in (None, "", [], (), {}, False)
+    }
+
+
+def _shown(value: Any) -> list[str]:
+    """A value as lines of text."""
+    if isinstance(value, Mapping):
+        return [text for one in value.values() for text in _shown(one)]
+    if isinstance(value, list | tuple):
+        return [text for one in value for text in _shown(one)]
+    return [] if value is None else [str(value)]
 
 
 def _print(entries: Sequence[Attention], heading: str) -> None:
@@ -126,7 +263,6 @@ def _print(entries: Sequence[Attention], heading: str) -> None:
         typer.echo(head)
         typer.echo(indented(entry.reason, width))
         typer.echo(indented(_since(entry), width) + "\n")
-    typer.echo("Put it right, then: syncd attention retry ID… | retry --all | dismiss ID…")
 
 
 def _state(entry: Attention) -> str:
@@ -138,13 +274,17 @@ def _invoices(entry: Attention) -> str:
 
 
 def _since(entry: Attention) -> str:
-    parts = [f"Since {iso(entry.since)}"]
+    parts = [", ".join(entry.customers)] if entry.customers else []
+    parts.append(f"since {iso(entry.since)}" if parts else f"Since {iso(entry.since)}")
     if entry.rows:
         noun = "row" if len(entry.rows) == 1 else "rows"
         parts.append(f"Halo's {noun} {', '.join(map(str, entry.rows))}")
     if entry.next_try is not None:
         tried = f"tried {counted(entry.attempts, 'time')}"
         parts.append(f"{tried}, again at {iso(entry.next_try)}")
+    if entry.dismissed:
+        at = "" if entry.dismissed_at is None else f" {iso(entry.dismissed_at)}"
+        parts.append(f"Dismissed{at}" + (f": {entry.note}" if entry.note else ""))
     return "; ".join(parts) + "."
 
 
@@ -158,7 +298,10 @@ def _entry(entry: Attention, config: Config, *, test: bool) -> dict[str, Any]:
             if invoice.id is not None
         ],
     }
-    times = {"since": iso(entry.since), "next_try": iso_or_none(entry.next_try)}
+    times = {
+        "since": iso(entry.since), "next_try": iso_or_none(entry.next_try),
+        "dismissed_at": iso_or_none(entry.dismissed_at),
+    }  # fmt: skip
     return asdict(entry) | times | {"links": links}
 
 
@@ -173,10 +316,10 @@ def _possible(ids: list[str]) -> list[str]:
     return [name for name in ids if INTENT_ID.fullmatch(name)][:IDS_MAX]
 
 
-def _say_done(
+def _report(
     what: str, done: list[str], asked: list[str], others: dict[str, str] | None = None
 ) -> None:
-    """Say what was done, and why the rest wasn't; `others` are on the list, with their kinds."""
+    """Print what was done, and why not for the rest; `others` are on the list, with their kinds."""
     for name in done:
         typer.echo(f"{plain(name, 255)}: {what}")
     missing = [name for name in asked if name not in done]
@@ -184,6 +327,6 @@ def _say_done(
         kind = KINDS.get((others or {}).get(name, ""))
         why = "is not on the list"
         if kind is not None:
-            why = f"is no payment ({kind}): it can't be tried again, only dismissed"
+            why = f"is a {kind}, not a payment; a {kind} cannot be retried, only dismissed"
         typer.echo(f"{plain(name, 80)}: {why}", err=True)
     raise typer.Exit(EXIT_ATTENTION if missing else 0)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -38,6 +39,7 @@ from syncd.preflight.calibration_report import (
     trouble,
     why,
 )
+from syncd.preflight.remote import note_proven
 from syncd.preflight.survey import Survey, ask_stripe, read_rows
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble
@@ -80,18 +82,24 @@ def calibrate(
             raise ConfigurationError([problem])
         survey = _read(loaded, rows)
         findings = learn(survey.tally)
-        change = change_of(findings, loaded.halo.status.numbers, accept or ())
+        configured = dict(loaded.halo.status.numbers)
+        change = change_of(findings, configured, accept or ())
+        problems = _problems(change) if write else []
+        written = bool(write and not problems and survey.trouble is None and change.new)
+        if written and loaded.file is not None:
+            write_numbers(loaded.file, change.new)
+            configured |= change.new
         if as_json:
             typer.echo(json.dumps(report_json(survey, findings, change), indent=2))
         else:
-            _print(loaded, survey, findings, change)
+            _print(configured, survey, findings, change)
         refused = not_accepted(findings, accept or (), survey)
         for line in [*refused, *trouble(survey)]:
             typer.echo(inert(line), err=True)
-        if write and survey.trouble is None:
-            _write(loaded, change)
-        elif write:
-            typer.echo("Nothing was written. Calibrate again when Stripe answers.", err=True)
+        if problems:
+            raise ConfigurationError([*problems, "nothing was written"], loaded.file)
+        if write:
+            typer.echo(_what_was_written(loaded, survey, change if written else None), err=True)
     if survey.trouble is not None:
         raise typer.Exit(EXIT_UNAVAILABLE)
     open_ends = refused or _open_ends(findings, change) or (change.new and not write)
@@ -126,6 +134,9 @@ async def _survey(config: Config, store: Store, rows: int) -> Survey:
             await ask_stripe(parts.source, survey, shown.at)
         finally:
             await parts.close()
+    found = learn(survey.tally)
+    proven = {one.state: one.number for one in found if one.verdict is Verdict.PROVEN}
+    note_proven(store, {state: number for state, number in proven.items() if number is not None})
     return survey
 
 
@@ -135,35 +146,36 @@ def _open_ends(findings: tuple[Finding, ...], change: Change) -> bool:
     return bool(unclear or change.differing or change.sharing or change.missing)
 
 
-def _write(config: Config, change: Change) -> None:
-    """All that can be proposed, or nothing: never over another number.
-
-    Raises:
-        ConfigurationError: a number differs from what is configured, or the file can't be written.
-    """
-    problems = [
-        f"halo.status.{state} is {old}, but the rows show {new}. Look at them; if they are right, "
-        "take the old number out (of the file, or of the environment), then write again"
+def _problems(change: Change) -> list[str]:
+    """Why nothing is written: all numbers or none, and never over another number."""
+    return [
+        f"halo.status.{state} is {old}, but the rows show {new}. Look at the rows; if they are right, "
+        "remove the old number from the file (or the environment), then run calibrate --write again"
         for state, (old, new) in change.differing.items()
     ] + [
-        f"halo.status.{state}: its number would be the same as succeeded's"
+        f"halo.status.{state}: the number would be the same as the number of succeeded"
         for state in change.sharing
     ]
-    if problems:
-        raise ConfigurationError([*problems, "nothing was written"])
-    if change.new and config.file is not None:
-        write_numbers(config.file, change.new)
-        words = ", ".join(f"{state} = {number}" for state, number in change.new.items())
-        typer.echo(f"{config.file}: {words}. If the service runs: systemctl reload syncd", err=True)
-    else:
-        typer.echo("Nothing to write.", err=True)
+
+
+def _what_was_written(config: Config, survey: Survey, written: Change | None) -> str:
+    if survey.trouble is not None:
+        return "Nothing was written. Run calibrate again when Stripe answers."
+    if written is None:
+        return "Nothing to write."
+    words = ", ".join(f"{state} = {number}" for state, number in written.new.items())
+    return f"Written to {config.file}: {words}. If the service runs: systemctl reload syncd"
 
 
 # --- showing it ------------------------------------------------------------------------------------
 
 
-def _print(config: Config, survey: Survey, findings: tuple[Finding, ...], change: Change) -> None:
-    configured = config.halo.status.numbers
+def _print(
+    configured: Mapping[PaymentState, int],
+    survey: Survey,
+    findings: tuple[Finding, ...],
+    change: Change,
+) -> None:
     table(
         f"Read {survey.rows} of {survey.total or survey.rows} rows",
         ("state", "rows show", "for it", "against it", "configured", "why"),

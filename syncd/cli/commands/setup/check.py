@@ -14,12 +14,12 @@ import typer
 
 from syncd.cli.shared import ConfigOption, JsonOption, counting, failures_said
 from syncd.clients.throttle import halo_window, stripe_window
-from syncd.config.load import load
+from syncd.config.load import find_file, load
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Side
 from syncd.monitor.telemetry import Telemetry, stderr_log
-from syncd.preflight.check import Area, Level, Line, exit_code, failed
-from syncd.preflight.local import database_lines, file_line, port_line, secret_lines
+from syncd.preflight.check import Area, Level, Line, exit_code
+from syncd.preflight.local import advice_lines, database_lines, file_line, port_line, secret_lines
 from syncd.preflight.messages import message_lines
 from syncd.preflight.remote import Sides
 from syncd.store.store import Store
@@ -41,10 +41,10 @@ def check(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at everything that can be known before the first push; write nothing.
+    """Check everything that can be known before the first push; write nothing to Stripe or Halo.
 
     Each line passes, warns or fails, with the remedy. Exit: 0 nothing fails; 78 the configuration
-    does (the file, the secrets, the database, the port, a status number), 69 a side, 1 the rest.
+    fails (the file, the secrets, the database, the port, a status number); 69 Stripe or Halo; 1 others.
 
     Example: syncd check --test-message
     """
@@ -56,6 +56,7 @@ def check(
         if not as_json:
             _print(line)
 
+    loaded = None
     with failures_said(afresh=True):
         loaded = _look(config or context.obj, tell)
         if test_message and loaded is not None:
@@ -68,21 +69,25 @@ def check(
     else:
         counts = Counter(line.level for line in lines)
         typer.echo(", ".join(f"{counts[level]} {level}" for level in Level))
+        if counts[Level.FAIL]:
+            beside = "" if loaded is not None else " Stripe and Halo were not asked."
+            typer.echo(f"Correct what failed, then run syncd check again.{beside}")
     raise typer.Exit(code)
 
 
 def _look(file: Path | None, tell: Callable[[Line], None]) -> Config | None:
     """All but messages. Returns the configuration; None where it can't be used."""
-    for line in secret_lines(os.environ):
+    for line in secret_lines(os.environ, find_file(file, os.environ, [])):
         tell(line)
     try:
         loaded = load(file, os.environ)
     except ConfigurationError as error:
+        what = "the configuration" if error.file is None else f"the configuration {error.file}"
         for problem in error.problems:
-            remedy = "Put it right, then check again: nothing else was looked at."
-            tell(failed(Area.CONFIGURATION, "the configuration", problem, remedy))
+            tell(Line(Level.FAIL, Area.CONFIGURATION, what, problem))
         return None
-    tell(file_line(loaded.file))
+    for line in [file_line(loaded.file), *advice_lines(loaded)]:
+        tell(line)
     database = database_lines(loaded.state.url)
     for line in [*database, port_line(loaded)]:
         tell(line)

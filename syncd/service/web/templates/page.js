@@ -1,5 +1,5 @@
 "use strict";
-// Asks for the page again every ten seconds while somebody looks at it, and puts in what has changed.
+// Fetches the page every ten seconds while the tab is visible, and replaces what has changed.
 // Without this script the page reloads itself once a minute.
 (() => {
   const EVERY = 10_000;
@@ -60,11 +60,29 @@
       last = new Date();
       old.hidden = true;
     } catch (error) {
-      old.textContent = `No answer from syncd since ${short.format(last)}: what stands here is from then. Is the service running?`;
+      old.textContent = `No answer from syncd since ${short.format(last)}; the page shows that time. Is the service running?`;
       old.hidden = false;
     }
     document.body.classList.toggle("old", !old.hidden);
   };
+
+  // The clipboard is there only over HTTPS and on loopback; elsewhere the text is selected for Ctrl-C.
+  const copy = async (button) => {
+    const shown = button.previousElementSibling;
+    try {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      button.textContent = "Copied";
+    } catch {
+      document.getSelection().selectAllChildren(shown);
+      button.textContent = "Press Ctrl-C";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2_000);
+  };
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button.copy");
+    if (button !== null) copy(button);
+  });
+  document.body.classList.add("scripted");
 
   for (const section of sections(document)) known.set(section.id, section.outerHTML);
   showLocalTimes(document);

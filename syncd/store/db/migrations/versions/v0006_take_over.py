@@ -8,11 +8,20 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Add a column and an index, and tell an inquiry from a dispute.
+    """Add columns, a table and an index, and tell an inquiry from a dispute.
 
     `reversals.moved_at` is when a dispute's money last moved. `payments_waiting` lists the payments
     that a push may have to try, in the order in which it asks for them.
+    `dismissals` has when an entry was dismissed and why; for earlier dismissals that is not known.
+    `payments.accepted` is the hold that a person overrode.
     """
+    op.create_table(
+        "dismissals",
+        sa.Column("id", sa.String(255), primary_key=True),
+        sa.Column("at", sa.Float, nullable=False),
+        sa.Column("note", sa.Text),
+    )
+    op.add_column("payments", sa.Column("accepted", sa.Text))
     op.create_index(
         "payments_waiting",
         "payments",

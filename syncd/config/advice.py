@@ -1,0 +1,54 @@
+"""What is unusual in a configuration that can be used: `syncd check` shows it, the service logs it.
+
+Does not belong here: what makes a configuration unusable (`config.model`, `config.load`).
+"""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from syncd.config.model import Config
+
+RATE_LIMIT_SEEN = 300
+"""Requests in any 5 minutes that Halo is known to allow (source: Halo's own 429 message)."""
+
+EXAMPLE_HOST = "example.halopsa.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One unusual setting.
+
+    Attributes:
+        key: the key, as ``halo.url``.
+        text: what is unusual.
+        remedy: what to do.
+        wrong: whether syncd can't work with the setting.
+    """
+
+    key: str
+    text: str
+    remedy: str
+    wrong: bool = False
+
+
+def advice_for(config: Config) -> list[Advice]:
+    """Every unusual setting."""
+    found = []
+    if urlsplit(config.halo.url).hostname == EXAMPLE_HOST:
+        found.append(
+            Advice(
+                "halo.url", f"{config.halo.url} is the example of the shipped file",
+                "Set halo.url to the address of your own tenant.", wrong=True,
+            )
+        )  # fmt: skip
+    if config.halo.rate_limit > RATE_LIMIT_SEEN:
+        found.append(
+            Advice(
+                "halo.rate_limit",
+                f"{config.halo.rate_limit:,} is more than the {RATE_LIMIT_SEEN} requests in 5 minutes "
+                "that Halo allows",
+                f"Set halo.rate_limit to {RATE_LIMIT_SEEN} or less, or Halo answers 429 to syncd and "
+                "to other integrations.",
+            )
+        )  # fmt: skip
+    return found
