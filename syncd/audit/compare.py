@@ -53,6 +53,10 @@ def compare(
     pushable = _pushable(said, rows, policy, had_rows=had_rows)
     if not rows:
         found = _without_rows(said, pushable=pushable, had_rows=had_rows)
+    elif said.state is not None and any(row.status is None for row in rows):
+        text = "Halo's row has no status that syncd can read."
+        found = [_unclear(said, text, "Open the payment in Halo and correct its row.")]
+        found += _amounts(said, rows) if said.state is PaymentState.SUCCEEDED else []
     elif said.state is PaymentState.SUCCEEDED:
         found = [*_succeeded(said, rows, policy, pushable=pushable), *_amounts(said, rows)]
     else:

@@ -128,7 +128,7 @@ def decide(
     number = policy.numbers.get(said.state)
     if number is None:
         return _not_configured(said, said.state, said.state)
-    if any(row.id is None for row in rows):
+    if any(row.id is None or row.status is None for row in rows):
         return held(HoldCode.ROW_UNREADABLE, said.intent_id)
     ids = tuple(row.id for row in rows if row.id is not None)
     if all(row.status == number for row in rows):

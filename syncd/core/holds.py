@@ -161,10 +161,11 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     ),
     HoldCode.ROW_UNREADABLE: HoldEntry(
         title="A row in Halo cannot be used",
-        meaning="Halo lists a row for the payment without a usable `id`, or with another `intent_id` "
-        "than the one that syncd asked for. syncd cannot update such a row, and makes no new row "
-        "beside it.",
-        sentence="Halo lists a row for {id} without a usable id, or with another intent_id.",
+        meaning="Halo lists a row for the payment without a usable `id`, with another `intent_id` "
+        "than the one that syncd asked for, or with a `status` that is not a number. Such a row may "
+        "be paid already: syncd does not update it, and makes no new row beside it.",
+        sentence="Halo lists a row for {id} without a usable id, with another intent_id, or without a "
+        "status that syncd can read.",
         effect=_WRITES_NOTHING,
         remedy="Open the invoice's payments in Halo and correct the row.",
         command=_RETRY,

@@ -65,6 +65,11 @@ START_OVER: Mapping[str, Value] = {
 MAKE_DUE: Mapping[str, Value] = {**START_OVER, "next_try": Value.NOW}
 """The only way in which a payment becomes due again, besides a push that is postponed."""
 
+DECIDE_AGAIN: Mapping[str, Value] = {
+    name: value for name, value in MAKE_DUE.items() if name not in ("code", "reason", "changed_at")
+}
+"""As MAKE_DUE, but a payment that is held again for the same reason is held since the first time."""
+
 PUSHED: Mapping[str, Value] = {
     "code": Value.GIVEN,
     "reason": Value.GIVEN,
@@ -153,7 +158,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(Cause.PUSH_ABANDONED, _PUSHED_FROM, _C.NOT_HALOS, PUSHED),
     Transition(Cause.ROWS_DIFFER, _UNLISTED | {_C.HELD}, _C.DUE, MAKE_DUE),
     Transition(Cause.AUDIT_DIFFERS, _UNLISTED, _C.DUE, MAKE_DUE),
-    Transition(Cause.CONFIG_CHANGED, _from(_C.HELD), _C.DUE, MAKE_DUE),
+    Transition(Cause.CONFIG_CHANGED, _from(_C.HELD), _C.DUE, DECIDE_AGAIN),
     Transition(Cause.RETRIED, _LISTED, _C.DUE, _RETRY),
     Transition(Cause.RETRIED_ROW_DELETED, _LISTED, _C.DUE, {**_RETRY, **FORGET_ROWS}),
     Transition(Cause.RETRIED_UNREADABLE, _LISTED, _C.HELD, _RETRY_READ),

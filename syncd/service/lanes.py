@@ -152,7 +152,7 @@ class Steps:
             again = self._push_again
 
     async def _sweep(self) -> None:
-        if not self._sweep_is_due():
+        if not self.parts.engine.sweep_is_due(self.started):
             return
         async with self.stripe.turn():
             whole = await self.parts.engine.sweep_stripe()
@@ -161,9 +161,3 @@ class Steps:
                 await self.parts.engine.sweep_halo()
         self._push_what_was_found()
         self.after()
-
-    def _sweep_is_due(self) -> bool:
-        """Whether the last sweep that worked is long enough ago; one that failed is due still."""
-        engine = self.parts.engine
-        last = float(engine.store.note("last_sweep") or self.started)
-        return not 0 <= engine.now() - last < self.parts.config.poll.sweep

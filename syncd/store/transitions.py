@@ -137,7 +137,8 @@ def _reported(payment: Payment, row: Mapping[str, Any] | None, now: float) -> di
     """The columns that change because of what Stripe has reported.
 
     Another state starts over: due, no attempts, no hold. The same state changes nothing, except
-    that a contradiction has appeared or was resolved.
+    that a contradiction has appeared or was resolved, or that the metadata of a payment without rows
+    was corrected.
     """
     condition = None if row is None else Condition(row["condition"])
     if payment.needs_reading:
@@ -161,7 +162,14 @@ def _reports_the_same(payment: Payment, row: Mapping[str, Any]) -> bool:
         and row["code"] not in lifted_by(LiftedBy.INTENT_READ)  # Stripe could show it now
         and payment_of(row).contradicted == payment.contradicted
         and row["amount_received"] == payment.said.amount_received
+        and not (row["invoice"] != payment.said.invoice and _waits_for_invoice(row))
     )
+
+
+def _waits_for_invoice(row: Mapping[str, Any]) -> bool:
+    """Whether another invoice in the payment's metadata may change what is to be done."""
+    conditions = (Condition.UNMATCHED, Condition.NOT_HALOS, Condition.FAILED)
+    return row["condition"] in conditions or row["code"] == "invoice_unreadable"
 
 
 def resync(connection: sa.Connection, seen: Observation, now: float) -> None:
@@ -239,10 +247,12 @@ def record_outcomes(
 
     Returns the payments that need their trace no longer.
     """
-    query = sa.select(_C.intent_id, _C.state, _C.condition).where(
+    query = sa.select(_C.intent_id, _C.state, _C.condition, _C.code, _C.changed_at).where(
         _C.intent_id.in_([outcome.intent_id for outcome in outcomes])
     )
-    known = {row.intent_id: (row.state, row.condition) for row in connection.execute(query)}
+    found = connection.execute(query).all()
+    known = {row.intent_id: (row.state, row.condition) for row in found}
+    since = {(row.intent_id, row.code): row.changed_at for row in found if row.code is not None}
     acks, moves, done = [], [], []
     for outcome in outcomes:
         if outcome.acked:
@@ -253,7 +263,8 @@ def record_outcomes(
         if outcome.condition in (Condition.IN_STEP, Condition.NOT_HALOS):
             done.append(outcome.intent_id)
         if transition(Condition(condition), PUSH_CAUSES[outcome.condition]) is not None:
-            moves.append(_pushed(outcome, now))
+            # Held again for the same reason, after a reload for instance: held since then.
+            moves.append(_pushed(outcome, since.get((outcome.intent_id, outcome.code), now)))
     if acks:
         connection.execute(_update_by_id(("acked_state", "acked_at", "rows", "doubt_until")), acks)
     if moves:

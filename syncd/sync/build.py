@@ -241,9 +241,13 @@ def build_engine(
     # Another process may have decided meanwhile, by another configuration: one that isn't reloaded.
     pusher.review = lambda: release_holds(config, store, runtime.now())
     reversing = Reversing(source, sink, store, telemetry, runtime.now)
+    gate = gates[Side.STRIPE]
+    pusher.may_reread = lambda: (
+        2 * gate.window.left(gate.requests.counts(Side.STRIPE), runtime.now()) > gate.window.limit
+    )
     return Engine(
         poller, sweeper, pusher, reversing, store, gates, telemetry, runtime.now, runtime.random,
-        config.poll.interval, telemetry.succeeded,
+        config.poll.interval, telemetry.succeeded, config.poll.sweep,
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from syncd.core.records import Condition
 from syncd.core.windows import poll_spacing_seconds
 from syncd.monitor.report import Report
 from syncd.store.store import Store
-from syncd.sync.link import Link
+from syncd.sync.link import Link, failing_as
 from syncd.sync.pull.poll import Poller
 from syncd.sync.pull.reversals import Reversing
 from syncd.sync.pull.sweep import Sweeper
@@ -36,6 +36,12 @@ from syncd.sync.push.pusher import Pusher
 READ_BACK = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS, Condition.HELD)
 """Conditions of payments that Halo's rows, read back, may have to say something about."""
 
+OTHER_PUSH_SECONDS = 120.0
+"""An answer that Halo gave another process counts for this one for so long."""
+
+_SIDES = {"poll": Side.STRIPE, "sweep": Side.STRIPE, "push": Side.HALO}
+"""Which side is at fault where a step fails and the failure names none."""
+
 
 @dataclass(slots=True)
 class Engine:
@@ -43,6 +49,7 @@ class Engine:
 
     Attributes:
         interval_seconds: how often to poll, as configured.
+        sweep_seconds: how often to sweep, as configured.
         random: a number from 0 to 1, for jitter.
         last: when each step (poll, push, sweep) last worked, Unix seconds.
     """
@@ -58,6 +65,7 @@ class Engine:
     random: Callable[[], float]
     interval_seconds: int
     succeeded: Callable[[str, float], None]
+    sweep_seconds: int
     links: dict[Side, Link] = field(default_factory=lambda: {side: Link() for side in Side})
     last: dict[str, float] = field(default_factory=dict)
     store_trouble: str | None = None
@@ -143,6 +151,22 @@ class Engine:
             return await self._step("sweeps", "sweep", self._sweep_stripe, whole=False)
         return False
 
+    async def sweep_once(self) -> None:
+        """Sweep, where a sweep is due: runs that a timer starts have no service that sweeps.
+
+        Raises:
+            LinkFailure: Stripe or Halo does not answer; the sweep is still due.
+            LeaseHeld: another process pushes.
+        """
+        counted_from = self.store.note("sweeps_counted_from")
+        if counted_from is None:
+            counted_from = str(int(self.now()))
+            self.store.write_notes({"sweeps_counted_from": counted_from})
+        if self.sweep_is_due(float(counted_from)):
+            await self._sweep_stripe()
+            await self._sweep_halo()
+            self.worked("sweep")
+
     async def sweep_halo(self) -> None:
         """Read Halo's rows back, which makes the sweep whole."""
         with self._minding_store("sweep"):
@@ -158,8 +182,15 @@ class Engine:
             self.report.log("error", f"{step}_failed", side="store", reason=str(error))
 
     async def _sweep_stripe(self) -> None:
-        await self.sweeper.sweep()
-        await self.reversing.sweep()
+        failure: Failure | None = None
+        for work in (self.sweeper.sweep, self.reversing.sweep):
+            try:
+                with failing_as(Side.STRIPE):
+                    await work()
+            except LinkFailure as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     async def _sweep_halo(self) -> None:
         await self.read_back()
@@ -199,11 +230,12 @@ class Engine:
             whole: whether the step has worked when this has.
         """
         try:
-            await work()  # type: ignore[misc]  # each is a coroutine function
+            with failing_as(_SIDES[step]):
+                await work()  # type: ignore[misc]  # each is a coroutine function
         except LeaseHeld as error:
             self.report.log("info", "push_left_to_other", holder=error.holder)
             if step == "push":  # a sweep that couldn't read Halo's rows back is due still
-                self.worked(step)
+                self._note_other_push()
             return False
         except LinkFailure as error:
             pause = self.links[error.side].failed(error, self.now(), self.random())
@@ -228,6 +260,25 @@ class Engine:
         if counter is not None:
             self.report.count(counter, outcome="failed")
         return False
+
+    def _note_other_push(self) -> None:
+        """Take over that Halo has just answered another process, which holds the push lock.
+
+        That the other process holds the lock proves nothing: Halo may be down for it as well.
+        """
+        noted = float(self.store.note("last_push") or 0)
+        if 0 <= self.now() - noted <= OTHER_PUSH_SECONDS and noted > self.last.get("push", 0.0):
+            self.last["push"] = noted
+            self.succeeded("push", noted)
+
+    def sweep_is_due(self, started: float) -> bool:
+        """Whether the last sweep that worked is long enough ago; a failed sweep is still due.
+
+        Args:
+            started: since when sweeps are counted, where none has worked yet; Unix seconds.
+        """
+        last = float(self.store.note("last_sweep") or started)
+        return not 0 <= self.now() - last < self.sweep_seconds
 
     def worked(self, step: str) -> None:
         """Note that a step (poll, push, sweep) has just worked."""

@@ -1,8 +1,19 @@
 """The state of the connection to one side: failures in a row, and the pause after a failure."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from syncd.core.errors import Failure, LinkFailure
+from syncd.core.errors import (
+    BadAnswer,
+    Failure,
+    LeaseHeld,
+    LinkFailure,
+    Side,
+    Stopping,
+    StoreTrouble,
+    StoreUnusable,
+)
 from syncd.core.windows import LINK_PAUSE
 
 
@@ -54,3 +65,17 @@ class Link:
     def paused(self, now: float) -> bool:
         """Whether requests are paused at `now`; a clock that was set back does not extend the pause."""
         return self.paused_from - 1.0 <= now < self.paused_until
+
+
+@contextmanager
+def failing_as(side: Side) -> Iterator[None]:
+    """Turn a failure that names no side, such as a refused cursor, into a failure of `side`.
+
+    So a step that fails pauses its side, and stops no other step.
+    """
+    try:
+        yield
+    except (LinkFailure, LeaseHeld, Stopping, StoreTrouble, StoreUnusable):
+        raise
+    except Failure as error:
+        raise BadAnswer(side, str(error)) from error

@@ -12,6 +12,7 @@ from syncd.core.payments import Observation
 from syncd.core.records import Condition
 from syncd.store.store import Store
 from syncd.sync.engine import Engine
+from syncd.sync.link import failing_as
 from syncd.sync.push.outcomes import LAG_SECONDS
 
 WAITS_MAX = 100
@@ -50,33 +51,53 @@ class Run:
     _waits: int = field(default=0, init=False)
 
     async def once(self) -> None:
-        """One poll and one push; raises what failed, after both were tried.
+        """One poll, a sweep where one is due, and one push; raises what failed, after all were tried.
 
         Raises:
             LinkFailure: Stripe or Halo does not answer, or failed on single payments.
             LeaseHeld: another process pushes.
         """
-        engine = self.engine
-        failure: Failure | None = None
-        try:
-            await engine.poller.poll()
-            engine.worked("poll")
-        except LinkFailure as error:
-            failure = error
-        try:
-            await self._push_and_look_again(engine.push_once)
-            engine.worked("push")
-        except LinkFailure as error:
-            if failure is not None:
-                engine.report.log("error", "push_failed", side=str(error.side), reason=str(error))
-            failure = failure or error
+        steps = (
+            ("poll", Side.STRIPE, self._poll),
+            ("sweep", Side.STRIPE, self.engine.sweep_once),
+            ("push", Side.HALO, self._push),
+        )
+        failure: LinkFailure | None = None
+        lease_held: LeaseHeld | None = None
+        for step, side, work in steps:
+            try:
+                with failing_as(side):
+                    await work()
+            except LeaseHeld as error:
+                lease_held = error
+            except LinkFailure as error:
+                self._report_further(step, error, failure)
+                failure = failure or error
+        if failure is None and lease_held is not None:
+            raise lease_held
         if failure is None:
             await self._note_links()
+        engine = self.engine
         failure = (
             failure or engine.poller.rereads.trouble or engine.pusher.trouble or self._left_out()
         )
         if failure is not None:
             raise failure
+
+    async def _poll(self) -> None:
+        await self.engine.poller.poll()
+        self.engine.worked("poll")
+
+    async def _push(self) -> None:
+        await self._push_and_look_again(self.engine.push_once)
+        self.engine.worked("push")
+
+    def _report_further(self, step: str, error: LinkFailure, first: Failure | None) -> None:
+        """Log a failure after the first one, which the run ends with."""
+        if first is not None:
+            self.engine.report.log(
+                "error", f"{step}_failed", side=str(error.side), reason=str(error)
+            )
 
     async def resync(self, intent_id: str) -> tuple[Observation, LeaseHeld | None]:
         """Read one payment intent again and push it.
@@ -109,9 +130,21 @@ class Run:
         Raises:
             LinkFailure: Stripe or Halo does not answer, or failed on single payments.
         """
-        listed = await self.list_since(since, asked)
-        self.engine.report.log("info", "backfill_listed", payments=listed)
-        await self.push_all(watching)
+        failure: LinkFailure | None = None
+        listed = 0
+        try:
+            with failing_as(Side.STRIPE):
+                listed = await self.list_since(since, asked)
+            self.engine.report.log("info", "backfill_listed", payments=listed)
+        except LinkFailure as error:
+            failure = error  # what is due is pushed all the same
+        try:
+            await self.push_all(watching)
+        except LinkFailure as error:
+            self._report_further("push", error, failure)
+            failure = failure or error
+        if failure is not None:
+            raise failure
         self.engine.worked("push")
         await self._note_links()
         self.engine.report.log("info", "backfill_done", payments=listed)

@@ -48,17 +48,13 @@ async def _all_pages(sink: HaloSink) -> list[RowPage]:
 @pytest.mark.parametrize("shape", ["payments", "bare"])
 @pytest.mark.parametrize(("cap", "rows"), [(100, 250), (100, 200), (50, 120), (100, 0), (100, 1)])
 def test_all_rows_page_by_page(bench: Bench, shape: str, cap: int, rows: int) -> None:
-    """All rows are listed, newest first, whatever a page's cap and the answer's shape.
-
-    A bare list with a lower cap than asked for can't be told from the end: it says no count.
-    """
+    """All rows are listed, newest first, whatever a page's cap and the answer's shape."""
     halo = bench.box.halo
     halo.list_shape, halo.page_cap = shape, cap
     made = [halo.add_row(f"pi_{n}", 1, 10.99) for n in range(rows)]
     pages = bench.halo(_all_pages)
     found = [row.id for page in pages for row in page.rows]
-    expected = made[::-1] if shape == "payments" or cap == 100 else made[::-1][:cap]
-    assert found == expected
+    assert list(dict.fromkeys(found)) == made[::-1]
     assert {page.total for page in pages} == {rows if shape == "payments" else None}
     asked = [request.params() for request in bench.listings("halo")]
     assert asked == [
@@ -117,7 +113,7 @@ def test_paging_that_does_not_page(bench: Bench, paging: str) -> None:
     [
         ((100, 250), 100, 100, False, False), ((50, 250), 50, 250, True, True),
         ((50, 250), 50, 100, False, False), ((0, 250), 0, 200, True, False),
-        ((100, None), 100, 100, False, True), ((50, None), 50, 150, True, True),
+        ((100, None), 100, 100, False, True), ((50, None), 50, 150, False, True),
         ((0, None), 0, 100, True, True), ((100, None), 0, 100, True, False),
         ((100, 100), 100, 100, False, True), ((0, 0), 0, 0, True, True),
     ],
@@ -125,7 +121,7 @@ def test_paging_that_does_not_page(bench: Bench, paging: str) -> None:
 def test_where_a_listing_ends(
     page: tuple[int, int | None], new: int, seen: int, last: bool, whole: bool
 ) -> None:
-    """A listing ends with a page that brings nothing new, or a short one where no more is counted."""
+    """A listing ends with a page that brings nothing new, or a short one where all that is counted was seen."""
     size, total = page
     shown = RowPage((Row(1, None, None, None, None),) * size, total)
     assert (last_page(shown, new=new, seen=seen), is_whole(shown, new=new, seen=seen)) == (
@@ -135,7 +131,7 @@ def test_where_a_listing_ends(
 
 
 def test_rows_that_make_no_sense(bench: Bench) -> None:
-    """What can't be read of a row is None; nothing is guessed out of text."""
+    """What can't be read of a row is None; text that is a whole number is read as one."""
     halo = bench.box.halo
     odd: list[dict[str, Any]] = [
         {"id": "7", "invoice_id": None, "amount": "10.99", "status": "3"},
@@ -149,7 +145,7 @@ def test_rows_that_make_no_sense(bench: Bench) -> None:
     page = bench.halo(_all_pages)[0]
     assert sorted(page.rows, key=repr) == sorted(
         [
-            Row(None, "pi_x", None, None, None), Row(None, "pi_x", None, None, None),
+            Row(7, "pi_x", None, None, 3), Row(None, "pi_x", None, None, None),
             Row(8, "pi_x", None, None, 3), Row(None, "pi_x", None, None, None),
         ],
         key=repr,

@@ -165,12 +165,19 @@ UNPAID = replace(
         (FAILED, "payment_failed"),
         (PROCESSING, "processing"),
         (99, "not paid (status 99)"),
-        (None, "no status"),
     ],
 )
 def test_paid_at_stripe_only(status: int | None, in_halo: str) -> None:
     """A success whose row says anything else, or nothing, can be pushed."""
     assert compare(SAID, [row(status)], [], POLICY) == [replace(UNPAID, in_halo=in_halo)]
+
+
+def test_a_status_that_cannot_be_read() -> None:
+    """A row whose status can't be read may be paid: nothing is claimed, and nothing is pushed."""
+    for said in (SAID, replace(SAID, state=S.PAYMENT_FAILED)):
+        [one] = compare(said, [row(None)], [], POLICY)
+        assert (one.kind, one.in_halo, one.pushable) == (Kind.UNCLEAR, "no status", False)
+        assert "no status that syncd can read" in one.meaning
 
 
 def test_some_rows_are_not_paid() -> None:

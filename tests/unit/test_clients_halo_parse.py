@@ -52,9 +52,10 @@ def test_a_page_is_asked_for_at_its_cap() -> None:
         (_page(100, None), 100, 100, False),
         (_page(100, 100), 100, 100, False),
         (_page(100, 100), 1, 101, False),
-        # A short one does, where Halo doesn't count, or has shown all that it counts.
-        (_page(99, None), 1, 99, True),
-        (_page(1, None), 1, 101, True),
+        # A short one does where Halo has shown all that it counts; without a count only the next
+        # page shows whether there are more, because Halo's cap may be lower than what was asked for.
+        (_page(99, None), 1, 99, False),
+        (_page(1, None), 1, 101, False),
         (_page(50, 50), 50, 50, True),
         (_page(50, BIG), 50, int(str(BIG)), True),
         (_page(50, 49), 50, 50, True),
@@ -70,9 +71,9 @@ def test_the_end_of_a_listing(page: RowPage, new: int, seen: int, *, last: bool)
 
 
 def test_a_full_page_is_full_by_its_number() -> None:
-    """Whatever a page holds, its rows are counted: a cap of another size is one, too."""
+    """Without a count, only a page that is longer than was asked for ends a listing by itself."""
     for size in (1, 99, 100, 101, 300):
-        assert last_page(_page(size, None), new=1, seen=size) is (size != 100)
+        assert last_page(_page(size, None), new=1, seen=size) is (size > 100)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,7 @@ def test_a_full_page_is_full_by_its_number() -> None:
         (_page(1, None), 1, 101, True),
         (_page(2, None), 2, 2, True),
         (_page(0, None), 0, 100, True),
+        (_page(40, None), 0, 40, True),  # paging is ignored, and all rows come each time
     ],
 )
 def test_a_whole_listing(page: RowPage, new: int, seen: int, *, whole: bool) -> None:
@@ -165,7 +167,13 @@ def test_no_intent(intent_id: object) -> None:
         (Decimal("1e3"), 1000),
         (Decimal("3.5"), None),
         (Decimal("-3.5"), None),
-        ("3", None),
+        ("3", 3),
+        (" -3.0 ", -3),
+        ("3.5", None),
+        ("three", None),
+        ("", None),
+        ("\u0663", None),
+        ("1" * 16, None),
         (True, None),
         (False, None),
         (None, None),

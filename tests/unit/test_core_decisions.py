@@ -53,8 +53,15 @@ def code(decision: object) -> HoldCode:
 @pytest.mark.parametrize("state", PaymentState)
 def test_update(state: PaymentState) -> None:
     """One or more rows whose status differs: update those."""
-    rows = [row(1, "5.00", 1), row(NUMBERS[state], "5.99", 2), row(None, "0", 3)]
-    assert decide(said(state), rows, POLICY) == Update((1, 3), (1, None), NUMBERS[state])
+    rows = [row(1, "5.00", 1), row(NUMBERS[state], "5.99", 2), row(99, "0", 3)]
+    assert decide(said(state), rows, POLICY) == Update((1, 3), (1, 99), NUMBERS[state])
+
+
+@pytest.mark.parametrize("state", PaymentState)
+def test_a_status_that_cannot_be_read(state: PaymentState) -> None:
+    """A row whose status can't be read may be paid: the payment is held, whatever else agrees."""
+    rows = [row(NUMBERS[state], "10.99", 1), row(None, "0", 3)]
+    assert code(decide(said(state), rows, POLICY)) is HoldCode.ROW_UNREADABLE
 
 
 @pytest.mark.parametrize("state", PaymentState)

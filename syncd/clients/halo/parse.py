@@ -23,6 +23,7 @@ TOKEN_SECONDS_MAX = 86_400.0
 """A token that claims to last longer is renewed all the same."""
 
 _DIGITS_MAX = 15
+_WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,15}(?:\.0{1,15})?")
 ERROR_KEYS = ("errorMessage", "Message", "message", "error_description", "error")
 
 
@@ -87,24 +88,25 @@ def last_page(page: RowPage, *, new: int, seen: int) -> bool:
     """Whether a listing ends with this page.
 
     A page that brings nothing new ends it: paging may be ignored. A full page never does by
-    itself; a short one does, unless Halo counts more rows than were seen (its cap may be lower
-    than what was asked for).
+    itself. A short one does where Halo's count says that all rows were seen: Halo's cap may be lower
+    than what was asked for, so without a count only the next page shows whether there are more.
     """
-    if new == 0:
+    if new == 0 or (page.total is None and len(page.rows) > PAGE_SIZE):
         return True
     if len(page.rows) == PAGE_SIZE:
         return False
-    return page.total is None or seen >= page.total
+    return page.total is not None and seen >= page.total
 
 
 def is_whole(page: RowPage, *, new: int, seen: int) -> bool:
     """Whether a listing that ended with this page has surely shown all rows.
 
-    It hasn't where the same page came again instead of the next one.
+    It hasn't where a full page came again instead of the next one. A short page that comes again is
+    the answer of a Halo that ignores paging and lists everything at once.
     """
     if page.total is not None:
         return seen >= page.total
-    return new > 0 or not page.rows
+    return new > 0 or len(page.rows) != PAGE_SIZE
 
 
 def read_row(raw: object) -> Row:
@@ -167,7 +169,9 @@ def _key(value: object) -> int | None:
 
 
 def _whole(value: object) -> int | None:
-    """A whole number that a database can hold, also where it is written as 3.0."""
+    """A whole number that a database can hold, also where it is written as 3.0 or as text."""
+    if isinstance(value, str) and _WHOLE_TEXT.fullmatch(value.strip()):
+        value = Decimal(value.strip())
     number = _number(value)
     if number is None or number != number.to_integral_value():
         return None

@@ -6,7 +6,7 @@ Decides only: nothing is written here, to Halo or to the store.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from syncd.core.decisions import AskStripe, Create, Decision, Hold, Update, decide
+from syncd.core.decisions import AskStripe, Create, Decision, Hold, Unmatched, Update, decide
 from syncd.core.errors import (
     BadAnswer,
     BudgetSpent,
@@ -21,6 +21,7 @@ from syncd.core.errors import (
 )
 from syncd.core.records import DuePayment, Outcome
 from syncd.core.rows import Row, SeenRow, seen
+from syncd.core.windows import LOOK_UP_AGAIN
 from syncd.store.store import Store
 from syncd.sync.pull.rereads import Rereads
 from syncd.sync.push.backlog import Unfinished
@@ -58,6 +59,7 @@ class Lookup:
         rereads: re-reads a payment from Stripe where Halo contradicts it.
         outcomes: turns a decision into what is recorded.
         unfinished: what failed in this push, and what is left for the next one.
+        may_reread: whether enough of Stripe's budget is left to re-read payments without rows.
     """
 
     sink: Sink
@@ -67,6 +69,7 @@ class Lookup:
     outcomes: Outcomes
     unfinished: Unfinished
     now: Callable[[], float]
+    may_reread: Callable[[], bool] = field(default=lambda: True)
     _stripe_out: bool = field(init=False, default=False)
     _stripe_failures: int = field(init=False, default=0)
 
@@ -128,10 +131,17 @@ class Lookup:
         intent_id = work.payment.said.intent_id
         rows = await self.sink.rows_of(intent_id) if kept is None else kept[intent_id]
         decision = self._decide(work, rows)
-        if kept is not None and isinstance(decision, Hold | Create):
-            # Rows move between pages while the pages are read: look again before a hold or an insert.
+        first_or_last_look = work.looks in (0, len(LOOK_UP_AGAIN.waits_seconds))
+        if kept is not None and (
+            isinstance(decision, Hold | Create)
+            or (isinstance(decision, Unmatched) and first_or_last_look)
+        ):
+            # Rows move between pages while the pages are read, and lists may leave out a row's
+            # intent: look again before a hold or an insert, and before a payment is unmatched.
             rows = await self.sink.rows_of(intent_id)
             decision = self._decide(work, rows)
+        if isinstance(decision, Unmatched) and await self._was_corrected(work):
+            return None  # due again, with the corrected metadata
         decided.seen[intent_id] = seen(rows)
         if isinstance(decision, Create):
             decided.seen[intent_id] = (SeenRow(None, decision.invoice_id),)
@@ -139,6 +149,24 @@ class Lookup:
             asked = await self._ask_stripe(work, rows)
             return None if isinstance(asked, AskStripe) else asked
         return decision
+
+    async def _was_corrected(self, work: DuePayment) -> bool:
+        """Whether Stripe, re-read, now names an invoice that the payment's metadata did not name.
+
+        No event tells of corrected metadata. A payment is re-read when it is looked for again.
+        """
+        if not (self.settings.policy.create_missing and work.looks and self.may_reread()):
+            return False
+        if self._stripe_out:
+            return False
+        said = work.payment.said
+        try:
+            await self.rereads.read_one(said.intent_id, said.at)
+        except LinkFailure as error:
+            self._stripe_failed(error)
+            return False
+        fresh = self.store.work(said.intent_id, self.now())
+        return fresh is None or fresh.payment.said.invoice != said.invoice
 
     def _stripe_failed(self, error: LinkFailure) -> None:
         """Count a failed re-read; stop asking Stripe where the failure is not about one payment."""

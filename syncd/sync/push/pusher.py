@@ -62,6 +62,7 @@ class Pusher:
         review: called before anything is decided: decides again what was held under another
             configuration.
         progress: told how far a push is.
+        may_reread: whether enough of Stripe's budget is left to re-read payments without rows.
         all_rows: reads all of Halo's rows.
         outcomes: says what came of each payment.
     """
@@ -78,6 +79,7 @@ class Pusher:
     plan: Plan | None = None
     review: Callable[[], object] = field(default=lambda: None)
     progress: Progress = field(default=lambda _done, _due: None)
+    may_reread: Callable[[], bool] = field(default=lambda: True)
     all_rows: AllRows = field(init=False)
     outcomes: Outcomes = field(init=False)
     _troubles: Troubles = field(init=False, default_factory=Troubles)
@@ -105,6 +107,7 @@ class Pusher:
             self.outcomes,
             self._unfinished,
             self.now,
+            self._enough_reads,
         )
         self._prover = Prover(
             self.sink, self.store, self.settings, self.outcomes, self.tenant, self._unfinished,
@@ -119,6 +122,9 @@ class Pusher:
             self.sink, self.store, self.settings, self.outcomes, self._troubles, self._prover,
             self.report, self.now, self.lease,
         )  # fmt: skip
+
+    def _enough_reads(self) -> bool:
+        return self.may_reread()
 
     async def push(self) -> int:
         """Push all that is due. Returns how many payments were looked at.
@@ -205,6 +211,9 @@ class Pusher:
                 await self._chunk(work, paged=paged)
                 after = work[-1].payment.said.intent_id
                 self._done += len(work)
+                if self.lease is not None and self.request_succeeded:
+                    # For other processes, which wait for the lock: Halo works.
+                    self.store.write_notes({"last_push": str(int(self.now()))})
                 self.progress(min(self._done, self._due), self._due)
             if self._troubles.unclear_reads():
                 await self.ask_for_anything()

@@ -1,0 +1,292 @@
+"""Cases that users reported of programs like this one, over real HTTP to the sandbox."""
+
+from typing import Any
+
+import pytest
+
+from syncd.core.records import Condition
+from syncd.sandbox.faults import Fault
+from syncd.sync.build import Parts
+from syncd.sync.lease import Lease, this_process
+from syncd.sync.policy import release_holds
+from tests.conftest import Rig
+
+DAY = 86_400
+
+
+# --- a status that can't be read -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", ["3", " 3 ", "3.0", 3.0, "+3"])
+@pytest.mark.parametrize("state", ["processing", "canceled"])
+def test_a_status_written_as_text_is_read(rig: Rig, written: Any, state: str) -> None:
+    """A paid row whose status is written as text is a paid row: it is not overwritten."""
+    payment = rig.pay(state)
+    rig.box.halo.rows_of(payment)[0]["status"] = written
+    rig.once()
+    assert rig.statuses(payment) == [written]
+    assert [line.code for line in rig.attention()] == ["halo_says_succeeded"]
+
+
+@pytest.mark.parametrize(
+    "written", [None, True, False, "", "paid", "3.5", 3.5, [3], {}, "0x3", "\u0663"]
+)
+@pytest.mark.parametrize("state", ["processing", "succeeded", "payment_failed"])
+def test_a_status_that_cannot_be_read_is_held(rig: Rig, written: Any, state: str) -> None:
+    """What can't be read may be paid: the row is left alone and a person is told."""
+    payment = rig.pay(state)
+    rig.box.halo.rows_of(payment)[0]["status"] = written
+    rig.once()
+    assert rig.statuses(payment) == [written]
+    assert rig.posts() == []
+    [line] = rig.attention()
+    assert line.code == "row_unreadable"
+    assert "status that syncd can read" in line.reason
+    rig.box.halo.rows_of(payment)[0]["status"] = 1
+    rig.stored(lambda store: store.people.retry([payment], rig.clock()))
+    rig.once()
+    assert rig.condition(payment) is Condition.IN_STEP
+
+
+def test_a_row_without_the_field(rig: Rig) -> None:
+    """One row of two without a status holds the payment, whatever the other row says."""
+    payment = rig.pay("succeeded", rows=(5.0, 5.99))
+    del rig.box.halo.rows_of(payment)[1]["status"]
+    rig.once()
+    assert rig.posts() == []
+    assert [line.code for line in rig.attention()] == ["row_unreadable"]
+
+
+# --- pages that are capped below what was asked for -----------------------------------------------
+
+
+@pytest.mark.parametrize("cap", [100, 50, 20, 7, 1])
+@pytest.mark.parametrize("shape", ["bare", "payments"])
+def test_pages_capped_below_what_was_asked_for(rig: Rig, cap: int, shape: str) -> None:
+    """Each row of each page is found, whatever the cap and whether Halo counts."""
+    count = 130 if cap >= 20 else 24
+    rig.box.halo.rate_limit = None
+    rig.box.halo.page_cap, rig.box.halo.list_shape = cap, shape
+    payments = [rig.pay("succeeded") for _ in range(count)]
+    rig.once()
+    assert {rig.condition(payment) for payment in payments} == {Condition.IN_STEP}
+
+
+def test_a_list_that_names_no_payment(rig: Rig) -> None:
+    """Where pages don't show the payment of a row, each payment is asked for alone before it is unmatched."""
+    payments = [rig.pay("succeeded") for _ in range(15)]
+    for payment in payments:
+        rig.box.halo.rows_of(payment)[0]["intent_id"] = None
+    asked = []
+
+    def look(request: Any) -> bool:
+        asked.append(request.params().get("intent_id"))
+        return False
+
+    rig.box.halo.faults.append(Fault("500", path="InvoicePayment", match=look))
+    rig.once()
+    assert set(payments) <= set(asked)
+
+
+def test_one_payment_with_more_rows_than_a_page(rig: Rig) -> None:
+    """The rows of one payment go on over pages that are capped and not counted."""
+    rig.box.halo.page_cap, rig.box.halo.list_shape = 2, "bare"
+    payment = rig.pay("succeeded", amount=700, rows=(1.0,) * 7)
+    rig.once()
+    assert rig.statuses(payment) == [3] * 7
+
+
+# --- single runs by a timer -----------------------------------------------------------------------
+
+
+def test_single_runs_sweep_when_a_sweep_is_due(rig: Rig) -> None:
+    """Runs by a timer find an event that came too late and a row that came too late, within a day."""
+    rig.once()
+    late = rig.pay(None)
+    rig.box.stripe.advance(late, "succeeded", emit=False)
+    unmatched = rig.pay("succeeded", rows=())
+    rig.once()
+    assert rig.statuses(late) == [1]
+    rig.clock.seconds += DAY / 2
+    rig.once()
+    assert rig.stored(lambda store: store.note("last_sweep")) is None
+    drifted = rig.pay("succeeded")
+    rig.once()
+    rig.box.halo.rows_of(drifted)[0]["status"] = 1
+    rig.clock.seconds += DAY / 2
+    rig.box.halo.add_row(unmatched, rig.box.halo.add_invoice(), 10.99)
+    rig.once()
+    assert (rig.statuses(late), rig.statuses(drifted)) == ([3], [3])
+    assert rig.statuses(unmatched) == [3]
+    assert rig.stored(lambda store: store.note("last_sweep")) is not None
+    before = len(rig.box.stripe.requests)
+    rig.clock.seconds += 300
+    rig.once()
+    assert len(rig.box.stripe.requests) - before == 1  # the next sweep is due in a day
+
+
+def test_a_sweep_of_a_single_run_that_failed_is_due_still(rig: Rig) -> None:
+    """A sweep that fails stops no push, is reported, and is tried again by the next run."""
+    rig.once()
+    rig.clock.seconds += DAY + 1
+    payment = rig.pay("succeeded")
+    rig.box.stripe.faults.append(Fault("403", times=None, path="/v1/payment_intents"))
+    with pytest.raises(Exception, match="payment_intents"):
+        rig.once()
+    assert rig.statuses(payment) == [3]
+    assert rig.stored(lambda store: store.note("last_sweep")) is None
+    rig.box.stripe.faults.clear()
+    rig.once()
+    assert rig.stored(lambda store: store.note("last_sweep")) is not None
+
+
+# --- a cursor that is refused ----------------------------------------------------------------------
+
+
+def refused_cursor() -> Fault:
+    """Stripe refuses every second page."""
+    body = b'{"error": {"type": "invalid_request_error", "code": "resource_missing", "message": "No such event"}}'
+    return Fault(
+        "400", times=None, path="/v1/", body=body,
+        match=lambda request: "starting_after" in request.params(),
+    )  # fmt: skip
+
+
+def test_a_refused_cursor_stops_no_push_of_a_single_run(rig: Rig) -> None:
+    """What is due from before is pushed, though the second page of events can't be had."""
+    rig.box.halo.faults.append(Fault("503", times=None))
+    before = rig.pay("succeeded")
+    with pytest.raises(Exception, match="503"):
+        rig.once()
+    rig.box.halo.faults.clear()
+    for _ in range(120):
+        rig.pay("processing", rows=())
+    rig.box.stripe.faults.append(refused_cursor())
+    with pytest.raises(Exception, match="No such event"):
+        rig.once()
+    assert rig.statuses(before) == [3]
+    done = rig.command("--once")
+    assert done.returncode == 69
+    assert "Traceback" not in done.stderr
+
+
+def test_a_refused_cursor_pauses_stripe_in_the_service(rig: Rig) -> None:
+    """The service's log names the side, and readiness the reason."""
+    for _ in range(120):
+        rig.pay("processing", rows=())
+    rig.box.stripe.faults.append(refused_cursor())
+
+    async def poll(parts: Parts) -> Any:
+        await parts.engine.poll()
+        return parts.engine.links
+
+    links = rig.run(poll)
+    [line] = rig.told.events("poll_failed")
+    assert line["side"] == "stripe"
+    assert "No such event" in (links["stripe"].reason or "")
+
+
+@pytest.mark.parametrize("listing", ["payment_intents", "refunds", "disputes"])
+def test_one_listing_of_a_sweep_stops_no_other(rig: Rig, listing: str) -> None:
+    """A sweep whose one listing fails still reads the others, and is due again."""
+    rig.box.stripe.permissions |= {"refunds", "disputes"}
+    rig.once()
+    rig.box.stripe.requests.clear()
+    rig.box.stripe.faults.append(Fault("500", times=None, path=f"/v1/{listing}"))
+
+    async def sweep(parts: Parts) -> None:
+        await parts.engine.sweep()
+
+    rig.run(sweep)
+    read = {request.path.rpartition("/")[2] for request in rig.box.stripe.requests}
+    assert {"payment_intents", "refunds"} <= read
+
+
+# --- another process holds the push lock -----------------------------------------------------------
+
+
+def test_a_lock_held_by_another_process_proves_nothing(rig: Rig) -> None:
+    """Readiness advances only where Halo has really answered, here or to the other process."""
+    rig.pay("succeeded")
+
+    async def work(parts: Parts) -> list[float | None]:
+        engine, store = parts.engine, parts.engine.store
+        await engine.poll()
+        other = Lease(store, this_process("another"), rig.clock, alive=lambda _: True)
+        other.me = type(other.me)("x" * 32, "another", "elsewhere", "boot", 1)
+        other.take()
+        seen = []
+        await engine.push()
+        seen.append(engine.last.get("push"))
+        store.write_notes({"last_push": str(int(rig.clock()) - 10)})
+        await engine.push()
+        seen.append(engine.last.get("push"))
+        rig.clock.seconds += 60
+        await engine.push()
+        seen.append(engine.last.get("push"))
+        return seen
+
+    start = int(rig.clock())
+    assert rig.run(work) == [None, start - 10, start - 10]
+    assert len(rig.told.events("push_left_to_other")) == 3
+
+
+# --- a reload, and metadata that was put right ------------------------------------------------------
+
+
+def test_a_payment_held_again_for_the_same_reason_is_held_since_then(rig: Rig) -> None:
+    """A reload decides held payments again; since when they are held stays."""
+    payment = rig.pay("succeeded", rows=(5.0,))
+    rig.once()
+    [line] = rig.attention()
+    rig.clock.seconds += 3_600
+
+    async def reload(parts: Parts) -> None:
+        release_holds(parts.config, parts.engine.store, rig.clock(), reloaded=True)
+        await parts.engine.push()
+
+    rig.run(reload)
+    [again] = rig.attention()
+    assert (again.id, again.code, again.since) == (payment, line.code, line.since)
+    rig.stored(lambda store: store.people.retry([payment], rig.clock()))
+    rig.box.halo.rows_of(payment)[0]["amount"] = None
+    rig.once()
+    [other] = rig.attention()
+    assert (other.code, other.since) == ("amount_unreadable", rig.clock())
+
+
+def creating(rig: Rig) -> int:
+    """Let new rows be made; returns an invoice."""
+    rig.settings |= {"SYNCD_PUSH__CREATE_MISSING": "true", "SYNCD_HALO__NEW_ROW__METHOD": "12",
+                     "SYNCD_HALO__NEW_ROW__MODULE_ID": "231"}  # fmt: skip
+    return rig.box.halo.add_invoice()
+
+
+@pytest.mark.parametrize("first", [None, "1234567", "not a number"])
+@pytest.mark.parametrize("how", ["sweep", "look"])
+def test_metadata_that_was_put_right_later(rig: Rig, first: str | None, how: str) -> None:
+    """Corrected metadata is seen by the sweep, and by the next look at an unmatched payment."""
+    invoice = creating(rig)
+    metadata = {} if first is None else {"halo_invoice_id": first}
+    payment = rig.pay("succeeded", rows=(), metadata=metadata)
+    rig.once()
+    assert rig.box.halo.rows_of(payment) == []
+    rig.box.stripe.intents[payment]["metadata"] = {"halo_invoice_id": str(invoice)}
+    rig.clock.seconds += 900
+    if how == "sweep" or first is not None:
+        rig.sweep()
+    rig.once()
+    [row] = rig.box.halo.rows_of(payment)
+    assert (row["invoice_id"], row["status"]) == (invoice, 3)
+    assert rig.condition(payment) is Condition.IN_STEP
+
+
+def test_looks_at_unmatched_payments_spare_stripes_budget(rig: Rig) -> None:
+    """With little of the budget left, payments without rows are not read again one by one."""
+    creating(rig)
+    rig.settings["SYNCD_STRIPE__READ_BUDGET"] = "3"
+    payment = rig.pay("succeeded", rows=(), metadata={})
+    rig.once()
+    rig.clock.seconds += 900
+    rig.once()
+    assert not [r for r in rig.box.stripe.requests if payment in r.path]
