@@ -230,7 +230,7 @@ class Machine:
             "halo_client_secret": self.box.halo.client_secret,
             "notify_urls": "json://127.0.0.1:9/",
         }
-        return next(secret for name, secret in secrets.items() if name in text) + "\n"
+        return "".join(f"{secret}\n" for name, secret in secrets.items() if name in text)
 
 
 # --- where a story begins ---------------------------------------------------------------------------
@@ -269,8 +269,10 @@ INSTALL = (
     "/opt/syncd/bin/pip install --no-deps --no-build-isolation .",
     "ln -s /opt/syncd/bin/syncd /usr/local/bin/syncd",
     "install -D -m 644 config.toml /etc/syncd/config.toml",
-    "install -m 600 /dev/stdin /etc/syncd/stripe_api_key",
-    "install -m 600 /dev/stdin /etc/syncd/halo_client_secret",
+    *(
+        f"read -rs secret && printf '%s\\n' \"$secret\" | install -m 600 /dev/stdin /etc/syncd/{name}"
+        for name in ("stripe_api_key", "halo_client_secret")
+    ),
     "install -m 644 systemd/syncd.service /etc/systemd/system/syncd.service",
     "export SYNCD_CONFIG=/etc/syncd/config.toml CREDENTIALS_DIRECTORY=/etc/syncd",
 )

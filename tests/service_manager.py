@@ -50,7 +50,7 @@ def main(name: str, arguments: list[str]) -> int:
 
 def systemctl(arguments: list[str]) -> int:
     """The verbs that the documents use."""
-    match arguments:
+    match [one for one in arguments if one != "--no-pager"]:
         case ["daemon-reload"]:
             return 0
         case ["enable", "--now", name] | ["start", name]:
