@@ -1,3 +1,3 @@
 """syncd keeps the invoice payments of a Halo tenant in step with Stripe, without a webhook."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

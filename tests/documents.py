@@ -24,12 +24,14 @@ from syncd.sandbox import Sandbox
 from tests.service_manager import moved, stand_in
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
 NOT_RUN = {
     "make demo": "it is run by tests/test_process.py",
     "make test": "it would run itself",
     "apt install git make python3-venv": ".ci/bare runs it in a bare Debian",
+    "pre-commit install --hook-type pre-commit --hook-type pre-push": "it changes the repository",
+    ".venv-dev/bin/pytest tests/test_engine.py": "it is a part of what runs this",
     "git pull": "it needs the network",
     "ssh -L 9464:127.0.0.1:9464 your-server": "it needs another machine",
     "man syncd": "tests/test_help.py formats the page, which the README's commands install",
@@ -40,7 +42,7 @@ DAY = 86_400
 
 STOOD_IN_FOR = ("systemctl", "journalctl", "systemd-creds", "systemd-run", "pipx", "python3")
 
-STOOD_IN_FOR_IF_ABSENT = ("sqlite3",)
+STOOD_IN_FOR_IF_ABSENT = ("curl", "python", "sqlite3")
 
 NO_COMMAND = re.compile(r"[\w.]+ = |-|[\w-]+: |\d")
 """How inline code of several words begins that is no command: a setting, an option, a header, a figure."""

@@ -18,6 +18,8 @@ import subprocess
 import sys
 import sysconfig
 import time
+import urllib.error
+import urllib.request
 from importlib import metadata
 from pathlib import Path
 
@@ -41,7 +43,7 @@ def main(name: str, arguments: list[str]) -> int:
     return {
         "systemctl": systemctl, "journalctl": journalctl, "systemd-creds": systemd_creds,
         "systemd-run": systemd_run, "pip": pip, "pipx": pipx, "python3": python3,
-        "sqlite3": sqlite3_shell,
+        "sqlite3": sqlite3_shell, "curl": curl, "python": python,
     }[name](arguments)  # fmt: skip
 
 
@@ -227,6 +229,28 @@ def sqlite3_shell(arguments: list[str]) -> int:
         case _:
             refuse("sqlite3", arguments)
     return 0
+
+
+# --- where a minimal system lacks a program -------------------------------------------------------
+
+
+def curl(arguments: list[str]) -> int:
+    """Print what an address answers; with -f, fail where it answers an error."""
+    *options, address = arguments
+    known_options("curl", options)
+    try:
+        with urllib.request.urlopen(address, timeout=30) as answer:  # loopback
+            sys.stdout.write(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            sys.stdout.write(error.read().decode())
+        return 22 if any(one.startswith("-") and "f" in one for one in options) else 0
+    return 0
+
+
+def python(arguments: list[str]) -> int:
+    """The Python of the tests, for a document that calls it by its short name."""
+    return subprocess.run([sys.executable, *arguments], check=False).returncode
 
 
 # --- installing ----------------------------------------------------------------------------------

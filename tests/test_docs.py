@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from docs import holds
+from syncd import __version__
 from syncd.audit.differences import Kind
 from syncd.cli import shared
 from syncd.config.model import Section, Settings
@@ -134,6 +135,7 @@ def test_what_is_not_run_is_there() -> None:
         for file in DOCUMENTS for b in blocks(file) if b.kind == "sh" for s in b.statements()
     }  # fmt: skip
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    written |= {s for file in DOCUMENTS for s in in_sentences(file)}
     for statement in NOT_RUN:
         assert statement in written
         if statement.startswith("make "):
@@ -268,6 +270,24 @@ def test_figures() -> None:
     assert "after 10 minutes, an hour, six hours, then daily" in text_of("operate.md")
     assert housekeeping_store.KEEP_SECONDS == 180 * DAY
     assert "forgotten after half a\nyear" in text_of("operate.md")
+
+
+def test_the_changelog() -> None:
+    """The changelog has the form of Keep a Changelog, and its newest version is the program's."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert versions[0] == "[Unreleased]"
+    assert versions[1].startswith(f"[{__version__}] - ")
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - .+", one) for one in versions[1:])
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= kinds
+
+
+def test_the_commit_hooks() -> None:
+    """Before a commit and a push, the hooks run targets of make that are there."""
+    hooks = re.findall(r"entry: make (\w+)", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert hooks == ["check", "quick", "test"]
+    assert all(f"\n{one}:" in (ROOT / "Makefile").read_text() for one in hooks)
 
 
 # --- the links -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from syncd import __version__
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import Condition, Outcome, Pushed, Said
 from syncd.sandbox import Fault
@@ -51,7 +52,7 @@ def test_the_page_without_a_browser(live: Rig) -> None:
     for piece in (
         "The amounts differ", f"syncd attention retry {held}", "adds up to 5.00 USD",
         f"https://dashboard.stripe.com/test/payments/{held}", f"payments/{paid}", live.box.halo.url,
-        "of 10,000 left", "of 300 left", "Version 0.1.0", "halo.status.succeeded", "10.99 USD",
+        "of 10,000 left", "of 300 left", f"Version {__version__}", "halo.status.succeeded", "10.99 USD",
     ):  # fmt: skip
         assert piece in page
     for secret in (live.box.stripe.api_key, live.box.halo.client_secret):

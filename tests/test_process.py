@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from syncd import __version__
 from syncd.sandbox import Fault
 from tests import processes
 from tests.conftest import ROOT, Rig
@@ -123,7 +124,7 @@ def test_the_daemon(live: Rig) -> None:
         assert 'syncd_pushes_total{outcome="updated"} 2.0' in metrics
         assert 'syncd_payments{condition="in_step"} 1.0' in metrics
         assert "syncd_lag_seconds_count 2.0" in metrics
-        assert 'syncd_build_info{version="0.1.0"} 1.0' in metrics
+        assert f'syncd_build_info{{version="{__version__}"}} 1.0' in metrics
         assert 'syncd_last_success_timestamp_seconds{step="poll"}' in metrics
         assert 'syncd_budget_remaining_requests{side="halo"}' in metrics
         until(
@@ -530,7 +531,7 @@ def test_side_that_refuses(live: Rig, side: str) -> None:
 
 def test_version_and_help(live: Rig) -> None:
     """Every command explains itself."""
-    assert live.command("--version").stdout == "syncd 0.1.0\n"
+    assert live.command("--version").stdout == f"syncd {__version__}\n"
     for name in ("status", "attention", "resync", "demo"):
         done = live.command(name, "--help")
         assert done.returncode == 0

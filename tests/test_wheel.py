@@ -72,11 +72,11 @@ def test_what_it_says_of_itself(wheel: Path) -> None:
         told = email.message_from_bytes(archive.read(f"{folder}/METADATA"))
         commands = archive.read(f"{folder}/entry_points.txt").decode()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert (told["Name"], told["Version"]) == ("syncd", project["version"])
+    assert (told["Name"], told["Version"]) == ("syncd", __version__)
     needed = {re.split(r"[<>=\[ ]", need)[0] for need in project["dependencies"]}
     listed = [need for need in told.get_all("Requires-Dist", []) if "extra ==" not in need]
     assert {re.split(r"[<>=\[ ]", need)[0] for need in listed} == needed
-    assert "syncd = syncd.cli.main:main" in commands
+    assert "syncd = syncd.__main__:main" in commands
 
 
 def test_it_runs(installed: Path, live: Rig) -> None:
