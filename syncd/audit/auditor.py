@@ -26,6 +26,7 @@ from syncd.core.errors import BadAnswer, CursorRefused, IntentUnknown, Side
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.reversals import Reversal
 from syncd.core.rows import Row
+from syncd.store.coordination import LISTING_REFUSED
 from syncd.store.store import Store
 from syncd.sync.pull.read_back import AllRows
 from syncd.sync.pull.reversals import Reversing
@@ -102,7 +103,7 @@ class Auditor:
         await self._read_halo()
         await self.reversing.list_since(since)
         for what, permission in (("refunds", "Charges and Refunds"), ("disputes", "Disputes")):
-            if self.store.note(f"{what}_refused") is not None:
+            if self.store.read(LISTING_REFUSED[what]) is not None:
                 self._notes.append(
                     f"Stripe's key may not read {permission}: no {what} were compared."
                 )

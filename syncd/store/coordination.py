@@ -1,16 +1,155 @@
-"""What processes share: how many requests went to a side, and who may push.
+"""What processes share: counted requests, leases, and notes.
 
-A part of the store. Times are Unix seconds and come from the caller.
+A note is one small value under a name, such as the watermark. Every note has a type and is listed
+here; a value that an older or newer syncd wrote and this one cannot read counts as absent. Times are
+Unix seconds and come from the caller.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
 
 import sqlalchemy as sa
+from pydantic import Field, TypeAdapter, ValidationError
 
+from syncd.core.errors import Side
+from syncd.core.holds import LiftedBy
 from syncd.core.records import Holder
 from syncd.core.windows import Window
 from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Generic[T]):
+    """One kind of note.
+
+    Attributes:
+        name: its name in the database.
+        type: what its value is. Text is stored as it is, everything else as JSON.
+    """
+
+    name: str
+    type: TypeAdapter[T]
+
+    def encode(self, value: T) -> str:
+        """The value as it is stored."""
+        if isinstance(value, str):
+            return value
+        return self.type.dump_json(value, by_alias=True).decode()
+
+    def decode(self, text: str | None) -> T | None:
+        """The value of a stored note; None where there is none, or none that can be read."""
+        if text is None:
+            return None
+        try:
+            if self.type.core_schema["type"] == "str":
+                return self.type.validate_python(text)
+            return self.type.validate_json(text)
+        except ValidationError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkNote:
+    """Why a side is not working, and since when (Unix seconds; None where that is unknown)."""
+
+    reason: str
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillNote:
+    """A backfill that was stopped.
+
+    Attributes:
+        asked: what the user typed.
+        since: from when on payment intents are listed, Unix seconds.
+        begun: when it was started, Unix seconds.
+        cursor: the payment intent after which to resume.
+    """
+
+    asked: str
+    since: int
+    begun: int
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class GapNote:
+    """A time without polls that was longer than Stripe keeps events; all times in Unix seconds.
+
+    Attributes:
+        start: from when.
+        end: until when.
+        filled_at: when its payment intents were read.
+        intents: how many payment intents were read.
+    """
+
+    start: Annotated[int, Field(alias="from")]
+    end: Annotated[int, Field(alias="to")]
+    filled_at: int
+    intents: int
+
+
+_NUMBER, _TEXT = TypeAdapter(int), TypeAdapter(str)
+
+WATERMARK = Note("watermark", _NUMBER)
+"""Up to when Stripe's events were read to the last page: Unix seconds of Stripe's clock."""
+
+HALO_ROWS = Note("halo_rows", _NUMBER)
+"""How many rows Halo had when all were read."""
+
+REVERSALS_LISTED = Note("reversals_listed", _NUMBER)
+"""When refunds and disputes were last listed, Unix seconds."""
+
+STRIPE_MODE = Note("stripe_mode", _TEXT)
+"""`live` or `test`, for commands that have no key."""
+
+PUSH_AFTER = Note("push_after", _TEXT)
+"""The payment after which the next push resumes."""
+
+PUSH_BATCH = Note("push_batch", TypeAdapter(Annotated[int, Field(ge=0)]))
+"""How many rows the next push sends in one request, where that is fewer than configured."""
+
+PUSH_FAILING = Note("push_failing", TypeAdapter(Mapping[str, tuple[float, float]]))
+"""Payments whose writes fail: since when, and when last (Unix seconds)."""
+
+BACKFILL = Note("backfill", TypeAdapter(BackfillNote))
+GAP = Note("gap", TypeAdapter(GapNote))
+REVERSAL_EVENTS_REFUSED = Note("reversal_events_refused", _TEXT)
+"""Set while Stripe's key may not read the events of refunds and disputes."""
+
+LISTING_REFUSED = {what: Note(f"{what}_refused", _TEXT) for what in ("refunds", "disputes")}
+"""Stripe's answer while the key may not list refunds or disputes."""
+
+LINKS = {side: Note(f"link {side}", TypeAdapter(LinkNote)) for side in Side}
+"""Set while a side is not working."""
+
+LAST = {step: Note(f"last_{step}", _NUMBER) for step in ("poll", "push", "sweep")}
+"""When a step last worked, Unix seconds."""
+
+CONFIG = {key: Note(f"config {key}", _TEXT) for key in LiftedBy}
+"""The configuration keys that lift holds, as they were when the holds were last decided again."""
+
+NOTES: tuple[Note[Any], ...] = (
+    WATERMARK,
+    HALO_ROWS,
+    REVERSALS_LISTED,
+    STRIPE_MODE,
+    PUSH_AFTER,
+    PUSH_BATCH,
+    PUSH_FAILING,
+    BACKFILL,
+    GAP,
+    REVERSAL_EVENTS_REFUSED,
+    *LISTING_REFUSED.values(),
+    *LINKS.values(),
+    *LAST.values(),
+    *CONFIG.values(),
+)
 
 
 class CoordinationStore:

@@ -16,7 +16,7 @@ from syncd.core.reversals import Reversal
 from syncd.core.rows import SeenRow
 from syncd.store import transitions
 from syncd.store.attention import PeopleStore
-from syncd.store.coordination import CoordinationStore
+from syncd.store.coordination import CoordinationStore, Note, T
 from syncd.store.db import schema
 from syncd.store.db.connection import connect, present, reading, writing
 from syncd.store.halo_rows import AuditQueries, RowStore
@@ -354,6 +354,14 @@ class Store:
             return sent_among(connection, intent_ids)
 
     # --- notes -----------------------------------------------------------------------------------
+
+    def read(self, note: Note[T]) -> T | None:
+        """Read a note; None where there is none, or none that this version can read."""
+        return note.decode(self.note(note.name))
+
+    def write(self, note: Note[T], value: T | None) -> None:
+        """Write a note; None removes it."""
+        self.write_notes({note.name: None if value is None else note.encode(value)})
 
     def note(self, name: str) -> str | None:
         """Read one note."""

@@ -6,7 +6,6 @@ with backoff (`link`). This does not count as a failed attempt for any payment. 
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from syncd.core.errors import (
 from syncd.core.records import Condition
 from syncd.core.windows import poll_spacing_seconds
 from syncd.monitor.report import Report
+from syncd.store.coordination import LAST, LINKS, LinkNote
 from syncd.store.store import Store
 from syncd.sync.link import Link, failing_as
 from syncd.sync.pull.poll import Poller
@@ -114,7 +114,7 @@ class Engine:
             link = self.links[Side.HALO]
             if link.paused(self.now()):
                 return
-            failed = link.failures or self.store.note(f"link {Side.HALO}") is not None
+            failed = link.failures or self.store.read(LINKS[Side.HALO]) is not None
             if failed and not self.store.due_count(self.now()):
                 if self.store.people.conditions()[Condition.DUE]:
                     return  # what it failed on waits: nothing shows that it works
@@ -284,18 +284,18 @@ class Engine:
         """Note that a step (poll, push, sweep) has just worked."""
         self.last[step] = self.now()
         self.succeeded(step, self.now())
-        self.store.write_notes({f"last_{step}": str(int(self.now()))})
+        self.store.write(LAST[step], int(self.now()))
 
     def link_works(self, side: Side) -> None:
         """Note that a side works, also for `syncd status`, which is another process."""
         if self.links[side].failures:
             self.report.log("info", "link_works_again", side=str(side))
         self.links[side].worked()
-        if self.store.note(f"link {side}") is not None:
+        if self.store.read(LINKS[side]) is not None:
             self._remember_link(side)
 
     def _remember_link(self, side: Side) -> None:
         """For `syncd status`, which is another process."""
         link = self.links[side]
-        text = json.dumps({"reason": link.reason, "since": link.since}) if link.reason else None
-        self.store.write_notes({f"link {side}": text})
+        failing = LinkNote(link.reason, link.since) if link.reason else None
+        self.store.write(LINKS[side], failing)

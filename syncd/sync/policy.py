@@ -5,6 +5,7 @@ import hashlib
 from syncd.config.model import Config
 from syncd.core.decisions import Policy
 from syncd.core.holds import LiftedBy, lifted_by
+from syncd.store.coordination import CONFIG, STRIPE_MODE
 from syncd.store.store import Store
 from syncd.sync.push.settings import PushSettings
 
@@ -49,14 +50,13 @@ def release_holds(config: Config, store: Store, now: float, *, reloaded: bool = 
         LiftedBy.ON_AMOUNT_MISMATCH: repr(settings.policy.push_on_mismatch),
         LiftedBy.CREATE_MISSING: repr(settings.policy.create_missing),
     }
-    noted = store.notes()
-    if noted.get("stripe_mode") != config.mode:
-        store.write_notes({"stripe_mode": config.mode})  # for commands, which have no key
+    if store.read(STRIPE_MODE) != config.mode:
+        store.write(STRIPE_MODE, config.mode)  # for commands, which have no key
     changed = [
-        key for key, value in current.items() if reloaded or noted.get(f"config {key}") != value
+        key for key, value in current.items() if reloaded or store.read(CONFIG[key]) != value
     ]
     if not changed:
         return 0
     released = store.people.release(lifted_by(*changed), now)
-    store.write_notes({f"config {key}": value for key, value in current.items()})
+    store.write_notes({CONFIG[key].name: value for key, value in current.items()})
     return released

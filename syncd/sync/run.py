@@ -10,6 +10,7 @@ from typing import Protocol
 from syncd.core.errors import BadAnswer, Failure, LeaseHeld, LinkFailure, Side
 from syncd.core.payments import Observation
 from syncd.core.records import Condition
+from syncd.store.coordination import LINKS
 from syncd.store.store import Store
 from syncd.sync.engine import Engine
 from syncd.sync.link import failing_as
@@ -249,7 +250,7 @@ class Run:
         """
         engine = self.engine
         engine.link_works(Side.STRIPE)
-        if self.store.note(f"link {Side.HALO}") is not None:
+        if self.store.read(LINKS[Side.HALO]) is not None:
             if not engine.pusher.request_succeeded:
                 await engine.pusher.ask_for_anything()
             engine.link_works(Side.HALO)

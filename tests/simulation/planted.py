@@ -73,7 +73,7 @@ PLANTED = (
     Planted(
         "the watermark moves before the last page", _in(poll.Poller, "poll"),
         "new, newest = 0, 0",
-        'new, newest = 0, 0\n        self.store.write_notes({"watermark": str(clock)})',
+        "new, newest = 0, 0\n        self.store.write(WATERMARK, clock)",
     ),
     Planted(
         "the watermark follows our own clock", _in(poll.Poller, "poll"),

@@ -1,6 +1,5 @@
 """Polls Stripe's recent events into the store, and moves the watermark. Pushes nothing."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from syncd.clients.paging import read_pages
 from syncd.clients.stripe.source import Page, StripeSource
 from syncd.core.errors import LinkFailure, Side
 from syncd.monitor.report import Report
+from syncd.store.coordination import GAP, REVERSAL_EVENTS_REFUSED, WATERMARK, GapNote
 from syncd.store.store import Store
 from syncd.sync.pull.listing import DAY, IntentListing, report_unreadable
 from syncd.sync.pull.rereads import Rereads
@@ -86,7 +86,7 @@ class Poller:
             newest = max([newest, *(event.at for event in page.events)])
         reached = _reached(clock, newest, started)
         if reached is not None and (mark is None or reached > mark):
-            self.store.write_notes({"watermark": str(reached)})
+            self.store.write(WATERMARK, reached)
         # The store keeps which payments have conflicting events: the next poll re-reads the rest.
         await self.rereads.reread()
         return new
@@ -96,22 +96,21 @@ class Poller:
 
     def _report_refused_events(self) -> None:
         """Log once that the key may not read refunds and disputes; payments are polled regardless."""
-        name, refused = "reversal_events_refused", self.source.reversal_events_refused
-        if refused == (self.store.note(name) is not None):
+        refused = self.source.reversal_events_refused
+        if refused == (self.store.read(REVERSAL_EVENTS_REFUSED) is not None):
             return
-        self.store.write_notes({name: "yes" if refused else None})
+        self.store.write(REVERSAL_EVENTS_REFUSED, "yes" if refused else None)
         if refused:
             text = (
                 "Stripe's API key may not read the events of refunds and disputes. syncd still "
                 "follows payments. In Stripe's dashboard, give the key read access to Charges and "
                 "Refunds, and to Disputes."
             )
-            self.report.log("warning", name, text=text)
+            self.report.log("warning", REVERSAL_EVENTS_REFUSED.name, text=text)
 
     def watermark(self) -> int | None:
         """The time up to which all events were read, Unix seconds of Stripe's clock; None at first."""
-        text = self.store.note("watermark")
-        return int(text) if text else None
+        return self.store.read(WATERMARK)
 
     def _take_events(self, page: Page) -> int:
         taken = self.store.take_in(
@@ -147,13 +146,7 @@ class Poller:
             since - EVENTS_KEPT_SECONDS, oldest=0, unshown=self._mark_conflicting
         )
         self.report.count("gaps")
-        self.store.write_notes(
-            {
-                "gap": json.dumps(
-                    {"from": since, "to": clock, "filled_at": int(self.now()), "intents": listed}
-                )
-            }
-        )
+        self.store.write(GAP, GapNote(since, clock, int(self.now()), listed))
 
     def _mark_conflicting(self, intent_id: str, _error: LinkFailure) -> None:
         """Re-read this payment later: its events are gone, and Stripe can't show it now."""

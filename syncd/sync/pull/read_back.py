@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from syncd.core.errors import BadAnswer
 from syncd.core.rows import RowPage
 from syncd.monitor.report import Report
+from syncd.store.coordination import HALO_ROWS
 from syncd.store.store import Store
 from syncd.sync.sink import Sink
 
@@ -35,10 +36,10 @@ class AllRows:
         """Whether reading all of Halo's rows takes fewer requests than asking for each payment."""
         if due <= FEW:
             return False
-        known = self.store.note("halo_rows")
+        known = self.store.read(HALO_ROWS)
         if known is None:
-            known = str(await self.sink.count_rows())
-        return due > int(known) // self.sink.page_size + 1
+            known = await self.sink.count_rows()
+        return due > known // self.sink.page_size + 1
 
     async def read(self) -> bool:
         """Read all of Halo's rows into the store, under the lease. Returns whether they are all.
@@ -54,7 +55,7 @@ class AllRows:
         except BadAnswer as error:
             self.report.log("warning", "rows_unlisted", reason=str(error))
             return False
-        self.store.write_notes({"halo_rows": str(seen)})
+        self.store.write(HALO_ROWS, seen)
         if not whole:
             self.report.log("warning", "rows_incomplete", seen=seen)
         return whole

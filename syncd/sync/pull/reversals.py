@@ -12,6 +12,7 @@ from syncd.clients.stripe.source import Page, StripeSource
 from syncd.core.errors import CursorRefused, PermissionMissing, Side
 from syncd.core.rows import seen
 from syncd.monitor.report import Report
+from syncd.store.coordination import LISTING_REFUSED, REVERSALS_LISTED
 from syncd.store.store import Store
 from syncd.sync.pull.listing import DAY
 from syncd.sync.pull.sweep import SWEEP_SECONDS
@@ -37,8 +38,8 @@ class Reversing:
     async def sweep(self) -> None:
         """List those made since the last listing, and all since the oldest dispute still open."""
         now = int(self.now())
-        last = self.store.note("reversals_listed")
-        since = now - SWEEP_SECONDS if last is None else min(now, int(last)) - SWEEP_SECONDS
+        last = self.store.read(REVERSALS_LISTED)
+        since = now - SWEEP_SECONDS if last is None else min(now, last) - SWEEP_SECONDS
         oldest = self.store.reversals.oldest_open_dispute()
         disputes_since = since if oldest is None else max(oldest, now - OPEN_DISPUTE_SECONDS_MAX)
         await self.list_since(since, min(since, disputes_since))
@@ -53,14 +54,14 @@ class Reversing:
         listed = await self._list("refunds", self.source.refunds, refunds_since)
         disputed = await self._list("disputes", self.source.disputes, since)
         if listed is not None and disputed is not None:
-            self.store.write_notes({"reversals_listed": str(started)})
+            self.store.write(REVERSALS_LISTED, started)
         return (listed or 0) + (disputed or 0)
 
     async def _list(
         self, what: str, read: Callable[[int, str | None], Awaitable[Page]], since: int
     ) -> int | None:
         """List one kind to the last page. Returns how many; None where the key may not read them."""
-        note, listed = f"{what}_refused", 0
+        note, listed = LISTING_REFUSED[what], 0
         try:
             async for page in read_pages(
                 lambda cursor: read(since, cursor),
@@ -76,12 +77,12 @@ class Reversing:
                 )
                 listed += len(page.reversals)
         except (PermissionMissing, CursorRefused) as error:
-            if self.store.note(note) != str(error):
-                self.report.log("warning", note, reason=str(error))
-                self.store.write_notes({note: str(error)})
+            if self.store.read(note) != str(error):
+                self.report.log("warning", note.name, reason=str(error))
+                self.store.write(note, str(error))
             return None
-        if self.store.note(note) is not None:
-            self.store.write_notes({note: None})
+        if self.store.read(note) is not None:
+            self.store.write(note, None)
         return listed
 
     async def place(self) -> int:

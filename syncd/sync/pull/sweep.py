@@ -4,7 +4,6 @@ The sweep lists recent payment intents and re-reads older ones that may still ch
 lists payment intents since a date. The resync reads one payment intent.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from syncd.clients.stripe.source import PAGE_SIZE, StripeSource
 from syncd.core.errors import CursorRefused, IntentUnknown
 from syncd.core.payments import Observation
 from syncd.monitor.report import Report
+from syncd.store.coordination import BACKFILL, BackfillNote
 from syncd.store.store import Store
 from syncd.sync.pull.listing import DAY, IntentListing
 from syncd.sync.pull.rereads import Rereads
@@ -58,17 +58,14 @@ class Sweeper:
             LinkFailure: Stripe can't be read.
         """
         begun, cursor = int(self.now()), None
-        left = json.loads(self.store.note("backfill") or "{}")
-        if left.get("asked") == asked and begun - DAY <= left.get("begun", 0) <= begun:
-            since, cursor = left["since"], left["cursor"]
-            self.report.log("info", "backfill_continued", since=since, begun=left["begun"])
-        else:
-            left = {"asked": asked, "since": since, "begun": begun}
+        left = self.store.read(BACKFILL)
+        if left is not None and left.asked == asked and begun - DAY <= left.begun <= begun:
+            since, cursor, begun = left.since, left.cursor, left.begun
+            self.report.log("info", "backfill_continued", since=since, begun=begun)
 
         def remember(resume_point: str | None) -> None:
-            self.store.write_notes(
-                {"backfill": json.dumps(left | {"cursor": resume_point}) if resume_point else None}
-            )
+            stopped = BackfillNote(asked, since, begun, resume_point) if resume_point else None
+            self.store.write(BACKFILL, stopped)
 
         try:
             listed = await self.listing.list_since(since, cursor=cursor, continuing=remember)
@@ -76,7 +73,7 @@ class Sweeper:
             self.report.log("warning", "backfill_restarted", since=since)
             listed = await self.listing.list_since(since, continuing=remember)
         if cursor is not None:
-            listed += await self.listing.list_since(left["begun"] - PAGE_SIZE)
+            listed += await self.listing.list_since(begun - PAGE_SIZE)
         await self.rereads.reread()
         return listed
 

@@ -6,21 +6,17 @@ resumes after that payment, with smaller batches if need be, so that a few faili
 block the others.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from syncd.core.errors import LinkFailure, Side
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.windows import POSTPONED
 from syncd.monitor.report import Report
+from syncd.store.coordination import PUSH_AFTER, PUSH_BATCH, PUSH_FAILING
 from syncd.store.store import Store
 from syncd.sync.push.blame import BLAMED_MAX, Troubles, failing_since
 from syncd.sync.push.outcomes import Outcomes, due_again, state_of
-
-RESUME, SMALLER, FAILING = "push_after", "push_batch", "push_failing"
-"""Notes of an interrupted push: where the next push resumes, its batch size, and since when which
-payments fail."""
 
 
 @dataclass(slots=True)
@@ -51,20 +47,20 @@ class Unfinished:
 
     def resume_point(self) -> str:
         """The payment after which to resume; empty after a complete push."""
-        return self.store.note(RESUME) or ""
+        return self.store.read(PUSH_AFTER) or ""
 
     def resume_after(self, intent_id: str | None) -> None:
         """Let the next push resume after that payment; None to start with the first."""
-        self.store.write_notes({RESUME: intent_id})
+        self.store.write(PUSH_AFTER, intent_id)
 
     def batch_size(self, batch: int) -> int:
         """How many rows to send in one request; at most the configured `batch`."""
-        smaller = self.store.note(SMALLER) or ""
-        return max(1, min(batch, int(smaller))) if smaller.isdecimal() else batch
+        smaller = self.store.read(PUSH_BATCH)
+        return batch if smaller is None else max(1, min(batch, smaller))
 
     def set_batch_size(self, rows: int | None) -> None:
         """Let the next push send so many rows in one request; None for the configured number."""
-        self.store.write_notes({SMALLER: None if rows is None else str(rows)})
+        self.store.write(PUSH_BATCH, rows)
 
     # --- which payments failed ----------------------------------------------------------------------------------
 
@@ -79,7 +75,7 @@ class Unfinished:
             return
         writes = [trouble for trouble in troubles.found if trouble.writing]
         failing = failing_since(self.failing(), writes, now)
-        self.store.write_notes({FAILING: json.dumps(failing)})
+        self.store.write(PUSH_FAILING, failing)
         outcomes = []
         for trouble in troubles.blamed():
             work = trouble.work
@@ -103,13 +99,9 @@ class Unfinished:
                 self.resume_after(work.payment.said.intent_id)
         self.store.record(outcomes, now)
 
-    def failing(self) -> dict[str, tuple[float, float]]:
+    def failing(self) -> Mapping[str, tuple[float, float]]:
         """Payments whose writes failed lately: when that began and was last seen, Unix seconds."""
-        try:
-            found = json.loads(self.store.note(FAILING) or "{}")
-            return {str(name): (float(since), float(last)) for name, (since, last) in found.items()}
-        except (ValueError, TypeError, AttributeError):
-            return {}  # written by another version
+        return self.store.read(PUSH_FAILING) or {}
 
     def _blame(self, work: DuePayment, error: LinkFailure, now: float) -> Outcome:
         """Postpone a payment at fault; after BLAMED_MAX attempts, put it on the attention list."""
