@@ -11,7 +11,7 @@ import pytest
 from syncd.sandbox.faults import Fault
 from tests.conftest import ROOT, Rig
 from tests.terminals import INTERRUPTED, on_terminal
-from tests.test_process import until
+from tests.test_process import daemon, until
 
 ESCAPE = "\x1b"
 
@@ -122,3 +122,26 @@ def test_terminated(live: Rig) -> None:
     _, said = process.communicate(timeout=20)
     assert process.returncode == 143
     assert b"Run the same command again to continue from here." in said
+
+
+def test_a_run_ends_with_a_summary(live: Rig) -> None:
+    """A single run and a backfill say what was done and what is left, below whole log lines."""
+    live.pay("succeeded")
+    live.pay("succeeded", rows=(5.0,))
+    done = live.command("--once")
+    assert re.search(r"Finished in .*: 1 updated in Halo, 1 held; nothing is due\.", done.stderr)
+    live.pay("processing")
+    shown = on_terminal(live.environment(), live.folder, "--backfill", "1d")
+    assert re.search(r"Finished in .*: .*1 updated in Halo.*; nothing is due\.", shown.text)
+    for line in re.split(r"\r\n|\n", shown.text):
+        assert not ("Pushing to Halo" in line and "pushed " in line.split("\r")[-1]), line
+
+
+def test_a_second_service_is_named(live: Rig) -> None:
+    """An address that another syncd has is said to be syncd's."""
+    with daemon(live) as running:
+        until(lambda: running.events("started"))
+        listen = running.events("started")[0]["listen"]
+        done = live.command(extra={"SYNCD_WEB__LISTEN": listen})
+    assert done.returncode == 78
+    assert f"another syncd is already running at {listen}" in done.stderr

@@ -4,10 +4,11 @@ The only room that knows structlog and prometheus_client. Labels are few and clo
 with the number of payments.
 """
 
+import io
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -134,6 +135,20 @@ class Telemetry:
         return generate_latest(self.registry)
 
 
+class _CurrentStderr(io.TextIOBase):
+    """Standard error as it is now: a progress bar replaces it, and shows log lines above the bar."""
+
+    def write(self, text: str, /) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+
 def stderr_log(*, verbose: bool = False) -> None:
     """Log to stderr: readable on a terminal, JSON otherwise."""
-    set_up_log(sys.stderr, readable=sys.stderr.isatty(), verbose=verbose)
+    stream = cast("TextIO", _CurrentStderr())
+    set_up_log(stream, readable=sys.stderr.isatty(), verbose=verbose)

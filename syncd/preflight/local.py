@@ -161,7 +161,7 @@ def port_line(config: Config) -> Line:
             probe.bind((host, port))
             probe.listen()
         except OSError as error:
-            if error.errno == errno.EADDRINUSE and _is_syncd(host, port, config.web_token):
+            if error.errno == errno.EADDRINUSE and is_syncd(host, port, config.web_token):
                 return passed(_HERE, what, f"{listen}: syncd is running there")
             text = f"{listen} can't be listened on: {error.strerror or error}"
             remedy = "Name another address in web.listen, or stop what listens there."
@@ -169,7 +169,7 @@ def port_line(config: Config) -> Line:
     return passed(_HERE, what, f"{listen} is free")
 
 
-def _is_syncd(host: str, port: int, token: str | None) -> bool:
+def is_syncd(host: str, port: int, token: str | None) -> bool:
     """Whether what listens there answers as syncd does."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # an address that listens everywhere is asked at home
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}

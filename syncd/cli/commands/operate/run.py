@@ -15,19 +15,20 @@ import typer
 from syncd.cli.shared import EXIT_ATTENTION, EXIT_INTERRUPTED, stop_signals
 from syncd.cli.terminal import Show, shown, table
 from syncd.config.load import load
-from syncd.config.model import Config
+from syncd.config.model import Config, ConfigurationError, address
 from syncd.core.decisions import Create, Decision, Hold, Unmatched, Update
 from syncd.core.errors import Failure, LeaseHeld
 from syncd.core.records import Condition, DuePayment
 from syncd.monitor.telemetry import Telemetry
+from syncd.preflight.local import is_syncd
 from syncd.service.systemd import Notifier
 from syncd.store.db.connection import sqlite_path
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble
 from syncd.sync.policy import release_holds
 from syncd.text.sanitize import plain
-from syncd.text.timestamps import TimeUnreadable, interval
-from syncd.text.wording import needing
+from syncd.text.timestamps import TimeUnreadable, duration, interval
+from syncd.text.wording import counted, needing
 
 BACKFILL_STRIPE_SHARE = 0.8
 """A backfill leaves a fifth of Stripe's monthly reads to the service's polls."""
@@ -52,6 +53,15 @@ def run_daemon(config: Config, file: Path | None) -> None:
     )
     try:
         asyncio.run(daemon.run())
+    except ConfigurationError as error:
+        host, port = address(config.web.listen)
+        if error.problems[0].startswith("web.listen:") and is_syncd(host, port, config.web_token):
+            message = (
+                f"web.listen: another syncd is already running at {config.web.listen}. Stop it "
+                "(systemctl stop syncd), or give this one an address and a database of its own"
+            )
+            raise ConfigurationError([message], config.file) from None
+        raise
     finally:
         store.close()
     if daemon.interrupted:
@@ -61,12 +71,17 @@ def run_daemon(config: Config, file: Path | None) -> None:
 def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as_json: bool) -> int:
     """One poll or one backfill, in earnest or dry; returns the exit code."""
     planned: list[dict[str, Any]] = []
+    telemetry, started = Telemetry(), time.monotonic()
     with store_for(config, dry_run=dry_run) as store, shown() as show:
-        failure = asyncio.run(_command(config, store, since, asked, show, planned, dry_run))
+        failure = asyncio.run(
+            _command(config, store, telemetry, since, asked, show, planned, dry_run)
+        )
         attention = store.people.attention_counts()
         conditions = store.people.conditions()
     if dry_run:
         _print_plan(planned, conditions, as_json=as_json, whole=failure is None)
+    else:
+        typer.echo(_summary(telemetry, conditions, time.monotonic() - started), err=True)
     if failure is not None:
         raise failure
     if attention and not dry_run:
@@ -74,12 +89,25 @@ def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as
     return EXIT_ATTENTION if attention else 0
 
 
+def _summary(telemetry: Telemetry, conditions: Mapping[Condition, int], seconds: float) -> str:
+    """What a run came to, and what is left, in one line."""
+    outcomes = {"updated": "updated in Halo", "created": "created in Halo", "in_step": "in step",
+                "held": "held", "failed": "failed", "unmatched": "without a row"}  # fmt: skip
+    parts = []
+    for outcome, words in outcomes.items():
+        number = telemetry.registry.get_sample_value("syncd_pushes_total", {"outcome": outcome})
+        if number:
+            parts.append(f"{int(number):,} {words}")
+    due = conditions[Condition.DUE]
+    left = f"{counted(due, 'payment')} still due" if due else "nothing is due"
+    return f"Finished in {duration(seconds)}: {', '.join(parts) or 'nothing to push'}; {left}."
+
+
 async def _command(
-    config: Config, store: Store, since: int | None, asked: str, show: Show,
+    config: Config, store: Store, telemetry: Telemetry, since: int | None, asked: str, show: Show,
     planned: list[dict[str, Any]], dry_run: bool,
 ) -> Failure | None:  # fmt: skip
     """Run; returns what failed instead of raising it, so that what was done is still shown."""
-    telemetry = Telemetry()
     world = Runtime(waiting=show.waiting)
     stop_signals.watch(world.stop)
 
