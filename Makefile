@@ -49,8 +49,7 @@ test: check
 	$(DEV)/coverage report
 
 # For every edit: the pure modules, the engine and the commands, in process.
-QUICK = tests/unit tests/contract tests/test_engine.py tests/test_blame.py tests/test_new_rows.py \
-    tests/test_unshown.py tests/test_refunds.py tests/test_audit_report.py tests/test_audit_invoices.py \
+QUICK = tests/unit tests/contract tests/test_engine.py tests/test_refunds.py tests/test_audit_report.py \
     tests/test_schema.py tests/test_telling.py
 
 quick: .venv-dev/installed

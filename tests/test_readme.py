@@ -5,7 +5,10 @@ test_demo runs the first, and the second is what runs this.
 """
 
 import re
+import subprocess
 import tomllib
+
+import pytest
 
 from syncd import __version__
 from tests.documents import (
@@ -26,6 +29,18 @@ def test_two_commands_first() -> None:
     """The first screen has two commands, and CI calls the very same."""
     assert BLOCKS[:2] == [["make demo"], ["make test"]]
     assert '\n.ci/bare "make demo" "make test"\n' in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.parametrize("target", [".venv/installed", ".venv-dev/installed", ".venv-lock/bin/uv"])
+def test_a_machine_without_venv(target: str) -> None:
+    """Where Python's venv module is missing, make says in one sentence what to install."""
+    done = subprocess.run(
+        ["make", "--silent", "--always-make", "PYTHON=/bin/false", target],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (sentence,) = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert "apt install python3-venv" in sentence
 
 
 def test_lock() -> None:
