@@ -1,6 +1,6 @@
-"""What people are shown of the memory, and what they ask of it: retry, dismiss.
+"""The attention list and the figures for people, and the requests of people: retry and dismiss.
 
-A part of the store. Times are Unix seconds and come from the caller.
+Times are Unix seconds and come from the caller.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,15 +27,15 @@ from syncd.store.reversals import (
 
 
 class PeopleStore:
-    """The memory, as people see it."""
+    """What people see, and what they ask for."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    # --- what they see ---------------------------------------------------------------------------
+    # --- figures and lists ---------------------------------------------------------------------------
 
     def conditions(self) -> dict[Condition, int]:
-        """How many payments stand where."""
+        """Count the payments in each condition."""
         c = schema.payments.c
         with reading(self._engine) as connection:
             found = connection.execute(
@@ -45,7 +45,7 @@ class PeopleStore:
         return {condition: counts.get(condition, 0) for condition in Condition}
 
     def pushes(self, since: float, limit: int = PUSHES_MAX) -> list[Pushed]:
-        """What was written to Halo since then (Unix seconds), the newest first."""
+        """Payments written to Halo since a time (Unix seconds), newest first."""
         c = schema.pushes.c
         with reading(self._engine) as connection:
             found = connection.execute(
@@ -57,9 +57,9 @@ class PeopleStore:
         return [pushed_of(row) for row in found]
 
     def said(self, since: float, limit: int = PUSHES_MAX) -> list[Said]:
-        """What Stripe last said of Halo's payments since then (Unix seconds), by payment.
+        """The latest state of each of Halo's payments that Stripe reported since a time (Unix seconds).
 
-        A payment that was only ever read stands where it was made: when it came to its state isn't
+        A payment without events counts from its creation: the time of its latest state is not
         known, and each reading would move it.
         """
         c = schema.payments.c
@@ -79,11 +79,11 @@ class PeopleStore:
         return [said for row in found if (said := _said_of(row)).at >= since]
 
     def attention_count(self) -> int:
-        """How many lines the attention list has."""
+        """Count the entries of the attention list."""
         return sum(self.attention_counts().values())
 
     def attention_counts(self) -> dict[str, int]:
-        """How many lines the attention list has, by their kind; kinds without any are left out."""
+        """Count the entries of the attention list by kind; kinds without entries are left out."""
         p, u, r = schema.payments.c, schema.unreadable.c, schema.reversals.c
         with reading(self._engine) as connection:
             held = sa.select(sa.func.count()).select_from(schema.payments)
@@ -99,7 +99,7 @@ class PeopleStore:
         return {kind: number for kind, number in found.items() if number}
 
     def attention(self, limit: int = 1_000) -> list[Attention]:
-        """The list that a person sees: what is held, failed, refunded, disputed or unreadable."""
+        """The attention list: what is held, failed, refunded, disputed or unreadable."""
         p, u = schema.payments.c, schema.unreadable.c
         listed = sa.and_(p.condition.in_(ATTENTION), p.dismissed.is_(False))
         return self._entries(limit, listed, stands(), u.dismissed.is_(False))
@@ -167,7 +167,7 @@ class PeopleStore:
         ]  # fmt: skip
 
     def not_halos(self, limit: int) -> list[Elsewhere]:
-        """Payments that Halo has no row for, the newest first."""
+        """Payments without a row in Halo, newest first."""
         c = schema.payments.c
         with reading(self._engine) as connection:
             found = connection.execute(
@@ -178,7 +178,7 @@ class PeopleStore:
             ).all()
         return [_elsewhere_of(row) for row in found]
 
-    # --- what they ask for -----------------------------------------------------------------------
+    # --- retry and dismiss -----------------------------------------------------------------------
 
     def retry(self, ids: Sequence[str] | None, now: float) -> list[str]:
         """Make what needs attention due again: these, or all. Returns the ids that it did.
@@ -254,7 +254,7 @@ class PeopleStore:
         return list(dict.fromkeys(done + odd + named))
 
     def release(self, codes: Sequence[str], now: float) -> int:
-        """Make due again what was held for these reasons; the configuration has changed."""
+        """Make due what was held for these reasons, because the configuration has changed."""
         with writing(self._engine) as connection:
             return transitions.release(connection, codes, now)
 
@@ -270,14 +270,14 @@ def _note(connection: sa.Connection, ids: Collection[str], now: float, note: str
 
 
 def _shown_amount(row: Any) -> int | None:
-    """The amount that a person is shown, in the smallest unit: what arrived, once it has."""
+    """The amount to show, in the smallest unit: what was received, once it was."""
     amount: int | None
     amount = row.amount_received if row.state == PaymentState.SUCCEEDED else row.amount
     return amount
 
 
 def _elsewhere_of(row: Any) -> Elsewhere:
-    """A payment that Halo has no row for, out of its columns."""
+    """Read a payment without a row in Halo from its columns."""
     made = row.said_at if row.created is None else row.created
     waits = row.condition == Condition.UNMATCHED
     return Elsewhere(

@@ -1,6 +1,6 @@
-"""Halo's rows, while they are read page by page: what they contradict is due again.
+"""Halo's rows, as last read page by page; and the questions of an audit about them.
 
-A part of the store. Times are Unix seconds and come from the caller.
+Times are Unix seconds and come from the caller.
 """
 
 import re
@@ -19,13 +19,13 @@ from syncd.store.db import schema
 from syncd.store.db.connection import present, reading, writing
 
 _AT_ONCE = 500
-"""Ids in one question: databases limit their number."""
+"""Ids in one query: databases limit their number."""
 
 _P, _R, _H = schema.payments.c, schema.reversals.c, schema.halo_rows.c
 
 
 class RowStore:
-    """Halo's rows, as kept since they were last read."""
+    """Halo's rows, as they were last read."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -36,7 +36,7 @@ class RowStore:
             connection.execute(schema.halo_rows.delete())
 
     def add(self, rows: Sequence[Row]) -> int:
-        """Keep a page of Halo's rows; say how many of them were new."""
+        """Add a page of Halo's rows; return how many of them were new."""
         unique = {row.id: row for row in rows if row.id is not None}
         with writing(self._engine) as connection:
             known = present(connection, schema.halo_rows.c.id, list(unique))
@@ -58,7 +58,7 @@ class RowStore:
         return len(new)
 
     def of(self, intent_ids: Sequence[str]) -> dict[str, list[Row]]:
-        """Halo's rows of these intents, as kept."""
+        """Halo's rows of these payment intents."""
         c = schema.halo_rows.c
         with reading(self._engine) as connection:
             found = connection.execute(
@@ -78,14 +78,12 @@ class RowStore:
         whole: bool,
         amounts_compared: bool = True,
     ) -> int:
-        """Make due again what the rows kept say is due; say how many payments.
-
-        That is what was in step and isn't any more, and what had no row (any more) and has one.
+        """Make due the payments that Halo's rows contradict; return how many.
 
         Args:
             numbers: the tenant's status numbers.
             now: Unix seconds.
-            whole: whether all of Halo's rows were read, so that a missing one is really gone.
+            whole: whether all of Halo's rows were read, so that a missing row is really deleted.
             amounts_compared: whether a success is held where the rows' amounts disagree.
         """
         with writing(self._engine) as connection:
@@ -133,7 +131,7 @@ def _contradicted(
 
 
 def row_of(row: Mapping[Any, Any]) -> Row:
-    """One of Halo's rows out of its columns."""
+    """Read one of Halo's rows from its columns."""
     return Row(
         id=row["id"],
         intent_id=row["intent_id"],
@@ -146,9 +144,10 @@ def row_of(row: Mapping[Any, Any]) -> Row:
 
 
 def _storable(intent_id: str | None) -> str | None:
-    """An intent of Halo's rows as a database takes it; None for what can't be one of Stripe's.
+    """A row's payment intent, if the database can store it; None for what cannot be an id of Stripe.
 
-    Half a surrogate pair, a zero byte or a novel in one row must not stop the reading of all rows.
+    Half a surrogate pair, a zero byte or a very long text in one row must not stop the reading of
+    all rows.
     """
     if intent_id is None or len(intent_id) > 255 or re.search(r"[\0\ud800-\udfff]", intent_id):
         return None
@@ -245,7 +244,7 @@ class AuditQueries:
         return found
 
     def row_count(self) -> int:
-        """How many of Halo's rows are kept."""
+        """Count the stored rows of Halo."""
         with reading(self._engine) as connection:
             query = sa.select(sa.func.count()).select_from(schema.halo_rows)
             return connection.execute(query).scalar_one()
@@ -307,7 +306,7 @@ class AuditQueries:
         return left
 
     def make_due(self, seen: Sequence[Observation], now: float) -> list[str]:
-        """Take these words in and make their payments due, but for what is left to people.
+        """Record these observations and make their payments due, except what is left to people.
 
         Returns the ids of those that are due.
         """

@@ -25,29 +25,29 @@ from syncd.store.payments import row_ids
 from syncd.store.reversals import stands
 
 SENT_MAX = 100_000
-"""So many payments, those sent for last, are remembered; before which time others were is noted."""
+"""How many payments are remembered, the newest; a note says until when older ones were sent."""
 
 FORGOTTEN = "sent_forgotten"
-"""The note with that time: Unix seconds."""
+"""The name of that note; its value is in Unix seconds."""
 
 CLOCKS_SECONDS_MAX = 86_400.0
-"""How far Halo's time of a webhook may be off ours: it may come without a zone."""
+"""How far Halo's time of a webhook may differ from our clock: it may come without a zone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What is remembered of some payments.
+    """What is remembered of sendings to Halo.
 
     Attributes:
-        intents: those for which something was sent.
-        forgotten: others may have been sent for until then and forgotten, Unix seconds; None for none.
+        intents: payments for which something was sent.
+        forgotten: until when forgotten payments were sent, Unix seconds; None where none is forgotten.
     """
 
     intents: frozenset[str]
     forgotten: float | None = None
 
     def may_include(self, intent_id: str | None, received: datetime | None) -> bool:
-        """Whether a row's status may be one that syncd sent.
+        """Whether syncd may have written a row's status.
 
         Args:
             intent_id: the row's payment.
@@ -61,7 +61,7 @@ class Sent:
 
 
 def mark_sent(connection: sa.Connection, intent_ids: Sequence[str], now: float) -> None:
-    """Remember that something is sent for these payments from now on (Unix seconds)."""
+    """Remember that something is sent for these payments now (Unix seconds)."""
     unique = sorted(set(intent_ids))
     for start in range(0, len(unique), 500):
         part = unique[start : start + 500]

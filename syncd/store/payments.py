@@ -1,7 +1,6 @@
-"""Payments in the database: a part of the store.
+"""Payments in the database: their columns, and the conditions of the queries on them.
 
-What their columns hold, there and back; which of them are due or have to be read; and how a word of
-Stripe's changes them.
+Does not belong here: changes of a payment's condition (`transitions`).
 """
 
 import json
@@ -19,7 +18,7 @@ from syncd.store.db.connection import present
 
 DUE_WAIT_SECONDS_MAX = 600.0
 WAIT_SECONDS_MAX = 2 * 86_400.0
-"""Nobody is put off for longer: what is due waits for a doubtful insert only, the rest for a day."""
+"""The longest delays that are ever set: due payments wait for an uncertain insert, others for a day."""
 
 # --- which of them -------------------------------------------------------------------------------
 
@@ -36,9 +35,9 @@ def is_waiting() -> sa.ColumnElement[bool]:
 
 
 def is_due(now: float) -> sa.ColumnElement[bool]:
-    """Whether a payment is to be tried now (Unix seconds).
+    """Whether a payment must be tried now (Unix seconds).
 
-    A time further off than any that is ever set was set before the clock was put back: it has come.
+    A time later than the longest delay was set before the clock was set back: it counts as reached.
     """
     c = schema.payments.c
     waits_max = sa.case(
@@ -48,16 +47,16 @@ def is_due(now: float) -> sa.ColumnElement[bool]:
 
 
 def is_unread() -> sa.ColumnElement[bool]:
-    """Whether only the intent itself can say what is true of a payment, and it wasn't read."""
+    """Whether a payment's intent must be read, because only the intent can show the state."""
     c = schema.payments.c
     listed = sa.and_(c.condition == Condition.HELD, c.code.in_(lifted_by(LiftedBy.INTENT_READ)))
     return sa.or_(c.condition == Condition.IN_DOUBT, listed)
 
 
 def is_to_be_read(now: float) -> sa.ColumnElement[bool]:
-    """Whether the intent of a payment in doubt is to be read now (Unix seconds).
+    """Whether the intent of a payment in doubt must be read now (Unix seconds).
 
-    One on the attention list is when the time comes that was set for it, if one was.
+    A payment on the attention list is read only at the time that was set for it, if any.
     """
     c = schema.payments.c
     come = sa.or_(c.next_try <= now, c.next_try > now + WAIT_SECONDS_MAX)

@@ -79,7 +79,7 @@ class ReversalStore:
 
 
 def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: float) -> None:
-    """Keep the newest word about each; those without a payment intent can't be Halo's."""
+    """Keep the newest report about each; without a payment intent it cannot concern Halo."""
     words = [one for one in seen if one.intent_id is not None]
     known = present(connection, _R.id, list({one.id for one in words}))
     for one in words:
@@ -113,13 +113,13 @@ def _columns(one: Reversal) -> dict[str, Any]:
 
 
 def reversal_of(row: Mapping[Any, Any]) -> Reversal:
-    """A refund or dispute out of its columns."""
+    """Read a refund or dispute from its columns."""
     said = Reversal(**{name: row[name] for name in _SAID})
     return replace(said, kind=ReversalKind(said.kind), read=bool(said.read), total=bool(said.total))
 
 
 def stands() -> sa.ColumnElement[bool]:
-    """Whether a person has to be told."""
+    """Whether it belongs on the attention list."""
     paid = schema.payments.alias()
     payment = sa.exists().where(
         paid.c.intent_id == _R.intent_id,

@@ -1,8 +1,7 @@
-"""The memory: what Stripe last said, what Halo last acknowledged, and how far we have read.
+"""The database behind a URL: opening it, the questions of pulls and pushes, and its parts.
 
-With its parts (the other `*_store` rooms, the `*_records` rooms, `schema` and `database`), the
-only room that knows the database. Every method is one transaction; what a method returns is
-committed. Times are Unix seconds and come from the caller.
+`Store` is what the rest of syncd uses. Every method is one transaction: when it returns, its changes
+are committed. Times are Unix seconds and come from the caller.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -85,13 +84,13 @@ class Store:
     """The database behind a URL.
 
     Attributes:
-        doubts: payments whose intent has to be read.
-        rows: Halo's rows, while they are read page by page.
+        doubts: payments whose intent must be read.
+        rows: Halo's rows, as last read page by page.
         people: what people see and ask for.
         reversals: refunds and disputes.
         audit: the questions of an audit.
-        coordination: what processes share: windows of requests and leases.
-        housekeeping: forgetting, exporting and copying it all.
+        coordination: what processes share: counted requests and leases.
+        housekeeping: deleting what is no longer needed, export and copy.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -120,7 +119,7 @@ class Store:
         """Close all connections."""
         self._engine.dispose()
 
-    # --- what Stripe says ------------------------------------------------------------------------
+    # --- Stripe reports ----------------------------------------------------------------------------
 
     def take_in(
         self,
@@ -131,14 +130,14 @@ class Store:
         unreadable: Iterable[tuple[str, str, int | None]] = (),
         reversals: Iterable[Reversal] = (),
     ) -> Taken:
-        """Settle a page of words, and remember the events and what couldn't be read.
+        """Record a page of observations, its events, and what could not be read.
 
         Args:
-            observations: what was read; those of an event already seen are passed over.
+            observations: what was read; observations of events that were seen before are skipped.
             now: Unix seconds.
             events: the page's event ids with their times.
-            unreadable: id, reason and time of what couldn't be read.
-            reversals: what was said of refunds and disputes.
+            unreadable: id, reason and time (Unix seconds) of what could not be read.
+            reversals: refunds and disputes.
         """
         events = events or {}
         with writing(self._engine) as connection:
@@ -156,15 +155,12 @@ class Store:
         return Taken(frozenset(new), changed)
 
     def replace(self, seen: Observation, now: float) -> None:
-        """Let one reading of the intent itself stand for all that was said before.
-
-        What a person asks for with a resync: old contradictions are forgotten, and it is pushed.
-        """
+        """Replace all that Stripe reported of a payment by one reading of its intent: `syncd resync`."""
         with writing(self._engine) as connection:
             transitions.resync(connection, seen, now)
 
     def payment(self, intent_id: str) -> Mapping[str, Any] | None:
-        """All that is known of one payment, by column; None where it was never seen."""
+        """One payment by column; None where it is not in the database."""
         with reading(self._engine) as connection:
             found = (
                 connection.execute(
@@ -178,7 +174,7 @@ class Store:
     def unsettled(
         self, created_from: int, created_before: int, limit: int
     ) -> list[tuple[str, int]]:
-        """Payments that may still change, by when they were made (Unix seconds), newest first."""
+        """Payments that may still change, with their creation times (Unix seconds), newest first."""
         c = schema.payments.c
         made = sa.func.coalesce(c.created, c.said_at)
         with reading(self._engine) as connection:
@@ -191,7 +187,7 @@ class Store:
         return [(row.intent_id, row.made) for row in found]
 
     def made_between(self, start: int, end: int) -> int:
-        """How many payments are known that were made from `start` to before `end` (Unix seconds)."""
+        """Count the payments created from `start` to before `end` (Unix seconds)."""
         c = schema.payments.c
         made = sa.func.coalesce(c.created, c.said_at)
         with reading(self._engine) as connection:
@@ -201,17 +197,17 @@ class Store:
                 .where(made >= start, made < end)
             ).scalar_one()
 
-    # --- what is to be pushed --------------------------------------------------------------------
+    # --- pushes ------------------------------------------------------------------------------------
 
     def due_count(self, now: float) -> int:
-        """How many payments are to be pushed now."""
+        """Count the payments to push now."""
         with reading(self._engine) as connection:
             return connection.execute(
                 sa.select(sa.func.count()).select_from(schema.payments).where(is_due(now))
             ).scalar_one()
 
     def due(self, now: float, limit: int, after: str = "") -> list[DuePayment]:
-        """Payments to be pushed now, by their id, those beyond `after`."""
+        """The payments to push now, sorted by id, after the id `after`."""
         c = schema.payments.c
         with reading(self._engine) as connection:
             found = (
@@ -227,7 +223,7 @@ class Store:
         return [work_of(row) for row in found]
 
     def work(self, intent_id: str, now: float) -> DuePayment | None:
-        """One payment, if it is to be pushed now."""
+        """One payment, if it must be pushed now."""
         with reading(self._engine) as connection:
             found = (
                 connection.execute(
@@ -241,7 +237,7 @@ class Store:
         return work_of(found) if found else None
 
     def next_due(self) -> float | None:
-        """When the next payment is to be tried (Unix seconds); None where none waits."""
+        """When the next payment must be tried (Unix seconds); None where none waits."""
         c = schema.payments.c
         with reading(self._engine) as connection:
             return connection.execute(
@@ -249,7 +245,7 @@ class Store:
             ).scalar()
 
     def overtaken(self, works: Sequence[DuePayment]) -> frozenset[str]:
-        """Which of these payments Stripe has said something else of since, or must be asked about."""
+        """Those of these payments whose state has changed since, or whose intent must be read."""
         c = schema.payments.c
         states = {work.payment.said.intent_id: work.payment.said.state for work in works}
         with reading(self._engine) as connection:
@@ -263,7 +259,7 @@ class Store:
         }
 
     def intend_update(self, intent_ids: Sequence[str], now: float) -> None:
-        """Write down, before it is sent, that rows of these payments get their status from us.
+        """Record, before the request, that syncd sends rows of these payments.
 
         Args:
             intent_ids: the payments.
@@ -275,15 +271,15 @@ class Store:
     def intend_insert(
         self, work: DuePayment, known: float | None, now: float, doubt_until: float
     ) -> bool:
-        """Write down, before it is sent, that a row of ours may appear in Halo from now on.
+        """Record, before the request, that a new row may appear in Halo from now on.
 
         Args:
-            work: the payment, as it was when it was decided about.
+            work: the payment, as it was when the insert was decided.
             known: the `doubt_until` that was known since, Unix seconds.
             now: Unix seconds.
             doubt_until: until when the row may appear, Unix seconds.
 
-        Returns whether it may be sent: not where another process has sent one meanwhile.
+        Returns whether it may be sent: not where another process has sent an insert in the meantime.
         """
         c = schema.payments.c
         intent_id = work.payment.said.intent_id
@@ -296,15 +292,15 @@ class Store:
         return intended
 
     def move_doubt(self, intent_id: str, known: float | None, until: float) -> bool:
-        """An insert that was in doubt until `known` is so until `until` (Unix seconds).
+        """Extend the uncertainty window of an insert from `known` to `until` (Unix seconds).
 
-        Returns whether it was: not where another process's insert is in doubt by now.
+        Returns False where another process has sent an insert in the meantime.
         """
         with writing(self._engine) as connection:
             return transitions.set_uncertainty(connection, intent_id, known, until)
 
     def doubtful_inserts(self, now: float) -> list[DoubtfulInsert]:
-        """New rows that were sent and that Halo doesn't show yet, of payments that are due."""
+        """Inserts of due payments that were sent and that Halo does not show yet."""
         c = schema.payments.c
         with reading(self._engine) as connection:
             found = connection.execute(
@@ -315,7 +311,7 @@ class Store:
         return [DoubtfulInsert(row.intent_id, row.next_try, row.doubt_until) for row in found]
 
     def end_doubt(self, intent_id: str, known: float | None) -> None:
-        """An insert that was in doubt until `known` (Unix seconds) is so no more, and no other is."""
+        """End the uncertainty window of an insert, if it still is `known` (Unix seconds)."""
         with writing(self._engine) as connection:
             transitions.set_uncertainty(connection, intent_id, known, None)
 
@@ -326,15 +322,15 @@ class Store:
         *,
         seen: Mapping[str, Sequence[SeenRow]] | None = None,
     ) -> None:
-        """Write down what came of a push, all in one transaction.
+        """Record the outcomes of a push in one transaction.
 
-        An acknowledgement is kept whatever happened meanwhile; where the payment stands changes
-        only if Stripe hasn't said something else since.
+        An acknowledgement is always recorded. The condition changes only if Stripe has not reported
+        another state in the meantime.
 
         Args:
-            outcomes: what came of each payment.
+            outcomes: one for each payment.
             now: Unix seconds.
-            seen: where Halo's rows were seen meanwhile, by intent: for people.
+            seen: Halo's rows as they were last seen, by payment intent: for people.
         """
         if not outcomes and not seen:
             return
@@ -343,13 +339,13 @@ class Store:
             remember_seen(connection, schema.payments, seen or {})
             done = transitions.record_outcomes(connection, outcomes, now)
             remember_pushes(connection, [o.pushed for o in outcomes if o.pushed is not None])
-            if done:  # the trace has served; it would be most of the database
+            if done:  # no longer needed; traces would be most of the database
                 connection.execute(
                     schema.payments.update().where(c.intent_id.in_(done)).values(trace=None)
                 )
 
     def sent(self, intent_ids: Sequence[str]) -> Sent:
-        """For which of these payments something was ever sent to Halo."""
+        """The payments among these for which syncd ever sent something to Halo."""
         with reading(self._engine) as connection:
             return sent_among(connection, intent_ids)
 
