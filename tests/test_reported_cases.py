@@ -290,3 +290,25 @@ def test_looks_at_unmatched_payments_spare_stripes_budget(rig: Rig) -> None:
     rig.clock.seconds += 900
     rig.once()
     assert not [r for r in rig.box.stripe.requests if payment in r.path]
+
+
+# --- a push that is proven by reading back -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["rows", "empty", "no_json", "error_in_200", "other_rows"])
+@pytest.mark.parametrize("insert", [False, True])
+def test_a_push_is_listed_once_however_it_was_proven(rig: Rig, shape: str, *, insert: bool) -> None:
+    """What the answer doesn't prove is read back, and then logged, counted and listed like any push."""
+    rig.box.halo.answer_shape = shape
+    if insert:
+        metadata = {"halo_invoice_id": str(creating(rig))}
+        payment = rig.pay("succeeded", rows=(), metadata=metadata)
+    else:
+        payment = rig.pay("succeeded")
+    for _ in range(3):
+        rig.once()
+        rig.clock.seconds += 60
+    assert rig.statuses(payment) == [3]
+    assert [line["intent"] for line in rig.told.events("pushed")] == [payment]
+    [listed] = rig.stored(lambda store: store.people.pushes(0))
+    assert (listed.intent_id, listed.rows) == (payment, (rig.box.halo.rows_of(payment)[0]["id"],))

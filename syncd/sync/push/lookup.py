@@ -6,7 +6,16 @@ Decides only: nothing is written here, to Halo or to the store.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from syncd.core.decisions import AskStripe, Create, Decision, Hold, Unmatched, Update, decide
+from syncd.core.decisions import (
+    AskStripe,
+    Create,
+    Decision,
+    Hold,
+    InStep,
+    Unmatched,
+    Update,
+    decide,
+)
 from syncd.core.errors import (
     BadAnswer,
     BudgetSpent,
@@ -19,7 +28,7 @@ from syncd.core.errors import (
     SignInRefused,
     Unreachable,
 )
-from syncd.core.records import DuePayment, Outcome
+from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Row, SeenRow, seen
 from syncd.core.windows import LOOK_UP_AGAIN
 from syncd.store.store import Store
@@ -119,7 +128,8 @@ class Lookup:
             elif isinstance(decision, AskStripe):
                 decided.outcomes.append(due_again(work, self.now() + ASK_LATER_SECONDS))
             elif decision is not None:
-                decided.outcomes.append(self.outcomes.settled(work, decision))
+                ours = isinstance(decision, InStep) and self._was_sent(work)
+                decided.outcomes.append(self.outcomes.settled(work, decision, ours=ours))
 
     async def _decision(
         self, work: DuePayment, kept: Mapping[str, list[Row]] | None, decided: Decided
@@ -149,6 +159,12 @@ class Lookup:
             asked = await self._ask_stripe(work, rows)
             return None if isinstance(asked, AskStripe) else asked
         return decision
+
+    def _was_sent(self, work: DuePayment) -> bool:
+        """Whether the rows show a write of ours that Halo's answer did not prove."""
+        intent_id = work.payment.said.intent_id
+        tried = work.attempts > 0 and work.condition is not Condition.FAILED
+        return tried and intent_id in self.store.sent([intent_id]).intents
 
     async def _was_corrected(self, work: DuePayment) -> bool:
         """Whether Stripe, re-read, now names an invoice that the payment's metadata did not name.

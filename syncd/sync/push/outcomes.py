@@ -52,12 +52,24 @@ class Outcomes:
     numbers: Mapping[PaymentState, int]
     plan: Plan | None
 
-    def settled(self, work: DuePayment, decision: Decision) -> Outcome:
-        """What comes of a decision that sends nothing."""
+    def settled(self, work: DuePayment, decision: Decision, *, ours: bool = False) -> Outcome:
+        """What comes of a decision that sends nothing.
+
+        Args:
+            work: the payment.
+            decision: what was decided.
+            ours: whether the rows, read back, prove a write of ours that no answer proved.
+        """
         said, state = work.payment.said, state_of(work)
         if isinstance(decision, InStep):
-            self.tell(work, decision, "in_step")
-            return Outcome(said.intent_id, state, Condition.IN_STEP, acked=True, rows=decision.rows)
+            inserted = work.doubt_until is not None
+            pushed = self.tell(
+                work, decision, ("created" if inserted else "updated") if ours else "in_step"
+            )
+            return Outcome(
+                said.intent_id, state, Condition.IN_STEP, acked=True, rows=decision.rows,
+                pushed=pushed,
+            )  # fmt: skip
         if isinstance(decision, Hold):
             self.report.count("pushes", outcome="held")
             self.report.log(
