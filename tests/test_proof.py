@@ -1,6 +1,7 @@
 """The first write of a tenant goes alone and is read back: each kind of Halo, over HTTP."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -438,3 +439,60 @@ def test_new_rows_that_are_refused(missing: tuple[Rig, list[str]]) -> None:
     assert found.code == "writes_refused"
     assert "reference must be specified" in found.reason
     assert len(rig.posts()) == 3
+
+
+# --- what people are told ---------------------------------------------------------------------------
+
+
+def test_a_stopped_tenant_is_the_first_entry(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """It stands above all payments, with the row's former contents and the command; exit code 1."""
+    rig, _, _ = paid
+    held = rig.pay("succeeded", rows=(5.0,))
+    rig.box.halo.keeps.drops = frozenset({"status"})
+    rig.once()
+    first, *others = rig.attention()
+    assert (first.id, first.kind, first.code) == (
+        "writes_not_stored",
+        "tenant",
+        "writes_not_stored",
+    )
+    assert "Then run: syncd attention retry writes_not_stored" in first.reason
+    assert "amount: 10.99" in first.reason
+    assert [entry.id for entry in others] == [held]
+    done = rig.command("attention", "--json")
+    assert done.returncode == 1
+    status = json.loads(rig.command("status", "--json").stdout)
+    assert status["writes"]["update"].startswith("stopped since ")
+    assert not status["checks"]["writes"]["ok"]
+    assert status["attention_by_kind"]["tenant"] == 1
+
+
+def test_retry_tries_one_row_at_once(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """`attention retry` on the tenant's entry: the next push tries one row, and goes on."""
+    rig, intents, _ = paid
+    rig.box.halo.keeps.drops = frozenset({"status"})
+    rig.once()
+    rig.box.halo.keeps.drops = frozenset()
+    done = rig.command("attention", "retry", "writes_not_stored")
+    assert done.returncode == 0, done.stderr
+    rig.cycle()
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+    assert rig.attention() == []
+
+
+def test_another_tenant_is_another_proof(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """What was known of another Halo is forgotten: its trouble is not shown any more."""
+    rig, _, _ = paid
+    rig.box.halo.keeps.drops = frozenset({"status"})
+    rig.once()
+    rig.box.halo.client_id = "another-application"
+    rig.box.halo.keeps.drops = frozenset()
+    rig.once()
+    assert rig.attention() == []
+    assert proof(rig) is not None

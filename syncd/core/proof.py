@@ -128,6 +128,11 @@ class WriteTrouble:
     next_try: float
     settings: str
 
+    @property
+    def entry_id(self) -> str:
+        """What the attention list calls it, and what `retry` takes."""
+        return str(self.code) if self.kind is WriteKind.UPDATE else f"{self.code}_new"
+
 
 def shown_fields(row: WholeRow) -> dict[str, str]:
     """A row's fields as texts for people; empty fields are left out, long ones are cut."""
@@ -182,8 +187,13 @@ def proof_text(proof: Proof, tenant: str) -> str:
     return _dumped(tenant, {**asdict(proof), "invoice": [astuple(one) for one in proof.invoice]})
 
 
-def read_proof(text: str | None, tenant: str) -> Proof | None:
-    """Read a proof; None where there is none, it is another tenant's, another version's, or damaged."""
+def read_proof(text: str | None, tenant: str | None = None) -> Proof | None:
+    """Read a proof; None where there is none, it is another tenant's, another version's, or damaged.
+
+    Args:
+        text: what the store keeps.
+        tenant: the tenant that it must be about; None for any.
+    """
     values = _loaded(text, tenant)
     try:
         values["kind"], values["mode"] = WriteKind(values["kind"]), UpdateMode(values["mode"])
@@ -198,8 +208,28 @@ def trouble_text(trouble: WriteTrouble, tenant: str) -> str:
     return _dumped(tenant, {**asdict(trouble), "before": dict(trouble.before)})
 
 
-def read_trouble(text: str | None, tenant: str) -> WriteTrouble | None:
-    """Read a trouble; None where there is none, it is another tenant's, or it is damaged."""
+def proof_note(kind: WriteKind) -> str:
+    """The name of the note that keeps a proof."""
+    return f"write_proof {kind}"
+
+
+def trouble_note(kind: WriteKind) -> str:
+    """The name of the note that keeps a trouble."""
+    return f"write_trouble {kind}"
+
+
+def due_at_once(text: str) -> str:
+    """The text of a trouble whose next try is due."""
+    return json.dumps({**json.loads(text), "next_try": 0})
+
+
+def read_trouble(text: str | None, tenant: str | None = None) -> WriteTrouble | None:
+    """Read a trouble; None where there is none, it is another tenant's, or it is damaged.
+
+    Args:
+        text: what the store keeps.
+        tenant: the tenant that it must be about; None for any.
+    """
     values = _loaded(text, tenant)
     try:
         values["kind"], values["code"] = WriteKind(values["kind"]), HoldCode(values["code"])
@@ -239,7 +269,7 @@ def _plain_number(value: Any) -> Any:
     return str(value)
 
 
-def _loaded(text: str | None, tenant: str) -> dict[str, Any]:
+def _loaded(text: str | None, tenant: str | None) -> dict[str, Any]:
     """The values of a note; empty where it is not one of this format and tenant."""
     try:
         values = json.loads(text) if text else None
@@ -247,4 +277,5 @@ def _loaded(text: str | None, tenant: str) -> dict[str, Any]:
         values = None
     if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
         return {}
-    return values if values.pop("tenant", None) == tenant else {}
+    known = values.pop("tenant", None)
+    return values if tenant in (None, known) else {}

@@ -5,7 +5,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,20 @@ from syncd.clients.throttle import halo_window, stripe_window
 from syncd.config.mode import Mode, mode_of
 from syncd.config.model import Config
 from syncd.core.errors import Side
+from syncd.core.holds import HOLDS
+from syncd.core.proof import (
+    UpdateMode,
+    WriteKind,
+    WriteTrouble,
+    proof_note,
+    read_proof,
+    read_trouble,
+    trouble_note,
+)
 from syncd.core.records import Condition
 from syncd.monitor.health import Check, worked
 from syncd.store.store import Store
+from syncd.text.timestamps import iso
 
 STEPS = {Side.STRIPE: "poll", Side.HALO: "push"}
 """The step that shows that a side works."""
@@ -37,6 +48,7 @@ class Status:
         pushing: who holds the push lease; None where nobody does.
         gap: the gap that was filled last, as it was noted.
         backfill: the argument of a backfill that was begun and not finished.
+        writes: by kind of write, whether it is proven in this tenant, in words.
     """
 
     now: float
@@ -50,6 +62,7 @@ class Status:
     pushing: str | None
     gap: Mapping[str, Any] | None
     backfill: str | None
+    writes: Mapping[str, str]
 
     @property
     def attention_count(self) -> int:
@@ -82,7 +95,10 @@ def gather(
     return Status(
         now=now,
         mode=mode_of(config.stripe_api_key, config.stripe.mode, notes.get("stripe_mode")),
-        checks=checks_of(notes, now, config.stale_seconds) if checks is None else checks,
+        checks={
+            **(checks_of(notes, now, config.stale_seconds) if checks is None else checks),
+            **writes_check(notes),
+        },
         conditions=store.people.conditions(),
         due=store.due_count(now),
         attention_counts=store.people.attention_counts(),
@@ -91,7 +107,58 @@ def gather(
         pushing=holder[0].described if holder and holder[1] > now else None,
         gap=json.loads(notes["gap"]) if "gap" in notes else None,
         backfill=json.loads(notes["backfill"])["asked"] if "backfill" in notes else None,
+        writes=writes_of(notes),
     )
+
+
+def writes_check(notes: Mapping[str, str]) -> dict[str, Check]:
+    """The check that fails while nothing may be written in this tenant; empty otherwise."""
+    return stopped_check(read_trouble(notes.get(trouble_note(kind))) for kind in WriteKind)
+
+
+def stopped_check(troubles: Iterable[WriteTrouble | None]) -> dict[str, Check]:
+    """The same from the troubles themselves."""
+    for trouble in troubles:
+        if trouble is not None:
+            text = f"{HOLDS[trouble.code].title} ({trouble.code}): {trouble.reason}"
+            return {"writes": Check(False, text, reason=text)}
+    return {}
+
+
+def writes_known(notes: Mapping[str, str]) -> dict[str, int]:
+    """What is known of each kind of write: 1 proven, 0 not yet, -1 stopped."""
+    return {
+        str(kind): -1
+        if read_trouble(notes.get(trouble_note(kind))) is not None
+        else int(read_proof(notes.get(proof_note(kind))) is not None)
+        for kind in WriteKind
+    }
+
+
+_SENT_AS = {
+    UpdateMode.CHANGES: "updates bring the new status alone",
+    UpdateMode.REQUIRED: "updates carry the columns that Halo demands",
+    UpdateMode.EVERYTHING: "updates carry the whole row, because Halo empties what is left out",
+}
+
+
+def writes_of(notes: Mapping[str, str]) -> dict[str, str]:
+    """Whether each kind of write is proven in this tenant, in words."""
+    found = {}
+    for kind in WriteKind:
+        proof = read_proof(notes.get(proof_note(kind)))
+        trouble = read_trouble(notes.get(trouble_note(kind)))
+        if trouble is not None:
+            found[str(kind)] = f"stopped since {iso(trouble.at)}: {trouble.code}"
+        elif proof is None:
+            found[str(kind)] = "not proven yet: the first one goes alone and is read back"
+        else:
+            mode = f"; {_SENT_AS[proof.mode]}" if kind is WriteKind.UPDATE else ""
+            trace = "" if proof.trace else "; Halo does not store the trace"
+            found[str(kind)] = (
+                f"proven on {iso(proof.at)} with row {proof.row_id} of {proof.intent_id}{mode}{trace}"
+            )
+    return found
 
 
 def links_of(notes: Mapping[str, str]) -> dict[Side, dict[str, Any] | None]:

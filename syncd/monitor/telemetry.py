@@ -86,6 +86,12 @@ class Telemetry:
         self._budget = Gauge(
             "syncd_budget_remaining_requests", "Requests that may still go.", ["side"], registry=r
         )
+        self._writes = Gauge(
+            "syncd_writes_proven",
+            "Whether a kind of write is proven in this tenant: 1 proven, 0 not yet, -1 stopped.",
+            ["kind"],
+            registry=r,
+        )
         self._success = Gauge(
             "syncd_last_success_timestamp_seconds", "When it last worked.", ["step"], registry=r
         )
@@ -124,12 +130,18 @@ class Telemetry:
         self._success.labels(step=step).set(at)
 
     def page(
-        self, payments: Mapping[Any, int], attention: int, budgets: Mapping[str, int]
+        self,
+        payments: Mapping[Any, int],
+        attention: int,
+        budgets: Mapping[str, int],
+        writes: Mapping[str, int] | None = None,
     ) -> bytes:
         """All metrics in Prometheus's text format, with the store's readings of this moment."""
         for condition, number in payments.items():
             self._payments.labels(condition=str(condition)).set(number)
         self._attention.set(attention)
+        for kind, known in (writes or {}).items():
+            self._writes.labels(kind=kind).set(known)
         for side, left in budgets.items():
             self._budget.labels(side=side).set(left)
         return generate_latest(self.registry)

@@ -22,6 +22,7 @@ from syncd.config.model import Config, ConfigurationError, address, differences
 from syncd.core.errors import Side, Stopping, StoreTrouble, StoreUnusable
 from syncd.failpoints import Point, crash_point
 from syncd.monitor.health import Check, worked
+from syncd.monitor.status import stopped_check
 from syncd.monitor.telemetry import Telemetry
 from syncd.monitor.watcher import Watch
 from syncd.service.lanes import Step, Steps, work_goes_on
@@ -289,6 +290,7 @@ class Daemon:
         return {
             "stripe": self._worked("poll", engine.links[Side.STRIPE].reason, stale),
             "halo": self._worked("push", engine.links[Side.HALO].reason, stale),
+            **stopped_check(engine.pusher.tenant.known.values()),
             "store": Check(
                 engine.store_trouble is None,
                 engine.store_trouble or "it works",

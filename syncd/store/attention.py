@@ -90,6 +90,7 @@ class PeopleStore:
             odd = sa.select(sa.func.count()).select_from(schema.unreadable)
             back = sa.select(r.kind, sa.func.count()).where(stands()).group_by(r.kind)
             found = {
+                "tenant": len(_stopped(connection)),
                 "payment": connection.execute(
                     held.where(p.condition.in_(ATTENTION), p.dismissed.is_(False))
                 ).scalar_one(),
@@ -155,6 +156,8 @@ class PeopleStore:
                 )
                 for row in odd
             ]  # fmt: skip
+            if not dismissed:
+                found = _stopped(connection) + found
             names = [entry.id for entry in found if entry.dismissed]
             notes: dict[str, Any] = {}
             for start in range(0, len(names), 500):
@@ -196,6 +199,10 @@ class PeopleStore:
         with writing(self._engine) as connection:
             done = list(connection.execute(sa.select(c.intent_id).where(wanted)).scalars())
             transitions.retry(connection, wanted, now)
+            for entry in _stopped(connection):
+                if ids is None or entry.id in ids:
+                    _try_again(connection, entry.id)
+                    done.insert(0, entry.id)
         return done
 
     def restore(self, ids: Sequence[str]) -> list[str]:

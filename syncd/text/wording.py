@@ -15,6 +15,7 @@ STANDS = {
 """Where payments stand, as words behind the word payments."""
 
 KINDS = {
+    "tenant": "problem of the tenant",
     "payment": "payment",
     "refunded": "refund",
     "disputed": "dispute",
@@ -22,7 +23,7 @@ KINDS = {
 }
 """What can stand on the attention list."""
 
-_CHECKS = {"store": "The database", "loop": "The loop"}
+_CHECKS = {"store": "The database", "loop": "The loop", "writes": "Writing to Halo"}
 
 
 def needing(counts: Mapping[str, int]) -> str:

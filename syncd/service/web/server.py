@@ -24,7 +24,7 @@ from syncd.config.model import Config
 from syncd.core.errors import Failure
 from syncd.monitor.alerts import Standing, level_of
 from syncd.monitor.health import Check
-from syncd.monitor.status import gather
+from syncd.monitor.status import gather, writes_known
 from syncd.monitor.telemetry import Telemetry
 from syncd.service.web.chart import HOURS
 from syncd.service.web.page import ATTENTION_MAX, Snapshot, headers, render
@@ -69,6 +69,7 @@ def application(readings: Readings) -> Starlette:
                 readings.store.people.conditions(),
                 readings.store.people.attention_count(),
                 readings.budgets(),
+                writes_known(readings.store.notes()),
             )
         except Failure as error:
             return PlainTextResponse(f"{error}\n", 503)

@@ -142,6 +142,7 @@ class Pusher:
             return 0
         with self.leased():
             self.review()
+            self.tenant.begin()
             if self.plan is None and not (
                 self.tenant.may_try(WriteKind.UPDATE) and await self._prover.resume()
             ):

@@ -91,6 +91,7 @@ def _status(config: Config, store: Store) -> dict[str, Any]:
         "pushing": status.pushing,
         "gap": status.gap,
         "unfinished_backfill": status.backfill,
+        "writes": dict(status.writes),
     }
 
 
@@ -111,6 +112,9 @@ def _print_status(read: dict[str, Any]) -> None:
             ),
         ),
     ]
+    rows.append(("Updates of rows", read["writes"]["update"]))
+    if "not proven" not in read["writes"]["insert"]:
+        rows.append(("New rows", read["writes"]["insert"]))
     if read["gap"]:
         rows.append(("Gap filled", f"{iso(read['gap']['from'])} to {iso(read['gap']['to'])}"))
     if read["unfinished_backfill"]:

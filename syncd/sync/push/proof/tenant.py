@@ -1,7 +1,7 @@
 """What is known about writing in this tenant, as the store keeps it: proofs, troubles, a trial."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from syncd.core.errors import Failure
 from syncd.core.holds import HoldCode
@@ -11,11 +11,13 @@ from syncd.core.proof import (
     UpdateMode,
     WriteKind,
     WriteTrouble,
+    proof_note,
     proof_text,
     read_proof,
     read_trial,
     read_trouble,
     trial_text,
+    trouble_note,
     trouble_text,
 )
 from syncd.monitor.report import Report
@@ -33,6 +35,8 @@ class TenantWrites:
 
     Attributes:
         tenant: which Halo this is. What was proven in another one counts for nothing.
+        known: why kinds of writes are stopped, as of the last push; for who must not wait for the
+            database.
         settings: what the configuration says of writing; a changed one is tried at once.
     """
 
@@ -41,14 +45,30 @@ class TenantWrites:
     now: Callable[[], float]
     tenant: str
     settings: str
+    known: dict[WriteKind, WriteTrouble] = field(init=False, default_factory=dict)
 
     def proof(self, kind: WriteKind) -> Proof | None:
         """The proof of a kind of write; None while there is none."""
-        return read_proof(self.store.note(f"write_proof {kind}"), self.tenant)
+        return read_proof(self.store.note(proof_note(kind)), self.tenant)
 
     def trouble(self, kind: WriteKind) -> WriteTrouble | None:
         """Why nothing of a kind is written; None where nothing is known against it."""
-        return read_trouble(self.store.note(f"write_trouble {kind}"), self.tenant)
+        return read_trouble(self.store.note(trouble_note(kind)), self.tenant)
+
+    def begin(self) -> None:
+        """Forget what was known of another tenant, so that nobody is shown it."""
+        for kind in WriteKind:
+            text = self.store.note(trouble_note(kind))
+            trouble = read_trouble(text, self.tenant)
+            if text is not None and trouble is None:
+                self.store.write_notes({trouble_note(kind): None})
+            self._know(kind, trouble)
+
+    def _know(self, kind: WriteKind, trouble: WriteTrouble | None) -> None:
+        if trouble is None:
+            self.known.pop(kind, None)
+        else:
+            self.known[kind] = trouble
 
     def may_try(self, kind: WriteKind) -> bool:
         """Whether a write of this kind may be sent: nothing is known against it, or it is time to retry."""
@@ -68,11 +88,12 @@ class TenantWrites:
         """Keep a proof, and lift what was known against this kind of write."""
         self.store.write_notes(
             {
-                f"write_proof {proof.kind}": proof_text(proof, self.tenant),
-                f"write_trouble {proof.kind}": None,
+                proof_note(proof.kind): proof_text(proof, self.tenant),
+                trouble_note(proof.kind): None,
                 **({REFUSED: None} if proof.kind is WriteKind.INSERT else {}),
             }
         )
+        self._know(proof.kind, None)
         self.report.log(
             "info", "write_proven", kind=str(proof.kind), intent=proof.intent_id, row=proof.row_id,
             mode=str(proof.mode), trace=proof.trace, invoice=[str(one) for one in proof.invoice],
@@ -91,12 +112,13 @@ class TenantWrites:
         )  # fmt: skip
         self.store.write_notes(
             {
-                f"write_proof {kind}": None,
-                f"write_trouble {kind}": trouble_text(trouble, self.tenant),
+                proof_note(kind): None,
+                trouble_note(kind): trouble_text(trouble, self.tenant),
                 TRIAL: None,
                 REFUSED: None,
             }
         )
+        self._know(kind, trouble)
         self.report.log(
             "error", "writes_stopped", kind=str(kind), code=str(code), intent=intent_id, row=row_id,
             reason=reason,
