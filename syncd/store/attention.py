@@ -9,8 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from syncd.core.holds import HoldCode
+from syncd.core.holds import HoldCode, message
 from syncd.core.payments import PaymentState
+from syncd.core.proof import WriteKind, due_at_once, read_trouble, trouble_note
 from syncd.core.records import ATTENTION, Attention, Condition, Elsewhere, Pushed, Said
 from syncd.store import transitions
 from syncd.store.db import schema
@@ -103,7 +104,9 @@ class PeopleStore:
         """The attention list: what is held, failed, refunded, disputed or unreadable."""
         p, u = schema.payments.c, schema.unreadable.c
         listed = sa.and_(p.condition.in_(ATTENTION), p.dismissed.is_(False))
-        return self._entries(limit, listed, stands(), u.dismissed.is_(False))
+        with reading(self._engine) as connection:
+            stopped = _stopped(connection)
+        return stopped + self._entries(limit, listed, stands(), u.dismissed.is_(False))
 
     def dismissed(self, limit: int = 1_000) -> list[Attention]:
         """What a person has dismissed and has not changed since, the latest first."""
@@ -156,8 +159,6 @@ class PeopleStore:
                 )
                 for row in odd
             ]  # fmt: skip
-            if not dismissed:
-                found = _stopped(connection) + found
             names = [entry.id for entry in found if entry.dismissed]
             notes: dict[str, Any] = {}
             for start in range(0, len(names), 500):
@@ -274,6 +275,48 @@ def _note(connection: sa.Connection, ids: Collection[str], now: float, note: str
         connection.execute(schema.dismissals.delete().where(schema.dismissals.c.id.in_(part)))
         rows = [{"id": name, "at": now, "note": note} for name in part]
         connection.execute(schema.dismissals.insert(), rows)
+
+
+def _stopped(connection: sa.Connection) -> list[Attention]:
+    """Why nothing of a kind is written in this tenant: the first entries of the list."""
+    c = schema.notes.c
+    notes = connection.execute(
+        sa.select(c.value).where(c.name.in_([trouble_note(kind) for kind in WriteKind]))
+    ).scalars()
+    found = []
+    for trouble in filter(None, map(read_trouble, notes)):
+        former = "; ".join(f"{name}: {value}" for name, value in trouble.before.items())
+        reason = message(trouble.code, trouble.entry_id, problem=trouble.reason)
+        found.append(
+            Attention(
+                trouble.entry_id,
+                "tenant",
+                "stopped",
+                trouble.code,
+                f"{reason} Former contents of the row: {former}." if former else reason,
+                None,
+                None,
+                None,
+                len(trouble.tried),
+                trouble.next_try,
+                trouble.at,
+                () if trouble.row_id is None else (trouble.row_id,),
+                intent_id=trouble.intent_id,
+            )
+        )
+    return found
+
+
+def _try_again(connection: sa.Connection, entry_id: str) -> None:
+    """Let the next push try one row of a tenant in which nothing is written."""
+    c = schema.notes.c
+    for kind in WriteKind:
+        named = c.name == trouble_note(kind)
+        text = connection.execute(sa.select(c.value).where(named)).scalar()
+        trouble = read_trouble(text)
+        if trouble is not None and trouble.entry_id == entry_id:
+            value = due_at_once(text or "")
+            connection.execute(schema.notes.update().where(named).values(value=value))
 
 
 def _shown_amount(row: Any) -> int | None:
