@@ -1,5 +1,6 @@
 """Output as terminals, pipes and full disks take it."""
 
+import json
 import os
 import re
 import signal
@@ -145,3 +146,13 @@ def test_a_second_service_is_named(live: Rig) -> None:
         done = live.command(extra={"SYNCD_WEB__LISTEN": listen})
     assert done.returncode == 78
     assert f"another syncd is already running at {listen}" in done.stderr
+
+
+def test_a_dry_run_has_amounts_and_whole_ids(live: Rig) -> None:
+    """At 50 columns too each id of a dry run is whole, with its amount and what Halo shows now."""
+    payment = live.pay("succeeded")
+    shown = on_terminal(live.environment(), live.folder, "--once", "--dry-run", columns=50)
+    assert any(line.strip().endswith(payment) for line in shown.lines)
+    assert "10.99 USD" in shown.text
+    [planned] = json.loads(live.command("--once", "--dry-run", "--json").stdout)
+    assert (planned["money"], planned["halo_shows"], planned["status"]) == ("10.99 USD", [1], 3)

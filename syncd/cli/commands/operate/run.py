@@ -13,11 +13,12 @@ from typing import Any
 import typer
 
 from syncd.cli.shared import EXIT_ATTENTION, EXIT_INTERRUPTED, stop_signals
-from syncd.cli.terminal import Show, shown, table
+from syncd.cli.terminal import Show, aligned, indented, shown, width_of_terminal
 from syncd.config.load import load
 from syncd.config.model import Config, ConfigurationError, address
 from syncd.core.decisions import Create, Decision, Hold, Unmatched, Update
 from syncd.core.errors import Failure, LeaseHeld
+from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, DuePayment
 from syncd.monitor.telemetry import Telemetry
 from syncd.preflight.local import is_syncd
@@ -179,6 +180,7 @@ def since_of(text: str, now: Callable[[], float] = time.time, *, option: str = "
 
 def _planned(work: DuePayment, decision: Decision, text: str) -> dict[str, Any]:
     said = work.payment.said
+    money = said.received if said.state is PaymentState.SUCCEEDED else said.due
     names = {Update: "update", Create: "create", Hold: "hold", Unmatched: "unmatched"}
     return {
         "intent": said.intent_id,
@@ -186,6 +188,8 @@ def _planned(work: DuePayment, decision: Decision, text: str) -> dict[str, Any]:
         "action": names.get(type(decision), "in_step"),
         "rows": list(getattr(decision, "rows", ())),
         "status": getattr(decision, "status", None),
+        "money": "" if money is None else str(money),
+        "halo_shows": [] if not isinstance(decision, Update) else list(decision.was),
         "text": text,
     }
 
@@ -209,8 +213,13 @@ def _print_plan(
         typer.echo(json.dumps(planned, indent=2))
     doing = [entry for entry in planned if entry["action"] in ("update", "create", "hold")]
     if doing and not as_json:
-        columns = ("intent", "state", "action", "text")
-        table("What would be done (dry run)", columns, ([p[c] for c in columns] for p in doing))
+        typer.echo("What would be done (dry run)\n")
+        width = width_of_terminal()
+        heads = aligned([(p["intent"], p["state"], p["money"], p["action"]) for p in doing], width)
+        for entry, head in zip(doing, heads, strict=True):
+            typer.echo(head)
+            typer.echo(indented(entry["text"], width))
+        typer.echo("")
     others = _others(doing, conditions)
     if doing and others:
         typer.echo(f"Beside these: {others}.", err=as_json)
