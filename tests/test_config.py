@@ -261,6 +261,19 @@ def test_keys(
         assert problem.endswith("(read from SYNCD_STRIPE_API_KEY)")
 
 
+@pytest.mark.parametrize("key", ["sk_org_live_Zq7Hidden", "sk_orgZq7Hidden"])
+def test_key_of_an_organization(file: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """The key of an organization names no account: it needs stripe.account, where payments are."""
+    monkeypatch.setenv("SYNCD_STRIPE_API_KEY", key)
+    (refused,) = problems(file, f'{GOOD}[stripe]\naccount = ""\n')
+    assert refused.startswith("5: stripe.account: is missing: the Stripe key is an organization's")
+    assert "set stripe.account to the id (acct_…)" in refused
+    file.write_text(f'{GOOD}[stripe]\naccount = "acct_1"\n')
+    assert load(file, os.environ).stripe_api_key == key
+    file.write_text(GOOD)
+    assert load(file, os.environ, signing_in=False).stripe.account == ""
+
+
 @pytest.mark.parametrize(
     ("line", "place"),
     [
@@ -561,3 +574,17 @@ def test_exit_78_for_a_key(live: Rig) -> None:
         assert "stripe_api_key: this is a" in done.stderr
         assert "Hidden" not in done.stderr
     assert live.box.stripe.requests == []
+
+
+def test_exit_78_for_the_key_of_an_organization(live: Rig) -> None:
+    """Without stripe.account nobody is asked; with it, requests name the account, and pass."""
+    live.box.stripe.api_key = key = "sk_org_test_Zq7Hidden"
+    live.box.stripe.accounts.add("acct_1")
+    done = live.command("--once", extra={"SYNCD_STRIPE_API_KEY": key})
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "stripe.account: is missing" in done.stderr
+    assert "Hidden" not in done.stderr
+    assert live.box.stripe.requests == []
+    extra = {"SYNCD_STRIPE_API_KEY": key, "SYNCD_STRIPE__ACCOUNT": "acct_1"}
+    assert live.command("--once", extra=extra).returncode == 0
+    assert {r.headers["stripe-context"] for r in live.box.stripe.requests} == {"acct_1"}

@@ -23,7 +23,13 @@ from syncd.config.problems import (
     unknown_variables,
     validation_problems,
 )
-from syncd.config.secrets import SECRETS, SHORT_TOKEN_CHARACTERS, read_secrets, read_small_file
+from syncd.config.secrets import (
+    SECRETS,
+    SHORT_TOKEN_CHARACTERS,
+    is_organization_key,
+    read_secrets,
+    read_small_file,
+)
 from syncd.text.sanitize import conceal
 
 PLACES = (Path("/etc/syncd/config.toml"), Path("config.toml"))
@@ -58,6 +64,17 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
     if signing_in:
         mode = settings.stripe.mode if settings else ""
         secrets = read_secrets(environment, mode, problems, place)
+    if (
+        settings
+        and not settings.stripe.account
+        and is_organization_key(secrets["stripe_api_key"] or "")
+    ):
+        problems.append(
+            named("stripe", "account")
+            + "is missing: the Stripe key is an organization's (sk_org…), which belongs to no single "
+            "account; set stripe.account to the id (acct_…) of the account whose payments Halo "
+            "shows, or use a restricted key of that account"
+        )
     beyond_loopback = settings is not None and not is_loopback(settings.web.listen)
     if signing_in and beyond_loopback and not secrets["web_token"]:
         problems.append(

@@ -152,6 +152,14 @@ def _checked(name: str, text: str, source: str) -> Found:
     return Found(value, source, (f"{name}: {problem} (read from {source})",))
 
 
+def is_organization_key(key: str) -> bool:
+    """Whether a Stripe key is an organization's: each request must then name an account.
+
+    Source: Stripe's documentation of organization API keys (``sk_org…``).
+    """
+    return key.startswith("sk_org")
+
+
 def read_small_file(place: Path) -> str:
     """Read a small file, of which there may be more than memory: /dev/zero has no end."""
     with place.open("rb") as file:

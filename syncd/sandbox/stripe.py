@@ -207,6 +207,10 @@ class SandboxStripe:
         if key != self.api_key:
             return _error(401, "Invalid API Key provided.")
         account = request.headers.get("stripe-account")
+        if key.startswith("sk_org"):
+            account = request.headers.get("stripe-context")
+            if account is None:
+                return _error(400, "An organization key needs the Stripe-Context header.")
         if account is not None and account not in self.accounts:
             return _error(
                 403,

@@ -14,6 +14,7 @@ from syncd.clients.retry import Calling
 from syncd.clients.stripe.source import StripeSource
 from syncd.clients.throttle import STRIPE_SPACING_SECONDS, Gate, halo_window, stripe_window
 from syncd.config.model import Config
+from syncd.config.secrets import is_organization_key
 from syncd.core.decisions import Policy
 from syncd.core.errors import Side, Stopping
 from syncd.monitor.telemetry import Telemetry
@@ -186,6 +187,7 @@ def _clients(
         _calling(gates[Side.STRIPE], telemetry, runtime),
         config.push.invoice_metadata_key,
         config.stripe.account,
+        is_organization_key(config.stripe_api_key),
         runtime.transport,
     )
     sink = _sink(config, _calling(gates[Side.HALO], telemetry, runtime), runtime)

@@ -283,6 +283,24 @@ def test_connected_account(bench: Bench) -> None:
     assert sent == ["acct_1", "acct_2", None]
 
 
+def test_key_of_an_organization(bench: Bench) -> None:
+    """The account goes into Stripe-Context; Stripe-Account is not sent, and Stripe refuses it."""
+    bench.box.stripe.api_key = key = "sk_org_live_abc"
+    bench.box.stripe.accounts.add("acct_1")
+    bench.stripe(
+        lambda source: source.events(0), api_key=key, account="acct_1", account_in_context=True
+    )
+    with pytest.raises(BadAnswer, match="Stripe-Context"):
+        bench.stripe(lambda source: source.events(0), api_key=key, account="acct_1")
+    with pytest.raises(PermissionMissing, match="account 'acct_2'"):
+        bench.stripe(
+            lambda source: source.events(0), api_key=key, account="acct_2", account_in_context=True
+        )
+    headers = [request.headers for request in bench.box.stripe.requests]
+    assert [h.get("stripe-context") for h in headers] == ["acct_1", None, "acct_2"]
+    assert [h.get("stripe-account") for h in headers] == [None, "acct_1", None]
+
+
 def test_the_version_is_pinned(bench: Bench) -> None:
     """Every request says which version of the API it wants: a new one must not surprise anybody."""
     bench.read("stripe")

@@ -96,6 +96,9 @@ class StripeSource:
     """Stripe as the engine sees it.
 
     Attributes:
+        account: the account to read (``acct_…``); empty or None for the key's own.
+        account_in_context: whether the account goes into the header ``Stripe-Context``, as the key
+            of an organization wants, instead of ``Stripe-Account``.
         transport: carries the requests in place of a real network; None for the real one.
         reversal_events_refused: whether the key isn't shown the events of refunds and disputes.
     """
@@ -105,6 +108,7 @@ class StripeSource:
     calling: Calling
     invoice_key: str
     account: str | None = None
+    account_in_context: bool = False
     transport: Any = field(repr=False, default=None)
     reversal_events_refused: bool = field(init=False, default=False)
     _charges: Charges = field(init=False, repr=False)
@@ -123,7 +127,8 @@ class StripeSource:
         self._http = stripe.HTTPXClient(timeout=self.calling.timeout_seconds, _lib=library)
         self._client = stripe.StripeClient(
             self.api_key,
-            stripe_account=self.account or None,
+            stripe_account=None if self.account_in_context else self.account or None,
+            stripe_context=self.account or None if self.account_in_context else None,
             base_addresses={"api": self.api_base.rstrip("/")},
             http_client=self._http,
             max_network_retries=0,  # ours retries, and honours Retry-After, which theirs doesn't
