@@ -20,7 +20,7 @@ RUN = .venv/bin
 DEV = .venv-dev/bin
 INSTALL = install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: demo test quick check bench soak crashes fuzz mutants format lock man clean simulate planted
+.PHONY: demo test quick check bench soak crashes fuzz mutants format lock man clean simulate simulate-fresh simulate-night planted
 
 CHECK_PYTHON = @$(or $(PYTHON),python3) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
     || { echo "Install Python 3.11 or newer with its venv module (Debian and Ubuntu: apt install python3-venv), then run make again." >&2; exit 1; }
@@ -97,6 +97,14 @@ mutants-%: .venv-dev/installed
 simulate: export PYTHONHASHSEED = 0
 simulate: .venv-dev/installed
 	$(DEV)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
+
+# Seeds that ever failed, then seeds derived from the commit that nobody has played.
+simulate-fresh simulate-night: export PYTHONHASHSEED = 0
+simulate-fresh: .venv-dev/installed
+	$(DEV)/python -m tests.simulation --fresh --seeds $(or $(SEEDS),1000)
+
+simulate-night: .venv-dev/installed
+	$(DEV)/python -m tests.simulation --night
 
 planted: .venv-dev/installed
 	$(DEV)/python -m tests.simulation --planted

@@ -113,9 +113,12 @@ class Rig:
     told: Told = field(default_factory=Told)
     proven: bool = True
     world: HandWorld = field(init=False)
+    waits: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.world = HandWorld(now=self.clock, random=lambda: 0.5, clock=self.clock)
+        self.world = HandWorld(
+            now=self.clock, monotonic=self.clock, random=lambda: 0.5, clock=self.clock
+        )
 
     @property
     def url(self) -> str:
@@ -176,6 +179,7 @@ class Rig:
         """One poll and push as the daemon does them: what fails is remembered, not raised."""
 
         async def work(parts: Parts) -> None:
+            parts.engine.pusher.waits._known = self.waits  # the daemon lives on between two cycles
             await parts.engine.poll()
             await parts.engine.push()
 

@@ -241,7 +241,7 @@ def test_a_single_run_says_what_it_leaves_open(rig: Rig) -> None:
 
 
 def test_looks_that_always_come_too_late(rig: Rig) -> None:
-    """Halo takes longer for its list than a look holds: a person hears, and requests don't run on."""
+    """Halo takes longer for its list than a look holds: it is Halo's trouble, and requests don't run on."""
     payment = _create(rig)
 
     def slow(request: Request) -> bool:
@@ -253,9 +253,45 @@ def test_looks_that_always_come_too_late(rig: Rig) -> None:
     for _ in range(12):
         rig.cycle()
         rig.clock.seconds += 300
-    (entry,) = rig.attention()
-    assert (entry.id, entry.code, rig.posts()) == (payment, "halo_refuses", [])
-    assert "longer than 30 s" in entry.reason
+    assert (rig.attention(), rig.posts()) == ([], [])
+    (line, *_) = rig.told.events("insert_postponed")
+    assert line["intent"] == payment
+    assert "longer than 30 s" in line["reason"]
+    rig.cycle()
     asked = len(rig.box.halo.requests)
     rig.cycle()
     assert len(rig.box.halo.requests) == asked
+    rig.box.halo.faults.clear()
+    rig.clock.seconds += 300
+    rig.cycle()
+    assert rig.statuses(payment) == [3]
+
+
+def _doubtful_insert(rig: Rig) -> str:
+    """A payment whose new row was sent and not answered; Halo carries it out 100 s later."""
+    payment = _create(rig)
+    rig.box.halo.faults.append(Fault("504", method="POST", path=PATH))
+    with pytest.raises(LinkFailure):
+        rig.once()
+    assert len(rig.posts()) == 1
+    return payment
+
+
+def test_a_clock_set_forward_ends_no_wait(rig: Rig) -> None:
+    """The host's clock jumps by an hour after an insert without an answer: nothing is sent again."""
+    _doubtful_insert(rig)
+    steady = rig.clock.seconds
+    rig.world.monotonic = lambda: steady
+    rig.clock.seconds += 3_600
+    rig.cycle()
+    assert len(rig.posts()) == 1
+
+
+def test_an_earlier_insert_is_waited_for_by_the_next_process(rig: Rig) -> None:
+    """A process that meets an uncertain insert waits as if it had just been sent, then sends it again."""
+    payment = _doubtful_insert(rig)
+    rig.clock.seconds += 40 * 86_400
+    sent_at = rig.clock.seconds
+    rig.once()
+    assert rig.clock.seconds >= sent_at + 300
+    assert (rig.statuses(payment), len(rig.posts())) == ([3], 2)

@@ -105,6 +105,9 @@ HALO_ROWS = Note("halo_rows", _NUMBER)
 REVERSALS_LISTED = Note("reversals_listed", _NUMBER)
 """When refunds and disputes were last listed, Unix seconds."""
 
+REVERSALS_FROM = Note("reversals_from", _NUMBER)
+"""Since when refunds and disputes must still be listed once, Unix seconds; none where they were."""
+
 STRIPE_MODE = Note("stripe_mode", _TEXT)
 """`live` or `test`, for commands that have no key."""
 
@@ -138,6 +141,7 @@ NOTES: tuple[Note[Any], ...] = (
     WATERMARK,
     HALO_ROWS,
     REVERSALS_LISTED,
+    REVERSALS_FROM,
     STRIPE_MODE,
     PUSH_AFTER,
     PUSH_BATCH,

@@ -28,6 +28,7 @@ from syncd.sync.pull.read_back import AllRows
 from syncd.sync.pull.rereads import Rereads
 from syncd.sync.pull.reversals import Reversing
 from syncd.sync.pull.sweep import Sweeper
+from syncd.sync.push.guard import InsertWaits
 from syncd.sync.push.outcomes import Plan
 from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.push.pusher import Pusher
@@ -40,7 +41,8 @@ class Runtime:
     """What comes from outside: time, chance, and being asked to stop.
 
     Attributes:
-        now: Unix seconds.
+        now: Unix seconds, by the host's clock, which may be set.
+        monotonic: seconds of a clock that only goes forward.
         random: a number from 0 to 1.
         stop: set when the process is to end.
         working: told at every step of work.
@@ -49,6 +51,7 @@ class Runtime:
     """
 
     now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     working: Callable[[], None] = lambda: None
@@ -238,7 +241,7 @@ def build_engine(
     )
     pusher = Pusher(
         sink, store, lease, rereads, push_settings(config), telemetry, runtime.now, tenant,
-        runtime.sleep, plan=plan,
+        runtime.sleep, InsertWaits(runtime.monotonic), plan=plan,
     )  # fmt: skip
     # Another process may have decided meanwhile, by another configuration: one that isn't reloaded.
     pusher.review = lambda: release_holds(config, store, runtime.now())

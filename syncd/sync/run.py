@@ -216,6 +216,7 @@ class Run:
             for row in self.store.doubtful_inserts(now)
             if row.doubt_until <= now + LAG_SECONDS
         ]
+        looks += self._earlier_inserts(now)
         if not looks:
             return False
         seconds = max(0.0, max(looks) - now) + 0.1  # the clock may be set back during the sleep
@@ -225,6 +226,19 @@ class Run:
         )
         await self.sleep(seconds)
         return True
+
+    def _earlier_inserts(self, now: float) -> list[float]:
+        """When the waits for new rows that an earlier process sent are over (Unix seconds).
+
+        Without them, a run by a timer would never send such a row again: each run is a new process.
+        """
+        overdue = self.engine.pusher.waits.overdue(now)
+        found = {name: self.store.payment(name) for name in overdue}
+        return [
+            now + overdue[name]
+            for name, row in found.items()
+            if row and row["condition"] == Condition.DUE and row["doubt_until"] is not None
+        ]
 
     def _left_out(self) -> LinkFailure | None:
         """The failure of a new row that was sent and that Halo doesn't show yet; None without one."""

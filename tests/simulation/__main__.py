@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from tests.simulation.batch import many, plant, show
+from tests.simulation.batch import fresh, many, night, plant, show
 
 
 def main() -> int:
@@ -14,6 +14,10 @@ def main() -> int:
     parser.add_argument("--whole", action="store_true", help="don't shrink it")
     parser.add_argument("--seeds", type=int, default=1_000, help="how many to play")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument(
+        "--fresh", action="store_true", help="seeds derived from the commit instead"
+    )
+    parser.add_argument("--night", action="store_true", help="fresh seeds until interrupted")
     parser.add_argument("--planted", action="store_true", help="plant faults instead")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
@@ -21,6 +25,10 @@ def main() -> int:
         return show(asked.seed, whole=asked.whole)
     if asked.planted:
         return plant(asked.jobs, asked.seeds)
+    if asked.night:
+        return night(asked.jobs)
+    if asked.fresh:
+        return fresh(asked.seeds, asked.jobs)
     return many(asked.first, asked.seeds, asked.jobs)
 
 

@@ -2,12 +2,14 @@
 
 import gc
 import multiprocessing
+import secrets
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from tests.simulation.planted import PLANTED, Caught, catch
+from tests.simulation.seeds import FAILED, fresh_first, this_commit
 from tests.simulation.shrink import as_text, shrink
 from tests.simulation.story import DAY, draw
 from tests.simulation.theatre import play
@@ -114,8 +116,42 @@ def many(first: int, count: int, jobs: int) -> int:
             if sys.stderr.isatty() or done % 100 == 0:
                 print(f"{done} of {count} seeds, {len(failed)} failed", file=sys.stderr, flush=True)
     print(figures_text(count, figures, seconds))
-    print(f"{len(failed)} failed; {time.monotonic() - began:.0f} s on {jobs} processes")
+    spent = time.monotonic() - began
+    print(f"{len(failed)} failed; {spent:.0f} s on {jobs} processes")
+    print(
+        f"{figures['actions'] / max(spent, 0.001):.0f} actions and "
+        f"{count / max(spent, 0.001):.2f} stories a second"
+    )
+    for seed, checks in failed:
+        print(f"replay: make simulate SEED={seed}  # {', '.join(checks)}")
     if failed:
         print()
         show(failed[0][0], whole=False)
     return 1 if failed else 0
+
+
+def fresh(count: int, jobs: int) -> int:
+    """Play every seed that ever failed, then seeds derived from the commit that nobody has played."""
+    commit = this_commit()
+    first = fresh_first(commit)
+    print(f"fresh seeds {first} to {first + count - 1}, derived from commit {commit}", flush=True)
+    again = [seed for seed in FAILED if play(draw(seed)).complaints]
+    for seed in again:
+        print(
+            f"failed before, fails again: make simulate SEED={seed}  # {FAILED[seed]}", flush=True
+        )
+    print(f"{len(FAILED)} seeds that failed once: {len(again)} fail")
+    return many(first, count, jobs) or int(bool(again))
+
+
+def night(jobs: int) -> int:
+    """Play fresh seeds until interrupted; each batch prints what failed, shrunk."""
+    first, bad = secrets.randbelow(10**12) + 10**13, 0
+    try:
+        while True:
+            print(f"seeds from {first}", flush=True)
+            bad += many(first, 1_000, jobs)
+            first += 1_000
+    except KeyboardInterrupt:
+        print(f"{bad} batches of 1,000 with a failure")
+    return 1 if bad else 0

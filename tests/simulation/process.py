@@ -124,7 +124,11 @@ class Process:
     def __post_init__(self) -> None:
         chance = Random(f"{self.theatre.story.seed} {self.name}")  # noqa: S311  # replayable
         self.world = ProcessWorld(
-            now=self.now, random=chance.random, stop=asyncio.Event(), process=self
+            now=self.now,
+            monotonic=self.theatre.world.loop.time,
+            random=chance.random,
+            stop=asyncio.Event(),
+            process=self,
         )
         self.world.transport = Line(self.theatre.world, self)
         self.store = Store(Desk(self, self.theatre.disk))  # type: ignore[arg-type]  # stands in

@@ -43,7 +43,7 @@ CHECKS = {
     "false alarm": "What needs no person doesn't stand on the attention list.",
     "budget": "No rolling window holds more requests than its limit.",
     "secret": "No secret stands in the log, the store, the metrics, the list or what Halo is sent.",
-    "reading only": "Stripe is only read; Halo's payments are only listed and posted.",
+    "reading only": "Stripe is only read; Halo's payments and invoices are read, and payments posted.",
     "elsewhere": "No request goes anywhere but to Stripe and Halo.",
     "fault": "No step of the daemon fails in a way that the program doesn't understand.",
     "unusable": "A busy, full or failing disk is never taken for a damaged database.",
@@ -55,6 +55,9 @@ UNWRITTEN_SECONDS = 900.0
 
 LOOK_SECONDS = 90.0
 """How old a look may be when its row is inserted; what both take on a slow road included."""
+
+READ_ALONE = ("/api/InvoicePayment/", "/api/Invoice/", "/api/InvoiceChange")
+"""Paths under which Halo is asked for one row, one invoice, or what changed on one."""
 
 TRACE_FIELDS = {"id", "status", "webhook_payload", "webhook_received_date"}
 
@@ -184,6 +187,8 @@ class Watch:
             return
         if (request.method, path) in (("GET", "/api/authinfo"), ("POST", "/auth/token")):
             return
+        if request.method == "GET" and path.startswith(READ_ALONE):
+            return  # what a write did is read back from its row and its invoice
         if path != "/api/InvoicePayment" or request.method not in ("GET", "POST"):
             self.complain("reading only", f"{request.method} {path} to Halo")
             return

@@ -7,7 +7,13 @@ from syncd.clients.paging import read_pages
 from syncd.clients.stripe.source import Page, StripeSource
 from syncd.core.errors import LinkFailure, Side
 from syncd.monitor.report import Report
-from syncd.store.coordination import GAP, REVERSAL_EVENTS_REFUSED, WATERMARK, GapNote
+from syncd.store.coordination import (
+    GAP,
+    REVERSAL_EVENTS_REFUSED,
+    REVERSALS_FROM,
+    WATERMARK,
+    GapNote,
+)
 from syncd.store.store import Store
 from syncd.sync.pull.listing import DAY, IntentListing, report_unreadable
 from syncd.sync.pull.rereads import Rereads
@@ -65,6 +71,8 @@ class Poller:
             if mark is None
             else (mark - self.reach.overlap_seconds)
         )
+        if mark is None:
+            self._list_reversals_from(since)
         first = await self.source.events(since)
         self._report_refused_events()
         clock = first.server_time
@@ -145,8 +153,18 @@ class Poller:
         listed = await self.listing.list_and_reread(
             since - EVENTS_KEPT_SECONDS, oldest=0, unshown=self._mark_conflicting
         )
+        self._list_reversals_from(since)
         self.report.count("gaps")
         self.store.write(GAP, GapNote(since, clock, int(self.now()), listed))
+
+    def _list_reversals_from(self, since: int) -> None:
+        """Let the next sweep list refunds and disputes made since a time (Unix seconds).
+
+        Their events of that time may be gone, or the key may not have been allowed to read them.
+        """
+        known = self.store.read(REVERSALS_FROM)
+        if known is None or since < known:
+            self.store.write(REVERSALS_FROM, since)
 
     def _mark_conflicting(self, intent_id: str, _error: LinkFailure) -> None:
         """Re-read this payment later: its events are gone, and Stripe can't show it now."""

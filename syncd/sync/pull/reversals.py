@@ -4,6 +4,7 @@ The poll's own request brings their events. What it can't have shown (they are o
 not see them) is listed once a sweep and by a backfill: a page or two. Nothing is written to Halo.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -12,9 +13,10 @@ from syncd.clients.stripe.source import Page, StripeSource
 from syncd.core.errors import CursorRefused, PermissionMissing, Side
 from syncd.core.rows import seen
 from syncd.monitor.report import Report
-from syncd.store.coordination import LISTING_REFUSED, REVERSALS_LISTED
+from syncd.store.coordination import LISTING_REFUSED, REVERSALS_FROM, REVERSALS_LISTED
 from syncd.store.store import Store
 from syncd.sync.pull.listing import DAY
+from syncd.sync.pull.poll import EVENTS_KEPT_SECONDS
 from syncd.sync.pull.sweep import SWEEP_SECONDS
 from syncd.sync.sink import Sink
 
@@ -40,9 +42,15 @@ class Reversing:
         now = int(self.now())
         last = self.store.read(REVERSALS_LISTED)
         since = now - SWEEP_SECONDS if last is None else min(now, last) - SWEEP_SECONDS
+        missed = self.store.read(REVERSALS_FROM)
+        if missed is not None:
+            since = min(since, missed)
         oldest = self.store.reversals.oldest_open_dispute()
         disputes_since = since if oldest is None else max(oldest, now - OPEN_DISPUTE_SECONDS_MAX)
         await self.list_since(since, min(since, disputes_since))
+        if missed is not None:
+            for what in ("refunds", "disputes"):
+                self._note_unknown(what, missed)
 
     async def list_since(self, refunds_since: int, disputes_since: int | None = None) -> int:
         """List refunds and disputes made since a time (Unix seconds). Returns how many.
@@ -55,6 +63,9 @@ class Reversing:
         disputed = await self._list("disputes", self.source.disputes, since)
         if listed is not None and disputed is not None:
             self.store.write(REVERSALS_LISTED, started)
+            missed = self.store.read(REVERSALS_FROM)
+            if missed is not None and since <= missed and refunds_since <= missed:
+                self.store.write(REVERSALS_FROM, None)
         return (listed or 0) + (disputed or 0)
 
     async def _list(
@@ -84,6 +95,21 @@ class Reversing:
         if self.store.read(note) is not None:
             self.store.write(note, None)
         return listed
+
+    def _note_unknown(self, what: str, since: int) -> None:
+        """Put on the attention list that refunds or disputes can't be known any more."""
+        if (
+            since > self.now() - EVENTS_KEPT_SECONDS
+            or self.store.read(LISTING_REFUSED[what]) is None
+        ):
+            return  # their events may still show them, or they were listed
+        day = time.strftime("%Y-%m-%d", time.gmtime(since))
+        reason = (
+            f"Stripe's key may not list {what}, and their events are older than Stripe keeps them. syncd "
+            f"can't know the {what} since {day}. Give the key read access to {what.capitalize()}: the next "
+            "sweep lists them. Or look at them in Stripe's dashboard. Then dismiss this entry."
+        )
+        self.store.take_in([], self.now(), unreadable=[(f"{what}_unknown", reason, since)])
 
     async def place(self) -> int:
         """Ask Halo whether payments that aren't known here are its own. Returns how many were.

@@ -14,6 +14,43 @@ from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS
 
+
+@dataclass(slots=True)
+class InsertWaits:
+    """How long this process waits before it sends a new row again.
+
+    Measured by a clock that nobody can set. The time in the store says only which insert is
+    uncertain: a host's clock may have been set since it was written. So an insert that this process
+    did not send itself is waited for as if it had been sent when this process first met it.
+
+    Attributes:
+        monotonic: seconds of a clock that only goes forward.
+    """
+
+    monotonic: Callable[[], float]
+    _known: dict[str, tuple[float, float]] = field(init=False, default_factory=dict)
+
+    def begin(self, intent_id: str, doubt_until: float, seconds: float) -> None:
+        """Wait for some seconds from now; `doubt_until` is what the store says (Unix seconds)."""
+        self._known[intent_id] = (doubt_until, self.monotonic() + seconds)
+
+    def seconds_left(self, intent_id: str, doubt_until: float | None) -> float:
+        """How many seconds are left; 0 where no insert of the payment is uncertain."""
+        if doubt_until is None:
+            self._known.pop(intent_id, None)
+            return 0.0
+        known, end = self._known.get(intent_id, (None, 0.0))
+        if known != doubt_until:
+            self.begin(intent_id, doubt_until, INSERT_DOUBT_SECONDS)
+            return INSERT_DOUBT_SECONDS
+        return max(0.0, end - self.monotonic())
+
+    def overdue(self, now: float) -> dict[str, float]:
+        """Seconds left of each wait that by the wall clock (Unix seconds) is over, by payment."""
+        left = {name: end - self.monotonic() for name, (_, end) in self._known.items()}
+        return {name: s for name, s in left.items() if s > 0 and self._known[name][0] <= now}
+
+
 LOOK_SECONDS_MAX = 30.0
 """A row is inserted only if the payment was looked up in Halo at most this long before."""
 
@@ -59,7 +96,8 @@ class InsertGuard:
     Attributes:
         lease: the push lease; None in a dry run.
         work: the payment.
-        looked_at: when Halo was asked for the payment's rows, Unix seconds.
+        looked_at: when Halo was asked for the payment's rows, by the clock of `waits`.
+        waits: how long this process waits for uncertain inserts.
         doubt_until: until when an insert of this payment is uncertain, as the store has it now.
         sent: whether the guard has allowed a request: a second one means that the first was refused.
         lost: another process pushes, or has just inserted the row.
@@ -70,6 +108,7 @@ class InsertGuard:
     lease: Lease | None
     work: DuePayment
     looked_at: float
+    waits: InsertWaits
     now: Callable[[], float]
     doubt_until: float | None = field(init=False)
     sent: bool = field(init=False, default=False)
@@ -84,7 +123,7 @@ class InsertGuard:
 
         The intent to insert is written down first: another process that sees it waits.
         """
-        if self.now() - self.looked_at > LOOK_SECONDS_MAX:
+        if self.waits.monotonic() - self.looked_at > LOOK_SECONDS_MAX:
             return False
         try:
             if self.lease is not None:
@@ -102,5 +141,6 @@ class InsertGuard:
                 "another process, which has just made a row for the same payment,"
             )
             return False
+        self.waits.begin(self.work.payment.said.intent_id, until, INSERT_DOUBT_SECONDS)
         self.doubt_until, self.sent = until, True
         return True

@@ -18,6 +18,7 @@ from syncd.core.errors import (
     LinkFailure,
     RowsRefused,
     ServerTrouble,
+    Side,
     Unreachable,
 )
 from syncd.core.holds import HoldCode
@@ -28,7 +29,7 @@ from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.push.blame import Troubles
-from syncd.sync.push.guard import LOOK_SECONDS_MAX, InsertGuard
+from syncd.sync.push.guard import LOOK_SECONDS_MAX, InsertGuard, InsertWaits
 from syncd.sync.push.outcomes import (
     INSERT_DOUBT_SECONDS,
     LAG_SECONDS,
@@ -61,6 +62,7 @@ class Inserter:
         outcomes: turns results into what is recorded.
         troubles: the failed requests of single payments in this push.
         lease: the push lease; None in a dry run.
+        waits: how long this process waits before it sends a new row again.
     """
 
     sink: Sink
@@ -72,6 +74,13 @@ class Inserter:
     report: Report
     now: Callable[[], float]
     lease: Lease | None
+    waits: InsertWaits
+
+    def _seconds_left(self, work: DuePayment) -> float:
+        """How long to wait for an insert that was sent before; a dry run only reads."""
+        if self.outcomes.plan is not None:
+            return max(0.0, (work.doubt_until or 0.0) - self.now())
+        return self.waits.seconds_left(work.payment.said.intent_id, work.doubt_until)
 
     async def insert(self, work: DuePayment, create: Create) -> bool:
         """Insert the missing row, if Halo still has none. Returns False to look again and retry.
@@ -83,15 +92,15 @@ class Inserter:
         if not self._may_insert(work):
             self.store.record([due_again(work, self.now() + WAIT_SECONDS)], self.now())
             return True
-        if work.doubt_until is not None and self.now() < work.doubt_until:
-            # Halo may still be working on an insert that got no answer. If the clock was set back,
-            # wait no longer than one insert can take.
-            until = min(work.doubt_until, self.now() + INSERT_DOUBT_SECONDS)
-            self.store.record([doubtful(work, until, self.now())], self.now())
+        left = self._seconds_left(work)
+        if left > 0:
+            # An insert was sent and not answered: Halo may still be working on it.
+            now = self.now()
+            self.store.record([doubtful(work, now + left, now, known=work.doubt_until)], now)
             return True
         sent_before = work.doubt_until is not None or work.attempts > 0
         await self.sink.reserve(3 if sent_before else 2)
-        looked_at = self.now()
+        looked_at = self.waits.monotonic()
         try:
             if not await self._is_missing(work, create, sent_before=sent_before):
                 return True
@@ -99,7 +108,7 @@ class Inserter:
             self._unlisted(work, error)
             return True
 
-        guard = InsertGuard(self.store, self.lease, work, looked_at, self.now)
+        guard = InsertGuard(self.store, self.lease, work, looked_at, self.waits, self.now)
         try:
             row = self.settings.new_row(work, create, self.now())
             answer = await self.sink.insert(row, guard)
@@ -215,7 +224,7 @@ class Inserter:
             return
         if any(row.intent_id == said.intent_id for row in rows):
             # Due at once; uncertain for as long as the payment's own list may be late.
-            self.store.move_doubt(said.intent_id, doubt, self.now() + LAG_SECONDS)
+            self._move_doubt(work, doubt, self.now() + LAG_SECONDS, LAG_SECONDS)
             self.store.record([due_again(work, self.now(), attempts=1)], self.now())
         elif self._astray(work, create, rows):
             self.store.record([self.outcomes.unproven(work, create, answer.rows)], self.now())
@@ -235,14 +244,28 @@ class Inserter:
             named: whether the answer lists a row that can only be this one.
         """
         now = self.now()
-        until = now + (INSERT_DOUBT_SECONDS if named else LAG_SECONDS)
-        if not self.store.move_doubt(work.payment.said.intent_id, doubt, until):
+        seconds = INSERT_DOUBT_SECONDS if named else LAG_SECONDS
+        until = now + seconds
+        if not self._move_doubt(work, doubt, until, seconds):
             self.store.record([due_again(work, until)], now)
         elif work.condition is Condition.FAILED:  # retried daily, one row each time
             outcome = replace(self.outcomes.still_failed(work), doubt_until=until)
             self.store.record([outcome], now)
         else:
             self.store.record([doubtful(work, until, now, attempts=1)], now)
+
+    def _move_doubt(
+        self, work: DuePayment, doubt: float | None, until: float, seconds: float
+    ) -> bool:
+        """Let an insert be uncertain for some seconds, until a time (Unix seconds).
+
+        Returns whether it is: not where another process's insert is uncertain by now.
+        """
+        intent_id = work.payment.said.intent_id
+        moved = self.store.move_doubt(intent_id, doubt, until)
+        if moved:
+            self.waits.begin(intent_id, until, seconds)
+        return moved
 
     def _unlisted(self, work: DuePayment, error: LinkFailure) -> None:
         """Note that Halo can't list the rows of this payment or its invoice.
@@ -253,17 +276,23 @@ class Inserter:
         if error.retry_after_seconds is not None or self.troubles.add(work, error):
             raise error
 
-    def give_up(self, work: DuePayment) -> None:
-        """Postpone: each lookup was too old by the time that the row could be sent."""
+    def postpone(self, work: DuePayment) -> Unreachable:
+        """Try again later: each lookup was too old by the time that the row could be sent.
+
+        Halo is slow, which is no payment's fault: no attempt is counted. Returns the trouble.
+        """
         now = self.now()
-        if work.attempts < UNPROVEN_MAX and work.condition is not Condition.FAILED:
-            self.store.record([due_again(work, now + INSERT_DOUBT_SECONDS, attempts=1)], now)
-            return
-        reason = (
-            f"Halo takes longer than {LOOK_SECONDS_MAX:.0f} s to list the payment's rows, so no new one is "
-            "made: by then there may be one."
+        slow = Unreachable(
+            Side.HALO,
+            f"Halo takes longer than {LOOK_SECONDS_MAX:.0f} s to list the rows of "
+            f"{work.payment.said.intent_id}, so syncd makes no new row: by then there may be one. syncd "
+            f"tries again in {INSERT_DOUBT_SECONDS / 60:.0f} minutes.",
         )
-        self.store.record([self.outcomes.failed(work, reason)], now)
+        self.report.log(
+            "warning", "insert_postponed", intent=work.payment.said.intent_id, reason=str(slow)
+        )
+        self.store.record([due_again(work, now + INSERT_DOUBT_SECONDS)], now)
+        return slow
 
     def _insert_failed(self, work: DuePayment, error: LinkFailure, doubt: float | None) -> None:
         """Record an insert that failed without a clear answer: look for the row before sending it again.
@@ -282,7 +311,9 @@ class Inserter:
             )
             self._lagging(work, doubt)
             return
-        self.store.record([doubtful(work, now + INSERT_DOUBT_SECONDS, now)], now)
+        until = now + INSERT_DOUBT_SECONDS
+        self.store.record([doubtful(work, until, now)], now)
+        self.waits.begin(work.payment.said.intent_id, until, INSERT_DOUBT_SECONDS)
         if self.troubles.add(work, error):
             raise error  # it fails for every payment
 

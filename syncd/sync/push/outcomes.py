@@ -212,13 +212,24 @@ def due_again(
     )  # fmt: skip
 
 
-def doubtful(work: DuePayment, until: float, now: float, *, attempts: int = 0) -> Outcome:
-    """Record an insert that may still appear until then; it is looked for meanwhile."""
+def doubtful(
+    work: DuePayment, until: float, now: float, *, attempts: int = 0, known: float | None = None
+) -> Outcome:
+    """Record an insert that may still appear until then; it is looked for meanwhile.
+
+    Args:
+        work: the payment.
+        until: when the wait ends, Unix seconds.
+        now: Unix seconds.
+        attempts: how many attempts were spent on top of those before.
+        known: what the store has as the end of the uncertainty, where that stays as it is.
+    """
     left, first, whole = until - now, LOOK_SECONDS_FIRST, INSERT_DOUBT_SECONDS
     if left <= LAG_SECONDS:
         first, whole = LAG_LOOK_SECONDS_FIRST, LAG_SECONDS
     next_try = min(until, now + max(first, whole - left))
-    return due_again(work, next_try, attempts=attempts, doubt_until=until)
+    ends = until if known is None else known
+    return due_again(work, next_try, attempts=attempts, doubt_until=ends)
 
 
 def as_planned(works: Sequence[DuePayment]) -> list[Outcome]:

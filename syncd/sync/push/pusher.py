@@ -37,6 +37,7 @@ from syncd.sync.pull.read_back import AllRows, Progress
 from syncd.sync.pull.rereads import Rereads
 from syncd.sync.push.backlog import Unfinished
 from syncd.sync.push.blame import Troubles
+from syncd.sync.push.guard import InsertWaits
 from syncd.sync.push.insert import Inserter
 from syncd.sync.push.lookup import Decided, Lookup
 from syncd.sync.push.outcomes import Outcomes, Plan
@@ -58,6 +59,7 @@ class Pusher:
     """Brings Halo's rows to what Stripe says.
 
     Attributes:
+        waits: how long this process waits before it sends a new row again.
         plan: where a dry run says what it would do; None in earnest.
         review: called before anything is decided: decides again what was held under another
             configuration.
@@ -76,6 +78,7 @@ class Pusher:
     now: Callable[[], float]
     tenant: TenantWrites
     sleep: Sleep
+    waits: InsertWaits
     plan: Plan | None = None
     review: Callable[[], object] = field(default=lambda: None)
     progress: Progress = field(default=lambda _done, _due: None)
@@ -121,6 +124,7 @@ class Pusher:
         self._inserter = Inserter(
             self.sink, self.store, self.settings, self.outcomes, self._troubles, self._prover,
             self.report, self.now, self.lease,
+            self.waits,
         )  # fmt: skip
 
     def _enough_reads(self) -> bool:
@@ -252,7 +256,8 @@ class Pusher:
                 if await self._inserter.insert(work, create):
                     break
             else:
-                self._inserter.give_up(work)
+                slow = self._inserter.postpone(work)
+                self._unfinished.trouble = self._unfinished.trouble or slow
             if not self._inserter.may_go_on():
                 break  # the second new row waits until the first is proven
         self._unfinished.trying = None
