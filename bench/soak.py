@@ -217,6 +217,8 @@ class Service:
             "SYNCD_PUSH__CREATE_MISSING": "true",
             "SYNCD_STATE__URL": f"sqlite:///{self.database}",
             "SYNCD_WEB__LISTEN": "127.0.0.1:0",
+            "SYNCD_HALO__NEW_ROW__METHOD": "12",
+            "SYNCD_HALO__NEW_ROW__MODULE_ID": "231",
         }
         self.log = folder / "log"
         with self.log.open("wb") as stderr:

@@ -138,6 +138,8 @@ class Rig:
             "SYNCD_HALO__CLIENT_ID": self.box.halo.client_id,
             "SYNCD_STATE__URL": self.url,
             "SYNCD_WEB__LISTEN": "127.0.0.1:0",
+            "SYNCD_HALO__NEW_ROW__METHOD": "12",
+            "SYNCD_HALO__NEW_ROW__MODULE_ID": "231",
             **status,
             **self.settings,
         }

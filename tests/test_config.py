@@ -195,6 +195,8 @@ def test_environment_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNCD_HALO__STATUS__SUCCEEDED", "33")
     monkeypatch.setenv("SYNCD_POLL__INTERVAL", "90s")
     monkeypatch.setenv("SYNCD_PUSH__CREATE_MISSING", "true")
+    monkeypatch.setenv("SYNCD_HALO__NEW_ROW__METHOD", "12")
+    monkeypatch.setenv("SYNCD_HALO__NEW_ROW__MODULE_ID", "231")
     loaded = load(file, os.environ)
     assert {str(s): n for s, n in loaded.halo.status.numbers.items()} == {
         "succeeded": 33, "canceled": 4,
@@ -588,3 +590,19 @@ def test_exit_78_for_the_key_of_an_organization(live: Rig) -> None:
     extra = {"SYNCD_STRIPE_API_KEY": key, "SYNCD_STRIPE__ACCOUNT": "acct_1"}
     assert live.command("--once", extra=extra).returncode == 0
     assert {r.headers["stripe-context"] for r in live.box.stripe.requests} == {"acct_1"}
+
+
+def test_new_rows_need_their_numbers(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """push.create_missing without halo.new_row is refused: each missing key, and how to find it."""
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    file.write_text(GOOD + "[halo.new_row]\nmethod = 12\n[push]\ncreate_missing = true\n")
+    with pytest.raises(ConfigurationError) as refused:
+        load(file, os.environ)
+    (problem,) = refused.value.problems
+    assert "halo.new_row.module_id" in problem
+    assert "syncd calibrate" in problem
+    file.write_text(
+        GOOD + "[halo.new_row]\nmethod = 12\nmodule_id = 231\n[push]\ncreate_missing = true\n"
+    )
+    assert load(file, os.environ).push.create_missing

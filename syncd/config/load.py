@@ -82,6 +82,15 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
             + "listens beyond this machine, which needs a token: give the secret web_token "
             "(or SYNCD_WEB_TOKEN), or listen on 127.0.0.1"
         )
+    new_row = settings.halo.new_row if settings is not None else None
+    if settings is not None and new_row is not None and settings.push.create_missing:
+        missing = [key for key in ("method", "module_id") if getattr(new_row, key) is None]
+        problems += [
+            named("halo", "new_row", key)
+            + "is missing, and push.create_missing needs it: Halo's database demands it of every new "
+            "row. To find the number, set push.create_missing = false and run: syncd calibrate"
+            for key in missing
+        ]
     token = secrets["web_token"]
     if beyond_loopback and token and len(token) < SHORT_TOKEN_CHARACTERS:
         problems.append(
