@@ -268,7 +268,7 @@ def test_halos_words_with_markup(rig: Rig) -> None:
     [
         ({"amount": "10.99"}, "amount_unreadable"), ({"amount": None}, "amount_unreadable"),
         ({"amount": 1e300}, "amount_unreadable"), ({"id": None}, "row_unreadable"),
-        ({"id": "7"}, "row_unreadable"), ({"amount": -10.99}, "amount_mismatch"),
+        ({"id": "seven"}, "row_unreadable"), ({"amount": -10.99}, "amount_mismatch"),
         ({"id": 0}, "row_unreadable"), ({"id": -7}, "row_unreadable"),
     ],
 )  # fmt: skip
@@ -282,13 +282,23 @@ def test_row_that_makes_no_sense(rig: Rig, fields: dict[str, Any], code: str) ->
     assert (rig.statuses(bad), rig.statuses(good)) == ([1], [3])
 
 
-@pytest.mark.parametrize("status", [None, "3", 3.5, True, [], 10**30])
+@pytest.mark.parametrize("status", [None, "paid", 3.5, True, [], 10**30])
 def test_row_without_a_status(rig: Rig, status: Any) -> None:
-    """A status that is no number is just another one than it should be."""
+    """A status that is no number may be a paid one: the row is not overwritten."""
     payment = rig.pay("succeeded")
     rig.box.halo.rows_of(payment)[0]["status"] = status
     rig.once()
-    assert rig.statuses(payment) == [3]
+    assert rig.statuses(payment) == [status]
+    assert rig.condition(payment) is Condition.HELD
+
+
+def test_row_with_its_status_as_text(rig: Rig) -> None:
+    """A status as text is the same number: nothing is written."""
+    payment = rig.pay("succeeded")
+    rig.box.halo.rows_of(payment)[0]["status"] = "3"
+    rig.once()
+    assert rig.condition(payment) is Condition.IN_STEP
+    assert rig.posts() == []
 
 
 @pytest.mark.parametrize("body", [b'[{"id": NaN}]', b'{"payments": [null, 7, "x", {}]}', b"[[[]]]"])

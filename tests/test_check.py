@@ -237,11 +237,11 @@ def test_what_new_rows_carry(rig: Rig) -> None:
     """Where rows are to be made, what they carry is compared with Stripe's rows."""
     _native(rig, "succeeded")
     assert "new rows" not in _sides(rig)
-    rig.settings |= {"SYNCD_PUSH__CREATE_MISSING": "true", "SYNCD_HALO__NEW_ROW__METHOD": "12"}
+    rig.settings |= {"SYNCD_PUSH__CREATE_MISSING": "true", "SYNCD_HALO__NEW_ROW__MODULE_ID": "232"}
     line = _sides(rig)["new rows"]
     assert (line.level, line.text) == (
         Level.WARN,
-        "method 12, module_id None; Stripe's in Halo: method 12, module_id 231 in 1 row",
+        "method 12, module_id 232; Stripe's in Halo: method 12, module_id 231 in 1 row",
     )
     rig.settings["SYNCD_HALO__NEW_ROW__MODULE_ID"] = "231"
     assert _sides(rig)["new rows"].level is Level.PASS

@@ -83,7 +83,12 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
             "(or SYNCD_WEB_TOKEN), or listen on 127.0.0.1"
         )
     new_row = settings.halo.new_row if settings is not None else None
-    if settings is not None and new_row is not None and settings.push.create_missing:
+    if (
+        settings is not None
+        and new_row is not None
+        and settings.push.create_missing
+        and not problems
+    ):
         missing = [key for key in ("method", "module_id") if getattr(new_row, key) is None]
         problems += [
             named("halo", "new_row", key)
