@@ -492,6 +492,25 @@ def test_csv_on_standard_output(live: Rig) -> None:
     assert (live.folder / "a.csv").read_bytes().startswith(b"\xef\xbb\xbfLine,Customer,")
 
 
+def test_rows_that_leave_out_a_surcharge_agree(live: Rig) -> None:
+    """Rows that leave out the surcharge and the tip agree; the audit says so. Another sum differs."""
+    live.box.stripe.permissions |= {"refunds", "disputes"}
+    live.pay("succeeded", amount=1_299, surcharge=50, tip=150)
+    assert live.command("--once").returncode == 0
+    ran = live.command("audit", "--all", "--json")
+    assert ran.returncode == 0, ran.stderr
+    (agrees,) = json.loads(ran.stdout)["agreeing"]
+    assert agrees["text"] == (
+        "Stripe and Halo agree. Halo's rows leave out a surcharge of 0.50 USD and a tip of 1.50 USD."
+    )
+    assert "surcharge of 0.50 USD" in " ".join(live.command("audit", "--all").stdout.split())
+    live.pay("succeeded", amount=1_299, surcharge=50)
+    ran = live.command("audit", "--json")
+    (different,) = json.loads(ran.stdout)["differences"]
+    assert ran.returncode == 1
+    assert "Stripe received 12.99 USD, but Halo records 10.99 USD" in different["text"]
+
+
 def test_a_period_without_payments(live: Rig) -> None:
     """Nothing compared is said as such, on the terminal and in JSON, and is not agreement."""
     live.box.stripe.permissions |= {"refunds", "disputes"}

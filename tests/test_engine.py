@@ -156,6 +156,52 @@ def test_amounts_agree(rig: Rig, currency: str, amount: int, rows: tuple[float, 
     assert set(rig.statuses(payment)) == {3}
 
 
+@pytest.mark.parametrize(
+    ("rows", "left_out"),
+    [
+        ((12.99,), ""), ((12.49,), "a surcharge of 0.50 USD"), ((5.0, 6.49), "a tip of 1.50 USD"),
+        ((10.99,), "a surcharge of 0.50 USD and a tip of 1.50 USD"),
+    ],
+)  # fmt: skip
+def test_surcharge_and_tip(rig: Rig, rows: tuple[float, ...], left_out: str) -> None:
+    """Rows may leave out exactly the surcharge, the tip, or both; the log says which."""
+    payment = rig.pay("succeeded", amount=1_299, rows=rows, surcharge=50, tip=150)
+    rig.once()
+    assert set(rig.statuses(payment)) == {3}
+    (pushed,) = rig.told.events("pushed")
+    assert pushed.get("rows_leave_out", "") == left_out
+
+
+def test_surcharge_and_tip_that_do_not_explain_it(rig: Rig) -> None:
+    """Any other difference is held, and the entry names both parts."""
+    payment = rig.pay("succeeded", amount=1_299, rows=(10.98,), surcharge=50, tip=150)
+    rig.once()
+    (entry,) = rig.attention()
+    assert (entry.code, rig.statuses(payment)) == ("amount_mismatch", [1])
+    assert "12.99 USD (with a surcharge of 0.50 USD and a tip of 1.50 USD)" in entry.reason
+
+
+def test_a_surcharge_that_an_event_did_not_show(rig: Rig) -> None:
+    """An event of an older API version lacks the surcharge: the sweep sees it, and lifts the hold."""
+    payment = rig.pay("succeeded", amount=1_149, surcharge=50)
+    for event in rig.box.stripe.events:
+        event["data"]["object"].pop("amount_details")
+    rig.once()
+    assert [entry.code for entry in rig.attention()] == ["amount_mismatch"]
+    rig.sweep()
+    rig.cycle()
+    assert (rig.statuses(payment), rig.attention()) == ([3], [])
+
+
+def test_a_dry_run_says_what_rows_leave_out(live: Rig) -> None:
+    """The dry run names the surcharge that the rows leave out, and sends nothing."""
+    live.pay("succeeded", amount=1_149, surcharge=50)
+    done = live.command("--once", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "the rows leave out a surcharge of 0.50 USD" in " ".join(done.stdout.split())
+    assert live.posts() == []
+
+
 def test_partial_capture(rig: Rig) -> None:
     """What counts is what was received, not what was asked for."""
     payment = rig.pay(None, rows=(5.0,))

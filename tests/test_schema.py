@@ -84,6 +84,9 @@ def test_the_last_version_is_taken_over(tmp_path: Path) -> None:
         Pushed(T + 22.0, "pi_1", "processing (5)", PaymentState.SUCCEEDED, 21.0, (28,))
     ]
     assert store.rows.of(["pi_1"]) == {"pi_1": [Row(28, "pi_1", 1001, None, 3, T, "INV-1001")]}
+    pi_1 = store.payment("pi_1")
+    assert pi_1 is not None
+    assert (pi_1["surcharge"], pi_1["tip"]) == (None, None)
     assert (store.note("watermark"), store.note("stripe_mode")) == (str(T + 9), "live")
     assert store.take_in([], T + 31.0, events={"evt_1": T, "evt_new": T}).new_events == {"evt_new"}
     store.close()

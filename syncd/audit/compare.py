@@ -23,7 +23,7 @@ from syncd.audit.differences import (
     total_of,
 )
 from syncd.audit.rows import code_of, ids_of, located, paid_amount, paid_rows, state_words, statuses
-from syncd.core.decisions import Create, Policy, Update, decide, invoice_number
+from syncd.core.decisions import Create, Policy, Update, decide, invoice_number, left_out
 from syncd.core.payments import Observation, PaymentState, settle
 from syncd.core.reversals import Reversal, Stand, counted, sentence
 from syncd.core.rows import Row
@@ -78,8 +78,11 @@ def compare(
 
 def agreeing(said: Observation, rows: Sequence[Row], policy: Policy) -> Difference:
     """A payment on which both sides agree, for a report that lists those as well."""
+    succeeded = said.state is PaymentState.SUCCEEDED
+    without = left_out(said, total_of([row.amount for row in rows])) if succeeded else None
     one = Difference(
-        Kind.AGREES, "Stripe and Halo agree.", intent_id=said.intent_id, made=said.created,
+        Kind.AGREES, "Stripe and Halo agree.",
+        details=(f"Halo's rows leave out {without}.",) if without else (), intent_id=said.intent_id, made=said.created,
         at_stripe=str(said.state or "nothing yet"), in_halo=statuses(rows, policy),
         stripe_amount=_received(said), halo_amount=paid_amount(rows, policy, said.currency),
         currency=code_of(said.currency),
@@ -200,7 +203,7 @@ def _amounts(said: Observation, rows: Sequence[Row]) -> list[Difference]:
     if total is None:
         text = "Halo has a row of the payment without a readable amount."
         return [_unclear(said, text, by_hand, stripe=received.major)]
-    if received.equals(total):
+    if left_out(said, total) is not None:
         return []
     by = tidy(EXACT.subtract(total, received.major), received.currency)
     code = code_of(said.currency)

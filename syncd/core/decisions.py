@@ -38,12 +38,15 @@ class Update:
         was: the status each of them has now, in the same order.
         status: the tenant's number to set.
         before: the same rows as they were read.
+        left_out: what the rows' amounts leave out of what Stripe received, in words
+            (``a surcharge of 0.50 USD``); empty where the rows add up to all of it.
     """
 
     rows: tuple[int, ...]
     was: tuple[int | None, ...]
     status: int
     before: tuple[Row, ...] = field(default=(), compare=False)
+    left_out: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,8 @@ def decide(
     if all(row.status == number for row in rows):
         return InStep(ids, number)
     objection: AskStripe | Hold | None
-    if said.state is PaymentState.SUCCEEDED:
+    paid = said.state is PaymentState.SUCCEEDED
+    if paid:
         objection = _held_for_amount(said, rows, policy)
         if isinstance(objection, Hold) and objection.text == accepted:
             objection = None  # the text names the amounts, so other amounts are held again
@@ -148,6 +152,7 @@ def decide(
         was=tuple(row.status for row in differing),
         status=number,
         before=tuple(row for row in differing if row.id is not None),
+        left_out=left_out(said, total_of(rows)) or "" if paid else "",
     )
 
 
@@ -180,23 +185,62 @@ def _held_for_amount(said: Observation, rows: Sequence[Row], policy: Policy) -> 
         return _unreadable_amount(said)
     if said.received.major is None:
         return _unknown_currency(said, said.received)
-    amounts = [row.amount for row in rows]
-    if any(amount is None for amount in amounts):
+    total = total_of(rows)
+    if total is None:
         problem = (
             f"Stripe received {said.received}, but a row of {said.intent_id} in Halo has no amount"
         )
         return held(HoldCode.AMOUNT_UNREADABLE, said.intent_id, problem=problem)
-    total = sum((amount for amount in amounts if amount is not None), Decimal(0))
-    if said.received.equals(total):
+    if left_out(said, total) is not None:
         return None
+    parts = " and ".join(_parts(said))
     return held(
         HoldCode.AMOUNT_MISMATCH,
         said.intent_id,
-        received=money_text(said.received.major, said.received.currency),
+        received=money_text(said.received.major, said.received.currency)
+        + (f" (with {parts})" if parts else ""),
         rows=counted(len(rows), "row"),
         add="adds" if len(rows) == 1 else "add",
         total=money_text(total, said.received.currency),
     )
+
+
+def total_of(rows: Sequence[Row]) -> Decimal | None:
+    """What these rows add up to, in major units; None where an amount can't be read."""
+    amounts = [row.amount for row in rows if row.amount is not None]
+    return sum(amounts, Decimal(0)) if len(amounts) == len(rows) else None
+
+
+def left_out(said: Observation, total: Decimal | None) -> str | None:
+    """What rows that add up to `total` (major units) leave out of what Stripe received, in words.
+
+    A surcharge and a tip are in the amount that Stripe received (source: Stripe's `amount_details`),
+    but perhaps not on the bill. So rows agree that add up to what was received, or to it less exactly
+    the surcharge, the tip, or both.
+
+    Returns: empty text where the rows add up to all of it; None where they do not agree.
+    """
+    if said.received is None or said.received.major is None or total is None:
+        return None
+    parts = _parts(said)
+    choices = {"": 0, **parts, " and ".join(parts): sum(parts.values())}
+    agreeing = [
+        words
+        for words, minor in choices.items()
+        if minor <= said.received.minor
+        and Money(said.received.minor - minor, said.received.currency).equals(total)
+    ]
+    return " or ".join(agreeing) if agreeing else None
+
+
+def _parts(said: Observation) -> dict[str, int]:
+    """The parts of the amount that a bill may leave out: words, and the smallest unit."""
+    parts = {}
+    for name, minor in (("surcharge", said.surcharge), ("tip", said.tip)):
+        if minor and said.currency:
+            major = Money(minor, said.currency).major or Decimal(0)
+            parts[f"a {name} of {money_text(major, said.currency)}"] = minor
+    return parts
 
 
 def _held_for_success(

@@ -126,7 +126,8 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     HoldCode.AMOUNT_MISMATCH: HoldEntry(
         title="The amounts differ",
         meaning="Halo's rows for the payment add up to another amount than Stripe received. Causes "
-        "are a partial capture, a surcharge, or a row that a person edited. If such differences are "
+        "are a partial capture, or a row that a person edited. A surcharge or a tip that Stripe shows is "
+        "no cause: rows may leave out either, or both. If such differences are "
         'usual in your tenant, `push.on_amount_mismatch = "push"` writes the success anyway.',
         sentence="Stripe received {received} for {id}, but Halo's {rows} for {id} {add} up to {total}.",
         effect=_WRITES_NOTHING,

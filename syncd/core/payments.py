@@ -85,6 +85,9 @@ class Observation:
         amount_received: arrived, in the smallest unit; None where it could not be read.
         currency: three lower-case letters; None where it could not be read.
         invoice: what the metadata says of Halo's invoice, as text; None where it says nothing.
+        surcharge: the part of the amount that is a surcharge, in the smallest unit; None where Stripe
+            shows none.
+        tip: the part of the amount that is a tip, in the smallest unit; None where Stripe shows none.
         event_id: ``evt_…`` for an event.
         trace: what was read, as JSON without secrets: what a webhook would have left in the row.
     """
@@ -100,6 +103,8 @@ class Observation:
     invoice: str | None = None
     event_id: str | None = None
     trace: str | None = None
+    surcharge: int | None = None
+    tip: int | None = None
 
     @property
     def final(self) -> bool:

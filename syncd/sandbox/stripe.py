@@ -77,13 +77,13 @@ class SandboxStripe:
     def create_intent(
         self, amount: int = 1099, currency: str = "usd", metadata: dict[str, str] | None = None,
         created: float | None = None, id: str | None = None, description: str | None = None,  # noqa: A002
-        customer: str | None = None,
+        customer: str | None = None, surcharge: int | None = None, tip: int | None = None,
     ) -> str:  # fmt: skip
-        """A payment intent as it is made; returns its id."""
+        """A payment intent as it is made; returns its id. `amount` includes surcharge and tip."""
         name = id or f"pi_3{self._opaque(23)}"
         intent = {
             "id": name, "object": "payment_intent", "amount": amount, "amount_capturable": 0,
-            "amount_details": {"tip": {}}, "amount_received": 0, "application": None,
+            "amount_details": _amount_details(surcharge, tip), "amount_received": 0, "application": None,
             "application_fee_amount": None, "automatic_payment_methods": {"enabled": True},
             "canceled_at": None, "cancellation_reason": None, "capture_method": "automatic",
             "client_secret": f"{name}_secret_{self._opaque(20)}",
@@ -436,6 +436,12 @@ class _Query:
         if not isinstance(kind, str):
             return True  # garbage that a test put there is shown whatever is asked
         return any(re.fullmatch(re.escape(w).replace(r"\*", ".*"), kind) for w in wanted)
+
+
+def _amount_details(surcharge: int | None, tip: int | None) -> dict[str, Any]:
+    """A tip is always shown, and empty where there is none; the surcharge is a preview."""
+    details: dict[str, Any] = {"tip": {} if tip is None else {"amount": tip}}
+    return details if surcharge is None else details | {"surcharge": {"amount": surcharge}}
 
 
 def _bearer(authorization: str) -> str | None:

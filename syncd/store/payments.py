@@ -111,6 +111,8 @@ def fields_of(payment: Payment) -> dict[str, Any]:
         "created": said.created,
         "amount": said.amount,
         "amount_received": said.amount_received,
+        "surcharge": said.surcharge,
+        "tip": said.tip,
         "currency": said.currency,
         "invoice": said.invoice,
         "event_id": said.event_id,
@@ -151,6 +153,8 @@ def payment_of(row: Mapping[Any, Any]) -> Payment:
             invoice=row["invoice"],
             event_id=row["event_id"],
             trace=row["trace"],
+            surcharge=row["surcharge"],
+            tip=row["tip"],
         ),
         heard=heard_of(row["heard"]),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from syncd.core.holds import RETRIED_AS_NEW, LiftedBy, lifted_by
+from syncd.core.holds import RETRIED_AS_NEW, HoldCode, LiftedBy, lifted_by
 from syncd.core.payments import Observation, Payment, settle
 from syncd.core.records import Condition, Outcome
 from syncd.core.transitions import (
@@ -163,7 +163,13 @@ def _reports_the_same(payment: Payment, row: Mapping[str, Any]) -> bool:
         and payment_of(row).contradicted == payment.contradicted
         and row["amount_received"] == payment.said.amount_received
         and not (row["invoice"] != payment.said.invoice and _waits_for_invoice(row))
+        and not (row["code"] == HoldCode.AMOUNT_MISMATCH and _parts_differ(row, payment.said))
     )
+
+
+def _parts_differ(row: Mapping[str, Any], said: Observation) -> bool:
+    """Whether Stripe now shows another surcharge or tip, which may explain the rows' amounts."""
+    return bool(row["surcharge"] != said.surcharge or row["tip"] != said.tip)
 
 
 def _waits_for_invoice(row: Mapping[str, Any]) -> bool:

@@ -146,6 +146,22 @@ def test_an_intent() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("details", "surcharge", "tip"),
+    [
+        ({"tip": {"amount": 5}, "surcharge": {"amount": 7}}, 7, 5), ({"tip": {}}, None, None),
+        ({"tip": {"amount": 0}, "surcharge": None}, None, 0), ({}, None, None), (None, None, None),
+        ([], None, None), ({"tip": 5, "surcharge": {"amount": "7"}}, None, None),
+        ({"tip": {"amount": -5}, "surcharge": {"amount": 7.5}}, None, None),
+    ],
+)  # fmt: skip
+def test_parts_of_an_amount(details: object, surcharge: int | None, tip: int | None) -> None:
+    """Surcharge and tip are read where Stripe shows whole amounts of them, and are unknown otherwise."""
+    read = read_intent({**INTENT, "amount_details": details}, KEY, AT)
+    assert isinstance(read, Observation)
+    assert (read.surcharge, read.tip) == (surcharge, tip)
+
+
 def test_an_unreadable_intent() -> None:
     """Without an id or a status an intent can't be used; it is named as well as can be."""
     assert _unreadable(read_intent([INTENT], KEY, AT)).text == (

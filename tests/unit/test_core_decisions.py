@@ -108,6 +108,56 @@ def test_amounts() -> None:
     assert decide(said(S.SUCCEEDED), short, push) == Update((1, 2), (1, 1), 3)
 
 
+cents = st.integers(0, 10**9)
+
+
+@given(bill=cents, surcharge=st.none() | cents, tip=st.none() | cents, other=cents, data=st.data())
+def test_money_that_is_explained(
+    bill: int, surcharge: int | None, tip: int | None, other: int, data: st.DataObject
+) -> None:
+    """Rows agree if they add up to what was received, or to it less exactly surcharge, tip or both."""
+    received = bill + (surcharge or 0) + (tip or 0)
+    parts = {0, surcharge or 0, tip or 0, (surcharge or 0) + (tip or 0)}
+    total = data.draw(st.sampled_from([*(received - part for part in sorted(parts)), other]))
+    first = data.draw(st.integers(0, total))
+    rows = [row(1, f"{Decimal(cent) / 100}", n) for n, cent in enumerate((first, total - first))]
+    payment = said(S.SUCCEEDED, amount_received=received, surcharge=surcharge, tip=tip)
+    decision = decide(payment, rows, POLICY)
+    if received - total in parts:
+        assert isinstance(decision, Update)
+        assert bool(decision.left_out) == (total != received)
+    else:
+        assert code(decision) is HoldCode.AMOUNT_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("surcharge", "tip", "total", "words"),
+    [
+        (50, None, "10.49", "a surcharge of 0.50 USD"), (50, 100, "9.99", "a tip of 1.00 USD"),
+        (50, 100, "10.49", "a surcharge of 0.50 USD"), (50, 100, "10.99", ""),
+        (50, 100, "9.49", "a surcharge of 0.50 USD and a tip of 1.00 USD"), (0, 0, "10.99", ""),
+        (50, 50, "10.49", "a surcharge of 0.50 USD or a tip of 0.50 USD"),
+    ],
+)  # fmt: skip
+def test_words_of_money_that_is_explained(surcharge: int, tip: int, total: str, words: str) -> None:
+    """The decision names what the rows leave out; a state other than succeeded leaves nothing out."""
+    payment = said(S.SUCCEEDED, surcharge=surcharge, tip=tip)
+    assert decide(payment, [row(1, total)], POLICY) == Update((1,), (1,), 3, left_out=words)
+    failed = said(S.PAYMENT_FAILED, surcharge=surcharge, tip=tip)
+    assert decide(failed, [row(1, total)], POLICY) == Update((1,), (1,), 4)
+
+
+def test_a_mismatch_names_surcharge_and_tip() -> None:
+    """What is held names the parts that do not explain the difference; a part is never exceeded."""
+    payment = said(S.SUCCEEDED, surcharge=50, tip=100)
+    decision = decide(payment, [row(1, "10.00")], POLICY)
+    assert code(decision) is HoldCode.AMOUNT_MISMATCH
+    parts = "(with a surcharge of 0.50 USD and a tip of 1.00 USD)"
+    assert f"10.99 USD {parts} for pi_1" in decision.text  # type: ignore[union-attr]
+    beyond = said(S.SUCCEEDED, surcharge=2_000)
+    assert code(decide(beyond, [row(1, "-9.01")], POLICY)) is HoldCode.AMOUNT_MISMATCH
+
+
 def test_amounts_that_can_not_be_read() -> None:
     """What can't be compared is held, on either side."""
     assert code(decide(said(S.SUCCEEDED), [row(1, None)], POLICY)) is HoldCode.AMOUNT_UNREADABLE

@@ -147,7 +147,7 @@ def _agreeing(audit: Audit, width: int, bold: Callable[[str], str]) -> Iterator[
     for one in audit.agreeing[:DIFFERENCES_MAX]:
         cells = [
             one.payments[0], one.stripe_money, invoices_of(one), day(one.made), one.customer or "",
-            state_of(one.at_stripe),
+            state_of(one.at_stripe), *one.details,
         ]  # fmt: skip
         yield from _filled(cells, width, "  ")
     if len(audit.agreeing) > DIFFERENCES_MAX:

@@ -119,6 +119,8 @@ def _observation(
 ) -> Observation:
     metadata = intent.get("metadata")
     invoice = metadata.get(key) if isinstance(metadata, dict) else None
+    details = intent.get("amount_details")
+    parts = details if isinstance(details, dict) else {}
     return Observation(
         intent_id=intent_id,
         state=state,
@@ -129,7 +131,14 @@ def _observation(
         amount_received=_whole(intent.get("amount_received")),
         currency=_currency(intent.get("currency")),
         invoice=(plain(str(invoice), 100) or None) if isinstance(invoice, str | int) else None,
+        surcharge=_part(parts.get("surcharge")),
+        tip=_part(parts.get("tip")),
     )
+
+
+def _part(value: object) -> int | None:
+    """A part of the amount, such as a tip; Stripe shows ``{}`` where there is none."""
+    return _whole(value.get("amount")) if isinstance(value, dict) else None
 
 
 def _reversal_event(

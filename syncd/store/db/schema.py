@@ -56,6 +56,9 @@ payments = sa.Table(
     sa.Column("seen_rows", sa.Text),
     # The hold that a person overrode (`attention push`): its reason, which names the amounts.
     sa.Column("accepted", sa.Text),
+    # Parts of amount_received that a bill may leave out (payments.Observation).
+    sa.Column("surcharge", sa.BigInteger),
+    sa.Column("tip", sa.BigInteger),
 )
 sa.Index("payments_due", payments.c.condition, payments.c.next_try)
 # The payments that a push may have to try, in the order in which it asks for them.

@@ -159,6 +159,7 @@ class Outcomes:
         if lag is not None:
             self.report.lag(lag)
         old = self._names(decision.was) if isinstance(decision, Update) else []
+        left_out = decision.left_out if isinstance(decision, Update) else ""
         self.report.log(
             "info",
             "pushed",
@@ -168,6 +169,7 @@ class Outcomes:
             new=str(state),
             attempt=work.attempts + 1,
             lag_seconds=None if lag is None else round(lag, 1),
+            **({"rows_leave_out": left_out} if left_out else {}),
         )
         return Pushed(now, said.intent_id, ", ".join(dict.fromkeys(old)), state, lag, decision.rows)
 

@@ -48,7 +48,9 @@ class Updater:
         if self.outcomes.plan is not None:
             for work, update in batch:
                 self.outcomes.planned(
-                    work, update, f"{listed(update.rows)} → status {update.status}"
+                    work,
+                    update,
+                    f"{listed(update.rows)} → status {update.status}{_left_out(update)}",
                 )
             self.store.record(as_planned([work for work, _ in batch]), self.now())
             return
@@ -159,6 +161,11 @@ class Updater:
             )
         # Due at once: the next round reads the rows back and decides again.
         return due_again(work, self.now(), attempts=1)
+
+
+def _left_out(update: Update) -> str:
+    """What the rows' amounts leave out of what Stripe received, for a dry run."""
+    return f" (the rows leave out {update.left_out})" if update.left_out else ""
 
 
 def batches(

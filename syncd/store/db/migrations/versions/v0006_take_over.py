@@ -13,7 +13,8 @@ def upgrade() -> None:
     `reversals.moved_at` is when a dispute's money last moved. `payments_waiting` lists the payments
     that a push may have to try, in the order in which it asks for them.
     `dismissals` has when an entry was dismissed and why; for earlier dismissals that is not known.
-    `payments.accepted` is the hold that a person overrode.
+    `payments.accepted` is the hold that a person overrode. `payments.surcharge` and `payments.tip` are
+    unknown until Stripe shows the payment again.
     """
     op.create_table(
         "dismissals",
@@ -22,6 +23,8 @@ def upgrade() -> None:
         sa.Column("note", sa.Text),
     )
     op.add_column("payments", sa.Column("accepted", sa.Text))
+    op.add_column("payments", sa.Column("surcharge", sa.BigInteger))
+    op.add_column("payments", sa.Column("tip", sa.BigInteger))
     op.create_index(
         "payments_waiting",
         "payments",
