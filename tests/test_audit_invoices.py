@@ -15,7 +15,7 @@ from syncd.core.payments import PaymentState
 from syncd.core.reversals import Reversal, ReversalKind
 from syncd.core.rows import Invoice, Row
 from syncd.sandbox import Fault
-from syncd.sandbox.tenant import LIST_KEYS_SEEN, InvoiceList
+from syncd.sandbox.halo.tenant import LIST_KEYS_SEEN, InvoiceList
 from syncd.text.timestamps import DAY
 from tests.conftest import NOW, Rig
 from tests.test_audit import allow_all, audit, seen, status

@@ -59,7 +59,7 @@ def test_what_is_inside(wheel: Path) -> None:
     assert {
         "syncd/py.typed",
         "syncd/store/db/migrations/env.py",
-        "syncd/sandbox/stripe.py",
+        "syncd/sandbox/stripe/service.py",
     } <= source
     assert any(name.startswith("syncd/store/db/migrations/versions/v0005") for name in source)
     assert f"syncd-{__version__}.dist-info/licenses/LICENSE" in info

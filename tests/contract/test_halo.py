@@ -17,7 +17,7 @@ from syncd.core.errors import (
 )
 from syncd.core.rows import Acknowledged, Invoice, Row, RowChange, RowPage
 from syncd.sandbox import Fault
-from syncd.sandbox.tenant import LIST_KEYS_SEEN, InvoiceList
+from syncd.sandbox.halo.tenant import LIST_KEYS_SEEN, InvoiceList
 from tests.conftest import NOW
 from tests.contract.conftest import Bench
 from tests.writes import Allow, Refuse, new_row

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 
 from syncd.sandbox import Sandbox
-from syncd.sandbox.tenant import LIST_KEYS_SEEN, REQUIRED
+from syncd.sandbox.halo.tenant import LIST_KEYS_SEEN, REQUIRED
 from tests.conftest import Rig
 
 SIGN_IN = {

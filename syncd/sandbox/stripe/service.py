@@ -1,9 +1,7 @@
 """The sandbox's Stripe: events and payment intents, listed and read as Stripe documents it."""
 
-import base64
 import bisect
 import random
-import re
 from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
@@ -11,7 +9,15 @@ from typing import Any
 
 from syncd.sandbox.faults import Fault
 from syncd.sandbox.http import Reply, Request, json_reply
-from syncd.sandbox.reversals import OF, Listing, Reversals, created_of, field_of
+from syncd.sandbox.stripe.query import (
+    EXPAND,
+    Query,
+    bearer_of,
+    error_reply,
+    unknown_parameter,
+    unknown_url,
+)
+from syncd.sandbox.stripe.reversals import Listing, Reversals, created_of, field_of
 
 EVENTS_KEPT_SECONDS = 30 * 86_400
 STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
@@ -20,8 +26,6 @@ _PERMISSIONS = {
     "events": "rak_event_read", "payment_intents": "rak_payment_intent_read",
     "charges": "rak_charge_read", "refunds": "rak_charge_read", "disputes": "rak_dispute_read",
 }  # fmt: skip
-_RANGES = ("gt", "gte", "lt", "lte")
-_EXPAND = re.compile(r"expand\[\d*\]")
 
 
 class SandboxStripe:
@@ -195,30 +199,30 @@ class SandboxStripe:
         return reply
 
     def _refusal(self, request: Request) -> Reply | None:
-        key = _bearer(request.authorization)
+        key = bearer_of(request.authorization)
         if key is None:
-            return _error(401, "You did not provide an API key.")
+            return error_reply(401, "You did not provide an API key.")
         if key.startswith("pk_"):
-            return _error(
+            return error_reply(
                 403,
                 "This API call cannot be made with a publishable API key.",
                 code="secret_key_required",
             )
         if key != self.api_key:
-            return _error(401, "Invalid API Key provided.")
+            return error_reply(401, "Invalid API Key provided.")
         account = request.headers.get("stripe-account")
         if key.startswith("sk_org"):
             account = request.headers.get("stripe-context")
             if account is None:
-                return _error(400, "An organization key needs the Stripe-Context header.")
+                return error_reply(400, "An organization key needs the Stripe-Context header.")
         if account is not None and account not in self.accounts:
-            return _error(
+            return error_reply(
                 403,
                 f"The provided key does not have access to account '{account}'.",
                 code="account_invalid",
             )
         if request.method != "GET":
-            return _error(403, "The provided key does not have the required permissions.")
+            return error_reply(403, "The provided key does not have the required permissions.")
         return self._limited(request)
 
     def _limited(self, request: Request) -> Reply | None:
@@ -234,7 +238,7 @@ class SandboxStripe:
             while recent and recent[0] <= request.at - 1:
                 recent.popleft()
             if len(recent) >= most:
-                reply = _error(429, "Request rate limit exceeded.", code="rate_limit")
+                reply = error_reply(429, "Request rate limit exceeded.", code="rate_limit")
                 reply.headers["Stripe-Rate-Limited-Reason"] = reason
                 return reply
         for place, _ in limits.values():
@@ -244,7 +248,7 @@ class SandboxStripe:
     def _answer(self, request: Request) -> Reply:
         parts = request.path.strip("/").split("/")
         if parts[0] != "v1" or len(parts) not in (2, 3):
-            return _unknown_url(request)
+            return unknown_url(request)
         kind = parts[1]
         if kind == "account" and len(parts) == 2:
             return json_reply(
@@ -257,11 +261,11 @@ class SandboxStripe:
                 }
             )
         if kind not in self._listings:
-            return _unknown_url(request)
+            return unknown_url(request)
         hidden = self.events_need_their_permission and kind == "events"
         if kind not in self.permissions or (hidden and self._asks_for_hidden(request)):
             name = _PERMISSIONS[kind if kind not in self.permissions else "charges"]
-            return _error(
+            return error_reply(
                 403,
                 f"The provided key does not have the required permissions for this endpoint. Having the '{name}' permission would allow this request to continue.",
             )
@@ -278,8 +282,8 @@ class SandboxStripe:
     def _one(self, kind: str, name: str, request: Request) -> Reply:
         for key, _ in request.query:
             takes_secret = kind == "payment_intents" and key == "client_secret"
-            if not _EXPAND.fullmatch(key) and not takes_secret:
-                return _unknown_parameter(key)
+            if not EXPAND.fullmatch(key) and not takes_secret:
+                return unknown_parameter(key)
         if kind == "payment_intents":
             found = self.intents.get(name)
         elif kind == "events":
@@ -287,7 +291,7 @@ class SandboxStripe:
         else:
             found = next((e for e in self._listings[kind].items if e["id"] == name), None)
         if found is None:
-            return _error(
+            return error_reply(
                 404,
                 f"No such {kind[:-1]}: '{name}'",
                 code="resource_missing",
@@ -306,7 +310,7 @@ class SandboxStripe:
         )
 
     def _list(self, kind: str, request: Request) -> Reply:  # one return a refusal
-        wanted = _Query(kind, request.query)
+        wanted = Query(kind, request.query)
         if wanted.refusal is not None:
             return wanted.refusal
         entries = self._listings[kind].ordered()
@@ -326,7 +330,7 @@ class SandboxStripe:
                     entries, (-found["created"], cursor), key=lambda entry: entry[:2]
                 )
             if place is None:
-                return _error(
+                return error_reply(
                     400,
                     f"No such {kind[:-1]}: '{cursor}'",
                     code="resource_missing",
@@ -336,7 +340,7 @@ class SandboxStripe:
                 kind == "events"
                 and created_of(entries[place][2]) <= self.clock() - EVENTS_KEPT_SECONDS
             ):
-                return _error(
+                return error_reply(
                     400,
                     f"The event '{cursor}' is too old to be a cursor.",
                     code="resource_missing",
@@ -364,103 +368,3 @@ class SandboxStripe:
         if wanted.before:
             page.reverse()
         return json_reply({"object": "list", "url": request.path, "has_more": more, "data": page})
-
-
-class _Query:
-    """A listing's parameters, as strictly read as Stripe reads them."""
-
-    def __init__(self, kind: str, query: list[tuple[str, str]]) -> None:
-        self.refusal: Reply | None = None
-        self.limit, self.since, self.to = 10, -(2**62), 2**62
-        self.after: str | None = None
-        self.before: str | None = None
-        self.type: str | None = None
-        self.types: list[str] = []
-        self.of: dict[str, str] = {}
-        for key, value in query:
-            self._take(kind, key, value)
-        if self.after and self.before:
-            self.refusal = _error(
-                400, "You may only specify one of these parameters: ending_before, starting_after."
-            )
-        if self.type and self.types:
-            self.refusal = _error(400, "You may only specify one of these parameters: type, types.")
-        if len(self.types) > 20:
-            self.refusal = _error(400, "You may pass at most 20 types.", param="types")
-
-    def _take(self, kind: str, key: str, value: str) -> None:
-        if bounded := re.fullmatch(r"created(?:\[(\w+)\])?", key):
-            self._range(bounded[1], value)
-        elif key == "limit":
-            self.limit = int(value) if value.isdigit() else 0
-            if not 1 <= self.limit <= 100:
-                self.refusal = _error(
-                    400,
-                    f"Invalid integer: {value}. Limit can range between 1 and 100.",
-                    code="parameter_invalid_integer",
-                    param="limit",
-                )
-        elif key == "starting_after":
-            self.after = value
-        elif key == "ending_before":
-            self.before = value
-        elif kind == "events" and key == "type":
-            self.type = value
-        elif kind == "events" and re.fullmatch(r"types\[\d*\]", key):
-            self.types.append(value)
-        elif key in OF.get(kind, ()):
-            self.of[key] = value
-        elif not _EXPAND.fullmatch(key) and (kind, key) != ("events", "delivery_success"):
-            self.refusal = _unknown_parameter(key)
-
-    def _range(self, bound: str | None, value: str) -> None:
-        if not value.lstrip("-").isdigit() or (bound is not None and bound not in _RANGES):
-            self.refusal = _error(400, f"Invalid created: {value}", param="created")
-            return
-        number = int(value)
-        if bound in (None, "gte"):
-            self.since = max(self.since, number)
-        if bound == "gt":
-            self.since = max(self.since, number + 1)
-        if bound in (None, "lte"):
-            self.to = min(self.to, number)
-        if bound == "lt":
-            self.to = min(self.to, number - 1)
-
-    def takes(self, event: dict[str, Any]) -> bool:
-        """Whether an event is of the types that were asked for."""
-        wanted = self.types or ([self.type] if self.type else [])
-        if not wanted:
-            return True
-        kind = field_of(event, "type")
-        if not isinstance(kind, str):
-            return True  # garbage that a test put there is shown whatever is asked
-        return any(re.fullmatch(re.escape(w).replace(r"\*", ".*"), kind) for w in wanted)
-
-
-def _amount_details(surcharge: int | None, tip: int | None) -> dict[str, Any]:
-    """A tip is always shown, and empty where there is none; the surcharge is a preview."""
-    details: dict[str, Any] = {"tip": {} if tip is None else {"amount": tip}}
-    return details if surcharge is None else details | {"surcharge": {"amount": surcharge}}
-
-
-def _bearer(authorization: str) -> str | None:
-    if authorization.startswith("Bearer "):
-        return authorization[7:]
-    if authorization.startswith("Basic "):
-        return base64.b64decode(authorization[6:]).decode().partition(":")[0]
-    return None
-
-
-def _error(status: int, message: str, **more: str) -> Reply:
-    return json_reply(
-        {"error": {"message": message, "type": "invalid_request_error", **more}}, status
-    )
-
-
-def _unknown_parameter(key: str) -> Reply:
-    return _error(400, f"Received unknown parameter: {key}", code="parameter_unknown", param=key)
-
-
-def _unknown_url(request: Request) -> Reply:
-    return _error(404, f"Unrecognized request URL ({request.method}: {request.path}).")

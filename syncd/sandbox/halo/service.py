@@ -9,10 +9,10 @@ from email.utils import formatdate
 from typing import Any
 
 from syncd.sandbox.faults import Fault
+from syncd.sandbox.halo.signin import HaloSignIn
+from syncd.sandbox.halo.tenant import LOOKUPS, MODULES, NEVER, InvoiceList, Keeping, Showing
+from syncd.sandbox.halo.values import is_row, refused_filters, refused_values
 from syncd.sandbox.http import Reply, Request, json_reply
-from syncd.sandbox.signin import HaloSignIn
-from syncd.sandbox.tenant import LOOKUPS, MODULES, NEVER, InvoiceList, Keeping, Showing
-from syncd.sandbox.values import is_row, refused_filters, refused_values
 
 STATUS = {"succeeded": 3, "payment_failed": 4, "processing": 5, "canceled": 6, "requires_action": 7}
 NEW_STATUS = 1

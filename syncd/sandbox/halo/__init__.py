@@ -1,0 +1,5 @@
+"""The sandbox's Halo: what a tenant stores, what it shows, and how it refuses."""
+
+from syncd.sandbox.halo.service import NEW_STATUS, STATUS, SandboxHalo
+
+__all__ = ["NEW_STATUS", "STATUS", "SandboxHalo"]

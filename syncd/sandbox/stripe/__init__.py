@@ -1,0 +1,5 @@
+"""The sandbox's Stripe: events, payment intents, charges, refunds and disputes."""
+
+from syncd.sandbox.stripe.service import SandboxStripe
+
+__all__ = ["SandboxStripe"]
