@@ -18,8 +18,9 @@ class Absent(type(Path())):  # type: ignore[misc]  # the class of this system's 
 
 def without_the_machine() -> None:
     """Make syncd find no configuration of the machine."""
-    here, *of_the_machine = load.PLACES
-    load.PLACES = (here, *map(Absent, of_the_machine))  # type: ignore[assignment]
+    load.PLACES = tuple(  # type: ignore[assignment]
+        Absent(place) if place.is_absolute() else place for place in load.PLACES
+    )
 
 
 if __name__ == "__main__":

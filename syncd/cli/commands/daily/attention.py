@@ -122,7 +122,7 @@ def show(
             typer.echo(labelled(key.replace("_", " "), text, width))
 
 
-@attention_app.command("retry")
+@attention_app.command("retry", short_help="Retry payments, or bring dismissed entries back.")
 def retry(
     context: typer.Context,
     ids: Annotated[
