@@ -82,20 +82,8 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
             + "listens beyond this machine, which needs a token: give the secret web_token "
             "(or SYNCD_WEB_TOKEN), or listen on 127.0.0.1"
         )
-    new_row = settings.halo.new_row if settings is not None else None
-    if (
-        settings is not None
-        and new_row is not None
-        and settings.push.create_missing
-        and not problems
-    ):
-        missing = [key for key in ("method", "module_id") if getattr(new_row, key) is None]
-        problems += [
-            named("halo", "new_row", key)
-            + "is missing, and push.create_missing needs it: Halo's database demands it of every new "
-            "row. To find the number, set push.create_missing = false and run: syncd calibrate"
-            for key in missing
-        ]
+    if settings is not None and not problems:
+        problems += _new_row_problems(settings, named)
     token = secrets["web_token"]
     if beyond_loopback and token and len(token) < SHORT_TOKEN_CHARACTERS:
         problems.append(
@@ -115,6 +103,19 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
         notify_urls=tuple((secrets["notify_urls"] or "").split()),
         heartbeat_url=secrets["heartbeat_url"],
     )
+
+
+def _new_row_problems(settings: Settings, named: Namer) -> list[str]:
+    """What new rows lack: Halo's database demands two numbers of every new row."""
+    if not settings.push.create_missing:
+        return []
+    return [
+        named("halo", "new_row", key)
+        + "is missing, and push.create_missing needs it: Halo's database demands it of every new "
+        "row. To find the number, set push.create_missing = false and run: syncd calibrate"
+        for key in ("method", "module_id")
+        if getattr(settings.halo.new_row, key) is None
+    ]
 
 
 def _parsed(text: str, place: Path | None, problems: list[str]) -> dict[str, Any]:

@@ -88,6 +88,28 @@ def failure_of(
             # Whatever a gateway says (502, 504, 524, …): what stands behind it may not have given up.
             late=status != 500,
         )
+    refused = _not_allowed(response, method, said, writing=writing)
+    if refused is not None:
+        return refused
+    if writing and status in _REFUSED_ROWS and not is_web_page(response):
+        return RowsRefused(said)
+    if 300 <= status < 400:
+        return redirected(response, method, writing=writing)
+    refusal = BadAnswer(
+        Side.HALO,
+        f"Halo answered {status} to {what}: {said} Check halo.url.",
+        maybe_applied=writing,
+        late=writing,
+    )
+    refusal.status = None if is_web_page(response) else status
+    return refusal
+
+
+def _not_allowed(
+    response: httpx.Response, method: str, said: str, *, writing: bool
+) -> Failure | None:
+    """The failure of an answer that is about the sign-in or a permission; None for any other."""
+    status, what = response.status_code, f"{method} {response.request.url.path}"
     if status == 401:
         return SignInRefused(
             Side.HALO,
@@ -116,18 +138,7 @@ def failure_of(
             f"Halo refuses {what} (HTTP {status}) although it has just issued a token: {said} Check the application in Halo (Configuration, Integrations, "
             "Halo API).",
         )
-    if writing and status in _REFUSED_ROWS and not is_web_page(response):
-        return RowsRefused(said)
-    if 300 <= status < 400:
-        return redirected(response, method, writing=writing)
-    refusal = BadAnswer(
-        Side.HALO,
-        f"Halo answered {status} to {what}: {said} Check halo.url.",
-        maybe_applied=writing,
-        late=writing,
-    )
-    refusal.status = None if is_web_page(response) else status
-    return refusal
+    return None
 
 
 def redirected(response: httpx.Response, method: str, *, writing: bool = False) -> BadAnswer:

@@ -28,6 +28,7 @@ from syncd.core.rows import Acknowledged, Row, SeenRow
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
+from syncd.sync.policy import PushSettings
 from syncd.sync.push.blame import Troubles
 from syncd.sync.push.guard import LOOK_SECONDS_MAX, InsertGuard, InsertWaits
 from syncd.sync.push.outcomes import (
@@ -41,7 +42,6 @@ from syncd.sync.push.outcomes import (
     state_of,
 )
 from syncd.sync.push.proof.prover import Prover
-from syncd.sync.push.settings import PushSettings
 from syncd.sync.sink import Sink
 
 WAIT_SECONDS = 300.0

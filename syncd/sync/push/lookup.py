@@ -32,11 +32,11 @@ from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Row, SeenRow, seen
 from syncd.core.windows import LOOK_UP_AGAIN
 from syncd.store.store import Store
+from syncd.sync.policy import PushSettings
 from syncd.sync.pull.rereads import Rereads
 from syncd.sync.push.backlog import Unfinished
 from syncd.sync.push.blame import IN_A_ROW_MAX
 from syncd.sync.push.outcomes import Outcomes, due_again
-from syncd.sync.push.settings import PushSettings
 from syncd.sync.sink import Sink
 
 ASK_LATER_SECONDS = 300.0

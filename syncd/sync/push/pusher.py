@@ -33,6 +33,7 @@ from syncd.core.records import DuePayment
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
+from syncd.sync.policy import PushSettings
 from syncd.sync.pull.read_back import AllRows, Progress
 from syncd.sync.pull.rereads import Rereads
 from syncd.sync.push.backlog import Unfinished
@@ -44,7 +45,6 @@ from syncd.sync.push.outcomes import Outcomes, Plan
 from syncd.sync.push.proof.prover import Prover
 from syncd.sync.push.proof.tenant import TenantWrites, WritesStopped
 from syncd.sync.push.proof.verify import Verifier
-from syncd.sync.push.settings import PushSettings
 from syncd.sync.push.update import Updater, batches
 from syncd.sync.sink import Sink
 

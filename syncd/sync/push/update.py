@@ -9,12 +9,12 @@ from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Acknowledged, Row, WholeRow
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
+from syncd.sync.policy import PushSettings
 from syncd.sync.push.backlog import Unfinished
 from syncd.sync.push.guard import UpdateGuard
 from syncd.sync.push.outcomes import UNPROVEN_MAX, Outcomes, as_planned, due_again, listed, state_of
 from syncd.sync.push.proof.tenant import WritesStopped
 from syncd.sync.push.proof.verify import Batch, Verifier
-from syncd.sync.push.settings import PushSettings
 from syncd.sync.sink import Sink
 
 

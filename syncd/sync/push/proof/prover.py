@@ -28,11 +28,11 @@ from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import RowChange, WholeRow
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
+from syncd.sync.policy import PushSettings
 from syncd.sync.push.backlog import Unfinished
 from syncd.sync.push.guard import UpdateGuard
 from syncd.sync.push.outcomes import Outcomes, due_again, state_of
 from syncd.sync.push.proof.tenant import TenantWrites
-from syncd.sync.push.settings import PushSettings
 from syncd.sync.sink import Sink
 
 CANDIDATES_MAX = 3
