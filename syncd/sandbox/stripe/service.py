@@ -368,3 +368,9 @@ class SandboxStripe:
         if wanted.before:
             page.reverse()
         return json_reply({"object": "list", "url": request.path, "has_more": more, "data": page})
+
+
+def _amount_details(surcharge: int | None, tip: int | None) -> dict[str, Any]:
+    """A tip is always shown, and empty where there is none; the surcharge is a preview."""
+    details: dict[str, Any] = {"tip": {} if tip is None else {"amount": tip}}
+    return details if surcharge is None else details | {"surcharge": {"amount": surcharge}}
