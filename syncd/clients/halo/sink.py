@@ -327,6 +327,14 @@ class HaloSink:
             return compare(None, after, new_row(sent, self.new_row))
         return compare(before, after, changed_row(replace(sent, kept=None)))
 
+    def fields_of(self, sent: RowChange | NewRow) -> Mapping[str, Any]:
+        """The fields that a write brings, by Halo's names.
+
+        Raises:
+            RowsRefused: JSON can't hold the amount of a new row.
+        """
+        return new_row(sent, self.new_row) if isinstance(sent, NewRow) else changed_row(sent)
+
     async def reserve(self, requests: int) -> None:
         """Wait until `requests` requests may be sent one after another; see `Gate.room`."""
         await self.calling.room(requests)

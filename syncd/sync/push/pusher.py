@@ -21,15 +21,16 @@ Everything that is due is in the store, so a push that was stopped at any point 
 What a request left open stays due, and the next round reads the PSA before it writes anything.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from syncd.clients.retry import Sleep
-from syncd.core.decisions import Update
+from syncd.core.decisions import Create, Update
 from syncd.core.errors import LinkFailure, Side
 from syncd.core.proof import WriteKind
 from syncd.core.records import DuePayment
+from syncd.core.rows import Row
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
@@ -165,6 +166,62 @@ class Pusher:
                 after = ""
         return self._done
 
+    async def look_up(self, works: Sequence[DuePayment]) -> Decided:
+        """Decide about payments as a push does, and send nothing: for a proof by hand.
+
+        Raises:
+            LeaseHeld: another process pushes.
+            LinkFailure: Halo (or Stripe, asked again) can't be read.
+        """
+        with self._by_hand():
+            decided = await self._decided(works, None)
+        if self._troubles.found and not (decided.updates or decided.creates):
+            raise self._troubles.found[0].error
+        return decided
+
+    async def prove(self, intent_id: str, kind: WriteKind) -> bool:
+        """Write the rows of one payment alone and read them back, whatever was proven before.
+
+        Returns:
+            Whether the payment still needed that kind of write. What came of the write is what
+            `tenant` and the store then say.
+
+        Raises:
+            LeaseHeld: another process pushes.
+            LinkFailure: Halo can't be read or written.
+        """
+        with self._by_hand():
+            await self._prover.resume()
+            work = self.store.work(intent_id, self.now())
+            decided = Decided() if work is None else await self._decided([work], None)
+            if kind is WriteKind.UPDATE and decided.updates:
+                await self._prover.prove(decided.updates)
+            elif kind is WriteKind.INSERT and decided.creates:
+                self.tenant.try_again(kind)
+                await self._insert(*decided.creates[0])
+            else:
+                return False
+        if self._troubles.found:
+            raise self._troubles.found[0].error
+        if self._unfinished.trouble is not None:
+            raise self._unfinished.trouble
+        return True
+
+    @contextmanager
+    def _by_hand(self) -> Iterator[None]:
+        """A push of single payments: begun, under the lease, and finished."""
+        self._unfinished.begin()
+        self._lookup.begin()
+        self._verifier.begin()
+        with self.leased():
+            self.review()
+            self.tenant.begin()
+            try:
+                yield
+            finally:
+                self._unfinished.trying = None
+                self._unfinished.finish(complete=True)
+
     async def ask_for_anything(self) -> None:
         """Read the first page of Halo's rows: whether Halo answers at all; raises LinkFailure."""
         await self._lookup.ask_for_anything()
@@ -241,26 +298,35 @@ class Pusher:
         """Decide about some payments, write what was decided, and record the outcomes."""
         ids = [work.payment.said.intent_id for work in works]
         kept = self.store.rows.of(ids) if paged else None
-        decided = Decided()
-        try:
-            await self._lookup.decide_each(works, kept, decided)
-        finally:
-            self.store.record(decided.outcomes, self.now(), seen=decided.seen)
+        decided = await self._decided(works, kept)
         updates = await self._proven(decided.updates)
         for batch in batches(updates, self._batch):
             self._unfinished.trying = batch[-1][0].payment.said.intent_id
             await self._updater.send(batch)
         for work, create in decided.creates:
             self._unfinished.trying = work.payment.said.intent_id
-            for _ in range(LOOKS_MAX):
-                if await self._inserter.insert(work, create):
-                    break
-            else:
-                slow = self._inserter.postpone(work)
-                self._unfinished.trouble = self._unfinished.trouble or slow
+            await self._insert(work, create)
             if not self._inserter.may_go_on():
                 break  # the second new row waits until the first is proven
         self._unfinished.trying = None
+
+    async def _insert(self, work: DuePayment, create: Create) -> None:
+        for _ in range(LOOKS_MAX):
+            if await self._inserter.insert(work, create):
+                return
+        slow = self._inserter.postpone(work)
+        self._unfinished.trouble = self._unfinished.trouble or slow
+
+    async def _decided(
+        self, works: Sequence[DuePayment], kept: Mapping[str, list[Row]] | None
+    ) -> Decided:
+        """Decide about payments, and record those for which nothing is to be sent."""
+        decided = Decided()
+        try:
+            await self._lookup.decide_each(works, kept, decided)
+        finally:
+            self.store.record(decided.outcomes, self.now(), seen=decided.seen)
+        return decided
 
     async def _proven(
         self, updates: list[tuple[DuePayment, Update]]

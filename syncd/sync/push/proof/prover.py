@@ -105,7 +105,11 @@ class Prover:
                 refused.append((work, update, self._words))
             else:
                 others = True
-        if refused and not others:
+        if self.tenant.proof(WriteKind.UPDATE) is not None:  # Halo takes rows, but not these
+            self.store.record(
+                [self.outcomes.failed(work, words) for work, _, words in refused], self.now()
+            )
+        elif refused and not others:
             work, update, words = refused[0]
             self.tenant.stop(
                 WriteKind.UPDATE,

@@ -11,6 +11,7 @@ from syncd.core.proof import (
     UpdateMode,
     WriteKind,
     WriteTrouble,
+    due_at_once,
     proof_note,
     proof_text,
     read_proof,
@@ -130,6 +131,16 @@ class TenantWrites:
         tried = known if intent_id in known else (*known, intent_id)
         self.store.write_notes({REFUSED: " ".join(tried[-10:])})
         return tried
+
+    def try_again(self, kind: WriteKind) -> None:
+        """Forget the proof of a kind of write, and let the next write of it be tried at once."""
+        text = self.store.note(trouble_note(kind))
+        self.store.write_notes(
+            {
+                proof_note(kind): None,
+                **({} if text is None else {trouble_note(kind): due_at_once(text)}),
+            }
+        )
 
     def trial(self) -> Trial | None:
         """The write that was being proven when the process stopped."""

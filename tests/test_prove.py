@@ -1,0 +1,221 @@
+"""`syncd prove`: one row by hand, over HTTP to the sandbox; the question on a real terminal."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from syncd.core.proof import UpdateMode, WriteKind, read_proof, read_trouble
+from syncd.core.records import Condition
+from syncd.sandbox import Fault
+from tests.conftest import Rig
+from tests.terminals import INTERRUPTED, on_terminal
+
+
+@pytest.fixture
+def fresh(live: Rig) -> Rig:
+    """A tenant in which nothing was written yet."""
+    live.proven = False
+    return live
+
+
+def tenant(rig: Rig) -> str:
+    return f"{rig.box.halo.url} {rig.box.halo.client_id}"
+
+
+def proof(rig: Rig, kind: WriteKind = WriteKind.UPDATE) -> Any:
+    return read_proof(rig.stored(lambda store: store.note(f"write_proof {kind}")), tenant(rig))
+
+
+def trouble(rig: Rig, kind: WriteKind = WriteKind.UPDATE) -> Any:
+    return read_trouble(rig.stored(lambda store: store.note(f"write_trouble {kind}")), tenant(rig))
+
+
+def shown(text: str) -> str:
+    """What a terminal shows, as one line without colours and frames."""
+    return " ".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|[│┃┡━┩┏┳┓├┼┤─└┴┘]", " ", text).split())
+
+
+def test_the_question(fresh: Rig) -> None:
+    """On a terminal it shows payment, row, invoice and what would be sent, and asks; then the result."""
+    named, other = fresh.pay("succeeded"), fresh.pay("succeeded")
+    (row,) = fresh.box.halo.rows_of(named)
+    no = on_terminal(fresh.environment(), fresh.folder, "prove", named, typed="n\n")
+    assert no.code == 1
+    assert fresh.posts() == []
+    assert f"Payment {named}: Stripe says succeeded, 10.99 USD." in shown(no.text)
+    assert f"Invoice {row['invoice_id']}" in no.text
+    assert "Nothing was changed." in no.text
+    assert fresh.condition(named) == Condition.DUE
+
+    yes = on_terminal(fresh.environment(), fresh.folder, "prove", named, typed="y\n")
+    assert yes.code == 0, yes.text
+    assert "Proven: Halo stored what syncd sent, and nothing else of the row changed." in shown(
+        yes.text
+    )
+    assert re.search(r"status +1 +3 +changed", shown(yes.text))
+    assert re.search(r"amountdue +10\.99 +0(\.0)? +changed", shown(yes.text))
+    assert "Halo's own record of the invoice's changes" in shown(yes.text)
+    lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in yes.lines]
+    assert max(len(line) for line in lines if "│" in line) <= 80
+    found = proof(fresh)
+    assert (found.intent_id, found.row_id, found.mode) == (named, row["id"], UpdateMode.CHANGES)
+    assert [len(post.json()) for post in fresh.posts()] == [1]
+    assert fresh.statuses(other) == [1]
+    assert fresh.condition(named) == Condition.IN_STEP
+    assert fresh.box.stripe.api_key not in yes.text
+    assert "_secret_" not in yes.text
+
+
+def test_interrupted_at_the_question(fresh: Rig) -> None:
+    """Ctrl-C instead of an answer: nothing is written, 130, and the lease is free."""
+    named = fresh.pay("succeeded")
+    asked = fresh.box.halo.requests
+    stopped = on_terminal(
+        fresh.environment(), fresh.folder, "prove", named,
+        when=lambda: any(one.path.startswith("/api/Invoice/") for one in asked),
+    )  # fmt: skip
+    assert stopped.code == INTERRUPTED
+    assert fresh.posts() == []
+    assert fresh.command("prove", named, "--yes").returncode == 0
+
+
+def test_without_a_terminal(fresh: Rig) -> None:
+    """Off a terminal it refuses without --yes, before it asks either side; so does --json."""
+    fresh.pay("succeeded")
+    for more in ((), ("--json",)):
+        done = fresh.command("prove", *more)
+        assert done.returncode == 2
+        assert "--yes" in done.stderr
+    assert fresh.box.halo.requests == []
+    assert fresh.box.stripe.requests == []
+
+
+def test_the_simplest_payment(fresh: Rig) -> None:
+    """Without an id: Stripe's events are read, and the payment with the fewest rows is written alone."""
+    fresh.pay("succeeded", rows=(5.0, 5.99))
+    simple = fresh.pay("succeeded")
+    done = fresh.command("prove", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["intent_id"], told["verdict"], told["kind"]) == (simple, "proven", "update")
+    (row,) = fresh.box.halo.rows_of(simple)
+    assert told["before"]["rows"][str(row["id"])]["status"] == "1"
+    assert told["after"]["rows"][str(row["id"])]["status"] == "3"
+    assert {one["field"] for one in told["invoice_changes"]} >= {"amountdue", "amountpaid"}
+    assert len(fresh.posts()) == 1
+
+    again = fresh.command("prove", "--yes")
+    assert again.returncode == 0
+    assert f"with row {row['id']} of {simple}" in again.stdout
+    assert len(fresh.posts()) == 1
+
+
+def test_proven_again(fresh: Rig) -> None:
+    """With an id it proves again, also where it was proven; a payment in step would prove nothing."""
+    first, second = fresh.pay("succeeded"), fresh.pay("succeeded")
+    assert fresh.command("prove", first, "--yes").returncode == 0
+    done = fresh.command("prove", second, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "Already proven" in done.stdout
+    assert proof(fresh).intent_id == second
+    none = fresh.command("prove", first, "--yes")
+    assert none.returncode == 1
+    assert "A write would prove nothing" in none.stdout
+    assert len(fresh.posts()) == 2
+    assert proof(fresh).intent_id == second
+
+
+def test_nothing_due(fresh: Rig) -> None:
+    """Nothing due: it says so, and how to get one; Stripe's events were read."""
+    done = fresh.command("prove", "--yes")
+    assert done.returncode == 1
+    assert "syncd --backfill 90d --dry-run" in done.stdout
+    assert fresh.posts() == []
+
+
+def test_a_tenant_that_empties(fresh: Rig) -> None:
+    """The verdict says what updates carry from now on; the row is whole again."""
+    named = fresh.pay("succeeded")
+    before = dict(fresh.box.halo.rows_of(named)[0])
+    fresh.box.halo.keeps.partial = "empty"
+    done = fresh.command("prove", named, "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "updates carry the whole row" in " ".join(done.stdout.split())
+    assert proof(fresh).mode is UpdateMode.EVERYTHING
+    (row,) = fresh.box.halo.rows_of(named)
+    assert (row["amount"], row["invoice_id"]) == (before["amount"], before["invoice_id"])
+
+
+def test_a_tenant_that_drops(fresh: Rig) -> None:
+    """Not stored: exit 1, the reason, the former contents, and how to try again."""
+    named = fresh.pay("succeeded")
+    fresh.box.halo.keeps.drops = frozenset({"status"})
+    done = fresh.command("prove", named, "--yes")
+    assert done.returncode == 1
+    assert "Stopped (writes_not_stored)" in done.stdout
+    assert "  amount: 10.99" in done.stdout
+    assert f"syncd prove {named}" in done.stdout
+    assert trouble(fresh).intent_id == named
+    fresh.box.halo.keeps.drops = frozenset()
+    assert fresh.command("prove", named, "--yes").returncode == 0
+    assert trouble(fresh) is None
+
+
+def test_one_refused_row_of_a_proven_tenant(fresh: Rig) -> None:
+    """Where writes are proven, a row that Halo refuses is that payment's failure: the proof stays."""
+    good, bad = fresh.pay("succeeded"), fresh.pay("succeeded")
+    assert fresh.command("prove", good, "--yes").returncode == 0
+    fresh.box.halo.poison(bad, "The accounting period is closed.")
+    done = fresh.command("prove", bad, "--yes")
+    assert done.returncode == 1
+    assert "The accounting period is closed." in done.stdout
+    assert proof(fresh).intent_id == good
+    assert trouble(fresh) is None
+    assert fresh.condition(bad) == Condition.FAILED
+
+
+def test_a_new_row(fresh: Rig) -> None:
+    """--insert needs push.create_missing; then one new row is made, read back, and shown."""
+    invoice = fresh.box.halo.add_invoice(total=10.99)
+    named = fresh.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    refused = fresh.command("prove", named, "--insert", "--yes")
+    assert refused.returncode == 78
+    assert "push.create_missing" in refused.stderr
+    fresh.settings |= {
+        "SYNCD_PUSH__CREATE_MISSING": "true", "SYNCD_HALO__NEW_ROW__METHOD": "12",
+        "SYNCD_HALO__NEW_ROW__MODULE_ID": "231",
+    }  # fmt: skip
+    other = fresh.command("prove", named, "--yes")
+    assert other.returncode == 1
+    assert f"syncd prove --insert {named}" in " ".join(other.stdout.split())
+    done = fresh.command("prove", named, "--insert", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Xero or QuickBooks" in done.stdout
+    assert "Proven" in done.stdout
+    (row,) = fresh.box.halo.rows_of(named)
+    assert (row["invoice_id"], row["method"], row["module_id"]) == (invoice, 12, 231)
+    assert proof(fresh, WriteKind.INSERT).row_id == row["id"]
+    assert fresh.condition(named) == Condition.IN_STEP
+
+
+def test_a_side_that_fails(fresh: Rig) -> None:
+    """Halo out of reach: 69, and nothing is written; an unknown payment: 1."""
+    named = fresh.pay("succeeded")
+    unknown = fresh.command("prove", "pi_nobody", "--yes")
+    assert unknown.returncode == 1
+    assert "pi_nobody" in unknown.stderr
+    fresh.box.halo.faults.append(Fault("500", times=None))
+    done = fresh.command("prove", named, "--yes")
+    assert done.returncode == 69
+    assert fresh.posts() == []
+    assert proof(fresh) is None
+
+
+@pytest.mark.parametrize("wrong", ["ch_1", "pi_1_secret_x"])
+def test_a_wrong_id(fresh: Rig, wrong: str) -> None:
+    """What is no payment intent's id is refused before anything is read."""
+    done = fresh.command("prove", wrong, "--yes")
+    assert done.returncode == 2
+    assert fresh.box.stripe.requests == []
