@@ -306,6 +306,51 @@ def test_halo_fails_while_the_row_is_read_back(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
+def _whole(request: Any) -> bool:
+    """Whether a request sends rows with all their columns."""
+    return request.method == "POST" and any("amount" in row for row in request.json())
+
+
+@pytest.mark.parametrize("kind", ["503", "429", "reset", "504", "504_after"])
+def test_harm_is_undone_later(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
+) -> None:
+    """Halo fails when the emptied row is sent whole: the next push undoes the harm."""
+    rig, intents, before = paid
+    halo = rig.box.halo
+    halo.keeps.partial = "empty"
+    halo.faults.append(
+        Fault(kind, times=40, method="POST", path="/api/InvoicePayment", match=_whole)
+    )
+    rig.cycle()
+    halo.faults.clear()
+    for _ in range(4):
+        rig.clock.seconds += 600
+        rig.cycle()
+    assert harmed(rig, before) == {}
+    assert proof(rig).mode is UpdateMode.EVERYTHING
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_whole_row_is_refused_after_harm(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Halo empties a row and refuses the whole row: all writing stops, and the row is shown."""
+    rig, _, before = paid
+    halo = rig.box.halo
+    halo.keeps.partial = "empty"
+    halo.faults.append(
+        Fault("400", times=None, method="POST", path="/api/InvoicePayment", match=_whole)
+    )
+    rig.once()
+    rig.cycle()
+    found = trouble(rig)
+    assert found.code == "writes_have_side_effects"
+    assert list(harmed(rig, before)) == [found.row_id]
+    assert found.before["amount"] == "10.99"
+    assert {row for post in written(rig) for row in post} == {found.row_id}
+
+
 def test_it_stays_proven(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
     """A Halo that begins to empty rows later harms one list at most, and the proof is taken back."""
     rig, _, _ = paid

@@ -1,5 +1,6 @@
 """Stories that are cut short anywhere: what happens in them, and what must be true in the end."""
 
+import copy
 import os
 import signal
 import sqlite3
@@ -8,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from syncd.sandbox import Fault, Sandbox
 from tests.conftest import HandClock, Rig
 from tests.crash.starter import Starter
 from tests.test_process import until
+from tests.test_proof import harmed
 
 KILLED = -signal.SIGKILL
 DOUBT_SECONDS = 301
@@ -232,6 +235,49 @@ def service_story(rig: Rig, starter: Starter) -> Story:
     return story
 
 
+@dataclass(slots=True)
+class ProofStory(Story):
+    """The first updates of a tenant of one kind.
+
+    Attributes:
+        before: Halo's rows as they were before syncd wrote anything.
+    """
+
+    before: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """All payments are pushed, and no row lost anything."""
+        super(ProofStory, self).check()
+        assert harmed(self.rig, self.before) == {}, self.log()
+        with closing(sqlite3.connect(self.database)) as connection:
+            notes = dict(connection.execute("SELECT name, value FROM notes"))
+        assert notes.get("write_proof update"), self.log()
+        assert notes.get("write_trial") is None, self.log()
+
+
+def proof_story(partial: str) -> Callable[[Rig, Starter], Story]:
+    """The first updates in a tenant that merges, refuses or empties partial rows."""
+
+    def build(rig: Rig, starter: Starter) -> Story:
+        story = ProofStory(rig, starter, ["--once"])
+        halo = rig.box.halo
+        halo.keeps.partial = partial
+        story.pay("succeeded")
+        story.pay("succeeded", rows=(5.0, 5.99))
+        story.pay("canceled")
+        for row in halo.rows.values():
+            row.update(thirdpartyid=f"x-{row['id']}", reference=f"R-{row['id']}")
+        story.before = copy.deepcopy(halo.rows)
+        return story
+
+    return build
+
+
+PROOFS: dict[str, Callable[[Rig, Starter], Story]] = {
+    f"proof {partial}": proof_story(partial) for partial in ("merge", "refuse", "empty")
+}
+"""Stories for kills in the middle of a proof."""
+
 STORIES: dict[str, Callable[[Rig, Starter], Story]] = {
     "poll": poll_story,
     "doubt": doubt_story,
@@ -246,4 +292,4 @@ def told(name: str, starter: Starter, folder: Path) -> Iterator[Story]:
     """A story, with a sandbox and a folder of its own."""
     folder.mkdir()
     with Sandbox() as box:
-        yield STORIES[name](Rig(box, HandClock(), folder, {}), starter)
+        yield {**STORIES, **PROOFS}[name](Rig(box, HandClock(), folder, {}), starter)

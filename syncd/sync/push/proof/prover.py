@@ -142,7 +142,8 @@ class Prover:
         if not found.changed or work is None:
             return self._concluded(work, trial.mode, befores, found)
         update = Update(tuple(befores), (None,) * len(befores), trial.status)
-        end = await self._carry_through(work, update, befores, trial.mode, found)
+        # Whether the row was sent whole before the process stopped is not known: send it again.
+        end = await self._carry_through(work, update, befores, UpdateMode.CHANGES, found)
         return end is not End.STOPPED
 
     async def prove_new(self, work: DuePayment, create: Create, row: int) -> bool:
@@ -205,10 +206,13 @@ class Prover:
         mode = self.tenant.mode if mode is None else next_mode(found, mode)
         while mode is not None:
             sent_in = mode
+            harm = found if found is not None and found.changed else None
             try:
-                found = await self._sent(work, update, befores, mode)
+                found = await self._sent(work, update, befores, mode, harm)
             except RowsRefused as error:
-                self._words, found = str(error), None
+                self._words, found = str(error), harm
+                if harm is not None:
+                    break  # the row stays as the first write left it
             else:
                 if found is None:
                     return End.LATER
@@ -224,18 +228,22 @@ class Prover:
         return End.PROVEN
 
     async def _unanswered(
-        self, work: DuePayment, befores: Mapping[int, WholeRow], status: int, error: LinkFailure
-    ) -> Comparison | None:
+        self, work: DuePayment, befores: Mapping[int, WholeRow], status: int, error: LinkFailure,
+        harm: Comparison | None,
+    ) -> Comparison | None:  # fmt: skip
         """What a write did that was not answered; None where it did nothing.
 
         Raises:
-            LinkFailure: `error`, where Halo asks to wait, or fails for everybody.
+            LinkFailure: `error`, where Halo asks to wait, or fails for everybody, or where harm is
+                left that the next push undoes.
         """
         if not error.maybe_applied:
-            self.tenant.forget_trial()
+            self._forget_trial(harm)
             raise error
         sent = {row: RowChange(row, status) for row in befores}
         found = await self._compared(work.payment.said.intent_id, befores, sent)
+        if found is not None and found.changed and harm is not None:
+            raise error
         if found is not None and (found.changed or not found.not_stored):
             return found
         self.tenant.forget_trial()
@@ -243,10 +251,18 @@ class Prover:
             raise error
         return None
 
+    def _forget_trial(self, harm: Comparison | None) -> None:
+        """Forget a trial that was not carried out, unless an earlier write's harm is to be undone."""
+        if harm is None:
+            self.tenant.forget_trial()
+
     async def _sent(
-        self, work: DuePayment, update: Update, befores: Mapping[int, WholeRow], mode: UpdateMode
-    ) -> Comparison | None:
+        self, work: DuePayment, update: Update, befores: Mapping[int, WholeRow], mode: UpdateMode,
+        harm: Comparison | None,
+    ) -> Comparison | None:  # fmt: skip
         """Send the rows once and compare them; None where that has shown nothing: try later.
+
+        Where `harm` is given, this write undoes what an earlier write has changed.
 
         Raises:
             RowsRefused: Halo refuses the rows.
@@ -266,9 +282,9 @@ class Prover:
         try:
             answer = await self.sink.update(rows, guard)
         except LinkFailure as error:
-            return await self._unanswered(work, befores, update.status, error)
+            return await self._unanswered(work, befores, update.status, error, harm)
         if answer is None:
-            self.tenant.forget_trial()
+            self._forget_trial(harm)
             if guard.lost is not None:
                 raise guard.lost
             return None
@@ -283,7 +299,10 @@ class Prover:
     async def _compared(
         self, intent_id: str, befores: Mapping[int, WholeRow], sent: Mapping[int, RowChange]
     ) -> Comparison | None:
-        """Read the rows back, once more where they differ; None where one of them is gone."""
+        """Read the rows back, once more where they differ.
+
+        None where one of the rows is gone and the others lost nothing.
+        """
         found: Comparison | None = None
         for again in (False, True):
             if again:
@@ -291,10 +310,11 @@ class Prover:
             parts: list[Comparison] = []
             for row, before in befores.items():
                 after = await self.sink.whole_row(intent_id, row)
-                if after is None:
-                    return None
-                parts.append(self.sink.compare(before, after, sent[row]))
+                if after is not None:
+                    parts.append(self.sink.compare(before, after, sent[row]))
             found = _together(parts)
+            if len(parts) < len(befores) and not found.changed:
+                return None
             if found.is_right:
                 break
         return found

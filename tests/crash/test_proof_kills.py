@@ -1,0 +1,65 @@
+"""The real process, killed in the middle of the first write of a tenant; then started again.
+
+Whatever Halo does with partial rows, no row is harmed, and every payment is pushed in the end. In CI
+and with ``make crashes``, at every request and commit; else at every second one.
+"""
+
+import os
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from syncd.failpoints import VARIABLE, Point
+from tests.crash.starter import Starter
+from tests.crash.stories import KILLED, PROOFS, told
+
+STEP = 1 if os.environ.get("CRASHES") or "CI" in os.environ else 2
+
+
+@pytest.mark.parametrize("name", PROOFS)
+@pytest.mark.parametrize(
+    "point", [Point.BEFORE_REQUEST, Point.AFTER_ANSWER, Point.BEFORE_COMMIT, Point.AFTER_COMMIT]
+)
+def test_killed_during_the_proof(
+    name: str, point: Point, starting: Starter, tmp_path: Path
+) -> None:
+    """Killed at a request or a commit of the proof: no row is harmed, each payment is pushed."""
+    began = False
+    for number in count(1, STEP):
+        with told(name, starting, tmp_path / str(number)) as story:
+            code = story.run(**{VARIABLE: f"{point}:{number}"})
+            assert code in (KILLED, *story.ends), story.log()
+            if code != KILLED:
+                break
+            asked = [request.path for request in story.rig.box.halo.requests]
+            if any(path.startswith("/api/InvoicePayment") for path in asked):
+                began = True
+                story.finish()
+    assert began, f"{name} never comes to {point} in a proof"
+
+
+def test_killed_twice_while_harm_is_undone(starting: Starter, tmp_path: Path) -> None:
+    """Killed before the row that was emptied is sent whole, and again after the restart."""
+    with told("proof empty", starting, tmp_path / "story") as story:
+        halo = story.rig.box.halo
+        number = next(
+            number
+            for number in count(1)
+            if _harmed_at(starting, tmp_path / f"look {number}", number)
+        )
+        story.run(**{VARIABLE: f"{Point.BEFORE_REQUEST}:{number}"})
+        assert len(halo.writes) == 1
+        posts = len(story.rig.posts())
+        for again in count(1):
+            code = story.run(**{VARIABLE: f"{Point.BEFORE_REQUEST}:{again}"})
+            if code != KILLED or len(story.rig.posts()) > posts:
+                break
+        story.finish()
+
+
+def _harmed_at(starting: Starter, folder: Path, number: int) -> bool:
+    """Whether a kill at this request leaves the row emptied."""
+    with told("proof empty", starting, folder) as story:
+        story.run(**{VARIABLE: f"{Point.BEFORE_REQUEST}:{number}"})
+        return len(story.rig.box.halo.writes) == 1
