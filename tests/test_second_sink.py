@@ -30,6 +30,9 @@ class ListSink:
     async def rows_of_invoice(self, invoice_id: int) -> list[Row]:
         return [row for row in self.rows.values() if row.invoice_id == invoice_id]
 
+    async def hides_intents(self, rows: Sequence[Row]) -> bool:
+        return any(row.intent_id is not None for row in rows)
+
     async def list_rows(
         self, count_new: Callable[[RowPage], int], seen: int = 0
     ) -> AsyncIterator[Listed[RowPage]]:

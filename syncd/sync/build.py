@@ -194,7 +194,16 @@ def _clients(
         runtime.transport,
     )
     sink = _sink(config, _calling(gates[Side.HALO], telemetry, runtime), runtime)
+    tenant = f"{config.halo.url} {config.halo.client_id}"
+    sink.lists.trusted = store.note(HIDDEN_INTENTS) == tenant
+    sink.lists.keep = lambda trusted: store.write_notes(
+        {HIDDEN_INTENTS: tenant if trusted else None}
+    )
     return source, sink, gates
+
+
+HIDDEN_INTENTS = "halo_lists_hide_intents"
+"""The note with the tenant whose lists hide `intent_id`, and whose filter is proven."""
 
 
 def _sink(config: Config, calling: Calling, runtime: Runtime) -> HaloSink:

@@ -32,6 +32,13 @@ class Sink(Protocol):
     async def rows_of_invoice(self, invoice_id: int) -> list[Row]:
         """Look up all rows of one invoice; raises as `rows_of`."""
 
+    async def hides_intents(self, rows: Sequence[Row]) -> bool:
+        """Whether lists leave out the payment intent that one of these rows has.
+
+        Args:
+            rows: rows that a list showed without an intent; without any, only what is known counts.
+        """
+
     def list_rows(
         self, count_new: Callable[[RowPage], int], seen: int = 0
     ) -> AsyncIterator[Listed[RowPage]]:

@@ -98,6 +98,21 @@ class HaloDetails:
         row = read_row(body)
         return WholeRow(row, body) if row.id == row_id else None
 
+    async def row_alone(self, row_id: int) -> WholeRow | None:
+        """Read one row alone; None where Halo has no such row.
+
+        Raises:
+            LinkFailure: Halo does not show the row alone.
+        """
+        try:
+            body = await self.read(f"/api/InvoicePayment/{row_id}", None)
+        except BadAnswer as error:
+            if error.status in (400, 404):
+                return None
+            raise
+        row = read_row(body)
+        return WholeRow(row, body) if row.id == row_id else None
+
     async def listed_row(self, intent_id: str, row_id: int) -> WholeRow | None:
         """The same row out of the list of its payment; None where the list does not show it.
 

@@ -12,6 +12,7 @@ import httpx
 
 from syncd.clients.halo.connection import Connection
 from syncd.clients.halo.details import HaloDetails
+from syncd.clients.halo.listed_intents import ListedIntents
 from syncd.clients.halo.parse import (
     PAGE_SIZE,
     InvoicePage,
@@ -74,6 +75,7 @@ class HaloSink:
         new_row: fields that every inserted row carries, by Halo's names.
         transport: carries the requests in place of a real network; None for the real one.
         tenant: the tenant's name, where Halo's authinfo doesn't say it.
+        lists: finds out the intents of rows that lists show without them.
     """
 
     url: str
@@ -85,6 +87,7 @@ class HaloSink:
     new_row: Mapping[str, int] = field(default_factory=dict)
     tenant: str = ""
     connection: Connection = field(init=False, repr=False)
+    lists: ListedIntents = field(init=False, repr=False)
     _filter_works: bool | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -97,6 +100,7 @@ class HaloSink:
             self.transport,
             self.tenant,
         )
+        self.lists = ListedIntents(self.details.row_alone, lambda _trusted: None)
 
     @property
     def sign_in(self) -> SignIn:
@@ -131,6 +135,7 @@ class HaloSink:
         alike: list[Row] = []
         others = False
         async for page in self._pages({"intent_id": intent_id}):
+            self.lists.take(page.rows)
             for row in page.rows:
                 # The filter may be ignored; what belongs to others is not ours to touch.
                 if row.intent_id == intent_id:
@@ -141,9 +146,20 @@ class HaloSink:
                     alike.append(row)
                 else:
                     others = True
-        if not found and nameless and not others and await self._filters():
-            alike += nameless
+        if nameless and not found and not others:
+            if await self._filters():
+                for row in await self.lists.of_filter(intent_id, nameless):
+                    if row.intent_id == intent_id:
+                        found[row.id] = row
+                    else:  # also another payment's: then it can't be told which rows there are
+                        alike.append(row)
+            elif await self.lists.hide(nameless):
+                found |= await self.lists.each_alone(intent_id, nameless)
         return list(found.values()) or [replace(row, id=None) for row in alike]
+
+    async def hides_intents(self, rows: Sequence[Row]) -> bool:
+        """Whether lists leave out the intent that one of these rows has; see `ListedIntents.hide`."""
+        return await self.lists.hide(rows)
 
     async def _filters(self) -> bool:
         """Whether Halo keeps to the intent it is asked for: then it shows no rows of nobody's."""
@@ -159,7 +175,8 @@ class HaloSink:
             for row in page.rows:
                 if row.invoice_id == invoice_id:
                     found[row.id] = row
-        return list(found.values())
+        self.lists.take(list(found.values()))
+        return await self.lists.of_invoice(list(found.values()))
 
     async def count_rows(self) -> int:
         """Read the first page of all rows: how many rows there are, or are on the page.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from syncd.core.errors import BadAnswer
-from syncd.core.rows import RowPage
+from syncd.core.rows import Row, RowPage
 from syncd.monitor.report import Report
 from syncd.store.coordination import HALO_ROWS
 from syncd.store.store import Store
@@ -12,6 +12,9 @@ from syncd.sync.sink import Sink
 
 FEW = 10
 """Up to so many payments are looked up one by one, without finding out how many rows Halo has."""
+
+SAMPLE = 20
+"""So many rows without an intent are read alone at most, where no row of the list shows an intent."""
 
 Progress = Callable[[int, int], None]
 """Called with how many are done, and how many there are."""
@@ -31,10 +34,12 @@ class AllRows:
     report: Report
     keep_lease: Callable[[], None]
     progress: Progress = field(default=lambda _rows, _total: None)
+    _named: bool = field(init=False, default=False)
+    _nameless: list[Row] = field(init=False, default_factory=list)
 
     async def cheaper_for(self, due: int) -> bool:
         """Whether reading all of Halo's rows takes fewer requests than asking for each payment."""
-        if due <= FEW:
+        if due <= FEW or await self.sink.hides_intents(()):
             return False
         known = self.store.read(HALO_ROWS)
         if known is None:
@@ -47,6 +52,9 @@ class AllRows:
         Where the pages can't be read, the caller looks up each payment instead.
         """
         self.store.rows.forget()
+        self._named, self._nameless = False, []
+        if await self.sink.hides_intents(()):
+            return False
         try:
             seen, whole = await self._read_pages(0)
             if not whole:
@@ -54,6 +62,13 @@ class AllRows:
                 seen, whole = await self._read_pages(seen)
         except BadAnswer as error:
             self.report.log("warning", "rows_unlisted", reason=str(error))
+            return False
+        if not self._named and self._nameless and await self.sink.hides_intents(self._nameless):
+            self.store.rows.forget()
+            self.report.log(
+                "warning", "rows_without_intents", seen=seen,
+                reason="Halo's lists do not show intent_id, so syncd looks up each payment alone.",
+            )  # fmt: skip
             return False
         self.store.write(HALO_ROWS, seen)
         if not whole:
@@ -70,4 +85,7 @@ class AllRows:
 
     def _store_page(self, page: RowPage) -> int:
         self.keep_lease()
+        nameless = [row for row in page.rows if row.intent_id is None and row.id is not None]
+        self._named = self._named or len(nameless) < len(page.rows)
+        self._nameless += nameless[: max(0, SAMPLE - len(self._nameless))]
         return self.store.rows.add(page.rows)

@@ -1,0 +1,139 @@
+"""Finds out which payment a row belongs to, where Halo's lists do not show `intent_id`.
+
+A row of a live tenant's list came without `intent_id` (source: see docs/halo-and-stripe.md). It may be
+that lists leave out what is empty, or that lists never show the field. So a row that a list shows
+without it is read alone. Where rows read alone have an intent that the list left out, the filter
+`?intent_id=` is proven instead, and then trusted; one lookup in CHECK_EVERY reads a row alone again.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from syncd.core.errors import (
+    BadAnswer,
+    ListingBroken,
+    PermissionMissing,
+    ServerTrouble,
+    Side,
+    SignInRefused,
+)
+from syncd.core.rows import Row, WholeRow
+
+PROVEN_ROWS = 3
+"""So many rows, read alone, must agree with the filter before the filter is trusted."""
+
+CHECK_EVERY = 50
+"""One in so many lookups reads one row alone, although the filter is trusted."""
+
+ALONE_MAX = 20
+"""At most so many rows of one listing are read alone."""
+
+
+@dataclass(slots=True)
+class ListedIntents:
+    """What is known of the lists of this tenant.
+
+    Attributes:
+        row_alone: reads one row alone.
+        keep: keeps whether the filter is trusted in this tenant, beyond this process.
+        trusted: whether lists hide the intent, and the filter is proven.
+        shown: whether a list has shown an intent.
+    """
+
+    row_alone: Callable[[int], Awaitable[WholeRow | None]]
+    keep: Callable[[bool], None]
+    trusted: bool = False
+    shown: bool = False
+    _agreed: int = field(init=False, default=0)
+    _lookups: int = field(init=False, default=0)
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """Learn from the rows of a list, as the list shows them."""
+        if any(row.intent_id is not None for row in rows):
+            self.shown = True
+            if self.trusted:
+                self._distrust()  # the lists of this tenant show intents now
+
+    async def of_filter(self, intent_id: str, rows: Sequence[Row]) -> list[Row]:
+        """Complete rows that a working filter has answered for an intent, and that show none.
+
+        Returns the rows with the intent that they have. A row that cannot be read alone, or that names
+        no intent there either, is returned without one.
+        """
+        if self.trusted:
+            self._lookups += 1
+            if self._lookups % CHECK_EVERY:
+                return [replace(row, intent_id=intent_id) for row in rows]
+            first = await self.alone(rows[0])
+            if first is not None and first.intent_id == intent_id:
+                return [first, *(replace(row, intent_id=intent_id) for row in rows[1:])]
+            self._distrust()
+        found = []
+        for row in rows[:ALONE_MAX]:
+            alone = await self.alone(row)
+            if alone is None:
+                continue
+            found.append(alone)
+            if alone.intent_id == intent_id:
+                self._agreed += 1
+            elif alone.intent_id is not None:
+                self._distrust()
+        found += rows[ALONE_MAX:]
+        if self._agreed >= PROVEN_ROWS and not self.shown and not self.trusted:
+            self.trusted = True
+            self.keep(True)
+        return found
+
+    async def of_invoice(self, rows: Sequence[Row]) -> list[Row]:
+        """Complete the rows of one invoice; nothing to do where lists show intents."""
+        hidden = [row for row in rows if row.intent_id is None and row.id is not None]
+        if self.shown or not hidden:
+            return list(rows)
+        completed = {row.id: await self.alone(row) for row in hidden[:ALONE_MAX]}
+        found = (completed.get(row.id, row) if row.id is not None else row for row in rows)
+        return [row for row in found if row is not None]
+
+    async def hide(self, rows: Sequence[Row]) -> bool:
+        """Whether lists leave out the intent that one of these rows has. Reads rows alone until one does."""
+        if self.trusted:
+            return True
+        if self.shown:
+            return False
+        for row in rows[:ALONE_MAX]:
+            alone = await self.alone(row)
+            if alone is not None and alone.intent_id is not None:
+                return True
+        return False
+
+    async def each_alone(self, intent_id: str, rows: Sequence[Row]) -> dict[int | None, Row]:
+        """The payment's rows among rows of everybody: Halo ignores the filter, and hides intents.
+
+        Raises:
+            ListingBroken: there are too many rows to read each alone.
+        """
+        if len(rows) > ALONE_MAX:
+            message = (
+                "Halo's lists do not show intent_id, and Halo ignores the filter by intent_id, so syncd "
+                f"cannot find the rows of a payment among {len(rows)}. syncd wrote nothing."
+            )
+            raise ListingBroken(Side.HALO, message)
+        read = [await self.alone(row) for row in rows]
+        return {row.id: row for row in read if row is not None and row.intent_id == intent_id}
+
+    async def alone(self, row: Row) -> Row | None:
+        """The row read alone; as the list shows it where Halo does not show it alone; None where it is gone."""
+        if row.id is None:
+            return row
+        try:
+            whole = await self.row_alone(row.id)
+        except (BadAnswer, PermissionMissing, SignInRefused, ServerTrouble) as error:
+            if error.retry_after_seconds is not None:
+                raise
+            return row
+        return None if whole is None else whole.row
+
+    def _distrust(self) -> None:
+        self._agreed = 0
+        if self.trusted:
+            self.trusted = False
+            self.keep(False)

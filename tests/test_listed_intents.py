@@ -1,0 +1,153 @@
+"""Tenants whose lists do not show `intent_id`: rows are matched, nothing is doubled or guessed."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from syncd.clients.halo.listed_intents import CHECK_EVERY
+from syncd.core.records import Condition
+from syncd.sandbox import Fault
+from syncd.sync.build import HIDDEN_INTENTS
+from tests.conftest import Rig
+
+CREATING = {
+    "SYNCD_PUSH__CREATE_MISSING": "true",
+    "SYNCD_HALO__NEW_ROW__METHOD": "12",
+    "SYNCD_HALO__NEW_ROW__MODULE_ID": "231",
+}
+
+
+@pytest.fixture
+def hiding(rig: Rig) -> Rig:
+    """A tenant whose lists never show intents, and leave out what is null."""
+    rig.box.halo.shows.lists_hide = frozenset({"intent_id"})
+    rig.box.halo.shows.nulls_left_out = True
+    return rig
+
+
+def reads(rig: Rig) -> Counter[str]:
+    """How many requests read rows: by filter, alone, by invoice, or all of them by pages."""
+    kinds: Counter[str] = Counter()
+    for request in rig.box.halo.requests:
+        if request.method != "GET" or not request.path.startswith("/api/InvoicePayment"):
+            continue
+        query = request.params()
+        if request.path != "/api/InvoicePayment":
+            kinds["alone"] += 1
+        elif "intent_id" in query:
+            kinds["nobody" if query["intent_id"] == "pi_nobodys" else "filter"] += 1
+        else:
+            kinds["invoice" if "invoice_id" in query else "pages"] += 1
+    return kinds
+
+
+def test_rows_are_matched(hiding: Rig) -> None:
+    """Each row is read alone until the filter is proven; a payment of two rows is no exception."""
+    payments = [hiding.pay("succeeded", rows=(5.0, 5.99)), hiding.pay("processing")]
+    hiding.once()
+    assert [hiding.statuses(payment) for payment in payments] == [[3, 3], [5]]
+    assert hiding.attention() == []
+
+
+def test_cost_of_a_payment(hiding: Rig) -> None:
+    """Once the filter is proven, a payment costs one lookup; one in a while is read alone again."""
+    for _ in range(4):
+        hiding.pay("succeeded")
+    hiding.once()
+    assert hiding.stored(lambda store: store.note(HIDDEN_INTENTS)) is not None
+    hiding.box.halo.requests.clear()
+    payments = [hiding.pay("succeeded") for _ in range(CHECK_EVERY)]
+    hiding.once()
+    assert {status for payment in payments for status in hiding.statuses(payment)} == {3}
+    cost = reads(hiding)
+    assert (cost["filter"], cost["alone"], cost["nobody"]) == (CHECK_EVERY, 1, 1)
+    assert cost["pages"] <= 1  # nothing is matched by pages
+
+
+def test_many_payments_before_anything_is_known(hiding: Rig) -> None:
+    """The first push reads pages, sees that no row shows an intent, and looks each payment up."""
+    payments = [hiding.pay("succeeded") for _ in range(15)]
+    hiding.once()
+    assert {status for payment in payments for status in hiding.statuses(payment)} == {3}
+    assert reads(hiding)["filter"] == 15
+    hiding.box.halo.requests.clear()
+    hiding.sweep()
+    hiding.run(lambda parts: parts.engine.read_back())
+    assert reads(hiding)["pages"] == 0
+    assert all(hiding.condition(payment) is Condition.IN_STEP for payment in payments)
+
+
+def test_a_filter_that_lists_another_payments_row(hiding: Rig) -> None:
+    """A row counts for the payment that the row read alone names: the payment is held, nothing written."""
+    payment = hiding.pay("succeeded", rows=())
+    other = hiding.pay(None)
+    (row,) = hiding.box.halo.rows_of(other)
+    body = json.dumps([hiding.box.halo.shows.in_list(row)]).encode()
+    hiding.box.halo.faults.append(
+        Fault("200", times=None, body=body, match=lambda r: r.params().get("intent_id") == payment)
+    )
+    hiding.once()
+    assert hiding.statuses(other) == [1]
+    assert [entry.code for entry in hiding.attention()] == ["row_unreadable"]
+
+
+@pytest.mark.parametrize("kind", ["401", "403", "html"])
+def test_a_row_that_cannot_be_read_alone(hiding: Rig, kind: str) -> None:
+    """Without the row read alone nobody knows whose row it is: held, nothing is written."""
+    payment = hiding.pay("succeeded")
+    hiding.box.halo.faults.append(
+        Fault(kind, times=None, match=lambda r: r.path.startswith("/api/InvoicePayment/"))
+    )
+    hiding.once()
+    assert hiding.statuses(payment) == [1]
+    assert [entry.code for entry in hiding.attention()] == ["row_unreadable"]
+
+
+def test_lists_that_show_intents_again(hiding: Rig) -> None:
+    """Where lists show intents, the filter is trusted no more, and what lists show counts."""
+    for _ in range(4):
+        hiding.pay("succeeded")
+    hiding.once()
+    hiding.box.halo.shows.lists_hide = frozenset()
+    payment = hiding.pay("succeeded")
+    hiding.once()
+    assert hiding.statuses(payment) == [3]
+    assert hiding.stored(lambda store: store.note(HIDDEN_INTENTS)) is None
+
+
+def test_inserts_are_not_doubled(hiding: Rig) -> None:
+    """A row whose insert was not answered is found on its invoice, though lists hide its intent."""
+    hiding.settings |= CREATING
+    invoice = hiding.box.halo.add_invoice(total=10.99)
+    metadata = {"halo_invoice_id": str(invoice)}
+    payments = [hiding.pay("succeeded", rows=(), metadata=metadata) for _ in range(2)]
+    hiding.box.halo.faults.append(
+        Fault("504_after", times=1, match=lambda r: r.method == "POST" and "Payment" in r.path)
+    )
+    for _ in range(6):
+        hiding.cycle()
+        hiding.clock.seconds += 400
+    assert [hiding.statuses(payment) for payment in payments] == [[3], [3]]
+    assert hiding.attention() == []
+
+
+def test_a_tenant_of_accounting_rows(rig: Rig) -> None:
+    """Rows that have no intent at all, also read alone, belong to no payment."""
+    for _ in range(30):
+        rig.box.halo.add_row(None, rig.box.halo.add_invoice(total=10.99), 10.99)
+    payments = [rig.pay("succeeded", rows=()) for _ in range(12)]
+    rig.once()
+    assert all(rig.condition(payment) is Condition.UNMATCHED for payment in payments)
+    assert rig.posts() == []
+
+
+def test_rows_of_an_invoice(hiding: Rig) -> None:
+    """The rows of an invoice are read alone: an insert sees whose each row is, and which is nobody's."""
+    halo = hiding.box.halo
+    invoice = halo.add_invoice(total=10.99)
+    for name in ("pi_1", "pi_2", None):
+        halo.add_row(name, invoice, 10.99)
+    rows = hiding.run(lambda parts: parts.engine.pusher.sink.rows_of_invoice(invoice))
+    assert [row.intent_id for row in rows] == ["pi_1", "pi_2", None]
+    assert reads(hiding) == {"invoice": 1, "alone": 3}
