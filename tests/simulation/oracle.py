@@ -42,6 +42,7 @@ class Oracle(Watch):
                 self._judge(
                     truth, listed, "lost", lenient=not self.theatre.setting["person_retries"]
                 )
+        self._check_tenant(listed)
         self._check_odd(listed)
         self._check_reversals(listed)
         self._check_budgets()
@@ -75,7 +76,11 @@ class Oracle(Watch):
 
     def _judge(self, truth: Truth, listed: dict[str, Any], check: str, *, lenient: bool) -> None:
         """One payment: its rows as they are, against the table."""
+        if any(name.startswith("writes_") for name in listed):
+            return  # nothing is written in this tenant, see _check_tenant
         entry = listed.get(truth.intent_id)
+        if truth.intent_id in map(self.world.owner, self.world.harmed()):
+            return
         dismissed = self.dismissed_at.get(truth.intent_id)
         if dismissed is not None and dismissed >= truth.steps[-1].at:
             return  # a person said: leave it alone
@@ -152,7 +157,10 @@ class Oracle(Watch):
             return {"status_not_configured"}, number
         elif any(row["status"] == halo.status["succeeded"] for row in rows):
             return {"halo_says_succeeded"}, number
-        return ({"halo_refuses"} if poisoned else set()), number
+        # Where whole rows are sent, an amount that is no number goes back, and Halo refuses it.
+        whole = self.world.tenant in ("refuse", "empty", "empties later")
+        refused = poisoned or (whole and self.world.sum_of_rows(truth) is None)
+        return ({"halo_refuses"} if refused else set()), number
 
     def _needs_without_rows(self, truth: Truth, number: int | None, *, poisoned: bool) -> set[str]:
         retried = self.retried_at.get(truth.intent_id, -1.0) > truth.disturbed_at
@@ -171,6 +179,24 @@ class Oracle(Watch):
             return {"halo_refuses"}
         return set()
 
+    def _check_tenant(self, listed: dict[str, Any]) -> None:
+        """What Halo does with writes is found out before it does harm, and the list says it."""
+        tenant, harmed = self.world.tenant, self.world.harmed()
+        stopped = [entry for name, entry in listed.items() if name.startswith("writes_")]
+        owners = {self.world.owner(number) for number in harmed}
+        most = self.theatre.story.setting["batch"] if tenant == "empties later" else 1
+        if len(owners) > max(1, most):
+            self.complain("harmed", f"rows {harmed}")
+        named = " ".join(line for line in self.said if "writes_stopped" in line)
+        if harmed and not (stopped or (tenant == "empties later" and named)):
+            self.complain("harmed", f"rows {harmed}, and nothing says so")
+        if tenant == "drop status" and self.unstored and not stopped and not self.read_back:
+            self.complain("unsaid", "statuses are not stored, and the list has no entry for it")
+        if tenant in ("merge", "refuse", "empty", "drop trace"):
+            for entry in stopped:
+                if entry.code != "writes_refused" and not (tenant == "empty" and harmed):
+                    self.complain("false alarm", f"{entry.id} in a tenant that can {tenant}")
+
     def _check_odd(self, listed: dict[str, Any]) -> None:
         for name, (shape, at) in self.world.odd.items():
             if any(start - DAY < at < end - 29.9 * DAY for start, end in self.world.stops):
@@ -184,7 +210,7 @@ class Oracle(Watch):
         for name, entry in listed.items():
             if name in ("refunds_unknown", "disputes_unknown") and self._stopped_long():
                 continue  # what the key may not list, and no event shows any more
-            if name not in known and name != "pi_odd":
+            if name not in known and name != "pi_odd" and not name.startswith("writes_"):
                 self.complain("false alarm", f"{name}: {entry.reason}")
 
     def _check_reversals(self, listed: dict[str, Any]) -> None:

@@ -18,15 +18,17 @@ from syncd.clients import webhook_payload as traces
 from syncd.clients.halo import parse as halo_reading
 from syncd.clients.halo import sink as halo_sink
 from syncd.core import decisions, money, payments
+from syncd.core import proof as proving
 from syncd.store import coordination as coordination_store
 from syncd.store import store
 from syncd.store import transitions as payment_transitions
 from syncd.sync import engine, lease
 from syncd.sync.pull import listing, poll
 from syncd.sync.push import blame as troubles
-from syncd.sync.push import guard
+from syncd.sync.push import guard, pusher
 from syncd.sync.push import insert as inserting
 from syncd.sync.push import update as updating
+from syncd.sync.push.proof import prover, tenant, verify
 from tests.simulation.story import draw
 from tests.simulation.theatre import play
 
@@ -232,6 +234,29 @@ PLANTED = (
     Planted(
         "a link inside the trace keeps the secret", _in(traces, "_as_json"),
         'without_secrets(json.dumps(value, separators=(",", ":")))', "json.dumps(value)",
+    ),
+    Planted(
+        "the proof is skipped", _in(pusher.Pusher, "_proven"),
+        "if not updates or self.plan is not None or self.tenant.proof(WriteKind.UPDATE):", "if True:",
+    ),
+    Planted(
+        "a side effect is ignored", _in(proving.Comparison, "is_right"),
+        "return not self.not_stored and not self.changed", "return not self.not_stored",
+    ),
+    Planted(
+        "whole rows come from a stale reading", _in(verify.Verifier, "befores"),
+        "before = await self.sink.whole_row(work.payment.said.intent_id, row)",
+        "known = globals().setdefault('_stale', {})\n                key = (work.payment.said.intent_id, row)\n"
+        "                before = known.get(key) or await self.sink.whole_row(*key)\n"
+        "                known[key] = before",
+    ),
+    Planted(
+        "the trial isn't kept before it is sent", _in(prover.Prover, "_sent"),
+        "self.tenant.keep_trial(", "(lambda _trial: None)(",
+    ),
+    Planted(
+        "a stop is forgotten", _in(tenant.TenantWrites, "stop"),
+        "trouble_note(kind): trouble_text(trouble, self.tenant),", "trouble_note(kind): None,",
     ),
 )  # fmt: skip
 

@@ -49,6 +49,11 @@ STRUCK = (
 )  # fmt: skip
 """Which requests are struck: side, method, and a part of the path."""
 
+TENANTS = {
+    "merge": 60, "refuse": 10, "empty": 10, "drop status": 6, "drop trace": 6, "empties later": 8,
+}  # fmt: skip
+"""What Halo does with rows that bring only some columns, and how often a story has such a tenant."""
+
 MODES: dict[str, list[Any]] = {
     "answer_shape": ["empty", "no_json", "error_in_200", "other_rows", "bare_object"],
     "paging": ["ignored", "same_page"],
@@ -169,6 +174,11 @@ class _Author:
         for act in (self.deletion, self.many_rows, self.silent_end, self.unshown, self.slow_lists):
             if not calm and self.chance(0.08):
                 act(setting)
+        # Drawn for itself, so that the rest of a seed's story stays as it was.
+        tenant = random.Random(f"tenant {self.seed}")  # noqa: S311  # it must be replayable
+        setting["tenant"] = tenant.choices(list(TENANTS), list(TENANTS.values()))[0]
+        if setting["tenant"] == "empties later":
+            self.add(tenant.uniform(0.2, 0.9) * self.length, "begin_to_empty")
         actions = tuple(sorted(self.actions, key=lambda action: action.at))
         return Story(self.seed, round(self.length / DAY, 3), setting, actions)
 

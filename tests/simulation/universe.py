@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from tests.simulation.loop import VirtualLoop
     from tests.simulation.oracle import Oracle
 
+KEPT = (
+    "invoice_id", "date", "amount", "method", "module_id", "intent_id", "intent_date", "client_id",
+)  # fmt: skip
+"""The columns of a row that syncd must leave as they are."""
+
 EPOCH = 1_795_500_000
 """Unix seconds at which every story begins."""
 
@@ -116,6 +121,8 @@ class World:
         self.refusing: list[Fault] = []
         self.left_at: dict[str, list[float]] = {"stripe": [], "halo": []}
         self.born: dict[int, float] = {}
+        self.originals: dict[int, dict[str, Any]] = {}
+        self.changed_at: dict[int, float] = {}
         self.history: list[tuple[float, str]] = []
         self.figures: Counter[str] = Counter()
         self.oracle: Oracle
@@ -135,11 +142,43 @@ class World:
         halo.answer_shape = setting["answer_shape"]
         halo.has_authinfo = setting["authinfo"]
         halo.token_lifetime = setting["token_lifetime"]
+        self.tenant = str(setting.get("tenant", "merge"))
+        if self.tenant in ("refuse", "empty"):
+            halo.keeps.partial = self.tenant
+        if self.tenant.startswith("drop"):
+            dropped = {"drop status": "status", "drop trace": "webhook_payload"}[self.tenant]
+            halo.keeps.drops = frozenset({dropped})
         # A tenant has rows that nobody asked about.
         invoice = halo.add_invoice(total=5.0)
         halo.add_row(None, invoice, 5.0, 3)
         halo.add_row("", invoice, 1.0, 3)
         halo.add_row("pi_of_another_account", invoice, 7.0, NEW_STATUS)
+        for number in halo.rows:
+            self.remember(number)
+
+    def remember(self, number: int) -> None:
+        """Keep what a row holds as people and Halo have made it."""
+        self.originals[number] = {key: self.halo.rows[number].get(key) for key in KEPT}
+        self.changed_at[number] = self.now()
+
+    def owner(self, number: object) -> str:
+        """The payment of a row, also where the row has lost it."""
+        row = self.originals.get(number) or self.halo.rows.get(number) or {}  # type: ignore[call-overload]
+        return str(row.get("intent_id"))
+
+    def begin_to_empty(self) -> None:
+        """From now on Halo empties what an update leaves out."""
+        self.halo.keeps.partial = "empty"
+        self.tell("Halo begins to empty what updates leave out")
+
+    def harmed(self) -> dict[int, list[str]]:
+        """Which columns of which rows are no longer what people and Halo made them."""
+        found = {
+            number: [key for key in KEPT if row.get(key) != self.originals[number][key]]
+            for number, row in self.halo.rows.items()
+            if number in self.originals
+        }
+        return {number: names for number, names in found.items() if names}
 
     def now(self) -> float:
         """The true time, Unix seconds; both sides' clocks show it."""
@@ -192,7 +231,9 @@ class World:
 
     def _add_rows(self, truth: Truth, invoice: int, parts: list[Any]) -> None:
         for part in parts:
-            self.born[self.halo.add_row(truth.intent_id, invoice, part)] = self.now()
+            number = self.halo.add_row(truth.intent_id, invoice, part)
+            self.born[number] = self.now()
+            self.remember(number)
         if parts:
             self.tell(f"Halo makes {len(parts)} row(s) for {truth.label}")
 
@@ -308,6 +349,9 @@ class World:
         parts = self._parts(minor + (0 if right else 7), truth.decimals, len(rows), "right")
         for row, part in zip(rows, parts, strict=True):
             row["amount"] = part
+            if row["id"] in self.originals:
+                self.originals[row["id"]]["amount"] = part
+                self.changed_at[row["id"]] = self.now()
 
     def row_delete(self, *, label: str, which: int) -> None:
         """A person deletes a row."""
@@ -324,7 +368,9 @@ class World:
         truth.disturbed_at = self.now()
         minor = 1 if self.halo.rows_of(truth.intent_id) else truth.amount
         part = self._parts(minor, truth.decimals, 1, "right")[0]
-        self.born[self.halo.add_row(truth.intent_id, self.invoices[label], part)] = self.now()
+        number = self.halo.add_row(truth.intent_id, self.invoices[label], part)
+        self.born[number] = self.now()
+        self.remember(number)
 
     def poison(self, *, label: str) -> None:
         """Halo stops taking a payment's rows."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncd.sandbox.http import Reply, Request
 from tests.simulation.story import HOUR, STATES
+from tests.simulation.universe import KEPT
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -37,7 +38,10 @@ CHECKS = {
     "told": "No process sets a state older than the newest that Stripe has told this very process.",
     "unconfigured": "No status is written whose number the operator has not set.",
     "amounts": "No success is written over amounts that don't add up to what arrived (unless told to).",
-    "fields": "An update sets the status and the webhook's trace, and nothing else.",
+    "fields": "An update sets the status and the webhook's trace; other columns go as they were read.",
+    "two_before_proof": "No second payment's rows are written before the first were read back as right.",
+    "harmed": "No row loses a column, but those of at most one list, which the attention list names.",
+    "unsaid": "Where Halo doesn't store the status, the attention list says so.",
     "trace": "The trace left in a row is of that very payment and says the state that was set.",
     "unlisted": "What needs a person stands on the attention list.",
     "false alarm": "What needs no person doesn't stand on the attention list.",
@@ -115,7 +119,13 @@ class Watch:
         self.views: dict[str, View] = {}
         self.acked: dict[str, int] = {}
         self.proven: set[str] = set()
+        self.first: dict[bool, str] = {}
+        self.first_at: dict[bool, float] = {}
+        self.read_back: set[bool] = set()
+        self.unstored = False
         self.left_at: dict[int, float] = {}
+        self.last_sent: dict[int, Any] = {}
+        self.refusals = 0
         self.updates: dict[int, list[tuple[float, str]]] = {}
         self.sends: dict[int, list[tuple[dict[str, Any], int]]] = {}
         self.inserts: dict[int, Insert] = {}
@@ -187,6 +197,8 @@ class Watch:
             return
         if (request.method, path) in (("GET", "/api/authinfo"), ("POST", "/auth/token")):
             return
+        if request.method == "GET" and path.startswith("/api/InvoicePayment/"):
+            self.view(process).asked = None
         if request.method == "GET" and path.startswith(READ_ALONE):
             return  # what a write did is read back from its row and its invoice
         if path != "/api/InvoicePayment" or request.method not in ("GET", "POST"):
@@ -207,6 +219,7 @@ class Watch:
 
     def _posted(self, process: Process, request: Request) -> None:
         posted = [row for row in json.loads(request.body) if isinstance(row, dict)]
+        self._check_first(posted)
         notes: list[tuple[dict[str, Any], int]] = []
         for row in posted:
             if "id" in row:
@@ -218,7 +231,7 @@ class Watch:
                 asked_at = self.view(process).empty.get(intent_id, 0.0)
                 self.inserts[id(request)] = Insert(intent_id, self.world.now(), asked_at)
             notes.append((row, step))
-            name = str(self.world.halo.rows.get(row.get("id", -1), row).get("intent_id"))
+            name = self.world.owner(row["id"]) if "id" in row else str(row.get("intent_id"))
             self.unwritten_since.setdefault(name, self.world.now())
         self.sends[id(request)] = notes
 
@@ -256,9 +269,10 @@ class Watch:
         view = self.view(process)
         stored = self.world.halo.rows.get(number)
         known = stored or {}
-        truth = self.world.by_intent.get(str(known.get("intent_id")))
-        if not set(row) <= TRACE_FIELDS:
-            self.complain("fields", f"row {number} sets {sorted(set(row) - TRACE_FIELDS)}")
+        truth = self.world.by_intent.get(self.world.owner(number))
+        self._check_columns(process, row)
+        if known.get("status") == status and not set(row) <= TRACE_FIELDS:
+            return -1  # what an earlier write changed is undone
         if number not in view.rows:
             self.complain("blind", f"row {number} was not read by {process.name}")
         elif view.rows[number] == status:
@@ -275,6 +289,68 @@ class Watch:
         if status == paid and process.theatre.setting["on_amount_mismatch"] == "hold":
             self._check_amounts(truth)
         return step
+
+    def _check_first(self, posted: list[dict[str, Any]]) -> None:
+        """Until one payment's rows were read back, no other payment's rows are written."""
+        for new in (False, True):
+            owners = {
+                str(row.get("intent_id")) if new else self.world.owner(row["id"])
+                for row in posted
+                if ("id" not in row) is new
+            }
+            if new in self.read_back or not owners:
+                continue
+            if len(owners) > 1:
+                self.complain("two_before_proof", f"rows of {len(owners)} payments in one list")
+            known = self.first.get(new)
+            again = max(self.retried_at.values(), default=-1.0)
+            let = max(again, self.configured_at, self.disturbed_at(known))
+            since = self.first_at.get(new, 0.0)
+            if (
+                known is None
+                or known in owners
+                or let >= since
+                or self.world.now() - since > 20 * HOUR
+            ):
+                continue
+            self.complain("two_before_proof", f"{known} was not read back before {sorted(owners)}")
+
+    def disturbed_at(self, intent_id: str | None) -> float:
+        """When others last wrote a payment's rows."""
+        truth = self.world.by_intent.get(str(intent_id))
+        return -1.0 if truth is None else truth.disturbed_at
+
+    def _note_first(self, intent_id: str, *, inserted: bool) -> None:
+        if inserted not in self.read_back:
+            self.first[inserted], self.first_at[inserted] = intent_id, self.world.now()
+
+    def _note_read_back(self, row: dict[str, Any]) -> None:
+        """A row is shown: as the first write of its kind was to leave it, or not."""
+        number = row.get("id")
+        stored = self.world.halo.rows.get(number) if isinstance(number, int) else None
+        if stored is None or number not in self.world.originals:
+            return
+        right = all(row.get(key) == self.world.originals[number][key] for key in KEPT if key in row)
+        sent = self.last_sent.get(number)
+        for new, intent_id in self.first.items():
+            if intent_id == self.world.owner(number) and right and sent == row.get("status"):
+                self.read_back.add(new)
+
+    def _check_columns(self, process: Process, row: dict[str, Any]) -> None:
+        """Columns that an update brings besides are those that the row has."""
+        number = row["id"]
+        original = self.world.originals.get(number)
+        read_at = self.view(process).read_at.get(number, 0.0)
+        if original is None or self.world.changed_at[number] >= read_at:
+            return
+        for key in sorted(set(row) & set(KEPT)):
+            if row[key] != original[key]:
+                self.complain("fields", f"row {number}: {key} {original[key]} is set to {row[key]}")
+        foreign = set(row) - set(KEPT) - TRACE_FIELDS - set(self.world.halo.rows.get(number, row))
+        # A merging tenant gets whole rows, too, where a refusal was the reason.
+        merges = self.world.tenant in ("merge", "drop trace") and not self.refusals
+        if foreign or (merges and not set(row) <= TRACE_FIELDS):
+            self.complain("fields", f"row {number} sets {sorted(set(row) - TRACE_FIELDS)}")
 
     def _check_reading(self, process: Process, number: int, left_at: float) -> None:
         """Who reads a row and writes it has had it to himself in between."""
@@ -354,7 +430,14 @@ class Watch:
                 f"status={posted.get('status')}{' (late)' if late else ''}"
             )
             self.theatre.figures["rows inserted" if inserted else "rows updated"] += 1
-            intent_id = str(self.world.halo.rows[number].get("intent_id"))
+            if inserted:
+                self.world.remember(number)
+            intent_id = self.world.owner(number)
+            self.last_sent[number] = posted.get("status")
+            if not late:
+                self._note_first(intent_id, inserted=inserted)
+            if self.world.halo.rows[number].get("status") != posted.get("status"):
+                self.unstored = True
             truth = self.world.by_intent.get(intent_id)
             if late and truth is not None:
                 truth.disturbed_at = self.world.now()
@@ -386,10 +469,11 @@ class Watch:
     def delivered(self, process: Process, side: str, request: Request, reply: Reply) -> None:
         """An answer reaches the process whole."""
         self.answered |= {
-            str(self.world.halo.rows.get(row.get("id", -1), row).get("intent_id"))
+            self.world.owner(row["id"]) if "id" in row else str(row.get("intent_id"))
             for row, _ in self.sends.get(id(request), [])
         }
         if reply.status >= 300:
+            self.refusals += request.method == "POST" and reply.status in (400, 404, 422)
             return
         try:
             body = json.loads(reply.body)
@@ -403,6 +487,13 @@ class Watch:
                 self._shown(process, request, body)
             else:
                 self._acknowledged(request, body)
+        elif request.path.startswith("/api/InvoicePayment/") and isinstance(body, dict):
+            number = body.get("id")
+            if isinstance(number, int) and "status" in body:
+                view = self.view(process)
+                view.rows[number] = body["status"]
+                view.read_at[number] = self.left_at[id(request)]
+                self._note_read_back(body)
 
     def _told(self, process: Process, body: Any) -> None:
         if not isinstance(body, dict):
@@ -434,6 +525,7 @@ class Watch:
             if isinstance(row, dict) and (wanted is None or row.get("intent_id") == wanted):
                 view.rows[row["id"]] = row["status"]
                 view.read_at[row["id"]] = self.left_at[id(request)]
+                self._note_read_back(row)
         if wanted is not None and request.params().get("page_no") == "1":
             if any(isinstance(row, dict) and row.get("intent_id") == wanted for row in rows):
                 view.empty.pop(wanted, None)
@@ -451,7 +543,10 @@ class Watch:
         for posted, step in self.sends.get(id(request), []):
             if "id" in posted:
                 proven = shown.get(posted["id"]) == posted.get("status")
-                intent_id = self.world.halo.rows.get(posted["id"], {}).get("intent_id")
+                intent_id: Any = self.world.owner(posted["id"])
+                proven &= self.world.halo.rows.get(posted["id"], {}).get("status") == posted.get(
+                    "status"
+                )
             else:
                 intent_id = posted.get("intent_id")
                 proven = statuses.get(intent_id) == posted.get("status")
