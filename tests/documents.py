@@ -34,6 +34,7 @@ NOT_RUN = {
     ".venv-dev/bin/pytest tests/test_engine.py": "it is a part of what runs this",
     "git pull": "it needs the network",
     "ssh -L 9464:127.0.0.1:9464 your-server": "it needs another machine",
+    "syncd prove": "it asks on a terminal; tests/test_prove.py runs it",
     "man syncd": "tests/test_help.py formats the page, which the README's commands install",
 }
 """Commands of the documents that aren't run here, and why."""

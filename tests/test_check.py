@@ -241,7 +241,7 @@ def test_what_new_rows_carry(rig: Rig) -> None:
     line = _sides(rig)["new rows"]
     assert (line.level, line.text) == (
         Level.WARN,
-        "method 12, module_id 232; Stripe's in Halo: method 12, module_id 231 in 1 row",
+        "method 12, module_id 232; Stripe's in Halo: method 12, module_id 231 (Stripe Payments) in 1 row",
     )
     rig.settings["SYNCD_HALO__NEW_ROW__MODULE_ID"] = "231"
     assert _sides(rig)["new rows"].level is Level.PASS

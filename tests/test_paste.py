@@ -18,7 +18,7 @@ import pytest
 from tests.documents import DOCUMENTS, ROOT, Block, blocks
 from tests.service_manager import moved
 
-READERS = "ssh|man|less|vi|nano|systemctl edit|systemctl status|journalctl|syncd init|sudo|passwd"
+READERS = "ssh|man|less|vi|nano|systemctl edit|systemctl status|journalctl|syncd init|syncd prove|sudo|passwd"
 """Commands that read from the terminal: by a prompt, a pager or an editor."""
 
 REAL = ("cat", "install", "mkdir")

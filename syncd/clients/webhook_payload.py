@@ -20,7 +20,7 @@ from typing import Any
 
 from syncd.core.payments import PaymentState, state_of_event
 from syncd.core.rows import Row
-from syncd.text.sanitize import without_secrets
+from syncd.text.sanitize import plain, without_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class TracedRow:
         trace: what was left in it; None where nothing was.
         received: when Halo says the webhook came, as it says it; None where never.
         method, module_id: the tenant's numbers; None where it has none.
+        method_name: what Halo calls the method; None where the row does not show it.
     """
 
     row: Row
@@ -58,6 +59,7 @@ class TracedRow:
     received: datetime | None
     method: int | None
     module_id: int | None
+    method_name: str | None = None
 
 
 class Author(StrEnum):
@@ -103,7 +105,11 @@ def read_traced(
         payload = _as_text(payload)
     if isinstance(payload, str) and payload.strip():
         trace = _read_trace(payload)
-    return TracedRow(row, trace, _moment(raw.get("webhook_received_date")), method, module)
+    name = raw.get("payment_method_name")
+    return TracedRow(
+        row, trace, _moment(raw.get("webhook_received_date")), method, module,
+        plain(name, 80) if isinstance(name, str) and name.strip() else None,
+    )  # fmt: skip
 
 
 _NO_TRACE_OF_STRIPE = Trace(

@@ -75,14 +75,27 @@ def remarks(survey: Survey) -> list[str]:
         )
     for (method, module), number in survey.new_row.most_common():
         lines.append(
-            f"For halo.new_row: {number} of Stripe's rows have method = {_or_none(method)}, "
-            f"module_id = {_or_none(module)}"
+            f"For halo.new_row: {number} of Stripe's rows have method = "
+            f"{survey.method_text(method)}, module_id = {survey.module_text(module)}"
         )
+    if survey.rows and not survey.authors[Author.WEBHOOK] and not survey.authors[Author.DOUBTFUL]:
+        lines += _without_webhooks(survey)
     return lines
 
 
-def _or_none(number: int | None) -> str:
-    return "(none)" if number is None else str(number)
+def _without_webhooks(survey: Survey) -> list[str]:
+    """How to see the numbers in a tenant whose rows no webhook ever wrote."""
+    rows = ", ".join(f"row {row} has status {number}" for row, number in survey.by_hand)
+    return [
+        "No webhook of Halo wrote any of these rows, so no row proves a number. To see the numbers:",
+        "  1. In Halo, open an invoice of a test customer, and add a payment by hand for each status.",
+        "  2. Set the payment's status on Halo's own page, save, and note which payment has which status.",
+        "  3. Run syncd calibrate again: it shows the numbers of the newest rows without a payment intent.",
+        f"     Now: {rows or 'there is no such row'}.",
+        "  4. Set the numbers under [halo.status], and delete the test payments in Halo.",
+        "  5. Run syncd prove pi_… with a payment that succeeded: if the invoice is paid afterwards, the "
+        "number for succeeded is right.",
+    ]
 
 
 _BEGINNINGS = "open an invoice's payment page in Halo, pay nothing, and calibrate again"
@@ -197,7 +210,13 @@ def report_json(survey: Survey, findings: tuple[Finding, ...], change: Change) -
             "not_asked": survey.unasked,
         },
         "new_row": [
-            {"method": method, "module_id": module, "rows": number}
+            {
+                "method": method,
+                "module_id": module,
+                "rows": number,
+                "method_text": survey.method_text(method),
+                "module_text": survey.module_text(module),
+            }
             for (method, module), number in survey.new_row.most_common()
         ],
         "configuration": {

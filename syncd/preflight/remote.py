@@ -1,6 +1,7 @@
 """The part of `check` that asks Stripe and Halo: few requests, through the gate, none that writes.
 
-Six reads of Stripe and one page of Halo's rows beside the sign-in. What one answer shows is used for
+Six reads of Stripe and one page of Halo's rows beside the sign-in; with `push.create_missing` also the
+names of modules and methods (two requests). What one answer shows is used for
 all that it can tell. A side that can't be talked to at all is not asked again.
 """
 
@@ -22,7 +23,7 @@ from syncd.core.errors import (
 from syncd.core.payments import PaymentState
 from syncd.preflight.calibration import learn
 from syncd.preflight.check import Area, Line, failed, passed, warned
-from syncd.preflight.survey import Survey, take_page
+from syncd.preflight.survey import Survey, read_names, take_page
 from syncd.preflight.verdicts import (
     clock_line,
     edit_line,
@@ -132,6 +133,8 @@ class Sides:
         self.tell(clock_line(Side.HALO, self.sink.connection.ahead_seconds))
         self.tell(halo_window_line(self.config, survey.total, self.left(Side.HALO)))
         self.tell(webhook_line(survey))
+        if self.config.push.create_missing:
+            await read_names(self.sink, survey)
         made = new_row_line(self.config, survey)
         if made is not None:
             self.tell(made)

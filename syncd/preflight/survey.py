@@ -7,9 +7,11 @@ own numbers (they tell a page that came twice) and at most BARE_MAX rows without
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from syncd.clients.halo.details import Names
 from syncd.clients.halo.parse import TracedPage
 from syncd.clients.halo.sink import HaloSink
 from syncd.clients.paging import read_pages
@@ -32,6 +34,9 @@ SINGLE_READS_MAX = 25
 """Payment intents that are read one by one: up to so many is cheaper than listing."""
 
 NEW_ROW_VALUES_MAX = 20
+
+BY_HAND_MAX = 5
+"""So many rows without a payment intent, the newest, are shown."""
 
 Progress = Callable[[int, int | None], None]
 """Told how many were read, and how many there are, where that is known."""
@@ -59,6 +64,9 @@ class Survey:
         doubtful: events without a secret, in rows of payments for which syncd knows of sending
             nothing, by state and number.
         new_row: how many of Stripe's rows carry which `method` and `module_id`.
+        method_names: what rows call their method, by its number.
+        names: names for the tenant's numbers, where Halo shows them.
+        by_hand: the newest rows without a payment intent, each with its status.
         livemodes: what the rows' traces say of live mode (True) and test mode (False).
         last_webhook: the newest row that Halo's own webhook wrote.
         last_webhook_at: when Halo says that it came; None where it doesn't say.
@@ -77,6 +85,9 @@ class Survey:
     authors: Counter[Author] = field(default_factory=Counter)
     doubtful: dict[tuple[PaymentState | None, int], Seen] = field(default_factory=dict)
     new_row: Counter[tuple[int | None, int | None]] = field(default_factory=Counter)
+    method_names: dict[int, str] = field(default_factory=dict)
+    names: Names = field(default_factory=lambda: Names({}, {}))
+    by_hand: list[tuple[int, int]] = field(default_factory=list)
     livemodes: Counter[bool] = field(default_factory=Counter)
     last_webhook: Example | None = None
     last_webhook_at: datetime | None = None
@@ -95,7 +106,11 @@ class Survey:
             self.authors[author] += 1
             if one.trace is not None and one.trace.livemode is not None:
                 self.livemodes[one.trace.livemode] += 1
+            if one.method is not None and one.method_name is not None:
+                self.method_names.setdefault(one.method, one.method_name)
             if row.id is None or row.intent_id is None:
+                if row.id and row.status is not None and len(self.by_hand) < BY_HAND_MAX:
+                    self.by_hand.append((row.id, row.status))
                 continue
             here = Example(row.id, row.intent_id)
             self.newest = max(self.newest or here, here)
@@ -124,6 +139,23 @@ class Survey:
             self.last_webhook = here
         if at is not None and (self.last_webhook_at is None or at > self.last_webhook_at):
             self.last_webhook_at = at
+
+    def method_text(self, method: int | None) -> str:
+        """A method's number with its name, where Halo shows the name."""
+        if method is None:
+            return "(none)"
+        number = self.names.method_list(self.method_names)
+        listed = {} if number is None else self.names.lists[number]
+        name = listed.get(method) or self.method_names.get(method)
+        return f"{method} ({name})" if name else str(method)
+
+    def module_text(self, module: int | None) -> str:
+        """A module's number with its name, where Halo shows the name."""
+        if module is None:
+            return "(none)"
+        name, enabled = self.names.modules.get(module, ("", True))
+        off = "" if enabled else ", switched off"
+        return f"{module} ({name}{off})" if name else str(module)
 
     def _count_new_row(self, one: TracedRow) -> None:
         key = one.method, one.module_id
@@ -162,6 +194,13 @@ async def read_rows(sink: HaloSink, store: Store, rows_max: int, progress: Progr
         if listed.seen >= rows_max:
             break
     return survey
+
+
+async def read_names(sink: HaloSink, survey: Survey) -> None:
+    """Read the names of the numbers that rows show; a tenant that does not show them has none."""
+    if survey.new_row:
+        with suppress(LinkFailure):
+            survey.names = await sink.details.names()
 
 
 async def ask_stripe(source: StripeSource, survey: Survey, progress: Progress) -> None:

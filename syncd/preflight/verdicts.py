@@ -215,7 +215,7 @@ def new_row_line(config: Config, survey: Survey) -> Line | None:
     if not config.push.create_missing or not survey.new_row:
         return None
     shown = ", ".join(
-        f"method {method}, module_id {module} in {_rows(rows)}"
+        f"method {survey.method_text(method)}, module_id {survey.module_text(module)} in {_rows(rows)}"
         for (method, module), rows in survey.new_row.most_common(3)
     )
     text = f"method {wanted.method}, module_id {wanted.module_id}; Stripe's in Halo: {shown}"

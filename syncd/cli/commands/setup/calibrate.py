@@ -40,7 +40,7 @@ from syncd.preflight.calibration_report import (
     why,
 )
 from syncd.preflight.remote import note_proven
-from syncd.preflight.survey import Survey, ask_stripe, read_rows
+from syncd.preflight.survey import Survey, ask_stripe, read_names, read_rows
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble
 from syncd.text.sanitize import inert
@@ -130,6 +130,7 @@ async def _survey(config: Config, store: Store, rows: int) -> Survey:
         try:
             shown.begin("Reading Halo's rows")
             survey = await read_rows(parts.sink, store, rows, shown.at)
+            await read_names(parts.sink, survey)
             shown.begin("Reading Stripe")
             await ask_stripe(parts.source, survey, shown.at)
         finally:

@@ -1,0 +1,59 @@
+"""Names for numbers in `calibrate` and `check`, and what is said where no webhook wrote a row."""
+
+import json
+
+import pytest
+
+from syncd.sandbox import Fault
+from tests.conftest import Rig
+
+
+@pytest.fixture
+def rows(live: Rig) -> Rig:
+    """Rows that name their method."""
+    live.pay("succeeded")
+    for row in live.box.halo.rows.values():
+        row["payment_method_name"] = "Stripe"
+    return live
+
+
+def test_names(rows: Rig) -> None:
+    """Method and module are named, by the one lookup list that agrees and by the modules."""
+    done = rows.command("calibrate")
+    assert "method = 12 (Stripe), module_id = 231 (Stripe Payments)" in done.stdout
+    (one,) = json.loads(rows.command("calibrate", "--json").stdout)["new_row"]
+    assert (one["method"], one["method_text"], one["module_text"]) == (
+        12, "12 (Stripe)", "231 (Stripe Payments)",
+    )  # fmt: skip
+
+
+def test_check_names_them(rows: Rig) -> None:
+    """`check` names them beside what new rows are to carry."""
+    rows.settings |= {
+        "SYNCD_PUSH__CREATE_MISSING": "true", "SYNCD_HALO__NEW_ROW__METHOD": "12",
+        "SYNCD_HALO__NEW_ROW__MODULE_ID": "231",
+    }  # fmt: skip
+    done = rows.command("check", "--json")
+    assert "method 12 (Stripe), module_id 231 (Stripe Payments)" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["403", "html", "500"])
+def test_a_tenant_without_these_pages(rows: Rig, kind: str) -> None:
+    """Pages that are not shown change nothing: the numbers stand alone, the exit code is the same."""
+    before = rows.command("calibrate").returncode
+    for path in ("/api/Features", "/api/Lookup"):
+        rows.box.halo.faults.append(Fault(kind, times=None, path=path))
+    done = rows.command("calibrate")
+    assert done.returncode == before
+    assert (
+        "method = 12 (Stripe), module_id = 231\n" in done.stdout
+    )  # the row itself names the method
+
+
+def test_no_webhook_ever(rows: Rig) -> None:
+    """No webhook wrote a row: how to see the numbers, and the rows that a person made."""
+    rows.box.halo.add_row(None, rows.box.halo.add_invoice(), 1.0, status=3)
+    text = rows.command("calibrate").stdout
+    assert "No webhook of Halo wrote any of these rows" in text
+    assert "row 2 has status 3" in text
+    assert "syncd prove pi_…" in text
