@@ -1,11 +1,11 @@
 """Puts the diagram of a payment's conditions into docs/works.md: ``python -m docs.transitions``.
 
-It is built from the table in `syncd.core.transitions`; a test compares the two.
+It is built from the table in `syncd.core.rules.transitions`; a test compares the two.
 """
 
 from pathlib import Path
 
-from syncd.core.transitions import diagram
+from syncd.core.rules.transitions import diagram
 
 DOCUMENT = Path(__file__).with_name("works.md")
 MARKS = (

@@ -26,8 +26,8 @@ from hypothesis import settings
 from syncd.config.load import load
 from syncd.config.model import Config
 from syncd.core.errors import Stopping
-from syncd.core.proof import Proof, WriteKind, proof_text
 from syncd.core.records import Attention, Condition
+from syncd.core.rules.proof import Proof, WriteKind, proof_text
 from syncd.monitor.telemetry import Telemetry
 from syncd.sandbox import Sandbox, SandboxHalo
 from syncd.store.store import Store

@@ -19,12 +19,12 @@ from syncd.audit.invoices import Invoices
 from syncd.audit.report.export import Places
 from syncd.audit.summary import Audit, sums
 from syncd.cli.main import app
-from syncd.core.decisions import Policy
 from syncd.core.money import Money
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import Condition
 from syncd.core.reversals import Reversal, ReversalKind
 from syncd.core.rows import Invoice, Row
+from syncd.core.rules.decisions import Policy
 from syncd.sandbox import Fault
 from syncd.store.store import Store
 from syncd.sync.build import assemble_readers

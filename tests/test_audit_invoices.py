@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from syncd.audit.compare_invoices import invoice_due, several_payments
 from syncd.audit.differences import Difference, InvoiceName, Kind
-from syncd.core.decisions import Policy
 from syncd.core.money import Money
 from syncd.core.payments import PaymentState
 from syncd.core.reversals import Reversal, ReversalKind
 from syncd.core.rows import Invoice, Row
+from syncd.core.rules.decisions import Policy
 from syncd.sandbox import Fault
 from syncd.sandbox.halo.tenant import LIST_KEYS_SEEN, InvoiceList
 from syncd.text.timestamps import DAY

@@ -8,9 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "syncd"
 LINES_MAX, FUNCTION_LINES_MAX, MEMBERS_MAX = 400, 70, 9
 
-OPEN = {
-    "core/": "ten members: transitions joined decisions and holds",
-}
+OPEN: dict[str, str] = {}
 """What is still too large, and why. The list only gets shorter."""
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -8,9 +8,9 @@ from typing import Any
 
 from syncd.clients.paging import Listed
 from syncd.core.errors import Side
-from syncd.core.proof import Comparison, FieldChange
 from syncd.core.records import Condition
 from syncd.core.rows import Acknowledged, Guard, NewRow, Row, RowChange, RowPage, WholeRow
+from syncd.core.rules.proof import Comparison, FieldChange
 from syncd.store.store import Store
 from syncd.sync.build import assemble, build_engine
 from syncd.sync.sink import Sink

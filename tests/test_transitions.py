@@ -11,7 +11,7 @@ from docs.transitions import MARKS, block
 from syncd.core.payments import Observation, PaymentState, settle
 from syncd.core.records import Condition, Outcome
 from syncd.core.rows import Row
-from syncd.core.transitions import (
+from syncd.core.rules.transitions import (
     DECIDE_AGAIN,
     FORGET_ROWS,
     MAKE_DUE,

@@ -21,11 +21,11 @@ from syncd.audit.invoices import Invoices
 from syncd.audit.summary import Adding, Audit, Fix, in_order, sums
 from syncd.clients.paging import PAGES_MAX
 from syncd.clients.stripe.parse import Unreadable
-from syncd.core.decisions import Policy
 from syncd.core.errors import BadAnswer, CursorRefused, IntentUnknown, Side
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.reversals import Reversal
 from syncd.core.rows import Row
+from syncd.core.rules.decisions import Policy
 from syncd.store.coordination import LISTING_REFUSED
 from syncd.store.store import Store
 from syncd.sync.pull.read_back import AllRows

@@ -23,10 +23,10 @@ from syncd.audit.differences import (
     total_of,
 )
 from syncd.audit.rows import code_of, ids_of, located, paid_amount, paid_rows, state_words, statuses
-from syncd.core.decisions import Create, Policy, Update, decide, invoice_number, left_out
 from syncd.core.payments import Observation, PaymentState, settle
 from syncd.core.reversals import Reversal, Stand, counted, sentence
 from syncd.core.rows import Row
+from syncd.core.rules.decisions import Create, Policy, Update, decide, invoice_number, left_out
 
 # --- one payment ---------------------------------------------------------------------------------
 

@@ -19,9 +19,9 @@ from syncd.audit.differences import (
     unit,
 )
 from syncd.audit.rows import code_of, ids_of, located, paid_rows, statuses
-from syncd.core.decisions import Policy
 from syncd.core.reversals import Reversal, Stand, counted
 from syncd.core.rows import Invoice, Row
+from syncd.core.rules.decisions import Policy
 
 
 def several_payments(

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from syncd.audit.differences import ZERO, Difference, Kind, money
 from syncd.audit.rows import code_of, ids_of, located, paid_rows, statuses
-from syncd.core.decisions import Policy
 from syncd.core.payments import Observation
 from syncd.core.reversals import Reversal, ReversalKind, Stand, counted
 from syncd.core.rows import Row
+from syncd.core.rules.decisions import Policy
 
 NONE_DISMISSED: Mapping[str, str] = {}
 """No refund and no dispute that a person has dismissed."""

@@ -19,10 +19,10 @@ from syncd.audit.compare_invoices import (
 from syncd.audit.differences import Difference, Kind
 from syncd.clients.halo.parse import InvoicePage
 from syncd.clients.halo.sink import HaloSink
-from syncd.core.decisions import Policy
 from syncd.core.errors import BadAnswer, PermissionMissing, ServerTrouble, SignInRefused
 from syncd.core.reversals import Reversal
 from syncd.core.rows import Invoice, Row
+from syncd.core.rules.decisions import Policy
 from syncd.store.store import Store
 
 FEW = 10

@@ -8,9 +8,9 @@ from dataclasses import replace
 from decimal import Decimal
 
 from syncd.audit.differences import Difference, InvoiceName, tidy, total_of
-from syncd.core.decisions import Policy
 from syncd.core.payments import PaymentState
 from syncd.core.rows import Row
+from syncd.core.rules.decisions import Policy
 
 
 def paid_rows(rows: Sequence[Row], policy: Policy) -> list[Row]:

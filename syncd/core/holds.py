@@ -2,7 +2,7 @@
 
 The page, the commands, notifications, docs/operate.md and the tests read this registry. A new code
 is one entry here, and the place that decides it. Does not belong here: when something is held
-(`core.decisions`, `sync`), and how an entry is displayed.
+(`core.rules.decisions`, `sync`), and how an entry is displayed.
 """
 
 import shlex

@@ -1,7 +1,7 @@
 """Amounts of money and the decimals of each currency (source: Stripe's list of currencies).
 
 Does not belong here: which amounts are compared, and what happens when they differ
-(`core.decisions`).
+(`core.rules.decisions`).
 """
 
 from dataclasses import dataclass

@@ -14,7 +14,8 @@ from syncd.config.mode import Mode, mode_of
 from syncd.config.model import Config
 from syncd.core.errors import Side
 from syncd.core.holds import HOLDS
-from syncd.core.proof import (
+from syncd.core.records import Condition
+from syncd.core.rules.proof import (
     UpdateMode,
     WriteKind,
     WriteTrouble,
@@ -23,7 +24,6 @@ from syncd.core.proof import (
     read_trouble,
     trouble_note,
 )
-from syncd.core.records import Condition
 from syncd.monitor.health import Check, worked
 from syncd.store.store import Store
 from syncd.text.timestamps import iso

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from syncd.core.holds import HoldCode, message
 from syncd.core.payments import PaymentState
-from syncd.core.proof import WriteKind, due_at_once, read_trouble, trouble_note
 from syncd.core.records import ATTENTION, Attention, Condition, Elsewhere, Pushed, Said
+from syncd.core.rules.proof import WriteKind, due_at_once, read_trouble, trouble_note
 from syncd.store import transitions
 from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing

@@ -1,4 +1,4 @@
-"""Every write of a payment's condition: carries out the table in `core.transitions`.
+"""Every write of a payment's condition: carries out the table in `core.rules.transitions`.
 
 No other module writes the condition of a payment, nor the columns that go with it. The functions
 work within the caller's transaction. Times are Unix seconds and come from the caller.
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from syncd.core.holds import RETRIED_AS_NEW, HoldCode, LiftedBy, lifted_by
 from syncd.core.payments import Observation, Payment, settle
 from syncd.core.records import Condition, Outcome
-from syncd.core.transitions import (
+from syncd.core.rules.transitions import (
     PUSH_CAUSES,
     PUSHED,
     Cause,

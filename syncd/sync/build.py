@@ -15,8 +15,8 @@ from syncd.clients.stripe.source import StripeSource
 from syncd.clients.throttle import STRIPE_SPACING_SECONDS, Gate, halo_window, stripe_window
 from syncd.config.model import Config
 from syncd.config.secrets import is_organization_key
-from syncd.core.decisions import Policy
 from syncd.core.errors import Side, Stopping
+from syncd.core.rules.decisions import Policy
 from syncd.monitor.telemetry import Telemetry
 from syncd.store.store import Store
 from syncd.sync.engine import Engine

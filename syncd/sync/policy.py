@@ -4,10 +4,10 @@ import hashlib
 from dataclasses import dataclass
 
 from syncd.config.model import Config
-from syncd.core.decisions import Create, Policy, Update
 from syncd.core.holds import LiftedBy, lifted_by
 from syncd.core.records import DuePayment
 from syncd.core.rows import NewRow, RowChange, Trace
+from syncd.core.rules.decisions import Create, Policy, Update
 from syncd.store.coordination import CONFIG, STRIPE_MODE
 from syncd.store.store import Store
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from syncd.clients.paging import Listed
-from syncd.core.proof import Comparison
 from syncd.core.rows import Acknowledged, Guard, NewRow, Row, RowChange, RowPage, WholeRow
+from syncd.core.rules.proof import Comparison
 
 
 class Sink(Protocol):

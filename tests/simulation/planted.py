@@ -17,8 +17,9 @@ from typing import Any
 from syncd.clients import webhook_payload as traces
 from syncd.clients.halo import parse as halo_reading
 from syncd.clients.halo import sink as halo_sink
-from syncd.core import decisions, money, payments
-from syncd.core import proof as proving
+from syncd.core import money, payments
+from syncd.core.rules import decisions
+from syncd.core.rules import proof as proving
 from syncd.store import coordination as coordination_store
 from syncd.store import store
 from syncd.store import transitions as payment_transitions

@@ -10,10 +10,10 @@ from syncd.audit import compare as payments
 from syncd.audit import compare_invoices as invoices
 from syncd.audit import compare_reversals as back
 from syncd.audit.differences import Difference, InvoiceName, Kind
-from syncd.core.decisions import Policy
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.reversals import Reversal, ReversalKind
 from syncd.core.rows import Invoice, Row
+from syncd.core.rules.decisions import Policy
 
 S = PaymentState
 FAILED, PAID, PROCESSING, CANCELED = 1_001, 1_002, 1_003, 1_004

@@ -13,15 +13,24 @@ import pytest
 from syncd.clients import webhook_payload as traces
 from syncd.clients.halo import parse as halo_reading
 from syncd.clients.stripe import parse as stripe_reading
-from syncd.core import decisions, payments, reversals
 from syncd.core import errors as failures
+from syncd.core import payments, reversals
 from syncd.core import windows as rates
-from syncd.core.decisions import AskStripe, Hold, InStep, Policy, Update, decide, invoice_number
 from syncd.core.errors import LinkFailure, Side
 from syncd.core.holds import HoldCode
 from syncd.core.money import Money
 from syncd.core.payments import Observation, Payment, PaymentState, settle, state_of_intent
 from syncd.core.rows import Row
+from syncd.core.rules import decisions
+from syncd.core.rules.decisions import (
+    AskStripe,
+    Hold,
+    InStep,
+    Policy,
+    Update,
+    decide,
+    invoice_number,
+)
 from syncd.core.windows import Window, poll_spacing_seconds
 
 S = PaymentState

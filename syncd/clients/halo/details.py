@@ -16,8 +16,8 @@ from syncd.core.errors import (
     ServerTrouble,
     SignInRefused,
 )
-from syncd.core.proof import FieldChange
 from syncd.core.rows import WholeRow
+from syncd.core.rules.proof import FieldChange
 from syncd.text.sanitize import plain
 
 INVOICE_FIGURES = ("amountdue", "amountpaid", "paymentstatus", "datepaid", "total")

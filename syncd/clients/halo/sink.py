@@ -36,7 +36,6 @@ from syncd.core.errors import (
     ListingBroken,
     Side,
 )
-from syncd.core.proof import Comparison
 from syncd.core.rows import (
     Acknowledged,
     Guard,
@@ -47,6 +46,7 @@ from syncd.core.rows import (
     RowPage,
     WholeRow,
 )
+from syncd.core.rules.proof import Comparison
 
 PAGES_OF_ONE_INTENT_MAX = 1_000
 """A listing of one payment's rows that goes on for longer shows rows of everybody, or is made up."""

@@ -2,7 +2,7 @@
 
 Pure. What Halo does with a row that brings only some of its fields is not documented, so syncd reads
 the row before and after, and finds out. Does not belong here: what follows from a difference
-(`core.proof`).
+(`core.rules.proof`).
 """
 
 import json
@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from syncd.core.proof import Comparison, FieldChange
 from syncd.core.rows import WholeRow
+from syncd.core.rules.proof import Comparison, FieldChange
 from syncd.text.sanitize import plain
 
 REQUIRED = ("invoice_id", "date", "amount", "method", "status", "module_id")

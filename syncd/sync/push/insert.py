@@ -12,7 +12,6 @@ Halo has no idempotency key, so syncd makes sure itself:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from syncd.core.decisions import Create, InStep
 from syncd.core.errors import (
     BadAnswer,
     LinkFailure,
@@ -22,9 +21,10 @@ from syncd.core.errors import (
     Unreachable,
 )
 from syncd.core.holds import HoldCode
-from syncd.core.proof import WriteKind
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Acknowledged, Row, SeenRow
+from syncd.core.rules.decisions import Create, InStep
+from syncd.core.rules.proof import WriteKind
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.lease import Lease

@@ -6,16 +6,6 @@ Decides only: nothing is written here, to Halo or to the store.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from syncd.core.decisions import (
-    AskStripe,
-    Create,
-    Decision,
-    Hold,
-    InStep,
-    Unmatched,
-    Update,
-    decide,
-)
 from syncd.core.errors import (
     BadAnswer,
     BudgetSpent,
@@ -30,6 +20,16 @@ from syncd.core.errors import (
 )
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Row, SeenRow, seen
+from syncd.core.rules.decisions import (
+    AskStripe,
+    Create,
+    Decision,
+    Hold,
+    InStep,
+    Unmatched,
+    Update,
+    decide,
+)
 from syncd.core.windows import LOOK_UP_AGAIN
 from syncd.store.store import Store
 from syncd.sync.policy import PushSettings

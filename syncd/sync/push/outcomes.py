@@ -6,11 +6,11 @@ Writes no store and asks nobody; the pushes themselves are in `pushing` and belo
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from syncd.core.decisions import Create, Decision, Hold, InStep, Update
 from syncd.core.holds import HoldCode, message
 from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, DuePayment, Outcome, Pushed
 from syncd.core.rows import Row
+from syncd.core.rules.decisions import Create, Decision, Hold, InStep, Update
 from syncd.core.windows import LOOK_UP_AGAIN, RETRY_FAILED
 from syncd.monitor.report import Report
 from syncd.text.wording import sentence

@@ -26,11 +26,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from syncd.clients.retry import Sleep
-from syncd.core.decisions import Create, Update
 from syncd.core.errors import LinkFailure, Side
-from syncd.core.proof import WriteKind
 from syncd.core.records import DuePayment
 from syncd.core.rows import Row
+from syncd.core.rules.decisions import Create, Update
+from syncd.core.rules.proof import WriteKind
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.lease import Lease

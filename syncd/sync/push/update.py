@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from syncd.core.decisions import Update
 from syncd.core.errors import LinkFailure, RowsRefused, ServerTrouble
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Acknowledged, Row, WholeRow
+from syncd.core.rules.decisions import Update
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings

@@ -16,10 +16,10 @@ from syncd.cli.shared import EXIT_ATTENTION, EXIT_INTERRUPTED, stop_signals
 from syncd.cli.terminal import Show, aligned, indented, shown, width_of_terminal
 from syncd.config.load import load
 from syncd.config.model import Config, ConfigurationError, address
-from syncd.core.decisions import Create, Decision, Hold, Unmatched, Update
 from syncd.core.errors import Failure, LeaseHeld
 from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, DuePayment
+from syncd.core.rules.decisions import Create, Decision, Hold, Unmatched, Update
 from syncd.monitor.telemetry import Telemetry
 from syncd.preflight.local import is_syncd
 from syncd.service.systemd import Notifier

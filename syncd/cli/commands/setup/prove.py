@@ -28,7 +28,7 @@ from syncd.cli.terminal import table
 from syncd.config.load import load
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Failure, IntentUnknown
-from syncd.core.proof import UpdateMode, WriteKind, proof_note, read_proof
+from syncd.core.rules.proof import UpdateMode, WriteKind, proof_note, read_proof
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.store.store import Store
 from syncd.sync.build import Parts, Runtime, assemble

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from syncd.clients.halo.details import Change
 from syncd.clients.halo.sink import HaloSink
-from syncd.core.decisions import Create, Update
-from syncd.core.proof import Proof, UpdateMode, WriteKind, WriteTrouble
 from syncd.core.records import DuePayment
 from syncd.core.rows import WholeRow
+from syncd.core.rules.decisions import Create, Update
+from syncd.core.rules.proof import Proof, UpdateMode, WriteKind, WriteTrouble
 from syncd.sync.engine import Engine
 from syncd.text.sanitize import plain
 

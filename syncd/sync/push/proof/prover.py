@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from syncd.core.decisions import Create, Update
 from syncd.core.errors import LinkFailure, RowsRefused
 from syncd.core.holds import HoldCode
-from syncd.core.proof import (
+from syncd.core.records import Condition, DuePayment, Outcome
+from syncd.core.rows import RowChange, WholeRow
+from syncd.core.rules.decisions import Create, Update
+from syncd.core.rules.proof import (
     Comparison,
     FieldChange,
     Proof,
@@ -24,8 +26,6 @@ from syncd.core.proof import (
     next_mode,
     shown_fields,
 )
-from syncd.core.records import Condition, DuePayment, Outcome
-from syncd.core.rows import RowChange, WholeRow
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from syncd.core.errors import Failure
 from syncd.core.holds import HoldCode
-from syncd.core.proof import (
+from syncd.core.rules.proof import (
     Proof,
     Trial,
     UpdateMode,

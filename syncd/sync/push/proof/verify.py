@@ -7,11 +7,11 @@ rows as they were read; where answers do not show whole rows, one row of each pu
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from syncd.core.decisions import Update
 from syncd.core.holds import HoldCode
-from syncd.core.proof import FieldChange, UpdateMode, WriteKind
 from syncd.core.records import DuePayment
 from syncd.core.rows import Acknowledged, Row, RowChange, WholeRow
+from syncd.core.rules.decisions import Update
+from syncd.core.rules.proof import FieldChange, UpdateMode, WriteKind
 from syncd.sync.push.proof.prover import SETTLE_SECONDS
 from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.sink import Sink

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from syncd.clients.halo.parse import read_row
 from syncd.clients.halo.whole import REQUIRED, columns_of, compare, is_stored
-from syncd.core.proof import FieldChange, UpdateMode, code_of, next_mode
 from syncd.core.rows import WholeRow
+from syncd.core.rules.proof import FieldChange, UpdateMode, code_of, next_mode
 
 ROW: dict[str, Any] = {
     "id": 28, "invoice_id": 1001, "date": "2026-11-01T09:00:00Z", "amount": Decimal("10.99"),

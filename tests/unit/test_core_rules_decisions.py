@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.decisions import (
+from syncd.core.holds import HoldCode, command_for
+from syncd.core.payments import Observation, Payment, PaymentState, settle
+from syncd.core.rows import Row
+from syncd.core.rules.decisions import (
     AskStripe,
     Create,
     Hold,
@@ -19,9 +22,6 @@ from syncd.core.decisions import (
     decide,
     invoice_number,
 )
-from syncd.core.holds import HoldCode, command_for
-from syncd.core.payments import Observation, Payment, PaymentState, settle
-from syncd.core.rows import Row
 
 S = PaymentState
 NUMBERS = {
