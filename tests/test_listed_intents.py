@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from syncd.clients.halo.listed_intents import CHECK_EVERY
+from syncd.core.errors import ListingBroken
 from syncd.core.records import Condition
 from syncd.sandbox import Fault
 from syncd.sync.build import HIDDEN_INTENTS
@@ -151,3 +152,19 @@ def test_rows_of_an_invoice(hiding: Rig) -> None:
     rows = hiding.run(lambda parts: parts.engine.pusher.sink.rows_of_invoice(invoice))
     assert [row.intent_id for row in rows] == ["pi_1", "pi_2", None]
     assert reads(hiding) == {"invoice": 1, "alone": 3}
+
+
+def test_a_filter_that_is_ignored_as_well(hiding: Rig) -> None:
+    """A few rows are each read alone; among many, a payment is put off and nothing is written."""
+    hiding.settings |= CREATING
+    hiding.box.halo.filter_ignored = True
+    payments = [hiding.pay("succeeded") for _ in range(3)]
+    hiding.once()
+    assert [hiding.statuses(payment) for payment in payments] == [[3], [3], [3]]
+    hiding.box.halo.requests.clear()
+    invoice = str(hiding.box.halo.add_invoice(total=10.99))
+    more = [hiding.pay("succeeded", metadata={"halo_invoice_id": invoice}) for _ in range(30)]
+    with pytest.raises(ListingBroken, match="Halo ignores the filter"):
+        hiding.once()
+    assert {status for payment in more for status in hiding.statuses(payment)} == {1}
+    assert hiding.posts() == []
