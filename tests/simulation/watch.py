@@ -483,7 +483,6 @@ class Watch:
             self._told(process, body)
         elif request.path == "/api/InvoicePayment":
             if request.method == "GET":
-                self.unread.discard(request.params().get("intent_id", ""))
                 self._shown(process, request, body)
             else:
                 self._acknowledged(request, body)
@@ -514,20 +513,21 @@ class Watch:
 
     def _shown(self, process: Process, request: Request, body: Any) -> None:
         rows = body.get("payments") if isinstance(body, dict) else body
-        if not isinstance(rows, list):
-            return
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            return  # no list of rows: nothing was read, whatever the answer's status
+        self.unread.discard(request.params().get("intent_id", ""))
         view = self.view(process)
         wanted = request.params().get("intent_id")
         turned = self.world.halo.paging == "honoured" or request.params().get("page_no") == "1"
         if wanted is not None and not turned:  # asked for more, Halo shows the same rows again
             self.unturned.add(wanted)
         for row in rows:
-            if isinstance(row, dict) and (wanted is None or row.get("intent_id") == wanted):
+            if wanted is None or row.get("intent_id") == wanted:
                 view.rows[row["id"]] = row["status"]
                 view.read_at[row["id"]] = self.left_at[id(request)]
                 self._note_read_back(row)
         if wanted is not None and request.params().get("page_no") == "1":
-            if any(isinstance(row, dict) and row.get("intent_id") == wanted for row in rows):
+            if any(row.get("intent_id") == wanted for row in rows):
                 view.empty.pop(wanted, None)
             else:
                 view.empty[wanted] = request.at
