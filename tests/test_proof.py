@@ -16,6 +16,8 @@ KEPT = (
     "thirdpartyid", "reference", "type",
 )  # fmt: skip
 
+CHANGED = {"id", "status", "webhook_payload", "webhook_received_date"}
+
 
 @pytest.fixture
 def paid(rig: Rig) -> tuple[Rig, list[str], dict[int, dict[str, Any]]]:
@@ -241,6 +243,38 @@ def test_answers_without_rows(
     rig.once()
     assert proof(rig) is not None
     assert {tuple(rig.statuses(name)) for name in intents} == {(3,)}
+
+
+def test_web_pages_prove_nothing(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """A sign-in page in place of an answer says nothing about Halo: no whole row, no stop."""
+    rig, intents, before = paid
+    page = Fault("html", times=None, method="POST", path="InvoicePayment")
+    rig.box.halo.faults.append(page)
+    rig.cycle()
+    assert trouble(rig) is None
+    assert proof(rig) is None
+    assert all(set(row) <= CHANGED for post in rig.posts() for row in post.json())
+    rig.box.halo.faults.clear()
+    for _ in range(3):
+        rig.clock.seconds += 600
+        rig.cycle()
+    assert proof(rig).mode is UpdateMode.CHANGES
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_an_error_in_an_answer_of_success(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """A 200 that reports an error, after which the row is as it was, refuses one payment's rows."""
+    rig, intents, _ = paid
+    rig.box.halo.faults.append(Fault("200", times=2, method="POST", path="InvoicePayment"))
+    rig.once()
+    assert trouble(rig) is None
+    assert proof(rig).mode is UpdateMode.CHANGES
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
 def test_a_row_that_is_deleted_meanwhile(

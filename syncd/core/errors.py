@@ -23,6 +23,11 @@ Pure: exceptions only. The tree:
 
 from enum import StrEnum
 
+WEB_PAGE = (
+    "A write to Halo was answered with a web page, and Halo's row is as it was. Something in front of "
+    "Halo answers. Check halo.url, and sign-in pages, proxies and firewalls in front of Halo."
+)
+
 
 class Side(StrEnum):
     """One end of the line."""

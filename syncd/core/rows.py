@@ -130,11 +130,14 @@ class Acknowledged:
         rows: the rows that the answer lists. Only they prove anything.
         complaint: the PSA's message, where an answer of success lists no rows.
         error: whether the answer of success reports an error.
+        web_page: whether the answer is a web page. Halo's API answers none: something in front of it
+            did, and Halo may never have got the rows.
     """
 
     rows: tuple[Row, ...]
     complaint: str | None
     error: bool = False
+    web_page: bool = False
 
 
 class Guard(Protocol):

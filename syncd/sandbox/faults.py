@@ -86,7 +86,8 @@ class Fault:
             case "reset" | "reset_after":
                 return Reply(0, reset=True)
             case "hang" | "hang_after":
-                late = carried_out or json_reply({})
+                # A gateway stops waiting before a server that never got to it answers.
+                late = carried_out or json_reply({"Message": "Gateway timeout"}, 504)
                 late.delay_seconds = self.seconds
                 return late
             case "applied_late":

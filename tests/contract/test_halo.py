@@ -215,7 +215,7 @@ def test_what_a_2xx_proves(bench: Bench, shape: str, complaint: str | None) -> N
         (b'[{"status": 3}]', Acknowledged((), None)), (b"[]", Acknowledged((), None)),
         (b"null", Acknowledged((), None)), (b"true", Acknowledged((), None)),
         (b'{"Message": "Queued"}', Acknowledged((), "Queued.")),
-        (b"<html>Sign in</html>", Acknowledged((), None)),
+        (b"<html>Sign in</html>", Acknowledged((), None, web_page=True)),
     ],
 )  # fmt: skip
 def test_other_2xx(bench: Bench, body: bytes, answer: Acknowledged) -> None:

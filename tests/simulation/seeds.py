@@ -9,6 +9,14 @@ FAILED = {
     7001014: "Refunds were listed only three days back after a gap: one refund was never found.",
     7000477: "A slow Halo put a payment on the attention list, though Halo never refused it.",
     8000049: "A backfill with a key that may not list refunds put that on the attention list.",
+    8000078: "The oracle took an answer that was too large for a reading: a payment whose rows could not "
+    "be read was called a false alarm.",
+    30000024: "A sign-in page answered a tenant's first update: syncd took it for Halo's answer, sent whole "
+    "rows and stopped all writes for a day.",
+    30000042: "As 30000024: three updates in a row were answered with a web page.",
+    30000163: "Halo refused a tenant's first update; a web page answered the next try: all writes stopped.",
+    30000171: "A web page answered a tenant's first update: later updates carried all required columns.",
+    30000211: "Halo's refusal of a tenant's first update allows its required columns; the oracle did not.",
 }
 """Every seed that ever failed, each with what went wrong."""
 

@@ -485,6 +485,7 @@ class Watch:
             if request.method == "GET":
                 self._shown(process, request, body)
             else:
+                self.refusals += isinstance(body, dict) and bool(body.get("error"))
                 self._acknowledged(request, body)
         elif request.path.startswith("/api/InvoicePayment/") and isinstance(body, dict):
             number = body.get("id")

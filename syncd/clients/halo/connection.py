@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from syncd.clients.halo.errors import failure_of, read_answer
+from syncd.clients.halo.errors import failure_of, is_web_page, read_answer
 from syncd.clients.halo.parse import read_acknowledgement
 from syncd.clients.halo.sign_in import SignIn
 from syncd.clients.http import ANSWER_SECONDS_MAX, AnswerRefused, client, words_of
@@ -101,7 +101,10 @@ class Connection:
         )
         if response is None:
             return None
-        return read_acknowledgement(read_answer(response, reading=False))
+        body = read_answer(response, reading=False)
+        if body is None and is_web_page(response):
+            return Acknowledged((), None, web_page=True)
+        return read_acknowledgement(body)
 
     @overload
     async def _request(

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from syncd.core.errors import LinkFailure, RowsRefused
+from syncd.core.errors import WEB_PAGE, BadAnswer, LinkFailure, RowsRefused, Side
 from syncd.core.holds import HoldCode
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import RowChange, WholeRow
@@ -288,8 +288,14 @@ class Prover:
             if guard.lost is not None:
                 raise guard.lost
             return None
+        if answer.web_page:
+            page = BadAnswer(Side.HALO, WEB_PAGE, maybe_applied=True)
+            return await self._unanswered(work, befores, update.status, page, harm)
         self.backlog.troubles.has_written()
         found = await self._compared(said.intent_id, befores, {one.id: one for one in rows})
+        if answer.error and found is not None and found.not_stored and not found.changed:
+            # An error in an answer of success, and nothing was stored: that is a refusal.
+            raise RowsRefused(answer.complaint or "Halo answered with an error and stored nothing.")
         if found is None or self._written_by_others(befores, found, update.status):
             self.tenant.forget_trial()
             self.store.record([due_again(work, self.now() + LATER_SECONDS)], self.now())
