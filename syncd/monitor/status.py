@@ -105,8 +105,8 @@ def gather(
         budgets=budgets_of(config, requests_left(config, store, now) if left is None else left),
         notes=notes,
         pushing=holder[0].described if holder and holder[1] > now else None,
-        gap=json.loads(notes["gap"]) if "gap" in notes else None,
-        backfill=json.loads(notes["backfill"])["asked"] if "backfill" in notes else None,
+        gap=_object(notes, "gap"),
+        backfill=(_object(notes, "backfill") or {}).get("asked"),
         writes=writes_of(notes),
     )
 
@@ -161,9 +161,18 @@ def writes_of(notes: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def _object(notes: Mapping[str, str], name: str) -> dict[str, Any] | None:
+    """The object that a note holds; None where there is none, or it is damaged."""
+    try:
+        found = json.loads(notes.get(name, "null"))
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def links_of(notes: Mapping[str, str]) -> dict[Side, dict[str, Any] | None]:
     """The failure of each side that the service has noted; None for a side that works."""
-    return {side: json.loads(notes.get(f"link {side}", "null")) for side in Side}
+    return {side: _object(notes, f"link {side}") for side in Side}
 
 
 def checks_of(notes: Mapping[str, str], now: float, stale_seconds: float) -> dict[str, Check]:
