@@ -182,6 +182,19 @@ def test_tried_again_once_a_day(paid: tuple[Rig, list[str], dict[int, dict[str, 
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
+def test_a_stop_holds_on_a_host_whose_clock_is_behind(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """A second host, hours behind the one that stopped, does not try again at once."""
+    rig, _, _ = paid
+    rig.box.halo.keeps.drops = frozenset({"status"})
+    rig.once()
+    sent = len(rig.posts())
+    rig.clock.seconds -= 21_600
+    rig.cycle()
+    assert len(rig.posts()) == sent
+
+
 def test_tried_again_after_a_change_of_the_configuration(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:

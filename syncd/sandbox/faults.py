@@ -30,7 +30,8 @@ class Fault:
         size: bytes of a huge answer.
         text: the words of an error.
         body: what is answered, in place of an error around `text`; HTML where it begins with "<".
-        status: the status of that answer, or of one to a late request; None for the kind's own.
+        status: the status of that answer, or of one to a late request or after a hang; None for the
+            kind's own.
     """
 
     kind: str
@@ -86,8 +87,7 @@ class Fault:
             case "reset" | "reset_after":
                 return Reply(0, reset=True)
             case "hang" | "hang_after":
-                # A gateway stops waiting before a server that never got to it answers.
-                late = carried_out or json_reply({"Message": "Gateway timeout"}, 504)
+                late = carried_out or json_reply({}, self.status or 200)
                 late.delay_seconds = self.seconds
                 return late
             case "applied_late":

@@ -76,7 +76,7 @@ class Line(httpx.AsyncBaseTransport):
         side.requests.append(asked)
         world.left_at[name].append(left_at)
         reply = self._reply(name, side, asked, fault, outage)
-        if reply.status in (401, 429):
+        if reply.status in (401, 403, 429):
             world.oracle.refused(process, asked)
         if posts:
             process.point("posted")

@@ -17,6 +17,10 @@ FAILED = {
     30000163: "Halo refused a tenant's first update; a web page answered the next try: all writes stopped.",
     30000171: "A web page answered a tenant's first update: later updates carried all required columns.",
     30000211: "Halo's refusal of a tenant's first update allows its required columns; the oracle did not.",
+    30000200: "A hanging Halo answered an empty success, which no gateway does; and the oracle took a row "
+    "without an amount for one that had lost it.",
+    30001020: "A second host whose clock was behind tried again at once in a tenant that had been stopped.",
+    30001021: "The oracle took a new row, refused with 403 and sent again, for one that was not looked up.",
 }
 """Every seed that ever failed, each with what went wrong."""
 

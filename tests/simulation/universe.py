@@ -172,9 +172,17 @@ class World:
         self.tell("Halo begins to empty what updates leave out")
 
     def harmed(self) -> dict[int, list[str]]:
-        """Which columns of which rows are no longer what people and Halo made them."""
+        """Which columns of which rows are no longer what people and Halo made them.
+
+        A column that had no value has lost none: Halo may fill it where it empties what was left out.
+        """
         found = {
-            number: [key for key in KEPT if row.get(key) != self.originals[number][key]]
+            number: [
+                key
+                for key in KEPT
+                if self.originals[number][key] is not None
+                and row.get(key) != self.originals[number][key]
+            ]
             for number, row in self.halo.rows.items()
             if number in self.originals
         }
@@ -409,7 +417,7 @@ class World:
         made = Fault(
             kind, times, method, None if match else path, skip, match, retry_after,
             seconds, "https://elsewhere.example/api", 1_100_000,
-            status=500 if fault == "500_late" else None,
+            status={"500_late": 500, "hang": 504}.get(fault),
         )  # fmt: skip
         which.faults.append(made)
         if fault == "connect":

@@ -330,7 +330,12 @@ class Watch:
         stored = self.world.halo.rows.get(number) if isinstance(number, int) else None
         if stored is None or number not in self.world.originals:
             return
-        right = all(row.get(key) == self.world.originals[number][key] for key in KEPT if key in row)
+        original = self.world.originals[number]
+        right = all(
+            row.get(key) == original[key]
+            for key in KEPT
+            if key in row and original[key] is not None
+        )
         sent = self.last_sent.get(number)
         for new, intent_id in self.first.items():
             if intent_id == self.world.owner(number) and right and sent == row.get("status"):

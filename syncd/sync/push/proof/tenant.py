@@ -77,7 +77,9 @@ class TenantWrites:
         if trouble is None or trouble.settings != self.settings:
             return True
         now = self.now()
-        return not now < trouble.next_try <= now + RETRY_SECONDS  # the clock may have been set
+        # Another host's clock may be hours ahead; a time further away than that was noted by a clock
+        # that has been set since.
+        return not now < trouble.next_try <= now + 2 * RETRY_SECONDS
 
     @property
     def mode(self) -> UpdateMode:
