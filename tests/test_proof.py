@@ -379,6 +379,23 @@ def test_harm_is_undone_later(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
+def test_an_emptied_row_that_is_not_shown_once(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Halo refuses to show the emptied row once: the row does not count as deleted."""
+    rig, _, before = paid
+    halo = rig.box.halo
+    halo.keeps.partial = "empty"
+    halo.faults.append(
+        Fault(
+            "400", method="GET", path="/api/InvoicePayment/", match=lambda _: len(halo.writes) == 1
+        )
+    )
+    rig.once()
+    assert harmed(rig, before) == {}
+    assert proof(rig).mode is UpdateMode.EVERYTHING
+
+
 def test_whole_row_is_refused_after_harm(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:

@@ -125,7 +125,6 @@ class Watch:
         self.unstored = False
         self.left_at: dict[int, float] = {}
         self.last_sent: dict[int, Any] = {}
-        self.refusals = 0
         self.updates: dict[int, list[tuple[float, str]]] = {}
         self.sends: dict[int, list[tuple[dict[str, Any], int]]] = {}
         self.inserts: dict[int, Insert] = {}
@@ -349,12 +348,10 @@ class Watch:
         if original is None or self.world.changed_at[number] >= read_at:
             return
         for key in sorted(set(row) & set(KEPT)):
-            if row[key] != original[key]:
+            if original[key] is not None and row[key] != original[key]:
                 self.complain("fields", f"row {number}: {key} {original[key]} is set to {row[key]}")
         foreign = set(row) - set(KEPT) - TRACE_FIELDS - set(self.world.halo.rows.get(number, row))
-        # A merging tenant gets whole rows, too, where a refusal was the reason.
-        merges = self.world.tenant in ("merge", "drop trace") and not self.refusals
-        if foreign or (merges and not set(row) <= TRACE_FIELDS):
+        if foreign:
             self.complain("fields", f"row {number} sets {sorted(set(row) - TRACE_FIELDS)}")
 
     def _check_reading(self, process: Process, number: int, left_at: float) -> None:
@@ -478,7 +475,6 @@ class Watch:
             for row, _ in self.sends.get(id(request), [])
         }
         if reply.status >= 300:
-            self.refusals += request.method == "POST" and reply.status in (400, 404, 422)
             return
         try:
             body = json.loads(reply.body)
@@ -490,7 +486,6 @@ class Watch:
             if request.method == "GET":
                 self._shown(process, request, body)
             else:
-                self.refusals += isinstance(body, dict) and bool(body.get("error"))
                 self._acknowledged(request, body)
         elif request.path.startswith("/api/InvoicePayment/") and isinstance(body, dict):
             number = body.get("id")

@@ -319,9 +319,9 @@ class Prover:
                 if after is not None:
                     parts.append(self.sink.compare(before, after, sent[row]))
             found = _together(parts)
-            if len(parts) < len(befores) and not found.changed:
+            if again and len(parts) < len(befores) and not found.changed:
                 return None
-            if found.is_right:
+            if found.is_right and len(parts) == len(befores):
                 break
         return found
 
