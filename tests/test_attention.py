@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -262,12 +263,13 @@ def test_status_judges_as_readyz_does(rig: Rig) -> None:
     done = rig.command("status", "--json", extra=long)
     assert done.returncode == 1
     read = json.loads(done.stdout)
-    assert read["checks"] == {
-        "stripe": {"ok": False, "text": "no poll has worked for 1 min"},
-        "halo": {"ok": False, "text": "no push has worked for 1 min"},
-    }
+    # How many minutes depends on how long the commands above took.
+    for side, step in (("stripe", "poll"), ("halo", "push")):
+        assert read["checks"][side]["ok"] is False
+        assert re.fullmatch(rf"no {step} has worked for \d+ min", read["checks"][side]["text"])
+    assert set(read["checks"]) == {"stripe", "halo"}
     shown = " ".join(rig.command("status", extra=long).stdout.split())
-    assert f"{rig.box.halo.url}, FAILING: no push has worked for 1 min" in shown
+    assert f"{rig.box.halo.url}, FAILING: no push has worked for " in shown
     assert "┃" not in shown  # no line of names without names
 
 
