@@ -605,3 +605,26 @@ def test_another_tenant_is_another_proof(
     rig.once()
     assert rig.attention() == []
     assert proof(rig) is not None
+
+
+def test_a_harmed_row_stays_on_the_list(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Another row proves how to write: the harmed row's former contents stay until dismissed."""
+    rig, _, before = paid
+    rig.box.halo.keeps.partial = "empty"
+    rig.box.halo.keeps.drops = frozenset({"amount"})
+    rig.once()
+    harmed_row = trouble(rig).row_id
+    assert harmed(rig, before) == {harmed_row: ["amount"]}
+    rig.box.halo.keeps.drops = frozenset()
+    # A person deletes the payment's other traces meanwhile: the next try is on another row.
+    rig.box.halo.rows[harmed_row]["status"] = 3
+    assert rig.command("attention", "retry", "writes_have_side_effects").returncode == 0
+    rig.cycle()
+    assert proof(rig).row_id != harmed_row
+    entry = next(one for one in rig.attention() if one.id == f"row_{harmed_row}")
+    assert "amount: 10.99" in entry.reason
+    assert f"syncd attention dismiss row_{harmed_row}" in entry.reason
+    assert rig.command("attention", "dismiss", f"row_{harmed_row}").returncode == 0
+    assert not [one for one in rig.attention() if one.kind == "tenant"]

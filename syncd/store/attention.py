@@ -12,7 +12,14 @@ import sqlalchemy as sa
 from syncd.core.holds import HoldCode, message
 from syncd.core.payments import PaymentState
 from syncd.core.records import ATTENTION, Attention, Condition, Elsewhere, Pushed, Said
-from syncd.core.rules.proof import WriteKind, due_at_once, read_trouble, trouble_note
+from syncd.core.rules.proof import (
+    HARM,
+    WriteKind,
+    WriteTrouble,
+    due_at_once,
+    read_trouble,
+    trouble_note,
+)
 from syncd.store import transitions
 from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing
@@ -120,6 +127,8 @@ class PeopleStore:
         p, u, r = schema.payments.c, schema.unreadable.c, schema.reversals.c
         listed = sa.and_(p.condition.in_(ATTENTION), p.intent_id == name)
         found = self._entries(1, listed, r.id == name, u.id == name)
+        with reading(self._engine) as connection:
+            found += [entry for entry in _stopped(connection) if entry.id == name]
         return found[0] if found else None
 
     def _entries(
@@ -201,7 +210,7 @@ class PeopleStore:
             done = list(connection.execute(sa.select(c.intent_id).where(wanted)).scalars())
             transitions.retry(connection, wanted, now)
             for entry in _stopped(connection):
-                if ids is None or entry.id in ids:
+                if entry.condition == "stopped" and (ids is None or entry.id in ids):
                     _try_again(connection, entry.id)
                     done.insert(0, entry.id)
         return done
@@ -257,9 +266,12 @@ class PeopleStore:
             connection.execute(
                 schema.unreadable.update().where(u.id.in_(odd)).values(dismissed=True)
             )
+            harms = [entry.id for entry in _harms(connection) if entry.id in ids]
+            named_harms = [HARM + name.removeprefix("row_") for name in harms]
+            connection.execute(schema.notes.delete().where(schema.notes.c.name.in_(named_harms)))
             back, named = dismiss_reversals(connection, ids)
             _note(connection, {*done, *odd, *back}, now, note)
-        return list(dict.fromkeys(done + odd + named))
+        return list(dict.fromkeys(done + odd + harms + named))
 
     def release(self, codes: Sequence[str], now: float) -> int:
         """Make due what was held for these reasons, because the configuration has changed."""
@@ -285,7 +297,7 @@ def _stopped(connection: sa.Connection) -> list[Attention]:
     ).scalars()
     found = []
     for trouble in filter(None, map(read_trouble, notes)):
-        former = "; ".join(f"{name}: {value}" for name, value in trouble.before.items())
+        former = former_of(trouble)
         reason = message(trouble.code, trouble.entry_id, problem=trouble.reason)
         found.append(
             Attention(
@@ -304,7 +316,40 @@ def _stopped(connection: sa.Connection) -> list[Attention]:
                 intent_id=trouble.intent_id,
             )
         )
-    return found
+    return found + _harms(connection)
+
+
+def _harms(connection: sa.Connection) -> list[Attention]:
+    """Rows that a write harmed before it was proven how to write: a person restores them."""
+    c = schema.notes.c
+    notes = connection.execute(
+        sa.select(c.value).where(c.name.startswith(HARM, autoescape=True)).order_by(c.name)
+    ).scalars()
+    return [
+        Attention(
+            f"row_{trouble.row_id}",
+            "tenant",
+            "harmed",
+            trouble.code,
+            f"{trouble.reason} syncd has found another way to write since, and leaves this row as it is. "
+            f"Restore the row in Halo. Former contents: {former_of(trouble)}. "
+            f"Then run: syncd attention dismiss row_{trouble.row_id}",
+            None,
+            None,
+            None,
+            0,
+            None,
+            trouble.at,
+            () if trouble.row_id is None else (trouble.row_id,),
+            intent_id=trouble.intent_id,
+        )
+        for trouble in filter(None, map(read_trouble, notes))
+    ]
+
+
+def former_of(trouble: WriteTrouble) -> str:
+    """A harmed row's former contents, in one line."""
+    return "; ".join(f"{name}: {value}" for name, value in trouble.before.items())
 
 
 def _try_again(connection: sa.Connection, entry_id: str) -> None:

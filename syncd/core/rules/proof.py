@@ -218,6 +218,15 @@ def trouble_note(kind: WriteKind) -> str:
     return f"write_trouble {kind}"
 
 
+HARM = "write_harm "
+"""The beginning of the names of the notes that keep what harmed rows had before."""
+
+
+def harm_note(trouble: WriteTrouble) -> str:
+    """The name of the note that keeps what a harmed row had before, until a person dismisses it."""
+    return f"{HARM}{trouble.row_id}"
+
+
 def due_at_once(text: str) -> str:
     """The text of a trouble whose next try is due."""
     return json.dumps({**json.loads(text), "next_try": 0})

@@ -12,6 +12,7 @@ from syncd.core.rules.proof import (
     WriteKind,
     WriteTrouble,
     due_at_once,
+    harm_note,
     proof_note,
     proof_text,
     read_proof,
@@ -91,6 +92,7 @@ class TenantWrites:
         """Keep a proof, and lift what was known against this kind of write."""
         self.store.write_notes(
             {
+                **self._harm(proof.kind),
                 proof_note(proof.kind): proof_text(proof, self.tenant),
                 trouble_note(proof.kind): None,
                 **({REFUSED: None} if proof.kind is WriteKind.INSERT else {}),
@@ -115,6 +117,7 @@ class TenantWrites:
         )  # fmt: skip
         self.store.write_notes(
             {
+                **(self._harm(kind) if known is not None and known.row_id != row_id else {}),
                 proof_note(kind): None,
                 trouble_note(kind): trouble_text(trouble, self.tenant),
                 TRIAL: None,
@@ -126,6 +129,13 @@ class TenantWrites:
             "error", "writes_stopped", kind=str(kind), code=str(code), intent=intent_id, row=row_id,
             reason=reason,
         )  # fmt: skip
+
+    def _harm(self, kind: WriteKind) -> dict[str, str]:
+        """What must outlive a trouble: the former contents of the rows that it harmed."""
+        trouble = self.trouble(kind)
+        if trouble is None or trouble.code is not HoldCode.WRITES_HAVE_SIDE_EFFECTS:
+            return {}
+        return {harm_note(trouble): trouble_text(trouble, self.tenant)} if trouble.before else {}
 
     def refused_inserts(self, intent_id: str) -> tuple[str, ...]:
         """Count one more payment whose new row was refused. Returns all of them."""
