@@ -490,7 +490,8 @@ def test_exit_78(live: Rig) -> None:
     code, text = _command(live, "status")
     assert (code, path.exists()) == (78, False)
     assert text == (
-        f"syncd: There is no database {path} yet: syncd has not run with this configuration.\n"
+        f"syncd: There is no database {path} yet: syncd has not run with this configuration. "
+        "Name another file with --config FILE.\n"
     )
     path.write_bytes(b"not a database at all" * 100)
     before = everything(live.folder)
