@@ -122,16 +122,16 @@ PLANTED = (
     ),
     Planted(
         "an insert goes out on an old look", _in(guard.InsertGuard, "allows_sending"),
-        "if self.now() - self.looked_at > LOOK_SECONDS_MAX:", "if False:",
+        "if self.waits.monotonic() - self.looked_at > LOOK_SECONDS_MAX:", "if False:",
     ),
     Planted(
         "an insert in doubt isn't waited for", _in(inserting.Inserter, "insert"),
-        "work.doubt_until is not None and self.now() < work.doubt_until", "False",
+        "if left > 0:", "if False:",
     ),
     Planted(
         "a new row that was answered but isn't shown is sent again at once",
         _in(inserting.Inserter, "_lagging"),
-        "until = now + (INSERT_DOUBT_SECONDS if named else LAG_SECONDS)", "until = now",
+        "seconds = INSERT_DOUBT_SECONDS if named else LAG_SECONDS", "seconds = 0.0",
     ),
     Planted(
         "neither the lease nor the store's fence keeps two processes from one insert",
@@ -202,7 +202,8 @@ PLANTED = (
     ),
     Planted(
         "rows of other payments are taken along", _in(halo_sink.HaloSink, "rows_of"),
-        "if row.intent_id == intent_id:", "if True:",
+        "        if row.intent_id == intent_id:\n                    found[row.id] = row\n                elif",
+        "        if True:\n                    found[row.id] = row\n                elif",
     ),
     Planted(
         "a part of Halo's rows passes for all", _in(halo_reading, "is_whole"),
