@@ -14,6 +14,9 @@ SEEDS, PART = 100, 10
 
 OPEN = {
     38: "a gateway answers a tenant's first update with 504 and passes it on after the row was restored",
+    45: "a new row waits for the rate limit to be read back, and another process sends the second one",
+    74: "the oracle does not expect the entry of a harmed row after another row has proven how to write",
+    94: "as 45",
 }
 """Seeds that show a fault that is not mended yet: docs/promises.md says which."""
 
