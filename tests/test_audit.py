@@ -517,11 +517,13 @@ def test_a_period_without_payments(live: Rig) -> None:
     live.pay("succeeded")
     ran = live.command("audit", "--since", "2025-01", "--until", "2025-01")
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith(
+    assert " ".join(ran.stdout.split()).startswith(
         "No payment was compared: Stripe has none from 2025-01-01 to 2025-02-01. This does not show"
     )
     assert "no difference" not in ran.stdout
-    said = json.loads(live.command("audit", "--since", "1s", "--json").stdout)
+    said = json.loads(
+        live.command("audit", "--since", "2025-01", "--until", "2025-01", "--json").stdout
+    )
     assert (said["compared"], said["differences"]) == (0, [])
 
 
@@ -536,17 +538,18 @@ def test_months_or_minutes(live: Rig) -> None:
 def test_fix_always_says_what_came_of_it(live: Rig) -> None:
     """A payment that failed is left alone, and --fix says so, and what to type."""
     live.box.stripe.permissions |= {"refunds", "disputes"}
+    live.once()  # notes that writes are proven
     failed, booked = live.pay("succeeded"), live.pay("processing")
     live.box.halo.poison(failed)
     status(live, booked, "succeeded")
     assert live.command("--once").returncode == 1
     ran = live.command("audit", "--since", "7d", "--fix", extra={"COLUMNS": "200"})
     assert ran.returncode == 1, ran.stderr
-    assert ran.stdout.splitlines()[-3:] == [
-        "--fix: 1 payment is on the attention list: correct what the list names, then retry; 1 difference needs a",
-        "person.",
-        f"  syncd attention retry {failed}",
-    ]
+    # However wide the terminal is.
+    assert " ".join(ran.stdout.split()).endswith(
+        "--fix: 1 payment is on the attention list: correct what the list names, then retry; 1 difference needs a "
+        f"person. syncd attention retry {failed}"
+    )
     live.box.halo.unpoison(failed)
     assert live.command("attention", "retry", failed).returncode in (0, 1)
     ran = live.command("audit", "--since", "7d", "--fix", "--json")
@@ -632,8 +635,8 @@ def test_any_other_amount_is_found_exactly(
     assert (one.kind, one.amount) == (Kind.WRONG_AMOUNT, major)
 
 
-@given(in_step(), st.sampled_from([None, *NUMBERS.values(), 99]))
-def test_any_other_status_is_found(pair: tuple[Observation, list[Row]], status: int | None) -> None:
+@given(in_step(), st.sampled_from([*NUMBERS.values(), 99]))
+def test_any_other_status_is_found(pair: tuple[Observation, list[Row]], status: int) -> None:
     """A row with any other status is a difference; a paid bill is told apart from an unpaid one."""
     said, rows = pair
     assert said.state is not None

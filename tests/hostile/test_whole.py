@@ -233,6 +233,7 @@ def assert_inert(output: str) -> None:
 def test_what_a_person_sees(live: Rig) -> None:
     """Escapes and secrets in Halo's and Stripe's words come out inert in every command."""
     live.box.stripe.api_key, live.box.halo.client_secret = API_KEY, HALO_SECRET
+    live.once()  # notes that writes are proven
     held = live.pay("succeeded", rows=(1.0,))
     refused = live.pay("succeeded")
     live.box.halo.poison(live.box.halo.rows_of(refused)[0]["id"], HOSTILE_WORDS)
