@@ -1,5 +1,6 @@
 """The decision table, line by line, as one pure function."""
 
+import dataclasses
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -21,6 +22,7 @@ from syncd.core.rules.decisions import (
     Update,
     decide,
     invoice_number,
+    left_out,
 )
 
 S = PaymentState
@@ -271,3 +273,10 @@ def test_what_always_holds(
         assert create
     if isinstance(decision, AskStripe):
         assert not asked
+
+
+def test_nothing_is_left_out_of_an_unknown_amount() -> None:
+    """Without an amount at Stripe or in Halo nothing can be compared."""
+    paid = said(PaymentState.SUCCEEDED).said
+    assert left_out(paid, None) is None
+    assert left_out(dataclasses.replace(paid, amount_received=None), Decimal(1)) is None
