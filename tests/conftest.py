@@ -72,7 +72,7 @@ class HandWorld(Runtime):
         await asyncio.sleep(0)
 
 
-class Told(Telemetry):
+class Notified(Telemetry):
     """Telemetry that keeps what was logged."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Rig:
     clock: HandClock
     folder: Path
     settings: dict[str, str]
-    told: Told = field(default_factory=Told)
+    told: Notified = field(default_factory=Notified)
     proven: bool = True
     world: HandWorld = field(init=False)
     waits: dict[str, tuple[float, float]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from syncd.audit.compare import compare
 from syncd.audit.compare_invoices import several_payments
 from syncd.audit.differences import Difference, InvoiceName, Kind, tidy
 from syncd.audit.invoices import Invoices
-from syncd.audit.report.export import Places
+from syncd.audit.report.export import Links
 from syncd.audit.summary import Audit, sums
 from syncd.cli.main import app
 from syncd.core.money import Money
@@ -33,7 +33,7 @@ from tests.conftest import NOW, Rig
 
 NUMBERS = {state: number for number, state in enumerate(PaymentState, start=3)}
 POLICY = Policy(NUMBERS)
-PLACES = Places("https://example.halopsa.com", test=True, account="")
+PLACES = Links("https://example.halopsa.com", test=True, account="")
 
 
 def audit(
@@ -53,7 +53,7 @@ def audit(
             auditor = Auditor(
                 parts.all_rows,
                 parts.policy,
-                parts.reversing,
+                parts.reversal_sweeper,
                 own,
                 memory,
                 invoices,

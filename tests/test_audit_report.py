@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import sync_playwright
 
 from syncd.audit.differences import Consequence, Difference, InvoiceName, Kind, money
-from syncd.audit.report.export import COLUMNS, Places, as_json, write_csv
+from syncd.audit.report.export import COLUMNS, Links, as_json, write_csv
 from syncd.audit.report.html import as_html
 from syncd.audit.report.text import lines
 from syncd.audit.report.words import fix_words
@@ -34,7 +34,7 @@ from syncd.text.links import halo_invoice, stripe_payment
 from syncd.text.timestamps import DAY
 from tests.conftest import NOW
 
-PLACES = Places("https://example.halopsa.com", test=True, account="")
+PLACES = Links("https://example.halopsa.com", test=True, account="")
 CHROMIUM = shutil.which("chromium")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 
@@ -141,7 +141,7 @@ def test_html_is_whole_and_harmless() -> None:
         ),
         notes=(evil,),
     )  # fmt: skip
-    page = as_html(found, Places(f"https://x.example/{evil}", test=True, account=evil))
+    page = as_html(found, Links(f"https://x.example/{evil}", test=True, account=evil))
     tags = Tags()
     tags.feed(page)
     names = {tag for tag, _ in tags.tags}

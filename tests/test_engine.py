@@ -1201,10 +1201,10 @@ def test_requests_at_the_same_moment_are_spaced(rig: Rig) -> None:
     """A poll and a push that ask for a request to Stripe at once get one after the other."""
 
     async def ask(parts: Parts) -> list[float]:
-        gate, at = parts.engine.gates[Side.STRIPE], []
+        limiter, at = parts.engine.rate_limiters[Side.STRIPE], []
 
         async def one() -> None:
-            await gate.take()
+            await limiter.take()
             at.append(rig.clock())
 
         await asyncio.gather(*(one() for _ in range(4)))

@@ -9,7 +9,7 @@ import pytest
 
 from syncd import __version__
 from syncd.core.payments import Observation, PaymentState
-from syncd.core.records import Condition, Outcome, Pushed, Said
+from syncd.core.records import Condition, Outcome, Pushed, ReportedState
 from syncd.sandbox import Fault
 from syncd.service.web.page import headers, stripe_link
 from syncd.store.history import PUSHES_MAX
@@ -233,9 +233,9 @@ def test_what_stripe_said(rig: Rig) -> None:
         rig.clock.seconds = NOW + hours * 3_600
         rig.sweep()
     assert set(rig.stored(lambda store: store.people.said(NOW))) == {
-        Said(int(NOW) + 3_600, written, PaymentState.SUCCEEDED),
-        Said(int(NOW) + 3_600, first, PaymentState.PROCESSING),
-        Said(int(NOW) + 60, read, PaymentState.CANCELED),
+        ReportedState(int(NOW) + 3_600, written, PaymentState.SUCCEEDED),
+        ReportedState(int(NOW) + 3_600, first, PaymentState.PROCESSING),
+        ReportedState(int(NOW) + 60, read, PaymentState.CANCELED),
     }
     pushes = rig.stored(lambda store: store.people.pushes(0))
     assert {one.intent_id for one in pushes} == {written, read}

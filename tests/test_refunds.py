@@ -13,7 +13,7 @@ from syncd.core.reversals import (
     REVERSAL_EVENT_TYPES,
     Reversal,
     ReversalKind,
-    Stand,
+    ReversalStatus,
     counted,
     newer,
     remedy,
@@ -554,17 +554,41 @@ def test_a_sum_and_its_parts_are_not_added(parts: list[int], known: bool) -> Non
 @pytest.mark.parametrize(
     ("kind", "status", "stand", "said", "then"),
     [
-        ("refunded", "pending", Stand.GONE, "Stripe refunded", "Book the refund in Halo"),
-        ("refunded", "a_new_word", Stand.GONE, "status a_new_word", "Book the refund in Halo"),
-        ("refunded", "failed", Stand.BACK, "failed: you keep the money", "reverse the booking"),
-        ("disputed", "needs_response", Stand.OPEN, "disputes 10.99 USD", "Answer the dispute"),
-        ("disputed", "warning_needs_response", Stand.OPEN, "an inquiry", "Answer the dispute"),
-        ("disputed", "prevented", Stand.OPEN, "status prevented", "Answer the dispute"),
-        ("disputed", "lost", Stand.GONE, "was lost", "Book the loss in Halo"),
-        ("disputed", "won", Stand.BACK, "ended as won", "reverse the booking"),
+        ("refunded", "pending", ReversalStatus.GONE, "Stripe refunded", "Book the refund in Halo"),
+        (
+            "refunded",
+            "a_new_word",
+            ReversalStatus.GONE,
+            "status a_new_word",
+            "Book the refund in Halo",
+        ),
+        (
+            "refunded",
+            "failed",
+            ReversalStatus.BACK,
+            "failed: you keep the money",
+            "reverse the booking",
+        ),
+        (
+            "disputed",
+            "needs_response",
+            ReversalStatus.OPEN,
+            "disputes 10.99 USD",
+            "Answer the dispute",
+        ),
+        (
+            "disputed",
+            "warning_needs_response",
+            ReversalStatus.OPEN,
+            "an inquiry",
+            "Answer the dispute",
+        ),
+        ("disputed", "prevented", ReversalStatus.OPEN, "status prevented", "Answer the dispute"),
+        ("disputed", "lost", ReversalStatus.GONE, "was lost", "Book the loss in Halo"),
+        ("disputed", "won", ReversalStatus.BACK, "ended as won", "reverse the booking"),
     ],
 )
-def test_what_is_said(kind: str, status: str, stand: Stand, said: str, then: str) -> None:
+def test_what_is_said(kind: str, status: str, stand: ReversalStatus, said: str, then: str) -> None:
     """Each status says where the money is and what to do; a word that isn't known calls a person."""
     one = Reversal("x_1", ReversalKind(kind), "pi_1", 1099, "usd", status, None, 0, 0, read=False)
     assert (one.stand, said in sentence(one), then in remedy(one)) == (stand, True, True)

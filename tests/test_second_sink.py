@@ -93,7 +93,14 @@ def test_another_psa(rig: Rig) -> None:
         parts = assemble(config, store, rig.told, rig.world, "a test")
         another: Sink = sink
         engine = build_engine(
-            config, store, rig.told, rig.world, "a test", parts.source, another, parts.engine.gates
+            config,
+            store,
+            rig.told,
+            rig.world,
+            "a test",
+            parts.source,
+            another,
+            parts.engine.rate_limiters,
         )
         await engine.poll()
         await engine.push()

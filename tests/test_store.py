@@ -19,7 +19,7 @@ from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from syncd.core.errors import StoreTrouble, StoreUnusable
+from syncd.core.errors import StoreUnavailable, StoreUnusable
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import Condition
 from syncd.store.db import connection as database
@@ -241,10 +241,10 @@ def test_locked(healthy: Path) -> None:
     store = opened(healthy, busy_seconds=0.1)
     with sqlite3.connect(healthy, isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
-        refused(healthy, StoreTrouble, "locked by another process", busy_seconds=0.1)
-        with pytest.raises(StoreTrouble, match="Nothing was changed"):
+        refused(healthy, StoreUnavailable, "locked by another process", busy_seconds=0.1)
+        with pytest.raises(StoreUnavailable, match="Nothing was changed"):
             fill(store, 100, 1)
-        with pytest.raises(StoreTrouble, match="Nothing was changed"):
+        with pytest.raises(StoreUnavailable, match="Nothing was changed"):
             store.payment("pi_1")
         other.execute("ROLLBACK")
     other.close()
@@ -318,7 +318,7 @@ def test_full(small: Path) -> None:
     fill(store, 0, 10)
     ballast = small / "ballast"
     ballast.write_bytes(bytes(200_000))
-    with pytest.raises(StoreTrouble, match="make room on its disk"):
+    with pytest.raises(StoreUnavailable, match="make room on its disk"):
         fill(store, 100, 100)
     assert sum(store.people.conditions().values()) == 10
     ballast.unlink()
@@ -333,7 +333,7 @@ def test_full_from_the_start(small: Path) -> None:
     """A new database without room for its tables isn't left half made."""
     ballast = small / "ballast"
     use_up(ballast)
-    with pytest.raises(StoreTrouble, match="make room on its disk"):
+    with pytest.raises(StoreUnavailable, match="make room on its disk"):
         opened(small / "syncd.db")
     ballast.unlink()
     opened(small / "syncd.db").close()

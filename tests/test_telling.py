@@ -153,7 +153,7 @@ def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
         "Few requests to Stripe are left",
     ]  # fmt: skip
     assert "2026-09-21 14:13 UTC" in receiver.messages[2]["message"]
-    assert watch.standing.level is Health.WELL
+    assert watch.health.level is Health.WELL
 
 
 def test_a_receiver_that_refuses(watched: Watched, receiver: Receiver) -> None:

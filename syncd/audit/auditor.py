@@ -29,7 +29,7 @@ from syncd.core.rules.decisions import Policy
 from syncd.store.coordination import LISTING_REFUSED
 from syncd.store.store import Store
 from syncd.sync.pull.read_back import AllRows
-from syncd.sync.pull.reversals import Reversing
+from syncd.sync.pull.reversals import ReversalSweeper
 from syncd.text.sanitize import plain
 
 CONFIRM_MAX = 200
@@ -73,7 +73,7 @@ class Auditor:
 
     all_rows: AllRows
     policy: Policy
-    reversing: Reversing
+    reversal_sweeper: ReversalSweeper
     store: Store
     memory: Store | None
     invoices: Invoices
@@ -101,7 +101,7 @@ class Auditor:
         if until is not None and until <= started:
             self._before = until
         await self._read_halo()
-        await self.reversing.list_since(since)
+        await self.reversal_sweeper.list_since(since)
         for what, permission in (("refunds", "Charges and Refunds"), ("disputes", "Disputes")):
             if self.store.read(LISTING_REFUSED[what]) is not None:
                 self._notes.append(
@@ -181,7 +181,7 @@ class Auditor:
         cursor, listed = None, 0
         for _ in range(PAGES_MAX):
             before = None if self._before == _FOREVER else self._before
-            page = await self.reversing.source.intents(since, cursor, before)
+            page = await self.reversal_sweeper.source.intents(since, cursor, before)
             await self._compare_page(page.intents)
             for odd in page.unreadable:
                 self._differences.append(
@@ -293,7 +293,7 @@ class Auditor:
                 continue
             rows = self.store.rows.of([name])[name]
             try:
-                said = await self.reversing.source.intent(name)
+                said = await self.reversal_sweeper.source.intent(name)
             except IntentUnknown:
                 self._differences.append(unknown_at_stripe(name, rows, policy))
                 continue
@@ -358,7 +358,7 @@ class Auditor:
 
     async def _ask(self, intent_id: str) -> Observation | None:
         try:
-            read = await self.reversing.source.intent(intent_id)
+            read = await self.reversal_sweeper.source.intent(intent_id)
         except IntentUnknown:
             return None
         return None if isinstance(read, Unreadable) else read

@@ -24,7 +24,7 @@ from syncd.audit.differences import (
 )
 from syncd.audit.rows import code_of, ids_of, located, paid_amount, paid_rows, state_words, statuses
 from syncd.core.payments import Observation, PaymentState, settle
-from syncd.core.reversals import Reversal, Stand, counted, sentence
+from syncd.core.reversals import Reversal, ReversalStatus, counted, sentence
 from syncd.core.rows import Row
 from syncd.core.rules.decisions import Create, Policy, Update, decide, invoice_number, left_out
 
@@ -61,7 +61,7 @@ def compare(
         found = [*_succeeded(said, rows, policy, pushable=pushable), *_amounts(said, rows)]
     else:
         found = _not_succeeded(said, rows, policy, pushable=pushable)
-    since = [sentence(one) for one in counted(reversals) if one.stand is not Stand.BACK]
+    since = [sentence(one) for one in counted(reversals) if one.stand is not ReversalStatus.BACK]
     differences = []
     for one in _led(found):
         chased = one.kind in (Kind.PAID_AT_STRIPE_ONLY, Kind.MISSING)

@@ -19,7 +19,7 @@ from syncd.audit.differences import (
     unit,
 )
 from syncd.audit.rows import code_of, ids_of, located, paid_rows, statuses
-from syncd.core.reversals import Reversal, Stand, counted
+from syncd.core.reversals import Reversal, ReversalStatus, counted
 from syncd.core.rows import Invoice, Row
 from syncd.core.rules.decisions import Policy
 
@@ -83,7 +83,7 @@ def invoice_due(
     """
     paid = paid_rows(rows, policy)
     total = total_of([row.amount for row in paid])
-    gone = [one for one in counted(reversals) if one.stand is not Stand.BACK]
+    gone = [one for one in counted(reversals) if one.stand is not ReversalStatus.BACK]
     back = total_of([None if one.money is None else one.money.major for one in gone])
     if not paid or total is None or back is None or invoice.total is None or invoice.due is None:
         return None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from syncd.audit.differences import ZERO, Difference, Kind, money
 from syncd.audit.rows import code_of, ids_of, located, paid_rows, statuses
 from syncd.core.payments import Observation
-from syncd.core.reversals import Reversal, ReversalKind, Stand, counted
+from syncd.core.reversals import Reversal, ReversalKind, ReversalStatus, counted
 from syncd.core.rows import Row
 from syncd.core.rules.decisions import Policy
 
@@ -38,7 +38,7 @@ def reversed_after(
         return []
     differences = []
     for one in counted(reversals):
-        if one.stand is Stand.BACK:
+        if one.stand is ReversalStatus.BACK:
             continue
         amount = None if one.money is None else one.money.major
         meaning, action, command = _reversal_words(one)
@@ -76,7 +76,7 @@ def _reversal_words(one: Reversal) -> tuple[str, str, str]:
             "Book the refund in Halo, then dismiss it:",
             dismiss,
         )
-    if one.stand is Stand.GONE:
+    if one.stand is ReversalStatus.GONE:
         return (
             f"The customer won a dispute about {amount}, but Halo still shows the payment as paid.",
             "Book the loss in Halo, then dismiss it:",

@@ -19,7 +19,7 @@ from syncd.audit.compare_invoices import (
 from syncd.audit.differences import Difference, Kind
 from syncd.clients.halo.parse import InvoicePage
 from syncd.clients.halo.sink import HaloSink
-from syncd.core.errors import BadAnswer, PermissionMissing, ServerTrouble, SignInRefused
+from syncd.core.errors import BadAnswer, PermissionMissing, ServerError, SignInRefused
 from syncd.core.reversals import Reversal
 from syncd.core.rows import Invoice, Row
 from syncd.core.rules.decisions import Policy
@@ -184,7 +184,7 @@ class Invoices:
         while wanted:
             try:
                 page = await self.sink.invoice_page(number)
-            except (BadAnswer, PermissionMissing, SignInRefused, ServerTrouble):
+            except (BadAnswer, PermissionMissing, SignInRefused, ServerError):
                 return  # one by one, then
             new = {one.id: one for one in page.invoices if one.id not in seen}
             seen.update(new)
@@ -209,7 +209,7 @@ class Invoices:
             # Its rows could be read, so this is about invoices.
             self.refused = str(error)
             return None
-        except ServerTrouble:
+        except ServerError:
             self._troubles += 1
             if self._troubles >= TROUBLES_MAX:
                 raise

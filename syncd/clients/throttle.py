@@ -46,7 +46,7 @@ class RequestCounts(Protocol):
 
 
 @dataclass(slots=True)
-class Gate:
+class RateLimiter:
     """Lets requests to one side pass, one by one.
 
     Attributes:

@@ -5,7 +5,7 @@ Pure: exceptions only. The tree:
     Failure
     ├── LinkFailure               a whole side is out of reach: pause, spend no payment's attempts
     │   ├── Unreachable           no connection, no answer, or it broke off
-    │   ├── ServerTrouble         5xx
+    │   ├── ServerError           5xx
     │   ├── RateLimited           429
     │   ├── BudgetSpent           our own share of the other side's limit is used up
     │   ├── SignInRefused         401, or the token endpoint said no
@@ -15,7 +15,7 @@ Pure: exceptions only. The tree:
     ├── RowsRefused               Halo refuses rows: halve, until the one at fault stands alone
     ├── IntentUnknown             Stripe doesn't know the payment intent
     ├── CursorRefused             Stripe doesn't take a cursor (any more)
-    ├── StoreTrouble              the database is busy, full or failing: try again later
+    ├── StoreUnavailable          the database is busy, full or failing: try again later
     ├── StoreUnusable             the database can't be opened, or is damaged: a person must look
     ├── LeaseHeld                 another process is pushing
     └── Stopping                  we were asked to stop; nothing is wrong
@@ -75,7 +75,7 @@ class Unreachable(LinkFailure):
     transient = True
 
 
-class ServerTrouble(LinkFailure):
+class ServerError(LinkFailure):
     """The other side answered 5xx."""
 
     transient = True
@@ -133,7 +133,7 @@ class CursorRefused(Failure):
     """Stripe refuses the place to go on from."""
 
 
-class StoreTrouble(Failure):
+class StoreUnavailable(Failure):
     """The database can't be used just now."""
 
 

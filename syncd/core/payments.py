@@ -153,7 +153,7 @@ def _rank(seen: Observation) -> tuple[bool, bool, bool, int, bool, str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class LastSeen:
     """When something was last said about a payment.
 
     Attributes:
@@ -179,10 +179,10 @@ class Payment:
     """
 
     said: Observation
-    heard: tuple[Heard, ...]
+    heard: tuple[LastSeen, ...]
 
     @property
-    def read(self) -> Heard | None:
+    def read(self) -> LastSeen | None:
         """The newest reading of the intent itself; None where it was never read."""
         readings = [heard for heard in self.heard if heard.read]
         return max(readings, key=lambda heard: (heard.at, str(heard.state)), default=None)
@@ -244,7 +244,7 @@ def settle(known: Payment | None, seen: Observation) -> Payment:
     The newest word wins, a final state stays final. For a set of words the outcome is the same in
     whatever order, and however often, they come.
     """
-    word = Heard(seen.state, seen.read, seen.at)
+    word = LastSeen(seen.state, seen.read, seen.at)
     if known is None:
         return Payment(seen, (word,))
     newest = {(heard.state, heard.read): heard for heard in known.heard}

@@ -74,7 +74,7 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ReportedState:
     """The state that Stripe last said a payment is in, and when (Unix seconds)."""
 
     at: int
@@ -177,7 +177,7 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class UnmatchedPayment:
     """A payment that Halo has no row for.
 
     Attributes:

@@ -20,7 +20,7 @@ class ReversalKind(StrEnum):
     DISPUTED = "disputed"
 
 
-class Stand(StrEnum):
+class ReversalStatus(StrEnum):
     """Where the money is."""
 
     GONE = "gone"  # with the customer, or on its way there
@@ -87,13 +87,13 @@ class Reversal:
         return self.kind is ReversalKind.DISPUTED and self.status in _INQUIRY
 
     @property
-    def stand(self) -> Stand:
+    def stand(self) -> ReversalStatus:
         """Where the money is, by Stripe's word."""
         if self.kind is ReversalKind.REFUNDED:
-            return Stand.BACK if self.status in _REFUND_BACK else Stand.GONE
+            return ReversalStatus.BACK if self.status in _REFUND_BACK else ReversalStatus.GONE
         if self.status in _DISPUTE_BACK:
-            return Stand.BACK
-        return Stand.GONE if self.status == "lost" else Stand.OPEN
+            return ReversalStatus.BACK
+        return ReversalStatus.GONE if self.status == "lost" else ReversalStatus.OPEN
 
     @property
     def word(self) -> str:
@@ -137,7 +137,7 @@ def is_news(before: Reversal, after: Reversal) -> bool:
 def _rank(seen: Reversal) -> tuple[int, bool, bool, bool, bool, int, str]:
     stand = seen.stand
     return (
-        seen.at, seen.read, stand is not Stand.OPEN, stand is Stand.BACK, not seen.inquiry,
+        seen.at, seen.read, stand is not ReversalStatus.OPEN, stand is ReversalStatus.BACK, not seen.inquiry,
         seen.amount or 0, repr(seen),
     )  # fmt: skip
 
@@ -165,13 +165,13 @@ def sentence(seen: Reversal) -> str:
     of = f"of {seen.intent_id}" if seen.intent_id else "of no payment intent"
     why = f"reason {seen.reason}" if seen.reason else "no reason given"
     if seen.kind is ReversalKind.REFUNDED:
-        if seen.stand is Stand.BACK:
+        if seen.stand is ReversalStatus.BACK:
             return f"The refund of {money} {of} {seen.status}: you keep the money."
         total = "in all, " if seen.total else ""
         return f"Stripe refunded {money} {of} ({total}status {seen.status}, {why})."
-    if seen.stand is Stand.BACK:
+    if seen.stand is ReversalStatus.BACK:
         return f"The dispute about {money} {of} ended as {seen.status}: you keep the money."
-    if seen.stand is Stand.GONE:
+    if seen.stand is ReversalStatus.GONE:
         return f"The dispute about {money} {of} was lost ({why})."
     if seen.inquiry:
         return (
@@ -195,9 +195,9 @@ def message_of(seen: Reversal, share: str = "") -> str:
 
 def remedy(seen: Reversal) -> str:
     """Say what the reader can do before the entry is dismissed."""
-    if seen.stand is Stand.BACK:
+    if seen.stand is ReversalStatus.BACK:
         return "If you booked it in Halo, reverse the booking."
-    if seen.stand is Stand.OPEN:
+    if seen.stand is ReversalStatus.OPEN:
         return "Answer the dispute in Stripe's dashboard."
     if seen.kind is ReversalKind.REFUNDED:
         return HOLDS[HoldCode.REFUNDED].remedy

@@ -88,7 +88,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class HealthState:
     """How it stands, and since when (Unix seconds).
 
     Attributes:
@@ -105,7 +105,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Notified:
     """What people have been told.
 
     Attributes:
@@ -140,7 +140,7 @@ class Notice:
     tone: Tone
 
 
-def stand(before: Standing, reading: Reading, rules: Rules) -> Standing:
+def assess(before: HealthState, reading: Reading, rules: Rules) -> HealthState:
     """How it stands now; `since` moves only when the level changes."""
     # A time ahead of now was written down before the clock was set back.
     failing = {name: min(before.failing.get(name, reading.at), reading.at)
@@ -149,7 +149,7 @@ def stand(before: Standing, reading: Reading, rules: Rules) -> Standing:
            for side, (left, limit) in reading.budgets.items() if left < rules.budget_low * limit}  # fmt: skip
     level = level_of(reading.failing, reading.attention_count)
     since = min(before.since, reading.at) if level is before.level else reading.at
-    return Standing(level, since, failing, low)
+    return HealthState(level, since, failing, low)
 
 
 def level_of(failing: Mapping[str, Failing], attention_count: int) -> Health:
@@ -161,45 +161,45 @@ def level_of(failing: Mapping[str, Failing], attention_count: int) -> Health:
     return Health.ATTENTION if attention_count else Health.WELL
 
 
-def judge(told: Told, standing: Standing, reading: Reading, rules: Rules) -> tuple[Told, Notice | None]:  # fmt: skip
+def judge(notified: Notified, health: HealthState, reading: Reading, rules: Rules) -> tuple[Notified, Notice | None]:  # fmt: skip
     """What to tell now, and what people have been told once that was delivered.
 
     Args:
-        told: what people have been told so far.
-        standing: how it stands at the moment of the reading.
+        notified: what people have been told so far.
+        health: how it stands at the moment of the reading.
         reading: how everything is.
         rules: what to tell, and how often.
     """
-    draft = _Draft(told, reading.at, rules.every_seconds)
+    draft = _Draft(notified, reading.at, rules.every_seconds)
     for name, check in reading.failing.items():
-        since = standing.failing[name] if check.worked_at is None else check.worked_at
+        since = health.failing[name] if check.worked_at is None else check.worked_at
         stuck = reading.at - since >= rules.stale_seconds
-        if stuck and name not in told.failing and draft.may(f"failing {name}"):
+        if stuck and name not in notified.failing and draft.may(f"failing {name}"):
             long = "" if check.busy else f"nothing has worked for {duration(reading.at - since)}. "
             draft.add(
                 Tone.FAILURE, f"{check_name(name)} doesn't work",
                 f"{check_name(name)}: {long}{sentence(check.text) if long else f'{check.text}.'} "
                 "syncd goes on trying, and nothing is lost; see syncd status.",
             )  # fmt: skip
-            draft.told = replace(draft.told, failing=draft.told.failing | {name})
-    for name in sorted(told.failing - reading.failing.keys()):
+            draft.notified = replace(draft.notified, failing=draft.notified.failing | {name})
+    for name in sorted(notified.failing - reading.failing.keys()):
         again = f"{check_name(name)} works again"
         draft.add(Tone.SUCCESS, again, f"{again}.")
-        draft.told = replace(draft.told, failing=draft.told.failing - {name})
+        draft.notified = replace(draft.notified, failing=draft.notified.failing - {name})
     _judge_attention(draft, reading)
-    if reading.gap is not None and reading.gap[0] != told.gap and draft.may("gap"):
+    if reading.gap is not None and reading.gap[0] != notified.gap and draft.may("gap"):
         draft.add(Tone.WARNING, "a gap was filled", reading.gap[1])
-        draft.told = replace(draft.told, gap=reading.gap[0])
-    _judge_budgets(draft, standing, reading, rules)
-    return draft.told, draft.notice()
+        draft.notified = replace(draft.notified, gap=reading.gap[0])
+    _judge_budgets(draft, health, reading, rules)
+    return draft.notified, draft.notice()
 
 
 def _judge_attention(draft: "_Draft", reading: Reading) -> None:
     here = frozenset(reading.attention)
-    new = [name for name in reading.attention if name not in draft.told.attention]
+    new = [name for name in reading.attention if name not in draft.notified.attention]
     if not new or not draft.may("attention"):
         # What has left the list is news again when it comes back.
-        draft.told = replace(draft.told, attention=draft.told.attention & here)
+        draft.notified = replace(draft.notified, attention=draft.notified.attention & here)
         return
     lines = [f"- {name}: {reading.attention[name]}" for name in new[:LISTED_MAX]]
     if len(new) > LISTED_MAX:
@@ -211,18 +211,18 @@ def _judge_attention(draft: "_Draft", reading: Reading) -> None:
         needing(reading.attention_counts),
         "\n".join([f"{heading}:", *lines, ending]),
     )  # fmt: skip
-    draft.told = replace(draft.told, attention=here)
+    draft.notified = replace(draft.notified, attention=here)
 
 
-def _judge_budgets(draft: "_Draft", standing: Standing, reading: Reading, rules: Rules) -> None:
+def _judge_budgets(draft: "_Draft", health: HealthState, reading: Reading, rules: Rules) -> None:
     for side, (left, limit) in reading.budgets.items():
-        if side in standing.low:
-            lasting = side != "halo" or reading.at - standing.low[side] >= HALO_LOW_SECONDS
-            if lasting and side not in draft.told.low and draft.may(f"low {side}"):
+        if side in health.low:
+            lasting = side != "halo" or reading.at - health.low[side] >= HALO_LOW_SECONDS
+            if lasting and side not in draft.notified.low and draft.may(f"low {side}"):
                 draft.add(Tone.WARNING, f"few requests to {check_name(side)} are left", _LOW[side].format(left=left, limit=limit))  # fmt: skip
-                draft.told = replace(draft.told, low=draft.told.low | {side})
+                draft.notified = replace(draft.notified, low=draft.notified.low | {side})
         elif left >= 2 * rules.budget_low * limit:  # well above: a level that wavers is told once
-            draft.told = replace(draft.told, low=draft.told.low - {side})
+            draft.notified = replace(draft.notified, low=draft.notified.low - {side})
 
 
 _LOW = {
@@ -239,18 +239,20 @@ _LOW = {
 class _Draft:
     """A message while it is put together."""
 
-    told: Told
+    notified: Notified
     at: float
     every_seconds: float
     parts: list[tuple[Tone, str, str]] = field(default_factory=list)
 
     def may(self, matter: str) -> bool:
         """Whether a matter may be told now; if so, note that it was."""
-        last = self.told.last.get(matter)
+        last = self.notified.last.get(matter)
         if last is not None and 0 <= self.at - last < self.every_seconds:
             return False
-        kept = {m: at for m, at in self.told.last.items() if 0 <= self.at - at < self.every_seconds}
-        self.told = replace(self.told, last={**kept, matter: self.at})
+        kept = {
+            m: at for m, at in self.notified.last.items() if 0 <= self.at - at < self.every_seconds
+        }
+        self.notified = replace(self.notified, last={**kept, matter: self.at})
         return True
 
     def add(self, tone: Tone, title: str, body: str) -> None:
@@ -266,30 +268,30 @@ class _Draft:
         return Notice(title, "\n\n".join(body for _, _, body in self.parts), worst)
 
 
-def told_of(raw: Mapping[str, Any]) -> Told:
-    """What people have been told, out of what `told_as` made of it."""
-    return Told(
+def notified_from_note(raw: Mapping[str, Any]) -> Notified:
+    """What people have been told, out of what `notified_as_note` made of it."""
+    return Notified(
         frozenset(raw["attention"]), frozenset(raw["failing"]), frozenset(raw["low"]), raw["gap"],
         dict(raw["last"]),
     )  # fmt: skip
 
 
-def told_as(told: Told) -> dict[str, Any]:
+def notified_as_note(notified: Notified) -> dict[str, Any]:
     """What people have been told, as plain lists and numbers."""
     return {
-        "attention": sorted(told.attention), "failing": sorted(told.failing),
-        "low": sorted(told.low), "gap": told.gap, "last": dict(told.last),
+        "attention": sorted(notified.attention), "failing": sorted(notified.failing),
+        "low": sorted(notified.low), "gap": notified.gap, "last": dict(notified.last),
     }  # fmt: skip
 
 
-def standing_of(raw: Mapping[str, Any]) -> Standing:
-    """How it stands, out of what `standing_as` made of it."""
-    return Standing(Health(raw["level"]), raw["since"], dict(raw["failing"]), dict(raw["low"]))
+def health_from_note(raw: Mapping[str, Any]) -> HealthState:
+    """How it stands, out of what `health_as_note` made of it."""
+    return HealthState(Health(raw["level"]), raw["since"], dict(raw["failing"]), dict(raw["low"]))
 
 
-def standing_as(standing: Standing) -> dict[str, Any]:
+def health_as_note(health: HealthState) -> dict[str, Any]:
     """How it stands, as plain words and numbers."""
     return {
-        "level": str(standing.level), "since": standing.since, "failing": dict(standing.failing),
-        "low": dict(standing.low),
+        "level": str(health.level), "since": health.since, "failing": dict(health.failing),
+        "low": dict(health.low),
     }  # fmt: skip

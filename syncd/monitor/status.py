@@ -88,7 +88,7 @@ def gather(
         left: requests left as the service counts them; None to count in the store.
 
     Raises:
-        StoreTrouble: the database can't be read.
+        StoreUnavailable: the database can't be read.
     """
     notes = store.notes()
     holder = store.coordination.holder("push")

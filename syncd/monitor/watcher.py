@@ -12,21 +12,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from syncd.config.model import Config
-from syncd.core.errors import StoreTrouble
+from syncd.core.errors import StoreUnavailable
 from syncd.core.records import Attention
 from syncd.core.windows import NOTIFY_AGAIN
 from syncd.monitor.alerts import (
+    HealthState,
     Notice,
+    Notified,
     Reading,
     Rules,
-    Standing,
-    Told,
+    assess,
+    health_as_note,
+    health_from_note,
     judge,
-    stand,
-    standing_as,
-    standing_of,
-    told_as,
-    told_of,
+    notified_as_note,
+    notified_from_note,
 )
 from syncd.monitor.delivery import ping, send
 from syncd.monitor.health import Check
@@ -64,8 +64,8 @@ class Watch:
     polled_at: Callable[[], float | None]
     now: Callable[[], float]
     transport: Any = None
-    standing: Standing = field(init=False, default=Standing())
-    _told: Told = field(init=False, default=Told())
+    health: HealthState = field(init=False, default=HealthState())
+    _notified: Notified = field(init=False, default=Notified())
     _remembered: bool = field(init=False, default=False)
     _tasks: dict[str, asyncio.Task[Any]] = field(init=False, default_factory=dict)
     _pinged: float | None = field(init=False, default=None)
@@ -77,13 +77,13 @@ class Watch:
         """Take a reading, note how it stands, and begin to send what is to be sent."""
         if self._closed:
             return
-        with suppress(StoreTrouble):  # it is told by the checks; what was known stays
+        with suppress(StoreUnavailable):  # it is told by the checks; what was known stays
             self._remember()
             reading, rules = self._reading(), rules_of(self.config())
-            standing = stand(self.standing, reading, rules)
-            if standing != self.standing:
-                self.standing = standing
-                self._write("standing", standing_as(standing))
+            health = assess(self.health, reading, rules)
+            if health != self.health:
+                self.health = health
+                self._write("standing", health_as_note(health))
             self._tell(reading, rules)
         self._beat()
 
@@ -117,16 +117,16 @@ class Watch:
         """What was known before a restart; read once."""
         if self._remembered:
             return
-        for name, read in (("standing", standing_of), ("told", told_of)):
+        for name, read in (("standing", health_from_note), ("told", notified_from_note)):
             text = self.store.note(name)
             try:
                 found = read(json.loads(text)) if text else None
             except (ValueError, KeyError, TypeError):  # another version's; nothing hangs on it
                 found = None
-            if isinstance(found, Standing):
-                self.standing = found
-            elif isinstance(found, Told):
-                self._told = found
+            if isinstance(found, HealthState):
+                self.health = found
+            elif isinstance(found, Notified):
+                self._notified = found
         self._remembered = True
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
@@ -140,13 +140,13 @@ class Watch:
         waiting = 0 < self._wait_until - reading.at <= NOTIFY_AGAIN.waits_seconds[-1]
         if not urls or waiting or self._busy("telling"):
             return
-        told, notice = judge(self._told, self.standing, reading, rules)
+        notified, notice = judge(self._notified, self.health, reading, rules)
         if notice is not None:
-            self._begin("telling", self._deliver(notice, urls, told))
-        elif told != self._told:
-            self._keep(told)
+            self._begin("telling", self._deliver(notice, urls, notified))
+        elif notified != self._notified:
+            self._keep(notified)
 
-    async def _deliver(self, notice: Notice, urls: tuple[str, ...], told: Told) -> None:
+    async def _deliver(self, notice: Notice, urls: tuple[str, ...], notified: Notified) -> None:
         config = self.config()
         ours = (config.stripe_api_key, config.halo_client_secret, config.web_token)
         safe = replace(
@@ -156,17 +156,17 @@ class Watch:
         )
         if await send(safe, urls, self.report):
             self._failures, self._wait_until = 0, 0.0
-            with suppress(StoreTrouble):
-                self._keep(told)
+            with suppress(StoreUnavailable):
+                self._keep(notified)
             return
         # Not told, so still to be told; but a service that is down isn't pressed.
         pause = NOTIFY_AGAIN.wait_seconds(self._failures)
         self._failures += 1
         self._wait_until = self.now() + pause
 
-    def _keep(self, told: Told) -> None:
-        self._told = told
-        self._write("told", told_as(told))
+    def _keep(self, notified: Notified) -> None:
+        self._notified = notified
+        self._write("told", notified_as_note(notified))
 
     def _beat(self) -> None:
         url, polled = self.config().heartbeat_url, self.polled_at()

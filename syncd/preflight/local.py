@@ -14,7 +14,7 @@ from pathlib import Path
 from syncd.config.advice import advice_for
 from syncd.config.model import Config, address
 from syncd.config.secrets import SECRETS, Found, find_secret
-from syncd.core.errors import StoreTrouble, StoreUnusable
+from syncd.core.errors import StoreUnavailable, StoreUnusable
 from syncd.preflight.check import Area, Line, failed, passed, warned
 from syncd.store.db.connection import QUICK_CHECK_BYTES_MAX, sqlite_path
 from syncd.store.store import Store
@@ -141,7 +141,7 @@ def _file_line(path: Path) -> Line:
         return failed(
             _HERE, what, str(error), "Run syncd check again after the database is repaired."
         )
-    except StoreTrouble as error:
+    except StoreUnavailable as error:
         return warned(_HERE, what, str(error), "Run syncd check again.")
     if mode & 0o077:
         text = f"{path} could be read by others (mode {mode:04o})"

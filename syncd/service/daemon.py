@@ -19,7 +19,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from syncd.config.model import Config, ConfigurationError, address, differences
-from syncd.core.errors import Side, Stopping, StoreTrouble, StoreUnusable
+from syncd.core.errors import Side, Stopping, StoreUnavailable, StoreUnusable
 from syncd.failpoints import Point, crash_point
 from syncd.monitor.health import Check, worked
 from syncd.monitor.status import stopped_check
@@ -179,7 +179,7 @@ class Daemon:
             # Without its memory it could only guess: end, and let a person look.
             self._broken = error
             self.world.stop.set()
-        except StoreTrouble as error:
+        except StoreUnavailable as error:
             self.telemetry.log("error", "store_busy", reason=str(error))
         except Exception as error:  # noqa: BLE001  # a fault of ours must not end the service quietly
             self.telemetry.log(
@@ -226,7 +226,7 @@ class Daemon:
         """Decide again what was held under another configuration; a failing disk only delays it."""
         try:
             released = release_holds(self.config, self.store, self.world.now(), reloaded=True)
-        except StoreTrouble as error:
+        except StoreUnavailable as error:
             self._unreleased = True
             self.telemetry.log("error", "release_failed", reason=str(error))
             return 0
@@ -271,7 +271,7 @@ class Daemon:
             ready=self._ready,
             budgets=self._budgets,
             config=lambda: self.config,
-            standing=lambda: self._watch.standing,
+            health=lambda: self._watch.health,
             now=self.world.now,
         )
         return uvicorn.Config(
@@ -307,8 +307,8 @@ class Daemon:
     def _budgets(self) -> dict[str, int]:
         now = self.world.now()
         return {
-            str(side): gate.window.left(self.store.coordination.counts(side), now)
-            for side, gate in self._engine.gates.items()
+            str(side): limiter.window.left(self.store.coordination.counts(side), now)
+            for side, limiter in self._engine.rate_limiters.items()
         }
 
 

@@ -11,7 +11,14 @@ import sqlalchemy as sa
 
 from syncd.core.holds import HoldCode, message
 from syncd.core.payments import PaymentState
-from syncd.core.records import ATTENTION, Attention, Condition, Elsewhere, Pushed, Said
+from syncd.core.records import (
+    ATTENTION,
+    Attention,
+    Condition,
+    Pushed,
+    ReportedState,
+    UnmatchedPayment,
+)
 from syncd.core.rules.proof import (
     HARM,
     WriteKind,
@@ -64,7 +71,7 @@ class PeopleStore:
             ).all()
         return [pushed_of(row) for row in found]
 
-    def said(self, since: float, limit: int = PUSHES_MAX) -> list[Said]:
+    def said(self, since: float, limit: int = PUSHES_MAX) -> list[ReportedState]:
         """The latest state of each of Halo's payments that Stripe reported since a time (Unix seconds).
 
         A payment without events counts from its creation: the time of its latest state is not
@@ -179,7 +186,7 @@ class PeopleStore:
             for entry in found
         ]  # fmt: skip
 
-    def not_halos(self, limit: int) -> list[Elsewhere]:
+    def not_halos(self, limit: int) -> list[UnmatchedPayment]:
         """Payments without a row in Halo, newest first."""
         c = schema.payments.c
         with reading(self._engine) as connection:
@@ -371,19 +378,19 @@ def _shown_amount(row: Any) -> int | None:
     return amount
 
 
-def _elsewhere_of(row: Any) -> Elsewhere:
+def _elsewhere_of(row: Any) -> UnmatchedPayment:
     """Read a payment without a row in Halo from its columns."""
     made = row.said_at if row.created is None else row.created
     waits = row.condition == Condition.UNMATCHED
-    return Elsewhere(
+    return UnmatchedPayment(
         row.intent_id, row.state, _shown_amount(row), row.currency, made,
         row.next_try if waits else None,
     )  # fmt: skip
 
 
-def _said_of(row: Any) -> Said:
+def _said_of(row: Any) -> ReportedState:
     """What Stripe last said, out of a payment's columns; by its event, where one told it."""
     state = PaymentState(row.state)
     told = [word.at for word in heard_of(row.heard) if word.state is state and not word.read]
     made = row.said_at if row.created is None else row.created
-    return Said(max(told, default=made), row.intent_id, state)
+    return ReportedState(max(told, default=made), row.intent_id, state)

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from syncd.core.holds import LiftedBy, lifted_by
-from syncd.core.payments import Heard, Observation, Payment, PaymentState
+from syncd.core.payments import LastSeen, Observation, Payment, PaymentState
 from syncd.core.records import WAITING, Condition, DuePayment
 from syncd.core.rows import SeenRow, customers_of, invoices_of
 from syncd.store.db import schema
@@ -122,18 +122,18 @@ def fields_of(payment: Payment) -> dict[str, Any]:
     }
 
 
-def _heard_text(heard: Iterable[Heard]) -> str:
+def _heard_text(heard: Iterable[LastSeen]) -> str:
     """As ``event:succeeded:1795500000 intent:none:1795500060``."""
     return " ".join(
         f"{'intent' if word.read else 'event'}:{word.state or 'none'}:{word.at}" for word in heard
     )
 
 
-def heard_of(text: str) -> tuple[Heard, ...]:
+def heard_of(text: str) -> tuple[LastSeen, ...]:
     """What was heard, out of its column."""
     parts = [part.split(":") for part in text.split()]
     return tuple(
-        Heard(None if state == "none" else PaymentState(state), by == "intent", int(at))
+        LastSeen(None if state == "none" else PaymentState(state), by == "intent", int(at))
         for by, state, at in parts
     )
 

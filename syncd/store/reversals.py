@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from syncd.core.money import Money
 from syncd.core.records import ATTENTION, Attention
-from syncd.core.reversals import Reversal, ReversalKind, Stand, is_news, message_of, newer
+from syncd.core.reversals import Reversal, ReversalKind, ReversalStatus, is_news, message_of, newer
 from syncd.core.rows import SeenRow
 from syncd.store.db import schema
 from syncd.store.db.connection import present, reading, writing
@@ -33,7 +33,7 @@ class ReversalStore:
         payment = sa.exists().where(_P.intent_id == _R.intent_id)
         query = (
             sa.select(_R.intent_id)
-            .where(_R.of_halos.is_(None), _R.stand != Stand.BACK, ~payment)
+            .where(_R.of_halos.is_(None), _R.stand != ReversalStatus.BACK, ~payment)
             .distinct()
             .order_by(_R.intent_id)
             .limit(limit)
@@ -53,7 +53,7 @@ class ReversalStore:
 
     def oldest_open_dispute(self) -> int | None:
         """When the oldest undecided dispute was opened (Unix seconds); None without any."""
-        query = sa.select(sa.func.min(_R.created)).where(_R.stand == Stand.OPEN)
+        query = sa.select(sa.func.min(_R.created)).where(_R.stand == ReversalStatus.OPEN)
         with reading(self._engine) as connection:
             return connection.execute(query).scalar()
 
@@ -127,7 +127,10 @@ def stands() -> sa.ColumnElement[bool]:
     )
     return sa.and_(
         sa.or_(_R.of_halos.is_(True), payment),
-        sa.or_(sa.and_(_R.dismissed.is_(None), _R.stand != Stand.BACK), _R.dismissed != _R.word),
+        sa.or_(
+            sa.and_(_R.dismissed.is_(None), _R.stand != ReversalStatus.BACK),
+            _R.dismissed != _R.word,
+        ),
         _counts(),
     )
 

@@ -111,7 +111,7 @@ class Store:
 
         Raises:
             StoreUnusable: it can't be opened, is damaged, or belongs to something else.
-            StoreTrouble: it is locked, or there is no room.
+            StoreUnavailable: it is locked, or there is no room.
         """
         return cls(connect(url, busy_seconds))
 

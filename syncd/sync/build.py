@@ -12,7 +12,7 @@ from syncd.clients.halo.sink import HaloSink
 from syncd.clients.proxy import no_proxy_problems
 from syncd.clients.retry import Calling
 from syncd.clients.stripe.source import StripeSource
-from syncd.clients.throttle import STRIPE_SPACING_SECONDS, Gate, halo_window, stripe_window
+from syncd.clients.throttle import STRIPE_SPACING_SECONDS, RateLimiter, halo_window, stripe_window
 from syncd.config.model import Config
 from syncd.config.secrets import is_organization_key
 from syncd.core.errors import Side, Stopping
@@ -26,7 +26,7 @@ from syncd.sync.pull.listing import IntentListing
 from syncd.sync.pull.poll import Poller, Reach
 from syncd.sync.pull.read_back import AllRows
 from syncd.sync.pull.rereads import Rereads
-from syncd.sync.pull.reversals import Reversing
+from syncd.sync.pull.reversals import ReversalSweeper
 from syncd.sync.pull.sweep import Sweeper
 from syncd.sync.push.guard import InsertWaits
 from syncd.sync.push.outcomes import Plan
@@ -115,10 +115,12 @@ def assemble(
         counted_in: where requests are counted, if not in `store`: a run on a store of its own that
             counts them in the service's keeps both within the limits.
     """
-    source, sink, gates = _clients(
+    source, sink, rate_limiters = _clients(
         config, store, telemetry, runtime, stripe_share, halo_share, counted_in
     )
-    engine = build_engine(config, store, telemetry, runtime, what, source, sink, gates, plan)
+    engine = build_engine(
+        config, store, telemetry, runtime, what, source, sink, rate_limiters, plan
+    )
     return Parts(config, engine, Run(engine, store, runtime.sleep, runtime.random), source, sink)
 
 
@@ -128,14 +130,14 @@ class Readers:
 
     Attributes:
         all_rows: reads all of Halo's rows into the store.
-        reversing: lists refunds and disputes.
+        reversal_sweeper: lists refunds and disputes.
         policy: the configured status numbers and rules.
     """
 
     source: StripeSource
     sink: HaloSink
     all_rows: AllRows
-    reversing: Reversing
+    reversal_sweeper: ReversalSweeper
     policy: Policy
 
     async def close(self) -> None:
@@ -159,7 +161,7 @@ def assemble_readers(
         source,
         sink,
         AllRows(sink, store, telemetry, lambda: None),
-        Reversing(source, sink, store, telemetry, runtime.now),
+        ReversalSweeper(source, sink, store, telemetry, runtime.now),
         push_settings(config).policy,
     )
 
@@ -167,19 +169,19 @@ def assemble_readers(
 def _clients(
     config: Config, store: Store, telemetry: Telemetry, runtime: Runtime,
     stripe_share: float, halo_share: float, counted_in: Store | None,
-) -> tuple[StripeSource, HaloSink, dict[Side, Gate]]:  # fmt: skip
+) -> tuple[StripeSource, HaloSink, dict[Side, RateLimiter]]:  # fmt: skip
     """Make the clients of both sides, and the rate limits of both."""
     for problem in no_proxy_problems(os.environ):
         telemetry.log("warning", "no_proxy_entry", text=problem)
     stripe_limit = max(1, int(config.stripe.read_budget * stripe_share))
     halo_limit = max(1, int(config.halo.rate_limit * halo_share))
-    gates = {
-        Side.STRIPE: Gate(
+    rate_limiters = {
+        Side.STRIPE: RateLimiter(
             Side.STRIPE, stripe_window(stripe_limit), (counted_in or store).coordination, runtime.now, runtime.sleep,
             runtime.stop.is_set, runtime.working, STRIPE_SPACING_SECONDS, patience_seconds=60.0,
             waiting=runtime.waiting,
         ),
-        Side.HALO: Gate(
+        Side.HALO: RateLimiter(
             Side.HALO, halo_window(halo_limit), (counted_in or store).coordination, runtime.now, runtime.sleep,
             runtime.stop.is_set, runtime.working, waiting=runtime.waiting,
         ),
@@ -187,19 +189,19 @@ def _clients(
     source = StripeSource(
         config.stripe_api_key,
         config.stripe.api_base,
-        _calling(gates[Side.STRIPE], telemetry, runtime),
+        _calling(rate_limiters[Side.STRIPE], telemetry, runtime),
         config.push.invoice_metadata_key,
         config.stripe.account,
         is_organization_key(config.stripe_api_key),
         runtime.transport,
     )
-    sink = _sink(config, _calling(gates[Side.HALO], telemetry, runtime), runtime)
+    sink = _sink(config, _calling(rate_limiters[Side.HALO], telemetry, runtime), runtime)
     tenant = f"{config.halo.url} {config.halo.client_id}"
     sink.lists.trusted = store.note(HIDDEN_INTENTS) == tenant
     sink.lists.keep = lambda trusted: store.write_notes(
         {HIDDEN_INTENTS: tenant if trusted else None}
     )
-    return source, sink, gates
+    return source, sink, rate_limiters
 
 
 HIDDEN_INTENTS = "halo_lists_hide_intents"
@@ -228,10 +230,10 @@ def build_engine(
     what: str,
     source: StripeSource,
     sink: Sink,
-    gates: dict[Side, Gate],
+    rate_limiters: dict[Side, RateLimiter],
     plan: Plan | None = None,
 ) -> Engine:
-    """Build an engine between Stripe (`source`) and a PSA (`sink`), within the rate limits `gates`.
+    """Build an engine between Stripe (`source`) and a PSA (`sink`), within the rate limits `rate_limiters`.
 
     The other arguments are those of `assemble`.
     """
@@ -254,21 +256,24 @@ def build_engine(
     )  # fmt: skip
     # Another process may have decided meanwhile, by another configuration: one that isn't reloaded.
     pusher.review = lambda: release_holds(config, store, runtime.now())
-    reversing = Reversing(source, sink, store, telemetry, runtime.now)
-    gate = gates[Side.STRIPE]
+    reversal_sweeper = ReversalSweeper(source, sink, store, telemetry, runtime.now)
+    limiter = rate_limiters[Side.STRIPE]
     pusher.may_reread = lambda: (
-        2 * gate.window.left(gate.requests.counts(Side.STRIPE), runtime.now()) > gate.window.limit
+        2 * limiter.window.left(limiter.requests.counts(Side.STRIPE), runtime.now())
+        > limiter.window.limit
     )
     return Engine(
-        poller, sweeper, pusher, reversing, store, gates, telemetry, runtime.now, runtime.random,
+        poller, sweeper, pusher, reversal_sweeper, store, rate_limiters, telemetry, runtime.now, runtime.random,
         config.poll.interval, telemetry.succeeded, config.poll.sweep,
     )  # fmt: skip
 
 
-def _calling(gate: Gate, telemetry: Telemetry, runtime: Runtime) -> Calling:
-    side = str(gate.side)
+def _calling(limiter: RateLimiter, telemetry: Telemetry, runtime: Runtime) -> Calling:
+    side = str(limiter.side)
 
     def note(outcome: str) -> None:
         telemetry.count("requests", side=side, outcome=outcome)
 
-    return Calling(take=gate.take, room=gate.room, note=note, sleep=runtime.sleep, now=runtime.now)
+    return Calling(
+        take=limiter.take, room=limiter.room, note=note, sleep=runtime.sleep, now=runtime.now
+    )

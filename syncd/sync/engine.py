@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from syncd.clients.throttle import Gate
+from syncd.clients.throttle import RateLimiter
 from syncd.core.errors import (
     BadAnswer,
     Failure,
     LeaseHeld,
     LinkFailure,
-    ServerTrouble,
+    ServerError,
     Side,
     Stopping,
-    StoreTrouble,
+    StoreUnavailable,
     StoreUnusable,
 )
 from syncd.core.records import Condition
@@ -29,7 +29,7 @@ from syncd.store.coordination import LAST, LINKS, LinkNote
 from syncd.store.store import Store
 from syncd.sync.link import Link, failing_as
 from syncd.sync.pull.poll import Poller
-from syncd.sync.pull.reversals import Reversing
+from syncd.sync.pull.reversals import ReversalSweeper
 from syncd.sync.pull.sweep import Sweeper
 from syncd.sync.push.pusher import Pusher
 
@@ -57,9 +57,9 @@ class Engine:
     poller: Poller
     sweeper: Sweeper
     pusher: Pusher
-    reversing: Reversing
+    reversal_sweeper: ReversalSweeper
     store: Store
-    gates: dict[Side, Gate]
+    rate_limiters: dict[Side, RateLimiter]
     report: Report
     now: Callable[[], float]
     random: Callable[[], float]
@@ -85,9 +85,9 @@ class Engine:
                 self.link_works(Side.STRIPE)
 
     def _too_early(self, now: float) -> bool:
-        gate = self.gates[Side.STRIPE]
+        limiter = self.rate_limiters[Side.STRIPE]
         spacing = poll_spacing_seconds(
-            gate.window, self.store.coordination.counts(Side.STRIPE), now, self.interval_seconds
+            limiter.window, self.store.coordination.counts(Side.STRIPE), now, self.interval_seconds
         )
         self._say_spread(spacing)
         waited = now - self._last_poll
@@ -132,11 +132,11 @@ class Engine:
         try:
             await self.pusher.push()
         except LinkFailure as error:
-            if isinstance(error, ServerTrouble | BadAnswer) or error.side is Side.STRIPE:
+            if isinstance(error, ServerError | BadAnswer) or error.side is Side.STRIPE:
                 with contextlib.suppress(LinkFailure):  # refunds don't wait for a payment
-                    await self.reversing.place()
+                    await self.reversal_sweeper.place()
             raise
-        await self.reversing.place()
+        await self.reversal_sweeper.place()
 
     async def sweep(self) -> None:
         """Sweep once: Stripe's last days, then Halo's rows read back."""
@@ -177,13 +177,13 @@ class Engine:
         """The database may be locked or full at any point, also while an outcome is written down."""
         try:
             yield
-        except StoreTrouble as error:
+        except StoreUnavailable as error:
             self.store_trouble = str(error)
             self.report.log("error", f"{step}_failed", side="store", reason=str(error))
 
     async def _sweep_stripe(self) -> None:
         failure: Failure | None = None
-        for work in (self.sweeper.sweep, self.reversing.sweep):
+        for work in (self.sweeper.sweep, self.reversal_sweeper.sweep):
             try:
                 with failing_as(Side.STRIPE):
                     await work()
@@ -244,7 +244,7 @@ class Engine:
                 "warning", f"{step}_failed", side=str(error.side), reason=str(error),
                 pause_seconds=round(pause, 1), failures=self.links[error.side].failures,
             )  # fmt: skip
-        except (Stopping, StoreTrouble, StoreUnusable) as error:
+        except (Stopping, StoreUnavailable, StoreUnusable) as error:
             if counter is not None and not isinstance(error, Stopping):
                 self.report.count(counter, outcome="failed")
             raise

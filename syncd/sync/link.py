@@ -11,7 +11,7 @@ from syncd.core.errors import (
     LinkFailure,
     Side,
     Stopping,
-    StoreTrouble,
+    StoreUnavailable,
     StoreUnusable,
 )
 from syncd.core.windows import LINK_PAUSE
@@ -75,7 +75,7 @@ def failing_as(side: Side) -> Iterator[None]:
     """
     try:
         yield
-    except (LinkFailure, LeaseHeld, Stopping, StoreTrouble, StoreUnusable):
+    except (LinkFailure, LeaseHeld, Stopping, StoreUnavailable, StoreUnusable):
         raise
     except Failure as error:
         raise BadAnswer(side, str(error)) from error

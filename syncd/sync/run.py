@@ -154,7 +154,7 @@ class Run:
     async def list_since(self, since: int, asked: str) -> int:
         """List the payment intents, refunds and disputes since a time. Returns how many intents."""
         listed = await self.engine.sweeper.backfill(since, asked)
-        await self.engine.reversing.list_since(since)
+        await self.engine.reversal_sweeper.list_since(since)
         return listed
 
     async def push_all(self, watching: Watching) -> None:

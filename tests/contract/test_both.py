@@ -10,7 +10,7 @@ from syncd.core.errors import (
     LinkFailure,
     PermissionMissing,
     RateLimited,
-    ServerTrouble,
+    ServerError,
     SignInRefused,
     Unreachable,
 )
@@ -20,8 +20,8 @@ from tests.contract.conftest import LISTING, SIDES, Bench
 both = pytest.mark.parametrize("side", SIDES)
 
 TRANSIENT = {
-    "500": ServerTrouble, "502": ServerTrouble, "503": ServerTrouble, "504": ServerTrouble,
-    "html_500": ServerTrouble, "reset": Unreachable, "truncated": Unreachable,
+    "500": ServerError, "502": ServerError, "503": ServerError, "504": ServerError,
+    "html_500": ServerError, "reset": Unreachable, "truncated": Unreachable,
 }  # fmt: skip
 
 

@@ -148,8 +148,8 @@ PLANTED = (
         "self.store.record([due_again(work, now, attempts=1)], now)",
     ),
     Planted(
-        "whatever Halo fails on is the payment's fault", _in(troubles.Troubles, "blamed"),
-        "blamed = [trouble for trouble in self.found if trouble.beside]",
+        "whatever Halo fails on is the payment's fault", _in(troubles.RequestFailures, "blamed"),
+        "blamed = [failure for failure in self.found if failure.beside]",
         "blamed = list(self.found)",
     ),
     Planted(

@@ -16,7 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from syncd.config.model import Config
-from syncd.core.errors import Failure, Stopping, StoreTrouble, StoreUnusable
+from syncd.core.errors import Failure, Stopping, StoreUnavailable, StoreUnusable
 from syncd.core.records import Holder
 from syncd.monitor.telemetry import Telemetry
 from syncd.service.daemon import SWEEP_LOOK_SECONDS
@@ -78,7 +78,7 @@ def _transaction(disk: Disk) -> Iterator[None]:
     disk.commit()
 
 
-class Told(Telemetry):
+class Notified(Telemetry):
     """Telemetry that shows the oracle what would be logged."""
 
     def __init__(self, theatre: Theatre) -> None:
@@ -268,7 +268,7 @@ class Process:
     def _release(self) -> None:
         if not self._unreleased:
             return
-        with contextlib.suppress(StoreTrouble):  # as the daemon: before its next push
+        with contextlib.suppress(StoreUnavailable):  # as the daemon: before its next push
             release_holds(self.config, self.store, self.now(), reloaded=True)
             self._unreleased = False
 

@@ -15,7 +15,7 @@ from syncd.core.errors import Failure
 from tests.simulation.disk import Disk
 from tests.simulation.loop import VirtualLoop, run
 from tests.simulation.oracle import Complaint, Oracle
-from tests.simulation.process import STOP_SECONDS, Killed, Process, Told
+from tests.simulation.process import STOP_SECONDS, Killed, Notified, Process
 from tests.simulation.stage import (
     SMALL_PAGE,
     Kill,
@@ -75,7 +75,7 @@ class Theatre:
         self.offsets = {"a": 0.0, "b": 0.0}
         self.kill: Kill | None = None
         self.store_faults: list[StoreFault] = []
-        self.told = Told(self)
+        self.told = Notified(self)
         self.daemons: dict[str, Process] = {}
         self.running: list[Process] = []
         self.tasks: set[asyncio.Task[None]] = set()

@@ -22,5 +22,5 @@ def test_what_may_pass_by_itself() -> None:
     """Only the network, the server and a limit are asked again at once."""
     kinds = LinkFailure.__subclasses__()
     assert {kind.__name__ for kind in kinds if kind.transient} == {
-        "Unreachable", "ServerTrouble", "RateLimited",
+        "Unreachable", "ServerError", "RateLimited",
     }  # fmt: skip

@@ -6,7 +6,15 @@ from itertools import pairwise
 import pytest
 
 from syncd.core.money import Money
-from syncd.core.reversals import Reversal, ReversalKind, Stand, counted, newer, remedy, sentence
+from syncd.core.reversals import (
+    Reversal,
+    ReversalKind,
+    ReversalStatus,
+    counted,
+    newer,
+    remedy,
+    sentence,
+)
 
 REFUND = Reversal(
     "re_1", ReversalKind.REFUNDED, "pi_1", 1099, "usd", "succeeded", "duplicate", 1, 9, read=False
@@ -18,17 +26,17 @@ TOTAL = replace(REFUND, id="ch_1", amount=1500, total=True, status="refunded", r
 @pytest.mark.parametrize(
     ("status", "refund", "dispute"),
     [
-        ("succeeded", Stand.GONE, Stand.OPEN),
-        ("failed", Stand.BACK, Stand.OPEN),
-        ("canceled", Stand.BACK, Stand.OPEN),
-        ("won", Stand.GONE, Stand.BACK),
-        ("warning_closed", Stand.GONE, Stand.BACK),
-        (b"lost".decode(), Stand.GONE, Stand.GONE),
-        ("a_new_word", Stand.GONE, Stand.OPEN),
-        ("prevented", Stand.GONE, Stand.OPEN),
+        ("succeeded", ReversalStatus.GONE, ReversalStatus.OPEN),
+        ("failed", ReversalStatus.BACK, ReversalStatus.OPEN),
+        ("canceled", ReversalStatus.BACK, ReversalStatus.OPEN),
+        ("won", ReversalStatus.GONE, ReversalStatus.BACK),
+        ("warning_closed", ReversalStatus.GONE, ReversalStatus.BACK),
+        (b"lost".decode(), ReversalStatus.GONE, ReversalStatus.GONE),
+        ("a_new_word", ReversalStatus.GONE, ReversalStatus.OPEN),
+        ("prevented", ReversalStatus.GONE, ReversalStatus.OPEN),
     ],
 )
-def test_where_the_money_is(status: str, refund: Stand, dispute: Stand) -> None:
+def test_where_the_money_is(status: str, refund: ReversalStatus, dispute: ReversalStatus) -> None:
     """A refund is gone unless it failed; a dispute is open until it is decided; new words call a person."""
     assert replace(REFUND, status=status).stand is refund
     assert replace(DISPUTE, status=status).stand is dispute

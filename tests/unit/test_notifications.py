@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 from syncd.monitor.alerts import (
     Failing,
     Health,
+    HealthState,
     Notice,
+    Notified,
     Reading,
     Rules,
-    Standing,
-    Told,
     Tone,
+    assess,
+    health_as_note,
+    health_from_note,
     judge,
-    stand,
-    standing_as,
-    standing_of,
-    told_as,
-    told_of,
+    notified_as_note,
+    notified_from_note,
 )
 from syncd.text.wording import needing
 
@@ -31,11 +31,11 @@ class Teller:
     """Judges one reading after the other, as the service does; every message is delivered."""
 
     def __init__(self) -> None:
-        self.told, self.standing = Told(), Standing()
+        self.notified, self.health = Notified(), HealthState()
 
     def hear(self, reading: Reading) -> Notice | None:
-        self.standing = stand(self.standing, reading, RULES)
-        self.told, notice = judge(self.told, self.standing, reading, RULES)
+        self.health = assess(self.health, reading, RULES)
+        self.notified, notice = judge(self.notified, self.health, reading, RULES)
         return notice
 
 
@@ -68,8 +68,8 @@ def test_attention_that_comes_back() -> None:
     teller = Teller()
     teller.hear(Reading(0, attention={"pi_1": "a"}, attention_counts={"payment": 1}))
     assert teller.hear(Reading(60)) is None
-    told = teller.hear(Reading(7_200, attention={"pi_1": "a"}, attention_counts={"payment": 1}))
-    assert told is not None
+    notified = teller.hear(Reading(7_200, attention={"pi_1": "a"}, attention_counts={"payment": 1}))
+    assert notified is not None
 
 
 def test_a_thousand_are_one_message() -> None:
@@ -193,9 +193,9 @@ def test_all_of_one_moment_is_one_message() -> None:
 def test_a_message_that_was_not_delivered() -> None:
     """What nobody was told stays to be told: the judge is asked again with what was told before."""
     reading = Reading(0, attention={"pi_1": "a"}, attention_counts={"payment": 1})
-    standing = stand(Standing(), reading, RULES)
-    _, first = judge(Told(), standing, reading, RULES)
-    _, again = judge(Told(), standing, replace(reading, at=60), RULES)
+    health = assess(HealthState(), reading, RULES)
+    _, first = judge(Notified(), health, reading, RULES)
+    _, again = judge(Notified(), health, replace(reading, at=60), RULES)
     assert first == again is not None
 
 
@@ -223,10 +223,10 @@ def test_since_when_it_stands_so() -> None:
         (Reading(60), Health.WELL, 60),
         (Reading(15), Health.WELL, 15),  # the clock was set back
     ]
-    standing = Standing()
+    health = HealthState()
     for reading, level, since in steps:
-        standing = stand(standing, reading, RULES)
-        assert (standing.level, standing.since) == (level, since)
+        health = assess(health, reading, RULES)
+        assert (health.level, health.since) == (level, since)
 
 
 readings = st.builds(
@@ -253,8 +253,8 @@ def test_never_a_flood(steps: list[tuple[int, Reading]]) -> None:
     for passed, reading in steps:
         at += passed
         notice = teller.hear(replace(reading, at=at))
-        assert told_of(told_as(teller.told)) == teller.told
-        assert standing_of(standing_as(teller.standing)) == teller.standing
+        assert notified_from_note(notified_as_note(teller.notified)) == teller.notified
+        assert health_from_note(health_as_note(teller.health)) == teller.health
         for matter in (
             "gap",
             "attention",

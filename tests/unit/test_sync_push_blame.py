@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.errors import BadAnswer, LinkFailure, ServerTrouble, Side
+from syncd.core.errors import BadAnswer, LinkFailure, ServerError, Side
 from syncd.core.payments import Observation, PaymentState, settle
 from syncd.core.records import Condition, DuePayment
 from syncd.sync.push.blame import (
@@ -15,14 +15,14 @@ from syncd.sync.push.blame import (
     FORGOTTEN_AFTER_SECONDS,
     IN_A_ROW_MAX,
     LISTED_AFTER_SECONDS,
-    Trouble,
-    Troubles,
+    RequestFailure,
+    RequestFailures,
     failing_since,
 )
 
 NOW = 1_000_000.0
-READ = ServerTrouble(Side.HALO, "Halo answered 500")
-WRITE = ServerTrouble(Side.HALO, "Halo answered 500", maybe_applied=True)
+READ = ServerError(Side.HALO, "Halo answered 500")
+WRITE = ServerError(Side.HALO, "Halo answered 500", maybe_applied=True)
 STRIPE = BadAnswer(Side.STRIPE, "Stripe answered HTML")
 SAID = Observation("pi_1", PaymentState.SUCCEEDED, 7, read=False)
 WORK = DuePayment(settle(None, SAID), Condition.DUE, None, NOW, 0, 0, None, None, had_rows=False)
@@ -30,11 +30,11 @@ WORK = DuePayment(settle(None, SAID), Condition.DUE, None, NOW, 0, 0, None, None
 steps = st.sampled_from([READ, WRITE, STRIPE, "has_read", "has_written"])
 
 
-def _of(*found: LinkFailure) -> Troubles:
-    troubles = Troubles()
+def _of(*found: LinkFailure) -> RequestFailures:
+    failures = RequestFailures()
     for error in found:
-        troubles.add(WORK, error)
-    return troubles
+        failures.add(WORK, error)
+    return failures
 
 
 def test_how_much_is_borne() -> None:
@@ -43,7 +43,7 @@ def test_how_much_is_borne() -> None:
     assert (LISTED_AFTER_SECONDS, FORGOTTEN_AFTER_SECONDS) == (15 * 60, 60 * 60)
 
 
-@pytest.mark.parametrize("value", [Trouble(WORK, WRITE), Troubles()])
+@pytest.mark.parametrize("value", [RequestFailure(WORK, WRITE), RequestFailures()])
 def test_troubles_hold_nothing_else(value: object) -> None:
     """A misspelt field is an error, not one more field."""
     with pytest.raises(AttributeError):
@@ -53,47 +53,47 @@ def test_troubles_hold_nothing_else(value: object) -> None:
 @given(st.lists(steps, max_size=8))
 def test_blame(taken: list[LinkFailure | str]) -> None:
     """Each is blamed or left; blamed only where the same kind of request worked afterwards."""
-    troubles = Troubles()
+    failures = RequestFailures()
     for step in taken:
         if isinstance(step, str):
-            getattr(troubles, step)()
+            getattr(failures, step)()
         else:
-            troubles.add(WORK, step)
+            failures.add(WORK, step)
     want = [
         step
         for at, step in enumerate(taken)
         if (step is READ and "has_read" in taken[at:])
         or (step is WRITE and "has_written" in taken[at:])
     ]
-    blamed = [trouble.error for trouble in troubles.blamed()]
+    blamed = [failure.error for failure in failures.blamed()]
     assert blamed == want
     left = [step for step in taken if not isinstance(step, str)]
     for error in blamed:
         left.remove(error)
-    assert sorted(map(id, left)) == sorted(id(trouble.error) for trouble in troubles.found)
-    assert (troubles.read, troubles.wrote) == ("has_read" in taken, "has_written" in taken)
-    assert troubles.blamed() == []
+    assert sorted(map(id, left)) == sorted(id(failure.error) for failure in failures.found)
+    assert (failures.read, failures.wrote) == ("has_read" in taken, "has_written" in taken)
+    assert failures.blamed() == []
 
 
 def test_another_push() -> None:
     """Nothing of one push is held against the next."""
-    troubles = _of(READ, WRITE)
-    troubles.has_read()
-    troubles.has_written()
-    troubles.clear()
-    assert troubles == Troubles([], read=False, wrote=False)
+    failures = _of(READ, WRITE)
+    failures.has_read()
+    failures.has_written()
+    failures.clear()
+    assert failures == RequestFailures([], read=False, wrote=False)
 
 
 def test_in_a_row() -> None:
     """Too many of a kind in a row are told; one that worked in between begins anew."""
-    troubles = Troubles()
+    failures = RequestFailures()
     for _ in range(2):
-        told = [troubles.add(WORK, WRITE) for _ in range(IN_A_ROW_MAX + 1)]
+        told = [failures.add(WORK, WRITE) for _ in range(IN_A_ROW_MAX + 1)]
         assert told == [False] * (IN_A_ROW_MAX - 1) + [True, True]
-        assert not troubles.add(WORK, STRIPE)
-        assert troubles.add(WORK, READ) is False
-        troubles.has_read()
-        troubles.has_written()
+        assert not failures.add(WORK, STRIPE)
+        assert failures.add(WORK, READ) is False
+        failures.has_read()
+        failures.has_written()
     assert not any(_of(STRIPE, STRIPE, STRIPE).add(WORK, STRIPE) for _ in range(2))
 
 
@@ -109,10 +109,10 @@ def test_in_a_row_of_one_kind() -> None:
 )
 def test_unclear_reads(found: list[LinkFailure], unclear: bool) -> None:
     """A question in vain leaves open whether Halo answers, until it answers another."""
-    troubles = _of(*found)
-    assert troubles.unclear_reads() is unclear
-    troubles.has_read()
-    assert not troubles.unclear_reads()
+    failures = _of(*found)
+    assert failures.unclear_reads() is unclear
+    failures.has_read()
+    assert not failures.unclear_reads()
 
 
 @pytest.mark.parametrize(
@@ -132,39 +132,39 @@ def test_unclear_reads(found: list[LinkFailure], unclear: bool) -> None:
 def test_to_list(found: list[LinkFailure], failing: int, waited: float, listed: int) -> None:
     """The few that couldn't be written for long come before a person; many are the link's fault."""
     since = {f"pi_{number + 1}": NOW for number in range(failing)}
-    assert _of(*found).to_list(since, NOW + waited) == listed * [Trouble(WORK, WRITE)]
+    assert _of(*found).to_list(since, NOW + waited) == listed * [RequestFailure(WORK, WRITE)]
 
 
 def test_how_long_is_a_difference() -> None:
     """What counts is the time since the trouble began, whenever that was."""
-    troubles = _of(WRITE)
-    assert troubles.to_list({"pi_1": 500.0}, 1_400.0) == [Trouble(WORK, WRITE)]
-    assert troubles.to_list({"pi_1": 500.0}, 1_399.0) == []
+    failures = _of(WRITE)
+    assert failures.to_list({"pi_1": 500.0}, 1_400.0) == [RequestFailure(WORK, WRITE)]
+    assert failures.to_list({"pi_1": 500.0}, 1_399.0) == []
 
 
 @pytest.mark.parametrize("side", Side)
 def test_reading_and_writing(side: Side) -> None:
     """Only what was asked of Halo is a question or a write."""
     for written in (False, True):
-        trouble = Trouble(WORK, BadAnswer(side, "odd", maybe_applied=written))
+        failure = RequestFailure(WORK, BadAnswer(side, "odd", maybe_applied=written))
         halos = side is Side.HALO
-        assert (trouble.reading, trouble.writing) == (halos and not written, halos and written)
+        assert (failure.reading, failure.writing) == (halos and not written, halos and written)
 
 
 def test_to_list_beside_writes() -> None:
     """While Halo takes rows of others, some more are listed; so many would be an outage all the same."""
     for failing in range(1, FEW_BESIDE_WRITES + 1):
         since = {f"pi_{number + 1}": NOW for number in range(failing)}
-        troubles = Troubles(wrote=True)
-        troubles.add(WORK, WRITE)
-        listed = troubles.to_list(since, NOW + LISTED_AFTER_SECONDS)
-        assert listed == ([] if failing == FEW_BESIDE_WRITES else [Trouble(WORK, WRITE)])
+        failures = RequestFailures(wrote=True)
+        failures.add(WORK, WRITE)
+        listed = failures.to_list(since, NOW + LISTED_AFTER_SECONDS)
+        assert listed == ([] if failing == FEW_BESIDE_WRITES else [RequestFailure(WORK, WRITE)])
 
 
 def test_failing_since() -> None:
     """A payment's trouble has one beginning, until it is over for long; others' are kept."""
     other = replace(WORK, payment=settle(None, replace(SAID, intent_id="pi_2")))
-    mine, its = Trouble(WORK, WRITE), Trouble(other, WRITE)
+    mine, its = RequestFailure(WORK, WRITE), RequestFailure(other, WRITE)
     since = failing_since({}, [mine], NOW)
     assert since == {"pi_1": (NOW, NOW)}
     later = NOW + FORGOTTEN_AFTER_SECONDS

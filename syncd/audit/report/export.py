@@ -35,7 +35,7 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Links:
     """Where the links lead.
 
     Attributes:
@@ -67,7 +67,7 @@ class Places:
 # --- JSON ----------------------------------------------------------------------------------------
 
 
-def as_json(audit: Audit, places: Places) -> str:
+def as_json(audit: Audit, places: Links) -> str:
     """The whole audit. Amounts are texts, so that no reader rounds them."""
     listed = sum(one.count for one in audit.elsewhere_sums)
     return json.dumps(
@@ -98,7 +98,7 @@ def as_json(audit: Audit, places: Places) -> str:
     )  # fmt: skip
 
 
-def _difference(one: Difference, places: Places) -> dict[str, Any]:
+def _difference(one: Difference, places: Links) -> dict[str, Any]:
     stripe, halo = places.links(one)
     only = one.invoices[0] if len(one.invoices) == 1 else None
     return {
@@ -142,7 +142,7 @@ def _exact(amount: Decimal | None) -> str | None:
 # --- CSV -----------------------------------------------------------------------------------------
 
 
-def write_csv(audit: Audit, places: Places, to: TextIO, *, everything: bool = False) -> None:
+def write_csv(audit: Audit, places: Links, to: TextIO, *, everything: bool = False) -> None:
     """The differences, one a line, with a heading; a cell holds at most one link.
 
     Args:

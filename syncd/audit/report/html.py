@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 
 from syncd.audit.differences import Difference
-from syncd.audit.report.export import Places
+from syncd.audit.report.export import Links
 from syncd.audit.report.text import CONSEQUENCES
 from syncd.audit.report.words import (
     ELSEWHERE_WORDS,
@@ -36,7 +36,7 @@ ELSEWHERE_MAX = 50
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def as_html(audit: Audit, places: Places, *, everything: bool = False) -> str:
+def as_html(audit: Audit, places: Links, *, everything: bool = False) -> str:
     """The whole audit.
 
     Args:

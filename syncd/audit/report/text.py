@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 from syncd.audit.differences import Consequence, Difference
-from syncd.audit.report.export import Places
+from syncd.audit.report.export import Links
 from syncd.audit.report.words import (
     ELSEWHERE_WORDS,
     elsewhere_count,
@@ -54,7 +54,7 @@ _TIE = "\N{NO-BREAK SPACE}"
 """Between an amount and its currency; `inert` lets no other one through."""
 
 
-def lines(audit: Audit, places: Places, width: int, bold: Callable[[str], str]) -> Iterator[str]:
+def lines(audit: Audit, places: Links, width: int, bold: Callable[[str], str]) -> Iterator[str]:
     """The whole report, line by line.
 
     Args:
@@ -112,7 +112,7 @@ def _totals(
 
 
 def _difference(
-    number: int, one: Difference, places: Places, width: int, bold: Callable[[str], str]
+    number: int, one: Difference, places: Links, width: int, bold: Callable[[str], str]
 ) -> Iterator[str]:
     yield ""
     head = f"{number}. {one.customer or 'Customer not known'}"

@@ -13,7 +13,7 @@ from syncd.core.errors import (
     BadAnswer,
     LinkFailure,
     PermissionMissing,
-    ServerTrouble,
+    ServerError,
     SignInRefused,
 )
 from syncd.core.rows import WholeRow
@@ -172,7 +172,7 @@ class HaloDetails:
         """A page's JSON; None where this page alone is not shown."""
         try:
             return await self.read(path, params)
-        except (PermissionMissing, SignInRefused, BadAnswer, ServerTrouble) as error:
+        except (PermissionMissing, SignInRefused, BadAnswer, ServerError) as error:
             if isinstance(error, LinkFailure) and error.retry_after_seconds is not None:
                 raise
             return None

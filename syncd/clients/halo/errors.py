@@ -16,7 +16,7 @@ from syncd.core.errors import (
     PermissionMissing,
     RateLimited,
     RowsRefused,
-    ServerTrouble,
+    ServerError,
     Side,
     SignInRefused,
 )
@@ -80,7 +80,7 @@ def failure_of(
             retry_after_seconds=WAIT_WITHOUT_RETRY_AFTER_SECONDS if wait is None else wait,
         )
     if status >= 500:
-        return ServerTrouble(
+        return ServerError(
             Side.HALO,
             f"Halo answered {status} to {what}: {said}",
             retry_after_seconds=wait,

@@ -13,7 +13,7 @@ from syncd.core.errors import (
     BadAnswer,
     ListingBroken,
     PermissionMissing,
-    ServerTrouble,
+    ServerError,
     Side,
     SignInRefused,
 )
@@ -126,7 +126,7 @@ class ListedIntents:
             return row
         try:
             whole = await self.row_alone(row.id)
-        except (BadAnswer, PermissionMissing, SignInRefused, ServerTrouble) as error:
+        except (BadAnswer, PermissionMissing, SignInRefused, ServerError) as error:
             if error.retry_after_seconds is not None:
                 raise
             return row

@@ -353,7 +353,7 @@ class HaloSink:
         return new_row(sent, self.new_row) if isinstance(sent, NewRow) else changed_row(sent)
 
     async def reserve(self, requests: int) -> None:
-        """Wait until `requests` requests may be sent one after another; see `Gate.room`."""
+        """Wait until `requests` requests may be sent one after another; see `RateLimiter.room`."""
         await self.calling.room(requests)
 
     async def invoice(self, invoice_id: int) -> Invoice:

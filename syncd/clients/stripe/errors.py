@@ -13,7 +13,7 @@ from syncd.core.errors import (
     Failure,
     PermissionMissing,
     RateLimited,
-    ServerTrouble,
+    ServerError,
     Side,
     SignInRefused,
     Unreachable,
@@ -62,7 +62,7 @@ def failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
             f"Give the key read access to {_PERMISSION.get(path, 'Events and PaymentIntents')}.",
         )
     if status is not None and status >= 500:
-        return ServerTrouble(
+        return ServerError(
             Side.STRIPE, f"Stripe answered {status} to {what}.", retry_after_seconds=wait
         )
     if status in (400, 404) and isinstance(error, stripe.InvalidRequestError):

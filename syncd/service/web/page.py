@@ -18,8 +18,8 @@ from syncd.config.model import Config, shown
 from syncd.config.secrets import OPTIONAL_SECRETS, SECRETS
 from syncd.core.holds import command_for, entry_of
 from syncd.core.money import Money
-from syncd.core.records import Attention, Pushed, Said
-from syncd.monitor.alerts import Health, Standing
+from syncd.core.records import Attention, Pushed, ReportedState
+from syncd.monitor.alerts import Health, HealthState
 from syncd.monitor.status import Status
 from syncd.service.web.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Pictures, Word, draw
 from syncd.text import links
@@ -50,7 +50,7 @@ class Snapshot:
         status: the status that every part of syncd reads.
         config: the configuration; its secrets are not shown.
         level: how it stands.
-        standing: since when, as noted after the last step.
+        health: since when, as noted after the last step.
         cards: name, level, and why (not), for each check.
         attention: the newest entries of the attention list.
         said: what Stripe reported of Halo's payments in the last 24 hours.
@@ -60,10 +60,10 @@ class Snapshot:
     status: Status
     config: Config
     level: Health
-    standing: Standing
+    health: HealthState
     cards: Sequence[tuple[str, str, str]]
     attention: Sequence[Attention]
-    said: Sequence[Said]
+    said: Sequence[ReportedState]
     pushes: Sequence[Pushed]
 
 
@@ -211,8 +211,8 @@ def _look(snapshot: Snapshot) -> str:
 
 def _since(snapshot: Snapshot) -> float | None:
     """Since when it stands so; None where it has changed after the last step."""
-    standing = snapshot.standing
-    return standing.since if standing.level is snapshot.level else None
+    health = snapshot.health
+    return health.since if health.level is snapshot.level else None
 
 
 def _kinds(lines: Sequence[Attention]) -> list[Kind]:

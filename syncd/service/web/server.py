@@ -22,7 +22,7 @@ from starlette.routing import Route
 from syncd import __version__
 from syncd.config.model import Config
 from syncd.core.errors import Failure
-from syncd.monitor.alerts import Standing, level_of
+from syncd.monitor.alerts import HealthState, level_of
 from syncd.monitor.health import Check
 from syncd.monitor.status import gather, writes_known
 from syncd.monitor.telemetry import Telemetry
@@ -40,7 +40,7 @@ class Readings:
         ready: the checks by name.
         budgets: requests left, by side.
         config: the configuration as it is now; its web token is what a caller must give.
-        standing: how it stood after the last step, and since when.
+        health: how it stood after the last step, and since when.
         now: Unix seconds.
     """
 
@@ -50,7 +50,7 @@ class Readings:
     ready: Callable[[], dict[str, Check]]
     budgets: Callable[[], dict[str, int]]
     config: Callable[[], Config]
-    standing: Callable[[], Standing]
+    health: Callable[[], HealthState]
     now: Callable[[], float]
 
 
@@ -171,7 +171,7 @@ def _snapshot(readings: Readings) -> Snapshot:
         status=status,
         config=config,
         level=level_of(failing, status.attention_count),
-        standing=readings.standing(),
+        health=readings.health(),
         cards=[(name, _mark(check), check.text) for name, check in checks.items()],
         attention=store.people.attention(ATTENTION_MAX) if status.attention_count else [],
         said=store.people.said(since),

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from syncd.core.errors import StoreTrouble, StoreUnusable
+from syncd.core.errors import StoreUnavailable, StoreUnusable
 from syncd.failpoints import Point, crash_point
 from syncd.store.db import schema
 
@@ -28,7 +28,7 @@ def connect(url: str, busy_seconds: float) -> sa.Engine:
 
     Raises:
         StoreUnusable: it can't be opened, is damaged, or belongs to something else.
-        StoreTrouble: it is locked, or there is no room.
+        StoreUnavailable: it is locked, or there is no room.
     """
     path = sqlite_path(url)
     if path is not None:
@@ -197,14 +197,14 @@ def _translated() -> Iterator[None]:
                 f"The database is locked by another process ({said}). Nothing was changed; "
                 "syncd tries again later. If it stays so, look who holds the file (fuser)."
             )
-            raise StoreTrouble(message) from error
+            raise StoreUnavailable(message) from error
         if any(words in low for words in _PASSING):
             message = (
                 f"The database can't be written ({said}). Nothing was changed; make room on its "
                 "disk, or see whether it is read-only or the process out of memory or open files; "
                 "syncd then goes on by itself."
             )
-            raise StoreTrouble(message) from error
+            raise StoreUnavailable(message) from error
         message = (
             f"The database can't be used ({said}). It was left as it is. Restore a copy of it, or "
             "move it away and run a backfill: it is rebuilt from Stripe and Halo."

@@ -28,7 +28,7 @@ OPEN_DISPUTE_SECONDS_MAX = 365 * DAY
 
 
 @dataclass(slots=True)
-class Reversing:
+class ReversalSweeper:
     """Learns of refunds and disputes, and whose they are."""
 
     source: StripeSource

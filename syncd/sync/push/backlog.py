@@ -15,24 +15,24 @@ from syncd.core.windows import POSTPONED
 from syncd.monitor.report import Report
 from syncd.store.coordination import PUSH_AFTER, PUSH_BATCH, PUSH_FAILING
 from syncd.store.store import Store
-from syncd.sync.push.blame import BLAMED_MAX, Troubles, failing_since
+from syncd.sync.push.blame import BLAMED_MAX, RequestFailures, failing_since
 from syncd.sync.push.outcomes import Outcomes, due_again, state_of
 
 
 @dataclass(slots=True)
-class Unfinished:
+class Backlog:
     """What one push leaves for the next push.
 
     Attributes:
         outcomes: turns results into what is recorded.
-        troubles: the failed requests of single payments in this push.
+        failures: the failed requests of single payments in this push.
         trying: the payment that the push has come to.
         trouble: why a payment was postponed although Halo works; None where none was.
     """
 
     store: Store
     outcomes: Outcomes
-    troubles: Troubles
+    failures: RequestFailures
     report: Report
     now: Callable[[], float]
     trouble: LinkFailure | None = field(init=False, default=None)
@@ -40,7 +40,7 @@ class Unfinished:
 
     def begin(self) -> None:
         """Start another push."""
-        self.troubles.clear()
+        self.failures.clear()
         self.trouble, self.trying = None, None
 
     # --- where the next push resumes -----------------------------------------------------------------
@@ -70,14 +70,14 @@ class Unfinished:
         Args:
             complete: whether the push came to its end.
         """
-        now, troubles = self.now(), self.troubles
-        if not troubles.found:
+        now, failures = self.now(), self.failures
+        if not failures.found:
             return
-        writes = [trouble for trouble in troubles.found if trouble.writing]
+        writes = [trouble for trouble in failures.found if trouble.writing]
         failing = failing_since(self.failing(), writes, now)
         self.store.write(PUSH_FAILING, failing)
         outcomes = []
-        for trouble in troubles.blamed():
+        for trouble in failures.blamed():
             work = trouble.work
             self.report.log(
                 "warning", "put_off", intent=work.payment.said.intent_id, state=state_of(work),
@@ -86,8 +86,8 @@ class Unfinished:
             self.trouble = self.trouble or trouble.error
             outcomes.append(self._blame(work, trouble.error, now))
         since = {name: began for name, (began, _) in failing.items()}
-        listed_ones = troubles.to_list(since, now) if complete or troubles.wrote else []
-        for trouble in troubles.found:
+        listed_ones = failures.to_list(since, now) if complete or failures.wrote else []
+        for trouble in failures.found:
             work = trouble.work
             if trouble.error.side is Side.STRIPE:
                 outcomes.append(self.outcomes.unasked(work))

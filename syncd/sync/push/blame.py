@@ -28,7 +28,7 @@ FORGOTTEN_AFTER_SECONDS = 3_600.0
 
 
 @dataclass(slots=True)
-class Trouble:
+class RequestFailure:
     """One payment's own request that failed.
 
     Attributes:
@@ -54,7 +54,7 @@ class Trouble:
 
 
 @dataclass(slots=True)
-class Troubles:
+class RequestFailures:
     """The failed requests of single payments in one push, and what worked meanwhile.
 
     Attributes:
@@ -63,7 +63,7 @@ class Troubles:
         wrote: whether a write to Halo worked in this push.
     """
 
-    found: list[Trouble] = field(default_factory=list)
+    found: list[RequestFailure] = field(default_factory=list)
     read: bool = False
     wrote: bool = False
 
@@ -73,40 +73,40 @@ class Troubles:
 
     def add(self, work: DuePayment, error: LinkFailure) -> bool:
         """Note a failure. Returns whether too many of its kind failed in a row to go on."""
-        trouble = Trouble(work, error)
-        self.found.append(trouble)
+        failure = RequestFailure(work, error)
+        self.found.append(failure)
         if error.side is not Side.HALO:
             return False
         same = [
             one
             for one in self.found
-            if not one.beside and (one.reading, one.writing) == (trouble.reading, trouble.writing)
+            if not one.beside and (one.reading, one.writing) == (failure.reading, failure.writing)
         ]
         return len(same) >= IN_A_ROW_MAX
 
     def has_read(self) -> None:
         """Note that a read worked: the payments whose reads failed before are at fault."""
         self.read = True
-        for trouble in self.found:
-            trouble.beside = trouble.beside or trouble.reading
+        for failure in self.found:
+            failure.beside = failure.beside or failure.reading
 
     def has_written(self) -> None:
         """Note that a write worked: the payments whose writes failed before are at fault."""
         self.wrote = True
-        for trouble in self.found:
-            trouble.beside = trouble.beside or trouble.writing
+        for failure in self.found:
+            failure.beside = failure.beside or failure.writing
 
     def unclear_reads(self) -> bool:
         """Whether a read failed and no read has worked since."""
-        return any(trouble.reading and not trouble.beside for trouble in self.found)
+        return any(failure.reading and not failure.beside for failure in self.found)
 
-    def blamed(self) -> list[Trouble]:
+    def blamed(self) -> list[RequestFailure]:
         """Remove and return the failures that are the payment's own fault."""
-        blamed = [trouble for trouble in self.found if trouble.beside]
-        self.found = [trouble for trouble in self.found if not trouble.beside]
+        blamed = [failure for failure in self.found if failure.beside]
+        self.found = [failure for failure in self.found if not failure.beside]
         return blamed
 
-    def to_list(self, since: Mapping[str, float], now: float) -> list[Trouble]:
+    def to_list(self, since: Mapping[str, float], now: float) -> list[RequestFailure]:
         """The few payments that could not be written for long, where no other could be either.
 
         Whose fault that is remains unknown. But Halo answers reads, so a person must see a payment
@@ -119,15 +119,15 @@ class Troubles:
         if len(since) >= (FEW_BESIDE_WRITES if self.wrote else IN_A_ROW_MAX):
             return []  # an outage: some payments met it now, others before
         return [
-            trouble
-            for trouble in self.found
-            if trouble.writing
-            and now - since[trouble.work.payment.said.intent_id] >= LISTED_AFTER_SECONDS
+            failure
+            for failure in self.found
+            if failure.writing
+            and now - since[failure.work.payment.said.intent_id] >= LISTED_AFTER_SECONDS
         ]
 
 
 def failing_since(
-    before: Mapping[str, tuple[float, float]], troubles: list[Trouble], now: float
+    before: Mapping[str, tuple[float, float]], failures: list[RequestFailure], now: float
 ) -> dict[str, tuple[float, float]]:
     """When each payment began to fail, and failed last (Unix seconds), this push included."""
     kept = {
@@ -135,7 +135,7 @@ def failing_since(
         for name, (since, last) in before.items()
         if 0 <= now - last <= FORGOTTEN_AFTER_SECONDS
     }
-    for trouble in troubles:
-        name = trouble.work.payment.said.intent_id
+    for failure in failures:
+        name = failure.work.payment.said.intent_id
         kept[name] = (kept.get(name, (now, now))[0], now)
     return kept

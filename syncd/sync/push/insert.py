@@ -16,7 +16,7 @@ from syncd.core.errors import (
     BadAnswer,
     LinkFailure,
     RowsRefused,
-    ServerTrouble,
+    ServerError,
     Side,
     Unreachable,
 )
@@ -29,7 +29,7 @@ from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
-from syncd.sync.push.blame import Troubles
+from syncd.sync.push.blame import RequestFailures
 from syncd.sync.push.guard import LOOK_SECONDS_MAX, InsertGuard, InsertWaits
 from syncd.sync.push.outcomes import (
     INSERT_DOUBT_SECONDS,
@@ -60,7 +60,7 @@ class Inserter:
 
     Attributes:
         outcomes: turns results into what is recorded.
-        troubles: the failed requests of single payments in this push.
+        failures: the failed requests of single payments in this push.
         lease: the push lease; None in a dry run.
         waits: how long this process waits before it sends a new row again.
     """
@@ -69,7 +69,7 @@ class Inserter:
     store: Store
     settings: PushSettings
     outcomes: Outcomes
-    troubles: Troubles
+    failures: RequestFailures
     prover: Prover
     report: Report
     now: Callable[[], float]
@@ -104,7 +104,7 @@ class Inserter:
         try:
             if not await self._is_missing(work, create, sent_before=sent_before):
                 return True
-        except (ServerTrouble, BadAnswer, Unreachable) as error:
+        except (ServerError, BadAnswer, Unreachable) as error:
             self._unlisted(work, error)
             return True
 
@@ -199,7 +199,7 @@ class Inserter:
             LinkFailure: Halo can't be read at all; the row may be there.
         """
         said, state = work.payment.said, state_of(work)
-        self.troubles.has_written()
+        self.failures.has_written()
         for row in answer.rows:
             if (row.intent_id, row.status, row.amount) == (
                 said.intent_id, create.status, create.amount,
@@ -218,7 +218,7 @@ class Inserter:
         # Only Halo's rows count: read the invoice's rows back.
         try:
             rows = await self.sink.rows_of_invoice(create.invoice_id)
-        except (ServerTrouble, BadAnswer, Unreachable) as error:
+        except (ServerError, BadAnswer, Unreachable) as error:
             self._lagging(work, doubt)
             self._unlisted(work, error)
             return
@@ -273,7 +273,7 @@ class Inserter:
         Raises:
             LinkFailure: `error`, if Halo asks to wait, or fails for every payment.
         """
-        if error.retry_after_seconds is not None or self.troubles.add(work, error):
+        if error.retry_after_seconds is not None or self.failures.add(work, error):
             raise error
 
     def postpone(self, work: DuePayment) -> Unreachable:
@@ -314,7 +314,7 @@ class Inserter:
         until = now + INSERT_DOUBT_SECONDS
         self.store.record([doubtful(work, until, now)], now)
         self.waits.begin(work.payment.said.intent_id, until, INSERT_DOUBT_SECONDS)
-        if self.troubles.add(work, error):
+        if self.failures.add(work, error):
             raise error  # it fails for every payment
 
     async def _stands_elsewhere(self, work: DuePayment, create: Create) -> bool:

@@ -13,7 +13,7 @@ from syncd.core.errors import (
     ListingBroken,
     PermissionMissing,
     RateLimited,
-    ServerTrouble,
+    ServerError,
     Side,
     SignInRefused,
     Unreachable,
@@ -34,7 +34,7 @@ from syncd.core.windows import LOOK_UP_AGAIN
 from syncd.store.store import Store
 from syncd.sync.policy import PushSettings
 from syncd.sync.pull.rereads import Rereads
-from syncd.sync.push.backlog import Unfinished
+from syncd.sync.push.backlog import Backlog
 from syncd.sync.push.blame import IN_A_ROW_MAX
 from syncd.sync.push.outcomes import Outcomes, due_again
 from syncd.sync.sink import Sink
@@ -67,7 +67,7 @@ class Lookup:
     Attributes:
         rereads: re-reads a payment from Stripe where Halo contradicts it.
         outcomes: turns a decision into what is recorded.
-        unfinished: what failed in this push, and what is left for the next one.
+        backlog: what failed in this push, and what is left for the next one.
         may_reread: whether enough of Stripe's budget is left to re-read payments without rows.
     """
 
@@ -76,7 +76,7 @@ class Lookup:
     rereads: Rereads
     settings: PushSettings
     outcomes: Outcomes
-    unfinished: Unfinished
+    backlog: Backlog
     now: Callable[[], float]
     may_reread: Callable[[], bool] = field(default=lambda: True)
     _stripe_out: bool = field(init=False, default=False)
@@ -103,24 +103,24 @@ class Lookup:
             LinkFailure: Halo does not answer, or asks to wait.
         """
         for work in works:
-            self.unfinished.trying = work.payment.said.intent_id
+            self.backlog.trying = work.payment.said.intent_id
             try:
                 decision = await self._decision(work, kept, decided)
             except LinkFailure as error:
                 if error.side is Side.STRIPE:
                     self._stripe_failed(error)
-                elif not isinstance(error, ServerTrouble | BadAnswer | Unreachable):
+                elif not isinstance(error, ServerError | BadAnswer | Unreachable):
                     raise
                 elif error.retry_after_seconds is not None:
                     raise  # Halo asks to wait: find out later whose fault it is
                 elif isinstance(error, ListingBroken):
                     # If the listing of an unknown payment fails too, no payment is to blame.
                     await self.sink.probe_lookup()
-                if self.unfinished.troubles.add(work, error):
+                if self.backlog.failures.add(work, error):
                     await self.ask_for_anything()
                 continue
             if kept is None or isinstance(decision, Hold | Create):
-                self.unfinished.troubles.has_read()
+                self.backlog.failures.has_read()
             if isinstance(decision, Update):
                 decided.updates.append((work, decision))
             elif isinstance(decision, Create):
@@ -198,7 +198,7 @@ class Lookup:
             LinkFailure: Halo does not answer, so no payment is to blame.
         """
         await self.sink.count_rows()
-        self.unfinished.troubles.has_read()
+        self.backlog.failures.has_read()
 
     def _decide(self, work: DuePayment, rows: Sequence[Row], *, asked: bool = False) -> Decision:
         return decide(

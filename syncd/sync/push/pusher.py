@@ -11,7 +11,7 @@ How a payment's push runs, in this order:
    Both hand a guard (`guard`) to the sink, which asks it right before each request.
 5. The answer proves only the rows that it lists as they were sent. `Outcomes` turns what was proven
    into an Outcome; `store.record` writes outcomes down in one transaction.
-6. `Unfinished.finish` decides whose fault each failed request was (`blame`), and puts those payments
+6. `Backlog.finish` decides whose fault each failed request was (`blame`), and puts those payments
    off.
 
 To do something before the first write of a push, hook in at `Pusher._chunk`, between 3 and 4; to see
@@ -37,8 +37,8 @@ from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
 from syncd.sync.pull.read_back import AllRows, Progress
 from syncd.sync.pull.rereads import Rereads
-from syncd.sync.push.backlog import Unfinished
-from syncd.sync.push.blame import Troubles
+from syncd.sync.push.backlog import Backlog
+from syncd.sync.push.blame import RequestFailures
 from syncd.sync.push.guard import InsertWaits
 from syncd.sync.push.insert import Inserter
 from syncd.sync.push.lookup import Decided, Lookup
@@ -86,8 +86,8 @@ class Pusher:
     may_reread: Callable[[], bool] = field(default=lambda: True)
     all_rows: AllRows = field(init=False)
     outcomes: Outcomes = field(init=False)
-    _troubles: Troubles = field(init=False, default_factory=Troubles)
-    _unfinished: Unfinished = field(init=False)
+    _troubles: RequestFailures = field(init=False, default_factory=RequestFailures)
+    _backlog: Backlog = field(init=False)
     _lookup: Lookup = field(init=False)
     _updater: Updater = field(init=False)
     _inserter: Inserter = field(init=False)
@@ -100,26 +100,24 @@ class Pusher:
     def __post_init__(self) -> None:
         self.all_rows = AllRows(self.sink, self.store, self.report, self._hold_lease)
         self.outcomes = Outcomes(self.report, self.now, self.settings.policy.numbers, self.plan)
-        self._unfinished = Unfinished(
-            self.store, self.outcomes, self._troubles, self.report, self.now
-        )
+        self._backlog = Backlog(self.store, self.outcomes, self._troubles, self.report, self.now)
         self._lookup = Lookup(
             self.sink,
             self.store,
             self.rereads,
             self.settings,
             self.outcomes,
-            self._unfinished,
+            self._backlog,
             self.now,
             self._enough_reads,
         )
         self._prover = Prover(
-            self.sink, self.store, self.settings, self.outcomes, self.tenant, self._unfinished,
+            self.sink, self.store, self.settings, self.outcomes, self.tenant, self._backlog,
             self.now, self.lease, self.sleep,
         )  # fmt: skip
         self._verifier = Verifier(self.sink, self.tenant, self.sleep)
         self._updater = Updater(
-            self.sink, self.store, self.settings, self.outcomes, self._unfinished, self._verifier,
+            self.sink, self.store, self.settings, self.outcomes, self._backlog, self._verifier,
             self.now, self.lease,
         )  # fmt: skip
         self._inserter = Inserter(
@@ -138,7 +136,7 @@ class Pusher:
             LeaseHeld: another process pushes.
             LinkFailure: Halo (or Stripe, asked again) can't be talked to; what is left stays due.
         """
-        self._unfinished.begin()
+        self._backlog.begin()
         self._lookup.begin()
         self._verifier.begin()
         self._done = 0
@@ -152,8 +150,8 @@ class Pusher:
                 self.tenant.may_try(WriteKind.UPDATE) and await self._prover.resume()
             ):
                 return 0
-            after = self._unfinished.resume_point()
-            self._batch = self._unfinished.batch_size(self.settings.batch)
+            after = self._backlog.resume_point()
+            self._batch = self._backlog.batch_size(self.settings.batch)
             for _ in range(ROUNDS_MAX):
                 # What is found due from here on waits for the next push, or rounds never end.
                 due = self.store.due_count(self.now())
@@ -203,14 +201,14 @@ class Pusher:
                 return False
         if self._troubles.found:
             raise self._troubles.found[0].error
-        if self._unfinished.trouble is not None:
-            raise self._unfinished.trouble
+        if self._backlog.trouble is not None:
+            raise self._backlog.trouble
         return True
 
     @contextmanager
     def _by_hand(self) -> Iterator[None]:
         """A push of single payments: begun, under the lease, and finished."""
-        self._unfinished.begin()
+        self._backlog.begin()
         self._lookup.begin()
         self._verifier.begin()
         with self.leased():
@@ -219,8 +217,8 @@ class Pusher:
             try:
                 yield
             finally:
-                self._unfinished.trying = None
-                self._unfinished.finish(complete=True)
+                self._backlog.trying = None
+                self._backlog.finish(complete=True)
 
     async def ask_for_anything(self) -> None:
         """Read the first page of Halo's rows: whether Halo answers at all; raises LinkFailure."""
@@ -229,7 +227,7 @@ class Pusher:
     @property
     def trouble(self) -> LinkFailure | None:
         """Why a payment was put off in the last push, though Halo works; None where none was."""
-        return self._unfinished.trouble
+        return self._backlog.trouble
 
     @property
     def request_succeeded(self) -> bool:
@@ -281,17 +279,17 @@ class Pusher:
                 await self.ask_for_anything()
             whole = True
         finally:
-            if not whole and self._unfinished.trying is not None:
-                self._unfinished.resume_after(self._unfinished.trying)
-            self._unfinished.finish(complete=whole)
+            if not whole and self._backlog.trying is not None:
+                self._backlog.resume_after(self._backlog.trying)
+            self._backlog.finish(complete=whole)
         if self._troubles.found:
             # Halo's first: its pause keeps a write from being tried at every tick.
             errors = [trouble.error for trouble in self._troubles.found]
             raise next((error for error in errors if error.side is Side.HALO), errors[0])
         if resumed:  # from the middle: those before may be the ones that need smaller lists
-            self._unfinished.resume_after(None)
+            self._backlog.resume_after(None)
         elif self._batch < self.settings.batch:
-            self._unfinished.set_batch_size(None)
+            self._backlog.set_batch_size(None)
             self._batch = self.settings.batch
 
     async def _chunk(self, works: Sequence[DuePayment], *, paged: bool) -> None:
@@ -301,21 +299,21 @@ class Pusher:
         decided = await self._decided(works, kept)
         updates = await self._proven(decided.updates)
         for batch in batches(updates, self._batch):
-            self._unfinished.trying = batch[-1][0].payment.said.intent_id
+            self._backlog.trying = batch[-1][0].payment.said.intent_id
             await self._updater.send(batch)
         for work, create in decided.creates:
-            self._unfinished.trying = work.payment.said.intent_id
+            self._backlog.trying = work.payment.said.intent_id
             await self._insert(work, create)
             if not self._inserter.may_go_on():
                 break  # the second new row waits until the first is proven
-        self._unfinished.trying = None
+        self._backlog.trying = None
 
     async def _insert(self, work: DuePayment, create: Create) -> None:
         for _ in range(LOOKS_MAX):
             if await self._inserter.insert(work, create):
                 return
         slow = self._inserter.postpone(work)
-        self._unfinished.trouble = self._unfinished.trouble or slow
+        self._backlog.trouble = self._backlog.trouble or slow
 
     async def _decided(
         self, works: Sequence[DuePayment], kept: Mapping[str, list[Row]] | None
@@ -340,7 +338,7 @@ class Pusher:
         """
         if not updates or self.plan is not None or self.tenant.proof(WriteKind.UPDATE):
             return updates
-        self._unfinished.trying = None
+        self._backlog.trying = None
         proven = await self._prover.prove(updates)
         if self.tenant.trouble(WriteKind.UPDATE) is not None:
             raise WritesStopped

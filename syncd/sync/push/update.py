@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from syncd.core.errors import LinkFailure, RowsRefused, ServerTrouble
+from syncd.core.errors import LinkFailure, RowsRefused, ServerError
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Acknowledged, Row, WholeRow
 from syncd.core.rules.decisions import Update
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
-from syncd.sync.push.backlog import Unfinished
+from syncd.sync.push.backlog import Backlog
 from syncd.sync.push.guard import UpdateGuard
 from syncd.sync.push.outcomes import UNPROVEN_MAX, Outcomes, as_planned, due_again, listed, state_of
 from syncd.sync.push.proof.tenant import WritesStopped
@@ -25,7 +25,7 @@ class Updater:
     Attributes:
         outcomes: turns results into what is recorded.
         verifier: completes the rows as this tenant needs them, and checks answers.
-        unfinished: what failed in this push, and what is left for the next one.
+        backlog: what failed in this push, and what is left for the next one.
         lease: the push lease; None in a dry run.
     """
 
@@ -33,7 +33,7 @@ class Updater:
     store: Store
     settings: PushSettings
     outcomes: Outcomes
-    unfinished: Unfinished
+    backlog: Backlog
     verifier: Verifier
     now: Callable[[], float]
     lease: Lease | None
@@ -80,7 +80,7 @@ class Updater:
             if left:
                 await self.send(left)
             return
-        self.unfinished.troubles.has_written()
+        self.backlog.failures.has_written()
         await self._record(batch, answer, befores)
 
     async def _record(
@@ -119,7 +119,7 @@ class Updater:
             LinkFailure: `error`, if Halo as a whole does not work, or seems not to.
         """
         about_rows = isinstance(error, RowsRefused) or (
-            isinstance(error, ServerTrouble) and error.maybe_applied and not error.late
+            isinstance(error, ServerError) and error.maybe_applied and not error.late
         )
         if about_rows and len(batch) > 1:
             middle = len(batch) // 2
@@ -130,9 +130,9 @@ class Updater:
         elif len(batch) > 1 or not error.maybe_applied:
             if error.maybe_applied:
                 # Send smaller lists next time: if one row is at fault after all, it is soon alone.
-                self.unfinished.set_batch_size(max(1, len(batch) // 2))
+                self.backlog.set_batch_size(max(1, len(batch) // 2))
             raise error
-        elif self.unfinished.troubles.add(batch[0][0], error):
+        elif self.backlog.failures.add(batch[0][0], error):
             raise error  # it fails for every payment
 
     async def _updated(

@@ -16,7 +16,7 @@ import typer
 
 from syncd.audit.auditor import Auditor
 from syncd.audit.invoices import Invoices
-from syncd.audit.report.export import Places, as_json, write_csv
+from syncd.audit.report.export import Links, as_json, write_csv
 from syncd.audit.report.html import as_html
 from syncd.audit.report.text import lines
 from syncd.audit.summary import Audit, first_paragraph
@@ -127,7 +127,7 @@ def audit(
         loaded = load(config or context.obj, os.environ)
         with _stores(loaded, fix=fix) as (own, memory), shown() as show:
             found = asyncio.run(_audit(loaded, own, memory, asked, show))
-        places = Places(loaded.halo.url, loaded.mode == Mode.TEST, loaded.stripe.account)
+        places = Links(loaded.halo.url, loaded.mode == Mode.TEST, loaded.stripe.account)
         if csv_part:
             # With a byte order mark: spreadsheets then read names with accents correctly.
             with csv_part.open("w", encoding="utf-8-sig", newline="") as to:
@@ -139,7 +139,7 @@ def audit(
 
 
 def _print(
-    found: Audit, places: Places, asked: Asked, *, csv_to_stdout: bool, json_to_stdout: bool
+    found: Audit, places: Links, asked: Asked, *, csv_to_stdout: bool, json_to_stdout: bool
 ) -> None:
     """Print the report on standard output, in the form that was asked for."""
     if csv_to_stdout:
@@ -189,7 +189,7 @@ async def _audit(
         parts.sink, own, parts.policy, asked.invoices, asked.everything, show.invoices
     )
     auditor = Auditor(
-        parts.all_rows, parts.policy, parts.reversing, own, memory, invoices, world.now, asked.fix,
+        parts.all_rows, parts.policy, parts.reversal_sweeper, own, memory, invoices, world.now, asked.fix,
         asked.everything, show.listing,
     )  # fmt: skip
     try:

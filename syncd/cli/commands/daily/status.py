@@ -21,7 +21,7 @@ from syncd.cli.terminal import aligned, table, width_of_terminal
 from syncd.config.model import Config
 from syncd.core.errors import Side
 from syncd.core.money import Money
-from syncd.core.records import Condition, Elsewhere
+from syncd.core.records import Condition, UnmatchedPayment
 from syncd.monitor.status import STEPS, gather, links_of
 from syncd.store.store import Store
 from syncd.text.timestamps import day, iso, iso_or_none
@@ -163,11 +163,11 @@ def _list_unmatched(store: Store, *, as_json: bool) -> None:
         typer.echo(f"And {total - len(found):,} older ones: syncd export has them all.", err=True)
 
 
-def _cells(one: Elsewhere) -> tuple[str, ...]:
+def _cells(one: UnmatchedPayment) -> tuple[str, ...]:
     again = "given up" if one.next_look is None else "looked for"
     money = "" if one.amount is None or not one.currency else str(Money(one.amount, one.currency))
     return one.id, (one.state or "").replace("_", " "), money, day(one.made), again
 
 
-def _elsewhere(one: Elsewhere) -> dict[str, Any]:
+def _elsewhere(one: UnmatchedPayment) -> dict[str, Any]:
     return asdict(one) | {"made": iso(one.made), "next_look": iso_or_none(one.next_look)}

@@ -29,7 +29,7 @@ from syncd.core.rules.proof import (
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
-from syncd.sync.push.backlog import Unfinished
+from syncd.sync.push.backlog import Backlog
 from syncd.sync.push.guard import UpdateGuard
 from syncd.sync.push.outcomes import Outcomes, due_again, state_of
 from syncd.sync.push.proof.tenant import TenantWrites
@@ -71,7 +71,7 @@ class Prover:
     settings: PushSettings
     outcomes: Outcomes
     tenant: TenantWrites
-    backlog: Unfinished
+    backlog: Backlog
     now: Callable[[], float]
     lease: Lease | None
     sleep: Callable[[float], Awaitable[None]]
@@ -247,7 +247,7 @@ class Prover:
         if found is not None and (found.changed or not found.not_stored):
             return found
         self.tenant.forget_trial()
-        if error.retry_after_seconds is not None or self.backlog.troubles.add(work, error):
+        if error.retry_after_seconds is not None or self.backlog.failures.add(work, error):
             raise error
         return None
 
@@ -291,7 +291,7 @@ class Prover:
         if answer.web_page:
             page = BadAnswer(Side.HALO, WEB_PAGE, maybe_applied=True)
             return await self._unanswered(work, befores, update.status, page, harm)
-        self.backlog.troubles.has_written()
+        self.backlog.failures.has_written()
         found = await self._compared(said.intent_id, befores, {one.id: one for one in rows})
         if answer.error and found is not None and found.not_stored and not found.changed:
             # An error in an answer of success, and nothing was stored: that is a refusal.
