@@ -171,10 +171,10 @@ def test_a_late_process_leaves_anothers_doubt_alone(rig: Rig) -> None:
             held_up.append(request)
             rig.clock.seconds += 400
             with closing(Store.open(rig.url)) as store:
-                work = store.work(payment, rig.clock())
-                assert work is not None
+                due = store.due_payment(payment, rig.clock())
+                assert due is not None
                 until = rig.clock() + 300.0
-                assert store.intend_insert(work, work.doubt_until, rig.clock(), until)
+                assert store.intend_insert(due, due.doubt_until, rig.clock(), until)
             # The other's insert isn't answered, and is carried out a minute later.
             row = halo.add_row(payment, max(halo.invoices), 10.99, 3)
             halo._posted_at[row] = rig.clock() + 60

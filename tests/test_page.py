@@ -232,14 +232,14 @@ def test_what_stripe_said(rig: Rig) -> None:
     for hours in (2, 3):
         rig.clock.seconds = NOW + hours * 3_600
         rig.sweep()
-    assert set(rig.stored(lambda store: store.people.said(NOW))) == {
+    assert set(rig.stored(lambda store: store.people.reported_states(NOW))) == {
         ReportedState(int(NOW) + 3_600, written, PaymentState.SUCCEEDED),
         ReportedState(int(NOW) + 3_600, first, PaymentState.PROCESSING),
         ReportedState(int(NOW) + 60, read, PaymentState.CANCELED),
     }
     pushes = rig.stored(lambda store: store.people.pushes(0))
     assert {one.intent_id for one in pushes} == {written, read}
-    assert rig.stored(lambda store: store.people.said(NOW + 3_601)) == []
+    assert rig.stored(lambda store: store.people.reported_states(NOW + 3_601)) == []
 
 
 def test_links_to_stripe(rig: Rig) -> None:

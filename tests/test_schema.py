@@ -70,7 +70,7 @@ def test_the_last_version_is_taken_over(tmp_path: Path) -> None:
         Condition.NO_STATE: 1, Condition.IN_DOUBT: 1, Condition.DUE: 2, Condition.IN_STEP: 1,
         Condition.HELD: 1, Condition.FAILED: 1, Condition.UNMATCHED: 1, Condition.NOT_HALOS: 1,
     }  # fmt: skip
-    assert [one.payment.said.intent_id for one in store.due(T + 30, 10)] == ["pi_3", "pi_9"]
+    assert [one.intent_id for one in store.due(T + 30, 10)] == ["pi_3", "pi_9"]
     [insert] = store.doubtful_inserts(T + 30)
     assert (insert.intent_id, insert.doubt_until) == ("pi_9", T + 4_000)
     assert store.payment("pi_1")["acked_state"] == "succeeded"  # type: ignore[index]
@@ -130,11 +130,11 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 PLANS = {
     "due": lambda s: s.due(1e9, 500, "pi_2"),
-    "one payment": lambda s: s.work("pi_50", 1e9),
+    "one payment": lambda s: s.due_payment("pi_50", 1e9),
     "next due": lambda s: s.next_due(),
     "payments in doubt": lambda s: s.doubts.due(1e9, 200),
     "attention": lambda s: s.people.attention(100),
-    "history of states": lambda s: s.people.said(4_990.0),
+    "history of states": lambda s: s.people.reported_states(4_990.0),
     "history of pushes": lambda s: s.people.pushes(4_990.0),
     "Halo's rows of payments": lambda s: s.rows.of(["pi_1", "pi_2"]),
     "refunds of payments": lambda s: s.reversals.of(["pi_1", "pi_2"]),

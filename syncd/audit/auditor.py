@@ -205,23 +205,25 @@ class Auditor:
 
     async def _compare_page(self, intents: Sequence[Observation]) -> None:
         """Compare a page of payments; --fix needs their traces, so it is done with the page."""
-        ids = [said.intent_id for said in intents]
-        self.store.take_in([replace(said, trace=None) for said in intents], self.now())
+        ids = [current.intent_id for current in intents]
+        self.store.take_in([replace(current, trace=None) for current in intents], self.now())
         rows, reversals = self.store.rows.of(ids), self.store.reversals.of(ids)
         known = self.memory.audit.acknowledged(ids) if self.memory is not None else set()
         dismissed = self._dismissed(reversals)
         mend: list[Observation] = []
-        for said in intents:
-            name = said.intent_id
+        for current in intents:
+            name = current.intent_id
             self._count("payments")
 
-            def again(said: Observation, rows: Sequence[Row], name: str = name) -> list[Difference]:
+            def again(
+                current: Observation, rows: Sequence[Row], name: str = name
+            ) -> list[Difference]:
                 return compare(
-                    said, rows, reversals[name], self.policy,
+                    current, rows, reversals[name], self.policy,
                     had_rows=name in known, dismissed=dismissed,
                 )  # fmt: skip
 
-            findings, latest = await self._confirmed(said, rows[name], again)
+            findings, latest = await self._confirmed(current, rows[name], again)
             if findings:
                 self._count("halos")
                 self._differences += findings
@@ -230,10 +232,10 @@ class Auditor:
                 self._count("halos")
                 if self.list_agreeing:
                     policy = self.policy
-                    self._agreeing.append(agreeing(said, rows[name], policy))
-            elif said.state is not None:
+                    self._agreeing.append(agreeing(current, rows[name], policy))
+            elif current.state is not None:
                 self._count("not_halos")
-                self._keep_elsewhere(said)
+                self._keep_elsewhere(current)
         if self.fix and mend and self.memory is not None:
             self._due += self.memory.audit.make_due(mend, self.now())
 
@@ -242,21 +244,21 @@ class Auditor:
         ids = [one.id for many in reversals.values() for one in many]
         return self.memory.audit.dismissed_words(ids) if self.memory is not None and ids else {}
 
-    def _keep_elsewhere(self, said: Observation) -> None:
+    def _keep_elsewhere(self, current: Observation) -> None:
         """Keep what came in at Stripe and has nothing to do with Halo: whoever reads it can tell."""
-        if said.state is not PaymentState.SUCCEEDED:
+        if current.state is not PaymentState.SUCCEEDED:
             return
-        received = said.received
+        received = current.received
         one = Difference(
             kind=Kind.ELSEWHERE,
-            meaning=_description(said),
-            intent_id=said.intent_id,
-            made=said.created,
-            at_stripe=str(said.state),
+            meaning=_description(current),
+            intent_id=current.intent_id,
+            made=current.created,
+            at_stripe=str(current.state),
             in_halo="no row",
             stripe_amount=None if received is None else received.major,
             amount=None if received is None else received.major,
-            currency=said.currency.upper() if said.currency else None,
+            currency=current.currency.upper() if current.currency else None,
         )
         self._elsewhere_sums.add(one)
         if len(self._elsewhere) < ELSEWHERE_MAX:
@@ -264,24 +266,24 @@ class Auditor:
 
     async def _confirmed(
         self,
-        said: Observation,
+        current: Observation,
         rows: Sequence[Row],
         judge: Callable[[Observation, Sequence[Row]], list[Difference]],
     ) -> tuple[list[Difference], Observation]:
         """Read what differs again: Halo's rows, and where Halo says paid, Stripe's intent."""
-        findings = judge(said, rows)
+        findings = judge(current, rows)
         if all(one.kind in _NEEDS_NO_CONFIRMING for one in findings):
-            return findings, said
+            return findings, current
         if not self._room("confirm", CONFIRM_MAX):
-            return findings, said
-        fresh = await self.all_rows.sink.rows_of(said.intent_id)
-        findings = judge(said, fresh)
+            return findings, current
+        fresh = await self.all_rows.sink.rows_of(current.intent_id)
+        findings = judge(current, fresh)
         paid = any(one.kind is Kind.PAID_IN_HALO_ONLY for one in findings)
         if paid and self._room("ask", ASK_STRIPE_MAX):
-            asked = await self._ask(said.intent_id)
+            asked = await self._ask(current.intent_id)
             if asked is not None:
                 return judge(asked, fresh), asked
-        return findings, said
+        return findings, current
 
     # --- what Stripe's list doesn't hold -------------------------------------------------------------
 
@@ -293,12 +295,12 @@ class Auditor:
                 continue
             rows = self.store.rows.of([name])[name]
             try:
-                said = await self.reversal_sweeper.source.intent(name)
+                current = await self.reversal_sweeper.source.intent(name)
             except IntentUnknown:
                 self._differences.append(unknown_at_stripe(name, rows, policy))
                 continue
-            if isinstance(said, Observation):
-                await self._compare_page([said])
+            if isinstance(current, Observation):
+                await self._compare_page([current])
         undated = self.store.audit.undated()
         if undated:
             self._notes.append(
@@ -385,8 +387,8 @@ class Auditor:
         self._notes += self.invoices.left_out()
 
 
-def _description(said: Observation) -> str:
+def _description(current: Observation) -> str:
     """What the payment's maker wrote on it, as Stripe shows it; empty where there is nothing."""
-    read = json.loads(said.trace) if said.trace else {}
+    read = json.loads(current.trace) if current.trace else {}
     text = read.get("description") if isinstance(read, dict) else None
     return plain(text, DESCRIPTION_CHARACTERS_MAX) if isinstance(text, str) else ""

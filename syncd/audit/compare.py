@@ -32,7 +32,7 @@ from syncd.core.rules.decisions import Create, Policy, Update, decide, invoice_n
 
 
 def compare(
-    said: Observation,
+    current: Observation,
     rows: Sequence[Row],
     reversals: Sequence[Reversal],
     policy: Policy,
@@ -43,24 +43,24 @@ def compare(
     """Say in what Halo's rows of one payment differ from what Stripe says about it.
 
     Args:
-        said: what Stripe says.
+        current: what Stripe says.
         rows: all of Halo's rows of the intent.
         reversals: the refunds and disputes of the payment.
         policy: what the operator configured.
         had_rows: whether Halo is known to have had rows of it.
         dismissed: the word (`Reversal.word`) of each refund and dispute that a person has dismissed.
     """
-    pushable = _pushable(said, rows, policy, had_rows=had_rows)
+    pushable = _pushable(current, rows, policy, had_rows=had_rows)
     if not rows:
-        found = _without_rows(said, pushable=pushable, had_rows=had_rows)
-    elif said.state is not None and any(row.status is None for row in rows):
+        found = _without_rows(current, pushable=pushable, had_rows=had_rows)
+    elif current.state is not None and any(row.status is None for row in rows):
         text = "Halo's row has no status that syncd can read."
-        found = [_unclear(said, text, "Open the payment in Halo and correct its row.")]
-        found += _amounts(said, rows) if said.state is PaymentState.SUCCEEDED else []
-    elif said.state is PaymentState.SUCCEEDED:
-        found = [*_succeeded(said, rows, policy, pushable=pushable), *_amounts(said, rows)]
+        found = [_unclear(current, text, "Open the payment in Halo and correct its row.")]
+        found += _amounts(current, rows) if current.state is PaymentState.SUCCEEDED else []
+    elif current.state is PaymentState.SUCCEEDED:
+        found = [*_succeeded(current, rows, policy, pushable=pushable), *_amounts(current, rows)]
     else:
-        found = _not_succeeded(said, rows, policy, pushable=pushable)
+        found = _not_succeeded(current, rows, policy, pushable=pushable)
     since = [sentence(one) for one in counted(reversals) if one.stand is not ReversalStatus.BACK]
     differences = []
     for one in _led(found):
@@ -68,24 +68,24 @@ def compare(
         details = ("But:", *since) if since and chased else ()
         differences.append(
             replace(
-                located(one, rows), intent_id=said.intent_id, made=said.created,
-                at_stripe=str(said.state or "nothing yet"), in_halo=statuses(rows, policy),
+                located(one, rows), intent_id=current.intent_id, made=current.created,
+                at_stripe=str(current.state or "nothing yet"), in_halo=statuses(rows, policy),
                 pushable=pushable, details=(*one.details, *details),
             )
         )  # fmt: skip
-    return differences + reversed_after(said, rows, reversals, policy, dismissed)
+    return differences + reversed_after(current, rows, reversals, policy, dismissed)
 
 
-def agreeing(said: Observation, rows: Sequence[Row], policy: Policy) -> Difference:
+def agreeing(current: Observation, rows: Sequence[Row], policy: Policy) -> Difference:
     """A payment on which both sides agree, for a report that lists those as well."""
-    succeeded = said.state is PaymentState.SUCCEEDED
-    without = left_out(said, total_of([row.amount for row in rows])) if succeeded else None
+    succeeded = current.state is PaymentState.SUCCEEDED
+    without = left_out(current, total_of([row.amount for row in rows])) if succeeded else None
     one = Difference(
         Kind.AGREES, "Stripe and Halo agree.",
-        details=(f"Halo's rows leave out {without}.",) if without else (), intent_id=said.intent_id, made=said.created,
-        at_stripe=str(said.state or "nothing yet"), in_halo=statuses(rows, policy),
-        stripe_amount=_received(said), halo_amount=paid_amount(rows, policy, said.currency),
-        currency=code_of(said.currency),
+        details=(f"Halo's rows leave out {without}.",) if without else (), intent_id=current.intent_id, made=current.created,
+        at_stripe=str(current.state or "nothing yet"), in_halo=statuses(rows, policy),
+        stripe_amount=_received(current), halo_amount=paid_amount(rows, policy, current.currency),
+        currency=code_of(current.currency),
     )  # fmt: skip
     return located(one, rows)
 
@@ -124,55 +124,55 @@ def unknown_at_stripe(intent_id: str, rows: Sequence[Row], policy: Policy) -> Di
     return located(difference, rows)
 
 
-def _without_rows(said: Observation, *, pushable: bool, had_rows: bool) -> list[Difference]:
-    if said.state is None or not (said.invoice is not None or had_rows):
+def _without_rows(current: Observation, *, pushable: bool, had_rows: bool) -> list[Difference]:
+    if current.state is None or not (current.invoice is not None or had_rows):
         return []  # not Halo's, as far as anybody knows
-    if said.state is not PaymentState.SUCCEEDED and not (pushable or had_rows):
+    if current.state is not PaymentState.SUCCEEDED and not (pushable or had_rows):
         return []  # nothing was paid, so no row is missed
-    paid = said.state is PaymentState.SUCCEEDED
-    number = None if said.invoice is None else invoice_number(said.invoice)
+    paid = current.state is PaymentState.SUCCEEDED
+    number = None if current.invoice is None else invoice_number(current.invoice)
     why = (
         "the payment's row in Halo was deleted"
         if had_rows
-        else f"its metadata names invoice {said.invoice}"
+        else f"its metadata names invoice {current.invoice}"
     )
-    asked = said.received if paid else said.due
+    asked = current.received if paid else current.due
     amount = None if asked is None else asked.major
-    known = "" if amount is None else f" {money(amount, code_of(said.currency))}"
+    known = "" if amount is None else f" {money(amount, code_of(current.currency))}"
     action = "Find out why the row was deleted." if had_rows else "Record the payment in Halo."
     return [
         Difference(
             Kind.MISSING,
             f"The customer paid{known}, but Halo has no payment for it: {why}."
             if paid
-            else f"Halo has no row for a payment that is {state_words(said.state)} at Stripe: {why}.",
+            else f"Halo has no row for a payment that is {state_words(current.state)} at Stripe: {why}.",
             action="syncd can add the payment to Halo:" if pushable else action,
-            command=f"syncd resync {said.intent_id}" if pushable else "",
+            command=f"syncd resync {current.intent_id}" if pushable else "",
             invoices=() if number is None else (InvoiceName(number),),
             stripe_amount=amount if paid else ZERO,
             halo_amount=ZERO,
             amount=amount,
-            currency=code_of(said.currency),
+            currency=code_of(current.currency),
         )
     ]
 
 
 def _succeeded(
-    said: Observation, rows: Sequence[Row], policy: Policy, *, pushable: bool
+    current: Observation, rows: Sequence[Row], policy: Policy, *, pushable: bool
 ) -> list[Difference]:
     number = policy.numbers.get(PaymentState.SUCCEEDED)
     if number is None:
-        return [_no_number(said, PaymentState.SUCCEEDED)]
+        return [_no_number(current, PaymentState.SUCCEEDED)]
     unpaid = [row for row in rows if row.status != number]
     if not unpaid:
         return []
-    received, counted_ = _received(said), paid_amount(rows, policy, said.currency)
-    code = code_of(said.currency)
+    received, counted_ = _received(current), paid_amount(rows, policy, current.currency)
+    code = code_of(current.currency)
     known = "" if received is None else f" {money(received, code)}"
     part = f"only {money(counted_, code)} of it" if counted_ else "the payment"
     at_stake = received
     if received is not None and counted_ is not None:
-        at_stake = tidy(EXACT.subtract(received, counted_), said.currency or "")
+        at_stake = tidy(EXACT.subtract(received, counted_), current.currency or "")
     return [
         Difference(
             Kind.PAID_AT_STRIPE_ONLY,
@@ -182,7 +182,7 @@ def _succeeded(
             action="Do not remind the customer; syncd can mark the payment as paid:"
             if pushable
             else "Do not remind the customer; correct the payment in Halo.",
-            command=f"syncd resync {said.intent_id}" if pushable else "",
+            command=f"syncd resync {current.intent_id}" if pushable else "",
             rows=ids_of(unpaid),
             stripe_amount=received,
             halo_amount=counted_,
@@ -192,21 +192,21 @@ def _succeeded(
     ]
 
 
-def _amounts(said: Observation, rows: Sequence[Row]) -> list[Difference]:
-    received, total = said.received, total_of([row.amount for row in rows])
+def _amounts(current: Observation, rows: Sequence[Row]) -> list[Difference]:
+    received, total = current.received, total_of([row.amount for row in rows])
     by_hand = "Compare the amounts by hand."
     if received is None or received.major is None:
         return [
-            _unclear(said, "Stripe's amount can't be read, or is in a currency syncd does not know.",
+            _unclear(current, "Stripe's amount can't be read, or is in a currency syncd does not know.",
                      by_hand, halo=total)
         ]  # fmt: skip
     if total is None:
         text = "Halo has a row of the payment without a readable amount."
-        return [_unclear(said, text, by_hand, stripe=received.major)]
-    if left_out(said, total) is not None:
+        return [_unclear(current, text, by_hand, stripe=received.major)]
+    if left_out(current, total) is not None:
         return []
     by = tidy(EXACT.subtract(total, received.major), received.currency)
-    code = code_of(said.currency)
+    code = code_of(current.currency)
     paid = money(received.major, code)
     records = "records" if len(rows) == 1 else f"records in {len(rows)} rows"
     return [
@@ -226,14 +226,14 @@ def _amounts(said: Observation, rows: Sequence[Row]) -> list[Difference]:
 
 
 def _not_succeeded(
-    said: Observation, rows: Sequence[Row], policy: Policy, *, pushable: bool
+    current: Observation, rows: Sequence[Row], policy: Policy, *, pushable: bool
 ) -> list[Difference]:
-    state = state_words(said.state) if said.state else "not started"
+    state = state_words(current.state) if current.state else "not started"
     paid = paid_rows(rows, policy)
     differences = []
     if paid:
-        total = paid_amount(rows, policy, said.currency)
-        wait = said.state is PaymentState.PROCESSING
+        total = paid_amount(rows, policy, current.currency)
+        wait = current.state is PaymentState.PROCESSING
         differences.append(
             Difference(
                 kind=Kind.PAID_IN_HALO_ONLY,
@@ -246,21 +246,21 @@ def _not_succeeded(
                 stripe_amount=ZERO,
                 halo_amount=total,
                 amount=total,
-                currency=code_of(said.currency),
+                currency=code_of(current.currency),
             )
         )
     others = [row for row in rows if row not in paid]
-    if said.state is None or not others:
+    if current.state is None or not others:
         return differences
-    number = policy.numbers.get(said.state)
+    number = policy.numbers.get(current.state)
     if number is None:
-        return [*differences, _no_number(said, said.state)]
+        return [*differences, _no_number(current, current.state)]
     wrong = [row for row in others if row.status != number]
     if not wrong:
         return differences
     if policy.numbers.get(PaymentState.SUCCEEDED) is None:
-        return [*differences, _no_number(said, PaymentState.SUCCEEDED)]
-    due = None if said.due is None else said.due.major
+        return [*differences, _no_number(current, PaymentState.SUCCEEDED)]
+    due = None if current.due is None else current.due.major
     return [
         *differences,
         Difference(
@@ -268,12 +268,12 @@ def _not_succeeded(
             f"Stripe says {state}, but Halo shows {statuses(wrong, policy).replace('_', ' ')}; "
             "nothing was paid.",
             action="syncd can correct the status:" if pushable else "Correct the status in Halo.",
-            command=f"syncd resync {said.intent_id}" if pushable else "",
+            command=f"syncd resync {current.intent_id}" if pushable else "",
             rows=ids_of(wrong),
             stripe_amount=ZERO,
             halo_amount=ZERO,
             amount=due,
-            currency=code_of(said.currency),
+            currency=code_of(current.currency),
         ),
     ]
 
@@ -281,36 +281,36 @@ def _not_succeeded(
 # --- details -------------------------------------------------------------------------------------
 
 
-def _pushable(said: Observation, rows: Sequence[Row], policy: Policy, *, had_rows: bool) -> bool:
-    if said.state is None:
+def _pushable(current: Observation, rows: Sequence[Row], policy: Policy, *, had_rows: bool) -> bool:
+    if current.state is None:
         return False
-    decision = decide(settle(None, said), rows, policy, asked=True, acknowledged=had_rows)
+    decision = decide(settle(None, current), rows, policy, asked=True, acknowledged=had_rows)
     return isinstance(decision, Update | Create)
 
 
-def _received(said: Observation) -> Decimal | None:
+def _received(current: Observation) -> Decimal | None:
     """What Stripe received (major units): nothing of a payment that did not succeed."""
-    if said.state is not PaymentState.SUCCEEDED:
+    if current.state is not PaymentState.SUCCEEDED:
         return ZERO
-    return None if said.received is None else said.received.major
+    return None if current.received is None else current.received.major
 
 
 def _unclear(
-    said: Observation, text: str, action: str, command: str = "",
+    current: Observation, text: str, action: str, command: str = "",
     *, stripe: Decimal | None = None, halo: Decimal | None = None,
 ) -> Difference:  # fmt: skip
     return Difference(
         Kind.UNCLEAR, text, action=action, command=command, stripe_amount=stripe, halo_amount=halo,
-        currency=code_of(said.currency),
+        currency=code_of(current.currency),
     )  # fmt: skip
 
 
-def _no_number(said: Observation, state: PaymentState) -> Difference:
+def _no_number(current: Observation, state: PaymentState) -> Difference:
     return _unclear(
-        said,
+        current,
         f"Halo's status number for {state_words(state)} is not configured (halo.status.{state}), so "
         "the payment could not be compared.",
         "Set the number; syncd can find it:",
         "syncd calibrate",
-        stripe=_received(said),
+        stripe=_received(current),
     )

@@ -18,7 +18,7 @@ NONE_DISMISSED: Mapping[str, str] = {}
 
 
 def reversed_after(
-    said: Observation | None,
+    current: Observation | None,
     rows: Sequence[Row],
     reversals: Sequence[Reversal],
     policy: Policy,
@@ -27,7 +27,7 @@ def reversed_after(
     """Say what went back at Stripe of a payment that Halo shows as paid.
 
     Args:
-        said: what Stripe says about the payment; None where that wasn't read.
+        current: what Stripe says about the payment; None where that wasn't read.
         rows: all of Halo's rows of the intent.
         reversals: the refunds and disputes of the payment.
         policy: what the operator configured.
@@ -50,7 +50,7 @@ def reversed_after(
             details=(_stripe_words(one),),
             intent_id=one.intent_id,
             rows=ids_of(paid),
-            made=said.created if said else None,
+            made=current.created if current else None,
             at_stripe=f"{one.kind}, {one.status}",
             in_halo=statuses(rows, policy),
             stripe_amount=None if amount is None else -amount,

@@ -174,38 +174,38 @@ class Payment:
     Both parts are a maximum over the words, whatever their order; all else is worked out from them.
 
     Attributes:
-        said: the word that counts.
-        heard: when each state was last said, by events and by the intent itself; sorted.
+        current: the word that counts.
+        last_seen: when each state was last said, by events and by the intent itself; sorted.
     """
 
-    said: Observation
-    heard: tuple[LastSeen, ...]
+    current: Observation
+    last_seen: tuple[LastSeen, ...]
 
     @property
     def read(self) -> LastSeen | None:
         """The newest reading of the intent itself; None where it was never read."""
-        readings = [heard for heard in self.heard if heard.read]
-        return max(readings, key=lambda heard: (heard.at, str(heard.state)), default=None)
+        readings = [seen for seen in self.last_seen if seen.read]
+        return max(readings, key=lambda seen: (seen.at, str(seen.state)), default=None)
 
     @property
     def _doubt_at(self) -> int | None:
         """The newest second of an event that contradicts the word that counts."""
-        said = self.said
+        current = self.current
         overtaking = [
-            heard.at
-            for heard in self.heard
-            if not heard.read
-            and heard.state is not said.state
-            and (heard.at > said.at if said.read else heard.at >= said.at)
+            seen.at
+            for seen in self.last_seen
+            if not seen.read
+            and seen.state is not current.state
+            and (seen.at > current.at if current.read else seen.at >= current.at)
         ]
         return max(overtaking, default=None)
 
     def _finals(self, *, read: bool) -> int:
         """How many of the two final states were said (by the intent itself, where `read`)."""
         states = {
-            heard.state
-            for heard in self.heard
-            if heard.state is not None and heard.state.final and (heard.read or not read)
+            seen.state
+            for seen in self.last_seen
+            if seen.state is not None and seen.state.final and (seen.read or not read)
         }
         return len(states)
 
@@ -217,13 +217,13 @@ class Payment:
         final state, and after an event whose money could not be read.
         """
         read_at = -1 if self.read is None else self.read.at
-        unread = read_at < self.said.at
-        if self._finals(read=False) == 2 and not self.said.read and unread:
+        unread = read_at < self.current.at
+        if self._finals(read=False) == 2 and not self.current.read and unread:
             return True
         doubt_at = self._doubt_at
         if doubt_at is not None and read_at < doubt_at:
             return True
-        if self.said.state is None or self.said.read or self.said.complete:
+        if self.current.state is None or self.current.read or self.current.complete:
             return False
         return unread
 
@@ -233,9 +233,9 @@ class Payment:
         if self._finals(read=True) == 2:
             return True
         read = self.read
-        if read is None or read.at < self.said.at or read.state is self.said.state:
+        if read is None or read.at < self.current.at or read.state is self.current.state:
             return False
-        return self.said.final or self._doubt_at is not None
+        return self.current.final or self._doubt_at is not None
 
 
 def settle(known: Payment | None, seen: Observation) -> Payment:
@@ -247,10 +247,10 @@ def settle(known: Payment | None, seen: Observation) -> Payment:
     word = LastSeen(seen.state, seen.read, seen.at)
     if known is None:
         return Payment(seen, (word,))
-    newest = {(heard.state, heard.read): heard for heard in known.heard}
+    newest = {(one.state, one.read): one for one in known.last_seen}
     before = newest.get((word.state, word.read), word)
-    newest[word.state, word.read] = max(before, word, key=lambda heard: heard.at)
+    newest[word.state, word.read] = max(before, word, key=lambda one: one.at)
     return Payment(
-        max(known.said, seen, key=_rank),
-        tuple(sorted(newest.values(), key=lambda heard: (str(heard.state), heard.read))),
+        max(known.current, seen, key=_rank),
+        tuple(sorted(newest.values(), key=lambda one: (str(one.state), one.read))),
     )

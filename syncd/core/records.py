@@ -51,6 +51,11 @@ class DuePayment:
     had_rows: bool
     accepted: str | None = None
 
+    @property
+    def intent_id(self) -> str:
+        """The payment intent's id."""
+        return self.payment.current.intent_id
+
 
 @dataclass(frozen=True, slots=True)
 class Pushed:

@@ -31,7 +31,7 @@ from syncd.store import transitions
 from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing
 from syncd.store.history import PUSHES_MAX, pushed_of
-from syncd.store.payments import heard_of, shown_rows
+from syncd.store.payments import last_seen_of, shown_rows
 from syncd.store.reversals import (
     attention_of,
     dismiss_reversals,
@@ -71,7 +71,7 @@ class PeopleStore:
             ).all()
         return [pushed_of(row) for row in found]
 
-    def said(self, since: float, limit: int = PUSHES_MAX) -> list[ReportedState]:
+    def reported_states(self, since: float, limit: int = PUSHES_MAX) -> list[ReportedState]:
         """The latest state of each of Halo's payments that Stripe reported since a time (Unix seconds).
 
         A payment without events counts from its creation: the time of its latest state is not
@@ -91,7 +91,7 @@ class PeopleStore:
                 .order_by(c.changed_at.desc())
                 .limit(limit)
             ).all()
-        return [said for row in found if (said := _said_of(row)).at >= since]
+        return [state for row in found if (state := _reported_state_of(row)).at >= since]
 
     def attention_count(self) -> int:
         """Count the entries of the attention list."""
@@ -388,9 +388,9 @@ def _elsewhere_of(row: Any) -> UnmatchedPayment:
     )  # fmt: skip
 
 
-def _said_of(row: Any) -> ReportedState:
+def _reported_state_of(row: Any) -> ReportedState:
     """What Stripe last said, out of a payment's columns; by its event, where one told it."""
     state = PaymentState(row.state)
-    told = [word.at for word in heard_of(row.heard) if word.state is state and not word.read]
+    times = [word.at for word in last_seen_of(row.heard) if word.state is state and not word.read]
     made = row.said_at if row.created is None else row.created
-    return ReportedState(max(told, default=made), row.intent_id, state)
+    return ReportedState(max(times, default=made), row.intent_id, state)

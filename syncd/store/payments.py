@@ -102,34 +102,35 @@ def remember_seen(
 
 def fields_of(payment: Payment) -> dict[str, Any]:
     """A payment as columns."""
-    said = payment.said
+    current = payment.current
     return {
-        "intent_id": said.intent_id,
-        "state": said.state,
-        "said_at": said.at,
-        "read": said.read,
-        "created": said.created,
-        "amount": said.amount,
-        "amount_received": said.amount_received,
-        "surcharge": said.surcharge,
-        "tip": said.tip,
-        "currency": said.currency,
-        "invoice": said.invoice,
-        "event_id": said.event_id,
-        "trace": said.trace,
-        "heard": _heard_text(payment.heard),
-        "final": said.final and not payment.needs_reading,
+        "intent_id": current.intent_id,
+        "state": current.state,
+        "said_at": current.at,
+        "read": current.read,
+        "created": current.created,
+        "amount": current.amount,
+        "amount_received": current.amount_received,
+        "surcharge": current.surcharge,
+        "tip": current.tip,
+        "currency": current.currency,
+        "invoice": current.invoice,
+        "event_id": current.event_id,
+        "trace": current.trace,
+        "heard": _last_seen_text(payment.last_seen),
+        "final": current.final and not payment.needs_reading,
     }
 
 
-def _heard_text(heard: Iterable[LastSeen]) -> str:
+def _last_seen_text(last_seen: Iterable[LastSeen]) -> str:
     """As ``event:succeeded:1795500000 intent:none:1795500060``."""
     return " ".join(
-        f"{'intent' if word.read else 'event'}:{word.state or 'none'}:{word.at}" for word in heard
+        f"{'intent' if word.read else 'event'}:{word.state or 'none'}:{word.at}"
+        for word in last_seen
     )
 
 
-def heard_of(text: str) -> tuple[LastSeen, ...]:
+def last_seen_of(text: str) -> tuple[LastSeen, ...]:
     """What was heard, out of its column."""
     parts = [part.split(":") for part in text.split()]
     return tuple(
@@ -141,7 +142,7 @@ def heard_of(text: str) -> tuple[LastSeen, ...]:
 def payment_of(row: Mapping[Any, Any]) -> Payment:
     """A payment out of its columns."""
     return Payment(
-        said=Observation(
+        current=Observation(
             intent_id=row["intent_id"],
             state=PaymentState(row["state"]) if row["state"] else None,
             at=row["said_at"],
@@ -156,7 +157,7 @@ def payment_of(row: Mapping[Any, Any]) -> Payment:
             surcharge=row["surcharge"],
             tip=row["tip"],
         ),
-        heard=heard_of(row["heard"]),
+        last_seen=last_seen_of(row["heard"]),
     )
 
 

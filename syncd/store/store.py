@@ -21,9 +21,9 @@ from syncd.store.db.connection import connect, present, reading, writing
 from syncd.store.halo_rows import AuditQueries, RowStore
 from syncd.store.history import HousekeepingStore, Sent, mark_sent, remember_pushes, sent_among
 from syncd.store.payments import (
-    heard_of,
     is_due,
     is_to_be_read,
+    last_seen_of,
     remember_seen,
     remember_unreadable,
     work_of,
@@ -47,7 +47,7 @@ class DoubtStore:
                 .order_by(c.attempts, c.intent_id)  # payments that failed before come last
                 .limit(limit)
             ).all()
-        return [(row.intent_id, max(word.at for word in heard_of(row.heard))) for row in found]
+        return [(row.intent_id, max(word.at for word in last_seen_of(row.heard))) for row in found]
 
     def hold(
         self, intent_id: str, code: str, reason: str, now: float, next_try: float | None = None
@@ -222,7 +222,7 @@ class Store:
             )
         return [work_of(row) for row in found]
 
-    def work(self, intent_id: str, now: float) -> DuePayment | None:
+    def due_payment(self, intent_id: str, now: float) -> DuePayment | None:
         """One payment, if it must be pushed now."""
         with reading(self._engine) as connection:
             found = (
@@ -244,10 +244,10 @@ class Store:
                 sa.select(sa.func.min(c.next_try)).where(c.condition.in_(WAITING))
             ).scalar()
 
-    def overtaken(self, works: Sequence[DuePayment]) -> frozenset[str]:
+    def overtaken(self, due_payments: Sequence[DuePayment]) -> frozenset[str]:
         """Those of these payments whose state has changed since, or whose intent must be read."""
         c = schema.payments.c
-        states = {work.payment.said.intent_id: work.payment.said.state for work in works}
+        states = {due.intent_id: due.payment.current.state for due in due_payments}
         with reading(self._engine) as connection:
             found = connection.execute(
                 sa.select(c.intent_id, c.state).where(
@@ -269,12 +269,12 @@ class Store:
             mark_sent(connection, intent_ids, now)
 
     def intend_insert(
-        self, work: DuePayment, known: float | None, now: float, doubt_until: float
+        self, due: DuePayment, known: float | None, now: float, doubt_until: float
     ) -> bool:
         """Record, before the request, that a new row may appear in Halo from now on.
 
         Args:
-            work: the payment, as it was when the insert was decided.
+            due: the payment, as it was when the insert was decided.
             known: the `doubt_until` that was known since, Unix seconds.
             now: Unix seconds.
             doubt_until: until when the row may appear, Unix seconds.
@@ -282,8 +282,8 @@ class Store:
         Returns whether it may be sent: not where another process has sent an insert in the meantime.
         """
         c = schema.payments.c
-        intent_id = work.payment.said.intent_id
-        unchanged = c.acked_state.is_not_distinct_from(work.acked_state)
+        intent_id = due.intent_id
+        unchanged = c.acked_state.is_not_distinct_from(due.acked_state)
         with writing(self._engine) as connection:
             intended = transitions.set_uncertainty(
                 connection, intent_id, known, doubt_until, unchanged

@@ -143,7 +143,7 @@ def _reported(payment: Payment, row: Mapping[str, Any] | None, now: float) -> di
     condition = None if row is None else Condition(row["condition"])
     if payment.needs_reading:
         cause = Cause.CONTRADICTED
-    elif payment.said.state is None:
+    elif payment.current.state is None:
         cause = Cause.NOTHING_REPORTED
     elif row is not None and _reports_the_same(payment, row):
         served = condition in (Condition.IN_STEP, Condition.NOT_HALOS)
@@ -157,19 +157,19 @@ def _reported(payment: Payment, row: Mapping[str, Any] | None, now: float) -> di
 def _reports_the_same(payment: Payment, row: Mapping[str, Any]) -> bool:
     """Whether Stripe reports the state and the money that are in the database already."""
     return bool(
-        row["state"] == payment.said.state
+        row["state"] == payment.current.state
         and row["condition"] not in (Condition.IN_DOUBT, Condition.NO_STATE)
         and row["code"] not in lifted_by(LiftedBy.INTENT_READ)  # Stripe could show it now
         and payment_of(row).contradicted == payment.contradicted
-        and row["amount_received"] == payment.said.amount_received
-        and not (row["invoice"] != payment.said.invoice and _waits_for_invoice(row))
-        and not (row["code"] == HoldCode.AMOUNT_MISMATCH and _parts_differ(row, payment.said))
+        and row["amount_received"] == payment.current.amount_received
+        and not (row["invoice"] != payment.current.invoice and _waits_for_invoice(row))
+        and not (row["code"] == HoldCode.AMOUNT_MISMATCH and _parts_differ(row, payment.current))
     )
 
 
-def _parts_differ(row: Mapping[str, Any], said: Observation) -> bool:
+def _parts_differ(row: Mapping[str, Any], current: Observation) -> bool:
     """Whether Stripe now shows another surcharge or tip, which may explain the rows' amounts."""
-    return bool(row["surcharge"] != said.surcharge or row["tip"] != said.tip)
+    return bool(row["surcharge"] != current.surcharge or row["tip"] != current.tip)
 
 
 def _waits_for_invoice(row: Mapping[str, Any]) -> bool:

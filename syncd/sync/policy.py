@@ -26,26 +26,26 @@ class PushSettings:
     batch: int
     trace: bool
 
-    def changed_rows(self, work: DuePayment, update: Update, now: float) -> list[RowChange]:
+    def changed_rows(self, due: DuePayment, update: Update, now: float) -> list[RowChange]:
         """A payment's rows with their new status, written at `now` (Unix seconds)."""
-        trace = self._trace(work, now)
+        trace = self._trace(due, now)
         return [RowChange(row, update.status, trace) for row in update.rows]
 
-    def new_row(self, work: DuePayment, create: Create, now: float) -> NewRow:
+    def new_row(self, due: DuePayment, create: Create, now: float) -> NewRow:
         """The payment's missing row, written at `now` (Unix seconds)."""
-        said = work.payment.said
+        current = due.payment.current
         return NewRow(
-            intent_id=said.intent_id,
+            intent_id=current.intent_id,
             invoice_id=create.invoice_id,
             amount=create.amount,
             status=create.status,
-            at=said.at,
-            created=said.created,
-            trace=self._trace(work, now),
+            at=current.at,
+            created=current.created,
+            trace=self._trace(due, now),
         )
 
-    def _trace(self, work: DuePayment, now: float) -> Trace | None:
-        payload = work.payment.said.trace
+    def _trace(self, due: DuePayment, now: float) -> Trace | None:
+        payload = due.payment.current.trace
         return None if payload is None or not self.trace else Trace(payload, now)
 
 

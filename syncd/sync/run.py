@@ -110,12 +110,12 @@ class Run:
             IntentUnknown: Stripe doesn't know the payment intent.
             LinkFailure: Stripe or Halo does not answer.
         """
-        said = await self.engine.sweeper.resync(intent_id)
+        current = await self.engine.sweeper.resync(intent_id)
         try:
             await self._push_and_look_again(self.engine.pusher.push)
         except LeaseHeld as error:
-            return said, error
-        return said, None
+            return current, error
+        return current, None
 
     async def backfill(self, since: int, asked: str, watching: Watching) -> LinkFailure | None:
         """List all payment intents since a time, then push until nothing is due.

@@ -96,7 +96,7 @@ PLANTED = (
     ),
     Planted(
         "a doubt after events of one second is ignored", _in(payments.Payment, "_doubt_at"),
-        "heard.at >= said.at", "heard.at > said.at",
+        "seen.at >= current.at", "seen.at > current.at",
     ),
     Planted(
         "a gap isn't filled", _in(poll.Poller, "_fill_gap"),
@@ -105,7 +105,7 @@ PLANTED = (
     Planted(
         "the acknowledgement is recorded before the POST", _in(updating.Updater, "send"),
         "        try:\n            answer",
-        "        self.store.record([Outcome(w.payment.said.intent_id, state_of(w), Condition.IN_STEP,"
+        "        self.store.record([Outcome(w.intent_id, state_of(w), Condition.IN_STEP,"
         " acked=True, rows=u.rows) for w, u in batch], self.now())\n        try:\n            answer",
     ),
     Planted(
@@ -118,7 +118,7 @@ PLANTED = (
     ),
     Planted(
         "an insert doesn't look again first", _in(inserting.Inserter, "_is_missing"),
-        "rows = await self.sink.rows_of(work.payment.said.intent_id)", "rows: list[Row] = []",
+        "rows = await self.sink.rows_of(due.intent_id)", "rows: list[Row] = []",
     ),
     Planted(
         "an insert goes out on an old look", _in(guard.InsertGuard, "allows_sending"),
@@ -144,8 +144,8 @@ PLANTED = (
     ),
     Planted(
         "the link's trouble spends a payment's attempts", _in(inserting.Inserter, "_insert_failed"),
-        "self.store.record([due_again(work, now)], now)",
-        "self.store.record([due_again(work, now, attempts=1)], now)",
+        "self.store.record([due_again(due, now)], now)",
+        "self.store.record([due_again(due, now, attempts=1)], now)",
     ),
     Planted(
         "whatever Halo fails on is the payment's fault", _in(troubles.RequestFailures, "blamed"),
@@ -154,7 +154,7 @@ PLANTED = (
     ),
     Planted(
         "a new row that didn't show is never tried again", _in(inserting.Inserter, "_is_missing"),
-        " and work.condition is not Condition.FAILED", "",
+        " and due.condition is not Condition.FAILED", "",
     ),
     Planted(
         "halving takes the good half for done", _in(updating.Updater, "_send_parts"),
@@ -177,7 +177,7 @@ PLANTED = (
     ),
     Planted(
         "a state without a number is guessed", _in(decisions, "decide"),
-        "        return _not_configured(said, said.state, said.state)\n    if any",
+        "        return _not_configured(current, current.state, current.state)\n    if any",
         "        number = max(policy.numbers.values(), default=0) + 1\n    if any",
     ),
     Planted(
@@ -219,8 +219,8 @@ PLANTED = (
     ),
     Planted(
         "a new state of a held payment isn't due", _in(payment_transitions, "_reports_the_same"),
-        'row["state"] == payment.said.state',
-        '(row["state"] == payment.said.state or row["condition"] == "held")',
+        'row["state"] == payment.current.state',
+        '(row["state"] == payment.current.state or row["condition"] == "held")',
     ),
     Planted(
         "the window of requests is forgotten at a restart",
@@ -247,8 +247,8 @@ PLANTED = (
     ),
     Planted(
         "whole rows come from a stale reading", _in(verify.Verifier, "befores"),
-        "before = await self.sink.whole_row(work.payment.said.intent_id, row)",
-        "known = globals().setdefault('_stale', {})\n                key = (work.payment.said.intent_id, row)\n"
+        "before = await self.sink.whole_row(due.intent_id, row)",
+        "known = globals().setdefault('_stale', {})\n                key = (due.intent_id, row)\n"
         "                before = known.get(key) or await self.sink.whole_row(*key)\n"
         "                known[key] = before",
     ),

@@ -63,7 +63,7 @@ def test_repetition_does_not_matter(seen: list[Observation]) -> None:
 @given(st.lists(words(), min_size=1, max_size=7))
 def test_a_final_word_is_never_lost(seen: list[Observation]) -> None:
     """Once a final state was said, a final state counts."""
-    assert settled(seen).said.final == any(word.final for word in seen)
+    assert settled(seen).current.final == any(word.final for word in seen)
 
 
 @given(st.lists(words(), min_size=1, max_size=7))
@@ -72,7 +72,7 @@ def test_among_what_is_not_final_the_newest_word_wins(seen: list[Observation]) -
     payment = settled(seen)
     said = [word.at for word in seen if word.state is not None]
     if said and not any(word.final for word in seen):
-        assert payment.said.at == max(said)
+        assert payment.current.at == max(said)
 
 
 @given(st.lists(words(), min_size=1, max_size=7))
@@ -85,7 +85,7 @@ def test_a_reading_ends_every_doubt(seen: list[Observation]) -> None:
         )
         after = settle(payment, reading)
         assert not after.needs_reading
-        assert after.said.state is state or after.contradicted
+        assert after.current.state is state or after.contradicted
 
 
 def word(state: PaymentState | None, at: int, *, read: bool = False) -> Observation:
@@ -124,7 +124,7 @@ def test_settle(
     payment = settled(seen)
     assert (payment.needs_reading, payment.contradicted) == (needs_reading, contradicted)
     if state is not None:
-        assert payment.said.state is state
+        assert payment.current.state is state
 
 
 def test_an_event_without_money_is_checked() -> None:

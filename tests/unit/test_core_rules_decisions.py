@@ -208,7 +208,7 @@ def test_row_that_is_gone() -> None:
 
 def test_contradiction() -> None:
     """Where the intent itself says otherwise, nothing is decided but to hold."""
-    word = said(S.SUCCEEDED).said
+    word = said(S.SUCCEEDED).current
     for other in (S.PROCESSING, None):
         payment = settle(settle(None, word), replace(word, state=other, at=9, read=True))
         assert code(decide(payment, [row()], POLICY)) is HoldCode.STRIPE_CONTRADICTS_ITSELF
@@ -277,6 +277,6 @@ def test_what_always_holds(
 
 def test_nothing_is_left_out_of_an_unknown_amount() -> None:
     """Without an amount at Stripe or in Halo nothing can be compared."""
-    paid = said(PaymentState.SUCCEEDED).said
+    paid = said(PaymentState.SUCCEEDED).current
     assert left_out(paid, None) is None
     assert left_out(dataclasses.replace(paid, amount_received=None), Decimal(1)) is None

@@ -120,30 +120,30 @@ def decide(
     Raises:
         ValueError: the payment has no state, so there is nothing to decide.
     """
-    said = payment.said
-    if said.state is None:
-        message = f"{said.intent_id} has no state to push"
+    current = payment.current
+    if current.state is None:
+        message = f"{current.intent_id} has no state to push"
         raise ValueError(message)
     if payment.contradicted:
         return _contradiction(payment)
     if not rows:
-        return _decide_without_rows(said, said.state, policy, acknowledged=acknowledged)
-    number = policy.numbers.get(said.state)
+        return _decide_without_rows(current, current.state, policy, acknowledged=acknowledged)
+    number = policy.numbers.get(current.state)
     if number is None:
-        return _not_configured(said, said.state, said.state)
+        return _not_configured(current, current.state, current.state)
     if any(row.id is None or row.status is None for row in rows):
-        return held(HoldCode.ROW_UNREADABLE, said.intent_id)
+        return held(HoldCode.ROW_UNREADABLE, current.intent_id)
     ids = tuple(row.id for row in rows if row.id is not None)
     if all(row.status == number for row in rows):
         return InStep(ids, number)
     objection: AskStripe | Hold | None
-    paid = said.state is PaymentState.SUCCEEDED
+    paid = current.state is PaymentState.SUCCEEDED
     if paid:
-        objection = _held_for_amount(said, rows, policy)
+        objection = _held_for_amount(current, rows, policy)
         if isinstance(objection, Hold) and objection.text == accepted:
             objection = None  # the text names the amounts, so other amounts are held again
     else:
-        objection = _held_for_success(said, said.state, rows, policy, asked=asked)
+        objection = _held_for_success(current, current.state, rows, policy, asked=asked)
     if objection is not None:
         return objection
     differing = [row for row in rows if row.status != number]
@@ -152,56 +152,54 @@ def decide(
         was=tuple(row.status for row in differing),
         status=number,
         before=tuple(row for row in differing if row.id is not None),
-        left_out=left_out(said, total_of(rows)) or "" if paid else "",
+        left_out=left_out(current, total_of(rows)) or "" if paid else "",
     )
 
 
 def _decide_without_rows(
-    said: Observation, state: PaymentState, policy: Policy, *, acknowledged: bool
+    current: Observation, state: PaymentState, policy: Policy, *, acknowledged: bool
 ) -> Decision:
     if acknowledged:
-        return held(HoldCode.ROW_DELETED, said.intent_id)
-    if not policy.create_missing or said.invoice is None:
+        return held(HoldCode.ROW_DELETED, current.intent_id)
+    if not policy.create_missing or current.invoice is None:
         return Unmatched()
-    invoice_id = invoice_number(said.invoice)
+    invoice_id = invoice_number(current.invoice)
     if invoice_id is None:
-        return held(HoldCode.INVOICE_UNREADABLE, said.intent_id)
+        return held(HoldCode.INVOICE_UNREADABLE, current.intent_id)
     number = policy.numbers.get(state)
     if number is None:
-        return _not_configured(said, state, state)
-    money = said.received if state is PaymentState.SUCCEEDED else said.due
+        return _not_configured(current, state, state)
+    money = current.received if state is PaymentState.SUCCEEDED else current.due
     if money is None:
-        return _unreadable_amount(said)
+        return _unreadable_amount(current)
     if money.major is None:
-        return _unknown_currency(said, money)
+        return _unknown_currency(current, money)
     return Create(invoice_id=invoice_id, amount=money.major, status=number)
 
 
-def _held_for_amount(said: Observation, rows: Sequence[Row], policy: Policy) -> Hold | None:
+def _held_for_amount(current: Observation, rows: Sequence[Row], policy: Policy) -> Hold | None:
     """A success closes bills, so the rows must add up to what arrived."""
     if policy.push_on_mismatch:
         return None
-    if said.received is None:
-        return _unreadable_amount(said)
-    if said.received.major is None:
-        return _unknown_currency(said, said.received)
+    if current.received is None:
+        return _unreadable_amount(current)
+    if current.received.major is None:
+        return _unknown_currency(current, current.received)
     total = total_of(rows)
     if total is None:
-        problem = (
-            f"Stripe received {said.received}, but a row of {said.intent_id} in Halo has no amount"
-        )
-        return held(HoldCode.AMOUNT_UNREADABLE, said.intent_id, problem=problem)
-    if left_out(said, total) is not None:
+        problem = f"Stripe received {current.received}, but a row of {current.intent_id} in Halo has no amount"
+        return held(HoldCode.AMOUNT_UNREADABLE, current.intent_id, problem=problem)
+    if left_out(current, total) is not None:
         return None
-    parts = " and ".join(_parts(said))
+    parts = " and ".join(_parts(current))
     return held(
         HoldCode.AMOUNT_MISMATCH,
-        said.intent_id,
-        received=money_text(said.received.major, said.received.currency)
+        current.intent_id,
+        received=money_text(current.received.major, current.received.currency)
         + (f" (with {parts})" if parts else ""),
         rows=counted(len(rows), "row"),
         add="adds" if len(rows) == 1 else "add",
-        total=money_text(total, said.received.currency),
+        total=money_text(total, current.received.currency),
     )
 
 
@@ -211,7 +209,7 @@ def total_of(rows: Sequence[Row]) -> Decimal | None:
     return sum(amounts, Decimal(0)) if len(amounts) == len(rows) else None
 
 
-def left_out(said: Observation, total: Decimal | None) -> str | None:
+def left_out(current: Observation, total: Decimal | None) -> str | None:
     """What rows that add up to `total` (major units) leave out of what Stripe received, in words.
 
     A surcharge and a tip are in the amount that Stripe received (source: Stripe's `amount_details`),
@@ -220,68 +218,71 @@ def left_out(said: Observation, total: Decimal | None) -> str | None:
 
     Returns: empty text where the rows add up to all of it; None where they do not agree.
     """
-    if said.received is None or said.received.major is None or total is None:
+    if current.received is None or current.received.major is None or total is None:
         return None
-    parts = _parts(said)
+    parts = _parts(current)
     choices = {"": 0, **parts, " and ".join(parts): sum(parts.values())}
     agreeing = [
         words
         for words, minor in choices.items()
-        if minor <= said.received.minor
-        and Money(said.received.minor - minor, said.received.currency).equals(total)
+        if minor <= current.received.minor
+        and Money(current.received.minor - minor, current.received.currency).equals(total)
     ]
     return " or ".join(agreeing) if agreeing else None
 
 
-def _parts(said: Observation) -> dict[str, int]:
+def _parts(current: Observation) -> dict[str, int]:
     """The parts of the amount that a bill may leave out: words, and the smallest unit."""
     parts = {}
-    for name, minor in (("surcharge", said.surcharge), ("tip", said.tip)):
-        if minor and said.currency:
-            major = Money(minor, said.currency).major or Decimal(0)
-            parts[f"a {name} of {money_text(major, said.currency)}"] = minor
+    for name, minor in (("surcharge", current.surcharge), ("tip", current.tip)):
+        if minor and current.currency:
+            major = Money(minor, current.currency).major or Decimal(0)
+            parts[f"a {name} of {money_text(major, current.currency)}"] = minor
     return parts
 
 
 def _held_for_success(
-    said: Observation, state: PaymentState, rows: Sequence[Row], policy: Policy, *, asked: bool
+    current: Observation, state: PaymentState, rows: Sequence[Row], policy: Policy, *, asked: bool
 ) -> AskStripe | Hold | None:
     """Never take a paid bill back by guesswork."""
     paid = policy.numbers.get(PaymentState.SUCCEEDED)
     if paid is None:
-        return _not_configured(said, PaymentState.SUCCEEDED, state)
+        return _not_configured(current, PaymentState.SUCCEEDED, state)
     if all(row.status != paid for row in rows):
         return None
     if not asked:
         return AskStripe()
-    return held(HoldCode.HALO_SAYS_SUCCEEDED, said.intent_id, state=state)
+    return held(HoldCode.HALO_SAYS_SUCCEEDED, current.intent_id, state=state)
 
 
-def _not_configured(said: Observation, missing: PaymentState, state: PaymentState) -> Hold:
+def _not_configured(current: Observation, missing: PaymentState, state: PaymentState) -> Hold:
     unknown = ", and without it syncd cannot tell whether Halo's row is paid"
     return held(
         HoldCode.STATUS_NOT_CONFIGURED,
-        said.intent_id,
+        current.intent_id,
         state=state,
         missing=missing,
         because="" if missing is state else unknown,
     )
 
 
-def _unreadable_amount(said: Observation) -> Hold:
-    problem = f"Stripe's answer for {said.intent_id} has no readable amount or currency"
-    return held(HoldCode.AMOUNT_UNREADABLE, said.intent_id, problem=problem)
+def _unreadable_amount(current: Observation) -> Hold:
+    problem = f"Stripe's answer for {current.intent_id} has no readable amount or currency"
+    return held(HoldCode.AMOUNT_UNREADABLE, current.intent_id, problem=problem)
 
 
-def _unknown_currency(said: Observation, money: Money) -> Hold:
-    return held(HoldCode.CURRENCY_UNKNOWN, said.intent_id, currency=money.currency.upper())
+def _unknown_currency(current: Observation, money: Money) -> Hold:
+    return held(HoldCode.CURRENCY_UNKNOWN, current.intent_id, currency=money.currency.upper())
 
 
 def _contradiction(payment: Payment) -> Hold:
-    said, read = payment.said, payment.read
+    current, read = payment.current, payment.read
     itself = "none of the five states" if read is None or read.state is None else read.state
     return held(
-        HoldCode.STRIPE_CONTRADICTS_ITSELF, said.intent_id, state=said.state, intent_state=itself
+        HoldCode.STRIPE_CONTRADICTS_ITSELF,
+        current.intent_id,
+        state=current.state,
+        intent_state=itself,
     )
 
 

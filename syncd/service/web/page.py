@@ -53,7 +53,7 @@ class Snapshot:
         health: since when, as noted after the last step.
         cards: name, level, and why (not), for each check.
         attention: the newest entries of the attention list.
-        said: what Stripe reported of Halo's payments in the last 24 hours.
+        changes: what Stripe reported of Halo's payments in the last 24 hours.
         pushes: what was written to Halo in the last 24 hours, newest first.
     """
 
@@ -63,7 +63,7 @@ class Snapshot:
     health: HealthState
     cards: Sequence[tuple[str, str, str]]
     attention: Sequence[Attention]
-    said: Sequence[ReportedState]
+    changes: Sequence[ReportedState]
     pushes: Sequence[Pushed]
 
 
@@ -140,7 +140,7 @@ def banner(snapshot: Snapshot) -> Banner:
 def render(snapshot: Snapshot) -> str:
     """The page as HTML."""
     written = {(push.intent_id, push.new) for push in snapshot.pushes}
-    words = (Word(s.at, s.state, (s.intent_id, s.state) in written) for s in snapshot.said)
+    words = (Word(s.at, s.state, (s.intent_id, s.state) in written) for s in snapshot.changes)
     lags = ((push.at, push.lag_seconds) for push in snapshot.pushes)
     pictures: Pictures = draw(words, lags, snapshot.status.now)
     return (

@@ -174,7 +174,7 @@ def _snapshot(readings: Readings) -> Snapshot:
         health=readings.health(),
         cards=[(name, _mark(check), check.text) for name, check in checks.items()],
         attention=store.people.attention(ATTENTION_MAX) if status.attention_count else [],
-        said=store.people.said(since),
+        changes=store.people.reported_states(since),
         pushes=store.people.pushes(since),
     )
 

@@ -78,34 +78,34 @@ class Backlog:
         self.store.write(PUSH_FAILING, failing)
         outcomes = []
         for trouble in failures.blamed():
-            work = trouble.work
+            due = trouble.due_payment
             self.report.log(
-                "warning", "put_off", intent=work.payment.said.intent_id, state=state_of(work),
-                attempt=work.attempts + 1, reason=str(trouble.error),
+                "warning", "put_off", intent=due.intent_id, state=state_of(due),
+                attempt=due.attempts + 1, reason=str(trouble.error),
             )  # fmt: skip
             self.trouble = self.trouble or trouble.error
-            outcomes.append(self._blame(work, trouble.error, now))
+            outcomes.append(self._blame(due, trouble.error, now))
         since = {name: began for name, (began, _) in failing.items()}
         listed_ones = failures.to_list(since, now) if complete or failures.wrote else []
         for trouble in failures.found:
-            work = trouble.work
+            due = trouble.due_payment
             if trouble.error.side is Side.STRIPE:
-                outcomes.append(self.outcomes.unasked(work))
-            elif work.condition is Condition.FAILED:
-                outcomes.append(self.outcomes.still_failed(work))
+                outcomes.append(self.outcomes.unasked(due))
+            elif due.condition is Condition.FAILED:
+                outcomes.append(self.outcomes.still_failed(due))
             elif trouble in listed_ones:
-                outcomes.append(self.outcomes.failed(work, str(trouble.error), before=BLAMED_MAX))
+                outcomes.append(self.outcomes.failed(due, str(trouble.error), before=BLAMED_MAX))
             else:
-                self.resume_after(work.payment.said.intent_id)
+                self.resume_after(due.intent_id)
         self.store.record(outcomes, now)
 
     def failing(self) -> Mapping[str, tuple[float, float]]:
         """Payments whose writes failed lately: when that began and was last seen, Unix seconds."""
         return self.store.read(PUSH_FAILING) or {}
 
-    def _blame(self, work: DuePayment, error: LinkFailure, now: float) -> Outcome:
+    def _blame(self, due: DuePayment, error: LinkFailure, now: float) -> Outcome:
         """Postpone a payment at fault; after BLAMED_MAX attempts, put it on the attention list."""
-        if work.attempts >= BLAMED_MAX or work.condition is Condition.FAILED:
-            return self.outcomes.failed(work, str(error), before=BLAMED_MAX)
-        wait = POSTPONED.wait_seconds(work.attempts)
-        return due_again(work, now + wait, attempts=1)
+        if due.attempts >= BLAMED_MAX or due.condition is Condition.FAILED:
+            return self.outcomes.failed(due, str(error), before=BLAMED_MAX)
+        wait = POSTPONED.wait_seconds(due.attempts)
+        return due_again(due, now + wait, attempts=1)

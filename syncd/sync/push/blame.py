@@ -32,13 +32,13 @@ class RequestFailure:
     """One payment's own request that failed.
 
     Attributes:
-        work: the payment.
+        due_payment: the payment.
         error: how it failed.
         beside: whether the same kind of request worked for something else afterwards: then the payment is
             at fault.
     """
 
-    work: DuePayment
+    due_payment: DuePayment
     error: LinkFailure
     beside: bool = False
 
@@ -71,9 +71,9 @@ class RequestFailures:
         """Start another push."""
         self.found, self.read, self.wrote = [], False, False
 
-    def add(self, work: DuePayment, error: LinkFailure) -> bool:
+    def add(self, due: DuePayment, error: LinkFailure) -> bool:
         """Note a failure. Returns whether too many of its kind failed in a row to go on."""
-        failure = RequestFailure(work, error)
+        failure = RequestFailure(due, error)
         self.found.append(failure)
         if error.side is not Side.HALO:
             return False
@@ -122,7 +122,7 @@ class RequestFailures:
             failure
             for failure in self.found
             if failure.writing
-            and now - since[failure.work.payment.said.intent_id] >= LISTED_AFTER_SECONDS
+            and now - since[failure.due_payment.intent_id] >= LISTED_AFTER_SECONDS
         ]
 
 
@@ -136,6 +136,6 @@ def failing_since(
         if 0 <= now - last <= FORGOTTEN_AFTER_SECONDS
     }
     for failure in failures:
-        name = failure.work.payment.said.intent_id
+        name = failure.due_payment.intent_id
         kept[name] = (kept.get(name, (now, now))[0], now)
     return kept

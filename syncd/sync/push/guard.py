@@ -61,14 +61,14 @@ class UpdateGuard:
 
     Attributes:
         lease: the push lease; None in a dry run.
-        works: the payments.
+        due_payments: the payments.
         lost: the push lease was lost; None where this process still holds it.
         overtaken: payments of which Stripe has said something else since the decision.
     """
 
     store: Store
     lease: Lease | None
-    works: Sequence[DuePayment]
+    due_payments: Sequence[DuePayment]
     now: Callable[[], float]
     lost: LeaseHeld | None = field(init=False, default=None)
     overtaken: frozenset[str] = field(init=False, default=frozenset())
@@ -81,10 +81,10 @@ class UpdateGuard:
         except LeaseHeld as error:
             self.lost = error
             return False
-        self.overtaken = self.store.overtaken(self.works)
+        self.overtaken = self.store.overtaken(self.due_payments)
         if self.overtaken:
             return False
-        ids = [work.payment.said.intent_id for work in self.works]
+        ids = [due.intent_id for due in self.due_payments]
         self.store.intend_update(ids, self.now())
         return True
 
@@ -95,7 +95,7 @@ class InsertGuard:
 
     Attributes:
         lease: the push lease; None in a dry run.
-        work: the payment.
+        due_payment: the payment.
         looked_at: when Halo was asked for the payment's rows, by the clock of `waits`.
         waits: how long this process waits for uncertain inserts.
         doubt_until: until when an insert of this payment is uncertain, as the store has it now.
@@ -106,7 +106,7 @@ class InsertGuard:
 
     store: Store
     lease: Lease | None
-    work: DuePayment
+    due_payment: DuePayment
     looked_at: float
     waits: InsertWaits
     now: Callable[[], float]
@@ -116,7 +116,7 @@ class InsertGuard:
     overtaken: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self.doubt_until = self.work.doubt_until
+        self.doubt_until = self.due_payment.doubt_until
 
     def allows_sending(self) -> bool:
         """Whether the row is still missing as far as this process can know.
@@ -131,16 +131,16 @@ class InsertGuard:
         except LeaseHeld as error:
             self.lost = error
             return False
-        self.overtaken = bool(self.store.overtaken([self.work]))
+        self.overtaken = bool(self.store.overtaken([self.due_payment]))
         if self.overtaken:
             return False
         now = self.now()
         until = now + INSERT_DOUBT_SECONDS
-        if not self.store.intend_insert(self.work, self.doubt_until, now, until):
+        if not self.store.intend_insert(self.due_payment, self.doubt_until, now, until):
             self.lost = LeaseHeld(
                 "another process, which has just made a row for the same payment,"
             )
             return False
-        self.waits.begin(self.work.payment.said.intent_id, until, INSERT_DOUBT_SECONDS)
+        self.waits.begin(self.due_payment.intent_id, until, INSERT_DOUBT_SECONDS)
         self.doubt_until, self.sent = until, True
         return True

@@ -76,57 +76,57 @@ class Inserter:
     lease: Lease | None
     waits: InsertWaits
 
-    def _seconds_left(self, work: DuePayment) -> float:
+    def _seconds_left(self, due: DuePayment) -> float:
         """How long to wait for an insert that was sent before; a dry run only reads."""
         if self.outcomes.plan is not None:
-            return max(0.0, (work.doubt_until or 0.0) - self.now())
-        return self.waits.seconds_left(work.payment.said.intent_id, work.doubt_until)
+            return max(0.0, (due.doubt_until or 0.0) - self.now())
+        return self.waits.seconds_left(due.intent_id, due.doubt_until)
 
-    async def insert(self, work: DuePayment, create: Create) -> bool:
+    async def insert(self, due: DuePayment, create: Create) -> bool:
         """Insert the missing row, if Halo still has none. Returns False to look again and retry.
 
         Raises:
             LeaseHeld: another process pushes, or has just made a row for the same payment.
             LinkFailure: Halo as a whole does not work, or seems not to.
         """
-        if not self._may_insert(work):
-            self.store.record([due_again(work, self.now() + WAIT_SECONDS)], self.now())
+        if not self._may_insert(due):
+            self.store.record([due_again(due, self.now() + WAIT_SECONDS)], self.now())
             return True
-        left = self._seconds_left(work)
+        left = self._seconds_left(due)
         if left > 0:
             # An insert was sent and not answered: Halo may still be working on it.
             now = self.now()
-            self.store.record([doubtful(work, now + left, now, known=work.doubt_until)], now)
+            self.store.record([doubtful(due, now + left, now, known=due.doubt_until)], now)
             return True
-        sent_before = work.doubt_until is not None or work.attempts > 0
+        sent_before = due.doubt_until is not None or due.attempts > 0
         await self.sink.reserve(3 if sent_before else 2)
         looked_at = self.waits.monotonic()
         try:
-            if not await self._is_missing(work, create, sent_before=sent_before):
+            if not await self._is_missing(due, create, sent_before=sent_before):
                 return True
         except (ServerError, BadAnswer, Unreachable) as error:
-            self._unlisted(work, error)
+            self._unlisted(due, error)
             return True
 
-        guard = InsertGuard(self.store, self.lease, work, looked_at, self.waits, self.now)
+        guard = InsertGuard(self.store, self.lease, due, looked_at, self.waits, self.now)
         try:
-            row = self.settings.new_row(work, create, self.now())
+            row = self.settings.new_row(due, create, self.now())
             answer = await self.sink.insert(row, guard)
         except RowsRefused as error:
-            self.store.end_doubt(work.payment.said.intent_id, guard.doubt_until)
-            self.store.record([self.outcomes.failed(work, str(error))], self.now())
-            self._refused(work, create, str(error))
+            self.store.end_doubt(due.intent_id, guard.doubt_until)
+            self.store.record([self.outcomes.failed(due, str(error))], self.now())
+            self._refused(due, create, str(error))
             return True
         except LinkFailure as error:
-            self._insert_failed(work, error, guard.doubt_until)
+            self._insert_failed(due, error, guard.doubt_until)
             return True
         if answer is None:
             if guard.lost is not None:
                 raise guard.lost
             # If the guard was asked twice, Halo rejected the first request: nothing was inserted.
-            self.store.end_doubt(work.payment.said.intent_id, guard.doubt_until)
+            self.store.end_doubt(due.intent_id, guard.doubt_until)
             return guard.sent or guard.overtaken
-        await self._inserted(work, create, answer, guard.doubt_until)
+        await self._inserted(due, create, answer, guard.doubt_until)
         return True
 
     def may_go_on(self) -> bool:
@@ -136,7 +136,7 @@ class Inserter:
     def _is_unproven(self) -> bool:
         return self.prover.tenant.proof(WriteKind.INSERT) is None
 
-    def _may_insert(self, work: DuePayment) -> bool:
+    def _may_insert(self, due: DuePayment) -> bool:
         if self.outcomes.plan is not None:
             return True
         if not self.prover.tenant.may_try(WriteKind.INSERT):
@@ -144,13 +144,13 @@ class Inserter:
         if not self._is_unproven():
             return True
         others = self.store.doubtful_inserts(self.now())
-        return all(one.intent_id == work.payment.said.intent_id for one in others)
+        return all(one.intent_id == due.intent_id for one in others)
 
-    def _refused(self, work: DuePayment, create: Create, words: str) -> None:
+    def _refused(self, due: DuePayment, create: Create, words: str) -> None:
         """Halo refused the first new rows of a tenant: after some, it is the tenant's trouble."""
         if not self._is_unproven():
             return
-        tenant, intent_id = self.prover.tenant, work.payment.said.intent_id
+        tenant, intent_id = self.prover.tenant, due.intent_id
         tried = tenant.refused_inserts(intent_id)
         if len(tried) >= REFUSED_MAX:
             tenant.stop(
@@ -160,123 +160,123 @@ class Inserter:
                 {}, tried,
             )  # fmt: skip
 
-    async def _is_missing(self, work: DuePayment, create: Create, *, sent_before: bool) -> bool:
+    async def _is_missing(self, due: DuePayment, create: Create, *, sent_before: bool) -> bool:
         """Look once more; what speaks against a new row is recorded.
 
         A row that may have been sent before is looked for on its invoice as well: whoever sent it
         may have died before it could.
         """
-        elsewhere = sent_before and await self._stands_elsewhere(work, create)
-        rows = await self.sink.rows_of(work.payment.said.intent_id)
+        elsewhere = sent_before and await self._stands_elsewhere(due, create)
+        rows = await self.sink.rows_of(due.intent_id)
         if rows:
-            self.store.record([due_again(work, self.now(), attempts=1)], self.now())
+            self.store.record([due_again(due, self.now(), attempts=1)], self.now())
             if sent_before and rows[0].id is not None and self._is_unproven():
-                await self.prover.prove_new(work, create, rows[0].id)
+                await self.prover.prove_new(due, create, rows[0].id)
             return False
         if elsewhere:
-            self.store.record([self.outcomes.unproven(work, create)], self.now())
+            self.store.record([self.outcomes.unproven(due, create)], self.now())
             return False
         if self.outcomes.plan is not None:
             self.outcomes.planned(
-                work, create, f"a new row on invoice {create.invoice_id}: {create.amount:f}"
+                due, create, f"a new row on invoice {create.invoice_id}: {create.amount:f}"
             )
-            self.store.record(as_planned([work]), self.now())
+            self.store.record(as_planned([due]), self.now())
             return False
-        if work.attempts > UNPROVEN_MAX and work.condition is not Condition.FAILED:
+        if due.attempts > UNPROVEN_MAX and due.condition is not Condition.FAILED:
             failed = self.outcomes.failed(
-                work, "Halo takes the new row, but doesn't show it afterwards."
+                due, "Halo takes the new row, but doesn't show it afterwards."
             )
             self.store.record([failed], self.now())
             return False
         return True
 
     async def _inserted(
-        self, work: DuePayment, create: Create, answer: Acknowledged, doubt: float | None
+        self, due: DuePayment, create: Create, answer: Acknowledged, doubt: float | None
     ) -> None:
         """Record the row if the answer proves it; otherwise read it back.
 
         Raises:
             LinkFailure: Halo can't be read at all; the row may be there.
         """
-        said, state = work.payment.said, state_of(work)
+        current, state = due.payment.current, state_of(due)
         self.failures.has_written()
         for row in answer.rows:
             if (row.intent_id, row.status, row.amount) == (
-                said.intent_id, create.status, create.amount,
+                current.intent_id, create.status, create.amount,
             ):  # fmt: skip
                 made = InStep((row.id,) if row.id is not None else (), create.status)
-                pushed = self.outcomes.tell(work, made, "created")
+                pushed = self.outcomes.tell(due, made, "created")
                 done = Outcome(
-                    said.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows,
+                    current.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows,
                     pushed=pushed,
                 )  # fmt: skip
                 place = SeenRow(row.id, create.invoice_id, row.invoice_number)
-                self.store.record([done], self.now(), seen={said.intent_id: (place,)})
+                self.store.record([done], self.now(), seen={current.intent_id: (place,)})
                 if row.id is not None and self._is_unproven():
-                    await self.prover.prove_new(work, create, row.id)
+                    await self.prover.prove_new(due, create, row.id)
                 return
         # Only Halo's rows count: read the invoice's rows back.
         try:
             rows = await self.sink.rows_of_invoice(create.invoice_id)
         except (ServerError, BadAnswer, Unreachable) as error:
-            self._lagging(work, doubt)
-            self._unlisted(work, error)
+            self._lagging(due, doubt)
+            self._unlisted(due, error)
             return
-        if any(row.intent_id == said.intent_id for row in rows):
+        if any(row.intent_id == current.intent_id for row in rows):
             # Due at once; uncertain for as long as the payment's own list may be late.
-            self._move_doubt(work, doubt, self.now() + LAG_SECONDS, LAG_SECONDS)
-            self.store.record([due_again(work, self.now(), attempts=1)], self.now())
-        elif self._astray(work, create, rows):
-            self.store.record([self.outcomes.unproven(work, create, answer.rows)], self.now())
+            self._move_doubt(due, doubt, self.now() + LAG_SECONDS, LAG_SECONDS)
+            self.store.record([due_again(due, self.now(), attempts=1)], self.now())
+        elif self._astray(due, create, rows):
+            self.store.record([self.outcomes.unproven(due, create, answer.rows)], self.now())
         else:
             if answer.complaint is not None:
                 self.report.log(
-                    "warning", "insert_doubtful", intent=said.intent_id, reason=answer.complaint
+                    "warning", "insert_doubtful", intent=current.intent_id, reason=answer.complaint
                 )
-            self._lagging(work, doubt, named=self._astray(work, create, answer.rows))
+            self._lagging(due, doubt, named=self._astray(due, create, answer.rows))
 
-    def _lagging(self, work: DuePayment, doubt: float | None, *, named: bool = False) -> None:
+    def _lagging(self, due: DuePayment, doubt: float | None, *, named: bool = False) -> None:
         """Halo has answered but lists no row: its lists may be late, so don't send the row again yet.
 
         Args:
-            work: the payment.
+            due: the payment.
             doubt: until when the insert was uncertain; a value of another process stays.
             named: whether the answer lists a row that can only be this one.
         """
         now = self.now()
         seconds = INSERT_DOUBT_SECONDS if named else LAG_SECONDS
         until = now + seconds
-        if not self._move_doubt(work, doubt, until, seconds):
-            self.store.record([due_again(work, until)], now)
-        elif work.condition is Condition.FAILED:  # retried daily, one row each time
-            outcome = replace(self.outcomes.still_failed(work), doubt_until=until)
+        if not self._move_doubt(due, doubt, until, seconds):
+            self.store.record([due_again(due, until)], now)
+        elif due.condition is Condition.FAILED:  # retried daily, one row each time
+            outcome = replace(self.outcomes.still_failed(due), doubt_until=until)
             self.store.record([outcome], now)
         else:
-            self.store.record([doubtful(work, until, now, attempts=1)], now)
+            self.store.record([doubtful(due, until, now, attempts=1)], now)
 
     def _move_doubt(
-        self, work: DuePayment, doubt: float | None, until: float, seconds: float
+        self, due: DuePayment, doubt: float | None, until: float, seconds: float
     ) -> bool:
         """Let an insert be uncertain for some seconds, until a time (Unix seconds).
 
         Returns whether it is: not where another process's insert is uncertain by now.
         """
-        intent_id = work.payment.said.intent_id
+        intent_id = due.intent_id
         moved = self.store.move_doubt(intent_id, doubt, until)
         if moved:
             self.waits.begin(intent_id, until, seconds)
         return moved
 
-    def _unlisted(self, work: DuePayment, error: LinkFailure) -> None:
+    def _unlisted(self, due: DuePayment, error: LinkFailure) -> None:
         """Note that Halo can't list the rows of this payment or its invoice.
 
         Raises:
             LinkFailure: `error`, if Halo asks to wait, or fails for every payment.
         """
-        if error.retry_after_seconds is not None or self.failures.add(work, error):
+        if error.retry_after_seconds is not None or self.failures.add(due, error):
             raise error
 
-    def postpone(self, work: DuePayment) -> Unreachable:
+    def postpone(self, due: DuePayment) -> Unreachable:
         """Try again later: each lookup was too old by the time that the row could be sent.
 
         Halo is slow, which is no payment's fault: no attempt is counted. Returns the trouble.
@@ -285,16 +285,14 @@ class Inserter:
         slow = Unreachable(
             Side.HALO,
             f"Halo takes longer than {LOOK_SECONDS_MAX:.0f} s to list the rows of "
-            f"{work.payment.said.intent_id}, so syncd makes no new row: by then there may be one. syncd "
+            f"{due.intent_id}, so syncd makes no new row: by then there may be one. syncd "
             f"tries again in {INSERT_DOUBT_SECONDS / 60:.0f} minutes.",
         )
-        self.report.log(
-            "warning", "insert_postponed", intent=work.payment.said.intent_id, reason=str(slow)
-        )
-        self.store.record([due_again(work, now + INSERT_DOUBT_SECONDS)], now)
+        self.report.log("warning", "insert_postponed", intent=due.intent_id, reason=str(slow))
+        self.store.record([due_again(due, now + INSERT_DOUBT_SECONDS)], now)
         return slow
 
-    def _insert_failed(self, work: DuePayment, error: LinkFailure, doubt: float | None) -> None:
+    def _insert_failed(self, due: DuePayment, error: LinkFailure, doubt: float | None) -> None:
         """Record an insert that failed without a clear answer: look for the row before sending it again.
 
         Raises:
@@ -302,34 +300,32 @@ class Inserter:
         """
         now = self.now()
         if not error.maybe_applied:
-            self.store.end_doubt(work.payment.said.intent_id, doubt)
-            self.store.record([due_again(work, now)], now)
+            self.store.end_doubt(due.intent_id, doubt)
+            self.store.record([due_again(due, now)], now)
             raise error
-        if not error.late and work.attempts < UNPROVEN_MAX:
-            self.report.log(
-                "warning", "insert_doubtful", intent=work.payment.said.intent_id, reason=str(error)
-            )
-            self._lagging(work, doubt)
+        if not error.late and due.attempts < UNPROVEN_MAX:
+            self.report.log("warning", "insert_doubtful", intent=due.intent_id, reason=str(error))
+            self._lagging(due, doubt)
             return
         until = now + INSERT_DOUBT_SECONDS
-        self.store.record([doubtful(work, until, now)], now)
-        self.waits.begin(work.payment.said.intent_id, until, INSERT_DOUBT_SECONDS)
-        if self.failures.add(work, error):
+        self.store.record([doubtful(due, until, now)], now)
+        self.waits.begin(due.intent_id, until, INSERT_DOUBT_SECONDS)
+        if self.failures.add(due, error):
             raise error  # it fails for every payment
 
-    async def _stands_elsewhere(self, work: DuePayment, create: Create) -> bool:
+    async def _stands_elsewhere(self, due: DuePayment, create: Create) -> bool:
         """Whether the invoice has the new row, whatever the payment's own list shows."""
-        intent_id = work.payment.said.intent_id
+        intent_id = due.intent_id
         rows = await self.sink.rows_of_invoice(create.invoice_id)
         named = any(row.intent_id == intent_id for row in rows)
-        return named or self._astray(work, create, rows)
+        return named or self._astray(due, create, rows)
 
-    def _astray(self, work: DuePayment, create: Create, rows: Sequence[Row]) -> bool:
+    def _astray(self, due: DuePayment, create: Create, rows: Sequence[Row]) -> bool:
         """Whether one of the rows can only be the new row, without the payment's id or with a wrong one.
 
         An older row of the same amount is not: the new row carries the time of its payment.
         """
-        made = work.payment.said.created or work.payment.said.at
+        made = due.payment.current.created or due.payment.current.at
         return any(
             (row.invoice_id, row.amount, row.status)
             == (create.invoice_id, create.amount, create.status)

@@ -87,7 +87,10 @@ class Lookup:
         self._stripe_out, self._stripe_failures = False, 0
 
     async def decide_each(
-        self, works: Sequence[DuePayment], kept: Mapping[str, list[Row]] | None, decided: Decided
+        self,
+        due_payments: Sequence[DuePayment],
+        kept: Mapping[str, list[Row]] | None,
+        decided: Decided,
     ) -> None:
         """Look up each payment, decide, and add the decisions to `decided`.
 
@@ -95,17 +98,17 @@ class Lookup:
         others waiting.
 
         Args:
-            works: the payments.
+            due_payments: the payments.
             kept: Halo's rows by payment, where all rows were read; None to ask for each payment.
             decided: what was decided; filled also where this raises.
 
         Raises:
             LinkFailure: Halo does not answer, or asks to wait.
         """
-        for work in works:
-            self.backlog.trying = work.payment.said.intent_id
+        for due in due_payments:
+            self.backlog.trying = due.intent_id
             try:
-                decision = await self._decision(work, kept, decided)
+                decision = await self._decision(due, kept, decided)
             except LinkFailure as error:
                 if error.side is Side.STRIPE:
                     self._stripe_failed(error)
@@ -116,32 +119,32 @@ class Lookup:
                 elif isinstance(error, ListingBroken):
                     # If the listing of an unknown payment fails too, no payment is to blame.
                     await self.sink.probe_lookup()
-                if self.backlog.failures.add(work, error):
+                if self.backlog.failures.add(due, error):
                     await self.ask_for_anything()
                 continue
             if kept is None or isinstance(decision, Hold | Create):
                 self.backlog.failures.has_read()
             if isinstance(decision, Update):
-                decided.updates.append((work, decision))
+                decided.updates.append((due, decision))
             elif isinstance(decision, Create):
-                decided.creates.append((work, decision))
+                decided.creates.append((due, decision))
             elif isinstance(decision, AskStripe):
-                decided.outcomes.append(due_again(work, self.now() + ASK_LATER_SECONDS))
+                decided.outcomes.append(due_again(due, self.now() + ASK_LATER_SECONDS))
             elif decision is not None:
-                ours = isinstance(decision, InStep) and self._was_sent(work)
-                decided.outcomes.append(self.outcomes.settled(work, decision, ours=ours))
+                ours = isinstance(decision, InStep) and self._was_sent(due)
+                decided.outcomes.append(self.outcomes.settled(due, decision, ours=ours))
 
     async def _decision(
-        self, work: DuePayment, kept: Mapping[str, list[Row]] | None, decided: Decided
+        self, due: DuePayment, kept: Mapping[str, list[Row]] | None, decided: Decided
     ) -> Decision | None:
         """Decide about one payment; None where Stripe, re-read, now says something else.
 
         AskStripe where Stripe is not asked any more in this push.
         """
-        intent_id = work.payment.said.intent_id
+        intent_id = due.intent_id
         rows = await self.sink.rows_of(intent_id) if kept is None else kept[intent_id]
-        decision = self._decide(work, rows)
-        first_or_last_look = work.looks in (0, len(LOOK_UP_AGAIN.waits_seconds))
+        decision = self._decide(due, rows)
+        first_or_last_look = due.looks in (0, len(LOOK_UP_AGAIN.waits_seconds))
         if kept is not None and (
             isinstance(decision, Hold | Create)
             or (isinstance(decision, Unmatched) and first_or_last_look)
@@ -149,40 +152,40 @@ class Lookup:
             # Rows move between pages while the pages are read, and lists may leave out a row's
             # intent: look again before a hold or an insert, and before a payment is unmatched.
             rows = await self.sink.rows_of(intent_id)
-            decision = self._decide(work, rows)
-        if isinstance(decision, Unmatched) and await self._was_corrected(work):
+            decision = self._decide(due, rows)
+        if isinstance(decision, Unmatched) and await self._was_corrected(due):
             return None  # due again, with the corrected metadata
         decided.seen[intent_id] = seen(rows)
         if isinstance(decision, Create):
             decided.seen[intent_id] = (SeenRow(None, decision.invoice_id),)
         if isinstance(decision, AskStripe) and not self._stripe_out:
-            asked = await self._ask_stripe(work, rows)
+            asked = await self._ask_stripe(due, rows)
             return None if isinstance(asked, AskStripe) else asked
         return decision
 
-    def _was_sent(self, work: DuePayment) -> bool:
+    def _was_sent(self, due: DuePayment) -> bool:
         """Whether the rows show a write of ours that Halo's answer did not prove."""
-        intent_id = work.payment.said.intent_id
-        tried = work.attempts > 0 and work.condition is not Condition.FAILED
+        intent_id = due.intent_id
+        tried = due.attempts > 0 and due.condition is not Condition.FAILED
         return tried and intent_id in self.store.sent([intent_id]).intents
 
-    async def _was_corrected(self, work: DuePayment) -> bool:
+    async def _was_corrected(self, due: DuePayment) -> bool:
         """Whether Stripe, re-read, now names an invoice that the payment's metadata did not name.
 
         No event tells of corrected metadata. A payment is re-read when it is looked for again.
         """
-        if not (self.settings.policy.create_missing and work.looks and self.may_reread()):
+        if not (self.settings.policy.create_missing and due.looks and self.may_reread()):
             return False
         if self._stripe_out:
             return False
-        said = work.payment.said
+        current = due.payment.current
         try:
-            await self.rereads.read_one(said.intent_id, said.at)
+            await self.rereads.read_one(current.intent_id, current.at)
         except LinkFailure as error:
             self._stripe_failed(error)
             return False
-        fresh = self.store.work(said.intent_id, self.now())
-        return fresh is None or fresh.payment.said.invoice != said.invoice
+        fresh = self.store.due_payment(current.intent_id, self.now())
+        return fresh is None or fresh.payment.current.invoice != current.invoice
 
     def _stripe_failed(self, error: LinkFailure) -> None:
         """Count a failed re-read; stop asking Stripe where the failure is not about one payment."""
@@ -200,17 +203,17 @@ class Lookup:
         await self.sink.count_rows()
         self.backlog.failures.has_read()
 
-    def _decide(self, work: DuePayment, rows: Sequence[Row], *, asked: bool = False) -> Decision:
+    def _decide(self, due: DuePayment, rows: Sequence[Row], *, asked: bool = False) -> Decision:
         return decide(
-            work.payment, rows, self.settings.policy,
-            asked=asked, acknowledged=work.had_rows, accepted=work.accepted,
+            due.payment, rows, self.settings.policy,
+            asked=asked, acknowledged=due.had_rows, accepted=due.accepted,
         )  # fmt: skip
 
-    async def _ask_stripe(self, work: DuePayment, rows: Sequence[Row]) -> Decision | None:
+    async def _ask_stripe(self, due: DuePayment, rows: Sequence[Row]) -> Decision | None:
         """Re-read the payment intent, then decide; None where Stripe now says something else."""
-        said = work.payment.said
-        await self.rereads.read_one(said.intent_id, said.at)
-        fresh = self.store.work(said.intent_id, self.now())
-        if fresh is None or fresh.payment.said.state is not said.state:
+        current = due.payment.current
+        await self.rereads.read_one(current.intent_id, current.at)
+        fresh = self.store.due_payment(current.intent_id, self.now())
+        if fresh is None or fresh.payment.current.state is not current.state:
             return None
         return self._decide(fresh, rows, asked=True)

@@ -52,110 +52,112 @@ class Outcomes:
     numbers: Mapping[PaymentState, int]
     plan: Plan | None
 
-    def settled(self, work: DuePayment, decision: Decision, *, ours: bool = False) -> Outcome:
+    def settled(self, due: DuePayment, decision: Decision, *, ours: bool = False) -> Outcome:
         """What comes of a decision that sends nothing.
 
         Args:
-            work: the payment.
+            due: the payment.
             decision: what was decided.
             ours: whether the rows, read back, prove a write of ours that no answer proved.
         """
-        said, state = work.payment.said, state_of(work)
+        current, state = due.payment.current, state_of(due)
         if isinstance(decision, InStep):
-            inserted = work.doubt_until is not None
+            inserted = due.doubt_until is not None
             pushed = self.tell(
-                work, decision, ("created" if inserted else "updated") if ours else "in_step"
+                due, decision, ("created" if inserted else "updated") if ours else "in_step"
             )
             return Outcome(
-                said.intent_id, state, Condition.IN_STEP, acked=True, rows=decision.rows,
+                current.intent_id, state, Condition.IN_STEP, acked=True, rows=decision.rows,
                 pushed=pushed,
             )  # fmt: skip
         if isinstance(decision, Hold):
             self.report.count("pushes", outcome="held")
             self.report.log(
-                "warning", "held", intent=said.intent_id, state=state, code=decision.code,
+                "warning", "held", intent=current.intent_id, state=state, code=decision.code,
                 reason=decision.text,
             )  # fmt: skip
-            self.planned(work, decision, decision.text)
+            self.planned(due, decision, decision.text)
             return Outcome(
-                said.intent_id, state, Condition.HELD, decision.code, decision.text,
-                attempts=work.attempts,
+                current.intent_id, state, Condition.HELD, decision.code, decision.text,
+                attempts=due.attempts,
             )  # fmt: skip
-        self.planned(work, decision, "Halo has no row for it")
+        self.planned(due, decision, "Halo has no row for it")
         self.report.count("pushes", outcome="unmatched")
-        if work.looks < len(LOOK_UP_AGAIN.waits_seconds):
-            again = self.now() + LOOK_UP_AGAIN.wait_seconds(work.looks)
+        if due.looks < len(LOOK_UP_AGAIN.waits_seconds):
+            again = self.now() + LOOK_UP_AGAIN.wait_seconds(due.looks)
             return Outcome(
-                said.intent_id, state, Condition.UNMATCHED, next_try=again, looks=work.looks + 1,
+                current.intent_id, state, Condition.UNMATCHED, next_try=again, looks=due.looks + 1,
             )  # fmt: skip
-        self.report.log("info", "not_halos", intent=said.intent_id, state=state)
-        return Outcome(said.intent_id, state, Condition.NOT_HALOS)
+        self.report.log("info", "not_halos", intent=current.intent_id, state=state)
+        return Outcome(current.intent_id, state, Condition.NOT_HALOS)
 
-    def unproven(self, work: DuePayment, create: Create, answered: Sequence[Row] = ()) -> Outcome:
+    def unproven(self, due: DuePayment, create: Create, answered: Sequence[Row] = ()) -> Outcome:
         """A new row that Halo took and doesn't show: never sent again unless a person says so.
 
         Args:
-            work: the payment.
+            due: the payment.
             create: the row that was sent.
             answered: rows that Halo's answer listed.
         """
-        said, state = work.payment.said, state_of(work)
+        current, state = due.payment.current, state_of(due)
         ids = [row.id for row in answered if row.id is not None]
         reason = message(
             HoldCode.INSERT_UNPROVEN,
-            said.intent_id,
+            current.intent_id,
             invoice=create.invoice_id,
             answered=f" Halo's answer names {listed(ids)}." if ids else "",
         )
         self.report.count("pushes", outcome="held")
         self.report.log(
-            "warning", "held", intent=said.intent_id, state=state, code=HoldCode.INSERT_UNPROVEN,
+            "warning", "held", intent=current.intent_id, state=state, code=HoldCode.INSERT_UNPROVEN,
             reason=reason,
         )  # fmt: skip
         return Outcome(
-            said.intent_id, state, Condition.HELD, HoldCode.INSERT_UNPROVEN, reason,
-            attempts=work.attempts, doubt_until=self.now() + INSERT_DOUBT_SECONDS,
+            current.intent_id, state, Condition.HELD, HoldCode.INSERT_UNPROVEN, reason,
+            attempts=due.attempts, doubt_until=self.now() + INSERT_DOUBT_SECONDS,
         )  # fmt: skip
 
-    def failed(self, work: DuePayment, words: str, before: int = 0) -> Outcome:
+    def failed(self, due: DuePayment, words: str, before: int = 0) -> Outcome:
         """A person must look; the gaps grow with each attempt beyond the first few."""
-        said, state = work.payment.said, state_of(work)
-        tried = max(0, work.attempts - before)
+        current, state = due.payment.current, state_of(due)
+        tried = max(0, due.attempts - before)
         gap = RETRY_FAILED.wait_seconds(tried)
-        reason = message(HoldCode.HALO_REFUSES, said.intent_id, state=state, error=sentence(words))
+        reason = message(
+            HoldCode.HALO_REFUSES, current.intent_id, state=state, error=sentence(words)
+        )
         self.report.count("pushes", outcome="failed")
         self.report.log(
-            "error", "push_failed", intent=said.intent_id, state=state, attempt=work.attempts + 1,
+            "error", "push_failed", intent=current.intent_id, state=state, attempt=due.attempts + 1,
             reason=words,
         )  # fmt: skip
         return Outcome(
-            said.intent_id, state, Condition.FAILED, HoldCode.HALO_REFUSES, reason,
-            next_try=self.now() + gap, attempts=work.attempts + 1,
+            current.intent_id, state, Condition.FAILED, HoldCode.HALO_REFUSES, reason,
+            next_try=self.now() + gap, attempts=due.attempts + 1,
         )  # fmt: skip
 
-    def still_failed(self, work: DuePayment) -> Outcome:
+    def still_failed(self, due: DuePayment) -> Outcome:
         """A payment on the attention list that couldn't be tried: at the same gap again."""
-        gap = RETRY_FAILED.wait_seconds(work.attempts - 1)
-        return due_again(work, self.now() + gap)
+        gap = RETRY_FAILED.wait_seconds(due.attempts - 1)
+        return due_again(due, self.now() + gap)
 
-    def unasked(self, work: DuePayment) -> Outcome:
+    def unasked(self, due: DuePayment) -> Outcome:
         """Stripe was to be asked again and couldn't be: the next poll asks.
 
         One on the attention list stays there, and is tried at the same gap again.
         """
-        if work.condition is Condition.FAILED:
-            return self.still_failed(work)
-        return Outcome(work.payment.said.intent_id, state_of(work), Condition.IN_DOUBT)
+        if due.condition is Condition.FAILED:
+            return self.still_failed(due)
+        return Outcome(due.intent_id, state_of(due), Condition.IN_DOUBT)
 
-    def tell(self, work: DuePayment, decision: Update | InStep, outcome: str) -> Pushed | None:
+    def tell(self, due: DuePayment, decision: Update | InStep, outcome: str) -> Pushed | None:
         """One line of the log for a payment that is now in step; what was written, if it was."""
-        said, state, now = work.payment.said, state_of(work), self.now()
-        self.planned(work, decision, "in step already")
+        current, state, now = due.payment.current, state_of(due), self.now()
+        self.planned(due, decision, "in step already")
         self.report.count("pushes", outcome=outcome)
         if outcome == "in_step":
-            self.report.log("debug", "in_step", intent=said.intent_id, state=state)
+            self.report.log("debug", "in_step", intent=current.intent_id, state=state)
             return None
-        lag = None if said.read else max(0.0, now - said.at)
+        lag = None if current.read else max(0.0, now - current.at)
         if lag is not None:
             self.report.lag(lag)
         old = self._names(decision.was) if isinstance(decision, Update) else []
@@ -163,15 +165,17 @@ class Outcomes:
         self.report.log(
             "info",
             "pushed",
-            intent=said.intent_id,
+            intent=current.intent_id,
             rows=list(decision.rows),
             old=old,
             new=str(state),
-            attempt=work.attempts + 1,
+            attempt=due.attempts + 1,
             lag_seconds=None if lag is None else round(lag, 1),
             **({"rows_leave_out": left_out} if left_out else {}),
         )
-        return Pushed(now, said.intent_id, ", ".join(dict.fromkeys(old)), state, lag, decision.rows)
+        return Pushed(
+            now, current.intent_id, ", ".join(dict.fromkeys(old)), state, lag, decision.rows
+        )
 
     def _names(self, numbers: Sequence[int | None]) -> list[str]:
         names = {number: str(state) for state, number in self.numbers.items()}
@@ -180,47 +184,47 @@ class Outcomes:
             for number in numbers
         ]
 
-    def planned(self, work: DuePayment, decision: Decision, text: str) -> None:
+    def planned(self, due: DuePayment, decision: Decision, text: str) -> None:
         """In a dry run, say what would be done."""
         if self.plan is not None:
-            self.plan(work, decision, text)
+            self.plan(due, decision, text)
 
 
-def state_of(work: DuePayment) -> PaymentState:
+def state_of(due: DuePayment) -> PaymentState:
     """Say which state is to be pushed: what is due has one."""
-    state = work.payment.said.state
+    state = due.payment.current.state
     if state is None:
-        message = f"{work.payment.said.intent_id} is due without a state"
+        message = f"{due.intent_id} is due without a state"
         raise AssertionError(message)
     return state
 
 
 def due_again(
-    work: DuePayment, next_try: float, *, attempts: int = 0, doubt_until: float | None = None
+    due: DuePayment, next_try: float, *, attempts: int = 0, doubt_until: float | None = None
 ) -> Outcome:
     """Record a payment as due from a time on; one that has failed stays on the attention list.
 
     Args:
-        work: the payment.
+        due: the payment.
         next_try: when it is due, Unix seconds.
         attempts: how many attempts were spent on top of those before.
         doubt_until: until when an insert may still appear, Unix seconds.
     """
-    failed = work.condition is Condition.FAILED
+    failed = due.condition is Condition.FAILED
     return Outcome(
-        work.payment.said.intent_id, state_of(work), work.condition if failed else Condition.DUE,
-        HoldCode.HALO_REFUSES if failed else None, work.reason if failed else None,
-        next_try=next_try, attempts=work.attempts + attempts, doubt_until=doubt_until,
+        due.intent_id, state_of(due), due.condition if failed else Condition.DUE,
+        HoldCode.HALO_REFUSES if failed else None, due.reason if failed else None,
+        next_try=next_try, attempts=due.attempts + attempts, doubt_until=doubt_until,
     )  # fmt: skip
 
 
 def doubtful(
-    work: DuePayment, until: float, now: float, *, attempts: int = 0, known: float | None = None
+    due: DuePayment, until: float, now: float, *, attempts: int = 0, known: float | None = None
 ) -> Outcome:
     """Record an insert that may still appear until then; it is looked for meanwhile.
 
     Args:
-        work: the payment.
+        due: the payment.
         until: when the wait ends, Unix seconds.
         now: Unix seconds.
         attempts: how many attempts were spent on top of those before.
@@ -231,14 +235,12 @@ def doubtful(
         first, whole = LAG_LOOK_SECONDS_FIRST, LAG_SECONDS
     next_try = min(until, now + max(first, whole - left))
     ends = until if known is None else known
-    return due_again(work, next_try, attempts=attempts, doubt_until=ends)
+    return due_again(due, next_try, attempts=attempts, doubt_until=ends)
 
 
-def as_planned(works: Sequence[DuePayment]) -> list[Outcome]:
+def as_planned(due_payments: Sequence[DuePayment]) -> list[Outcome]:
     """In a dry run's own store: as if it had been pushed, so that the run comes to an end."""
-    return [
-        Outcome(work.payment.said.intent_id, state_of(work), Condition.IN_STEP) for work in works
-    ]
+    return [Outcome(due.intent_id, state_of(due), Condition.IN_STEP) for due in due_payments]
 
 
 def listed(rows: Sequence[int]) -> str:

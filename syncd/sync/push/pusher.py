@@ -164,7 +164,7 @@ class Pusher:
                 after = ""
         return self._done
 
-    async def look_up(self, works: Sequence[DuePayment]) -> Decided:
+    async def look_up(self, due_payments: Sequence[DuePayment]) -> Decided:
         """Decide about payments as a push does, and send nothing: for a proof by hand.
 
         Raises:
@@ -172,7 +172,7 @@ class Pusher:
             LinkFailure: Halo (or Stripe, asked again) can't be read.
         """
         with self._by_hand():
-            decided = await self._decided(works, None)
+            decided = await self._decided(due_payments, None)
         if self._troubles.found and not (decided.updates or decided.creates):
             raise self._troubles.found[0].error
         return decided
@@ -190,8 +190,8 @@ class Pusher:
         """
         with self._by_hand():
             await self._prover.resume()
-            work = self.store.work(intent_id, self.now())
-            decided = Decided() if work is None else await self._decided([work], None)
+            due = self.store.due_payment(intent_id, self.now())
+            decided = Decided() if due is None else await self._decided([due], None)
             if kind is WriteKind.UPDATE and decided.updates:
                 await self._prover.prove(decided.updates)
             elif kind is WriteKind.INSERT and decided.creates:
@@ -267,10 +267,10 @@ class Pusher:
             if paged:
                 self._troubles.has_read()
             size = self.settings.batch * 4 if paged else self.settings.batch
-            while work := self.store.due(before, size, after):
-                await self._chunk(work, paged=paged)
-                after = work[-1].payment.said.intent_id
-                self._done += len(work)
+            while due_payments := self.store.due(before, size, after):
+                await self._chunk(due_payments, paged=paged)
+                after = due_payments[-1].intent_id
+                self._done += len(due_payments)
                 if self.lease is not None and self.request_succeeded:
                     # For other processes, which wait for the lock: Halo works.
                     self.store.write_notes({"last_push": str(int(self.now()))})
@@ -292,36 +292,36 @@ class Pusher:
             self._backlog.set_batch_size(None)
             self._batch = self.settings.batch
 
-    async def _chunk(self, works: Sequence[DuePayment], *, paged: bool) -> None:
+    async def _chunk(self, due_payments: Sequence[DuePayment], *, paged: bool) -> None:
         """Decide about some payments, write what was decided, and record the outcomes."""
-        ids = [work.payment.said.intent_id for work in works]
+        ids = [due.intent_id for due in due_payments]
         kept = self.store.rows.of(ids) if paged else None
-        decided = await self._decided(works, kept)
+        decided = await self._decided(due_payments, kept)
         updates = await self._proven(decided.updates)
         for batch in batches(updates, self._batch):
-            self._backlog.trying = batch[-1][0].payment.said.intent_id
+            self._backlog.trying = batch[-1][0].intent_id
             await self._updater.send(batch)
-        for work, create in decided.creates:
-            self._backlog.trying = work.payment.said.intent_id
-            await self._insert(work, create)
+        for due, create in decided.creates:
+            self._backlog.trying = due.intent_id
+            await self._insert(due, create)
             if not self._inserter.may_go_on():
                 break  # the second new row waits until the first is proven
         self._backlog.trying = None
 
-    async def _insert(self, work: DuePayment, create: Create) -> None:
+    async def _insert(self, due: DuePayment, create: Create) -> None:
         for _ in range(LOOKS_MAX):
-            if await self._inserter.insert(work, create):
+            if await self._inserter.insert(due, create):
                 return
-        slow = self._inserter.postpone(work)
+        slow = self._inserter.postpone(due)
         self._backlog.trouble = self._backlog.trouble or slow
 
     async def _decided(
-        self, works: Sequence[DuePayment], kept: Mapping[str, list[Row]] | None
+        self, due_payments: Sequence[DuePayment], kept: Mapping[str, list[Row]] | None
     ) -> Decided:
         """Decide about payments, and record those for which nothing is to be sent."""
         decided = Decided()
         try:
-            await self._lookup.decide_each(works, kept, decided)
+            await self._lookup.decide_each(due_payments, kept, decided)
         finally:
             self.store.record(decided.outcomes, self.now(), seen=decided.seen)
         return decided
@@ -344,4 +344,4 @@ class Pusher:
             raise WritesStopped
         if proven is None:
             return []
-        return [one for one in updates if one[0].payment.said.intent_id != proven]
+        return [one for one in updates if one[0].intent_id != proven]

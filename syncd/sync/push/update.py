@@ -46,28 +46,28 @@ class Updater:
             LinkFailure: Halo as a whole does not work, or seems not to.
         """
         if self.outcomes.plan is not None:
-            for work, update in batch:
+            for due, update in batch:
                 self.outcomes.planned(
-                    work,
+                    due,
                     update,
                     f"{listed(update.rows)} → status {update.status}{_left_out(update)}",
                 )
-            self.store.record(as_planned([work for work, _ in batch]), self.now())
+            self.store.record(as_planned([due for due, _ in batch]), self.now())
             return
         now = self.now()
         befores = await self.verifier.befores(batch)
         if befores is not None:
             gone = [one for one in batch if not all(row in befores for row in one[1].rows)]
-            self.store.record([due_again(work, now) for work, _ in gone], now)
+            self.store.record([due_again(due, now) for due, _ in gone], now)
             batch = [one for one in batch if one not in gone]
         rows = [
             self.verifier.as_sent(row, befores)
-            for work, update in batch
-            for row in self.settings.changed_rows(work, update, now)
+            for due, update in batch
+            for row in self.settings.changed_rows(due, update, now)
         ]
         if not rows:
             return
-        guard = UpdateGuard(self.store, self.lease, [work for work, _ in batch], self.now)
+        guard = UpdateGuard(self.store, self.lease, [due for due, _ in batch], self.now)
         try:
             answer = await self.sink.update(rows, guard)
         except (RowsRefused, LinkFailure) as error:
@@ -76,7 +76,7 @@ class Updater:
         if answer is None:
             if guard.lost is not None:
                 raise guard.lost
-            left = [one for one in batch if one[0].payment.said.intent_id not in guard.overtaken]
+            left = [one for one in batch if one[0].intent_id not in guard.overtaken]
             if left:
                 await self.send(left)
             return
@@ -98,11 +98,11 @@ class Updater:
             odd = await self.verifier.odd_rows(batch, answer, befores)
             # One single row that differs is a person's change, not Halo's.
             alone = len(odd) == 1 and sum(len(update.rows) for _, update in batch) > 1
-            for work, update in batch:
+            for due, update in batch:
                 if alone and not odd.keys().isdisjoint(update.rows):
-                    outcomes.append(due_again(work, self.now()))
+                    outcomes.append(due_again(due, self.now()))
                     continue
-                outcome = await self._updated(work, update, shown, answer)
+                outcome = await self._updated(due, update, shown, answer)
                 outcomes.append(outcome)
         finally:
             self.store.record(outcomes, self.now())
@@ -137,30 +137,30 @@ class Updater:
 
     async def _updated(
         self,
-        work: DuePayment,
+        due: DuePayment,
         update: Update,
         shown: Mapping[int | None, Row],
         answer: Acknowledged,
     ) -> Outcome:
         """Record a payment as in step if the answer lists its rows as they were sent."""
-        said, state = work.payment.said, state_of(work)
+        current, state = due.payment.current, state_of(due)
         proven = all(row in shown and shown[row].status == update.status for row in update.rows)
-        if not proven and work.attempts >= UNPROVEN_MAX:
-            back = {row.id: row for row in await self.sink.rows_of(said.intent_id)}
+        if not proven and due.attempts >= UNPROVEN_MAX:
+            back = {row.id: row for row in await self.sink.rows_of(current.intent_id)}
             proven = all(row in back and back[row].status == update.status for row in update.rows)
         if proven:
-            pushed = self.outcomes.tell(work, update, "updated")
+            pushed = self.outcomes.tell(due, update, "updated")
             return Outcome(
-                said.intent_id, state, Condition.IN_STEP, acked=True, rows=update.rows,
+                current.intent_id, state, Condition.IN_STEP, acked=True, rows=update.rows,
                 pushed=pushed,
             )  # fmt: skip
-        if work.attempts >= UNPROVEN_MAX:
+        if due.attempts >= UNPROVEN_MAX:
             return self.outcomes.failed(
-                work,
+                due,
                 f"Halo takes the request, but its rows don't change. {answer.complaint or ''}",
             )
         # Due at once: the next round reads the rows back and decides again.
-        return due_again(work, self.now(), attempts=1)
+        return due_again(due, self.now(), attempts=1)
 
 
 def _left_out(update: Update) -> str:
@@ -174,10 +174,10 @@ def batches(
     """Split into lists of at most `size` rows; the rows of one payment stay together."""
     found: list[list[tuple[DuePayment, Update]]] = []
     room = 0
-    for work, update in updates:
+    for due, update in updates:
         if not found or len(update.rows) > room:
             found.append([])
             room = size
-        found[-1].append((work, update))
+        found[-1].append((due, update))
         room -= len(update.rows)
     return found

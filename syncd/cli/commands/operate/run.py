@@ -112,8 +112,8 @@ async def _command(
     world = Runtime(waiting=show.waiting)
     stop_signals.watch(world.stop)
 
-    def plan(work: DuePayment, decision: Decision, text: str) -> None:
-        planned.append(_planned(work, decision, text))
+    def plan(due: DuePayment, decision: Decision, text: str) -> None:
+        planned.append(_planned(due, decision, text))
 
     what = "a single run" if since is None else "a backfill"
     parts = assemble(
@@ -178,13 +178,13 @@ def since_of(text: str, now: Callable[[], float] = time.time, *, option: str = "
     return at
 
 
-def _planned(work: DuePayment, decision: Decision, text: str) -> dict[str, Any]:
-    said = work.payment.said
-    money = said.received if said.state is PaymentState.SUCCEEDED else said.due
+def _planned(due: DuePayment, decision: Decision, text: str) -> dict[str, Any]:
+    current = due.payment.current
+    money = current.received if current.state is PaymentState.SUCCEEDED else current.due
     names = {Update: "update", Create: "create", Hold: "hold", Unmatched: "unmatched"}
     return {
-        "intent": said.intent_id,
-        "state": str(said.state),
+        "intent": current.intent_id,
+        "state": str(current.state),
         "action": names.get(type(decision), "in_step"),
         "rows": list(getattr(decision, "rows", ())),
         "status": getattr(decision, "status", None),

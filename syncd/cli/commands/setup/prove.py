@@ -66,7 +66,7 @@ def _due(context: typer.Context, incomplete: str) -> list[str]:
         suppress(ConfigurationError, Failure),
         existing(offline(context.params.get("config"))) as store,
     ):
-        ids = (one.payment.said.intent_id for one in store.due(2**40, IDS_MAX))
+        ids = (one.intent_id for one in store.due(2**40, IDS_MAX))
         return [one for one in ids if one.startswith(incomplete)]
     return []
 

@@ -98,15 +98,15 @@ class ByHand:
         engine = self.engine
         if intent_id is not None:
             await engine.sweeper.resync(intent_id)
-            work = engine.store.work(intent_id, engine.now())
-            works = [] if work is None else [work]
+            due = engine.store.due_payment(intent_id, engine.now())
+            due_payments = [] if due is None else [due]
         else:
             if engine.store.due_count(engine.now()) == 0:
                 await engine.poller.poll()
-            works = engine.store.due(engine.now(), LOOKED_AT_MAX)
-        if not works:
+            due_payments = engine.store.due(engine.now(), LOOKED_AT_MAX)
+        if not due_payments:
             return None
-        decided = await engine.pusher.look_up(works)
+        decided = await engine.pusher.look_up(due_payments)
         found: Sequence[tuple[DuePayment, Update | Create]] = (
             decided.updates if kind is WriteKind.UPDATE else decided.creates
         )
@@ -115,15 +115,15 @@ class ByHand:
         return await self._intended(*min(found, key=_simplest), kind)
 
     async def _intended(
-        self, work: DuePayment, decision: Update | Create, kind: WriteKind
+        self, due: DuePayment, decision: Update | Create, kind: WriteKind
     ) -> Intended | None:
-        pusher, said = self.engine.pusher, work.payment.said
+        pusher, current = self.engine.pusher, due.payment.current
         wholes: dict[int, WholeRow] = {}
         sent: dict[int, Mapping[str, str]] = {}
         if isinstance(decision, Update):
             mode = pusher.tenant.mode
-            for change in pusher.settings.changed_rows(work, decision, self.engine.now()):
-                whole = await self.sink.whole_row(said.intent_id, change.id)
+            for change in pusher.settings.changed_rows(due, decision, self.engine.now()):
+                whole = await self.sink.whole_row(current.intent_id, change.id)
                 if whole is None:
                     return None
                 wholes[change.id] = whole
@@ -135,11 +135,11 @@ class ByHand:
                     sent[change.id] = _texts(self.sink.fields_of(change))
             invoice = next(iter(wholes.values())).row.invoice_id
         else:
-            row = pusher.settings.new_row(work, decision, self.engine.now())
+            row = pusher.settings.new_row(due, decision, self.engine.now())
             sent[0], invoice = _texts(self.sink.fields_of(row)), decision.invoice_id
-        money = work.payment.said.received or work.payment.said.due
+        money = due.payment.current.received or due.payment.current.due
         return Intended(
-            said.intent_id, kind, str(said.state or "no state"), str(money or "unknown"),
+            current.intent_id, kind, str(current.state or "no state"), str(money or "unknown"),
             await self._reading(wholes, invoice), sent,
         )  # fmt: skip
 
@@ -202,9 +202,9 @@ class ByHand:
 
 
 def _simplest(one: tuple[DuePayment, Update | Create]) -> tuple[int, int, int]:
-    work, decision = one
+    due, decision = one
     rows = len(decision.rows) if isinstance(decision, Update) else 1
-    return rows, work.attempts, -work.payment.said.at
+    return rows, due.attempts, -due.payment.current.at
 
 
 def _texts(fields: Mapping[str, object]) -> dict[str, str]:

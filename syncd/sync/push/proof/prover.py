@@ -89,37 +89,37 @@ class Prover:
         failing = self.backlog.failing()
 
         def simplest_first(one: tuple[DuePayment, Update]) -> tuple[bool, int, int, int]:
-            work, update = one
-            said = work.payment.said
-            return said.intent_id in failing, len(update.rows), work.attempts, -said.at
+            due, update = one
+            current = due.payment.current
+            return current.intent_id in failing, len(update.rows), due.attempts, -current.at
 
-        for work, update in sorted(updates, key=simplest_first)[:CANDIDATES_MAX]:
-            end = await self._try(work, update)
+        for due, update in sorted(updates, key=simplest_first)[:CANDIDATES_MAX]:
+            end = await self._try(due, update)
             if end is End.PROVEN:
                 for other, _, words in refused:
                     self.store.record([self.outcomes.failed(other, words)], self.now())
-                return work.payment.said.intent_id
+                return due.intent_id
             if end is End.STOPPED:
                 return None
             if end is End.REFUSED:
-                refused.append((work, update, self._words))
+                refused.append((due, update, self._words))
             else:
                 others = True
         if self.tenant.proof(WriteKind.UPDATE) is not None:  # Halo takes rows, but not these
             self.store.record(
-                [self.outcomes.failed(work, words) for work, _, words in refused], self.now()
+                [self.outcomes.failed(due, words) for due, _, words in refused], self.now()
             )
         elif refused and not others:
-            work, update, words = refused[0]
+            due, update, words = refused[0]
             self.tenant.stop(
                 WriteKind.UPDATE,
                 HoldCode.WRITES_REFUSED,
-                work.payment.said.intent_id,
+                due.intent_id,
                 update.rows[0],
                 f"Halo refuses the update of each row that syncd tried, also with all required "
                 f"columns: {words.strip()}",
                 {},
-                tuple(one.payment.said.intent_id for one, _, _ in refused),
+                tuple(one.intent_id for one, _, _ in refused),
             )
         return None
 
@@ -138,22 +138,22 @@ class Prover:
         if found is None or (not found.changed and found.not_stored):
             self.tenant.forget_trial()  # the row is gone, or the write never arrived
             return True
-        work = self.store.work(trial.intent_id, self.now())
-        if not found.changed or work is None:
-            return self._concluded(work, trial.mode, befores, found)
+        due = self.store.due_payment(trial.intent_id, self.now())
+        if not found.changed or due is None:
+            return self._concluded(due, trial.mode, befores, found)
         update = Update(tuple(befores), (None,) * len(befores), trial.status)
         # Whether the row was sent whole before the process stopped is not known: send it again.
-        end = await self._carry_through(work, update, befores, UpdateMode.CHANGES, found)
+        end = await self._carry_through(due, update, befores, UpdateMode.CHANGES, found)
         return end is not End.STOPPED
 
-    async def prove_new(self, work: DuePayment, create: Create, row: int) -> bool:
+    async def prove_new(self, due: DuePayment, create: Create, row: int) -> bool:
         """Read back the first new row of a tenant. Returns whether inserts are proven now.
 
         Raises:
             LinkFailure: Halo can't be read; the proof goes on with the next new row.
         """
-        intent_id = work.payment.said.intent_id
-        sent = self.settings.new_row(work, create, self.now())
+        intent_id = due.intent_id
+        sent = self.settings.new_row(due, create, self.now())
         figures = await self.sink.invoice_figures(create.invoice_id)
         found: Comparison | None = None
         for again in (False, True):
@@ -184,19 +184,19 @@ class Prover:
 
     # --- one payment -----------------------------------------------------------------------------
 
-    async def _try(self, work: DuePayment, update: Update) -> End:
-        said = work.payment.said
+    async def _try(self, due: DuePayment, update: Update) -> End:
+        current = due.payment.current
         befores: dict[int, WholeRow] = {}
         for row in update.rows:
-            before = await self.sink.whole_row(said.intent_id, row)
+            before = await self.sink.whole_row(current.intent_id, row)
             if before is None:
-                self.store.record([due_again(work, self.now() + LATER_SECONDS)], self.now())
+                self.store.record([due_again(due, self.now() + LATER_SECONDS)], self.now())
                 return End.LATER
             befores[row] = before
-        return await self._carry_through(work, update, befores, None, None)
+        return await self._carry_through(due, update, befores, None, None)
 
     async def _carry_through(
-        self, work: DuePayment, update: Update, befores: Mapping[int, WholeRow],
+        self, due: DuePayment, update: Update, befores: Mapping[int, WholeRow],
         mode: UpdateMode | None, found: Comparison | None,
     ) -> End:  # fmt: skip
         """Send, read back, and send again in the other way where the first was not right."""
@@ -208,7 +208,7 @@ class Prover:
             sent_in = mode
             harm = found if found is not None and found.changed else None
             try:
-                found = await self._sent(work, update, befores, mode, harm)
+                found = await self._sent(due, update, befores, mode, harm)
             except RowsRefused as error:
                 self._words, found = str(error), harm
                 if harm is not None:
@@ -222,13 +222,13 @@ class Prover:
         if found is None:
             self.tenant.forget_trial()
             return End.REFUSED
-        if not self._concluded(work, sent_in or self.tenant.mode, befores, found):
+        if not self._concluded(due, sent_in or self.tenant.mode, befores, found):
             return End.STOPPED
-        await self._note_proof(work, update, befores, figures, found, sent_in)
+        await self._note_proof(due, update, befores, figures, found, sent_in)
         return End.PROVEN
 
     async def _unanswered(
-        self, work: DuePayment, befores: Mapping[int, WholeRow], status: int, error: LinkFailure,
+        self, due: DuePayment, befores: Mapping[int, WholeRow], status: int, error: LinkFailure,
         harm: Comparison | None,
     ) -> Comparison | None:  # fmt: skip
         """What a write did that was not answered; None where it did nothing.
@@ -241,13 +241,13 @@ class Prover:
             self._forget_trial(harm)
             raise error
         sent = {row: RowChange(row, status) for row in befores}
-        found = await self._compared(work.payment.said.intent_id, befores, sent)
+        found = await self._compared(due.intent_id, befores, sent)
         if found is not None and found.changed and harm is not None:
             raise error
         if found is not None and (found.changed or not found.not_stored):
             return found
         self.tenant.forget_trial()
-        if error.retry_after_seconds is not None or self.backlog.failures.add(work, error):
+        if error.retry_after_seconds is not None or self.backlog.failures.add(due, error):
             raise error
         return None
 
@@ -257,7 +257,7 @@ class Prover:
             self.tenant.forget_trial()
 
     async def _sent(
-        self, work: DuePayment, update: Update, befores: Mapping[int, WholeRow], mode: UpdateMode,
+        self, due: DuePayment, update: Update, befores: Mapping[int, WholeRow], mode: UpdateMode,
         harm: Comparison | None,
     ) -> Comparison | None:  # fmt: skip
         """Send the rows once and compare them; None where that has shown nothing: try later.
@@ -269,20 +269,20 @@ class Prover:
             LeaseHeld: another process pushes.
             LinkFailure: Halo fails for everybody, or the rows can't be read back.
         """
-        said, now = work.payment.said, self.now()
+        current, now = due.payment.current, self.now()
         rows = [
             change
             if mode is UpdateMode.CHANGES
             else replace(change, kept=befores[change.id], keep_all=mode is UpdateMode.EVERYTHING)
-            for change in self.settings.changed_rows(work, update, now)
+            for change in self.settings.changed_rows(due, update, now)
         ]
         before = {row: one.fields for row, one in befores.items()}
-        self.tenant.keep_trial(Trial(now, said.intent_id, update.status, mode, before))
-        guard = UpdateGuard(self.store, self.lease, [work], self.now)
+        self.tenant.keep_trial(Trial(now, current.intent_id, update.status, mode, before))
+        guard = UpdateGuard(self.store, self.lease, [due], self.now)
         try:
             answer = await self.sink.update(rows, guard)
         except LinkFailure as error:
-            return await self._unanswered(work, befores, update.status, error, harm)
+            return await self._unanswered(due, befores, update.status, error, harm)
         if answer is None:
             self._forget_trial(harm)
             if guard.lost is not None:
@@ -290,15 +290,15 @@ class Prover:
             return None
         if answer.web_page:
             page = BadAnswer(Side.HALO, WEB_PAGE, maybe_applied=True)
-            return await self._unanswered(work, befores, update.status, page, harm)
+            return await self._unanswered(due, befores, update.status, page, harm)
         self.backlog.failures.has_written()
-        found = await self._compared(said.intent_id, befores, {one.id: one for one in rows})
+        found = await self._compared(current.intent_id, befores, {one.id: one for one in rows})
         if answer.error and found is not None and found.not_stored and not found.changed:
             # An error in an answer of success, and nothing was stored: that is a refusal.
             raise RowsRefused(answer.complaint or "Halo answered with an error and stored nothing.")
         if found is None or self._written_by_others(befores, found, update.status):
             self.tenant.forget_trial()
-            self.store.record([due_again(work, self.now() + LATER_SECONDS)], self.now())
+            self.store.record([due_again(due, self.now() + LATER_SECONDS)], self.now())
             return None
         return found
 
@@ -342,7 +342,7 @@ class Prover:
 
     def _concluded(
         self,
-        work: DuePayment | None,
+        due: DuePayment | None,
         mode: UpdateMode,
         befores: Mapping[int, WholeRow],
         found: Comparison,
@@ -352,7 +352,7 @@ class Prover:
             self.tenant.forget_trial()
             return True
         row, before = next(iter(befores.items()))
-        intent_id = before.row.intent_id or (work.payment.said.intent_id if work else "")
+        intent_id = before.row.intent_id or (due.intent_id if due else "")
         how = "with all its columns" if mode is not UpdateMode.CHANGES else "with its new status"
         self.tenant.stop(
             WriteKind.UPDATE, code_of(found), intent_id, row,
@@ -362,10 +362,10 @@ class Prover:
         return False
 
     async def _note_proof(
-        self, work: DuePayment, update: Update, befores: Mapping[int, WholeRow],
+        self, due: DuePayment, update: Update, befores: Mapping[int, WholeRow],
         figures: Mapping[str, str] | None, found: Comparison, mode: UpdateMode | None,
     ) -> None:  # fmt: skip
-        said = work.payment.said
+        current = due.payment.current
         before = next(iter(befores.values()))
         invoice = before.row.invoice_id
         changes: tuple[FieldChange, ...] = ()
@@ -378,13 +378,13 @@ class Prover:
             )
         self.tenant.proven(
             Proof(
-                WriteKind.UPDATE, self.now(), said.intent_id, update.rows[0], invoice,
+                WriteKind.UPDATE, self.now(), current.intent_id, update.rows[0], invoice,
                 mode or UpdateMode.CHANGES, found.trace_stored, changes, before.alone,
             )
         )  # fmt: skip
-        pushed = self.outcomes.tell(work, update, "updated")
+        pushed = self.outcomes.tell(due, update, "updated")
         done = Outcome(
-            said.intent_id, state_of(work), Condition.IN_STEP, acked=True, rows=update.rows,
+            current.intent_id, state_of(due), Condition.IN_STEP, acked=True, rows=update.rows,
             pushed=pushed,
         )  # fmt: skip
         self.store.record([done], self.now())

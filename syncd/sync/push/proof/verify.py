@@ -51,9 +51,9 @@ class Verifier:
         if self.tenant.mode is UpdateMode.CHANGES:
             return None
         found: dict[int, WholeRow] = {}
-        for work, update in batch:
+        for due, update in batch:
             for row in update.rows:
-                before = await self.sink.whole_row(work.payment.said.intent_id, row)
+                before = await self.sink.whole_row(due.intent_id, row)
                 if before is not None:
                     found[row] = before
         return found
@@ -83,10 +83,10 @@ class Verifier:
         shown = {row.id: row for row in answer.rows}
         suspects: list[tuple[str, Row]] = []
         hidden: list[tuple[str, Row]] = []
-        for work, update in batch:
+        for due, update in batch:
             for row in update.before:
                 seen = shown.get(row.id)
-                one = (work.payment.said.intent_id, row)
+                one = (due.intent_id, row)
                 if seen is None or seen.amount is None or seen.invoice_id is None:
                     hidden.append(one)
                 elif _differs(row, seen, strict=False):
@@ -123,11 +123,11 @@ class Verifier:
         """Take the proof back, and keep what the rows of this list had before."""
         row, changes = next(iter(odd.items()))
         former = {
-            f"row {one.id}": f"{work.payment.said.intent_id}, invoice {one.invoice_id}, amount {one.amount}"
-            for work, update in batch
+            f"row {one.id}": f"{due.intent_id}, invoice {one.invoice_id}, amount {one.amount}"
+            for due, update in batch
             for one in update.before
         }
-        intent_id = next(w.payment.said.intent_id for w, update in batch if row in update.rows)
+        intent_id = next(w.intent_id for w, update in batch if row in update.rows)
         self.tenant.stop(
             WriteKind.UPDATE,
             HoldCode.WRITES_HAVE_SIDE_EFFECTS,
