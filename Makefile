@@ -5,7 +5,7 @@
 # make simulate   1,000 seeds of the simulator; SEEDS=5000 for more, SEED=7 replays one
 # make planted    whether the simulator sees faults that are planted into the program
 # make lock   renew the locks from pyproject.toml    make clean   remove what was made here
-# make man    build the man page from the help of the commands
+# make man    build the man page from the help of the commands; make schema: the JSON schema of config.toml
 # make soak   a long run with faults, MINUTES=30     make crashes kill it at every point, N=100 times more
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BENCH_ARGS ?=
@@ -20,7 +20,7 @@ RUN = .venv/bin
 DEV = .venv-dev/bin
 INSTALL = install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: demo test quick check bench soak crashes fuzz mutants format lock man clean simulate simulate-fresh simulate-night planted
+.PHONY: demo test quick check bench soak crashes fuzz mutants format lock man schema clean simulate simulate-fresh simulate-night planted
 
 CHECK_PYTHON = @$(or $(PYTHON),python3) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
     || { echo "Install Python 3.11 or newer with its venv module (Debian and Ubuntu: apt install python3-venv), then run make again." >&2; exit 1; }
@@ -115,6 +115,9 @@ format: .venv-dev/installed
 
 man: .venv-dev/installed
 	$(DEV)/python -m docs.manpage > docs/syncd.8.new && mv docs/syncd.8.new docs/syncd.8
+
+schema: .venv-dev/installed
+	$(DEV)/python -m syncd config schema > docs/config.schema.json.new && mv docs/config.schema.json.new docs/config.schema.json
 
 # The locks name packages, versions and hashes, and no index: any mirror will do. UPGRADE=1 takes the
 # newest releases; otherwise only what pyproject.toml asks for changes.

@@ -63,7 +63,7 @@ def systemctl(arguments: list[str]) -> int:
             stop(name)
             start(name)
         case ["reload", name]:
-            os.kill(pid_of(name), signal.SIGHUP)
+            reload(name)
         case ["edit", name]:  # the real one opens an editor on a drop-in of the unit
             if not service_of(name):
                 sys.exit(f"there is no unit {name}")
@@ -110,6 +110,16 @@ def start(name: str) -> None:
             except TimeoutError:
                 continue
     sys.exit(f"{name} was not ready in time:\n{(own / 'log').read_text()}")
+
+
+def reload(name: str) -> None:
+    """Run the unit's reload commands in order; the first that fails ends it."""
+    environment = dict(os.environ, CREDENTIALS_DIRECTORY=str(RUNNING / name / "credentials"))
+    environment.pop("SYNCD_CONFIG", None)
+    for command in service_of(name)["ExecReload"]:
+        words = command.replace("$MAINPID", str(pid_of(name))).split()
+        if subprocess.run(words, env=environment, check=False).returncode != 0:
+            sys.exit(f"{name} was not reloaded: {command} failed")
 
 
 def stop(name: str) -> None:

@@ -54,8 +54,11 @@ def test_what_is_inside(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     info = {name for name in names if f"syncd-{__version__}.dist-info/" in name}
-    (manual,) = (name for name in names if name.endswith("/share/man/man8/syncd.8"))
-    assert names - info - {manual} == source
+    shared = {name for name in names if "/data/share/" in name}
+    assert {name.partition("/data/")[2] for name in shared} == {
+        "share/man/man8/syncd.8", "share/syncd/config.schema.json",
+    }  # fmt: skip
+    assert names - info - shared == source
     assert {
         "syncd/py.typed",
         "syncd/store/db/migrations/env.py",

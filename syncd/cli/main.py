@@ -16,6 +16,7 @@ from syncd.cli.commands.operate.resync import resync
 from syncd.cli.commands.operate.run import run_command, run_daemon, since_of
 from syncd.cli.commands.setup.calibrate import calibrate
 from syncd.cli.commands.setup.check import check
+from syncd.cli.commands.setup.config import config_app
 from syncd.cli.commands.setup.prove import prove
 from syncd.cli.commands.support.export import export
 from syncd.cli.output import OutputFailed, finish, install, report
@@ -66,6 +67,7 @@ app = typer.Typer(
 app.add_typer(attention_app, name="attention")
 app.command(short_help="Check everything that can be known before the first push.")(check)
 app.command(short_help="Learn the tenant's status numbers from its own rows.")(calibrate)
+app.add_typer(config_app, name="config", short_help="Show, check and describe the configuration.")
 app.command(short_help="Write one row, read it back, and show what changed.")(prove)
 app.command(short_help="Status: last poll, payments due, requests left.")(status)
 app.command()(resync)

@@ -105,6 +105,14 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
     )
 
 
+def raw_file(place: Path | None) -> tuple[str, dict[str, Any]]:
+    """The text of a file that was loaded before, and its tables; both empty where there is no file."""
+    if place is None:
+        return "", {}
+    text = read_small_file(place)
+    return text, tomllib.loads(text)
+
+
 def _new_row_problems(settings: Settings, named: Namer) -> list[str]:
     """What new rows lack: Halo's database demands two numbers of every new row."""
     if not settings.push.create_missing:

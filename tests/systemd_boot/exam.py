@@ -161,12 +161,16 @@ def reload(box: Sandbox) -> Facts:
     pushed = until(lambda: status_of(box, payment) == 5)
     after = show()
     configure(box, more="[nonsense]\nword = 1\n")
-    systemctl("reload", UNIT)
+    bad = systemctl("reload", UNIT)
+    named = until(lambda: "nonsense: is not a key of syncd" in journal())
+    unasked = "reload_refused" not in journal()
+    subprocess.run(["systemctl", "kill", "--kill-who=main", "--signal=HUP", UNIT], check=True)
     refused = until(lambda: "reload_refused" in journal())
     kept = show()
     configure(box)
     return {
-        "held": held, "reload": code, "pushed": pushed, "refused": refused,
+        "held": held, "reload": code, "pushed": pushed, "refused": refused, "bad": bad,
+        "named": named, "unasked": unasked,
         "before": before, "after": after, "kept": kept,
     }  # fmt: skip
 

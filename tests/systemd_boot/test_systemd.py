@@ -170,13 +170,17 @@ def test_where_it_may_write(seen: dict[str, Any]) -> None:
 
 
 def test_reload(seen: dict[str, Any]) -> None:
-    """A reload changes what can change in the running process; a bad file changes nothing."""
+    """A reload changes what can change in the running process; a bad file changes nothing.
+
+    A bad file is refused before the service reads it, and by the service too, where a signal asks it.
+    """
     found = seen["reload"]
     assert (found["held"], found["reload"], found["pushed"]) == (True, 0, True)
     process = found["before"]["MainPID"]
     assert process != "0"
     for moment in ("after", "kept"):
         assert (found[moment]["ActiveState"], found[moment]["MainPID"]) == ("active", process)
+    assert (found["bad"], found["named"], found["unasked"]) == (1, True, True)
     assert found["refused"]
 
 
