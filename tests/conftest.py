@@ -26,7 +26,7 @@ from hypothesis import settings
 from syncd.config.load import load
 from syncd.config.model import Config
 from syncd.core.errors import Stopping
-from syncd.core.records import Attention, Condition
+from syncd.core.records import AttentionEntry, Condition
 from syncd.core.rules.proof import Proof, WriteKind, proof_text
 from syncd.monitor.telemetry import Telemetry
 from syncd.sandbox import Sandbox, SandboxHalo
@@ -211,8 +211,8 @@ class Rig:
         finally:
             store.close()
 
-    def attention(self) -> list[Attention]:
-        found: list[Attention] = self.stored(lambda store: store.people.attention())
+    def attention(self) -> list[AttentionEntry]:
+        found: list[AttentionEntry] = self.stored(lambda store: store.people.attention())
         return found
 
     def condition(self, intent_id: str) -> Condition:

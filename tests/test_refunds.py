@@ -15,9 +15,9 @@ from syncd.core.reversals import (
     ReversalKind,
     ReversalStatus,
     counted,
+    describe,
     newer,
     remedy,
-    sentence,
 )
 from syncd.sandbox.faults import Fault
 from syncd.service.web.page import _kinds
@@ -591,7 +591,7 @@ def test_a_sum_and_its_parts_are_not_added(parts: list[int], known: bool) -> Non
 def test_what_is_said(kind: str, status: str, stand: ReversalStatus, said: str, then: str) -> None:
     """Each status says where the money is and what to do; a word that isn't known calls a person."""
     one = Reversal("x_1", ReversalKind(kind), "pi_1", 1099, "usd", status, None, 0, 0, read=False)
-    assert (one.stand, said in sentence(one), then in remedy(one)) == (stand, True, True)
-    assert "of no payment intent" in sentence(
+    assert (one.money_status, said in describe(one), then in remedy(one)) == (stand, True, True)
+    assert "of no payment intent" in describe(
         Reversal("ch_1", ReversalKind(kind), None, None, None, status, "r", 0, 0, False, total=True)
     )

@@ -47,7 +47,7 @@ class Watched:
                 done = step(watch)
                 if asyncio.iscoroutine(done):
                     await done
-                watch.look()
+                watch.update()
                 await asyncio.gather(*watch._tasks.values())
             return watch
 

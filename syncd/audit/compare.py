@@ -24,7 +24,7 @@ from syncd.audit.differences import (
 )
 from syncd.audit.rows import code_of, ids_of, located, paid_amount, paid_rows, state_words, statuses
 from syncd.core.payments import Observation, PaymentState, settle
-from syncd.core.reversals import Reversal, ReversalStatus, counted, sentence
+from syncd.core.reversals import Reversal, ReversalStatus, counted, describe
 from syncd.core.rows import Row
 from syncd.core.rules.decisions import Create, Policy, Update, decide, invoice_number, left_out
 
@@ -48,7 +48,7 @@ def compare(
         reversals: the refunds and disputes of the payment.
         policy: what the operator configured.
         had_rows: whether Halo is known to have had rows of it.
-        dismissed: the word (`Reversal.word`) of each refund and dispute that a person has dismissed.
+        dismissed: `Reversal.acknowledged_as` of each refund and dispute that a person has dismissed.
     """
     pushable = _pushable(current, rows, policy, had_rows=had_rows)
     if not rows:
@@ -61,7 +61,9 @@ def compare(
         found = [*_succeeded(current, rows, policy, pushable=pushable), *_amounts(current, rows)]
     else:
         found = _not_succeeded(current, rows, policy, pushable=pushable)
-    since = [sentence(one) for one in counted(reversals) if one.stand is not ReversalStatus.BACK]
+    since = [
+        describe(one) for one in counted(reversals) if one.money_status is not ReversalStatus.BACK
+    ]
     differences = []
     for one in _led(found):
         chased = one.kind in (Kind.PAID_AT_STRIPE_ONLY, Kind.MISSING)

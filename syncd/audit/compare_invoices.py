@@ -83,7 +83,7 @@ def invoice_due(
     """
     paid = paid_rows(rows, policy)
     total = total_of([row.amount for row in paid])
-    gone = [one for one in counted(reversals) if one.stand is not ReversalStatus.BACK]
+    gone = [one for one in counted(reversals) if one.money_status is not ReversalStatus.BACK]
     back = total_of([None if one.money is None else one.money.major for one in gone])
     if not paid or total is None or back is None or invoice.total is None or invoice.due is None:
         return None

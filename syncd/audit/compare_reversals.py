@@ -31,14 +31,14 @@ def reversed_after(
         rows: all of Halo's rows of the intent.
         reversals: the refunds and disputes of the payment.
         policy: what the operator configured.
-        dismissed: the word (`Reversal.word`) of each refund and dispute that a person has dismissed.
+        dismissed: `Reversal.acknowledged_as` of each refund and dispute that a person has dismissed.
     """
     paid = paid_rows(rows, policy)
     if not paid:
         return []
     differences = []
     for one in counted(reversals):
-        if one.stand is ReversalStatus.BACK:
+        if one.money_status is ReversalStatus.BACK:
             continue
         amount = None if one.money is None else one.money.major
         meaning, action, command = _reversal_words(one)
@@ -57,7 +57,7 @@ def reversed_after(
             halo_amount=ZERO,
             amount=amount,
             currency=code_of(one.currency),
-            acknowledged=dismissed.get(one.id) == one.word,
+            acknowledged=dismissed.get(one.id) == one.acknowledged_as,
         )
         differences.append(located(difference, paid))
     return differences
@@ -76,7 +76,7 @@ def _reversal_words(one: Reversal) -> tuple[str, str, str]:
             "Book the refund in Halo, then dismiss it:",
             dismiss,
         )
-    if one.stand is ReversalStatus.GONE:
+    if one.money_status is ReversalStatus.GONE:
         return (
             f"The customer won a dispute about {amount}, but Halo still shows the payment as paid.",
             "Book the loss in Halo, then dismiss it:",

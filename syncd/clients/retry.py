@@ -26,7 +26,7 @@ Note = Callable[[str], None]
 """Counts one request by its outcome (`ok`, `error`, `limited`, `refused`)."""
 
 
-async def _room_enough(_requests: int) -> None:
+async def _unlimited(_requests: int) -> None:
     """Where nobody counts."""
 
 
@@ -50,9 +50,9 @@ class Calling:
     now: Callable[[], float]
     patience_seconds: float = 20.0
     timeout_seconds: float = 75.0
-    room: Room = _room_enough
+    room: Room = _unlimited
 
-    async def persist(self, attempt: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
+    async def retry(self, attempt: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
         """Carry out `attempt` until it works or the call's patience ends.
 
         Args:
@@ -63,7 +63,7 @@ class Calling:
             LinkFailure: the last one, where patience ended or trying again can't help.
         """
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(lambda error: _worth_it(error, repeatable)),
+            retry=tenacity.retry_if_exception(lambda error: _is_retryable(error, repeatable)),
             wait=_wait,
             stop=tenacity.stop_before_delay(self.patience_seconds)
             | tenacity.stop_after_attempt(ATTEMPTS_MAX),
@@ -86,7 +86,7 @@ def _wait(state: tenacity.RetryCallState) -> float:
     return backoff
 
 
-def _worth_it(error: BaseException, repeatable: bool) -> bool:
+def _is_retryable(error: BaseException, repeatable: bool) -> bool:
     if not isinstance(error, LinkFailure) or not error.transient:
         return False
     return repeatable or not error.maybe_applied

@@ -109,7 +109,7 @@ def validation_problems(
         if any(told.startswith(prefix) for told in already):
             continue  # a secret in the file is an unknown key as well
         limits = found.get("ctx", {})
-        problems.append(prefix + _said(found["type"], found["msg"], limits, path, settings))
+        problems.append(prefix + _explain(found["type"], found["msg"], limits, path, settings))
     return problems
 
 
@@ -153,7 +153,7 @@ def unknown_variables(environment: Mapping[str, str], settings: type[BaseModel])
     return problems
 
 
-def _said(
+def _explain(
     kind: str, message: str, limits: Mapping[str, Any], path: list[str], settings: type[BaseModel]
 ) -> str:
     if kind == "missing":

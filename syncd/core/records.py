@@ -136,7 +136,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class PageChanges:
     """What taking in a page has changed."""
 
     new_events: frozenset[str]
@@ -144,7 +144,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
+class AttentionEntry:
     """One line of the list that a person sees.
 
     Attributes:

@@ -87,7 +87,7 @@ class Reversal:
         return self.kind is ReversalKind.DISPUTED and self.status in _INQUIRY
 
     @property
-    def stand(self) -> ReversalStatus:
+    def money_status(self) -> ReversalStatus:
         """Where the money is, by Stripe's word."""
         if self.kind is ReversalKind.REFUNDED:
             return ReversalStatus.BACK if self.status in _REFUND_BACK else ReversalStatus.GONE
@@ -96,9 +96,9 @@ class Reversal:
         return ReversalStatus.GONE if self.status == "lost" else ReversalStatus.OPEN
 
     @property
-    def word(self) -> str:
+    def acknowledged_as(self) -> str:
         """What a person acknowledges: ``gone:1099``, ``inquiry:1099``. Another word is news."""
-        return f"{'inquiry' if self.inquiry else self.stand}:{self.amount}"
+        return f"{'inquiry' if self.inquiry else self.money_status}:{self.amount}"
 
     @property
     def money(self) -> Money | None:
@@ -128,16 +128,18 @@ def is_news(before: Reversal, after: Reversal) -> bool:
     So it is when the amount or the place of the money changed, when a dispute's money moved, and
     when a deadline begins: what was dismissed may have been a mere inquiry.
     """
-    if after.word != before.word or (after.moved_at or 0) > (before.moved_at or 0):
+    if after.acknowledged_as != before.acknowledged_as or (after.moved_at or 0) > (
+        before.moved_at or 0
+    ):
         return True
     begins = after.kind is ReversalKind.DISPUTED and after.status in _DEADLINE
     return begins and after.status != before.status
 
 
 def _rank(seen: Reversal) -> tuple[int, bool, bool, bool, bool, int, str]:
-    stand = seen.stand
+    status = seen.money_status
     return (
-        seen.at, seen.read, stand is not ReversalStatus.OPEN, stand is ReversalStatus.BACK, not seen.inquiry,
+        seen.at, seen.read, status is not ReversalStatus.OPEN, status is ReversalStatus.BACK, not seen.inquiry,
         seen.amount or 0, repr(seen),
     )  # fmt: skip
 
@@ -159,19 +161,19 @@ def counted(reversals: Iterable[Reversal]) -> list[Reversal]:
     return [one for one in known if adds(one)]
 
 
-def sentence(seen: Reversal) -> str:
+def describe(seen: Reversal) -> str:
     """Say in one sentence what happened."""
     money = "an unreadable amount" if seen.money is None else str(seen.money)
     of = f"of {seen.intent_id}" if seen.intent_id else "of no payment intent"
     why = f"reason {seen.reason}" if seen.reason else "no reason given"
     if seen.kind is ReversalKind.REFUNDED:
-        if seen.stand is ReversalStatus.BACK:
+        if seen.money_status is ReversalStatus.BACK:
             return f"The refund of {money} {of} {seen.status}: you keep the money."
         total = "in all, " if seen.total else ""
         return f"Stripe refunded {money} {of} ({total}status {seen.status}, {why})."
-    if seen.stand is ReversalStatus.BACK:
+    if seen.money_status is ReversalStatus.BACK:
         return f"The dispute about {money} {of} ended as {seen.status}: you keep the money."
-    if seen.stand is ReversalStatus.GONE:
+    if seen.money_status is ReversalStatus.GONE:
         return f"The dispute about {money} {of} was lost ({why})."
     if seen.inquiry:
         return (
@@ -189,15 +191,15 @@ def message_of(seen: Reversal, share: str = "") -> str:
         share: a sentence that compares its amount with the payment's.
     """
     entry = HOLDS[HoldCode(seen.kind)]
-    happened = f"{sentence(seen)} {share}".rstrip()
+    happened = f"{describe(seen)} {share}".rstrip()
     return f"{happened} {entry.effect} {remedy(seen)} Then run: {command_for(seen.kind, seen.id)}"
 
 
 def remedy(seen: Reversal) -> str:
     """Say what the reader can do before the entry is dismissed."""
-    if seen.stand is ReversalStatus.BACK:
+    if seen.money_status is ReversalStatus.BACK:
         return "If you booked it in Halo, reverse the booking."
-    if seen.stand is ReversalStatus.OPEN:
+    if seen.money_status is ReversalStatus.OPEN:
         return "Answer the dispute in Stripe's dashboard."
     if seen.kind is ReversalKind.REFUNDED:
         return HOLDS[HoldCode.REFUNDED].remedy

@@ -30,7 +30,7 @@ class Health(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failing:
+class FailingCheck:
     """A check that fails.
 
     Attributes:
@@ -47,7 +47,7 @@ class Failing:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class HealthReading:
     """How everything is at one moment.
 
     Attributes:
@@ -60,7 +60,7 @@ class Reading:
     """
 
     at: float
-    failing: Mapping[str, Failing] = field(default_factory=dict)
+    failing: Mapping[str, FailingCheck] = field(default_factory=dict)
     attention: Mapping[str, str] = field(default_factory=dict)
     attention_counts: Mapping[str, int] = field(default_factory=dict)
     gap: tuple[int, str] | None = None
@@ -140,7 +140,7 @@ class Notice:
     tone: Tone
 
 
-def assess(before: HealthState, reading: Reading, rules: Rules) -> HealthState:
+def assess(before: HealthState, reading: HealthReading, rules: Rules) -> HealthState:
     """How it stands now; `since` moves only when the level changes."""
     # A time ahead of now was written down before the clock was set back.
     failing = {name: min(before.failing.get(name, reading.at), reading.at)
@@ -152,7 +152,7 @@ def assess(before: HealthState, reading: Reading, rules: Rules) -> HealthState:
     return HealthState(level, since, failing, low)
 
 
-def level_of(failing: Mapping[str, Failing], attention_count: int) -> Health:
+def level_of(failing: Mapping[str, FailingCheck], attention_count: int) -> Health:
     """The worst that applies."""
     if any(not check.starting for check in failing.values()):
         return Health.FAILING
@@ -161,7 +161,7 @@ def level_of(failing: Mapping[str, Failing], attention_count: int) -> Health:
     return Health.ATTENTION if attention_count else Health.WELL
 
 
-def judge(notified: Notified, health: HealthState, reading: Reading, rules: Rules) -> tuple[Notified, Notice | None]:  # fmt: skip
+def judge(notified: Notified, health: HealthState, reading: HealthReading, rules: Rules) -> tuple[Notified, Notice | None]:  # fmt: skip
     """What to tell now, and what people have been told once that was delivered.
 
     Args:
@@ -194,7 +194,7 @@ def judge(notified: Notified, health: HealthState, reading: Reading, rules: Rule
     return draft.notified, draft.notice()
 
 
-def _judge_attention(draft: "_Draft", reading: Reading) -> None:
+def _judge_attention(draft: "_Draft", reading: HealthReading) -> None:
     here = frozenset(reading.attention)
     new = [name for name in reading.attention if name not in draft.notified.attention]
     if not new or not draft.may("attention"):
@@ -214,7 +214,9 @@ def _judge_attention(draft: "_Draft", reading: Reading) -> None:
     draft.notified = replace(draft.notified, attention=here)
 
 
-def _judge_budgets(draft: "_Draft", health: HealthState, reading: Reading, rules: Rules) -> None:
+def _judge_budgets(
+    draft: "_Draft", health: HealthState, reading: HealthReading, rules: Rules
+) -> None:
     for side, (left, limit) in reading.budgets.items():
         if side in health.low:
             lasting = side != "halo" or reading.at - health.low[side] >= HALO_LOW_SECONDS

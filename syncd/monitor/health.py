@@ -5,7 +5,7 @@ Pure: what was noted and what time it is come in as arguments.
 
 from dataclasses import dataclass
 
-from syncd.monitor.alerts import Failing
+from syncd.monitor.alerts import FailingCheck
 from syncd.text.timestamps import duration
 
 
@@ -28,13 +28,13 @@ class Check:
     reason: str | None = None
 
     @property
-    def failing(self) -> Failing:
+    def failing(self) -> FailingCheck:
         """What `notifications` is told of it; what is only busy counts from when that was seen."""
         worked_at = None if self.reason is None else self.last_success
-        return Failing(self.text, worked_at, self.starting, busy=self.reason is None)
+        return FailingCheck(self.text, worked_at, self.starting, busy=self.reason is None)
 
 
-def worked(
+def judge_step(
     step: str,
     last: float | None,
     reason: str | None,

@@ -24,7 +24,7 @@ from syncd.core.rules.proof import (
     read_trouble,
     trouble_note,
 )
-from syncd.monitor.health import Check, worked
+from syncd.monitor.health import Check, judge_step
 from syncd.store.store import Store
 from syncd.text.timestamps import iso
 
@@ -182,7 +182,7 @@ def checks_of(notes: Mapping[str, str], now: float, stale_seconds: float) -> dic
         last = notes.get(f"last_{STEPS[side]}")
         reason = link["reason"] if link else None
         at = float(last) if last else None
-        checks[str(side)] = worked(STEPS[side], at, reason, now, stale_seconds)
+        checks[str(side)] = judge_step(STEPS[side], at, reason, now, stale_seconds)
     return checks
 
 

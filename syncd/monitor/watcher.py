@@ -13,13 +13,13 @@ from typing import Any
 
 from syncd.config.model import Config
 from syncd.core.errors import StoreUnavailable
-from syncd.core.records import Attention
+from syncd.core.records import AttentionEntry
 from syncd.core.windows import NOTIFY_AGAIN
 from syncd.monitor.alerts import (
+    HealthReading,
     HealthState,
     Notice,
     Notified,
-    Reading,
     Rules,
     assess,
     health_as_note,
@@ -73,7 +73,7 @@ class Watch:
     _wait_until: float = field(init=False, default=0.0)
     _closed: bool = field(init=False, default=False)
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Take a reading, note how it stands, and begin to send what is to be sent."""
         if self._closed:
             return
@@ -99,12 +99,12 @@ class Watch:
 
     # --- reading -------------------------------------------------------------------------------
 
-    def _reading(self) -> Reading:
+    def _reading(self) -> HealthReading:
         status = gather(
             self.config(), self.store, self.now(), checks=self.checks(), left=self.budgets()
         )
         lines = self.store.people.attention(ATTENTION_MAX) if status.attention_counts else []
-        return Reading(
+        return HealthReading(
             at=status.now,
             failing={name: check.failing for name, check in status.checks.items() if not check.ok},
             attention={line.id: _line(line) for line in lines[:ATTENTION_MAX]},
@@ -134,7 +134,7 @@ class Watch:
 
     # --- telling -------------------------------------------------------------------------------
 
-    def _tell(self, reading: Reading, rules: Rules) -> None:
+    def _tell(self, reading: HealthReading, rules: Rules) -> None:
         urls = self.config().notify_urls
         # A clock that was set back doesn't prolong the wait.
         waiting = 0 < self._wait_until - reading.at <= NOTIFY_AGAIN.waits_seconds[-1]
@@ -193,7 +193,7 @@ def rules_of(config: Config) -> Rules:
     return Rules(config.stale_seconds, config.notify.every, config.notify.budget_low)
 
 
-def _line(line: Attention) -> str:
+def _line(line: AttentionEntry) -> str:
     """What a message says of a line: the invoice first, by the name that people look up."""
     names = ", ".join(invoice.name for invoice in line.invoices)
     return f"{names}. {line.reason}" if names else line.reason

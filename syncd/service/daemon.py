@@ -21,13 +21,13 @@ from apscheduler.triggers.interval import IntervalTrigger
 from syncd.config.model import Config, ConfigurationError, address, differences
 from syncd.core.errors import Side, Stopping, StoreUnavailable, StoreUnusable
 from syncd.failpoints import Point, crash_point
-from syncd.monitor.health import Check, worked
+from syncd.monitor.health import Check, judge_step
 from syncd.monitor.status import stopped_check
 from syncd.monitor.telemetry import Telemetry
 from syncd.monitor.watcher import Watch
-from syncd.service.lanes import Step, Steps, work_goes_on
+from syncd.service.lanes import Step, Steps, note_progress
 from syncd.service.systemd import Notifier
-from syncd.service.web.server import Readings, application
+from syncd.service.web.server import WebSources, application
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble
 from syncd.sync.engine import Engine
@@ -70,7 +70,7 @@ class Daemon:
     notifier: Notifier
     reload: Callable[[], Config]
     monotonic: Callable[[], float] = time.monotonic
-    world: Runtime = field(default_factory=Runtime)
+    runtime: Runtime = field(default_factory=Runtime)
     interrupted: bool = field(init=False, default=False)
     _steps: Steps = field(init=False)
     _started: float = field(init=False, default=0.0)
@@ -86,20 +86,20 @@ class Daemon:
             ConfigurationError: the address to listen on can't be had.
             StoreUnusable: the database turned out damaged.
         """
-        self._started = self.world.now()
-        self.world.working = work_goes_on
+        self._started = self.runtime.now()
+        self.runtime.working = note_progress
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.world.stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self.runtime.stop.set)
         loop.add_signal_handler(signal.SIGINT, self._on_interrupt)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         self._steps = Steps(
-            assemble(self.config, self.store, self.telemetry, self.world, "the daemon"),
+            assemble(self.config, self.store, self.telemetry, self.runtime, "the daemon"),
             self._guarded, self._release_if_left, self._say, self._started, self.monotonic,
         )  # fmt: skip
-        release_holds(self.config, self.store, self.world.now())
+        release_holds(self.config, self.store, self.runtime.now())
         self._watch = Watch(
             self.store, self.telemetry, lambda: self.config, self._ready, self._budgets,
-            lambda: self._engine.last.get("poll"), self.world.now, self.world.transport,
+            lambda: self._engine.last.get("poll"), self.runtime.now, self.runtime.transport,
         )  # fmt: skip
         listener = _listen(self.config.web.listen)
         server = _Server(self._web())
@@ -113,10 +113,10 @@ class Daemon:
         )
         self.notifier.ready("Started; the first poll is under way.")
         crash_point(Point.READY)
-        stopped = asyncio.create_task(self.world.stop.wait())
+        stopped = asyncio.create_task(self.runtime.stop.wait())
         # A helper that dies takes the service with it: half a service looks like a whole one.
         await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
-        self.world.stop.set()
+        self.runtime.stop.set()
         self.notifier.stopping()
         self.telemetry.log("info", "stopping")
         crash_point(Point.STOPPING)
@@ -150,7 +150,7 @@ class Daemon:
         poll, sweep = self.config.poll.interval, self.config.poll.sweep
         # APScheduler skips what is more than a second late unless told not to.
         options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
-        now = self.world.now()
+        now = self.runtime.now()
         self._scheduler.add_job(
             self._on_time, IntervalTrigger(seconds=poll), [self._steps.poll], id="poll",
             next_run_time=utc(now), replace_existing=True, **options,
@@ -171,14 +171,14 @@ class Daemon:
 
     async def _guarded(self, step: Step) -> None:
         try:
-            if not self.world.stop.is_set():
+            if not self.runtime.stop.is_set():
                 await step()
         except Stopping:
             return
         except StoreUnusable as error:
             # Without its memory it could only guess: end, and let a person look.
             self._broken = error
-            self.world.stop.set()
+            self.runtime.stop.set()
         except StoreUnavailable as error:
             self.telemetry.log("error", "store_busy", reason=str(error))
         except Exception as error:  # noqa: BLE001  # a fault of ours must not end the service quietly
@@ -193,7 +193,7 @@ class Daemon:
         self._feed()
 
     async def _look(self) -> None:
-        self._watch.look()
+        self._watch.update()
 
     def _feed(self) -> None:
         """Feed the watchdog, unless a step hangs: then it is left to bite."""
@@ -207,11 +207,11 @@ class Daemon:
         needs = needing(self.store.people.attention_counts()) or "nothing needs attention"
         said = f"{counted(sum(counts.values()), 'payment')} known; {needs}."
         self.notifier.status(" ".join([said, *failing]))
-        self._watch.look()
+        self._watch.update()
 
     def _on_interrupt(self) -> None:
         self.interrupted = True
-        self.world.stop.set()
+        self.runtime.stop.set()
 
     # --- reload --------------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class Daemon:
     def _release(self) -> int:
         """Decide again what was held under another configuration; a failing disk only delays it."""
         try:
-            released = release_holds(self.config, self.store, self.world.now(), reloaded=True)
+            released = release_holds(self.config, self.store, self.runtime.now(), reloaded=True)
         except StoreUnavailable as error:
             self._unreleased = True
             self.telemetry.log("error", "release_failed", reason=str(error))
@@ -247,9 +247,11 @@ class Daemon:
             return
         changed = differences(self.config, new)
         fixed = [key for key in changed if key in FIXED]
-        async with self._steps.alone():
+        async with self._steps.exclusive():
             old = self._steps.parts
-            self._steps.parts = assemble(new, self.store, self.telemetry, self.world, "the daemon")
+            self._steps.parts = assemble(
+                new, self.store, self.telemetry, self.runtime, "the daemon"
+            )
             self._engine.last = old.engine.last
             self.config = new
             await old.close()
@@ -264,7 +266,7 @@ class Daemon:
     # --- health --------------------------------------------------------------------------------
 
     def _web(self) -> uvicorn.Config:
-        readings = Readings(
+        sources = WebSources(
             store=self.store,
             telemetry=self.telemetry,
             live=self._live,
@@ -272,10 +274,10 @@ class Daemon:
             budgets=self._budgets,
             config=lambda: self.config,
             health=lambda: self._watch.health,
-            now=self.world.now,
+            now=self.runtime.now,
         )
         return uvicorn.Config(
-            application(readings), log_config=None, access_log=False, lifespan="off",
+            application(sources), log_config=None, access_log=False, lifespan="off",
             timeout_graceful_shutdown=1, server_header=False, limit_concurrency=CALLERS_MAX,
         )  # fmt: skip
 
@@ -299,13 +301,13 @@ class Daemon:
         }
 
     def _worked(self, step: str, reason: str | None, stale_seconds: float) -> Check:
-        return worked(
-            step, self._engine.last.get(step), reason, self.world.now(), stale_seconds,
+        return judge_step(
+            step, self._engine.last.get(step), reason, self.runtime.now(), stale_seconds,
             started=self._started,
         )  # fmt: skip
 
     def _budgets(self) -> dict[str, int]:
-        now = self.world.now()
+        now = self.runtime.now()
         return {
             str(side): limiter.window.left(self.store.coordination.counts(side), now)
             for side, limiter in self._engine.rate_limiters.items()

@@ -23,11 +23,11 @@ class Lane:
 
     Attributes:
         monotonic: seconds that never jump.
-        worked_at: when the step under way last got on; None where there is none.
+        progress_at: when the step under way last got on; None where there is none.
     """
 
     monotonic: Callable[[], float]
-    worked_at: float | None = field(init=False, default=None)
+    progress_at: float | None = field(init=False, default=None)
     _lock: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
     @asynccontextmanager
@@ -41,26 +41,26 @@ class Lane:
         """Wait for one's turn, and take a step, of which signs of life are expected."""
         async with self._lock:
             before = _lane.set(self)
-            self.worked_at = self.monotonic()
+            self.progress_at = self.monotonic()
             try:
                 yield
             finally:
-                self.worked_at = None
+                self.progress_at = None
                 _lane.reset(before)
 
     def idle_seconds(self) -> float:
         """For how long the step under way hasn't got on."""
-        return 0.0 if self.worked_at is None else self.monotonic() - self.worked_at
+        return 0.0 if self.progress_at is None else self.monotonic() - self.progress_at
 
 
 _lane: ContextVar[Lane | None] = ContextVar("_lane", default=None)
 
 
-def work_goes_on() -> None:
+def note_progress() -> None:
     """A sign of life of the step that calls this: one that hangs isn't hidden by one that works."""
     lane = _lane.get()
-    if lane is not None and lane.worked_at is not None:
-        lane.worked_at = lane.monotonic()
+    if lane is not None and lane.progress_at is not None:
+        lane.progress_at = lane.monotonic()
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Steps:
     """Polls, sweeps and pushes as tasks, each kind once at a time.
 
     Attributes:
-        parts: the engine, until `alone` puts another one in its place.
+        parts: the engine, until `exclusive` puts another one in its place.
         guarded: runs a step, and deals with what it raises.
         before_push: what is to be done first in the lane of pushes.
         after: told after each step.
@@ -126,7 +126,7 @@ class Steps:
         return max(self.stripe.idle_seconds(), self.halo.idle_seconds())
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
+    async def exclusive(self) -> AsyncIterator[None]:
         """Have both lanes to oneself, between two steps: for a change of the parts."""
         # In this order polls go on while the end of a long push is waited for.
         async with self.halo.kept_free(), self.stripe.turn():

@@ -13,7 +13,7 @@ from syncd.core.holds import HoldCode, message
 from syncd.core.payments import PaymentState
 from syncd.core.records import (
     ATTENTION,
-    Attention,
+    AttentionEntry,
     Condition,
     Pushed,
     ReportedState,
@@ -36,8 +36,8 @@ from syncd.store.reversals import (
     attention_of,
     dismiss_reversals,
     dismissed_as_shown,
+    is_listed,
     restore_reversals,
-    stands,
 )
 
 
@@ -103,7 +103,7 @@ class PeopleStore:
         with reading(self._engine) as connection:
             held = sa.select(sa.func.count()).select_from(schema.payments)
             odd = sa.select(sa.func.count()).select_from(schema.unreadable)
-            back = sa.select(r.kind, sa.func.count()).where(stands()).group_by(r.kind)
+            back = sa.select(r.kind, sa.func.count()).where(is_listed()).group_by(r.kind)
             found = {
                 "tenant": len(_stopped(connection)),
                 "payment": connection.execute(
@@ -114,22 +114,22 @@ class PeopleStore:
             }
         return {kind: number for kind, number in found.items() if number}
 
-    def attention(self, limit: int = 1_000) -> list[Attention]:
+    def attention(self, limit: int = 1_000) -> list[AttentionEntry]:
         """The attention list: what is held, failed, refunded, disputed or unreadable."""
         p, u = schema.payments.c, schema.unreadable.c
         listed = sa.and_(p.condition.in_(ATTENTION), p.dismissed.is_(False))
         with reading(self._engine) as connection:
             stopped = _stopped(connection)
-        return stopped + self._entries(limit, listed, stands(), u.dismissed.is_(False))
+        return stopped + self._entries(limit, listed, is_listed(), u.dismissed.is_(False))
 
-    def dismissed(self, limit: int = 1_000) -> list[Attention]:
+    def dismissed(self, limit: int = 1_000) -> list[AttentionEntry]:
         """What a person has dismissed and has not changed since, the latest first."""
         p, u = schema.payments.c, schema.unreadable.c
         taken_off = sa.and_(p.condition.in_(ATTENTION), p.dismissed.is_(True))
         found = self._entries(limit, taken_off, dismissed_as_shown(), u.dismissed.is_(True))
         return sorted(found, key=lambda entry: -(entry.dismissed_at or 0.0))
 
-    def entry(self, name: str) -> Attention | None:
+    def entry(self, name: str) -> AttentionEntry | None:
         """One entry by its id, whether it is on the list or dismissed; None where there is none."""
         p, u, r = schema.payments.c, schema.unreadable.c, schema.reversals.c
         listed = sa.and_(p.condition.in_(ATTENTION), p.intent_id == name)
@@ -144,7 +144,7 @@ class PeopleStore:
         payments: sa.ColumnElement[bool],
         reversals: sa.ColumnElement[bool],
         unreadable: sa.ColumnElement[bool],
-    ) -> list[Attention]:
+    ) -> list[AttentionEntry]:
         p, u, d = schema.payments.c, schema.unreadable.c, schema.dismissals.c
         with reading(self._engine) as connection:
             held = connection.execute(
@@ -161,7 +161,7 @@ class PeopleStore:
             ).all()
             back = attention_of(connection, limit, reversals)
             found = [
-                Attention(
+                AttentionEntry(
                     row.intent_id, "payment", row.condition, row.code, row.reason or "", row.state,
                     _shown_amount(row), row.currency, row.attempts, row.next_try, row.changed_at,
                     **shown_rows(row.seen_rows, row.rows), intent_id=row.intent_id,
@@ -169,7 +169,7 @@ class PeopleStore:
                 )
                 for row in held
             ] + back + [
-                Attention(
+                AttentionEntry(
                     row.id, "unreadable", "unreadable", HoldCode.UNREADABLE, row.reason, None, None, None, 0,
                     None, row.seen_at, dismissed=bool(row.dismissed),
                 )
@@ -296,7 +296,7 @@ def _note(connection: sa.Connection, ids: Collection[str], now: float, note: str
         connection.execute(schema.dismissals.insert(), rows)
 
 
-def _stopped(connection: sa.Connection) -> list[Attention]:
+def _stopped(connection: sa.Connection) -> list[AttentionEntry]:
     """Why nothing of a kind is written in this tenant: the first entries of the list."""
     c = schema.notes.c
     notes = connection.execute(
@@ -307,7 +307,7 @@ def _stopped(connection: sa.Connection) -> list[Attention]:
         former = former_of(trouble)
         reason = message(trouble.code, trouble.entry_id, problem=trouble.reason)
         found.append(
-            Attention(
+            AttentionEntry(
                 trouble.entry_id,
                 "tenant",
                 "stopped",
@@ -326,14 +326,14 @@ def _stopped(connection: sa.Connection) -> list[Attention]:
     return found + _harms(connection)
 
 
-def _harms(connection: sa.Connection) -> list[Attention]:
+def _harms(connection: sa.Connection) -> list[AttentionEntry]:
     """Rows that a write harmed before it was proven how to write: a person restores them."""
     c = schema.notes.c
     notes = connection.execute(
         sa.select(c.value).where(c.name.startswith(HARM, autoescape=True)).order_by(c.name)
     ).scalars()
     return [
-        Attention(
+        AttentionEntry(
             f"row_{trouble.row_id}",
             "tenant",
             "harmed",

@@ -22,7 +22,7 @@ from syncd.core.records import Condition, Pushed
 from syncd.store.db import dump, schema
 from syncd.store.db.connection import present, writing
 from syncd.store.payments import row_ids
-from syncd.store.reversals import stands
+from syncd.store.reversals import is_listed
 
 SENT_MAX = 100_000
 """How many payments are remembered, the newest; a note says until when older ones were sent."""
@@ -153,7 +153,7 @@ class HousekeepingStore:
             connection.execute(schema.seen_events.delete().where(e.at < events_before))
             old = now - KEEP_SECONDS
             r = schema.reversals.c
-            served = sa.and_(r.changed_at < old, ~stands())
+            served = sa.and_(r.changed_at < old, ~is_listed())
             connection.execute(schema.reversals.delete().where(served))
             connection.execute(
                 schema.payments.delete().where(

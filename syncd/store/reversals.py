@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from syncd.core.money import Money
-from syncd.core.records import ATTENTION, Attention
+from syncd.core.records import ATTENTION, AttentionEntry
 from syncd.core.reversals import Reversal, ReversalKind, ReversalStatus, is_news, message_of, newer
 from syncd.core.rows import SeenRow
 from syncd.store.db import schema
@@ -100,7 +100,7 @@ def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: 
             changed["changed_at"] = now
         if row["dismissed"] == row["word"]:
             # Any other text than the word puts a dismissed one on the list again.
-            changed["dismissed"] = "" if news else after.word
+            changed["dismissed"] = "" if news else after.acknowledged_as
         connection.execute(
             schema.reversals.update().where(_R.id == one.id).values(**_columns(after), **changed)
         )
@@ -109,7 +109,7 @@ def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: 
 
 def _columns(one: Reversal) -> dict[str, Any]:
     said = {name: getattr(one, name) for name in _SAID}
-    return said | {"stand": one.stand, "word": one.word}
+    return said | {"stand": one.money_status, "word": one.acknowledged_as}
 
 
 def reversal_of(row: Mapping[Any, Any]) -> Reversal:
@@ -118,7 +118,7 @@ def reversal_of(row: Mapping[Any, Any]) -> Reversal:
     return replace(said, kind=ReversalKind(said.kind), read=bool(said.read), total=bool(said.total))
 
 
-def stands() -> sa.ColumnElement[bool]:
+def is_listed() -> sa.ColumnElement[bool]:
     """Whether it belongs on the attention list."""
     paid = schema.payments.alias()
     payment = sa.exists().where(
@@ -161,7 +161,7 @@ def dismissed_as_shown() -> sa.ColumnElement[bool]:
 
 def attention_of(
     connection: sa.Connection, limit: int, wanted: sa.ColumnElement[bool] | None = None
-) -> list[Attention]:
+) -> list[AttentionEntry]:
     """The lines that refunds and disputes add to the attention list, newest first.
 
     Args:
@@ -177,7 +177,7 @@ def attention_of(
             sa.func.coalesce(_P.seen_rows, _R.seen_rows).label("seen"),
         )
         .outerjoin(schema.payments, _P.intent_id == _R.intent_id)
-        .where(stands() if wanted is None else wanted)
+        .where(is_listed() if wanted is None else wanted)
         .order_by(_R.changed_at.desc(), _R.id)
         .limit(limit)
     )
@@ -190,7 +190,7 @@ def attention_of(
             share = f"That is {part} of the {Money(received, one.currency)} that Stripe received."
         reason = message_of(one, share)
         lines.append(
-            Attention(
+            AttentionEntry(
                 one.id, one.kind, one.kind, one.kind, reason, None, one.amount, one.currency, 0,
                 None, row["changed_at"], **shown_rows(row["seen"], row["rows"]),
                 intent_id=one.intent_id,
@@ -205,7 +205,7 @@ def dismiss_reversals(connection: sa.Connection, ids: Sequence[str]) -> tuple[li
 
     Returns: the refunds and disputes that were dismissed, and those of the given ids that named one.
     """
-    wanted = sa.and_(sa.or_(_R.id.in_(ids), _R.intent_id.in_(ids)), stands())
+    wanted = sa.and_(sa.or_(_R.id.in_(ids), _R.intent_id.in_(ids)), is_listed())
     found = connection.execute(sa.select(_R.id, _R.intent_id).where(wanted)).all()
     connection.execute(
         schema.reversals.update()

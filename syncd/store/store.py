@@ -10,7 +10,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from syncd.core.payments import Observation
-from syncd.core.records import WAITING, Condition, DoubtfulInsert, DuePayment, Outcome, Taken
+from syncd.core.records import WAITING, Condition, DoubtfulInsert, DuePayment, Outcome, PageChanges
 from syncd.core.reversals import Reversal
 from syncd.core.rows import SeenRow
 from syncd.store import transitions
@@ -129,7 +129,7 @@ class Store:
         events: Mapping[str, int] | None = None,
         unreadable: Iterable[tuple[str, str, int | None]] = (),
         reversals: Iterable[Reversal] = (),
-    ) -> Taken:
+    ) -> PageChanges:
         """Record a page of observations, its events, and what could not be read.
 
         Args:
@@ -152,7 +152,7 @@ class Store:
             changed = transitions.take_in(connection, words, now)
             remember_unreadable(connection, unreadable, now)
             take_in_reversals(connection, reversals, now)
-        return Taken(frozenset(new), changed)
+        return PageChanges(frozenset(new), changed)
 
     def replace(self, seen: Observation, now: float) -> None:
         """Replace all that Stripe reported of a payment by one reading of its intent: `syncd resync`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-STANDS = {
+CONDITION_TEXT = {
     "no_state": "that nothing has happened to",
     "in_doubt": "in doubt",
     "due": "due",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.clients.halo.parse import own_words, read_acknowledgement, read_row
+from syncd.clients.halo.parse import error_text, read_acknowledgement, read_row
 from syncd.clients.retry import retry_after_seconds, server_time
 from syncd.clients.stripe.parse import SeenEvent, Unreadable, read_event, read_intent
 from syncd.clients.webhook_payload import TRACE_CHARACTERS_MAX, trace_of
@@ -151,7 +151,7 @@ def test_numbers_that_are_some() -> None:
 @given(halo_errors | anything())
 def test_words_of_halo(body: Any) -> None:
     """Halo's own words, out of whatever shape, are one plain sentence without secrets."""
-    said = own_words(body)
+    said = error_text(body)
     assert_fit_to_be_shown(said)
     assert not said or said[-1] in ".!?"
     for row in read_acknowledgement(body).rows:

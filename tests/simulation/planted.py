@@ -149,7 +149,7 @@ PLANTED = (
     ),
     Planted(
         "whatever Halo fails on is the payment's fault", _in(troubles.RequestFailures, "blamed"),
-        "blamed = [failure for failure in self.found if failure.beside]",
+        "blamed = [failure for failure in self.found if failure.others_work]",
         "blamed = list(self.found)",
     ),
     Planted(

@@ -258,7 +258,7 @@ class Process:
             await steps.parts.close()
 
     async def _reload(self, steps: Steps) -> None:
-        async with steps.alone():
+        async with steps.exclusive():
             old, steps.parts = steps.parts, self.assemble("the daemon")
             steps.parts.engine.last = old.engine.last
             await old.close()

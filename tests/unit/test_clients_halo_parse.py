@@ -9,17 +9,17 @@ from syncd.clients.halo import parse as halo_reading
 from syncd.clients.halo.parse import (
     PAGE_SIZE,
     TracedPage,
+    as_sentence,
+    error_text,
     is_whole,
     last_page,
     lifetime_seconds,
-    own_words,
     read_acknowledgement,
     read_invoice,
     read_json,
     read_listing,
     read_row,
     read_traced_page,
-    sentence,
 )
 from syncd.clients.webhook_payload import TracedRow
 from syncd.core.rows import Acknowledged, Invoice, Row, RowPage
@@ -366,7 +366,7 @@ def test_no_row_and_no_error() -> None:
 )  # fmt: skip
 def test_own_words(body: Any, words: str) -> None:
     """The likeliest of an error's fields, else all that is text, as one sentence."""
-    assert own_words(body) == words
+    assert error_text(body) == words
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_own_words(body: Any, words: str) -> None:
 )
 def test_a_sentence(text: str, said: str) -> None:
     """Markup goes, a full stop comes, nothing stays nothing."""
-    assert sentence(text) == said
+    assert as_sentence(text) == said
 
 
 @pytest.mark.parametrize(

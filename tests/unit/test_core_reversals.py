@@ -11,9 +11,9 @@ from syncd.core.reversals import (
     ReversalKind,
     ReversalStatus,
     counted,
+    describe,
     newer,
     remedy,
-    sentence,
 )
 
 REFUND = Reversal(
@@ -38,14 +38,14 @@ TOTAL = replace(REFUND, id="ch_1", amount=1500, total=True, status="refunded", r
 )
 def test_where_the_money_is(status: str, refund: ReversalStatus, dispute: ReversalStatus) -> None:
     """A refund is gone unless it failed; a dispute is open until it is decided; new words call a person."""
-    assert replace(REFUND, status=status).stand is refund
-    assert replace(DISPUTE, status=status).stand is dispute
+    assert replace(REFUND, status=status).money_status is refund
+    assert replace(DISPUTE, status=status).money_status is dispute
 
 
 def test_what_is_acknowledged() -> None:
     """A person acknowledges where how much money is: another stand or amount is news."""
-    assert REFUND.word == "gone:1099"
-    assert replace(DISPUTE, amount=None).word == "open:None"
+    assert REFUND.acknowledged_as == "gone:1099"
+    assert replace(DISPUTE, amount=None).acknowledged_as == "open:None"
 
 
 def test_money() -> None:
@@ -153,7 +153,7 @@ ANSWER = "Answer the dispute in Stripe's dashboard."
 )  # fmt: skip
 def test_what_a_person_reads(seen: Reversal, said: str, then: str) -> None:
     """What happened, to which payment, and what the reader can do."""
-    assert (sentence(seen), remedy(seen)) == (said, then)
+    assert (describe(seen), remedy(seen)) == (said, then)
 
 
 def test_single_unless_said() -> None:

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.monitor.alerts import (
-    Failing,
+    FailingCheck,
     Health,
+    HealthReading,
     HealthState,
     Notice,
     Notified,
-    Reading,
     Rules,
     Tone,
     assess,
@@ -33,7 +33,7 @@ class Teller:
     def __init__(self) -> None:
         self.notified, self.health = Notified(), HealthState()
 
-    def hear(self, reading: Reading) -> Notice | None:
+    def hear(self, reading: HealthReading) -> Notice | None:
         self.health = assess(self.health, reading, RULES)
         self.notified, notice = judge(self.notified, self.health, reading, RULES)
         return notice
@@ -43,39 +43,47 @@ def test_attention_is_told_once_and_collected() -> None:
     """New lines are told; those that come within the hour stand together in the next message."""
     teller = Teller()
     one = {"pi_1": "Set halo.status.canceled."}
-    assert teller.hear(Reading(0, attention=one, attention_counts={"payment": 1})) == Notice(
+    assert teller.hear(HealthReading(0, attention=one, attention_counts={"payment": 1})) == Notice(
         "1 payment needs attention",
         "1 more line on the attention list, 1 in all:\n- pi_1: Set halo.status.canceled.\n"
         "See them all with: syncd attention",
         Tone.WARNING,
     )
-    assert teller.hear(Reading(60, attention=one, attention_counts={"payment": 1})) is None
+    assert teller.hear(HealthReading(60, attention=one, attention_counts={"payment": 1})) is None
     two = {"pi_2": "b"} | one
-    assert teller.hear(Reading(120, attention=two, attention_counts={"payment": 2})) is None
+    assert teller.hear(HealthReading(120, attention=two, attention_counts={"payment": 2})) is None
     three = {"pi_3": "c"} | two
-    assert teller.hear(Reading(3_599, attention=three, attention_counts={"payment": 3})) is None
-    assert teller.hear(Reading(3_600, attention=three, attention_counts={"payment": 3})) == Notice(
+    assert (
+        teller.hear(HealthReading(3_599, attention=three, attention_counts={"payment": 3})) is None
+    )
+    assert teller.hear(
+        HealthReading(3_600, attention=three, attention_counts={"payment": 3})
+    ) == Notice(
         "3 payments need attention",
         "2 more lines on the attention list, 3 in all:\n- pi_3: c\n- pi_2: b\n"
         "See them all with: syncd attention",
         Tone.WARNING,
     )
-    assert teller.hear(Reading(9_000, attention=three, attention_counts={"payment": 3})) is None
+    assert (
+        teller.hear(HealthReading(9_000, attention=three, attention_counts={"payment": 3})) is None
+    )
 
 
 def test_attention_that_comes_back() -> None:
     """A payment that left the list and stands on it again is news again."""
     teller = Teller()
-    teller.hear(Reading(0, attention={"pi_1": "a"}, attention_counts={"payment": 1}))
-    assert teller.hear(Reading(60)) is None
-    notified = teller.hear(Reading(7_200, attention={"pi_1": "a"}, attention_counts={"payment": 1}))
+    teller.hear(HealthReading(0, attention={"pi_1": "a"}, attention_counts={"payment": 1}))
+    assert teller.hear(HealthReading(60)) is None
+    notified = teller.hear(
+        HealthReading(7_200, attention={"pi_1": "a"}, attention_counts={"payment": 1})
+    )
     assert notified is not None
 
 
 def test_a_thousand_are_one_message() -> None:
     """However many there are, a message names ten and counts the rest."""
     lines = {f"pi_{n}": "why" for n in range(500)}
-    notice = Teller().hear(Reading(0, attention=lines, attention_counts={"payment": 1_234}))
+    notice = Teller().hear(HealthReading(0, attention=lines, attention_counts={"payment": 1_234}))
     assert notice is not None
     assert notice.title == "1,234 payments need attention"
     assert notice.body.count("\n") == 12
@@ -85,28 +93,28 @@ def test_a_thousand_are_one_message() -> None:
 def test_a_side_that_fails_and_works_again() -> None:
     """Told when nothing has worked for stale_after, not before, and told when it works again."""
     teller = Teller()
-    halo = {"halo": Failing("Halo answered 503.", worked_at=100)}
-    assert teller.hear(Reading(999, failing=halo)) is None
-    assert teller.hear(Reading(1_000, failing=halo)) == Notice(
+    halo = {"halo": FailingCheck("Halo answered 503.", worked_at=100)}
+    assert teller.hear(HealthReading(999, failing=halo)) is None
+    assert teller.hear(HealthReading(1_000, failing=halo)) == Notice(
         "Halo doesn't work",
         "Halo: nothing has worked for 15 min. Halo answered 503. syncd goes on trying, and nothing "
         "is lost; see syncd status.",
         Tone.FAILURE,
     )
-    assert teller.hear(Reading(5_000, failing=halo)) is None
-    assert teller.hear(Reading(5_060)) == Notice(
+    assert teller.hear(HealthReading(5_000, failing=halo)) is None
+    assert teller.hear(HealthReading(5_060)) == Notice(
         "Halo works again", "Halo works again.", Tone.SUCCESS
     )
-    assert teller.hear(Reading(5_120)) is None
+    assert teller.hear(HealthReading(5_120)) is None
 
 
 def test_a_side_that_never_worked() -> None:
     """Where no success is known, the time counts from when it was first seen to fail."""
     teller = Teller()
-    store = {"store": Failing("The database is locked.")}
-    assert teller.hear(Reading(0, failing=store)) is None
-    assert teller.hear(Reading(899, failing=store)) is None
-    notice = teller.hear(Reading(900, failing=store))
+    store = {"store": FailingCheck("The database is locked.")}
+    assert teller.hear(HealthReading(0, failing=store)) is None
+    assert teller.hear(HealthReading(899, failing=store)) is None
+    notice = teller.hear(HealthReading(900, failing=store))
     assert notice is not None
     assert notice.title == "The database doesn't work"
 
@@ -114,9 +122,9 @@ def test_a_side_that_never_worked() -> None:
 def test_a_side_that_is_only_busy() -> None:
     """Where nothing is known to have failed, one time is named, in whole sentences."""
     teller = Teller()
-    busy = {"stripe": Failing("no poll has worked for 20 min", busy=True)}
-    assert teller.hear(Reading(0, failing=busy)) is None
-    assert teller.hear(Reading(900, failing=busy)) == Notice(
+    busy = {"stripe": FailingCheck("no poll has worked for 20 min", busy=True)}
+    assert teller.hear(HealthReading(0, failing=busy)) is None
+    assert teller.hear(HealthReading(900, failing=busy)) == Notice(
         "Stripe doesn't work",
         "Stripe: no poll has worked for 20 min. syncd goes on trying, and nothing is lost; see "
         "syncd status.",
@@ -148,28 +156,28 @@ def test_a_gap_is_told_once() -> None:
     """A gap that was filled is said aloud, once."""
     teller = Teller()
     gap = (500, "No poll for 40 days.")
-    assert teller.hear(Reading(1_000, gap=gap)) == Notice(
+    assert teller.hear(HealthReading(1_000, gap=gap)) == Notice(
         "A gap was filled", "No poll for 40 days.", Tone.WARNING
     )
-    assert teller.hear(Reading(90_000, gap=gap)) is None
+    assert teller.hear(HealthReading(90_000, gap=gap)) is None
 
 
 def test_budgets_that_run_low() -> None:
     """Stripe's at once; Halo's window only when it stays so; again only after a real recovery."""
     teller = Teller()
     low = BUDGETS | {"stripe": (999, 10_000)}
-    notice = teller.hear(Reading(0, budgets=low))
+    notice = teller.hear(HealthReading(0, budgets=low))
     assert notice is not None
     assert notice.title == "Few requests to Stripe are left"
     assert notice.body.startswith("999 of the 10,000 reads of Stripe")
-    assert teller.hear(Reading(10_000, budgets=BUDGETS | {"stripe": (1_001, 10_000)})) is None
-    assert teller.hear(Reading(20_000, budgets=low)) is None  # it had only wavered
-    assert teller.hear(Reading(30_000, budgets=BUDGETS)) is None
-    assert teller.hear(Reading(40_000, budgets=low)) is not None
+    assert teller.hear(HealthReading(10_000, budgets=BUDGETS | {"stripe": (1_001, 10_000)})) is None
+    assert teller.hear(HealthReading(20_000, budgets=low)) is None  # it had only wavered
+    assert teller.hear(HealthReading(30_000, budgets=BUDGETS)) is None
+    assert teller.hear(HealthReading(40_000, budgets=low)) is not None
     window = BUDGETS | {"halo": (2, 300)}
-    assert teller.hear(Reading(50_000, budgets=window)) is None
-    assert teller.hear(Reading(53_599, budgets=window)) is None
-    notice = teller.hear(Reading(53_600, budgets=window))
+    assert teller.hear(HealthReading(50_000, budgets=window)) is None
+    assert teller.hear(HealthReading(53_599, budgets=window)) is None
+    notice = teller.hear(HealthReading(53_600, budgets=window))
     assert notice is not None
     assert notice.title == "Few requests to Halo are left"
 
@@ -177,9 +185,9 @@ def test_budgets_that_run_low() -> None:
 def test_all_of_one_moment_is_one_message() -> None:
     """Several matters at once go into one message, whose tone is that of the worst."""
     notice = Teller().hear(
-        Reading(
+        HealthReading(
             10_000,
-            failing={"halo": Failing("down.", worked_at=0)},
+            failing={"halo": FailingCheck("down.", worked_at=0)},
             attention={"pi_1": "a"},
             attention_counts={"payment": 1},
             gap=(1, "A gap."),
@@ -192,7 +200,7 @@ def test_all_of_one_moment_is_one_message() -> None:
 
 def test_a_message_that_was_not_delivered() -> None:
     """What nobody was told stays to be told: the judge is asked again with what was told before."""
-    reading = Reading(0, attention={"pi_1": "a"}, attention_counts={"payment": 1})
+    reading = HealthReading(0, attention={"pi_1": "a"}, attention_counts={"payment": 1})
     health = assess(HealthState(), reading, RULES)
     _, first = judge(Notified(), health, reading, RULES)
     _, again = judge(Notified(), health, replace(reading, at=60), RULES)
@@ -201,27 +209,27 @@ def test_a_message_that_was_not_delivered() -> None:
 
 def test_since_when_it_stands_so() -> None:
     """The level is the worst that applies; its time moves only when it changes."""
-    young = Failing("starting: no poll has worked yet", starting=True)
+    young = FailingCheck("starting: no poll has worked yet", starting=True)
     steps = [
-        (Reading(10, failing={"halo": young}), Health.STARTING, 0),
-        (Reading(20), Health.WELL, 20),
-        (Reading(30), Health.WELL, 20),
+        (HealthReading(10, failing={"halo": young}), Health.STARTING, 0),
+        (HealthReading(20), Health.WELL, 20),
+        (HealthReading(30), Health.WELL, 20),
         (
-            Reading(40, attention={"pi_1": "a"}, attention_counts={"payment": 1}),
+            HealthReading(40, attention={"pi_1": "a"}, attention_counts={"payment": 1}),
             Health.ATTENTION,
             40,
         ),
         (
-            Reading(
+            HealthReading(
                 50,
                 attention_counts={"payment": 1},
-                failing={"halo": Failing("no"), "stripe": young},
+                failing={"halo": FailingCheck("no"), "stripe": young},
             ),
             Health.FAILING,
             50,
         ),
-        (Reading(60), Health.WELL, 60),
-        (Reading(15), Health.WELL, 15),  # the clock was set back
+        (HealthReading(60), Health.WELL, 60),
+        (HealthReading(15), Health.WELL, 15),  # the clock was set back
     ]
     health = HealthState()
     for reading, level, since in steps:
@@ -230,9 +238,9 @@ def test_since_when_it_stands_so() -> None:
 
 
 readings = st.builds(
-    lambda failing, ids, low, gap: Reading(
+    lambda failing, ids, low, gap: HealthReading(
         0,
-        failing={name: Failing("why", worked_at=0) for name in failing},
+        failing={name: FailingCheck("why", worked_at=0) for name in failing},
         attention=dict.fromkeys(ids, "why"),
         attention_counts={"payment": len(ids)},
         gap=(gap, "A gap.") if gap else None,
@@ -246,7 +254,7 @@ readings = st.builds(
 
 
 @given(st.lists(st.tuples(st.integers(1, 4_000), readings), max_size=40))
-def test_never_a_flood(steps: list[tuple[int, Reading]]) -> None:
+def test_never_a_flood(steps: list[tuple[int, HealthReading]]) -> None:
     """Whatever happens, no matter is told twice within the hour; and memory survives a restart."""
     teller, at = Teller(), 1_000_000
     last: dict[str, int] = {}
@@ -273,11 +281,11 @@ def test_nobody_stays_untold(lists: list[list[str]]) -> None:
     """A payment that stays on the list is told within the hour, whatever came before it."""
     teller, heard = Teller(), ""
     for number, ids in enumerate([*lists, ["pi_last"]]):
-        reading = Reading(
+        reading = HealthReading(
             number * 60, attention=dict.fromkeys(ids, "why"), attention_counts={"payment": len(ids)}
         )
         notice = teller.hear(reading)
         heard += notice.body if notice else ""
-    final = Reading(1e6, attention={"pi_last": "why"}, attention_counts={"payment": 1})
+    final = HealthReading(1e6, attention={"pi_last": "why"}, attention_counts={"payment": 1})
     notice = teller.hear(final)
     assert ("pi_last" in heard) is (notice is None)

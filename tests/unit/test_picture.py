@@ -13,7 +13,7 @@ from syncd.service.web.chart import (
     WIDTH,
     Block,
     Column,
-    Word,
+    StateChange,
     draw,
 )
 from syncd.text.timestamps import duration
@@ -22,7 +22,7 @@ from syncd.text.wording import counted
 NOW = 1_795_500_000.0
 
 times = st.floats(NOW - 200_000, NOW + 5_000)
-words = st.builds(Word, at=times, state=st.sampled_from(PaymentState), written=st.booleans())
+words = st.builds(StateChange, at=times, state=st.sampled_from(PaymentState), written=st.booleans())
 pushes = st.tuples(times, st.none() | st.floats(0, 1e7))
 
 
@@ -30,10 +30,10 @@ def test_three_payments_of_the_last_hour() -> None:
     """Stacked from what is well upwards, what syncd wrote lowest, with words for all of it."""
     pictures = draw(
         [
-            Word(NOW - 60, PaymentState.PAYMENT_FAILED, written=True),
-            Word(NOW - 30, PaymentState.SUCCEEDED, written=False),
-            Word(NOW - 20, PaymentState.SUCCEEDED, written=True),
-            Word(NOW - 86_401, PaymentState.SUCCEEDED, written=True),
+            StateChange(NOW - 60, PaymentState.PAYMENT_FAILED, written=True),
+            StateChange(NOW - 30, PaymentState.SUCCEEDED, written=False),
+            StateChange(NOW - 20, PaymentState.SUCCEEDED, written=True),
+            StateChange(NOW - 86_401, PaymentState.SUCCEEDED, written=True),
         ],
         [(NOW - 50, 10.0), (NOW - 10, 1_000.0), (NOW - 5, None), (NOW - 86_401, 5.0)],
         NOW,
@@ -70,7 +70,7 @@ def test_a_quiet_day() -> None:
 
 @given(st.lists(words, max_size=200), st.lists(pushes, max_size=50))
 def test_everything_within_the_frame(
-    said: list[Word], pushed: list[tuple[float, float | None]]
+    said: list[StateChange], pushed: list[tuple[float, float | None]]
 ) -> None:
     """Every word of the last 24 hours is counted once; every shape lies inside the scales."""
     pictures = draw(said, pushed, NOW)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from syncd.service.lanes import Lane, Step, Steps, work_goes_on
+from syncd.service.lanes import Lane, Step, Steps, note_progress
 
 
 @dataclass
@@ -88,7 +88,7 @@ def test_alone() -> None:
         await _turns()
 
         async def change() -> None:
-            async with steps.alone():
+            async with steps.exclusive():
                 engine.ran.append("alone")
                 steps.poll()
                 await _turns()
@@ -119,7 +119,7 @@ def test_a_step_that_hangs_is_seen() -> None:
     async def work() -> None:
         async with stripe.turn():
             clock[0] += 100
-            work_goes_on()
+            note_progress()
             assert (stripe.idle_seconds(), halo.idle_seconds()) == (0, clock[0])
 
     async def play() -> None:
@@ -132,5 +132,5 @@ def test_a_step_that_hangs_is_seen() -> None:
         await asyncio.wait({hanging})
         assert halo.idle_seconds() == 0  # nothing is under way, so nothing hangs
 
-    work_goes_on()  # outside of any lane it says nothing
+    note_progress()  # outside of any lane it says nothing
     asyncio.run(play())

@@ -149,7 +149,7 @@ class Connection:
                 raise failure
             return response
 
-        return await self.calling.persist(attempt, repeatable=repeatable)
+        return await self.calling.retry(attempt, repeatable=repeatable)
 
     async def _send_unsigned(
         self, method: str, url: str, form: Mapping[str, str] | None

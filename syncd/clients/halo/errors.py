@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from syncd.clients.halo.parse import ERROR_KEYS, own_words, read_json, sentence
+from syncd.clients.halo.parse import ERROR_KEYS, as_sentence, error_text, read_json
 from syncd.clients.retry import retry_after_seconds
 from syncd.core.errors import (
     BadAnswer,
@@ -202,10 +202,10 @@ def is_web_page(response: httpx.Response) -> bool:
 
 def error_message(body: Any, response: httpx.Response) -> str:
     """Halo's error message as one plain sentence; a sentence about the answer where it has none."""
-    if said := own_words(body):
+    if said := error_text(body):
         return said
     if body is not None:
         return "its answer holds no message."
     if is_web_page(response):
         return "it sent a web page."
-    return sentence(response.content[:600].decode("utf-8", "replace")) or "it said nothing."
+    return as_sentence(response.content[:600].decode("utf-8", "replace")) or "it said nothing."

@@ -225,27 +225,27 @@ def read_acknowledgement(body: Any) -> Acknowledged:
     error = isinstance(body, dict) and any(
         body.get(key) for key in ("errorMessage", "error", "ClassName")
     )
-    return Acknowledged(rows, None if rows else own_words(body) or None, error and not rows)
+    return Acknowledged(rows, None if rows else error_text(body) or None, error and not rows)
 
 
-def own_words(body: Any) -> str:
+def error_text(body: Any) -> str:
     """Find Halo's own words in any of the shapes its errors come in, as one plain sentence."""
     if isinstance(body, str):
-        return sentence(body)
+        return as_sentence(body)
     if not isinstance(body, dict):
         return ""
     for key in ERROR_KEYS:
-        if isinstance(body.get(key), str) and (said := sentence(body[key])):
+        if isinstance(body.get(key), str) and (said := as_sentence(body[key])):
             return said
     parts = []
     for key, value in body.items():
         texts = [t for t in (value if isinstance(value, list) else [value]) if isinstance(t, str)]
         if said := "; ".join(filter(str.strip, texts)):
             parts.append(f"{key}: {said}")
-    return sentence(", ".join(parts))
+    return as_sentence(", ".join(parts))
 
 
-def sentence(text: str) -> str:
+def as_sentence(text: str) -> str:
     """Plain words without markup, as one sentence."""
     said = plain(re.sub(r"<[^<>]*>", " ", text[:READ_CHARACTERS_MAX]))
     return said if not said or said.endswith((".", "!", "?")) else f"{said}."

@@ -19,7 +19,7 @@ from syncd.clients.halo.errors import (
     read_answer,
     redirected,
 )
-from syncd.clients.halo.parse import ERROR_KEYS, lifetime_seconds, own_words, read_json
+from syncd.clients.halo.parse import ERROR_KEYS, error_text, lifetime_seconds, read_json
 from syncd.core.errors import BadAnswer, Side, SignInRefused
 from syncd.text.sanitize import conceal, plain
 
@@ -179,7 +179,7 @@ class SignIn:
     def _refusal(self, response: httpx.Response, body: Any) -> str:
         said = (
             # Other fields of a success may hold a token.
-            own_words(
+            error_text(
                 {key: body.get(key) for key in ERROR_KEYS} if isinstance(body, dict) else None
             )
             or "its answer holds no token."

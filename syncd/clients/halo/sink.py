@@ -17,9 +17,9 @@ from syncd.clients.halo.parse import (
     PAGE_SIZE,
     InvoicePage,
     TracedPage,
+    error_text,
     is_whole,
     last_page,
-    own_words,
     read_invoice,
     read_invoice_page,
     read_listing,
@@ -282,7 +282,7 @@ class HaloSink:
         listing = read_listing(body)
         if listing is None:
             message = "Halo's answer to a request for invoice payments holds no list of payments."
-            raise BadAnswer(Side.HALO, f"{message} {own_words(body)}".strip())
+            raise BadAnswer(Side.HALO, f"{message} {error_text(body)}".strip())
         return listing
 
     async def update(self, changes: Sequence[RowChange], guard: Guard) -> Acknowledged | None:
@@ -388,5 +388,5 @@ class HaloSink:
         page = read_invoice_page(body)
         if page is None:
             message = "Halo's answer to a request for a list of invoices holds no list."
-            raise BadAnswer(Side.HALO, f"{message} {own_words(body)}".strip())
+            raise BadAnswer(Side.HALO, f"{message} {error_text(body)}".strip())
         return page

@@ -336,7 +336,7 @@ class StripeSource:
             self.calling.note("ok")
             return response
 
-        response = await self.calling.persist(attempt, repeatable=True)
+        response = await self.calling.retry(attempt, repeatable=True)
         if not isinstance(response.data, dict):
             message = f"Stripe's answer to GET {path} isn't an object."
             raise BadAnswer(Side.STRIPE, message)

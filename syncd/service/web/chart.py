@@ -33,7 +33,7 @@ LAG_MARKS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class StateChange:
     """A payment's state, as Stripe said it last.
 
     Attributes:
@@ -112,24 +112,24 @@ class Pictures:
 
 
 def draw(
-    words: Iterable[Word], pushes: Iterable[tuple[float, float | None]], now: float
+    changes: Iterable[StateChange], pushes: Iterable[tuple[float, float | None]], now: float
 ) -> Pictures:
     """Work out both pictures of the 24 hours before `now` (Unix seconds).
 
     Args:
-        words: what Stripe said.
+        changes: what Stripe said.
         pushes: of each push when it was acknowledged (Unix seconds), and how many seconds it took
             from Stripe's event; None where that isn't known.
         now: Unix seconds.
     """
-    said = _by_hour(((word.at, word) for word in words), now)
+    by_hour = _by_hour(((change.at, change) for change in changes), now)
     waits = _by_hour(((at, lag) for at, lag in pushes if lag is not None), now)
     lags = [lag for hour in waits for lag in hour]
-    totals = Counter(word.state for hour in said for word in hour)
-    written = Counter(word.state for hour in said for word in hour if word.written)
-    top = _round_up(max(map(len, said)))
+    totals = Counter(change.state for hour in by_hour for change in hour)
+    written = Counter(change.state for hour in by_hour for change in hour if change.written)
+    top = _round_up(max(map(len, by_hour)))
     return Pictures(
-        columns=tuple(_column(i, hour, top) for i, hour in enumerate(said) if hour),
+        columns=tuple(_column(i, hour, top) for i, hour in enumerate(by_hour) if hour),
         counts_scale=tuple(Mark(_up(n / top), str(n)) for n in _steps(top)),
         spans=tuple(_span(i, hour) for i, hour in enumerate(waits) if hour),
         lag_scale=tuple(Mark(_lag_place(seconds), text) for seconds, text in LAG_MARKS),
@@ -153,8 +153,8 @@ def _by_hour(timed: Iterable[tuple[float, T]], now: float) -> list[list[T]]:
     return hours
 
 
-def _column(index: int, hour: Sequence[Word], top: int) -> Column:
-    counts = Counter((word.state, word.written) for word in hour)
+def _column(index: int, hour: Sequence[StateChange], top: int) -> Column:
+    counts = Counter((change.state, change.written) for change in hour)
     width = (WIDTH - LEFT - RIGHT) / HOURS
     x, bar = _along(index) + width * 0.12, width * 0.76
     blocks, below, said = [], 0, []

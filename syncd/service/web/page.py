@@ -18,14 +18,24 @@ from syncd.config.model import Config, shown
 from syncd.config.secrets import OPTIONAL_SECRETS, SECRETS
 from syncd.core.holds import command_for, entry_of
 from syncd.core.money import Money
-from syncd.core.records import Attention, Pushed, ReportedState
+from syncd.core.records import AttentionEntry, Pushed, ReportedState
 from syncd.monitor.alerts import Health, HealthState
 from syncd.monitor.status import Status
-from syncd.service.web.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Pictures, Word, draw
+from syncd.service.web.chart import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Pictures,
+    StateChange,
+    draw,
+)
 from syncd.text import links
 from syncd.text.links import halo_invoice
 from syncd.text.timestamps import duration, iso, minute
-from syncd.text.wording import STANDS, check_name, counted, needing, sentence
+from syncd.text.wording import CONDITION_TEXT, check_name, counted, needing, sentence
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -62,7 +72,7 @@ class Snapshot:
     level: Health
     health: HealthState
     cards: Sequence[tuple[str, str, str]]
-    attention: Sequence[Attention]
+    attention: Sequence[AttentionEntry]
     changes: Sequence[ReportedState]
     pushes: Sequence[Pushed]
 
@@ -80,7 +90,7 @@ class Kind:
     code: str
     title: str
     meaning: str
-    lines: tuple[Attention, ...]
+    lines: tuple[AttentionEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +150,11 @@ def banner(snapshot: Snapshot) -> Banner:
 def render(snapshot: Snapshot) -> str:
     """The page as HTML."""
     written = {(push.intent_id, push.new) for push in snapshot.pushes}
-    words = (Word(s.at, s.state, (s.intent_id, s.state) in written) for s in snapshot.changes)
+    changes = (
+        StateChange(s.at, s.state, (s.intent_id, s.state) in written) for s in snapshot.changes
+    )
     lags = ((push.at, push.lag_seconds) for push in snapshot.pushes)
-    pictures: Pictures = draw(words, lags, snapshot.status.now)
+    pictures: Pictures = draw(changes, lags, snapshot.status.now)
     return (
         _environment()
         .get_template("page.html")
@@ -215,19 +227,19 @@ def _since(snapshot: Snapshot) -> float | None:
     return health.since if health.level is snapshot.level else None
 
 
-def _kinds(lines: Sequence[Attention]) -> list[Kind]:
-    by_code: dict[str | None, list[Attention]] = {}
+def _kinds(lines: Sequence[AttentionEntry]) -> list[Kind]:
+    by_code: dict[str | None, list[AttentionEntry]] = {}
     for line in lines[:ATTENTION_MAX]:
         by_code.setdefault(line.code, []).append(line)
     return [_kind(code, tuple(found)) for code, found in by_code.items()]
 
 
-def _kind(code: str | None, lines: tuple[Attention, ...]) -> Kind:
+def _kind(code: str | None, lines: tuple[AttentionEntry, ...]) -> Kind:
     entry = entry_of(code)
     return Kind(code or "", entry.title, entry.meaning, lines)
 
 
-def _command_of(line: Attention) -> str:
+def _command_of(line: AttentionEntry) -> str:
     """The command that deals with this entry, ready to be pasted."""
     return command_for(line.code, line.id)
 
@@ -259,7 +271,7 @@ def _environment() -> "Environment":
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters |= _FILTERS
-    made.globals |= {"counted": counted, "stands": STANDS, "check_name": check_name}
+    made.globals |= {"counted": counted, "condition_text": CONDITION_TEXT, "check_name": check_name}
     return made
 
 
@@ -267,7 +279,7 @@ def _ago(seconds: float) -> str:
     return f"{duration(seconds)} ago" if seconds >= 1 else "just now"
 
 
-def _money(line: Attention) -> str:
+def _money(line: AttentionEntry) -> str:
     if line.amount is None or line.currency is None:
         return ""
     return str(Money(line.amount, line.currency))

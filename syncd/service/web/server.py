@@ -32,7 +32,7 @@ from syncd.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
+class WebSources:
     """Where the answers come from.
 
     Attributes:
@@ -54,22 +54,22 @@ class Readings:
     now: Callable[[], float]
 
 
-def application(readings: Readings) -> Starlette:
+def application(sources: WebSources) -> Starlette:
     """Make the web application."""
 
     async def livez(_request: Request) -> Response:
-        return _answer({"loop": readings.live()})
+        return _answer({"loop": sources.live()})
 
     async def readyz(_request: Request) -> Response:
-        return _answer(readings.ready())
+        return _answer(sources.ready())
 
     async def metrics(_request: Request) -> Response:
         try:
-            page = readings.telemetry.page(
-                readings.store.people.conditions(),
-                readings.store.people.attention_count(),
-                readings.budgets(),
-                writes_known(readings.store.notes()),
+            page = sources.telemetry.page(
+                sources.store.people.conditions(),
+                sources.store.people.attention_count(),
+                sources.budgets(),
+                writes_known(sources.store.notes()),
             )
         except Failure as error:
             return PlainTextResponse(f"{error}\n", 503)
@@ -77,14 +77,14 @@ def application(readings: Readings) -> Starlette:
 
     async def front(_request: Request) -> Response:
         try:
-            page = render(_snapshot(readings))
+            page = render(_snapshot(sources))
         except Failure as error:
             return PlainTextResponse(f"{error}\n", 503)
         return HTMLResponse(page, headers=headers())
 
     def guarded(endpoint: Callable[[Request], Any]) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
-            refusal = _refusal(request, readings.config().web_token)
+            refusal = _refusal(request, sources.config().web_token)
             response: Response = refusal or await endpoint(request)
             response.headers["Cache-Control"] = "no-store"
             response.headers["X-Content-Type-Options"] = "nosniff"
@@ -158,20 +158,20 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _snapshot(readings: Readings) -> Snapshot:
+def _snapshot(sources: WebSources) -> Snapshot:
     """All that the page shows, read now."""
-    config, store = readings.config(), readings.store
-    checks, live = readings.ready(), readings.live()
+    config, store = sources.config(), sources.store
+    checks, live = sources.ready(), sources.live()
     if not live.ok:
         checks = {"loop": live} | checks
-    status = gather(config, store, readings.now(), checks=checks, left=readings.budgets())
+    status = gather(config, store, sources.now(), checks=checks, left=sources.budgets())
     failing = {name: check.failing for name, check in checks.items() if not check.ok}
     since = status.now - HOURS * 3_600
     return Snapshot(
         status=status,
         config=config,
         level=level_of(failing, status.attention_count),
-        health=readings.health(),
+        health=sources.health(),
         cards=[(name, _mark(check), check.text) for name, check in checks.items()],
         attention=store.people.attention(ATTENTION_MAX) if status.attention_count else [],
         changes=store.people.reported_states(since),

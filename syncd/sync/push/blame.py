@@ -34,13 +34,13 @@ class RequestFailure:
     Attributes:
         due_payment: the payment.
         error: how it failed.
-        beside: whether the same kind of request worked for something else afterwards: then the payment is
+        others_work: whether the same kind of request worked for something else afterwards: then the payment is
             at fault.
     """
 
     due_payment: DuePayment
     error: LinkFailure
-    beside: bool = False
+    others_work: bool = False
 
     @property
     def writing(self) -> bool:
@@ -80,7 +80,8 @@ class RequestFailures:
         same = [
             one
             for one in self.found
-            if not one.beside and (one.reading, one.writing) == (failure.reading, failure.writing)
+            if not one.others_work
+            and (one.reading, one.writing) == (failure.reading, failure.writing)
         ]
         return len(same) >= IN_A_ROW_MAX
 
@@ -88,22 +89,22 @@ class RequestFailures:
         """Note that a read worked: the payments whose reads failed before are at fault."""
         self.read = True
         for failure in self.found:
-            failure.beside = failure.beside or failure.reading
+            failure.others_work = failure.others_work or failure.reading
 
     def has_written(self) -> None:
         """Note that a write worked: the payments whose writes failed before are at fault."""
         self.wrote = True
         for failure in self.found:
-            failure.beside = failure.beside or failure.writing
+            failure.others_work = failure.others_work or failure.writing
 
     def unclear_reads(self) -> bool:
         """Whether a read failed and no read has worked since."""
-        return any(failure.reading and not failure.beside for failure in self.found)
+        return any(failure.reading and not failure.others_work for failure in self.found)
 
     def blamed(self) -> list[RequestFailure]:
         """Remove and return the failures that are the payment's own fault."""
-        blamed = [failure for failure in self.found if failure.beside]
-        self.found = [failure for failure in self.found if not failure.beside]
+        blamed = [failure for failure in self.found if failure.others_work]
+        self.found = [failure for failure in self.found if not failure.others_work]
         return blamed
 
     def to_list(self, since: Mapping[str, float], now: float) -> list[RequestFailure]:

@@ -166,14 +166,14 @@ class Inserter:
         A row that may have been sent before is looked for on its invoice as well: whoever sent it
         may have died before it could.
         """
-        elsewhere = sent_before and await self._stands_elsewhere(due, create)
+        on_invoice = sent_before and await self._invoice_has_row(due, create)
         rows = await self.sink.rows_of(due.intent_id)
         if rows:
             self.store.record([due_again(due, self.now(), attempts=1)], self.now())
             if sent_before and rows[0].id is not None and self._is_unproven():
                 await self.prover.prove_new(due, create, rows[0].id)
             return False
-        if elsewhere:
+        if on_invoice:
             self.store.record([self.outcomes.unproven(due, create)], self.now())
             return False
         if self.outcomes.plan is not None:
@@ -205,7 +205,7 @@ class Inserter:
                 current.intent_id, create.status, create.amount,
             ):  # fmt: skip
                 made = InStep((row.id,) if row.id is not None else (), create.status)
-                pushed = self.outcomes.tell(due, made, "created")
+                pushed = self.outcomes.report_push(due, made, "created")
                 done = Outcome(
                     current.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows,
                     pushed=pushed,
@@ -226,14 +226,14 @@ class Inserter:
             # Due at once; uncertain for as long as the payment's own list may be late.
             self._move_doubt(due, doubt, self.now() + LAG_SECONDS, LAG_SECONDS)
             self.store.record([due_again(due, self.now(), attempts=1)], self.now())
-        elif self._astray(due, create, rows):
+        elif self._is_unattributed(due, create, rows):
             self.store.record([self.outcomes.unproven(due, create, answer.rows)], self.now())
         else:
             if answer.complaint is not None:
                 self.report.log(
                     "warning", "insert_doubtful", intent=current.intent_id, reason=answer.complaint
                 )
-            self._lagging(due, doubt, named=self._astray(due, create, answer.rows))
+            self._lagging(due, doubt, named=self._is_unattributed(due, create, answer.rows))
 
     def _lagging(self, due: DuePayment, doubt: float | None, *, named: bool = False) -> None:
         """Halo has answered but lists no row: its lists may be late, so don't send the row again yet.
@@ -313,14 +313,14 @@ class Inserter:
         if self.failures.add(due, error):
             raise error  # it fails for every payment
 
-    async def _stands_elsewhere(self, due: DuePayment, create: Create) -> bool:
+    async def _invoice_has_row(self, due: DuePayment, create: Create) -> bool:
         """Whether the invoice has the new row, whatever the payment's own list shows."""
         intent_id = due.intent_id
         rows = await self.sink.rows_of_invoice(create.invoice_id)
         named = any(row.intent_id == intent_id for row in rows)
-        return named or self._astray(due, create, rows)
+        return named or self._is_unattributed(due, create, rows)
 
-    def _astray(self, due: DuePayment, create: Create, rows: Sequence[Row]) -> bool:
+    def _is_unattributed(self, due: DuePayment, create: Create, rows: Sequence[Row]) -> bool:
         """Whether one of the rows can only be the new row, without the payment's id or with a wrong one.
 
         An older row of the same amount is not: the new row carries the time of its payment.

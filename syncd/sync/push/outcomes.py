@@ -63,7 +63,7 @@ class Outcomes:
         current, state = due.payment.current, state_of(due)
         if isinstance(decision, InStep):
             inserted = due.doubt_until is not None
-            pushed = self.tell(
+            pushed = self.report_push(
                 due, decision, ("created" if inserted else "updated") if ours else "in_step"
             )
             return Outcome(
@@ -149,7 +149,9 @@ class Outcomes:
             return self.still_failed(due)
         return Outcome(due.intent_id, state_of(due), Condition.IN_DOUBT)
 
-    def tell(self, due: DuePayment, decision: Update | InStep, outcome: str) -> Pushed | None:
+    def report_push(
+        self, due: DuePayment, decision: Update | InStep, outcome: str
+    ) -> Pushed | None:
         """One line of the log for a payment that is now in step; what was written, if it was."""
         current, state, now = due.payment.current, state_of(due), self.now()
         self.planned(due, decision, "in step already")

@@ -149,7 +149,7 @@ class Updater:
             back = {row.id: row for row in await self.sink.rows_of(current.intent_id)}
             proven = all(row in back and back[row].status == update.status for row in update.rows)
         if proven:
-            pushed = self.outcomes.tell(due, update, "updated")
+            pushed = self.outcomes.report_push(due, update, "updated")
             return Outcome(
                 current.intent_id, state, Condition.IN_STEP, acked=True, rows=update.rows,
                 pushed=pushed,

@@ -26,7 +26,7 @@ from syncd.core.errors import Failure
 from syncd.core.holds import LiftedBy, entry_of, lifted_by
 from syncd.core.money import Money
 from syncd.core.payments import INTENT_ID
-from syncd.core.records import Attention
+from syncd.core.records import AttentionEntry
 from syncd.store.store import Store
 from syncd.text.links import halo_invoice, stripe_link
 from syncd.text.sanitize import plain
@@ -224,7 +224,7 @@ def _is_test(config: Config, store: Store) -> bool:
 
 
 def _known(
-    entry: Attention | None, payment: Mapping[str, Any] | None, config: Config, *, test: bool
+    entry: AttentionEntry | None, payment: Mapping[str, Any] | None, config: Config, *, test: bool
 ) -> dict[str, Any]:
     """Everything about one id, by name; what is not known is left out."""
     known: dict[str, Any] = {}
@@ -254,7 +254,7 @@ def _shown(value: Any) -> list[str]:
     return [] if value is None else [str(value)]
 
 
-def _print(entries: Sequence[Attention], heading: str) -> None:
+def _print(entries: Sequence[AttentionEntry], heading: str) -> None:
     """Each line with its sentence below it; ids, amounts and invoices are never broken."""
     width = width_of_terminal()
     typer.echo(f"{heading}\n")
@@ -265,15 +265,15 @@ def _print(entries: Sequence[Attention], heading: str) -> None:
         typer.echo(indented(_since(entry), width) + "\n")
 
 
-def _state(entry: Attention) -> str:
+def _state(entry: AttentionEntry) -> str:
     return (entry.state or entry.kind).replace("_", " ")
 
 
-def _invoices(entry: Attention) -> str:
+def _invoices(entry: AttentionEntry) -> str:
     return ", ".join(invoice.name for invoice in entry.invoices)
 
 
-def _since(entry: Attention) -> str:
+def _since(entry: AttentionEntry) -> str:
     parts = [", ".join(entry.customers)] if entry.customers else []
     parts.append(f"since {iso(entry.since)}" if parts else f"Since {iso(entry.since)}")
     if entry.rows:
@@ -288,7 +288,7 @@ def _since(entry: Attention) -> str:
     return "; ".join(parts) + "."
 
 
-def _entry(entry: Attention, config: Config, *, test: bool) -> dict[str, Any]:
+def _entry(entry: AttentionEntry, config: Config, *, test: bool) -> dict[str, Any]:
     """One line as JSON, with where people look it up."""
     links = {
         "stripe": stripe_link(entry.intent_id, test=test, account=config.stripe.account),
@@ -305,7 +305,7 @@ def _entry(entry: Attention, config: Config, *, test: bool) -> dict[str, Any]:
     return asdict(entry) | times | {"links": links}
 
 
-def _amount(entry: Attention) -> str:
+def _amount(entry: AttentionEntry) -> str:
     if entry.amount is None or entry.currency is None:
         return ""
     return str(Money(entry.amount, entry.currency))

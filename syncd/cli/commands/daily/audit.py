@@ -177,10 +177,10 @@ def _period(since: str, until: str | None) -> tuple[int, int | None]:
 async def _audit(
     config: Config, own: Store, memory: Store | None, asked: Asked, show: Show
 ) -> Audit:
-    world = Runtime(waiting=show.waiting)
-    stop_signals.watch(world.stop)
+    runtime = Runtime(waiting=show.waiting)
+    stop_signals.watch(runtime.stop)
     parts = assemble_readers(
-        config, own, Telemetry(), world,
+        config, own, Telemetry(), runtime,
         stripe_share=BACKFILL_STRIPE_SHARE,
         counted_in=memory,
     )  # fmt: skip
@@ -189,7 +189,7 @@ async def _audit(
         parts.sink, own, parts.policy, asked.invoices, asked.everything, show.invoices
     )
     auditor = Auditor(
-        parts.all_rows, parts.policy, parts.reversal_sweeper, own, memory, invoices, world.now, asked.fix,
+        parts.all_rows, parts.policy, parts.reversal_sweeper, own, memory, invoices, runtime.now, asked.fix,
         asked.everything, show.listing,
     )  # fmt: skip
     try:

@@ -25,7 +25,7 @@ from syncd.core.records import Condition, UnmatchedPayment
 from syncd.monitor.status import STEPS, gather, links_of
 from syncd.store.store import Store
 from syncd.text.timestamps import day, iso, iso_or_none
-from syncd.text.wording import STANDS, counted, needing
+from syncd.text.wording import CONDITION_TEXT, counted, needing
 
 LISTED_MAX = 10_000
 """So many payments that aren't Halo's are listed, the newest; the rest is counted."""
@@ -120,7 +120,7 @@ def _print_status(read: dict[str, Any]) -> None:
     if read["unfinished_backfill"]:
         rows.append(("Unfinished", f"syncd --backfill {read['unfinished_backfill']}"))
     rows += [
-        (f"Payments {STANDS[name]}", f"{number:,}")
+        (f"Payments {CONDITION_TEXT[name]}", f"{number:,}")
         for name, number in read["payments"].items()
         if number
     ]

@@ -48,9 +48,9 @@ def resync(
 
 async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bool]:
     """Returns what came of it, and whether it needs attention."""
-    world = Runtime()
-    stop_signals.watch(world.stop)
-    parts = assemble(config, store, Telemetry(), world, "a resync")
+    runtime = Runtime()
+    stop_signals.watch(runtime.stop)
+    parts = assemble(config, store, Telemetry(), runtime, "a resync")
     try:
         read, pushing = await parts.run.resync(intent_id)
     finally:

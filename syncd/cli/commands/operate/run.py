@@ -109,15 +109,15 @@ async def _command(
     planned: list[dict[str, Any]], dry_run: bool,
 ) -> Failure | None:  # fmt: skip
     """Run; returns what failed instead of raising it, so that what was done is still shown."""
-    world = Runtime(waiting=show.waiting)
-    stop_signals.watch(world.stop)
+    runtime = Runtime(waiting=show.waiting)
+    stop_signals.watch(runtime.stop)
 
     def plan(due: DuePayment, decision: Decision, text: str) -> None:
         planned.append(_planned(due, decision, text))
 
     what = "a single run" if since is None else "a backfill"
     parts = assemble(
-        config, store, telemetry, world, what,
+        config, store, telemetry, runtime, what,
         plan=plan if dry_run else None,
         stripe_share=1.0 if since is None else BACKFILL_STRIPE_SHARE,
         halo_share=DRY_RUN_HALO_SHARE if dry_run else 1.0,
@@ -125,7 +125,7 @@ async def _command(
     parts.engine.sweeper.listing.progress = show.listing
     parts.engine.pusher.progress = show.pushing
     try:
-        release_holds(config, store, world.now())
+        release_holds(config, store, runtime.now())
         if since is None:
             await parts.run.once()
         else:

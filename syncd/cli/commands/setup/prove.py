@@ -171,9 +171,9 @@ def _prove(
 async def _with_parts(
     config: Config, store: Store, work: Callable[[ByHand], Awaitable[Result]]
 ) -> Result:
-    world = Runtime()
-    stop_signals.watch(world.stop)
-    parts: Parts = assemble(config, store, Telemetry(), world, "a proof by hand")
+    runtime = Runtime()
+    stop_signals.watch(runtime.stop)
+    parts: Parts = assemble(config, store, Telemetry(), runtime, "a proof by hand")
     try:
         return await work(ByHand(parts.engine, parts.sink))
     finally:

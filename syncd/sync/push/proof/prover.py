@@ -382,7 +382,7 @@ class Prover:
                 mode or UpdateMode.CHANGES, found.trace_stored, changes, before.alone,
             )
         )  # fmt: skip
-        pushed = self.outcomes.tell(due, update, "updated")
+        pushed = self.outcomes.report_push(due, update, "updated")
         done = Outcome(
             current.intent_id, state_of(due), Condition.IN_STEP, acked=True, rows=update.rows,
             pushed=pushed,
