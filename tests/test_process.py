@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -537,3 +538,21 @@ def test_version_and_help(live: Rig) -> None:
         done = live.command(name, "--help")
         assert done.returncode == 0
         assert "Usage: syncd" in done.stdout
+
+
+def test_a_reload_changes_the_log(live: Rig) -> None:
+    """A reload changes the format and the level of the log."""
+    file = live.folder / "config.toml"
+    file.write_text('[log]\nformat = "json"\n')
+    with daemon(live, "--config", str(file)) as running:
+        until(lambda: running.events("started"))
+        file.write_text('[log]\nformat = "logfmt"\nlevel = "warning"\n')
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: any("Reloaded." in line for line in running.messages()))
+        live.pay("succeeded", rows=(5.0,))
+        until(lambda: "event=held" in running._log.read_text())
+        lines = running._log.read_text().splitlines()
+    held = next(line for line in lines if "event=held" in line)
+    assert re.match(r"timestamp=\S+ level=warning event=held ", held)
+    assert not any(line.startswith("{") for line in lines[lines.index(held) :])
+    assert "level=info" not in "\n".join(lines)

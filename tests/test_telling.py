@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from syncd.config.model import Log
 from syncd.monitor.alerts import Health
 from syncd.monitor.health import Check
 from syncd.monitor.telemetry import set_up_log
@@ -188,7 +189,7 @@ def test_what_the_library_logs(watched: Watched, capfd: pytest.CaptureFixture[st
     """Apprise and its HTTP library log addresses; none of that reaches our log."""
     import sys
 
-    set_up_log(sys.stderr, readable=False)
+    set_up_log(sys.stderr, Log(format="json"))
     try:
         watched.rig.settings["SYNCD_NOTIFY_URLS"] = "json://127.0.0.1:9/token-x\nnonsense://token-x"
         watched.left["stripe"] = 1

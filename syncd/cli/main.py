@@ -26,10 +26,10 @@ from syncd.cli.shared import (
     ConfigOption,
     JsonOption,
     failures_said,
+    load_config,
     stop_signals,
 )
 from syncd.config.advice import advice_for
-from syncd.config.load import load
 from syncd.monitor.telemetry import Telemetry, stderr_log
 
 
@@ -142,7 +142,7 @@ def run(
     since = None if backfill is None else since_of(backfill)
     stderr_log()
     with failures_said():
-        loaded = load(config, os.environ)
+        loaded = load_config(config)
         for advice in advice_for(loaded):
             text = f"{advice.text}. {advice.remedy}"
             Telemetry().log("warning", "unusual_setting", key=advice.key, text=text)

@@ -16,6 +16,7 @@ import typer
 from syncd.config.load import load
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Failure, Stopping, StoreUnusable
+from syncd.monitor.telemetry import stderr_log
 from syncd.service.systemd import Notifier
 from syncd.store.db.connection import sqlite_path
 from syncd.store.store import Store
@@ -137,6 +138,17 @@ def failures_said(*, afresh: bool = False) -> Iterator[None]:
         goes_on = "" if afresh else " Nothing is lost: the next run goes on from here."
         typer.echo(f"syncd: {error}{goes_on}", err=True)
         raise typer.Exit(EXIT_UNAVAILABLE) from None
+
+
+def load_config(file: Path | None) -> Config:
+    """The whole configuration; from here on the log is as the configuration says.
+
+    Raises:
+        ConfigurationError: with every problem there is.
+    """
+    config = load(file, os.environ)
+    stderr_log(config.log)
+    return config
 
 
 def offline(file: Path | None) -> Config:

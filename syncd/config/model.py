@@ -222,6 +222,13 @@ class Notify(Section):
     budget_low: float = Field(0.1, ge=0, lt=1)
 
 
+class Log(Section):
+    """What is logged, and in which format."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text", "logfmt"] = "auto"
+
+
 class Settings(BaseSettings):
     """The file with the environment over it."""
 
@@ -236,6 +243,7 @@ class Settings(BaseSettings):
     state: State = State()
     web: Web = Web()
     notify: Notify = Notify()
+    log: Log = Log()
 
     @classmethod
     def settings_customise_sources(
@@ -267,6 +275,7 @@ class Config:
     state: State
     web: Web
     notify: Notify
+    log: Log
     file: Path | None
     stripe_api_key: str = field(repr=False)
     halo_client_secret: str = field(repr=False)
@@ -299,7 +308,7 @@ def address(listen: str) -> tuple[str, int]:
     return host, int(port)
 
 
-SECTIONS = ("stripe", "halo", "poll", "push", "state", "web", "notify")
+SECTIONS = ("stripe", "halo", "poll", "push", "state", "web", "notify", "log")
 
 
 def differences(old: Config, new: Config) -> list[str]:

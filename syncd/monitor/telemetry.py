@@ -6,17 +6,23 @@ with the number of payments.
 
 import io
 import logging
+import os
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from syncd import __version__
+from syncd.config.model import Log
 from syncd.text.sanitize import plain, without_secrets
 
 LAG_BUCKETS_SECONDS = (1, 5, 15, 60, 300, 600, 1_800, 3_600, 21_600, 86_400, 604_800)
+
+
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""syslog's number of each level (source: sd-daemon(3))."""
 
 
 def _without_secrets(
@@ -32,28 +38,61 @@ def _without_secrets(
     return entry
 
 
-def set_up_log(stream: TextIO, *, readable: bool, verbose: bool = False) -> None:
-    """Send the log to a stream: for people on a terminal, else one JSON object a line."""
-    processors: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.format_exc_info,  # before the net: a traceback may hold a secret
-        _without_secrets,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    processors.append(
-        structlog.dev.ConsoleRenderer(colors=stream.isatty())
-        if readable
-        else structlog.processors.JSONRenderer(ensure_ascii=True)
-    )
-    level = logging.DEBUG if verbose else logging.INFO
+def set_up_log(stream: TextIO, log: Log, *, priorities: bool = False) -> None:
+    """Send the log to a stream.
+
+    Args:
+        stream: where to; a terminal gets text where the format is "auto", anything else JSON.
+        log: the level and the format.
+        priorities: whether each line begins with its priority, as ``<6>`` (source: sd-daemon(3)).
+    """
+    form = log.format
+    if form == "auto":
+        form = "text" if stream.isatty() else "json"
+    render: Any
+    if form == "text":
+        render = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    elif form == "logfmt":
+        order = ["timestamp", "level", "event"]
+        render = structlog.processors.LogfmtRenderer(key_order=order, bool_as_flag=False)
+    else:
+        render = structlog.processors.JSONRenderer(ensure_ascii=True)
     structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,  # before the net: a traceback may hold a secret
+            _without_secrets,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _with_priority(render) if priorities else render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, log.level.upper())),
         logger_factory=structlog.PrintLoggerFactory(file=stream),
         cache_logger_on_first_use=False,
     )
     # Libraries say little, and through the same place.
     logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)
+
+
+def _with_priority(render: Callable[..., str]) -> Callable[..., str]:
+    """Begin each line with the priority of its entry."""
+
+    def rendered(logger: Any, name: str, entry: MutableMapping[str, Any]) -> str:
+        mark = f"<{_PRIORITIES.get(str(entry.get('level')), 6)}>"
+        return "\n".join(mark + line for line in render(logger, name, entry).splitlines())
+
+    return rendered
+
+
+def under_journal(environment: Mapping[str, str], number: int = 2) -> bool:
+    """Whether a file descriptor is connected to the journal, as ``JOURNAL_STREAM`` says.
+
+    Source: systemd.exec(5). A process that inherited the variable may have another standard error.
+    """
+    try:
+        found = os.fstat(number)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 class _ToStructlog(logging.Handler):
@@ -160,7 +199,7 @@ class _CurrentStderr(io.TextIOBase):
         return sys.stderr.isatty()
 
 
-def stderr_log(*, verbose: bool = False) -> None:
-    """Log to stderr: readable on a terminal, JSON otherwise."""
+def stderr_log(log: Log | None = None) -> None:
+    """Log to standard error; None for the level and the format that hold before the file is read."""
     stream = cast("TextIO", _CurrentStderr())
-    set_up_log(stream, readable=sys.stderr.isatty(), verbose=verbose)
+    set_up_log(stream, log or Log(), priorities=under_journal(os.environ))

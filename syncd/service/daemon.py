@@ -23,7 +23,7 @@ from syncd.core.errors import Side, Stopping, StoreUnavailable, StoreUnusable
 from syncd.failpoints import Point, crash_point
 from syncd.monitor.health import Check, judge_step
 from syncd.monitor.status import stopped_check
-from syncd.monitor.telemetry import Telemetry
+from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.monitor.watcher import Watch
 from syncd.service.lanes import Step, Steps, note_progress
 from syncd.service.systemd import Notifier
@@ -246,6 +246,8 @@ class Daemon:
             )
             return
         changed = differences(self.config, new)
+        if new.log != self.config.log:
+            stderr_log(new.log)
         fixed = [key for key in changed if key in FIXED]
         async with self._steps.exclusive():
             old = self._steps.parts

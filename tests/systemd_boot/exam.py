@@ -39,10 +39,10 @@ def show() -> dict[str, str]:
     return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
 
-def journal() -> str:
+def journal(*options: str) -> str:
     done = subprocess.run(
-        ["journalctl", "--unit", UNIT, "--no-pager", "--output=cat"], check=False, capture_output=True,
-        text=True,
+        ["journalctl", "--unit", UNIT, "--no-pager", "--output=cat", *options], check=False,
+        capture_output=True, text=True,
     )  # fmt: skip
     return done.stdout
 
@@ -155,6 +155,7 @@ def reload(box: Sandbox) -> Facts:
     """A number that was missing is configured; then a configuration that is refused."""
     payment = pay(box, "processing")
     held = until(lambda: f'"intent": "{payment}"' in journal() and '"held"' in journal())
+    urgent = journal("--priority=warning")
     before = show()
     configure(box)
     code = systemctl("reload", UNIT)
@@ -171,6 +172,7 @@ def reload(box: Sandbox) -> Facts:
     return {
         "held": held, "reload": code, "pushed": pushed, "refused": refused, "bad": bad,
         "named": named, "unasked": unasked,
+        "urgent": [name for name in ("held", "started") if f'"{name}"' in urgent],
         "before": before, "after": after, "kept": kept,
     }  # fmt: skip
 

@@ -184,6 +184,11 @@ def test_reload(seen: dict[str, Any]) -> None:
     assert found["refused"]
 
 
+def test_priorities_in_the_journal(seen: dict[str, Any]) -> None:
+    """The journal knows the priority of each line: a hold is a warning, a start is not."""
+    assert seen["reload"]["urgent"] == ["held"]
+
+
 def test_a_hang_ends_by_the_watchdog(seen: dict[str, Any]) -> None:
     """Working, it feeds the watchdog; hanging, it is ended and started again, and goes on."""
     found = seen["hang"]

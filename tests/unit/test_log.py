@@ -3,19 +3,24 @@
 import io
 import json
 import logging
+import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 
-from syncd.monitor.telemetry import Telemetry, set_up_log
+from syncd.config.model import Log
+from syncd.monitor.telemetry import Telemetry, set_up_log, under_journal
 
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """The log as the service writes it, kept in memory."""
     stream = io.StringIO()
-    set_up_log(stream, readable=False)
+    set_up_log(stream, Log())
     yield stream
     structlog.reset_defaults()
     logging.getLogger().handlers.clear()
@@ -47,3 +52,71 @@ def test_what_a_library_fails_with(log: io.StringIO) -> None:
     assert (entry["event"], entry["logger"]) == ("library", "uvicorn.error")
     assert "test_log.py" in entry["exception"]
     assert "secret" not in log.getvalue()
+
+
+def written(log: Log, *, priorities: bool = False) -> list[str]:
+    """What four entries and a traceback look like, without their times."""
+    stream = io.StringIO()
+    set_up_log(stream, log, priorities=priorities)
+    telemetry = Telemetry()
+    try:
+        for level in ("debug", "info", "warning"):
+            telemetry.log(level, "held", intent="pi_1", rows=[1, 2], late=True, none=None)
+        try:
+            _fail("two words")
+        except ValueError:
+            telemetry.log("error", "fault", text='a "quoted" word', exc_info=True)
+    finally:
+        structlog.reset_defaults()
+        logging.getLogger().handlers.clear()
+    return re.sub(r"\d{4}-[\d-]+T[\d:.]+Z", "NOW", stream.getvalue()).splitlines()
+
+
+def test_the_formats() -> None:
+    """The same entries as JSON, as logfmt and as text; auto is JSON where nobody is at a terminal."""
+    as_json = written(Log(format="json"))
+    assert written(Log()) == as_json
+    assert json.loads(as_json[0]) == {
+        "intent": "pi_1", "rows": [1, 2], "late": True, "none": None, "event": "held",
+        "level": "info", "timestamp": "NOW",
+    }  # fmt: skip
+    logfmt = written(Log(format="logfmt"))
+    assert (
+        logfmt[0] == 'timestamp=NOW level=info event=held intent=pi_1 rows="[1, 2]" late=true none='
+    )
+    assert len(logfmt) == 3
+    assert r"a \"quoted\" word" in logfmt[2]
+    text = written(Log(format="text"))
+    assert text[0].split() == [
+        "NOW", "[info", "]", "held", "intent=pi_1", "late=True", "none=None", "rows=[1,", "2]",
+    ]  # fmt: skip
+    assert "ValueError: two words" in text[-1]
+
+
+@pytest.mark.parametrize(
+    ("level", "events"),
+    [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)],
+)
+def test_the_level(level: Any, events: int) -> None:
+    """What is less important than the level is left out."""
+    assert len(written(Log(level=level, format="json"))) == events
+
+
+def test_priorities() -> None:
+    """Under the journal each line begins with its priority; each line of a traceback, too."""
+    marks = [line[:3] for line in written(Log(level="debug", format="json"), priorities=True)]
+    assert marks == ["<7>", "<6>", "<4>", "<3>"]
+    text = written(Log(level="error", format="text"), priorities=True)
+    assert len(text) > 3
+    assert {line[:3] for line in text} == {"<3>"}
+
+
+def test_under_the_journal(tmp_path: Path) -> None:
+    """The journal is recognised by the very file that standard error is."""
+    with (tmp_path / "file").open("w") as file:
+        found = os.fstat(file.fileno())
+        its = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        assert under_journal(its, file.fileno())
+        assert not under_journal({"JOURNAL_STREAM": "1:1"}, file.fileno())
+        assert not under_journal({}, file.fileno())
+    assert not under_journal(its, 999)

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import os
 import shutil
 import tempfile
 import time
@@ -27,10 +26,10 @@ from syncd.cli.shared import (
     JsonOption,
     failures_said,
     is_absent,
+    load_config,
     stop_signals,
 )
 from syncd.cli.terminal import Show, shown
-from syncd.config.load import load
 from syncd.config.mode import Mode
 from syncd.config.model import Config
 from syncd.monitor.telemetry import Telemetry, stderr_log
@@ -124,7 +123,7 @@ def audit(
     csv_file = None if csv == STDOUT else csv
     with _files(csv_file, html) as (csv_part, html_part), failures_said(afresh=True):
         stderr_log()
-        loaded = load(config or context.obj, os.environ)
+        loaded = load_config(config or context.obj)
         with _stores(loaded, fix=fix) as (own, memory), shown() as show:
             found = asyncio.run(_audit(loaded, own, memory, asked, show))
         places = Links(loaded.halo.url, loaded.mode == Mode.TEST, loaded.stripe.account)

@@ -1,15 +1,13 @@
 """``syncd resync``: one payment, read again and pushed."""
 
 import asyncio
-import os
 import re
 from typing import Annotated
 
 import typer
 
 from syncd.cli.commands.operate.run import store_for
-from syncd.cli.shared import EXIT_ATTENTION, ConfigOption, failures_said, stop_signals
-from syncd.config.load import load
+from syncd.cli.shared import EXIT_ATTENTION, ConfigOption, failures_said, load_config, stop_signals
 from syncd.config.model import Config
 from syncd.core.errors import IntentUnknown
 from syncd.core.records import ATTENTION, Condition
@@ -35,7 +33,7 @@ def resync(
         message = f"{plain(intent_id, 80)!r} isn't a payment intent's id (pi_…)"
         raise typer.BadParameter(message, param_hint="pi_…")
     with failures_said():
-        loaded = load(config or context.obj, os.environ)
+        loaded = load_config(config or context.obj)
         with store_for(loaded, dry_run=False) as store:
             try:
                 said, attention = asyncio.run(_resync(loaded, store, intent_id))

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -15,10 +14,10 @@ from syncd.cli.shared import (
     JsonOption,
     counting,
     failures_said,
+    load_config,
 )
 from syncd.cli.terminal import bar, table
 from syncd.config.edit import write_numbers
-from syncd.config.load import load
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import StoreUnusable
 from syncd.core.payments import PaymentState
@@ -76,7 +75,7 @@ def calibrate(
     """
     stderr_log()
     with failures_said(afresh=True):
-        loaded = load(config or context.obj, os.environ)
+        loaded = load_config(config or context.obj)
         if write and loaded.file is None:
             problem = "--write needs a configuration file; this configuration is in the environment"
             raise ConfigurationError([problem])

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from syncd.cli.shared import ConfigOption, JsonOption, counting, failures_said
+from syncd.cli.shared import ConfigOption, JsonOption, counting, failures_said, load_config
 from syncd.clients.throttle import halo_window, stripe_window
-from syncd.config.load import find_file, load
+from syncd.config.load import find_file
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Side
 from syncd.monitor.telemetry import Telemetry, stderr_log
@@ -80,7 +80,7 @@ def _look(file: Path | None, tell: Callable[[Line], None]) -> Config | None:
     for line in secret_lines(os.environ, find_file(file, os.environ, [])):
         tell(line)
     try:
-        loaded = load(file, os.environ)
+        loaded = load_config(file)
     except ConfigurationError as error:
         what = "the configuration" if error.file is None else f"the configuration {error.file}"
         for problem in error.problems:

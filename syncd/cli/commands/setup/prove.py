@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,11 +20,11 @@ from syncd.cli.shared import (
     confirm,
     existing,
     failures_said,
+    load_config,
     offline,
     stop_signals,
 )
 from syncd.cli.terminal import table
-from syncd.config.load import load
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Failure, IntentUnknown
 from syncd.core.rules.proof import UpdateMode, WriteKind, proof_note, read_proof
@@ -95,7 +94,7 @@ def prove(
     _check_usage(intent_id, yes=yes, as_json=as_json)
     kind = WriteKind.INSERT if insert else WriteKind.UPDATE
     with failures_said():
-        loaded = load(config or context.obj, os.environ)
+        loaded = load_config(config or context.obj)
         if insert and not loaded.push.create_missing:
             problem = (
                 "push.create_missing is off, so syncd inserts no rows. Set it to true, with "
