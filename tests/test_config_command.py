@@ -159,4 +159,4 @@ def test_the_schema_refuses_what_syncd_refuses(more: str, key: str) -> None:
 def test_every_key_is_explained() -> None:
     """Editors show a comment for each key that has one in the shipped file."""
     poll = schema()["$defs"]["Poll"]["properties"]
-    assert poll["look_back"]["description"].startswith("how far the very first poll looks back")
+    assert poll["look_back"]["description"].startswith("how far back the very first poll reads")

@@ -163,7 +163,9 @@ def test_every_hold_of_the_table() -> None:
 
 def test_every_condition() -> None:
     """decides.md explains every condition, in the program's order."""
-    table = text_of("decides.md").partition("## Where a payment stands")[2].partition("\n## ")[0]
+    table = (
+        text_of("decides.md").partition("## The condition of a payment")[2].partition("\n## ")[0]
+    )
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [str(one) for one in Condition]
 
 
