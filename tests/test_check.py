@@ -508,7 +508,7 @@ def test_a_test_message_is_sent_where_it_is_asked_for(live: Rig, receiver: Recei
         (
             "fail",
             "message 2 (json)",
-            "the test message wasn't taken: it was refused or not reached",
+            "the test message wasn't taken: the service refused it or cannot be reached",
         ),
         ("pass", "heartbeat", "its address took a ping"),
     ]

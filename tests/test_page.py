@@ -157,11 +157,11 @@ def test_never_thousands(live: Rig) -> None:
 
 
 def test_while_halo_is_down(live: Rig) -> None:
-    """What doesn't work is said first, with its reason; the rest is shown all the same."""
+    """A side that does not work is shown first, with its reason; everything else is still shown."""
     live.box.halo.faults.append(Fault("html", times=None))
     live.pay("succeeded")
     with daemon(live) as running:
-        page = until(lambda: (p := running.get("/")[1]) and "Halo doesn&#39;t work" in p and p)
+        page = until(lambda: (p := running.get("/")[1]) and "Halo does not work" in p and p)
     assert "where JSON belongs" in page
 
 
@@ -173,12 +173,12 @@ def test_the_worst_comes_first(live: Rig) -> None:
         page = running.get("/")[1]
         live.box.halo.faults.append(Fault("html", times=None))
         live.pay("succeeded")
-        down = until(lambda: (p := running.get("/")[1]) and "Halo doesn&#39;t work</h1>" in p and p)
+        down = until(lambda: (p := running.get("/")[1]) and "Halo does not work</h1>" in p and p)
     banner = down.partition('id="glance"')[2].partition("</section>")[0]
-    assert "Nothing is pushed to Halo until Halo answers." in banner
-    assert "1 payment needs attention, too." in banner
-    assert "All other payments" in page
-    assert "All other payments" not in down
+    assert "syncd pushes nothing until Halo answers." in banner
+    assert "1 payment needs attention." in banner
+    assert "all other payments" in page
+    assert "all other payments" not in down
     # What the reader needs to find the payment, and to deal with it.
     for piece in ("A customer", f'data-copy="{held}"', f'data-copy="syncd attention retry {held}"',
                   'href="#why-amount_mismatch"', 'id="why-amount_mismatch"'):  # fmt: skip

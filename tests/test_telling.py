@@ -118,7 +118,8 @@ def test_no_heartbeat_without_a_poll(watched: Watched, receiver: Receiver) -> No
     receiver.refuses = 503
     watched.looks(poll)
     assert [line["text"] for line in rig.told.events("heartbeat_failed")] == [
-        "The heartbeat address did not take the ping: it answered 503."
+        "The heartbeat address did not accept the request: HTTP 503. syncd sends the next one after the "
+        "next poll. Check the secret heartbeat_url."
     ]
 
 
@@ -138,7 +139,7 @@ def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
     watched.looks(later(60, stripe=busy), later(600, stripe=busy))
     assert receiver.titles() == []  # nothing went wrong: a long push is under way
     watched.looks(later(60), later(600, halo=down), later(600, halo=down))
-    assert receiver.titles() == ["Halo doesn't work"]
+    assert receiver.titles() == ["Halo does not work"]
     watched.looks(later(60, halo=down))  # a restart repeats nothing
     assert len(receiver.messages) == 1
     watched.looks(later(60))
@@ -150,7 +151,7 @@ def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
         later(60),
     )
     assert receiver.titles() == [
-        "Halo doesn't work", "Halo works again", "A gap was filled",
+        "Halo does not work", "Halo works again", "A gap between polls was filled",
         "Few requests to Stripe are left",
     ]  # fmt: skip
     assert "2026-09-21 14:13 UTC" in receiver.messages[2]["message"]

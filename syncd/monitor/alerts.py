@@ -1,8 +1,8 @@
-"""What is worth telling people, and when: decided from what was known and what is read now.
+"""Decides which notifications to send, from what was sent before and the status now.
 
-Pure: no clock, no network. A matter is told once, and again only when it has grown or come back;
-about each matter at most one message goes out in `Rules.every_seconds`, and what happened meanwhile
-stands in it. All that is to be told at one moment goes into one message.
+Pure: no clock, no network. syncd notifies once about a matter, and again only if the matter has grown
+or come back. About each matter at most one notification is sent in `Rules.every_seconds`; the next one
+contains what happened in the meantime. Everything that is new at one moment is one notification.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from syncd.text.timestamps import duration
 from syncd.text.wording import check_name, counted, needing, sentence
 
 LISTED_MAX = 10
-"""So many payments are named in a message; the rest is counted."""
+"""How many entries of the attention list a notification names; the others are only counted."""
 
 HALO_LOW_SECONDS = 3_600
-"""Halo's window is full for minutes at every backfill; only a long time of it is news."""
+"""How long Halo's rate limit must be used up before syncd notifies: a backfill uses it up for minutes."""
 
 
 class Health(StrEnum):
-    """How it stands, at a glance; the worst that applies."""
+    """The overall status; the worst that applies."""
 
     STARTING = "starting"
     WELL = "well"
@@ -34,10 +34,10 @@ class FailingCheck:
     """A check that fails.
 
     Attributes:
-        text: why, for people.
-        worked_at: Unix seconds when it last worked; None where that isn't known.
-        starting: whether the process is so young that this says nothing yet.
-        busy: whether nothing is known to have failed; then `text` says for how long nothing worked.
+        text: the reason, for people.
+        worked_at: Unix seconds when it last worked; None if unknown.
+        starting: whether the process has just started, so that a failure means nothing yet.
+        busy: whether no failure is known; then `text` says for how long nothing has worked.
     """
 
     text: str
@@ -48,14 +48,14 @@ class FailingCheck:
 
 @dataclass(frozen=True, slots=True)
 class HealthReading:
-    """How everything is at one moment.
+    """The status at one moment, as far as notifications need it.
 
     Attributes:
         at: Unix seconds.
         failing: the checks that fail, by name.
-        attention: the newest lines of the attention list: id to what is said of it.
-        attention_counts: how many lines it has in all, by kind.
-        gap: of the gap that was filled last: when (Unix seconds), and what to say of it.
+        attention: the newest entries of the attention list: id to text.
+        attention_counts: how many entries the attention list has, by kind.
+        gap: when the last gap was filled (Unix seconds), and the text about it.
         budgets: requests left and allowed, by side.
     """
 
@@ -68,18 +68,18 @@ class HealthReading:
 
     @property
     def attention_count(self) -> int:
-        """How many lines the attention list has in all."""
+        """How many entries the attention list has."""
         return sum(self.attention_counts.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the operator wants to hear, and how often.
+    """When to notify, and how often.
 
     Attributes:
-        stale_seconds: a check that has failed for so long is news.
-        every_seconds: the least time between two messages about one matter.
-        budget_low: the share of a budget below which it is low.
+        stale_seconds: how long a check must fail before syncd notifies.
+        every_seconds: the shortest time between two notifications about one matter.
+        budget_low: the share of a request budget below which the budget is low.
     """
 
     stale_seconds: float
@@ -89,11 +89,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class HealthState:
-    """How it stands, and since when (Unix seconds).
+    """The overall status and since when (Unix seconds).
 
     Attributes:
-        level: how.
-        since: since when.
+        level: the overall status.
+        since: since when `level` is the same.
         failing: since when each check has been failing.
         low: since when each budget has been low.
     """
@@ -106,14 +106,14 @@ class HealthState:
 
 @dataclass(frozen=True, slots=True)
 class Notified:
-    """What people have been told.
+    """What notifications were sent about.
 
     Attributes:
-        attention: ids on the attention list.
-        failing: checks.
-        low: budgets.
-        gap: when the gap was filled that was told last, Unix seconds.
-        last: when each matter was told last, Unix seconds.
+        attention: ids of entries of the attention list.
+        failing: failing checks.
+        low: low budgets.
+        gap: when the gap of the last notification was filled, Unix seconds.
+        last: when the last notification about each matter was sent, Unix seconds.
     """
 
     attention: frozenset[str] = frozenset()
@@ -124,7 +124,7 @@ class Notified:
 
 
 class Tone(StrEnum):
-    """What kind of news a message brings."""
+    """The kind of a notification."""
 
     FAILURE = "failure"
     WARNING = "warning"
@@ -133,7 +133,7 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One message."""
+    """One notification."""
 
     title: str
     body: str
@@ -141,8 +141,8 @@ class Notice:
 
 
 def assess(before: HealthState, reading: HealthReading, rules: Rules) -> HealthState:
-    """How it stands now; `since` moves only when the level changes."""
-    # A time ahead of now was written down before the clock was set back.
+    """The overall status now; `since` changes only when the level changes."""
+    # A time after now was stored before the clock was set back.
     failing = {name: min(before.failing.get(name, reading.at), reading.at)
                for name in reading.failing}  # fmt: skip
     low = {side: min(before.low.get(side, reading.at), reading.at)
@@ -162,13 +162,17 @@ def level_of(failing: Mapping[str, FailingCheck], attention_count: int) -> Healt
 
 
 def judge(notified: Notified, health: HealthState, reading: HealthReading, rules: Rules) -> tuple[Notified, Notice | None]:  # fmt: skip
-    """What to tell now, and what people have been told once that was delivered.
+    """Decide what to notify about now.
 
     Args:
-        notified: what people have been told so far.
-        health: how it stands at the moment of the reading.
-        reading: how everything is.
-        rules: what to tell, and how often.
+        notified: what notifications were sent about so far.
+        health: the overall status at the moment of the reading.
+        reading: the status now.
+        rules: when to notify, and how often.
+
+    Returns:
+        What notifications were sent about once this one is delivered, and the notification; None if
+        there is nothing to notify about.
     """
     draft = _Draft(notified, reading.at, rules.every_seconds)
     for name, check in reading.failing.items():
@@ -177,9 +181,9 @@ def judge(notified: Notified, health: HealthState, reading: HealthReading, rules
         if stuck and name not in notified.failing and draft.may(f"failing {name}"):
             long = "" if check.busy else f"nothing has worked for {duration(reading.at - since)}. "
             draft.add(
-                Tone.FAILURE, f"{check_name(name)} doesn't work",
+                Tone.FAILURE, f"{check_name(name)} does not work",
                 f"{check_name(name)}: {long}{sentence(check.text) if long else f'{check.text}.'} "
-                "syncd goes on trying, and nothing is lost; see syncd status.",
+                "syncd retries automatically, and nothing is lost. For details, run: syncd status",
             )  # fmt: skip
             draft.notified = replace(draft.notified, failing=draft.notified.failing | {name})
     for name in sorted(notified.failing - reading.failing.keys()):
@@ -188,7 +192,7 @@ def judge(notified: Notified, health: HealthState, reading: HealthReading, rules
         draft.notified = replace(draft.notified, failing=draft.notified.failing - {name})
     _judge_attention(draft, reading)
     if reading.gap is not None and reading.gap[0] != notified.gap and draft.may("gap"):
-        draft.add(Tone.WARNING, "a gap was filled", reading.gap[1])
+        draft.add(Tone.WARNING, "a gap between polls was filled", reading.gap[1])
         draft.notified = replace(draft.notified, gap=reading.gap[0])
     _judge_budgets(draft, health, reading, rules)
     return draft.notified, draft.notice()
@@ -198,14 +202,15 @@ def _judge_attention(draft: "_Draft", reading: HealthReading) -> None:
     here = frozenset(reading.attention)
     new = [name for name in reading.attention if name not in draft.notified.attention]
     if not new or not draft.may("attention"):
-        # What has left the list is news again when it comes back.
+        # An entry that has left the list counts as new if it comes back.
         draft.notified = replace(draft.notified, attention=draft.notified.attention & here)
         return
     lines = [f"- {name}: {reading.attention[name]}" for name in new[:LISTED_MAX]]
     if len(new) > LISTED_MAX:
         lines.append(f"- and {len(new) - LISTED_MAX} more")
-    heading = f"{counted(len(new), 'more line')} on the attention list, {reading.attention_count} in all"  # fmt: skip
-    ending = "See them all with: syncd attention"
+    entries = counted(len(new), "new entry", "new entries")
+    heading = f"{entries} on the attention list, {reading.attention_count} in all"
+    ending = "For the reasons and what to do, run: syncd attention"
     draft.add(
         Tone.WARNING,
         needing(reading.attention_counts),
@@ -223,23 +228,25 @@ def _judge_budgets(
             if lasting and side not in draft.notified.low and draft.may(f"low {side}"):
                 draft.add(Tone.WARNING, f"few requests to {check_name(side)} are left", _LOW[side].format(left=left, limit=limit))  # fmt: skip
                 draft.notified = replace(draft.notified, low=draft.notified.low | {side})
-        elif left >= 2 * rules.budget_low * limit:  # well above: a level that wavers is told once
+        elif (
+            left >= 2 * rules.budget_low * limit
+        ):  # well above: a value that moves around the limit causes one notification
             draft.notified = replace(draft.notified, low=draft.notified.low - {side})
 
 
 _LOW = {
-    "stripe": "{left:,} of the {limit:,} reads of Stripe that stripe.read_budget allows in 30 days are "
-    "left. Polls grow rare before they end. A longer poll.interval needs fewer; raise "
-    "stripe.read_budget only where Stripe grants you more.",
-    "halo": "{left:,} of the {limit:,} requests to Halo that halo.rate_limit allows in 5 minutes are "
-    "left, and it has been so for an hour. Pushes wait for room; nothing is lost. A backfill that "
-    "is under way explains it.",
+    "stripe": "{left:,} of the {limit:,} Stripe API reads that stripe.read_budget allows in 30 days are "
+    "left. syncd polls less often, so that the rest lasts. Set a longer poll.interval. Raise "
+    "stripe.read_budget only if Stripe allows you more reads.",
+    "halo": "For an hour syncd has used up its requests to Halo: {left:,} of {limit:,} in 5 minutes are "
+    "left (halo.rate_limit). Pushes wait, and nothing is lost. A running backfill or audit is a normal "
+    "cause. Otherwise run syncd status, and raise halo.rate_limit only if Halo allows you more.",
 }
 
 
 @dataclass(slots=True)
 class _Draft:
-    """A message while it is put together."""
+    """A notification that is being built."""
 
     notified: Notified
     at: float
@@ -247,7 +254,7 @@ class _Draft:
     parts: list[tuple[Tone, str, str]] = field(default_factory=list)
 
     def may(self, matter: str) -> bool:
-        """Whether a matter may be told now; if so, note that it was."""
+        """Whether to notify about a matter now; if so, note the time."""
         last = self.notified.last.get(matter)
         if last is not None and 0 <= self.at - last < self.every_seconds:
             return False
@@ -271,7 +278,7 @@ class _Draft:
 
 
 def notified_from_note(raw: Mapping[str, Any]) -> Notified:
-    """What people have been told, out of what `notified_as_note` made of it."""
+    """The inverse of `notified_as_note`."""
     return Notified(
         frozenset(raw["attention"]), frozenset(raw["failing"]), frozenset(raw["low"]), raw["gap"],
         dict(raw["last"]),
@@ -279,7 +286,7 @@ def notified_from_note(raw: Mapping[str, Any]) -> Notified:
 
 
 def notified_as_note(notified: Notified) -> dict[str, Any]:
-    """What people have been told, as plain lists and numbers."""
+    """What notifications were sent about, as plain lists and numbers."""
     return {
         "attention": sorted(notified.attention), "failing": sorted(notified.failing),
         "low": sorted(notified.low), "gap": notified.gap, "last": dict(notified.last),
@@ -287,12 +294,12 @@ def notified_as_note(notified: Notified) -> dict[str, Any]:
 
 
 def health_from_note(raw: Mapping[str, Any]) -> HealthState:
-    """How it stands, out of what `health_as_note` made of it."""
+    """The inverse of `health_as_note`."""
     return HealthState(Health(raw["level"]), raw["since"], dict(raw["failing"]), dict(raw["low"]))
 
 
 def health_as_note(health: HealthState) -> dict[str, Any]:
-    """How it stands, as plain words and numbers."""
+    """The overall status, as plain text and numbers."""
     return {
         "level": str(health.level), "since": health.since, "failing": dict(health.failing),
         "low": dict(health.low),

@@ -1,7 +1,4 @@
-"""Whether a side works: one judgement for `/readyz`, for `syncd status`, and for people.
-
-Pure: what was noted and what time it is come in as arguments.
-"""
+"""Decides whether a side works: for `/readyz`, `syncd status`, the page and notifications. Pure."""
 
 from dataclasses import dataclass
 
@@ -11,14 +8,14 @@ from syncd.text.timestamps import duration
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must be well.
+    """One check.
 
     Attributes:
-        ok: whether it is.
-        text: what is the matter, or that nothing is.
-        last_success: Unix seconds when it last worked; None where it never did.
-        starting: whether the process is so young that a failure says nothing yet.
-        reason: what went wrong last, where something did; without one it may just be busy.
+        ok: whether the check passes.
+        text: the status, or the reason of a failure.
+        last_success: Unix seconds when it last worked; None if it never did.
+        starting: whether the process has just started, so that a failure means nothing yet.
+        reason: the last failure; None without a failure, when it may just be busy.
     """
 
     ok: bool
@@ -29,7 +26,7 @@ class Check:
 
     @property
     def failing(self) -> FailingCheck:
-        """What `notifications` is told of it; what is only busy counts from when that was seen."""
+        """The failing check for `alerts`; one that is only busy counts from when `alerts` first saw it."""
         worked_at = None if self.reason is None else self.last_success
         return FailingCheck(self.text, worked_at, self.starting, busy=self.reason is None)
 
@@ -43,22 +40,22 @@ def judge_step(
     *,
     started: float | None = None,
 ) -> Check:
-    """Judge a side by when the step that asks it last worked.
+    """Decide whether a side works, from the time when its step last worked.
 
     Args:
         step: poll (of Stripe) or push (to Halo).
-        last: Unix seconds when it last worked; None where it never did.
-        reason: what went wrong last; None where nothing did since it last worked.
+        last: Unix seconds when the step last worked; None if it never did.
+        reason: the last failure; None if nothing has failed since the step last worked.
         now: Unix seconds.
-        stale_seconds: how long nothing may have worked before that is a failure.
-        started: Unix seconds when the service started; None for who isn't the service.
+        stale_seconds: the longest time without success that is not a failure.
+        started: Unix seconds when the service started; None outside the service.
     """
     if last is None:
         young = started is not None and now - started < stale_seconds
         if young and reason is None:
             return Check(False, f"starting: no {step} has worked yet", starting=True)
         return Check(False, reason or f"no {step} has worked yet", reason=reason)
-    # A clock that was set back makes an age negative: then it has just worked.
+    # After the clock was set back an age is negative: count it as zero.
     age = max(0.0, now - last)
     if age <= stale_seconds:
         return Check(True, reason or f"worked {age:.0f} s ago", last, reason=reason)

@@ -1,10 +1,10 @@
-"""Where syncd says what it does: what the engine needs of `telemetry`."""
+"""What the engine needs of `telemetry`: the log and the metrics."""
 
 from typing import Any, Protocol
 
 
 class Report(Protocol):
-    """Where the engine says what it does."""
+    """The log and the metrics."""
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Write one line of the log."""

@@ -1,7 +1,7 @@
-"""What syncd tells: one log, and metrics in Prometheus's names.
+"""The log, and the metrics for Prometheus.
 
-The only room that knows structlog and prometheus_client. Labels are few and closed: none grows
-with the number of payments.
+The only module that uses structlog and prometheus_client. No label's values grow with the number of
+payments.
 """
 
 import io

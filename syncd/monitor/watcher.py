@@ -1,7 +1,7 @@
-"""Looks at how it stands after each step: for the page, for people, and for the heartbeat.
+"""Updates the overall status after each step, and sends notifications and the heartbeat.
 
-The thin shell around `notifications`: it reads, keeps in the store what was told, and sends in the
-background. The sync never waits for it, and nothing that goes wrong here reaches the sync.
+`alerts` decides; this module reads the status, stores what was sent, and sends in the background. Polls
+and pushes never wait for it, and a failure here never reaches them.
 """
 
 import asyncio
@@ -37,23 +37,23 @@ from syncd.text.sanitize import without_secrets
 from syncd.text.timestamps import minute
 
 ATTENTION_MAX = 500
-"""So many lines of the attention list are watched one by one, the newest: a flood is one message."""
+"""How many entries of the attention list are watched one by one, the newest first."""
 
 END_SECONDS = 1.0
-"""How long a message under way may hold up the end."""
+"""How long the service waits at its end for a notification that is being sent."""
 
 
 @dataclass(slots=True)
 class Watch:
-    """Watches over one daemon.
+    """Watches one service.
 
     Attributes:
         config: the configuration as it is now.
-        checks: what `/readyz` answers.
+        checks: the checks of `/readyz`.
         budgets: requests left, by side.
-        polled_at: Unix seconds of the last poll that worked; None where none has yet.
+        polled_at: Unix seconds of the last poll that worked; None if no poll has worked yet.
         now: Unix seconds.
-        transport: carries the heartbeat in place of a real network.
+        transport: sends the heartbeat in tests.
     """
 
     store: Store
@@ -74,10 +74,10 @@ class Watch:
     _closed: bool = field(init=False, default=False)
 
     def update(self) -> None:
-        """Take a reading, note how it stands, and begin to send what is to be sent."""
+        """Read the status, store the overall status, and start to send what is due."""
         if self._closed:
             return
-        with suppress(StoreUnavailable):  # it is told by the checks; what was known stays
+        with suppress(StoreUnavailable):  # a check reports it; the former status stays
             self._remember()
             reading, rules = self._reading(), rules_of(self.config())
             health = assess(self.health, reading, rules)
@@ -88,7 +88,7 @@ class Watch:
         self._beat()
 
     async def close(self) -> None:
-        """Let what is under way finish for a moment, then leave it."""
+        """Wait a moment for what is being sent, then cancel it."""
         self._closed = True
         tasks = set(self._tasks.values())
         if tasks:
@@ -114,14 +114,14 @@ class Watch:
         )
 
     def _remember(self) -> None:
-        """What was known before a restart; read once."""
+        """Read once what was stored before a restart."""
         if self._remembered:
             return
         for name, read in (("standing", health_from_note), ("told", notified_from_note)):
             text = self.store.note(name)
             try:
                 found = read(json.loads(text)) if text else None
-            except (ValueError, KeyError, TypeError):  # another version's; nothing hangs on it
+            except (ValueError, KeyError, TypeError):  # another version wrote it; start afresh
                 found = None
             if isinstance(found, HealthState):
                 self.health = found
@@ -132,11 +132,11 @@ class Watch:
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
         self.store.write_notes({name: json.dumps(values, separators=(",", ":"))})
 
-    # --- telling -------------------------------------------------------------------------------
+    # --- sending -------------------------------------------------------------------------------
 
     def _tell(self, reading: HealthReading, rules: Rules) -> None:
         urls = self.config().notify_urls
-        # A clock that was set back doesn't prolong the wait.
+        # A clock that was set back does not make the wait longer.
         waiting = 0 < self._wait_until - reading.at <= NOTIFY_AGAIN.waits_seconds[-1]
         if not urls or waiting or self._busy("telling"):
             return
@@ -159,7 +159,7 @@ class Watch:
             with suppress(StoreUnavailable):
                 self._keep(notified)
             return
-        # Not told, so still to be told; but a service that is down isn't pressed.
+        # No service accepted the notification, so it stays due; retry with backoff.
         pause = NOTIFY_AGAIN.wait_seconds(self._failures)
         self._failures += 1
         self._wait_until = self.now() + pause
@@ -189,12 +189,12 @@ class Watch:
 
 
 def rules_of(config: Config) -> Rules:
-    """What the configuration says of telling."""
+    """The rules for notifications, from the configuration."""
     return Rules(config.stale_seconds, config.notify.every, config.notify.budget_low)
 
 
 def _line(line: AttentionEntry) -> str:
-    """What a message says of a line: the invoice first, by the name that people look up."""
+    """The text about an entry: the invoice's number first, because people search for it."""
     names = ", ".join(invoice.name for invoice in line.invoices)
     return f"{names}. {line.reason}" if names else line.reason
 
@@ -204,6 +204,7 @@ def _gap_of(gap: Mapping[str, Any] | None) -> tuple[int, str] | None:
         return None
     first, last = (minute(gap[end]) for end in ("from", "to"))
     return int(gap["filled_at"]), (
-        f"No poll from {first} to {last}, longer than Stripe keeps events. The gap was filled from "
-        f"{gap['intents']} payment intents; look through syncd audit for what they can't show."
+        f"syncd did not poll Stripe from {first} to {last}, longer than Stripe keeps events. syncd "
+        f"read {gap['intents']} payment intents instead. They do not show every change: compare Stripe "
+        f"and Halo with: syncd audit --since {first[:10]}"
     )

@@ -1,9 +1,8 @@
-"""The service: a scheduler, signals, and systemd. The only room that knows them.
+"""The service: the scheduler, signals, and systemd.
 
-Signals are hard because they come at any time, also before the loop turns and while something is
-being written down. Here a signal only sets an event; everything looks at it between two steps. A
-request under way is finished and recorded; what hasn't come to its end after STOP_SECONDS is cut
-off, and found again at the next start, because what is due stands in the store.
+A signal may arrive at any time, also before the event loop runs and while syncd writes to the store.
+So a signal only sets an event, which the steps check. syncd finishes and records the request that is
+under way. After STOP_SECONDS syncd cancels the step; the next start continues with what is still due.
 """
 
 import asyncio
@@ -36,22 +35,22 @@ from syncd.text.timestamps import utc
 from syncd.text.wording import counted, needing
 
 STOP_SECONDS = 8.0
-"""How long a step under way may go on after SIGTERM; ten seconds are promised."""
+"""How long a running step may continue after SIGTERM; the service ends within ten seconds."""
 
 TICK_SECONDS = 30.0
-"""How often to look for what has become due, and to feed the watchdog."""
+"""How often to push what has become due, and to feed the watchdog."""
 
 SWEEP_LOOK_SECONDS = 900
-"""How often, at least, to look whether a sweep is due: one that failed isn't left for a day."""
+"""How often, at least, to check whether a sweep is due: a failed sweep must not wait for a day."""
 
 HANG_SECONDS = 240.0
-"""A step without work, waiting or end for so long hangs, and the watchdog is left to bite."""
+"""After so long without progress a step hangs; syncd then lets systemd's watchdog restart the service."""
 
 CALLERS_MAX = 100
-"""More callers of the page at once are turned away: they must not use up the open files."""
+"""How many HTTP connections are served at once, so that they cannot use up the open files."""
 
 FIXED = ("state.url", "web.listen")
-"""What can't be changed while it runs."""
+"""Keys that take effect only after a restart."""
 
 
 @dataclass(slots=True)
@@ -60,7 +59,7 @@ class Daemon:
 
     Attributes:
         reload: reads the configuration again.
-        monotonic: seconds that never jump.
+        monotonic: seconds of a clock that is never set.
         interrupted: whether SIGINT (Ctrl-C) ended the service.
     """
 
@@ -83,8 +82,8 @@ class Daemon:
         """Serve until SIGTERM or SIGINT.
 
         Raises:
-            ConfigurationError: the address to listen on can't be had.
-            StoreUnusable: the database turned out damaged.
+            ConfigurationError: syncd cannot listen on web.listen.
+            StoreUnusable: the database is damaged.
         """
         self._started = self.runtime.now()
         self.runtime.working = note_progress
@@ -114,7 +113,7 @@ class Daemon:
         self.notifier.ready("Started; the first poll is under way.")
         crash_point(Point.READY)
         stopped = asyncio.create_task(self.runtime.stop.wait())
-        # A helper that dies takes the service with it: half a service looks like a whole one.
+        # If the web server ends, the whole service ends: it must not run without health checks.
         await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
         self.runtime.stop.set()
         self.notifier.stopping()
@@ -135,7 +134,7 @@ class Daemon:
         return self._steps.parts.engine
 
     async def _drain(self) -> None:
-        """Let steps under way finish, for STOP_SECONDS; then cut them off."""
+        """Let running steps finish within STOP_SECONDS, then cancel them."""
         if not self._steps.running:
             return
         _, late = await asyncio.wait(set(self._steps.running), timeout=STOP_SECONDS)
@@ -148,7 +147,7 @@ class Daemon:
 
     def _schedule(self) -> None:
         poll, sweep = self.config.poll.interval, self.config.poll.sweep
-        # APScheduler skips what is more than a second late unless told not to.
+        # By default APScheduler skips a job that is more than a second late.
         options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         now = self.runtime.now()
         self._scheduler.add_job(
@@ -166,7 +165,7 @@ class Daemon:
         )  # fmt: skip
 
     async def _on_time(self, begin: Callable[[], None]) -> None:
-        """Only begin what is to be done: the scheduler never finds its last job still running."""
+        """Only start the step, so that the scheduler never finds its last job still running."""
         begin()
 
     async def _guarded(self, step: Step) -> None:
@@ -176,18 +175,18 @@ class Daemon:
         except Stopping:
             return
         except StoreUnusable as error:
-            # Without its memory it could only guess: end, and let a person look.
+            # Without its database syncd could only guess: end the service, so that a person looks.
             self._broken = error
             self.runtime.stop.set()
         except StoreUnavailable as error:
             self.telemetry.log("error", "store_busy", reason=str(error))
-        except Exception as error:  # noqa: BLE001  # a fault of ours must not end the service quietly
+        except Exception as error:  # noqa: BLE001  # a bug must not end the service silently
             self.telemetry.log(
                 "error", "fault", text=f"{type(error).__name__}: {error}", exc_info=True
             )
 
     def _tick(self) -> None:
-        """Push what has become due between two polls; look after it all while a push takes long."""
+        """Push what has become due between two polls; update the status during a long push."""
         if not self._steps.push():
             self._steps.begin(self._look)
         self._feed()
@@ -196,7 +195,7 @@ class Daemon:
         self._watch.update()
 
     def _feed(self) -> None:
-        """Feed the watchdog, unless a step hangs: then it is left to bite."""
+        """Feed the watchdog, unless a step hangs."""
         if self._steps.idle_seconds() < HANG_SECONDS:
             self.notifier.alive()
 
@@ -205,8 +204,8 @@ class Daemon:
         failing = [f"{name}: {check.text}" for name, check in self._ready().items() if not check.ok]
         counts = self.store.people.conditions()
         needs = needing(self.store.people.attention_counts()) or "nothing needs attention"
-        said = f"{counted(sum(counts.values()), 'payment')} known; {needs}."
-        self.notifier.status(" ".join([said, *failing]))
+        summary = f"{counted(sum(counts.values()), 'payment')} known; {needs}."
+        self.notifier.status(" ".join([summary, *failing]))
         self._watch.update()
 
     def _on_interrupt(self) -> None:
@@ -223,7 +222,7 @@ class Daemon:
             self._release()
 
     def _release(self) -> int:
-        """Decide again what was held under another configuration; a failing disk only delays it."""
+        """Decide held payments again after a change of the configuration; retry if the store fails."""
         try:
             released = release_holds(self.config, self.store, self.runtime.now(), reloaded=True)
         except StoreUnavailable as error:
@@ -234,7 +233,7 @@ class Daemon:
         return released
 
     async def _reload(self) -> None:
-        """Read the configuration again, between two steps. A bad one changes nothing."""
+        """Read the configuration again, between two steps. A wrong one changes nothing."""
         self.notifier.reloading()
         crash_point(Point.RELOADING)
         try:
@@ -242,7 +241,7 @@ class Daemon:
         except ConfigurationError as error:
             self.telemetry.log("error", "reload_refused", problems=list(error.problems))
             self.notifier.ready(
-                "The new configuration was refused; the old one is kept. See the log."
+                "The new configuration is wrong; syncd keeps the old one. See the log."
             )
             return
         changed = differences(self.config, new)
@@ -286,7 +285,7 @@ class Daemon:
     def _live(self) -> Check:
         idle = self._steps.idle_seconds()
         hangs = idle >= HANG_SECONDS
-        return Check(not hangs, f"no step for {idle:.0f} s" if hangs else "the loop turns")
+        return Check(not hangs, f"a step has hung for {idle:.0f} s" if hangs else "no step hangs")
 
     def _ready(self) -> dict[str, Check]:
         engine = self._engine
@@ -297,7 +296,7 @@ class Daemon:
             **stopped_check(engine.pusher.tenant.known.values()),
             "store": Check(
                 engine.store_trouble is None,
-                engine.store_trouble or "it works",
+                engine.store_trouble or "works",
                 reason=engine.store_trouble,
             ),
         }
@@ -317,7 +316,7 @@ class Daemon:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: ours decide when to end."""
+    """uvicorn without its own signal handlers; the daemon handles signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -326,17 +325,20 @@ class _Server(uvicorn.Server):
 
 
 def _listen(listen: str) -> socket.socket:
-    """Bind before anything else, so that a taken port is said clearly."""
+    """Bind first, so that a port in use is a clear error."""
     host, port = address(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen()  # from here on callers wait instead of being refused
+        listener.listen()  # from here on connections wait instead of being refused
     except OSError as error:
         listener.close()
-        message = f"web.listen: {listen} can't be listened on: {error.strerror or error}"
+        message = (
+            f"web.listen: cannot listen on {listen}: {error.strerror or error}. Stop the program that "
+            "uses the port, or set another address"
+        )
         raise ConfigurationError([message]) from error
     listener.setblocking(False)
     return listener

@@ -1,9 +1,8 @@
-"""The service's steps, in two lanes: one reads Stripe, one talks with Halo; neither waits for the other.
+"""The service's steps in two lanes: one reads Stripe, one writes to Halo; neither waits for the other.
 
-In a lane there is one step at a time. A push that takes long, because much is due or Halo fails, so
-holds up no poll; what polls find meanwhile is pushed as soon as it has ended. The lanes meet only in
-the store, where nothing comes between the statements of a transaction: just as two processes do.
-When steps begin, and when they end for good, is the daemon's business.
+A lane runs one step at a time. So a long push does not delay polls; what polls find meanwhile is pushed
+when the push has ended. The lanes share only the store, whose transactions keep them apart, as they
+keep two processes apart. The daemon decides when steps start and when the service stops.
 """
 
 import asyncio
@@ -19,11 +18,11 @@ Step = Callable[[], Awaitable[None]]
 
 @dataclass(slots=True)
 class Lane:
-    """Steps that wait for each other.
+    """Steps that run one at a time.
 
     Attributes:
-        monotonic: seconds that never jump.
-        progress_at: when the step under way last got on; None where there is none.
+        monotonic: seconds of a clock that is never set.
+        progress_at: when the running step last made progress; None if no step runs.
     """
 
     monotonic: Callable[[], float]
@@ -32,13 +31,13 @@ class Lane:
 
     @asynccontextmanager
     async def kept_free(self) -> AsyncIterator[None]:
-        """Wait for the step under way to end, and let no other begin."""
+        """Wait for the running step to end, and let no other step start."""
         async with self._lock:
             yield
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for one's turn, and take a step, of which signs of life are expected."""
+        """Wait for the lane, then run a step whose progress is watched."""
         async with self._lock:
             before = _lane.set(self)
             self.progress_at = self.monotonic()
@@ -49,7 +48,7 @@ class Lane:
                 _lane.reset(before)
 
     def idle_seconds(self) -> float:
-        """For how long the step under way hasn't got on."""
+        """How many seconds ago the running step last made progress; 0 if no step runs."""
         return 0.0 if self.progress_at is None else self.monotonic() - self.progress_at
 
 
@@ -57,7 +56,7 @@ _lane: ContextVar[Lane | None] = ContextVar("_lane", default=None)
 
 
 def note_progress() -> None:
-    """A sign of life of the step that calls this: one that hangs isn't hidden by one that works."""
+    """Note progress of the step that calls this; a hanging step of the other lane stays visible."""
     lane = _lane.get()
     if lane is not None and lane.progress_at is not None:
         lane.progress_at = lane.monotonic()
@@ -68,13 +67,13 @@ class Steps:
     """Polls, sweeps and pushes as tasks, each kind once at a time.
 
     Attributes:
-        parts: the engine, until `exclusive` puts another one in its place.
-        guarded: runs a step, and deals with what it raises.
-        before_push: what is to be done first in the lane of pushes.
-        after: told after each step.
-        started: since when we run, Unix seconds.
-        monotonic: seconds that never jump.
-        running: all tasks that haven't ended.
+        parts: the engine; `exclusive` allows to replace it.
+        guarded: runs a step, and handles its exceptions.
+        before_push: called before each push, in the same lane.
+        after: called after each step.
+        started: when the service started, Unix seconds.
+        monotonic: seconds of a clock that is never set.
+        running: all tasks that have not ended.
     """
 
     parts: Parts
@@ -93,7 +92,7 @@ class Steps:
         self.stripe, self.halo = Lane(self.monotonic), Lane(self.monotonic)
 
     def begin(self, step: Step, kind: str = "") -> bool:
-        """Begin a step as a task of its own; returns whether. One of a kind that runs is let be."""
+        """Start a step as a task. Returns False if a step of the same kind already runs."""
         if kind in self._kinds:
             return False
         if kind:
@@ -107,28 +106,28 @@ class Steps:
         try:
             await self.guarded(step)
         finally:
-            self._kinds.discard(kind)  # at once: what comes now would rely on a step that has ended
+            self._kinds.discard(kind)  # at once: a new step of this kind may start now
 
     def poll(self) -> None:
-        """Begin a poll, which a push follows."""
+        """Start a poll; a push follows."""
         self.begin(self._poll, "poll")
 
     def sweep(self) -> None:
-        """Begin a sweep where one is due; a push follows it."""
+        """Start a sweep if one is due; a push follows."""
         self.begin(self._sweep, "sweep")
 
     def push(self) -> bool:
-        """Begin a push, if none is under way; returns whether."""
+        """Start a push. Returns False if a push already runs."""
         return self.begin(self._push, "push")
 
     def idle_seconds(self) -> float:
-        """For how long a step under way hasn't got on: the one of which that is longest."""
+        """How many seconds ago the slower of the two lanes' steps last made progress."""
         return max(self.stripe.idle_seconds(), self.halo.idle_seconds())
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """Have both lanes to oneself, between two steps: for a change of the parts."""
-        # In this order polls go on while the end of a long push is waited for.
+        """Keep both lanes free, between two steps, to replace the engine."""
+        # In this order polls continue while a long push ends.
         async with self.halo.kept_free(), self.stripe.turn():
             yield
 

@@ -1,4 +1,4 @@
-"""Tell systemd how we are: the protocol of sd_notify, which is one datagram a message."""
+"""Reports the service's state to systemd (source: sd_notify(3)): one datagram per message."""
 
 import os
 import socket
@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 SEND_SECONDS_MAX = 0.2
-"""A manager whose queue is full is waited for so long, lest the service stands still with it."""
+"""How long to wait for a service manager whose queue is full; a longer wait would stop the service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """Sends messages to the service manager; does nothing where there is none.
+    """Sends messages to the service manager; a no-op without one.
 
     Attributes:
         address: of the socket, from ``NOTIFY_SOCKET``.
-        watchdog_seconds: how soon the manager expects a sign of life; None where it doesn't.
+        watchdog_seconds: the watchdog's timeout; None without a watchdog.
     """
 
     address: str | None
@@ -24,7 +24,7 @@ class Notifier:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Notifier":
-        """Read what the manager told us."""
+        """Read the variables that the service manager sets."""
         usec = environment.get("WATCHDOG_USEC", "")
         for_us = environment.get("WATCHDOG_PID") in (None, "", str(os.getpid()))
         return cls(
@@ -33,7 +33,7 @@ class Notifier:
         )
 
     def send(self, *lines: str) -> None:
-        """Send one message. A manager that is gone, or doesn't listen, is no reason to fail."""
+        """Send one message; a service manager that does not answer is ignored."""
         if self.address is None:
             return
         address = "\0" + self.address[1:] if self.address.startswith("@") else self.address
@@ -46,16 +46,16 @@ class Notifier:
                 return
 
     def ready(self, status: str) -> None:
-        """Say that the service does its work."""
+        """Report that the service has started."""
         self.send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """Say that the configuration is being read again (the time is needed from 253 on)."""
+        """Report that the configuration is being reloaded (systemd 253 and newer need the time)."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
         self.send("RELOADING=1", f"MONOTONIC_USEC={now}")
 
     def status(self, text: str) -> None:
-        """Say what `systemctl status` shows."""
+        """Set the text that `systemctl status` shows."""
         self.send(f"STATUS={text}")
 
     def alive(self) -> None:
@@ -63,5 +63,5 @@ class Notifier:
         self.send("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """Say that we end."""
+        """Report that the service stops."""
         self.send("STOPPING=1", "STATUS=Stopping.")

@@ -45,8 +45,8 @@ def test_attention_is_told_once_and_collected() -> None:
     one = {"pi_1": "Set halo.status.canceled."}
     assert teller.hear(HealthReading(0, attention=one, attention_counts={"payment": 1})) == Notice(
         "1 payment needs attention",
-        "1 more line on the attention list, 1 in all:\n- pi_1: Set halo.status.canceled.\n"
-        "See them all with: syncd attention",
+        "1 new entry on the attention list, 1 in all:\n- pi_1: Set halo.status.canceled.\n"
+        "For the reasons and what to do, run: syncd attention",
         Tone.WARNING,
     )
     assert teller.hear(HealthReading(60, attention=one, attention_counts={"payment": 1})) is None
@@ -60,8 +60,8 @@ def test_attention_is_told_once_and_collected() -> None:
         HealthReading(3_600, attention=three, attention_counts={"payment": 3})
     ) == Notice(
         "3 payments need attention",
-        "2 more lines on the attention list, 3 in all:\n- pi_3: c\n- pi_2: b\n"
-        "See them all with: syncd attention",
+        "2 new entries on the attention list, 3 in all:\n- pi_3: c\n- pi_2: b\n"
+        "For the reasons and what to do, run: syncd attention",
         Tone.WARNING,
     )
     assert (
@@ -96,9 +96,9 @@ def test_a_side_that_fails_and_works_again() -> None:
     halo = {"halo": FailingCheck("Halo answered 503.", worked_at=100)}
     assert teller.hear(HealthReading(999, failing=halo)) is None
     assert teller.hear(HealthReading(1_000, failing=halo)) == Notice(
-        "Halo doesn't work",
-        "Halo: nothing has worked for 15 min. Halo answered 503. syncd goes on trying, and nothing "
-        "is lost; see syncd status.",
+        "Halo does not work",
+        "Halo: nothing has worked for 15 min. Halo answered 503. syncd retries automatically, and "
+        "nothing is lost. For details, run: syncd status",
         Tone.FAILURE,
     )
     assert teller.hear(HealthReading(5_000, failing=halo)) is None
@@ -116,7 +116,7 @@ def test_a_side_that_never_worked() -> None:
     assert teller.hear(HealthReading(899, failing=store)) is None
     notice = teller.hear(HealthReading(900, failing=store))
     assert notice is not None
-    assert notice.title == "The database doesn't work"
+    assert notice.title == "The database does not work"
 
 
 def test_a_side_that_is_only_busy() -> None:
@@ -125,9 +125,9 @@ def test_a_side_that_is_only_busy() -> None:
     busy = {"stripe": FailingCheck("no poll has worked for 20 min", busy=True)}
     assert teller.hear(HealthReading(0, failing=busy)) is None
     assert teller.hear(HealthReading(900, failing=busy)) == Notice(
-        "Stripe doesn't work",
-        "Stripe: no poll has worked for 20 min. syncd goes on trying, and nothing is lost; see "
-        "syncd status.",
+        "Stripe does not work",
+        "Stripe: no poll has worked for 20 min. syncd retries automatically, and nothing is lost. "
+        "For details, run: syncd status",
         Tone.FAILURE,
     )
 
@@ -157,7 +157,7 @@ def test_a_gap_is_told_once() -> None:
     teller = Teller()
     gap = (500, "No poll for 40 days.")
     assert teller.hear(HealthReading(1_000, gap=gap)) == Notice(
-        "A gap was filled", "No poll for 40 days.", Tone.WARNING
+        "A gap between polls was filled", "No poll for 40 days.", Tone.WARNING
     )
     assert teller.hear(HealthReading(90_000, gap=gap)) is None
 
@@ -169,7 +169,7 @@ def test_budgets_that_run_low() -> None:
     notice = teller.hear(HealthReading(0, budgets=low))
     assert notice is not None
     assert notice.title == "Few requests to Stripe are left"
-    assert notice.body.startswith("999 of the 10,000 reads of Stripe")
+    assert notice.body.startswith("999 of the 10,000 Stripe API reads")
     assert teller.hear(HealthReading(10_000, budgets=BUDGETS | {"stripe": (1_001, 10_000)})) is None
     assert teller.hear(HealthReading(20_000, budgets=low)) is None  # it had only wavered
     assert teller.hear(HealthReading(30_000, budgets=BUDGETS)) is None
@@ -194,7 +194,10 @@ def test_all_of_one_moment_is_one_message() -> None:
         )
     )
     assert notice is not None
-    assert notice.title == "Halo doesn't work; 1 payment needs attention; a gap was filled"
+    assert (
+        notice.title
+        == "Halo does not work; 1 payment needs attention; a gap between polls was filled"
+    )
     assert (notice.tone, notice.body.count("\n\n")) == (Tone.FAILURE, 2)
 
 

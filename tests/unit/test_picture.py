@@ -54,7 +54,7 @@ def test_three_payments_of_the_last_hour() -> None:
         (132.0, "0"), (70.0, "2"), (8.0, "4"),
     ]  # fmt: skip
     (span,) = pictures.spans
-    assert span.text == "in the last hour: 10 s to 16 min, half of them within 8 min"
+    assert span.text == "in the last hour: 10 s to 16 min, median 8 min"
     assert pictures.totals == (
         (PaymentState.SUCCEEDED, 2, 1), (PaymentState.PAYMENT_FAILED, 1, 1),
     )  # fmt: skip

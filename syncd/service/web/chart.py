@@ -1,7 +1,7 @@
-"""The last 24 hours as two pictures, what Stripe said and how long it took to Halo: pure geometry.
+"""The two charts of the last 24 hours: changes at Stripe, and delays until Halo. Pure geometry.
 
-The template draws what is worked out here; lengths are units of the picture's own `WIDTH` by
-`HEIGHT`, which a browser scales.
+The template draws what this module computes. Lengths are in units of a chart of `WIDTH` by `HEIGHT`,
+which the browser scales.
 """
 
 import math
@@ -19,27 +19,27 @@ T = TypeVar("T")
 HOURS = 24
 WIDTH, HEIGHT = 360.0, 150.0
 LEFT, RIGHT, TOP, BOTTOM = 42.0, 4.0, 8.0, 18.0
-"""Room around the drawing, for its scales."""
+"""Margins for the scales."""
 
 _WORST_FIRST = (PaymentState.PAYMENT_FAILED, PaymentState.CANCELED, PaymentState.REQUIRES_ACTION)
 ORDER = (*(state for state in PaymentState if state not in _WORST_FIRST), *_WORST_FIRST[::-1])
-"""From the bottom up: `succeeded` is lowest, so that its height can be compared."""
+"""From the bottom up: `succeeded` is lowest, so that its heights can be compared."""
 
 LAG_MARKS = (
     (1, "1 s"), (10, "10 s"), (60, "1 min"), (600, "10 min"), (3_600, "1 h"), (21_600, "6 h"),
     (86_400, "1 d"),
 )  # fmt: skip
-"""The scale of the lag, in seconds; what lies beyond is drawn at its edge."""
+"""The scale of the delay, in seconds; longer delays are drawn at its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A payment's state, as Stripe said it last.
+    """A payment's newest state at Stripe.
 
     Attributes:
-        at: Unix seconds when it was said.
-        state: what was said.
-        written: whether syncd wrote it to Halo; else Halo's own webhook was first, or it waits.
+        at: Unix seconds of the report.
+        state: the state.
+        written: whether syncd wrote the state to Halo; otherwise Halo had it already, or it waits.
     """
 
     at: float
@@ -49,7 +49,7 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A rectangle, the state it stands for, and whether it shows what syncd wrote."""
+    """A rectangle of one state, and whether syncd wrote the state to Halo."""
 
     x: float
     y: float
@@ -61,7 +61,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One hour of payments by state: its blocks, and what they say."""
+    """One hour of payments by state, with its tooltip."""
 
     x: float
     width: float
@@ -71,7 +71,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One hour of lag: from its shortest to its longest, with the middle one marked."""
+    """One hour of delays: minimum, median, maximum, with its tooltip."""
 
     x: float
     low: float
@@ -82,7 +82,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place on a scale, and what is written there."""
+    """A mark on a scale, and its text."""
 
     place: float
     text: str
@@ -90,15 +90,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Both pictures.
+    """Both charts.
 
     Attributes:
         columns, counts_scale: payments by state, hour by hour.
-        spans, lag_scale: the lag, hour by hour.
-        hours: the scale of time that both share.
-        totals: of each state in all 24 hours how often it was said, and written by syncd.
-        middle_lag: the median of the lag in all 24 hours, in seconds; None where there was none.
-        worst_lag: the longest.
+        spans, lag_scale: the delay, hour by hour.
+        hours: the time scale of both charts.
+        totals: each state's number of payments in 24 hours, and how many of them syncd wrote.
+        middle_lag: the median delay in 24 hours, in seconds; None without a delay.
+        worst_lag: the longest delay, in seconds.
     """
 
     columns: tuple[Column, ...]
@@ -114,12 +114,12 @@ class Pictures:
 def draw(
     changes: Iterable[StateChange], pushes: Iterable[tuple[float, float | None]], now: float
 ) -> Pictures:
-    """Work out both pictures of the 24 hours before `now` (Unix seconds).
+    """Compute both charts of the 24 hours before `now` (Unix seconds).
 
     Args:
-        changes: what Stripe said.
-        pushes: of each push when it was acknowledged (Unix seconds), and how many seconds it took
-            from Stripe's event; None where that isn't known.
+        changes: the newest state of each payment.
+        pushes: each push's acknowledgement (Unix seconds), and the seconds since Stripe's event; None
+            if unknown.
         now: Unix seconds.
     """
     by_hour = _by_hour(((change.at, change) for change in changes), now)
@@ -144,10 +144,10 @@ def draw(
 
 
 def _by_hour(timed: Iterable[tuple[float, T]], now: float) -> list[list[T]]:
-    """Sort by the hour, the oldest first; what is older than the picture is left out."""
+    """Group by hour, the oldest hour first; older values are left out."""
     hours: list[list[T]] = [[] for _ in range(HOURS)]
     for at, one in timed:
-        ago = max(0.0, now - at)  # a clock that was set back: it has just happened
+        ago = max(0.0, now - at)  # negative after the clock was set back
         if ago < HOURS * 3_600:
             hours[HOURS - 1 - int(ago // 3_600)].append(one)
     return hours
@@ -157,7 +157,7 @@ def _column(index: int, hour: Sequence[StateChange], top: int) -> Column:
     counts = Counter((change.state, change.written) for change in hour)
     width = (WIDTH - LEFT - RIGHT) / HOURS
     x, bar = _along(index) + width * 0.12, width * 0.76
-    blocks, below, said = [], 0, []
+    blocks, below, texts = [], 0, []
     for state in ORDER:
         for written in (True, False):
             if number := counts[state, written]:
@@ -167,15 +167,17 @@ def _column(index: int, hour: Sequence[StateChange], top: int) -> Column:
         if number := counts[state, True] + counts[state, False]:
             ours = counts[state, True]
             beside = "" if ours == number else f" ({ours} written by syncd)"
-            said.append(f"{number} {state.replace('_', ' ')}{beside}")
-    return Column(_r(_along(index)), _r(width), tuple(blocks), f"{_when(index)}: {', '.join(said)}")
+            texts.append(f"{number} {state.replace('_', ' ')}{beside}")
+    return Column(
+        _r(_along(index)), _r(width), tuple(blocks), f"{_when(index)}: {', '.join(texts)}"
+    )
 
 
 def _span(index: int, lags: Sequence[float]) -> Span:
     low, middle, high = min(lags), median(lags), max(lags)
     x = _along(index) + (WIDTH - LEFT - RIGHT) / HOURS / 2
-    said = f"{_when(index)}: {duration(low)} to {duration(high)}, half of them within {duration(middle)}"
-    return Span(_r(x), _lag_place(low), _lag_place(middle), _lag_place(high), said)
+    text = f"{_when(index)}: {duration(low)} to {duration(high)}, median {duration(middle)}"
+    return Span(_r(x), _lag_place(low), _lag_place(middle), _lag_place(high), text)
 
 
 def _when(index: int) -> str:
@@ -184,12 +186,12 @@ def _when(index: int) -> str:
 
 
 def _along(hours: float) -> float:
-    """Where a time lies from left to right: hours since the picture's begin."""
+    """The x coordinate of a time: hours since the chart's start."""
     return _r(LEFT + (WIDTH - LEFT - RIGHT) * hours / HOURS)
 
 
 def _up(share: float) -> float:
-    """Where a share (0 to 1) of the height lies; y counts downwards."""
+    """The y coordinate of a share (0 to 1) of the height; y grows downwards."""
     return _r(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share)
 
 
@@ -199,7 +201,7 @@ def _lag_place(seconds: float) -> float:
 
 
 def _round_up(number: int) -> int:
-    """The top of a scale: the next round number that halves well."""
+    """The top of a scale: the next round number that can be halved."""
     for size in (2, 4, 10, 20, 40):
         if number <= size:
             return size
@@ -212,5 +214,5 @@ def _steps(top: int) -> tuple[int, ...]:
 
 
 def _r(number: float) -> float:
-    """Short numbers make a small page."""
+    """Round, to keep the page small."""
     return round(number, 1)

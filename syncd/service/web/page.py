@@ -1,7 +1,7 @@
-"""The page for people: what the templates show, and the headers that keep it harmless.
+"""The web page: the values that the templates show, and the security headers.
 
-Read-only, one file, nothing loaded from elsewhere. Everything is escaped by the templates; what
-styles and scripts there are, the browser knows by their hashes. The only room that knows `jinja2`.
+The page is read-only, one file, and loads nothing from other hosts. The templates escape every value;
+the headers list the hashes of the page's own style and script.
 """
 
 import base64
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 ATTENTION_MAX = 50
 PUSHES_MAX = 20
-"""So many lines are shown; of the others the page tells how many there are."""
+"""How many pushes the page lists."""
 
 _BOX = {
     "width": int(WIDTH), "height": int(HEIGHT), "left": LEFT, "right": WIDTH - RIGHT, "top": TOP,
@@ -59,9 +59,9 @@ class Snapshot:
     Attributes:
         status: the status that every part of syncd reads.
         config: the configuration; its secrets are not shown.
-        level: how it stands.
-        health: since when, as noted after the last step.
-        cards: name, level, and why (not), for each check.
+        level: the overall status.
+        health: the overall status after the last step, and since when.
+        cards: name, level and text of each check.
         attention: the newest entries of the attention list.
         changes: what Stripe reported of Halo's payments in the last 24 hours.
         pushes: what was written to Halo in the last 24 hours, newest first.
@@ -95,7 +95,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Banner:
-    """The first thing on the page: the worst trouble, and what follows from it.
+    """The top of the page: the most important problem, and its consequences.
 
     Attributes:
         headline: a few words.
@@ -107,30 +107,28 @@ class Banner:
 
 
 _CONSEQUENCES = {
-    "stripe": "No payment is read until Stripe answers.",
-    "halo": "Nothing is pushed to Halo until Halo answers.",
+    "stripe": "syncd reads no payments until Stripe answers.",
+    "halo": "syncd pushes nothing until Halo answers.",
     "store": "syncd reads and pushes nothing until the database works.",
     "loop": "The service manager restarts syncd.",
 }
-"""What follows from a check that fails."""
+"""The consequence of each failing check."""
 
 
 def banner(snapshot: Snapshot) -> Banner:
-    """The worst thing first: a side that is down, then the tenant's trouble, then payments."""
+    """The most important problem first: a failing check, then stopped writes, then payments."""
     needs = needing(snapshot.status.attention_counts)
     broken = [name for name, mark, _ in snapshot.cards if mark == Health.FAILING]
     shaky = [name for name, mark, _ in snapshot.cards if mark == Health.ATTENTION]
     if troubled := broken or shaky:
         names = [check_name(name) for name in troubled]
-        verb = "doesn't work" if len(names) == 1 else "don't work"
-        headline = (
-            f"{' and '.join(names)} {verb}" if broken else f"Trouble with {' and '.join(names)}"
-        )
+        verb = "does not work" if len(names) == 1 else "do not work"
+        headline = f"{' and '.join(names)} {verb if broken else 'failed recently'}"
         sentences = [sentence(text) for name, _, text in snapshot.cards if name in troubled]
         sentences += [_CONSEQUENCES[name] for name in troubled if name in _CONSEQUENCES]
         sentences.append("Nothing is lost: syncd retries automatically.")
         if needs:
-            sentences.append(f"{needs[0].upper()}{needs[1:]}, too.")
+            sentences.append(f"{needs[0].upper()}{needs[1:]}.")
         return Banner(headline, tuple(dict.fromkeys(sentences)))
     if snapshot.level == Health.STARTING:
         return Banner("Starting", ("The first poll is running.",))
@@ -138,13 +136,13 @@ def banner(snapshot: Snapshot) -> Banner:
         tenants = [line for line in snapshot.attention if line.kind == "tenant"]
         if tenants:
             return Banner(tenants[0].reason, (f"{needs}.",))
-        text = "All other payments are pushed as usual. The list below says what to do."
+        text = "syncd pushes all other payments as usual. The list below says what to do."
         return Banner(needs, (text,))
     if snapshot.status.due:
         return Banner(
-            "All is well", (f"{counted(snapshot.status.due, 'payment')} on the way to Halo.",)
+            "All is well", (f"syncd is about to push {counted(snapshot.status.due, 'payment')}.",)
         )
-    return Banner("All is well", ("Halo shows what Stripe reported.",))
+    return Banner("All is well", ("Halo shows what Stripe reports.",))
 
 
 def render(snapshot: Snapshot) -> str:
@@ -183,7 +181,7 @@ def render(snapshot: Snapshot) -> str:
 
 
 def headers() -> dict[str, str]:
-    """What tells a browser to run and load nothing but what this page brings."""
+    """Security headers: the browser runs and loads only what the page itself contains."""
     return {
         "Content-Security-Policy": "; ".join(
             [
@@ -205,14 +203,14 @@ def headers() -> dict[str, str]:
 
 
 def stripe_link(intent_id: str | None, config: Config) -> str | None:
-    """Where Stripe's dashboard shows a payment; None for what is no payment intent."""
+    """The payment's address in Stripe's dashboard; None if the id is no payment intent's."""
     return links.stripe_link(
         intent_id, test=config.mode is Mode.TEST, account=config.stripe.account
     )
 
 
 def _look(snapshot: Snapshot) -> str:
-    """The level by which the banner is coloured: trouble with a side is never shown as all well."""
+    """The level that colours the banner: a recent failure is never shown as "all is well"."""
     marks = {mark for _, mark, _ in snapshot.cards}
     return (
         "attention"
@@ -222,7 +220,7 @@ def _look(snapshot: Snapshot) -> str:
 
 
 def _since(snapshot: Snapshot) -> float | None:
-    """Since when it stands so; None where it has changed after the last step."""
+    """Since when the level is the same; None if it has changed after the last step."""
     health = snapshot.health
     return health.since if health.level is snapshot.level else None
 
@@ -240,7 +238,7 @@ def _kind(code: str | None, lines: tuple[AttentionEntry, ...]) -> Kind:
 
 
 def _command_of(line: AttentionEntry) -> str:
-    """The command that deals with this entry, ready to be pasted."""
+    """The command that solves this entry, ready to paste."""
     return command_for(line.code, line.id)
 
 
@@ -254,7 +252,7 @@ def _settings(config: Config) -> list[tuple[str, object]]:
 
 
 def _secrets(config: Config) -> list[tuple[str, bool, bool]]:
-    """Each secret's name, whether it was given, and whether one can do without."""
+    """Each secret's name, whether it is set, and whether it is optional."""
     return [(name, bool(getattr(config, name)), name in OPTIONAL_SECRETS) for name in SECRETS]
 
 
@@ -263,7 +261,7 @@ def _secrets(config: Config) -> list[tuple[str, bool, bool]]:
 
 @cache
 def _environment() -> "Environment":
-    # Most starts don't need it: a service that nobody looks at, and every command.
+    # Loaded late: commands never need it, and a service only when somebody opens the page.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(

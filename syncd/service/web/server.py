@@ -1,8 +1,8 @@
-"""Health and metrics over HTTP for machines, and the page for people.
+"""Health checks and metrics over HTTP, and the web page. Read-only.
 
-Read-only. Where a web token is set it answers only to who gives it: machines as a bearer, browsers
-as the password of their own dialogue. Where none is, it answers only to this machine, and only by
-an address: a name could be one that somebody else has pointed here, in a page of theirs.
+With a web token, every request must send it: programs as a bearer token, browsers as the password of
+HTTP Basic authentication. Without a token the server listens on loopback only, and answers only to
+an address, not to a host name: this protects against DNS rebinding by foreign web pages.
 """
 
 import base64
@@ -36,11 +36,11 @@ class WebSources:
     """Where the answers come from.
 
     Attributes:
-        live: whether the loop turns.
+        live: the check that no step hangs.
         ready: the checks by name.
         budgets: requests left, by side.
-        config: the configuration as it is now; its web token is what a caller must give.
-        health: how it stood after the last step, and since when.
+        config: the present configuration, with the web token.
+        health: the overall status after the last step, and since when.
         now: Unix seconds.
     """
 
@@ -101,7 +101,7 @@ def application(sources: WebSources) -> Starlette:
 
 
 def _answer(checks: dict[str, Check]) -> JSONResponse:
-    """Machines read the code, people the body: which check failed, and why."""
+    """200 or 503 for programs; the body names each check's text, for people."""
     well = all(check.ok for check in checks.values())
     body = {
         "status": "ok" if well else "failing",
@@ -115,26 +115,30 @@ def _answer(checks: dict[str, Check]) -> JSONResponse:
 
 
 def _refusal(request: Request, token: str | None) -> Response | None:
-    """Why a request isn't answered; None where it is."""
+    """The answer to a request that is refused; None if the request is allowed."""
     if token is not None:
         if _bears(request.headers.get("authorization", ""), token):
             return None
-        refused = PlainTextResponse("The web token is needed.\n", 401)
-        # A browser asks for a name and a password by the first that it knows: the token is the password.
+        refused = PlainTextResponse(
+            "The web token is needed. Send it as a bearer token, or enter any user name and the token "
+            "as the password.\n",
+            401,
+        )
+        # A browser uses the first scheme that it knows, Basic; the token is the password.
         refused.headers.append("WWW-Authenticate", 'Basic realm="syncd", charset="UTF-8"')
         refused.headers.append("WWW-Authenticate", 'Bearer realm="syncd"')
         return refused
     if _is_address(request.headers.get("host", "")):
         return None
     text = (
-        "Without a web token syncd answers only by an address (127.0.0.1, localhost). To reach it by "
-        "a name, give the secret web_token.\n"
+        "Without a web token syncd answers only to an address (127.0.0.1, localhost), not to a host "
+        "name. To use a host name, give syncd the secret web_token.\n"
     )
     return PlainTextResponse(text, 421)
 
 
 def _bears(header: str, token: str) -> bool:
-    """Whether the token is in an Authorization header; takes the same time however wrong it is."""
+    """Whether an Authorization header contains the token; compares in constant time."""
     scheme, _, value = header.partition(" ")
     given = b""
     if scheme.lower() == "bearer":
@@ -159,7 +163,7 @@ def _is_address(host: str) -> bool:
 
 
 def _snapshot(sources: WebSources) -> Snapshot:
-    """All that the page shows, read now."""
+    """Read everything that the page shows."""
     config, store = sources.config(), sources.store
     checks, live = sources.ready(), sources.live()
     if not live.ok:
@@ -180,7 +184,7 @@ def _snapshot(sources: WebSources) -> Snapshot:
 
 
 def _mark(check: Check) -> str:
-    """How a check is shown: something may have gone wrong that isn't a failure yet."""
+    """How the page shows a check: a recent failure may not make the check fail yet."""
     if not check.ok:
         return "starting" if check.starting else "failing"
     return "well" if check.reason is None else "attention"
