@@ -3,13 +3,14 @@
 import fcntl
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +88,51 @@ def on_terminal(
     os.close(ours)
     code = process.wait(30)
     return Shown(128 - code if code < 0 else code, shown.decode())
+
+
+def conversation(
+    environment: Mapping[str, str],
+    folder: Path,
+    *arguments: str,
+    script: Sequence[tuple[str, str]],
+    seconds: float = 60,
+) -> Shown:
+    r"""Run a command on a terminal, and answer its questions.
+
+    Args:
+        environment: the variables of syncd; the others are inherited.
+        folder: where it runs.
+        arguments: behind `syncd`.
+        script: what is waited for, and what is typed then. A question is waited for behind the one
+            before. Ctrl-C is ``\x03``.
+        seconds: how long one question may take to come.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _START, *arguments], stdin=theirs, stdout=theirs, stderr=theirs,
+        env={**clean, **environment, "PYTHONPATH": str(ROOT), "TERM": "dumb"}, cwd=folder,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown, at, left = "", 0, list(script)
+    try:
+        while True:
+            if not select.select([ours], [], [], seconds)[0]:
+                raise AssertionError(f"nothing came after {shown[-2_000:]!r}")
+            shown += os.read(ours, 65_536).decode("utf-8", "replace")
+            while left and (found := shown.find(left[0][0], at)) >= 0:
+                at = found + len(left[0][0])
+                os.write(ours, left.pop(0)[1].encode())
+    except OSError:  # the end of a terminal
+        pass
+    finally:
+        os.close(ours)
+        process.kill() if left else None
+    code = process.wait(30)
+    assert not left, f"{left[0][0]!r} did not come in {shown[-3_000:]!r}"
+    return Shown(128 - code if code < 0 else code, shown)
 
 
 def _press_ctrl_c(terminal: int, when: Callable[[], bool], ended: threading.Event) -> None:

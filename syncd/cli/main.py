@@ -17,6 +17,7 @@ from syncd.cli.commands.operate.run import run_command, run_daemon, since_of
 from syncd.cli.commands.setup.calibrate import calibrate
 from syncd.cli.commands.setup.check import check
 from syncd.cli.commands.setup.config import config_app
+from syncd.cli.commands.setup.init import init
 from syncd.cli.commands.setup.prove import prove
 from syncd.cli.commands.support.export import export
 from syncd.cli.output import OutputFailed, finish, install, report
@@ -65,6 +66,7 @@ app = typer.Typer(
 )
 # In the list of commands a long first sentence would be cut.
 app.add_typer(attention_app, name="attention")
+app.command(short_help="Set up: ask, try each answer, write the file and the secrets.")(init)
 app.command(short_help="Check everything that can be known before the first push.")(check)
 app.command(short_help="Learn the tenant's status numbers from its own rows.")(calibrate)
 app.add_typer(config_app, name="config", short_help="Show, check and describe the configuration.")

@@ -5,6 +5,7 @@ Does not belong here: what is wrong with a configuration (`config.problems`).
 """
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -13,13 +14,12 @@ from typing import Any, get_args
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
+from syncd.config.edit import Key
 from syncd.config.load import raw_file
 from syncd.config.model import SECTIONS, Config, Section, Settings
 from syncd.config.problems import lines_of
 from syncd.config.secrets import SECRETS, find_secret
 from syncd.text.timestamps import span_seconds, span_text
-
-Key = tuple[str, ...]
 
 _SPAN = {"type": "string", "pattern": r"^\s*([0-9]{1,9}\s*(s|min|m|h|d|w)\s*)+$"}
 
@@ -105,6 +105,32 @@ def _held(raw: Mapping[str, Any], key: Key) -> bool:
 
 def _is_span(field: FieldInfo) -> bool:
     return BeforeValidator(span_seconds) in field.metadata
+
+
+def given(environment: Mapping[str, str]) -> dict[Key, Any]:
+    """The values of keys that the environment sets, typed as the file would have them.
+
+    A value that has the wrong type stays text, so that checking the file names it.
+    """
+    found: dict[Key, Any] = {}
+    upper = {name.upper(): text for name, text in environment.items()}
+    models: list[tuple[Key, type[BaseModel]]] = list(_models(Settings, ()))
+    for path, model in models:
+        for key, field in model.model_fields.items():
+            text = upper.get("SYNCD_" + "__".join((*path, key)).upper())
+            if text is not None:
+                found[*path, key] = _typed(text, field)
+    return found
+
+
+def _typed(text: str, field: FieldInfo) -> Any:
+    kinds = {field.annotation, *get_args(field.annotation)}
+    if _is_span(field) or not kinds & {int, float, bool}:
+        return text
+    try:
+        return tomllib.loads(f"value = {text.lower()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 # --- the schema ------------------------------------------------------------------------------------

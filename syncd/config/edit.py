@@ -1,15 +1,18 @@
-"""Puts status numbers into the configuration file: comments, order and everything else stay.
+"""Changes the configuration file: comments, order and everything else stay.
 
-The file is replaced in one step, with the mode and the owner it had; what is in it by then is checked
-before. Nothing else of syncd writes there.
+A file is replaced in one step, with the mode and the owner it had; the new text is checked before.
+Nothing else of syncd writes the configuration.
 """
 
 import os
+import re
+import signal
 import stat
 import tempfile
 import tomllib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,12 @@ from tomlkit.exceptions import TOMLKitError
 
 from syncd.config.model import ConfigurationError
 from syncd.core.payments import PaymentState
+
+Key = tuple[str, ...]
+"""The tables and the name of a key: ``("halo", "status", "succeeded")``."""
+
+_VALUE = r"\"[^\"\n]*\"|'[^'\n]*'|[^\s#]+"
+"""A value on one line, as the shipped file has them."""
 
 
 def write_numbers(file: Path, numbers: Mapping[PaymentState, int]) -> None:
@@ -81,18 +90,176 @@ def _check(
 
 
 def _replace(place: Path, text: str) -> None:
-    was = place.stat()
-    number, temporary = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    temporary = _beside(place, text, 0o644)
+    try:
+        temporary.replace(place)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _beside(place: Path, text: str, mode: int) -> Path:
+    """Write a file beside its place; it has the mode and the owner of the one that is there.
+
+    Args:
+        place: where the file will be.
+        text: what is in it.
+        mode: where there is none yet.
+    """
+    was = place.stat() if place.exists() else None
+    number, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    temporary = Path(name)
     try:
         with os.fdopen(number, "w", encoding="utf-8", newline="") as file:
-            if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(file.fileno(), was.st_uid, was.st_gid)
-            os.fchmod(file.fileno(), stat.S_IMODE(was.st_mode))
+            if was is not None:
+                if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(file.fileno(), was.st_uid, was.st_gid)
+                mode = stat.S_IMODE(was.st_mode)
+            os.fchmod(file.fileno(), mode)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(place)
     except BaseException:
         with suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
+    return temporary
+
+
+# --- several files, any keys -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A file that is to be written.
+
+    Attributes:
+        place: where.
+        text: what is in it.
+        mode: of a file that is new; one that exists keeps its mode and its owner.
+    """
+
+    place: Path
+    text: str = field(repr=False)
+    mode: int = 0o644
+
+
+def write_all(files: Sequence[Planned]) -> None:
+    """Write all files or none: each is complete beside its place before the first one is replaced.
+
+    Folders that are missing are made. Ctrl-C waits for the moment in which the files are replaced.
+
+    Raises:
+        ConfigurationError: a file can't be written; then every file is as it was.
+    """
+    made: list[Path] = []
+    ready: list[tuple[Path, Path]] = []
+    try:
+        for one in files:
+            place = one.place.resolve()
+            made += _make_folders(place.parent)
+            ready.append((_beside(place, one.text, one.mode), place))
+        with _uninterrupted():
+            while ready:
+                temporary, place = ready[0]
+                temporary.replace(place)
+                ready.pop(0)
+    except OSError as error:
+        message = f"{error.filename}: can't be written: {error.strerror}. Nothing was changed"
+        raise ConfigurationError([message]) from error
+    finally:
+        for temporary, _ in ready:
+            temporary.unlink(missing_ok=True)
+        if ready:
+            for folder in reversed(made):
+                with suppress(OSError):
+                    folder.rmdir()
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and those above it; returns those that are new, the topmost first."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(mode=0o755)
+    return missing[::-1]
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold signals back."""
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    )
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def with_values(text: str, values: Mapping[Key, Any], name: str) -> str:
+    """The text of a configuration with values set; comments, order and everything else stay.
+
+    A key that is commented out gets its line back, so that its explanation stays beside it.
+
+    Raises:
+        ConfigurationError: it isn't TOML, or can't be changed without touching other keys.
+    """
+    try:
+        expected = tomllib.loads(text)
+        changed = text
+        for key, value in values.items():
+            _set(expected, key, value)
+            changed = _with_line(changed, key, tomlkit.item(value).as_string())
+        if _differs(changed, expected):
+            document = tomlkit.parse(text)
+            for key, value in values.items():
+                _set(document, key, value)
+            changed = tomlkit.dumps(document)
+    except (TOMLKitError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError([f"{name}: isn't TOML: {error}"]) from None
+    if _differs(changed, expected):
+        message = f"{name}: the values can't be set without touching other keys; set them by hand"
+        raise ConfigurationError([message])
+    return changed
+
+
+def _differs(text: str, expected: Mapping[str, Any]) -> bool:
+    try:
+        return tomllib.loads(text) != expected
+    except tomllib.TOMLDecodeError:
+        return True
+
+
+def _set(table: Any, key: Key, value: Any) -> None:
+    *above, last = key
+    for part in above:
+        if part not in table:
+            table[part] = {}
+        table = table[part]
+    table[last] = value
+
+
+def _with_line(text: str, key: Key, written: str) -> str:
+    """Set one key line by line: where it is, else where it is commented out, else below its table."""
+    *above, last = key
+    lines = text.splitlines(keepends=True)
+    head = re.compile(rf"\s*\[\s*{re.escape('.'.join(above))}\s*\]")
+    start = next((n for n, line in enumerate(lines, 1) if head.match(line)), None)
+    if start is None:
+        gap = "" if text.endswith("\n") or not text else "\n"
+        return f"{text}{gap}\n[{'.'.join(above)}]\n{last} = {written}\n"
+    end = next((n for n in range(start, len(lines)) if re.match(r"\s*\[", lines[n])), len(lines))
+    for mark in ("", r"#[ \t]?"):
+        line = re.compile(
+            rf"{mark}[ \t]*{re.escape(last)}[ \t]*=[ \t]*(?:{_VALUE})?([ \t]*#.*?)?[ \t]*(\r?\n|$)"
+        )
+        for number in range(start, end):
+            if found := line.fullmatch(lines[number]):
+                new, comment = f"{last} = {written}", (found[1] or "").strip()
+                if comment:  # it stays in its column, where there is room
+                    column = found.start(1) + len(found[1]) - len(found[1].lstrip())
+                    new = f"{new} ".ljust(column) + comment
+                lines[number] = f"{new}{found[2]}"
+                return "".join(lines)
+    lines.insert(start, f"{last} = {written}\n")
+    return "".join(lines)

@@ -5,6 +5,8 @@ configuration file by mistake (`config.problems`).
 """
 
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,9 @@ SECRETS = {
 
 OPTIONAL_SECRETS = ("web_token", "notify_urls", "heartbeat_url")
 """Those that one can do without."""
+
+ENCRYPTED = ".cred"
+"""How the name of a secret ends that systemd-creds has encrypted."""
 
 FILE_BYTES_MAX = 1024 * 1024
 """A larger file is neither a configuration nor a secret."""
@@ -106,7 +111,7 @@ def find_secret(name: str, environment: Mapping[str, str], file: Path | None) ->
     tried.append(f"${variable}")
     if not folder and file is not None:
         place = file.absolute().parent / name
-        found = _in_file(name, place)
+        found = _in_file(name, place) or _encrypted(name, place.with_name(f"{name}{ENCRYPTED}"))
         if found is not None:
             return found
         tried.append(str(place))
@@ -134,6 +139,32 @@ def _in_file(name: str, place: Path) -> Found | None:
         problems = () if name in OPTIONAL_SECRETS else (f"{name}: {place} is empty",)
         return Found(None, str(place), problems)
     return _checked(name, text, str(place))
+
+
+def _encrypted(name: str, place: Path) -> Found | None:
+    """Decrypt a secret that systemd-creds encrypted for this machine; None where there is none."""
+    program = shutil.which("systemd-creds")
+    if program is None or not place.exists():
+        return None
+    done = subprocess.run(  # noqa: S603  # systemd's own program
+        [program, "decrypt", f"--name={name}", str(place), "-"], capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+    if done.returncode != 0:
+        message = (
+            f"{name}: systemd-creds can't decrypt {place}; run the command as root, on the machine "
+            "that encrypted it"
+        )
+        return Found(None, str(place), (message,))
+    return _checked(name, done.stdout, str(place))
+
+
+def secret_problems(name: str, text: str, configured_mode: str = "") -> list[str]:
+    """What is wrong with a secret that a person entered, one sentence each, without the secret."""
+    problems = _checked(name, text, "").problems or tuple(
+        _kind_problems(name, text.strip(), configured_mode, "")
+    )
+    return [one.removesuffix(" (read from )").partition(": ")[2] for one in problems]
 
 
 def _checked(name: str, text: str, source: str) -> Found:

@@ -65,9 +65,9 @@ class Sides:
 
     async def look(self) -> None:
         """Look at Stripe, at Halo, and at what only both together show."""
-        await self._look_at_stripe()
+        await self.look_at_stripe()
         self.tell(stripe_budget_line(self.config, self.left(Side.STRIPE)))
-        survey = await self._look_at_halo()
+        survey = await self.look_at_halo()
         if survey is None:
             for line in unset_lines(self.config.halo.status.numbers):
                 self.tell(line)
@@ -76,7 +76,8 @@ class Sides:
 
     # --- Stripe ----------------------------------------------------------------------------------
 
-    async def _look_at_stripe(self) -> None:
+    async def look_at_stripe(self) -> None:
+        """Look what the key may read."""
         livemode, ahead = None, None
         for kind, name in (NEEDED | WATCHED).items():
             try:
@@ -107,7 +108,8 @@ class Sides:
 
     # --- Halo ------------------------------------------------------------------------------------
 
-    async def _look_at_halo(self) -> Survey | None:
+    async def look_at_halo(self) -> Survey | None:
+        """Look what the application may do, and at Halo's newest rows; None where they can't be read."""
         url, survey = self.config.halo.url, Survey()
         try:
             async for listed in self.sink.list_traced_rows(lambda page: len(page.traced)):

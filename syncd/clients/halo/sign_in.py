@@ -90,7 +90,7 @@ class SignIn:
         if self._token is not None and now < self._token_until:
             return self._token
         if self._endpoint is None:
-            self._endpoint = await self._discover()
+            self._endpoint = await self.discover()
         endpoint, tenant = self._endpoint
         form = {
             "grant_type": "client_credentials",
@@ -192,7 +192,7 @@ class SignIn:
             "(Configuration, Integrations, Halo API), its client secret and its permissions."
         )
 
-    async def _discover(self) -> tuple[str, str | None]:
+    async def discover(self) -> tuple[str, str | None]:
         """Find the token endpoint and the tenant's name; without authinfo, the usual path.
 
         The tenant's name from the configuration counts only where authinfo doesn't name one.
@@ -200,6 +200,10 @@ class SignIn:
         The endpoint may stand on another host, as Halo's own may: who answers for the tenant's
         address over verified TLS could as well take the secret there. But it must be https, or on
         this machine where the tenant is as well.
+
+        Raises:
+            SignInRefused: the endpoint must not get the secret.
+            LinkFailure: Halo does not answer.
         """
         response = await self.send("GET", f"{self.url}/api/authinfo", None)
         if response.status_code == 429 or response.status_code >= 500:

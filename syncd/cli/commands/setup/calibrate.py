@@ -79,7 +79,7 @@ def calibrate(
         if write and loaded.file is None:
             problem = "--write needs a configuration file; this configuration is in the environment"
             raise ConfigurationError([problem])
-        survey = _read(loaded, rows)
+        survey = read_survey(loaded, rows)
         findings = learn(survey.tally)
         configured = dict(loaded.halo.status.numbers)
         change = change_of(findings, configured, accept or ())
@@ -91,7 +91,7 @@ def calibrate(
         if as_json:
             typer.echo(json.dumps(report_json(survey, findings, change), indent=2))
         else:
-            _print(configured, survey, findings, change)
+            print_findings(configured, survey, findings, change)
         refused = not_accepted(findings, accept or (), survey)
         for line in [*refused, *trouble(survey)]:
             typer.echo(inert(line), err=True)
@@ -105,7 +105,7 @@ def calibrate(
     raise typer.Exit(EXIT_ATTENTION if open_ends else 0)
 
 
-def _read(config: Config, rows: int) -> Survey:
+def read_survey(config: Config, rows: int) -> Survey:
     """Read the evidence.
 
     Raises:
@@ -170,12 +170,13 @@ def _what_was_written(config: Config, survey: Survey, written: Change | None) ->
 # --- showing it ------------------------------------------------------------------------------------
 
 
-def _print(
+def print_findings(
     configured: Mapping[PaymentState, int],
     survey: Survey,
     findings: tuple[Finding, ...],
     change: Change,
 ) -> None:
+    """Print the findings with their evidence, and what a person can do."""
     table(
         f"Read {survey.rows} of {survey.total or survey.rows} rows",
         ("state", "rows show", "for it", "against it", "configured", "why"),
