@@ -158,6 +158,43 @@ def test_not_ready_while_halo_is_down(live: Rig) -> None:
         assert running.get("/livez")[0] == 200
 
 
+def test_readiness_names_a_refused_cursor(live: Rig) -> None:
+    """A second page of events that Stripe refuses pauses Stripe; /readyz shows Stripe's own words."""
+    live.once()
+    for _ in range(120):
+        live.pay("processing", rows=())
+    words = b'{"error": {"type": "invalid_request_error", "code": "resource_missing", "message": "No such event"}}'
+    live.box.stripe.faults.append(
+        Fault("400", times=None, path="/v1/events", body=words,
+              match=lambda request: "starting_after" in request.params())
+    )  # fmt: skip
+    with daemon(live) as running:
+
+        def failing() -> dict[str, Any] | None:
+            checks: dict[str, Any] = json.loads(running.get("/readyz")[1])["checks"]
+            named = "No such event" in checks["stripe"]["text"]
+            return checks if named and checks["halo"]["ok"] else None
+
+        until(failing)
+        until(lambda: running.get("/readyz")[0] == 503)
+        assert running.events("poll_failed")[0]["side"] == "stripe"
+        assert running.stop() == 0
+
+
+def test_an_idle_service_stays_ready_by_real_answers(live: Rig) -> None:
+    """Nothing is due for longer than web.stale_after: ready as long as Halo answers, and no longer."""
+    with daemon(live) as running:
+        until(lambda: running.get("/readyz")[0] == 200)
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            assert running.get("/readyz")[0] == 200
+            time.sleep(0.2)
+        live.box.halo.faults.append(Fault("503", times=None))
+        until(lambda: running.get("/readyz")[0] == 503)
+        until(lambda: "503" in json.loads(running.get("/readyz")[1])["checks"]["halo"]["text"], 40)
+        assert running.stop() == 0
+
+
 def polls(live: Rig) -> int:
     return sum(request.path == "/v1/events" for request in live.box.stripe.requests)
 
@@ -301,6 +338,29 @@ def test_reload(live: Rig) -> None:
         assert reloaded["changed"] == ["halo.status", "push.batch"]
         assert [m for m in running.messages() if m == "RELOADING=1"] == ["RELOADING=1"] * 2
         assert [m for m in running.messages() if m == "READY=1"] == ["READY=1"] * 3
+        assert running.stop() == 0
+
+
+def test_a_reload_that_changes_nothing_keeps_since_when_payments_are_held(live: Rig) -> None:
+    """SIGHUP without a change: held payments keep their time, reason and place on the list."""
+    file = _file(live)
+    drop = {f"SYNCD_HALO__STATUS__{s.upper()}": "" for s in live.box.halo.status}
+    live.settings |= drop
+    environment = {k: v for k, v in live.environment().items() if v}
+    live.environment = lambda: environment  # type: ignore[method-assign]
+    live.pay("succeeded", rows=(5.0,))
+    with daemon(live, "--config", str(file)) as running:
+        until(lambda: running.events("held"))
+        [before] = until(live.attention)
+        time.sleep(1.1)
+        for number in (1, 2):
+            running.process.send_signal(signal.SIGHUP)
+            until(lambda: len(running.events("reloaded")) == number)  # noqa: B023
+            until(lambda: len(running.events("held")) >= 1)
+        time.sleep(1.5)  # the next push decides again
+        assert [line["changed"] for line in running.events("reloaded")] == [[], []]
+        [after] = live.attention()
+        assert (after.id, after.since, after.reason) == (before.id, before.since, before.reason)
         assert running.stop() == 0
 
 

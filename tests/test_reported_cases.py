@@ -1,11 +1,13 @@
 """Cases that users reported of programs like this one, over real HTTP to the sandbox."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from syncd.core.records import Condition
 from syncd.sandbox.faults import Fault
+from syncd.service.lanes import Steps
 from syncd.sync.build import Parts
 from syncd.sync.lease import Lease, this_process
 from syncd.sync.policy import release_holds
@@ -140,6 +142,43 @@ def test_a_sweep_of_a_single_run_that_failed_is_due_still(rig: Rig) -> None:
     assert rig.stored(lambda store: store.note("last_sweep")) is not None
 
 
+@pytest.mark.parametrize("how", ["service", "single run"])
+def test_a_sweep_whose_half_at_stripe_fails_still_reads_halo_back(rig: Rig, how: str) -> None:
+    """Stripe's half fails: Halo's rows are read back, once; the sweep stays due until both halves work."""
+    drifted = rig.pay("succeeded")
+    rig.once()
+    rig.box.halo.rows_of(drifted)[0]["status"] = 1
+    rig.clock.seconds += DAY + 1
+    rig.box.stripe.faults.append(Fault("403", times=None, path="/v1/payment_intents"))
+
+    async def serve(parts: Parts) -> None:
+        steps = Steps(parts, lambda step: step(), lambda: None, lambda: None, 0.0, rig.clock)
+        await steps._sweep()
+        await asyncio.gather(*steps.running)
+
+    def sweep() -> None:
+        if how == "service":
+            rig.run(serve)
+        else:
+            with pytest.raises(Exception, match="payment_intents"):
+                rig.once()
+
+    sweep()
+    assert rig.statuses(drifted) == [3]
+    assert rig.stored(lambda store: store.note("last_sweep")) is None
+    rig.clock.seconds += 900
+    before = len(rig.box.halo.requests)
+    sweep()
+    assert len(rig.box.halo.requests) - before <= 3  # a sign-in and one cheap question at most
+    rig.box.stripe.faults.clear()
+    rig.clock.seconds += 900
+    if how == "service":
+        rig.run(serve)
+    else:
+        rig.once()
+    assert rig.stored(lambda store: store.note("last_sweep")) is not None
+
+
 # --- a cursor that is refused ----------------------------------------------------------------------
 
 
@@ -229,6 +268,45 @@ def test_a_lock_held_by_another_process_proves_nothing(rig: Rig) -> None:
     start = int(rig.clock())
     assert rig.run(work) == [None, start - 10, start - 10]
     assert len(rig.told.events("push_left_to_other")) == 3
+
+
+# --- only real answers count --------------------------------------------------------------------------
+
+
+def test_a_push_without_a_request_has_not_worked(rig: Rig) -> None:
+    """With nothing due, readiness advances by one cheap request in a while, and only where Halo answers."""
+
+    async def work(parts: Parts) -> list[tuple[float | None, bool]]:
+        seen, start = [], rig.clock()
+        for down, seconds in ((False, 0), (False, 300), (False, 200), (True, 460), (False, 900)):
+            rig.clock.seconds += seconds
+            rig.box.halo.faults[:] = [Fault("503", times=None)] if down else []
+            before = len(rig.box.halo.requests)
+            await parts.engine.push()
+            last = parts.engine.last.get("push")
+            seen.append((last and last - start, len(rig.box.halo.requests) - before > 0))
+        return seen
+
+    *seen, (last, asked) = rig.run(work)
+    assert seen == [(0, True), (0, False), (500, True), (500, True)]
+    assert asked
+    assert last >= 1860
+
+
+def test_single_runs_with_nothing_due_count_only_real_answers(rig: Rig) -> None:
+    """Runs by a timer ask a Halo that has just answered for nothing; one that is down is found out."""
+    rig.once()
+    first = rig.stored(lambda store: store.note("last_push"))
+    before = len(rig.box.halo.requests)
+    rig.clock.seconds += 60
+    rig.once()
+    assert len(rig.box.halo.requests) == before
+    assert rig.stored(lambda store: store.note("last_push")) == first
+    rig.clock.seconds += 600
+    rig.box.halo.faults.append(Fault("503", times=None))
+    with pytest.raises(Exception, match="503"):
+        rig.once()
+    assert rig.stored(lambda store: store.note("last_push")) == first
 
 
 # --- a reload, and metadata that was put right ------------------------------------------------------

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from syncd.core.errors import Side
 from syncd.sync.build import Parts
 
 Step = Callable[[], Awaitable[None]]
@@ -153,10 +154,12 @@ class Steps:
     async def _sweep(self) -> None:
         if not self.parts.engine.sweep_is_due(self.started):
             return
-        async with self.stripe.turn():
-            whole = await self.parts.engine.sweep_stripe()
-        if whole:
+        whole = self.parts.engine.half_is_done(Side.STRIPE)
+        if not whole:
+            async with self.stripe.turn():
+                whole = await self.parts.engine.sweep_stripe()
+        if whole or not self.parts.engine.half_is_done(Side.HALO):
             async with self.halo.turn():
-                await self.parts.engine.sweep_halo()
+                await self.parts.engine.sweep_halo(whole=whole)
         self._push_what_was_found()
         self.after()

@@ -134,6 +134,9 @@ LINKS = {side: Note(f"link {side}", TypeAdapter(LinkNote)) for side in Side}
 LAST = {step: Note(f"last_{step}", _NUMBER) for step in ("poll", "push", "sweep")}
 """When a step last worked, Unix seconds."""
 
+SWEPT = {side: Note(f"last_sweep_{side}", _NUMBER) for side in Side}
+"""When a side's half of a sweep last worked, Unix seconds."""
+
 CONFIG = {key: Note(f"config {key}", _TEXT) for key in LiftedBy}
 """The configuration keys that lift holds, as they were when the holds were last decided again."""
 
@@ -152,6 +155,7 @@ NOTES: tuple[Note[Any], ...] = (
     *LISTING_REFUSED.values(),
     *LINKS.values(),
     *LAST.values(),
+    *SWEPT.values(),
     *CONFIG.values(),
 )
 

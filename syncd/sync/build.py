@@ -35,6 +35,9 @@ from syncd.sync.push.pusher import Pusher
 from syncd.sync.run import Run
 from syncd.sync.sink import Sink
 
+SILENCE_SECONDS_MAX = 600.0
+"""A Halo that was asked nothing for so long, or for half of web.stale_after, is asked for anything."""
+
 
 @dataclass(slots=True)
 class Runtime:
@@ -264,7 +267,7 @@ def build_engine(
     )
     return Engine(
         poller, sweeper, pusher, reversal_sweeper, store, rate_limiters, telemetry, runtime.now, runtime.random,
-        config.poll.interval, telemetry.succeeded, config.poll.sweep,
+        config.poll.interval, telemetry.succeeded, config.poll.sweep, min(SILENCE_SECONDS_MAX, config.stale_seconds / 2),
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from syncd.core.errors import (
 from syncd.core.records import Condition
 from syncd.core.windows import poll_spacing_seconds
 from syncd.monitor.report import Report
-from syncd.store.coordination import LAST, LINKS, LinkNote
+from syncd.store.coordination import LAST, LINKS, SWEPT, LinkNote
 from syncd.store.store import Store
 from syncd.sync.link import Link, failing_as
 from syncd.sync.pull.poll import Poller
@@ -51,7 +51,9 @@ class Engine:
         interval_seconds: how often to poll, as configured.
         sweep_seconds: how often to sweep, as configured.
         random: a number from 0 to 1, for jitter.
-        last: when each step (poll, push, sweep) last worked, Unix seconds.
+        silence_seconds: after so long without an answer of Halo, a push asks for anything.
+        last: when each step (poll, push, sweep) last worked, Unix seconds. A push has worked when
+            Halo has answered a request of it: a service that has just started asks Halo once.
     """
 
     poller: Poller
@@ -66,6 +68,7 @@ class Engine:
     interval_seconds: int
     succeeded: Callable[[str, float], None]
     sweep_seconds: int
+    silence_seconds: float = 0.0
     links: dict[Side, Link] = field(default_factory=lambda: {side: Link() for side in Side})
     last: dict[str, float] = field(default_factory=dict)
     store_trouble: str | None = None
@@ -121,14 +124,18 @@ class Engine:
                 if await self._step(None, "push", self.pusher.ask_for_anything):
                     self.link_works(Side.HALO)
                 return
-            proven = await self._step(None, "push", self.push_once) and (
-                self.pusher.write_succeeded if link.writing else self.pusher.request_succeeded
-            )
-            if proven:
+            pushed = await self._step(None, "push", self.push_once, whole=False)
+            if not (pushed and self.pusher.request_succeeded):
+                return
+            self.worked("push")
+            if self.pusher.write_succeeded or not link.writing:
                 self.link_works(Side.HALO)
 
     async def push_once(self) -> None:
-        """Push what is due, then look up payments that were refunded; raises what fails."""
+        """Push what is due, then look up payments that were refunded; raises what fails.
+
+        Where that took no request for long, one cheap request shows whether Halo still answers.
+        """
         try:
             await self.pusher.push()
         except LinkFailure as error:
@@ -137,19 +144,31 @@ class Engine:
                     await self.reversal_sweeper.place()
             raise
         await self.reversal_sweeper.place()
+        pusher = self.pusher
+        if pusher.plan is None and not pusher.request_succeeded and self._is_halo_silent():
+            await pusher.ask_for_anything()
+
+    def _is_halo_silent(self) -> bool:
+        """Whether Halo's last answer to a push is so old that syncd asks Halo for anything."""
+        last = self.last.get("push")
+        return last is None or not 0 <= self.now() - last < self.silence_seconds
 
     async def sweep(self) -> None:
-        """Sweep once: Stripe's last days, then Halo's rows read back."""
-        if await self.sweep_stripe():
-            await self.sweep_halo()
+        """Sweep once: Stripe's last days, and Halo's rows read back; neither half stops the other."""
+        await self.sweep_halo(whole=await self.sweep_stripe())
 
     async def sweep_stripe(self) -> bool:
-        """Sweep Stripe's last days, if it isn't paused. Returns whether Halo's rows may follow."""
+        """Sweep Stripe's last days, if Stripe isn't paused. Returns whether that worked."""
         with self._minding_store("sweep"):
             if self.links[Side.STRIPE].paused(self.now()):
                 return False
             return await self._step("sweeps", "sweep", self._sweep_stripe, whole=False)
         return False
+
+    def half_is_done(self, side: Side) -> bool:
+        """Whether a side's half of the sweep that is due has worked, while the other half failed."""
+        done, last = self.store.read(SWEPT[side]), self.store.read(LAST["sweep"]) or 0
+        return done is not None and done > last and 0 <= self.now() - done < self.sweep_seconds
 
     async def sweep_once(self) -> None:
         """Sweep, where a sweep is due: runs that a timer starts have no service that sweeps.
@@ -162,15 +181,39 @@ class Engine:
         if counted_from is None:
             counted_from = str(int(self.now()))
             self.store.write_notes({"sweeps_counted_from": counted_from})
-        if self.sweep_is_due(float(counted_from)):
-            await self._sweep_stripe()
-            await self._sweep_halo()
-            self.worked("sweep")
+        if not self.sweep_is_due(float(counted_from)):
+            return
+        failure: LinkFailure | None = None
+        lease_held: LeaseHeld | None = None
+        for side, half in ((Side.STRIPE, self._sweep_stripe), (Side.HALO, self._sweep_halo)):
+            if self.half_is_done(side):
+                continue
+            try:
+                with failing_as(side):
+                    await half()
+            except LeaseHeld as error:
+                lease_held = error
+            except LinkFailure as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        if lease_held is not None:
+            raise lease_held
+        self.worked("sweep")
 
-    async def sweep_halo(self) -> None:
-        """Read Halo's rows back, which makes the sweep whole."""
+    async def sweep_halo(self, *, whole: bool = True) -> None:
+        """Read Halo's rows back.
+
+        Args:
+            whole: whether Stripe's half worked: then the sweep has worked when this half has.
+        """
+
+        async def read_back() -> None:
+            with failing_as(Side.HALO):
+                await self._sweep_halo()
+
         with self._minding_store("sweep"):
-            await self._step("sweeps", "sweep", self._sweep_halo)
+            await self._step("sweeps" if whole else None, "sweep", read_back, whole=whole)
 
     @contextmanager
     def _minding_store(self, step: str) -> Iterator[None]:
@@ -191,9 +234,11 @@ class Engine:
                 failure = failure or error
         if failure is not None:
             raise failure
+        self.store.write(SWEPT[Side.STRIPE], int(self.now()))
 
     async def _sweep_halo(self) -> None:
         await self.read_back()
+        self.store.write(SWEPT[Side.HALO], int(self.now()))
         mark = self.poller.watermark()
         if mark is not None:
             self.store.housekeeping.prune(

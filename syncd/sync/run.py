@@ -10,7 +10,7 @@ from typing import Protocol
 from syncd.core.errors import BadAnswer, Failure, LeaseHeld, LinkFailure, Side
 from syncd.core.payments import Observation
 from syncd.core.records import Condition
-from syncd.store.coordination import LINKS
+from syncd.store.coordination import LAST, LINKS
 from syncd.store.store import Store
 from syncd.sync.engine import Engine
 from syncd.sync.link import failing_as
@@ -58,6 +58,9 @@ class Run:
             LinkFailure: Stripe or Halo does not answer, or failed on single payments.
             LeaseHeld: another process pushes.
         """
+        answered = self.store.read(LAST["push"])
+        if answered is not None:  # a timer's runs don't each ask a Halo that has just answered
+            self.engine.last.setdefault("push", answered)
         steps = (
             ("poll", Side.STRIPE, self._poll),
             ("sweep", Side.STRIPE, self.engine.sweep_once),
@@ -91,7 +94,12 @@ class Run:
 
     async def _push(self) -> None:
         await self._push_and_look_again(self.engine.push_once)
-        self.engine.worked("push")
+        self._note_push()
+
+    def _note_push(self) -> None:
+        """Note that a push has worked, where Halo has answered a request of it."""
+        if self.engine.pusher.request_succeeded:
+            self.engine.worked("push")
 
     def _report_further(self, step: str, error: LinkFailure, first: Failure | None) -> None:
         """Log a failure after the first one, which the run ends with."""
@@ -146,7 +154,7 @@ class Run:
             failure = failure or error
         if failure is not None:
             raise failure
-        self.engine.worked("push")
+        self._note_push()
         await self._note_links()
         self.engine.report.log("info", "backfill_done", payments=listed)
         return self.engine.poller.rereads.trouble
