@@ -385,13 +385,13 @@ def test_the_database(rig: Rig, tmp_path: Path) -> None:
     rig.once()
     assert database().text.endswith("MiB, sound")
     path.chmod(0o644)
-    assert "could be read by others (mode 0644)" in database().text
+    assert "other accounts may read" in database().text
     path.write_bytes(b"not a database" * 100)
     assert (database().level, database().area) == (Level.FAIL, Area.CONFIGURATION)
     (missing,) = database_lines(f"sqlite:///{tmp_path}/no/syncd.db")
     assert missing.level is Level.FAIL
     (unseen,) = database_lines(f"sqlite:///{tmp_path}/{'x' * 300}/syncd.db")
-    assert "can't be looked at by this account" in unseen.text
+    assert "this account cannot read" in unseen.text
     tmp_path.chmod(0o777)
     folder = database_lines(rig.url)[1]
     assert (folder.what, folder.level) == ("the database's folder", Level.FAIL)
@@ -403,7 +403,7 @@ def test_the_port(live: Rig) -> None:
     live.settings["SYNCD_WEB__LISTEN"] = live.box.halo.url.removeprefix("http://")
     taken = port_line(live.config())
     assert (taken.level, taken.area) == (Level.FAIL, Area.CONFIGURATION)
-    assert "can't be listened on: Address already in use" in taken.text
+    assert "cannot listen on" in taken.text
     live.settings |= {"SYNCD_WEB_TOKEN": "a-token-of-ours", "SYNCD_WEB__LISTEN": "127.0.0.1:0"}
     with daemon(live) as running:
         listen = running.url.removeprefix("http://")
@@ -504,13 +504,17 @@ def test_a_test_message_is_sent_where_it_is_asked_for(live: Rig, receiver: Recei
     done = live.command("check", "--test-message", "--json")
     lines = [line for line in json.loads(done.stdout)["lines"] if line["area"] == "messages"]
     assert [(line["level"], line["what"], line["text"]) for line in lines] == [
-        ("pass", "message 1 (json)", "the test message was taken; look whether it came"),
+        (
+            "pass",
+            "message 1 (json)",
+            "the service accepted the test message; check that you received it",
+        ),
         (
             "fail",
             "message 2 (json)",
-            "the test message wasn't taken: the service refused it or cannot be reached",
+            "the service did not accept the test message: the service refused it or cannot be reached",
         ),
-        ("pass", "heartbeat", "its address took a ping"),
+        ("pass", "heartbeat", "the address accepted the request"),
     ]
     assert done.returncode == 1
     assert len(receiver.messages) == 1
@@ -523,5 +527,5 @@ def test_a_test_message_to_nobody(live: Rig) -> None:
     """Where nobody is configured to be told, that is said; it is no failure."""
     done = live.command("check", "--test-message")
     assert done.returncode == 0
-    assert "warn  messages: no address is configured, so nobody is told when" in done.stdout
-    assert "warn  heartbeat: no address is configured, so nobody is told when" in done.stdout
+    assert "warn  messages: no address is set" in done.stdout
+    assert "warn  heartbeat: no address is set" in done.stdout

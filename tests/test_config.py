@@ -25,8 +25,8 @@ SECRETS = {
 }
 VARIABLES = ", ".join(secrets.SECRETS.values())
 IN_FILE = (
-    "a secret must not stand in the file. Give it as a systemd credential or an environment "
-    f"variable ({VARIABLES}), and renew it: it was readable here"
+    "a secret must not be in the file. Use a systemd credential or an environment "
+    f"variable ({VARIABLES}) instead, and renew the secret, because others could read it here"
 )
 
 Loading = Callable[..., Config]
@@ -213,8 +213,8 @@ def test_environment_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("SYNCD_POL__INTERVAL", "x", "SYNCD_POL__INTERVAL: pol is not a table of syncd; did you mean "
          "SYNCD_POLL__…?"),
         ("SYNCD_ANYTHING__ELSE", "x", "SYNCD_ANYTHING__ELSE: anything is not a table of syncd"),
-        ("SYNCD_HALO__CLIENT_SECRET", "x", "halo.client_secret (SYNCD_HALO__CLIENT_SECRET): is no key of "
-         f"syncd; secrets are read from {VARIABLES}"),
+        ("SYNCD_HALO__CLIENT_SECRET", "x", "halo.client_secret (SYNCD_HALO__CLIENT_SECRET): is not a key of "
+         f"syncd; syncd reads secrets from {VARIABLES}"),
         ("SYNCD_POLL__INTERVAL", "often", 'poll.interval (SYNCD_POLL__INTERVAL): must be a span of time '
          'such as "30s", "5m", "2h" or "1d"'),
         ("SYNCD_HALO__CLIENT_ID", "", "halo.client_id (SYNCD_HALO__CLIENT_ID): must not be empty"),

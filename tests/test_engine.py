@@ -929,7 +929,7 @@ def test_backfill_leaves_reads_to_the_service(live: Rig) -> None:
     live.box.seed(600)
     ended = live.command("--backfill", "90d")
     assert (ended.returncode, len(live.box.stripe.requests)) == (69, 4)
-    assert "stripe.read_budget leaves to this run" in ended.stderr
+    assert "(stripe.read_budget)" in ended.stderr
     assert live.command("--once").returncode in (0, 1)
 
 

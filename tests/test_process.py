@@ -408,7 +408,7 @@ def test_port_that_is_taken(live: Rig) -> None:
         port = taken.getsockname()[1]
         done = live.command(extra={"SYNCD_WEB__LISTEN": f"127.0.0.1:{port}"})
     assert done.returncode == 78
-    assert f"127.0.0.1:{port} can't be listened on" in done.stderr
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
 
 
 # --- commands --------------------------------------------------------------------------------------

@@ -147,21 +147,21 @@ def test_unreadable() -> None:
 
         before = path.stat()
         assert _as_nobody(attempt) == (
-            f"The database {path} can't be read and written. Name a usable file in state.url, or "
-            "make it usable for the account syncd runs as."
+            f"This account may not read and write the database {path}. Set another file in "
+            "state.url, or give the account of syncd access to this one."
         )
         Path(folder).chmod(0o700)
         if os.geteuid() == 0:
-            assert "can't be opened: Permission denied" in _as_nobody(attempt)
+            assert "Permission denied" in _as_nobody(attempt)
         assert path.stat() == before
 
 
 def test_places_that_can_not_be(path: Path) -> None:
     """A folder that isn't there, a folder in place of a file: said, and nothing is made."""
-    with pytest.raises(StoreUnusable, match=r"folder .*/none doesn't exist"):
+    with pytest.raises(StoreUnusable, match=r"folder .*/none does not exist"):
         opened(path.parent / "none" / "syncd.db")
     path.mkdir()
-    with pytest.raises(StoreUnusable, match="isn't a file"):
+    with pytest.raises(StoreUnusable, match="is not a file"):
         opened(path)
     assert list(path.parent.iterdir()) == [path]
 
@@ -185,8 +185,8 @@ def test_damaged(healthy: Path, damage: Callable[[bytes], bytes], words: str) ->
     healthy.write_bytes(damage(healthy.read_bytes()))
     text = refused(healthy, StoreUnusable, words)
     assert text.endswith(
-        "It was left as it is. Restore a copy of it, or move it away and run a backfill: it is "
-        "rebuilt from Stripe and Halo."
+        "syncd did not change it. Restore a copy; or move the file away and run syncd --backfill 90d, "
+        "which rebuilds the database from Stripe and Halo."
     )
 
 
@@ -215,7 +215,7 @@ def test_foreign(path: Path, journal: str) -> None:
         other.execute("CREATE TABLE customers (name TEXT)")
     other.close()
     path.chmod(0o644)
-    refused(path, StoreUnusable, "holds tables of something else")
+    refused(path, StoreUnusable, "has tables of another program")
 
 
 @pytest.mark.parametrize("version", ["9f3c0d", "0000"])
@@ -225,7 +225,7 @@ def test_foreign_with_alembic(path: Path, version: str) -> None:
         other.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
         other.execute("INSERT INTO alembic_version VALUES (?)", (version,))
     other.close()
-    refused(path, StoreUnusable, "holds tables of something else")
+    refused(path, StoreUnusable, "has tables of another program")
 
 
 def test_newer_schema(healthy: Path) -> None:
@@ -233,7 +233,7 @@ def test_newer_schema(healthy: Path) -> None:
     with sqlite3.connect(healthy) as newer:
         newer.execute("UPDATE alembic_version SET version_num = '9999'")
     newer.close()
-    refused(healthy, StoreUnusable, r"written by a newer syncd \(schema 9999\). Update syncd")
+    refused(healthy, StoreUnusable, r"written by a newer version of syncd \(schema 9999\)")
 
 
 def test_locked(healthy: Path) -> None:
@@ -241,10 +241,12 @@ def test_locked(healthy: Path) -> None:
     store = opened(healthy, busy_seconds=0.1)
     with sqlite3.connect(healthy, isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
-        refused(healthy, StoreUnavailable, "locked by another process", busy_seconds=0.1)
-        with pytest.raises(StoreUnavailable, match="Nothing was changed"):
+        refused(
+            healthy, StoreUnavailable, "Another process has locked the database", busy_seconds=0.1
+        )
+        with pytest.raises(StoreUnavailable, match="syncd changed nothing"):
             fill(store, 100, 1)
-        with pytest.raises(StoreUnavailable, match="Nothing was changed"):
+        with pytest.raises(StoreUnavailable, match="syncd changed nothing"):
             store.payment("pi_1")
         other.execute("ROLLBACK")
     other.close()
@@ -318,7 +320,7 @@ def test_full(small: Path) -> None:
     fill(store, 0, 10)
     ballast = small / "ballast"
     ballast.write_bytes(bytes(200_000))
-    with pytest.raises(StoreUnavailable, match="make room on its disk"):
+    with pytest.raises(StoreUnavailable, match="Free space on its disk"):
         fill(store, 100, 100)
     assert sum(store.people.conditions().values()) == 10
     ballast.unlink()
@@ -333,7 +335,7 @@ def test_full_from_the_start(small: Path) -> None:
     """A new database without room for its tables isn't left half made."""
     ballast = small / "ballast"
     use_up(ballast)
-    with pytest.raises(StoreUnavailable, match="make room on its disk"):
+    with pytest.raises(StoreUnavailable, match="Free space on its disk"):
         opened(small / "syncd.db")
     ballast.unlink()
     opened(small / "syncd.db").close()
@@ -351,7 +353,7 @@ def test_engine_rides_out_a_full_disk(rig: Rig, small: Path) -> None:
     rig.cycle()
     told = [line for line in rig.told.lines if line.get("side") == "store"]
     assert {line["level"] for line in told} == {"error"}
-    assert all("make room on its disk" in line["reason"] for line in told)
+    assert all("Free space on its disk" in line["reason"] for line in told)
     assert rig.statuses(second) == [1]
     ballast.unlink()
     rig.clock.seconds += 300
@@ -497,7 +499,7 @@ def test_exit_78(live: Rig) -> None:
     before = everything(live.folder)
     for arguments in ((), ("attention",)):
         code, text = _command(live, *arguments)
-        assert (code, "It was left as it is." in text) == (78, True)
+        assert (code, "syncd did not change it." in text) == (78, True)
     assert everything(live.folder) == before
     assert live.box.stripe.requests == []
 
@@ -510,13 +512,13 @@ def test_exit_69(live: Rig) -> None:
     payment = live.pay("succeeded")
     limit = ("sh", "-c", 'ulimit -f 8; exec "$0" "$@"')
     done = live.command("--once", before=limit)
-    assert (done.returncode, "make room on its disk" in done.stderr) == (69, True)
+    assert (done.returncode, "Free space on its disk" in done.stderr) == (69, True)
     assert "Traceback" not in done.stderr
     with sqlite3.connect(live.folder / "syncd.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         code, text = _command(live, "status")
     other.close()
-    assert (code, "locked by another process" in text) == (69, True)
+    assert (code, "Another process has locked the database" in text) == (69, True)
     live.command("--once")
     assert live.statuses(payment) == [3]
 

@@ -1,12 +1,11 @@
-"""How both sides are spoken to: one HTTP client, made for answers that nobody vouches for.
+"""The HTTP client for both sides, safe against hostile answers.
 
-- TLS is always verified, against the certificates that httpx brings or, as usual, those that
-  `SSL_CERT_FILE` or `SSL_CERT_DIR` name.
-- Redirects are not followed and cookies not kept: a key or token goes where it was configured to
-  go, and nowhere else.
-- An answer is read only up to a size, unpacked: a few bytes can't become gigabytes.
-- Proxies that the environment names (`HTTPS_PROXY`, `NO_PROXY`) are used for https alone: they see
-  no more than the host's name. Plain http goes to this machine itself, without a proxy.
+- TLS is always verified, against the certificates of httpx, or of `SSL_CERT_FILE` or `SSL_CERT_DIR`.
+- Redirects are not followed and cookies are not kept, so that a key or token is sent only to the
+  configured address.
+- An answer is read only up to a size, counted after decompression.
+- Proxies from the environment (`HTTPS_PROXY`, `NO_PROXY`) are used for https only: they see only the
+  host's name. Plain http is only for loopback, and uses no proxy.
 """
 
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -19,19 +18,19 @@ from syncd.text.sanitize import plain
 CONNECT_SECONDS_MAX = 15.0
 
 ANSWER_SECONDS_MAX = 300.0
-"""A whole request takes no longer, however small the pieces that an answer comes in."""
+"""The longest time for a whole request, however slowly the answer arrives."""
 
 _ENCODINGS = ("", "identity", "gzip", "deflate")
 
 _VALUE_BYTES_MIN = 8
-"""Names and numbers of a real answer take more bytes a value, on the average."""
+"""Real answers have more bytes per JSON value on average."""
 
 _DENSE_BYTES_MIN = 1024 * 1024
-"""A smaller body may be as dense as it likes."""
+"""The number of values is not limited in a body smaller than this."""
 
 
 class AnswerRefused(httpx.HTTPError):
-    """An answer is too large, or packed in a way that isn't read."""
+    """An answer is too large, or compressed in an unsupported way."""
 
 
 def client(
@@ -40,10 +39,10 @@ def client(
     """Make the client for one side.
 
     Args:
-        url: where the side is.
-        timeout_seconds: how long it may be silent.
+        url: the side's address.
+        timeout_seconds: the longest silence.
         bytes_max: the largest answer that is read.
-        transport: carries the requests in place of a real network; None for the real one.
+        transport: replaces the network in tests; None for the network.
     """
 
     async def bound(response: httpx.Response) -> None:
@@ -63,32 +62,32 @@ def client(
 
 
 def words_of(error: BaseException) -> str:
-    """What the network said, for people.
+    """The network error, for people.
 
-    What isn't HTTP is named and not quoted: the client's own words repeat the bytes that came in, and
-    an escape in the middle of a secret hides it from who would remove it.
+    An answer that is not HTTP is not quoted: the error repeats its bytes, and an escape in the middle
+    of a secret would hide the secret from the filter that removes secrets.
     """
     if isinstance(error, httpx.RemoteProtocolError):
-        return "RemoteProtocolError: what came back isn't HTTP, or broke off"
+        return "RemoteProtocolError: the answer is not HTTP, or is incomplete"
     return plain(f"{type(error).__name__} {error}", 200)
 
 
 async def _read_bounded(response: httpx.Response, bytes_max: int) -> bytes:
-    """Read a body; what grows too large, or too costly to parse, ends in AnswerRefused.
+    """Read a body; raise AnswerRefused if it becomes too large, or too costly to parse.
 
-    A body that is compressed all the same is unpacked as it comes, one layer of it: a piece of the
-    wire's 64 KiB becomes 64 MiB at most before it is counted.
+    A compressed body is decompressed piece by piece, one layer only: 64 KiB from the network become
+    at most 64 MiB before they are counted.
     """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in _ENCODINGS:
-        raise AnswerRefused("it is compressed in a way that isn't read")
+        raise AnswerRefused("it is compressed in a way that syncd does not support")
     body, values = bytearray(), 0
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > bytes_max:
             raise AnswerRefused(f"it is larger than {bytes_max} bytes")
-        # Empty lists by the million take thirty times their bytes of memory once parsed.
+        # Millions of empty lists need thirty times their size in memory once parsed.
         values += chunk.count(b",") + chunk.count(b"[") + chunk.count(b"{")
         if values * _VALUE_BYTES_MIN > max(len(body), _DENSE_BYTES_MIN):
-            raise AnswerRefused("it holds more values than a real answer of its size")
+            raise AnswerRefused("it has more values than a real answer of its size")
     return bytes(body)

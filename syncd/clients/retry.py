@@ -1,6 +1,6 @@
-"""Retries inside one call, for both sides alike: jitter, a limit in time, `Retry-After` honoured.
+"""Retries within one call, for both sides: backoff with jitter, a time limit, `Retry-After`.
 
-What outlives a call isn't retried here: the store remembers it.
+Retries beyond one call are the store's business: the payment stays due.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,28 +19,28 @@ T = TypeVar("T")
 
 Sleep = Callable[[float], Awaitable[None]]
 Take = Callable[[], Awaitable[None]]
-"""Waits until one more request may go to that side, and counts it."""
+"""Waits until one more request to that side is allowed, and counts it."""
 Room = Callable[[int], Awaitable[None]]
-"""Waits until so many requests may go to that side one after another; counts none."""
+"""Waits until so many requests to that side are allowed one after another; counts none."""
 Note = Callable[[str], None]
 """Counts one request by its outcome (`ok`, `error`, `limited`, `refused`)."""
 
 
 async def _unlimited(_requests: int) -> None:
-    """Where nobody counts."""
+    """No-op, used when requests are not rate-limited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calling:
-    """What both adapters need from outside.
+    """How a client sends requests: rate limit, retries and timeouts.
 
     Attributes:
-        take: asks for room in the side's window or budget before each request.
+        take: waits for the rate limit before each request.
         note: counts each request by outcome.
-        room: asks for room for several requests before the first of them.
-        sleep: waits, or raises Stopping when we are asked to stop.
+        room: waits for the rate limit before the first of several requests.
+        sleep: waits, or raises Stopping when the process is asked to stop.
         now: Unix seconds.
-        patience_seconds: how long one call may go on with its retries.
+        patience_seconds: how long one call may take with its retries.
         timeout_seconds: how long one request may take.
     """
 
@@ -53,14 +53,14 @@ class Calling:
     room: Room = _unlimited
 
     async def retry(self, attempt: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
-        """Carry out `attempt` until it works or the call's patience ends.
+        """Call `attempt` until it works or `patience_seconds` are over.
 
         Args:
             attempt: one request.
-            repeatable: whether it may be sent again although it may have been applied.
+            repeatable: whether to send the request again although it may have been applied.
 
         Raises:
-            LinkFailure: the last one, where patience ended or trying again can't help.
+            LinkFailure: the last failure, if the time is over or a retry cannot help.
         """
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda error: _is_retryable(error, repeatable)),
@@ -93,7 +93,7 @@ def _is_retryable(error: BaseException, repeatable: bool) -> bool:
 
 
 def retry_after_seconds(header: str | None, now: float) -> float | None:
-    """Read a `Retry-After` header: seconds, or a date. None where there is none, or it's garbage.
+    """Read a `Retry-After` header: seconds, or a date. None without one, or if it cannot be parsed.
 
     Args:
         header: the header's value.
@@ -111,7 +111,7 @@ def retry_after_seconds(header: str | None, now: float) -> float | None:
 
 
 def server_time(header: str | None) -> int | None:
-    """Read a `Date` header as Unix seconds: the other side's clock. None where it can't be read."""
+    """Read a `Date` header as Unix seconds: the other side's clock. None if it cannot be parsed."""
     try:
         return int(parsedate_to_datetime(header).timestamp()) if header else None
     except (ValueError, TypeError, OverflowError):

@@ -1,6 +1,7 @@
-"""The gate in front of each side: no request goes out without room in its window.
+"""Rate limits: syncd sends a request only if the side's window has room for it.
 
-The windows stand in the database, so they survive a restart and hold for all processes together.
+The requests are counted in the database, so the limits survive a restart and hold for all processes
+together.
 """
 
 import asyncio
@@ -16,18 +17,18 @@ HALO_PERIOD_SECONDS = 300
 STRIPE_PERIOD_SECONDS = 30 * 86_400
 
 STRIPE_SPACING_SECONDS = 0.05
-"""Twenty requests a second: Stripe allows 25 for one endpoint."""
+"""20 requests a second; Stripe allows 25 a second for one endpoint."""
 
 NAP_SECONDS = 5.0
 
 
 def halo_window(limit: int) -> Window:
-    """Halo's limit: requests in any five minutes."""
+    """Halo's rate limit: requests in any five minutes."""
     return Window(limit, HALO_PERIOD_SECONDS, bucket_seconds=5)
 
 
 def stripe_window(limit: int) -> Window:
-    """Stripe's ration of reads: GETs in any 30 days."""
+    """Stripe's limit of API reads: GET requests in any 30 days."""
     return Window(limit, STRIPE_PERIOD_SECONDS, bucket_seconds=3_600)
 
 
@@ -47,18 +48,19 @@ class RequestCounts(Protocol):
 
 @dataclass(slots=True)
 class RateLimiter:
-    """Lets requests to one side pass, one by one.
+    """The rate limiter of one side.
 
     Attributes:
         side: which side.
-        window: how many may pass.
-        requests: where they are counted.
+        window: how many requests are allowed.
+        requests: counts the requests of all processes.
         now: Unix seconds.
         sleep: waits, or raises Stopping.
-        stopping: whether we were asked to stop.
-        working: told at every step, so that a watchdog knows that work goes on.
-        spacing_seconds: the least time between two requests of this process.
-        patience_seconds: a longer wait is refused instead.
+        stopping: whether the process was asked to stop.
+        working: called at each step, so that the watchdog sees progress.
+        spacing_seconds: the shortest time between two requests of this process.
+        patience_seconds: a longer wait raises BudgetSpent instead.
+        waiting: called before each wait, with its seconds.
     """
 
     side: Side
@@ -75,11 +77,11 @@ class RateLimiter:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def take(self) -> None:
-        """Wait until one more request may go, and count it.
+        """Wait until one more request is allowed, and count it.
 
         Raises:
-            BudgetSpent: that would take longer than `patience_seconds`.
-            Stopping: we were asked to stop.
+            BudgetSpent: the wait would be longer than `patience_seconds`.
+            Stopping: the process was asked to stop.
         """
         async with self._turn:  # a poll and a push may ask at the same time
             await self._take()
@@ -100,7 +102,7 @@ class RateLimiter:
             await self._wait(wait)
 
     async def room(self, requests: int) -> None:
-        """Wait until so many requests may go one after another; counts none. Raises as `take`."""
+        """Wait until so many requests are allowed one after another; counts none. Raises as `take`."""
         while True:
             counts, now = self.requests.counts(self.side), self.now()
             wait = self.window.wait_seconds(self.window.rebased(counts, now), now, requests)
@@ -113,9 +115,9 @@ class RateLimiter:
         if wait > self.patience_seconds:
             key = "stripe.read_budget" if self.side is Side.STRIPE else "halo.rate_limit"
             message = (
-                f"The {self.window.limit} requests to {self.side} that {key} leaves to this "
-                f"run in {_span(self.window.period_seconds)} are used up; the next may go in "
-                f"{_span(wait)}. Nothing is lost; a longer poll.interval needs fewer."
+                f"syncd has used up its {self.window.limit:,} requests to {str(self.side).capitalize()} in "
+                f"{_span(self.window.period_seconds)} ({key}). syncd sends the next one in {_span(wait)}, "
+                "and nothing is lost. A longer poll.interval needs fewer requests."
             )
             raise BudgetSpent(self.side, message, retry_after_seconds=wait)
         self.waiting(self.side, wait)
@@ -123,7 +125,7 @@ class RateLimiter:
 
 
 def _span(seconds: float) -> str:
-    """A span for people: minutes, hours from two on, days from two on."""
+    """A span for people: in minutes, from two hours on in hours, from two days on in days."""
     for unit, name in ((86_400, "days"), (3_600, "hours")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {name}"

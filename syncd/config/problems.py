@@ -1,6 +1,6 @@
-"""What is wrong with a configuration, in words for people: where, which key, what to do.
+"""Error messages about a configuration: the line, the key, the problem, and what to do.
 
-Nothing here ever shows a value: it may be a secret, put where it doesn't belong.
+No message shows a value, because the value may be a misplaced secret.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from syncd.config.secrets import SECRETS
 from syncd.text.timestamps import span_text
 
 TABLES_DEEP_MAX = 10
-"""Deeper tables are not searched for secrets: they are refused as unknown keys anyway."""
+"""Deeper tables are not searched for secrets, because they are refused as unknown keys."""
 
 _SECRET_KEYS = frozenset(
     {"api_key", "apikey", "key", "secret", "secret_key", "client_secret", "token", "web_token",
@@ -30,12 +30,12 @@ _SPANS = ("interval", "overlap", "sweep", "look_back", "stale_after", "every")
 
 @dataclass(frozen=True, slots=True)
 class Namer:
-    """Names a key for people, with its line where the file holds it.
+    """Names a key in messages, with its line in the file.
 
     Attributes:
-        place: the file; None where there is none.
+        place: the file; None without one.
         lines: the line of each key, as ``halo.url``.
-        variables: the environment variables that are set, for messages about what finally holds.
+        variables: the environment variables that are set; they override the file.
     """
 
     place: Path | None
@@ -69,10 +69,12 @@ def lines_of(text: str) -> dict[str, int]:
 
 
 def secrets_in_file(raw: Mapping[str, Any], named: Namer) -> list[str]:
-    """One problem for each secret that stands in the file, wherever it stands."""
+    """One problem for each secret in the file, in any table."""
     return [
-        named(*path) + "a secret must not stand in the file. Give it as a systemd credential or an "
-        f"environment variable ({', '.join(SECRETS.values())}), and renew it: it was readable here"
+        named(*path)
+        + "a secret must not be in the file. Use a systemd credential or an environment "
+        f"variable ({', '.join(SECRETS.values())}) instead, and renew the secret, because others could "
+        "read it here"
         for path in _secret_places(raw)
     ]
 
@@ -101,12 +103,12 @@ def _holds_secret(value: object) -> bool:
 def validation_problems(
     error: ValidationError, named: Namer, settings: type[BaseModel], already: Iterable[str]
 ) -> list[str]:
-    """What the check of the values found, but for what `already` told."""
+    """The problems that pydantic found, except those about keys in `already`."""
     problems = []
     for found in error.errors(include_url=False, include_input=False):
         path = [str(part) for part in found["loc"]]
         prefix = named(*path)
-        if any(told.startswith(prefix) for told in already):
+        if any(problem.startswith(prefix) for problem in already):
             continue  # a secret in the file is an unknown key as well
         limits = found.get("ctx", {})
         problems.append(prefix + _explain(found["type"], found["msg"], limits, path, settings))
@@ -114,9 +116,9 @@ def validation_problems(
 
 
 def quoted_values(raw: Mapping[str, Any], read: Mapping[str, Any], named: Namer) -> list[str]:
-    """Numbers and yes-or-no in quotes: text in the file that isn't text in what was read from it.
+    """Numbers and booleans in quotes: strings in the file that pydantic read as another type.
 
-    The environment knows no other way; a span of time is written so.
+    Strings in the environment are allowed, and so are durations.
     """
     problems = []
     for path, value in _values(raw):
@@ -138,10 +140,9 @@ def _values(raw: Mapping[str, Any], *above: str) -> Iterator[tuple[tuple[str, ..
 
 
 def unknown_variables(environment: Mapping[str, str], settings: type[BaseModel]) -> list[str]:
-    """Keys in the environment whose table isn't known: nothing else would ever look at them.
+    """Environment variables of unknown tables, which nothing else would report.
 
-    Only names with a key's double underscore: a cluster puts SYNCD_PORT and its like into the
-    environment of its own accord.
+    Only names with a double underscore: Kubernetes sets variables such as SYNCD_PORT on its own.
     """
     problems, known = [], list(settings.model_fields)
     for name in environment:
@@ -160,7 +161,7 @@ def _explain(
         return f"is missing (set it in the file, or as SYNCD_{'__'.join(path).upper()})"
     if kind == "extra_forbidden":
         if _is_secret_key(path[-1]):
-            return f"is no key of syncd; secrets are read from {', '.join(SECRETS.values())}"
+            return f"is not a key of syncd; syncd reads secrets from {', '.join(SECRETS.values())}"
         near = difflib.get_close_matches(path[-1], _keys_beside(path, settings), n=1)
         return "is not a key of syncd" + (f"; did you mean {near[0]}?" if near else "")
     if kind in ("greater_than_equal", "less_than_equal"):
@@ -193,7 +194,7 @@ def _keys_beside(path: list[str], settings: type[BaseModel]) -> list[str]:
 
 
 def environment_problems(environment: Mapping[str, str]) -> list[str]:
-    """What stands in the environment for httpx and can't be used, one sentence each, no values."""
+    """Unusable environment variables of httpx, one sentence each, without values."""
     problems = []
     for name in (
         "HTTPS_PROXY",
@@ -211,16 +212,16 @@ def environment_problems(environment: Mapping[str, str]) -> list[str]:
         try:
             ssl.create_default_context(cafile=file)
         except (OSError, ValueError):
-            problems.append("SSL_CERT_FILE: can't be read as certificates in PEM")
+            problems.append("SSL_CERT_FILE: cannot be read as PEM certificates")
     elif folder and not Path(folder).is_dir():
-        problems.append("SSL_CERT_DIR: isn't a folder")
+        problems.append("SSL_CERT_DIR: is not a folder")
     return problems
 
 
 def _is_proxy(value: str) -> bool:
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
-        (parts.hostname or "").encode("idna")  # httpx refuses such names as well
+        (parts.hostname or "").encode("idna")  # httpx refuses such names too
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False

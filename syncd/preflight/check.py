@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How it stands."""
+    """The result of one check."""
 
     PASS = "pass"
     WARN = "warn"
@@ -18,7 +18,7 @@ class Level(StrEnum):
 
 
 class Area(StrEnum):
-    """Whose business a line is; what fails in it decides the exit code."""
+    """What a line is about; a failure decides the exit code by its area."""
 
     CONFIGURATION = "configuration"  # the file, the secrets, the database, the port
     STRIPE = "stripe"
@@ -29,14 +29,14 @@ class Area(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing that was looked at.
+    """One result of `syncd check`.
 
     Attributes:
-        level: how it stands.
-        area: whose business it is.
-        what: what was looked at, in few words.
+        level: pass, warn or fail.
+        area: what the line is about.
+        what: what was checked, in few words.
         text: what was found.
-        remedy: what to do about it; None where it is well.
+        remedy: what to do; None for a pass.
     """
 
     level: Level
@@ -47,17 +47,17 @@ class Line:
 
 
 def passed(area: Area, what: str, text: str) -> Line:
-    """A line that is well."""
+    """A line that passes."""
     return Line(Level.PASS, area, what, text)
 
 
 def warned(area: Area, what: str, text: str, remedy: str) -> Line:
-    """A line that a person should know of."""
+    """A line that warns."""
     return Line(Level.WARN, area, what, text, remedy)
 
 
 def failed(area: Area, what: str, text: str, remedy: str) -> Line:
-    """A line that keeps syncd from its work."""
+    """A line that fails: syncd cannot work."""
     return Line(Level.FAIL, area, what, text, remedy)
 
 

@@ -20,25 +20,27 @@ from syncd.store.db.connection import QUICK_CHECK_BYTES_MAX, sqlite_path
 from syncd.store.store import Store
 
 ROOM_BYTES_FAIL = 10 * 1024 * 1024
-"""Less room than this, and a commit may fail at any time."""
+"""With less free space than this, a commit may fail at any time."""
 
 ROOM_BYTES_WARN = 200 * 1024 * 1024
 
 STATE_DIRECTORIES = Path("/var/lib")
-"""Where systemd makes the folder of a service (StateDirectory=) when it first starts."""
+"""Where systemd creates the folder of a service (StateDirectory=) on its first start."""
 
 _HERE = Area.CONFIGURATION
 
 
 def file_line(file: Path | None) -> Line:
-    """The configuration file: who could send the secrets elsewhere by changing it."""
+    """The configuration file: who may change it, and so send the secrets to another address."""
     what = "the file"
     if file is None:
-        return passed(_HERE, what, "none: the environment alone holds the configuration")
+        return passed(_HERE, what, "no file: the configuration comes from the environment")
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & 0o022:
         who, level = ("everybody", failed) if mode & 0o002 else ("its group", warned)
-        text = f"{file} can be changed by {who} (mode {mode:04o}), and so where the secrets go"
+        text = (
+            f"{who} may change {file} (mode {mode:04o}), and so send the secrets to another address"
+        )
         return level(_HERE, what, text, f"chmod 644 {file}")
     return passed(_HERE, what, f"{file} is read; every key is known")
 
@@ -74,7 +76,7 @@ def _secret_line(name: str, variable: str, found: Found) -> Line | None:
 
 
 def advice_lines(config: Config) -> list[Line]:
-    """Settings that are unusual."""
+    """Unusual settings."""
     return [
         (failed if advice.wrong else warned)(_HERE, advice.key, advice.text, advice.remedy)
         for advice in advice_for(config)
@@ -89,7 +91,7 @@ def database_lines(url: str) -> list[Line]:
     try:
         return _file_lines(path, path.parent)
     except OSError as error:
-        text = f"{path} can't be looked at by this account: {error.strerror}"
+        text = f"this account cannot read {path}: {error.strerror}"
         remedy = "Run syncd check as root, or as the account that syncd runs as."
         return [warned(_HERE, what, text, remedy)]
 
@@ -111,10 +113,10 @@ def _file_lines(path: Path, folder: Path) -> list[Line]:
 def _folder_line(folder: Path) -> Line:
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o002 and not mode & stat.S_ISVTX:
-        text = f"{folder} can be changed by everybody (mode {mode:04o})"
+        text = f"everybody may change {folder} (mode {mode:04o})"
         return failed(_HERE, "the database's folder", text, f"chmod 700 {folder}")
     if not os.access(folder, os.W_OK):
-        text = f"{folder} can't be written by this account"
+        text = f"this account cannot write {folder}"
         remedy = "Run syncd check as root, or as the account that syncd runs as."
         return warned(_HERE, "the database's folder", text, remedy)
     return passed(_HERE, "the database's folder", str(folder))
@@ -124,9 +126,11 @@ def _room_line(folder: Path) -> Line:
     what, free = "room on the disk", shutil.disk_usage(folder).free
     text = f"{free / 1024**2:,.0f} MiB free in {folder}"
     if free < ROOM_BYTES_FAIL:
-        return failed(Area.MACHINE, what, text, "Make room: nothing can be remembered.")
+        return failed(
+            Area.MACHINE, what, text, "Free space on this disk: syncd cannot write its database."
+        )
     if free < ROOM_BYTES_WARN:
-        return warned(Area.MACHINE, what, text, "Make room before it is needed.")
+        return warned(Area.MACHINE, what, text, "Free space on this disk soon.")
     return passed(Area.MACHINE, what, text)
 
 
@@ -144,8 +148,8 @@ def _file_line(path: Path) -> Line:
     except StoreUnavailable as error:
         return warned(_HERE, what, str(error), "Run syncd check again.")
     if mode & 0o077:
-        text = f"{path} could be read by others (mode {mode:04o})"
-        return warned(_HERE, what, text, f"chmod 600 {path} (syncd has just tried)")
+        text = f"other accounts may read {path} (mode {mode:04o})"
+        return warned(_HERE, what, text, f"chmod 600 {path}")
     how = "sound" if size <= QUICK_CHECK_BYTES_MAX else "opens; too large to be read whole here"
     return passed(_HERE, what, f"{path}, {size / 1024**2:,.1f} MiB, {how}")
 
@@ -163,14 +167,14 @@ def port_line(config: Config) -> Line:
         except OSError as error:
             if error.errno == errno.EADDRINUSE and is_syncd(host, port, config.web_token):
                 return passed(_HERE, what, f"{listen}: syncd is running there")
-            text = f"{listen} can't be listened on: {error.strerror or error}"
-            remedy = "Name another address in web.listen, or stop what listens there."
+            text = f"cannot listen on {listen}: {error.strerror or error}"
+            remedy = "Stop the program that uses the port, or set another address in web.listen."
             return failed(_HERE, what, text, remedy)
     return passed(_HERE, what, f"{listen} is free")
 
 
 def is_syncd(host: str, port: int, token: str | None) -> bool:
-    """Whether what listens there answers as syncd does."""
+    """Whether the program that listens there is syncd."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # an address that listens everywhere is asked at home
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     with closing(http.client.HTTPConnection(host, port, timeout=3.0)) as connection:

@@ -1,8 +1,8 @@
-"""One process pushes at a time: who it is, and when another may take over.
+"""The push lease: the lock that lets one process push at a time.
 
-The lease stands in the database, so a daemon and a backfill find each other. It runs out by
-itself; one whose process is gone from this machine counts no longer at once, so that a service
-that crashed goes on as soon as it is restarted.
+The lease is in the database, so that the service and a backfill see each other. It expires if it is not
+renewed. A lease whose process has ended on this machine does not count, so that a service that crashed
+continues as soon as it is restarted.
 """
 
 import os
@@ -17,7 +17,7 @@ from syncd.core.records import Holder
 from syncd.store.store import Store
 
 LEASE_SECONDS = 120.0
-"""How long a lease holds without being renewed: longer than any one request may take."""
+"""How long a lease lasts without being renewed: longer than any request may take."""
 
 _NAME = "push"
 
@@ -32,7 +32,7 @@ def this_process(what: str) -> Holder:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine is still there."""
+    """Whether a process of this machine still runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -64,13 +64,14 @@ class Lease:
             raise LeaseHeld(other.described)
 
     def renew(self) -> None:
-        """Go on holding the lease that was taken.
+        """Renew the lease.
 
-        One that ran out is still ours while nobody else took it. Once somebody did, what was read
-        before may be old, though the other has ended meanwhile: then all has to be begun again.
+        An expired lease can be renewed while no other process has taken it. If another process has
+        taken the lease, what this process read before may be outdated, even if the other process has
+        ended. Then this push must start again.
 
         Raises:
-            LeaseHeld: another process pushes, or did.
+            LeaseHeld: another process has taken the lease.
         """
         if not self.store.coordination.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):
             raise LeaseHeld("another process, which took over because this one took too long,")
@@ -82,9 +83,9 @@ class Lease:
     def _is_free(self, holder: Holder, until: float) -> bool:
         now = self.now()
         if holder.host == self.me.host and holder.boot == self.me.boot:
-            # A process id equal to ours is of a process that ended, or of this very one.
+            # Our own process id belongs to this process, or to one that has ended.
             if holder.pid == self.me.pid or not self.alive(holder.pid):
                 return True
         elif until > now + LEASE_SECONDS:
-            return True  # written before a clock was set back; nobody here can tell any more
+            return True  # written before a clock was set back
         return until <= now

@@ -1,7 +1,7 @@
-"""The database file: how it is opened and asked, what makes it durable, and what its errors mean.
+"""Opens the database, runs transactions, and classifies the database's errors.
 
-The refusals come before anything is written: a file that is damaged, foreign or not ours to read is
-left as it is.
+syncd checks the file before it writes anything: syncd does not change a file that is damaged, that
+belongs to another program, or that this account may not use.
 """
 
 import os
@@ -20,15 +20,15 @@ from syncd.failpoints import Point, crash_point
 from syncd.store.db import schema
 
 QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024
-"""A larger database isn't checked whole at every start; damage is then met when it is read."""
+"""A larger database is not checked as a whole at each start; reading it reports any damage."""
 
 
 def connect(url: str, busy_seconds: float) -> sa.Engine:
-    """Open the database, make it if there is none, and bring its tables up to date.
+    """Open the database; create it if it does not exist, and upgrade its tables.
 
     Raises:
-        StoreUnusable: it can't be opened, is damaged, or belongs to something else.
-        StoreUnavailable: it is locked, or there is no room.
+        StoreUnusable: the database cannot be opened, is damaged, or belongs to another program.
+        StoreUnavailable: the database is locked, or its disk is full.
     """
     path = sqlite_path(url)
     if path is not None:
@@ -51,7 +51,7 @@ def _bring_up_to_date(connection: sa.Connection, url: str) -> None:
     version, tables = schema.version(connection)
     if version == schema.REVISION:
         return
-    foreign = f"The database {url} holds tables of something else. Name another one in state.url."
+    foreign = f"The database {url} has tables of another program. Set another file in state.url."
     if version in schema.UNRELEASED:
         message = (
             f"The database {url} was written by an unreleased syncd (schema {version}), which this "
@@ -63,7 +63,8 @@ def _bring_up_to_date(connection: sa.Connection, url: str) -> None:
         raise StoreUnusable(foreign)
     if version is not None and version > schema.REVISION:
         message = (
-            f"The database {url} was written by a newer syncd (schema {version}). Update syncd."
+            f"The database {url} was written by a newer version of syncd (schema {version}). Install "
+            "that version, or restore the copy from before the upgrade."
         )
         raise StoreUnusable(message)
     try:
@@ -81,7 +82,7 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 @contextmanager
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """One transaction that writes: it has the file for itself from its start."""
+    """One transaction that writes: it locks the file from its start."""
     with _translated(), engine.connect() as plain:
         connection = plain.execution_options(immediate=True)
         with connection.begin():
@@ -108,14 +109,14 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def _look_before_opening(path: Path, busy_seconds: float) -> None:
-    """Refuse what isn't a healthy database of ours, before anything is written to it."""
-    remedy = "Name a usable file in state.url, or make it usable for the account syncd runs as."
+    """Refuse a file that syncd cannot use, before anything is written to it."""
+    remedy = "Set another file in state.url, or give the account of syncd access to this one."
     try:
         if not path.parent.is_dir():
             message = (
-                f"The database's folder {path.parent} doesn't exist. The service's first start makes "
-                "it (systemctl start syncd); without the service, make it, or name another file in "
-                "state.url."
+                f"The database's folder {path.parent} does not exist. The service creates it on its "
+                "first start: systemctl start syncd. Without the service, create it: "
+                f"install -d -m 700 {path.parent}. Or set another file in state.url."
             )
             raise StoreUnusable(message)
         if not path.exists():
@@ -124,21 +125,21 @@ def _look_before_opening(path: Path, busy_seconds: float) -> None:
             crash_point(Point.DATABASE_MADE)
             return
         if not path.is_file():
-            message = f"The database {path} isn't a file. {remedy}"
+            message = f"The database {path} is not a file. {remedy}"
             raise StoreUnusable(message)
         if not os.access(path, os.R_OK | os.W_OK):
-            message = f"The database {path} can't be read and written. {remedy}"
+            message = f"This account may not read and write the database {path}. {remedy}"
             raise StoreUnusable(message)
         if path.stat().st_size <= QUICK_CHECK_BYTES_MAX:
             with _translated():
                 _quick_check(path, busy_seconds)
     except OSError as error:
-        message = f"The database {path} can't be opened: {error.strerror}. {remedy}"
+        message = f"syncd cannot open the database {path}: {error.strerror}. {remedy}"
         raise StoreUnusable(message) from error
 
 
 def _quick_check(path: Path, busy_seconds: float) -> None:
-    # A journal that a crash left is to be rolled back, which takes writing; else reading is enough.
+    # A journal left by a crash must be rolled back, which writes; otherwise reading is enough.
     mode = "rw" if Path(f"{path}-journal").exists() else "ro"
     where = f"file:{quote(str(path))}?mode={mode}"
     connection = sqlite3.connect(where, uri=True, timeout=busy_seconds)
@@ -151,7 +152,7 @@ def _quick_check(path: Path, busy_seconds: float) -> None:
 
 
 def _make_ours(engine: sa.Engine, path: Path) -> None:
-    """What changes the file itself waits until it is known to be ours."""
+    """Set the file's mode and journal, after the tables have shown that the file is syncd's."""
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         with suppress(PermissionError):
             path.chmod(0o600)
@@ -181,32 +182,34 @@ def _on_begin(connection: sa.Connection) -> None:
 
 
 _PASSING = ("full", "disk i/o", "unable to open", "readonly", "out of memory")
-"""What the database says of trouble around it, which says nothing of damage in it."""
+"""Parts of SQLite's error messages about the disk or the process, not about damage in the file."""
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn the database's errors into ours, with a remedy."""
+    """Turn errors of the database into StoreUnavailable or StoreUnusable, with a remedy."""
     try:
         yield
     except (sa.exc.DBAPIError, sqlite3.Error) as error:
-        said = str(getattr(error, "orig", None) or error)
-        low = said.lower()
+        text = str(getattr(error, "orig", None) or error)
+        low = text.lower()
         if "locked" in low or "busy" in low:
             message = (
-                f"The database is locked by another process ({said}). Nothing was changed; "
-                "syncd tries again later. If it stays so, look who holds the file (fuser)."
+                f"Another process has locked the database ({text}). syncd changed nothing and retries "
+                "later. If the lock stays, find the process that has the file open, with fuser and the "
+                "file of state.url."
             )
             raise StoreUnavailable(message) from error
         if any(words in low for words in _PASSING):
             message = (
-                f"The database can't be written ({said}). Nothing was changed; make room on its "
-                "disk, or see whether it is read-only or the process out of memory or open files; "
-                "syncd then goes on by itself."
+                f"syncd cannot write the database ({text}). syncd changed nothing and retries later. Free "
+                "space on its disk; or check whether the disk is read-only, or the process has used up "
+                "its memory or open files."
             )
             raise StoreUnavailable(message) from error
         message = (
-            f"The database can't be used ({said}). It was left as it is. Restore a copy of it, or "
-            "move it away and run a backfill: it is rebuilt from Stripe and Halo."
+            f"The database is damaged or not a database of syncd ({text}). syncd did not change it. "
+            "Restore a copy; or move the file away and run syncd --backfill 90d, which rebuilds the "
+            "database from Stripe and Halo."
         )
         raise StoreUnusable(message) from error

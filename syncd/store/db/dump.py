@@ -1,4 +1,4 @@
-"""Reading whole tables: for `syncd export`, and for the copy that a dry run works on."""
+"""Reads whole tables: for `syncd export`, and for the copy of the database that a dry run uses."""
 
 from collections.abc import Iterator
 from typing import Any
