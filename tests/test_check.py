@@ -69,23 +69,24 @@ def test_all_well(rig: Rig) -> None:
     )
     assert lines["one account on both sides"].text == f"Stripe knows {newest}, of Halo's newest row"
     assert lines["reads of Stripe"].text == (
-        "8,730 in 30 days at this interval, of 10,000 (stripe.read_budget); 77 left now"
+        "8,760 in 30 days at this interval, of 10,000 (stripe.read_budget); 77 left now"
     )
     assert "it writes too: row 5" in lines["Halo's own webhook"].text
 
 
 def test_what_looking_costs(rig: Rig) -> None:
-    """Six reads of Stripe, a sign-in and one page of Halo, all counted; nothing is written."""
+    """Seven reads of Stripe, a sign-in and one page of Halo, all counted; nothing is written."""
     _native(rig, "succeeded")
     _sides(rig)
     stripe = [request.path.split("/")[2] for request in rig.box.stripe.requests]
     assert stripe == [
-        "events", "payment_intents", "charges", "refunds", "disputes", "payment_intents",
+        "events", "payment_intents", "charges", "refunds", "disputes", "events",
+        "payment_intents",
     ]  # fmt: skip
     assert [(r.method, r.path) for r in rig.box.halo.requests] == [
         ("GET", "/api/authinfo"), ("POST", "/auth/token"), ("GET", "/api/InvoicePayment"),
     ]  # fmt: skip
-    assert rig.stored(lambda store: sum(store.coordination.counts("stripe").values())) == 6
+    assert rig.stored(lambda store: sum(store.coordination.counts("stripe").values())) == 7
     assert rig.stored(lambda store: sum(store.coordination.counts("halo").values())) == 3
 
 
@@ -308,8 +309,8 @@ def test_the_scope_that_came_with_the_token(rig: Rig) -> None:
     ("interval", "budget", "level", "remedy"),
     [
         ("5m", 10_000, Level.PASS, None),
-        ("1m", 10_000, Level.WARN, 'Polls would grow rare when half of it is spent. poll.interval = "262s" would do.'),
-        ("1m", 50_000, Level.WARN, 'Stripe grants 10,000 a month, and 500 more for each transaction. poll.interval = "262s" would do.'),
+        ("1m", 10_000, Level.WARN, 'Polls would grow rare when half of it is spent. poll.interval = "263s" would do.'),
+        ("1m", 50_000, Level.WARN, 'Stripe grants 10,000 a month, and 500 more for each transaction. poll.interval = "263s" would do.'),
     ],
 )  # fmt: skip
 def test_reads_of_stripe(

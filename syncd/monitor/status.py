@@ -12,6 +12,7 @@ from typing import Any
 from syncd.clients.throttle import halo_window, stripe_window
 from syncd.config.mode import Mode, mode_of
 from syncd.config.model import Config
+from syncd.core.deliveries import Undelivered
 from syncd.core.errors import Side
 from syncd.core.holds import HOLDS
 from syncd.core.records import Condition
@@ -25,6 +26,7 @@ from syncd.core.rules.proof import (
     trouble_note,
 )
 from syncd.monitor.health import Check, judge_step
+from syncd.store.coordination import UNDELIVERED
 from syncd.store.store import Store
 from syncd.text.timestamps import iso
 
@@ -48,6 +50,8 @@ class Status:
         pushing: who holds the push lease; None where nobody does.
         gap: the gap that was filled last, as it was noted.
         backfill: the argument of a backfill that was begun and not finished.
+        undelivered: Stripe's payment events that a webhook endpoint has not taken, as they were last
+            read; None where nobody has asked yet.
         writes: by kind of write, whether it is proven in this tenant, in words.
     """
 
@@ -62,6 +66,7 @@ class Status:
     pushing: str | None
     gap: Mapping[str, Any] | None
     backfill: str | None
+    undelivered: Undelivered | None
     writes: Mapping[str, str]
 
     @property
@@ -107,6 +112,7 @@ def gather(
         pushing=holder[0].described if holder and holder[1] > now else None,
         gap=_object(notes, "gap"),
         backfill=(_object(notes, "backfill") or {}).get("asked"),
+        undelivered=UNDELIVERED.decode(notes.get(UNDELIVERED.name)),
         writes=writes_of(notes),
     )
 

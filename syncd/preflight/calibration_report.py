@@ -5,12 +5,14 @@ Pure. Does not belong here: which number the rows prove (`calibration`), and wha
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from syncd.clients.webhook_payload import Author
 from syncd.core.payments import PaymentState
 from syncd.preflight.calibration import Change, Example, Finding, Seen, Shown, Verdict, how_to_make
 from syncd.preflight.survey import Survey
+from syncd.text.wording import sentence
 
 _WHY = {
     Verdict.PROVEN: "Halo's own webhook wrote it so, each time",
@@ -78,6 +80,11 @@ def remarks(survey: Survey) -> list[str]:
             f"For halo.new_row: {number} of Stripe's rows have method = "
             f"{survey.method_text(method)}, module_id = {survey.module_text(module)}"
         )
+    if survey.undelivered is None:
+        lines.append("Stripe did not list the events that its webhooks did not deliver.")
+    else:
+        lines.append(sentence(survey.undelivered.found))
+        lines += [f"{survey.undelivered.meaning}"] * bool(survey.undelivered.number)
     if survey.rows and not survey.authors[Author.WEBHOOK] and not survey.authors[Author.DOUBTFUL]:
         lines += _without_webhooks(survey)
     return lines
@@ -219,6 +226,7 @@ def report_json(survey: Survey, findings: tuple[Finding, ...], change: Change) -
             }
             for (method, module), number in survey.new_row.most_common()
         ],
+        "undelivered": None if survey.undelivered is None else asdict(survey.undelivered),
         "configuration": {
             "new": _by_name(change.new),
             "differing": {

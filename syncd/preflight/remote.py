@@ -1,6 +1,6 @@
 """The part of `check` that asks Stripe and Halo: few requests, through the gate, none that writes.
 
-Six reads of Stripe and one page of Halo's rows beside the sign-in; with `push.create_missing` also the
+Seven reads of Stripe (up to eleven where many events were not delivered) and one page of Halo's rows beside the sign-in; with `push.create_missing` also the
 names of modules and methods (two requests). What one answer shows is used for
 all that it can tell. A side that can't be talked to at all is not asked again.
 """
@@ -26,6 +26,7 @@ from syncd.preflight.check import Area, Line, failed, passed, warned
 from syncd.preflight.survey import Survey, read_names, take_page
 from syncd.preflight.verdicts import (
     clock_line,
+    deliveries_line,
     edit_line,
     halo_mode,
     halo_window_line,
@@ -38,6 +39,7 @@ from syncd.preflight.verdicts import (
     webhook_line,
 )
 from syncd.store.store import Store
+from syncd.sync.pull.deliveries import Deliveries
 
 NEEDED = {"events": "Events", "payment_intents": "PaymentIntents"}
 WATCHED = {"charges": "Charges", "refunds": "Refunds", "disputes": "Disputes"}
@@ -94,6 +96,21 @@ class Sides:
             livemode, ahead = _first(seen, livemode, ahead)
         self.tell(stripe_mode(self.config.stripe_api_key, self.config.stripe.mode, livemode))
         self.tell(clock_line(Side.STRIPE, ahead))
+        await self._look_at_deliveries()
+
+    async def _look_at_deliveries(self) -> None:
+        """How many payment events did not reach a webhook endpoint, which may be Halo's."""
+        reader = Deliveries(self.source, self.store, self.source.calling.now)
+        try:
+            found = await reader.read(keep=self.remembers)
+        except PermissionMissing:
+            return  # the line about reading events says so
+        except (LinkFailure, CursorRefused) as error:
+            text = f"Stripe did not list the events that were not delivered: {_found(error)}"
+            again = "Run syncd check again later."
+            self.tell(warned(Area.STRIPE, "webhook deliveries", text, again))
+        else:
+            self.tell(deliveries_line(found))
 
     def _signed_in(self, error: LinkFailure | None) -> None:
         """Say once whether Stripe can be talked to at all."""

@@ -18,11 +18,13 @@ from syncd.clients.paging import read_pages
 from syncd.clients.stripe.parse import Unreadable
 from syncd.clients.stripe.source import StripeSource
 from syncd.clients.webhook_payload import Author, TracedRow, author_of
+from syncd.core.deliveries import Undelivered
 from syncd.core.errors import CursorRefused, IntentUnknown, LinkFailure, Side
 from syncd.core.payments import PaymentState
 from syncd.preflight.calibration import Evidence, Example, Seen, Tally
 from syncd.store.history import Sent
 from syncd.store.store import Store
+from syncd.sync.pull.deliveries import Deliveries
 
 BARE_MAX = 2_000
 """So many rows without a trace, the newest, are compared with Stripe."""
@@ -75,6 +77,8 @@ class Survey:
         bare: the newest rows without a trace.
         unasked: rows without a trace about which Stripe was not asked: there were too many.
         unknown: rows without a trace whose intent Stripe doesn't know under this key.
+        undelivered: Stripe's payment events that a webhook endpoint has not taken; None where Stripe
+            did not list them.
         trouble: why Stripe couldn't be asked, for people; None where it could, or needn't be.
     """
 
@@ -96,6 +100,7 @@ class Survey:
     bare: list[Bare] = field(default_factory=list)
     unasked: int = 0
     unknown: int = 0
+    undelivered: Undelivered | None = None
     trouble: str | None = None
 
     def take(self, traced: Iterable[TracedRow], sent: Sent) -> None:
@@ -201,6 +206,12 @@ async def read_names(sink: HaloSink, survey: Survey) -> None:
     if survey.new_row:
         with suppress(LinkFailure):
             survey.names = await sink.details.names()
+
+
+async def read_deliveries(source: StripeSource, store: Store, survey: Survey) -> None:
+    """Count the payment events that a webhook endpoint has not taken; no answer stops nothing."""
+    with suppress(LinkFailure, CursorRefused):
+        survey.undelivered = await Deliveries(source, store, source.calling.now).read()
 
 
 async def ask_stripe(source: StripeSource, survey: Survey, progress: Progress) -> None:

@@ -12,6 +12,7 @@ from syncd.clients.throttle import HALO_PERIOD_SECONDS, STRIPE_PERIOD_SECONDS
 from syncd.clients.webhook_payload import Author
 from syncd.config.mode import mode_of_key, mode_of_object
 from syncd.config.model import Config
+from syncd.core.deliveries import EVENTS_DAYS, Undelivered
 from syncd.core.errors import Side
 from syncd.core.payments import PaymentState
 from syncd.preflight.calibration import Finding, Shown
@@ -171,6 +172,14 @@ def webhook_line(survey: Survey) -> Line:
     return passed(Area.HALO, what, f"no sign of it in Halo's newest {survey.rows} rows{beside}")
 
 
+def deliveries_line(found: Undelivered) -> Line:
+    """Stripe's payment events that at least one webhook endpoint has not taken."""
+    what = "webhook deliveries"
+    if not found.number:
+        return passed(Area.STRIPE, what, found.found)
+    return warned(Area.STRIPE, what, found.found, found.meaning)
+
+
 def edit_line(
     scope: str, granted: frozenset[str] | None, survey: Survey, *, has_written: bool = False
 ) -> Line:
@@ -245,15 +254,16 @@ def clock_line(side: Side, ahead_seconds: float | None) -> Line:
 
 
 def stripe_budget_line(config: Config, left: int) -> Line:
-    """Reads of Stripe in 30 days at this interval; a sweep takes three at least (see reversing)."""
+    """Reads of Stripe in 30 days at this interval: polls, three a sweep (see reversing), one a day of `Deliveries`."""
     what, budget = "reads of Stripe", config.stripe.read_budget
-    sweeps = 3 * ceil(STRIPE_PERIOD_SECONDS / config.poll.sweep)
-    reads = ceil(STRIPE_PERIOD_SECONDS / config.poll.interval) + sweeps
+    beside = 3 * ceil(STRIPE_PERIOD_SECONDS / config.poll.sweep)
+    beside += EVENTS_DAYS  # one count a day of the events that were not delivered
+    reads = ceil(STRIPE_PERIOD_SECONDS / config.poll.interval) + beside
     text = f"{reads:,} in 30 days at this interval, of {budget:,} (stripe.read_budget); {left:,} left now"
     granted = min(budget, STRIPE_READS_GRANTED)
     if reads <= granted:
         return passed(Area.STRIPE, what, text)
-    longer = ceil(STRIPE_PERIOD_SECONDS / max(granted - sweeps, 1))
+    longer = ceil(STRIPE_PERIOD_SECONDS / max(granted - beside, 1))
     why = (
         "Polls would grow rare when half of it is spent."
         if reads > budget

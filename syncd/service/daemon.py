@@ -43,6 +43,10 @@ TICK_SECONDS = 30.0
 SWEEP_LOOK_SECONDS = 900
 """How often, at least, to check whether a sweep is due: a failed sweep must not wait for a day."""
 
+DELIVERIES_LOOK_SECONDS, DELIVERIES_FIRST_SECONDS = 3_600, 60
+"""How often to look whether the daily count of undelivered events is due; first, this long after
+the start, when the first poll has usually ended."""
+
 HANG_SECONDS = 240.0
 """After so long without progress a step hangs; syncd then lets systemd's watchdog restart the service."""
 
@@ -158,6 +162,11 @@ class Daemon:
             self._on_time, IntervalTrigger(seconds=max(1, min(sweep // 4, SWEEP_LOOK_SECONDS))),
             [self._steps.sweep], id="sweep", next_run_time=utc(now + 1), replace_existing=True,
             **options,
+        )  # fmt: skip
+        self._scheduler.add_job(
+            self._on_time, IntervalTrigger(seconds=DELIVERIES_LOOK_SECONDS),
+            [self._steps.count_undelivered], id="deliveries", replace_existing=True,
+            next_run_time=utc(now + DELIVERIES_FIRST_SECONDS), **options,
         )  # fmt: skip
         self._scheduler.add_job(
             self._on_time, IntervalTrigger(seconds=min(TICK_SECONDS, max(poll, 1))), [self._tick],

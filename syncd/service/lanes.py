@@ -117,6 +117,14 @@ class Steps:
         """Start a sweep if one is due; a push follows."""
         self.begin(self._sweep, "sweep")
 
+    def count_undelivered(self) -> None:
+        """Begin the count of events that Stripe's webhooks did not deliver, where it is due."""
+        self.begin(self._count_undelivered, "deliveries")
+
+    async def _count_undelivered(self) -> None:
+        async with self.stripe.turn():
+            await self.parts.engine.count_undelivered()
+
     def push(self) -> bool:
         """Start a push. Returns False if a push already runs."""
         return self.begin(self._push, "push")

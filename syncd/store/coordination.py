@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import sqlalchemy as sa
 from pydantic import Field, TypeAdapter, ValidationError
 
+from syncd.core.deliveries import Undelivered
 from syncd.core.errors import Side
 from syncd.core.holds import LiftedBy
 from syncd.core.records import Holder
@@ -140,6 +141,9 @@ SWEPT = {side: Note(f"last_sweep_{side}", _NUMBER) for side in Side}
 CONFIG = {key: Note(f"config {key}", _TEXT) for key in LiftedBy}
 """The configuration keys that lift holds, as they were when the holds were last decided again."""
 
+UNDELIVERED = Note("undelivered", TypeAdapter(Undelivered))
+"""Stripe's payment events that a webhook endpoint has not taken, as they were last read."""
+
 NOTES: tuple[Note[Any], ...] = (
     WATERMARK,
     HALO_ROWS,
@@ -157,6 +161,7 @@ NOTES: tuple[Note[Any], ...] = (
     *LAST.values(),
     *SWEPT.values(),
     *CONFIG.values(),
+    UNDELIVERED,
 )
 
 

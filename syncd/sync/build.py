@@ -23,6 +23,7 @@ from syncd.sync.engine import Engine
 from syncd.sync.lease import Lease, this_process
 from syncd.sync.policy import push_settings, release_holds, write_settings
 from syncd.sync.pull.listing import IntentListing
+from syncd.sync.pull.deliveries import Deliveries
 from syncd.sync.pull.poll import Poller, Reach
 from syncd.sync.pull.read_back import AllRows
 from syncd.sync.pull.rereads import Rereads
@@ -266,7 +267,8 @@ def build_engine(
         > limiter.window.limit
     )
     return Engine(
-        poller, sweeper, pusher, reversal_sweeper, store, rate_limiters, telemetry, runtime.now, runtime.random,
+        poller, sweeper, pusher, reversal_sweeper, Deliveries(source, store, runtime.now), store, rate_limiters,
+        telemetry, runtime.now, runtime.random,
         config.poll.interval, telemetry.succeeded, config.poll.sweep, min(SILENCE_SECONDS_MAX, config.stale_seconds / 2),
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from syncd.clients.throttle import RateLimiter
 from syncd.core.errors import (
     BadAnswer,
+    CursorRefused,
     Failure,
     LeaseHeld,
     LinkFailure,
@@ -28,6 +29,7 @@ from syncd.monitor.report import Report
 from syncd.store.coordination import LAST, LINKS, SWEPT, LinkNote
 from syncd.store.store import Store
 from syncd.sync.link import Link, failing_as
+from syncd.sync.pull.deliveries import Deliveries
 from syncd.sync.pull.poll import Poller
 from syncd.sync.pull.reversals import ReversalSweeper
 from syncd.sync.pull.sweep import Sweeper
@@ -60,6 +62,7 @@ class Engine:
     sweeper: Sweeper
     pusher: Pusher
     reversal_sweeper: ReversalSweeper
+    deliveries: Deliveries
     store: Store
     rate_limiters: dict[Side, RateLimiter]
     report: Report
@@ -200,6 +203,21 @@ class Engine:
         if lease_held is not None:
             raise lease_held
         self.worked("sweep")
+
+    async def count_undelivered(self) -> None:
+        """Once a day, count the events that Stripe's webhooks did not deliver; nothing depends on it."""
+        if self.links[Side.STRIPE].paused(self.now()) or not self.deliveries.is_due():
+            return
+        if not self.pusher.may_reread():
+            return  # more than half of stripe.read_budget is used: polls need the rest
+        try:
+            found = await self.deliveries.read()
+        except (LinkFailure, CursorRefused) as error:
+            self.report.log("info", "undelivered_unknown", reason=str(error))
+            return
+        self.report.log(
+            "info", "undelivered", events=found.number, oldest=found.oldest_at, text=found.found
+        )
 
     async def sweep_halo(self, *, whole: bool = True) -> None:
         """Read Halo's rows back.

@@ -44,6 +44,7 @@ def listed(box: Sandbox, path: str) -> list[str]:
         ("type=payment_intent.*&types[]=payment_intent.canceled", "only specify one"),
         ("&".join(f"types[{n}]=payment_intent.a{n}" for n in range(21)), "at most 20"),
         ("starting_after=evt_unknown", "No such event"), ("client_secret=x", "client_secret"),
+        ("delivery_success=no", "Invalid boolean"),
     ],
 )  # fmt: skip
 def test_listings_that_are_refused(rig: Rig, query: str, words: str) -> None:
@@ -51,6 +52,18 @@ def test_listings_that_are_refused(rig: Rig, query: str, words: str) -> None:
     status, body, _ = ask(rig.box, f"/v1/events?{quote(query, safe='=&')}")
     assert status == 400
     assert words in body["error"]["message"]
+
+
+def test_events_by_delivery(rig: Rig) -> None:
+    """`delivery_success` splits events by whether an endpoint has not taken them yet."""
+    rig.pay("succeeded")
+    rig.box.stripe.pending_webhooks = 1
+    rig.pay("succeeded")
+    taken, waiting = rig.box.stripe.events
+    for value, expected in (("true", taken), ("false", waiting)):
+        _, body, _ = ask(rig.box, f"/v1/events?delivery_success={value}")
+        assert [event["id"] for event in body["data"]] == [expected["id"]]
+    assert [taken["pending_webhooks"], waiting["pending_webhooks"]] == [0, 1]
 
 
 @pytest.mark.parametrize(

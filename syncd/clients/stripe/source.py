@@ -171,6 +171,37 @@ class StripeSource:
             server_time=clock,
         )
 
+    async def undelivered(self, since: int, cursor: str | None = None) -> Page:
+        """List payment events that at least one webhook endpoint has not taken, newest first, one page.
+
+        An event that says itself that no delivery is pending was taken by every endpoint.
+
+        Args:
+            since: events created then or later, Unix seconds.
+            cursor: where the page begins; None for the first page.
+
+        Raises:
+            CursorRefused: Stripe does not take the cursor.
+            LinkFailure: Stripe can't be read.
+        """
+        params = {
+            "created": {"gte": since}, "types": list(EVENT_TYPES), "delivery_success": "false",
+        }  # fmt: skip
+        body, clock = await self._list("/v1/events", params, cursor)
+        read = [
+            read_event(raw, self.invoice_key)
+            for raw in body["data"]
+            if isinstance(raw, dict)
+            and raw.get("type") in EVENT_TYPES
+            and raw.get("pending_webhooks") != 0
+        ]
+        return Page(
+            events=tuple(one for one in read if isinstance(one, SeenEvent)),
+            unreadable=tuple(one for one in read if isinstance(one, Unreadable)),
+            cursor=_next_cursor(body, cursor),
+            server_time=clock,
+        )
+
     @property
     def _types(self) -> list[str]:
         if self.reversal_events_refused:

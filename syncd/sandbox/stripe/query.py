@@ -21,6 +21,7 @@ class Query:
         self.before: str | None = None
         self.type: str | None = None
         self.types: list[str] = []
+        self.delivered: bool | None = None
         self.of: dict[str, str] = {}
         for key, value in query:
             self._take(kind, key, value)
@@ -57,8 +58,19 @@ class Query:
             self.types.append(value)
         elif key in OF.get(kind, ()):
             self.of[key] = value
-        elif not EXPAND.fullmatch(key) and (kind, key) != ("events", "delivery_success"):
+        elif kind == "events" and key == "delivery_success":
+            self._delivery(value)
+        elif not EXPAND.fullmatch(key):
             self.refusal = unknown_parameter(key)
+
+    def _delivery(self, value: str) -> None:
+        if value not in ("true", "false"):
+            self.refusal = error_reply(
+                400, f"Invalid boolean: {value}", code="parameter_invalid_boolean",
+                param="delivery_success",
+            )  # fmt: skip
+            return
+        self.delivered = value == "true"
 
     def _range(self, bound: str | None, value: str) -> None:
         if not value.lstrip("-").isdigit() or (bound is not None and bound not in _RANGES):
@@ -73,6 +85,13 @@ class Query:
             self.to = min(self.to, number)
         if bound == "lt":
             self.to = min(self.to, number - 1)
+
+    def takes_delivery(self, event: dict[str, Any]) -> bool:
+        """Whether an event was delivered, or was not, as it was asked for.
+
+        An event is delivered when every webhook endpoint has taken it.
+        """
+        return self.delivered is None or self.delivered is not bool(event.get("pending_webhooks"))
 
     def takes(self, event: dict[str, Any]) -> bool:
         """Whether an event is of the types that were asked for."""

@@ -42,6 +42,7 @@ class SandboxStripe:
         clock_skew: seconds by which its Date header is off.
         events_need_their_permission: whether events of charges and refunds are refused to a key that
             may not read those; how Stripe does it isn't known.
+        pending_webhooks: how many webhook endpoints do not take the events that are made from now on.
         type_filter_ignored: list events of any type, whatever was asked for.
     """
 
@@ -54,6 +55,7 @@ class SandboxStripe:
         self.rate_limit_per_second: int | None = 25
         self.api_version = "2026-10-28.endive"
         self.clock_skew = 0.0
+        self.pending_webhooks = 0
         self.type_filter_ignored = False
         self.events_need_their_permission = False
         self.requests: list[Request] = []
@@ -172,7 +174,7 @@ class SandboxStripe:
                 "id": name, "object": "event", "api_version": self.api_version,
                 "created": int(self.clock() if at is None else at),
                 "data": {"object": snapshot}, "livemode": snapshot["livemode"],
-                "pending_webhooks": 0, "request": {"id": None, "idempotency_key": None},
+                "pending_webhooks": self.pending_webhooks, "request": {"id": None, "idempotency_key": None},
                 "type": kind,
             }
         )  # fmt: skip
@@ -356,7 +358,9 @@ class SandboxStripe:
         for index in order:
             item = entries[index][2]
             if kind == "events" and not (
-                self._is_shown(item) and (self.type_filter_ignored or wanted.takes(item))
+                self._is_shown(item)
+                and (self.type_filter_ignored or wanted.takes(item))
+                and wanted.takes_delivery(item)
             ):
                 continue
             if any(item.get(key) != value for key, value in wanted.of.items()):

@@ -269,7 +269,12 @@ def _environment() -> "Environment":
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters |= _FILTERS
-    made.globals |= {"counted": counted, "condition_text": CONDITION_TEXT, "check_name": check_name}
+    made.globals |= {
+        "counted": counted,
+        "condition_text": CONDITION_TEXT,
+        "check_name": check_name,
+        "sentence": sentence,
+    }
     return made
 
 

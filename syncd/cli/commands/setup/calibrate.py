@@ -39,7 +39,7 @@ from syncd.preflight.calibration_report import (
     why,
 )
 from syncd.preflight.remote import note_proven
-from syncd.preflight.survey import Survey, ask_stripe, read_names, read_rows
+from syncd.preflight.survey import Survey, ask_stripe, read_deliveries, read_names, read_rows
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble
 from syncd.text.sanitize import inert
@@ -132,6 +132,7 @@ async def _survey(config: Config, store: Store, rows: int) -> Survey:
             await read_names(parts.sink, survey)
             shown.begin("Reading Stripe")
             await ask_stripe(parts.source, survey, shown.at)
+            await read_deliveries(parts.source, store, survey)
         finally:
             await parts.close()
     found = learn(survey.tally)
