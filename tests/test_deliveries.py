@@ -15,11 +15,13 @@ from syncd.store.coordination import UNDELIVERED
 from syncd.sync.build import Parts
 from syncd.sync.pull.deliveries import PAGES_MAX
 from syncd.text.timestamps import minute
-from tests.conftest import NOW, Rig
+from tests.conftest import NOW as AT
+from tests.conftest import Rig
 from tests.test_check import _sides
 from tests.test_process import daemon
 
 DAY = 86_400
+NOW = int(AT)
 
 
 def _read(rig: Rig) -> Undelivered:

@@ -22,8 +22,8 @@ from syncd.store.store import Store
 from syncd.sync.engine import Engine
 from syncd.sync.lease import Lease, this_process
 from syncd.sync.policy import push_settings, release_holds, write_settings
-from syncd.sync.pull.listing import IntentListing
 from syncd.sync.pull.deliveries import Deliveries
+from syncd.sync.pull.listing import IntentListing
 from syncd.sync.pull.poll import Poller, Reach
 from syncd.sync.pull.read_back import AllRows
 from syncd.sync.pull.rereads import Rereads

@@ -47,14 +47,12 @@ class Deliveries:
             Side.STRIPE,
             "undelivered events",
         ):
-            found = add(
-                found,
-                [
-                    (one.at, one.kind, one.observation and one.observation.intent_id)
-                    for one in page.events
-                ]
-                + [(one.at or found.read_at, "an event", None) for one in page.unreadable],
-            )
+            named = [
+                (one.at, one.kind, None if one.observation is None else one.observation.intent_id)
+                for one in page.events
+            ]
+            unnamed = [(one.at or found.read_at, "an event", None) for one in page.unreadable]
+            found = add(found, [*named, *unnamed])
             pages += 1
             if pages == PAGES_MAX and page.cursor is not None:
                 found = replace(found, complete=False)
