@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.deliveries import Undelivered, add
 from syncd.core.errors import Side
+from syncd.core.rules.deliveries import Undelivered, add
 from syncd.sandbox import Fault
 from syncd.store.coordination import UNDELIVERED
 from syncd.sync.build import Parts

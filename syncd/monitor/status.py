@@ -12,10 +12,10 @@ from typing import Any
 from syncd.clients.throttle import halo_window, stripe_window
 from syncd.config.mode import Mode, mode_of
 from syncd.config.model import Config
-from syncd.core.deliveries import Undelivered
 from syncd.core.errors import Side
 from syncd.core.holds import HOLDS
 from syncd.core.records import Condition
+from syncd.core.rules.deliveries import Undelivered
 from syncd.core.rules.proof import (
     UpdateMode,
     WriteKind,

@@ -18,9 +18,9 @@ from syncd.clients.paging import read_pages
 from syncd.clients.stripe.parse import Unreadable
 from syncd.clients.stripe.source import StripeSource
 from syncd.clients.webhook_payload import Author, TracedRow, author_of
-from syncd.core.deliveries import Undelivered
 from syncd.core.errors import CursorRefused, IntentUnknown, LinkFailure, Side
 from syncd.core.payments import PaymentState
+from syncd.core.rules.deliveries import Undelivered
 from syncd.preflight.calibration import Evidence, Example, Seen, Tally
 from syncd.store.history import Sent
 from syncd.store.store import Store

@@ -12,9 +12,9 @@ from syncd.clients.throttle import HALO_PERIOD_SECONDS, STRIPE_PERIOD_SECONDS
 from syncd.clients.webhook_payload import Author
 from syncd.config.mode import mode_of_key, mode_of_object
 from syncd.config.model import Config
-from syncd.core.deliveries import EVENTS_DAYS, Undelivered
 from syncd.core.errors import Side
 from syncd.core.payments import PaymentState
+from syncd.core.rules.deliveries import EVENTS_DAYS, Undelivered
 from syncd.preflight.calibration import Finding, Shown
 from syncd.preflight.check import Area, Line, failed, passed, warned
 from syncd.preflight.survey import Survey

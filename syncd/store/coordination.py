@@ -12,10 +12,10 @@ from typing import Annotated, Any, Generic, TypeVar
 import sqlalchemy as sa
 from pydantic import Field, TypeAdapter, ValidationError
 
-from syncd.core.deliveries import Undelivered
 from syncd.core.errors import Side
 from syncd.core.holds import LiftedBy
 from syncd.core.records import Holder
+from syncd.core.rules.deliveries import Undelivered
 from syncd.core.windows import Window
 from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing

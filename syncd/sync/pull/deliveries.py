@@ -1,7 +1,7 @@
 """Counts Stripe's payment events that a webhook endpoint has not taken, and notes the result.
 
 Read by `syncd check`, `syncd calibrate` and once a day by the service, for the page. Does not belong
-here: what the count means (`core.deliveries`).
+here: what the count means (`core.rules.deliveries`).
 """
 
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from syncd.clients.paging import read_pages
 from syncd.clients.stripe.source import StripeSource
-from syncd.core.deliveries import EVENTS_DAYS, Undelivered, add
 from syncd.core.errors import Side
+from syncd.core.rules.deliveries import EVENTS_DAYS, Undelivered, add
 from syncd.store.coordination import UNDELIVERED
 from syncd.store.store import Store
 
