@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from syncd.cli import shared
 from syncd.cli.commands.setup import draft
 from syncd.config.edit import Planned, with_values, write_all
 from syncd.config.load import load
@@ -246,7 +247,7 @@ def test_an_encrypted_installation(setup: Setup, tmp_path: Path) -> None:
 
 def test_an_instance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A file in a folder below the service's gets a database, a port and a unit of its own."""
-    monkeypatch.setattr(draft, "SYSTEM", tmp_path)
+    monkeypatch.setattr(shared, "SYSTEM", tmp_path)
     begun = draft.Draft.begin(tmp_path / "acme/config.toml", {})
     assert begun.values == {
         ("state", "url"): "sqlite:////var/lib/syncd-acme/syncd.db",

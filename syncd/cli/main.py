@@ -19,6 +19,7 @@ from syncd.cli.commands.setup.check import check
 from syncd.cli.commands.setup.config import config_app
 from syncd.cli.commands.setup.init import init
 from syncd.cli.commands.setup.prove import prove
+from syncd.cli.commands.support.bugreport import bugreport
 from syncd.cli.commands.support.export import export
 from syncd.cli.output import OutputFailed, finish, install, report
 from syncd.cli.shared import (
@@ -74,6 +75,9 @@ app.command(short_help="Write one row, read it back, and show what changed.")(pr
 app.command(short_help="Status: last poll, payments due, requests left.")(status)
 app.command()(resync)
 app.command(short_help="Does Halo agree with Stripe? Since a date; read-only.")(audit)
+app.command(short_help="Write one file that describes a problem, without secrets or names.")(
+    bugreport
+)
 app.command(short_help="Write everything that syncd remembers to stdout, as JSON.")(export)
 
 

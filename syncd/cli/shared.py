@@ -199,3 +199,15 @@ def is_absent(path: Path) -> bool:
         return not path.exists()
     except OSError:
         return False
+
+
+SYSTEM = Path("/etc/syncd")
+"""The folder of the service's configuration; an instance (syncd@NAME) has a folder NAME in it."""
+
+
+def unit_of(file: Path | None) -> str | None:
+    """The unit that reads a configuration file; None for a file of another place."""
+    folder = None if file is None else file.absolute().parent
+    if folder == SYSTEM:
+        return "syncd"
+    return f"syncd@{folder.name}" if folder is not None and folder.parent == SYSTEM else None

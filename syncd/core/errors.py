@@ -22,6 +22,7 @@ Pure: exceptions only. The tree:
 """
 
 from enum import StrEnum
+from typing import Self
 
 WEB_PAGE = (
     "A write to Halo was answered with a web page, and Halo's row is as it was. Something in front of "
@@ -112,9 +113,16 @@ class BadAnswer(LinkFailure):
 
     Attributes:
         status: the HTTP status, where it is what can't be understood; None otherwise.
+        shape: the answer's shape without its contents (`text.shape`); None where it is not known.
     """
 
     status: int | None = None
+    shape: str | None = None
+
+    def of(self, shape: str) -> Self:
+        """The same failure with the answer's shape."""
+        self.shape = shape
+        return self
 
 
 class ListingBroken(BadAnswer):

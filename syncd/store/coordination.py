@@ -95,6 +95,24 @@ class GapNote:
     intents: int
 
 
+@dataclass(frozen=True, slots=True)
+class ShapeNote:
+    """The shape of an answer that could not be read, without its contents.
+
+    Attributes:
+        at: when the answer came, Unix seconds.
+        side: from where.
+        shape: see `text.shape`.
+    """
+
+    at: int
+    side: str
+    shape: str
+
+
+SHAPES_MAX = 5
+"""So many shapes are kept, the newest last."""
+
 _NUMBER, _TEXT = TypeAdapter(int), TypeAdapter(str)
 
 WATERMARK = Note("watermark", _NUMBER)
@@ -144,6 +162,9 @@ CONFIG = {key: Note(f"config {key}", _TEXT) for key in LiftedBy}
 UNDELIVERED = Note("undelivered", TypeAdapter(Undelivered))
 """Stripe's payment events that a webhook endpoint has not taken, as they were last read."""
 
+SHAPES = Note("unreadable_shapes", TypeAdapter(Annotated[list[ShapeNote], Field(min_length=1)]))
+"""The shapes of the last answers that could not be read, for `syncd bugreport`."""
+
 NOTES: tuple[Note[Any], ...] = (
     WATERMARK,
     HALO_ROWS,
@@ -162,6 +183,7 @@ NOTES: tuple[Note[Any], ...] = (
     *SWEPT.values(),
     *CONFIG.values(),
     UNDELIVERED,
+    SHAPES,
 )
 
 

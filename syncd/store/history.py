@@ -10,9 +10,11 @@
 Times are Unix seconds and come from the caller.
 """
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +22,7 @@ import sqlalchemy as sa
 from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, Pushed
 from syncd.store.db import dump, schema
-from syncd.store.db.connection import present, writing
+from syncd.store.db.connection import present, reading, writing
 from syncd.store.payments import row_ids
 from syncd.store.reversals import is_listed
 
@@ -139,6 +141,26 @@ class HousekeepingStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+
+    def facts(self) -> dict[str, Any]:
+        """What a developer asks about a database: its kind, version, size, and rows by table."""
+        with reading(self._engine) as connection:
+            version = schema.version(connection)[0]
+            rows = {
+                table.name: connection.execute(
+                    sa.select(sa.func.count()).select_from(table)
+                ).scalar_one()
+                for table in schema.metadata.sorted_tables
+            }
+        path = self._engine.url.database
+        size = Path(path).stat().st_size if path and Path(path).exists() else None
+        return {
+            "kind": self._engine.dialect.name,
+            "sqlite": sqlite3.sqlite_version,
+            "schema": version,
+            "size_bytes": size,
+            "rows": rows,
+        }
 
     def prune(self, now: float, events_before: int) -> None:
         """Forget what serves no more: nothing grows for ever.

@@ -21,6 +21,7 @@ from syncd.core.errors import (
     SignInRefused,
 )
 from syncd.text.sanitize import plain
+from syncd.text.shape import shape_of_body
 
 WAIT_WITHOUT_RETRY_AFTER_SECONDS = 60.0
 """The wait after a 429 without `Retry-After`. Halo's clients report that Halo needs a minute or more."""
@@ -52,7 +53,7 @@ def read_answer(response: httpx.Response, *, reading: bool) -> Any:
             f"Halo answered with {len(response.content)} bytes of {plain(kind)} where JSON "
             "belongs. Check that halo.url names the tenant itself, not a portal in front of it."
         )
-        raise BadAnswer(Side.HALO, message)
+        raise BadAnswer(Side.HALO, message).of(shape_of_body(response.content, kind))
     return body
 
 

@@ -47,6 +47,7 @@ from syncd.core.rows import (
     WholeRow,
 )
 from syncd.core.rules.proof import Comparison
+from syncd.text.shape import shape_of
 
 PAGES_OF_ONE_INTENT_MAX = 1_000
 """A listing of one payment's rows that goes on for longer shows rows of everybody, or is made up."""
@@ -282,7 +283,7 @@ class HaloSink:
         listing = read_listing(body)
         if listing is None:
             message = "Halo's answer to a request for invoice payments holds no list of payments."
-            raise BadAnswer(Side.HALO, f"{message} {error_text(body)}".strip())
+            raise BadAnswer(Side.HALO, f"{message} {error_text(body)}".strip()).of(shape_of(body))
         return listing
 
     async def update(self, changes: Sequence[RowChange], guard: Guard) -> Acknowledged | None:
@@ -367,7 +368,7 @@ class HaloSink:
         invoice = read_invoice(body, invoice_id)
         if invoice is None:
             message = f"Halo was asked for invoice {invoice_id} and answered with something else."
-            raise BadAnswer(Side.HALO, message)
+            raise BadAnswer(Side.HALO, message).of(shape_of(body))
         return invoice
 
     async def invoice_page(self, number: int) -> InvoicePage:
@@ -388,5 +389,5 @@ class HaloSink:
         page = read_invoice_page(body)
         if page is None:
             message = "Halo's answer to a request for a list of invoices holds no list."
-            raise BadAnswer(Side.HALO, f"{message} {error_text(body)}".strip())
+            raise BadAnswer(Side.HALO, f"{message} {error_text(body)}".strip()).of(shape_of(body))
         return page

@@ -7,7 +7,7 @@ can't be read is said, never guessed, and nothing secret leaves this room.
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from syncd.clients.webhook_payload import trace_of
@@ -37,11 +37,13 @@ class Unreadable:
         id: what to call it: its own id, else a fingerprint of its text.
         text: what is wrong with it.
         at: Unix seconds, if it says so.
+        shape: its shape without its contents.
     """
 
     id: str
     text: str
     at: int | None = None
+    shape: str = field(default="", compare=False)
 
     @property
     def reason(self) -> str:

@@ -41,6 +41,7 @@ from syncd.core.payments import EVENT_TYPES, INTENT_ID, Observation
 from syncd.core.reversals import REVERSAL_EVENT_TYPES, Reversal
 from syncd.failpoints import Point, crash_point
 from syncd.text.sanitize import conceal
+from syncd.text.shape import shape_of
 
 PAGE_SIZE = 100
 """The most that Stripe lists at once."""
@@ -163,7 +164,10 @@ class StripeSource:
             if isinstance(read, SeenEvent) and read.reversal is not None:
                 named = await self._charges.named(read.reversal, raw["data"]["object"])
                 read = named if isinstance(named, Unreadable) else replace(read, reversal=named)
-            (unreadable if isinstance(read, Unreadable) else events).append(read)  # type: ignore[arg-type]  # each list takes its own kind
+            if isinstance(read, Unreadable):
+                unreadable.append(replace(read, shape=shape_of(raw)))
+            else:
+                events.append(read)
         return Page(
             events=tuple(events),
             unreadable=tuple(unreadable),
@@ -233,9 +237,11 @@ class StripeSource:
         found = []
         for raw in body["data"]:
             read = reader(raw, self._surely(clock), read=True)
-            found.append(
-                await self._charges.named(read, raw) if isinstance(read, Reversal) else read
-            )
+            if isinstance(read, Reversal):
+                read = await self._charges.named(read, raw)
+            if isinstance(read, Unreadable):
+                read = replace(read, shape=shape_of(raw))
+            found.append(read)
         return Page(
             reversals=tuple(one for one in found if isinstance(one, Reversal)),
             unreadable=tuple(one for one in found if isinstance(one, Unreadable)),
@@ -260,7 +266,7 @@ class StripeSource:
         for raw in body["data"]:
             read = read_intent(raw, self.invoice_key, self._surely(clock))
             if isinstance(read, Unreadable):
-                unreadable.append(read)
+                unreadable.append(replace(read, shape=shape_of(raw)))
                 continue
             intents.append(read)
             unknown += unknown_status(raw)
@@ -334,7 +340,7 @@ class StripeSource:
             raise BadAnswer(Side.STRIPE, str(error)) from None  # the request itself is refused
         if not isinstance(body.get("data"), list) or not isinstance(body.get("has_more"), bool):
             message = f"Stripe's answer to GET {path} isn't a list."
-            raise BadAnswer(Side.STRIPE, message)
+            raise BadAnswer(Side.STRIPE, message).of(shape_of(body))
         if len(body["data"]) > PAGE_SIZE:
             message = f"Stripe's answer to GET {path} lists more than the {PAGE_SIZE} asked for."
             raise BadAnswer(Side.STRIPE, message)
@@ -370,7 +376,7 @@ class StripeSource:
         response = await self.calling.retry(attempt, repeatable=True)
         if not isinstance(response.data, dict):
             message = f"Stripe's answer to GET {path} isn't an object."
-            raise BadAnswer(Side.STRIPE, message)
+            raise BadAnswer(Side.STRIPE, message).of(shape_of(response.data))
         return response.data, server_time(header(response.headers, "date"))
 
 

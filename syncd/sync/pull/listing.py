@@ -1,12 +1,13 @@
 """Lists payment intents into the store, page by page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from syncd.clients.paging import read_pages
 from syncd.clients.stripe.source import PAGE_SIZE, Page, StripeSource
 from syncd.core.errors import LinkFailure, Side
 from syncd.monitor.report import Report
+from syncd.store.coordination import SHAPES, SHAPES_MAX, ShapeNote
 from syncd.store.store import Store
 from syncd.sync.pull.rereads import Rereads
 
@@ -104,12 +105,29 @@ class IntentListing:
             unreadable=[(odd.id, odd.reason, odd.at) for odd in page.unreadable],
         )
         report_unreadable(page, self.report)
+        remember_shapes(self.store, Side.STRIPE, [one.shape for one in page.unreadable], self.now())
 
 
 def report_unreadable(page: Page, report: Report) -> None:
     """Log and count what could not be read on a page of Stripe's."""
     for odd in page.unreadable:
         report.count("events", outcome="unreadable")
-        report.log("warning", "unreadable", id=odd.id, reason=odd.text)
+        report.log("warning", "unreadable", id=odd.id, reason=odd.text, shape=odd.shape)
     for status in page.unknown_statuses:
         report.log("warning", "intent_status_unknown", status=status)
+
+
+def remember_shapes(store: Store, side: Side, shapes: Sequence[str], now: float) -> None:
+    """Keep the shapes of answers that could not be read, for `syncd bugreport`; each once.
+
+    Args:
+        store: where to.
+        side: from where the answers came.
+        shapes: see `text.shape`.
+        now: Unix seconds.
+    """
+    kept = store.read(SHAPES) or []
+    new = [ShapeNote(int(now), str(side), shape) for shape in dict.fromkeys(shapes)]
+    if new:
+        others = [one for one in kept if one.shape not in shapes]
+        store.write(SHAPES, [*others, *new][-SHAPES_MAX:])

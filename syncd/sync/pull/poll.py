@@ -15,7 +15,7 @@ from syncd.store.coordination import (
     GapNote,
 )
 from syncd.store.store import Store
-from syncd.sync.pull.listing import DAY, IntentListing, report_unreadable
+from syncd.sync.pull.listing import DAY, IntentListing, remember_shapes, report_unreadable
 from syncd.sync.pull.rereads import Rereads
 
 EVENTS_KEPT_SECONDS = 30 * DAY - 3_600
@@ -131,6 +131,7 @@ class Poller:
         self.report.count("events", len(taken.new_events), outcome="new")
         self.report.count("events", len(page.events) - len(taken.new_events), outcome="repeated")
         report_unreadable(page, self.report)
+        remember_shapes(self.store, Side.STRIPE, [one.shape for one in page.unreadable], self.now())
         for event in page.events:
             irrelevant = event.observation is None and event.reversal is None
             if irrelevant and event.id in taken.new_events:

@@ -51,7 +51,7 @@ def status(
             if unmatched:
                 _list_unmatched(store, as_json=as_json)
                 return
-            read = _status(loaded, store)
+            read = status_of(loaded, store)
     if as_json:
         typer.echo(json.dumps(read, indent=2))
     else:
@@ -67,7 +67,8 @@ def _exit_code(read: dict[str, Any]) -> int:
     return EXIT_ATTENTION if read["attention"] or stale else 0
 
 
-def _status(config: Config, store: Store) -> dict[str, Any]:
+def status_of(config: Config, store: Store) -> dict[str, Any]:
+    """The status, as `--json` prints it."""
     status = gather(config, store, time.time())
     notes = status.notes
     return {

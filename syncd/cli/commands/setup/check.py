@@ -58,7 +58,7 @@ def check(
 
     loaded = None
     with failures_said(afresh=True):
-        loaded = _look(config or context.obj, tell)
+        loaded = look(config or context.obj, tell)
         if test_message and loaded is not None:
             typer.echo("sending the test message", err=True)
             for line in asyncio.run(message_lines(loaded)):
@@ -75,7 +75,7 @@ def check(
     raise typer.Exit(code)
 
 
-def _look(file: Path | None, tell: Callable[[Line], None]) -> Config | None:
+def look(file: Path | None, tell: Callable[[Line], None]) -> Config | None:
     """All but messages. Returns the configuration; None where it can't be used."""
     for line in secret_lines(os.environ, find_file(file, os.environ, [])):
         tell(line)

@@ -12,15 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from syncd.cli import shared
 from syncd.config.describe import given, shipped
 from syncd.config.edit import Key, Planned, with_values, write_all
 from syncd.config.load import load, raw_file
 from syncd.config.model import Config, ConfigurationError
 from syncd.config.secrets import ENCRYPTED, SECRETS, find_secret
 from syncd.text.sanitize import conceal
-
-SYSTEM = Path("/etc/syncd")
-"""The folder of the service's configuration; an instance (syncd@NAME) has a folder NAME in it."""
 
 UNITS = Path("/etc/systemd/system")
 
@@ -78,9 +76,7 @@ class Draft:
     @property
     def unit(self) -> str | None:
         """The unit that reads this file; None for a file of another place."""
-        if self.file.parent == SYSTEM:
-            return "syncd"
-        return f"syncd@{self.file.parent.name}" if self.file.parent.parent == SYSTEM else None
+        return shared.unit_of(self.file)
 
     def secret(self, name: str) -> str | None:
         """A secret: the new one, else the one that is kept."""
@@ -184,10 +180,10 @@ def _text_of(file: Path) -> tuple[str, bool]:
 
 def _of_instance(file: Path) -> dict[Key, Any]:
     """What an instance needs of its own: a database; its port is asked for by nobody else."""
-    if file.parent.parent != SYSTEM:
+    if file.parent.parent != shared.SYSTEM:
         return {}
     name = file.parent.name
-    used = len([one for one in SYSTEM.glob("*/config.toml") if one != file])
+    used = len([one for one in shared.SYSTEM.glob("*/config.toml") if one != file])
     return {
         ("state", "url"): f"sqlite:////var/lib/syncd-{name}/syncd.db",
         ("web", "listen"): f"127.0.0.1:{9465 + used}",

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from syncd.cli.commands.setup.calibrate import ROWS_DEFAULT, print_findings, read_survey
 from syncd.cli.commands.setup.dialog import Dialog
-from syncd.cli.commands.setup.draft import SYSTEM, Draft
-from syncd.cli.shared import ConfigOption, counting, failures_said
+from syncd.cli.commands.setup.draft import Draft
+from syncd.cli.shared import SYSTEM, ConfigOption, counting, failures_said
 from syncd.cli.terminal import bar
 from syncd.clients.throttle import halo_window, stripe_window
 from syncd.config.mode import mode_of_key
