@@ -119,7 +119,8 @@ def test_nothing_planted_is_found(planted: Planted) -> None:
 def test_shapes_of_unreadable_answers(planted: Planted) -> None:
     """An event that can't be read, and a page in place of rows: their shapes are in the report."""
     rig = planted.rig
-    rig.box.halo.faults.append(Fault("html", method="GET", path="InvoicePayment"))
+    rig.box.halo.faults.append(Fault("html", method="GET", path="InvoicePayment", times=None))
+    rig.pay("succeeded")
     rig.clock.seconds = time.time()
     rig.cycle()  # as the service does
     shapes = json.loads(
