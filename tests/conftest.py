@@ -114,6 +114,7 @@ class Rig:
     proven: bool = True
     world: HandWorld = field(init=False)
     waits: dict[str, tuple[float, float]] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.world = HandWorld(
@@ -182,6 +183,7 @@ class Rig:
 
         async def work(parts: Parts) -> None:
             parts.engine.pusher.waits._known = self.waits  # the daemon lives on between two cycles
+            parts.engine.last = self.last
             await parts.engine.poll()
             await parts.engine.push()
 

@@ -5,11 +5,13 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import struct
 import subprocess
 import sys
 import termios
 import time
+from contextlib import closing
 from datetime import datetime
 
 import pytest
@@ -419,3 +421,34 @@ def test_an_override_is_for_the_amounts_that_were_seen(rig: Rig) -> None:
         done = rig.command("attention", "push", name)
         assert (done.returncode, done.stdout) == (1, "")
         assert "attention push is only for payments whose amounts differ." in done.stderr
+
+
+def test_ten_thousand_entries(live: Rig) -> None:
+    """A long list begins with 50 entries, other kinds among them, and says how to see the rest."""
+    live.box.stripe.permissions |= {"refunds", "disputes"}
+    held = live.pay("succeeded", rows=(5.0,))
+    paid = live.pay("succeeded")
+    live.once()
+    refund = live.box.stripe.refund(paid, 500)
+    live.once()
+    with closing(sqlite3.connect(live.folder / "syncd.db")) as database, database:
+        names = [row[1] for row in database.execute("PRAGMA table_info(payments)")]
+        others = ", ".join(name for name in names if name != "intent_id")
+        statement = (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) "
+            "INSERT INTO payments (intent_id, {others}) SELECT 'pi_copy' || n.i, {others} "
+            "FROM n, payments WHERE intent_id = ?"
+        )
+        database.execute(statement.format(others=others), [held])
+    begins = time.monotonic()
+    done = live.command("attention")
+    assert time.monotonic() - begins < 20
+    heads = [line for line in done.stdout.splitlines() if re.match(r"(pi|re)_", line)]
+    assert len(heads) == 50
+    assert any(line.startswith(refund) for line in heads)
+    assert "Listed 50 of 10,001 entries. To list all: syncd attention --all" in done.stdout
+    everything = live.command("attention", "--all").stdout
+    assert len(re.findall(r"(?m)^(?:pi|re)_", everything)) == 10_001
+    assert len(json.loads(live.command("attention", "--json").stdout)) == 10_001
+    retried = live.command("attention", "retry", "--all").stdout
+    assert retried == "10,000 entries: will be retried at the next push\n"

@@ -6,12 +6,13 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from syncd.sandbox.faults import Fault
 from tests.conftest import ROOT, Rig
-from tests.terminals import INTERRUPTED, on_terminal
+from tests.terminals import INTERRUPTED, Shown, on_terminal
 from tests.test_process import daemon, until
 
 ESCAPE = "\x1b"
@@ -154,5 +155,70 @@ def test_a_dry_run_has_amounts_and_whole_ids(live: Rig) -> None:
     shown = on_terminal(live.environment(), live.folder, "--once", "--dry-run", columns=50)
     assert any(line.strip().endswith(payment) for line in shown.lines)
     assert "10.99 USD" in shown.text
+    words = " ".join(shown.text.split())
+    assert "Customer: A customer. Halo shows row 1: status 1, 10.99. Row 1 → status 3." in words
     [planned] = json.loads(live.command("--once", "--dry-run", "--json").stdout)
     assert (planned["money"], planned["halo_shows"], planned["status"]) == ("10.99 USD", [1], 3)
+
+
+def bars_of(shown: Shown, name: str) -> list[str]:
+    """Every state of one bar that was shown, without escape sequences."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.text)
+    return [line.strip() for line in re.split(r"[\r\n]+", plain) if name in line]
+
+
+def test_a_bar_is_never_full_with_payments_still_due(live: Rig) -> None:
+    """A backfill has two phases; what Halo fails on stays due, and the bar of the push is not full."""
+    payments = [live.pay("succeeded") for _ in range(4)]
+    broken = payments[0]
+    live.box.halo.faults.append(
+        Fault("500", times=None, path="/api/InvoicePayment",
+              match=lambda request: broken in str(request.params()))
+    )  # fmt: skip
+    shown = on_terminal(live.environment(), live.folder, "--backfill", "1d", columns=60)
+    assert bars_of(shown, "Reading Stripe")[-1].split()[-2:-1] in (["payments"], ["done"])
+    pushing = bars_of(shown, "Pushing to Halo")
+    assert any("4 still due" in line for line in pushing)
+    assert not any("0 still due" in line for line in pushing)
+    assert "1 payment still due" in shown.text
+    assert shown.code == 69
+
+
+def test_a_terminal_gets_the_summary_instead_of_a_line_for_each_payment(live: Rig) -> None:
+    """Log lines about single payments are left to the summary on a terminal; ids are never broken."""
+    held = live.pay("succeeded", rows=(5.0,))
+    live.pay("succeeded")
+    shown = on_terminal(live.environment(), live.folder, "--once", columns=50)
+    assert "pushed" not in shown.text
+    assert not re.search(r"\bheld  ", shown.text)
+    assert re.search(r"Finished in .*: 1 updated in Halo, 1 held; nothing is due\.", shown.text)
+    live.stored(lambda store: store.people.retry([held], time.time()))
+    piped = live.command("--once")
+    assert '"event": "held"' in piped.stderr
+
+
+def test_a_resync_ends_with_a_summary(live: Rig) -> None:
+    """A resync says what was pushed, how long it took and what is left; its result is on stdout."""
+    payment = live.pay("succeeded")
+    done = live.command("resync", payment)
+    assert re.search(r"Finished in .*: 1 updated in Halo; nothing is due\.", done.stderr)
+    assert done.stdout == f"{payment}: Stripe says succeeded; now in step\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("command", ["--once", "resync"])
+def test_a_run_says_what_it_waits_for(live: Rig, command: str, *, terminal: bool) -> None:
+    """While Halo is down, a run says so, with Halo's answer and when it tries again."""
+    payment = live.pay("succeeded")
+    live.box.halo.faults.append(Fault("503", times=2))
+    arguments = (command, payment) if command == "resync" else (command,)
+    if terminal:
+        shown = on_terminal(live.environment(), live.folder, *arguments, columns=60)
+        assert "Halo answered 503" in shown.text
+        assert any("next try in 1 s" in line for line in bars_of(shown, "Pushing to Halo"))
+    else:
+        done = live.command(*arguments)
+        waits = [line for line in done.stderr.splitlines() if '"event": "waiting"' in line]
+        assert len(waits) == 2
+        assert "Halo answered 503" in waits[0]
+    assert live.statuses(payment) == [3]

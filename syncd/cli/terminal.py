@@ -1,11 +1,13 @@
 """What a person at a terminal sees while something takes longer: bars and tables."""
 
+import io
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from textwrap import TextWrapper
+from typing import TextIO, cast
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -13,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from syncd.core.errors import Side
+from syncd.core.errors import LinkFailure, Side
 from syncd.text.sanitize import inert, plain
 
 LINE_MAX = 100
@@ -22,45 +24,83 @@ LINE_MAX = 100
 
 @dataclass(slots=True)
 class Show:
-    """The bars of one run: what was listed, what was pushed, what is waited for."""
+    """The bars of one run, in two phases: what is read from Stripe, then what is written to Halo.
+
+    Attributes:
+        bars: the bars; nothing where standard error is no terminal.
+    """
 
     bars: Progress
     listing_task: TaskID
     pushing_task: TaskID
+    _due_max: int = 0
+    _reason: str = ""
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether a person sees the bars."""
+        return not self.bars.disable
+
+    def step(self, name: str) -> None:
+        """A step (list, poll, sweep, push) begins: a push ends the phase that reads Stripe."""
+        if name != "push":
+            return
+        if not self.bars.tasks[self.listing_task].completed:
+            self.bars.update(self.listing_task, completed=1.0, detail="done")
+        self.bars.update(self.pushing_task, visible=True)
+        self.bars.start_task(self.pushing_task)
 
     def listing(self, listed: int, share: float) -> None:
         """So many payments were listed; so much of the time is covered (0 to 1)."""
         self.bars.update(
-            self.listing_task, visible=True, completed=share, detail=f"{listed} payments"
-        )
+            self.listing_task, visible=True, completed=share,
+            detail=f"{listed:,} payment{'' if listed == 1 else 's'}",
+        )  # fmt: skip
 
-    def pushing(self, done: int, due: int) -> None:
-        """So many of the payments that were due are done."""
+    def pushing(self, left: int) -> None:
+        """So many payments are still due: the bar is full only when none is."""
+        self._due_max = max(self._due_max, left)
         self.bars.update(
-            self.pushing_task, visible=True, completed=done, total=due, detail=f"{done} of {due}"
-        )
+            self.pushing_task, visible=True, completed=self._due_max - left,
+            total=max(1, self._due_max), detail=f"{left:,} still due",
+        )  # fmt: skip
 
     def rows(self, read: int, total: int) -> None:
         """So many of Halo's rows were read."""
         self.bars.update(
             self.pushing_task, visible=True, description="Reading Halo", completed=read,
-            total=total, detail=f"{read} of {total} rows",
+            total=total, detail=f"{read:,} of {total:,} rows",
         )  # fmt: skip
 
     def invoices(self, read: int, total: int) -> None:
         """So many of Halo's invoices were read."""
         self.bars.update(
             self.pushing_task, visible=True, description="Reading invoices", completed=read,
-            total=total, detail=f"{read} of {total}",
+            total=total, detail=f"{read:,} of {total:,}",
         )  # fmt: skip
 
     def waiting(self, side: Side, seconds: float) -> None:
-        """A side's window is full."""
-        self.note(f"waiting {seconds:.0f} s for {side}'s limit")
+        """A side's rate limit is used up, or a side asked to wait."""
+        self._say(side, f"rate limit: {seconds:.0f} s")
+
+    def retrying(self, error: LinkFailure, seconds: float) -> None:
+        """A request failed and is sent again after some seconds."""
+        self._say(error.side, f"next try in {seconds:.0f} s", str(error))
 
     def note(self, text: str) -> None:
-        """Say something beside the bar of what is being done."""
-        self.bars.update(self.pushing_task, visible=True, detail=text)
+        """Say why the push waits."""
+        self._say(Side.HALO, "waiting", text)
+
+    def _say(self, side: Side, text: str, reason: str = "") -> None:
+        """Say beside a bar what it waits for; the reason once, above the bars."""
+        if reason and reason != self._reason and self.on_terminal:
+            self._reason = reason
+            sys.stderr.write(f"{plain(reason, REASON_CHARACTERS_MAX)}\n")
+        task = self.listing_task if side is Side.STRIPE else self.pushing_task
+        self.bars.update(task, visible=True, detail=text)
+
+
+REASON_CHARACTERS_MAX = 500
 
 
 @contextmanager
@@ -70,7 +110,7 @@ def shown() -> Iterator[Show]:
         yield Show(
             bars,
             bars.add_task("Reading Stripe", total=1.0, visible=True, detail=""),
-            bars.add_task("Pushing to Halo", total=None, visible=False, detail=""),
+            bars.add_task("Pushing to Halo", total=None, visible=False, start=False, detail=""),
         )
 
 
@@ -92,7 +132,9 @@ class Bar:
 
     def waiting(self, side: Side, seconds: float) -> None:
         """A side's window is full."""
-        self.bars.update(self.task, detail=f"waiting {seconds:.0f} s for {side}'s limit")
+        self.bars.update(
+            self.task, detail=f"{side.capitalize()}'s rate limit: waiting {seconds:.0f} s"
+        )
 
 
 @contextmanager
@@ -102,12 +144,41 @@ def bar() -> Iterator[Bar]:
         yield Bar(bars, bars.add_task("", total=None, detail=""))
 
 
-def _bars() -> Progress:
-    return Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """Bars at the bottom of the terminal; what is written to standard error appears above them."""
+    console = Console(file=sys.stderr)
+    bars = Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20),
         TextColumn("{task.fields[detail]}"), TimeElapsedColumn(),
-        console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True,
+        console=console, disable=not sys.stderr.isatty(), transient=True, redirect_stderr=False,
     )  # fmt: skip
+    before = sys.stderr
+    with bars:
+        if not bars.disable and not console.is_dumb_terminal:
+            sys.stderr = cast("TextIO", _AboveBars(console))
+        try:
+            yield bars
+        finally:
+            sys.stderr = before
+
+
+class _AboveBars(io.TextIOBase):
+    """Writes whole lines above the bars. No line is broken, so that ids can be copied."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self._begun = ""
+
+    def write(self, text: str, /) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._console.print(Text.from_ansi(line), soft_wrap=True, highlight=False)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return True
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -22,12 +22,18 @@ Take = Callable[[], Awaitable[None]]
 """Waits until one more request to that side is allowed, and counts it."""
 Room = Callable[[int], Awaitable[None]]
 """Waits until so many requests to that side are allowed one after another; counts none."""
+Retrying = Callable[[LinkFailure, float], None]
+"""Called before a request is sent again, with its failure and the seconds until then."""
 Note = Callable[[str], None]
 """Counts one request by its outcome (`ok`, `error`, `limited`, `refused`)."""
 
 
 async def _unlimited(_requests: int) -> None:
     """No-op, used when requests are not rate-limited."""
+
+
+def _unshown(_error: LinkFailure, _seconds: float) -> None:
+    """No-op, used when nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Calling:
         now: Unix seconds.
         patience_seconds: how long one call may take with its retries.
         timeout_seconds: how long one request may take.
+        retrying: shows why a call waits before it sends its request again.
     """
 
     take: Take
@@ -51,6 +58,7 @@ class Calling:
     patience_seconds: float = 20.0
     timeout_seconds: float = 75.0
     room: Room = _unlimited
+    retrying: Retrying = _unshown
 
     async def retry(self, attempt: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
         """Call `attempt` until it works or `patience_seconds` are over.
@@ -68,9 +76,15 @@ class Calling:
             stop=tenacity.stop_before_delay(self.patience_seconds)
             | tenacity.stop_after_attempt(ATTEMPTS_MAX),
             sleep=self.sleep,
+            before_sleep=self._show,
             reraise=True,
         )
         return await retrying(attempt)
+
+    def _show(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, LinkFailure):
+            self.retrying(error, state.next_action.sleep if state.next_action else 0.0)
 
 
 _backoff = tenacity.wait_exponential_jitter(

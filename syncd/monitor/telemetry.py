@@ -106,10 +106,15 @@ class _ToStructlog(logging.Handler):
 
 
 class Telemetry:
-    """The log and the metrics of one process."""
+    """The log and the metrics of one process.
+
+    Attributes:
+        hidden: log events that are not written.
+    """
 
     def __init__(self) -> None:
         self._log = structlog.get_logger()
+        self.hidden: frozenset[str] = frozenset()
         self.registry = CollectorRegistry()
         r = self.registry
         self._counters = {
@@ -152,7 +157,8 @@ class Telemetry:
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Write one line of the log."""
-        getattr(self._log, level)(event, **fields)
+        if event not in self.hidden:
+            getattr(self._log, level)(event, **fields)
 
     def count(self, name: str, number: int = 1, **labels: str) -> None:
         """Add to a counter."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from syncd.clients.halo.sink import HaloSink
 from syncd.clients.proxy import no_proxy_problems
-from syncd.clients.retry import Calling
+from syncd.clients.retry import Calling, Retrying
 from syncd.clients.stripe.source import StripeSource
 from syncd.clients.throttle import STRIPE_SPACING_SECONDS, RateLimiter, halo_window, stripe_window
 from syncd.config.model import Config
@@ -52,6 +52,7 @@ class Runtime:
         working: told at every step of work.
         waiting: told when a side's window is full, and for how many seconds.
         transport: carries all requests in place of a real network; None for the real one.
+        retrying: called before a request is sent again.
     """
 
     now: Callable[[], float] = time.time
@@ -61,6 +62,7 @@ class Runtime:
     working: Callable[[], None] = lambda: None
     waiting: Callable[[Side, float], None] = lambda _side, _seconds: None
     transport: Any = None
+    retrying: Retrying = lambda _error, _seconds: None
 
     async def sleep(self, seconds: float) -> None:
         """Wait.
@@ -280,5 +282,6 @@ def _calling(limiter: RateLimiter, telemetry: Telemetry, runtime: Runtime) -> Ca
         telemetry.count("requests", side=side, outcome=outcome)
 
     return Calling(
-        take=limiter.take, room=limiter.room, note=note, sleep=runtime.sleep, now=runtime.now
-    )
+        take=limiter.take, room=limiter.room, note=note, sleep=runtime.sleep, now=runtime.now,
+        retrying=runtime.retrying,
+    )  # fmt: skip

@@ -43,12 +43,14 @@ class Run:
     Attributes:
         sleep: waits for some seconds; raises Stopping when the process is asked to stop.
         random: a number from 0 to 1, for jitter.
+        step: called with each step that begins: list, poll, sweep, push.
     """
 
     engine: Engine
     store: Store
     sleep: Callable[[float], Awaitable[None]]
     random: Callable[[], float]
+    step: Callable[[str], None] = field(default=lambda _step: None)
     _waits: int = field(default=0, init=False)
 
     async def once(self) -> None:
@@ -69,6 +71,7 @@ class Run:
         failure: LinkFailure | None = None
         lease_held: LeaseHeld | None = None
         for step, side, work in steps:
+            self.step(step)
             try:
                 with failing_as(side):
                     await work()
@@ -119,6 +122,7 @@ class Run:
             LinkFailure: Stripe or Halo does not answer.
         """
         current = await self.engine.sweeper.resync(intent_id)
+        self.step("push")
         try:
             await self._push_and_look_again(self.engine.pusher.push)
         except LeaseHeld as error:
@@ -141,12 +145,14 @@ class Run:
         """
         failure: LinkFailure | None = None
         listed = 0
+        self.step("list")
         try:
             with failing_as(Side.STRIPE):
                 listed = await self.list_since(since, asked)
             self.engine.report.log("info", "backfill_listed", payments=listed)
         except LinkFailure as error:
             failure = error  # what is due is pushed all the same
+        self.step("push")
         try:
             await self.push_all(watching)
         except LinkFailure as error:

@@ -38,6 +38,12 @@ NOTE_CHARACTERS_MAX = 500
 OVERRIDABLE = lifted_by(LiftedBy.ON_AMOUNT_MISMATCH)
 """The holds that a person can override for one payment."""
 
+LISTED_MAX = 50
+"""So many entries are listed unless all are asked for; a terminal shows no more at once."""
+
+ENTRIES_MAX = 1_000_000
+"""A list of all entries has at most so many of each kind."""
+
 IDS_MAX = 10_000
 """More ids than this are not taken at once; `retry --all` has no limit."""
 
@@ -62,6 +68,9 @@ def attention(
     dismissed: Annotated[
         bool, typer.Option("--dismissed", help="List what was dismissed, with when and why.")
     ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help=f"List all entries, not only the first {LISTED_MAX}.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List what needs a person, and why.
@@ -74,21 +83,41 @@ def attention(
     with failures_said():
         loaded = offline(context.obj)
         with existing(loaded) as store:
-            entries = store.people.dismissed() if dismissed else store.people.attention()
+            most = ENTRIES_MAX if every or as_json or dismissed else LISTED_MAX
+            entries = store.people.dismissed(most) if dismissed else store.people.attention(most)
             counts = store.people.attention_counts()
             test = _is_test(loaded, store)
     if as_json:
         found = [_entry(entry, loaded, test=test) for entry in entries]
         typer.echo(json.dumps(found, indent=2))
     elif entries and dismissed:
-        _print(entries, f"{counted(len(entries), 'dismissed entry', 'dismissed entries')}")
+        total = len(entries)
+        entries = entries if every else entries[:LISTED_MAX]
+        _print(entries, f"{counted(total, 'dismissed entry', 'dismissed entries')}")
+        _print_left_out(len(entries), total, "syncd attention --dismissed --all")
         typer.echo(f"To bring an entry back: syncd attention retry {entries[0].id}")
     elif entries:
+        entries = entries if every else _first(entries)
         _print(entries, needing(counts))
+        _print_left_out(len(entries), sum(counts.values()), "syncd attention --all")
         typer.echo("To retry all held and failed payments: syncd attention retry --all")
     else:
         typer.echo("Nothing was dismissed." if dismissed else "Nothing needs attention.")
     raise typer.Exit(EXIT_ATTENTION if entries and not dismissed else 0)
+
+
+def _first(entries: Sequence[AttentionEntry]) -> list[AttentionEntry]:
+    """The first entries; many held payments do not hide the other kinds."""
+    others = [entry.id for entry in entries if entry.kind != "payment"][: LISTED_MAX // 2]
+    payments = [entry.id for entry in entries if entry.kind == "payment"]
+    chosen = {*others, *payments[: LISTED_MAX - len(others)]}
+    return [entry for entry in entries if entry.id in chosen]
+
+
+def _print_left_out(listed: int, total: int, command: str) -> None:
+    """Say how to list the rest, where the list is not complete."""
+    if listed < total:
+        typer.echo(f"Listed {listed:,} of {total:,} entries. To list all: {command}")
 
 
 @attention_app.command("show", short_help="Show everything about one entry or payment.")
@@ -320,6 +349,9 @@ def _report(
     what: str, done: list[str], asked: list[str], others: dict[str, str] | None = None
 ) -> None:
     """Print what was done, and why not for the rest; `others` are on the list, with their kinds."""
+    if not asked and len(done) > LISTED_MAX:
+        typer.echo(f"{counted(len(done), 'entry', 'entries')}: {what}")
+        return
     for name in done:
         typer.echo(f"{plain(name, 255)}: {what}")
     missing = [name for name in asked if name not in done]

@@ -2,12 +2,15 @@
 
 import asyncio
 import re
+import time
 from typing import Annotated
 
 import typer
 
+from syncd.cli.commands.operate.progress import ONE_PAYMENT, retrying, summary, watch
 from syncd.cli.commands.operate.run import store_for
 from syncd.cli.shared import EXIT_ATTENTION, ConfigOption, failures_said, load_config, stop_signals
+from syncd.cli.terminal import shown
 from syncd.config.model import Config
 from syncd.core.errors import IntentUnknown
 from syncd.core.records import ATTENTION, Condition
@@ -46,13 +49,20 @@ def resync(
 
 async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bool]:
     """Returns what came of it, and whether it needs attention."""
-    runtime = Runtime()
-    stop_signals.watch(runtime.stop)
-    parts = assemble(config, store, Telemetry(), runtime, "a resync")
-    try:
-        read, pushing = await parts.run.resync(intent_id)
-    finally:
-        await parts.close()
+    telemetry, started = Telemetry(), time.monotonic()
+    with shown() as show:
+        runtime = Runtime(waiting=show.waiting, retrying=retrying(show, telemetry))
+        if show.on_terminal and config.log.level != "debug":
+            telemetry.hidden = ONE_PAYMENT
+        stop_signals.watch(runtime.stop)
+        parts = assemble(config, store, telemetry, runtime, "a resync")
+        watch(parts, store, show)
+        try:
+            read, pushing = await parts.run.resync(intent_id)
+        finally:
+            await parts.close()
+    text = summary(telemetry, store.people.conditions(), time.monotonic() - started)
+    typer.echo(text, err=True)
     if pushing is not None:
         return (
             f"Stripe says {read.state}; {pushing.holder} is already pushing; it will include this "

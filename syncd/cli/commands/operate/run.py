@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from syncd.cli.commands.operate.progress import ONE_PAYMENT, retrying, summary, watch
 from syncd.cli.shared import EXIT_ATTENTION, EXIT_INTERRUPTED, stop_signals
 from syncd.cli.terminal import Show, aligned, indented, shown, width_of_terminal
 from syncd.config.load import load
@@ -24,12 +25,13 @@ from syncd.monitor.telemetry import Telemetry
 from syncd.preflight.local import is_syncd
 from syncd.service.systemd import Notifier
 from syncd.store.db.connection import sqlite_path
+from syncd.store.payments import shown_rows
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble
-from syncd.sync.policy import release_holds
+from syncd.sync.policy import push_settings, release_holds
 from syncd.text.sanitize import plain
-from syncd.text.timestamps import TimeUnreadable, duration, interval
-from syncd.text.wording import counted, needing
+from syncd.text.timestamps import TimeUnreadable, interval
+from syncd.text.wording import needing, sentence
 
 BACKFILL_STRIPE_SHARE = 0.8
 """A backfill leaves a fifth of Stripe's monthly reads to the service's polls."""
@@ -79,10 +81,12 @@ def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as
         )
         attention = store.people.attention_counts()
         conditions = store.people.conditions()
+        for entry in planned:
+            _add_customers(entry, store)
     if dry_run:
         _print_plan(planned, conditions, as_json=as_json, whole=failure is None)
     else:
-        typer.echo(_summary(telemetry, conditions, time.monotonic() - started), err=True)
+        typer.echo(summary(telemetry, conditions, time.monotonic() - started), err=True)
     if failure is not None:
         raise failure
     if attention and not dry_run:
@@ -90,31 +94,20 @@ def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as
     return EXIT_ATTENTION if attention else 0
 
 
-def _summary(telemetry: Telemetry, conditions: Mapping[Condition, int], seconds: float) -> str:
-    """What a run came to, and what is left, in one line."""
-    outcomes = {"updated": "updated in Halo", "created": "created in Halo", "in_step": "in step",
-                "held": "held", "failed": "failed", "unmatched": "without a row"}  # fmt: skip
-    parts = []
-    for outcome, words in outcomes.items():
-        number = telemetry.registry.get_sample_value("syncd_pushes_total", {"outcome": outcome})
-        if number:
-            parts.append(f"{int(number):,} {words}")
-    due = conditions[Condition.DUE]
-    left = f"{counted(due, 'payment')} still due" if due else "nothing is due"
-    return f"Finished in {duration(seconds)}: {', '.join(parts) or 'nothing to push'}; {left}."
-
-
 async def _command(
     config: Config, store: Store, telemetry: Telemetry, since: int | None, asked: str, show: Show,
     planned: list[dict[str, Any]], dry_run: bool,
 ) -> Failure | None:  # fmt: skip
     """Run; returns what failed instead of raising it, so that what was done is still shown."""
-    runtime = Runtime(waiting=show.waiting)
+    runtime = Runtime(waiting=show.waiting, retrying=retrying(show, telemetry))
+    if show.on_terminal and config.log.level != "debug":
+        telemetry.hidden = ONE_PAYMENT  # the bars and the summary count them
     stop_signals.watch(runtime.stop)
 
     def plan(due: DuePayment, decision: Decision, text: str) -> None:
-        planned.append(_planned(due, decision, text))
+        planned.append(_planned(due, decision, text, numbers))
 
+    numbers = push_settings(config).policy.numbers
     what = "a single run" if since is None else "a backfill"
     parts = assemble(
         config, store, telemetry, runtime, what,
@@ -122,8 +115,7 @@ async def _command(
         stripe_share=1.0 if since is None else BACKFILL_STRIPE_SHARE,
         halo_share=DRY_RUN_HALO_SHARE if dry_run else 1.0,
     )  # fmt: skip
-    parts.engine.sweeper.listing.progress = show.listing
-    parts.engine.pusher.progress = show.pushing
+    watch(parts, store, show)
     try:
         release_holds(config, store, runtime.now())
         if since is None:
@@ -178,10 +170,14 @@ def since_of(text: str, now: Callable[[], float] = time.time, *, option: str = "
     return at
 
 
-def _planned(due: DuePayment, decision: Decision, text: str) -> dict[str, Any]:
+def _planned(
+    due: DuePayment, decision: Decision, text: str, numbers: Mapping[PaymentState, int]
+) -> dict[str, Any]:
     current = due.payment.current
     money = current.received if current.state is PaymentState.SUCCEEDED else current.due
     names = {Update: "update", Create: "create", Hold: "hold", Unmatched: "unmatched"}
+    was = list(decision.was) if isinstance(decision, Update) else []
+    shown = _shown_now(decision, numbers)
     return {
         "intent": current.intent_id,
         "state": str(current.state),
@@ -189,9 +185,37 @@ def _planned(due: DuePayment, decision: Decision, text: str) -> dict[str, Any]:
         "rows": list(getattr(decision, "rows", ())),
         "status": getattr(decision, "status", None),
         "money": "" if money is None else str(money),
-        "halo_shows": [] if not isinstance(decision, Update) else list(decision.was),
-        "text": text,
+        "halo_shows": was,
+        "customers": [],
+        "text": f"{shown}{sentence(text)}" if shown else text,
     }
+
+
+def _shown_now(decision: Decision, numbers: Mapping[PaymentState, int]) -> str:
+    """What Halo shows now of the rows that would be written, in words."""
+    if isinstance(decision, Create):
+        return "Halo shows no row. "
+    if not isinstance(decision, Update):
+        return ""
+    names = {number: f"{number} ({state})" for state, number in numbers.items()}
+    amounts = {row.id: row.amount for row in decision.before}
+    parts = []
+    for row, status in zip(decision.rows, decision.was, strict=True):
+        amount = amounts.get(row)
+        paid = "" if amount is None else f", {amount:f}"
+        known = "no status" if status is None else f"status {names.get(status, status)}"
+        parts.append(f"row {row}: {known}{paid}")
+    return f"Halo shows {'; '.join(parts)}. "
+
+
+def _add_customers(entry: dict[str, Any], store: Store) -> None:
+    """Add the customers that Halo's rows name, as the dry run has read them."""
+    payment = store.payment(entry["intent"])
+    if payment is not None:
+        customers = shown_rows(payment["seen_rows"], payment["rows"])["customers"]
+        entry["customers"] = list(customers)
+        if customers:
+            entry["text"] = f"Customer: {', '.join(customers)}. {entry['text']}"
 
 
 def _print_plan(

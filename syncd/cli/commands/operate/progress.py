@@ -1,0 +1,70 @@
+"""What a run shows while it works, and the summary at its end: --once, --backfill and resync."""
+
+from collections.abc import Callable, Mapping
+
+from syncd.cli.terminal import Show
+from syncd.core.errors import LinkFailure
+from syncd.core.records import Condition
+from syncd.monitor.telemetry import Telemetry
+from syncd.store.store import Store
+from syncd.sync.build import Parts
+from syncd.text.timestamps import duration
+from syncd.text.wording import counted
+
+ONE_PAYMENT = frozenset({"pushed", "held", "push_failed", "not_halos"})
+"""Log events about one payment each: a terminal shows the summary instead of a line for each."""
+
+_OUTCOMES = {
+    "updated": "updated in Halo", "created": "created in Halo", "in_step": "in step",
+    "held": "held", "failed": "failed", "unmatched": "without a row in Halo",
+}  # fmt: skip
+
+
+def watch(parts: Parts, store: Store, show: Show) -> None:
+    """Show each step of a run, and how many payments are listed and still due."""
+    engine = parts.engine
+
+    def pushing(_done: int, _due: int) -> None:
+        if show.on_terminal:  # the count reads the database
+            show.pushing(store.people.conditions()[Condition.DUE])
+
+    def step(name: str) -> None:
+        show.step(name)
+        if name == "push":
+            pushing(0, 0)
+
+    engine.sweeper.listing.progress = show.listing
+    engine.pusher.progress = pushing
+    parts.run.step = step
+
+
+def retrying(show: Show, telemetry: Telemetry) -> Callable[[LinkFailure, float], None]:
+    """Say that a request failed and is sent again: beside the bar, or in the log where there is none."""
+
+    def say(error: LinkFailure, seconds: float) -> None:
+        if show.on_terminal:
+            show.retrying(error, seconds)
+        else:
+            telemetry.log(
+                "info",
+                "waiting",
+                side=str(error.side),
+                seconds=round(seconds, 1),
+                reason=str(error),
+            )
+
+    return say
+
+
+def summary(telemetry: Telemetry, conditions: Mapping[Condition, int], seconds: float) -> str:
+    """What a run did, how long it took, and what is left, in one line."""
+    parts = []
+    for outcome, words in _OUTCOMES.items():
+        number = telemetry.registry.get_sample_value("syncd_pushes_total", {"outcome": outcome})
+        if number:
+            parts.append(f"{int(number):,} {words}")
+    due, doubtful = conditions[Condition.DUE], conditions[Condition.IN_DOUBT]
+    left = f"{counted(due, 'payment')} still due" if due else "nothing is due"
+    if doubtful:
+        left += f", {counted(doubtful, 'payment')} to be read again at Stripe"
+    return f"Finished in {duration(seconds)}: {', '.join(parts) or 'nothing to push'}; {left}."
