@@ -187,6 +187,30 @@ NOTES: tuple[Note[Any], ...] = (
 )
 
 
+_Q, _L = schema.requests.c, schema.lease.c
+_SIDE = sa.bindparam("of_side")
+
+# Every request and every push asks these, so they are built once.
+_COUNTS = sa.select(_Q.bucket, _Q.number).where(_Q.side == _SIDE)
+_COUNT_ONE = (
+    schema.requests.update()
+    .where(_Q.side == _SIDE, _Q.bucket == sa.bindparam("of_bucket"))
+    .values(number=_Q.number + 1)
+)
+_COUNT_FIRST = schema.requests.insert()
+_DELETE_COUNTS = schema.requests.delete().where(_Q.side == _SIDE)
+_DELETE_OLD_COUNTS = _DELETE_COUNTS.where(_Q.bucket < sa.bindparam("oldest"))
+_HOLDER = sa.select(schema.lease).where(_L.name == sa.bindparam("of_name"))
+_DELETE_LEASE = schema.lease.delete().where(_L.name == sa.bindparam("of_name"))
+_GIVE_LEASE = _DELETE_LEASE.where(_L.owner == sa.bindparam("of_owner"))
+_ADD_LEASE = schema.lease.insert()
+_RENEW_LEASE = (
+    schema.lease.update()
+    .where(_L.name == sa.bindparam("of_name"), _L.owner == sa.bindparam("of_owner"))
+    .values(until=sa.bindparam("new_until"))
+)
+
+
 class CoordinationStore:
     """The windows of requests and the leases."""
 
@@ -208,20 +232,12 @@ class CoordinationStore:
             wait = window.wait_seconds(counts, now)
             if wait > 0:
                 return wait
-            c, bucket = schema.requests.c, window.bucket(now)
-            here = sa.and_(c.side == side, c.bucket == bucket)
-            if (
-                connection.execute(
-                    schema.requests.update().where(here).values(number=c.number + 1)
-                ).rowcount
-                == 0
-            ):
-                connection.execute(
-                    schema.requests.insert(), [{"side": side, "bucket": bucket, "number": 1}]
-                )
-                connection.execute(
-                    schema.requests.delete().where(c.side == side, c.bucket < window.oldest(now))
-                )
+            bucket = window.bucket(now)
+            here = {"of_side": side, "of_bucket": bucket}
+            if connection.execute(_COUNT_ONE, here).rowcount == 0:
+                connection.execute(_COUNT_FIRST, [{"side": side, "bucket": bucket, "number": 1}])
+                old = {"of_side": side, "oldest": window.oldest(now)}
+                connection.execute(_DELETE_OLD_COUNTS, old)
         return 0.0
 
     def counts(self, side: str) -> dict[int, int]:
@@ -258,9 +274,9 @@ class CoordinationStore:
             found = _holder_of(connection, name)
             if found and found[0].owner != me.owner and not free(found[0], found[1]):
                 return found[0]
-            connection.execute(schema.lease.delete().where(schema.lease.c.name == name))
+            connection.execute(_DELETE_LEASE, {"of_name": name})
             connection.execute(
-                schema.lease.insert(),
+                _ADD_LEASE,
                 [
                     {
                         "name": name, "owner": me.owner, "what": me.what, "host": me.host,
@@ -272,40 +288,33 @@ class CoordinationStore:
 
     def renew_lease(self, name: str, me: Holder, now: float, seconds: float) -> bool:
         """Prolong a lease from `now` (Unix seconds). Returns whether it is still ours."""
-        c = schema.lease.c
+        given = {"of_name": name, "of_owner": me.owner, "new_until": now + seconds}
         with writing(self._engine) as connection:
-            renewed = connection.execute(
-                schema.lease.update()
-                .where(c.name == name, c.owner == me.owner)
-                .values(until=now + seconds)
-            )
-            return renewed.rowcount == 1
+            return connection.execute(_RENEW_LEASE, given).rowcount == 1
 
     def give_lease(self, name: str, me: Holder) -> None:
         """Give a lease back, if it is still ours."""
-        c = schema.lease.c
         with writing(self._engine) as connection:
-            connection.execute(schema.lease.delete().where(c.name == name, c.owner == me.owner))
+            connection.execute(_GIVE_LEASE, {"of_name": name, "of_owner": me.owner})
 
 
 def _counts_of(connection: sa.Connection, side: str) -> dict[int, int]:
     """The requests counted for one side: bucket start to number."""
-    c = schema.requests.c
-    found = connection.execute(sa.select(c.bucket, c.number).where(c.side == side)).all()
+    found = connection.execute(_COUNTS, {"of_side": side}).all()
     return {row.bucket: row.number for row in found}
 
 
 def _rewrite_counts(connection: sa.Connection, side: str, counts: Mapping[int, int]) -> None:
     """Replace the requests counted for one side."""
-    connection.execute(schema.requests.delete().where(schema.requests.c.side == side))
+    connection.execute(_DELETE_COUNTS, {"of_side": side})
     rows = [{"side": side, "bucket": bucket, "number": n} for bucket, n in counts.items()]
     if rows:
-        connection.execute(schema.requests.insert(), rows)
+        connection.execute(_COUNT_FIRST, rows)
 
 
 def _holder_of(connection: sa.Connection, name: str) -> tuple[Holder, float] | None:
     """Who holds a lease and until when (Unix seconds); None where nobody does."""
-    row = connection.execute(sa.select(schema.lease).where(schema.lease.c.name == name)).first()
+    row = connection.execute(_HOLDER, {"of_name": name}).first()
     if row is None:
         return None
     return Holder(row.owner, row.what, row.host, row.boot, row.pid), row.until

@@ -62,19 +62,24 @@ class Sent:
         return received is None or received.timestamp() <= self.forgotten + CLOCKS_SECONDS_MAX
 
 
+_S, _N = schema.sent.c, schema.notes.c
+_DELETE_SENT = schema.sent.delete().where(_S.intent_id.in_(sa.bindparam("ids", expanding=True)))
+_ADD_SENT = schema.sent.insert()
+_FORGOTTEN = sa.select(_N.value).where(_N.name == FORGOTTEN)
+
+
 def mark_sent(connection: sa.Connection, intent_ids: Sequence[str], now: float) -> None:
     """Remember that something is sent for these payments now (Unix seconds)."""
     unique = sorted(set(intent_ids))
     for start in range(0, len(unique), 500):
         part = unique[start : start + 500]
-        connection.execute(schema.sent.delete().where(schema.sent.c.intent_id.in_(part)))
-        connection.execute(schema.sent.insert(), [{"intent_id": one, "at": now} for one in part])
+        connection.execute(_DELETE_SENT, {"ids": part})
+        connection.execute(_ADD_SENT, [{"intent_id": one, "at": now} for one in part])
 
 
 def sent_among(connection: sa.Connection, intent_ids: Sequence[str]) -> Sent:
     """What is remembered of these payments."""
-    n = schema.notes.c
-    forgotten = connection.execute(sa.select(n.value).where(n.name == FORGOTTEN)).scalar()
+    forgotten = connection.execute(_FORGOTTEN).scalar()
     found = present(connection, schema.sent.c.intent_id, list(intent_ids))
     return Sent(frozenset(found), None if forgotten is None else float(forgotten))
 

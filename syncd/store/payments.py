@@ -34,8 +34,12 @@ def is_waiting() -> sa.ColumnElement[bool]:
     return schema.payments.c.condition.in_(conditions)
 
 
-def is_due(now: float) -> sa.ColumnElement[bool]:
-    """Whether a payment must be tried now (Unix seconds).
+NOW: sa.BindParameter[float] = sa.bindparam("now", type_=sa.Float)
+"""The time of a query, Unix seconds: for statements that are built once."""
+
+
+def is_due() -> sa.ColumnElement[bool]:
+    """Whether a payment must be tried at the parameter `now`.
 
     A time later than the longest delay was set before the clock was set back: it counts as reached.
     """
@@ -43,7 +47,7 @@ def is_due(now: float) -> sa.ColumnElement[bool]:
     waits_max = sa.case(
         (c.condition == Condition.DUE, DUE_WAIT_SECONDS_MAX), else_=WAIT_SECONDS_MAX
     )
-    return sa.and_(is_waiting(), sa.or_(c.next_try <= now, c.next_try > now + waits_max))
+    return sa.and_(is_waiting(), sa.or_(c.next_try <= NOW, c.next_try > NOW + waits_max))
 
 
 def is_unread() -> sa.ColumnElement[bool]:
@@ -53,13 +57,13 @@ def is_unread() -> sa.ColumnElement[bool]:
     return sa.or_(c.condition == Condition.IN_DOUBT, listed)
 
 
-def is_to_be_read(now: float) -> sa.ColumnElement[bool]:
-    """Whether the intent of a payment in doubt must be read now (Unix seconds).
+def is_to_be_read() -> sa.ColumnElement[bool]:
+    """Whether the intent of a payment in doubt must be read at the parameter `now`.
 
     A payment on the attention list is read only at the time that was set for it, if any.
     """
     c = schema.payments.c
-    come = sa.or_(c.next_try <= now, c.next_try > now + WAIT_SECONDS_MAX)
+    come = sa.or_(c.next_try <= NOW, c.next_try > NOW + WAIT_SECONDS_MAX)
     fresh_doubt = sa.and_(c.condition == Condition.IN_DOUBT, c.next_try.is_(None))
     indexed = c.condition.in_(
         (Condition.IN_DOUBT, Condition.HELD)

@@ -21,6 +21,18 @@ from syncd.store.payments import remember_seen, shown_rows
 _SAID = tuple(field.name for field in fields(Reversal))
 _R, _P = schema.reversals.c, schema.payments.c
 
+_UNPLACED = (  # asked at each push, so built once
+    sa.select(_R.intent_id)
+    .where(
+        _R.of_halos.is_(None),
+        _R.stand != ReversalStatus.BACK,
+        ~sa.exists().where(_P.intent_id == _R.intent_id),
+    )
+    .distinct()
+    .order_by(_R.intent_id)
+    .limit(sa.bindparam("limit", type_=sa.Integer))
+)
+
 
 class ReversalStore:
     """The refunds and disputes that Stripe has reported."""
@@ -30,16 +42,8 @@ class ReversalStore:
 
     def unplaced(self, limit: int) -> list[str]:
         """Refunded or disputed payments that are not in the database: Halo must be asked for rows."""
-        payment = sa.exists().where(_P.intent_id == _R.intent_id)
-        query = (
-            sa.select(_R.intent_id)
-            .where(_R.of_halos.is_(None), _R.stand != ReversalStatus.BACK, ~payment)
-            .distinct()
-            .order_by(_R.intent_id)
-            .limit(limit)
-        )
         with reading(self._engine) as connection:
-            return list(connection.execute(query).scalars())
+            return list(connection.execute(_UNPLACED, {"limit": limit}).scalars())
 
     def place(self, intent_id: str, rows: Sequence[SeenRow]) -> None:
         """Record which rows Halo has, if any, for a refunded or disputed payment."""

@@ -30,6 +30,35 @@ from syncd.store.payments import (
 )
 from syncd.store.reversals import ReversalStore, take_in_reversals
 
+_C, _N = schema.payments.c, schema.notes.c
+
+# The hottest statements, built once: building a statement takes longer than SQLite needs for it.
+_ID, _LIMIT = sa.bindparam("id"), sa.bindparam("limit", type_=sa.Integer)
+_READ_DUE = (
+    sa.select(_C.intent_id, _C.heard)
+    .where(is_to_be_read())
+    .order_by(_C.attempts, _C.intent_id)  # payments that failed before come last
+    .limit(_LIMIT)
+)
+_PAYMENT = sa.select(schema.payments).where(_C.intent_id == _ID)
+_DUE_COUNT = sa.select(sa.func.count()).select_from(schema.payments).where(is_due())
+_DUE = (
+    sa.select(schema.payments)
+    .where(is_due(), _C.intent_id > sa.bindparam("after"))
+    .order_by(_C.intent_id)
+    .limit(_LIMIT)
+)
+_DUE_ONE = sa.select(schema.payments).where(is_due(), _C.intent_id == _ID)
+_NEXT_DUE = sa.select(sa.func.min(_C.next_try)).where(_C.condition.in_(WAITING))
+_DOUBTFUL = (
+    sa.select(_C.intent_id, _C.next_try, _C.doubt_until)
+    .where(_C.condition == Condition.DUE, _C.doubt_until > sa.bindparam("now"))
+    .order_by(_C.intent_id)
+)
+_NOTE = sa.select(_N.value).where(_N.name == sa.bindparam("name"))
+_DELETE_NOTES = schema.notes.delete().where(_N.name.in_(sa.bindparam("names", expanding=True)))
+_ADD_NOTES = schema.notes.insert()
+
 
 class DoubtStore:
     """Payments in doubt: only the payment intent itself can show their state."""
@@ -39,14 +68,8 @@ class DoubtStore:
 
     def due(self, now: float, limit: int) -> list[tuple[str, int]]:
         """Payments whose intent must be read now, each with the newest second that was reported."""
-        c = schema.payments.c
         with reading(self._engine) as connection:
-            found = connection.execute(
-                sa.select(c.intent_id, c.heard)
-                .where(is_to_be_read(now))
-                .order_by(c.attempts, c.intent_id)  # payments that failed before come last
-                .limit(limit)
-            ).all()
+            found = connection.execute(_READ_DUE, {"now": now, "limit": limit}).all()
         return [(row.intent_id, max(word.at for word in last_seen_of(row.heard))) for row in found]
 
     def hold(
@@ -162,13 +185,7 @@ class Store:
     def payment(self, intent_id: str) -> Mapping[str, Any] | None:
         """One payment by column; None where it is not in the database."""
         with reading(self._engine) as connection:
-            found = (
-                connection.execute(
-                    sa.select(schema.payments).where(schema.payments.c.intent_id == intent_id)
-                )
-                .mappings()
-                .first()
-            )
+            found = connection.execute(_PAYMENT, {"id": intent_id}).mappings().first()
         return dict(found) if found else None
 
     def unsettled(
@@ -202,47 +219,25 @@ class Store:
     def due_count(self, now: float) -> int:
         """Count the payments to push now."""
         with reading(self._engine) as connection:
-            return connection.execute(
-                sa.select(sa.func.count()).select_from(schema.payments).where(is_due(now))
-            ).scalar_one()
+            return connection.execute(_DUE_COUNT, {"now": now}).scalar_one()
 
     def due(self, now: float, limit: int, after: str = "") -> list[DuePayment]:
         """The payments to push now, sorted by id, after the id `after`."""
-        c = schema.payments.c
+        given = {"now": now, "after": after, "limit": limit}
         with reading(self._engine) as connection:
-            found = (
-                connection.execute(
-                    sa.select(schema.payments)
-                    .where(is_due(now), c.intent_id > after)
-                    .order_by(c.intent_id)
-                    .limit(limit)
-                )
-                .mappings()
-                .all()
-            )
+            found = connection.execute(_DUE, given).mappings().all()
         return [work_of(row) for row in found]
 
     def due_payment(self, intent_id: str, now: float) -> DuePayment | None:
         """One payment, if it must be pushed now."""
         with reading(self._engine) as connection:
-            found = (
-                connection.execute(
-                    sa.select(schema.payments).where(
-                        is_due(now), schema.payments.c.intent_id == intent_id
-                    )
-                )
-                .mappings()
-                .first()
-            )
+            found = connection.execute(_DUE_ONE, {"now": now, "id": intent_id}).mappings().first()
         return work_of(found) if found else None
 
     def next_due(self) -> float | None:
         """When the next payment must be tried (Unix seconds); None where none waits."""
-        c = schema.payments.c
         with reading(self._engine) as connection:
-            return connection.execute(
-                sa.select(sa.func.min(c.next_try)).where(c.condition.in_(WAITING))
-            ).scalar()
+            return connection.execute(_NEXT_DUE).scalar()
 
     def overtaken(self, due_payments: Sequence[DuePayment]) -> frozenset[str]:
         """Those of these payments whose state has changed since, or whose intent must be read."""
@@ -301,13 +296,8 @@ class Store:
 
     def doubtful_inserts(self, now: float) -> list[DoubtfulInsert]:
         """Inserts of due payments that were sent and that Halo does not show yet."""
-        c = schema.payments.c
         with reading(self._engine) as connection:
-            found = connection.execute(
-                sa.select(c.intent_id, c.next_try, c.doubt_until)
-                .where(c.condition == Condition.DUE, c.doubt_until > now)
-                .order_by(c.intent_id)
-            ).all()
+            found = connection.execute(_DOUBTFUL, {"now": now}).all()
         return [DoubtfulInsert(row.intent_id, row.next_try, row.doubt_until) for row in found]
 
     def end_doubt(self, intent_id: str, known: float | None) -> None:
@@ -361,9 +351,8 @@ class Store:
 
     def note(self, name: str) -> str | None:
         """Read one note."""
-        c = schema.notes.c
         with reading(self._engine) as connection:
-            return connection.execute(sa.select(c.value).where(c.name == name)).scalar()
+            return connection.execute(_NOTE, {"name": name}).scalar()
 
     def notes(self) -> dict[str, str]:
         """Read all notes."""
@@ -373,9 +362,8 @@ class Store:
 
     def write_notes(self, values: Mapping[str, str | None]) -> None:
         """Write notes; None removes one."""
-        c = schema.notes.c
         with writing(self._engine) as connection:
-            connection.execute(schema.notes.delete().where(c.name.in_(list(values))))
+            connection.execute(_DELETE_NOTES, {"names": list(values)})
             kept = [{"name": n, "value": v} for n, v in values.items() if v is not None]
             if kept:
-                connection.execute(schema.notes.insert(), kept)
+                connection.execute(_ADD_NOTES, kept)

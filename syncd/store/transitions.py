@@ -4,7 +4,8 @@ No other module writes the condition of a payment, nor the columns that go with 
 work within the caller's transaction. Times are Unix seconds and come from the caller.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +26,15 @@ from syncd.store.db import schema
 from syncd.store.payments import fields_of, is_unread, payment_of
 
 _C = schema.payments.c
+_IDS = sa.bindparam("ids", expanding=True)
+
+# Each page and each push runs these two, so they are built once.
+_LOCKED = sa.select(schema.payments).where(_C.intent_id.in_(_IDS)).with_for_update()
+"""FOR UPDATE is for PostgreSQL; a writing transaction locks all of SQLite's file."""
+
+_KNOWN = sa.select(_C.intent_id, _C.state, _C.condition, _C.code, _C.changed_at).where(
+    _C.intent_id.in_(_IDS)
+)
 
 NEW_PAYMENT: Mapping[str, Any] = {
     "acked_state": None,
@@ -105,9 +115,8 @@ def take_in(connection: sa.Connection, observations: Sequence[Observation], now:
     before: dict[str, Any] = {}
     for start in range(0, len(ids), 500):
         part = ids[start : start + 500]
-        # FOR UPDATE is for PostgreSQL; a writing transaction locks all of SQLite's file.
-        query = sa.select(schema.payments).where(_C.intent_id.in_(part)).with_for_update()
-        before |= {row["intent_id"]: row for row in connection.execute(query).mappings()}
+        found = connection.execute(_LOCKED, {"ids": part})
+        before |= {row["intent_id"]: row for row in found.mappings()}
     after: dict[str, Payment] = {}
     for seen in observations:
         known = after.get(seen.intent_id)
@@ -129,7 +138,7 @@ def take_in(connection: sa.Connection, observations: Sequence[Observation], now:
         connection.execute(schema.payments.insert(), new)
     if changed:
         columns = [column.name for column in schema.payments.columns if column.name != "intent_id"]
-        connection.execute(_update_by_id(columns), changed)
+        connection.execute(_update_by_id(tuple(columns)), changed)
     return len(new) + len(changed)
 
 
@@ -253,10 +262,8 @@ def record_outcomes(
 
     Returns the payments that need their trace no longer.
     """
-    query = sa.select(_C.intent_id, _C.state, _C.condition, _C.code, _C.changed_at).where(
-        _C.intent_id.in_([outcome.intent_id for outcome in outcomes])
-    )
-    found = connection.execute(query).all()
+    ids = [outcome.intent_id for outcome in outcomes]
+    found = connection.execute(_KNOWN, {"ids": ids}).all()
     known = {row.intent_id: (row.state, row.condition) for row in found}
     since = {(row.intent_id, row.code): row.changed_at for row in found if row.code is not None}
     acks, moves, done = [], [], []
@@ -274,7 +281,7 @@ def record_outcomes(
     if acks:
         connection.execute(_update_by_id(("acked_state", "acked_at", "rows", "doubt_until")), acks)
     if moves:
-        kept = [name for name, value in PUSHED.items() if value is Value.GIVEN_OR_KEPT]
+        kept = tuple(name for name, value in PUSHED.items() if value is Value.GIVEN_OR_KEPT)
         connection.execute(_update_by_id(("condition", *PUSHED), kept), moves)
     return done
 
@@ -297,7 +304,8 @@ def _pushed(outcome: Outcome, now: float) -> dict[str, Any]:
     return {"b_intent_id": outcome.intent_id, "b_condition": outcome.condition} | given
 
 
-def _update_by_id(columns: Sequence[str], kept: Collection[str] = ()) -> sa.Update:
+@cache
+def _update_by_id(columns: tuple[str, ...], kept: tuple[str, ...] = ()) -> sa.Update:
     """Update payments one by one, by ``b_intent_id``; each column from its ``b_`` parameter.
 
     Args:

@@ -166,8 +166,22 @@ class Disk:
 
 
 def _plan_of(statement: Any, sets: Sequence[Mapping[str, Any]]) -> tuple[_Plan, Sequence[Any]]:
-    key = statement._generate_cache_key()
     columns, many = tuple(sets[0]), len(sets) > 1
+    # Statements that the program builds once keep their plans. A statement derived from another one
+    # copies that one's attributes, so the plans say whose they are.
+    kept = statement.__dict__.get("_simulated")
+    if kept is None or kept[0] != id(statement):
+        kept = statement.__dict__["_simulated"] = (id(statement), {})
+    known: tuple[_Plan, Sequence[Any]] | None = kept[1].get((columns, many))
+    if known is None:
+        known = kept[1][columns, many] = _new_plan(statement, columns, many=many)
+    return known
+
+
+def _new_plan(
+    statement: Any, columns: tuple[str, ...], *, many: bool
+) -> tuple[_Plan, Sequence[Any]]:
+    key = statement._generate_cache_key()
     plan = _PLANS.get((key.key, columns, many))
     if plan is None:
         compiled = statement._compiler(

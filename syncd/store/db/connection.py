@@ -9,6 +9,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -91,12 +92,17 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     crash_point(Point.AFTER_COMMIT)
 
 
+@cache
+def _present(column: sa.Column[Any]) -> sa.Select[Any]:
+    return sa.select(column).where(column.in_(sa.bindparam("wanted", expanding=True)))
+
+
 def present(connection: sa.Connection, column: sa.Column[Any], wanted: list[Any]) -> set[Any]:
     """Which of `wanted` are there already."""
     found: set[Any] = set()
     for start in range(0, len(wanted), 500):
         part = wanted[start : start + 500]
-        found.update(connection.execute(sa.select(column).where(column.in_(part))).scalars())
+        found.update(connection.execute(_present(column), {"wanted": part}).scalars())
     return found
 
 
