@@ -188,7 +188,7 @@ NOTES: tuple[Note[Any], ...] = (
 
 
 _Q, _L = schema.requests.c, schema.lease.c
-_SIDE = sa.bindparam("of_side")
+_SIDE: sa.BindParameter[str] = sa.bindparam("of_side")
 
 # Every request and every push asks these, so they are built once.
 _COUNTS = sa.select(_Q.bucket, _Q.number).where(_Q.side == _SIDE)

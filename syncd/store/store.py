@@ -33,7 +33,8 @@ from syncd.store.reversals import ReversalStore, take_in_reversals
 _C, _N = schema.payments.c, schema.notes.c
 
 # The hottest statements, built once: building a statement takes longer than SQLite needs for it.
-_ID, _LIMIT = sa.bindparam("id"), sa.bindparam("limit", type_=sa.Integer)
+_ID: sa.BindParameter[str] = sa.bindparam("id")
+_LIMIT = sa.bindparam("limit", type_=sa.Integer)
 _READ_DUE = (
     sa.select(_C.intent_id, _C.heard)
     .where(is_to_be_read())

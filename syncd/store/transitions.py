@@ -26,7 +26,7 @@ from syncd.store.db import schema
 from syncd.store.payments import fields_of, is_unread, payment_of
 
 _C = schema.payments.c
-_IDS = sa.bindparam("ids", expanding=True)
+_IDS: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
 
 # Each page and each push runs these two, so they are built once.
 _LOCKED = sa.select(schema.payments).where(_C.intent_id.in_(_IDS)).with_for_update()
