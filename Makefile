@@ -84,7 +84,7 @@ mutants: $(ROOMS:%=mutants-%)
 mutants-%: .venv-dev/installed
 	rm -rf .mutants/$* && mkdir -p .mutants/$*/tests
 	cp -r syncd pyproject.toml .mutants/$*/
-	cp -r tests/__init__.py tests/unit .mutants/$*/tests/
+	cp -r tests/__init__.py tests/freshness.py tests/unit .mutants/$*/tests/
 	sed 's|MODULE|$(subst .,/,$*)|; s|TESTS|$(subst .,_,$*)|' tests/unit/mutants.toml > .mutants/$*/mutants.toml
 	cd .mutants/$* && export PATH="$(CURDIR)/$(DEV):$$PATH" PYTHONDONTWRITEBYTECODE=1 \
 	    && cosmic-ray baseline mutants.toml \

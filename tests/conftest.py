@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import core, settings
 
 from syncd.config.load import load
 from syncd.config.model import Config
@@ -33,18 +33,35 @@ from syncd.sandbox import Sandbox, SandboxHalo
 from syncd.store.store import Store
 from syncd.sync.build import Parts, Runtime, assemble
 from syncd.sync.policy import release_holds
-from tests import processes
+from tests import freshness, processes
 from tests.alone import without_the_machine
 from tests.documents import Machine
 
 ROOT = Path(__file__).parents[1]
 NOW = 1_795_500_000.0
 
-# How long an example takes hangs on what else the machine does.
-settings.register_profile("syncd", deadline=None)
+# How long an example takes depends on what else the machine does. In CI Hypothesis would draw the
+# same examples each time; here each commit draws others.
+settings.register_profile("syncd", deadline=None, derandomize=False)
 settings.load_profile("syncd")
 
 without_the_machine()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give Hypothesis the seed of this commit, unless --hypothesis-seed names another."""
+    if config.getoption("--hypothesis-seed", default=None) is None:
+        core.global_force_seed = freshness.SEED  # type: ignore[assignment]  # typed as None
+
+
+def pytest_report_header() -> str:
+    """Print the seed, so that a failure can be replayed."""
+    return freshness.REPLAY
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the seed at the end as well: a quiet run prints no header."""
+    terminalreporter.write_line(freshness.REPLAY)
 
 
 class HandClock:

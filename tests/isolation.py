@@ -10,8 +10,8 @@ import json
 import os
 
 KEPT = (
-    "PATH", "TMPDIR", "CI", "CRASHES", "CRASH_SEED", "FUZZ_EXAMPLES", "SCREENSHOTS", "PYTHONHASHSEED",
-    "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH",
+    "PATH", "TMPDIR", "CI", "CRASHES", "CRASH_SEED", "FUZZ_EXAMPLES", "SCREENSHOTS", "TEST_SEED",
+    "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH",
 )  # fmt: skip
 """Variables that tests see: where programs are, and what the Makefile chooses."""
 

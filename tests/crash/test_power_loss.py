@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 
 from syncd.failpoints import VARIABLE
+from tests import freshness
 from tests.crash import power
 from tests.crash.starter import Starter, starter
 from tests.crash.stories import KILLED, STORIES, told
 
 CUTS = int(os.environ.get("CRASHES", "0")) or 6
-SEED = int(os.environ.get("CRASH_SEED", "0")) or random.randrange(1, 2**32)
+SEED = int(os.environ.get("CRASH_SEED", "0")) or freshness.SEED
 
 pytestmark = pytest.mark.skipif(not power.has_compiler(), reason="gcc builds what loses the writes")
 

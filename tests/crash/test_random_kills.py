@@ -10,11 +10,12 @@ import signal
 import time
 from pathlib import Path
 
+from tests import freshness
 from tests.crash.starter import Starter
 from tests.crash.stories import KILLED, told
 
 KILLS = int(os.environ.get("CRASHES", "0")) or 4
-SEED = int(os.environ.get("CRASH_SEED", "0")) or random.randrange(1, 2**32)
+SEED = int(os.environ.get("CRASH_SEED", "0")) or freshness.SEED
 MOST_SECONDS = {"poll": 0.3, "doubt": 0.5, "late": 0.5, "backfill": 1.0, "service": 0.6}
 """Within this time the most happens; later kills meet a process that has ended, or rests."""
 

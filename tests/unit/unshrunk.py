@@ -1,15 +1,19 @@
-"""A pytest plugin for mutation runs: always the same examples, and none is made small first.
+"""A pytest plugin for mutation runs: the same examples for each mutant of a commit, and none is shrunk.
 
 Whether a mutant lives is all that is asked there; shrinking a failing example takes most of the time.
+The next commit draws other examples: `tests/freshness.py`.
 """
 
-from hypothesis import Phase, settings
+from hypothesis import Phase, core, settings
+
+from tests import freshness
 
 settings.register_profile(
     "unshrunk",
-    derandomize=True,
+    derandomize=False,
     database=None,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile("unshrunk")
+core.global_force_seed = freshness.SEED  # type: ignore[assignment]  # typed as None
