@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from syncd.config.model import Config
 from syncd.core.errors import Failure, Stopping, StoreUnavailable, StoreUnusable
 from syncd.core.records import Holder
+from syncd.core.rules.proof import WriteKind
 from syncd.monitor.telemetry import Telemetry
 from syncd.service.daemon import SWEEP_LOOK_SECONDS
 from syncd.service.lanes import Steps
@@ -25,6 +26,7 @@ from syncd.store.db import connection as database
 from syncd.store.store import Store
 from syncd.sync.build import Parts, Runtime, assemble
 from syncd.sync.policy import release_holds
+from syncd.sync.push.proof.tenant import TRIAL
 from tests.simulation.disk import Disk
 from tests.simulation.line import Line
 from tests.simulation.story import DAY
@@ -232,7 +234,7 @@ class Process:
                     self.reload = False
                     steps.begin(lambda: self._reload(steps))
                 next_sweep = self._next_sweep(steps.started, looked)
-                at = min(next_poll, next_sweep, self._next_tick(steps.parts))
+                at = min(next_poll, next_sweep, self._next_tick(steps))
                 if at > loop.time():
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self.bell.wait(), at - loop.time())
@@ -284,8 +286,9 @@ class Process:
         age = self.now() - last
         return max(looked, loop.time() + (sweep - age if 0 <= age < sweep else 0.0))
 
-    def _next_tick(self, parts: Parts) -> float:
+    def _next_tick(self, steps: Steps) -> float:
         """When the tick that finds something to do comes: the others do nothing."""
+        parts = steps.parts
         loop = self.theatre.world.loop
         try:
             due = self.store.next_due()
@@ -295,7 +298,31 @@ class Process:
         if due is None:
             return loop.time() + DAY
         wait = max(due, min(paused, self.now() + 600)) - self.now()
-        return loop.time() + max(wait, TICK_SECONDS)
+        at = loop.time() + max(wait, TICK_SECONDS)
+        if wait <= 0 and not steps.running:
+            busy = self._idle_until(parts)
+            while at + TICK_SECONDS < busy:
+                at += TICK_SECONDS
+        return at
+
+    def _idle_until(self, parts: Parts) -> float:
+        """Until when (simulated seconds) ticks do nothing because the tenant's writes are stopped."""
+        loop, engine = self.theatre.world.loop, parts.engine
+        until, last = self.theatre.quiet_until(), engine.last.get("push")
+        tenant = engine.pusher.tenant
+        if until <= loop.time() or last is None:
+            return 0.0
+        try:
+            trouble = tenant.trouble(WriteKind.UPDATE)
+            if trouble is None or tenant.may_try(WriteKind.UPDATE) or self.store.note(TRIAL):
+                return 0.0
+            if self.store.reversals.unplaced(1):
+                return 0.0
+        except Failure:
+            return 0.0
+        now = self.now()
+        known = min(trouble.next_try, last + engine.silence_seconds)
+        return min(until, loop.time() + known - now)
 
     async def sweep_once(self) -> None:
         """One sweep and push, now."""

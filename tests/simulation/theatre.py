@@ -80,6 +80,7 @@ class Theatre:
         self.running: list[Process] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.closing = False
+        self.next_at = 0.0
         self._pid = 100
         self.config = self._configured()
         if self.setting["small_pages"]:
@@ -103,7 +104,13 @@ class Theatre:
     async def _until(self, seconds: float) -> None:
         wait = seconds - self.world.loop.time()
         if wait > 0:
-            await asyncio.sleep(wait)
+            await self._rest(wait)
+
+    async def _rest(self, seconds: float) -> None:
+        """Let the processes run; nothing else happens meanwhile."""
+        self.next_at = self.world.loop.time() + seconds
+        await asyncio.sleep(seconds)
+        self.next_at = 0.0
 
     def act(self, action: Action) -> None:
         """Let one thing happen."""
@@ -129,20 +136,20 @@ class Theatre:
         self.interval = 9.0 * HOUR
         daemon = self.start("a", delay=0.0)
         daemon.sweeps = False
-        await asyncio.sleep(self.setting["overlap"] + 60)
+        await self._rest(self.setting["overlap"] + 60)
         await self._brief(lambda process: process.poll_once())
         if self.setting["read_budget"] < 1_000:
-            await asyncio.sleep(35 * DAY)  # until the window is free of the story
-        await asyncio.sleep(30 * HOUR)
+            await self._rest(35 * DAY)  # until the window is free of the story
+        await self._rest(30 * HOUR)
         oracle.check_after_polls()
         await self._brief(lambda process: process.sweep_once())
-        await asyncio.sleep(1_300)
+        await self._rest(1_300)
         oracle.check_after_sweep()
         if self.setting["person_retries"]:
             self.on_retry(label=None)
-        await asyncio.sleep(30 * HOUR)
+        await self._rest(30 * HOUR)
         await self._brief(lambda process: process.sweep_once())
-        await asyncio.sleep(1_300)
+        await self._rest(1_300)
         oracle.check_at_the_end()
         await self._stop(daemon)
 
@@ -227,6 +234,13 @@ class Theatre:
             self.running.remove(process)
             for daemon in self.daemons.values():
                 daemon.bell.set()  # it looks every half minute for what has become due
+
+    def quiet_until(self) -> float:
+        """Until when (simulated seconds) no process is started or killed, and no disk fails."""
+        failing = any(fault.after >= -fault.times for fault in self.store_faults)
+        if len(self.running) > 1 or self.kill is not None or failing:
+            return 0.0
+        return self.next_at
 
     # --- what happens to the processes -------------------------------------------------------------------
 
