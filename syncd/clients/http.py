@@ -8,6 +8,7 @@
   host's name. Plain http is only for loopback, and uses no proxy.
 """
 
+import ssl
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
@@ -58,6 +59,9 @@ def client(
         event_hooks={"response": [bound]},
         trust_env=False,
         transport=transport,
+        # Only plain http is left to httpx. Reading every authority's certificate for it would take
+        # most of the time in which a command starts.
+        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
     )
 
 

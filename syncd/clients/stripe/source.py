@@ -125,7 +125,11 @@ class StripeSource:
         # at all where NO_PROXY has entries that httpx doesn't accept: it gets ours instead.
         ours = client(self.api_base, self.calling.timeout_seconds, BODY_BYTES_MAX, self.transport)
         library = SimpleNamespace(**{**vars(httpx), "AsyncClient": lambda **_: ours})
-        self._http = stripe.HTTPXClient(timeout=self.calling.timeout_seconds, _lib=library)
+        self._http = stripe.HTTPXClient(
+            timeout=self.calling.timeout_seconds,
+            verify_ssl_certs=False,  # ours verifies; the package need not read certificates as well
+            _lib=library,
+        )
         self._client = stripe.StripeClient(
             self.api_key,
             stripe_account=None if self.account_in_context else self.account or None,
