@@ -44,9 +44,8 @@ demo: .venv/installed
 	$(RUN)/syncd demo
 
 test: check
-	$(DEV)/pytest -n 2 --dist worksteal --cov --cov-report=
-
-	$(DEV)/coverage report
+	$(DEV)/pytest --cov --cov-report=term tests/unit
+	$(DEV)/pytest -n 2 --dist worksteal --ignore tests/unit
 
 # For every edit: the pure modules, the engine and the commands, in process.
 QUICK = tests/unit tests/contract tests/test_engine.py tests/test_refunds.py tests/test_audit_report.py \

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 _START = """
 import fcntl, runpy, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-runpy.run_module("syncd", run_name="__main__", alter_sys=True)
+runpy.run_module("tests.alone", run_name="__main__", alter_sys=True)
 """
 
 

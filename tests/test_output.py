@@ -22,7 +22,7 @@ def in_a_shell(rig: Rig, line: str, **extra: str) -> "subprocess.CompletedProces
     """Run a line of bash in which `syncd` is the real command."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
     program = rig.folder / "syncd"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m syncd "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.alone "$@"\n')
     program.chmod(0o755)
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", line],
@@ -116,7 +116,7 @@ def test_terminated(live: Rig) -> None:
     live.pay("succeeded")
     live.box.stripe.faults.append(Fault("hang", times=None))
     process = subprocess.Popen(
-        [sys.executable, "-m", "syncd", "--once"], cwd=live.folder, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "tests.alone", "--once"], cwd=live.folder, stderr=subprocess.PIPE,
         env={**os.environ, **live.environment(), "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     until(lambda: len(live.box.stripe.requests) > 0)

@@ -1,6 +1,6 @@
 """What a failure says of itself: whose it is, what may have happened, and whether it may pass."""
 
-from syncd.core.errors import BadAnswer, LeaseHeld, LinkFailure, Side
+from syncd.core.errors import BadAnswer, LeaseHeld, LinkFailure, PermissionMissing, Side
 
 
 def test_failures_carry_what_the_caller_needs() -> None:
@@ -24,3 +24,12 @@ def test_what_may_pass_by_itself() -> None:
     assert {kind.__name__ for kind in kinds if kind.transient} == {
         "Unreachable", "ServerError", "RateLimited",
     }  # fmt: skip
+
+
+def test_a_missing_permission_keeps_what_was_refused() -> None:
+    """The text ends with the remedy; what was refused can also be read alone."""
+    failure = PermissionMissing(Side.STRIPE, "Events are refused.", "Allow them.")
+    assert (failure.found, str(failure)) == (
+        "Events are refused.",
+        "Events are refused. Allow them.",
+    )

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from syncd.core.holds import command_for
 from syncd.core.money import Money
 from syncd.core.reversals import (
     Reversal,
@@ -12,6 +13,8 @@ from syncd.core.reversals import (
     ReversalStatus,
     counted,
     describe,
+    is_news,
+    message_of,
     newer,
     remedy,
 )
@@ -145,6 +148,12 @@ ANSWER = "Answer the dispute in Stripe's dashboard."
             LOST,
         ),
         (
+            replace(DISPUTE, status="warning_needs_response"),
+            "The customer's bank asks about 10.99 USD of pi_1 (an inquiry, status "
+            "warning_needs_response, reason duplicate). No money has moved yet.",
+            ANSWER,
+        ),
+        (
             replace(DISPUTE, status="won"),
             "The dispute about 10.99 USD of pi_1 ended as won: you keep the money.",
             UNDO,
@@ -159,3 +168,31 @@ def test_what_a_person_reads(seen: Reversal, said: str, then: str) -> None:
 def test_single_unless_said() -> None:
     """A refund is a single one unless it is said to be the sum."""
     assert REFUND.total is False
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "news"),
+    [
+        (DISPUTE, DISPUTE, False),
+        (DISPUTE, replace(DISPUTE, amount=500), True),
+        (DISPUTE, replace(DISPUTE, status="lost"), True),
+        (DISPUTE, replace(DISPUTE, moved_at=5), True),
+        (replace(DISPUTE, moved_at=5), replace(DISPUTE, moved_at=5), False),
+        (replace(DISPUTE, moved_at=5), replace(DISPUTE, moved_at=None), False),
+        (replace(DISPUTE, status="under_review"), DISPUTE, True),
+        (DISPUTE, replace(DISPUTE, status="under_review"), False),
+        (REFUND, replace(REFUND, status="needs_response"), False),
+    ],
+)
+def test_what_a_person_must_see_again(before: Reversal, after: Reversal, *, news: bool) -> None:
+    """Another amount or place of the money, a move of the money, and the start of a deadline."""
+    assert is_news(before, after) is news
+
+
+def test_the_whole_message() -> None:
+    """What happened, how much of the payment it is, and the command that dismisses the entry."""
+    text = message_of(DISPUTE, "It is the whole payment.")
+    assert text.startswith(f"{describe(DISPUTE)} It is the whole payment. ")
+    assert remedy(DISPUTE) in text
+    assert text.endswith(f"Then run: {command_for(DISPUTE.kind, DISPUTE.id)}")
+    assert message_of(DISPUTE).startswith(f"{describe(DISPUTE)} ")

@@ -280,3 +280,13 @@ def test_nothing_is_left_out_of_an_unknown_amount() -> None:
     paid = said(PaymentState.SUCCEEDED).current
     assert left_out(paid, None) is None
     assert left_out(dataclasses.replace(paid, amount_received=None), Decimal(1)) is None
+
+
+def test_an_accepted_amount_is_written_while_it_stays_the_same() -> None:
+    """A person accepts the amounts that the hold names; other amounts are held again."""
+    rows = [row(1, "5.00", 1)]
+    hold = decide(said(S.SUCCEEDED), rows, POLICY)
+    assert isinstance(hold, Hold)
+    assert decide(said(S.SUCCEEDED), rows, POLICY, accepted=hold.text) == Update((1,), (1,), 3)
+    other = [row(1, "6.00", 1)]
+    assert isinstance(decide(said(S.SUCCEEDED), other, POLICY, accepted=hold.text), Hold)
