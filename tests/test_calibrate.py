@@ -613,7 +613,7 @@ def test_calibrate_with_a_damaged_database(live: Rig) -> None:
     _file(live)
     done = live.command("calibrate", "--write")
     assert (done.returncode, done.stdout) == (78, "")
-    assert "move it away and run a backfill" in done.stderr
+    assert "move the file away and run syncd --backfill 90d" in done.stderr
     assert done.stderr.endswith(
         "Until then nobody can tell which rows syncd wrote itself, so no row was taken for evidence.\n"
     )

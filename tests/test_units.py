@@ -53,7 +53,7 @@ def test_it_is_sound(unit: Path, tmp_path: Path) -> None:
 @both
 def test_every_line_has_its_reason(unit: Path) -> None:
     """Each hardening line stands under a comment that says why, in a group of a handful at most."""
-    hardening = unit.read_text().partition("# An account that exists")[2].partition("[Install]")[0]
+    hardening = unit.read_text().partition("# A user that exists")[2].partition("[Install]")[0]
     reason, unexplained, group = True, [], 0
     for line in hardening.splitlines()[1:]:
         if line.startswith("# "):
