@@ -1,24 +1,22 @@
-"""What can go wrong, whose fault it is, and when to try again.
+"""The exceptions of syncd, as a tree. Pure.
 
-Pure: exceptions only. The tree:
-
-    Failure
-    ├── LinkFailure               a whole side is out of reach: pause, spend no payment's attempts
-    │   ├── Unreachable           no connection, no answer, or it broke off
-    │   ├── ServerError           5xx
-    │   ├── RateLimited           429
-    │   ├── BudgetSpent           our own share of the other side's limit is used up
-    │   ├── SignInRefused         401, or the token endpoint said no
-    │   ├── PermissionMissing     403
-    │   └── BadAnswer             HTML, cut JSON, a shape that can't be, a refusal of our request
-    │       └── ListingBroken     … or a listing that can't be read to its end
-    ├── RowsRefused               Halo refuses rows: halve, until the one at fault stands alone
-    ├── IntentUnknown             Stripe doesn't know the payment intent
-    ├── CursorRefused             Stripe doesn't take a cursor (any more)
-    ├── StoreUnavailable          the database is busy, full or failing: try again later
-    ├── StoreUnusable             the database can't be opened, or is damaged: a person must look
-    ├── LeaseHeld                 another process is pushing
-    └── Stopping                  we were asked to stop; nothing is wrong
+Failure
+├── LinkFailure               a whole side is unreachable: pause; no payment's failed attempt
+│   ├── Unreachable           no connection, no answer, or it broke off
+│   ├── ServerError           5xx
+│   ├── RateLimited           429
+│   ├── BudgetSpent           syncd's own request budget is used up
+│   ├── SignInRefused         401, or the token endpoint refused
+│   ├── PermissionMissing     403
+│   └── BadAnswer             HTML, cut JSON, a shape that can't be, a refusal of our request
+│       └── ListingBroken     … or a listing that can't be read to its end
+├── RowsRefused               Halo refuses rows: halve the batch, until the row at fault is alone
+├── IntentUnknown             Stripe doesn't know the payment intent
+├── CursorRefused             Stripe doesn't take a cursor (any more)
+├── StoreUnavailable          the database is busy, full or failing: try again later
+├── StoreUnusable             the database can't be opened, or is damaged: a person must look
+├── LeaseHeld                 another process is pushing
+└── Stopping                  the process was asked to stop; nothing is wrong
 """
 
 from enum import StrEnum
@@ -31,25 +29,25 @@ WEB_PAGE = (
 
 
 class Side(StrEnum):
-    """One end of the line."""
+    """Stripe or Halo."""
 
     STRIPE = "stripe"
     HALO = "halo"
 
 
 class Failure(Exception):
-    """Something went wrong in a way that is understood; its text is for the operator."""
+    """A known kind of failure; its text is for the operator."""
 
 
 class LinkFailure(Failure):
-    """A whole side can't be talked to.
+    """A request to a side failed.
 
     Attributes:
-        side: which.
-        retry_after_seconds: how long the side asked us to wait; None where it said nothing.
-        maybe_applied: whether a write may have been carried out all the same.
-        late: whether it may still be carried out after we stopped listening.
-        transient: whether trying again at once may help.
+        side: Stripe or Halo.
+        retry_after_seconds: how long the side asked syncd to wait; None without such a request.
+        maybe_applied: whether a write may have been carried out in spite of the failure.
+        late: whether a write may still be carried out after syncd stopped waiting.
+        transient: whether an immediate retry may help.
     """
 
     transient = False
@@ -89,11 +87,11 @@ class RateLimited(LinkFailure):
 
 
 class BudgetSpent(LinkFailure):
-    """We used up what the operator allows us to ask."""
+    """The configured request budget is used up."""
 
 
 class SignInRefused(LinkFailure):
-    """The key, the client secret or the token isn't taken."""
+    """The side refuses the key, the client secret or the token."""
 
 
 class PermissionMissing(LinkFailure):
@@ -109,11 +107,11 @@ class PermissionMissing(LinkFailure):
 
 
 class BadAnswer(LinkFailure):
-    """An answer that can't be understood.
+    """An answer that syncd cannot use.
 
     Attributes:
-        status: the HTTP status, where it is what can't be understood; None otherwise.
-        shape: the answer's shape without its contents (`text.shape`); None where it is not known.
+        status: the HTTP status, if the status is the problem; None otherwise.
+        shape: the answer's shape without its contents (`text.shape`); None if unknown.
     """
 
     status: int | None = None
@@ -126,7 +124,7 @@ class BadAnswer(LinkFailure):
 
 
 class ListingBroken(BadAnswer):
-    """A listing that shows only a part, or doesn't end: whatever is asked for, it will be so."""
+    """A listing that is incomplete or does not end; a retry does not help."""
 
 
 class RowsRefused(Failure):
@@ -138,15 +136,15 @@ class IntentUnknown(Failure):
 
 
 class CursorRefused(Failure):
-    """Stripe refuses the place to go on from."""
+    """Stripe refuses the cursor to resume from."""
 
 
 class StoreUnavailable(Failure):
-    """The database can't be used just now."""
+    """The database cannot be used at the moment."""
 
 
 class StoreUnusable(Failure):
-    """The database can't be used until a person has looked."""
+    """The database cannot be used until a person repairs it."""
 
 
 class LeaseHeld(Failure):

@@ -1,8 +1,7 @@
-"""What is said about a payment: its state, its money, and which of two words is newer.
+"""Payments: the five states, Stripe's reports about a payment, and which report counts.
 
-Pure: no clock, no randomness, no I/O. Nothing here knows how Stripe or Halo are asked, only what
-Stripe's words mean once they were read (source: Stripe's documentation of PaymentIntents, events
-and currencies).
+Pure: no clock, no randomness, no I/O (source: Stripe's documentation of PaymentIntents, events and
+currencies). Does not belong here: how Stripe's JSON is parsed (`clients.stripe.parse`).
 """
 
 import re
@@ -12,7 +11,7 @@ from enum import StrEnum
 from syncd.core.money import Money
 
 INTENT_ID = re.compile(r"[A-Za-z0-9_]{3,255}")
-"""What the id of a payment intent may look like (``pi_…``): Stripe calls it opaque."""
+"""The form of a payment intent's id (``pi_…``); Stripe does not define it further."""
 
 
 class PaymentState(StrEnum):
@@ -26,12 +25,12 @@ class PaymentState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether Stripe ever leaves this state: a failed payment may be tried again, so no."""
+        """Whether a payment stays in this state. A failed payment does not: it may be tried again."""
         return self in (PaymentState.SUCCEEDED, PaymentState.CANCELED)
 
 
 EVENT_TYPES = tuple(f"payment_intent.{state}" for state in PaymentState)
-"""The event types that say one of the five states."""
+"""The event types of the five states."""
 
 _STATE_OF_EVENT = dict(zip(EVENT_TYPES, PaymentState, strict=True))
 
@@ -45,51 +44,51 @@ _STATE_OF_STATUS = {
 STATUSES_WITHOUT_STATE = frozenset(
     {"requires_payment_method", "requires_confirmation", "requires_capture"}
 )
-"""Statuses in which nothing has happened to the invoice yet."""
+"""Statuses of payments that have not started."""
 
 
 def state_of_event(event_type: str) -> PaymentState | None:
-    """Say which state an event's type stands for; None where it stands for none.
+    """The state of an event type; None for other types.
 
-    The type means the same in every API version, so it is trusted over the object inside.
+    The type means the same in every API version, so it counts before the object in the event.
     """
     return _STATE_OF_EVENT.get(event_type)
 
 
 def state_of_intent(status: str, *, has_error: bool) -> PaymentState | None:
-    """Say which state a payment intent is in; None where nothing has happened, or is unknown.
+    """The state of a payment intent; None if the payment has not started, or the status is unknown.
 
-    `has_error` is whether `last_payment_error` is set. Stripe treats the status as an open set:
-    a word that is not known here leads to no state, never to the nearest one.
+    `has_error` is whether `last_payment_error` is set. Stripe may add statuses: an unknown one is no
+    state, never a guess.
     """
     if status == "requires_payment_method" and has_error:
         return PaymentState.PAYMENT_FAILED
     return _STATE_OF_STATUS.get(status)
 
 
-# --- what Stripe said ----------------------------------------------------------------------------
+# --- Stripe's reports ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One word of Stripe about one payment intent.
+    """One report of Stripe about one payment intent: an event, or the payment intent itself.
 
     Attributes:
         intent_id: ``pi_…``.
-        state: the state it says; None where it says none of the five.
+        state: the reported state; None for none of the five.
         at: Unix seconds on Stripe's clock. For an event, when it was created. For an intent that
             was read, the last second that the reading surely covers.
         read: True where the intent itself was read, False for an event.
         created: Unix seconds at which the intent was made, if known.
-        amount: asked for, in the smallest unit; None where it could not be read.
-        amount_received: arrived, in the smallest unit; None where it could not be read.
-        currency: three lower-case letters; None where it could not be read.
-        invoice: what the metadata says of Halo's invoice, as text; None where it says nothing.
+        amount: requested, in the smallest unit; None if unreadable.
+        amount_received: received, in the smallest unit; None if unreadable.
+        currency: three lower-case letters; None if unreadable.
+        invoice: Halo's invoice in the metadata, as text; None if the metadata names none.
         surcharge: the part of the amount that is a surcharge, in the smallest unit; None where Stripe
             shows none.
         tip: the part of the amount that is a tip, in the smallest unit; None where Stripe shows none.
         event_id: ``evt_…`` for an event.
-        trace: what was read, as JSON without secrets: what a webhook would have left in the row.
+        trace: the event or payment intent as JSON without secrets: what a webhook leaves in the row.
     """
 
     intent_id: str
@@ -108,37 +107,37 @@ class Observation:
 
     @property
     def final(self) -> bool:
-        """Whether it says a final state."""
+        """Whether the reported state is final."""
         return self.state is not None and self.state.final
 
     @property
     def complete(self) -> bool:
-        """Whether the money could be read, as far as its state needs it."""
+        """Whether the amounts that the state needs are readable."""
         if self.state is PaymentState.SUCCEEDED and self.amount_received is None:
             return False
         return self.amount is not None and self.currency is not None
 
     @property
     def received(self) -> Money | None:
-        """What arrived; None where it could not be read."""
+        """The amount received; None if unreadable."""
         if self.amount_received is None or self.currency is None:
             return None
         return Money(self.amount_received, self.currency)
 
     @property
     def due(self) -> Money | None:
-        """What was asked for; None where it could not be read."""
+        """The amount requested; None if unreadable."""
         if self.amount is None or self.currency is None:
             return None
         return Money(self.amount, self.currency)
 
 
 def _rank(seen: Observation) -> tuple[bool, bool, bool, int, bool, str, str]:
-    """Order the words about one payment; the greatest wins.
+    """Order the observations of one payment; the greatest counts.
 
-    A state beats none. A final state beats any other. Among final ones the intent itself beats an
-    event; then the newest wins, the intent itself where the second is the same. What is left only
-    makes the order total, so that the outcome never hangs on which word came first.
+    A state counts before none, a final state before any other. Of two final states the payment intent
+    counts before an event; then the newest, and in one second the payment intent. The rest only makes
+    the order total, so that the result never depends on which observation came first.
     """
     has_state = seen.state is not None
     return (
@@ -154,12 +153,12 @@ def _rank(seen: Observation) -> tuple[bool, bool, bool, int, bool, str, str]:
 
 @dataclass(frozen=True, slots=True)
 class LastSeen:
-    """When something was last said about a payment.
+    """When Stripe last reported one state of a payment.
 
     Attributes:
-        state: what was said; None for none of the five.
-        read: whether by the intent itself.
-        at: Unix seconds, the newest.
+        state: the state; None for none of the five.
+        read: whether the payment intent itself reported it.
+        at: Unix seconds of the newest such report.
     """
 
     state: PaymentState | None
@@ -169,13 +168,13 @@ class LastSeen:
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """All that Stripe said about one payment intent, settled.
+    """Everything that Stripe reported about one payment intent.
 
-    Both parts are a maximum over the words, whatever their order; all else is worked out from them.
+    Both attributes are maxima over the observations, so their order does not matter.
 
     Attributes:
-        current: the word that counts.
-        last_seen: when each state was last said, by events and by the intent itself; sorted.
+        current: the observation that counts.
+        last_seen: when each state was last reported, by events and by the intent itself; sorted.
     """
 
     current: Observation
@@ -183,13 +182,13 @@ class Payment:
 
     @property
     def read(self) -> LastSeen | None:
-        """The newest reading of the intent itself; None where it was never read."""
+        """The newest report by the payment intent itself; None if it was never read."""
         readings = [seen for seen in self.last_seen if seen.read]
         return max(readings, key=lambda seen: (seen.at, str(seen.state)), default=None)
 
     @property
     def _doubt_at(self) -> int | None:
-        """The newest second of an event that contradicts the word that counts."""
+        """The newest second of an event that contradicts the observation that counts; None without one."""
         current = self.current
         overtaking = [
             seen.at
@@ -201,7 +200,7 @@ class Payment:
         return max(overtaking, default=None)
 
     def _finals(self, *, read: bool) -> int:
-        """How many of the two final states were said (by the intent itself, where `read`)."""
+        """How many of the two final states were reported (with `read`: by the intent itself)."""
         states = {
             seen.state
             for seen in self.last_seen
@@ -211,10 +210,10 @@ class Payment:
 
     @property
     def needs_reading(self) -> bool:
-        """Whether only the intent itself can say what is true.
+        """Whether the payment intent itself must be read to decide.
 
-        So it is after two events of one second, after an event that would take a payment out of a
-        final state, and after an event whose money could not be read.
+        True after two events of one second, after an event that contradicts a final state, and after an
+        event whose amount is unreadable.
         """
         read_at = -1 if self.read is None else self.read.at
         unread = read_at < self.current.at
@@ -229,7 +228,7 @@ class Payment:
 
     @property
     def contradicted(self) -> bool:
-        """Whether the intent itself says something else than what counts, so that nobody knows."""
+        """Whether the payment intent itself contradicts the observation that counts."""
         if self._finals(read=True) == 2:
             return True
         read = self.read
@@ -239,10 +238,10 @@ class Payment:
 
 
 def settle(known: Payment | None, seen: Observation) -> Payment:
-    """Take one more word into what is known of its payment.
+    """Add one observation to what is known of its payment.
 
-    The newest word wins, a final state stays final. For a set of words the outcome is the same in
-    whatever order, and however often, they come.
+    The newest observation counts, and a final state stays. The result does not depend on the order of
+    the observations, nor on repetitions.
     """
     word = LastSeen(seen.state, seen.read, seen.at)
     if known is None:

@@ -1,4 +1,4 @@
-"""What the store takes and gives: its values, as the rest of syncd knows them."""
+"""The values that the store accepts and returns."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,36 +8,36 @@ from syncd.core.rows import SeenInvoice
 
 
 class Condition(StrEnum):
-    """Where a payment stands between Stripe and Halo."""
+    """The condition of a payment between Stripe and Halo."""
 
-    NO_STATE = "no_state"  # nothing has happened to the invoice yet
-    IN_DOUBT = "in_doubt"  # the intent itself has to be read
+    NO_STATE = "no_state"  # the payment has not started
+    IN_DOUBT = "in_doubt"  # Stripe's events contradict each other; the payment intent must be read
     DUE = "due"
     IN_STEP = "in_step"
     HELD = "held"
     FAILED = "failed"
-    UNMATCHED = "unmatched"  # Halo has no row yet; looked for again
+    UNMATCHED = "unmatched"  # Halo has no row yet; syncd looks again
     NOT_HALOS = "not_halos"
 
 
 ATTENTION = (Condition.HELD, Condition.FAILED)
 WAITING = (Condition.DUE, Condition.FAILED, Condition.UNMATCHED)
-"""Conditions in which a payment is tried when its time comes."""
+"""Conditions of payments that a push tries when their time has come."""
 
 
 @dataclass(frozen=True, slots=True)
 class DuePayment:
-    """A payment that is to be pushed, and what was tried before.
+    """A payment that a push must try, and its earlier attempts.
 
     Attributes:
-        reason: the sentence for people, where a person must look.
-        next_try: when its time came, Unix seconds.
-        attempts: how often the state was tried.
-        looks: how often rows were looked for in vain.
-        doubt_until: until when an insert may still appear in Halo, Unix seconds.
+        reason: the reason on the attention list; None if the payment is not on it.
+        next_try: when the payment became due, Unix seconds.
+        attempts: how often syncd tried to write the state.
+        looks: how often syncd looked for rows and found none.
+        doubt_until: until when an insert is uncertain, Unix seconds; None if none is.
         acked_state: the state that Halo acknowledged last.
-        had_rows: whether Halo ever acknowledged one.
-        accepted: the reason of the hold that a person overrode; None where there is none.
+        had_rows: whether Halo has ever acknowledged a state.
+        accepted: the reason of the hold that a person overrode; None without one.
     """
 
     payment: Payment
@@ -59,14 +59,14 @@ class DuePayment:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A payment's state that was written to Halo.
+    """A state that syncd wrote to Halo.
 
     Attributes:
         at: Unix seconds of Halo's acknowledgement.
-        intent_id: which payment.
-        old: what its rows said before, in words; empty where there was no row.
-        new: the state they were given.
-        lag_seconds: from Stripe's event to the acknowledgement; None where no event told it.
+        intent_id: the payment.
+        old: the rows' former state, as text; empty if Halo had no row.
+        new: the state that syncd wrote.
+        lag_seconds: from Stripe's event to the acknowledgement; None without an event.
         rows: Halo's numbers of the rows.
     """
 
@@ -80,7 +80,7 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class ReportedState:
-    """The state that Stripe last said a payment is in, and when (Unix seconds)."""
+    """A payment's newest state at Stripe, and when Stripe reported it (Unix seconds)."""
 
     at: int
     intent_id: str
@@ -89,12 +89,12 @@ class ReportedState:
 
 @dataclass(frozen=True, slots=True)
 class DoubtfulInsert:
-    """A new row that was sent, and that Halo doesn't show yet.
+    """An uncertain insert: a new row that syncd sent, and that Halo does not show yet.
 
     Attributes:
-        intent_id: of which payment.
-        next_try: when it is looked for again, Unix seconds.
-        doubt_until: until when it isn't sent again, Unix seconds.
+        intent_id: the payment.
+        next_try: when syncd looks for the row again, Unix seconds.
+        doubt_until: until when syncd does not send the row again, Unix seconds.
     """
 
     intent_id: str
@@ -104,21 +104,21 @@ class DoubtfulInsert:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of trying to push a payment's state.
+    """The result of an attempt to push a payment's state.
 
     Attributes:
-        intent_id: which payment.
-        state: the state that was pushed; another one that came meanwhile stays due.
-        condition: where it stands now.
-        code: machine's word for why, where a person must look.
-        reason: the sentence for people.
+        intent_id: the payment.
+        state: the state that was pushed; a newer state stays due.
+        condition: the payment's condition now.
+        code: the code of the hold or failure; None without one.
+        reason: the reason for the attention list; None without one.
         acked: whether Halo has acknowledged the state.
-        rows: Halo's rows of it, where known.
-        next_try: when to try again, where that is planned.
-        attempts: how often the state was tried.
-        looks: how often rows were looked for in vain.
-        doubt_until: until when an insert may still appear in Halo; None leaves what was known of it.
-        pushed: what was written to Halo, where something was.
+        rows: Halo's numbers of the payment's rows; None if unknown.
+        next_try: when to try again, Unix seconds; None for never.
+        attempts: how often syncd tried to write the state.
+        looks: how often syncd looked for rows and found none.
+        doubt_until: until when an insert is uncertain, Unix seconds; None keeps the stored value.
+        pushed: what syncd wrote to Halo; None if it wrote nothing.
     """
 
     intent_id: str
@@ -137,7 +137,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class PageChanges:
-    """What taking in a page has changed."""
+    """What storing a page of reports has changed: which events were new, how many payments changed."""
 
     new_events: frozenset[str]
     changed: int
@@ -145,20 +145,20 @@ class PageChanges:
 
 @dataclass(frozen=True, slots=True)
 class AttentionEntry:
-    """One line of the list that a person sees.
+    """One entry of the attention list.
 
     Attributes:
-        id: what retry and dismiss take: ``pi_…``, ``re_…``, ``dp_…``, or what couldn't be read.
-        kind: payment, refunded, disputed or unreadable.
+        id: the id for retry and dismiss: ``pi_…``, ``re_…``, ``dp_…``, or of an unreadable answer.
+        kind: tenant, payment, refunded, disputed or unreadable.
         amount: in the smallest unit.
         next_try, since: Unix seconds.
-        rows: Halo's numbers of the payment's rows, as last seen.
+        rows: Halo's numbers of the payment's rows, as last read.
         invoices: the invoices that those rows pay.
         customers: the names of the customers in Halo.
-        intent_id: the payment, also of a refund or dispute; None where it isn't known.
-        dismissed: whether a person has taken the entry off the list.
-        dismissed_at: when, Unix seconds; None where that is not known.
-        note: what the person noted.
+        intent_id: the payment, also of a refund or dispute; None if unknown.
+        dismissed: whether a person has dismissed the entry.
+        dismissed_at: when, Unix seconds; None if unknown.
+        note: the person's note.
     """
 
     id: str
@@ -186,9 +186,9 @@ class UnmatchedPayment:
     """A payment that Halo has no row for.
 
     Attributes:
-        amount: what arrived of a payment that succeeded, else what was asked for; smallest unit.
-        made: Unix seconds at which it was made; where that isn't known, when Stripe spoke of it.
-        next_look: Unix seconds; None where it isn't looked for any more.
+        amount: received for a succeeded payment, otherwise requested; in the smallest unit.
+        made: Unix seconds of its creation; if unknown, of Stripe's newest report.
+        next_look: when syncd looks for a row again, Unix seconds; None if syncd no longer looks.
     """
 
     id: str
@@ -201,7 +201,7 @@ class UnmatchedPayment:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the push lease."""
+    """The process that holds the push lease."""
 
     owner: str
     what: str
@@ -211,5 +211,5 @@ class Holder:
 
     @property
     def described(self) -> str:
-        """The holder in words: ``backfill (process 4711 on host)``."""
+        """The holder as text: ``backfill (process 4711 on host)``."""
         return f"{self.what} (process {self.pid} on {self.host})"

@@ -1,8 +1,8 @@
-"""Money that went back after a payment had succeeded: refunds and disputes, and what they mean.
+"""Reversals: refunds and disputes of payments that had succeeded.
 
-Pure: no clock, no randomness, no I/O. The payment intent stays `succeeded` whatever happens, so
-these are words of their own (source: Stripe's documentation of Refunds, Disputes and their events).
-Nothing is written to Halo for them; a person is told.
+Pure: no clock, no randomness, no I/O. The payment intent stays `succeeded` after a reversal (source:
+Stripe's documentation of Refunds, Disputes and their events). syncd writes nothing to Halo for a
+reversal; the reversal goes on the attention list.
 """
 
 from collections.abc import Iterable
@@ -14,18 +14,18 @@ from syncd.core.money import Money
 
 
 class ReversalKind(StrEnum):
-    """What sent the money back."""
+    """The kind of a reversal."""
 
     REFUNDED = "refunded"
     DISPUTED = "disputed"
 
 
 class ReversalStatus(StrEnum):
-    """Where the money is."""
+    """Who has the money."""
 
-    GONE = "gone"  # with the customer, or on its way there
-    OPEN = "open"  # a dispute that isn't decided
-    BACK = "back"  # the refund failed or was canceled, the dispute was won or closed as a warning
+    GONE = "gone"  # the customer has it, or gets it
+    OPEN = "open"  # an undecided dispute
+    BACK = "back"  # the seller: the refund failed or was canceled, the dispute was won or closed
 
 
 REVERSAL_EVENT_TYPES = (
@@ -36,7 +36,7 @@ REVERSAL_EVENT_TYPES = (
 )  # fmt: skip
 
 FUNDS_EVENT_TYPES = frozenset({"charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"})
-"""Events that say that a dispute's money has just moved."""
+"""Events that report that a dispute's money has just moved."""
 
 _INQUIRY = frozenset({"warning_needs_response", "warning_under_review"})
 """An inquiry: the customer's bank asks, and no money has moved yet."""
@@ -51,7 +51,7 @@ _DISPUTE_BACK = frozenset({"won", "warning_closed"})
 
 @dataclass(frozen=True, slots=True)
 class Reversal:
-    """What Stripe last said of one refund or dispute.
+    """Stripe's newest report about one refund or dispute.
 
     Attributes:
         id: ``re_…`` or ``dp_…``; the charge's id where `total`.
@@ -59,13 +59,13 @@ class Reversal:
         intent_id: the payment intent whose money it is; None where it has none.
         amount: in the smallest unit; None where it could not be read.
         currency: three lower-case letters; None where it could not be read.
-        status: Stripe's own word. An open set: a word that isn't known calls a person.
-        reason: Stripe's own word, if it gave one.
+        status: Stripe's status. Stripe may add new ones; an unknown status needs attention.
+        reason: Stripe's reason; None without one.
         created: Unix seconds.
-        at: Unix seconds on Stripe's clock at which it was said.
-        read: True where the object itself was listed, False for an event.
-        total: whether it is the sum of all refunds of a charge, whose single refunds weren't shown.
-        moved_at: Unix seconds at which a dispute's money last moved; None where no event said so.
+        at: Unix seconds of the report, by Stripe's clock.
+        read: True if the object itself was listed, False for an event.
+        total: whether the amount is the sum of all refunds of a charge, without the single refunds.
+        moved_at: Unix seconds at which a dispute's money last moved; None if no event reported it.
     """
 
     id: str
@@ -83,12 +83,12 @@ class Reversal:
 
     @property
     def inquiry(self) -> bool:
-        """Whether it is an inquiry, which may become a dispute."""
+        """Whether the dispute is an inquiry, which may become a dispute."""
         return self.kind is ReversalKind.DISPUTED and self.status in _INQUIRY
 
     @property
     def money_status(self) -> ReversalStatus:
-        """Where the money is, by Stripe's word."""
+        """Who has the money, by Stripe's status."""
         if self.kind is ReversalKind.REFUNDED:
             return ReversalStatus.BACK if self.status in _REFUND_BACK else ReversalStatus.GONE
         if self.status in _DISPUTE_BACK:
@@ -97,7 +97,7 @@ class Reversal:
 
     @property
     def acknowledged_as(self) -> str:
-        """What a person acknowledges: ``gone:1099``, ``inquiry:1099``. Another word is news."""
+        """What a person dismisses: ``gone:1099``, ``inquiry:1099``. Any other value is news."""
         return f"{'inquiry' if self.inquiry else self.money_status}:{self.amount}"
 
     @property
@@ -109,11 +109,11 @@ class Reversal:
 
 
 def newer(known: Reversal | None, seen: Reversal) -> Reversal:
-    """Settle one more observation of a refund or dispute: the newest wins, in whatever order they come.
+    """Choose the newer of two reports about a refund or dispute, in whatever order they arrive.
 
-    Within one second a decided dispute beats an open one, a dispute beats an inquiry, then the
-    greater amount (of a total that only grows) wins; what is left only makes the order total. The
-    last move of the money is kept, whichever event told of it.
+    Within one second a decided dispute counts before an open one, a dispute before an inquiry, then the
+    greater amount (a total only grows); the rest only makes the order total. The last move of the money
+    is kept, whichever event reported it.
     """
     if known is None:
         return seen
@@ -125,8 +125,8 @@ def newer(known: Reversal | None, seen: Reversal) -> Reversal:
 def is_news(before: Reversal, after: Reversal) -> bool:
     """Whether a person who has dismissed `before` must see the refund or dispute again.
 
-    So it is when the amount or the place of the money changed, when a dispute's money moved, and
-    when a deadline begins: what was dismissed may have been a mere inquiry.
+    True if the amount or the owner of the money changed, if a dispute's money moved, and if a deadline
+    begins: what the person dismissed may have been only an inquiry.
     """
     if after.acknowledged_as != before.acknowledged_as or (after.moved_at or 0) > (
         before.moved_at or 0
@@ -145,7 +145,7 @@ def _rank(seen: Reversal) -> tuple[int, bool, bool, bool, bool, int, str]:
 
 
 def counted(reversals: Iterable[Reversal]) -> list[Reversal]:
-    """Leave out the totals that the single refunds of the same payment account for."""
+    """Leave out totals that the single refunds of the same payment already include."""
     known = list(reversals)
     single: dict[str | None, int] = {}
     for one in known:
@@ -162,7 +162,7 @@ def counted(reversals: Iterable[Reversal]) -> list[Reversal]:
 
 
 def describe(seen: Reversal) -> str:
-    """Say in one sentence what happened."""
+    """One sentence about what happened."""
     money = "an unreadable amount" if seen.money is None else str(seen.money)
     of = f"of {seen.intent_id}" if seen.intent_id else "of no payment intent"
     why = f"reason {seen.reason}" if seen.reason else "no reason given"
@@ -196,7 +196,7 @@ def message_of(seen: Reversal, share: str = "") -> str:
 
 
 def remedy(seen: Reversal) -> str:
-    """Say what the reader can do before the entry is dismissed."""
+    """What the reader can do before dismissing the entry."""
     if seen.money_status is ReversalStatus.BACK:
         return "If you booked it in Halo, reverse the booking."
     if seen.money_status is ReversalStatus.OPEN:

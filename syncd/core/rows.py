@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 SEEN_MAX = 20
-"""So many rows of one payment are kept; nobody looks up more by hand."""
+"""How many rows of one payment are kept for people; nobody looks up more by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Invoice:
 
 @dataclass(frozen=True, slots=True)
 class SeenRow:
-    """Where a row stands in Halo; what isn't known is None.
+    """A row and its invoice, for people; unknown values are None.
 
     Attributes:
         id: Halo's number of the row; None also for one that isn't made yet.

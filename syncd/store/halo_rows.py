@@ -1,4 +1,4 @@
-"""Halo's rows, as last read page by page; and the questions of an audit about them.
+"""Halo's rows, as last read page by page, and the queries of an audit about them.
 
 Times are Unix seconds and come from the caller.
 """
@@ -97,8 +97,8 @@ def _contradicted(
 ) -> sa.ColumnElement[bool]:
     """Whether the kept rows of Halo contradict a payment.
 
-    So it is with a payment that was in step and is not any more, and with a payment that had no
-    row and has one now. For the arguments see `RowStore.drifted`.
+    True for a payment that was in step and no longer is, and for a payment that had no row and has one
+    now. For the arguments see `RowStore.drifted`.
     """
     has_row = sa.exists().where(_H.intent_id == _P.intent_id)
     differs = [
@@ -146,8 +146,7 @@ def row_of(row: Mapping[Any, Any]) -> Row:
 def _storable(intent_id: str | None) -> str | None:
     """A row's payment intent, if the database can store it; None for what cannot be an id of Stripe.
 
-    Half a surrogate pair, a zero byte or a very long text in one row must not stop the reading of
-    all rows.
+    Half a surrogate pair, a zero byte or a very long text in one row must not stop reading all rows.
     """
     if intent_id is None or len(intent_id) > 255 or re.search(r"[\0\ud800-\udfff]", intent_id):
         return None
@@ -155,11 +154,11 @@ def _storable(intent_id: str | None) -> str | None:
 
 
 class AuditQueries:
-    """The questions of an audit.
+    """The queries of an audit.
 
-    The audit keeps both sides in a store of its own, so that its memory does not grow with their
-    number. It asks that store about all payments at once. It asks the service's store what Halo
-    is known to have had, and makes due there what a push can fix.
+    An audit keeps both sides in a database of its own, so that its memory does not grow with their
+    number, and queries that database about all payments at once. It asks the service's database what
+    Halo has acknowledged, and makes due there what a push can correct.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -168,7 +167,7 @@ class AuditQueries:
     # --- of its own store --------------------------------------------------------------------------
 
     def index_invoices(self) -> None:
-        """Make rows quick to find by their invoice; only the audit's own store needs that."""
+        """Create an index of rows by invoice, which only the audit's own database needs."""
         with writing(self._engine) as connection:
             connection.execute(
                 sa.text("CREATE INDEX IF NOT EXISTS audit_by_invoice ON halo_rows (invoice_id)")

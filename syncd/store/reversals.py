@@ -1,7 +1,8 @@
-"""Refunds and disputes in the database: a part of the store, like `payment_records`.
+"""Refunds and disputes in the database.
 
-A person is told of those whose payment is Halo's: Halo has acknowledged it, or it is held, or Halo
-has rows of it that nobody here knew. What a person has dismissed comes back with another word.
+A reversal goes on the attention list if its payment concerns Halo: Halo has acknowledged the payment,
+or it is held, or Halo has rows of a payment that the store does not know. A dismissed reversal comes
+back if its amount or its outcome changes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from syncd.store.db import schema
 from syncd.store.db.connection import present, reading, writing
 from syncd.store.payments import remember_seen, shown_rows
 
-_SAID = tuple(field.name for field in fields(Reversal))
+_FIELDS = tuple(field.name for field in fields(Reversal))
 _R, _P = schema.reversals.c, schema.payments.c
 
 _UNPLACED = (  # asked at each push, so built once
@@ -103,7 +104,7 @@ def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: 
         if news:
             changed["changed_at"] = now
         if row["dismissed"] == row["word"]:
-            # Any other text than the word puts a dismissed one on the list again.
+            # Any other text puts a dismissed reversal on the list again.
             changed["dismissed"] = "" if news else after.acknowledged_as
         connection.execute(
             schema.reversals.update().where(_R.id == one.id).values(**_columns(after), **changed)
@@ -112,14 +113,14 @@ def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: 
 
 
 def _columns(one: Reversal) -> dict[str, Any]:
-    said = {name: getattr(one, name) for name in _SAID}
-    return said | {"stand": one.money_status, "word": one.acknowledged_as}
+    columns = {name: getattr(one, name) for name in _FIELDS}
+    return columns | {"stand": one.money_status, "word": one.acknowledged_as}
 
 
 def reversal_of(row: Mapping[Any, Any]) -> Reversal:
     """Read a refund or dispute from its columns."""
-    said = Reversal(**{name: row[name] for name in _SAID})
-    return replace(said, kind=ReversalKind(said.kind), read=bool(said.read), total=bool(said.total))
+    one = Reversal(**{name: row[name] for name in _FIELDS})
+    return replace(one, kind=ReversalKind(one.kind), read=bool(one.read), total=bool(one.total))
 
 
 def is_listed() -> sa.ColumnElement[bool]:
@@ -140,7 +141,7 @@ def is_listed() -> sa.ColumnElement[bool]:
 
 
 def _counts() -> sa.ColumnElement[bool]:
-    """Whether it isn't a total that single refunds account for (`reversals.counted`, in SQL)."""
+    """Whether it is not a total that single refunds already include (`reversals.counted`, in SQL)."""
     single = schema.reversals.alias()
     accounted = (
         sa.select(sa.func.coalesce(sa.func.sum(single.c.amount), 0))
@@ -166,12 +167,12 @@ def dismissed_as_shown() -> sa.ColumnElement[bool]:
 def attention_of(
     connection: sa.Connection, limit: int, wanted: sa.ColumnElement[bool] | None = None
 ) -> list[AttentionEntry]:
-    """The lines that refunds and disputes add to the attention list, newest first.
+    """The entries of refunds and disputes on the attention list, newest first.
 
     Args:
         connection: the database.
         limit: at most so many.
-        wanted: which; by default those that a person has to be told of.
+        wanted: a condition; by default `is_listed`.
     """
     query = (
         sa.select(

@@ -1,7 +1,7 @@
-"""Payment intents read one by one: those in doubt, of which only the intent itself says what is true.
+"""Re-reads payment intents whose events contradict each other, one at a time.
 
-One that Stripe can't show, though it answers other questions, keeps no other waiting. It is asked
-for again at growing gaps, and at last a person is told.
+A payment intent that Stripe cannot show, although Stripe answers other requests, does not delay the
+others. syncd asks for it again with backoff, and finally puts it on the attention list.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,14 +25,14 @@ from syncd.store.store import Store
 from syncd.text.wording import sentence
 
 READINGS_MAX = 3
-"""How often a payment in doubt is read, a second apart, until Stripe's clock has passed the doubt."""
+"""How often a payment intent is read, a second apart, until the answer is as new as its events."""
 
 TROUBLES_MAX = 3
-"""After so many payments in a row that can't be read, something else is asked; after twice as many,
-the link is at fault, not they."""
+"""After so many failed payment intents syncd sends another request; after twice as many failures in a
+row the side is at fault, not the payments."""
 
 UNSHOWN_MAX = 3
-"""How often that may fail, an hour in all, before a person is told."""
+"""How many reads may fail, over an hour, before the payment goes on the attention list."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Rereads:
     """Reads single payment intents into the store.
 
     Attributes:
-        trouble: why a payment was left out, though Stripe works; None where none was.
+        trouble: why a payment intent could not be read although Stripe works; None if all could.
     """
 
     source: StripeSource
@@ -50,23 +50,23 @@ class Rereads:
     trouble: LinkFailure | None = field(init=False, default=None)
 
     async def reread(self) -> None:
-        """Read every payment in doubt: only the intent itself can say what is true.
+        """Read every payment intent whose events contradict each other.
 
-        One that can't be read stays in doubt, and is asked for again at growing gaps.
+        One that cannot be read stays in doubt, and is read again with backoff.
 
         Raises:
-            LinkFailure: Stripe doesn't answer.
+            LinkFailure: Stripe does not answer.
         """
         tried: set[str] = set()
         while doubtful := [
             one for one in self.store.doubts.due(self.now(), 200) if one[0] not in tried
         ]:
             tried.update(intent_id for intent_id, _ in doubtful)
-            # Whatever came of it, it isn't asked for again in this run.
+            # Whatever the result, it is not read again in this run.
             await self.read_each(doubtful, self._hold_unread, self._leave_in_doubt)
 
     def _hold_unread(self, intent_id: str) -> None:
-        """A payment that is in doubt although its intent was read: a person must look."""
+        """Hold a payment that is still in doubt after its payment intent was read."""
         problem = (
             f"Stripe's events for {intent_id} contradict each other, and Stripe's answer for the "
             "payment intent has no usable state."
@@ -79,7 +79,7 @@ class Rereads:
         )
 
     def _leave_in_doubt(self, intent_id: str, error: LinkFailure) -> None:
-        """A payment in doubt that Stripe can't show: once more later, and at last a person is told."""
+        """Postpone a payment in doubt that Stripe cannot show; hold it after UNSHOWN_MAX failures."""
         now = self.now()
         failed = self.store.doubts.failed(intent_id)
         wait = REREAD_UNSHOWN.wait_seconds(failed - 1)
@@ -96,17 +96,17 @@ class Rereads:
         shown: Callable[[str], None],
         unshown: Callable[[str, LinkFailure], None],
     ) -> None:
-        """Read payment intents one by one; one that Stripe can't show keeps no other waiting.
+        """Read payment intents one by one; one that Stripe cannot show does not delay the others.
 
-        It is to blame itself once Stripe has answered another question afterwards.
+        A payment intent is at fault itself if Stripe answered another request afterwards.
 
         Args:
-            wanted: which, each with the second (Unix) that the answer must cover.
-            shown: told which was answered.
-            unshown: told which can't be shown, and why.
+            wanted: payment intents, each with the second (Unix) that the answer must cover.
+            shown: called with each payment intent that was read.
+            unshown: called with each payment intent that Stripe cannot show, and the failure.
 
         Raises:
-            LinkFailure: Stripe doesn't answer, or shows no payment intent at all.
+            LinkFailure: Stripe does not answer, or shows no payment intent at all.
         """
         failed: list[tuple[str, LinkFailure]] = []
         in_a_row = 0
@@ -114,7 +114,7 @@ class Rereads:
             try:
                 await self.read_one(intent_id, known_at)
             except BudgetSpent:
-                raise  # nothing else may be asked either
+                raise  # no other request is allowed either
             except LinkFailure as error:
                 failed.append((intent_id, error))
                 in_a_row += 1
@@ -132,10 +132,10 @@ class Rereads:
             self._blame(failed, unshown)
 
     async def _ask_for_anything(self) -> None:
-        """Ask Stripe for any payment intent: whether it shows one at all.
+        """Ask Stripe for any payment intent, to find out whether Stripe shows one at all.
 
         Raises:
-            LinkFailure: it doesn't, and no payment is to blame.
+            LinkFailure: Stripe does not, so no payment is at fault.
         """
         try:
             await self.source.probe("payment_intents")
@@ -152,13 +152,13 @@ class Rereads:
         failed.clear()
 
     async def read_one(self, intent_id: str, known_at: int = 0) -> Observation | None:
-        """Read one payment intent, so that the answer covers what was known (Unix seconds)."""
+        """Read one payment intent; the answer must cover a time (Unix seconds)."""
         try:
             read = await self.source.intent(intent_id)
             for _ in range(READINGS_MAX - 1):
                 if isinstance(read, Unreadable) or read.at >= known_at:
                     break
-                # The payment may change once more within the second that its event names.
+                # The payment may change again within the second of its event.
                 await self.source.calling.sleep(1.0)
                 read = await self.source.intent(intent_id)
         except IntentUnknown as error:
@@ -167,7 +167,7 @@ class Rereads:
         if isinstance(read, Unreadable):
             self.report.log("warning", "unreadable", id=read.id, reason=read.text)
             return None
-        # Where Stripe's clock stays behind its own events, three readings have outwaited them.
+        # If Stripe's clock is behind its own events, three readings are enough to cover them.
         read = replace(read, at=max(read.at, known_at))
         self.store.take_in([read], self.now())
         return read

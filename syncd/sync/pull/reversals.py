@@ -1,7 +1,8 @@
-"""Refunds and disputes: listed beside the poll's events, and matched with Halo's payments.
+"""Lists refunds and disputes, and asks Halo whether their payments have rows.
 
-The poll's own request brings their events. What it can't have shown (they are older, or the key may
-not see them) is listed once a sweep and by a backfill: a page or two. Nothing is written to Halo.
+The poll's own request brings the events of refunds and disputes. A sweep and a backfill list those that
+events did not show, because they are older or the key may not read such events. syncd writes nothing
+to Halo for them.
 """
 
 import time
@@ -21,15 +22,15 @@ from syncd.sync.pull.sweep import SWEEP_SECONDS
 from syncd.sync.sink import Sink
 
 LOOKS_MAX = 10
-"""Payments that aren't known here and are looked for in Halo at one time."""
+"""How many unknown payments are looked up in Halo at one time."""
 
 OPEN_DISPUTE_SECONDS_MAX = 365 * DAY
-"""How far back a listing goes for a dispute that is still open."""
+"""How far back a listing begins at most for a dispute that is still open."""
 
 
 @dataclass(slots=True)
 class ReversalSweeper:
-    """Learns of refunds and disputes, and whose they are."""
+    """Lists refunds and disputes, and finds out which of them concern Halo."""
 
     source: StripeSource
     sink: Sink
@@ -38,7 +39,7 @@ class ReversalSweeper:
     now: Callable[[], float]
 
     async def sweep(self) -> None:
-        """List those made since the last listing, and all since the oldest dispute still open."""
+        """List refunds and disputes since the last listing, disputes also since the oldest open one."""
         now = int(self.now())
         last = self.store.read(REVERSALS_LISTED)
         since = now - SWEEP_SECONDS if last is None else min(now, last) - SWEEP_SECONDS
@@ -55,7 +56,7 @@ class ReversalSweeper:
     async def list_since(self, refunds_since: int, disputes_since: int | None = None) -> int:
         """List refunds and disputes made since a time (Unix seconds). Returns how many.
 
-        A key that may not read them stops nothing: it is said once in the log.
+        If the key may not read them, syncd logs that once and continues.
         """
         started = int(self.now())
         since = refunds_since if disputes_since is None else disputes_since
@@ -71,7 +72,7 @@ class ReversalSweeper:
     async def _list(
         self, what: str, read: Callable[[int, str | None], Awaitable[Page]], since: int
     ) -> int | None:
-        """List one kind to the last page. Returns how many; None where the key may not read them."""
+        """List one kind to the last page. Returns how many; None if the key may not read them."""
         note, listed = LISTING_REFUSED[what], 0
         try:
             async for page in read_pages(
@@ -97,24 +98,26 @@ class ReversalSweeper:
         return listed
 
     def _note_unknown(self, what: str, since: int) -> None:
-        """Put on the attention list that refunds or disputes can't be known any more."""
+        """Put on the attention list that refunds or disputes of some time cannot be read any more."""
         if (
             since > self.now() - EVENTS_KEPT_SECONDS
             or self.store.read(LISTING_REFUSED[what]) is None
         ):
-            return  # their events may still show them, or they were listed
+            return  # events may still show them, or they were listed
         day = time.strftime("%Y-%m-%d", time.gmtime(since))
         reason = (
-            f"Stripe's key may not list {what}, and their events are older than Stripe keeps them. syncd "
-            f"can't know the {what} since {day}. Give the key read access to {what.capitalize()}: the next "
-            "sweep lists them. Or look at them in Stripe's dashboard. Then dismiss this entry."
+            f"Stripe's key may not list {what}, and Stripe no longer keeps their events. So syncd does not "
+            f"know the {what} since {day}. Give the key read access to {what.capitalize()} in Stripe's "
+            "dashboard: the next sweep lists them. Or check them in the dashboard yourself. Then run: "
+            f"syncd attention dismiss {what}_unknown"
         )
         self.store.take_in([], self.now(), unreadable=[(f"{what}_unknown", reason, since)])
 
     async def place(self) -> int:
-        """Ask Halo whether payments that aren't known here are its own. Returns how many were.
+        """Ask Halo for rows of refunded or disputed payments that syncd does not know.
 
-        They are older than syncd's memory. Halo is asked instead of Stripe, whose reads are rationed.
+        Such payments are older than the store. Halo is asked, because Stripe's reads are limited.
+        Returns how many payments have rows.
         """
         found = 0
         for intent_id in self.store.reversals.unplaced(LOOKS_MAX):

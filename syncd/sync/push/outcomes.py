@@ -1,6 +1,6 @@
-"""What came of a payment in a push: said in the log, counted, and as it is recorded.
+"""Turns the result of a payment's push into the log, the metrics and the record for the store.
 
-Writes no store and asks nobody; the pushes themselves are in `pushing` and below it.
+Sends no request and writes no store: `pusher`, `lookup`, `update` and `insert` do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,35 +16,32 @@ from syncd.monitor.report import Report
 from syncd.text.wording import sentence
 
 UNPROVEN_MAX = 2
-"""How often a request may be answered without proof before the payment counts as failed."""
+"""How many answers without proof are allowed before the payment counts as failed."""
 
 INSERT_DOUBT_SECONDS = 300.0
-"""How long an insert that was not answered may still appear.
+"""How long an insert without an answer is uncertain: Halo may still carry it out.
 
 Halo's gateway gives up after about 60 s, and a second host's clock may differ by minutes.
 """
 
 LAG_SECONDS = 30.0
-"""How long Halo's lists may not show a row yet, where it has answered the insert, but proved nothing.
-
-An answer says that Halo's work on it has ended; what it reads from may be a little behind.
-"""
+"""How long an insert is uncertain that Halo answered without proof: Halo's lists may be late."""
 
 LOOK_SECONDS_FIRST, LAG_LOOK_SECONDS_FIRST = 15.0, 2.0
-"""How soon a row is looked for, unanswered or answered; then at growing gaps, until it appears or
-that time is over."""
+"""When syncd first looks for a row after an insert, unanswered or answered; then with growing gaps,
+until the row appears or the insert is no longer uncertain."""
 
 Plan = Callable[[DuePayment, Decision, str], None]
-"""Told what a dry run would do with a payment, and why."""
+"""Called with what a dry run would do with a payment, and why."""
 
 
 @dataclass(slots=True)
 class Outcomes:
-    """Says what came of a payment, and turns it into what is recorded.
+    """Reports results, and turns them into records.
 
     Attributes:
         numbers: the status number of each configured state.
-        plan: where a dry run says what it would do; None in earnest.
+        plan: called with the planned actions of a dry run; None for a real run.
     """
 
     report: Report
@@ -53,12 +50,12 @@ class Outcomes:
     plan: Plan | None
 
     def settled(self, due: DuePayment, decision: Decision, *, ours: bool = False) -> Outcome:
-        """What comes of a decision that sends nothing.
+        """The record of a decision that sends nothing.
 
         Args:
             due: the payment.
-            decision: what was decided.
-            ours: whether the rows, read back, prove a write of ours that no answer proved.
+            decision: the decision.
+            ours: whether the rows, read back, prove an earlier write that no answer proved.
         """
         current, state = due.payment.current, state_of(due)
         if isinstance(decision, InStep):
@@ -92,7 +89,7 @@ class Outcomes:
         return Outcome(current.intent_id, state, Condition.NOT_HALOS)
 
     def unproven(self, due: DuePayment, create: Create, answered: Sequence[Row] = ()) -> Outcome:
-        """A new row that Halo took and doesn't show: never sent again unless a person says so.
+        """Hold a payment whose new row Halo accepted but does not show; a person must decide.
 
         Args:
             due: the payment.
@@ -118,7 +115,7 @@ class Outcomes:
         )  # fmt: skip
 
     def failed(self, due: DuePayment, words: str, before: int = 0) -> Outcome:
-        """A person must look; the gaps grow with each attempt beyond the first few."""
+        """Put the payment on the attention list; retry with backoff after `before` attempts."""
         current, state = due.payment.current, state_of(due)
         tried = max(0, due.attempts - before)
         gap = RETRY_FAILED.wait_seconds(tried)
@@ -136,14 +133,14 @@ class Outcomes:
         )  # fmt: skip
 
     def still_failed(self, due: DuePayment) -> Outcome:
-        """A payment on the attention list that couldn't be tried: at the same gap again."""
+        """A payment on the attention list that could not be tried: wait for the same time again."""
         gap = RETRY_FAILED.wait_seconds(due.attempts - 1)
         return due_again(due, self.now() + gap)
 
     def unasked(self, due: DuePayment) -> Outcome:
-        """Stripe was to be asked again and couldn't be: the next poll asks.
+        """Stripe could not be asked again: the next poll asks.
 
-        One on the attention list stays there, and is tried at the same gap again.
+        A payment on the attention list stays there, and waits for the same time again.
         """
         if due.condition is Condition.FAILED:
             return self.still_failed(due)
@@ -152,7 +149,7 @@ class Outcomes:
     def report_push(
         self, due: DuePayment, decision: Update | InStep, outcome: str
     ) -> Pushed | None:
-        """One line of the log for a payment that is now in step; what was written, if it was."""
+        """Log a payment that is now in step. Returns what syncd wrote; None if it wrote nothing."""
         current, state, now = due.payment.current, state_of(due), self.now()
         self.planned(due, decision, "in step already")
         self.report.count("pushes", outcome=outcome)
@@ -187,13 +184,13 @@ class Outcomes:
         ]
 
     def planned(self, due: DuePayment, decision: Decision, text: str) -> None:
-        """In a dry run, say what would be done."""
+        """Report the planned action (dry run only)."""
         if self.plan is not None:
             self.plan(due, decision, text)
 
 
 def state_of(due: DuePayment) -> PaymentState:
-    """Say which state is to be pushed: what is due has one."""
+    """The state to push; a due payment always has one."""
     state = due.payment.current.state
     if state is None:
         message = f"{due.intent_id} is due without a state"
@@ -204,13 +201,13 @@ def state_of(due: DuePayment) -> PaymentState:
 def due_again(
     due: DuePayment, next_try: float, *, attempts: int = 0, doubt_until: float | None = None
 ) -> Outcome:
-    """Record a payment as due from a time on; one that has failed stays on the attention list.
+    """Make a payment due from a time on; a failed payment stays on the attention list.
 
     Args:
         due: the payment.
         next_try: when it is due, Unix seconds.
-        attempts: how many attempts were spent on top of those before.
-        doubt_until: until when an insert may still appear, Unix seconds.
+        attempts: how many attempts to add to the earlier ones.
+        doubt_until: until when an insert is uncertain, Unix seconds.
     """
     failed = due.condition is Condition.FAILED
     return Outcome(
@@ -223,14 +220,14 @@ def due_again(
 def doubtful(
     due: DuePayment, until: float, now: float, *, attempts: int = 0, known: float | None = None
 ) -> Outcome:
-    """Record an insert that may still appear until then; it is looked for meanwhile.
+    """Record an uncertain insert; syncd looks for its row until the time is over.
 
     Args:
         due: the payment.
         until: when the wait ends, Unix seconds.
         now: Unix seconds.
-        attempts: how many attempts were spent on top of those before.
-        known: what the store has as the end of the uncertainty, where that stays as it is.
+        attempts: how many attempts to add to the earlier ones.
+        known: the stored end of the uncertainty, if it stays; None to store `until`.
     """
     left, first, whole = until - now, LOOK_SECONDS_FIRST, INSERT_DOUBT_SECONDS
     if left <= LAG_SECONDS:
@@ -241,10 +238,10 @@ def doubtful(
 
 
 def as_planned(due_payments: Sequence[DuePayment]) -> list[Outcome]:
-    """In a dry run's own store: as if it had been pushed, so that the run comes to an end."""
+    """Records for the store of a dry run, as if the payments had been pushed, so that the run ends."""
     return [Outcome(due.intent_id, state_of(due), Condition.IN_STEP) for due in due_payments]
 
 
 def listed(rows: Sequence[int]) -> str:
-    """Rows by their numbers, for people: ``row 28``, ``rows 28, 29``."""
+    """Row numbers as text: ``row 28``, ``rows 28, 29``."""
     return f"{'row' if len(rows) == 1 else 'rows'} {', '.join(map(str, rows))}"
