@@ -6,11 +6,17 @@ from collections import Counter
 import pytest
 
 from syncd.clients.halo.listed_intents import CHECK_EVERY
+from syncd.clients.webhook_payload import Author
 from syncd.core.errors import ListingBroken
+from syncd.core.payments import PaymentState
 from syncd.core.records import Condition
+from syncd.preflight.calibration import learn
 from syncd.sandbox import Fault
 from syncd.sync.build import HIDDEN_INTENTS
 from tests.conftest import Rig
+from tests.test_audit import audit
+from tests.test_calibrate import _survey
+from tests.test_check import _sides
 
 CREATING = {
     "SYNCD_PUSH__CREATE_MISSING": "true",
@@ -67,7 +73,7 @@ def test_cost_of_a_payment(hiding: Rig) -> None:
 
 
 def test_many_payments_before_anything_is_known(hiding: Rig) -> None:
-    """The first push reads pages, sees that no row shows an intent, and looks each payment up."""
+    """The first push sees that no row shows an intent, and looks each payment up; a sweep looks up none."""
     payments = [hiding.pay("succeeded") for _ in range(15)]
     hiding.once()
     assert {status for payment in payments for status in hiding.statuses(payment)} == {3}
@@ -75,7 +81,7 @@ def test_many_payments_before_anything_is_known(hiding: Rig) -> None:
     hiding.box.halo.requests.clear()
     hiding.sweep()
     hiding.run(lambda parts: parts.engine.read_back())
-    assert reads(hiding)["pages"] == 0
+    assert (reads(hiding)["filter"], reads(hiding)["alone"]) == (0, 0)
     assert all(hiding.condition(payment) is Condition.IN_STEP for payment in payments)
 
 
@@ -168,3 +174,81 @@ def test_a_filter_that_is_ignored_as_well(hiding: Rig) -> None:
         hiding.once()
     assert {status for payment in more for status in hiding.statuses(payment)} == {1}
     assert hiding.posts() == []
+
+
+# --- what compares: the sweep, the audit, check and calibrate ------------------------------------------
+
+
+def test_a_row_that_changed_is_pushed_again(hiding: Rig) -> None:
+    """The sweep finds a status that somebody changed, by the row's number, without a lookup each."""
+    payments = [hiding.pay("succeeded") for _ in range(5)]
+    hiding.once()
+    hiding.box.halo.rows_of(payments[2])[0]["status"] = 1
+    hiding.box.halo.requests.clear()
+    hiding.sweep()
+    assert [hiding.statuses(payment) for payment in payments] == [[3]] * 5
+    assert reads(hiding)["pages"] <= 2
+    assert reads(hiding)["filter"] <= 2
+
+
+def test_a_row_that_was_deleted_is_held(hiding: Rig) -> None:
+    """The sweep finds that a payment's row is gone, and the payment goes on the attention list."""
+    payments = [hiding.pay("succeeded") for _ in range(4)]
+    hiding.once()
+    (row,) = hiding.box.halo.rows_of(payments[1])
+    del hiding.box.halo.rows[row["id"]]
+    hiding.sweep()
+    assert [(line.id, line.code) for line in hiding.attention()] == [(payments[1], "row_deleted")]
+
+
+def test_a_row_that_turns_up_late_is_found(hiding: Rig) -> None:
+    """A payment that had no row for days is pushed once the sweep finds a new row, read alone."""
+    known = [hiding.pay("succeeded") for _ in range(4)]
+    late = hiding.pay("succeeded", rows=())
+    hiding.once()
+    for _ in range(8):
+        hiding.clock.seconds += 86_400
+        hiding.once()
+    assert hiding.condition(late) == Condition.NOT_HALOS
+    hiding.box.halo.add_row(late, hiding.box.halo.add_invoice(total=10.99), 10.99)
+    hiding.sweep()
+    assert hiding.statuses(late) == [3]
+    assert [hiding.statuses(payment) for payment in known] == [[3]] * 4
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_audit_compares(hiding: Rig, known: bool) -> None:
+    """The audit finds what differs, with what syncd knows of the rows and without it."""
+    hiding.box.stripe.permissions |= {"charges", "refunds", "disputes"}
+    agreeing = [hiding.pay("succeeded", rows=(5.0, 5.99)), hiding.pay("succeeded")]
+    wrong = hiding.pay("succeeded")
+    if known:
+        hiding.once()
+    for payment in [*agreeing, wrong]:
+        for row in hiding.box.halo.rows_of(payment):
+            row["status"] = 3 if payment != wrong else 1
+    not_halos = hiding.pay("succeeded", rows=())
+    found = audit(hiding)
+    assert [(one.kind, one.intent_id) for one in found.findings] == [("paid_at_stripe_only", wrong)]
+    assert (found.agree, found.differ, found.not_halos) == (2, 1, 1)
+    assert [one.intent_id for one in found.elsewhere] == [not_halos]
+    assert any("do not show intent_id" in note for note in found.notes)
+
+
+def test_check_and_calibrate_read_the_numbers(hiding: Rig) -> None:
+    """The event that Halo's webhook left names the payment; a row without one is read alone."""
+    for state in PaymentState:
+        hiding.pay(state)
+        hiding.box.halo.native_webhook(hiding.box.stripe.events[-1])
+    bare = hiding.pay("succeeded")
+    hiding.box.halo.rows_of(bare)[0]["status"] = 3
+    lines = _sides(hiding)
+    assert lines["status succeeded"].text == "3, as in 1 row of Halo's own webhook"
+    assert lines["one account on both sides"].text == f"Stripe knows {bare}, of Halo's newest row"
+    survey = _survey(hiding)
+    assert survey.authors == {Author.WEBHOOK: 5, Author.BARE: 1}
+    assert (survey.alone, survey.by_hand) == (1, [])
+    found = learn(survey.tally)
+    assert {one.state: one.number for one in found} == {
+        PaymentState(state): number for state, number in hiding.box.halo.status.items()
+    }

@@ -165,7 +165,12 @@ class Auditor:
         )
 
     async def _read_halo(self) -> None:
-        whole = await self.all_rows.read()
+        whole = await self.all_rows.read(by_number=True)
+        if self.all_rows.hidden:
+            self._notes.append(
+                "Halo's lists do not show intent_id: each payment without a known row was looked up alone. "
+                "Rows of payments that Stripe did not list were not compared."
+            )
         if whole:
             return
         if self.store.audit.row_count() == 0:
@@ -207,7 +212,7 @@ class Auditor:
         """Compare a page of payments; --fix needs their traces, so it is done with the page."""
         ids = [current.intent_id for current in intents]
         self.store.take_in([replace(current, trace=None) for current in intents], self.now())
-        rows, reversals = self.store.rows.of(ids), self.store.reversals.of(ids)
+        rows, reversals = await self.all_rows.rows_of(ids), self.store.reversals.of(ids)
         known = self.memory.audit.acknowledged(ids) if self.memory is not None else set()
         dismissed = self._dismissed(reversals)
         mend: list[Observation] = []

@@ -23,7 +23,7 @@ from syncd.core.errors import (
 from syncd.core.payments import PaymentState
 from syncd.preflight.calibration import learn
 from syncd.preflight.check import Area, Line, failed, passed, warned
-from syncd.preflight.survey import Survey, read_names, take_page
+from syncd.preflight.survey import Survey, named, read_names, take_page
 from syncd.preflight.verdicts import (
     clock_line,
     deliveries_line,
@@ -42,6 +42,9 @@ from syncd.store.store import Store
 from syncd.sync.pull.deliveries import Deliveries
 
 NEEDED = {"events": "Events", "payment_intents": "PaymentIntents"}
+ALONE_MAX = 4
+"""So many rows are read alone at most, where the list shows them without their payment."""
+
 WATCHED = {"charges": "Charges", "refunds": "Refunds", "disputes": "Disputes"}
 """What Stripe's key must be allowed to read, and what only watching refunds and disputes needs."""
 
@@ -131,7 +134,8 @@ class Sides:
         try:
             async for listed in self.sink.list_traced_rows(lambda page: len(page.traced)):
                 survey.rows = listed.seen
-                take_page(survey, listed.page, self.store)
+                page = await named(listed.page, self.sink, survey, ALONE_MAX)
+                take_page(survey, page, self.store)
                 break
         except (SignInRefused, PermissionMissing) as error:
             if not self.sink.signed_in:

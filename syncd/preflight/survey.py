@@ -8,7 +8,7 @@ own numbers (they tell a page that came twice) and at most BARE_MAX rows without
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from syncd.clients.halo.details import Names
@@ -19,7 +19,7 @@ from syncd.clients.stripe.parse import Unreadable
 from syncd.clients.stripe.source import StripeSource
 from syncd.clients.webhook_payload import Author, TracedRow, author_of
 from syncd.core.errors import CursorRefused, IntentUnknown, LinkFailure, Side
-from syncd.core.payments import PaymentState
+from syncd.core.payments import INTENT_ID, PaymentState
 from syncd.core.rules.deliveries import Undelivered
 from syncd.preflight.calibration import Evidence, Example, Seen, Tally
 from syncd.store.history import Sent
@@ -34,6 +34,12 @@ LISTED_PAGES_MAX = 20
 
 SINGLE_READS_MAX = 25
 """Payment intents that are read one by one: up to so many is cheaper than listing."""
+
+ALONE_MAX = 20
+"""So many rows that a list shows without their payment are read alone."""
+
+BLANK_MAX = 4
+"""So many rows without a payment end the reading of rows alone."""
 
 NEW_ROW_VALUES_MAX = 20
 
@@ -77,6 +83,8 @@ class Survey:
         bare: the newest rows without a trace.
         unasked: rows without a trace about which Stripe was not asked: there were too many.
         unknown: rows without a trace whose intent Stripe doesn't know under this key.
+        alone: how many rows were read alone, because the list shows them without their payment; one
+            that has none counts for several.
         undelivered: Stripe's payment events that a webhook endpoint has not taken; None where Stripe
             did not list them.
         trouble: why Stripe couldn't be asked, for people; None where it could, or needn't be.
@@ -100,6 +108,7 @@ class Survey:
     bare: list[Bare] = field(default_factory=list)
     unasked: int = 0
     unknown: int = 0
+    alone: int = 0
     undelivered: Undelivered | None = None
     trouble: str | None = None
 
@@ -168,6 +177,35 @@ class Survey:
             self.new_row[key] += 1
 
 
+async def named(page: TracedPage, sink: HaloSink, survey: Survey, alone_max: int) -> TracedPage:
+    """The page with the payments of rows that this tenant's lists show without `intent_id`.
+
+    An event that Halo left in a row names the row's payment. A row without an event is read alone,
+    the newest first. Where a list has shown an intent, a row without one belongs to no payment.
+
+    Args:
+        page: rows as the list shows them.
+        sink: reads rows alone.
+        survey: counts the rows that were read alone.
+        alone_max: so many rows are read alone in the whole survey.
+    """
+    sink.lists.take(page.page.rows)
+    if sink.lists.shown:
+        return page
+    found = []
+    for one in page.traced:
+        intent_id = None if one.trace is None else one.trace.intent_id
+        if intent_id is not None and not INTENT_ID.fullmatch(intent_id):
+            intent_id = None
+        if intent_id is None and one.row.id is not None and survey.alone < alone_max:
+            read = await sink.lists.alone(one.row)
+            intent_id = None if read is None else read.intent_id
+            # Rows that have none alone either: the list leaves out what is empty, and hides nothing.
+            survey.alone += alone_max // BLANK_MAX if intent_id is None else 1
+        found.append(replace(one, row=replace(one.row, intent_id=intent_id)))
+    return TracedPage(page.page, tuple(found))
+
+
 def take_page(survey: Survey, page: TracedPage, store: Store) -> None:
     """Take in one page of Halo's rows."""
     # What isn't ASCII is no id of Stripe's, and no database need take it.
@@ -184,15 +222,17 @@ async def read_rows(sink: HaloSink, store: Store, rows_max: int, progress: Progr
         LinkFailure: Halo can't be read.
     """
     survey, known = Survey(), set[int]()
+    pending: list[tuple[TracedRow, ...]] = []
 
     def take(page: TracedPage) -> int:
         new = {row.id for row in page.page.rows if row.id is not None} - known
         known.update(new)
-        fresh = tuple(one for one in page.traced if one.row.id in new)
-        take_page(survey, TracedPage(page.page, fresh), store)
+        pending.append(tuple(one for one in page.traced if one.row.id in new))
         return len(new)
 
     async for listed in sink.list_traced_rows(take):
+        fresh = TracedPage(listed.page.page, pending.pop())
+        take_page(survey, await named(fresh, sink, survey, ALONE_MAX), store)
         survey.rows = listed.seen
         progress(survey.rows, survey.total if survey.total is None else min(survey.total, rows_max))
         survey.whole = bool(listed.whole)

@@ -17,6 +17,7 @@ from syncd.core.rows import Row
 from syncd.store import transitions
 from syncd.store.db import schema
 from syncd.store.db.connection import present, reading, writing
+from syncd.store.payments import seen_of
 
 _AT_ONCE = 500
 """Ids in one query: databases limit their number."""
@@ -69,6 +70,35 @@ class RowStore:
         for row in kept:
             rows[str(row.intent_id)].append(row)
         return rows
+
+    def owners(self) -> dict[int, str]:
+        """The payment of each row that was seen in Halo before, by Halo's number of the row."""
+        query = sa.select(_P.intent_id, _P.seen_rows).where(_P.seen_rows.is_not(None))
+        with reading(self._engine) as connection:
+            return {
+                row.id: intent_id
+                for intent_id, text in connection.execute(query)
+                for row in seen_of(text)
+                if row.id is not None
+            }
+
+    def name(self, owners: Mapping[int, str]) -> None:
+        """Give rows that were read without a payment the payment that is known by other means."""
+        named = [{"b_id": row, "b_intent": intent_id} for row, intent_id in owners.items()]
+        query = (
+            schema.halo_rows.update()
+            .where(_H.id == sa.bindparam("b_id"), _H.intent_id.is_(None))
+            .values(intent_id=sa.bindparam("b_intent"))
+        )
+        if named:
+            with writing(self._engine) as connection:
+                connection.execute(query, named)
+
+    def newest_nameless(self, most: int) -> list[int]:
+        """Halo's numbers of the newest rows that were read without a payment."""
+        query = sa.select(_H.id).where(_H.intent_id.is_(None)).order_by(_H.id.desc()).limit(most)
+        with reading(self._engine) as connection:
+            return list(connection.execute(query).scalars())
 
     def drifted(
         self,

@@ -270,7 +270,8 @@ class Engine:
         if not any(conditions[condition] for condition in READ_BACK):
             return 0
         with self.pusher.leased():
-            whole = await self.pusher.all_rows.read()
+            whole = await self.pusher.all_rows.read(by_number=True)
+            await self.pusher.all_rows.name_newest()
             policy = self.pusher.settings.policy
             drifted = self.store.rows.drifted(
                 policy.numbers,

@@ -1,6 +1,6 @@
 """Reads all rows of the PSA into the store, where that takes fewer requests than single lookups."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.errors import BadAnswer
@@ -16,6 +16,9 @@ FEW = 10
 SAMPLE = 20
 """So many rows without an intent are read alone at most, where no row of the list shows an intent."""
 
+UNNAMED = ""
+"""In place of a payment, where a row is read alone to learn its payment."""
+
 Progress = Callable[[int, int], None]
 """Called with how many are done, and how many there are."""
 
@@ -26,14 +29,18 @@ class AllRows:
 
     Attributes:
         keep_lease: called for each page, because whoever reads all rows holds the push lease.
+        memory: the store that knows which rows were seen before; None for `store`.
         progress: called with how many rows were read, and how many there are.
+        hidden: whether the lists that were read last hide the rows' payments.
     """
 
     sink: Sink
     store: Store
     report: Report
     keep_lease: Callable[[], None]
+    memory: Store | None = None
     progress: Progress = field(default=lambda _rows, _total: None)
+    hidden: bool = field(init=False, default=False)
     _named: bool = field(init=False, default=False)
     _nameless: list[Row] = field(init=False, default_factory=list)
 
@@ -46,14 +53,19 @@ class AllRows:
             known = await self.sink.count_rows()
         return due > known // self.sink.page_size + 1
 
-    async def read(self) -> bool:
+    async def read(self, *, by_number: bool = False) -> bool:
         """Read all of Halo's rows into the store, under the lease. Returns whether they are all.
 
         Where the pages can't be read, the caller looks up each payment instead.
+
+        Args:
+            by_number: where lists hide intents, give a row the payment for which syncd has seen its
+                number before. That is good for comparing what is known, never for matching.
         """
         self.store.rows.forget()
         self._named, self._nameless = False, []
-        if await self.sink.hides_intents(()):
+        self.hidden = await self.sink.hides_intents(())
+        if self.hidden and not by_number:
             return False
         try:
             seen, whole = await self._read_pages(0)
@@ -63,17 +75,49 @@ class AllRows:
         except BadAnswer as error:
             self.report.log("warning", "rows_unlisted", reason=str(error))
             return False
-        if not self._named and self._nameless and await self.sink.hides_intents(self._nameless):
+        if not self._named and self._nameless and not self.hidden:
+            self.hidden = await self.sink.hides_intents(self._nameless)
+            if self.hidden:
+                self.report.log(
+                    "warning", "rows_without_intents", seen=seen,
+                    reason="Halo's lists do not show intent_id, so syncd looks up each payment alone.",
+                )  # fmt: skip
+        if self.hidden and not by_number:
             self.store.rows.forget()
-            self.report.log(
-                "warning", "rows_without_intents", seen=seen,
-                reason="Halo's lists do not show intent_id, so syncd looks up each payment alone.",
-            )  # fmt: skip
             return False
+        if self.hidden:
+            self.store.rows.name((self.memory or self.store).rows.owners())
         self.store.write(HALO_ROWS, seen)
         if not whole:
             self.report.log("warning", "rows_incomplete", seen=seen)
         return whole
+
+    async def name_newest(self) -> None:
+        """Where lists hide intents, read the newest rows alone that syncd has not seen before.
+
+        Raises:
+            LinkFailure: Halo can't be read.
+        """
+        found: dict[int, str] = {}
+        for number in self.store.rows.newest_nameless(SAMPLE) if self.hidden else ():
+            row = await self.sink.whole_row(UNNAMED, number)
+            if row is not None and row.row.intent_id is not None:
+                found[number] = row.row.intent_id
+        self.store.rows.name(found)
+
+    async def rows_of(self, intent_ids: Sequence[str]) -> dict[str, list[Row]]:
+        """The rows of these payments as read; where lists hide intents, each missing one is looked up.
+
+        Raises:
+            LinkFailure: Halo can't be read.
+        """
+        rows = self.store.rows.of(intent_ids)
+        for intent_id in intent_ids if self.hidden else ():
+            if not rows[intent_id]:
+                self.keep_lease()
+                rows[intent_id] = await self.sink.rows_of(intent_id)
+                self.store.rows.name({row.id: intent_id for row in rows[intent_id] if row.id})
+        return rows
 
     async def _read_pages(self, seen: int) -> tuple[int, bool]:
         """Read all pages into the store. Returns how many rows, and whether they are all rows."""
