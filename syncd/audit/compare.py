@@ -70,11 +70,15 @@ def compare(
         details = ("But:", *since) if since and chased else ()
         differences.append(
             replace(
-                located(one, rows), intent_id=current.intent_id, made=current.created,
-                at_stripe=str(current.state or "nothing yet"), in_halo=statuses(rows, policy),
-                pushable=pushable, details=(*one.details, *details),
+                located(one, rows),
+                intent_id=current.intent_id,
+                made=current.created,
+                at_stripe=str(current.state or "nothing yet"),
+                in_halo=statuses(rows, policy),
+                pushable=pushable,
+                details=(*one.details, *details),
             )
-        )  # fmt: skip
+        )
     return differences + reversed_after(current, rows, reversals, policy, dismissed)
 
 
@@ -83,12 +87,17 @@ def agreeing(current: Observation, rows: Sequence[Row], policy: Policy) -> Diffe
     succeeded = current.state is PaymentState.SUCCEEDED
     without = left_out(current, total_of([row.amount for row in rows])) if succeeded else None
     one = Difference(
-        Kind.AGREES, "Stripe and Halo agree.",
-        details=(f"Halo's rows leave out {without}.",) if without else (), intent_id=current.intent_id, made=current.created,
-        at_stripe=str(current.state or "nothing yet"), in_halo=statuses(rows, policy),
-        stripe_amount=_received(current), halo_amount=paid_amount(rows, policy, current.currency),
+        Kind.AGREES,
+        "Stripe and Halo agree.",
+        details=(f"Halo's rows leave out {without}.",) if without else (),
+        intent_id=current.intent_id,
+        made=current.created,
+        at_stripe=str(current.state or "nothing yet"),
+        in_halo=statuses(rows, policy),
+        stripe_amount=_received(current),
+        halo_amount=paid_amount(rows, policy, current.currency),
         currency=code_of(current.currency),
-    )  # fmt: skip
+    )
     return located(one, rows)
 
 
@@ -199,9 +208,13 @@ def _amounts(current: Observation, rows: Sequence[Row]) -> list[Difference]:
     by_hand = "Compare the amounts by hand."
     if received is None or received.major is None:
         return [
-            _unclear(current, "Stripe's amount can't be read, or is in a currency syncd does not know.",
-                     by_hand, halo=total)
-        ]  # fmt: skip
+            _unclear(
+                current,
+                "Stripe's amount can't be read, or is in a currency syncd does not know.",
+                by_hand,
+                halo=total,
+            )
+        ]
     if total is None:
         text = "Halo has a row of the payment without a readable amount."
         return [_unclear(current, text, by_hand, stripe=received.major)]
@@ -298,13 +311,23 @@ def _received(current: Observation) -> Decimal | None:
 
 
 def _unclear(
-    current: Observation, text: str, action: str, command: str = "",
-    *, stripe: Decimal | None = None, halo: Decimal | None = None,
-) -> Difference:  # fmt: skip
+    current: Observation,
+    text: str,
+    action: str,
+    command: str = "",
+    *,
+    stripe: Decimal | None = None,
+    halo: Decimal | None = None,
+) -> Difference:
     return Difference(
-        Kind.UNCLEAR, text, action=action, command=command, stripe_amount=stripe, halo_amount=halo,
+        Kind.UNCLEAR,
+        text,
+        action=action,
+        command=command,
+        stripe_amount=stripe,
+        halo_amount=halo,
         currency=code_of(current.currency),
-    )  # fmt: skip
+    )
 
 
 def _no_number(current: Observation, state: PaymentState) -> Difference:

@@ -56,11 +56,18 @@ def several_payments(
         action = f"Ask the customer; if it was paid twice, refund or credit {too_much}."
     return _of_invoice(
         Difference(
-            Kind.SEVERAL_PAYMENTS, meaning, action=action, amount=beyond, currency=currency,
-            stripe_amount=None if total is None else tidy(total, currency or ""), halo_amount=owed,
+            Kind.SEVERAL_PAYMENTS,
+            meaning,
+            action=action,
+            amount=beyond,
+            currency=currency,
+            stripe_amount=None if total is None else tidy(total, currency or ""),
+            halo_amount=owed,
         ),
-        paid, invoice, policy,
-    )  # fmt: skip
+        paid,
+        invoice,
+        policy,
+    )
 
 
 def invoice_due(
@@ -101,14 +108,19 @@ def invoice_due(
     details = (f"{money(back, currency)} of it went back at Stripe and may be due again.",)
     return _of_invoice(
         Difference(
-            Kind.INVOICE_DUE, meaning, details=details if back else (), amount=beyond,
+            Kind.INVOICE_DUE,
+            meaning,
+            details=details if back else (),
+            amount=beyond,
             action="Do not remind the customer; record the payment on the invoice in Halo.",
             stripe_amount=tidy(EXACT.subtract(invoice.total, left), currency or ""),
             halo_amount=tidy(EXACT.subtract(invoice.total, invoice.due), currency or ""),
             currency=currency,
         ),
-        paid, invoice, policy,
-    )  # fmt: skip
+        paid,
+        invoice,
+        policy,
+    )
 
 
 def other_currency(
@@ -125,9 +137,10 @@ def other_currency(
     if invoice.currency is None:
         return None
     foreign = [
-        row for row in paid_rows(rows, policy)
+        row
+        for row in paid_rows(rows, policy)
         if currencies.get(row.intent_id or "", invoice.currency) != invoice.currency
-    ]  # fmt: skip
+    ]
     if not foreign:
         return None
     paid_in = currencies[foreign[0].intent_id or ""]
@@ -141,11 +154,16 @@ def other_currency(
             Kind.WRONG_CURRENCY,
             f"The customer paid{known} at Stripe, but Halo's invoice{of} is in {invoice.currency}.",
             action="Find out which currency is right, then correct the invoice or refund the payment.",
-            stripe_amount=stripe, halo_amount=total, amount=stripe, currency=paid_in,
+            stripe_amount=stripe,
+            halo_amount=total,
+            amount=stripe,
+            currency=paid_in,
             halo_currency=invoice.currency,
         ),
-        same, invoice, policy,
-    )  # fmt: skip
+        same,
+        invoice,
+        policy,
+    )
 
 
 def named(difference: Difference, invoice: Invoice) -> Difference:

@@ -69,9 +69,13 @@ class Invoices:
     _crowded: set[int] = field(init=False, default_factory=set)
 
     async def compare(
-        self, since: int, until: int, paid: int | None, wanted: Collection[int],
+        self,
+        since: int,
+        until: int,
+        paid: int | None,
+        wanted: Collection[int],
         again: Callable[[], bool],
-    ) -> list[tuple[Difference, ...]]:  # fmt: skip
+    ) -> list[tuple[Difference, ...]]:
         """Compare the invoices of the paid rows of a period; one group for each that differs.
 
         Args:

@@ -170,10 +170,13 @@ class Adding:
             key, Sum(one.kind, one.currency, 0, Decimal(0), 0, one.acknowledged)
         )
         self._sums[key] = Sum(
-            one.kind, one.currency, before.count + 1,
+            one.kind,
+            one.currency,
+            before.count + 1,
             before.amount if one.amount is None else EXACT.add(before.amount, one.amount),
-            before.unknown + (one.amount is None), one.acknowledged,
-        )  # fmt: skip
+            before.unknown + (one.amount is None),
+            one.acknowledged,
+        )
 
     def sums(self) -> tuple[Sum, ...]:
         """The sums, in the report's order."""
@@ -226,9 +229,14 @@ def _totals(
     ]
     return sorted(
         totals,
-        key=lambda one: (one.currency is None, one.currency, -sum(one.amounts.values()),
-                         one.customer is None, one.customer),
-    )  # fmt: skip
+        key=lambda one: (
+            one.currency is None,
+            one.currency,
+            -sum(one.amounts.values()),
+            one.customer is None,
+            one.customer,
+        ),
+    )
 
 
 def in_order(differences: Sequence[Difference]) -> list[Difference]:
@@ -244,11 +252,17 @@ def in_order(differences: Sequence[Difference]) -> list[Difference]:
     return sorted(
         differences,
         key=lambda one: (
-            one.acknowledged, one.currency is None, -counts[one.currency], one.currency,
-            -(one.at_stake or 0), kinds[one.kind], one.customer or "", -(one.made or 0),
+            one.acknowledged,
+            one.currency is None,
+            -counts[one.currency],
+            one.currency,
+            -(one.at_stake or 0),
+            kinds[one.kind],
+            one.customer or "",
+            -(one.made or 0),
             one.payments,
         ),
-    )  # fmt: skip
+    )
 
 
 # --- in words ------------------------------------------------------------------------------------

@@ -167,8 +167,9 @@ listen = "127.0.0.1:{_port() if keep else 0}"
     )
     environment = {name: text for name, text in os.environ.items() if not name.startswith("SYNCD_")}
     for name, secret in (
-        ("stripe_api_key", box.stripe.api_key), ("halo_client_secret", box.halo.client_secret),
-    ):  # fmt: skip
+        ("stripe_api_key", box.stripe.api_key),
+        ("halo_client_secret", box.halo.client_secret),
+    ):
         (folder / name).touch(0o600)
         (folder / name).write_text(secret, "utf-8")
     environment["CREDENTIALS_DIRECTORY"] = str(folder)
@@ -288,6 +289,7 @@ def _summary(console: Console, box: Sandbox, payments: list[Paying], seconds: fl
         f"{len(payments)} payments, {sum(map(len, rows))} invoices, {seconds:.0f} s: {agree}; "
         f"{doubled} rows doubled; {faults} simulated faults; "
         f"{len(box.stripe.requests)} requests to Stripe, {len(box.halo.requests)} to Halo.",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        highlight=False,
+        soft_wrap=True,
+    )
     return 1 if open_ends or doubled else 0

@@ -113,7 +113,8 @@ def run(
     backfill: Annotated[
         str | None,
         typer.Option(
-            "--backfill", metavar="SINCE",
+            "--backfill",
+            metavar="SINCE",
             help='Payments made since a date, a time (UTC unless it says so), or a span ("90d").',
         ),
     ] = None,
@@ -124,7 +125,7 @@ def run(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Keep the invoice payments of a Halo tenant in step with Stripe.
 
     Without a command: run in the foreground, as systemd does.

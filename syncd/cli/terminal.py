@@ -53,31 +53,44 @@ class Show:
     def listing(self, listed: int, share: float) -> None:
         """So many payments were listed; so much of the time is covered (0 to 1)."""
         self.bars.update(
-            self.listing_task, visible=True, completed=share,
+            self.listing_task,
+            visible=True,
+            completed=share,
             detail=f"{listed:,} payment{'' if listed == 1 else 's'}",
-        )  # fmt: skip
+        )
 
     def pushing(self, left: int) -> None:
         """So many payments are still due: the bar is full only when none is."""
         self._due_max = max(self._due_max, left)
         self.bars.update(
-            self.pushing_task, visible=True, completed=self._due_max - left,
-            total=max(1, self._due_max), detail=f"{left:,} still due",
-        )  # fmt: skip
+            self.pushing_task,
+            visible=True,
+            completed=self._due_max - left,
+            total=max(1, self._due_max),
+            detail=f"{left:,} still due",
+        )
 
     def rows(self, read: int, total: int) -> None:
         """So many of Halo's rows were read."""
         self.bars.update(
-            self.pushing_task, visible=True, description="Reading Halo", completed=read,
-            total=total, detail=f"{read:,} of {total:,} rows",
-        )  # fmt: skip
+            self.pushing_task,
+            visible=True,
+            description="Reading Halo",
+            completed=read,
+            total=total,
+            detail=f"{read:,} of {total:,} rows",
+        )
 
     def invoices(self, read: int, total: int) -> None:
         """So many of Halo's invoices were read."""
         self.bars.update(
-            self.pushing_task, visible=True, description="Reading invoices", completed=read,
-            total=total, detail=f"{read:,} of {total:,}",
-        )  # fmt: skip
+            self.pushing_task,
+            visible=True,
+            description="Reading invoices",
+            completed=read,
+            total=total,
+            detail=f"{read:,} of {total:,}",
+        )
 
     def waiting(self, side: Side, seconds: float) -> None:
         """A side's rate limit is used up, or a side asked to wait."""
@@ -149,10 +162,16 @@ def _bars() -> Iterator[Progress]:
     """Bars at the bottom of the terminal; what is written to standard error appears above them."""
     console = Console(file=sys.stderr)
     bars = Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20),
-        TextColumn("{task.fields[detail]}"), TimeElapsedColumn(),
-        console=console, disable=not sys.stderr.isatty(), transient=True, redirect_stderr=False,
-    )  # fmt: skip
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[detail]}"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not sys.stderr.isatty(),
+        transient=True,
+        redirect_stderr=False,
+    )
     before = sys.stderr
     with bars:
         if not bars.disable and not console.is_dumb_terminal:
@@ -227,9 +246,12 @@ def indented(text: str, width: int | None) -> str:
     if width is None:
         return "\n".join(f"    {line}" for line in lines)
     fitted = TextWrapper(
-        min(width, LINE_MAX), initial_indent="    ", subsequent_indent="    ",
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+        min(width, LINE_MAX),
+        initial_indent="    ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     return "\n".join(fitted.fill(line) for line in lines)
 
 
@@ -242,7 +264,10 @@ def labelled(label: str, text: str, width: int | None) -> str:
     if width is None:
         return f"{head}{inert(text)}".rstrip()
     lines = TextWrapper(
-        max(width, LABEL_WIDTH * 2), initial_indent=head, subsequent_indent=" " * len(head),
-        break_long_words=False, break_on_hyphens=False,
-    ).fill(inert(text))  # fmt: skip
+        max(width, LABEL_WIDTH * 2),
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ).fill(inert(text))
     return lines.rstrip()

@@ -107,9 +107,13 @@ def read_traced(
         trace = _read_trace(payload)
     name = raw.get("payment_method_name")
     return TracedRow(
-        row, trace, _moment(raw.get("webhook_received_date")), method, module,
+        row,
+        trace,
+        _moment(raw.get("webhook_received_date")),
+        method,
+        module,
         plain(name, 80) if isinstance(name, str) and name.strip() else None,
-    )  # fmt: skip
+    )
 
 
 _NO_TRACE_OF_STRIPE = Trace(

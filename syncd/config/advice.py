@@ -37,10 +37,12 @@ def advice_for(config: Config) -> list[Advice]:
     if urlsplit(config.halo.url).hostname == EXAMPLE_HOST:
         found.append(
             Advice(
-                "halo.url", f"{config.halo.url} is the example of the shipped file",
-                "Set halo.url to the address of your own tenant.", wrong=True,
+                "halo.url",
+                f"{config.halo.url} is the example of the shipped file",
+                "Set halo.url to the address of your own tenant.",
+                wrong=True,
             )
-        )  # fmt: skip
+        )
     if config.halo.rate_limit > RATE_LIMIT_SEEN:
         found.append(
             Advice(
@@ -50,5 +52,5 @@ def advice_for(config: Config) -> list[Advice]:
                 f"Set halo.rate_limit to {RATE_LIMIT_SEEN} or less, or Halo answers 429 to syncd and "
                 "to other integrations.",
             )
-        )  # fmt: skip
+        )
     return found

@@ -80,8 +80,9 @@ def _check(
     """Make sure that nothing but the numbers has changed."""
     expected = {**was, "halo": {**was.get("halo", {})}}
     expected["halo"]["status"] = {
-        **expected["halo"].get("status", {}), **{str(s): n for s, n in numbers.items()},
-    }  # fmt: skip
+        **expected["halo"].get("status", {}),
+        **{str(s): n for s, n in numbers.items()},
+    }
     if tomllib.loads(changed) != expected:
         message = (
             f"{name}: the numbers can't be added without touching other keys; add them by hand"

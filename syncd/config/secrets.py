@@ -147,9 +147,12 @@ def _encrypted(name: str, place: Path) -> Found | None:
     if program is None or not place.exists():
         return None
     done = subprocess.run(  # noqa: S603  # systemd's own program
-        [program, "decrypt", f"--name={name}", str(place), "-"], capture_output=True, text=True,
-        check=False, timeout=60,
-    )  # fmt: skip
+        [program, "decrypt", f"--name={name}", str(place), "-"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     if done.returncode != 0:
         message = (
             f"{name}: systemd-creds can't decrypt {place}; run the command as root, on the machine "

@@ -139,9 +139,14 @@ def is_news(before: Reversal, after: Reversal) -> bool:
 def _rank(seen: Reversal) -> tuple[int, bool, bool, bool, bool, int, str]:
     status = seen.money_status
     return (
-        seen.at, seen.read, status is not ReversalStatus.OPEN, status is ReversalStatus.BACK, not seen.inquiry,
-        seen.amount or 0, repr(seen),
-    )  # fmt: skip
+        seen.at,
+        seen.read,
+        status is not ReversalStatus.OPEN,
+        status is ReversalStatus.BACK,
+        not seen.inquiry,
+        seen.amount or 0,
+        repr(seen),
+    )
 
 
 def counted(reversals: Iterable[Reversal]) -> list[Reversal]:

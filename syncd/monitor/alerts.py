@@ -143,10 +143,14 @@ class Notice:
 def assess(before: HealthState, reading: HealthReading, rules: Rules) -> HealthState:
     """The overall status now; `since` changes only when the level changes."""
     # A time after now was stored before the clock was set back.
-    failing = {name: min(before.failing.get(name, reading.at), reading.at)
-               for name in reading.failing}  # fmt: skip
-    low = {side: min(before.low.get(side, reading.at), reading.at)
-           for side, (left, limit) in reading.budgets.items() if left < rules.budget_low * limit}  # fmt: skip
+    failing = {
+        name: min(before.failing.get(name, reading.at), reading.at) for name in reading.failing
+    }
+    low = {
+        side: min(before.low.get(side, reading.at), reading.at)
+        for side, (left, limit) in reading.budgets.items()
+        if left < rules.budget_low * limit
+    }
     level = level_of(reading.failing, reading.attention_count)
     since = min(before.since, reading.at) if level is before.level else reading.at
     return HealthState(level, since, failing, low)
@@ -161,7 +165,9 @@ def level_of(failing: Mapping[str, FailingCheck], attention_count: int) -> Healt
     return Health.ATTENTION if attention_count else Health.WELL
 
 
-def judge(notified: Notified, health: HealthState, reading: HealthReading, rules: Rules) -> tuple[Notified, Notice | None]:  # fmt: skip
+def judge(
+    notified: Notified, health: HealthState, reading: HealthReading, rules: Rules
+) -> tuple[Notified, Notice | None]:
     """Decide what to notify about now.
 
     Args:
@@ -181,10 +187,11 @@ def judge(notified: Notified, health: HealthState, reading: HealthReading, rules
         if stuck and name not in notified.failing and draft.may(f"failing {name}"):
             long = "" if check.busy else f"nothing has worked for {duration(reading.at - since)}. "
             draft.add(
-                Tone.FAILURE, f"{check_name(name)} does not work",
+                Tone.FAILURE,
+                f"{check_name(name)} does not work",
                 f"{check_name(name)}: {long}{sentence(check.text) if long else f'{check.text}.'} "
                 "syncd retries automatically, and nothing is lost. For details, run: syncd status",
-            )  # fmt: skip
+            )
             draft.notified = replace(draft.notified, failing=draft.notified.failing | {name})
     for name in sorted(notified.failing - reading.failing.keys()):
         again = f"{check_name(name)} works again"
@@ -215,7 +222,7 @@ def _judge_attention(draft: "_Draft", reading: HealthReading) -> None:
         Tone.WARNING,
         needing(reading.attention_counts),
         "\n".join([f"{heading}:", *lines, ending]),
-    )  # fmt: skip
+    )
     draft.notified = replace(draft.notified, attention=here)
 
 
@@ -226,7 +233,11 @@ def _judge_budgets(
         if side in health.low:
             lasting = side != "halo" or reading.at - health.low[side] >= HALO_LOW_SECONDS
             if lasting and side not in draft.notified.low and draft.may(f"low {side}"):
-                draft.add(Tone.WARNING, f"few requests to {check_name(side)} are left", _LOW[side].format(left=left, limit=limit))  # fmt: skip
+                draft.add(
+                    Tone.WARNING,
+                    f"few requests to {check_name(side)} are left",
+                    _LOW[side].format(left=left, limit=limit),
+                )
                 draft.notified = replace(draft.notified, low=draft.notified.low | {side})
         elif (
             left >= 2 * rules.budget_low * limit
@@ -280,17 +291,23 @@ class _Draft:
 def notified_from_note(raw: Mapping[str, Any]) -> Notified:
     """The inverse of `notified_as_note`."""
     return Notified(
-        frozenset(raw["attention"]), frozenset(raw["failing"]), frozenset(raw["low"]), raw["gap"],
+        frozenset(raw["attention"]),
+        frozenset(raw["failing"]),
+        frozenset(raw["low"]),
+        raw["gap"],
         dict(raw["last"]),
-    )  # fmt: skip
+    )
 
 
 def notified_as_note(notified: Notified) -> dict[str, Any]:
     """What notifications were sent about, as plain lists and numbers."""
     return {
-        "attention": sorted(notified.attention), "failing": sorted(notified.failing),
-        "low": sorted(notified.low), "gap": notified.gap, "last": dict(notified.last),
-    }  # fmt: skip
+        "attention": sorted(notified.attention),
+        "failing": sorted(notified.failing),
+        "low": sorted(notified.low),
+        "gap": notified.gap,
+        "last": dict(notified.last),
+    }
 
 
 def health_from_note(raw: Mapping[str, Any]) -> HealthState:
@@ -301,6 +318,8 @@ def health_from_note(raw: Mapping[str, Any]) -> HealthState:
 def health_as_note(health: HealthState) -> dict[str, Any]:
     """The overall status, as plain text and numbers."""
     return {
-        "level": str(health.level), "since": health.since, "failing": dict(health.failing),
+        "level": str(health.level),
+        "since": health.since,
+        "failing": dict(health.failing),
         "low": dict(health.low),
-    }  # fmt: skip
+    }

@@ -33,11 +33,14 @@ async def send(notice: Notice, urls: Sequence[str], report: Report) -> bool:
     for number, (url, problem) in enumerate(zip(urls, problems, strict=True), start=1):
         if problem is not None:
             report.log(
-                "warning", "notification_failed", service=service_of(url), number=number,
+                "warning",
+                "notification_failed",
+                service=service_of(url),
+                number=number,
                 text=f"The notification service {service_of(url)} (address {number} in notify_urls) did "
                 f"not accept a notification: {problem}. syncd retries if no other service accepted it. "
                 "To see the cause, run, with the address: apprise -vv -b test URL",
-            )  # fmt: skip
+            )
     taken = problems.count(None)
     if taken:
         report.log("info", "notified", title=notice.title, services=taken)
@@ -81,16 +84,23 @@ def _deliver(notice: Notice, url: str) -> str | None:
         _silence()
         # A redirect could send the notification to a host that nobody configured.
         asset = apprise.AppriseAsset(
-            app_id="syncd", app_desc="syncd", app_url="", async_mode=False, secure_logging=True,
-            service_timeout=0, http_redirects=False,
-        )  # fmt: skip
+            app_id="syncd",
+            app_desc="syncd",
+            app_url="",
+            async_mode=False,
+            secure_logging=True,
+            service_timeout=0,
+            http_redirects=False,
+        )
         service = apprise.Apprise(asset=asset)
         if not service.add(url):
             return "Apprise cannot parse the address"
         taken = service.notify(
-            title=notice.title, body=notice.body, notify_type=str(notice.tone),
+            title=notice.title,
+            body=notice.body,
+            notify_type=str(notice.tone),
             body_format=apprise.NotifyFormat.TEXT,
-        )  # fmt: skip
+        )
     except Exception as error:  # noqa: BLE001  # no error of a plug-in may stop syncd
         return type(error).__name__  # the message of the error may contain the address
     return None if taken else "the service refused it or cannot be reached"
@@ -123,9 +133,10 @@ async def beat(url: str, transport: Any = None) -> str | None:
     """Request the heartbeat address once. Returns the problem, without the address."""
     try:
         async with httpx.AsyncClient(
-            timeout=PING_SECONDS_MAX, follow_redirects=False,
+            timeout=PING_SECONDS_MAX,
+            follow_redirects=False,
             transport=transport or EnvironmentTransport(),
-        ) as client:  # fmt: skip
+        ) as client:
             answer = await client.get(url)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         return type(error).__name__

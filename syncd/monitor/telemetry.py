@@ -100,9 +100,12 @@ class _ToStructlog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(
-            record.levelno, "library", logger=record.name, text=record.getMessage(),
+            record.levelno,
+            "library",
+            logger=record.name,
+            text=record.getMessage(),
             exc_info=record.exc_info,
-        )  # fmt: skip
+        )
 
 
 class Telemetry:

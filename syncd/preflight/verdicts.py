@@ -66,9 +66,13 @@ def halo_mode(key: str, livemodes: Mapping[bool, int]) -> Line:
 
 
 def status_lines(
-    configured: Mapping[PaymentState, int], findings: Sequence[Finding], survey: Survey,
-    *, remembers: bool = True, proven: Mapping[PaymentState, int] | None = None,
-) -> list[Line]:  # fmt: skip
+    configured: Mapping[PaymentState, int],
+    findings: Sequence[Finding],
+    survey: Survey,
+    *,
+    remembers: bool = True,
+    proven: Mapping[PaymentState, int] | None = None,
+) -> list[Line]:
     """The five numbers against what Halo's own webhook wrote into the newest rows, one line each.
 
     Args:
@@ -116,9 +120,11 @@ def proven_numbers(
 def _unset(state: PaymentState, shown: int | None) -> Line:
     found = "" if shown is None else f"; Halo's rows show {shown}"
     return warned(
-        Area.CONFIGURATION, f"status {state}", f"not set{found}",
+        Area.CONFIGURATION,
+        f"status {state}",
+        f"not set{found}",
         f"Payments in this state are held. Run syncd calibrate --write, or set halo.status.{state}.",
-    )  # fmt: skip
+    )
 
 
 def _not_compared(state: PaymentState, number: int) -> Line:
@@ -209,9 +215,11 @@ def edit_line(
         else "Halo does not say"
     )
     return warned(
-        Area.HALO, what, f"only the first push can show this: {said}",
+        Area.HALO,
+        what,
+        f"only the first push can show this: {said}",
         "Push one payment, then look for refusals: syncd --once, then syncd attention.",
-    )  # fmt: skip
+    )
 
 
 def _may_edit(scopes: frozenset[str]) -> bool:

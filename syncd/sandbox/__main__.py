@@ -24,10 +24,13 @@ def main() -> None:
         where = {
             "stripe": {"url": box.stripe.url, "api_key": box.stripe.api_key},
             "halo": {
-                "url": box.halo.url, "client_id": box.halo.client_id,
-                "client_secret": box.halo.client_secret, "tenant": box.halo.tenant, "status": box.halo.status,
+                "url": box.halo.url,
+                "client_id": box.halo.client_id,
+                "client_secret": box.halo.client_secret,
+                "tenant": box.halo.tenant,
+                "status": box.halo.status,
             },
-        }  # fmt: skip
+        }
         sys.stdout.write(json.dumps(where) + "\n")
         sys.stdout.flush()
         signal.sigwait({signal.SIGTERM, signal.SIGINT})

@@ -98,10 +98,15 @@ class Sandbox:
                 }
             )
         if name == "state":
-            return json_reply({
-                "intents": {i: {"status": p["status"], "amount": p["amount"], "currency": p["currency"]} for i, p in self.stripe.intents.items()},
-                "rows": list(self.halo.rows.values()),
-            })  # fmt: skip
+            return json_reply(
+                {
+                    "intents": {
+                        i: {"status": p["status"], "amount": p["amount"], "currency": p["currency"]}
+                        for i, p in self.stripe.intents.items()
+                    },
+                    "rows": list(self.halo.rows.values()),
+                }
+            )
         if request.method != "POST":
             return json_reply({"error": f"no control {name}"}, 404)
         body = request.json()

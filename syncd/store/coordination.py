@@ -279,11 +279,16 @@ class CoordinationStore:
                 _ADD_LEASE,
                 [
                     {
-                        "name": name, "owner": me.owner, "what": me.what, "host": me.host,
-                        "boot": me.boot, "pid": me.pid, "until": now + seconds,
+                        "name": name,
+                        "owner": me.owner,
+                        "what": me.what,
+                        "host": me.host,
+                        "boot": me.boot,
+                        "pid": me.pid,
+                        "until": now + seconds,
                     }
                 ],
-            )  # fmt: skip
+            )
         return None
 
     def renew_lease(self, name: str, me: Holder, now: float, seconds: float) -> bool:

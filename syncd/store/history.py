@@ -114,12 +114,16 @@ def remember_pushes(connection: sa.Connection, pushed: Sequence[Pushed]) -> None
         schema.pushes.insert(),
         [
             {
-                "at": one.at, "intent_id": one.intent_id, "old": one.old, "new": one.new,
-                "lag_seconds": one.lag_seconds, "rows": " ".join(map(str, one.rows)),
+                "at": one.at,
+                "intent_id": one.intent_id,
+                "old": one.old,
+                "new": one.new,
+                "lag_seconds": one.lag_seconds,
+                "rows": " ".join(map(str, one.rows)),
             }
             for one in pushed
         ],
-    )  # fmt: skip
+    )
     newest = connection.execute(sa.select(sa.func.max(c.id))).scalar_one()
     connection.execute(
         schema.pushes.delete().where(

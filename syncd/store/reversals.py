@@ -196,12 +196,22 @@ def attention_of(
         reason = message_of(one, share)
         lines.append(
             AttentionEntry(
-                one.id, one.kind, one.kind, one.kind, reason, None, one.amount, one.currency, 0,
-                None, row["changed_at"], **shown_rows(row["seen"], row["rows"]),
+                one.id,
+                one.kind,
+                one.kind,
+                one.kind,
+                reason,
+                None,
+                one.amount,
+                one.currency,
+                0,
+                None,
+                row["changed_at"],
+                **shown_rows(row["seen"], row["rows"]),
                 intent_id=one.intent_id,
                 dismissed=row["dismissed"] is not None and row["dismissed"] == row["word"],
             )
-        )  # fmt: skip
+        )
     return lines
 
 

@@ -72,10 +72,16 @@ def as_json(audit: Audit, places: Links) -> str:
     listed = sum(one.count for one in audit.elsewhere_sums)
     return json.dumps(
         {
-            "since": iso(audit.since), "until": iso(audit.until), "summary": first_paragraph(audit),
-            "payments": audit.payments, "compared": audit.compared,
-            "agree": audit.agree, "differ": audit.differ, "acknowledged": audit.acknowledged,
-            "not_halos": audit.not_halos, "rows": audit.rows,
+            "since": iso(audit.since),
+            "until": iso(audit.until),
+            "summary": first_paragraph(audit),
+            "payments": audit.payments,
+            "compared": audit.compared,
+            "agree": audit.agree,
+            "differ": audit.differ,
+            "acknowledged": audit.acknowledged,
+            "not_halos": audit.not_halos,
+            "rows": audit.rows,
             "invoices": audit.invoices,
             "differences": [_difference(one, places) for one in audit.findings],
             "sums": [_sum(one) for one in audit.sums],
@@ -89,50 +95,76 @@ def as_json(audit: Audit, places: Links) -> str:
             },
             "notes": list(audit.notes),
             "made_due": [] if audit.fix is None else list(audit.fix.due),
-            "fix": None if audit.fix is None else {
-                "made_due": list(audit.fix.due), "on_attention_list": list(audit.fix.listed),
-                "dismissed": list(audit.fix.dismissed), "need_a_person": audit.fix.left,
+            "fix": None
+            if audit.fix is None
+            else {
+                "made_due": list(audit.fix.due),
+                "on_attention_list": list(audit.fix.listed),
+                "dismissed": list(audit.fix.dismissed),
+                "need_a_person": audit.fix.left,
             },
         },
         indent=2,
-    )  # fmt: skip
+    )
 
 
 def _difference(one: Difference, places: Links) -> dict[str, Any]:
     stripe, halo = places.links(one)
     only = one.invoices[0] if len(one.invoices) == 1 else None
     return {
-        "difference": str(one.kind), "acknowledged": one.acknowledged, "customer": one.customer,
-        "payment": one.intent_id, "payments": list(one.payments),
-        "invoice": only.number if only else None, "invoice_id": only.id if only else None,
-        "invoices": [{"id": name.id, "number": name.number, "link": places.halo(name)}
-                     for name in one.invoices],
-        "rows": list(one.rows), "made": iso_or_none(one.made),
-        "at_stripe": one.at_stripe, "in_halo": one.in_halo,
-        "stripe_amount": _exact(one.stripe_amount), "halo_amount": _exact(one.halo_amount),
-        "halo_less_stripe": _exact(one.off), "amount": _exact(one.amount),
-        "currency": one.currency, "halo_currency": one.halo_currency or one.currency,
-        "text": one.text, "meaning": one.meaning, "action": one.action,
-        "command": one.command or None, "pushable": one.pushable,
+        "difference": str(one.kind),
+        "acknowledged": one.acknowledged,
+        "customer": one.customer,
+        "payment": one.intent_id,
+        "payments": list(one.payments),
+        "invoice": only.number if only else None,
+        "invoice_id": only.id if only else None,
+        "invoices": [
+            {"id": name.id, "number": name.number, "link": places.halo(name)}
+            for name in one.invoices
+        ],
+        "rows": list(one.rows),
+        "made": iso_or_none(one.made),
+        "at_stripe": one.at_stripe,
+        "in_halo": one.in_halo,
+        "stripe_amount": _exact(one.stripe_amount),
+        "halo_amount": _exact(one.halo_amount),
+        "halo_less_stripe": _exact(one.off),
+        "amount": _exact(one.amount),
+        "currency": one.currency,
+        "halo_currency": one.halo_currency or one.currency,
+        "text": one.text,
+        "meaning": one.meaning,
+        "action": one.action,
+        "command": one.command or None,
+        "pushable": one.pushable,
         "stripe_link": stripe[0] if one.intent_id is not None and stripe else None,
-        "stripe_links": stripe, "halo_link": halo[0] if len(halo) == 1 else None,
+        "stripe_links": stripe,
+        "halo_link": halo[0] if len(halo) == 1 else None,
         "halo_links": halo,
-    }  # fmt: skip
+    }
 
 
 def _sum(one: Sum) -> dict[str, Any]:
     return {
-        "difference": str(one.kind), "acknowledged": one.acknowledged, "currency": one.currency,
-        "count": one.count, "amount": f"{one.amount:f}", "of_unknown_amount": one.unknown,
-    }  # fmt: skip
+        "difference": str(one.kind),
+        "acknowledged": one.acknowledged,
+        "currency": one.currency,
+        "count": one.count,
+        "amount": f"{one.amount:f}",
+        "of_unknown_amount": one.unknown,
+    }
 
 
 def _total(one: Total) -> dict[str, Any]:
     amounts = {str(key): f"{value:f}" for key, value in sorted(one.amounts.items())}
     return {
-        "customer": one.customer, "currency": one.currency, "count": one.count, "amounts": amounts,
+        "customer": one.customer,
+        "currency": one.currency,
+        "count": one.count,
+        "amounts": amounts,
         "of_unknown_amount": one.unknown,
-    }  # fmt: skip
+    }
 
 
 def _exact(amount: Decimal | None) -> str | None:
@@ -161,14 +193,26 @@ def write_csv(audit: Audit, places: Links, to: TextIO, *, everything: bool = Fal
     )
     for number, (one, (stripe, halo)) in enumerate(zip(listed, links, strict=True), start=1):
         cells: list[object] = [
-            number, one.customer, ", ".join(name.number or "" for name in one.invoices).strip(", "),
-            day(one.made), _cents(one.stripe_amount), _cents(one.halo_amount), _cents(one.off),
-            one.currency, one.halo_currency or (one.currency if one.halo_amount is not None else ""),
-            one.title, one.text, one.action, one.command, one.at_stripe.replace("_", " "),
-            one.in_halo.replace("_", " "), "yes" if one.acknowledged else "",
-            " ".join(one.payments), " ".join(str(name.id) for name in one.invoices),
+            number,
+            one.customer,
+            ", ".join(name.number or "" for name in one.invoices).strip(", "),
+            day(one.made),
+            _cents(one.stripe_amount),
+            _cents(one.halo_amount),
+            _cents(one.off),
+            one.currency,
+            one.halo_currency or (one.currency if one.halo_amount is not None else ""),
+            one.title,
+            one.text,
+            one.action,
+            one.command,
+            one.at_stripe.replace("_", " "),
+            one.in_halo.replace("_", " "),
+            "yes" if one.acknowledged else "",
+            " ".join(one.payments),
+            " ".join(str(name.id) for name in one.invoices),
             " ".join(map(str, one.rows)),
-        ]  # fmt: skip
+        ]
         cells += [*_filled(stripe, most_stripe), *_filled(halo, most_halo)]
         writer.writerow([_cell(cell) for cell in cells])
 

@@ -47,14 +47,22 @@ def as_html(audit: Audit, places: Links, *, everything: bool = False) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # few audits need it
 
     made = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     made.globals |= {
-        "counted": counted, "day": day, "day_or_minute": day_or_minute, "state_of": state_of,
+        "counted": counted,
+        "day": day,
+        "day_or_minute": day_or_minute,
+        "state_of": state_of,
         "tied": tied,
-        "consequences": {key: f"{words[0].upper()}{words[1:]}" for key, words in CONSEQUENCES.items()},
-    }  # fmt: skip
+        "consequences": {
+            key: f"{words[0].upper()}{words[1:]}" for key, words in CONSEQUENCES.items()
+        },
+    }
     css = (_TEMPLATES / "audit.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     elsewhere = audit.elsewhere if everything else audit.elsewhere[:ELSEWHERE_MAX]

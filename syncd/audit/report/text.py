@@ -93,9 +93,13 @@ def lines(audit: Audit, places: Links, width: int, bold: Callable[[str], str]) -
 
 
 def _totals(
-    heading: str, totals: Sequence[Total], width: int, bold: Callable[[str], str],
-    *, named: bool = False,
-) -> Iterator[str]:  # fmt: skip
+    heading: str,
+    totals: Sequence[Total],
+    width: int,
+    bold: Callable[[str], str],
+    *,
+    named: bool = False,
+) -> Iterator[str]:
     if not totals:
         return
     yield ""
@@ -120,9 +124,10 @@ def _difference(
     yield from map(bold, _wrapped(_GAP.join(cells), width, "", "   "))
     yield from _filled([one.title], width, "   ")
     amounts = [
-        ("At Stripe: ", one.stripe_money), ("In Halo: ", one.halo_money),
+        ("At Stripe: ", one.stripe_money),
+        ("In Halo: ", one.halo_money),
         ("Difference: ", one.off_money),
-    ]  # fmt: skip
+    ]
     yield from _filled([f"{label}{money}" for label, money in amounts if money], width, "   ")
     yield from _wrapped(one.text, width, "   ")
     if one.action:
@@ -146,9 +151,14 @@ def _agreeing(audit: Audit, width: int, bold: Callable[[str], str]) -> Iterator[
     yield bold(f"Stripe and Halo agree: {counted(len(audit.agreeing), 'payment')}")
     for one in audit.agreeing[:DIFFERENCES_MAX]:
         cells = [
-            one.payments[0], one.stripe_money, invoices_of(one), day(one.made), one.customer or "",
-            state_of(one.at_stripe), *one.details,
-        ]  # fmt: skip
+            one.payments[0],
+            one.stripe_money,
+            invoices_of(one),
+            day(one.made),
+            one.customer or "",
+            state_of(one.at_stripe),
+            *one.details,
+        ]
         yield from _filled(cells, width, "  ")
     if len(audit.agreeing) > DIFFERENCES_MAX:
         yield f"  {len(audit.agreeing) - DIFFERENCES_MAX:,} more: see --json, --csv or --html."
@@ -183,8 +193,11 @@ def _filled(cells: Sequence[str], width: int, indent: str) -> Iterator[str]:
 def _wrapped(text: str, width: int, indent: str = "", later: str | None = None) -> Iterator[str]:
     bound = tied(inert(text))
     for line in textwrap.wrap(
-        bound, width, initial_indent=indent,
+        bound,
+        width,
+        initial_indent=indent,
         subsequent_indent=indent if later is None else later,
-        break_long_words=False, break_on_hyphens=False,
-    ):  # fmt: skip
+        break_long_words=False,
+        break_on_hyphens=False,
+    ):
         yield line.replace(_TIE, " ")

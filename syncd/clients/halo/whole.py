@@ -95,9 +95,11 @@ def columns_of(before: WholeRow, *, everything: bool) -> dict[str, Any]:
         kept |= {
             name: value
             for name, value in before.fields.items()
-            if name not in READ_ONLY and not name.startswith("_") and _plain(value) is not None
+            if name not in READ_ONLY
+            and not name.startswith("_")
+            and _plain(value) is not None
             and not isinstance(value, list | dict)
-        }  # fmt: skip
+        }
     return {name: _as_json(value) for name, value in kept.items() if value is not None}
 
 

@@ -79,8 +79,10 @@ class HaloSignIn:
         token = secrets.token_hex(24)
         self._tokens[token] = (self.clock() + self.token_lifetime, scopes)
         answer = {
-            "access_token": token, "token_type": "Bearer", "expires_in": int(self.token_lifetime),
-        }  # fmt: skip
+            "access_token": token,
+            "token_type": "Bearer",
+            "expires_in": int(self.token_lifetime),
+        }
         if self.granted_scope is not None:
             answer["scope"] = self.granted_scope
         return json_reply(answer)

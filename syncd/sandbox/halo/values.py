@@ -8,8 +8,15 @@ from typing import Any
 _WHOLE = ("id", "invoice_id", "status", "method", "module_id", "client_id")
 _TEXTS = ("intent_id", "webhook_payload", "intent_response", "thirdpartyid")
 _DATES = ("date", "intent_date", "webhook_received_date")
-_FILTERS = {"client_id": int, "count": int, "intent_id": str, "invoice_id": int, "page_no": int,
-            "page_size": int, "search": str}  # fmt: skip
+_FILTERS = {
+    "client_id": int,
+    "count": int,
+    "intent_id": str,
+    "invoice_id": int,
+    "page_no": int,
+    "page_size": int,
+    "search": str,
+}
 
 
 def is_row(row: Any) -> bool:

@@ -66,9 +66,11 @@ class Query:
     def _delivery(self, value: str) -> None:
         if value not in ("true", "false"):
             self.refusal = error_reply(
-                400, f"Invalid boolean: {value}", code="parameter_invalid_boolean",
+                400,
+                f"Invalid boolean: {value}",
+                code="parameter_invalid_boolean",
                 param="delivery_success",
-            )  # fmt: skip
+            )
             return
         self.delivered = value == "true"
 

@@ -78,20 +78,37 @@ class Reversals:
         amount = intent["amount_received"]
         self.listings["charges"].items.append(
             {
-                "id": name, "object": "charge", "amount": amount, "amount_captured": amount,
-                "amount_refunded": 0, "captured": True, "created": int(self._clock()),
-                "currency": intent["currency"], "customer": intent["customer"], "disputed": False,
-                "livemode": intent["livemode"], "metadata": {}, "paid": True,
-                "payment_intent": intent["id"], "refunded": False, "status": "succeeded",
+                "id": name,
+                "object": "charge",
+                "amount": amount,
+                "amount_captured": amount,
+                "amount_refunded": 0,
+                "captured": True,
+                "created": int(self._clock()),
+                "currency": intent["currency"],
+                "customer": intent["customer"],
+                "disputed": False,
+                "livemode": intent["livemode"],
+                "metadata": {},
+                "paid": True,
+                "payment_intent": intent["id"],
+                "refunded": False,
+                "status": "succeeded",
                 "transfer_group": None,
             }
-        )  # fmt: skip
+        )
         return name
 
     def refund(
-        self, intent: dict[str, Any], amount: int | None = None, *, reason: str | None = None,
-        status: str = "succeeded", at: float | None = None, emit: bool = True,
-    ) -> str:  # fmt: skip
+        self,
+        intent: dict[str, Any],
+        amount: int | None = None,
+        *,
+        reason: str | None = None,
+        status: str = "succeeded",
+        at: float | None = None,
+        emit: bool = True,
+    ) -> str:
         """Send money back; returns the refund's id."""
         charge = self._charge_of(intent)
         left = charge["amount_captured"] - charge["amount_refunded"]
@@ -102,14 +119,22 @@ class Reversals:
             )
             raise ValueError(message)
         refund = {
-            "id": f"re_3{self._opaque(23)}", "object": "refund", "amount": amount,
-            "balance_transaction": f"txn_3{self._opaque(23)}", "charge": charge["id"],
-            "created": int(self._clock() if at is None else at), "currency": charge["currency"],
-            "livemode": charge["livemode"], "metadata": {},
+            "id": f"re_3{self._opaque(23)}",
+            "object": "refund",
+            "amount": amount,
+            "balance_transaction": f"txn_3{self._opaque(23)}",
+            "charge": charge["id"],
+            "created": int(self._clock() if at is None else at),
+            "currency": charge["currency"],
+            "livemode": charge["livemode"],
+            "metadata": {},
             "payment_intent": intent["id"] if self.intents_named else None,
-            "reason": reason, "receipt_number": None, "source_transfer_reversal": None,
-            "status": status, "transfer_reversal": None,
-        }  # fmt: skip
+            "reason": reason,
+            "receipt_number": None,
+            "source_transfer_reversal": None,
+            "status": status,
+            "transfer_reversal": None,
+        }
         self.listings["refunds"].items.append(refund)
         charge["amount_refunded"] += amount
         charge["refunded"] = charge["amount_refunded"] == charge["amount_captured"]
@@ -131,21 +156,35 @@ class Reversals:
             self._record("refund.failed", refund, at)
 
     def dispute(
-        self, intent: dict[str, Any], amount: int | None = None, *, reason: str = "fraudulent",
-        status: str = "needs_response", at: float | None = None, emit: bool = True,
-    ) -> str:  # fmt: skip
+        self,
+        intent: dict[str, Any],
+        amount: int | None = None,
+        *,
+        reason: str = "fraudulent",
+        status: str = "needs_response",
+        at: float | None = None,
+        emit: bool = True,
+    ) -> str:
         """The customer's bank takes money back; returns the dispute's id."""
         charge = self._charge_of(intent)
         charge["disputed"] = True
         dispute = {
-            "id": f"du_3{self._opaque(23)}", "object": "dispute",
-            "amount": charge["amount"] if amount is None else amount, "balance_transactions": [],
-            "charge": charge["id"], "created": int(self._clock() if at is None else at),
-            "currency": charge["currency"], "evidence": {}, "evidence_details": {},
-            "is_charge_refundable": False, "livemode": charge["livemode"], "metadata": {},
+            "id": f"du_3{self._opaque(23)}",
+            "object": "dispute",
+            "amount": charge["amount"] if amount is None else amount,
+            "balance_transactions": [],
+            "charge": charge["id"],
+            "created": int(self._clock() if at is None else at),
+            "currency": charge["currency"],
+            "evidence": {},
+            "evidence_details": {},
+            "is_charge_refundable": False,
+            "livemode": charge["livemode"],
+            "metadata": {},
             "payment_intent": intent["id"] if self.intents_named else None,
-            "reason": reason, "status": status,
-        }  # fmt: skip
+            "reason": reason,
+            "status": status,
+        }
         self.listings["disputes"].items.append(dispute)
         if emit:
             self._record("charge.dispute.created", dispute, at)

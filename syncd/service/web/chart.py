@@ -140,7 +140,7 @@ def draw(
         totals=tuple((s, totals[s], written[s]) for s in ORDER if totals[s]),
         middle_lag=median(lags) if lags else None,
         worst_lag=max(lags, default=None),
-    )  # fmt: skip
+    )
 
 
 def _by_hour(timed: Iterable[tuple[float, T]], now: float) -> list[list[T]]:

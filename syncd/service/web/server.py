@@ -93,8 +93,12 @@ def application(sources: WebSources) -> Starlette:
         return answer
 
     pages = {
-        "/": front, "/livez": livez, "/readyz": readyz, "/healthz": readyz, "/metrics": metrics,
-    }  # fmt: skip
+        "/": front,
+        "/livez": livez,
+        "/readyz": readyz,
+        "/healthz": readyz,
+        "/metrics": metrics,
+    }
     return Starlette(
         routes=[Route(path, guarded(page), methods=["GET"]) for path, page in pages.items()]
     )

@@ -80,9 +80,13 @@ class Backlog:
         for trouble in failures.blamed():
             due = trouble.due_payment
             self.report.log(
-                "warning", "put_off", intent=due.intent_id, state=state_of(due),
-                attempt=due.attempts + 1, reason=str(trouble.error),
-            )  # fmt: skip
+                "warning",
+                "put_off",
+                intent=due.intent_id,
+                state=state_of(due),
+                attempt=due.attempts + 1,
+                reason=str(trouble.error),
+            )
             self.trouble = self.trouble or trouble.error
             outcomes.append(self._blame(due, trouble.error, now))
         since = {name: began for name, (began, _) in failing.items()}

@@ -205,9 +205,13 @@ class Lookup:
 
     def _decide(self, due: DuePayment, rows: Sequence[Row], *, asked: bool = False) -> Decision:
         return decide(
-            due.payment, rows, self.settings.policy,
-            asked=asked, acknowledged=due.had_rows, accepted=due.accepted,
-        )  # fmt: skip
+            due.payment,
+            rows,
+            self.settings.policy,
+            asked=asked,
+            acknowledged=due.had_rows,
+            accepted=due.accepted,
+        )
 
     async def _ask_stripe(self, due: DuePayment, rows: Sequence[Row]) -> Decision | None:
         """Re-read the payment intent, then decide; None where Stripe now says something else."""

@@ -64,27 +64,43 @@ class Outcomes:
                 due, decision, ("created" if inserted else "updated") if ours else "in_step"
             )
             return Outcome(
-                current.intent_id, state, Condition.IN_STEP, acked=True, rows=decision.rows,
+                current.intent_id,
+                state,
+                Condition.IN_STEP,
+                acked=True,
+                rows=decision.rows,
                 pushed=pushed,
-            )  # fmt: skip
+            )
         if isinstance(decision, Hold):
             self.report.count("pushes", outcome="held")
             self.report.log(
-                "warning", "held", intent=current.intent_id, state=state, code=decision.code,
+                "warning",
+                "held",
+                intent=current.intent_id,
+                state=state,
+                code=decision.code,
                 reason=decision.text,
-            )  # fmt: skip
+            )
             self.planned(due, decision, decision.text)
             return Outcome(
-                current.intent_id, state, Condition.HELD, decision.code, decision.text,
+                current.intent_id,
+                state,
+                Condition.HELD,
+                decision.code,
+                decision.text,
                 attempts=due.attempts,
-            )  # fmt: skip
+            )
         self.planned(due, decision, "Halo has no row for it")
         self.report.count("pushes", outcome="unmatched")
         if due.looks < len(LOOK_UP_AGAIN.waits_seconds):
             again = self.now() + LOOK_UP_AGAIN.wait_seconds(due.looks)
             return Outcome(
-                current.intent_id, state, Condition.UNMATCHED, next_try=again, looks=due.looks + 1,
-            )  # fmt: skip
+                current.intent_id,
+                state,
+                Condition.UNMATCHED,
+                next_try=again,
+                looks=due.looks + 1,
+            )
         self.report.log("info", "not_halos", intent=current.intent_id, state=state)
         return Outcome(current.intent_id, state, Condition.NOT_HALOS)
 
@@ -106,13 +122,22 @@ class Outcomes:
         )
         self.report.count("pushes", outcome="held")
         self.report.log(
-            "warning", "held", intent=current.intent_id, state=state, code=HoldCode.INSERT_UNPROVEN,
+            "warning",
+            "held",
+            intent=current.intent_id,
+            state=state,
+            code=HoldCode.INSERT_UNPROVEN,
             reason=reason,
-        )  # fmt: skip
+        )
         return Outcome(
-            current.intent_id, state, Condition.HELD, HoldCode.INSERT_UNPROVEN, reason,
-            attempts=due.attempts, doubt_until=self.now() + INSERT_DOUBT_SECONDS,
-        )  # fmt: skip
+            current.intent_id,
+            state,
+            Condition.HELD,
+            HoldCode.INSERT_UNPROVEN,
+            reason,
+            attempts=due.attempts,
+            doubt_until=self.now() + INSERT_DOUBT_SECONDS,
+        )
 
     def failed(self, due: DuePayment, words: str, before: int = 0) -> Outcome:
         """Put the payment on the attention list; retry with backoff after `before` attempts."""
@@ -124,13 +149,22 @@ class Outcomes:
         )
         self.report.count("pushes", outcome="failed")
         self.report.log(
-            "error", "push_failed", intent=current.intent_id, state=state, attempt=due.attempts + 1,
+            "error",
+            "push_failed",
+            intent=current.intent_id,
+            state=state,
+            attempt=due.attempts + 1,
             reason=words,
-        )  # fmt: skip
+        )
         return Outcome(
-            current.intent_id, state, Condition.FAILED, HoldCode.HALO_REFUSES, reason,
-            next_try=self.now() + gap, attempts=due.attempts + 1,
-        )  # fmt: skip
+            current.intent_id,
+            state,
+            Condition.FAILED,
+            HoldCode.HALO_REFUSES,
+            reason,
+            next_try=self.now() + gap,
+            attempts=due.attempts + 1,
+        )
 
     def still_failed(self, due: DuePayment) -> Outcome:
         """A payment on the attention list that could not be tried: wait for the same time again."""
@@ -211,10 +245,15 @@ def due_again(
     """
     failed = due.condition is Condition.FAILED
     return Outcome(
-        due.intent_id, state_of(due), due.condition if failed else Condition.DUE,
-        HoldCode.HALO_REFUSES if failed else None, due.reason if failed else None,
-        next_try=next_try, attempts=due.attempts + attempts, doubt_until=doubt_until,
-    )  # fmt: skip
+        due.intent_id,
+        state_of(due),
+        due.condition if failed else Condition.DUE,
+        HoldCode.HALO_REFUSES if failed else None,
+        due.reason if failed else None,
+        next_try=next_try,
+        attempts=due.attempts + attempts,
+        doubt_until=doubt_until,
+    )
 
 
 def doubtful(

@@ -328,9 +328,10 @@ def _entry(entry: AttentionEntry, config: Config, *, test: bool) -> dict[str, An
         ],
     }
     times = {
-        "since": iso(entry.since), "next_try": iso_or_none(entry.next_try),
+        "since": iso(entry.since),
+        "next_try": iso_or_none(entry.next_try),
         "dismissed_at": iso_or_none(entry.dismissed_at),
-    }  # fmt: skip
+    }
     return asdict(entry) | times | {"links": links}
 
 

@@ -21,9 +21,10 @@ from syncd.text.sanitize import plain
 
 
 def resync(
-    context: typer.Context, intent_id: Annotated[str, typer.Argument(metavar="pi_…")],
+    context: typer.Context,
+    intent_id: Annotated[str, typer.Argument(metavar="pi_…")],
     config: ConfigOption = None,
-) -> None:  # fmt: skip
+) -> None:
     """Read one payment intent again and push it.
 
     Example: syncd resync pi_123

@@ -95,9 +95,15 @@ def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as
 
 
 async def _command(
-    config: Config, store: Store, telemetry: Telemetry, since: int | None, asked: str, show: Show,
-    planned: list[dict[str, Any]], dry_run: bool,
-) -> Failure | None:  # fmt: skip
+    config: Config,
+    store: Store,
+    telemetry: Telemetry,
+    since: int | None,
+    asked: str,
+    show: Show,
+    planned: list[dict[str, Any]],
+    dry_run: bool,
+) -> Failure | None:
     """Run; returns what failed instead of raising it, so that what was done is still shown."""
     runtime = Runtime(waiting=show.waiting, retrying=retrying(show, telemetry))
     if show.on_terminal and config.log.level != "debug":
@@ -110,11 +116,15 @@ async def _command(
     numbers = push_settings(config).policy.numbers
     what = "a single run" if since is None else "a backfill"
     parts = assemble(
-        config, store, telemetry, runtime, what,
+        config,
+        store,
+        telemetry,
+        runtime,
+        what,
         plan=plan if dry_run else None,
         stripe_share=1.0 if since is None else BACKFILL_STRIPE_SHARE,
         halo_share=DRY_RUN_HALO_SHARE if dry_run else 1.0,
-    )  # fmt: skip
+    )
     watch(parts, store, show)
     try:
         release_holds(config, store, runtime.now())

@@ -193,8 +193,10 @@ def _of_instance(file: Path) -> dict[Key, Any]:
 def _credentials(folder: Path, names: Mapping[str, str]) -> str:
     """The drop-in that hands encrypted secrets to the service."""
     lines = [
-        f"LoadCredentialEncrypted={name}:{folder / name}{ENCRYPTED}" for name in SECRETS if name in names
-    ]  # fmt: skip
+        f"LoadCredentialEncrypted={name}:{folder / name}{ENCRYPTED}"
+        for name in SECRETS
+        if name in names
+    ]
     head = "# Written by syncd init: the secrets are encrypted for this machine.\n"
     return head + "\n".join(["[Service]", "LoadCredential=", *lines, ""])
 
@@ -209,9 +211,13 @@ def encrypted(name: str, text: str) -> str:
     if program is None:
         raise ConfigurationError(["--encrypt needs systemd-creds (systemd 250 or newer)"])
     done = subprocess.run(  # noqa: S603  # systemd's own program
-        [program, "encrypt", f"--name={name}", "-", "-"], input=text, capture_output=True,
-        text=True, check=False, timeout=60,
-    )  # fmt: skip
+        [program, "encrypt", f"--name={name}", "-", "-"],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     if done.returncode != 0:
         raise ConfigurationError([f"systemd-creds can't encrypt {name}: {done.stderr.strip()}"])
     return done.stdout

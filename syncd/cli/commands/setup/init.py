@@ -44,10 +44,11 @@ def init(
         bool, typer.Option("--defaults", help="Ask nothing: the variables are the answers.")
     ] = False,
     encrypt: Annotated[
-        bool, typer.Option("--encrypt", help="Encrypt the secrets by systemd-creds, for this machine.")
+        bool,
+        typer.Option("--encrypt", help="Encrypt the secrets by systemd-creds, for this machine."),
     ] = False,
     config: ConfigOption = None,
-) -> None:  # fmt: skip
+) -> None:
     """Set up syncd: ask for what it needs, try each answer at once, and write the file and the secrets.
 
     Asks for Halo's address, the application's id and secret, and Stripe's key; then learns the status

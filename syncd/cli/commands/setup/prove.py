@@ -123,8 +123,14 @@ def _check_usage(intent_id: str | None, *, yes: bool, as_json: bool) -> None:
 
 
 def _prove(
-    config: Config, store: Store, intent_id: str | None, kind: WriteKind, *, yes: bool, as_json: bool
-) -> int:  # fmt: skip
+    config: Config,
+    store: Store,
+    intent_id: str | None,
+    kind: WriteKind,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> int:
     """Look, ask, write and show; returns the exit code."""
     known = read_proof(store.note(proof_note(kind)), f"{config.halo.url} {config.halo.client_id}")
     if known is not None and not as_json:
@@ -224,9 +230,7 @@ def _show_found(intended: Intended, found: Found) -> None:
     for row in {**before.rows, **after.rows}:
         _side_by_side(f"Row {row}", before.rows.get(row, {}), after.rows.get(row, {}))
     if before.invoice is not None or after.invoice is not None:
-        _side_by_side(
-            f"Invoice {before.invoice_id}", before.invoice or {}, after.invoice or {}
-        )  # fmt: skip
+        _side_by_side(f"Invoice {before.invoice_id}", before.invoice or {}, after.invoice or {})
     if found.changes is None:
         typer.echo("Halo does not show its own record of the invoice's changes.")
     elif not found.changes:
@@ -247,11 +251,15 @@ def _side_by_side(title: str, before: Mapping[str, str], after: Mapping[str, str
         title,
         ("field", "before", "after", ""),
         [
-            (name, before.get(name, ""), after.get(name, ""),
-             "" if before.get(name) == after.get(name) else "changed")
+            (
+                name,
+                before.get(name, ""),
+                after.get(name, ""),
+                "" if before.get(name) == after.get(name) else "changed",
+            )
             for name in {**before, **after}
         ],
-    )  # fmt: skip
+    )
 
 
 def _verdict(intended: Intended, found: Found) -> str:
@@ -303,8 +311,13 @@ def _as_json(intended: Intended, found: Found) -> dict[str, Any]:
         "invoice_changes": None
         if found.changes is None
         else [
-            {"at": one.at, "who": one.who, "field": one.field.name, "before": one.field.before,
-             "after": one.field.after}
+            {
+                "at": one.at,
+                "who": one.who,
+                "field": one.field.name,
+                "before": one.field.before,
+                "after": one.field.after,
+            }
             for one in found.changes
         ],
-    }  # fmt: skip
+    }

@@ -55,7 +55,7 @@ def bugreport(
         bool, typer.Option("--offline", help="Leave out syncd check: ask neither Stripe nor Halo.")
     ] = False,
     config: ConfigOption = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write one file that describes a problem: to read through, and to send.
 
     It holds the version, the configuration without secrets, the results of check and status, the last
@@ -153,8 +153,17 @@ def _versions() -> dict[str, str]:
         "Python": platform.python_version(),
         "system": platform.platform(),
     }
-    for name in ("alembic", "apprise", "apscheduler", "httpx", "pydantic", "sqlalchemy", "stripe",
-                 "structlog", "uvicorn"):  # fmt: skip
+    for name in (
+        "alembic",
+        "apprise",
+        "apscheduler",
+        "httpx",
+        "pydantic",
+        "sqlalchemy",
+        "stripe",
+        "structlog",
+        "uvicorn",
+    ):
         found[name] = metadata.version(name)
     return found
 
@@ -188,9 +197,11 @@ def _with_numbers(read: Mapping[str, Any], shown: Callable[[Any], Any]) -> dict[
     return {
         key: _with_numbers(value, shown)
         if isinstance(value, Mapping)
-        else value if isinstance(value, int | float | None) else shown(value)
+        else value
+        if isinstance(value, int | float | None)
+        else shown(value)
         for key, value in read.items()
-    }  # fmt: skip
+    }
 
 
 def _counts(store: Store) -> Any:
@@ -231,8 +242,12 @@ def _log(file: Path | None, shown: Callable[[Any], Any]) -> str:
         return "There is no journal here."
     done = subprocess.run(  # noqa: S603  # systemd's own program
         [program, "-u", unit or "syncd", "-n", str(LOG_LINES), "-o", "cat", "--no-pager"],
-        capture_output=True, text=True, errors="replace", check=False, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=60,
+    )
     return "\n".join(_entry(line, shown) for line in done.stdout.splitlines()) or "empty"
 
 

@@ -139,9 +139,13 @@ class ByHand:
             sent[0], invoice = _texts(self.sink.fields_of(row)), decision.invoice_id
         money = due.payment.current.received or due.payment.current.due
         return Intended(
-            current.intent_id, kind, str(current.state or "no state"), str(money or "unknown"),
-            await self._reading(wholes, invoice), sent,
-        )  # fmt: skip
+            current.intent_id,
+            kind,
+            str(current.state or "no state"),
+            str(money or "unknown"),
+            await self._reading(wholes, invoice),
+            sent,
+        )
 
     async def prove(self, intended: Intended) -> Found:
         """Write the rows and read them back.

@@ -34,9 +34,12 @@ def upgrade() -> None:
     )
     op.add_column("reversals", sa.Column("moved_at", sa.BigInteger))
     c = sa.table(
-        "reversals", sa.column("status", sa.String), sa.column("kind", sa.String),
-        sa.column("word", sa.String), sa.column("dismissed", sa.String),
-    )  # fmt: skip
+        "reversals",
+        sa.column("status", sa.String),
+        sa.column("kind", sa.String),
+        sa.column("word", sa.String),
+        sa.column("dismissed", sa.String),
+    )
     op.execute(
         c.update()
         .where(
