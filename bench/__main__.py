@@ -91,6 +91,7 @@ class Box:
         clean = {name: text for name, text in os.environ.items() if not name.startswith("SYNCD_")}
         return {
             **clean,
+            "SYNCD_CONFIG": os.devnull,  # not the configuration of an installed syncd
             "SYNCD_STRIPE_API_KEY": stripe["api_key"],
             "SYNCD_HALO_CLIENT_SECRET": halo["client_secret"],
             "SYNCD_STRIPE__API_BASE": stripe["url"],

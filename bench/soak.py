@@ -203,6 +203,7 @@ class Service:
         self.environment = {
             **clean,
             "PYTHONPATH": str(ROOT),
+            "SYNCD_CONFIG": os.devnull,  # not the configuration of an installed syncd
             "SYNCD_STRIPE_API_KEY": box.stripe.api_key,
             "SYNCD_HALO_CLIENT_SECRET": box.halo.client_secret,
             "SYNCD_STRIPE__API_BASE": box.stripe.url,

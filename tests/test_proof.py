@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from syncd.core.errors import LinkFailure
 from syncd.core.records import Condition
 from syncd.core.rules.proof import UpdateMode, WriteKind, read_proof, read_trouble
 from syncd.sandbox import Fault
 from tests.conftest import Rig
+from tests.test_process import until
 
 KEPT = (
     "invoice_id", "date", "amount", "method", "module_id", "intent_id", "intent_date", "client_id",
@@ -432,6 +434,95 @@ def test_it_stays_proven(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]])
     assert {rig.condition(name) for name in late} == {Condition.IN_STEP, Condition.DUE}
 
 
+@pytest.mark.parametrize("kind", ["500_after", "504_after", "reset_after", "truncated"])
+def test_an_update_without_an_answer(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
+) -> None:
+    """A Halo that begins to empty rows, and does not answer: its rows are read before the next write."""
+    rig, _, _ = paid
+    rig.once()
+    late = [rig.pay("succeeded") for _ in range(120)]
+    before = copy.deepcopy(rig.box.halo.rows)
+    rig.box.halo.keeps.partial = "empty"
+    rig.box.halo.faults.append(Fault(kind, times=None, method="POST", path="/api/InvoicePayment"))
+    for _ in range(3):
+        rig.cycle()
+        rig.clock.seconds += 400
+    assert 0 < len(harmed(rig, before)) <= 50
+    found = trouble(rig)
+    assert found.code == "writes_have_side_effects"
+    assert {f"row {number}" for number in harmed(rig, before)} <= set(found.before)
+    assert {rig.condition(name) for name in late} == {Condition.DUE}
+
+
+def test_an_update_without_an_answer_that_is_right(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Halo carries updates out as before and does not answer: nothing stops, nothing is kept."""
+    rig, _, _ = paid
+    rig.once()
+    late = [rig.pay("succeeded") for _ in range(60)]
+    rig.box.halo.faults.append(
+        Fault("500_after", times=2, method="POST", path="/api/InvoicePayment")
+    )
+    for _ in range(2):
+        rig.cycle()
+        rig.clock.seconds += 400
+    assert {rig.condition(name) for name in late} == {Condition.IN_STEP}
+    assert trouble(rig) is None
+    assert rig.stored(lambda store: store.note("update_unchecked")) is None
+
+
+def test_a_first_update_that_is_carried_out_late(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """A gateway gives up and Halo empties the row later: nothing is sent meanwhile, then it is restored."""
+    rig, intents, before = paid
+    halo = rig.box.halo
+    halo.keeps.partial = "empty"
+    halo.faults.append(
+        Fault("applied_late", times=1, method="POST", path="/api/InvoicePayment", seconds=1)
+    )
+    rig.cycle()
+    rig.cycle()
+    assert len(rig.posts()) == 1
+    until(lambda: halo.writes)
+    rig.cycle()
+    rig.cycle()
+    assert proof(rig).mode is UpdateMode.EVERYTHING
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_a_first_update_that_never_arrives(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """A gateway gives up and Halo never gets the row: after five minutes it is sent again."""
+    rig, intents, _ = paid
+    rig.box.halo.faults.append(Fault("504", times=1, method="POST", path="/api/InvoicePayment"))
+    rig.cycle()
+    rig.clock.seconds += 200
+    rig.cycle()
+    assert len(rig.posts()) == 1
+    rig.clock.seconds += 301
+    rig.cycle()
+    assert proof(rig) is not None
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_a_single_run_waits_for_a_first_update(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """A run by a timer is a new process each time: it waits itself, and says how long."""
+    rig, intents, _ = paid
+    rig.box.halo.faults.append(Fault("504", times=1, method="POST", path="/api/InvoicePayment"))
+    with pytest.raises(LinkFailure):
+        rig.once()
+    rig.once()
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+    assert any(line["seconds"] > 200 for line in rig.told.events("looking_again"))
+
+
 @pytest.mark.parametrize("shape", ["empty", "rows"])
 def test_one_row_that_a_person_changes(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], shape: str
@@ -520,6 +611,40 @@ def test_the_first_new_row_is_read_back(missing: tuple[Rig, list[str]]) -> None:
     found = proof(rig, WriteKind.INSERT)
     assert (found.row_id, found.intent_id) == (first, rig.box.halo.rows[first]["intent_id"])
     assert [len(rig.box.halo.rows_of(name)) for name in intents] == [1] * 5
+
+
+def test_the_second_new_row_waits_for_the_first(missing: tuple[Rig, list[str]]) -> None:
+    """The first new row can't be read back: whatever process comes by makes no second one before."""
+    rig, intents = missing
+    halo = rig.box.halo
+    unreadable = Fault("500", times=None, method="GET", path="/api/InvoicePayment/")
+    halo.faults.append(unreadable)
+    for _ in range(3):
+        rig.cycle()
+        rig.waits.clear()  # another process
+        rig.clock.seconds += 1_300
+    assert len(halo.writes) == 1
+    halo.faults.clear()
+    for _ in range(6):
+        rig.clock.seconds += 400
+        rig.cycle()
+    assert proof(rig, WriteKind.INSERT).row_id == halo.writes[0][0]
+    assert [len(halo.rows_of(name)) for name in intents] == [1] * 5
+
+
+def test_a_first_new_row_that_is_never_shown(missing: tuple[Rig, list[str]]) -> None:
+    """A first new row that can't be read for an hour proves nothing; another one is tried then."""
+    rig, _ = missing
+    halo = rig.box.halo
+    halo.faults.append(Fault("500", times=None, method="GET", path="/api/InvoicePayment/"))
+    for _ in range(3):
+        rig.cycle()
+        rig.clock.seconds += 1_300
+    assert len(halo.writes) == 1
+    for _ in range(2):
+        rig.cycle()
+        rig.clock.seconds += 1_300
+    assert len(halo.writes) == 2
 
 
 @pytest.mark.parametrize("dropped", ["status", "intent_id"])

@@ -64,7 +64,10 @@ class ListSink:
     async def reserve(self, requests: int) -> None:
         """There is no rate limit."""
 
-    async def update(self, changes: Sequence[RowChange], guard: Guard) -> Acknowledged | None:
+    async def update(
+        self, changes: Sequence[RowChange], guard: Guard, *, repeatable: bool = True
+    ) -> Acknowledged | None:
+        assert not repeatable  # the first update of a tenant
         if not guard.allows_sending():
             return None
         for one in changes:

@@ -254,15 +254,19 @@ class Store:
             row.intent_id for row in found if states[row.intent_id] == row.state
         }
 
-    def intend_update(self, intent_ids: Sequence[str], now: float) -> None:
+    def intend_update(
+        self, intent_ids: Sequence[str], now: float, notes: Mapping[str, str | None] | None = None
+    ) -> None:
         """Record, before the request, that syncd sends rows of these payments.
 
         Args:
             intent_ids: the payments.
             now: Unix seconds.
+            notes: what else to write down, by name.
         """
         with writing(self._engine) as connection:
             mark_sent(connection, intent_ids, now)
+            _write_notes(connection, notes or {})
 
     def intend_insert(
         self, due: DuePayment, known: float | None, now: float, doubt_until: float
@@ -312,6 +316,7 @@ class Store:
         now: float,
         *,
         seen: Mapping[str, Sequence[SeenRow]] | None = None,
+        notes: Mapping[str, str | None] | None = None,
     ) -> None:
         """Record the outcomes of a push in one transaction.
 
@@ -322,14 +327,16 @@ class Store:
             outcomes: one for each payment.
             now: Unix seconds.
             seen: Halo's rows as they were last seen, by payment intent: for people.
+            notes: what else to write down, by name; None removes a note.
         """
-        if not outcomes and not seen:
+        if not outcomes and not seen and not notes:
             return
         c = schema.payments.c
         with writing(self._engine) as connection:
             remember_seen(connection, schema.payments, seen or {})
             done = transitions.record_outcomes(connection, outcomes, now)
             remember_pushes(connection, [o.pushed for o in outcomes if o.pushed is not None])
+            _write_notes(connection, notes or {})
             if done:  # no longer needed; traces would be most of the database
                 connection.execute(
                     schema.payments.update().where(c.intent_id.in_(done)).values(trace=None)
@@ -364,7 +371,13 @@ class Store:
     def write_notes(self, values: Mapping[str, str | None]) -> None:
         """Write notes; None removes one."""
         with writing(self._engine) as connection:
-            connection.execute(_DELETE_NOTES, {"names": list(values)})
-            kept = [{"name": n, "value": v} for n, v in values.items() if v is not None]
-            if kept:
-                connection.execute(_ADD_NOTES, kept)
+            _write_notes(connection, values)
+
+
+def _write_notes(connection: sa.Connection, values: Mapping[str, str | None]) -> None:
+    if not values:
+        return
+    connection.execute(_DELETE_NOTES, {"names": list(values)})
+    kept = [{"name": name, "value": value} for name, value in values.items() if value is not None]
+    if kept:
+        connection.execute(_ADD_NOTES, kept)

@@ -28,7 +28,7 @@ class PushSettings:
 
     def changed_rows(self, due: DuePayment, update: Update, now: float) -> list[RowChange]:
         """A payment's rows with their new status, written at `now` (Unix seconds)."""
-        trace = self._trace(due, now)
+        trace = self.trace_of(due, now)
         return [RowChange(row, update.status, trace) for row in update.rows]
 
     def new_row(self, due: DuePayment, create: Create, now: float) -> NewRow:
@@ -41,10 +41,11 @@ class PushSettings:
             status=create.status,
             at=current.at,
             created=current.created,
-            trace=self._trace(due, now),
+            trace=self.trace_of(due, now),
         )
 
-    def _trace(self, due: DuePayment, now: float) -> Trace | None:
+    def trace_of(self, due: DuePayment, now: float) -> Trace | None:
+        """What to leave in a payment's rows, written at `now` (Unix seconds); None for nothing."""
         payload = due.payment.current.trace
         return None if payload is None or not self.trace else Trace(payload, now)
 

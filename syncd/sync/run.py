@@ -193,7 +193,8 @@ class Run:
                 await self._wait_as_asked(error, failures, watching)
             else:
                 trouble, failures = trouble or engine.pusher.trouble, 0
-                if done == 0 and self.store.due_count(engine.now()):
+                waiting = done == 0 and self.store.due_count(engine.now())
+                if waiting and not await self._wait_for_rows():
                     break
         trouble = trouble if self.store.people.conditions()[Condition.DUE] else None
         if trouble := trouble or self._left_out():
@@ -231,6 +232,8 @@ class Run:
             if row.doubt_until <= now + LAG_SECONDS
         ]
         looks += self._earlier_inserts(now)
+        if (seconds := self.engine.pusher.waiting_seconds()) > 0:
+            looks.append(now + seconds)
         if not looks:
             return False
         seconds = max(0.0, max(looks) - now) + 0.1  # the clock may be set back during the sleep

@@ -78,12 +78,15 @@ class Sink(Protocol):
     async def reserve(self, requests: int) -> None:
         """Wait until the rate limit allows so many requests one after another."""
 
-    async def update(self, changes: Sequence[RowChange], guard: Guard) -> Acknowledged | None:
-        """Set the status of rows, all or none. May be sent twice.
+    async def update(
+        self, changes: Sequence[RowChange], guard: Guard, *, repeatable: bool = True
+    ) -> Acknowledged | None:
+        """Set the status of rows, all or none.
 
         Args:
             changes: the rows and their new status.
             guard: asked right before each sending, when nothing else is waited for.
+            repeatable: whether to send again after a failure with `maybe_applied`.
 
         Returns:
             The answer; None where `guard` kept the request from being sent.

@@ -187,8 +187,8 @@ class Oracle(Watch):
         most = self.theatre.story.setting["batch"] if tenant == "empties later" else 1
         if len(owners) > max(1, most):
             self.complain("harmed", f"rows {harmed}")
-        named = " ".join(line for line in self.said if "writes_stopped" in line)
-        if harmed and not (stopped or (tenant == "empties later" and named)):
+        named = {name for name in listed if name.startswith("row_")}
+        if harmed and not (stopped or named):
             self.complain("harmed", f"rows {harmed}, and nothing says so")
         if tenant == "drop status" and self.unstored and not stopped and not self.read_back:
             self.complain("unsaid", "statuses are not stored, and the list has no entry for it")
@@ -210,6 +210,8 @@ class Oracle(Watch):
         for name, entry in listed.items():
             if name in ("refunds_unknown", "disputes_unknown") and self._stopped_long():
                 continue  # what the key may not list, and no event shows any more
+            if name.startswith("row_") and int(name.removeprefix("row_")) in self.world.harmed():
+                continue
             if name not in known and name != "pi_odd" and not name.startswith("writes_"):
                 self.complain("false alarm", f"{name}: {entry.reason}")
 

@@ -285,7 +285,9 @@ class Watch:
             return -1
         step = self._reasons(process, truth, status, f"row {number}")
         self._check_trace(process, truth, row, status)
-        if status == paid and process.theatre.setting["on_amount_mismatch"] == "hold":
+        # An update that was carried out but not answered goes again, though it has emptied the row.
+        again = self.last_sent.get(number) == status and number in self.world.harmed()
+        if status == paid and process.theatre.setting["on_amount_mismatch"] == "hold" and not again:
             self._check_amounts(truth)
         return step
 

@@ -286,12 +286,15 @@ class HaloSink:
             raise BadAnswer(Side.HALO, f"{message} {error_text(body)}".strip()).of(shape_of(body))
         return listing
 
-    async def update(self, changes: Sequence[RowChange], guard: Guard) -> Acknowledged | None:
+    async def update(
+        self, changes: Sequence[RowChange], guard: Guard, *, repeatable: bool = True
+    ) -> Acknowledged | None:
         """Set the status of rows. May be sent twice: an update only sets values.
 
         Args:
             changes: the rows and their new status.
             guard: asked right before each sending, after sign-in and rate limit.
+            repeatable: whether to send again after a failure that Halo may have carried out.
 
         Returns:
             What Halo answered; None where `guard` kept the request from being sent.
@@ -301,7 +304,7 @@ class HaloSink:
             LinkFailure: Halo can't be written.
         """
         rows = [changed_row(one) for one in changes]
-        return await self.connection.write(_PATH, rows, guard, repeatable=True)
+        return await self.connection.write(_PATH, rows, guard, repeatable=repeatable)
 
     async def insert(self, row: NewRow, guard: Guard) -> Acknowledged | None:
         """Insert one row. Never sent twice, because Halo would keep both.

@@ -6,7 +6,7 @@ alone and is read back. Pure: what is sent and when is decided in `sync.push`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -180,6 +180,88 @@ class Trial:
     status: int
     mode: UpdateMode
     rows: Mapping[int, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRowTrial:
+    """The first new row of a tenant: kept from before it is sent until it was read back.
+
+    Attributes:
+        at: when it was sent, Unix seconds.
+        intent_id: which payment.
+        invoice_id: the invoice's number in the PSA.
+        amount: in major units.
+        status: the tenant's status number.
+        paid_at: when the payment reached its state, Unix seconds.
+        created: when the payment intent was made, Unix seconds; None where that is unknown.
+    """
+
+    at: float
+    intent_id: str
+    invoice_id: int
+    amount: Decimal
+    status: int
+    paid_at: int
+    created: int | None
+
+
+def new_row_trial_text(trial: NewRowTrial, tenant: str) -> str:
+    """A trial of a new row as the store keeps it."""
+    return _dumped(tenant, {**asdict(trial), "amount": str(trial.amount)})
+
+
+def read_new_row_trial(text: str | None, tenant: str) -> NewRowTrial | None:
+    """Read a trial of a new row; None where there is none, it is another tenant's, or it is damaged."""
+    values = _loaded(text, tenant)
+    try:
+        values["amount"] = Decimal(values["amount"])
+        return NewRowTrial(**values)
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class SentRow:
+    """A row of an update that was sent: kept until what Halo did with it was compared.
+
+    Attributes:
+        id: the row's number in the PSA.
+        status: the status number that was sent.
+        intent_id, invoice_id, amount, made: what the row had before; None where it had nothing.
+    """
+
+    id: int
+    status: int
+    intent_id: str
+    invoice_id: int | None
+    amount: Decimal | None
+    made: int | None
+
+
+def sent_rows_text(rows: Sequence[SentRow], tenant: str) -> str:
+    """The rows of an update as the store keeps them."""
+    lines = [
+        [row.id, row.status, row.intent_id, row.invoice_id, _text_of(row.amount), row.made]
+        for row in rows
+    ]
+    return _dumped(tenant, {"rows": lines})
+
+
+def read_sent_rows(text: str | None, tenant: str) -> tuple[SentRow, ...]:
+    """Read the rows of an update; empty where there are none, they are another tenant's, or damaged."""
+    try:
+        return tuple(
+            SentRow(
+                number, status, intent, invoice, None if amount is None else Decimal(amount), made
+            )
+            for number, status, intent, invoice, amount, made in _loaded(text, tenant)["rows"]
+        )
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return ()
+
+
+def _text_of(amount: Decimal | None) -> str | None:
+    return None if amount is None else f"{amount:f}"
 
 
 def proof_text(proof: Proof, tenant: str) -> str:

@@ -5,7 +5,7 @@ the check runs at the last moment, and writes down that a request will be sent. 
 refused; the caller reads the reason after the sink has returned None.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.errors import LeaseHeld
@@ -34,16 +34,22 @@ class InsertWaits:
         """Wait for some seconds from now; `doubt_until` is what the store says (Unix seconds)."""
         self._known[intent_id] = (doubt_until, self.monotonic() + seconds)
 
-    def seconds_left(self, intent_id: str, doubt_until: float | None) -> float:
-        """How many seconds are left; 0 where no insert of the payment is uncertain."""
+    def seconds_left(
+        self, intent_id: str, doubt_until: float | None, seconds: float = INSERT_DOUBT_SECONDS
+    ) -> float:
+        """How many seconds are left; 0 where no insert of the payment is uncertain.
+
+        Args:
+            intent_id: the payment, or another name of what is waited for.
+            doubt_until: which insert it is: what the store says (Unix seconds).
+            seconds: how long to wait for one that this process did not send itself.
+        """
         if doubt_until is None:
             self._known.pop(intent_id, None)
             return 0.0
-        known, end = self._known.get(intent_id, (None, 0.0))
-        if known != doubt_until:
-            self.begin(intent_id, doubt_until, INSERT_DOUBT_SECONDS)
-            return INSERT_DOUBT_SECONDS
-        return max(0.0, end - self.monotonic())
+        if self._known.get(intent_id, (None, 0.0))[0] != doubt_until:
+            self.begin(intent_id, doubt_until, seconds)
+        return max(0.0, self._known[intent_id][1] - self.monotonic())
 
     def overdue(self, now: float) -> dict[str, float]:
         """Seconds left of each wait that by the wall clock (Unix seconds) is over, by payment."""
@@ -62,6 +68,8 @@ class UpdateGuard:
     Attributes:
         lease: the push lease; None in a dry run.
         due_payments: the payments.
+        notes: what else to write down before the request, by name.
+        requests: how many requests the guard has allowed; more than one: an earlier one was not answered.
         lost: the push lease was lost; None where this process still holds it.
         overtaken: payments of which Stripe has said something else since the decision.
     """
@@ -70,6 +78,8 @@ class UpdateGuard:
     lease: Lease | None
     due_payments: Sequence[DuePayment]
     now: Callable[[], float]
+    notes: Mapping[str, str | None] = field(default_factory=dict)
+    requests: int = field(init=False, default=0)
     lost: LeaseHeld | None = field(init=False, default=None)
     overtaken: frozenset[str] = field(init=False, default=frozenset())
 
@@ -85,7 +95,8 @@ class UpdateGuard:
         if self.overtaken:
             return False
         ids = [due.intent_id for due in self.due_payments]
-        self.store.intend_update(ids, self.now())
+        self.store.intend_update(ids, self.now(), self.notes)
+        self.requests += 1
         return True
 
 
@@ -98,6 +109,7 @@ class InsertGuard:
         due_payment: the payment.
         looked_at: when Halo was asked for the payment's rows, by the clock of `waits`.
         waits: how long this process waits for uncertain inserts.
+        notes: what else to write down before the request, by name.
         doubt_until: until when an insert of this payment is uncertain, as the store has it now.
         sent: whether the guard has allowed a request: a second one means that the first was refused.
         lost: another process pushes, or has just inserted the row.
@@ -110,6 +122,7 @@ class InsertGuard:
     looked_at: float
     waits: InsertWaits
     now: Callable[[], float]
+    notes: Mapping[str, str] = field(default_factory=dict)
     doubt_until: float | None = field(init=False)
     sent: bool = field(init=False, default=False)
     lost: LeaseHeld | None = field(init=False, default=None)
@@ -141,6 +154,8 @@ class InsertGuard:
                 "another process, which has just made a row for the same payment,"
             )
             return False
+        if self.notes:
+            self.store.write_notes(self.notes)
         self.waits.begin(self.due_payment.intent_id, until, INSERT_DOUBT_SECONDS)
         self.doubt_until, self.sent = until, True
         return True

@@ -24,7 +24,7 @@ from syncd.core.holds import HoldCode
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Acknowledged, Row, SeenRow
 from syncd.core.rules.decisions import Create, InStep
-from syncd.core.rules.proof import WriteKind
+from syncd.core.rules.proof import NewRowTrial, WriteKind
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
@@ -41,7 +41,8 @@ from syncd.sync.push.outcomes import (
     due_again,
     state_of,
 )
-from syncd.sync.push.proof.prover import Prover
+from syncd.sync.push.proof.new_row import NewRowProver
+from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.sink import Sink
 
 WAIT_SECONDS = 300.0
@@ -70,7 +71,8 @@ class Inserter:
     settings: PushSettings
     outcomes: Outcomes
     failures: RequestFailures
-    prover: Prover
+    tenant: TenantWrites
+    prover: NewRowProver
     report: Report
     now: Callable[[], float]
     lease: Lease | None
@@ -89,7 +91,7 @@ class Inserter:
             LeaseHeld: another process pushes, or has just made a row for the same payment.
             LinkFailure: Halo as a whole does not work, or seems not to.
         """
-        if not self._may_insert(due):
+        if not await self._may_insert(due):
             self.store.record([due_again(due, self.now() + WAIT_SECONDS)], self.now())
             return True
         left = self._seconds_left(due)
@@ -108,49 +110,74 @@ class Inserter:
             self._unlisted(due, error)
             return True
 
-        guard = InsertGuard(self.store, self.lease, due, looked_at, self.waits, self.now)
+        notes = self._first_notes(due, create)
+        guard = InsertGuard(self.store, self.lease, due, looked_at, self.waits, self.now, notes)
         try:
             row = self.settings.new_row(due, create, self.now())
             answer = await self.sink.insert(row, guard)
         except RowsRefused as error:
-            self.store.end_doubt(due.intent_id, guard.doubt_until)
+            self._never_made(due, guard)
             self.store.record([self.outcomes.failed(due, str(error))], self.now())
             self._refused(due, create, str(error))
             return True
         except LinkFailure as error:
-            self._insert_failed(due, error, guard.doubt_until)
+            self._insert_failed(due, error, guard)
             return True
         if answer is None:
             if guard.lost is not None:
                 raise guard.lost
             # If the guard was asked twice, Halo rejected the first request: nothing was inserted.
-            self.store.end_doubt(due.intent_id, guard.doubt_until)
+            self._never_made(due, guard)
             return guard.sent or guard.overtaken
         await self._inserted(due, create, answer, guard.doubt_until)
         return True
 
+    def _first_notes(self, due: DuePayment, create: Create) -> dict[str, str]:
+        """What to note before the first new row of a tenant is sent; nothing before a later one."""
+        if not self.prover.is_unproven():
+            return {}
+        return self.tenant.new_row_notes(self._trial(due, create))
+
+    def _trial(self, due: DuePayment, create: Create) -> NewRowTrial:
+        current = due.payment.current
+        return NewRowTrial(
+            self.now(), current.intent_id, create.invoice_id, create.amount, create.status, current.at,
+            current.created,
+        )  # fmt: skip
+
+    def _never_made(self, due: DuePayment, guard: InsertGuard) -> None:
+        """Halo did not get the new row, or refused it."""
+        self.store.end_doubt(due.intent_id, guard.doubt_until)
+        if guard.sent and guard.notes:
+            self.tenant.forget_new_row_trial()
+
     def may_go_on(self) -> bool:
         """Whether another new row may be sent: the first one of a tenant is proven before the second."""
-        return self.outcomes.plan is not None or not self._is_unproven()
+        return self.outcomes.plan is not None or not self.prover.is_unproven()
 
-    def _is_unproven(self) -> bool:
-        return self.prover.tenant.proof(WriteKind.INSERT) is None
+    async def _may_insert(self, due: DuePayment) -> bool:
+        """Whether a new row may be sent: the first one of a tenant alone, until it was read back.
 
-    def _may_insert(self, due: DuePayment) -> bool:
+        Raises:
+            LinkFailure: Halo can't be read.
+        """
         if self.outcomes.plan is not None:
             return True
-        if not self.prover.tenant.may_try(WriteKind.INSERT):
+        intent_id = due.intent_id
+        if self.prover.is_unproven() and await self.prover.pending() not in (None, intent_id):
             return False
-        if not self._is_unproven():
+        if not self.tenant.may_try(WriteKind.INSERT):
+            return False
+        if not self.prover.is_unproven():
             return True
         others = self.store.doubtful_inserts(self.now())
-        return all(one.intent_id == due.intent_id for one in others)
+        return all(one.intent_id == intent_id for one in others)
 
     def _refused(self, due: DuePayment, create: Create, words: str) -> None:
         """Halo refused the first new rows of a tenant: after some, it is the tenant's trouble."""
-        if not self._is_unproven():
+        if not self.prover.is_unproven():
             return
-        tenant, intent_id = self.prover.tenant, due.intent_id
+        tenant, intent_id = self.tenant, due.intent_id
         tried = tenant.refused_inserts(intent_id)
         if len(tried) >= REFUSED_MAX:
             tenant.stop(
@@ -170,8 +197,8 @@ class Inserter:
         rows = await self.sink.rows_of(due.intent_id)
         if rows:
             self.store.record([due_again(due, self.now(), attempts=1)], self.now())
-            if sent_before and rows[0].id is not None and self._is_unproven():
-                await self.prover.prove_new(due, create, rows[0].id)
+            if sent_before and rows[0].id is not None and self.prover.is_unproven():
+                await self.prover.read_back(self._trial(due, create), rows[0].id)
             return False
         if on_invoice:
             self.store.record([self.outcomes.unproven(due, create)], self.now())
@@ -212,8 +239,8 @@ class Inserter:
                 )  # fmt: skip
                 place = SeenRow(row.id, create.invoice_id, row.invoice_number)
                 self.store.record([done], self.now(), seen={current.intent_id: (place,)})
-                if row.id is not None and self._is_unproven():
-                    await self.prover.prove_new(due, create, row.id)
+                if row.id is not None and self.prover.is_unproven():
+                    await self.prover.read_back(self._trial(due, create), row.id)
                 return
         # Only Halo's rows count: read the invoice's rows back.
         try:
@@ -292,7 +319,7 @@ class Inserter:
         self.store.record([due_again(due, now + INSERT_DOUBT_SECONDS)], now)
         return slow
 
-    def _insert_failed(self, due: DuePayment, error: LinkFailure, doubt: float | None) -> None:
+    def _insert_failed(self, due: DuePayment, error: LinkFailure, guard: InsertGuard) -> None:
         """Record an insert that failed without a clear answer: look for the row before sending it again.
 
         Raises:
@@ -300,12 +327,12 @@ class Inserter:
         """
         now = self.now()
         if not error.maybe_applied:
-            self.store.end_doubt(due.intent_id, doubt)
+            self._never_made(due, guard)
             self.store.record([due_again(due, now)], now)
             raise error
         if not error.late and due.attempts < UNPROVEN_MAX:
             self.report.log("warning", "insert_doubtful", intent=due.intent_id, reason=str(error))
-            self._lagging(due, doubt)
+            self._lagging(due, guard.doubt_until)
             return
         until = now + INSERT_DOUBT_SECONDS
         self.store.record([doubtful(due, until, now)], now)

@@ -43,6 +43,7 @@ from syncd.sync.push.guard import InsertWaits
 from syncd.sync.push.insert import Inserter
 from syncd.sync.push.lookup import Decided, Lookup
 from syncd.sync.push.outcomes import Outcomes, Plan
+from syncd.sync.push.proof.new_row import NewRowProver
 from syncd.sync.push.proof.prover import Prover
 from syncd.sync.push.proof.tenant import TenantWrites, WritesStopped
 from syncd.sync.push.proof.verify import Verifier
@@ -113,15 +114,18 @@ class Pusher:
         )
         self._prover = Prover(
             self.sink, self.store, self.settings, self.outcomes, self.tenant, self._backlog,
-            self.now, self.lease, self.sleep,
+            self.now, self.lease, self.sleep, self.waits,
         )  # fmt: skip
-        self._verifier = Verifier(self.sink, self.tenant, self.sleep)
+        self._verifier = Verifier(self.sink, self.tenant, self.sleep, self.waits)
         self._updater = Updater(
             self.sink, self.store, self.settings, self.outcomes, self._backlog, self._verifier,
             self.now, self.lease,
         )  # fmt: skip
         self._inserter = Inserter(
-            self.sink, self.store, self.settings, self.outcomes, self._troubles, self._prover,
+            self.sink, self.store, self.settings, self.outcomes, self._troubles, self.tenant,
+            NewRowProver(
+                self.sink, self.store, self.settings, self.tenant, self.waits, self.now, self.sleep
+            ),
             self.report, self.now, self.lease,
             self.waits,
         )  # fmt: skip
@@ -150,6 +154,11 @@ class Pusher:
                 self.tenant.may_try(WriteKind.UPDATE) and await self._prover.resume()
             ):
                 return 0
+            if self.plan is None:
+                try:
+                    await self._verifier.check_unanswered(late=True)
+                except WritesStopped:
+                    return 0
             after = self._backlog.resume_point()
             self._batch = self._backlog.batch_size(self.settings.batch)
             for _ in range(ROUNDS_MAX):
@@ -189,7 +198,8 @@ class Pusher:
             LinkFailure: Halo can't be read or written.
         """
         with self._by_hand():
-            await self._prover.resume()
+            if not await self._prover.resume():
+                return True
             due = self.store.due_payment(intent_id, self.now())
             decided = Decided() if due is None else await self._decided([due], None)
             if kind is WriteKind.UPDATE and decided.updates:
@@ -219,6 +229,12 @@ class Pusher:
             finally:
                 self._backlog.trying = None
                 self._backlog.finish(complete=True)
+
+    def waiting_seconds(self) -> float:
+        """How long Halo may still carry out a first write of this tenant: nothing else is sent before."""
+        if self.plan is not None:
+            return 0.0
+        return max(self._prover.waiting_seconds(), self._inserter.prover.waiting_seconds())
 
     async def ask_for_anything(self) -> None:
         """Read the first page of Halo's rows: whether Halo answers at all; raises LinkFailure."""

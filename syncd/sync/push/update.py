@@ -14,7 +14,7 @@ from syncd.sync.push.backlog import Backlog
 from syncd.sync.push.guard import UpdateGuard
 from syncd.sync.push.outcomes import UNPROVEN_MAX, Outcomes, as_planned, due_again, listed, state_of
 from syncd.sync.push.proof.tenant import WritesStopped
-from syncd.sync.push.proof.verify import Batch, Verifier
+from syncd.sync.push.proof.verify import Batch, Verifier, sent_rows
 from syncd.sync.sink import Sink
 
 
@@ -67,10 +67,19 @@ class Updater:
         ]
         if not rows:
             return
-        guard = UpdateGuard(self.store, self.lease, [due for due, _ in batch], self.now)
+        guard = UpdateGuard(
+            self.store, self.lease, [due for due, _ in batch], self.now,
+            self.verifier.note_before(batch),
+        )  # fmt: skip
         try:
             answer = await self.sink.update(rows, guard)
         except (RowsRefused, LinkFailure) as error:
+            maybe_applied = isinstance(error, LinkFailure) and error.maybe_applied
+            if maybe_applied or guard.requests > 1:
+                late = guard.requests > 1 or (isinstance(error, LinkFailure) and error.late)
+                await self.verifier.check_unanswered(late=late)
+            elif guard.requests == 1:
+                self.store.write_notes(self.verifier.note_after(batch))
             await self._send_parts(batch, error)
             return
         if answer is None:
@@ -94,10 +103,12 @@ class Updater:
         """
         shown = {row.id: row for row in answer.rows}
         outcomes: list[Outcome] = []
+        notes: Mapping[str, str | None] = {}
         try:
             odd = await self.verifier.odd_rows(batch, answer, befores)
             # One single row that differs is a person's change, not Halo's.
             alone = len(odd) == 1 and sum(len(update.rows) for _, update in batch) > 1
+            notes = self.verifier.note_after(batch)
             for due, update in batch:
                 if alone and not odd.keys().isdisjoint(update.rows):
                     outcomes.append(due_again(due, self.now()))
@@ -105,9 +116,9 @@ class Updater:
                 outcome = await self._updated(due, update, shown, answer)
                 outcomes.append(outcome)
         finally:
-            self.store.record(outcomes, self.now())
+            self.store.record(outcomes, self.now(), notes=notes)
         if odd and not alone:
-            self.verifier.stop(batch, odd)
+            self.verifier.stop(sent_rows(batch), odd)
             raise WritesStopped
 
     async def _send_parts(

@@ -2,7 +2,7 @@
 
 What Halo does with a row that brings only its id and status is not documented. So before syncd writes
 a second row, it reads one row, writes it, reads it again, and compares. What it finds out decides how
-every later update is sent, or that nothing is sent at all. Does not belong here: new rows (`insert`),
+every later update is sent, or that nothing is sent at all. Does not belong here: new rows (`new_row`),
 and the check of later answers (`update`).
 """
 
@@ -14,7 +14,7 @@ from syncd.core.errors import WEB_PAGE, BadAnswer, LinkFailure, RowsRefused, Sid
 from syncd.core.holds import HoldCode
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import RowChange, WholeRow
-from syncd.core.rules.decisions import Create, Update
+from syncd.core.rules.decisions import Update
 from syncd.core.rules.proof import (
     Comparison,
     FieldChange,
@@ -30,7 +30,7 @@ from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
 from syncd.sync.push.backlog import Backlog
-from syncd.sync.push.guard import UpdateGuard
+from syncd.sync.push.guard import InsertWaits, UpdateGuard
 from syncd.sync.push.outcomes import Outcomes, due_again, state_of
 from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.sink import Sink
@@ -64,6 +64,7 @@ class Prover:
         backlog: which payments' writes failed, lately and in this push.
         lease: the push lease; None in a dry run.
         sleep: waits, or raises Stopping.
+        waits: how long this process waits for a write that Halo may still carry out.
     """
 
     sink: Sink
@@ -75,6 +76,7 @@ class Prover:
     now: Callable[[], float]
     lease: Lease | None
     sleep: Callable[[float], Awaitable[None]]
+    waits: InsertWaits
     _words: str = field(init=False, default="")
 
     async def prove(self, updates: Sequence[tuple[DuePayment, Update]]) -> str | None:
@@ -105,6 +107,8 @@ class Prover:
                 refused.append((due, update, self._words))
             else:
                 others = True
+            if self.tenant.trial() is not None:
+                return None  # Halo may still carry that write out: nothing else is sent before
         if self.tenant.proof(WriteKind.UPDATE) is not None:  # Halo takes rows, but not these
             self.store.record(
                 [self.outcomes.failed(due, words) for due, _, words in refused], self.now()
@@ -123,6 +127,13 @@ class Prover:
             )
         return None
 
+    def waiting_seconds(self) -> float:
+        """How long Halo may still carry out a write that is not read back yet."""
+        trial = self.tenant.trial()
+        if trial is None or not self.tenant.may_try(WriteKind.UPDATE):
+            return 0.0
+        return self.waits.seconds_left(f"update of {trial.intent_id}", trial.at)
+
     async def resume(self) -> bool:
         """Read back a write that a stopped process left unproven. Returns whether all is well.
 
@@ -135,8 +146,12 @@ class Prover:
         befores = {row: self.sink.as_row(fields) for row, fields in trial.rows.items()}
         sent = {row: RowChange(row, trial.status) for row in befores}
         found = await self._compared(trial.intent_id, befores, sent)
-        if found is None or (not found.changed and found.not_stored):
-            self.tenant.forget_trial()  # the row is gone, or the write never arrived
+        if found is not None and not found.changed and found.not_stored:
+            if self.waiting_seconds() > 0:
+                return False
+            found = None
+        if found is None:
+            self.tenant.forget_trial()  # a row is gone, or the write never arrived
             return True
         due = self.store.due_payment(trial.intent_id, self.now())
         if not found.changed or due is None:
@@ -145,42 +160,6 @@ class Prover:
         # Whether the row was sent whole before the process stopped is not known: send it again.
         end = await self._carry_through(due, update, befores, UpdateMode.CHANGES, found)
         return end is not End.STOPPED
-
-    async def prove_new(self, due: DuePayment, create: Create, row: int) -> bool:
-        """Read back the first new row of a tenant. Returns whether inserts are proven now.
-
-        Raises:
-            LinkFailure: Halo can't be read; the proof goes on with the next new row.
-        """
-        intent_id = due.intent_id
-        sent = self.settings.new_row(due, create, self.now())
-        figures = await self.sink.invoice_figures(create.invoice_id)
-        found: Comparison | None = None
-        for again in (False, True):
-            if again:
-                await self.sleep(SETTLE_SECONDS)
-            after = await self.sink.whole_row(intent_id, row)
-            if after is None:
-                return False
-            found = self.sink.compare(None, after, sent)
-            if found.is_right:
-                seen = tuple(
-                    FieldChange(name, None, value) for name, value in (figures or {}).items()
-                )
-                self.tenant.proven(
-                    Proof(
-                        WriteKind.INSERT, self.now(), intent_id, row, create.invoice_id,
-                        trace=found.trace_stored, invoice=seen, alone=after.alone,
-                    )
-                )  # fmt: skip
-                return True
-        self.tenant.stop(
-            WriteKind.INSERT, HoldCode.WRITES_NOT_STORED, intent_id, row,
-            f"syncd made row {row} for {intent_id} on invoice {create.invoice_id} and read it back: "
-            f"{found}.",
-            {}, (intent_id,),
-        )  # fmt: skip
-        return False
 
     # --- one payment -----------------------------------------------------------------------------
 
@@ -246,7 +225,8 @@ class Prover:
             raise error
         if found is not None and (found.changed or not found.not_stored):
             return found
-        self.tenant.forget_trial()
+        if not error.late:  # else the next pushes read the rows back, until it can't come any more
+            self.tenant.forget_trial()
         if error.retry_after_seconds is not None or self.backlog.failures.add(due, error):
             raise error
         return None
@@ -280,7 +260,7 @@ class Prover:
         self.tenant.keep_trial(Trial(now, current.intent_id, update.status, mode, before))
         guard = UpdateGuard(self.store, self.lease, [due], self.now)
         try:
-            answer = await self.sink.update(rows, guard)
+            answer = await self.sink.update(rows, guard, repeatable=False)
         except LinkFailure as error:
             return await self._unanswered(due, befores, update.status, error, harm)
         if answer is None:

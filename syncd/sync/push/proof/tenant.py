@@ -1,23 +1,29 @@
 """What is known about writing in this tenant, as the store keeps it: proofs, troubles, a trial."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.errors import Failure
 from syncd.core.holds import HoldCode
 from syncd.core.rules.proof import (
+    NewRowTrial,
     Proof,
+    SentRow,
     Trial,
     UpdateMode,
     WriteKind,
     WriteTrouble,
     due_at_once,
     harm_note,
+    new_row_trial_text,
     proof_note,
     proof_text,
+    read_new_row_trial,
     read_proof,
+    read_sent_rows,
     read_trial,
     read_trouble,
+    sent_rows_text,
     trial_text,
     trouble_note,
     trouble_text,
@@ -28,7 +34,8 @@ from syncd.store.store import Store
 RETRY_SECONDS = 86_400.0
 """How long nothing is written after a proof failed; then one row is tried again."""
 
-TRIAL, REFUSED = "write_trial", "insert_refused"
+TRIAL, REFUSED, NEW_ROW_TRIAL = "write_trial", "insert_refused", "write_trial insert"
+UNCHECKED = "update_unchecked"
 
 
 @dataclass(slots=True)
@@ -95,7 +102,7 @@ class TenantWrites:
                 **self._harm(proof.kind),
                 proof_note(proof.kind): proof_text(proof, self.tenant),
                 trouble_note(proof.kind): None,
-                **({REFUSED: None} if proof.kind is WriteKind.INSERT else {}),
+                **_ended(proof.kind),
             }
         )
         self._know(proof.kind, None)
@@ -120,8 +127,7 @@ class TenantWrites:
                 **(self._harm(kind) if known is not None and known.row_id != row_id else {}),
                 proof_note(kind): None,
                 trouble_note(kind): trouble_text(trouble, self.tenant),
-                TRIAL: None,
-                REFUSED: None,
+                **_ended(kind),
             }
         )
         self._know(kind, trouble)
@@ -165,6 +171,31 @@ class TenantWrites:
     def forget_trial(self) -> None:
         """The write was read back, or it was never sent."""
         self.store.write_notes({TRIAL: None})
+
+    def new_row_trial(self) -> NewRowTrial | None:
+        """The first new row of this tenant, where it was sent and not read back yet."""
+        return read_new_row_trial(self.store.note(NEW_ROW_TRIAL), self.tenant)
+
+    def new_row_notes(self, trial: NewRowTrial) -> dict[str, str]:
+        """What is written down before the first new row is sent."""
+        return {NEW_ROW_TRIAL: new_row_trial_text(trial, self.tenant)}
+
+    def forget_new_row_trial(self) -> None:
+        """The first new row was never sent, or it can prove nothing."""
+        self.store.write_notes({NEW_ROW_TRIAL: None})
+
+    def unchecked(self) -> tuple[SentRow, ...]:
+        """Rows of updates that were sent; what Halo did with them was not compared yet."""
+        return read_sent_rows(self.store.note(UNCHECKED), self.tenant)
+
+    def unchecked_note(self, rows: Sequence[SentRow]) -> dict[str, str | None]:
+        """The note that keeps such rows; without rows, the note's removal."""
+        return {UNCHECKED: sent_rows_text(rows, self.tenant) if rows else None}
+
+
+def _ended(kind: WriteKind) -> dict[str, None]:
+    """The notes that end with a proof, or with a stop, of a kind of write."""
+    return {TRIAL: None} if kind is WriteKind.UPDATE else {REFUSED: None, NEW_ROW_TRIAL: None}
 
 
 class WritesStopped(Failure):

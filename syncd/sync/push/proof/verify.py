@@ -1,25 +1,31 @@
 """Checks later answers of Halo: whether updates still change nothing but what they bring.
 
 A proof on one row says what Halo did that day. Every later answer that shows rows is compared with the
-rows as they were read; where answers do not show whole rows, one row of each push is read back.
+rows as they were read; where answers do not show whole rows, one row of each push is read back. Where
+Halo did not answer, or syncd was stopped before the answer, the rows are read before the next write.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from syncd.core.errors import BadAnswer, ServerError, Unreachable
 from syncd.core.holds import HoldCode
 from syncd.core.records import DuePayment
 from syncd.core.rows import Acknowledged, Row, RowChange, WholeRow
 from syncd.core.rules.decisions import Update
-from syncd.core.rules.proof import FieldChange, UpdateMode, WriteKind
+from syncd.core.rules.proof import FieldChange, SentRow, UpdateMode, WriteKind
+from syncd.sync.push.guard import InsertWaits
 from syncd.sync.push.proof.prover import SETTLE_SECONDS
-from syncd.sync.push.proof.tenant import TenantWrites
+from syncd.sync.push.proof.tenant import TenantWrites, WritesStopped
 from syncd.sync.sink import Sink
 
 Batch = Sequence[tuple[DuePayment, Update]]
 
 SUSPECTS_MAX = 3
 """So many rows of a list are read alone; the others are judged by them."""
+
+UNCHECKED_MAX = 200
+"""So many rows of updates without an answer are kept until they can be compared."""
 
 
 @dataclass(slots=True)
@@ -29,11 +35,13 @@ class Verifier:
     Attributes:
         tenant: what is known about writing in this tenant.
         sleep: waits, or raises Stopping.
+        waits: how long this process waits for a write that Halo may still carry out.
     """
 
     sink: Sink
     tenant: TenantWrites
     sleep: Callable[[float], Awaitable[None]]
+    waits: InsertWaits
     _looked: bool = field(init=False, default=False)
 
     def begin(self) -> None:
@@ -119,25 +127,103 @@ class Verifier:
                 return ()
         return changes
 
-    def stop(self, batch: Batch, odd: Mapping[int, tuple[FieldChange, ...]]) -> None:
-        """Take the proof back, and keep what the rows of this list had before."""
-        row, changes = next(iter(odd.items()))
+    # --- updates without an answer ---------------------------------------------------------------
+
+    def note_before(self, batch: Batch) -> dict[str, str | None]:
+        """What to note before a list is sent: what its rows have, besides rows not compared yet."""
+        rows = sent_rows(batch)
+        numbers = {row.id for row in rows}
+        older = [row for row in self.tenant.unchecked() if row.id not in numbers]
+        return self.tenant.unchecked_note([*older[-UNCHECKED_MAX:], *rows])
+
+    def note_after(self, batch: Batch) -> dict[str, str | None]:
+        """What to note after Halo's answer was compared with the rows of a list, or Halo refused it."""
+        numbers = {row for _, update in batch for row in update.rows}
+        return self.tenant.unchecked_note(
+            [row for row in self.tenant.unchecked() if row.id not in numbers]
+        )
+
+    async def check_unanswered(self, *, late: bool) -> None:
+        """Compare rows of updates that Halo did not answer, before anything else is written.
+
+        Some of the rows are read; the others are judged by them. A row that can't be read stays noted.
+
+        Args:
+            late: whether Halo may still carry the updates out: rows that do not have the new status
+                stay noted for some minutes.
+
+        Raises:
+            WritesStopped: the update had side effects.
+            LinkFailure: Halo can't be read by anybody.
+        """
+        rows = self.tenant.unchecked()
+        if not rows:
+            return
+        odd: dict[int, tuple[FieldChange, ...]] = {}
+        read = fine = False
+        for sent in dict.fromkeys((rows[0], rows[len(rows) // 2], rows[-1])):
+            try:
+                written, changes = await self._what_happened(sent)
+            except (ServerError, BadAnswer, Unreachable):
+                continue
+            read = True
+            if changes:
+                odd[sent.id] = changes
+            elif written:
+                fine = True
+                if not odd:
+                    break
+        # One single row that differs while another one is right is a person's change.
+        if odd and not (fine and len(odd) == 1):
+            self.stop(rows, odd)
+            raise WritesStopped
+        if fine or (read and not (late and self._may_still_come(rows))):
+            self.tenant.store.write_notes(self.tenant.unchecked_note(()))
+
+    def _may_still_come(self, rows: Sequence[SentRow]) -> bool:
+        which = float(sum(row.id for row in rows))
+        return self.waits.seconds_left(f"update of row {rows[0].id}", which) > 0
+
+    async def _what_happened(self, sent: SentRow) -> tuple[bool, tuple[FieldChange, ...]]:
+        """Whether a row has the status that was sent, and what else of it has changed."""
+        before = Row(sent.id, sent.intent_id, sent.invoice_id, sent.amount, None, sent.made)
+        after = await self.sink.whole_row(sent.intent_id, sent.id)
+        if after is None:
+            return False, ()
+        written = after.row.status == sent.status
+        if not _differs(before, after.row, strict=after.alone):
+            return written, ()
+        return written, await self._confirmed(sent.intent_id, before, None)
+
+    def stop(self, rows: Sequence[SentRow], odd: Mapping[int, tuple[FieldChange, ...]]) -> None:
+        """Take the proof back, and keep what these rows had before."""
+        number, changes = next(iter(odd.items()))
         former = {
-            f"row {one.id}": f"{due.intent_id}, invoice {one.invoice_id}, amount {one.amount}"
-            for due, update in batch
-            for one in update.before
+            f"row {row.id}": f"{row.intent_id}, invoice {row.invoice_id}, amount {row.amount}"
+            for row in rows
         }
-        intent_id = next(w.intent_id for w, update in batch if row in update.rows)
+        intent_id = next(row.intent_id for row in rows if row.id == number)
         self.tenant.stop(
             WriteKind.UPDATE,
             HoldCode.WRITES_HAVE_SIDE_EFFECTS,
             intent_id,
-            row,
-            f"syncd updated {len(former)} rows, and row {row} of {intent_id} changed beyond that: "
+            number,
+            f"syncd updated {len(former)} rows, and row {number} of {intent_id} changed beyond that: "
             f"{', '.join(map(str, changes))}.",
             former,
             (intent_id,),
         )
+        self.tenant.store.write_notes(self.tenant.unchecked_note(()))
+
+
+def sent_rows(batch: Batch) -> list[SentRow]:
+    """The rows of a list, with what each had before and the status that is sent."""
+    return [
+        SentRow(row.id, update.status, due.intent_id, row.invoice_id, row.amount, row.made)
+        for due, update in batch
+        for row in update.before
+        if row.id is not None
+    ]
 
 
 def _differs(before: Row, after: Row, *, strict: bool) -> tuple[FieldChange, ...]:

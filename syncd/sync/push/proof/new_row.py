@@ -1,0 +1,151 @@
+"""Proves the first new row in a tenant: it is read back before a second one is sent.
+
+The store notes the first new row before syncd sends it, and forgets it once the row was read back or
+Halo can no longer make it. So a process that takes over reads that row back before it sends another one.
+Does not belong here: when a new row may be sent at all (`insert`), and updates (`prover`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from syncd.clients.retry import Sleep
+from syncd.core.errors import LinkFailure, PermissionMissing, RateLimited, SignInRefused
+from syncd.core.holds import HoldCode
+from syncd.core.rows import NewRow, Row
+from syncd.core.rules.proof import Comparison, FieldChange, NewRowTrial, Proof, WriteKind
+from syncd.store.store import Store
+from syncd.sync.policy import PushSettings
+from syncd.sync.push.guard import InsertWaits
+from syncd.sync.push.proof.prover import SETTLE_SECONDS
+from syncd.sync.push.proof.tenant import TenantWrites
+from syncd.sync.sink import Sink
+
+UNREADABLE_SECONDS = 3_600.0
+"""A first new row that Halo can't show for so long proves nothing: another payment's row is tried."""
+
+
+@dataclass(slots=True)
+class NewRowProver:
+    """Reads the first new row of a tenant back.
+
+    Attributes:
+        waits: how long this process waits for new rows that were sent.
+        sleep: waits, or raises Stopping.
+    """
+
+    sink: Sink
+    store: Store
+    settings: PushSettings
+    tenant: TenantWrites
+    waits: InsertWaits
+    now: Callable[[], float]
+    sleep: Sleep
+
+    def is_unproven(self) -> bool:
+        """Whether no new row of this tenant was read back and found right."""
+        return self.tenant.proof(WriteKind.INSERT) is None
+
+    async def pending(self) -> str | None:
+        """Read back the first new row, if one was sent and not read back yet.
+
+        Returns:
+            The row's payment, while Halo may still make the row or can't show it; None once that is
+            known.
+
+        Raises:
+            LinkFailure: Halo can't be read at all.
+        """
+        trial = self.tenant.new_row_trial()
+        if trial is None:
+            return None
+        try:
+            row = self._row_of(trial, await self.sink.rows_of(trial.intent_id))
+            if row is not None:
+                await self.read_back(trial, row)
+                return None
+        except (RateLimited, SignInRefused, PermissionMissing):
+            raise
+        except LinkFailure as error:
+            if error.retry_after_seconds is not None:
+                raise
+            unreadable = f"first new row {trial.intent_id}, not shown"
+            if self.waits.seconds_left(unreadable, trial.at, UNREADABLE_SECONDS) > 0:
+                return trial.intent_id
+        else:
+            if self.waiting_seconds() > 0:
+                return trial.intent_id
+        self.tenant.forget_new_row_trial()
+        return None
+
+    def waiting_seconds(self) -> float:
+        """How long Halo may still make the first new row, that was sent and not read back yet."""
+        trial = self.tenant.new_row_trial()
+        if trial is None:
+            return 0.0
+        due = self.store.due_payment(trial.intent_id, self.now())
+        return max(
+            self.waits.seconds_left(trial.intent_id, None if due is None else due.doubt_until),
+            self.waits.seconds_left(f"first new row {trial.intent_id}", trial.at),
+        )
+
+    def _row_of(self, trial: NewRowTrial, rows: list[Row]) -> int | None:
+        made = (row.id for row in rows if row.invoice_id in (None, trial.invoice_id))
+        return next((number for number in made if number is not None), None)
+
+    async def read_back(self, trial: NewRowTrial, row: int) -> bool:
+        """Read the first new row back. Returns whether new rows are proven now.
+
+        Args:
+            trial: what was sent.
+            row: Halo's number of the row.
+
+        Raises:
+            LinkFailure: Halo can't be read; the next new row waits for this one.
+        """
+        intent_id = trial.intent_id
+        sent = self._sent(trial)
+        figures = await self.sink.invoice_figures(trial.invoice_id)
+        found: Comparison | None = None
+        for again in (False, True):
+            if again:
+                await self.sleep(SETTLE_SECONDS)
+            after = await self.sink.whole_row(intent_id, row)
+            if after is None:  # a person deleted it
+                self.tenant.forget_new_row_trial()
+                return False
+            found = self.sink.compare(None, after, sent)
+            if found.is_right:
+                self.tenant.proven(
+                    Proof(
+                        WriteKind.INSERT, self.now(), intent_id, row, trial.invoice_id,
+                        trace=found.trace_stored, invoice=_as_changes(figures), alone=after.alone,
+                    )
+                )  # fmt: skip
+                return True
+            if after.row.status != trial.status and after.row.status in self._numbers():
+                # Halo's own webhook, a person, or a later update of syncd has set another status.
+                self.tenant.forget_new_row_trial()
+                return False
+        self.tenant.stop(
+            WriteKind.INSERT, HoldCode.WRITES_NOT_STORED, intent_id, row,
+            f"syncd made row {row} for {intent_id} on invoice {trial.invoice_id} and read it back: "
+            f"{found}.",
+            {}, (intent_id,),
+        )  # fmt: skip
+        return False
+
+    def _numbers(self) -> set[int]:
+        return set(self.settings.policy.numbers.values())
+
+    def _sent(self, trial: NewRowTrial) -> NewRow:
+        due = self.store.due_payment(trial.intent_id, self.now())
+        trace = None if due is None else self.settings.trace_of(due, trial.at)
+        return NewRow(
+            trial.intent_id, trial.invoice_id, trial.amount, trial.status, trial.paid_at,
+            trial.created, trace,
+        )  # fmt: skip
+
+
+def _as_changes(figures: Mapping[str, str] | None) -> tuple[FieldChange, ...]:
+    """What the invoice says after its new row."""
+    return tuple(FieldChange(name, None, value) for name, value in (figures or {}).items())
