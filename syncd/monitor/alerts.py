@@ -8,7 +8,6 @@ contains what happened in the meantime. Everything that is new at one moment is 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
 
 from syncd.text.timestamps import duration
 from syncd.text.wording import check_name, counted, needing, sentence
@@ -286,40 +285,3 @@ class _Draft:
         title = "; ".join(title for _, title, _ in self.parts)
         title = title[0].upper() + title[1:]
         return Notice(title, "\n\n".join(body for _, _, body in self.parts), worst)
-
-
-def notified_from_note(raw: Mapping[str, Any]) -> Notified:
-    """The inverse of `notified_as_note`."""
-    return Notified(
-        frozenset(raw["attention"]),
-        frozenset(raw["failing"]),
-        frozenset(raw["low"]),
-        raw["gap"],
-        dict(raw["last"]),
-    )
-
-
-def notified_as_note(notified: Notified) -> dict[str, Any]:
-    """What notifications were sent about, as plain lists and numbers."""
-    return {
-        "attention": sorted(notified.attention),
-        "failing": sorted(notified.failing),
-        "low": sorted(notified.low),
-        "gap": notified.gap,
-        "last": dict(notified.last),
-    }
-
-
-def health_from_note(raw: Mapping[str, Any]) -> HealthState:
-    """The inverse of `health_as_note`."""
-    return HealthState(Health(raw["level"]), raw["since"], dict(raw["failing"]), dict(raw["low"]))
-
-
-def health_as_note(health: HealthState) -> dict[str, Any]:
-    """The overall status, as plain text and numbers."""
-    return {
-        "level": str(health.level),
-        "since": health.since,
-        "failing": dict(health.failing),
-        "low": dict(health.low),
-    }

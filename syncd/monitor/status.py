@@ -4,10 +4,8 @@
 `cli`), and what of it is worth a message (`monitor.alerts`).
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from syncd.clients.throttle import halo_window, stripe_window
 from syncd.config.mode import Mode, mode_of
@@ -26,7 +24,16 @@ from syncd.core.rules.proof import (
     trouble_note,
 )
 from syncd.monitor.health import Check, judge_step
-from syncd.store.coordination import UNDELIVERED
+from syncd.store.coordination import (
+    BACKFILL,
+    GAP,
+    LAST,
+    LINKS,
+    STRIPE_MODE,
+    UNDELIVERED,
+    GapNote,
+    LinkNote,
+)
 from syncd.store.store import Store
 from syncd.text.timestamps import iso
 
@@ -64,7 +71,7 @@ class Status:
     budgets: Mapping[str, tuple[int, int]]
     notes: Mapping[str, str]
     pushing: str | None
-    gap: Mapping[str, Any] | None
+    gap: GapNote | None
     backfill: str | None
     undelivered: Undelivered | None
     writes: Mapping[str, str]
@@ -96,10 +103,14 @@ def gather(
         StoreUnavailable: the database can't be read.
     """
     notes = store.notes()
-    holder = store.coordination.holder("push")
+    holder, backfill = store.coordination.holder("push"), BACKFILL.decode(notes.get(BACKFILL.name))
     return Status(
         now=now,
-        mode=mode_of(config.stripe_api_key, config.stripe.mode, notes.get("stripe_mode")),
+        mode=mode_of(
+            config.stripe_api_key,
+            config.stripe.mode,
+            STRIPE_MODE.decode(notes.get(STRIPE_MODE.name)),
+        ),
         checks={
             **(checks_of(notes, now, config.stale_seconds) if checks is None else checks),
             **writes_check(notes),
@@ -110,8 +121,8 @@ def gather(
         budgets=budgets_of(config, requests_left(config, store, now) if left is None else left),
         notes=notes,
         pushing=holder[0].described if holder and holder[1] > now else None,
-        gap=_object(notes, "gap"),
-        backfill=(_object(notes, "backfill") or {}).get("asked"),
+        gap=GAP.decode(notes.get(GAP.name)),
+        backfill=None if backfill is None else backfill.asked,
         undelivered=UNDELIVERED.decode(notes.get(UNDELIVERED.name)),
         writes=writes_of(notes),
     )
@@ -167,27 +178,18 @@ def writes_of(notes: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _object(notes: Mapping[str, str], name: str) -> dict[str, Any] | None:
-    """The object that a note holds; None where there is none, or it is damaged."""
-    try:
-        found = json.loads(notes.get(name, "null"))
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def links_of(notes: Mapping[str, str]) -> dict[Side, dict[str, Any] | None]:
+def links_of(notes: Mapping[str, str]) -> dict[Side, LinkNote | None]:
     """The failure of each side that the service has noted; None for a side that works."""
-    return {side: _object(notes, f"link {side}") for side in Side}
+    return {side: LINKS[side].decode(notes.get(LINKS[side].name)) for side in Side}
 
 
 def checks_of(notes: Mapping[str, str], now: float, stale_seconds: float) -> dict[str, Check]:
     """Judge each side by what the service has noted: the same judgement as `/readyz`."""
     checks = {}
     for side, link in links_of(notes).items():
-        last = notes.get(f"last_{STEPS[side]}")
-        reason = link["reason"] if link else None
-        at = float(last) if last else None
+        last = LAST[STEPS[side]]
+        at = last.decode(notes.get(last.name))
+        reason = None if link is None else link.reason
         checks[str(side)] = judge_step(STEPS[side], at, reason, now, stale_seconds)
     return checks
 

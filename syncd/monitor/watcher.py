@@ -5,11 +5,12 @@ and pushes never wait for it, and a failure here never reaches them.
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from syncd.config.model import Config
 from syncd.core.errors import StoreUnavailable
@@ -22,19 +23,22 @@ from syncd.monitor.alerts import (
     Notified,
     Rules,
     assess,
-    health_as_note,
-    health_from_note,
     judge,
-    notified_as_note,
-    notified_from_note,
 )
 from syncd.monitor.delivery import ping, send
 from syncd.monitor.health import Check
 from syncd.monitor.report import Report
 from syncd.monitor.status import gather
+from syncd.store.coordination import GapNote, Note
 from syncd.store.store import Store
 from syncd.text.sanitize import without_secrets
 from syncd.text.timestamps import minute
+
+HEALTH = Note("standing", TypeAdapter(HealthState))
+"""The overall status, and since when."""
+
+NOTIFIED = Note("told", TypeAdapter(Notified))
+"""What notifications were sent about."""
 
 ATTENTION_MAX = 500
 """How many entries of the attention list are watched one by one, the newest first."""
@@ -83,7 +87,7 @@ class Watch:
             health = assess(self.health, reading, rules)
             if health != self.health:
                 self.health = health
-                self._write("standing", health_as_note(health))
+                self.store.write(HEALTH, health)
             self._tell(reading, rules)
         self._beat()
 
@@ -117,20 +121,9 @@ class Watch:
         """Read once what was stored before a restart."""
         if self._remembered:
             return
-        for name, read in (("standing", health_from_note), ("told", notified_from_note)):
-            text = self.store.note(name)
-            try:
-                found = read(json.loads(text)) if text else None
-            except (ValueError, KeyError, TypeError):  # another version wrote it; start afresh
-                found = None
-            if isinstance(found, HealthState):
-                self.health = found
-            elif isinstance(found, Notified):
-                self._notified = found
+        self.health = self.store.read(HEALTH) or self.health
+        self._notified = self.store.read(NOTIFIED) or self._notified
         self._remembered = True
-
-    def _write(self, name: str, values: Mapping[str, Any]) -> None:
-        self.store.write_notes({name: json.dumps(values, separators=(",", ":"))})
 
     # --- sending -------------------------------------------------------------------------------
 
@@ -166,7 +159,7 @@ class Watch:
 
     def _keep(self, notified: Notified) -> None:
         self._notified = notified
-        self._write("told", notified_as_note(notified))
+        self.store.write(NOTIFIED, notified)
 
     def _beat(self) -> None:
         url, polled = self.config().heartbeat_url, self.polled_at()
@@ -199,12 +192,12 @@ def _line(line: AttentionEntry) -> str:
     return f"{names}. {line.reason}" if names else line.reason
 
 
-def _gap_of(gap: Mapping[str, Any] | None) -> tuple[int, str] | None:
+def _gap_of(gap: GapNote | None) -> tuple[int, str] | None:
     if gap is None:
         return None
-    first, last = (minute(gap[end]) for end in ("from", "to"))
-    return int(gap["filled_at"]), (
+    first, last = minute(gap.start), minute(gap.end)
+    return gap.filled_at, (
         f"syncd did not poll Stripe from {first} to {last}, longer than Stripe keeps events. syncd "
-        f"read {gap['intents']} payment intents instead. They do not show every change: compare Stripe "
+        f"read {gap.intents} payment intents instead. They do not show every change: compare Stripe "
         f"and Halo with: syncd audit --since {first[:10]}"
     )

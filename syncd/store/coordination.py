@@ -156,6 +156,9 @@ LAST = {step: Note(f"last_{step}", _NUMBER) for step in ("poll", "push", "sweep"
 SWEPT = {side: Note(f"last_sweep_{side}", _NUMBER) for side in Side}
 """When a side's half of a sweep last worked, Unix seconds."""
 
+SWEEPS_COUNTED_FROM = Note("sweeps_counted_from", _NUMBER)
+"""When the first run without a service counted its time to the next sweep from, Unix seconds."""
+
 CONFIG = {key: Note(f"config {key}", _TEXT) for key in LiftedBy}
 """The configuration keys that lift holds, as they were when the holds were last decided again."""
 
@@ -180,6 +183,7 @@ NOTES: tuple[Note[Any], ...] = (
     *LISTING_REFUSED.values(),
     *LINKS.values(),
     *LAST.values(),
+    SWEEPS_COUNTED_FROM,
     *SWEPT.values(),
     *CONFIG.values(),
     UNDELIVERED,

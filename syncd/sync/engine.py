@@ -333,7 +333,7 @@ class Engine:
 
         That the other process holds the lock proves nothing: Halo may be down for it as well.
         """
-        noted = float(self.store.note("last_push") or 0)
+        noted = self.store.read(LAST["push"]) or 0
         if 0 <= self.now() - noted <= OTHER_PUSH_SECONDS and noted > self.last.get("push", 0.0):
             self.last["push"] = noted
             self.succeeded("push", noted)
@@ -344,7 +344,7 @@ class Engine:
         Args:
             started: since when sweeps are counted, where none has worked yet; Unix seconds.
         """
-        last = float(self.store.note("last_sweep") or started)
+        last = self.store.read(LAST["sweep"]) or started
         return not 0 <= self.now() - last < self.sweep_seconds
 
     def worked(self, step: str) -> None:

@@ -15,12 +15,9 @@ from syncd.monitor.alerts import (
     Rules,
     Tone,
     assess,
-    health_as_note,
-    health_from_note,
     judge,
-    notified_as_note,
-    notified_from_note,
 )
+from syncd.monitor.watcher import HEALTH, NOTIFIED
 from syncd.text.wording import needing
 
 RULES = Rules(stale_seconds=900, every_seconds=3_600, budget_low=0.1)
@@ -264,8 +261,8 @@ def test_never_a_flood(steps: list[tuple[int, HealthReading]]) -> None:
     for passed, reading in steps:
         at += passed
         notice = teller.hear(replace(reading, at=at))
-        assert notified_from_note(notified_as_note(teller.notified)) == teller.notified
-        assert health_from_note(health_as_note(teller.health)) == teller.health
+        assert NOTIFIED.decode(NOTIFIED.encode(teller.notified)) == teller.notified
+        assert HEALTH.decode(HEALTH.encode(teller.health)) == teller.health
         for matter in (
             "gap",
             "attention",

@@ -23,6 +23,7 @@ from syncd.core.errors import Side
 from syncd.core.money import Money
 from syncd.core.records import Condition, UnmatchedPayment
 from syncd.monitor.status import STEPS, gather, links_of
+from syncd.store.coordination import GAP, LINKS
 from syncd.store.store import Store
 from syncd.text.timestamps import day, iso, iso_or_none
 from syncd.text.wording import CONDITION_TEXT, counted, needing
@@ -84,13 +85,16 @@ def status_of(config: Config, store: Store) -> dict[str, Any]:
         "attention": status.attention_count,
         "attention_by_kind": status.attention_counts,
         "refunds_and_disputes": store.reversals.counts(),
-        "links": {str(side): link for side, link in links_of(notes).items()},
+        "links": {
+            str(side): None if link is None else LINKS[side].type.dump_python(link)
+            for side, link in links_of(notes).items()
+        },
         "checks": {
             name: {"ok": check.ok, "text": check.text} for name, check in status.checks.items()
         },
         "requests_left": {side: left for side, (left, _) in status.budgets.items()},
         "pushing": status.pushing,
-        "gap": status.gap,
+        "gap": None if status.gap is None else GAP.type.dump_python(status.gap, by_alias=True),
         "unfinished_backfill": status.backfill,
         "writes": dict(status.writes),
     }
