@@ -10,7 +10,9 @@ import time
 
 import pytest
 
+from syncd.core.records import Holder
 from syncd.sandbox.faults import Fault
+from syncd.service.instance import CLAIM
 from tests.conftest import ROOT, Rig
 from tests.terminals import INTERRUPTED, Shown, on_terminal
 from tests.test_process import daemon, until
@@ -147,6 +149,50 @@ def test_a_second_service_is_named(live: Rig) -> None:
         done = live.command(extra={"SYNCD_WEB__LISTEN": listen})
     assert done.returncode == 78
     assert f"another syncd is already running at {listen}" in done.stderr
+
+
+def test_a_second_service_over_one_database_ends(live: Rig) -> None:
+    """Another service over the same database, at another address, says so and ends; runs go on."""
+    with daemon(live) as running:
+        until(lambda: running.events("started"))
+        done = live.command()
+        assert done.returncode == 78
+        assert "another syncd service" in done.stderr
+        assert f"process {running.process.pid} on " in done.stderr
+        assert f"uses this database ({live.url})" in done.stderr
+        assert live.command("--once").returncode == 0
+        assert running.stop() == 0
+    with daemon(live) as running:  # a service that has stopped leaves no claim behind
+        until(lambda: running.events("started"), 10)
+        running.process.kill()
+        running.process.wait()
+    with daemon(live) as running:  # nor does one that was killed
+        until(lambda: running.events("started"), 10)
+        assert running.stop() == 0
+
+
+def test_a_service_of_another_host_that_died_is_waited_for(live: Rig) -> None:
+    """A claim from another host counts until it runs out; a claim that is renewed ends the second."""
+    other = Holder("x" * 32, "the service", "elsewhere", "boot", 1)
+
+    def claim(seconds: float) -> None:
+        live.stored(
+            lambda store: store.coordination.take_lease(
+                CLAIM, other, time.time(), seconds, free=lambda *_: True
+            )
+        )
+
+    claim(4)
+    with daemon(live) as running:
+        until(lambda: running.events("waiting_for_other"))
+        assert not running.events("started")
+        until(lambda: running.events("started"))
+        assert running.stop() == 0
+    claim(8)
+    with daemon(live) as running:
+        until(lambda: running.events("waiting_for_other"))
+        claim(60)
+        assert running.process.wait(12) == 78
 
 
 def test_a_dry_run_has_amounts_and_whole_ids(live: Rig) -> None:

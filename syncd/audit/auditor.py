@@ -186,7 +186,8 @@ class Auditor:
         cursor, listed = None, 0
         for _ in range(PAGES_MAX):
             before = None if self._before == _FOREVER else self._before
-            page = await self.reversal_sweeper.source.intents(since, cursor, before)
+            source = self.reversal_sweeper.source
+            page = await source.intents(since, cursor, before, traced=self.fix)
             await self._compare_page(page.intents)
             for odd in page.unreadable:
                 self._differences.append(

@@ -24,6 +24,7 @@ from syncd.monitor.health import Check, judge_step
 from syncd.monitor.status import stopped_check
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.monitor.watcher import Watch
+from syncd.service.instance import Instance
 from syncd.service.lanes import Step, Steps, note_progress
 from syncd.service.systemd import Notifier
 from syncd.service.web.server import WebSources, application
@@ -80,6 +81,7 @@ class Daemon:
     _scheduler: AsyncIOScheduler = field(init=False)
     _broken: StoreUnusable | None = field(init=False, default=None)
     _watch: Watch = field(init=False)
+    _instance: Instance = field(init=False)
     _unreleased: bool = field(init=False, default=False)
 
     async def run(self) -> None:
@@ -105,6 +107,17 @@ class Daemon:
             lambda: self._engine.last.get("poll"), self.runtime.now, self.runtime.transport,
         )  # fmt: skip
         listener = _listen(self.config.web.listen)
+        self._instance = Instance(
+            self.store, self.config.state.url, self.telemetry, self.runtime.now, self.runtime.sleep
+        )
+        try:
+            await self._instance.claim()
+        except (ConfigurationError, Stopping) as error:
+            listener.close()
+            await self._steps.parts.close()
+            if isinstance(error, Stopping):
+                return
+            raise
         server = _Server(self._web())
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         self._scheduler = AsyncIOScheduler()
@@ -129,6 +142,8 @@ class Daemon:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait_for(serving, timeout=1.5)
         await self._steps.parts.close()
+        with contextlib.suppress(StoreUnavailable, StoreUnusable):
+            self._instance.release()
         self.telemetry.log("info", "stopped")
         if self._broken is not None:
             raise self._broken
@@ -196,12 +211,16 @@ class Daemon:
 
     def _tick(self) -> None:
         """Push what has become due between two polls; update the status during a long push."""
+        self._steps.begin(self._renew)
         if not self._steps.push():
             self._steps.begin(self._look)
         self._feed()
 
     async def _look(self) -> None:
         self._watch.update()
+
+    async def _renew(self) -> None:
+        self._instance.renew()
 
     def _feed(self) -> None:
         """Feed the watchdog, unless a step hangs."""

@@ -130,14 +130,16 @@ class Store:
     # --- opening ---------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, url: str, *, busy_seconds: float = 5.0) -> Self:
+    def open(cls, url: str, *, busy_seconds: float = 5.0, durable: bool = True) -> Self:
         """Open the database, make it if there is none, and bring its tables up to date.
+
+        A temporary database need not be `durable`: it is lost with its process.
 
         Raises:
             StoreUnusable: it can't be opened, is damaged, or belongs to something else.
             StoreUnavailable: it is locked, or there is no room.
         """
-        return cls(connect(url, busy_seconds))
+        return cls(connect(url, busy_seconds, durable=durable))
 
     def close(self) -> None:
         """Close all connections."""

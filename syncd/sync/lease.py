@@ -44,12 +44,20 @@ def is_alive(pid: int) -> bool:
 
 @dataclass(slots=True)
 class Lease:
-    """The right to push, held for as long as it is renewed."""
+    """An exclusive right, held for as long as it is renewed.
+
+    Attributes:
+        alive: whether a process of this machine is still running.
+        name: what the right is for; by default to push.
+        seconds: how long it holds without being renewed.
+    """
 
     store: Store
     me: Holder
     now: Callable[[], float]
     alive: Callable[[int], bool] = is_alive
+    name: str = _NAME
+    seconds: float = LEASE_SECONDS
 
     def take(self) -> None:
         """Take the lease, or renew it.
@@ -58,7 +66,7 @@ class Lease:
             LeaseHeld: another process pushes.
         """
         other = self.store.coordination.take_lease(
-            _NAME, self.me, self.now(), LEASE_SECONDS, free=self._is_free
+            self.name, self.me, self.now(), self.seconds, free=self._is_free
         )
         if other is not None:
             raise LeaseHeld(other.described)
@@ -73,12 +81,12 @@ class Lease:
         Raises:
             LeaseHeld: another process has taken the lease.
         """
-        if not self.store.coordination.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):
+        if not self.store.coordination.renew_lease(self.name, self.me, self.now(), self.seconds):
             raise LeaseHeld("another process, which took over because this one took too long,")
 
     def give_back(self) -> None:
         """Let another process push."""
-        self.store.coordination.give_lease(_NAME, self.me)
+        self.store.coordination.give_lease(self.name, self.me)
 
     def _is_free(self, holder: Holder, until: float) -> bool:
         now = self.now()
@@ -86,6 +94,6 @@ class Lease:
             # Our own process id belongs to this process, or to one that has ended.
             if holder.pid == self.me.pid or not self.alive(holder.pid):
                 return True
-        elif until > now + LEASE_SECONDS:
+        elif until > now + self.seconds:
             return True  # written before a clock was set back
         return until <= now

@@ -44,6 +44,8 @@ _SECRETS = (
 _ANY_HINT = re.compile("|".join(re.escape(hint) for hints, _ in _SECRETS for hint in hints))
 """One search that most texts pass, in place of one for each hint."""
 
+_SPACE = re.compile(r"\s+")
+
 _concealed: dict[str, tuple[str, ...]] = {}
 
 
@@ -85,7 +87,10 @@ def inert(text: str) -> str:
 
 def plain(text: str, characters_max: int = 500) -> str:
     """The same on one line, cut at a length: for a log, an error, the store."""
-    return re.sub(r"\s+", " ", inert(text)).strip()[:characters_max].rstrip()
+    seen = inert(text)
+    if not seen.isalnum():  # most ids and numbers have no space to look for
+        seen = _SPACE.sub(" ", seen).strip()
+    return seen[:characters_max].rstrip()
 
 
 def _blank(character: str) -> str:

@@ -97,13 +97,17 @@ def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
         return Unreadable(name, f"The event {name} ({kind}) doesn't say of which payment.", at)
     if at is None:
         return Unreadable(name, f"The event {name} ({kind} of {intent_id}) has no time.")
-    observation = _observation(intent, intent_id, state, at, invoice_key)
-    observation = replace(observation, event_id=name, trace=trace_of(raw))
+    observation = _observation(intent, intent_id, state, at, invoice_key, trace_of(raw), name)
     return SeenEvent(name, at, kind, observation)
 
 
-def read_intent(raw: object, invoice_key: str, at: int) -> Observation | Unreadable:
-    """Turn a payment intent that was read into what it says; `at` as in Observation."""
+def read_intent(
+    raw: object, invoice_key: str, at: int, *, traced: bool = True
+) -> Observation | Unreadable:
+    """Turn a payment intent that was read into what it says; `at` as in Observation.
+
+    Without `traced`, the trace holds the description alone: for a command that writes no rows.
+    """
     if not isinstance(raw, dict):
         return Unreadable(_fingerprint(raw), "A payment intent in Stripe's answer isn't an object.")
     intent_id, status = raw.get("id"), raw.get("status")
@@ -112,13 +116,23 @@ def read_intent(raw: object, invoice_key: str, at: int) -> Observation | Unreada
     if not isinstance(status, str):
         return Unreadable(intent_id, f"Stripe's answer for {intent_id} has no status.")
     state = state_of_intent(status, has_error=isinstance(raw.get("last_payment_error"), dict))
-    observation = _observation(raw, intent_id, state, at, invoice_key)
-    return replace(observation, read=True, trace=trace_of(raw) if state is not None else None)
+    trace = None
+    if state is not None:
+        described = raw.get("description")
+        trace = trace_of(raw) if traced else described and trace_of({"description": described})
+    return _observation(raw, intent_id, state, at, invoice_key, trace or None)
 
 
 def _observation(
-    intent: Mapping[str, Any], intent_id: str, state: PaymentState | None, at: int, key: str
+    intent: Mapping[str, Any],
+    intent_id: str,
+    state: PaymentState | None,
+    at: int,
+    key: str,
+    trace: str | None,
+    event_id: str | None = None,
 ) -> Observation:
+    """What an intent says, out of an event (`event_id`) or as it was read."""
     metadata = intent.get("metadata")
     invoice = metadata.get(key) if isinstance(metadata, dict) else None
     details = intent.get("amount_details")
@@ -127,7 +141,9 @@ def _observation(
         intent_id=intent_id,
         state=state,
         at=at,
-        read=False,
+        read=event_id is None,
+        event_id=event_id,
+        trace=trace,
         created=_seconds(intent.get("created")),
         amount=_whole(intent.get("amount")),
         amount_received=_whole(intent.get("amount_received")),

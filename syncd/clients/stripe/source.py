@@ -254,9 +254,12 @@ class StripeSource:
         )
 
     async def intents(
-        self, since: int, cursor: str | None = None, before: int | None = None
-    ) -> Page:
+        self, since: int, cursor: str | None = None, before: int | None = None, *,
+        traced: bool = True,
+    ) -> Page:  # fmt: skip
         """List payment intents made at `since` or later (Unix seconds), newest first, one page.
+
+        Without `traced`, they carry no trace for Halo's rows: that saves half of the work.
 
         Raises:
             CursorRefused: Stripe doesn't take the cursor.
@@ -268,7 +271,7 @@ class StripeSource:
         unreadable: list[Unreadable] = []
         unknown: list[str] = []
         for raw in body["data"]:
-            read = read_intent(raw, self.invoice_key, self._surely(clock))
+            read = read_intent(raw, self.invoice_key, self._surely(clock), traced=traced)
             if isinstance(read, Unreadable):
                 unreadable.append(replace(read, shape=shape_of(raw)))
                 continue

@@ -24,8 +24,13 @@ QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024
 """A larger database is not checked as a whole at each start; reading it reports any damage."""
 
 
-def connect(url: str, busy_seconds: float) -> sa.Engine:
+def connect(url: str, busy_seconds: float, *, durable: bool = True) -> sa.Engine:
     """Open the database; create it if it does not exist, and upgrade its tables.
+
+    Args:
+        url: SQLAlchemy's URL of the database.
+        busy_seconds: how long to wait for another process.
+        durable: whether what is written survives a loss of power; a temporary database does not.
 
     Raises:
         StoreUnusable: the database cannot be opened, is damaged, or belongs to another program.
@@ -35,12 +40,12 @@ def connect(url: str, busy_seconds: float) -> sa.Engine:
     if path is not None:
         _look_before_opening(path, busy_seconds)
     engine = sa.create_engine(url, connect_args={"timeout": busy_seconds})
-    sa.event.listen(engine, "connect", _on_connect)
+    sa.event.listen(engine, "connect", _on_connect if durable else _on_connect_temporary)
     sa.event.listen(engine, "begin", _on_begin)
     try:
         with writing(engine) as connection:
             _bring_up_to_date(connection, url)
-        if path is not None:
+        if path is not None and durable:
             _make_ours(engine, path)
     except BaseException:
         engine.dispose()
@@ -179,6 +184,12 @@ def _on_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy's begin event starts transactions, not pysqlite
     connection.execute("PRAGMA synchronous=EXTRA")
     connection.execute("PRAGMA secure_delete=ON")
+
+
+def _on_connect_temporary(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=MEMORY")
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 def _on_begin(connection: sa.Connection) -> None:

@@ -205,7 +205,7 @@ def _stores(config: Config, *, fix: bool) -> Iterator[tuple[Store, Store | None]
     memory = Store.open(config.state.url) if there else None
     try:
         with tempfile.TemporaryDirectory(prefix="syncd-audit-") as folder:
-            own = Store.open(f"sqlite:///{folder}/audit.db")
+            own = Store.open(f"sqlite:///{folder}/audit.db", durable=False)
             try:
                 yield own, memory
             finally:
