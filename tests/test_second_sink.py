@@ -61,6 +61,11 @@ class ListSink:
         wrong = before == after or after.row.status != sent.status
         return Comparison((FieldChange("status", None, None),) * wrong, ())
 
+    def compare_shown(
+        self, before: Row, after: Row, *, whole: bool = False
+    ) -> tuple[FieldChange, ...]:
+        return ()
+
     async def reserve(self, requests: int) -> None:
         """There is no rate limit."""
 

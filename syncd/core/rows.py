@@ -5,7 +5,7 @@ push reads the rows afresh. Does not belong here: how Halo's JSON is parsed (`cl
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -26,6 +26,8 @@ class Row:
         made: Unix seconds of its intent's date, else its own; None where neither could be read.
         invoice_number: what people call the invoice; None where it could not be read.
         customer: the name of the customer; None where it could not be read.
+        fields: the PSA's own names and values, where the row was just read; only the PSA's client
+            reads them. They take no part in comparing two rows.
     """
 
     id: int | None
@@ -36,6 +38,7 @@ class Row:
     made: int | None = None
     invoice_number: str | None = None
     customer: str | None = None
+    fields: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from syncd.clients.paging import Listed
 from syncd.core.rows import Acknowledged, Guard, NewRow, Row, RowChange, RowPage, WholeRow
-from syncd.core.rules.proof import Comparison
+from syncd.core.rules.proof import Comparison, FieldChange
 
 
 class Sink(Protocol):
@@ -73,6 +73,17 @@ class Sink(Protocol):
             before: the row before the write; None for an inserted row.
             after: the row after the write.
             sent: the write.
+        """
+
+    def compare_shown(
+        self, before: Row, after: Row, *, whole: bool = False
+    ) -> tuple[FieldChange, ...]:
+        """What a row had and has no more after an update, of all that both readings show.
+
+        Args:
+            before: the row as a list showed it; without its fields nothing is compared.
+            after: the row as the answer shows it, or read alone.
+            whole: whether `after` shows every column of its own that has a value.
         """
 
     async def reserve(self, requests: int) -> None:

@@ -125,6 +125,7 @@ def read_row(raw: object) -> Row:
         made=_seconds(raw.get("intent_date")) or _seconds(raw.get("date")),
         invoice_number=_name(raw.get("invoice_invoicenumber")),
         customer=_name(raw.get("client_name")),
+        fields=raw,
     )
 
 

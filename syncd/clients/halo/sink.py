@@ -28,7 +28,7 @@ from syncd.clients.halo.parse import (
 )
 from syncd.clients.halo.payload import changed_row, new_row
 from syncd.clients.halo.sign_in import SignIn
-from syncd.clients.halo.whole import compare
+from syncd.clients.halo.whole import compare, compare_shown
 from syncd.clients.paging import PAGES_MAX, Listed, read_pages
 from syncd.clients.retry import Calling
 from syncd.core.errors import (
@@ -46,7 +46,7 @@ from syncd.core.rows import (
     RowPage,
     WholeRow,
 )
-from syncd.core.rules.proof import Comparison
+from syncd.core.rules.proof import Comparison, FieldChange
 from syncd.text.shape import shape_of
 
 PAGES_OF_ONE_INTENT_MAX = 1_000
@@ -56,10 +56,8 @@ UNKNOWN_INTENT_ID = "pi_nobodys"
 """A payment that does not exist."""
 
 _NEWEST_FIRST = {"order": "id", "orderdesc": "true"}
-
 _PATH = "/api/InvoicePayment"
 _INVOICE_PATH = "/api/Invoice"
-
 
 P = TypeVar("P")
 
@@ -159,7 +157,7 @@ class HaloSink:
         return list(found.values()) or [replace(row, id=None) for row in alike]
 
     async def hides_intents(self, rows: Sequence[Row]) -> bool:
-        """Whether lists leave out the intent that one of these rows has; see `ListedIntents.hide`."""
+        """See `ListedIntents.hide`."""
         return await self.lists.hide(rows)
 
     async def _filters(self) -> bool:
@@ -347,6 +345,12 @@ class HaloSink:
         if isinstance(sent, NewRow):
             return compare(None, after, new_row(sent, self.new_row))
         return compare(before, after, changed_row(replace(sent, kept=None)))
+
+    def compare_shown(
+        self, before: Row, after: Row, *, whole: bool = False
+    ) -> tuple[FieldChange, ...]:
+        """See `whole.compare_shown`."""
+        return compare_shown(before, after, whole=whole)
 
     def fields_of(self, sent: RowChange | NewRow) -> Mapping[str, Any]:
         """The fields that a write brings, by Halo's names.

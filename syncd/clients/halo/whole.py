@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from syncd.core.rows import WholeRow
+from syncd.core.rows import Row, WholeRow
 from syncd.core.rules.proof import Comparison, FieldChange
 from syncd.text.sanitize import plain
 
@@ -36,6 +36,9 @@ VOLATILE = frozenset({"last_synced", "last_modified", "change_seq", "type"})
 
 OVERWRITTEN = frozenset({"intent_response", "webhook_payload", "webhook_received_date"})
 """Fields that Halo's own webhook may fill anew at any time: only losing their value counts."""
+
+OWN = frozenset({*REQUIRED, *INTENT_FIELDS, "thirdpartyid", "reference", "client_id"})
+"""The row's own columns that a row read alone shows where they have a value."""
 
 ZONE_SECONDS_MAX = 14 * 3_600
 """Dates carry no zone: Halo may show a date in another zone than the one it was sent in."""
@@ -76,6 +79,34 @@ def compare(before: WholeRow | None, after: WholeRow, sent: Mapping[str, Any]) -
             for name in (change.name for change in missed)
         ),
     )
+
+
+def compare_shown(before: Row, after: Row, *, whole: bool) -> tuple[FieldChange, ...]:
+    """What a row had and has no more after an update, as far as both readings show the field.
+
+    The status and the trace are what an update brings. Fields of the invoice or the customer do not
+    count: a list and a row read alone may show them differently.
+
+    Args:
+        before: the row as a list showed it before the update.
+        after: the row as the answer shows it, or read alone.
+        whole: whether `after` shows each of the row's own columns that has a value: then an own
+            column that is left out counts as empty.
+    """
+    had, has = before.fields, after.fields
+    if had is None or has is None:
+        return ()
+    compared = {
+        name: value
+        for name, value in had.items()
+        if name not in READ_ONLY
+        and name not in TRACE_FIELDS
+        and name != "status"
+        and (name in has or (whole and name in OWN))
+    }
+    changed = compare(WholeRow(before, compared), WholeRow(after, has), {}).changed
+    # Readings may show a date in another notation or zone, never as another time.
+    return tuple(one for one in changed if not is_stored(had[one.name], has.get(one.name)))
 
 
 def columns_of(before: WholeRow, *, everything: bool) -> dict[str, Any]:

@@ -44,12 +44,14 @@ class Keeping:
         partial: an update that leaves required columns out: "merge" keeps the columns it does not
             bring; "refuse" is a 400 until all required columns come along; "empty" empties what it
             leaves out.
+        empties: columns that every update empties which does not bring them.
         drops: fields that are never stored, although the answer shows them as sent.
         drops_new: the same for inserts.
         inserts_need: columns without which an insert is refused.
     """
 
     partial: str = "merge"
+    empties: frozenset[str] = frozenset()
     drops: frozenset[str] = frozenset()
     drops_new: frozenset[str] = frozenset()
     inserts_need: tuple[str, ...] = ()
@@ -69,7 +71,8 @@ class Keeping:
         """The columns that an update changes, with their new values."""
         brought = {key: value for key, value in posted.items() if key not in self.drops}
         if self.partial != "empty":
-            return brought
+            emptied = {key: EMPTY.get(key) for key in self.empties if key not in posted}
+            return {**emptied, **brought}
         emptied = {key: EMPTY.get(key) for key in before if key not in posted and key not in ANYWAY}
         return {**emptied, **brought}
 

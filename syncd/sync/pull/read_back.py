@@ -1,7 +1,8 @@
 """Reads all rows of the PSA into the store, where that takes fewer requests than single lookups."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from syncd.core.errors import BadAnswer
 from syncd.core.rows import Row, RowPage
@@ -15,6 +16,9 @@ FEW = 10
 
 SAMPLE = 20
 """So many rows without an intent are read alone at most, where no row of the list shows an intent."""
+
+FIELDS_MAX, TEXT_MAX = 2_000, 200
+"""The fields of so many rows, the newest, are kept to be compared after a write, without long texts."""
 
 UNNAMED = ""
 """In place of a payment, where a row is read alone to learn its payment."""
@@ -43,6 +47,7 @@ class AllRows:
     hidden: bool = field(init=False, default=False)
     _named: bool = field(init=False, default=False)
     _nameless: list[Row] = field(init=False, default_factory=list)
+    _fields: dict[int, Mapping[str, Any]] = field(init=False, default_factory=dict)
 
     async def cheaper_for(self, due: int) -> bool:
         """Whether reading all of Halo's rows takes fewer requests than asking for each payment."""
@@ -63,7 +68,7 @@ class AllRows:
                 number before. That is good for comparing what is known, never for matching.
         """
         self.store.rows.forget()
-        self._named, self._nameless = False, []
+        self._named, self._nameless, self._fields = False, [], {}
         self.hidden = await self.sink.hides_intents(())
         if self.hidden and not by_number:
             return False
@@ -105,6 +110,13 @@ class AllRows:
                 found[number] = row.row.intent_id
         self.store.rows.name(found)
 
+    def of(self, intent_ids: Sequence[str]) -> dict[str, list[Row]]:
+        """The rows of these payments as read; with their fields, where those are kept."""
+        return {
+            intent_id: [replace(row, fields=self._fields.get(row.id or 0)) for row in rows]
+            for intent_id, rows in self.store.rows.of(intent_ids).items()
+        }
+
     async def rows_of(self, intent_ids: Sequence[str]) -> dict[str, list[Row]]:
         """The rows of these payments as read; where lists hide intents, each missing one is looked up.
 
@@ -131,5 +143,11 @@ class AllRows:
         self.keep_lease()
         nameless = [row for row in page.rows if row.intent_id is None and row.id is not None]
         self._named = self._named or len(nameless) < len(page.rows)
+        for row in page.rows:
+            if row.id is not None and row.fields and len(self._fields) < FIELDS_MAX:
+                self._fields[row.id] = {
+                    name: value for name, value in row.fields.items()
+                    if not (isinstance(value, str) and len(value) > TEXT_MAX)
+                }  # fmt: skip
         self._nameless += nameless[: max(0, SAMPLE - len(self._nameless))]
         return self.store.rows.add(page.rows)

@@ -311,7 +311,7 @@ class Pusher:
     async def _chunk(self, due_payments: Sequence[DuePayment], *, paged: bool) -> None:
         """Decide about some payments, write what was decided, and record the outcomes."""
         ids = [due.intent_id for due in due_payments]
-        kept = self.store.rows.of(ids) if paged else None
+        kept = self.all_rows.of(ids) if paged else None
         decided = await self._decided(due_payments, kept)
         updates = await self._proven(decided.updates)
         for batch in batches(updates, self._batch):

@@ -99,11 +99,18 @@ class Verifier:
                     hidden.append(one)
                 elif _differs(row, seen, strict=False):
                     suspects.append(one)
-        if hidden and not suspects and not self._looked:
-            suspects, self._looked = hidden[:1], True
+                elif self.sink.compare_shown(row, seen, whole=True):
+                    # A column that an answer leaves out is not shown, or is empty now.
+                    shows = bool(self.sink.compare_shown(row, seen))
+                    (suspects if shows else hidden).append(one)
+        sample = not suspects
+        if sample and not self._looked:
+            suspects, self._looked = hidden, bool(hidden)
         found: dict[int, tuple[FieldChange, ...]] = {}
         for intent_id, row in suspects[:SUSPECTS_MAX]:
             changes = await self._confirmed(intent_id, row, befores)
+            if sample and not changes:
+                break  # one row that is right stands for the others that the answer does not show
             if changes and row.id is not None:
                 found[row.id] = changes
         return found
@@ -119,6 +126,8 @@ class Verifier:
             if after is None:
                 return ()  # a person deleted it: the next look finds that out
             changes = _differs(row, after.row, strict=after.alone)
+            shown = self.sink.compare_shown(row, after.row, whole=after.alone)
+            changes += tuple(one for one in shown if one.name not in _NAMES)
             before = None if befores is None else befores.get(row.id or 0)
             if before is not None:
                 change = RowChange(before.row.id or 0, before.row.status or 0)
@@ -224,6 +233,10 @@ def sent_rows(batch: Batch) -> list[SentRow]:
         for row in update.before
         if row.id is not None
     ]
+
+
+_NAMES = {"intent_id", "invoice_id", "amount"}
+"""Halo's fields that `_differs` compares already."""
 
 
 def _differs(before: Row, after: Row, *, strict: bool) -> tuple[FieldChange, ...]:
