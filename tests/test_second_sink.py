@@ -64,7 +64,8 @@ class ListSink:
     def compare_shown(
         self, before: Row, after: Row, *, whole: bool = False
     ) -> tuple[FieldChange, ...]:
-        return ()
+        lost = before.customer != after.customer and (whole or after.customer is not None)
+        return (FieldChange("customer", before.customer, after.customer),) * lost
 
     async def reserve(self, requests: int) -> None:
         """There is no rate limit."""
