@@ -133,4 +133,4 @@ lock: .venv-lock/bin/uv
 	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 
 clean:
-	rm -rf .venv .venv-dev .venv-lock build dist .mypy_cache .ruff_cache .hypothesis .coverage .mutants
+	rm -rf .venv .venv-dev .venv-lock build dist .mypy_cache .ruff_cache .hypothesis .coverage .mutants simulation-failures

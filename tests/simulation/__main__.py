@@ -3,8 +3,10 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
-from tests.simulation.batch import fresh, many, night, plant, show
+from tests.simulation.batch import fresh, many_shown, plant, show
+from tests.simulation.night import night, replay
 
 
 def main() -> int:
@@ -20,16 +22,19 @@ def main() -> int:
     parser.add_argument("--night", action="store_true", help="fresh seeds until interrupted")
     parser.add_argument("--planted", action="store_true", help="plant faults instead")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--kept", type=Path, help="replay the shrunk story of this file")
     asked = parser.parse_args()
     if asked.seed is not None:
         return show(asked.seed, whole=asked.whole)
+    if asked.kept is not None:
+        return replay(asked.kept)
     if asked.planted:
         return plant(asked.jobs, asked.seeds)
     if asked.night:
         return night(asked.jobs)
     if asked.fresh:
         return fresh(asked.seeds, asked.jobs)
-    return many(asked.first, asked.seeds, asked.jobs)
+    return many_shown(asked.first, asked.seeds, asked.jobs)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,15 @@
 
 import gc
 import multiprocessing
-import secrets
+import signal
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
+from tests.freshness import SEED, this_commit
 from tests.simulation.planted import PLANTED, Caught, catch
-from tests.simulation.seeds import FAILED, fresh_first, this_commit
+from tests.simulation.seeds import FAILED, fresh_first
 from tests.simulation.shrink import as_text, shrink
 from tests.simulation.story import DAY, draw
 from tests.simulation.theatre import play
@@ -51,7 +52,7 @@ def figures_text(seeds: int, figures: Counter[str], seconds: float) -> str:
             + _listed(store),
             f"kills: {sum(kills.values())}: " + _listed(kills) + f"; stops: {figures['stops']}",
             f"clock jumps: {figures['clock jumps']}; configuration changed: "
-            f"{figures['configuration changed']}",
+            f"{figures['configuration changed']}; checks: {figures['checks']}",
         ]
     )
 
@@ -94,15 +95,15 @@ def plant(jobs: int, seeds: int) -> int:
     return 1 if missed else 0
 
 
-def many(first: int, count: int, jobs: int) -> int:
-    """Play many seeds in several processes, with progress."""
+def many(first: int, count: int, jobs: int) -> list[tuple[int, list[str]]]:
+    """Play many seeds in several processes, with progress. Returns those that failed with their checks."""
     began = time.monotonic()
     size = 25
     figures: Counter[str] = Counter()
     failed: list[tuple[int, list[str]]] = []
     seconds, done = 0.0, 0
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts) as pool:
         parts = [(s, min(size, first + count - s)) for s in range(first, first + count, size)]
         for (_, number), (bad, some, time_) in zip(
             parts, pool.map(run_seeds, *zip(*parts, strict=True)), strict=True
@@ -116,14 +117,25 @@ def many(first: int, count: int, jobs: int) -> int:
             if sys.stderr.isatty() or done % 100 == 0:
                 print(f"{done} of {count} seeds, {len(failed)} failed", file=sys.stderr, flush=True)
     print(figures_text(count, figures, seconds))
-    spent = time.monotonic() - began
+    spent = max(time.monotonic() - began, 0.001)
     print(f"{len(failed)} failed; {spent:.0f} s on {jobs} processes")
     print(
-        f"{figures['actions'] / max(spent, 0.001):.0f} actions and "
-        f"{count / max(spent, 0.001):.2f} stories a second"
+        f"{count / spent:.2f} stories, {figures['actions'] / spent:.0f} actions and "
+        f"{figures['checks'] / spent:.0f} checks a second"
     )
     for seed, checks in failed:
         print(f"replay: make simulate SEED={seed}  # {', '.join(checks)}")
+    return failed
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches all processes of a terminal: the parent alone decides what ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def many_shown(first: int, count: int, jobs: int) -> int:
+    """Play many seeds, and show the first failure. Returns the exit code."""
+    failed = many(first, count, jobs) if count else []
     if failed:
         print()
         show(failed[0][0], whole=False)
@@ -132,26 +144,14 @@ def many(first: int, count: int, jobs: int) -> int:
 
 def fresh(count: int, jobs: int) -> int:
     """Play every seed that ever failed, then seeds derived from the commit that nobody has played."""
-    commit = this_commit()
+    commit = this_commit() or str(SEED)
     first = fresh_first(commit)
-    print(f"fresh seeds {first} to {first + count - 1}, derived from commit {commit}", flush=True)
+    if count:
+        print(f"fresh seeds {first} to {first + count - 1}, derived from {commit}", flush=True)
     again = [seed for seed in FAILED if play(draw(seed)).complaints]
     for seed in again:
         print(
             f"failed before, fails again: make simulate SEED={seed}  # {FAILED[seed]}", flush=True
         )
     print(f"{len(FAILED)} seeds that failed once: {len(again)} fail")
-    return many(first, count, jobs) or int(bool(again))
-
-
-def night(jobs: int) -> int:
-    """Play fresh seeds until interrupted; each batch prints what failed, shrunk."""
-    first, bad = secrets.randbelow(10**12) + 10**13, 0
-    try:
-        while True:
-            print(f"seeds from {first}", flush=True)
-            bad += many(first, 1_000, jobs)
-            first += 1_000
-    except KeyboardInterrupt:
-        print(f"{bad} batches of 1,000 with a failure")
-    return 1 if bad else 0
+    return many_shown(first, count, jobs) or int(bool(again))

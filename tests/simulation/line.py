@@ -69,6 +69,7 @@ class Line(httpx.AsyncBaseTransport):
             world.tell(f"{process.name} meets {name}'s fault {kind}: {asked.method} {asked.path}")
             if refused:
                 raise httpx.ConnectError("connection refused")
+        world.figures["checks"] += 1
         world.oracle.sent(process, name, asked, left_at)
         posts = name == "halo" and asked.method == "POST" and asked.path.endswith("Payment")
         if posts:
@@ -94,6 +95,7 @@ class Line(httpx.AsyncBaseTransport):
             return httpx.Response(
                 reply.status, headers=reply.headers, stream=_Cut(reply.body[: reply.cut])
             )
+        world.figures["checks"] += 1
         world.oracle.delivered(process, name, asked, reply)
         return httpx.Response(reply.status, headers=reply.headers, content=reply.body)
 
@@ -137,5 +139,6 @@ class Line(httpx.AsyncBaseTransport):
         before = len(world.halo.writes)
         reply = side.answer(asked)
         if name == "halo" and asked.method == "POST":
+            world.figures["checks"] += 1
             world.oracle.applied(self.process, asked, world.halo.writes[before:], late=late)
         return reply

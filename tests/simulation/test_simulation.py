@@ -1,9 +1,16 @@
 """The simulator over many seeds, each a story of its own. A failure names its seed."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.simulation.batch import figures_text, run_seeds
 from tests.simulation.found import FOUND, Found
+from tests.simulation.night import keep, kept_story
 from tests.simulation.planted import PLANTED, Planted, catch, planted
 from tests.simulation.shrink import as_text
 from tests.simulation.story import draw
@@ -47,6 +54,37 @@ def test_faults_can_be_planted(fault: Planted) -> None:
     """Each planted fault still finds its place in the program."""
     with planted(fault):
         pass
+
+
+def test_a_failure_is_kept_in_a_file(tmp_path: Path) -> None:
+    """A failing seed is written to a file with its checks and a shrunk story that still fails."""
+    fault = next(fault for fault in PLANTED if fault.name == "an old event wins")
+    caught = catch(PLANTED.index(fault), 20)
+    assert caught.seed is not None
+    with planted(fault):
+        path = keep(caught.seed, list(caught.checks), tmp_path, seconds=5)
+        story = kept_story(path)
+        assert set(caught.checks) & {c.check for c in play(story).complaints}
+    text = path.read_text()
+    assert text.startswith(f"make simulate SEED={caught.seed}  # {', '.join(caught.checks)}")
+    assert "BROKEN at" in text
+    assert len(story.actions) < len(draw(caught.seed).actions)
+
+
+def test_a_night_goes_on_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    """SIGTERM ends a night in order, and it says how much it has played."""
+    command = [sys.executable, "-u", "-m", "tests.simulation", "--night", "--jobs", "1"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "failures are kept in simulation-failures/\n"
+        assert process.stdout.readline().startswith("seeds from ")
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read()
+    assert process.returncode == 0, rest
+    assert "stopped after 0 seeds; 0 failed" in rest
 
 
 @pytest.mark.parametrize(

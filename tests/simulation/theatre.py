@@ -151,10 +151,14 @@ class Theatre:
         await self._brief(lambda process: process.sweep_once())
         await self._rest(1_300)
         oracle.check_at_the_end()
+        self.figures["checks"] += 3 * len(
+            self.world.truths
+        )  # after polls, after a sweep, at the end
         await self._stop(daemon)
 
     def logged(self, level: str, event: str, fields: dict[str, Any]) -> None:
         """A line of syncd's log."""
+        self.figures["checks"] += 1
         self.world.oracle.heard(level, event, fields)
         if level != "debug":
             told = " ".join(f"{key}={value}" for key, value in fields.items())
