@@ -96,6 +96,7 @@ class Line(httpx.AsyncBaseTransport):
                 reply.status, headers=reply.headers, stream=_Cut(reply.body[: reply.cut])
             )
         world.figures["checks"] += 1
+        await process.thaw()
         world.oracle.delivered(process, name, asked, reply)
         return httpx.Response(reply.status, headers=reply.headers, content=reply.body)
 

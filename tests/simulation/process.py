@@ -104,6 +104,7 @@ class ProcessWorld(Runtime):
         assert self.process is not None
         self.process.point("sleep")
         await Runtime.sleep(self, seconds)
+        await self.process.thaw()
 
 
 @dataclass(slots=True)
@@ -120,6 +121,7 @@ class Process:
     task: asyncio.Task[None] | None = None
     reload: bool = False
     sweeps: bool = True
+    suspended_until: float = 0.0
     bell: asyncio.Event = field(default_factory=asyncio.Event)
     _unreleased: bool = False
 
@@ -137,7 +139,7 @@ class Process:
 
     def now(self) -> float:
         """The host's clock, Unix seconds."""
-        return self.theatre.world.now() + self.theatre.offsets[self.host]
+        return self.theatre.world.now() + self.theatre.skew(self.host)
 
     # --- dying -------------------------------------------------------------------------------------
 
@@ -150,6 +152,8 @@ class Process:
         """One place at which the process may die, or its disk may fail."""
         self.check()
         theatre = self.theatre
+        if theatre.jumps or theatre.storms:
+            theatre.clock_point(self, name)
         if theatre.kill is not None and theatre.kill.strikes(name):
             theatre.figures[f"kill {name}"] += 1
             theatre.world.tell(f"{self.name} is killed at {name}")
@@ -162,6 +166,12 @@ class Process:
                     theatre.world.tell(f"{self.name}: {fault.words}")
                     theatre.world.oracle.forgot(self)
                     raise sqlite3.OperationalError(fault.words)
+
+    async def thaw(self) -> None:
+        """Wait while the process is suspended."""
+        while (left := self.suspended_until - self.theatre.world.loop.time()) > 0:
+            await asyncio.sleep(left)
+            self.check()
 
     def die(self) -> None:
         """Be killed, wherever it is."""
@@ -239,7 +249,9 @@ class Process:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self.bell.wait(), at - loop.time())
                         self.bell.clear()
+                        await self.thaw()
                         continue
+                    await self.thaw()
                 if at == next_sweep:
                     looked = loop.time() + min(self.config.poll.sweep // 4, SWEEP_LOOK_SECONDS)
                     steps.sweep()

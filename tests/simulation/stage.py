@@ -70,6 +70,33 @@ class Kill:
 
 
 @dataclass(slots=True)
+class Jump:
+    """A host's clock jumps when one of its processes comes to a point for the n-th time."""
+
+    where: str
+    count: int
+    seconds: float
+    host: str
+
+    def strikes(self, point: str, host: str) -> bool:
+        """Whether now."""
+        if point != self.where or host != self.host:
+            return False
+        self.count -= 1
+        return self.count == 0
+
+
+@dataclass(slots=True)
+class Storm:
+    """A host's clock jumps at every point until a time (simulated seconds): to and fro."""
+
+    host: str
+    size: float
+    until: float
+    forward: bool = False
+
+
+@dataclass(slots=True)
 class StoreFault:
     """The disk fails, at some of the next transactions."""
 

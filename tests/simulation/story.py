@@ -41,6 +41,15 @@ DOUBTFUL = (
 )  # fmt: skip
 """What leaves open whether a write was carried out, or says so wrongly."""
 
+HUNTED_FROM = 10**9
+"""From this seed on, stories have an adversary for the hosts' clocks; older seeds keep their stories."""
+
+JUMPS = (1.0, 5.0, 40.0, 300.0, HOUR, DAY, 40.0 * DAY)
+"""How far a clock jumps, in seconds, in either direction."""
+
+POINTS = ("send", "answered", "sleep", "begin", "commit", "committed", "post", "posted")
+"""Where a clock may jump: at every request, wait and transaction."""
+
 STRUCK = (
     ("stripe", None, None), ("stripe", None, "events"), ("stripe", None, "payment_intents"),
     ("stripe", None, "next page"), ("halo", None, None), ("halo", "GET", "InvoicePayment"),
@@ -179,6 +188,8 @@ class _Author:
         setting["tenant"] = tenant.choices(list(TENANTS), list(TENANTS.values()))[0]
         if setting["tenant"] == "empties later":
             self.add(tenant.uniform(0.2, 0.9) * self.length, "begin_to_empty")
+        if self.seed >= HUNTED_FROM:
+            self.clock_adversary(setting)
         actions = tuple(sorted(self.actions, key=lambda action: action.at))
         return Story(self.seed, round(self.length / DAY, 3), setting, actions)
 
@@ -517,6 +528,41 @@ class _Author:
                 self.when(), "clock", seconds=size * self.r.choice([-1, 1]),
                 host=self.r.choice(["a", "a", "b"]),
             )  # fmt: skip
+
+    def clock_adversary(self, setting: dict[str, Any]) -> None:
+        """Clocks jump at single points or at every one, drift, differ by minutes; a process is suspended."""
+        r = random.Random(f"clocks {self.seed}")  # noqa: S311  # it must be replayable
+        if r.random() >= 0.3:
+            return
+
+        def when() -> float:
+            return r.uniform(0, self.length)
+
+        def jump() -> float:
+            return r.choice(JUMPS) * r.choice([-1, 1])
+
+        for kind in r.sample(["point", "storm", "slew", "apart", "suspend"], r.choice([1, 1, 2])):
+            host = r.choice(["a", "a", "b"])
+            match kind:
+                case "point":
+                    for _ in range(r.randint(1, 4)):
+                        self.add(when(), "clock_at", seconds=jump(), host=host, point=r.choice(POINTS),
+                                 count=r.choice([1, 1, 2, 3, 8]))  # fmt: skip
+                case "storm":
+                    self.add(when(), "clock_storm", size=abs(jump()), host=host,
+                             seconds=r.choice([600.0, HOUR, 6.0 * HOUR]))  # fmt: skip
+                case "slew":
+                    self.add(when(), "slew", rate=r.choice([-1, 1]) * r.choice([5e-4, 1e-2, 8e-2]),
+                             host=host, seconds=r.choice([HOUR, DAY]))  # fmt: skip
+                case "apart":
+                    setting["second_daemon"] = "other_host"
+                    self.add(
+                        0.0, "clock", seconds=r.choice([-1, 1]) * r.uniform(60, 1_200), host="b"
+                    )
+                case _:
+                    for _ in range(r.randint(1, 3)):
+                        self.add(when(), "suspend", role=r.choice(["daemon", "daemon", "second"]),
+                                 seconds=r.choice([20.0, 150.0, 700.0, HOUR, 9.0 * HOUR]))  # fmt: skip
 
     def commands(self, _setting: dict[str, Any]) -> None:
         r = self.r

@@ -18,8 +18,10 @@ from tests.simulation.oracle import Complaint, Oracle
 from tests.simulation.process import STOP_SECONDS, Killed, Notified, Process
 from tests.simulation.stage import (
     SMALL_PAGE,
+    Jump,
     Kill,
     StoreFault,
+    Storm,
     empty_disk,
     installed,
     loaded,
@@ -73,6 +75,9 @@ class Theatre:
         self.setting = dict(story.setting)
         self.interval = float(self.setting["interval"])
         self.offsets = {"a": 0.0, "b": 0.0}
+        self.jumps: list[Jump] = []
+        self.storms: list[Storm] = []
+        self.slews: dict[str, tuple[float, float]] = {}
         self.kill: Kill | None = None
         self.store_faults: list[StoreFault] = []
         self.told = Notified(self)
@@ -130,6 +135,7 @@ class Theatre:
         self.world.calm_down()
         self.world.tell("quiet comes")
         self.kill, self.store_faults = None, []
+        self.calm_clocks()
         for process in list(self.running):
             await self._stop(process)
         oracle = self.world.oracle
@@ -242,7 +248,8 @@ class Theatre:
     def quiet_until(self) -> float:
         """Until when (simulated seconds) no process is started or killed, and no disk fails."""
         failing = any(fault.after >= -fault.times for fault in self.store_faults)
-        if len(self.running) > 1 or self.kill is not None or failing:
+        hunted = self.jumps or self.storms or self.slews
+        if len(self.running) > 1 or self.kill is not None or failing or hunted:
             return 0.0
         return self.next_at
 
@@ -282,6 +289,60 @@ class Theatre:
         self.offsets[host] += seconds
         self.figures["clock jumps"] += 1
         self.world.oracle.clock_jumped(seconds)
+
+    def on_clock_at(self, *, seconds: float, host: str, point: str, count: int) -> None:
+        """A host's clock jumps at a coming point."""
+        self.jumps.append(Jump(point, count, seconds, host))
+
+    def on_clock_storm(self, *, size: float, host: str, seconds: float) -> None:
+        """A host's clock jumps at every point for some time."""
+        self.storms.append(Storm(host, size, self.world.loop.time() + seconds))
+
+    def on_slew(self, *, rate: float, host: str, seconds: float) -> None:
+        """A host's clock runs too fast or too slow for some time, as when it is brought to the right time."""
+        self._end_slew(host)
+        self.slews[host] = (self.world.loop.time(), rate)
+        self.figures["clock slews"] += 1
+        self.world.oracle.clock_jumped(rate * seconds)
+        self.world.loop.call_later(seconds, self._end_slew, host)
+
+    def _end_slew(self, host: str) -> None:
+        began, rate = self.slews.pop(host, (0.0, 0.0))
+        self.offsets[host] += rate * (self.world.loop.time() - began)
+
+    def on_suspend(self, *, role: str, seconds: float) -> None:
+        """A process stands still, as when its virtual machine is suspended; then it goes on."""
+        process = self.daemons.get(role)
+        if process is not None and process.alive:
+            self.figures["suspensions"] += 1
+            process.suspended_until = self.world.loop.time() + seconds
+
+    def skew(self, host: str) -> float:
+        """How far a host's clock is from the true time, in seconds."""
+        began, rate = self.slews.get(host, (0.0, 0.0))
+        return self.offsets[host] + rate * (self.world.loop.time() - began)
+
+    def clock_point(self, process: Process, point: str) -> None:
+        """Let the clock of a process's host jump, if it is to jump here."""
+        now, host = self.world.loop.time(), process.host
+        for jump in self.jumps:
+            if jump.strikes(point, host):
+                self.world.tell(f"the clock of host {host} jumps at {process.name}'s {point}")
+                self.on_clock(seconds=jump.seconds, host=host)
+        self.jumps = [jump for jump in self.jumps if jump.count > 0]
+        for storm in self.storms:
+            if storm.host == host and (storm.forward or now < storm.until):
+                storm.forward = not storm.forward and now < storm.until
+                self.on_clock(seconds=storm.size if storm.forward else -storm.size, host=host)
+        self.storms = [s for s in self.storms if s.forward or now < s.until]
+
+    def calm_clocks(self) -> None:
+        """Clocks are left as they are: nothing moves them any more."""
+        self.jumps, self.storms = [], []
+        for host in list(self.slews):
+            self._end_slew(host)
+        for process in self.running:
+            process.suspended_until = 0.0
 
     def on_command(self, *, what: str, label: str, days: int, host: str) -> None:
         """A person runs a command."""
