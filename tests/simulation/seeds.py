@@ -19,6 +19,17 @@ FAILED = {
     "without an amount for one that had lost it.",
     30001020: "A second host whose clock was behind tried again at once in a tenant that had been stopped.",
     30001021: "The oracle took a new row, refused with 403 and sent again, for one that was not looked up.",
+    30001018: "A gateway passed a tenant's very first update on two minutes late: a restored row was emptied "
+    "again, and the list did not say so.",
+    38: "As 30001018.",
+    45: "A tenant's first new row waited for the rate limit; another process sent the second one meanwhile.",
+    94: "As 45.",
+    74: "The oracle took an entry about a restored row for a false alarm.",
+    30001040: "A proven Halo began to empty; the update that met this was not answered: a second row was emptied.",
+    30001044: "As 30001040, and syncd was killed: the list did not name the emptied row.",
+    1000000059: "A host's clock 40 days ahead: refunds and disputes were said to be unknown, though Stripe still "
+    "kept their events. And the sweep would have begun 37 days after the present.",
+    1000000067: "A tenant's first new row was not read back yet when another process sent the second one.",
 }
 """Every seed that ever failed, each with what went wrong."""
 

@@ -172,6 +172,15 @@ class Poller:
         self.store.doubts.begin(intent_id, self.now())
 
 
+def stripe_clock(store: Store, now: float) -> int:
+    """Stripe's time at the last whole poll, Unix seconds; our own time (`now`) before the first one.
+
+    Ages of what Stripe has are counted from here: a host's clock may be wrong by days.
+    """
+    mark = store.read(WATERMARK)
+    return int(now) if mark is None else mark
+
+
 def _reached(clock: int | None, newest: int, ours: int) -> int | None:
     """The new watermark: the time (Unix seconds) up to which all events were read; None if unknown.
 

@@ -17,7 +17,7 @@ from syncd.monitor.report import Report
 from syncd.store.coordination import LISTING_REFUSED, REVERSALS_FROM, REVERSALS_LISTED
 from syncd.store.store import Store
 from syncd.sync.pull.listing import DAY
-from syncd.sync.pull.poll import EVENTS_KEPT_SECONDS
+from syncd.sync.pull.poll import EVENTS_KEPT_SECONDS, stripe_clock
 from syncd.sync.pull.sweep import SWEEP_SECONDS
 from syncd.sync.sink import Sink
 
@@ -40,7 +40,7 @@ class ReversalSweeper:
 
     async def sweep(self) -> None:
         """List refunds and disputes since the last listing, disputes also since the oldest open one."""
-        now = int(self.now())
+        now = stripe_clock(self.store, self.now())
         last = self.store.read(REVERSALS_LISTED)
         since = now - SWEEP_SECONDS if last is None else min(now, last) - SWEEP_SECONDS
         missed = self.store.read(REVERSALS_FROM)
@@ -58,7 +58,7 @@ class ReversalSweeper:
 
         If the key may not read them, syncd logs that once and continues.
         """
-        started = int(self.now())
+        started = stripe_clock(self.store, self.now())
         since = refunds_since if disputes_since is None else disputes_since
         listed = await self._list("refunds", self.source.refunds, refunds_since)
         disputed = await self._list("disputes", self.source.disputes, since)
@@ -100,7 +100,7 @@ class ReversalSweeper:
     def _note_unknown(self, what: str, since: int) -> None:
         """Put on the attention list that refunds or disputes of some time cannot be read any more."""
         if (
-            since > self.now() - EVENTS_KEPT_SECONDS
+            since > stripe_clock(self.store, self.now()) - EVENTS_KEPT_SECONDS
             or self.store.read(LISTING_REFUSED[what]) is None
         ):
             return  # events may still show them, or they were listed

@@ -15,6 +15,7 @@ from syncd.monitor.report import Report
 from syncd.store.coordination import BACKFILL, BackfillNote
 from syncd.store.store import Store
 from syncd.sync.pull.listing import DAY, IntentListing
+from syncd.sync.pull.poll import stripe_clock
 from syncd.sync.pull.rereads import Rereads
 
 SWEEP_SECONDS = 3 * DAY
@@ -37,7 +38,7 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """List the payment intents of the last days, and re-read older ones that may still change."""
-        now = int(self.now())
+        now = stripe_clock(self.store, self.now())
         # The next sweep re-reads those that Stripe can't show now; events may come before.
         await self.listing.list_and_reread(
             now - SWEEP_SECONDS, oldest=now - UNSETTLED_SECONDS_MAX, unshown=lambda *_: None
