@@ -373,6 +373,74 @@ def test_looks_at_unmatched_payments_spare_stripes_budget(rig: Rig) -> None:
 # --- a push that is proven by reading back -------------------------------------------------------------
 
 
+def told_once(rig: Rig, payments: list[str]) -> None:
+    """Each of these pushes is logged, counted and listed once."""
+    assert [rig.statuses(one) for one in payments] == [[3]] * len(payments)
+    assert sorted(line["intent"] for line in rig.told.events("pushed")) == sorted(payments)
+    counted = {
+        name: rig.told.registry.get_sample_value("syncd_pushes_total", {"outcome": name})
+        for name in ("updated", "created", "in_step")
+    }
+    assert counted["in_step"] == 0
+    assert sum(filter(None, counted.values())) == len(payments)
+    pushes = rig.stored(lambda store: store.people.pushes(0))
+    assert sorted(one.intent_id for one in pushes) == sorted(payments)
+
+
+def run_on(rig: Rig, hours: int = 2) -> None:
+    """The service goes on for some hours, whatever fails."""
+    for _ in range(hours * 12):
+        rig.cycle()
+        rig.clock.seconds += 300
+
+
+@pytest.mark.parametrize("kind", ["504_after", "500_after", "reset_after", "truncated", "cut_json"])
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("insert", [False, True])
+def test_a_write_without_an_answer_is_told_once(
+    rig: Rig, kind: str, number: int, *, insert: bool
+) -> None:
+    """A write that is carried out without an answer is told once, when its rows are found."""
+    payments = []
+    for _ in range(number):
+        metadata = {"halo_invoice_id": str(creating(rig))} if insert else {}
+        payments.append(rig.pay("succeeded", rows=() if insert else (10.99,), metadata=metadata))
+    rig.box.halo.faults.append(Fault(kind, times=1, method="POST", path="/api/InvoicePayment"))
+    run_on(rig)
+    told_once(rig, payments)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(202, b"{}"), (204, b""), (200, b"null"), (200, b'[{"id": 1}]'), (201, b""), (202, b"true")],
+)
+@pytest.mark.parametrize("insert", [False, True])
+def test_an_answer_that_names_no_status_is_told_once(
+    rig: Rig, status: int, body: bytes, *, insert: bool
+) -> None:
+    """Answers 202, 204, null and rows without a status: read back, and told like any push."""
+    metadata = {"halo_invoice_id": str(creating(rig))} if insert else {}
+    payment = rig.pay("succeeded", rows=() if insert else (10.99,), metadata=metadata)
+    rig.box.halo.faults.append(
+        Fault("500_after", times=None, method="POST", path="/api/InvoicePayment",
+              status=status, body=body)
+    )  # fmt: skip
+    run_on(rig)
+    told_once(rig, [payment])
+
+
+def test_a_state_that_halos_webhook_wrote_is_not_told_as_ours(rig: Rig) -> None:
+    """A proven write of an earlier state does not make the next state, written by a webhook, ours."""
+    payment = rig.pay("processing")
+    rig.cycle()
+    rig.clock.seconds += 300
+    rig.box.stripe.advance(payment, "succeeded")
+    rig.box.halo.rows_of(payment)[0]["status"] = 3
+    run_on(rig, 1)
+    assert [line["new"] for line in rig.told.events("pushed")] == ["processing"]
+    assert rig.condition(payment) is Condition.IN_STEP
+
+
 @pytest.mark.parametrize("shape", ["rows", "empty", "no_json", "error_in_200", "other_rows"])
 @pytest.mark.parametrize("insert", [False, True])
 def test_a_push_is_listed_once_however_it_was_proven(rig: Rig, shape: str, *, insert: bool) -> None:

@@ -84,6 +84,24 @@ def sent_among(connection: sa.Connection, intent_ids: Sequence[str]) -> Sent:
     return Sent(frozenset(found), None if forgotten is None else float(forgotten))
 
 
+def unproven_among(
+    connection: sa.Connection, intent_ids: Sequence[str]
+) -> dict[str, tuple[float, float]]:
+    """Payments for which something was sent after Halo last acknowledged a state.
+
+    Returns when it was sent, and when the payment last changed here, both in Unix seconds.
+    """
+    p = schema.payments.c
+    query = sa.select(_S.intent_id, _S.at, p.changed_at).where(
+        _S.intent_id == p.intent_id, sa.or_(p.acked_at.is_(None), _S.at > p.acked_at)
+    )
+    found: dict[str, tuple[float, float]] = {}
+    for start in range(0, len(intent_ids), 500):
+        part = query.where(_S.intent_id.in_(intent_ids[start : start + 500]))
+        found |= {row.intent_id: (row.at, row.changed_at) for row in connection.execute(part)}
+    return found
+
+
 def forget_oldest_sent(connection: sa.Connection, kept: int = SENT_MAX) -> None:
     """Keep the newest; note until when the others were sent for."""
     c, n = schema.sent.c, schema.notes.c

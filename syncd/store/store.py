@@ -19,7 +19,14 @@ from syncd.store.coordination import CoordinationStore, Note, T
 from syncd.store.db import schema
 from syncd.store.db.connection import connect, present, reading, writing
 from syncd.store.halo_rows import AuditQueries, RowStore
-from syncd.store.history import HousekeepingStore, Sent, mark_sent, remember_pushes, sent_among
+from syncd.store.history import (
+    HousekeepingStore,
+    Sent,
+    mark_sent,
+    remember_pushes,
+    sent_among,
+    unproven_among,
+)
 from syncd.store.payments import (
     is_due,
     is_to_be_read,
@@ -348,6 +355,11 @@ class Store:
         """The payments among these for which syncd ever sent something to Halo."""
         with reading(self._engine) as connection:
             return sent_among(connection, intent_ids)
+
+    def unproven(self, intent_ids: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """The payments with a write that no answer has proven: see `history.unproven_among`."""
+        with reading(self._engine) as connection:
+            return unproven_among(connection, intent_ids)
 
     # --- notes -----------------------------------------------------------------------------------
 

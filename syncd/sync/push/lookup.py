@@ -105,6 +105,7 @@ class Lookup:
         Raises:
             LinkFailure: Halo does not answer, or asks to wait.
         """
+        unproven = self.store.unproven([due.intent_id for due in due_payments])
         for due in due_payments:
             self.backlog.trying = due.intent_id
             try:
@@ -131,7 +132,7 @@ class Lookup:
             elif isinstance(decision, AskStripe):
                 decided.outcomes.append(due_again(due, self.now() + ASK_LATER_SECONDS))
             elif decision is not None:
-                ours = isinstance(decision, InStep) and self._was_sent(due)
+                ours = isinstance(decision, InStep) and _was_sent(due, unproven.get(due.intent_id))
                 decided.outcomes.append(self.outcomes.settled(due, decision, ours=ours))
 
     async def _decision(
@@ -162,12 +163,6 @@ class Lookup:
             asked = await self._ask_stripe(due, rows)
             return None if isinstance(asked, AskStripe) else asked
         return decision
-
-    def _was_sent(self, due: DuePayment) -> bool:
-        """Whether the rows show a write of ours that Halo's answer did not prove."""
-        intent_id = due.intent_id
-        tried = due.attempts > 0 and due.condition is not Condition.FAILED
-        return tried and intent_id in self.store.sent([intent_id]).intents
 
     async def _was_corrected(self, due: DuePayment) -> bool:
         """Whether Stripe, re-read, now names an invoice that the payment's metadata did not name.
@@ -221,3 +216,21 @@ class Lookup:
         if fresh is None or fresh.payment.current.state is not current.state:
             return None
         return self._decide(fresh, rows, asked=True)
+
+
+def _was_sent(due: DuePayment, unproven: tuple[float, float] | None) -> bool:
+    """Whether the rows show a write of syncd's that no answer of Halo has proven.
+
+    Such a write has timed out, or Halo's answer did not list the rows. A write of an earlier state
+    does not count: then Halo's own webhook, or a person, wrote the state that the rows show now.
+
+    Args:
+        due: the payment.
+        unproven: when a write was sent that nothing has proven yet, and when the payment last changed
+            here, both in Unix seconds; None without such a write.
+    """
+    if unproven is None or due.condition is Condition.FAILED:
+        return False
+    sent_at, changed_at = unproven
+    tried = due.attempts > 0 or due.doubt_until is not None
+    return tried or sent_at >= min(changed_at, due.payment.current.at)
