@@ -55,6 +55,7 @@ EDIT = "Halo: edit invoices"
 
 def test_all_well(rig: Rig) -> None:
     """With everything right, nothing fails; only what can't be known without writing is a warning."""
+    rig.proven = False
     rig.box.stripe.permissions = set(NEEDED)
     for state in PaymentState:
         newest = _native(rig, state)
@@ -88,6 +89,48 @@ def test_what_looking_costs(rig: Rig) -> None:
     ]  # fmt: skip
     assert rig.stored(lambda store: sum(store.coordination.counts("stripe").values())) == 7
     assert rig.stored(lambda store: sum(store.coordination.counts("halo").values())) == 3
+
+
+def test_what_is_known_of_writes(rig: Rig) -> None:
+    """Check names the proof of each kind of write, or the stop, and what new rows may lead to."""
+    rig.proven = False
+    lines = _sides(rig)
+    assert (
+        lines["updates of rows"].text == "not proven yet: the first one goes alone and is read back"
+    )
+    assert "Before you switch it on: Halo may book" in lines["new rows: accounting"].text
+    assert lines["new rows: accounting"].level is Level.PASS
+    payment = rig.pay("succeeded")
+    rig.once()
+    lines = _sides(rig)
+    assert f"of {payment}; updates bring the new status alone" in lines["updates of rows"].text
+    assert lines[EDIT].level is Level.PASS
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    lines = _sides(rig)
+    assert "not proven yet" in lines["new rows: proof"].text
+    assert lines["new rows: accounting"].level is Level.WARN
+    assert "Xero or QuickBooks" in lines["new rows: accounting"].text
+    invoice = rig.box.halo.add_invoice(total=10.99)
+    rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    rig.once()
+    lines = _sides(rig)
+    assert lines["new rows: proof"].text.startswith("proven on")
+    assert lines["new rows: accounting"].level is Level.PASS
+
+
+def test_writes_that_were_stopped_fail(rig: Rig) -> None:
+    """While nothing may be written in the tenant, check fails on Halo, and names the command."""
+    rig.proven = False
+    rig.box.halo.keeps.drops = frozenset({"status"})
+    rig.pay("succeeded")
+    rig.once()
+    lines = _sides(rig)
+    line = lines["updates of rows"]
+    assert (line.level, line.area) == (Level.FAIL, Area.HALO)
+    assert line.text.endswith(": writes_not_stored")
+    assert line.remedy is not None
+    assert "syncd attention" in line.remedy
+    assert exit_code(list(lines.values())) == 69
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,25 @@ def test_the_worst_comes_first(live: Rig) -> None:
         assert piece in page
 
 
+def test_a_tenant_in_which_writes_stopped(live: Rig) -> None:
+    """The headline names the stop, what happened and the command; /readyz answers 503."""
+    live.proven = False
+    live.box.halo.keeps.drops = frozenset({"status"})
+    payment = live.pay("succeeded")
+    with daemon(live) as running:
+        page = until(
+            lambda: (p := running.get("/")[1]) and "Writing to Halo does not work</h1>" in p and p
+        )
+        status, ready = running.get("/readyz")
+        assert running.stop() == 0
+    banner = page.partition('id="glance"')[2].partition("</section>")[0]
+    assert "writes_not_stored" in banner
+    assert payment in banner
+    assert "syncd attention retry writes_not_stored" in page
+    assert "stopped since" in page.partition('id="where"')[2]
+    assert (status, "writes_not_stored" in ready) == (503, True)
+
+
 def test_the_history_is_bounded(rig: Rig) -> None:
     """Two days of pushes are kept, and no more than so many; the newest come first."""
 

@@ -21,6 +21,8 @@ from syncd.core.errors import (
     SignInRefused,
 )
 from syncd.core.payments import PaymentState
+from syncd.core.rules.proof import WriteKind
+from syncd.monitor.status import writes_known
 from syncd.preflight.calibration import learn
 from syncd.preflight.check import Area, Line, failed, passed, warned
 from syncd.preflight.survey import Survey, named, read_names, take_page
@@ -37,6 +39,7 @@ from syncd.preflight.verdicts import (
     stripe_mode,
     unset_lines,
     webhook_line,
+    write_lines,
 )
 from syncd.store.store import Store
 from syncd.sync.pull.deliveries import Deliveries
@@ -151,7 +154,12 @@ class Sides:
         self.tell(passed(Area.HALO, "Halo: sign-in", f"{url} takes the application"))
         count = "" if survey.total is None else f", {survey.total:,} rows"
         self.tell(passed(Area.HALO, "Halo: read invoices", f"allowed{count}"))
-        self.tell(edit_line(self.config.halo.scope, self.sink.sign_in.granted, survey))
+        notes = self.store.notes() if self.remembers else {}
+        proven = writes_known(notes)[WriteKind.UPDATE] > 0
+        granted = self.sink.sign_in.granted
+        self.tell(edit_line(self.config.halo.scope, granted, survey, has_written=proven))
+        for line in write_lines(notes, creates=self.config.push.create_missing):
+            self.tell(line)
         self.tell(halo_mode(self.config.stripe_api_key, survey.livemodes))
         self.tell(clock_line(Side.HALO, self.sink.connection.ahead_seconds))
         self.tell(halo_window_line(self.config, survey.total, self.left(Side.HALO)))

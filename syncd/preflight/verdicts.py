@@ -15,6 +15,8 @@ from syncd.config.model import Config
 from syncd.core.errors import Side
 from syncd.core.payments import PaymentState
 from syncd.core.rules.deliveries import EVENTS_DAYS, Undelivered
+from syncd.core.rules.proof import WriteKind
+from syncd.monitor.status import writes_known, writes_of
 from syncd.preflight.calibration import Finding, Shown
 from syncd.preflight.check import Area, Line, failed, passed, warned
 from syncd.preflight.survey import Survey
@@ -224,6 +226,43 @@ def edit_line(
 
 def _may_edit(scopes: frozenset[str]) -> bool:
     return bool(scopes & {"edit:invoices", "edit", "all"})
+
+
+def write_lines(notes: Mapping[str, str], *, creates: bool) -> list[Line]:
+    """Whether writes are proven in this tenant, and what a new row may lead to in its accounting.
+
+    Args:
+        notes: the store's notes.
+        creates: whether `push.create_missing` is on.
+    """
+    known, words = writes_known(notes), writes_of(notes)
+    names = {WriteKind.UPDATE: "updates of rows", WriteKind.INSERT: "new rows: proof"}
+    lines = []
+    for kind, what in names.items():
+        if kind is WriteKind.INSERT and not creates:
+            continue
+        if known[kind] < 0:
+            remedy = (
+                "Run syncd attention: it shows what happened, the former contents, and what to do."
+            )
+            lines.append(failed(Area.HALO, what, words[kind], remedy))
+        else:
+            lines.append(passed(Area.HALO, what, words[kind]))
+    what = "new rows: accounting"
+    text = "Halo may book each new payment row into Xero or QuickBooks, by the switches of its integration"
+    if not creates:
+        text = (
+            f"syncd creates no rows (push.create_missing is off). Before you switch it on: {text}"
+        )
+        lines.append(passed(Area.HALO, what, text))
+    elif known[WriteKind.INSERT] > 0:
+        lines.append(passed(Area.HALO, what, text))
+    else:
+        remedy = (
+            "Look at the accounting integration in Halo, then create one row: syncd prove --insert"
+        )
+        lines.append(warned(Area.HALO, what, text, remedy))
+    return lines
 
 
 def new_row_line(config: Config, survey: Survey) -> Line | None:
