@@ -27,7 +27,7 @@ FOR_DOWNLOADS = (
 CHOSEN = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "TERM": "xterm", "PIP_CONFIG_FILE": os.devnull}
 
 MEMORY = Path("/dev/shm")  # noqa: S108  # Linux's file system in memory
-MEMORY_BYTES_MIN = 4 * 1024**3
+MEMORY_BYTES_MIN = 1024**3
 
 _ASIDE = "PYTEST_FOR_DOWNLOADS"
 

@@ -41,6 +41,7 @@ READ_ONLY = ("syncd status", "syncd attention", "syncd check", "syncd calibrate"
 # --- the commands --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_install(machine: Machine) -> None:
     """docs/install.md from its first command to its last: installed, looked at, run, removed."""
     written_by_halo(machine.box)
@@ -65,6 +66,7 @@ def test_install(machine: Machine) -> None:
     assert not (machine.folder / "var/lib/private/syncd").exists()
 
 
+@pytest.mark.slow
 def test_commands(machine: Machine, receiver: Receiver) -> None:
     """Every command of the other documents runs as written, on a machine where syncd is installed.
 

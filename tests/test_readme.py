@@ -62,6 +62,7 @@ def test_lock() -> None:
     assert needed <= set(pinned)
 
 
+@pytest.mark.slow
 def test_from_a_clone_to_a_payment_put_right(machine: Machine) -> None:
     """The README from top to bottom; a payment needs a person, who puts it right."""
     box, paid = machine.box, machine.box.halo.status["succeeded"]

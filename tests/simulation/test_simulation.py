@@ -87,6 +87,7 @@ def test_a_night_goes_on_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert "stopped after 0 seeds; 0 failed" in rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seeds"), [("an old event wins", 20), ("only the first page of events is read", 40)]
 )
