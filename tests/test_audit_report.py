@@ -480,7 +480,7 @@ def test_money_is_written_with_its_decimals(amount: str, currency: str | None, t
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium isn't installed")
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
-    """Narrow and wide: nothing stands beside the page, no id is broken; the style is let through."""
+    """Narrow and wide: nothing is beside the page, no id is broken; the style is let through."""
     (tmp_path / "a.html").write_text(as_html(story(), PLACES), "utf-8")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))

@@ -1,6 +1,6 @@
 """Bad input from Stripe and Halo, over real HTTP: nothing is guessed, and nothing is lost.
 
-What can't be used stands on the attention list or is counted; what stands beside it passes.
+What can't be used stands on the attention list or is counted; what is beside it passes.
 """
 
 import json
@@ -49,9 +49,9 @@ def metric(rig: Rig, name: str, **labels: str) -> float:
         (event(data={"object": []}), "evt_bad", "The event evt_bad (payment_intent.succeeded) holds no "
          "payment intent."),
         (event(data={"object": {"id": None}}), "evt_bad", "The event evt_bad (payment_intent.succeeded) "
-         "doesn't say of which payment."),
+         "names no payment."),
         (event(data={"object": {"id": "../x"}}), "evt_bad", "The event evt_bad "
-         "(payment_intent.succeeded) doesn't say of which payment."),
+         "(payment_intent.succeeded) names no payment."),
         (event(type=None), "evt_bad", "An event from Stripe has no type."),
         (event(type=["payment_intent.succeeded"]), "evt_bad", "An event from Stripe has no type."),
         (event(created=...), "evt_bad", "The event evt_bad (payment_intent.succeeded of pi_bad) has no "

@@ -520,7 +520,7 @@ def test_calibrate_says_how_to_make_evidence(live: Rig) -> None:
     cells = [cell.strip() for cell in succeeded.strip("│").split("│")]
     assert cells[:5] == ["succeeded", "2", "2", "0", "3"]
     assert "none for the configured 3" in " ".join(done.stdout.replace("│", " ").split())
-    make = "To make evidence, with Halo's own webhook on: "
+    make = "To get evidence, while Halo's own webhook is on: "
     assert f"succeeded: no row proves the configured 3. {make}{HOW_TO_MAKE[S.SUCCEEDED]}." in shown
     assert f"canceled: no row proves the configured 6. {make}{HOW_TO_MAKE[S.CANCELED]}." in shown
     for state in (S.PAYMENT_FAILED, S.REQUIRES_ACTION):
@@ -545,7 +545,7 @@ def test_calibrate_says_why_there_is_no_hint(live: Rig) -> None:
     assert (done.returncode, done.stderr.splitlines()) == (1, [
         "processing: no hint to accept: first show which number rows begin with (open an invoice's "
         "payment page in Halo, pay nothing, and calibrate again).",
-        "canceled: no hint to accept: no row speaks for a number.",
+        "canceled: no hint to accept: no row shows a number.",
     ])  # fmt: skip
 
 
@@ -650,7 +650,7 @@ def test_a_file_that_can_not_be_replaced(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="can't be written: No such file"):
         write_numbers(file, {S.SUCCEEDED: 3})
     file.write_text("[halo.status]\nsucceeded = 4\n")
-    with pytest.raises(ConfigurationError, match=r"says 4, the rows say 3"):
+    with pytest.raises(ConfigurationError, match=r"says 4, the rows show 3"):
         write_numbers(file, {S.SUCCEEDED: 3})
     file.write_text("[halo")
     with pytest.raises(ConfigurationError, match="isn't TOML"):

@@ -72,7 +72,7 @@ def test_all_well(rig: Rig) -> None:
     assert lines["reads of Stripe"].text == (
         "8,760 in 30 days at this interval, of 10,000 (stripe.read_budget); 77 left now"
     )
-    assert "it writes too: row 5" in lines["Halo's own webhook"].text
+    assert "it also writes: row 5" in lines["Halo's own webhook"].text
 
 
 def test_what_looking_costs(rig: Rig) -> None:
@@ -96,14 +96,15 @@ def test_what_is_known_of_writes(rig: Rig) -> None:
     rig.proven = False
     lines = _sides(rig)
     assert (
-        lines["updates of rows"].text == "not proven yet: the first one goes alone and is read back"
+        lines["updates of rows"].text
+        == "not proven yet: syncd sends the first one alone and reads it back"
     )
     assert "Before you switch it on: Halo may book" in lines["new rows: accounting"].text
     assert lines["new rows: accounting"].level is Level.PASS
     payment = rig.pay("succeeded")
     rig.once()
     lines = _sides(rig)
-    assert f"of {payment}; updates bring the new status alone" in lines["updates of rows"].text
+    assert f"of {payment}; updates contain only the new status" in lines["updates of rows"].text
     assert lines[EDIT].level is Level.PASS
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     lines = _sides(rig)
@@ -232,7 +233,7 @@ def test_numbers_are_compared_after_polls_too(rig: Rig) -> None:
         Area.HALO, "status succeeded",
         "8; none of Halo's newest 6 rows shows what Halo's own webhook writes (2 rows left out that "
         "syncd may have written)",
-        "Run syncd calibrate: it reads all rows, and says how to make evidence.",
+        "Run syncd calibrate: it reads all rows, and says how to get evidence.",
     )  # fmt: skip
 
 
@@ -313,11 +314,11 @@ def test_a_halo_that_says_no_date(rig: Rig) -> None:
 
 def test_whether_halos_webhook_writes_too(rig: Rig) -> None:
     """Syncd's own rows aren't taken for Halo's webhook, and prove that it may edit."""
-    assert "no sign of it" in _sides(rig)["Halo's own webhook"].text
+    assert "no sign of the webhook" in _sides(rig)["Halo's own webhook"].text
     rig.pay("succeeded")
     rig.once()
     lines = _sides(rig)
-    assert lines["Halo's own webhook"].text == "no sign of it in Halo's newest 1 rows"
+    assert lines["Halo's own webhook"].text == "no sign of the webhook in Halo's newest 1 rows"
     assert lines[EDIT] == passed(Area.HALO, EDIT, "row 1 holds an event as syncd leaves it")
     (rig.folder / "syncd.db").unlink()
     assert "1 row may be its own or syncd's" in _sides(rig)["Halo's own webhook"].text
@@ -327,7 +328,7 @@ def test_whether_halos_webhook_writes_too(rig: Rig) -> None:
     ("asked", "granted", "level", "text"),
     [
         ("read:invoices", None, Level.FAIL, "asks for no edit:invoices"),
-        ("read:invoices edit:invoices", "read:invoices", Level.FAIL, 'good for "read:invoices" only'),
+        ("read:invoices edit:invoices", "read:invoices", Level.FAIL, 'allows only "read:invoices"'),
         ("read:invoices edit:invoices", "all", Level.WARN, "the agent role may lack it"),
         ("all", None, Level.WARN, "Halo does not say"),
     ],
@@ -352,8 +353,8 @@ def test_the_scope_that_came_with_the_token(rig: Rig) -> None:
     ("interval", "budget", "level", "remedy"),
     [
         ("5m", 10_000, Level.PASS, None),
-        ("1m", 10_000, Level.WARN, 'Polls would grow rare when half of it is spent. poll.interval = "263s" would do.'),
-        ("1m", 50_000, Level.WARN, 'Stripe grants 10,000 a month, and 500 more for each transaction. poll.interval = "263s" would do.'),
+        ("1m", 10_000, Level.WARN, 'syncd would poll less often when half of the reads are used. poll.interval = "263s" would do.'),
+        ("1m", 50_000, Level.WARN, 'Stripe allows 10,000 a month, and 500 more for each transaction. poll.interval = "263s" would do.'),
     ],
 )  # fmt: skip
 def test_reads_of_stripe(

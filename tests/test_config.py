@@ -130,12 +130,12 @@ def test_missing(file: Path, text: str) -> None:
          "5: push.create_missing: must be true or false, without quotes"),
         (
             GOOD + "[halo.status]\nsucceeded = 3\ncanceled = 3\n",
-            "4: halo.status: succeeded and canceled have the same number, 3: nobody could tell a "
-            "paid bill from one that isn't",
+            "4: halo.status: succeeded and canceled have the same number, 3, so syncd could not tell a "
+            "paid bill from an unpaid one",
         ),
         (GOOD.replace("https", "http"), "2: halo.url: must be an https:// address (http:// only on "
          "this machine's loopback)"),
-        (GOOD.replace(".com", ".com:99999"), "2: halo.url: has a host or a port that can't be one"),
+        (GOOD.replace(".com", ".com:99999"), "2: halo.url: has an invalid host or port"),
         (GOOD + '[web]\nlisten = "0.0.0.0:9464"\n', "5: web.listen: listens beyond this machine, "
          "which needs a token: give the secret web_token (or SYNCD_WEB_TOKEN), or listen on "
          "127.0.0.1"),
@@ -238,9 +238,9 @@ def test_variables_that_are_wrong(
 @pytest.mark.parametrize(
     ("mode", "key", "said"),
     [
-        ("", "pk_live_x", "this is a publishable key (pk_…), which can't read payments; make a restricted key "
+        ("", "pk_live_x", "this is a publishable key (pk_…), which cannot read payments; make a restricted key "
          "(rk_…) with read access to Events and PaymentIntents"),
-        ("test", "pk_test_x", "this is a publishable key (pk_…), which can't read payments; make a restricted key"),
+        ("test", "pk_test_x", "this is a publishable key (pk_…), which cannot read payments; make a restricted key"),
         ("live", "rk_test_x", "this is a test key, but stripe.mode is 'live'"),
         ("live", "sk_test_x", "this is a test key, but stripe.mode is 'live'"),
         ("test", "rk_live_x", "this is a live key, but stripe.mode is 'test'"),
@@ -386,9 +386,9 @@ def test_secrets_beside_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("SYNCD_STRIPE_API_KEY=rk_test_Zq7Hidden", "begins with the name of a variable"),
         (
             "whsec_Zq7Hidden",
-            "this is a webhook signing secret (whsec_…), which can't read payments",
+            "this is a webhook signing secret (whsec_…), which cannot read payments",
         ),
-        ("pk_live_Zq7Hidden", "this is a publishable key (pk_…), which can't read payments"),
+        ("pk_live_Zq7Hidden", "this is a publishable key (pk_…), which cannot read payments"),
         ("pi_Zq7_secret_Hidden", "this is a payment's id or client_secret, not a key"),
         ("acct_Zq7Hidden", "this is an account's id (acct_…), not a key"),
         ("rk_live_...Hidden", "this is the shortened key that Stripe's dashboard shows"),

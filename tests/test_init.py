@@ -125,7 +125,7 @@ def test_wrong_answers(setup: Setup) -> None:
         ("Stripe's key", "pk_test_1234\n"),
         ("this is a publishable key", ""),
         ("Stripe's key", "rk_test_nobodys\n"),
-        ("fail  Stripe: sign-in: Stripe doesn't take the API key", ""),
+        ("fail  Stripe: sign-in: Stripe refuses the API key", ""),
         ("Stripe's key [set", right["Stripe's key"]),
         ("Write ", "y\n"),
     ]

@@ -135,7 +135,7 @@ def failures_said(*, afresh: bool = False) -> Iterator[None]:
         typer.echo(f"syncd: stopped. Run the same command again to {again}.", err=True)
         raise typer.Exit(stop_signals.exit_code or EXIT_INTERRUPTED) from None
     except Failure as error:
-        goes_on = "" if afresh else " Nothing is lost: the next run goes on from here."
+        goes_on = "" if afresh else " Nothing is lost: the next run continues from here."
         typer.echo(f"syncd: {error}{goes_on}", err=True)
         raise typer.Exit(EXIT_UNAVAILABLE) from None
 

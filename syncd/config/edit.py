@@ -57,7 +57,7 @@ def with_numbers(text: str, numbers: Mapping[PaymentState, int], name: str) -> s
     except (TOMLKitError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError([f"{name}: isn't TOML: {error}"]) from None
     differing = [
-        f"halo.status.{state}: {name} says {old[state]}, the rows say {number}; it was left as it is"
+        f"halo.status.{state}: {name} says {old[state]}, the rows show {number}; syncd did not change it"
         for old in [was.get("halo", {}).get("status", {})]
         for state, number in numbers.items()
         if state in old and old[state] != number

@@ -110,8 +110,8 @@ class _StatusNumbers(Section):
         for state, number in numbers.items():
             if number == paid:
                 message = (
-                    f"succeeded and {state} have the same number, {number}: nobody could tell a "
-                    "paid bill from one that isn't"
+                    f"succeeded and {state} have the same number, {number}, so syncd could not tell a "
+                    "paid bill from an unpaid one"
                 )
                 raise ValueError(message)
         return self
@@ -343,13 +343,13 @@ def _checked_url(value: str) -> str:
         _ = parts.port
         (parts.hostname or "").encode("idna")  # as looking the name up does
     except ValueError:
-        message = "has a host or a port that can't be one"
+        message = "has an invalid host or port"
         raise ValueError(message) from None
     if parts.username or parts.password or parts.query or parts.fragment:
         message = "must be a plain address, without a user, a query or a fragment"
         raise ValueError(message)
     if not value.isprintable() or " " in value:
-        message = "must be a plain address, without spaces or anything that can't be seen"
+        message = "must be a plain address, without spaces or invisible characters"
         raise ValueError(message)
     loopback = parts.hostname is not None and is_loopback(f"{parts.hostname}:1")
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):

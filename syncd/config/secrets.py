@@ -40,11 +40,11 @@ _WHITESPACE = (
 )
 
 _OTHER_KINDS = (
-    ("pk_", "this is a publishable key (pk_…), which can't read payments"),
-    ("whsec_", "this is a webhook signing secret (whsec_…), which can't read payments"),
-    ("acct_", "this is an account's id (acct_…), not a key; it belongs into stripe.account"),
+    ("pk_", "this is a publishable key (pk_…), which cannot read payments"),
+    ("whsec_", "this is a webhook signing secret (whsec_…), which cannot read payments"),
+    ("acct_", "this is an account's id (acct_…), not a key; set stripe.account to it"),
     ("pi_", "this is a payment's id or client_secret, not a key"),
-    ("ek_", "this is an ephemeral key of an app (ek_…), which can't read payments"),
+    ("ek_", "this is an ephemeral key of an app (ek_…), which cannot read payments"),
 )
 """How keys begin that are no API keys, and what they are."""
 
@@ -235,7 +235,7 @@ def _address_problems(secrets: Mapping[str, str | None]) -> list[str]:
     problems = []
     for number, url in enumerate((secrets["notify_urls"] or "").split(), start=1):
         if not re.match(r"[A-Za-z][A-Za-z0-9+.\-]*://.", url):
-            problems.append(f"notify_urls: line {number} isn't an Apprise address (service://…)")
+            problems.append(f"notify_urls: line {number} is not an Apprise address (service://…)")
     heartbeat = secrets["heartbeat_url"]
     if heartbeat and not re.match(r"https?://[^/\s]", heartbeat):
         problems.append("heartbeat_url: must be an https:// (or http://) address")

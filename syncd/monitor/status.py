@@ -153,9 +153,9 @@ def writes_known(notes: Mapping[str, str]) -> dict[str, int]:
 
 
 _SENT_AS = {
-    UpdateMode.CHANGES: "updates bring the new status alone",
-    UpdateMode.REQUIRED: "updates carry the columns that Halo demands",
-    UpdateMode.EVERYTHING: "updates carry the whole row, because Halo empties what is left out",
+    UpdateMode.CHANGES: "updates contain only the new status",
+    UpdateMode.REQUIRED: "updates also contain the columns that Halo demands",
+    UpdateMode.EVERYTHING: "updates contain the whole row, because Halo empties columns that are left out",
 }
 
 
@@ -168,7 +168,7 @@ def writes_of(notes: Mapping[str, str]) -> dict[str, str]:
         if trouble is not None:
             found[str(kind)] = f"stopped since {iso(trouble.at)}: {trouble.code}"
         elif proof is None:
-            found[str(kind)] = "not proven yet: the first one goes alone and is read back"
+            found[str(kind)] = "not proven yet: syncd sends the first one alone and reads it back"
         else:
             mode = f"; {_SENT_AS[proof.mode]}" if kind is WriteKind.UPDATE else ""
             trace = "" if proof.trace else "; Halo does not store the trace"

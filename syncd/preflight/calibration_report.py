@@ -18,7 +18,7 @@ _WHY = {
     Verdict.PROVEN: "Halo's own webhook wrote it so, each time",
     Verdict.HINTED: "a hint: only rows without a trace show a number",
     Verdict.CONTRADICTED: "rows contradict each other: not decided",
-    Verdict.SHARED: "it would be succeeded's number too: not decided",
+    Verdict.SHARED: "the same number as succeeded: not decided",
     Verdict.TOO_LITTLE: "only rows without a trace; Halo may never have updated them",
     Verdict.NONE: "no evidence",
 }
@@ -121,9 +121,9 @@ def not_accepted(
     """Why there is nothing to accept, for each state that was named without a hint."""
     why = {
         Verdict.TOO_LITTLE: f"first show which number rows begin with ({_BEGINNINGS})",
-        Verdict.NONE: "no row speaks for a number",
+        Verdict.NONE: "no row shows a number",
         Verdict.CONTRADICTED: "rows contradict each other. Look at the rows named",
-        Verdict.SHARED: "its number would be succeeded's too. Look at the rows named",
+        Verdict.SHARED: "its number would be the number of succeeded too. Look at the rows named",
     }
     if survey.trouble is not None:
         why[Verdict.NONE] = "rows without a trace were not compared with Stripe"
@@ -166,14 +166,14 @@ def to_do(
             )
     if any(_untold(one) for one in findings):
         lines.append(
-            "Rows without a trace may never have been told. To see which number rows begin with: "
+            "Halo may never have updated rows without a trace. To see which number rows begin with: "
             f"{_BEGINNINGS}."
         )
     return lines
 
 
 def _make(state: PaymentState) -> str:
-    return f"To make evidence, with Halo's own webhook on: {how_to_make(state)}."
+    return f"To get evidence, while Halo's own webhook is on: {how_to_make(state)}."
 
 
 def _untold(one: Finding) -> bool:

@@ -236,5 +236,5 @@ def _found(error: Failure) -> str:
 def _out_of_reach(side: Side, error: Failure) -> Line:
     name = str(side).capitalize()
     what = f"{name}: {'sign-in' if isinstance(error, SignInRefused) else 'within reach'}"
-    remedy = f"Nothing else was asked of {name}."
+    remedy = f"syncd did not check anything else of {name}."
     return failed(Area(side), what, str(error), remedy)

@@ -38,11 +38,13 @@ def stripe_mode(key: str, wanted: str, livemode: bool | None) -> Line:  # likewi
     shown = None if livemode is None else mode_of_object(livemode=livemode)
     if said is not None and shown is not None and said != shown:
         text = f"the key says {said}, the payments that it lists say {shown}"
-        return warned(Area.CONFIGURATION, what, text, "Look at the key in Stripe's dashboard.")
+        return warned(Area.CONFIGURATION, what, text, "Check the key in Stripe's dashboard.")
     mode = said or shown
     if mode is None:
-        remedy = "Look it up in Stripe's dashboard, and set stripe.mode."
-        return warned(Area.CONFIGURATION, what, "neither the key nor a payment says it", remedy)
+        remedy = "Find it in Stripe's dashboard, and set stripe.mode."
+        return warned(
+            Area.CONFIGURATION, what, "neither the key nor a payment shows the mode", remedy
+        )
     pinned = "stripe.mode holds it" if wanted else f'stripe.mode = "{mode}" would refuse the other'
     return passed(Area.CONFIGURATION, what, f"{mode}; {pinned}")
 
@@ -52,7 +54,7 @@ def halo_mode(key: str, livemodes: Mapping[bool, int]) -> Line:
     what, mine = "Halo's mode", mode_of_key(key)
     modes = sorted(mode_of_object(livemode=mode) for mode, rows in livemodes.items() if rows)
     if not modes:
-        text = "unknown: Halo has no word for it, and no event in its newest rows tells"
+        text = "unknown: Halo does not show a mode, and no event in its newest rows does"
         remedy = "Make sure that the invoices of halo.url are paid into this Stripe account."
         return warned(Area.HALO, what, text, remedy)
     found = f"events in its newest rows are of {' and of '.join(modes)} mode"
@@ -60,7 +62,7 @@ def halo_mode(key: str, livemodes: Mapping[bool, int]) -> Line:
         remedy = "Give syncd a key of that mode, or another halo.url: no payment would be found."
         return warned(Area.CONFIGURATION, what, f"{found}, but the key is of {mine} mode", remedy)
     if len(modes) > 1:
-        return warned(Area.HALO, what, found, "Test payments stand among real ones in Halo.")
+        return warned(Area.HALO, what, found, "Halo has test payments among real ones.")
     return passed(Area.HALO, what, found)
 
 
@@ -137,7 +139,7 @@ def _not_compared(state: PaymentState, number: int) -> Line:
 def _unseen(state: PaymentState, number: int, rows: int, left_out: int) -> Line:
     beside = f" ({_rows(left_out)} left out that syncd may have written)" if left_out else ""
     text = f"{number}; none of Halo's newest {_rows(rows)} shows what Halo's own webhook writes{beside}"
-    remedy = "Run syncd calibrate: it reads all rows, and says how to make evidence."
+    remedy = "Run syncd calibrate: it reads all rows, and says how to get evidence."
     return warned(Area.HALO, f"status {state}", text, remedy)
 
 
@@ -173,11 +175,13 @@ def webhook_line(survey: Survey) -> Line:
     if survey.last_webhook is not None:
         at = survey.last_webhook_at
         when = "" if at is None else f", received {at:%Y-%m-%d %H:%M} by Halo's clock"
-        text = f"it writes too: row {survey.last_webhook.row}{when}. Both may: syncd sends nothing where Halo was first"
+        text = f"it also writes: row {survey.last_webhook.row}{when}. Both may run: syncd sends nothing if the webhook was first"
         return passed(Area.HALO, what, text)
     doubtful = survey.authors[Author.DOUBTFUL]
     beside = f"; {_rows(doubtful)} may be its own or syncd's" if doubtful else ""
-    return passed(Area.HALO, what, f"no sign of it in Halo's newest {survey.rows} rows{beside}")
+    return passed(
+        Area.HALO, what, f"no sign of the webhook in Halo's newest {survey.rows} rows{beside}"
+    )
 
 
 def deliveries_line(found: Undelivered) -> Line:
@@ -204,7 +208,7 @@ def edit_line(
         text = f'halo.scope is "{scope}", which asks for no edit:invoices'
         return failed(Area.CONFIGURATION, what, text, 'Set "read:invoices edit:invoices".')
     if granted is not None and not _may_edit(granted):
-        text = f'the token is good for "{" ".join(sorted(granted))}" only'
+        text = f'the token allows only "{" ".join(sorted(granted))}"'
         return failed(Area.HALO, what, text, remedy)
     if survey.last_syncd is not None:
         text = f"row {survey.last_syncd.row} holds an event as syncd leaves it"
@@ -287,9 +291,7 @@ def clock_line(side: Side, ahead_seconds: float | None) -> Line:
     """Our clock against a side's `Date`, which has whole seconds."""
     what = f"the clock, by {str(side).capitalize()}"
     if ahead_seconds is None:
-        return warned(
-            Area.MACHINE, what, "its answer carries no readable date", "Compare it by hand."
-        )
+        return warned(Area.MACHINE, what, "the answer has no readable date", "Compare it by hand.")
     off = abs(ahead_seconds)
     text = f"{off:.0f} s {'behind' if ahead_seconds > 0 else 'ahead'}"
     remedy = "Set this machine's clock by NTP (timedatectl set-ntp true)."
@@ -312,9 +314,9 @@ def stripe_budget_line(config: Config, left: int) -> Line:
         return passed(Area.STRIPE, what, text)
     longer = ceil(STRIPE_PERIOD_SECONDS / max(granted - beside, 1))
     why = (
-        "Polls would grow rare when half of it is spent."
+        "syncd would poll less often when half of the reads are used."
         if reads > budget
-        else "Stripe grants 10,000 a month, and 500 more for each transaction."
+        else "Stripe allows 10,000 a month, and 500 more for each transaction."
     )
     return warned(Area.STRIPE, what, text, f'{why} poll.interval = "{longer}s" would do.')
 
@@ -332,6 +334,6 @@ def halo_window_line(config: Config, rows: int | None, left: int) -> Line:
         remedy = f'A sweep would not end before the next one: poll.sweep = "{ceil(windows) * 10}m" or more.'
         return warned(Area.HALO, what, text, remedy)
     if windows > 1:
-        remedy = f"A sweep takes {ceil(windows) * 5} minutes, and pushes wait for room meanwhile: sweep rarely."
+        remedy = f"A sweep takes {ceil(windows) * 5} minutes, and pushes wait meanwhile: set a longer poll.sweep."
         return warned(Area.HALO, what, text, remedy)
     return passed(Area.HALO, what, text)

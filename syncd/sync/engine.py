@@ -109,8 +109,8 @@ class Engine:
         if spread:
             self.report.log(
                 "warning", "polls_spread", every_seconds=round(spacing),
-                text="More than half of stripe.read_budget is used. Polls are spread so that it "
-                "lasts; nothing is lost, but it takes longer. A longer poll.interval needs fewer.",
+                text="More than half of stripe.read_budget is used. syncd polls less often, so that the rest "
+                "lasts. Nothing is lost, but updates take longer. A longer poll.interval needs fewer reads.",
             )  # fmt: skip
         else:
             self.report.log("info", "polls_at_interval", every_seconds=self.interval_seconds)

@@ -236,8 +236,8 @@ def test_other_2xx(bench: Bench, body: bytes, answer: Acknowledged) -> None:
         (b"Something \x1b[31mred\x07 broke", "Something [31mred broke."),
         (b'{"Message": "<b>Bold</b> \\u202e pi_3Q_secret_x eyJhbGciOiJIUzI1NiIsInR5cCI6"}',
          "Bold pi_3Q[removed] [removed]."),
-        (b"", "it said nothing."), (b"[1, 2]", "its answer holds no message."),
-        (b'{"": {}, "x": true}', "its answer holds no message."),
+        (b"", "the answer is empty."), (b"[1, 2]", "the answer has no message."),
+        (b'{"": {}, "x": true}', "the answer has no message."),
         (b'{"Message": "' + b"x" * 9_000 + b'"}', "x" * 500 + "."),
     ],
     ids=["resultCode", "ClassName", "Message", "error", "fields", "text", "markup", "empty", "list",
@@ -268,7 +268,9 @@ def test_page_in_place_of_a_refusal(bench: Bench) -> None:
         Fault("400", times=None, method="POST", body=b"<html>Nothing here</html>", status=404,
               path="InvoicePayment")
     )  # fmt: skip
-    with pytest.raises(BadAnswer, match=r"404 to POST /api/InvoicePayment: it sent a web page\."):
+    with pytest.raises(
+        BadAnswer, match=r"404 to POST /api/InvoicePayment: the answer is a web page\."
+    ):
         bench.halo(_update(1))
 
 

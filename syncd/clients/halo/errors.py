@@ -114,7 +114,7 @@ def _not_allowed(
     if status == 401:
         return SignInRefused(
             Side.HALO,
-            f"Halo refuses {what} (HTTP 401) although it has just signed us in: {said} The agent "
+            f"Halo refuses {what} (HTTP 401) although the sign-in worked: {said} The agent "
             "role behind the application may lack a permission for invoices.",
         )
     if status == 403 and writing and is_web_page(response):
@@ -206,7 +206,7 @@ def error_message(body: Any, response: httpx.Response) -> str:
     if said := error_text(body):
         return said
     if body is not None:
-        return "its answer holds no message."
+        return "the answer has no message."
     if is_web_page(response):
-        return "it sent a web page."
-    return as_sentence(response.content[:600].decode("utf-8", "replace")) or "it said nothing."
+        return "the answer is a web page."
+    return as_sentence(response.content[:600].decode("utf-8", "replace")) or "the answer is empty."

@@ -67,5 +67,5 @@ class Charges:
 
 def _lost(seen: Reversal, why: str) -> Unreadable:
     noun = "refund" if seen.kind is ReversalKind.REFUNDED else "dispute"
-    text = f"The {noun} {seen.id} {why} So syncd can't tell whose bill it is about."
+    text = f"The {noun} {seen.id} {why} So syncd cannot tell which payment it belongs to."
     return Unreadable(seen.id, text, seen.at)

@@ -52,8 +52,8 @@ def failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
     if status == 401:
         return SignInRefused(
             Side.STRIPE,
-            "Stripe doesn't take the API key. Make a new restricted key in Stripe's dashboard "
-            "and put it where the secret stripe_api_key is read from.",
+            "Stripe refuses the API key. Create a new restricted key in Stripe's dashboard, "
+            "and replace the secret stripe_api_key.",
         )
     if status == 403:
         return PermissionMissing(

@@ -211,7 +211,7 @@ class Inserter:
             return False
         if due.attempts > UNPROVEN_MAX and due.condition is not Condition.FAILED:
             failed = self.outcomes.failed(
-                due, "Halo takes the new row, but doesn't show it afterwards."
+                due, "Halo accepts the new row, but does not show it afterwards."
             )
             self.store.record([failed], self.now())
             return False
@@ -312,7 +312,7 @@ class Inserter:
         slow = Unreachable(
             Side.HALO,
             f"Halo takes longer than {LOOK_SECONDS_MAX:.0f} s to list the rows of "
-            f"{due.intent_id}, so syncd makes no new row: by then there may be one. syncd "
+            f"{due.intent_id}, so syncd creates no new row, because one may appear meanwhile. syncd "
             f"tries again in {INSERT_DOUBT_SECONDS / 60:.0f} minutes.",
         )
         self.report.log("warning", "insert_postponed", intent=due.intent_id, reason=str(slow))

@@ -168,7 +168,7 @@ class Updater:
         if due.attempts >= UNPROVEN_MAX:
             return self.outcomes.failed(
                 due,
-                f"Halo takes the request, but its rows don't change. {answer.complaint or ''}",
+                f"Halo accepts the update, but its row does not change. {answer.complaint or ''}",
             )
         # Due at once: the next round reads the rows back and decides again.
         return due_again(due, self.now(), attempts=1)

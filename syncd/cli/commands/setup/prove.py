@@ -52,8 +52,8 @@ HOW_TO_GET_ONE = (
 )
 
 _MODES = {
-    UpdateMode.CHANGES: "Updates bring the row's id, the new status and the trace alone.",
-    UpdateMode.REQUIRED: "Halo refused the status alone, so updates carry the columns that Halo demands.",
+    UpdateMode.CHANGES: "Updates contain only the row's id, the new status and the trace.",
+    UpdateMode.REQUIRED: "Halo refused the status alone, so updates also contain the columns that Halo demands.",
     UpdateMode.EVERYTHING: "Halo empties the columns that an update leaves out, so updates carry the "
     "whole row. syncd has restored the row.",
 }
