@@ -6,6 +6,7 @@
 # make planted    whether the simulator sees faults that are planted into the program
 # make lock   renew the locks from pyproject.toml    make clean   remove what was made here
 # make man    build the man page from the help of the commands; make schema: the JSON schema of config.toml
+# make deb    the Debian package, into dist/          make image  the container image, by podman or buildah
 # make soak   a long run with faults, MINUTES=30     make crashes kill it at every point, N=100 times more
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BENCH_ARGS ?=
@@ -20,7 +21,7 @@ RUN = .venv/bin
 DEV = .venv-dev/bin
 INSTALL = install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: demo test quick check bench soak crashes fuzz mutants format lock man schema clean simulate simulate-fresh simulate-night planted
+.PHONY: demo test quick check bench soak crashes fuzz mutants format lock man schema deb image clean simulate simulate-fresh simulate-night planted
 
 CHECK_PYTHON = @$(or $(PYTHON),python3) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
     || { echo "Install Python 3.11 or newer with its venv module (Debian and Ubuntu: apt install python3-venv), then run make again." >&2; exit 1; }
@@ -131,6 +132,12 @@ lock: .venv-lock/bin/uv
 	$(CHECK_PYTHON)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+deb:
+	packaging/build-deb
+
+image:
+	packaging/build-image
 
 clean:
 	rm -rf .venv .venv-dev .venv-lock build dist .mypy_cache .ruff_cache .hypothesis .coverage .mutants simulation-failures

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,13 +66,18 @@ class Draft:
                 beside = Path(found.source).parent == file.parent
                 (draft.kept if beside else draft.secrets)[name] = found.value
         draft.values |= given(environment)
-        if draft.is_new:
+        if draft.is_first:
             draft.values |= _of_instance(file) | draft.values
         for name in [one for one in environment if one.upper().startswith("SYNCD_")]:
             del environment[name]
         environment.pop("CREDENTIALS_DIRECTORY", None)
         draft.environment = dict(environment)
         return draft
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing was set up yet: there is no file, or it is as it was shipped."""
+        return self.is_new or not self._in_file("halo", "client_id")
 
     @property
     def unit(self) -> str | None:
@@ -120,9 +126,10 @@ class Draft:
 
     def value(self, *key: str) -> Any:
         """A value: the new one, else the file's; None where neither sets it."""
-        if key in self.values:
-            return self.values[key]
-        table: Any = raw_file(self.file)[1] if not self.is_new else {}
+        return self.values[key] if key in self.values else self._in_file(*key)
+
+    def _in_file(self, *key: str) -> Any:
+        table: Any = {} if self.is_new else tomllib.loads(self.text)
         for part in key:
             table = table.get(part) if isinstance(table, Mapping) else None
         return table

@@ -19,6 +19,7 @@ from syncd.cli.commands.setup.draft import Draft
 from syncd.cli.shared import SYSTEM, ConfigOption, counting, failures_said
 from syncd.cli.terminal import bar
 from syncd.clients.throttle import halo_window, stripe_window
+from syncd.config.advice import EXAMPLE_HOST
 from syncd.config.mode import mode_of_key
 from syncd.config.model import Config, ConfigurationError, Halo
 from syncd.config.secrets import SECRETS, is_organization_key, secret_problems
@@ -82,7 +83,7 @@ def _set_up(draft: Draft, dialog: Dialog, *, encrypt: bool) -> None:
     folder = next(one for one in (draft.file.parent, *draft.file.parents) if one.exists())
     if not os.access(folder, os.W_OK):
         raise ConfigurationError([f"{draft.file}: can't be written; run syncd init as root"])
-    begun = "New file" if draft.is_new else "Enter keeps what is set in"
+    begun = "This sets up" if draft.is_first else "Enter keeps what is set in"
     dialog.say(f"{begun} {draft.file}. Nothing is written before the last question.\n")
     _ask_address(draft, dialog)
     _ask_application(draft, dialog)
@@ -94,10 +95,11 @@ def _set_up(draft: Draft, dialog: Dialog, *, encrypt: bool) -> None:
     if not dialog.confirm(f"\nWrite {draft.file}{secrets}?"):
         raise KeyboardInterrupt
     draft.config()  # what is written can be read
+    first = draft.is_first
     for place in draft.write(encrypt=encrypt):
         dialog.say(f"Written: {place}")
     _make_state_folder(draft.config(), dialog)
-    for line in _next(draft):
+    for line in _next(draft, first=first):
         typer.echo(line)
 
 
@@ -108,6 +110,8 @@ def _ask_address(draft: Draft, dialog: Dialog) -> None:
     """Ask for Halo's address until Halo answers there."""
     dialog.say("1 of 4: the address of your Halo, as in the browser: https://your-name.halopsa.com")
     now = str(draft.value("halo", "url") or "")
+    if urlsplit(now).hostname == EXAMPLE_HOST:
+        now = ""
     while True:
         answer = dialog.ask("Halo's address", now, "SYNCD_HALO__URL")
         line = _try_address(draft, _address(answer))
@@ -307,10 +311,10 @@ def _make_state_folder(config: Config, dialog: Dialog) -> None:
             dialog.say(f"Made: {path.parent}")
 
 
-def _next(draft: Draft) -> list[str]:
+def _next(draft: Draft, *, first: bool) -> list[str]:
     """The commands to run next."""
     at = "" if draft.file == SYSTEM / "config.toml" else f" --config {draft.file}"
-    if not draft.is_new:
+    if not first:
         again = f"systemctl restart {draft.unit}" if draft.unit else f"syncd{at}"
         return ["", "Next:", f"  syncd check{at}", f"  {again}"]
     start = f"systemctl enable --now {draft.unit}" if draft.unit else f"syncd{at}"

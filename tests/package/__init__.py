@@ -1,0 +1,1 @@
+"""The Debian package and the container: built, installed, upgraded, removed and purged."""
