@@ -33,6 +33,15 @@ NOT_RUN = {
     "pre-commit install --hook-type pre-commit --hook-type pre-push": "it changes the repository",
     ".venv-dev/bin/pytest tests/test_engine.py": "it is a part of what runs this",
     "git pull": "it needs the network",
+    "apt install debhelper dpkg-dev python3-venv": "tests/package builds the package",
+    "make deb": "tests/package builds the package",
+    "make image": "tests/package builds the image",
+    "apt install ./dist/syncd_*.deb": "tests/package installs it in a booted Debian",
+    "apt remove syncd": "tests/package removes it in a booted Debian",
+    "apt purge syncd": "tests/package purges it in a booted Debian",
+    "syncd init --encrypt": "tests/test_init.py runs it",
+    "syncd init --defaults": "tests/test_init.py runs it",
+    "syncd init --config ./config.toml": "it writes into the folder of the tests",
     "ssh -L 9464:127.0.0.1:9464 your-server": "it needs another machine",
     "syncd prove": "it asks on a terminal; tests/test_prove.py runs it",
     "man syncd": "tests/test_help.py formats the page, which the README's commands install",
@@ -173,6 +182,8 @@ class Machine:
         if statement.partition("#")[0].strip() in NOT_RUN:
             return ""
         text = moved(statement, self.folder)
+        if statement.startswith("syncd init"):
+            return self._init(text, statement)
         for written, real in self.names.items():
             text = text.replace(written, real)
         text = self._ported(text)
@@ -190,6 +201,34 @@ class Machine:
         if found := re.search(r"\bconfig\.toml (\S+/config\.toml)$", text):
             self.fill_in(Path(found[1]))
         return said
+
+    def _init(self, text: str, statement: str) -> str:
+        """`syncd init`, with the reader's answers; the questions are asked in tests/test_init.py."""
+        file = self.folder / "etc/syncd/config.toml"
+        instance = "syncd"
+        if named := re.search(r"--config (\S+)", text):
+            file = Path(named[1])
+            instance = f"syncd-{file.parent.name}"
+        else:
+            text = f"{text} --config {file}"
+            self.environment["SYNCD_CONFIG"] = str(file)
+        box, saved = self.box, dict(self.environment)
+        self.environment |= {
+            "SYNCD_HALO__URL": box.halo.url, "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
+            "SYNCD_HALO_CLIENT_SECRET": box.halo.client_secret,
+            "SYNCD_STRIPE_API_KEY": box.stripe.api_key, "SYNCD_STRIPE__API_BASE": box.stripe.url,
+            "SYNCD_STATE__URL": moved(f"sqlite:////var/lib/{instance}/syncd.db", self.folder),
+            "SYNCD_WEB__LISTEN": self._ported("127.0.0.1:9464")
+            if instance == "syncd"
+            else f"127.0.0.1:{free_port()}",
+        }  # fmt: skip
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", f"{text} --defaults"], cwd=ROOT, env=self.environment,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        self.environment = saved
+        assert done.returncode == 0, f"{statement}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
 
     def fill_in(self, file: Path, more: str = "") -> None:
         """What the reader writes into the configuration: theirs, and a block of a document."""

@@ -49,12 +49,10 @@ def test_install(machine: Machine) -> None:
     other = Machine(machine.folder.parent / "p", machine.box)
     seen = []
     for block in blocks(ROOT / "docs/install.md"):
-        if block.kind == "toml":
-            machine.fill_in(machine.folder / "etc/syncd/acme/config.toml", block.text)
         # pipx is the other way to the same place: for a machine of its own.
         here = other if "PIPX_HOME" in block.text else machine
         for statement in block.statements() if block.kind == "sh" else ():
-            here.run(statement, codes=(1,) if statement == "syncd calibrate" else (0,))
+            here.run(statement)
             seen.append(statement)
             if "--dry-run" in statement:
                 assert machine.box.halo.writes == []

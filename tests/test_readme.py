@@ -22,6 +22,10 @@ from tests.documents import (
 
 BLOCKS = [block.statements() for block in blocks(ROOT / "README.md") if block.kind == "sh"]
 
+WITH_PIP = next(
+    block.statements() for block in blocks(ROOT / "docs/install.md") if "/opt/syncd/bin/pip" in block.text
+)  # fmt: skip
+
 SECRETS = {"stripe_api_key": "rk_test_sandbox", "halo_client_secret": "sandbox-client-secret"}
 
 
@@ -70,6 +74,8 @@ def test_from_a_clone_to_a_payment_put_right(machine: Machine) -> None:
     old, needs, other = old_payment(box), held(box), held(box)
     row = box.halo.rows_of(needs)[0]
     said = {}
+    for statement in WITH_PIP:  # in place of the package, which tests/package installs
+        machine.run(statement)
     for statement in [statement for block in BLOCKS for statement in block]:
         command = statement.partition("#")[0].strip()
         machine.names["pi_…"] = other if "dismiss" in command else needs
@@ -87,6 +93,7 @@ def test_from_a_clone_to_a_payment_put_right(machine: Machine) -> None:
     machine.run("syncd attention", codes=(0,))  # one was put right, the other dismissed
     (asked,) = [text for command, text in said.items() if command.startswith("curl")]
     assert '"status":"ok"' in asked.replace(" ", "")
+    assert f"Written: {machine.folder}/etc/syncd/config.toml" in said["syncd init"]
     for name, value in SECRETS.items():
         secret = machine.folder / "etc/syncd" / name
         assert (secret.read_text().strip(), secret.stat().st_mode & 0o777) == (value, 0o600)
