@@ -193,5 +193,7 @@ def test_the_shape() -> None:
         "id": "text of 4", "amount": "whole number", "paid": "bool",
         "list": [{"a": "null"}, "2 in all"], "none": [],
     }  # fmt: skip
-    assert shape_of_body(b"<html>", "text/html; charset=x") == "text/html, 6 bytes, begins with <"
+    assert (
+        shape_of_body(b"<html>", "text/html; charset=x") == "text/html, 6 bytes, begins with a tag"
+    )
     assert shape_of_body(b"", "Zimmer mann") == "unknown, 0 bytes, begins and is empty"

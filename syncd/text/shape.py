@@ -25,7 +25,7 @@ def shape_of_body(body: bytes, kind: str) -> str:
         kind: its Content-Type.
     """
     start = body[:200].lstrip()[:1]
-    begins = {b"<": "with <", b"{": "with {", b"[": "with [", b"": "and is empty"}
+    begins = {b"<": "with a tag", b"{": "with {", b"[": "with [", b"": "and is empty"}
     main = kind.partition(";")[0].strip().lower()
     known = main if main.replace("/", "").replace("+", "").replace("-", "").isalnum() else "unknown"
     return f"{known[:60]}, {len(body)} bytes, begins {begins.get(start, 'with text')}"
