@@ -1,0 +1,145 @@
+"""The container's files: what can be checked where no image can be pulled, and the health check itself.
+
+The image is built by `make image`. The structure of the compose file and of the manifest is checked here
+key by key, because no schema of either is at hand offline.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from syncd import __version__
+from syncd.config.load import PLACES
+from syncd.config.model import State
+from tests.conftest import ROOT, Rig
+from tests.test_process import daemon, until
+
+PACKAGING = ROOT / "packaging"
+PROBE = ["/opt/syncd/bin/python", "/opt/syncd/health.py"]
+USER = 10001
+
+COMPOSE_KEYS = {
+    "image", "restart", "read_only", "cap_drop", "security_opt", "environment", "volumes", "tmpfs",
+    "secrets", "stop_grace_period", "healthcheck",
+}  # fmt: skip
+
+
+@pytest.fixture
+def containerfile() -> str:
+    return (PACKAGING / "Containerfile").read_text()
+
+
+def test_the_containerfile(containerfile: str) -> None:
+    """The base can be pinned by a digest; the user is unprivileged; one volume; a health check."""
+    lines = containerfile.splitlines()
+    assert next(line for line in lines if not line.startswith("#")).startswith("ARG BASE=")
+    assert [line for line in lines if line.startswith("FROM ")] == [
+        "FROM ${BASE} AS build",
+        "FROM ${BASE}",
+    ]
+    assert f"USER {USER}:{USER}" in lines
+    assert [line for line in lines if line.startswith("VOLUME")] == ["VOLUME /var/lib/syncd"]
+    assert f"SYNCD_CONFIG={PLACES[0]}" in containerfile
+    assert "--require-hashes -r requirements.lock" in containerfile
+    health = next(line for line in lines if line.startswith("HEALTHCHECK"))
+    assert f'CMD ["{PROBE[0]}", "{PROBE[1]}", "livez"]' in health
+    assert State().url == "sqlite:////var/lib/syncd/syncd.db"
+
+
+def test_everything_that_is_copied_is_there(containerfile: str) -> None:
+    """Each file that the Containerfile copies exists, and is not ignored."""
+    ignored = (ROOT / ".containerignore").read_text().splitlines()
+    for line in re.findall(r"^COPY (?!--from)(.*) \S+$", containerfile, re.MULTILINE):
+        for name in line.split():
+            assert (ROOT / name).exists(), name
+            assert f"!{name}" in ignored
+
+
+def test_the_compose_file() -> None:
+    """A read-only root, no capabilities, one volume, both secrets, and the version of the program."""
+    read = yaml.safe_load((PACKAGING / "compose.yaml").read_text())
+    assert set(read) == {"services", "volumes", "secrets"}
+    (service,) = read["services"].values()
+    assert set(service) == COMPOSE_KEYS
+    assert service["image"] == f"syncd:{__version__}"
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    assert service["healthcheck"]["test"] == ["CMD", *PROBE, "livez"]
+    mounts = {one["target"]: one for one in service["volumes"]}
+    assert set(mounts) == {"/etc/syncd/config.toml", "/var/lib/syncd"}
+    assert all(set(one) <= {"type", "source", "target", "read_only"} for one in service["volumes"])
+    assert mounts["/var/lib/syncd"]["source"] in read["volumes"]
+    named = {one["source"] for one in service["secrets"]}
+    assert named == set(read["secrets"]) == {"stripe_api_key", "halo_client_secret"}
+    assert {one["mode"] for one in service["secrets"]} == {0o400}
+
+
+def test_the_manifest() -> None:
+    """One pod at a time, unprivileged, with all three probes; every volume that is mounted is there."""
+    documents = list(yaml.safe_load_all((PACKAGING / "kubernetes.yaml").read_text()))
+    claim, deployment = documents
+    assert (claim["apiVersion"], claim["kind"]) == ("v1", "PersistentVolumeClaim")
+    assert (deployment["apiVersion"], deployment["kind"]) == ("apps/v1", "Deployment")
+    spec = deployment["spec"]
+    assert set(spec) == {"replicas", "strategy", "selector", "template"}
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    labels = spec["template"]["metadata"]["labels"]
+    assert spec["selector"]["matchLabels"].items() <= labels.items()
+    pod = spec["template"]["spec"]
+    assert pod["securityContext"]["runAsUser"] == USER
+    assert (pod["securityContext"]["runAsNonRoot"], pod["automountServiceAccountToken"]) == (
+        True,
+        False,
+    )
+    (container,) = pod["containers"]
+    assert container["image"] == f"syncd:{__version__}"
+    assert container["securityContext"] == {
+        "readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    probes = {
+        name: container[f"{name}Probe"]["exec"]["command"]
+        for name in ("startup", "liveness", "readiness")
+    }
+    assert probes == {
+        "startup": [*PROBE, "livez"], "liveness": [*PROBE, "livez"], "readiness": [*PROBE, "readyz"],
+    }  # fmt: skip
+    volumes = {one["name"]: one for one in pod["volumes"]}
+    assert {one["name"] for one in container["volumeMounts"]} == set(volumes)
+    assert volumes["state"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
+def health(
+    page: str, environment: dict[str, str], folder: Path
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, PACKAGING / "health.py", page], cwd=folder, capture_output=True, text=True,
+        env={**environment, "PYTHONPATH": str(ROOT)}, check=False, timeout=60,
+    )  # fmt: skip
+
+
+def test_the_health_check(live: Rig) -> None:
+    """The probe asks the running service, with its token, and fails where nobody answers."""
+    token: dict[str, Any] = {"SYNCD_WEB_TOKEN": "a-token-of-the-probe"}
+    with daemon(live, **token) as running:
+        listen = running.url.removeprefix("http://")
+        around = {**live.environment(), **token, "SYNCD_WEB__LISTEN": listen}
+        well = until(
+            lambda: (done := health("readyz", around, live.folder)).returncode == 0 and done
+        )
+        assert '"status":"ok"' in well.stdout.replace(" ", "")
+        assert health("livez", around, live.folder).returncode == 0
+        assert "a-token" not in well.stdout + well.stderr
+        assert (
+            health(
+                "livez", {**around, "SYNCD_WEB_TOKEN": "another-token-here"}, live.folder
+            ).returncode
+            == 1
+        )
+    gone = health("livez", around, live.folder)
+    assert gone.returncode == 1
+    assert gone.stderr.count("\n") == 1
