@@ -36,7 +36,8 @@ def in_a_shell(rig: Rig, line: str, **extra: str) -> "subprocess.CompletedProces
 
 @pytest.mark.parametrize("to", [">/dev/full", ">&-"])
 @pytest.mark.parametrize(
-    "arguments", ["status", "status --json", "attention", "--once --dry-run", "export", "check", "--help"]
+    "arguments", ["status", "status --json", "attention", "--once --dry-run", "export", "check", "--help",
+     "audit --since 1d", "audit --since 1d --csv -", "calibrate", "status --unmatched", "config show"]
 )  # fmt: skip
 def test_output_that_can_not_be_written(live: Rig, arguments: str, to: str) -> None:
     """A full disk or a closed stdout is said in one line, and ends with 74: never with 1."""
@@ -100,6 +101,24 @@ def test_no_colour(live: Rig, arguments: tuple[str, ...], how: dict[str, str]) -
     assert re.findall(r"\x1b\[[0-9;]*m", shown.text) == []
     if "TERM" in how:
         assert ESCAPE not in shown.text
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+@pytest.mark.parametrize(
+    "arguments", [("status",), ("attention",), ("audit", "--since", "1d"), ("calibrate",)]
+)
+def test_fifty_columns(live: Rig, arguments: tuple[str, ...], term: str) -> None:
+    """At 50 columns no table is wider than the terminal, and no id is broken."""
+    held = live.pay("succeeded", rows=(5.0,))
+    live.pay("succeeded")
+    live.once()
+    shown = on_terminal(live.environment(), live.folder, *arguments, columns=50, term=term)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.text)
+    drawn = [line for line in re.split(r"[\r\n]+", text) if re.search("[│─┌└]", line)]
+    assert [line for line in drawn if len(line) > 50] == []
+    ids = {word for word in re.findall(r"pi_[A-Za-z0-9]+", text) if held.startswith(word)}
+    assert ids <= {held}
+    assert "Traceback" not in text
 
 
 @pytest.mark.parametrize("arguments", [("--once",), ("--backfill", "1d"), ()])

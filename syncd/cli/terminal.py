@@ -210,8 +210,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         made.add_column(column, overflow="fold")
     for row in rows:
         made.add_row(*(Text(inert(str(cell))) for cell in row))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, markup=False, highlight=False).print(made)
+    # Rich takes a dumb terminal for 80 columns wide, whatever it says.
+    Console(width=width_of_terminal() or 160, height=25, markup=False, highlight=False).print(made)
 
 
 def width_of_terminal() -> int | None:

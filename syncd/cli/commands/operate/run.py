@@ -64,7 +64,7 @@ def run_daemon(config: Config, file: Path | None) -> None:
                 "(systemctl stop syncd), or give this one an address and a database of its own"
             )
             raise ConfigurationError([message], config.file) from None
-        raise
+        raise ConfigurationError(error.problems, config.file) from None
     finally:
         store.close()
     if daemon.interrupted:
