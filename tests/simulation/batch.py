@@ -9,6 +9,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from tests.freshness import SEED, this_commit
+from tests.simulation.coverage import missing_text
 from tests.simulation.planted import PLANTED, Caught, catch
 from tests.simulation.seeds import FAILED, fresh_first
 from tests.simulation.shrink import as_text, shrink
@@ -117,6 +118,7 @@ def many(first: int, count: int, jobs: int) -> list[tuple[int, list[str]]]:
             if sys.stderr.isatty() or done % 100 == 0:
                 print(f"{done} of {count} seeds, {len(failed)} failed", file=sys.stderr, flush=True)
     print(figures_text(count, figures, seconds))
+    print(missing_text(figures))
     spent = max(time.monotonic() - began, 0.001)
     print(f"{len(failed)} failed; {spent:.0f} s on {jobs} processes")
     print(

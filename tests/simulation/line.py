@@ -13,6 +13,7 @@ from syncd.sandbox.faults import LOGIN_PAGE, Fault
 from syncd.sandbox.halo import SandboxHalo
 from syncd.sandbox.http import Reply, Request, json_reply
 from syncd.sandbox.stripe import SandboxStripe
+from tests.simulation.coverage import played
 from tests.simulation.universe import HALO_HOST, STRIPE_HOST, Outage, World
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Line(httpx.AsyncBaseTransport):
             refused = any(fault is known for known in world.refusing)
             kind = "connect" if refused else fault.kind
             world.figures[f"fault {kind}"] += 1
+            for pair in played(world, name, asked, kind):
+                world.figures[f"pair {pair}"] += 1
             world.tell(f"{process.name} meets {name}'s fault {kind}: {asked.method} {asked.path}")
             if refused:
                 raise httpx.ConnectError("connection refused")

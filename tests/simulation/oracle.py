@@ -92,6 +92,10 @@ class Oracle(Watch):
         if entry is not None and entry.code == "halo_refuses" and self._tried_daily(truth):
             return
         rows = self.world.halo.rows_of(truth.intent_id)
+        # Where whole rows are sent, Halo does not take back a row's own amount that is a text.
+        untaken = any(isinstance(row["amount"], str) for row in rows)
+        if entry is not None and untaken and ".amount:" in entry.reason:
+            return
         needs, number = self._needs(truth, rows)
         told = f"{truth.label} is {truth.state}"
         if needs:

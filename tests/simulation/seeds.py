@@ -27,6 +27,11 @@ FAILED = {
     74: "The oracle took an entry about a restored row for a false alarm.",
     30001040: "A proven Halo began to empty; the update that met this was not answered: a second row was emptied.",
     30001044: "As 30001040, and syncd was killed: the list did not name the emptied row.",
+    20000020: "A tenant that wants whole rows refused a row whose own amount was a text: a person has to correct "
+    "the row; the oracle called that a false alarm.",
+    20001319: "Mended with the notes of writes without an answer.",
+    20001164: "As 20001319.",
+    20001258: "As 20001319.",
     1000000059: "A host's clock 40 days ahead: refunds and disputes were said to be unknown, though Stripe still "
     "kept their events. And the sweep would have begun 37 days after the present.",
     1000000067: "A tenant's first new row was not read back yet when another process sent the second one.",

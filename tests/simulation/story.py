@@ -58,6 +58,19 @@ STRUCK = (
 )  # fmt: skip
 """Which requests are struck: side, method, and a part of the path."""
 
+HUNTED: dict[str, tuple[str, str | None, str]] = {
+    "events": ("stripe", "GET", "/events"),
+    "intents": ("stripe", "GET", "/payment_intents"),
+    "refunds": ("stripe", "GET", "/refunds"),
+    "disputes": ("stripe", "GET", "/disputes"),
+    "rows": ("halo", "GET", "/InvoicePayment"),
+    "write": ("halo", "POST", "/InvoicePayment"),
+    "invoice": ("halo", "GET", "/Invoice/"),
+    "changes": ("halo", "GET", "/InvoiceChange"),
+    "token": ("halo", "POST", "token"),
+}
+"""The requests of a payment's way: side, method and a part of the path."""
+
 TENANTS = {
     "merge": 60, "refuse": 10, "empty": 10, "drop status": 6, "drop trace": 6, "empties later": 8,
 }  # fmt: skip
@@ -190,6 +203,7 @@ class _Author:
             self.add(tenant.uniform(0.2, 0.9) * self.length, "begin_to_empty")
         if self.seed >= HUNTED_FROM:
             self.clock_adversary(setting)
+            self.hunt()
         actions = tuple(sorted(self.actions, key=lambda action: action.at))
         return Story(self.seed, round(self.length / DAY, 3), setting, actions)
 
@@ -538,11 +552,15 @@ class _Author:
         def when() -> float:
             return r.uniform(0, self.length)
 
+        second = "second" if setting["second_daemon"] else "daemon"
+
         def jump() -> float:
             return r.choice(JUMPS) * r.choice([-1, 1])
 
         for kind in r.sample(["point", "storm", "slew", "apart", "suspend"], r.choice([1, 1, 2])):
             host = r.choice(["a", "a", "b"])
+            if setting["second_daemon"] != "other_host":
+                host = "a"
             match kind:
                 case "point":
                     for _ in range(r.randint(1, 4)):
@@ -561,8 +579,27 @@ class _Author:
                     )
                 case _:
                     for _ in range(r.randint(1, 3)):
-                        self.add(when(), "suspend", role=r.choice(["daemon", "daemon", "second"]),
+                        self.add(when(), "suspend", role=r.choice(["daemon", second]),
                                  seconds=r.choice([20.0, 150.0, 700.0, HOUR, 9.0 * HOUR]))  # fmt: skip
+
+    def hunt(self) -> None:
+        """A fault of any kind, at any request, at the moment when a payment in any state comes by.
+
+        Each pair is as likely as any other; `faults` plays some of them often and others never.
+        """
+        r = random.Random(f"hunt {self.seed}")  # noqa: S311  # it must be replayable
+        moves = [action for action in self.actions if action.kind == "advance"]
+        if not moves or r.random() >= 0.4:
+            return
+        states = sorted({str(move.args["state"]) for move in moves})
+        for _ in range(r.choice([1, 1, 2])):
+            state = r.choice(states)
+            move = r.choice([move for move in moves if move.args["state"] == state])
+            side, method, path = HUNTED[r.choice(sorted(HUNTED))]
+            self.add(
+                max(0.0, move.at), "fault", side=side, fault=r.choice(FAULTS), times=r.choice([1, 2]),
+                method=method, path=path, retry_after=None, seconds=r.choice([40.0, 70.0]), skip=0,
+            )  # fmt: skip
 
     def commands(self, _setting: dict[str, Any]) -> None:
         r = self.r

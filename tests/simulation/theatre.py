@@ -12,6 +12,7 @@ from typing import Any
 
 from syncd.config.model import Config
 from syncd.core.errors import Failure
+from tests.simulation.coverage import counted
 from tests.simulation.disk import Disk
 from tests.simulation.loop import VirtualLoop, run
 from tests.simulation.oracle import Complaint, Oracle
@@ -56,7 +57,8 @@ def play(story: Story) -> Result:
         with installed(story.setting, loop):
             world = World(story, loop)
             theatre = Theatre(story, world, empty_disk())
-            run(loop, theatre.play())
+            with counted(theatre.figures):
+                run(loop, theatre.play())
             return Result(
                 world.oracle.complaints, world.history, theatre.figures + world.figures, loop.time()
             )
