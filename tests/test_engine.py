@@ -1,6 +1,7 @@
 """The engine over real HTTP: each line of the decision table, and each fault on the road."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
@@ -9,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from syncd.core.errors import LinkFailure, Side
-from syncd.core.records import Condition
+from syncd.core.errors import LeaseHeld, LinkFailure, Side
+from syncd.core.records import Condition, Holder
 from syncd.sandbox import Fault, Request
+from syncd.store.coordination import HALO_ROWS
 from syncd.sync.build import Parts
+from syncd.sync.lease import Lease
 from tests.conftest import HandWorld, Rig
 
 STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
@@ -1254,3 +1257,43 @@ def test_polled_while_a_push_waits(rig: Rig, rows: tuple[float, ...], before: in
     of = {row["id"]: row["intent_id"] for one in made for row in rig.box.halo.rows_of(one)}
     written = [(of[row], posted["status"]) for row, posted, _ in rig.box.halo.writes]
     assert written == [(made[0], 4), (made[1], 3)]
+
+
+def test_fresh_payments_go_before_a_backlog(rig: Rig) -> None:
+    """A backlog fills Halo's window: a payment of right now waits for seconds, not for the backlog.
+
+    The push lease holds for all that time.
+    """
+    rig.settings["SYNCD_HALO__RATE_LIMIT"] = "60"
+    rig.settings["SYNCD_PUSH__BATCH"] = "20"
+    old = rig.clock() - 3 * 86_400
+    for _ in range(200):
+        name = rig.pay(None, created=old)
+        rig.box.stripe.advance(name, "succeeded", old, emit=False)
+    fresh: list[str] = []
+    free: list[float] = []
+
+    async def work(parts: Parts) -> None:
+        await parts.run.list_since(int(old) - 86_400, "4d")
+        sleep, store = rig.world.sleep, parts.engine.store
+        store.write(HALO_ROWS, 1_000_000)  # so that payments are looked up one by one
+        other = Lease(store, Holder("another", "a backfill", "elsewhere", "boot", 1), rig.clock)
+
+        async def nap(seconds: float) -> None:
+            await sleep(seconds)
+            if rig.clock() > old + 3 * 86_400 + 400 and not fresh:
+                fresh.append(rig.pay("succeeded"))
+                await parts.engine.poll()
+            with contextlib.suppress(LeaseHeld):
+                other.take()
+                free.append(rig.clock())
+
+        parts.engine.rate_limiters[Side.HALO].sleep = nap
+        await parts.engine.pusher.push()
+
+    rig.run(work)
+    row = rig.stored(lambda store: store.payment(fresh[0]))
+    assert row["acked_at"] - row["said_at"] < 30
+    assert len(rig.posts()) > 5
+    assert free == []
+    assert rig.clock() - row["acked_at"] > 300

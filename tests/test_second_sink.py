@@ -70,6 +70,9 @@ class ListSink:
     async def reserve(self, requests: int) -> None:
         """There is no rate limit."""
 
+    async def has_room(self, requests: int) -> bool:
+        return requests > 0
+
     async def update(
         self, changes: Sequence[RowChange], guard: Guard, *, repeatable: bool = True
     ) -> Acknowledged | None:

@@ -22,6 +22,8 @@ Take = Callable[[], Awaitable[None]]
 """Waits until one more request to that side is allowed, and counts it."""
 Room = Callable[[int], Awaitable[None]]
 """Waits until so many requests to that side are allowed one after another; counts none."""
+HasRoom = Callable[[int], Awaitable[bool]]
+"""Whether so many requests to that side are allowed; waits some seconds where they are not."""
 Retrying = Callable[[LinkFailure, float], None]
 """Called before a request is sent again, with its failure and the seconds until then."""
 Note = Callable[[str], None]
@@ -30,6 +32,11 @@ Note = Callable[[str], None]
 
 async def _unlimited(_requests: int) -> None:
     """No-op, used when requests are not rate-limited."""
+
+
+async def _always(_requests: int) -> bool:
+    """Where requests are not rate-limited."""
+    return True
 
 
 def _unshown(_error: LinkFailure, _seconds: float) -> None:
@@ -44,6 +51,7 @@ class Calling:
         take: waits for the rate limit before each request.
         note: counts each request by outcome.
         room: waits for the rate limit before the first of several requests.
+        has_room: whether the rate limit allows several requests; waits some seconds where it does not.
         sleep: waits, or raises Stopping when the process is asked to stop.
         now: Unix seconds.
         patience_seconds: how long one call may take with its retries.
@@ -58,6 +66,7 @@ class Calling:
     patience_seconds: float = 20.0
     timeout_seconds: float = 75.0
     room: Room = _unlimited
+    has_room: HasRoom = _always
     retrying: Retrying = _unshown
 
     async def retry(self, attempt: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
@@ -70,6 +79,17 @@ class Calling:
         Raises:
             LinkFailure: the last failure, if the time is over or a retry cannot help.
         """
+        maybe_applied = False
+
+        async def remembering() -> T:
+            nonlocal maybe_applied
+            try:
+                return await attempt()
+            except LinkFailure as error:
+                error.maybe_applied_before = maybe_applied
+                maybe_applied = maybe_applied or error.maybe_applied
+                raise
+
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda error: _is_retryable(error, repeatable)),
             wait=_wait,
@@ -79,7 +99,7 @@ class Calling:
             before_sleep=self._show,
             reraise=True,
         )
-        return await retrying(attempt)
+        return await retrying(remembering)
 
     def _show(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

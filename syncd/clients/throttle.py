@@ -103,13 +103,21 @@ class RateLimiter:
 
     async def room(self, requests: int) -> None:
         """Wait until so many requests are allowed one after another; counts none. Raises as `take`."""
-        while True:
-            counts, now = self.requests.counts(self.side), self.now()
-            wait = self.window.wait_seconds(self.window.rebased(counts, now), now, requests)
-            if wait <= 0:
-                return
-            self.working()
-            await self._wait(wait)
+        while not await self.has_room(requests):
+            pass
+
+    async def has_room(self, requests: int) -> bool:
+        """Whether so many requests are allowed one after another; if not, wait some seconds first.
+
+        Counts none. Raises as `take`.
+        """
+        counts, now = self.requests.counts(self.side), self.now()
+        wait = self.window.wait_seconds(self.window.rebased(counts, now), now, requests)
+        if wait <= 0:
+            return True
+        self.working()
+        await self._wait(wait)
+        return False
 
     async def _wait(self, wait: float) -> None:
         if wait > self.patience_seconds:

@@ -47,6 +47,7 @@ class LinkFailure(Failure):
         retry_after_seconds: how long the side asked syncd to wait; None without such a request.
         maybe_applied: whether a write may have been carried out in spite of the failure.
         late: whether a write may still be carried out after syncd stopped waiting.
+        maybe_applied_before: whether an earlier request with the same write may have been carried out.
         transient: whether an immediate retry may help.
     """
 
@@ -66,6 +67,7 @@ class LinkFailure(Failure):
         self.retry_after_seconds = retry_after_seconds
         self.maybe_applied = maybe_applied
         self.late = late
+        self.maybe_applied_before = False
 
 
 class Unreachable(LinkFailure):

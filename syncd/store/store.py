@@ -56,6 +56,17 @@ _DUE = (
     .order_by(_C.intent_id)
     .limit(_LIMIT)
 )
+_FRESH = (
+    sa.select(schema.payments)
+    .where(
+        _C.condition == sa.literal_column(f"'{Condition.DUE}'"),
+        _C.said_at >= sa.bindparam("since"),
+        _C.event_id.is_not(None),  # a payment intent does not show since when it has its state
+        is_due(),
+    )
+    .order_by(_C.said_at.desc(), _C.intent_id)
+    .limit(_LIMIT)
+)
 _DUE_ONE = sa.select(schema.payments).where(is_due(), _C.intent_id == _ID)
 _NEXT_DUE = sa.select(sa.func.min(_C.next_try)).where(_C.condition.in_(WAITING))
 _DOUBTFUL = (
@@ -236,6 +247,19 @@ class Store:
         given = {"now": now, "after": after, "limit": limit}
         with reading(self._engine) as connection:
             found = connection.execute(_DUE, given).mappings().all()
+        return [work_of(row) for row in found]
+
+    def fresh(self, now: float, since: float, limit: int) -> list[DuePayment]:
+        """The payments to push now that an event reported at `since` or later, newest first.
+
+        Args:
+            now: Unix seconds.
+            since: Unix seconds.
+            limit: so many at most.
+        """
+        given = {"now": now, "since": since, "limit": limit}
+        with reading(self._engine) as connection:
+            found = connection.execute(_FRESH, given).mappings().all()
         return [work_of(row) for row in found]
 
     def due_payment(self, intent_id: str, now: float) -> DuePayment | None:

@@ -283,6 +283,6 @@ def _calling(limiter: RateLimiter, telemetry: Telemetry, runtime: Runtime) -> Ca
         telemetry.count("requests", side=side, outcome=outcome)
 
     return Calling(
-        take=limiter.take, room=limiter.room, note=note, sleep=runtime.sleep, now=runtime.now,
+        take=limiter.take, room=limiter.room, has_room=limiter.has_room, note=note, sleep=runtime.sleep, now=runtime.now,
         retrying=runtime.retrying,
     )  # fmt: skip

@@ -89,6 +89,9 @@ class Sink(Protocol):
     async def reserve(self, requests: int) -> None:
         """Wait until the rate limit allows so many requests one after another."""
 
+    async def has_room(self, requests: int) -> bool:
+        """Whether the rate limit allows so many requests; where it does not, wait some seconds."""
+
     async def update(
         self, changes: Sequence[RowChange], guard: Guard, *, repeatable: bool = True
     ) -> Acknowledged | None:

@@ -364,6 +364,10 @@ class HaloSink:
         """Wait until `requests` requests may be sent one after another; see `RateLimiter.room`."""
         await self.calling.room(requests)
 
+    async def has_room(self, requests: int) -> bool:
+        """Whether so many requests may be sent one after another; see `RateLimiter.has_room`."""
+        return await self.calling.has_room(requests)
+
     async def invoice(self, invoice_id: int) -> Invoice:
         """Read one invoice.
 

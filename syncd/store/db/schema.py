@@ -69,6 +69,13 @@ sa.Index(
     sqlite_where=sa.text("condition IN ('due', 'failed', 'unmatched')"),
     postgresql_where=sa.text("condition IN ('due', 'failed', 'unmatched')"),
 )
+# The payments of the last hour, which go before a backlog.
+sa.Index(
+    "payments_fresh",
+    payments.c.said_at,
+    sqlite_where=sa.text("condition = 'due'"),
+    postgresql_where=sa.text("condition = 'due'"),
+)
 sa.Index("payments_final", payments.c.final, payments.c.created)
 sa.Index("payments_changed", payments.c.changed_at)
 

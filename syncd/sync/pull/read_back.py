@@ -1,6 +1,6 @@
 """Reads all rows of the PSA into the store, where that takes fewer requests than single lookups."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,13 @@ UNNAMED = ""
 
 Progress = Callable[[int, int], None]
 """Called with how many are done, and how many there are."""
+
+MakeWay = Callable[[int], Awaitable[None]]
+"""Called before so many requests: what is more urgent goes first, and is waited for."""
+
+
+async def _nothing(_requests: int) -> None:
+    """Nothing is more urgent."""
 
 
 @dataclass(slots=True)
@@ -58,7 +65,7 @@ class AllRows:
             known = await self.sink.count_rows()
         return due > known // self.sink.page_size + 1
 
-    async def read(self, *, by_number: bool = False) -> bool:
+    async def read(self, *, by_number: bool = False, make_way: MakeWay = _nothing) -> bool:
         """Read all of Halo's rows into the store, under the lease. Returns whether they are all.
 
         Where the pages can't be read, the caller looks up each payment instead.
@@ -66,6 +73,7 @@ class AllRows:
         Args:
             by_number: where lists hide intents, give a row the payment for which syncd has seen its
                 number before. That is good for comparing what is known, never for matching.
+            make_way: called between two pages, with how many requests come next.
         """
         self.store.rows.forget()
         self._named, self._nameless, self._fields = False, [], {}
@@ -73,10 +81,10 @@ class AllRows:
         if self.hidden and not by_number:
             return False
         try:
-            seen, whole = await self._read_pages(0)
+            seen, whole = await self._read_pages(0, make_way)
             if not whole:
                 # New rows are on the first pages, which were read before: read the pages again.
-                seen, whole = await self._read_pages(seen)
+                seen, whole = await self._read_pages(seen, make_way)
         except BadAnswer as error:
             self.report.log("warning", "rows_unlisted", reason=str(error))
             return False
@@ -131,12 +139,14 @@ class AllRows:
                 self.store.rows.name({row.id: intent_id for row in rows[intent_id] if row.id})
         return rows
 
-    async def _read_pages(self, seen: int) -> tuple[int, bool]:
+    async def _read_pages(self, seen: int, make_way: MakeWay) -> tuple[int, bool]:
         """Read all pages into the store. Returns how many rows, and whether they are all rows."""
         whole = None
         async for listed in self.sink.list_rows(self._store_page, seen):
             seen, whole = listed.seen, listed.whole
             self.progress(seen, max(seen, listed.page.total or 0))
+            if whole is None:
+                await make_way(1)
         return seen, bool(whole)
 
     def _store_page(self, page: RowPage) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from syncd.core.errors import LinkFailure, Side
+from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.windows import POSTPONED
 from syncd.monitor.report import Report
@@ -113,3 +114,44 @@ class Backlog:
             return self.outcomes.failed(due, str(error), before=BLAMED_MAX)
         wait = POSTPONED.wait_seconds(due.attempts)
         return due_again(due, now + wait, attempts=1)
+
+
+FRESH_SECONDS = 3_600.0
+"""Payments that reached their state in the last hour go before a backlog."""
+
+FRESH_MAX = 20
+"""If there are more of them, they are the backlog themselves."""
+
+
+@dataclass(slots=True)
+class FreshPayments:
+    """The payments of the last hour: a person may be looking at their invoices.
+
+    Attributes:
+        intents: the payments that were tried before the backlog in this push.
+    """
+
+    store: Store
+    now: Callable[[], float]
+    intents: set[str] = field(init=False, default_factory=set)
+    _tried: set[tuple[str, PaymentState | None]] = field(init=False, default_factory=set)
+
+    def begin(self) -> None:
+        """Start another push."""
+        self.intents.clear()
+        self._tried.clear()
+
+    def not_tried(self) -> list[DuePayment]:
+        """Those that are due and were not tried in this push, newest first; each counts as tried."""
+        now = self.now()
+        found = self.store.fresh(now, now - FRESH_SECONDS, FRESH_MAX + 1)
+        if len(found) > FRESH_MAX:
+            return []
+        new = [due for due in found if _state(due) not in self._tried]
+        self._tried.update(map(_state, new))
+        self.intents.update(due.intent_id for due in new)
+        return new
+
+
+def _state(due: DuePayment) -> tuple[str, PaymentState | None]:
+    return due.intent_id, due.payment.current.state

@@ -69,7 +69,7 @@ class UpdateGuard:
         lease: the push lease; None in a dry run.
         due_payments: the payments.
         notes: what else to write down before the request, by name.
-        requests: how many requests the guard has allowed; more than one: an earlier one was not answered.
+        asked: whether the guard has allowed a request.
         lost: the push lease was lost; None where this process still holds it.
         overtaken: payments of which Stripe has said something else since the decision.
     """
@@ -79,7 +79,7 @@ class UpdateGuard:
     due_payments: Sequence[DuePayment]
     now: Callable[[], float]
     notes: Mapping[str, str | None] = field(default_factory=dict)
-    requests: int = field(init=False, default=0)
+    asked: bool = field(init=False, default=False)
     lost: LeaseHeld | None = field(init=False, default=None)
     overtaken: frozenset[str] = field(init=False, default=frozenset())
 
@@ -96,7 +96,7 @@ class UpdateGuard:
             return False
         ids = [due.intent_id for due in self.due_payments]
         self.store.intend_update(ids, self.now(), self.notes)
-        self.requests += 1
+        self.asked = True
         return True
 
 

@@ -99,7 +99,8 @@ class Lookup:
 
         Args:
             due_payments: the payments.
-            kept: Halo's rows by payment, where all rows were read; None to ask for each payment.
+            kept: Halo's rows by payment, where all rows were read; a payment that is missing is asked
+                for alone. None to ask for each payment.
             decided: what was decided; filled also where this raises.
 
         Raises:
@@ -143,7 +144,10 @@ class Lookup:
         AskStripe where Stripe is not asked any more in this push.
         """
         intent_id = due.intent_id
-        rows = await self.sink.rows_of(intent_id) if kept is None else kept[intent_id]
+        if kept is not None and intent_id in kept:
+            rows = kept[intent_id]
+        else:
+            rows, kept = await self.sink.rows_of(intent_id), None
         decision = self._decide(due, rows)
         first_or_last_look = due.looks in (0, len(LOOK_UP_AGAIN.waits_seconds))
         if kept is not None and (

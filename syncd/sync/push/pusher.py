@@ -37,7 +37,7 @@ from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
 from syncd.sync.pull.read_back import AllRows, Progress
 from syncd.sync.pull.rereads import Rereads
-from syncd.sync.push.backlog import Backlog
+from syncd.sync.push.backlog import Backlog, FreshPayments
 from syncd.sync.push.blame import RequestFailures
 from syncd.sync.push.guard import InsertWaits
 from syncd.sync.push.insert import Inserter
@@ -54,6 +54,9 @@ LOOKS_MAX = 3
 """How often Halo is asked for it again, where that had become too long ago."""
 
 ROUNDS_MAX = 6
+
+KEPT_FOR_FRESH = 15
+"""So many requests a backlog leaves over for payments of the last hour."""
 
 
 @dataclass(slots=True)
@@ -96,12 +99,14 @@ class Pusher:
     _verifier: Verifier = field(init=False)
     _batch: int = field(init=False, default=0)
     _done: int = field(init=False, default=0)
+    _fresh: FreshPayments = field(init=False)
     _due: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.all_rows = AllRows(self.sink, self.store, self.report, self._hold_lease)
         self.outcomes = Outcomes(self.report, self.now, self.settings.policy.numbers, self.plan)
         self._backlog = Backlog(self.store, self.outcomes, self._troubles, self.report, self.now)
+        self._fresh = FreshPayments(self.store, self.now)
         self._lookup = Lookup(
             self.sink,
             self.store,
@@ -143,6 +148,7 @@ class Pusher:
         self._backlog.begin()
         self._lookup.begin()
         self._verifier.begin()
+        self._fresh.begin()
         self._done = 0
         self._due = self.store.due_count(self.now())
         if self._due == 0:
@@ -279,11 +285,18 @@ class Pusher:
         """Go once through all that is due, or, after a push that broke off, through the rest."""
         before, whole, resumed = self.now(), False, bool(after)
         try:
-            paged = await self.all_rows.cheaper_for(due) and await self.all_rows.read()
+            paged = await self.all_rows.cheaper_for(due) and await self.all_rows.read(
+                make_way=self._make_way
+            )
             if paged:
                 self._troubles.has_read()
             size = self.settings.batch * 4 if paged else self.settings.batch
-            while due_payments := self.store.due(before, size, after):
+            while True:
+                if due > size:
+                    await self._make_way(1 if paged else size)
+                due_payments = self.store.due(before, size, after)
+                if not due_payments:
+                    break
                 await self._chunk(due_payments, paged=paged)
                 after = due_payments[-1].intent_id
                 self._done += len(due_payments)
@@ -308,10 +321,28 @@ class Pusher:
             self._backlog.set_batch_size(None)
             self._batch = self.settings.batch
 
+    async def _make_way(self, requests: int) -> None:
+        """Push payments of the last hour before a backlog, until the rate limit allows its requests.
+
+        Some requests are left over for the payments that come next. The push lease is renewed.
+
+        Raises:
+            LeaseHeld: another process pushes.
+            LinkFailure: Halo does not work.
+        """
+        while True:
+            self._hold_lease()
+            if fresh := self._fresh.not_tried():
+                await self._chunk(fresh, paged=False)
+            if await self.sink.has_room(requests + KEPT_FOR_FRESH):
+                return
+
     async def _chunk(self, due_payments: Sequence[DuePayment], *, paged: bool) -> None:
         """Decide about some payments, write what was decided, and record the outcomes."""
         ids = [due.intent_id for due in due_payments]
         kept = self.all_rows.of(ids) if paged else None
+        if kept is not None:  # rows that were written since the pages were read are read again
+            kept = {name: rows for name, rows in kept.items() if name not in self._fresh.intents}
         decided = await self._decided(due_payments, kept)
         updates = await self._proven(decided.updates)
         for batch in batches(updates, self._batch):

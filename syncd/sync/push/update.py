@@ -74,11 +74,12 @@ class Updater:
         try:
             answer = await self.sink.update(rows, guard)
         except (RowsRefused, LinkFailure) as error:
-            maybe_applied = isinstance(error, LinkFailure) and error.maybe_applied
-            if maybe_applied or guard.requests > 1:
-                late = guard.requests > 1 or (isinstance(error, LinkFailure) and error.late)
+            if isinstance(error, LinkFailure) and (
+                error.maybe_applied or error.maybe_applied_before
+            ):
+                late = error.late or error.maybe_applied_before
                 await self.verifier.check_unanswered(late=late)
-            elif guard.requests == 1:
+            elif guard.asked:
                 self.store.write_notes(self.verifier.note_after(batch))
             await self._send_parts(batch, error)
             return

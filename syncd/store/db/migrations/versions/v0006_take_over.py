@@ -11,7 +11,8 @@ def upgrade() -> None:
     """Add columns, a table and an index, and tell an inquiry from a dispute.
 
     `reversals.moved_at` is when a dispute's money last moved. `payments_waiting` lists the payments
-    that a push may have to try, in the order in which it asks for them.
+    that a push may have to try, in the order in which it asks for them; `payments_fresh` those that
+    may go before a backlog.
     `dismissals` has when an entry was dismissed and why; for earlier dismissals that is not known.
     `payments.accepted` is the hold that a person overrode. `payments.surcharge` and `payments.tip` are
     unknown until Stripe shows the payment again.
@@ -31,6 +32,13 @@ def upgrade() -> None:
         ["intent_id", "next_try"],
         sqlite_where=sa.text("condition IN ('due', 'failed', 'unmatched')"),
         postgresql_where=sa.text("condition IN ('due', 'failed', 'unmatched')"),
+    )
+    op.create_index(
+        "payments_fresh",
+        "payments",
+        ["said_at"],
+        sqlite_where=sa.text("condition = 'due'"),
+        postgresql_where=sa.text("condition = 'due'"),
     )
     op.add_column("reversals", sa.Column("moved_at", sa.BigInteger))
     c = sa.table(
