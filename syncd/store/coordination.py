@@ -327,3 +327,53 @@ def _holder_of(connection: sa.Connection, name: str) -> tuple[Holder, float] | N
     if row is None:
         return None
     return Holder(row.owner, row.what, row.host, row.boot, row.pid), row.until
+
+
+_DELETE_NOTES = schema.notes.delete().where(
+    schema.notes.c.name.in_(sa.bindparam("names", expanding=True))
+)
+_ADD_NOTES = schema.notes.insert()
+
+
+def write_notes(connection: sa.Connection, values: Mapping[str, str | None]) -> None:
+    """Write notes; None removes one."""
+    if not values:
+        return
+    connection.execute(_DELETE_NOTES, {"names": list(values)})
+    kept = [{"name": name, "value": value} for name, value in values.items() if value is not None]
+    if kept:
+        connection.execute(_ADD_NOTES, kept)
+
+
+_NOTE = sa.select(schema.notes.c.value).where(schema.notes.c.name == sa.bindparam("name"))
+
+
+class NoteStore:
+    """The notes."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def read(self, note: Note[T]) -> T | None:
+        """Read a note; None where there is none, or none that this version can read."""
+        return note.decode(self.note(note.name))
+
+    def write(self, note: Note[T], value: T | None) -> None:
+        """Write a note; None removes it."""
+        self.write_notes({note.name: None if value is None else note.encode(value)})
+
+    def note(self, name: str) -> str | None:
+        """Read one note."""
+        with reading(self._engine) as connection:
+            return connection.execute(_NOTE, {"name": name}).scalar()
+
+    def notes(self) -> dict[str, str]:
+        """Read all notes."""
+        with reading(self._engine) as connection:
+            found = connection.execute(sa.select(schema.notes)).all()
+        return {row.name: row.value for row in found}
+
+    def write_notes(self, values: Mapping[str, str | None]) -> None:
+        """Write notes; None removes one."""
+        with writing(self._engine) as connection:
+            write_notes(connection, values)

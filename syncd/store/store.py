@@ -15,7 +15,7 @@ from syncd.core.reversals import Reversal
 from syncd.core.rows import SeenRow
 from syncd.store import transitions
 from syncd.store.attention import PeopleStore
-from syncd.store.coordination import CoordinationStore, Note, T
+from syncd.store.coordination import CoordinationStore, NoteStore, write_notes
 from syncd.store.db import schema
 from syncd.store.db.connection import connect, present, reading, writing
 from syncd.store.halo_rows import AuditQueries, RowStore
@@ -37,7 +37,7 @@ from syncd.store.payments import (
 )
 from syncd.store.reversals import ReversalStore, take_in_reversals
 
-_C, _N = schema.payments.c, schema.notes.c
+_C = schema.payments.c
 
 # The hottest statements, built once: building a statement takes longer than SQLite needs for it.
 _ID: sa.BindParameter[str] = sa.bindparam("id")
@@ -74,9 +74,6 @@ _DOUBTFUL = (
     .where(_C.condition == Condition.DUE, _C.doubt_until > sa.bindparam("now"))
     .order_by(_C.intent_id)
 )
-_NOTE = sa.select(_N.value).where(_N.name == sa.bindparam("name"))
-_DELETE_NOTES = schema.notes.delete().where(_N.name.in_(sa.bindparam("names", expanding=True)))
-_ADD_NOTES = schema.notes.insert()
 
 
 class DoubtStore:
@@ -122,7 +119,7 @@ class DoubtStore:
             transitions.reread(connection, intent_id, now)
 
 
-class Store:
+class Store(NoteStore):
     """The database behind a URL.
 
     Attributes:
@@ -136,7 +133,7 @@ class Store:
     """
 
     def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.doubts = DoubtStore(engine)
         self.rows = RowStore(engine)
         self.people = PeopleStore(engine)
@@ -299,7 +296,7 @@ class Store:
         """
         with writing(self._engine) as connection:
             mark_sent(connection, intent_ids, now)
-            _write_notes(connection, notes or {})
+            write_notes(connection, notes or {})
 
     def intend_insert(
         self, due: DuePayment, known: float | None, now: float, doubt_until: float
@@ -369,7 +366,7 @@ class Store:
             remember_seen(connection, schema.payments, seen or {})
             done = transitions.record_outcomes(connection, outcomes, now)
             remember_pushes(connection, [o.pushed for o in outcomes if o.pushed is not None])
-            _write_notes(connection, notes or {})
+            write_notes(connection, notes or {})
             if done:  # no longer needed; traces would be most of the database
                 connection.execute(
                     schema.payments.update().where(c.intent_id.in_(done)).values(trace=None)
@@ -384,38 +381,3 @@ class Store:
         """The payments with a write that no answer has proven: see `history.unproven_among`."""
         with reading(self._engine) as connection:
             return unproven_among(connection, intent_ids)
-
-    # --- notes -----------------------------------------------------------------------------------
-
-    def read(self, note: Note[T]) -> T | None:
-        """Read a note; None where there is none, or none that this version can read."""
-        return note.decode(self.note(note.name))
-
-    def write(self, note: Note[T], value: T | None) -> None:
-        """Write a note; None removes it."""
-        self.write_notes({note.name: None if value is None else note.encode(value)})
-
-    def note(self, name: str) -> str | None:
-        """Read one note."""
-        with reading(self._engine) as connection:
-            return connection.execute(_NOTE, {"name": name}).scalar()
-
-    def notes(self) -> dict[str, str]:
-        """Read all notes."""
-        with reading(self._engine) as connection:
-            found = connection.execute(sa.select(schema.notes)).all()
-        return {row.name: row.value for row in found}
-
-    def write_notes(self, values: Mapping[str, str | None]) -> None:
-        """Write notes; None removes one."""
-        with writing(self._engine) as connection:
-            _write_notes(connection, values)
-
-
-def _write_notes(connection: sa.Connection, values: Mapping[str, str | None]) -> None:
-    if not values:
-        return
-    connection.execute(_DELETE_NOTES, {"names": list(values)})
-    kept = [{"name": name, "value": value} for name, value in values.items() if value is not None]
-    if kept:
-        connection.execute(_ADD_NOTES, kept)

@@ -271,13 +271,8 @@ class HaloSink:
     async def _raw_page(
         self, query: Mapping[str, str], number: int
     ) -> tuple[list[Any], int | None]:
-        params = {
-            **query,
-            "pageinate": "true",
-            "page_no": str(number),
-            "page_size": str(PAGE_SIZE),
-        }
-        body = await self.connection.read(_PATH, params)
+        paging = {"pageinate": "true", "page_no": str(number), "page_size": str(PAGE_SIZE)}
+        body = await self.connection.read(_PATH, {**query, **paging})
         listing = read_listing(body)
         if listing is None:
             message = "Halo's answer to a request for invoice payments holds no list of payments."
@@ -361,11 +356,11 @@ class HaloSink:
         return new_row(sent, self.new_row) if isinstance(sent, NewRow) else changed_row(sent)
 
     async def reserve(self, requests: int) -> None:
-        """Wait until `requests` requests may be sent one after another; see `RateLimiter.room`."""
+        """See `RateLimiter.room`."""
         await self.calling.room(requests)
 
     async def has_room(self, requests: int) -> bool:
-        """Whether so many requests may be sent one after another; see `RateLimiter.has_room`."""
+        """See `RateLimiter.has_room`."""
         return await self.calling.has_room(requests)
 
     async def invoice(self, invoice_id: int) -> Invoice:
