@@ -1,6 +1,8 @@
 """The database's versions: a new one in one step, the last release's taken over, others refused."""
 
+import contextlib
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ T = 1_795_500_000
 
 def _last(folder: Path) -> str:
     path = folder / "syncd.db"
-    with sqlite3.connect(path) as plain:
+    with contextlib.closing(sqlite3.connect(path)) as plain, plain:
         plain.executescript(LAST.read_text())
     plain.close()
     return f"sqlite:///{path}"
@@ -97,7 +99,7 @@ def test_older_versions_are_refused(tmp_path: Path, version: str) -> None:
     """A database older than syncd 0.1 is refused with the way out, and left as it is."""
     url = _last(tmp_path)
     path = tmp_path / "syncd.db"
-    with sqlite3.connect(path) as plain:
+    with contextlib.closing(sqlite3.connect(path)) as plain, plain:
         plain.execute("UPDATE alembic_version SET version_num = ?", (version,))
     plain.close()
     before = path.read_bytes()
@@ -113,7 +115,7 @@ def test_every_version_is_a_digit_string_of_one_length() -> None:
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A database with many payments, most of them done with."""
     store = Store.open(f"sqlite:///{tmp_path_factory.mktemp('plans')}/syncd.db")
     with store._engine.begin() as connection:
@@ -125,7 +127,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Store:
                 CASE WHEN i % 50 = 0 THEN 'due' WHEN i % 333 = 0 THEN 'held' ELSE 'in_step' END,
                 0, 0, i, 0, i, i FROM n""")
         connection.exec_driver_sql("ANALYZE")
-    return store
+    yield store
+    store.close()
 
 
 PLANS = {

@@ -210,7 +210,7 @@ def test_damage_that_is_met_later(healthy: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("journal", ["DELETE", "WAL"])
 def test_foreign(path: Path, journal: str) -> None:
     """Another program's database is refused, and not even its journal's mode is changed."""
-    with sqlite3.connect(path) as other:
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
         other.execute(f"PRAGMA journal_mode={journal}")
         other.execute("CREATE TABLE customers (name TEXT)")
     other.close()
@@ -221,7 +221,7 @@ def test_foreign(path: Path, journal: str) -> None:
 @pytest.mark.parametrize("version", ["9f3c0d", "0000"])
 def test_foreign_with_alembic(path: Path, version: str) -> None:
     """Another program's database that uses Alembic too isn't taken for one of ours."""
-    with sqlite3.connect(path) as other:
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
         other.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
         other.execute("INSERT INTO alembic_version VALUES (?)", (version,))
     other.close()
@@ -230,7 +230,7 @@ def test_foreign_with_alembic(path: Path, version: str) -> None:
 
 def test_newer_schema(healthy: Path) -> None:
     """A newer syncd's database is refused: the older one would not know what it breaks."""
-    with sqlite3.connect(healthy) as newer:
+    with contextlib.closing(sqlite3.connect(healthy)) as newer, newer:
         newer.execute("UPDATE alembic_version SET version_num = '9999'")
     newer.close()
     refused(healthy, StoreUnusable, r"written by a newer version of syncd \(schema 9999\)")
@@ -239,7 +239,7 @@ def test_newer_schema(healthy: Path) -> None:
 def test_locked(healthy: Path) -> None:
     """A database that another process holds is not waited for longer than asked, and not damaged."""
     store = opened(healthy, busy_seconds=0.1)
-    with sqlite3.connect(healthy, isolation_level=None) as other:
+    with contextlib.closing(sqlite3.connect(healthy, isolation_level=None)) as other, other:
         other.execute("BEGIN EXCLUSIVE")
         refused(
             healthy, StoreUnavailable, "Another process has locked the database", busy_seconds=0.1
@@ -274,7 +274,7 @@ def test_journal_that_a_crash_left(healthy: Path) -> None:
 
 def test_wal_is_left(healthy: Path) -> None:
     """A database of ours that somebody switched to WAL is switched back."""
-    with sqlite3.connect(healthy) as other:
+    with contextlib.closing(sqlite3.connect(healthy)) as other, other:
         other.execute("PRAGMA journal_mode=WAL")
     other.close()
     store = opened(healthy)
@@ -514,7 +514,12 @@ def test_exit_69(live: Rig) -> None:
     done = live.command("--once", before=limit)
     assert (done.returncode, "Free space on its disk" in done.stderr) == (69, True)
     assert "Traceback" not in done.stderr
-    with sqlite3.connect(live.folder / "syncd.db", isolation_level=None) as other:
+    with (
+        contextlib.closing(
+            sqlite3.connect(live.folder / "syncd.db", isolation_level=None)
+        ) as other,
+        other,
+    ):
         other.execute("BEGIN EXCLUSIVE")
         code, text = _command(live, "status")
     other.close()
