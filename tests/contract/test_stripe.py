@@ -268,7 +268,7 @@ def test_keys_that_can_not_read(bench: Bench) -> None:
     """A publishable key, a revoked key: each gets its own words."""
     with pytest.raises(PermissionMissing, match="publishable API key"):
         bench.stripe(lambda source: source.events(0), api_key="pk_test_abc")
-    with pytest.raises(SignInRefused, match="Make a new restricted key"):
+    with pytest.raises(SignInRefused, match="Create a new restricted key"):
         bench.stripe(lambda source: source.events(0), api_key="rk_test_revoked")
 
 
