@@ -51,6 +51,8 @@ def on_terminal(
     term: str = "xterm",
     typed: str = "",
     when: Callable[[], bool] | None = None,
+    asked: str = "",
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Shown:
     """Run a command on a terminal.
 
@@ -62,6 +64,8 @@ def on_terminal(
         term: what the terminal calls itself.
         typed: what the user types.
         when: the user types Ctrl-C once this is true.
+        asked: the user types only once the terminal shows this text.
+        meanwhile: what happens between the question and the answer.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -74,7 +78,7 @@ def on_terminal(
         start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
-    if typed:
+    if typed and not asked:
         os.write(ours, typed.encode())
     ended = threading.Event()
     if when is not None:
@@ -83,6 +87,10 @@ def on_terminal(
     try:
         while part := os.read(ours, 65_536):
             shown += part
+            if asked and asked.encode() in shown:
+                asked = ""
+                meanwhile()
+                os.write(ours, typed.encode())
     except OSError:  # the end of a terminal
         ended.set()
     os.close(ours)

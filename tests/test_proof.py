@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
@@ -260,6 +261,72 @@ def test_answers_without_rows(
     rig.once()
     assert proof(rig) is not None
     assert {tuple(rig.statuses(name)) for name in intents} == {(3,)}
+
+
+PROOFLESS = [(202, b""), (204, b""), (200, b"null"), (202, b"null"), (201, b"{}")]
+
+
+def proofless(rig: Rig, status: int, body: bytes, *, applied: bool) -> None:
+    """From now on Halo answers each write with this and stores it, or stores nothing."""
+    rig.box.halo.faults.append(
+        Fault(
+            "500_after" if applied else "500", times=None, method="POST", path="InvoicePayment",
+            body=body, status=status,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body"), PROOFLESS)
+def test_answers_that_prove_nothing(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], status: int, body: bytes
+) -> None:
+    """202, 204 and null list no rows: every row is read back, and each payment is logged as pushed once."""
+    rig, intents, _ = paid
+    proofless(rig, status, body, applied=True)
+    rig.once()
+    assert proof(rig) is not None
+    assert {tuple(rig.statuses(name)) for name in intents} == {(3,)}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+    assert sorted(line["intent"] for line in rig.told.events("pushed")) == sorted(intents)
+    assert pushes(rig) == {"updated": 30.0}
+    assert rig.attention() == []
+
+
+@pytest.mark.parametrize(("status", "body"), PROOFLESS)
+def test_answers_that_prove_nothing_and_store_nothing(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], status: int, body: bytes
+) -> None:
+    """Where nothing is stored behind such an answer, writing stops: one entry, one line of the log."""
+    rig, intents, _ = paid
+    proofless(rig, status, body, applied=False)
+    rig.once()
+    assert trouble(rig).code == "writes_not_stored"
+    assert [(line.id, line.kind) for line in rig.attention()] == [("writes_not_stored", "tenant")]
+    assert len(rig.told.events("writes_stopped")) == 1
+    assert {rig.condition(name) for name in intents} == {Condition.DUE}
+    sent = len(rig.posts())
+    rig.clock.seconds += 600
+    rig.cycle()
+    assert len(rig.posts()) == sent
+
+
+@pytest.mark.parametrize(("status", "body"), PROOFLESS)
+def test_a_proven_tenant_that_stores_nothing_more(rig: Rig, status: int, body: bytes) -> None:
+    """In a proven tenant such a payment is listed once, counted once and logged once as failed."""
+    payment = rig.pay("succeeded")
+    proofless(rig, status, body, applied=False)
+    rig.once()
+    rig.once()
+    assert [(line.id, line.code) for line in rig.attention()] == [(payment, "halo_refuses")]
+    assert [line["intent"] for line in rig.told.events("push_failed")] == [payment]
+    assert pushes(rig) == {"failed": 1.0}
+
+
+def pushes(rig: Rig) -> dict[str, float]:
+    """The counter of pushes, by outcome."""
+    text = rig.told.page({}, 0, {}).decode()
+    found = re.findall(r'^syncd_pushes_total\{outcome="(\w+)"\} (\S+)$', text, re.MULTILINE)
+    return {outcome: float(number) for outcome, number in found if float(number)}
 
 
 def test_web_pages_prove_nothing(

@@ -81,6 +81,42 @@ def test_interrupted_at_the_question(fresh: Rig) -> None:
     assert fresh.command("prove", named, "--yes").returncode == 0
 
 
+def test_another_process_pushes_during_the_question(fresh: Rig) -> None:
+    """While the question waits for an answer, the lease is free: a push goes on, and nothing is sent twice."""
+    named, other = fresh.pay("succeeded"), fresh.pay("succeeded")
+    codes: list[int] = []
+
+    def push() -> None:
+        codes.append(fresh.command("--once").returncode)
+
+    done = on_terminal(
+        fresh.environment(),
+        fresh.folder,
+        "prove",
+        named,
+        typed="y\n",
+        asked="[y/N]",
+        meanwhile=push,
+    )
+    assert codes == [0]
+    assert (fresh.statuses(named), fresh.statuses(other)) == ([3], [3])
+    assert sorted(row["id"] for post in fresh.posts() for row in post.json()) == [1, 2]
+    assert done.code == 1, done.text
+    assert "needs no such write: it is in step" in shown(done.text)
+
+
+def test_prove_says_what_it_does(fresh: Rig) -> None:
+    """A Halo that answers slowly is waited for with a word of what is being done, not in silence."""
+    named = fresh.pay("succeeded")
+    fresh.box.halo.faults.append(Fault("429", method="GET", path="InvoicePayment", retry_after=3))
+    done = on_terminal(
+        fresh.environment(), fresh.folder, "prove", named, typed="y\n", asked="[y/N]"
+    )
+    assert done.code == 0, done.text
+    assert "Reading Stripe and Halo" in shown(done.text)
+    assert "Writing and reading back" in shown(done.text)
+
+
 def test_without_a_terminal(fresh: Rig) -> None:
     """Off a terminal it refuses without --yes, before it asks either side; so does --json."""
     fresh.pay("succeeded")

@@ -29,7 +29,7 @@ from syncd.sync.push import blame as troubles
 from syncd.sync.push import guard, pusher
 from syncd.sync.push import insert as inserting
 from syncd.sync.push import update as updating
-from syncd.sync.push.proof import prover, tenant, verify
+from syncd.sync.push.proof import new_row, prover, tenant, verify
 from tests.simulation.story import draw
 from tests.simulation.theatre import play
 
@@ -259,6 +259,36 @@ PLANTED = (
     Planted(
         "a stop is forgotten", _in(tenant.TenantWrites, "stop"),
         "trouble_note(kind): trouble_text(trouble, self.tenant),", "trouble_note(kind): None,",
+    ),
+    Planted(
+        "a write that Halo does not store counts as proven", _in(proving.Comparison, "is_right"),
+        "return not self.not_stored and not self.changed", "return not self.changed",
+    ),
+    Planted(
+        "later answers aren't compared", _in(verify.Verifier, "odd_rows"),
+        "        shown = {row.id: row for row in answer.rows}",
+        "        return {}\n        shown = {row.id: row for row in answer.rows}",
+    ),
+    Planted(
+        "an update without an answer isn't compared", _in(verify.Verifier, "check_unanswered"),
+        "        rows = self.tenant.unchecked()", "        rows = ()",
+    ),
+    Planted(
+        "a first update that may come late is forgotten", _in(prover.Prover, "resume"),
+        "if self.waiting_seconds() > 0:", "if False:",
+    ),
+    Planted(
+        "the second new row goes before the first is proven",
+        _in(new_row.NewRowProver, "is_unproven"),
+        "return self.tenant.proof(WriteKind.INSERT) is None", "return False",
+    ),
+    Planted(
+        "the first new row isn't noted before it is sent", _in(inserting.Inserter, "_first_notes"),
+        "if not self.prover.is_unproven():", "if True:",
+    ),
+    Planted(
+        "a harmed row is forgotten", _in(tenant.TenantWrites, "_harm"),
+        "        trouble = self.trouble(kind)", "        return {}\n        trouble = None",
     ),
 )  # fmt: skip
 

@@ -24,7 +24,7 @@ from syncd.cli.shared import (
     offline,
     stop_signals,
 )
-from syncd.cli.terminal import table
+from syncd.cli.terminal import bar, table
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Failure, IntentUnknown
 from syncd.core.rules.proof import UpdateMode, WriteKind, proof_note, read_proof
@@ -153,7 +153,7 @@ def _prove(
             reason = hand.why(intent_id, was_needed=False)
         return found
 
-    intended = asyncio.run(_with_parts(config, store, choose))
+    intended = asyncio.run(_with_parts(config, store, "Reading Stripe and Halo", choose))
     if intended is None:
         text = HOW_TO_GET_ONE if intent_id is None else _not_needed(store, intent_id, kind, reason)
         if as_json:
@@ -164,7 +164,8 @@ def _prove(
     if not as_json:
         _show_intended(intended)
     confirm(f"Write this to Halo ({config.halo.url})?", yes=yes)
-    found = asyncio.run(_with_parts(config, store, lambda hand: hand.prove(intended)))
+    doing = "Writing and reading back"
+    found = asyncio.run(_with_parts(config, store, doing, lambda hand: hand.prove(intended)))
     if as_json:
         typer.echo(json.dumps(_as_json(intended, found), indent=2, default=str))
     else:
@@ -174,15 +175,17 @@ def _prove(
 
 
 async def _with_parts(
-    config: Config, store: Store, work: Callable[[ByHand], Awaitable[Result]]
+    config: Config, store: Store, doing: str, work: Callable[[ByHand], Awaitable[Result]]
 ) -> Result:
-    runtime = Runtime()
-    stop_signals.watch(runtime.stop)
-    parts: Parts = assemble(config, store, Telemetry(), runtime, "a proof by hand")
-    try:
-        return await work(ByHand(parts.engine, parts.sink))
-    finally:
-        await parts.close()
+    with bar() as shown:
+        shown.begin(doing)
+        runtime = Runtime(waiting=shown.waiting)
+        stop_signals.watch(runtime.stop)
+        parts: Parts = assemble(config, store, Telemetry(), runtime, "a proof by hand")
+        try:
+            return await work(ByHand(parts.engine, parts.sink))
+        finally:
+            await parts.close()
 
 
 def _not_needed(store: Store, intent_id: str, kind: WriteKind, reason: str) -> str:
