@@ -155,6 +155,23 @@ def backfill(payments: int, results: Results | None, console: Console) -> Used:
         return used
 
 
+def hidden(payments: int, results: Results, console: Console) -> None:
+    """Backfill a tenant whose lists do not show `intent_id`: each payment is looked up alone."""
+    with tempfile.TemporaryDirectory() as folder, sandbox(payments) as box:
+        box.control("hide_intents", {})
+        with console.status(f"{payments:,} payments in a tenant whose lists hide their intents"):
+            run(box.environment(Path(folder)), "-m", "syncd", "--backfill", "90d")
+        stripe, halo, written = box.requests()
+        assert written == payments, f"{written} rows written for {payments} payments"
+        of = f"lists hide intents, backfill of {payments:,}"
+        results.add(f"{of}: Stripe requests a payment", stripe / payments, "", 0.02, counts=True)
+        results.add(f"{of}: Halo requests a payment", halo / payments, "", 1.1, counts=True)
+        box.forget()
+        run(box.environment(Path(folder)), "-m", "syncd", "--backfill", "90d")
+        again = box.requests()[1]
+        results.add(f"{of}: Halo requests when in step", again / payments, "", 0.05, counts=True)
+
+
 def naive(payments: int, results: Results, console: Console) -> None:
     """What one would write instead."""
     with sandbox(payments) as box, console.status(f"the plain script with {payments:,} payments"):
@@ -273,6 +290,7 @@ def main() -> None:
     grown = (large.peak_bytes - small.peak_bytes) / 2**20
     results.add(f"backfill: peak memory at {few:,}", small.peak_bytes / 2**20, "MiB")
     results.add(f"backfill: peak memory at {most:,}, beyond that", grown, "MiB", 10)
+    hidden(few, results, console)
     naive(plain, results, console)
     table = Table("", "measured", "at most", "")
     for row in results.rows:

@@ -116,6 +116,9 @@ class Sandbox:
             self.stripe.requests.clear()
             self.halo.requests.clear()
             return json_reply({})
+        if name == "hide_intents":
+            self.halo.shows.lists_hide = frozenset({"intent_id"})
+            return json_reply({})
         if name == "call" and body.get("method") in CONTROLS:
             side = self.stripe if hasattr(self.stripe, body["method"]) else self.halo
             return json_reply({"result": getattr(side, body["method"])(**body.get("args", {}))})
