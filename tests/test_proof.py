@@ -225,13 +225,18 @@ def test_a_trace_that_is_not_stored(
     assert "webhook_payload" not in rig.posts()[1].json()[0]
 
 
-@pytest.mark.parametrize("kind", ["401", "403", "html"])
+@pytest.mark.parametrize("kind", ["401", "403", "404", "400", "html"])
 def test_a_row_that_cannot_be_read_alone(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
 ) -> None:
     """Where Halo does not show a row alone, the proof rests on the list of its payment."""
     rig, intents, before = paid
-    rig.box.halo.faults.append(Fault(kind, times=None, method="GET", path="/api/InvoicePayment/"))
+    status = 404 if kind == "404" else None
+    alone = Fault(
+        "403" if kind == "404" else kind, times=None, method="GET", path="/api/InvoicePayment/",
+        body=b"" if kind == "404" else None, status=status,
+    )  # fmt: skip
+    rig.box.halo.faults.append(alone)
     rig.box.halo.keeps.partial = "empty"
     rig.once()
     assert not proof(rig).alone

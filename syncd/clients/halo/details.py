@@ -90,8 +90,9 @@ class HaloDetails:
         try:
             body = await self.read(f"/api/InvoicePayment/{row_id}", None)
         except BadAnswer as error:
-            if error.status in (400, 404):
+            if error.status in (400, 404) and not intent_id:
                 return None
+            # Halo may also say that there is no such row where it does not show rows alone.
             return await self.listed_row(intent_id, row_id)
         except (PermissionMissing, SignInRefused):
             return await self.listed_row(intent_id, row_id)
