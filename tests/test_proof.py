@@ -653,6 +653,7 @@ def test_a_single_run_waits_for_a_first_update(
     rig.box.halo.faults.append(Fault("504", times=1, method="POST", path="/api/InvoicePayment"))
     with pytest.raises(LinkFailure):
         rig.once()
+    rig.clock.seconds += 301
     rig.once()
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
     assert any(line["seconds"] > 200 for line in rig.told.events("looking_again"))

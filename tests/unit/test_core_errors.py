@@ -33,3 +33,11 @@ def test_a_missing_permission_keeps_what_was_refused() -> None:
         "Events are refused.",
         "Events are refused. Allow them.",
     )
+
+
+def test_the_shape_of_an_answer() -> None:
+    """A failure keeps the shape of the answer, never its contents."""
+    failure = BadAnswer(Side.HALO, "Halo's answer is no JSON.")
+    assert failure.shape is None
+    assert failure.of("text of 12 characters") is failure
+    assert failure.shape == "text of 12 characters"

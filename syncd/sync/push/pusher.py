@@ -237,10 +237,13 @@ class Pusher:
                 self._backlog.finish(complete=True)
 
     def waiting_seconds(self) -> float:
-        """How long Halo may still carry out a first write of this tenant: nothing else is sent before."""
+        """How long to wait for a first write of this tenant that an earlier process sent long ago.
+
+        A run by a timer is a new process each time, which can't know how long Halo had.
+        """
         if self.plan is not None:
             return 0.0
-        return max(self._prover.waiting_seconds(), self._inserter.prover.waiting_seconds())
+        return max(prover.overdue_seconds() for prover in (self._prover, self._inserter.prover))
 
     async def ask_for_anything(self) -> None:
         """Read the first page of Halo's rows: whether Halo answers at all; raises LinkFailure."""

@@ -16,6 +16,7 @@ from syncd.core.rules.proof import Comparison, FieldChange, NewRowTrial, Proof, 
 from syncd.store.store import Store
 from syncd.sync.policy import PushSettings
 from syncd.sync.push.guard import InsertWaits
+from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS
 from syncd.sync.push.proof.prover import SETTLE_SECONDS
 from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.sink import Sink
@@ -87,6 +88,12 @@ class NewRowProver:
             self.waits.seconds_left(trial.intent_id, None if due is None else due.doubt_until),
             self.waits.seconds_left(f"first new row {trial.intent_id}", trial.at),
         )
+
+    def overdue_seconds(self) -> float:
+        """As `waiting_seconds`, where the write is minutes old by the host's clock; else 0."""
+        trial = self.tenant.new_row_trial()
+        old = trial is not None and trial.at + INSERT_DOUBT_SECONDS <= self.now()
+        return self.waiting_seconds() if old else 0.0
 
     def _row_of(self, trial: NewRowTrial, rows: list[Row]) -> int | None:
         made = (row.id for row in rows if row.invoice_id in (None, trial.invoice_id))

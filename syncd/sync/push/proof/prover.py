@@ -31,7 +31,7 @@ from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
 from syncd.sync.push.backlog import Backlog
 from syncd.sync.push.guard import InsertWaits, UpdateGuard
-from syncd.sync.push.outcomes import Outcomes, due_again, state_of
+from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS, Outcomes, due_again, state_of
 from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.sink import Sink
 
@@ -133,6 +133,12 @@ class Prover:
         if trial is None or not self.tenant.may_try(WriteKind.UPDATE):
             return 0.0
         return self.waits.seconds_left(f"update of {trial.intent_id}", trial.at)
+
+    def overdue_seconds(self) -> float:
+        """As `waiting_seconds`, where the write is minutes old by the host's clock; else 0."""
+        trial = self.tenant.trial()
+        old = trial is not None and trial.at + INSERT_DOUBT_SECONDS <= self.now()
+        return self.waiting_seconds() if old else 0.0
 
     async def resume(self) -> bool:
         """Read back a write that a stopped process left unproven. Returns whether all is well.
