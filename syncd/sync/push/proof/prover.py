@@ -78,6 +78,7 @@ class Prover:
     sleep: Callable[[float], Awaitable[None]]
     waits: InsertWaits
     _words: str = field(init=False, default="")
+    _stopped_with: str = field(init=False, default="")
 
     async def prove(self, updates: Sequence[tuple[DuePayment, Update]]) -> str | None:
         """Prove updates with one of these payments. Returns its intent; None where none proved it.
@@ -89,6 +90,10 @@ class Prover:
         refused: list[tuple[DuePayment, Update, str]] = []
         others = False
         failing = self.backlog.failing()
+        first, now = self._stopped_with, self.now()
+        if first and first not in failing and self.store.due_payment(first, now) is not None:
+            # Whether that write arrived and was not stored is not known: no other row is written before.
+            updates = [one for one in updates if one[0].intent_id == first]
 
         def simplest_first(one: tuple[DuePayment, Update]) -> tuple[bool, int, int, int]:
             due, update = one
@@ -157,6 +162,7 @@ class Prover:
                 return False
             found = None
         if found is None:
+            self._stopped_with = trial.intent_id
             self.tenant.forget_trial()  # a row is gone, or the write never arrived
             return True
         due = self.store.due_payment(trial.intent_id, self.now())
