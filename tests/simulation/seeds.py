@@ -35,6 +35,8 @@ FAILED = {
     1000000059: "A host's clock 40 days ahead: refunds and disputes were said to be unknown, though Stripe still "
     "kept their events. And the sweep would have begun 37 days after the present.",
     1000000067: "A tenant's first new row was not read back yet when another process sent the second one.",
+    3000000042: "The process was killed right after a first update that Halo did not store; the next process "
+    "tried another payment's row.",
 }
 """Every seed that ever failed, each with what went wrong."""
 
