@@ -263,7 +263,19 @@ class Oracle(Watch):
         secrets |= {intent["client_secret"] for intent in stripe.intents.values()}
         places = {
             "the log": "\n".join(self.said),
-            "what syncd wrote to Halo": json.dumps([posted for _, posted, _ in halo.writes]),
+            # A whole row brings back what Halo itself keeps of the intent and of events, as it was.
+            "what syncd wrote to Halo": json.dumps(
+                [
+                    {
+                        name: value
+                        for name, value in posted.items()
+                        if new
+                        or "amount" not in posted
+                        or name not in ("intent_response", "webhook_payload")
+                    }
+                    for _, posted, new in halo.writes
+                ]
+            ),
             "the store": self.theatre.store_bytes().decode("latin-1"),
             "the list": repr(self._listed()),
             "the metrics": self.theatre.metrics(),
