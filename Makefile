@@ -28,17 +28,15 @@ CHECK_PYTHON = @$(or $(PYTHON),python3) -c 'import ensurepip, sys, venv; sys.exi
 
 .venv/installed: requirements.lock pyproject.toml
 	$(CHECK_PYTHON)
-	$(PYTHON) -m venv .venv
-	$(RUN)/python -m pip $(INSTALL) -r requirements.lock
+	umask 022 && $(PYTHON) -m venv .venv && $(RUN)/python -m pip $(INSTALL) -r requirements.lock
 	@printf '%s\n' '#!/bin/sh' 'PYTHONPATH="$(CURDIR)" exec "$(CURDIR)/.venv/bin/python" -m syncd "$$@"' > .venv/bin/syncd
 	@chmod +x .venv/bin/syncd
 	@touch $@
 
 .venv-dev/installed: requirements-dev.lock pyproject.toml
 	$(CHECK_PYTHON)
-	$(PYTHON) -m venv .venv-dev
-	$(DEV)/python -m pip $(INSTALL) -r requirements-dev.lock
-	$(DEV)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	umask 022 && $(PYTHON) -m venv .venv-dev && $(DEV)/python -m pip $(INSTALL) -r requirements-dev.lock
+	umask 022 && $(DEV)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: .venv/installed

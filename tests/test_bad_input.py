@@ -335,7 +335,7 @@ def test_command_that_stripe_refuses(live: Rig) -> None:
     done = live.command("--once")
     assert (done.returncode, done.stdout) == (69, "")
     assert done.stderr.splitlines()[-1] == (
-        "syncd: Stripe refused GET /v1/events: Invalid types. Nothing is lost: the next run goes on "
+        "syncd: Stripe refused GET /v1/events: Invalid types. Nothing is lost: the next run continues "
         "from here."
     )
 

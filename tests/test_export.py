@@ -128,7 +128,7 @@ def test_a_damaged_database_is_rebuilt(live: Rig) -> None:
     healthy = database.read_bytes()
     database.write_bytes(healthy[:4096] + b"\x00rot" * 4096 + healthy[5 * 4096 :])
     refused = live.command("status")
-    assert (refused.returncode, "run a backfill" in refused.stderr) == (78, True)
+    assert (refused.returncode, "syncd --backfill 90d" in refused.stderr) == (78, True)
     ran = run_guide(live, "The database is lost or damaged")
     # `syncd status` ends with 1: the hold is there again
     assert ran.returncode == 1, ran.stderr

@@ -258,12 +258,18 @@ class Run:
         ]
 
     def _left_out(self) -> LinkFailure | None:
-        """The failure of a new row that was sent and that Halo doesn't show yet; None without one."""
-        doubtful = (
-            []
-            if self.engine.pusher.plan is not None
-            else self.store.doubtful_inserts(self.engine.now())
-        )
+        """The failure of a write that was sent and that Halo doesn't show yet; None without one."""
+        if self.engine.pusher.plan is not None:
+            return None
+        doubtful = self.store.doubtful_inserts(self.engine.now())
+        first = self.engine.pusher.tenant.trial()
+        if first is not None:
+            return BadAnswer(
+                Side.HALO,
+                f"syncd sent Halo an update for {first.intent_id}, the first one of this tenant, and got no "
+                "answer. Halo may still carry it out. All payments stay due: syncd reads the row "
+                "back and sends nothing else for five minutes.",
+            )
         if not doubtful:
             return None
         return BadAnswer(

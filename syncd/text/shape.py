@@ -4,12 +4,18 @@ For answers that could not be read: a developer sees what was different, and no 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from syncd.text.sanitize import without_secrets
 
 DEEP_MAX = 6
 FIELDS_MAX = 60
 CHARACTERS_MAX = 4_000
+
+FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
+"""What a field of an API is called; another name may be somebody's data."""
 
 
 def shape_of(value: object) -> str:
@@ -36,7 +42,7 @@ def _shape(value: object, deep: int) -> Any:
         if deep >= DEEP_MAX:
             return f"object of {len(value)}"
         named = list(value.items())[:FIELDS_MAX]
-        return {str(key)[:60]: _shape(one, deep + 1) for key, one in named}
+        return {_name(str(key)): _shape(one, deep + 1) for key, one in named}
     if isinstance(value, list):
         return [_shape(value[0], deep + 1), f"{len(value)} in all"] if value else []
     if isinstance(value, str):
@@ -44,3 +50,9 @@ def _shape(value: object, deep: int) -> Any:
     if value is None or isinstance(value, bool):
         return "null" if value is None else "bool"
     return "whole number" if isinstance(value, int) else "number"
+
+
+def _name(key: str) -> str:
+    if FIELD_NAME.fullmatch(key) and without_secrets(key) == key:
+        return key
+    return f"a name of {len(key)} characters"

@@ -172,7 +172,7 @@ PLANTED = (
     ),
     Planted(
         "a lease that was lost is silently taken again", _in(lease.Lease, "renew"),
-        "if not self.store.coordination.renew_lease(_NAME, self.me, self.now(), LEASE_SECONDS):",
+        "if not self.store.coordination.renew_lease(self.name, self.me, self.now(), self.seconds):",
         "self.take()\n        if False:",
     ),
     Planted(

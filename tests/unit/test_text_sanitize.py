@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from syncd.text.sanitize import READ_CHARACTERS_MAX, conceal, inert, plain, without_secrets
+from syncd.text.shape import shape_of
 
 
 @pytest.fixture
@@ -90,3 +91,12 @@ def test_how_much_is_looked_at() -> None:
     """More than 100,000 characters of a text aren't even looked at."""
     assert READ_CHARACTERS_MAX == 100_000
     assert inert("x" * 100_001) == "x" * 100_000
+
+
+def test_a_shape_has_no_contents() -> None:
+    """Fields keep their names; a name that is no field's, or a secret, is only counted."""
+    shape = shape_of({"id": 1, "rk_live_0123456789abcdefghij": 2, "Jane Doe": [None], "": "x"})
+    assert shape == (
+        '{"id": "whole number", "a name of 28 characters": "whole number", '
+        '"a name of 8 characters": ["null", "1 in all"], "a name of 0 characters": "text of 1"}'
+    )
