@@ -32,7 +32,9 @@ SECRETS = {"stripe_api_key": "rk_test_sandbox", "halo_client_secret": "sandbox-c
 def test_two_commands_first() -> None:
     """The first screen has two commands, and CI calls the very same."""
     assert BLOCKS[:2] == [["make demo"], ["make test"]]
-    lines = re.findall(r"^\.ci/bare (.*)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    lines = re.findall(
+        r"^(?:timeout \d+ )?\.ci/bare (.*)$", (ROOT / ".ci/run").read_text(), re.MULTILINE
+    )
     called = [command for line in lines for command in re.findall(r'"(make [^"]*)"', line)]
     assert called == ["make demo", "make test"]
 
