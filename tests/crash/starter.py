@@ -76,8 +76,8 @@ def _become_syncd(arguments: list[str], environment: dict[str, str], folder: str
     os._exit(0)
 
 
-SOONER = 100
-"""The waits for writes that Halo may still carry out are so many times shorter here: seconds, not minutes."""
+SOONER = 1_000
+"""The waits for writes that Halo may still carry out are so many times shorter here: parts of a second, not minutes."""
 
 
 def _wait_less() -> None:

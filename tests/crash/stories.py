@@ -37,7 +37,7 @@ class Story:
     starter: Starter
     arguments: list[str]
     expected: dict[str, list[int]] = field(default_factory=dict)
-    ends: tuple[int, ...] = (0,)
+    ends: tuple[int, ...] = (0, 69)
     late: bool = False
 
     @property
