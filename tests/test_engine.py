@@ -1259,15 +1259,18 @@ def test_polled_while_a_push_waits(rig: Rig, rows: tuple[float, ...], before: in
     assert written == [(made[0], 4), (made[1], 3)]
 
 
-def test_fresh_payments_go_before_a_backlog(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("rows", "payments", "limit"), [(1_000_000, 200, 60), (600, 600, 20)], ids=["alone", "pages"]
+)
+def test_fresh_payments_go_before_a_backlog(rig: Rig, rows: int, payments: int, limit: int) -> None:
     """A backlog fills Halo's window: a payment of right now waits for seconds, not for the backlog.
 
     The push lease holds for all that time.
     """
-    rig.settings["SYNCD_HALO__RATE_LIMIT"] = "60"
+    rig.settings["SYNCD_HALO__RATE_LIMIT"] = str(limit)
     rig.settings["SYNCD_PUSH__BATCH"] = "20"
     old = rig.clock() - 3 * 86_400
-    for _ in range(200):
+    for _ in range(payments):
         name = rig.pay(None, created=old)
         rig.box.stripe.advance(name, "succeeded", old, emit=False)
     fresh: list[str] = []
@@ -1276,7 +1279,7 @@ def test_fresh_payments_go_before_a_backlog(rig: Rig) -> None:
     async def work(parts: Parts) -> None:
         await parts.run.list_since(int(old) - 86_400, "4d")
         sleep, store = rig.world.sleep, parts.engine.store
-        store.write(HALO_ROWS, 1_000_000)  # so that payments are looked up one by one
+        store.write(HALO_ROWS, rows)  # many rows: payments are looked up one by one
         other = Lease(store, Holder("another", "a backfill", "elsewhere", "boot", 1), rig.clock)
 
         async def nap(seconds: float) -> None:

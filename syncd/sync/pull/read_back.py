@@ -53,6 +53,7 @@ class AllRows:
     progress: Progress = field(default=lambda _rows, _total: None)
     hidden: bool = field(init=False, default=False)
     _named: bool = field(init=False, default=False)
+    _making_way: bool = field(init=False, default=False)
     _nameless: list[Row] = field(init=False, default_factory=list)
     _fields: dict[int, Mapping[str, Any]] = field(init=False, default_factory=dict)
 
@@ -76,6 +77,7 @@ class AllRows:
             make_way: called between two pages, with how many requests come next.
         """
         self.store.rows.forget()
+        self._making_way = False
         self._named, self._nameless, self._fields = False, [], {}
         self.hidden = await self.sink.hides_intents(())
         if self.hidden and not by_number:
@@ -86,6 +88,8 @@ class AllRows:
                 # New rows are on the first pages, which were read before: read the pages again.
                 seen, whole = await self._read_pages(seen, make_way)
         except BadAnswer as error:
+            if self._making_way:
+                raise  # about a payment, not about the pages
             self.report.log("warning", "rows_unlisted", reason=str(error))
             return False
         if not self._named and self._nameless and not self.hidden:
@@ -146,7 +150,9 @@ class AllRows:
             seen, whole = listed.seen, listed.whole
             self.progress(seen, max(seen, listed.page.total or 0))
             if whole is None:
+                self._making_way = True
                 await make_way(1)
+                self._making_way = False
         return seen, bool(whole)
 
     def _store_page(self, page: RowPage) -> int:

@@ -209,7 +209,7 @@ class Pusher:
             due = self.store.due_payment(intent_id, self.now())
             decided = Decided() if due is None else await self._decided([due], None)
             if kind is WriteKind.UPDATE and decided.updates:
-                await self._prover.prove(decided.updates)
+                await self._prover.prove(decided.updates, by_hand=True)
             elif kind is WriteKind.INSERT and decided.creates:
                 self.tenant.try_again(kind)
                 await self._insert(*decided.creates[0])

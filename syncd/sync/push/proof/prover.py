@@ -80,8 +80,14 @@ class Prover:
     _words: str = field(init=False, default="")
     _stopped_with: str = field(init=False, default="")
 
-    async def prove(self, updates: Sequence[tuple[DuePayment, Update]]) -> str | None:
+    async def prove(
+        self, updates: Sequence[tuple[DuePayment, Update]], *, by_hand: bool = False
+    ) -> str | None:
         """Prove updates with one of these payments. Returns its intent; None where none proved it.
+
+        Args:
+            updates: the payments and what is decided for each.
+            by_hand: a person has chosen the payment.
 
         Raises:
             LeaseHeld: another process pushes.
@@ -91,7 +97,12 @@ class Prover:
         others = False
         failing = self.backlog.failing()
         first, now = self._stopped_with, self.now()
-        if first and first not in failing and self.store.due_payment(first, now) is not None:
+        if (
+            first
+            and not by_hand
+            and first not in failing
+            and self.store.due_payment(first, now) is not None
+        ):
             # Whether that write arrived and was not stored is not known: no other row is written before.
             updates = [one for one in updates if one[0].intent_id == first]
 
