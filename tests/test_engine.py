@@ -1260,7 +1260,7 @@ def test_polled_while_a_push_waits(rig: Rig, rows: tuple[float, ...], before: in
 
 
 @pytest.mark.parametrize(
-    ("rows", "payments", "limit"), [(1_000_000, 200, 60), (600, 600, 20)], ids=["alone", "pages"]
+    ("rows", "payments", "limit"), [(1_000_000, 200, 60), (600, 600, 4)], ids=["alone", "pages"]
 )
 def test_fresh_payments_go_before_a_backlog(rig: Rig, rows: int, payments: int, limit: int) -> None:
     """A backlog fills Halo's window: a payment of right now waits for seconds, not for the backlog.

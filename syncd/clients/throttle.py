@@ -61,6 +61,7 @@ class RateLimiter:
         spacing_seconds: the shortest time between two requests of this process.
         patience_seconds: a longer wait raises BudgetSpent instead.
         waiting: called before each wait, with its seconds.
+        keep: called before each wait: keeps what the process holds meanwhile.
     """
 
     side: Side
@@ -73,6 +74,7 @@ class RateLimiter:
     spacing_seconds: float = 0.0
     patience_seconds: float = HALO_PERIOD_SECONDS + 30.0
     waiting: Callable[[Side, float], None] = field(default=lambda _side, _seconds: None)
+    keep: Callable[[], None] = field(default=lambda: None)
     _last: float = field(default=0.0, init=False)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
@@ -129,6 +131,7 @@ class RateLimiter:
             )
             raise BudgetSpent(self.side, message, retry_after_seconds=wait)
         self.waiting(self.side, wait)
+        self.keep()
         await self.sleep(min(wait, NAP_SECONDS))
 
 

@@ -250,6 +250,8 @@ def build_engine(
     poller = Poller(source, store, reach, listing, rereads, telemetry, runtime.now)
     sweeper = Sweeper(source, store, listing, rereads, telemetry, runtime.now)
     lease = None if plan is not None else Lease(store, this_process(what), runtime.now)
+    if lease is not None:
+        rate_limiters[Side.HALO].keep = lease.keep
     tenant = TenantWrites(
         store,
         telemetry,

@@ -8,7 +8,7 @@ continues as soon as it is restarted.
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -58,6 +58,7 @@ class Lease:
     alive: Callable[[int], bool] = is_alive
     name: str = _NAME
     seconds: float = LEASE_SECONDS
+    _held: bool = field(init=False, default=False)
 
     def take(self) -> None:
         """Take the lease, or renew it.
@@ -70,6 +71,7 @@ class Lease:
         )
         if other is not None:
             raise LeaseHeld(other.described)
+        self._held = True
 
     def renew(self) -> None:
         """Renew the lease.
@@ -84,8 +86,14 @@ class Lease:
         if not self.store.coordination.renew_lease(self.name, self.me, self.now(), self.seconds):
             raise LeaseHeld("another process, which took over because this one took too long,")
 
+    def keep(self) -> None:
+        """Renew the lease where this process holds it: called while it waits. Raises as `renew`."""
+        if self._held:
+            self.renew()
+
     def give_back(self) -> None:
         """Let another process push."""
+        self._held = False
         self.store.coordination.give_lease(self.name, self.me)
 
     def _is_free(self, holder: Holder, until: float) -> bool:
