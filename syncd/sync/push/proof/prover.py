@@ -96,13 +96,8 @@ class Prover:
         refused: list[tuple[DuePayment, Update, str]] = []
         others = False
         failing = self.backlog.failing()
-        first, now = self._stopped_with, self.now()
-        if (
-            first
-            and not by_hand
-            and first not in failing
-            and self.store.due_payment(first, now) is not None
-        ):
+        first = "" if by_hand else self._stopped_with
+        if first and first not in failing and self.store.due_payment(first, self.now()):
             # Whether that write arrived and was not stored is not known: no other row is written before.
             updates = [one for one in updates if one[0].intent_id == first]
 
