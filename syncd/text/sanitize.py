@@ -46,6 +46,9 @@ _ANY_HINT = re.compile("|".join(re.escape(hint) for hints, _ in _SECRETS for hin
 
 _SPACE = re.compile(r"\s+")
 
+_ESCAPED = re.compile(r"\\+u([0-9A-Fa-f]{4})")
+"""A character as JSON text spells it, also in JSON within JSON (RFC 8259, section 7)."""
+
 _concealed: dict[str, tuple[str, ...]] = {}
 
 
@@ -77,9 +80,12 @@ def inert(text: str) -> str:
     """Lines of printable characters without secrets, their spaces kept: for a terminal.
 
     What can't be seen (terminal escapes, marks that turn the direction of writing, halves of
-    characters) is left out before secrets are looked for, so that none hides behind it.
+    characters) is left out before secrets are looked for, so that none hides behind it. Characters
+    that JSON text spells with a backslash are read first, for the same reason.
     """
     seen = text[:READ_CHARACTERS_MAX]
+    while _ESCAPED.search(seen):  # each pass makes the text shorter
+        seen = _ESCAPED.sub(lambda escape: chr(int(escape[1], 16)), seen)
     if not seen.isprintable():
         seen = "".join(c if c.isprintable() or c == "\n" else _blank(c) for c in seen)
     return without_secrets(seen)

@@ -128,6 +128,7 @@ def test_halos_rows(
     server: Server, both: Adapters, status: int, more: dict[str, str], body: bytes
 ) -> None:
     """Halo's rows are those of the payment, or its answer is a failure."""
+    both.forget_sign_in()  # an example doesn't depend on those before it
     server.answer = halo_answers("InvoicePayment", status, body, more)
     try:
         found = both.do(both.halo.rows_of(ROW["intent_id"]))
@@ -146,6 +147,7 @@ def test_halos_answers_to_a_write(
     server: Server, both: Adapters, status: int, more: dict[str, str], new: bool, body: bytes
 ) -> None:
     """An answer to a write shows rows, or proves nothing, or is a failure that says what it left."""
+    both.forget_sign_in()
     server.answer = halo_answers("InvoicePayment", status, body, more, "POST")
     write = (
         both.halo.insert(new_row(1), Allow())

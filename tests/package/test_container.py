@@ -113,12 +113,22 @@ def test_the_manifest() -> None:
     assert volumes["state"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
 
 
+ALONE = """
+import runpy, sys
+from tests.alone import without_the_machine
+without_the_machine()
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script as on a machine without /etc/syncd/config.toml."""
+
+
 def health(
     page: str, environment: dict[str, str], folder: Path
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, PACKAGING / "health.py", page], cwd=folder, capture_output=True, text=True,
-        env={**environment, "PYTHONPATH": str(ROOT)}, check=False, timeout=60,
+        [sys.executable, "-c", ALONE, PACKAGING / "health.py", page], cwd=folder, text=True,
+        env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False, timeout=60,
     )  # fmt: skip
 
 

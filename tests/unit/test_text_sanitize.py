@@ -78,6 +78,19 @@ def test_what_cannot_be_seen() -> None:
     assert inert("sk_li\u200bve_abc") == "[removed]"
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        r"sk_li\u200bve_abc", r"sk_li\U200Bve_abc".replace("U", "u"), r"sk_\u006cive_abc",
+        r"sk_li\\u0000ve_abc", r"sk_li\u005cu0000ve_abc", r"sk_li\ud800ve_abc", r"\u0073k_live_abc",
+    ],
+)  # fmt: skip
+def test_characters_as_json_spells_them(spelled: str) -> None:
+    """A secret is found where JSON text spells one of its characters, or an unseen one, with a backslash."""
+    assert inert(f'{{"key": "{spelled}"}}') == '{"key": "[removed]"}'
+    assert inert(r"caf\u00e9 \u12 \users") == r"café \u12 \users"
+
+
 def test_one_line() -> None:
     """A line has single spaces, none at its ends, and a length."""
     assert plain(" a\n\n b\t c ") == "a b c"
