@@ -15,8 +15,8 @@ N ?= 100
 SOAK_ARGS ?=
 EXAMPLES ?= 5000
 # The modules whose mutants are tried, see tests/unit/MUTANTS.md.
-ROOMS = audit.compare clients.halo.parse clients.stripe.parse clients.webhook_payload core.rules.decisions core.errors \
-    core.money core.payments core.reversals core.windows sync.push.blame text.sanitize
+ROOMS = audit.compare clients.halo.parse clients.stripe.parse clients.webhook_payload core.rules.blame core.rules.decisions core.errors \
+    core.money core.payments core.reversals core.windows text.sanitize
 RUN = .venv/bin
 DEV = .venv-dev/bin
 INSTALL = install --quiet --disable-pip-version-check --no-deps --require-hashes

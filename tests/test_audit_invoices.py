@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from syncd.audit.compare_invoices import invoice_due, several_payments
 from syncd.audit.differences import Difference, InvoiceName, Kind
+from syncd.core.errors import ServerError
 from syncd.core.money import Money
 from syncd.core.payments import PaymentState
 from syncd.core.reversals import Reversal, ReversalKind
 from syncd.core.rows import Invoice, Row
+from syncd.core.rules.blame import READS_IN_A_ROW_MAX
 from syncd.core.rules.decisions import Policy
 from syncd.sandbox import Fault
 from syncd.sandbox.halo.tenant import LIST_KEYS_SEEN, InvoiceList
@@ -150,6 +152,31 @@ def test_invoices_that_cannot_be_read_stop_nothing(
     assert seen(found) == [("paid_at_stripe_only", payment, "10.99", "USD")]
     assert len(found.notes) == 1
     assert found.notes[0].startswith(note)
+
+
+def test_invoices_that_halo_fails_on_stop_nothing(rig: Rig) -> None:
+    """Halo fails on six of ten invoices, four of them in a row: the others are compared."""
+    allow_all(rig)
+    payments = [paid(rig) for _ in range(10)]
+    numbers = [rig.box.halo.rows_of(payment)[0]["invoice_id"] for payment in payments]
+    for number in (*numbers[3:7], *numbers[:2]):
+        rig.box.halo.faults.append(Fault("500", path=f"/api/Invoice/{number}", times=None))
+    found = audit(rig)
+    assert (seen(found), found.invoices) == ([], 4)
+    [note] = found.notes
+    assert note.startswith("Halo does not show the amounts of 6 invoices")
+
+
+def test_a_halo_that_fails_on_every_invoice_ends_the_audit(rig: Rig) -> None:
+    """After six failures in a row Halo is at fault, not the invoices."""
+    allow_all(rig)
+    for _ in range(8):
+        paid(rig)
+    rig.box.halo.faults.append(Fault("500", path="/api/Invoice/", times=None))
+    with pytest.raises(ServerError):
+        audit(rig)
+    asked = {r.path for r in rig.box.halo.requests if r.path.startswith("/api/Invoice/")}
+    assert len(asked) == READS_IN_A_ROW_MAX
 
 
 # --- how invoices are read -------------------------------------------------------------------------

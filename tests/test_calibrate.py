@@ -3,6 +3,7 @@
 import json
 import stat
 import tomllib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ from syncd.preflight.calibration import (
     Verdict,
     change_of,
     learn,
-    learnt,
 )
 from syncd.preflight.survey import Survey, ask_stripe, read_rows
 from syncd.sandbox import Fault
@@ -49,6 +49,15 @@ def _numbers(findings: tuple[Finding, ...]) -> dict[PaymentState, int | None]:
 
 
 # --- the pure core ---------------------------------------------------------------------------------
+
+
+def learnt(evidence: Iterable[Evidence]) -> tuple[Finding, ...]:
+    """What these rows show of each of the five states."""
+    tally = Tally()
+    for one in evidence:
+        tally.add(one)
+    return learn(tally)
+
 
 some_evidence = st.lists(
     st.builds(

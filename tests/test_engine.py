@@ -17,6 +17,7 @@ from syncd.store.coordination import HALO_ROWS
 from syncd.sync.build import Parts
 from syncd.sync.lease import Lease
 from tests.conftest import HandWorld, Rig
+from tests.due import next_due
 
 STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
 DAY = 86_400
@@ -220,8 +221,7 @@ def test_unmatched_then_not_halos(rig: Rig) -> None:
     assert rig.condition(payment) is Condition.UNMATCHED
     looks = 0
     while rig.condition(payment) is Condition.UNMATCHED:
-        next_due = rig.stored(lambda store: store.next_due())
-        rig.clock.seconds = next_due
+        rig.clock.seconds = rig.stored(next_due)
         rig.run(lambda parts: parts.engine.pusher.push())
         looks += 1
     assert rig.condition(payment) is Condition.NOT_HALOS

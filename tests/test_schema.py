@@ -134,7 +134,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 PLANS = {
     "due": lambda s: s.due(1e9, 500, "pi_2"),
     "one payment": lambda s: s.due_payment("pi_50", 1e9),
-    "next due": lambda s: s.next_due(),
     "payments in doubt": lambda s: s.doubts.due(1e9, 200),
     "attention": lambda s: s.people.attention(100),
     "history of states": lambda s: s.people.reported_states(4_990.0),

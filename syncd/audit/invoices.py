@@ -22,6 +22,7 @@ from syncd.clients.halo.sink import HaloSink
 from syncd.core.errors import BadAnswer, PermissionMissing, ServerError, SignInRefused
 from syncd.core.reversals import Reversal
 from syncd.core.rows import Invoice, Row
+from syncd.core.rules.blame import ReadFailures
 from syncd.core.rules.decisions import Policy
 from syncd.store.store import Store
 
@@ -30,9 +31,6 @@ FEW = 10
 
 CURRENCIES_MAX = 100
 """Invoices that are read one by one only for their currency, unless the operator says otherwise."""
-
-TROUBLES_MAX = 3
-"""After so many invoices on which Halo fails, the invoice isn't the cause."""
 
 AT_ONCE = 100
 """Invoices that are compared together."""
@@ -65,7 +63,7 @@ class Invoices:
     _unread: int = field(init=False, default=0)
     _dark: int = field(init=False, default=0)
     _no_currency: set[int] = field(init=False, default_factory=set)
-    _troubles: int = field(init=False, default=0)
+    _failures: ReadFailures[int] = field(init=False, default_factory=ReadFailures)
     _crowded: set[int] = field(init=False, default_factory=set)
 
     async def compare(
@@ -173,6 +171,8 @@ class Invoices:
             if len(batch) >= AT_ONCE:
                 yield batch
                 batch = []
+        if self._failures.unclear:
+            await self._ask_for_anything()
         yield batch
 
     def _enough(self, invoice: Invoice) -> bool:
@@ -200,29 +200,52 @@ class Invoices:
             number += 1
 
     async def _single(self, number: int) -> Invoice | None:
-        """Read an invoice alone; None where it can't be had."""
+        """Read an invoice alone; None where Halo does not show the invoice.
+
+        Raises:
+            LinkFailure: Halo fails, and not on single invoices only: see `core.rules.blame`.
+        """
         if self.refused is not None or (self.most is not None and self._alone >= self.most):
             self._unread += 1
             return None
         self._alone += 1
         try:
-            invoice = await self.sink.invoice(number)
-        except BadAnswer:
-            invoice = None
+            invoice = await self._shown(number)
         except (PermissionMissing, SignInRefused) as error:
             # Its rows could be read, so this is about invoices.
             self.refused = str(error)
             return None
-        except ServerError:
-            self._troubles += 1
-            if self._troubles >= TROUBLES_MAX:
-                raise
-            invoice = None
         if invoice is None:
             self.known[number] = None
         if invoice is None or None in (invoice.total, invoice.due):
             self._dark += 1
         return invoice
+
+    async def _shown(self, number: int) -> Invoice | None:
+        """Read an invoice alone; None where Halo shows none, or fails on this one.
+
+        Raises:
+            LinkFailure: Halo fails, and not on single invoices only: see `core.rules.blame`.
+        """
+        try:
+            invoice = await self.sink.invoice(number)
+        except BadAnswer:
+            return None
+        except ServerError as error:
+            if self._failures.add(number, error):
+                await self._ask_for_anything()
+            return None
+        self._failures.has_read()
+        return invoice
+
+    async def _ask_for_anything(self) -> None:
+        """Ask Halo for its rows: whether Halo fails on single invoices only.
+
+        Raises:
+            LinkFailure: Halo does not answer, so no invoice is at fault.
+        """
+        await self.sink.count_rows()
+        self._failures.other_worked()
 
     # --- comparing ---------------------------------------------------------------------------------
 
@@ -286,20 +309,23 @@ class Invoices:
         groups: list[tuple[Difference, ...]] = []
         most = CURRENCIES_MAX if self.most is None else self.most
         for number in sorted(self._no_currency, reverse=True)[:most]:
-            with suppress(BadAnswer):
-                invoice = await self.sink.invoice(number)
-                self._alone += 1
-                if invoice.currency is None:  # then none of them names it: nothing is claimed
-                    self._no_currency.clear()
-                    return groups
-                self._no_currency.discard(number)
-                if number in self.known:
-                    self.known[number] = invoice
-                groups += [
-                    found
-                    for found in self._differences([invoice])
-                    if any(one.kind is Kind.WRONG_CURRENCY for one in found)
-                ]
+            self._alone += 1
+            invoice = await self._shown(number)
+            if invoice is None:
+                continue
+            if invoice.currency is None:  # then none of them names it: nothing is claimed
+                self._no_currency.clear()
+                return groups
+            self._no_currency.discard(number)
+            if number in self.known:
+                self.known[number] = invoice
+            groups += [
+                found
+                for found in self._differences([invoice])
+                if any(one.kind is Kind.WRONG_CURRENCY for one in found)
+            ]
+        if self._failures.unclear:
+            await self._ask_for_anything()
         return groups
 
 

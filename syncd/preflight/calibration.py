@@ -181,14 +181,6 @@ def learn(tally: Tally) -> tuple[Finding, ...]:
     return tuple(_unshared(finding, findings) for finding in findings)
 
 
-def learnt(evidence: Iterable[Evidence]) -> tuple[Finding, ...]:
-    """The same, from the rows themselves."""
-    tally = Tally()
-    for one in evidence:
-        tally.add(one)
-    return learn(tally)
-
-
 def _proven(webhook: Mapping[tuple[PaymentState | None, int], Seen]) -> dict[PaymentState, int]:
     """The number of each state for which webhook rows show one alone."""
     numbers: dict[PaymentState, set[int]] = {}

@@ -10,7 +10,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from syncd.core.payments import Observation
-from syncd.core.records import WAITING, Condition, DoubtfulInsert, DuePayment, Outcome, PageChanges
+from syncd.core.records import Condition, DoubtfulInsert, DuePayment, Outcome, PageChanges
 from syncd.core.reversals import Reversal
 from syncd.core.rows import SeenRow
 from syncd.store import transitions
@@ -68,7 +68,6 @@ _FRESH = (
     .limit(_LIMIT)
 )
 _DUE_ONE = sa.select(schema.payments).where(is_due(), _C.intent_id == _ID)
-_NEXT_DUE = sa.select(sa.func.min(_C.next_try)).where(_C.condition.in_(WAITING))
 _DOUBTFUL = (
     sa.select(_C.intent_id, _C.next_try, _C.doubt_until)
     .where(_C.condition == Condition.DUE, _C.doubt_until > sa.bindparam("now"))
@@ -264,11 +263,6 @@ class Store(NoteStore):
         with reading(self._engine) as connection:
             found = connection.execute(_DUE_ONE, {"now": now, "id": intent_id}).mappings().first()
         return work_of(found) if found else None
-
-    def next_due(self) -> float | None:
-        """When the next payment must be tried (Unix seconds); None where none waits."""
-        with reading(self._engine) as connection:
-            return connection.execute(_NEXT_DUE).scalar()
 
     def overtaken(self, due_payments: Sequence[DuePayment]) -> frozenset[str]:
         """Those of these payments whose state has changed since, or whose intent must be read."""

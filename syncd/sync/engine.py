@@ -135,13 +135,16 @@ class Engine:
             if self.pusher.write_succeeded or not link.writing:
                 self.link_works(Side.HALO)
 
-    async def push_once(self) -> None:
+    async def push_once(self) -> int:
         """Push what is due, then look up payments that were refunded; raises what fails.
 
         Where that took no request for long, one cheap request shows whether Halo still answers.
+
+        Returns:
+            How many payments the push looked at.
         """
         try:
-            await self.pusher.push()
+            done = await self.pusher.push()
         except LinkFailure as error:
             if isinstance(error, ServerError | BadAnswer) or error.side is Side.STRIPE:
                 with contextlib.suppress(LinkFailure):  # refunds don't wait for a payment
@@ -151,6 +154,7 @@ class Engine:
         pusher = self.pusher
         if pusher.plan is None and not pusher.request_succeeded and self._is_halo_silent():
             await pusher.ask_for_anything()
+        return done
 
     def _is_halo_silent(self) -> bool:
         """Whether Halo's last answer to a push is so old that syncd asks Halo for anything."""

@@ -96,7 +96,7 @@ class Run:
         self.engine.worked("poll")
 
     async def _push(self) -> None:
-        await self._push_and_look_again(self.engine.push_once)
+        await self._push_until_nothing_is_open(self.engine.push_once)
         self._note_push()
 
     def _note_push(self) -> None:
@@ -124,7 +124,7 @@ class Run:
         current = await self.engine.sweeper.resync(intent_id)
         self.step("push")
         try:
-            await self._push_and_look_again(self.engine.pusher.push)
+            await self._push_until_nothing_is_open(self.engine.pusher.push)
         except LeaseHeld as error:
             return current, error
         return current, None
@@ -172,39 +172,49 @@ class Run:
         return listed
 
     async def push_all(self, watching: Watching) -> None:
-        """Push until nothing is due; wait for another process that pushes.
+        """Push until nothing is open; wait for another process that pushes, and as long as Halo asks.
 
         Raises:
-            LinkFailure: Halo does not answer, or failed on single payments, which are put off.
+            LinkFailure: Halo does not answer, or failed on single payments, which are postponed.
         """
-        engine, shown, failures = self.engine, "", 0
+        pusher, holder, failures = self.engine.pusher, "", 0
         trouble: LinkFailure | None = None
-        while self.store.due_count(engine.now()) or await self._wait_for_rows():
+
+        async def push_or_wait() -> int:
+            nonlocal holder, failures, trouble
             try:
-                done = await engine.pusher.push()
+                done = await pusher.push()
             except LeaseHeld as error:
-                if error.holder != shown:
-                    shown = error.holder
-                    engine.report.log("info", "waiting_for_other", holder=error.holder)
-                watching.note(f"{error.holder} is pushing; waiting")
+                if error.holder != holder:
+                    holder = error.holder
+                    self.engine.report.log("info", "waiting_for_other", holder=holder)
+                watching.note(f"{holder} is pushing; waiting")
                 await self.sleep(1.0)
             except LinkFailure as error:
                 trouble, failures = error, failures + 1
                 await self._wait_as_asked(error, failures, watching)
             else:
-                trouble, failures = trouble or engine.pusher.trouble, 0
-                waiting = done == 0 and self.store.due_count(engine.now())
-                if waiting and not await self._wait_for_rows():
-                    break
+                trouble, failures = trouble or pusher.trouble, 0
+                return done
+            return 1  # what is due now is worth another try
+
+        await self._push_until_nothing_is_open(push_or_wait)
         trouble = trouble if self.store.people.conditions()[Condition.DUE] else None
         if trouble := trouble or self._left_out():
             raise trouble
 
-    async def _push_and_look_again(self, push: Callable[[], Awaitable[object]]) -> None:
-        """Push; push again for as long as new rows may show up in a moment."""
-        await push()
-        while await self._wait_for_rows():
-            await push()
+    async def _push_until_nothing_is_open(self, push: Callable[[], Awaitable[int]]) -> None:
+        """Push, and push again for as long as payments are due or new rows may show up in a moment.
+
+        Args:
+            push: pushes once, and returns how many payments it looked at. After 0, what is still due
+                can't be pushed now: the tenant's writes are stopped.
+        """
+        while True:
+            done = await push()
+            more = done > 0 and self.store.due_count(self.engine.now()) > 0
+            if not more and not await self._wait_for_rows():
+                return
 
     async def _wait_as_asked(self, error: LinkFailure, failures: int, watching: Watching) -> None:
         """Wait as long as a side asked for.

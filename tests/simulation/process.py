@@ -27,6 +27,7 @@ from syncd.store.store import Store
 from syncd.sync.build import Parts, Runtime, assemble
 from syncd.sync.policy import release_holds
 from syncd.sync.push.proof.tenant import TRIAL
+from tests.due import next_due
 from tests.simulation.disk import Disk
 from tests.simulation.line import Line
 from tests.simulation.story import DAY
@@ -303,7 +304,7 @@ class Process:
         parts = steps.parts
         loop = self.theatre.world.loop
         try:
-            due = self.store.next_due()
+            due = next_due(self.store)
         except Failure:
             due = None
         paused = max(link.paused_until for link in parts.engine.links.values())

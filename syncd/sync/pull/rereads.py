@@ -19,6 +19,7 @@ from syncd.core.errors import (
 )
 from syncd.core.holds import HoldCode, message
 from syncd.core.payments import Observation
+from syncd.core.rules.blame import ReadFailures
 from syncd.core.windows import REREAD_UNSHOWN
 from syncd.monitor.report import Report
 from syncd.store.store import Store
@@ -26,10 +27,6 @@ from syncd.text.wording import sentence
 
 READINGS_MAX = 3
 """How often a payment intent is read, a second apart, until the answer is as new as its events."""
-
-TROUBLES_MAX = 3
-"""After so many failed payment intents syncd sends another request; after twice as many failures in a
-row the side is at fault, not the payments."""
 
 UNSHOWN_MAX = 3
 """How many reads may fail, over an hour, before the payment goes on the attention list."""
@@ -98,7 +95,8 @@ class Rereads:
     ) -> None:
         """Read payment intents one by one; one that Stripe cannot show does not delay the others.
 
-        A payment intent is at fault itself if Stripe answered another request afterwards.
+        A payment intent is at fault itself if Stripe answered another request afterwards, see
+        `core.rules.blame`.
 
         Args:
             wanted: payment intents, each with the second (Unix) that the answer must cover.
@@ -108,28 +106,22 @@ class Rereads:
         Raises:
             LinkFailure: Stripe does not answer, or shows no payment intent at all.
         """
-        failed: list[tuple[str, LinkFailure]] = []
-        in_a_row = 0
+        failures = ReadFailures[str]()
         for intent_id, known_at in wanted:
             try:
                 await self.read_one(intent_id, known_at)
             except BudgetSpent:
                 raise  # no other request is allowed either
             except LinkFailure as error:
-                failed.append((intent_id, error))
-                in_a_row += 1
-                if in_a_row == 2 * TROUBLES_MAX:
-                    raise
+                if failures.add(intent_id, error):
+                    await self._ask_for_anything()
+                    self._blame(failures.other_worked(), unshown)
             else:
-                in_a_row = 0
                 shown(intent_id)
-                self._blame(failed, unshown)
-            if len(failed) == TROUBLES_MAX:
-                await self._ask_for_anything()
-                self._blame(failed, unshown)
-        if failed:
+                self._blame(failures.has_read(), unshown)
+        if failures.unclear:
             await self._ask_for_anything()
-            self._blame(failed, unshown)
+            self._blame(failures.other_worked(), unshown)
 
     async def _ask_for_anything(self) -> None:
         """Ask Stripe for any payment intent, to find out whether Stripe shows one at all.
@@ -143,13 +135,12 @@ class Rereads:
             raise BadAnswer(Side.STRIPE, str(error)) from None
 
     def _blame(
-        self, failed: list[tuple[str, LinkFailure]], unshown: Callable[[str, LinkFailure], None]
+        self, at_fault: list[tuple[str, LinkFailure]], unshown: Callable[[str, LinkFailure], None]
     ) -> None:
-        for intent_id, error in failed:
+        for intent_id, error in at_fault:
             self.trouble = self.trouble or error
             self.report.log("warning", "intent_unshown", intent=intent_id, reason=str(error))
             unshown(intent_id, error)
-        failed.clear()
 
     async def read_one(self, intent_id: str, known_at: int = 0) -> Observation | None:
         """Read one payment intent; the answer must cover a time (Unix seconds)."""

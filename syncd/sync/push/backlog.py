@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from syncd.core.errors import LinkFailure, Side
 from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, DuePayment, Outcome
+from syncd.core.rules.blame import BLAMED_MAX, RequestFailures, failing_since
 from syncd.core.windows import POSTPONED
 from syncd.monitor.report import Report
 from syncd.store.coordination import PUSH_AFTER, PUSH_BATCH, PUSH_FAILING
 from syncd.store.store import Store
-from syncd.sync.push.blame import BLAMED_MAX, RequestFailures, failing_since
 from syncd.sync.push.outcomes import Outcomes, due_again, state_of
 
 

@@ -23,13 +23,13 @@ from syncd.core.errors import (
 from syncd.core.holds import HoldCode
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Acknowledged, Row, SeenRow
+from syncd.core.rules.blame import RequestFailures
 from syncd.core.rules.decisions import Create, InStep
 from syncd.core.rules.proof import NewRowTrial, WriteKind
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
-from syncd.sync.push.blame import RequestFailures
 from syncd.sync.push.guard import LOOK_SECONDS_MAX, InsertGuard, InsertWaits
 from syncd.sync.push.outcomes import (
     INSERT_DOUBT_SECONDS,

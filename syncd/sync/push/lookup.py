@@ -20,6 +20,7 @@ from syncd.core.errors import (
 )
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Row, SeenRow, seen
+from syncd.core.rules.blame import IN_A_ROW_MAX
 from syncd.core.rules.decisions import (
     AskStripe,
     Create,
@@ -35,7 +36,6 @@ from syncd.store.store import Store
 from syncd.sync.policy import PushSettings
 from syncd.sync.pull.rereads import Rereads
 from syncd.sync.push.backlog import Backlog
-from syncd.sync.push.blame import IN_A_ROW_MAX
 from syncd.sync.push.outcomes import Outcomes, due_again
 from syncd.sync.sink import Sink
 

@@ -29,6 +29,7 @@ from syncd.clients.retry import Sleep
 from syncd.core.errors import LinkFailure, Side
 from syncd.core.records import DuePayment
 from syncd.core.rows import Row
+from syncd.core.rules.blame import RequestFailures
 from syncd.core.rules.decisions import Create, Update
 from syncd.core.rules.proof import WriteKind
 from syncd.monitor.report import Report
@@ -38,7 +39,6 @@ from syncd.sync.policy import PushSettings
 from syncd.sync.pull.read_back import AllRows, Progress
 from syncd.sync.pull.rereads import Rereads
 from syncd.sync.push.backlog import Backlog, FreshPayments
-from syncd.sync.push.blame import RequestFailures
 from syncd.sync.push.guard import InsertWaits
 from syncd.sync.push.insert import Inserter
 from syncd.sync.push.lookup import Decided, Lookup

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from syncd.core.errors import BadAnswer, LinkFailure, ServerError, Side
 from syncd.core.payments import Observation, PaymentState, settle
 from syncd.core.records import Condition, DuePayment
-from syncd.sync.push.blame import (
+from syncd.core.rules.blame import (
     BLAMED_MAX,
     FEW_BESIDE_WRITES,
     FORGOTTEN_AFTER_SECONDS,
     IN_A_ROW_MAX,
     LISTED_AFTER_SECONDS,
+    READS_IN_A_ROW_MAX,
+    ReadFailures,
     RequestFailure,
     RequestFailures,
     failing_since,
@@ -39,7 +41,7 @@ def _of(*found: LinkFailure) -> RequestFailures:
 
 def test_how_much_is_borne() -> None:
     """How often and how long a payment is given the benefit of the doubt, before a person hears of it."""
-    assert (BLAMED_MAX, IN_A_ROW_MAX, FEW_BESIDE_WRITES) == (2, 3, 6)
+    assert (BLAMED_MAX, IN_A_ROW_MAX, FEW_BESIDE_WRITES, READS_IN_A_ROW_MAX) == (2, 3, 6, 6)
     assert (LISTED_AFTER_SECONDS, FORGOTTEN_AFTER_SECONDS) == (15 * 60, 60 * 60)
 
 
@@ -185,3 +187,41 @@ def test_a_trouble_that_is_over(ago: float, *, kept: bool) -> None:
     before = {"pi_9": (NOW - 7_200, NOW - ago)}
     assert failing_since(before, [], NOW) == (before if kept else {})
     assert failing_since({"pi_9": (50.0, 100.0)}, [], 4_000.0) == {}
+
+
+def test_single_reads_that_fail() -> None:
+    """An item is at fault as soon as another request works; after three, one is asked for."""
+    failures = ReadFailures[int]()
+    assert [failures.add(number, READ) for number in (1, 2)] == [False, False]
+    assert failures.has_read() == [(1, READ), (2, READ)]
+    assert [failures.add(number, READ) for number in (3, 4, 5)] == [False, False, True]
+    assert failures.other_worked() == [(3, READ), (4, READ), (5, READ)]
+    assert (failures.unclear, failures.in_a_row) == ([], 3)
+
+
+def test_single_reads_that_all_fail() -> None:
+    """Six failures in a row are the side's fault, although another request works."""
+    failures = ReadFailures[int]()
+    for number in range(READS_IN_A_ROW_MAX - 1):
+        if failures.add(number, READ):
+            failures.other_worked()
+    with pytest.raises(ServerError):
+        failures.add(9, READ)
+
+
+@given(st.lists(st.booleans(), max_size=40))
+def test_each_failed_read_is_judged_once(works: list[bool]) -> None:
+    """Each item that failed is at fault exactly once, or its fault stays unclear."""
+    failures, at_fault = ReadFailures[int](), list[int]()
+    failed = []
+    for number, one in enumerate(works):
+        if one:
+            at_fault += [item for item, _ in failures.has_read()]
+            continue
+        failed.append(number)
+        try:
+            if failures.add(number, READ):
+                at_fault += [item for item, _ in failures.other_worked()]
+        except ServerError:
+            break
+    assert at_fault + [item for item, _ in failures.unclear] == failed

@@ -3,10 +3,14 @@
 A payment on which Halo fails must not block the others and must go on the attention list; a Halo that
 fails on everything must put no payment there. The rule: a payment is at fault if the same kind of
 request worked for something else *afterwards*.
+
+`RequestFailures` applies the rule to a push. `ReadFailures` applies it to items that are read one at
+a time: payment intents at Stripe, invoices in Halo.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from syncd.core.errors import LinkFailure, Side
 from syncd.core.records import DuePayment
@@ -15,7 +19,10 @@ BLAMED_MAX = 2
 """How often a payment may fail where others work, before it goes on the attention list."""
 
 IN_A_ROW_MAX = 3
-"""After so many failures in a row of one kind, another request must work before the push goes on."""
+"""After so many failures in a row of one kind, another request must work before syncd goes on."""
+
+READS_IN_A_ROW_MAX = 2 * IN_A_ROW_MAX
+"""After so many failed reads of single items in a row the side is at fault, whatever else works."""
 
 FEW_BESIDE_WRITES = 6
 """So many payments that can't be written, while others can, are an outage that comes and goes."""
@@ -25,6 +32,8 @@ LISTED_AFTER_SECONDS = 900.0
 
 FORGOTTEN_AFTER_SECONDS = 3_600.0
 """Failures further apart than this are counted as separate."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(slots=True)
@@ -125,6 +134,41 @@ class RequestFailures:
             if failure.writing
             and now - since[failure.due_payment.intent_id] >= LISTED_AFTER_SECONDS
         ]
+
+
+@dataclass(slots=True)
+class ReadFailures(Generic[Item]):
+    """The failed reads of single items, and whether an item or the whole side is at fault.
+
+    Attributes:
+        unclear: the failed items whose fault is not known yet, with the failure.
+        in_a_row: how many reads of single items failed since the last one that worked.
+    """
+
+    unclear: list[tuple[Item, LinkFailure]] = field(default_factory=list)
+    in_a_row: int = 0
+
+    def add(self, item: Item, error: LinkFailure) -> bool:
+        """Note a failed read. Returns whether another request must work before the next read.
+
+        Raises:
+            LinkFailure: `error`, after READS_IN_A_ROW_MAX failures in a row: the side is at fault.
+        """
+        self.unclear.append((item, error))
+        self.in_a_row += 1
+        if self.in_a_row >= READS_IN_A_ROW_MAX:
+            raise error
+        return len(self.unclear) >= IN_A_ROW_MAX
+
+    def has_read(self) -> list[tuple[Item, LinkFailure]]:
+        """Note that the read of an item worked. Returns the items that are at fault."""
+        self.in_a_row = 0
+        return self.other_worked()
+
+    def other_worked(self) -> list[tuple[Item, LinkFailure]]:
+        """Note that another request worked. Returns the items that are at fault."""
+        at_fault, self.unclear = self.unclear, []
+        return at_fault
 
 
 def failing_since(

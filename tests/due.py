@@ -1,0 +1,17 @@
+"""When syncd has something to do next, for tests whose clock is set by hand."""
+
+import sqlalchemy as sa
+
+from syncd.core.records import WAITING
+from syncd.store.db import schema
+from syncd.store.db.connection import reading
+from syncd.store.store import Store
+
+_C = schema.payments.c
+_NEXT = sa.select(sa.func.min(_C.next_try)).where(_C.condition.in_(WAITING))
+
+
+def next_due(store: Store) -> float | None:
+    """When the next payment must be tried (Unix seconds); None where none waits."""
+    with reading(store._engine) as connection:
+        return connection.execute(_NEXT).scalar()
