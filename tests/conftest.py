@@ -27,7 +27,8 @@ from syncd.config.load import load
 from syncd.config.model import Config
 from syncd.core.errors import Stopping
 from syncd.core.records import AttentionEntry, Condition
-from syncd.core.rules.proof import Proof, WriteKind, proof_text
+from syncd.core.rules.proof import Proof, WriteKind
+from syncd.core.rules.proof_notes import PROOFS, TROUBLES
 from syncd.monitor.telemetry import Telemetry
 from syncd.sandbox import Sandbox, SandboxHalo
 from syncd.store.store import Store
@@ -107,12 +108,9 @@ def prove_writes(store: Store, halo: SandboxHalo, now: float) -> None:
     """Note both kinds of writes as proven in this tenant, where nothing is known of them yet."""
     tenant = f"{halo.url} {halo.client_id}"
     for kind in WriteKind:
-        if (
-            store.note(f"write_proof {kind}") is None
-            and store.note(f"write_trouble {kind}") is None
-        ):
+        if store.note(PROOFS[kind].name) is None and store.note(TROUBLES[kind].name) is None:
             proof = Proof(kind, now, "pi_before", 1, 1)
-            store.write_notes({f"write_proof {kind}": proof_text(proof, tenant)})
+            store.write_notes({PROOFS[kind].name: PROOFS[kind].encode(proof, tenant)})
 
 
 @dataclass

@@ -12,7 +12,7 @@ from syncd.core.payments import PaymentState
 from syncd.core.records import Condition
 from syncd.preflight.calibration import learn
 from syncd.sandbox import Fault
-from syncd.sync.build import HIDDEN_INTENTS
+from syncd.store.coordination import HIDDEN_INTENTS
 from tests.conftest import Rig
 from tests.test_audit import audit
 from tests.test_calibrate import _survey
@@ -62,7 +62,7 @@ def test_cost_of_a_payment(hiding: Rig) -> None:
     for _ in range(4):
         hiding.pay("succeeded")
     hiding.once()
-    assert hiding.stored(lambda store: store.note(HIDDEN_INTENTS)) is not None
+    assert hiding.stored(lambda store: store.read(HIDDEN_INTENTS)) is not None
     hiding.box.halo.requests.clear()
     payments = [hiding.pay("succeeded") for _ in range(CHECK_EVERY)]
     hiding.once()
@@ -120,7 +120,7 @@ def test_lists_that_show_intents_again(hiding: Rig) -> None:
     payment = hiding.pay("succeeded")
     hiding.once()
     assert hiding.statuses(payment) == [3]
-    assert hiding.stored(lambda store: store.note(HIDDEN_INTENTS)) is None
+    assert hiding.stored(lambda store: store.read(HIDDEN_INTENTS)) is None
 
 
 def test_inserts_are_not_doubled(hiding: Rig) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from syncd.core.errors import LinkFailure
 from syncd.core.records import Condition
-from syncd.core.rules.proof import UpdateMode, WriteKind, read_proof, read_trouble
+from syncd.core.rules.proof import UpdateMode, WriteKind
+from syncd.core.rules.proof_notes import read_proof, read_trouble
 from syncd.sandbox import Fault
 from tests.conftest import Rig
 from tests.test_process import until

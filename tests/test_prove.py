@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from syncd.core.records import Condition
-from syncd.core.rules.proof import UpdateMode, WriteKind, read_proof, read_trouble
+from syncd.core.rules.proof import UpdateMode, WriteKind
+from syncd.core.rules.proof_notes import read_proof, read_trouble
 from syncd.sandbox import Fault
 from tests.conftest import Rig
 from tests.terminals import INTERRUPTED, on_terminal

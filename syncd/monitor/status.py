@@ -14,15 +14,8 @@ from syncd.core.errors import Side
 from syncd.core.holds import HOLDS
 from syncd.core.records import Condition
 from syncd.core.rules.deliveries import Undelivered
-from syncd.core.rules.proof import (
-    UpdateMode,
-    WriteKind,
-    WriteTrouble,
-    proof_note,
-    read_proof,
-    read_trouble,
-    trouble_note,
-)
+from syncd.core.rules.proof import UpdateMode, WriteKind, WriteTrouble
+from syncd.core.rules.proof_notes import PROOFS, TROUBLES
 from syncd.monitor.health import Check, judge_step
 from syncd.store.coordination import (
     BACKFILL,
@@ -31,6 +24,7 @@ from syncd.store.coordination import (
     LINKS,
     STRIPE_MODE,
     UNDELIVERED,
+    WATERMARK,
     GapNote,
     LinkNote,
 )
@@ -53,7 +47,9 @@ class Status:
         due: how many payments are to be pushed now.
         attention_counts: how many entries the attention list has, by kind.
         budgets: requests left and allowed, by side.
-        notes: the store's notes.
+        watermark: up to when Stripe's events were read, Unix seconds; None before the first poll.
+        links: the failure of each side that the service has noted; None for a side that works.
+        last: when each step last worked, Unix seconds; None where it never did.
         pushing: who holds the push lease; None where nobody does.
         gap: the gap that was filled last, as it was noted.
         backfill: the argument of a backfill that was begun and not finished.
@@ -69,7 +65,9 @@ class Status:
     due: int
     attention_counts: Mapping[str, int]
     budgets: Mapping[str, tuple[int, int]]
-    notes: Mapping[str, str]
+    watermark: int | None
+    links: Mapping[Side, LinkNote | None]
+    last: Mapping[str, int | None]
     pushing: str | None
     gap: GapNote | None
     backfill: str | None
@@ -119,7 +117,9 @@ def gather(
         due=store.due_count(now),
         attention_counts=store.people.attention_counts(),
         budgets=budgets_of(config, requests_left(config, store, now) if left is None else left),
-        notes=notes,
+        watermark=WATERMARK.decode(notes.get(WATERMARK.name)),
+        links=links_of(notes),
+        last={step: note.decode(notes.get(note.name)) for step, note in LAST.items()},
         pushing=holder[0].described if holder and holder[1] > now else None,
         gap=GAP.decode(notes.get(GAP.name)),
         backfill=None if backfill is None else backfill.asked,
@@ -130,7 +130,7 @@ def gather(
 
 def writes_check(notes: Mapping[str, str]) -> dict[str, Check]:
     """The check that fails while nothing may be written in this tenant; empty otherwise."""
-    return stopped_check(read_trouble(notes.get(trouble_note(kind))) for kind in WriteKind)
+    return stopped_check(note.of(notes) for note in TROUBLES.values())
 
 
 def stopped_check(troubles: Iterable[WriteTrouble | None]) -> dict[str, Check]:
@@ -146,8 +146,8 @@ def writes_known(notes: Mapping[str, str]) -> dict[str, int]:
     """What is known of each kind of write: 1 proven, 0 not yet, -1 stopped."""
     return {
         str(kind): -1
-        if read_trouble(notes.get(trouble_note(kind))) is not None
-        else int(read_proof(notes.get(proof_note(kind))) is not None)
+        if TROUBLES[kind].of(notes) is not None
+        else int(PROOFS[kind].of(notes) is not None)
         for kind in WriteKind
     }
 
@@ -163,8 +163,7 @@ def writes_of(notes: Mapping[str, str]) -> dict[str, str]:
     """Whether each kind of write is proven in this tenant, in words."""
     found = {}
     for kind in WriteKind:
-        proof = read_proof(notes.get(proof_note(kind)))
-        trouble = read_trouble(notes.get(trouble_note(kind)))
+        proof, trouble = PROOFS[kind].of(notes), TROUBLES[kind].of(notes)
         if trouble is not None:
             found[str(kind)] = f"stopped since {iso(trouble.at)}: {trouble.code}"
         elif proof is None:

@@ -29,7 +29,8 @@ from syncd.monitor.delivery import ping, send
 from syncd.monitor.health import Check
 from syncd.monitor.report import Report
 from syncd.monitor.status import gather
-from syncd.store.coordination import GapNote, Note
+from syncd.store.coordination import GapNote
+from syncd.store.db.notes import Note
 from syncd.store.store import Store
 from syncd.text.sanitize import without_secrets
 from syncd.text.timestamps import minute

@@ -41,6 +41,7 @@ from syncd.preflight.verdicts import (
     webhook_line,
     write_lines,
 )
+from syncd.store.coordination import PROVEN_NUMBERS
 from syncd.store.store import Store
 from syncd.sync.pull.deliveries import Deliveries
 
@@ -199,14 +200,15 @@ class Sides:
 
 def proven_before(store: Store) -> dict[PaymentState, int]:
     """The status numbers that an earlier `check` or `calibrate` found in rows of Halo's webhook."""
-    notes = store.notes()
-    found = {state: notes.get(f"proven {state}") for state in PaymentState}
-    return {state: int(number) for state, number in found.items() if number is not None}
+    found = {state: store.read(note) for state, note in PROVEN_NUMBERS.items()}
+    return {state: number for state, number in found.items() if number is not None}
 
 
 def note_proven(store: Store, numbers: Mapping[PaymentState, int]) -> None:
     """Note status numbers as proven."""
-    store.write_notes({f"proven {state}": str(number) for state, number in numbers.items()})
+    store.write_notes(
+        {PROVEN_NUMBERS[s].name: PROVEN_NUMBERS[s].encode(n) for s, n in numbers.items()}
+    )
 
 
 def _first(

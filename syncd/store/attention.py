@@ -19,14 +19,8 @@ from syncd.core.records import (
     ReportedState,
     UnmatchedPayment,
 )
-from syncd.core.rules.proof import (
-    HARM,
-    WriteKind,
-    WriteTrouble,
-    due_at_once,
-    read_trouble,
-    trouble_note,
-)
+from syncd.core.rules.proof import WriteTrouble
+from syncd.core.rules.proof_notes import HARM, TROUBLES, due_at_once, read_trouble
 from syncd.store import transitions
 from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing
@@ -300,7 +294,7 @@ def _stopped(connection: sa.Connection) -> list[AttentionEntry]:
     """Why nothing of a kind is written in this tenant: the first entries of the list."""
     c = schema.notes.c
     notes = connection.execute(
-        sa.select(c.value).where(c.name.in_([trouble_note(kind) for kind in WriteKind]))
+        sa.select(c.value).where(c.name.in_([note.name for note in TROUBLES.values()]))
     ).scalars()
     found = []
     for trouble in filter(None, map(read_trouble, notes)):
@@ -362,8 +356,8 @@ def former_of(trouble: WriteTrouble) -> str:
 def _try_again(connection: sa.Connection, entry_id: str) -> None:
     """Let the next push try one row of a tenant in which nothing is written."""
     c = schema.notes.c
-    for kind in WriteKind:
-        named = c.name == trouble_note(kind)
+    for note in TROUBLES.values():
+        named = c.name == note.name
         text = connection.execute(sa.select(c.value).where(named)).scalar()
         trouble = read_trouble(text)
         if trouble is not None and trouble.entry_id == entry_id:

@@ -7,50 +7,20 @@ Unix seconds and come from the caller.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
 import sqlalchemy as sa
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from syncd.core.errors import Side
 from syncd.core.holds import LiftedBy
+from syncd.core.payments import PaymentState
 from syncd.core.records import Holder
 from syncd.core.rules.deliveries import Undelivered
 from syncd.core.windows import Window
 from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Note(Generic[T]):
-    """One kind of note.
-
-    Attributes:
-        name: its name in the database.
-        type: what its value is. Text is stored as it is, everything else as JSON.
-    """
-
-    name: str
-    type: TypeAdapter[T]
-
-    def encode(self, value: T) -> str:
-        """The value as it is stored."""
-        if isinstance(value, str):
-            return value
-        return self.type.dump_json(value, by_alias=True).decode()
-
-    def decode(self, text: str | None) -> T | None:
-        """The value of a stored note; None where there is none, or none that can be read."""
-        if text is None:
-            return None
-        try:
-            if self.type.core_schema["type"] == "str":
-                return self.type.validate_python(text)
-            return self.type.validate_json(text)
-        except ValidationError:
-            return None
+from syncd.store.db.notes import Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +84,7 @@ SHAPES_MAX = 5
 """So many shapes are kept, the newest last."""
 
 _NUMBER, _TEXT = TypeAdapter(int), TypeAdapter(str)
+_TIME = TypeAdapter(Annotated[float, Field(allow_inf_nan=False)])
 
 WATERMARK = Note("watermark", _NUMBER)
 """Up to when Stripe's events were read to the last page: Unix seconds of Stripe's clock."""
@@ -129,6 +100,18 @@ REVERSALS_FROM = Note("reversals_from", _NUMBER)
 
 STRIPE_MODE = Note("stripe_mode", _TEXT)
 """`live` or `test`, for commands that have no key."""
+
+HIDDEN_INTENTS = Note("halo_lists_hide_intents", _TEXT)
+"""The tenant whose lists hide `intent_id`, and whose filter is proven."""
+
+PROVEN_NUMBERS = {state: Note(f"proven {state}", _NUMBER) for state in PaymentState}
+"""The status number of each state that rows of Halo's own webhook proved."""
+
+INSERTS_REFUSED = Note("insert_refused", _TEXT)
+"""The payments whose new row Halo refused, with blanks between."""
+
+SENT_FORGOTTEN = Note("sent_forgotten", _TIME)
+"""Until when the payments were sent that `sent` no longer holds, Unix seconds."""
 
 PUSH_AFTER = Note("push_after", _TEXT)
 """The payment after which the next push resumes."""
@@ -174,6 +157,10 @@ NOTES: tuple[Note[Any], ...] = (
     REVERSALS_LISTED,
     REVERSALS_FROM,
     STRIPE_MODE,
+    HIDDEN_INTENTS,
+    *PROVEN_NUMBERS.values(),
+    INSERTS_REFUSED,
+    SENT_FORGOTTEN,
     PUSH_AFTER,
     PUSH_BATCH,
     PUSH_FAILING,
@@ -327,53 +314,3 @@ def _holder_of(connection: sa.Connection, name: str) -> tuple[Holder, float] | N
     if row is None:
         return None
     return Holder(row.owner, row.what, row.host, row.boot, row.pid), row.until
-
-
-_DELETE_NOTES = schema.notes.delete().where(
-    schema.notes.c.name.in_(sa.bindparam("names", expanding=True))
-)
-_ADD_NOTES = schema.notes.insert()
-
-
-def write_notes(connection: sa.Connection, values: Mapping[str, str | None]) -> None:
-    """Write notes; None removes one."""
-    if not values:
-        return
-    connection.execute(_DELETE_NOTES, {"names": list(values)})
-    kept = [{"name": name, "value": value} for name, value in values.items() if value is not None]
-    if kept:
-        connection.execute(_ADD_NOTES, kept)
-
-
-_NOTE = sa.select(schema.notes.c.value).where(schema.notes.c.name == sa.bindparam("name"))
-
-
-class NoteStore:
-    """The notes."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-
-    def read(self, note: Note[T]) -> T | None:
-        """Read a note; None where there is none, or none that this version can read."""
-        return note.decode(self.note(note.name))
-
-    def write(self, note: Note[T], value: T | None) -> None:
-        """Write a note; None removes it."""
-        self.write_notes({note.name: None if value is None else note.encode(value)})
-
-    def note(self, name: str) -> str | None:
-        """Read one note."""
-        with reading(self._engine) as connection:
-            return connection.execute(_NOTE, {"name": name}).scalar()
-
-    def notes(self) -> dict[str, str]:
-        """Read all notes."""
-        with reading(self._engine) as connection:
-            found = connection.execute(sa.select(schema.notes)).all()
-        return {row.name: row.value for row in found}
-
-    def write_notes(self, values: Mapping[str, str | None]) -> None:
-        """Write notes; None removes one."""
-        with writing(self._engine) as connection:
-            write_notes(connection, values)

@@ -21,16 +21,15 @@ import sqlalchemy as sa
 
 from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, Pushed
+from syncd.store.coordination import SENT_FORGOTTEN
 from syncd.store.db import dump, schema
 from syncd.store.db.connection import present, reading, writing
+from syncd.store.db.notes import read_note, write_notes
 from syncd.store.payments import row_ids
 from syncd.store.reversals import is_listed
 
 SENT_MAX = 100_000
 """How many payments are remembered, the newest; a note says until when older ones were sent."""
-
-FORGOTTEN = "sent_forgotten"
-"""The name of that note; its value is in Unix seconds."""
 
 CLOCKS_SECONDS_MAX = 86_400.0
 """How far Halo's time of a webhook may differ from our clock: it may come without a zone."""
@@ -62,10 +61,9 @@ class Sent:
         return received is None or received.timestamp() <= self.forgotten + CLOCKS_SECONDS_MAX
 
 
-_S, _N = schema.sent.c, schema.notes.c
+_S = schema.sent.c
 _DELETE_SENT = schema.sent.delete().where(_S.intent_id.in_(sa.bindparam("ids", expanding=True)))
 _ADD_SENT = schema.sent.insert()
-_FORGOTTEN = sa.select(_N.value).where(_N.name == FORGOTTEN)
 
 
 def mark_sent(connection: sa.Connection, intent_ids: Sequence[str], now: float) -> None:
@@ -79,9 +77,8 @@ def mark_sent(connection: sa.Connection, intent_ids: Sequence[str], now: float) 
 
 def sent_among(connection: sa.Connection, intent_ids: Sequence[str]) -> Sent:
     """What is remembered of these payments."""
-    forgotten = connection.execute(_FORGOTTEN).scalar()
     found = present(connection, schema.sent.c.intent_id, list(intent_ids))
-    return Sent(frozenset(found), None if forgotten is None else float(forgotten))
+    return Sent(frozenset(found), read_note(connection, SENT_FORGOTTEN))
 
 
 def unproven_among(
@@ -104,16 +101,15 @@ def unproven_among(
 
 def forget_oldest_sent(connection: sa.Connection, kept: int = SENT_MAX) -> None:
     """Keep the newest; note until when the others were sent for."""
-    c, n = schema.sent.c, schema.notes.c
+    c = schema.sent.c
     oldest = sa.select(c.at).order_by(c.at.desc()).offset(kept).limit(1)
     until = connection.execute(oldest).scalar()
     if until is None:
         return
-    before = connection.execute(sa.select(n.value).where(n.name == FORGOTTEN)).scalar()
+    before = read_note(connection, SENT_FORGOTTEN)
     connection.execute(schema.sent.delete().where(c.at <= until))
-    connection.execute(schema.notes.delete().where(n.name == FORGOTTEN))
-    value = str(max(until, float(before or until)))
-    connection.execute(schema.notes.insert(), [{"name": FORGOTTEN, "value": value}])
+    latest = max(until, until if before is None else before)
+    write_notes(connection, {SENT_FORGOTTEN.name: SENT_FORGOTTEN.encode(latest)})
 
 
 # --- pushes, for the page -------------------------------------------------------------------------

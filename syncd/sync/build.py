@@ -18,6 +18,7 @@ from syncd.config.secrets import is_organization_key
 from syncd.core.errors import Side, Stopping
 from syncd.core.rules.decisions import Policy
 from syncd.monitor.telemetry import Telemetry
+from syncd.store.coordination import HIDDEN_INTENTS
 from syncd.store.store import Store
 from syncd.sync.engine import Engine
 from syncd.sync.lease import Lease, this_process
@@ -204,15 +205,9 @@ def _clients(
     sink = _sink(config, _calling(rate_limiters[Side.HALO], telemetry, runtime), runtime)
     tenant = f"{config.halo.url} {config.halo.client_id}"
     # A run on a store of its own knows of the tenant what the service knows.
-    sink.lists.trusted = (counted_in or store).note(HIDDEN_INTENTS) == tenant
-    sink.lists.keep = lambda trusted: store.write_notes(
-        {HIDDEN_INTENTS: tenant if trusted else None}
-    )
+    sink.lists.trusted = (counted_in or store).read(HIDDEN_INTENTS) == tenant
+    sink.lists.keep = lambda trusted: store.write(HIDDEN_INTENTS, tenant if trusted else None)
     return source, sink, rate_limiters
-
-
-HIDDEN_INTENTS = "halo_lists_hide_intents"
-"""The note with the tenant whose lists hide `intent_id`, and whose filter is proven."""
 
 
 def _sink(config: Config, calling: Calling, runtime: Runtime) -> HaloSink:

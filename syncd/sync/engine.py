@@ -26,7 +26,7 @@ from syncd.core.errors import (
 from syncd.core.records import Condition
 from syncd.core.windows import poll_spacing_seconds
 from syncd.monitor.report import Report
-from syncd.store.coordination import LAST, LINKS, SWEPT, LinkNote
+from syncd.store.coordination import LAST, LINKS, SWEEPS_COUNTED_FROM, SWEPT, LinkNote
 from syncd.store.store import Store
 from syncd.sync.link import Link, failing_as
 from syncd.sync.pull.deliveries import Deliveries
@@ -185,11 +185,11 @@ class Engine:
             LinkFailure: Stripe or Halo does not answer; the sweep is still due.
             LeaseHeld: another process pushes.
         """
-        counted_from = self.store.note("sweeps_counted_from")
+        counted_from = self.store.read(SWEEPS_COUNTED_FROM)
         if counted_from is None:
-            counted_from = str(int(self.now()))
-            self.store.write_notes({"sweeps_counted_from": counted_from})
-        if not self.sweep_is_due(float(counted_from)):
+            counted_from = int(self.now())
+            self.store.write(SWEEPS_COUNTED_FROM, counted_from)
+        if not self.sweep_is_due(counted_from):
             return
         failure: LinkFailure | None = None
         lease_held: LeaseHeld | None = None

@@ -18,6 +18,7 @@ from syncd.clients import webhook_payload as traces
 from syncd.clients.halo import parse as halo_reading
 from syncd.clients.halo import sink as halo_sink
 from syncd.core import money, payments
+from syncd.core.rules import blame as troubles
 from syncd.core.rules import decisions
 from syncd.core.rules import proof as proving
 from syncd.store import coordination as coordination_store
@@ -25,7 +26,6 @@ from syncd.store import store
 from syncd.store import transitions as payment_transitions
 from syncd.sync import engine, lease
 from syncd.sync.pull import listing, poll
-from syncd.sync.push import blame as troubles
 from syncd.sync.push import guard, pusher
 from syncd.sync.push import insert as inserting
 from syncd.sync.push import update as updating
@@ -258,7 +258,7 @@ PLANTED = (
     ),
     Planted(
         "a stop is forgotten", _in(tenant.TenantWrites, "stop"),
-        "trouble_note(kind): trouble_text(trouble, self.tenant),", "trouble_note(kind): None,",
+        "**self._noted(TROUBLES[kind], trouble),", "TROUBLES[kind].name: None,",
     ),
     Planted(
         "a write that Halo does not store counts as proven", _in(proving.Comparison, "is_right"),

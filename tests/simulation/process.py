@@ -19,6 +19,7 @@ from syncd.config.model import Config
 from syncd.core.errors import Failure, Stopping, StoreUnavailable, StoreUnusable
 from syncd.core.records import Holder
 from syncd.core.rules.proof import WriteKind
+from syncd.core.rules.proof_notes import TRIAL
 from syncd.monitor.telemetry import Telemetry
 from syncd.service.daemon import SWEEP_LOOK_SECONDS
 from syncd.service.lanes import Steps
@@ -26,7 +27,6 @@ from syncd.store.db import connection as database
 from syncd.store.store import Store
 from syncd.sync.build import Parts, Runtime, assemble
 from syncd.sync.policy import release_holds
-from syncd.sync.push.proof.tenant import TRIAL
 from tests.due import next_due
 from tests.simulation.disk import Disk
 from tests.simulation.line import Line
@@ -327,7 +327,7 @@ class Process:
             return 0.0
         try:
             trouble = tenant.trouble(WriteKind.UPDATE)
-            if trouble is None or tenant.may_try(WriteKind.UPDATE) or self.store.note(TRIAL):
+            if trouble is None or tenant.may_try(WriteKind.UPDATE) or self.store.note(TRIAL.name):
                 return 0.0
             if self.store.reversals.unplaced(1):
                 return 0.0

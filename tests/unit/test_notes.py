@@ -6,20 +6,23 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import Side
+from syncd.core.payments import PaymentState
 from syncd.store.coordination import (
     BACKFILL,
     GAP,
     LINKS,
     NOTES,
+    PROVEN_NUMBERS,
     PUSH_BATCH,
     PUSH_FAILING,
+    SENT_FORGOTTEN,
     STRIPE_MODE,
     WATERMARK,
     BackfillNote,
     GapNote,
     LinkNote,
-    Note,
 )
+from syncd.store.db.notes import Note
 from syncd.store.store import Store
 
 STORED: list[tuple[Note[Any], Any, str]] = [
@@ -34,6 +37,8 @@ STORED: list[tuple[Note[Any], Any, str]] = [
         BackfillNote("90d", 1, 2, "pi_1"),
         '{"asked":"90d","since":1,"begun":2,"cursor":"pi_1"}',
     ),
+    (SENT_FORGOTTEN, 1_795_500_000.5, "1795500000.5"),
+    (PROVEN_NUMBERS[PaymentState.SUCCEEDED], 3, "3"),
     (GAP, GapNote(1, 2, 3, 4), '{"from":1,"to":2,"filled_at":3,"intents":4}'),
 ]
 

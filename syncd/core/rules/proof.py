@@ -5,19 +5,15 @@ it, drop a field while it answers 200, or empty what was left out. So the first 
 alone and is read back. Pure: what is sent and when is decided in `sync.push`.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from syncd.core.holds import HoldCode
 from syncd.core.rows import WholeRow
-from syncd.text.sanitize import plain, without_secrets
-
-FORMAT = 1
-"""The version of what is kept of a proof. One of another version proves nothing."""
+from syncd.text.sanitize import plain
 
 
 class WriteKind(StrEnum):
@@ -205,21 +201,6 @@ class NewRowTrial:
     created: int | None
 
 
-def new_row_trial_text(trial: NewRowTrial, tenant: str) -> str:
-    """A trial of a new row as the store keeps it."""
-    return _dumped(tenant, {**asdict(trial), "amount": str(trial.amount)})
-
-
-def read_new_row_trial(text: str | None, tenant: str) -> NewRowTrial | None:
-    """Read a trial of a new row; None where there is none, it is another tenant's, or it is damaged."""
-    values = _loaded(text, tenant)
-    try:
-        values["amount"] = Decimal(values["amount"])
-        return NewRowTrial(**values)
-    except (KeyError, TypeError, ValueError, ArithmeticError):
-        return None
-
-
 @dataclass(frozen=True, slots=True)
 class SentRow:
     """A row of an update that was sent: kept until what Halo did with it was compared.
@@ -236,137 +217,3 @@ class SentRow:
     invoice_id: int | None
     amount: Decimal | None
     made: int | None
-
-
-def sent_rows_text(rows: Sequence[SentRow], tenant: str) -> str:
-    """The rows of an update as the store keeps them."""
-    lines = [
-        [row.id, row.status, row.intent_id, row.invoice_id, _text_of(row.amount), row.made]
-        for row in rows
-    ]
-    return _dumped(tenant, {"rows": lines})
-
-
-def read_sent_rows(text: str | None, tenant: str) -> tuple[SentRow, ...]:
-    """Read the rows of an update; empty where there are none, they are another tenant's, or damaged."""
-    try:
-        return tuple(
-            SentRow(
-                number, status, intent, invoice, None if amount is None else Decimal(amount), made
-            )
-            for number, status, intent, invoice, amount, made in _loaded(text, tenant)["rows"]
-        )
-    except (KeyError, TypeError, ValueError, ArithmeticError):
-        return ()
-
-
-def _text_of(amount: Decimal | None) -> str | None:
-    return None if amount is None else f"{amount:f}"
-
-
-def proof_text(proof: Proof, tenant: str) -> str:
-    """A proof as the store keeps it. `tenant` says for which Halo it holds."""
-    return _dumped(tenant, {**asdict(proof), "invoice": [astuple(one) for one in proof.invoice]})
-
-
-def read_proof(text: str | None, tenant: str | None = None) -> Proof | None:
-    """Read a proof; None where there is none, it is another tenant's, another version's, or damaged.
-
-    Args:
-        text: what the store keeps.
-        tenant: the tenant that it must be about; None for any.
-    """
-    values = _loaded(text, tenant)
-    try:
-        values["kind"], values["mode"] = WriteKind(values["kind"]), UpdateMode(values["mode"])
-        values["invoice"] = tuple(FieldChange(*one) for one in values["invoice"])
-        return Proof(**values)
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def trouble_text(trouble: WriteTrouble, tenant: str) -> str:
-    """A trouble as the store keeps it."""
-    return _dumped(tenant, {**asdict(trouble), "before": dict(trouble.before)})
-
-
-def proof_note(kind: WriteKind) -> str:
-    """The name of the note that keeps a proof."""
-    return f"write_proof {kind}"
-
-
-def trouble_note(kind: WriteKind) -> str:
-    """The name of the note that keeps a trouble."""
-    return f"write_trouble {kind}"
-
-
-HARM = "write_harm "
-"""The beginning of the names of the notes that keep what harmed rows had before."""
-
-
-def harm_note(trouble: WriteTrouble) -> str:
-    """The name of the note that keeps what a harmed row had before, until a person dismisses it."""
-    return f"{HARM}{trouble.row_id}"
-
-
-def due_at_once(text: str) -> str:
-    """The text of a trouble whose next try is due."""
-    return json.dumps({**json.loads(text), "next_try": 0})
-
-
-def read_trouble(text: str | None, tenant: str | None = None) -> WriteTrouble | None:
-    """Read a trouble; None where there is none, it is another tenant's, or it is damaged.
-
-    Args:
-        text: what the store keeps.
-        tenant: the tenant that it must be about; None for any.
-    """
-    values = _loaded(text, tenant)
-    try:
-        values["kind"], values["code"] = WriteKind(values["kind"]), HoldCode(values["code"])
-        values["tried"] = tuple(values["tried"])
-        return WriteTrouble(**values)
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def trial_text(trial: Trial, tenant: str) -> str:
-    """A trial as the store keeps it; secrets that Halo's texts may hold are left out."""
-    values = {
-        "at": trial.at, "intent_id": trial.intent_id, "status": trial.status, "mode": trial.mode,
-        "rows": {str(row): dict(fields) for row, fields in trial.rows.items()},
-    }  # fmt: skip
-    return without_secrets(_dumped(tenant, values))
-
-
-def read_trial(text: str | None, tenant: str) -> Trial | None:
-    """Read a trial; None where there is none, it is another tenant's, or it is damaged."""
-    values = _loaded(text, tenant)
-    try:
-        values["mode"] = UpdateMode(values["mode"])
-        values["rows"] = {int(row): dict(fields) for row, fields in values["rows"].items()}
-        return Trial(**values)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-
-
-def _dumped(tenant: str, values: Mapping[str, Any]) -> str:
-    return json.dumps({"format": FORMAT, "tenant": tenant, **values}, default=_plain_number)
-
-
-def _plain_number(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return str(value)
-
-
-def _loaded(text: str | None, tenant: str | None) -> dict[str, Any]:
-    """The values of a note; empty where it is not one of this format and tenant."""
-    try:
-        values = json.loads(text) if text else None
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-        return {}
-    known = values.pop("tenant", None)
-    return values if tenant in (None, known) else {}

@@ -1,1 +1,1 @@
-"""Connections, the schema and its migrations."""
+"""Connections, the schema, its migrations, and small values under a name (notes)."""

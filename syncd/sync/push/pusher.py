@@ -33,6 +33,7 @@ from syncd.core.rules.blame import RequestFailures
 from syncd.core.rules.decisions import Create, Update
 from syncd.core.rules.proof import WriteKind
 from syncd.monitor.report import Report
+from syncd.store.coordination import LAST
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
@@ -305,7 +306,7 @@ class Pusher:
                 self._done += len(due_payments)
                 if self.lease is not None and self.request_succeeded:
                     # For other processes, which wait for the lock: Halo works.
-                    self.store.write_notes({"last_push": str(int(self.now()))})
+                    self.store.write(LAST["push"], int(self.now()))
                 self.progress(min(self._done, self._due), self._due)
             if self._troubles.unclear_reads():
                 await self.ask_for_anything()

@@ -27,6 +27,7 @@ from syncd.core.holds import LiftedBy, entry_of, lifted_by
 from syncd.core.money import Money
 from syncd.core.payments import INTENT_ID
 from syncd.core.records import AttentionEntry
+from syncd.store.coordination import STRIPE_MODE
 from syncd.store.store import Store
 from syncd.text.links import halo_invoice, stripe_link
 from syncd.text.sanitize import plain
@@ -248,7 +249,7 @@ def dismiss(
 
 def _is_test(config: Config, store: Store) -> bool:
     """Whether links lead to Stripe's test data."""
-    noted = store.note("stripe_mode")
+    noted = store.read(STRIPE_MODE)
     return mode_of(config.stripe_api_key, config.stripe.mode, noted) is Mode.TEST
 
 

@@ -22,7 +22,7 @@ from syncd.config.model import Config
 from syncd.core.errors import Side
 from syncd.core.money import Money
 from syncd.core.records import Condition, UnmatchedPayment
-from syncd.monitor.status import STEPS, gather, links_of
+from syncd.monitor.status import STEPS, gather
 from syncd.store.coordination import GAP, LINKS
 from syncd.store.store import Store
 from syncd.text.timestamps import day, iso, iso_or_none
@@ -71,15 +71,14 @@ def _exit_code(read: dict[str, Any]) -> int:
 def status_of(config: Config, store: Store) -> dict[str, Any]:
     """The status, as `--json` prints it."""
     status = gather(config, store, time.time())
-    notes = status.notes
     return {
         "version": __version__,
         "stripe_mode": status.mode,
         "halo_url": config.halo.url,
-        "watermark": iso_or_none(notes.get("watermark")),
-        "last_poll": iso_or_none(notes.get("last_poll")),
-        "last_push": iso_or_none(notes.get("last_push")),
-        "last_sweep": iso_or_none(notes.get("last_sweep")),
+        "watermark": iso_or_none(status.watermark),
+        "last_poll": iso_or_none(status.last["poll"]),
+        "last_push": iso_or_none(status.last["push"]),
+        "last_sweep": iso_or_none(status.last["sweep"]),
         "payments": {str(name): number for name, number in status.conditions.items()},
         "due": status.due,
         "attention": status.attention_count,
@@ -87,7 +86,7 @@ def status_of(config: Config, store: Store) -> dict[str, Any]:
         "refunds_and_disputes": store.reversals.counts(),
         "links": {
             str(side): None if link is None else LINKS[side].type.dump_python(link)
-            for side, link in links_of(notes).items()
+            for side, link in status.links.items()
         },
         "checks": {
             name: {"ok": check.ok, "text": check.text} for name, check in status.checks.items()

@@ -27,7 +27,8 @@ from syncd.cli.shared import (
 from syncd.cli.terminal import bar, table
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Failure, IntentUnknown
-from syncd.core.rules.proof import UpdateMode, WriteKind, proof_note, read_proof
+from syncd.core.rules.proof import UpdateMode, WriteKind
+from syncd.core.rules.proof_notes import PROOFS
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.store.store import Store
 from syncd.sync.build import Parts, Runtime, assemble
@@ -132,7 +133,9 @@ def _prove(
     as_json: bool,
 ) -> int:
     """Look, ask, write and show; returns the exit code."""
-    known = read_proof(store.note(proof_note(kind)), f"{config.halo.url} {config.halo.client_id}")
+    known = PROOFS[kind].decode(
+        store.note(PROOFS[kind].name), f"{config.halo.url} {config.halo.client_id}"
+    )
     if known is not None and not as_json:
         what = "updates" if kind is WriteKind.UPDATE else "new rows"
         typer.echo(

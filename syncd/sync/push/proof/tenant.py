@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from syncd.core.errors import Failure
 from syncd.core.holds import HoldCode
@@ -13,29 +14,28 @@ from syncd.core.rules.proof import (
     UpdateMode,
     WriteKind,
     WriteTrouble,
+)
+from syncd.core.rules.proof_notes import (
+    NEW_ROW_TRIAL,
+    PROOFS,
+    TRIAL,
+    TROUBLES,
+    UNCHECKED,
+    TenantNote,
     due_at_once,
     harm_note,
-    new_row_trial_text,
-    proof_note,
-    proof_text,
-    read_new_row_trial,
-    read_proof,
-    read_sent_rows,
-    read_trial,
-    read_trouble,
-    sent_rows_text,
-    trial_text,
-    trouble_note,
-    trouble_text,
 )
 from syncd.monitor.report import Report
+from syncd.store.coordination import INSERTS_REFUSED
 from syncd.store.store import Store
+
+T = TypeVar("T")
 
 RETRY_SECONDS = 86_400.0
 """How long nothing is written after a proof failed; then one row is tried again."""
 
-TRIAL, REFUSED, NEW_ROW_TRIAL = "write_trial", "insert_refused", "write_trial insert"
-UNCHECKED = "update_unchecked"
+REFUSED_MAX = 10
+"""So many payments whose new row was refused are kept, the newest last."""
 
 
 @dataclass(slots=True)
@@ -58,19 +58,25 @@ class TenantWrites:
 
     def proof(self, kind: WriteKind) -> Proof | None:
         """The proof of a kind of write; None while there is none."""
-        return read_proof(self.store.note(proof_note(kind)), self.tenant)
+        return self._read(PROOFS[kind])
 
     def trouble(self, kind: WriteKind) -> WriteTrouble | None:
         """Why nothing of a kind is written; None where nothing is known against it."""
-        return read_trouble(self.store.note(trouble_note(kind)), self.tenant)
+        return self._read(TROUBLES[kind])
+
+    def _read(self, note: TenantNote[T]) -> T | None:
+        return note.decode(self.store.note(note.name), self.tenant)
+
+    def _noted(self, note: TenantNote[T], value: T) -> dict[str, str]:
+        return {note.name: note.encode(value, self.tenant)}
 
     def begin(self) -> None:
         """Forget what was known of another tenant, so that nobody is shown it."""
         for kind in WriteKind:
-            text = self.store.note(trouble_note(kind))
-            trouble = read_trouble(text, self.tenant)
+            text = self.store.note(TROUBLES[kind].name)
+            trouble = TROUBLES[kind].decode(text, self.tenant)
             if text is not None and trouble is None:
-                self.store.write_notes({trouble_note(kind): None})
+                self.store.write_notes({TROUBLES[kind].name: None})
             self._know(kind, trouble)
 
     def _know(self, kind: WriteKind, trouble: WriteTrouble | None) -> None:
@@ -100,8 +106,8 @@ class TenantWrites:
         self.store.write_notes(
             {
                 **self._harm(proof.kind),
-                proof_note(proof.kind): proof_text(proof, self.tenant),
-                trouble_note(proof.kind): None,
+                **self._noted(PROOFS[proof.kind], proof),
+                TROUBLES[proof.kind].name: None,
                 **_ended(proof.kind),
             }
         )
@@ -125,8 +131,8 @@ class TenantWrites:
         self.store.write_notes(
             {
                 **(self._harm(kind) if known is not None and known.row_id != row_id else {}),
-                proof_note(kind): None,
-                trouble_note(kind): trouble_text(trouble, self.tenant),
+                PROOFS[kind].name: None,
+                **self._noted(TROUBLES[kind], trouble),
                 **_ended(kind),
             }
         )
@@ -141,61 +147,60 @@ class TenantWrites:
         trouble = self.trouble(kind)
         if trouble is None or trouble.code is not HoldCode.WRITES_HAVE_SIDE_EFFECTS:
             return {}
-        return {harm_note(trouble): trouble_text(trouble, self.tenant)} if trouble.before else {}
+        return self._noted(harm_note(trouble.row_id), trouble) if trouble.before else {}
 
     def refused_inserts(self, intent_id: str) -> tuple[str, ...]:
         """Count one more payment whose new row was refused. Returns all of them."""
-        known = tuple((self.store.note(REFUSED) or "").split())
+        known = tuple((self.store.read(INSERTS_REFUSED) or "").split())
         tried = known if intent_id in known else (*known, intent_id)
-        self.store.write_notes({REFUSED: " ".join(tried[-10:])})
+        self.store.write(INSERTS_REFUSED, " ".join(tried[-REFUSED_MAX:]))
         return tried
 
     def try_again(self, kind: WriteKind) -> None:
         """Forget the proof of a kind of write, and let the next write of it be tried at once."""
-        text = self.store.note(trouble_note(kind))
+        trouble = TROUBLES[kind].name
+        text = self.store.note(trouble)
         self.store.write_notes(
-            {
-                proof_note(kind): None,
-                **({} if text is None else {trouble_note(kind): due_at_once(text)}),
-            }
+            {PROOFS[kind].name: None, **({} if text is None else {trouble: due_at_once(text)})}
         )
 
     def trial(self) -> Trial | None:
         """The write that was being proven when the process stopped."""
-        return read_trial(self.store.note(TRIAL), self.tenant)
+        return self._read(TRIAL)
 
     def keep_trial(self, trial: Trial) -> None:
         """Note what is about to be sent, with what the rows had before."""
-        self.store.write_notes({TRIAL: trial_text(trial, self.tenant)})
+        self.store.write_notes(self._noted(TRIAL, trial))
 
     def forget_trial(self) -> None:
         """The write was read back, or it was never sent."""
-        self.store.write_notes({TRIAL: None})
+        self.store.write_notes({TRIAL.name: None})
 
     def new_row_trial(self) -> NewRowTrial | None:
         """The first new row of this tenant, where it was sent and not read back yet."""
-        return read_new_row_trial(self.store.note(NEW_ROW_TRIAL), self.tenant)
+        return self._read(NEW_ROW_TRIAL)
 
     def new_row_notes(self, trial: NewRowTrial) -> dict[str, str]:
         """What is written down before the first new row is sent."""
-        return {NEW_ROW_TRIAL: new_row_trial_text(trial, self.tenant)}
+        return self._noted(NEW_ROW_TRIAL, trial)
 
     def forget_new_row_trial(self) -> None:
         """The first new row was never sent, or it can prove nothing."""
-        self.store.write_notes({NEW_ROW_TRIAL: None})
+        self.store.write_notes({NEW_ROW_TRIAL.name: None})
 
     def unchecked(self) -> tuple[SentRow, ...]:
         """Rows of updates that were sent; what Halo did with them was not compared yet."""
-        return read_sent_rows(self.store.note(UNCHECKED), self.tenant)
+        return tuple(UNCHECKED.decode(self.store.note(UNCHECKED.name), self.tenant) or ())
 
     def unchecked_note(self, rows: Sequence[SentRow]) -> dict[str, str | None]:
         """The note that keeps such rows; without rows, the note's removal."""
-        return {UNCHECKED: sent_rows_text(rows, self.tenant) if rows else None}
+        return {UNCHECKED.name: UNCHECKED.encode(rows, self.tenant) if rows else None}
 
 
 def _ended(kind: WriteKind) -> dict[str, None]:
     """The notes that end with a proof, or with a stop, of a kind of write."""
-    return {TRIAL: None} if kind is WriteKind.UPDATE else {REFUSED: None, NEW_ROW_TRIAL: None}
+    names = (TRIAL,) if kind is WriteKind.UPDATE else (INSERTS_REFUSED, NEW_ROW_TRIAL)
+    return {note.name: None for note in names}
 
 
 class WritesStopped(Failure):
