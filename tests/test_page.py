@@ -3,6 +3,7 @@
 import base64
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -10,8 +11,12 @@ import pytest
 from syncd import __version__
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import Condition, Outcome, Pushed, ReportedState
+from syncd.monitor.alerts import HealthState, level_of
+from syncd.monitor.health import Check
+from syncd.monitor.status import gather
 from syncd.sandbox import Fault
-from syncd.service.web.page import headers, stripe_link
+from syncd.service.web.page import Snapshot, banner, headers, stripe_link
+from syncd.service.web.server import _mark
 from syncd.store.history import PUSHES_MAX
 from syncd.store.store import Store
 from tests.conftest import NOW, Rig
@@ -183,6 +188,61 @@ def test_the_worst_comes_first(live: Rig) -> None:
     for piece in ("A customer", f'data-copy="{held}"', f'data-copy="syncd attention retry {held}"',
                   'href="#why-amount_mismatch"', 'id="why-amount_mismatch"'):  # fmt: skip
         assert piece in page
+
+
+WORKS, RECENT, DOWN = Check(True, "worked 1 s ago"), Check(True, "it hung", 1.0, reason="it hung"), Check(False, "no answer", reason="no answer")  # fmt: skip
+STOPPED = Check(False, "Halo does not store the status", reason="x")
+
+
+@pytest.mark.parametrize(
+    ("checks", "counts", "headline", "sentences"),
+    [
+        ({}, {}, "All is well", ["Halo shows what Stripe reports."]),
+        ({}, {"payment": 2, "disputed": 1}, "2 payments and 1 dispute need attention",
+         ["syncd pushes all other payments as usual. The list below says what to do."]),
+        ({"stripe": DOWN}, {"payment": 2}, "Stripe does not work",
+         ["No answer.", "syncd reads no payments until Stripe answers.",
+          "Nothing is lost: syncd retries automatically.", "2 payments need attention."]),
+        ({"halo": DOWN}, {}, "Halo does not work",
+         ["No answer.", "syncd pushes nothing until Halo answers.",
+          "Nothing is lost: syncd retries automatically."]),
+        ({"stripe": DOWN, "halo": DOWN}, {}, "Stripe and Halo do not work",
+         ["No answer.", "syncd reads no payments until Stripe answers.",
+          "syncd pushes nothing until Halo answers.",
+          "Nothing is lost: syncd retries automatically."]),
+        ({"store": DOWN, "halo": RECENT}, {"payment": 1}, "The database does not work",
+         ["No answer.", "syncd reads and pushes nothing until the database works.",
+          "Nothing is lost: syncd retries automatically.", "1 payment needs attention."]),
+        ({"stripe": RECENT}, {"payment": 1}, "Stripe failed recently",
+         ["It hung.", "syncd reads no payments until Stripe answers.",
+          "Nothing is lost: syncd retries automatically.", "1 payment needs attention."]),
+        ({"writes": STOPPED, "stripe": RECENT}, {"tenant": 1, "payment": 3}, "Writing to Halo does not work",
+         ["Halo does not store the status.",
+          "syncd writes nothing more in this tenant, and tries one row again once a day.",
+          "Nothing is lost.", "1 problem of the tenant and 3 payments need attention."]),
+        ({"writes": STOPPED, "halo": DOWN}, {"tenant": 1, "payment": 3}, "Halo does not work",
+         ["No answer.", "Halo does not store the status.", "syncd pushes nothing until Halo answers.",
+          "syncd writes nothing more in this tenant, and tries one row again once a day.",
+          "Nothing is lost: syncd retries automatically.",
+          "1 problem of the tenant and 3 payments need attention."]),
+    ],
+)  # fmt: skip
+def test_the_banner_names_the_worst_first(
+    rig: Rig, checks: dict[str, Check], counts: dict[str, int], headline: str, sentences: list[str]
+) -> None:
+    """The banner: a side or the database first, then a tenant's stopped writes, then payments."""
+    whole = {"stripe": WORKS, "halo": WORKS, **checks}
+    store = Store.open(rig.url)
+    try:
+        status = replace(
+            gather(rig.config(), store, NOW, checks=whole), checks=whole, attention_counts=counts
+        )
+    finally:
+        store.close()
+    level = level_of({n: c.failing for n, c in whole.items() if not c.ok}, sum(counts.values()))
+    cards = [(name, _mark(check), check.text) for name, check in whole.items()]
+    shown = banner(Snapshot(status, rig.config(), level, HealthState(level), cards, [], [], []))
+    assert (shown.headline, list(shown.sentences)) == (headline, sentences)
 
 
 def test_a_tenant_in_which_writes_stopped(live: Rig) -> None:

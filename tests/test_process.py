@@ -341,6 +341,28 @@ def test_reload(live: Rig) -> None:
         assert running.stop() == 0
 
 
+def test_a_reload_that_frees_a_payment_pushes_at_once(live: Rig) -> None:
+    """A change that lifts a hold is followed by a push, not by the next poll's; others lift none."""
+    file = _file(live)
+    drop = {f"SYNCD_HALO__STATUS__{s.upper()}": "" for s in live.box.halo.status}
+    live.settings |= drop
+    environment = {k: v for k, v in live.environment().items() if v}
+    live.environment = lambda: environment  # type: ignore[method-assign]
+    payment = live.pay("succeeded", rows=(5.0,))
+    with daemon(live, "--config", str(file), SYNCD_POLL__INTERVAL="1h") as running:
+        until(lambda: running.events("held"))
+        [before] = until(live.attention)
+        _file(live, "[push]\nbatch = 7")
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: running.events("reloaded"))
+        assert live.attention() == [before]
+        _file(live, '[push]\non_amount_mismatch = "push"')
+        running.process.send_signal(signal.SIGHUP)
+        until(lambda: live.statuses(payment) == [3])
+        assert [line["decided_again"] for line in running.events("reloaded")] == [0, 1]
+        assert running.stop() == 0
+
+
 def test_a_reload_that_changes_nothing_keeps_since_when_payments_are_held(live: Rig) -> None:
     """SIGHUP without a change: held payments keep their time, reason and place on the list."""
     file = _file(live)
@@ -349,16 +371,18 @@ def test_a_reload_that_changes_nothing_keeps_since_when_payments_are_held(live: 
     environment = {k: v for k, v in live.environment().items() if v}
     live.environment = lambda: environment  # type: ignore[method-assign]
     live.pay("succeeded", rows=(5.0,))
-    with daemon(live, "--config", str(file)) as running:
+    with daemon(live, "--config", str(file), SYNCD_POLL__INTERVAL="1h") as running:
         until(lambda: running.events("held"))
         [before] = until(live.attention)
         time.sleep(1.1)
         for number in (1, 2):
             running.process.send_signal(signal.SIGHUP)
             until(lambda: len(running.events("reloaded")) == number)  # noqa: B023
-            until(lambda: len(running.events("held")) >= 1)
-        time.sleep(1.5)  # the next push decides again
+            # Not even for a moment: nobody is notified of the payment again.
+            assert live.attention() == [before]
         assert [line["changed"] for line in running.events("reloaded")] == [[], []]
+        assert [line["decided_again"] for line in running.events("reloaded")] == [0, 0]
+        assert len(running.events("held")) == 1
         [after] = live.attention()
         assert (after.id, after.since, after.reason) == (before.id, before.since, before.reason)
         assert running.stop() == 0

@@ -1,6 +1,7 @@
 """Cases that users reported of programs like this one, over real HTTP to the sandbox."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -125,6 +126,46 @@ def test_single_runs_sweep_when_a_sweep_is_due(rig: Rig) -> None:
     rig.clock.seconds += 300
     rig.once()
     assert len(rig.box.stripe.requests) - before == 1  # the next sweep is due in a day
+
+
+def test_a_sweep_lists_since_the_last_sweep(rig: Rig) -> None:
+    """Sweeps a week apart, or after a week of failures, find what no event told in all of that time."""
+    rig.settings = {"SYNCD_POLL__SWEEP": "7d"}
+    rig.once()
+    early = rig.pay(None)
+    rig.box.stripe.advance(early, "succeeded", emit=False)
+    rig.clock.seconds += 7 * DAY
+    rig.once()
+    assert rig.statuses(early) == [3]
+    rig.settings = {}
+    rig.box.stripe.faults.append(Fault("403", times=None, path="/v1/payment_intents"))
+    missed = rig.pay(None)
+    rig.box.stripe.advance(missed, "succeeded", emit=False)
+    for _ in range(5):
+        rig.clock.seconds += DAY
+        with suppress(Exception):
+            rig.once()
+    rig.box.stripe.faults.clear()
+    rig.once()
+    assert rig.statuses(missed) == [3]
+
+
+def test_a_service_that_is_restarted_every_day_sweeps(rig: Rig) -> None:
+    """Where no sweep has worked yet, the first start counts: a nightly restart puts no sweep off."""
+
+    async def serve(parts: Parts) -> None:
+        steps = Steps(
+            parts, lambda step: step(), lambda: None, lambda: None, rig.clock(), rig.clock
+        )
+        await steps._sweep()
+        await asyncio.gather(*steps.running)
+
+    for _ in range(3):
+        rig.run(serve)
+        assert rig.stored(lambda store: store.note("last_sweep")) is None
+        rig.clock.seconds += DAY / 3
+    rig.run(serve)
+    assert rig.stored(lambda store: store.note("last_sweep")) is not None
 
 
 def test_a_sweep_of_a_single_run_that_failed_is_due_still(rig: Rig) -> None:

@@ -19,6 +19,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from syncd.config.model import Config, ConfigurationError, address, differences
 from syncd.core.errors import Side, Stopping, StoreUnavailable, StoreUnusable
+from syncd.core.holds import LiftedBy
 from syncd.failpoints import Point, crash_point
 from syncd.monitor.health import Check, judge_step
 from syncd.monitor.status import stopped_check
@@ -43,6 +44,9 @@ TICK_SECONDS = 30.0
 
 SWEEP_LOOK_SECONDS = 900
 """How often, at least, to check whether a sweep is due: a failed sweep must not wait for a day."""
+
+_LIFTING = frozenset(str(key) for key in LiftedBy)
+"""The keys of the configuration whose change releases holds, among other reasons for that."""
 
 DELIVERIES_LOOK_SECONDS, DELIVERIES_FIRST_SECONDS = 3_600, 60
 """How often to look whether the daily count of undelivered events is due; first, this long after
@@ -247,12 +251,12 @@ class Daemon:
 
     def _release_if_left(self) -> None:
         if self._unreleased:
-            self._release()
+            self._release(reloaded=True)
 
-    def _release(self) -> int:
+    def _release(self, *, reloaded: bool) -> int:
         """Decide held payments again after a change of the configuration; retry if the store fails."""
         try:
-            released = release_holds(self.config, self.store, self.runtime.now(), reloaded=True)
+            released = release_holds(self.config, self.store, self.runtime.now(), reloaded=reloaded)
         except StoreUnavailable as error:
             self._unreleased = True
             self.telemetry.log("error", "release_failed", reason=str(error))
@@ -284,8 +288,11 @@ class Daemon:
             self._engine.last = old.engine.last
             self.config = new
             await old.close()
-            released = self._release()
+            # Without such a change no payment leaves the attention list, not even for a moment.
+            released = self._release(reloaded=bool(_LIFTING.intersection(changed)))
         self._schedule()
+        if released:
+            self._steps.push()
         self.telemetry.log(
             "warning" if fixed else "info", "reloaded", changed=changed, needs_restart=fixed,
             decided_again=released,

@@ -140,7 +140,7 @@ SWEPT = {side: Note(f"last_sweep_{side}", _NUMBER) for side in Side}
 """When a side's half of a sweep last worked, Unix seconds."""
 
 SWEEPS_COUNTED_FROM = Note("sweeps_counted_from", _NUMBER)
-"""When the first run without a service counted its time to the next sweep from, Unix seconds."""
+"""When the first process started, from which the time to the first sweep is counted, Unix seconds."""
 
 CONFIG = {key: Note(f"config {key}", _TEXT) for key in LiftedBy}
 """The configuration keys that lift holds, as they were when the holds were last decided again."""

@@ -185,11 +185,7 @@ class Engine:
             LinkFailure: Stripe or Halo does not answer; the sweep is still due.
             LeaseHeld: another process pushes.
         """
-        counted_from = self.store.read(SWEEPS_COUNTED_FROM)
-        if counted_from is None:
-            counted_from = int(self.now())
-            self.store.write(SWEEPS_COUNTED_FROM, counted_from)
-        if not self.sweep_is_due(counted_from):
+        if not self.sweep_is_due(self.now()):
             return
         failure: LinkFailure | None = None
         lease_held: LeaseHeld | None = None
@@ -346,9 +342,15 @@ class Engine:
         """Whether the last sweep that worked is long enough ago; a failed sweep is still due.
 
         Args:
-            started: since when sweeps are counted, where none has worked yet; Unix seconds.
+            started: when this process started, Unix seconds. Where no sweep has worked yet, the start
+                of the first process counts: a service that is restarted every day sweeps as well.
         """
-        last = self.store.read(LAST["sweep"]) or started
+        last: float | None = self.store.read(LAST["sweep"])
+        if last is None:
+            first = self.store.read(SWEEPS_COUNTED_FROM)
+            if first is None:
+                self.store.write(SWEEPS_COUNTED_FROM, first := int(started))
+            last = min(first, started)
         return not 0 <= self.now() - last < self.sweep_seconds
 
     def worked(self, step: str) -> None:

@@ -172,6 +172,8 @@ FORGOTTEN = [
     (400, "Token not found"), (400, {"Message": "The access token has expired."}),
     (403, {"error_description": "Token not found"}), (403, {"Message": "Forbidden"}),
     (404, {"error_description": "Token not found"}), (401, {"error": "invalid_token"}),
+    (400, {"errors": [{"message": "The token is not valid"}]}), (419, {}), (498, {"x": 1}),
+    (400, {"error": {"code": 7, "message": "The session has expired"}}), (401, "<html>"),
 ]  # fmt: skip
 
 
@@ -200,6 +202,23 @@ def test_a_token_that_halo_forgets_early(
     bench.halo(work)
     assert (len(_tokens(bench)), bench.waited) == (3, [])
     assert len(halo.writes) == (0 if method == "GET" else 2)
+
+
+@pytest.mark.parametrize(
+    "body", [{"error": "Token not found"}, {"error": {"message": "no such token"}}]
+)
+def test_a_200_that_does_not_know_the_token(bench: Bench, body: object) -> None:
+    """A read that is answered with an error about the token in a 200 is asked again with a new token."""
+    halo = bench.box.halo
+    halo.add_row("pi_1", halo.add_invoice(), 1.0)
+
+    async def work(sink: HaloSink) -> int:
+        await sink.rows_of("pi_1")
+        halo.token_refusal = (200, body)
+        halo.expire_tokens()
+        return len(await sink.rows_of("pi_1"))
+
+    assert (bench.halo(work), len(_tokens(bench)), bench.waited) == (1, 2, [])
 
 
 def test_a_missing_permission_costs_one_sign_in(bench: Bench) -> None:
@@ -334,6 +353,9 @@ def test_a_page_in_place_of_a_refusal(bench: Bench) -> None:
         (b'{"error_description": "Token not found"}', "Token not found."),
         (b'{"error": "unauthorized_client"}', "unauthorized_client."),
         (b'{"Message": "Agent is disabled"}', "Agent is disabled."),
+        (b'{"error": {"code": 3, "message": "Client disabled"}}', "Client disabled."),
+        (b'[{"error_description": "Client disabled"}]', "Client disabled."),
+        (b'{"error": {"access_token": "abc"}}', "its answer holds no token."),
         (b'{"access_token": "has a space", "refresh_token": "abcdef", "note": "abc"}',
          "its answer holds no token."),
     ],
@@ -366,6 +388,38 @@ def test_the_tenant_goes_in_form_and_query(bench: Bench, places: set[str], authi
     configured = "another" if authinfo != "nothing" else "sandbox"
     bench.halo(lambda sink: sink.rows_of("pi_1"), tenant=configured)
     assert [r.params().get("tenant") for r in _tokens(bench)] == [halo.tenant]
+
+
+@pytest.mark.parametrize(
+    ("named", "ending"),
+    [("/auth", "/auth/token"), ("/auth/", "/auth/token"), ("{url}/auth/token", "/auth/token")],
+)
+def test_how_authinfo_names_the_sign_in(bench: Bench, named: str, ending: str) -> None:
+    """A path alone is one of the tenant's address, and an address that names the endpoint is taken."""
+    halo = bench.box.halo
+    halo.authinfo = {"auth_url": named.replace("{url}", halo.url), "tenant_id": halo.tenant}
+    bench.read("halo")
+    assert [request.path for request in _tokens(bench)] == [ending]
+
+
+def test_no_host_in_a_path(bench: Bench) -> None:
+    """An address without a scheme that names a host is not taken for a path: it gets no secret."""
+    for named in ("//evil.example/auth", "/\\evil.example/auth"):
+        bench.box.halo.authinfo = {"auth_url": named}
+        with pytest.raises(SignInRefused, match="not sent there"):
+            bench.read("halo")
+    assert _tokens(bench) == []
+
+
+def test_a_refusal_without_a_tenant(bench: Bench) -> None:
+    """Where authinfo names no tenant, a refused sign-in names the setting; otherwise it does not."""
+    bench.box.halo.authinfo = {}
+    with pytest.raises(SignInRefused, match=r"names none: .*set halo\.tenant"):
+        bench.read("halo")
+    bench.box.halo.authinfo = {"tenant_id": "another"}
+    with pytest.raises(SignInRefused) as caught:
+        bench.read("halo")
+    assert "halo.tenant" not in str(caught.value)
 
 
 def test_a_tenant_without_authinfo(bench: Bench) -> None:

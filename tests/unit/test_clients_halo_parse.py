@@ -273,6 +273,7 @@ def test_an_invoice() -> None:
 @pytest.mark.parametrize(
     ("fields", "currency"),
     [
+        ({"currency_code_name": " eur ", "currency": "usd"}, "EUR"),
         ({"currency_code_name": "eur", "currency": "usd", "currency_code": "gbp"}, "EUR"),
         ({"currency_code_name": "", "currency": "usdc", "currency_code": "gbp"}, "GBP"),
         ({"currency_code_name": 7, "currency": None, "currency_code": 1}, None),
@@ -361,6 +362,12 @@ def test_no_row_and_no_error() -> None:
         ({"errorMessage": "", "id": ["", " "]}, ""),
         ({}, ""),
         (["a"], ""),
+        ([{"n": 1}, {"error_description": "locked"}], "locked."),
+        ({"error": {"code": 3, "message": "locked"}}, "locked."),
+        ({"errors": [{"message": "locked"}, {"message": "other"}]}, "locked."),
+        ({"errors": ["locked"]}, "errors: locked."),
+        ({"error": {"error": {"message": "locked"}}}, "locked."),
+        ({"error": {"error": {"error": {"message": "deep"}}}}, ""),
         (None, ""),
     ],
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from syncd.clients.halo.parse import ERROR_KEYS, as_sentence, error_text, read_json
+from syncd.clients.halo.parse import ERROR_KEYS, as_sentence, error_text, read_json, stated_error
 from syncd.clients.retry import retry_after_seconds
 from syncd.core.errors import (
     BadAnswer,
@@ -36,6 +36,12 @@ _ABOUT_TOKEN = re.compile(
     r"|unauthori[sz]ed|unauthenticated|not (?:signed|logged) in"
 )
 """Words of a refusal that are about the token. "Unexpected token", of a JSON parser, is not."""
+
+_SESSION_ENDED = frozenset({419, 440, 498})
+"""What gateways and web servers answer where a session or a token has ended; no standard has them."""
+
+_ERROR_BYTES_MAX = 2_000
+"""A successful answer that is longer holds rows, and no error instead of them."""
 
 _REFUSED_ROWS = frozenset({400, 404, 409, 413, 422})
 
@@ -185,7 +191,12 @@ def blames_token(response: httpx.Response, method: str) -> bool:
     if status == 403:
         # A firewall in front of Halo refuses what a write contains; the write is not repeated.
         return method == "GET" or not is_web_page(response)
-    if not 400 <= status < 500 or status in (401, 429):
+    if status in _SESSION_ENDED:
+        return True
+    in_success = (
+        response.is_success and method == "GET" and len(response.content) <= _ERROR_BYTES_MAX
+    )
+    if not in_success and (not 400 <= status < 500 or status in (401, 429)):
         return False
     body = read_json(response.content)
     if isinstance(body, dict):
@@ -193,6 +204,7 @@ def blames_token(response: httpx.Response, method: str) -> bool:
     else:
         text = body if isinstance(body, str) else response.content[:600].decode("utf-8", "replace")
         texts = [] if is_web_page(response) else [text]
+    texts = [stated_error(body)] if in_success else [*texts, stated_error(body)]
     return any(_ABOUT_TOKEN.search(text) for text in texts)
 
 

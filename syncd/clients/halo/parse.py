@@ -152,7 +152,8 @@ def _read_invoice(raw: object) -> Invoice | None:
         return None
     # `currency_code` is the tenant's number for a currency; letters stand in one of these, if at all.
     texts = [raw.get(key) for key in ("currency_code_name", "currency", "currency_code")]
-    codes = [c.upper() for c in texts if isinstance(c, str) and re.fullmatch(r"[A-Za-z]{3}", c)]
+    words = [text.strip() for text in texts if isinstance(text, str)]
+    codes = [word.upper() for word in words if re.fullmatch(r"[A-Za-z]{3}", word)]
     return Invoice(
         id=invoice_id,
         number=_name(raw.get("invoicenumber")),
@@ -233,17 +234,37 @@ def error_text(body: Any) -> str:
     """Find Halo's own words in any of the shapes its errors come in, as one plain sentence."""
     if isinstance(body, str):
         return as_sentence(body)
+    if said := stated_error(body):
+        return said
     if not isinstance(body, dict):
         return ""
-    for key in ERROR_KEYS:
-        if isinstance(body.get(key), str) and (said := as_sentence(body[key])):
-            return said
     parts = []
     for key, value in body.items():
         texts = [t for t in (value if isinstance(value, list) else [value]) if isinstance(t, str)]
         if said := "; ".join(filter(str.strip, texts)):
             parts.append(f"{key}: {said}")
     return as_sentence(", ".join(parts))
+
+
+def stated_error(body: Any, depth: int = 3) -> str:
+    """Find the text under an error's name, also one inside another object or a list of objects.
+
+    Args:
+        body: the answer's JSON.
+        depth: how many objects and lists inside each other are searched.
+    """
+    found: list[Any] = []
+    if isinstance(body, dict):
+        found = [body.get(key) for key in (*ERROR_KEYS, "errors")]
+    elif isinstance(body, list):
+        found = [one for one in body if isinstance(one, dict)]
+    for one in found:
+        said = as_sentence(one) if isinstance(one, str) else ""
+        if not said and depth > 1:
+            said = stated_error(one, depth - 1)
+        if said:
+            return said
+    return ""
 
 
 def as_sentence(text: str) -> str:

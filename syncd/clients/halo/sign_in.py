@@ -19,7 +19,7 @@ from syncd.clients.halo.errors import (
     read_answer,
     redirected,
 )
-from syncd.clients.halo.parse import ERROR_KEYS, error_text, lifetime_seconds, read_json
+from syncd.clients.halo.parse import lifetime_seconds, read_json, stated_error
 from syncd.core.errors import BadAnswer, Side, SignInRefused
 from syncd.text.sanitize import conceal, plain
 
@@ -108,7 +108,7 @@ class SignIn:
         token = body.get("access_token") if isinstance(body, dict) else None
         if not response.is_success or not isinstance(token, str) or not _TOKEN.fullmatch(token):
             self._endpoint = None
-            raise SignInRefused(Side.HALO, self._refusal(response, body))
+            raise SignInRefused(Side.HALO, self._refusal(response, body, named=bool(tenant)))
         scope = body.get("scope")
         self.granted = frozenset(scope.split()) if isinstance(scope, str) else None
         conceal("Halo's token", token)
@@ -176,20 +176,25 @@ class SignIn:
             )
         return body
 
-    def _refusal(self, response: httpx.Response, body: Any) -> str:
+    def _refusal(self, response: httpx.Response, body: Any, *, named: bool) -> str:
         said = (
             # Other fields of a success may hold a token.
-            error_text(
-                {key: body.get(key) for key in ERROR_KEYS} if isinstance(body, dict) else None
-            )
-            or "its answer holds no token."
+            stated_error(body) or "its answer holds no token."
             if response.is_success
             else error_message(body, response)
+        )
+        unnamed = (
+            ""
+            if named
+            else (
+                " The sign-in named no tenant, because Halo's authinfo names none: if your Halo has "
+                "several tenants, set halo.tenant."
+            )
         )
         return (
             f"Halo refuses the sign-in (HTTP {response.status_code}) for client_id "
             f"{self.client_id!r}, scope {self.scope!r}: {said} Check the application in Halo "
-            "(Configuration, Integrations, Halo API), its client secret and its permissions."
+            f"(Configuration, Integrations, Halo API), its client secret and its permissions.{unnamed}"
         )
 
     async def discover(self) -> tuple[str, str | None]:
@@ -218,7 +223,9 @@ class SignIn:
         tenant = tenant if isinstance(tenant, str) and tenant else self.tenant or None
         if not isinstance(auth_url, str) or not auth_url:
             return f"{self.url}/auth/token", tenant
-        auth_url = auth_url.rstrip("/")
+        # A path alone is one of the tenant's address.
+        auth_url = f"{self.url}{auth_url}" if re.match(r"/[^/\\]", auth_url) else auth_url
+        auth_url = auth_url.rstrip("/").removesuffix("/token")
         if not may_carry_secret(auth_url, loopback=self.url.startswith("http://")):
             message = (
                 f"Halo's authinfo names {plain(auth_url, 200)!r} to sign in at, which isn't a plain "

@@ -111,22 +111,27 @@ _CONSEQUENCES = {
     "halo": "syncd pushes nothing until Halo answers.",
     "store": "syncd reads and pushes nothing until the database works.",
     "loop": "The service manager restarts syncd.",
+    "writes": "syncd writes nothing more in this tenant, and tries one row again once a day.",
 }
 """The consequence of each failing check."""
 
 
 def banner(snapshot: Snapshot) -> Banner:
-    """The most important problem first: a failing check, then stopped writes, then payments."""
+    """The most important problem first: a side or the database, then stopped writes, then payments."""
     needs = needing(snapshot.status.attention_counts)
     broken = [name for name, mark, _ in snapshot.cards if mark == Health.FAILING]
     shaky = [name for name, mark, _ in snapshot.cards if mark == Health.ATTENTION]
-    if troubled := broken or shaky:
+    sides = [name for name in broken if name != "writes"]
+    if troubled := sides or broken or shaky:
         names = [check_name(name) for name in troubled]
         verb = "does not work" if len(names) == 1 else "do not work"
         headline = f"{' and '.join(names)} {verb if broken else 'failed recently'}"
-        sentences = [sentence(text) for name, _, text in snapshot.cards if name in troubled]
-        sentences += [_CONSEQUENCES[name] for name in troubled if name in _CONSEQUENCES]
-        sentences.append("Nothing is lost: syncd retries automatically.")
+        shown = [*troubled, *(name for name in broken if name not in troubled)]
+        texts = {name: sentence(text) for name, _, text in snapshot.cards}
+        sentences = [texts[name] for name in shown]
+        sentences += [_CONSEQUENCES[name] for name in shown if name in _CONSEQUENCES]
+        retries = ": syncd retries automatically" if troubled != ["writes"] else ""
+        sentences.append(f"Nothing is lost{retries}.")
         if needs:
             sentences.append(f"{needs[0].upper()}{needs[1:]}.")
         return Banner(headline, tuple(dict.fromkeys(sentences)))

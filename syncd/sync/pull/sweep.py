@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 from syncd.clients.stripe.parse import Unreadable
 from syncd.clients.stripe.source import PAGE_SIZE, StripeSource
-from syncd.core.errors import CursorRefused, IntentUnknown
+from syncd.core.errors import CursorRefused, IntentUnknown, Side
 from syncd.core.payments import Observation
 from syncd.monitor.report import Report
-from syncd.store.coordination import BACKFILL, BackfillNote
+from syncd.store.coordination import BACKFILL, SWEEPS_COUNTED_FROM, SWEPT, BackfillNote
 from syncd.store.store import Store
 from syncd.sync.pull.listing import DAY, IntentListing
 from syncd.sync.pull.poll import stripe_clock
 from syncd.sync.pull.rereads import Rereads
 
 SWEEP_SECONDS = 3 * DAY
-"""How far back a sweep lists payment intents; older ones are re-read if they may still change."""
+"""How far back a sweep lists at least; older payment intents are re-read if they may still change."""
 
 UNSETTLED_SECONDS_MAX = 90 * DAY
 """Older payments that have not ended are left to events: most of them were abandoned."""
@@ -37,11 +37,18 @@ class Sweeper:
     now: Callable[[], float]
 
     async def sweep(self) -> None:
-        """List the payment intents of the last days, and re-read older ones that may still change."""
+        """List the payment intents since the last sweep, and of the last days in any case.
+
+        Older ones that may still change are re-read.
+        """
         now = stripe_clock(self.store, self.now())
+        last = self.store.read(SWEPT[Side.STRIPE]) or self.store.read(SWEEPS_COUNTED_FROM)
+        since = min(now - SWEEP_SECONDS, (now if last is None else last) - DAY)
         # The next sweep re-reads those that Stripe can't show now; events may come before.
         await self.listing.list_and_reread(
-            now - SWEEP_SECONDS, oldest=now - UNSETTLED_SECONDS_MAX, unshown=lambda *_: None
+            max(since, now - UNSETTLED_SECONDS_MAX),
+            oldest=now - UNSETTLED_SECONDS_MAX,
+            unshown=lambda *_: None,
         )
         await self.rereads.reread()
 
