@@ -8,11 +8,33 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from syncd.cli.demo import STORIES, _begin, _begin_held, _summary, _tell
+from syncd.sandbox import Sandbox
 from tests.conftest import ROOT
 from tests.test_process import until
 
 COMMAND = f"{sys.executable} -m syncd"
+
+
+@pytest.mark.parametrize(
+    ("held", "said"), [(True, "1 agree, 1 not: {held}; 0 rows"), (False, "all agree; 0 rows")]
+)
+def test_the_result_counts_a_payment_that_is_still_held(
+    capsys: pytest.CaptureFixture[str], *, held: bool, said: str
+) -> None:
+    """A payment that the reader left held does not agree, and the demo ends with 1."""
+    with Sandbox() as box:
+        paid = _begin(box, STORIES[0])
+        _tell(box, paid)
+        box.halo.rows_of(paid.intent_id)[0]["status"] = box.halo.status["succeeded"]
+        juniper = _begin_held(box)
+        if not held:
+            box.halo.rows_of(juniper.intent_id)[0]["status"] = box.halo.status["succeeded"]
+        code = _summary(Console(width=200), box, [paid, juniper], 1.0)
+    assert code == (1 if held else 0)
+    assert said.format(held=juniper.intent_id) in capsys.readouterr().out
 
 
 @pytest.mark.slow
