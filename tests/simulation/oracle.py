@@ -167,8 +167,8 @@ class Oracle(Watch):
         return ({"halo_refuses"} if refused else set()), number
 
     def _needs_without_rows(self, truth: Truth, number: int | None, *, poisoned: bool) -> set[str]:
-        retried = self.retried_at.get(truth.intent_id, -1.0) > truth.disturbed_at
-        if truth.deleted and truth.intent_id in self.proven and not retried:
+        renewed = self.renewed_at.get(truth.intent_id, -1.0) > truth.disturbed_at
+        if truth.deleted and truth.intent_id in self.proven and not renewed:
             return {"row_deleted"}
         setting = self.theatre.setting
         if not setting["create_missing"] or truth.invoice is None:
@@ -214,8 +214,8 @@ class Oracle(Watch):
         for name, entry in listed.items():
             if name in ("refunds_unknown", "disputes_unknown") and self._stopped_long():
                 continue  # what the key may not list, and no event shows any more
-            if name.startswith("row_") and int(name.removeprefix("row_")) in self.world.harmed():
-                continue
+            if name.startswith("row_") and int(name.removeprefix("row_")) in self.hurt:
+                continue  # it stays until a person dismisses it, also where the row was restored
             if name not in known and name != "pi_odd" and not name.startswith("writes_"):
                 self.complain("false alarm", f"{name}: {entry.reason}")
 

@@ -37,6 +37,11 @@ FAILED = {
     1000000067: "A tenant's first new row was not read back yet when another process sent the second one.",
     3000000042: "The process was killed right after a first update that Halo did not store; the next process "
     "tried another payment's row.",
+    5550001339: "A retry of a payment whose deletion was not noticed yet: the oracle expected a new payment; only "
+    "an entry `row_deleted` that is retried makes one.",
+    8880001008: "The entry of an emptied row stays until a person dismisses it; the oracle did not know that.",
+    6600000073: "With `push.trace = false`, a whole row brings back the payload that Halo's own webhook left: the "
+    "oracle took that for a trace of syncd.",
 }
 """Every seed that ever failed, each with what went wrong."""
 

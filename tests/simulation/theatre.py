@@ -372,10 +372,10 @@ class Theatre:
             return
 
         async def work(process: Process) -> None:
-            done = process.store.people.retry(
-                None if truth is None else [truth.intent_id], process.now()
-            )
-            self.world.oracle.retried(done)
+            people = process.store.people
+            deleted = {e.id for e in people.attention() if e.code == "row_deleted"}
+            done = people.retry(None if truth is None else [truth.intent_id], process.now())
+            self.world.oracle.retried(done, deleted)
 
         self._keep(self._brief(work))
 

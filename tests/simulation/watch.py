@@ -131,6 +131,8 @@ class Watch:
         self.inserts: dict[int, Insert] = {}
         self.inserted: dict[str, list[int]] = {}
         self.retried_at: dict[str, float] = {}
+        self.renewed_at: dict[str, float] = {}
+        self.hurt: set[int] = set()
         self.dismissed_at: dict[str, float] = {}
         self.jumps: list[float] = []
         self.configured_at = 0.0
@@ -163,10 +165,17 @@ class Watch:
         """A host's clock was set."""
         self.jumps.append(seconds)
 
-    def retried(self, done: Sequence[str]) -> None:
-        """A person asked for another try."""
+    def retried(self, done: Sequence[str], deleted: set[str]) -> None:
+        """A person asked for another try.
+
+        Args:
+            done: the entries.
+            deleted: those that the list named because their row was deleted: only these are treated as new.
+        """
         for intent_id in done:
             self.retried_at[intent_id] = self.world.now()
+            if intent_id in deleted:
+                self.renewed_at[intent_id] = self.world.now()
             self.dismissed_at.pop(intent_id, None)
 
     def dismissed(self, done: Sequence[str]) -> None:
@@ -387,6 +396,9 @@ class Watch:
             if process.theatre.setting["trace"] and "webhook_received_date" in row:
                 self.complain("trace", f"{truth.label}: a date without a payload")
             return
+        kept = self.world.halo.rows.get(row.get("id", -1), {}).get("webhook_payload")
+        if not process.theatre.setting["trace"] and row["webhook_payload"] == kept:
+            return  # a whole row brings Halo's own payload back as it was; syncd leaves none
         payload = json.loads(row["webhook_payload"])
         intent = payload.get("data", {}).get("object", {}) if "data" in payload else payload
         if intent.get("id") != truth.intent_id:
@@ -406,7 +418,7 @@ class Watch:
         just_changed = self.world.now() - self.configured_at < HOUR
         if truth.invoice is None or not (setting["create_missing"] or just_changed):
             self.complain("unasked", f"a row for {truth.label}")
-        again = self.retried_at.get(truth.intent_id, -1.0) > truth.disturbed_at
+        again = self.renewed_at.get(truth.intent_id, -1.0) > truth.disturbed_at
         if truth.deleted and truth.intent_id in self.proven and not again:
             self.complain("remade", f"a row for {truth.label}, whose row was deleted")
         if truth.intent_id not in self.view(process).empty:
@@ -442,6 +454,8 @@ class Watch:
             if inserted:
                 self.world.remember(number)
             intent_id = self.world.owner(number)
+            if number in self.world.harmed():
+                self.hurt.add(number)
             self.last_sent[number] = posted.get("status")
             if late:
                 self.came_late[inserted].add(intent_id)
