@@ -497,6 +497,8 @@ class Watch:
             self.world.owner(row["id"]) if "id" in row else str(row.get("intent_id"))
             for row, _ in self.sends.get(id(request), [])
         }
+        if reply.status == 400:
+            self._note_refusal(process, request)
         if reply.status >= 300:
             return
         try:
@@ -517,6 +519,18 @@ class Watch:
                 view.rows[number] = body["status"]
                 view.read_at[number] = self.left_at[id(request)]
                 self._note_read_back(body)
+
+    def _note_refusal(self, process: Process, request: Request) -> None:
+        """Halo refuses whole rows that were read back without harm after a first update: that one is over.
+
+        The update was not stored, and what the row itself holds can't be sent: another payment may be tried.
+        """
+        harmed, read_at = self.world.harmed(), self.view(process).read_at
+        for row, _ in self.sends.get(id(request), []):
+            number = row.get("id", -1)
+            read = read_at.get(number, 0.0) > self.first_at.get(False, 0.0)
+            if read and number not in harmed and self.world.owner(number) == self.first.get(False):
+                del self.first[False]
 
     def _told(self, process: Process, body: Any) -> None:
         if not isinstance(body, dict):
