@@ -131,7 +131,7 @@ def retry_after_seconds(header: str | None, now: float) -> float | None:
 
     Args:
         header: the header's value.
-        now: Unix seconds.
+        now: Unix seconds, by the clock of the side that answered where it shows that clock.
     """
     if header is None:
         return None

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any, Self
 
 from syncd.sandbox.halo import SandboxHalo
@@ -80,8 +81,11 @@ class Sandbox:
                 return side.answer(request)
             if fault.kind == "applied_late":
                 self._loop.call_later(fault.seconds, side.answer, request)
-                return fault.reply(None)
-            return fault.reply(side.answer(request) if fault.applies else None)
+            reply = fault.reply(side.answer(request) if fault.applies else None)
+            if side.clock_skew is not None:
+                date = formatdate(side.clock() + side.clock_skew, usegmt=True)
+                reply.headers.setdefault("Date", date)
+            return reply
 
         return handle
 

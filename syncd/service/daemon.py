@@ -25,6 +25,7 @@ from syncd.monitor.health import Check, judge_step
 from syncd.monitor.status import stopped_check
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.monitor.watcher import Watch
+from syncd.service.clock import Ages, ClockWatch
 from syncd.service.instance import Instance
 from syncd.service.lanes import Step, Steps, note_progress
 from syncd.service.systemd import Notifier
@@ -51,6 +52,9 @@ _LIFTING = frozenset(str(key) for key in LiftedBy)
 DELIVERIES_LOOK_SECONDS, DELIVERIES_FIRST_SECONDS = 3_600, 60
 """How often to look whether the daily count of undelivered events is due; first, this long after
 the start, when the first poll has usually ended."""
+
+CLOCK_LOOK_SECONDS = 5.0
+"""How often to check whether the host's clock was set back."""
 
 HANG_SECONDS = 240.0
 """After so long without progress a step hangs; syncd then lets systemd's watchdog restart the service."""
@@ -87,6 +91,10 @@ class Daemon:
     _watch: Watch = field(init=False)
     _instance: Instance = field(init=False)
     _unreleased: bool = field(init=False, default=False)
+    _ages: Ages = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ages = Ages(self.monotonic)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -96,6 +104,7 @@ class Daemon:
             StoreUnusable: the database is damaged.
         """
         self._started = self.runtime.now()
+        self._ages.seconds("start", self._started)
         self.runtime.working = note_progress
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.runtime.stop.set)
@@ -133,6 +142,7 @@ class Daemon:
         )
         self.notifier.ready("Started; the first poll is under way.")
         crash_point(Point.READY)
+        clock = asyncio.create_task(self._watch_clock())
         stopped = asyncio.create_task(self.runtime.stop.wait())
         # If the web server ends, the whole service ends: it must not run without health checks.
         await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -140,6 +150,7 @@ class Daemon:
         self.notifier.stopping()
         self.telemetry.log("info", "stopping")
         crash_point(Point.STOPPING)
+        clock.cancel()
         self._scheduler.shutdown(wait=False)
         await asyncio.gather(self._drain(), self._watch.close())
         server.should_exit = True
@@ -191,6 +202,16 @@ class Daemon:
             self._on_time, IntervalTrigger(seconds=min(TICK_SECONDS, max(poll, 1))), [self._tick],
             id="tick", replace_existing=True, **options,
         )  # fmt: skip
+
+    async def _watch_clock(self) -> None:
+        """Plan all steps again after the host's clock was set back: the scheduler goes by that clock."""
+        clock = ClockWatch(self.runtime.now, self.monotonic)
+        while True:
+            await asyncio.sleep(CLOCK_LOOK_SECONDS)
+            back = clock.seconds_back()
+            if back > 0:
+                self.telemetry.log("warning", "clock_set_back", seconds=round(back))
+                self._schedule()
 
     async def _on_time(self, begin: Callable[[], None]) -> None:
         """Only start the step, so that the scheduler never finds its last job still running."""
@@ -337,10 +358,10 @@ class Daemon:
         }
 
     def _worked(self, step: str, reason: str | None, stale_seconds: float) -> Check:
-        return judge_step(
-            step, self._engine.last.get(step), reason, self.runtime.now(), stale_seconds,
-            started=self._started,
-        )  # fmt: skip
+        last = self._engine.last.get(step)
+        since = self._started if last is None else last
+        now = since + self._ages.seconds("start" if last is None else step, since)
+        return judge_step(step, last, reason, now, stale_seconds, started=self._started)
 
     def _budgets(self) -> dict[str, int]:
         now = self.runtime.now()

@@ -104,6 +104,17 @@ def test_retry_after_as_a_date(bench: Bench, side: str) -> None:
 
 
 @both
+def test_retry_after_as_a_date_by_another_clock(bench: Bench, side: str) -> None:
+    """A date is by the clock of the side that sent it, however wrong the host's own clock is."""
+    getattr(bench.box, side).clock_skew = 3_600
+    date = formatdate(bench.clock() + 3_609, usegmt=True)
+    _strike(bench, side, "429", times=1, retry_after=date)
+    bench.read(side)
+    (wait,) = bench.waited
+    assert 9 <= wait < 11
+
+
+@both
 @pytest.mark.parametrize("value", ["-5", "soon", "", "1e9", "Thu, 01 Jan 1970 00:00:00 GMT", "٣"])
 def test_retry_after_that_is_nonsense(bench: Bench, side: str, value: str) -> None:
     """A Retry-After that can't be read, or lies behind us, neither breaks nor hurries anything."""

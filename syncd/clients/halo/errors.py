@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from syncd.clients.halo.parse import ERROR_KEYS, as_sentence, error_text, read_json, stated_error
-from syncd.clients.retry import retry_after_seconds
+from syncd.clients.retry import retry_after_seconds, server_time
 from syncd.core.errors import (
     BadAnswer,
     Failure,
@@ -78,7 +78,8 @@ def failure_of(
     if 200 <= status < 300:
         return None
     what = f"{method} {response.request.url.path}"
-    wait = retry_after_seconds(response.headers.get("retry-after"), now)
+    sent_at = server_time(response.headers.get("date"))  # a date in Retry-After is by Halo's clock
+    wait = retry_after_seconds(response.headers.get("retry-after"), sent_at or now)
     said = error_message(read_json(response.content), response)
     if status == 429:
         return RateLimited(

@@ -6,7 +6,7 @@ from typing import Any
 import stripe
 
 from syncd.clients.http import AnswerRefused, words_of
-from syncd.clients.retry import retry_after_seconds
+from syncd.clients.retry import retry_after_seconds, server_time
 from syncd.core.errors import (
     BadAnswer,
     CursorRefused,
@@ -35,7 +35,9 @@ def failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
     told = error.user_message if isinstance(error.json_body, dict) else ""
     said = plain(told) if isinstance(told, str) else ""
     said = said if not said or said.endswith((".", "!", "?")) else f"{said}."
-    wait = retry_after_seconds(header(error.headers or {}, "retry-after"), now)
+    headers = error.headers or {}
+    sent_at = server_time(header(headers, "date"))  # a date in Retry-After is by Stripe's clock
+    wait = retry_after_seconds(header(headers, "retry-after"), sent_at or now)
     cause = error.__cause__ or error.__context__
     if isinstance(cause, AnswerRefused):
         return BadAnswer(Side.STRIPE, f"Stripe's answer to {what} was refused: {cause}.")
