@@ -21,7 +21,7 @@ RUN = .venv/bin
 DEV = .venv-dev/bin
 INSTALL = install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: demo test quick check bench soak crashes fuzz mutants format lock man schema deb image clean simulate simulate-fresh simulate-night planted
+.PHONY: demo test quick check bench soak crashes fuzz mutants format lock man schema deb image clean simulate simulate-fresh simulate-night simulate-coverage planted
 
 CHECK_PYTHON = @$(or $(PYTHON),python3) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
     || { echo "Install Python 3.11 or newer with its venv module (Debian and Ubuntu: apt install python3-venv), then run make again." >&2; exit 1; }
@@ -103,6 +103,11 @@ simulate-fresh: .venv-dev/installed
 
 simulate-night: .venv-dev/installed
 	$(DEV)/python -m tests.simulation --night
+
+# Writes into docs/promises.md which pairs of fault, request and state stories never play.
+simulate-coverage: export PYTHONHASHSEED = 0
+simulate-coverage: .venv-dev/installed
+	$(DEV)/python -m tests.simulation --coverage docs/promises.md --seeds $(or $(SEEDS),300)
 
 planted: .venv-dev/installed
 	$(DEV)/python -m tests.simulation --planted

@@ -5,8 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from tests.simulation.batch import fresh, many_shown, plant, show
+from tests.simulation.batch import fresh, many_shown, plant, show, write_coverage
 from tests.simulation.night import night, replay
+from tests.simulation.story import STEERED_FROM
 
 
 def main() -> int:
@@ -21,6 +22,12 @@ def main() -> int:
     )
     parser.add_argument("--night", action="store_true", help="fresh seeds until interrupted")
     parser.add_argument("--planted", action="store_true", help="plant faults instead")
+    parser.add_argument(
+        "--coverage",
+        type=Path,
+        metavar="FILE",
+        help="write into this document what is never played",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--kept", type=Path, help="replay the shrunk story of this file")
     asked = parser.parse_args()
@@ -28,6 +35,9 @@ def main() -> int:
         return show(asked.seed, whole=asked.whole)
     if asked.kept is not None:
         return replay(asked.kept)
+    if asked.coverage is not None:
+        first = asked.first or STEERED_FROM
+        return write_coverage(asked.coverage, first, asked.seeds, asked.jobs)
     if asked.planted:
         return plant(asked.jobs, asked.seeds)
     if asked.night:

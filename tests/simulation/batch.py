@@ -7,24 +7,31 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
 
 from tests.freshness import SEED, this_commit
-from tests.simulation.coverage import missing_text
+from tests.simulation.coverage import kinds, missing_text, never_played, never_table
 from tests.simulation.planted import PLANTED, Caught, catch
 from tests.simulation.seeds import FAILED, fresh_first
 from tests.simulation.shrink import as_text, shrink
 from tests.simulation.story import DAY, draw
 from tests.simulation.theatre import play
 
+SIZE = 25
+"""How many seeds a process plays before it reports."""
 
-def run_seeds(first: int, count: int) -> tuple[list[tuple[int, list[str]]], Counter[str], float]:
+
+def run_seeds(
+    first: int, count: int, hunting: bool = True
+) -> tuple[list[tuple[int, list[str]]], Counter[str], float]:
     """Play some seeds. Returns those that failed with their checks, the figures and the seconds."""
     failed: list[tuple[int, list[str]]] = []
     figures: Counter[str] = Counter()
     seconds = 0.0
     gc.freeze()
     for seed in range(first, first + count):
-        result = play(draw(seed))
+        result = play(draw(seed, hunting=hunting))
         figures += result.figures
         seconds += result.seconds
         if result.complaints:
@@ -96,30 +103,51 @@ def plant(jobs: int, seeds: int) -> int:
     return 1 if missed else 0
 
 
-def many(first: int, count: int, jobs: int) -> list[tuple[int, list[str]]]:
-    """Play many seeds in several processes, with progress. Returns those that failed with their checks."""
+@dataclass(slots=True)
+class Batch:
+    """What came of many seeds.
+
+    Attributes:
+        failed: the seeds that failed, with their checks.
+        figures: how often what happened.
+        simulated: seconds of simulated time.
+        spent: seconds of real time.
+    """
+
+    failed: list[tuple[int, list[str]]]
+    figures: Counter[str]
+    simulated: float
+    spent: float
+
+
+def played(first: int, count: int, jobs: int, *, hunting: bool = True) -> Batch:
+    """Play many seeds in several processes, with progress."""
     began = time.monotonic()
-    size = 25
-    figures: Counter[str] = Counter()
-    failed: list[tuple[int, list[str]]] = []
-    seconds, done = 0.0, 0
+    batch, done = Batch([], Counter(), 0.0, 0.001), 0
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_ignore_interrupts) as pool:
-        parts = [(s, min(size, first + count - s)) for s in range(first, first + count, size)]
-        for (_, number), (bad, some, time_) in zip(
-            parts, pool.map(run_seeds, *zip(*parts, strict=True)), strict=True
-        ):
-            failed += bad
-            figures += some
-            seconds += time_
+        parts = [(s, min(SIZE, first + count - s)) for s in range(first, first + count, SIZE)]
+        results = pool.map(run_seeds, *zip(*parts, strict=True), [hunting] * len(parts))
+        for (_, number), (bad, some, time_) in zip(parts, results, strict=True):
+            batch.failed += bad
+            batch.figures += some
+            batch.simulated += time_
             done += number
             for seed, checks in bad:
                 print(f"seed {seed}: {', '.join(checks)}", flush=True)
             if sys.stderr.isatty() or done % 100 == 0:
-                print(f"{done} of {count} seeds, {len(failed)} failed", file=sys.stderr, flush=True)
-    print(figures_text(count, figures, seconds))
+                text = f"{done} of {count} seeds, {len(batch.failed)} failed"
+                print(text, file=sys.stderr, flush=True)
+    batch.spent += time.monotonic() - began
+    return batch
+
+
+def many(first: int, count: int, jobs: int) -> list[tuple[int, list[str]]]:
+    """Play many seeds, and print the figures. Returns those that failed with their checks."""
+    batch = played(first, count, jobs)
+    failed, figures, spent = batch.failed, batch.figures, batch.spent
+    print(figures_text(count, figures, batch.simulated))
     print(missing_text(figures))
-    spent = max(time.monotonic() - began, 0.001)
     print(f"{len(failed)} failed; {spent:.0f} s on {jobs} processes")
     print(
         f"{count / spent:.2f} stories, {figures['actions'] / spent:.0f} actions and "
@@ -128,6 +156,39 @@ def many(first: int, count: int, jobs: int) -> list[tuple[int, list[str]]]:
     for seed, checks in failed:
         print(f"replay: make simulate SEED={seed}  # {', '.join(checks)}")
     return failed
+
+
+BEGIN, END = "<!-- coverage: begin -->\n", "<!-- coverage: end -->"
+"""Between these lines of a document stands what stories never play."""
+
+
+def write_coverage(path: Path, first: int, count: int, jobs: int) -> int:
+    """Play seeds with and without hunting, and write into a document what was never played."""
+    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    plain, hunted = (played(first, count, jobs, hunting=hunting) for hunting in (False, True))
+    lines = [
+        f"`make simulate-coverage SEEDS={count}`, from seed {first:,}:",
+        "",
+        "| | there are | played without hunting | played with hunting |",
+        "|---|---|---|---|",
+    ]
+    for name, kind, whole in kinds():
+        found = [len(whole) - len(never_played(b.figures, kind, whole)) for b in (plain, hunted)]
+        lines.append(f"| {name} | {len(whole)} | {found[0]} | {found[1]} |")
+    never = {name: never_played(hunted.figures, kind, whole) for name, kind, whole in kinds()[1:]}
+    words = "; ".join(f"{name}: {', '.join(some) or 'none'}" for name, some in never.items())
+    lines += [
+        "",
+        "Never played with hunting:",
+        "",
+        never_table(hunted.figures),
+        "",
+        f"{words}.",
+        "",
+    ]
+    path.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after, encoding="utf-8")
+    return 1 if plain.failed or hunted.failed else 0
 
 
 def _ignore_interrupts() -> None:

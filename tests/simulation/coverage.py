@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -19,7 +19,7 @@ from syncd.core.rules.decisions import Hold, decide
 from syncd.core.rules.transitions import Cause, transition
 from syncd.store import transitions
 from syncd.sync.push import lookup
-from tests.simulation.story import FAULTS, HUNTED, STATES
+from tests.simulation.story import FAULTS, HUNTED, NAMES_PAYMENT, NEVER_SENT, STATES
 
 if TYPE_CHECKING:
     from syncd.sandbox.http import Request
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 ANY = "-"
 """The state of a request that names no payment."""
-
-NAMES_PAYMENT = ("rows", "write")
-"""The requests that name a payment, so that its state is counted."""
-
 
 HOLDS = (
     HoldCode.ROW_UNREADABLE, HoldCode.ROW_DELETED, HoldCode.INVOICE_UNREADABLE,
@@ -50,26 +46,43 @@ def point_of(side: str, request: Request) -> str | None:
     return None
 
 
+def states_at(world: World, point: str, request: Request) -> set[str]:
+    """The states of the payments that a request at a point of the way names."""
+    if point not in NAMES_PAYMENT:
+        return {ANY}
+    intents = set(filter(None, [request.params().get("intent_id")]))
+    if point == "write":
+        posted = json.loads(request.body)
+        rows = posted if isinstance(posted, list) else [posted]
+        intents = {str(row.get("intent_id") or world.owner(row.get("id"))) for row in rows}
+    truths = [world.by_intent[name] for name in intents if name in world.by_intent]
+    return {truth.state or "none" for truth in truths} or {ANY}
+
+
 def played(world: World, side: str, request: Request, fault: str) -> list[str]:
     """The pairs that a fault at this request plays: ``fault request state``."""
     point = point_of(side, request)
     if point is None:
         return []
-    states = {ANY}
-    if point in NAMES_PAYMENT:
-        intents = set(filter(None, [request.params().get("intent_id")]))
-        if point == "write":
-            posted = json.loads(request.body)
-            rows = posted if isinstance(posted, list) else [posted]
-            intents = {str(row.get("intent_id") or world.owner(row.get("id"))) for row in rows}
-        truths = [world.by_intent[name] for name in intents if name in world.by_intent]
-        states = {truth.state or "none" for truth in truths} or {ANY}
-    return [f"{fault} {point} {state}" for state in sorted(states)]
+    return [f"{fault} {point} {state}" for state in sorted(states_at(world, point, request))]
+
+
+def waits_for(world: World, point: str, state: str) -> Callable[[Request], bool]:
+    """A test of requests: whether one is at a point of the way, with a payment in a state."""
+    side = HUNTED[point][0]
+
+    def matches(request: Request) -> bool:
+        if point_of(side, request) != point:
+            return False
+        return not state or state in states_at(world, point, request)
+
+    return matches
 
 
 def pairs() -> set[str]:
     """Every pair that could be played."""
-    plain = {f"{f} {p} {ANY}" for f, p in product(FAULTS, HUNTED) if p not in NAMES_PAYMENT}
+    alone = [p for p in HUNTED if p not in NAMES_PAYMENT and p not in NEVER_SENT]
+    plain = {f"{f} {p} {ANY}" for f, p in product(FAULTS, alone)}
     return plain | {f"{f} {p} {s}" for f, p, s in product(FAULTS, NAMES_PAYMENT, STATES)}
 
 
@@ -109,23 +122,48 @@ def decisions() -> set[str]:
     return {"Update", "InStep", "Create", "AskStripe", "Unmatched", *(f"Hold {c}" for c in HOLDS)}
 
 
-def missing_text(figures: Counter[str]) -> str:
-    """How much was played, and what was not, for people."""
-    lines = []
-    for name, kind, whole in (
+def kinds() -> tuple[tuple[str, str, set[str]], ...]:
+    """What is counted: its name for people, the beginning of its figures, and all that there is."""
+    return (
         ("pairs of fault, request and state", "pair ", pairs()),
         ("decisions", "decision ", decisions()),
         ("causes of transitions", "transition ", {cause.name for cause in Cause}),
-    ):
-        seen = {
-            key.removeprefix(kind).split(" of ")[0]
-            for key, number in figures.items()
-            if key.startswith(kind) and number
-        }
-        never = sorted(whole - seen)
+    )
+
+
+def never_played(figures: Counter[str], kind: str, whole: set[str]) -> list[str]:
+    """What of all that there is was never played."""
+    seen = {
+        key.removeprefix(kind).split(" of ")[0]
+        for key, number in figures.items()
+        if key.startswith(kind) and number
+    }
+    return sorted(whole - seen)
+
+
+def missing_text(figures: Counter[str]) -> str:
+    """How much was played, and what was not, for people."""
+    lines = []
+    for name, kind, whole in kinds():
+        never = never_played(figures, kind, whole)
         lines.append(f"{name}: {len(whole) - len(never)} of {len(whole)} played")
         if never:
             lines.append("  never: " + ", ".join(never))
     rare = [(n, key[5:]) for key, n in figures.items() if key.startswith("pair ")]
     lines.append("rarest pairs: " + ", ".join(f"{key} {n}" for n, key in sorted(rare)[:10]))
+    return "\n".join(lines)
+
+
+def never_table(figures: Counter[str]) -> str:
+    """The pairs that were never played, as a Markdown table: one line for each request and state."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for pair in never_played(figures, "pair ", pairs()):
+        fault, point, state = pair.split()
+        rows.setdefault((point, state), []).append(fault)
+    if not rows:
+        return "Every pair was played."
+    lines = ["| request | state of the payment | faults never played |", "|---|---|---|"]
+    for (point, state), faults in sorted(rows.items()):
+        _, method, path = HUNTED[point]
+        lines.append(f"| `{method} …{path}` | {state} | {', '.join(faults)} |")
     return "\n".join(lines)

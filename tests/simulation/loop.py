@@ -7,8 +7,12 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+TURNS_MAX = 2_000_000
+"""After so many turns of the loop at one moment, time stands still: something turns in a circle."""
+
+
 class NothingToDo(Exception):
-    """Everything waits for something that nobody will do."""
+    """Everything waits for something that nobody will do, or time stands still."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -21,6 +25,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._seconds = 0.0
+        self._turns = 0
         self._selector = self
         self._clock_resolution = 1e-6  # floats of weeks are no finer than this
 
@@ -32,6 +37,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Jump to the next timer; asyncio calls this where another loop would wait."""
         if timeout is None:
             message = "every task waits, and no timer is set"
+            raise NothingToDo(message)
+        self._turns = self._turns + 1 if timeout == 0 else 0
+        if self._turns > TURNS_MAX:
+            message = f"time stands still at {self._seconds} s"
             raise NothingToDo(message)
         self._seconds += timeout
         return []

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 8.0
 TICK_SECONDS = 30.0
+SLEEP_SECONDS_MIN = 1e-3
 
 
 class Killed(BaseException):
@@ -104,7 +105,8 @@ class ProcessWorld(Runtime):
         """Wait in simulated time; the process may be killed meanwhile."""
         assert self.process is not None
         self.process.point("sleep")
-        await Runtime.sleep(self, seconds)
+        # No real wait is shorter; and the simulated time has no finer steps, so it would stand still.
+        await Runtime.sleep(self, max(seconds, SLEEP_SECONDS_MIN) if seconds > 0 else seconds)
         await self.process.thaw()
 
 

@@ -44,6 +44,9 @@ DOUBTFUL = (
 HUNTED_FROM = 10**9
 """From this seed on, stories have an adversary for the hosts' clocks; older seeds keep their stories."""
 
+STEERED_FROM = 10**10
+"""From this seed on, stories are steered to pairs of fault, request and state; older seeds keep theirs."""
+
 JUMPS = (1.0, 5.0, 40.0, 300.0, HOUR, DAY, 40.0 * DAY)
 """How far a clock jumps, in seconds, in either direction."""
 
@@ -70,6 +73,12 @@ HUNTED: dict[str, tuple[str, str | None, str]] = {
     "token": ("halo", "POST", "token"),
 }
 """The requests of a payment's way: side, method and a part of the path."""
+
+NAMES_PAYMENT = ("rows", "write")
+"""Those of them that name a payment, so that its state makes a pair of its own."""
+
+NEVER_SENT = ("changes",)
+"""Those that only ``syncd prove`` sends, which stories don't play."""
 
 TENANTS = {
     "merge": 60, "refuse": 10, "empty": 10, "drop status": 6, "drop trace": 6, "empties later": 8,
@@ -146,9 +155,9 @@ def clock(seconds: float) -> str:
     return f"d{int(day):02} {int(hour):02}:{int(minute):02}:{second:06.3f}"
 
 
-def draw(seed: int) -> Story:
+def draw(seed: int, *, hunting: bool = True) -> Story:
     """The story of a seed."""
-    return _Author(seed).write()
+    return _Author(seed).write(hunting=hunting)
 
 
 class _Author:
@@ -174,7 +183,8 @@ class _Author:
 
     # --- the whole ---------------------------------------------------------------------------------
 
-    def write(self) -> Story:
+    def write(self, *, hunting: bool = True) -> Story:
+        """Write the story; without hunting, no fault is steered to a pair (for a comparison)."""
         r = self.r
         setting = self.setting()
         for number in range(r.choice([1, 2, 3, 4, 5, 6, 8, 12])):
@@ -203,7 +213,10 @@ class _Author:
             self.add(tenant.uniform(0.2, 0.9) * self.length, "begin_to_empty")
         if self.seed >= HUNTED_FROM:
             self.clock_adversary(setting)
-            self.hunt()
+            if self.seed < STEERED_FROM:
+                self.hunt()
+            elif hunting:
+                self.steer(setting)
         actions = tuple(sorted(self.actions, key=lambda action: action.at))
         return Story(self.seed, round(self.length / DAY, 3), setting, actions)
 
@@ -301,8 +314,11 @@ class _Author:
             if self.chance(0.05):
                 self.add(at + r.uniform(1, 600), "touch", label=label)
             if state == "succeeded" and self.chance(0.15):
+                after = r.choice([30, HOUR, 2 * DAY])
+                if self.seed >= STEERED_FROM:  # a poll a minute for two days shows nothing new
+                    after = min(after, 100 * self.interval)
                 self.add(
-                    at + r.choice([30, HOUR, 2 * DAY]), "reverse", label=label,
+                    at + after, "reverse", label=label,
                     dispute=self.chance(0.4), part=r.choice([1.0, 0.5]),
                 )  # fmt: skip
             # In the same second, soon, or after the days that a bank debit takes.
@@ -600,6 +616,38 @@ class _Author:
                 max(0.0, move.at), "fault", side=side, fault=r.choice(FAULTS), times=r.choice([1, 2]),
                 method=method, path=path, retry_after=None, seconds=r.choice([40.0, 70.0]), skip=0,
             )  # fmt: skip
+
+    def steer(self, setting: dict[str, Any]) -> None:
+        """Faults that wait for their own pair of request and payment's state; each pair is as likely.
+
+        The story is made such that the request comes: a sweep soon, payments in that state, rows that
+        Halo has not.
+        """
+        r = random.Random(f"steer {self.seed}")  # noqa: S311  # it must be replayable
+        if r.random() < 0.2:
+            return  # stories without such faults stay part of the proof
+        plain = [(p, "") for p in HUNTED if p not in NAMES_PAYMENT and p not in NEVER_SENT]
+        stated = [(point, state) for point in NAMES_PAYMENT for state in STATES]
+        for number in range(r.choice([1, 2, 2, 3])):
+            point, state = r.choice(plain + stated)
+            if point in ("refunds", "disputes"):
+                setting["sweep"] = min(setting["sweep"], self.length / 3 + 60)
+            if state:
+                self._moves_to(r, f"h{number}", state)
+            self.add(
+                r.uniform(0.0, 0.3) * self.length, "hunted", point=point, state=state,
+                fault=r.choice(FAULTS), times=r.choice([1, 1, 2, 4]), seconds=r.choice([40.0, 70.0]),
+            )  # fmt: skip
+
+    def _moves_to(self, r: random.Random, label: str, state: str) -> None:
+        """A payment with one row comes to a state, by way of others or at once."""
+        at, amount = r.uniform(0.1, 0.8) * self.length, 30
+        self.made(at, label, amount, metadata=r.choice([None, "good"]), rows=1)
+        before = [other for other in STATES if state in NEXT[other]]
+        if r.random() < 0.5:
+            self.moves(at + 1, label, r.choice(before), 0)
+            at += r.choice([20.0, self.interval])
+        self.moves(at + 2, label, state, amount)
 
     def commands(self, _setting: dict[str, Any]) -> None:
         r = self.r

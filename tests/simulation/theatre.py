@@ -14,7 +14,7 @@ from syncd.config.model import Config
 from syncd.core.errors import Failure
 from tests.simulation.coverage import counted
 from tests.simulation.disk import Disk
-from tests.simulation.loop import VirtualLoop, run
+from tests.simulation.loop import NothingToDo, VirtualLoop, run
 from tests.simulation.oracle import Complaint, Oracle
 from tests.simulation.process import STOP_SECONDS, Killed, Notified, Process
 from tests.simulation.stage import (
@@ -58,7 +58,10 @@ def play(story: Story) -> Result:
             world = World(story, loop)
             theatre = Theatre(story, world, empty_disk())
             with counted(theatre.figures):
-                run(loop, theatre.play())
+                try:
+                    run(loop, theatre.play())
+                except NothingToDo as error:
+                    world.oracle.complain("fault", str(error))
             return Result(
                 world.oracle.complaints, world.history, theatre.figures + world.figures, loop.time()
             )

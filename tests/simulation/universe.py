@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from syncd.sandbox.faults import Fault
 from syncd.sandbox.halo import NEW_STATUS, SandboxHalo
 from syncd.sandbox.http import Request
 from syncd.sandbox.stripe import SandboxStripe
-from tests.simulation.story import DAY, DECIMALS, HOUR, NEXT, Story
+from tests.simulation.coverage import waits_for
+from tests.simulation.story import DAY, DECIMALS, HOUR, HUNTED, NEXT, Story
 
 if TYPE_CHECKING:
     from tests.simulation.loop import VirtualLoop
@@ -411,11 +413,24 @@ class World:
         retry_after: float | None, seconds: float, skip: int,
     ) -> None:  # fmt: skip
         """Some of the next requests go wrong."""
-        which = self.stripe if side == "stripe" else self.halo
         match = _is_next_page if path == "next page" else None
+        path = None if match else path
+        self._strike(side, fault, times, method, path, match, retry_after, seconds, skip)
+
+    def hunted(self, *, point: str, state: str, fault: str, times: int, seconds: float) -> None:
+        """The next requests at a point of a payment's way go wrong, of payments in a state only."""
+        side, method, path = HUNTED[point]
+        match = waits_for(self, point, state)
+        self._strike(side, fault, times, method, path, match, None, seconds, 0)
+
+    def _strike(
+        self, side: str, fault: str, times: int, method: str | None, path: str | None,
+        match: Callable[[Request], bool] | None, retry_after: float | None, seconds: float, skip: int,
+    ) -> None:  # fmt: skip
+        which = self.stripe if side == "stripe" else self.halo
         kind = {"connect": "reset", "500_late": "applied_late"}.get(fault, fault)
         made = Fault(
-            kind, times, method, None if match else path, skip, match, retry_after,
+            kind, times, method, path, skip, match, retry_after,
             seconds, "https://elsewhere.example/api", 1_100_000,
             status={"500_late": 500, "hang": 504}.get(fault),
         )  # fmt: skip

@@ -133,6 +133,7 @@ class Watch:
         self.retried_at: dict[str, float] = {}
         self.renewed_at: dict[str, float] = {}
         self.hurt: set[int] = set()
+        self.failed: set[str] = set()
         self.dismissed_at: dict[str, float] = {}
         self.jumps: list[float] = []
         self.configured_at = 0.0
@@ -349,6 +350,10 @@ class Watch:
         )
         sent = self.last_sent.get(number)
         owner = self.world.owner(number)
+        if right and owner in self.failed and owner == self.first.get(False):
+            # Halo itself failed on that first update (500), and its row is as it was: it did nothing.
+            del self.first[False]
+            self.failed.discard(owner)
         if not right or sent != row.get("status"):
             return
         for new, late in self.came_late.items():
@@ -499,6 +504,12 @@ class Watch:
         }
         if reply.status == 400:
             self._note_refusal(process, request)
+        if reply.status == 500:
+            self.failed |= {
+                self.world.owner(row["id"])
+                for row, _ in self.sends.get(id(request), [])
+                if "id" in row
+            }
         if reply.status >= 300:
             return
         try:
