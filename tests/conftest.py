@@ -39,6 +39,7 @@ from tests.alone import without_the_machine
 from tests.documents import Machine
 
 ROOT = Path(__file__).parents[1]
+DAY = 86_400
 NOW = 1_795_500_000.0
 
 # How long an example takes depends on what else the machine does. In CI Hypothesis would draw the

@@ -13,7 +13,6 @@ import pytest
 from syncd.core.errors import LeaseHeld, LinkFailure, Side
 from syncd.core.records import Condition, Holder
 from syncd.sandbox import Fault, Request
-from syncd.store.coordination import HALO_ROWS
 from syncd.sync.build import Parts
 from syncd.sync.lease import Lease
 from tests.conftest import HandWorld, Rig
@@ -1260,7 +1259,7 @@ def test_polled_while_a_push_waits(rig: Rig, rows: tuple[float, ...], before: in
 
 
 @pytest.mark.parametrize(
-    ("rows", "payments", "limit"), [(1_000_000, 200, 60), (600, 600, 4)], ids=["alone", "pages"]
+    ("rows", "payments", "limit"), [(21_000, 200, 60), (0, 600, 4)], ids=["alone", "pages"]
 )
 def test_fresh_payments_go_before_a_backlog(rig: Rig, rows: int, payments: int, limit: int) -> None:
     """A backlog fills Halo's window: a payment of right now waits for seconds, not for the backlog.
@@ -1273,13 +1272,14 @@ def test_fresh_payments_go_before_a_backlog(rig: Rig, rows: int, payments: int, 
     for _ in range(payments):
         name = rig.pay(None, created=old)
         rig.box.stripe.advance(name, "succeeded", old, emit=False)
+    for number in range(rows):  # many newer rows: payments are looked up one by one
+        rig.box.halo.add_row(f"pi_other{number}", 1, 5.0, 3)
     fresh: list[str] = []
     free: list[float] = []
 
     async def work(parts: Parts) -> None:
         await parts.run.list_since(int(old) - 86_400, "4d")
         sleep, store = rig.world.sleep, parts.engine.store
-        store.write(HALO_ROWS, rows)  # many rows: payments are looked up one by one
         other = Lease(store, Holder("another", "a backfill", "elsewhere", "boot", 1), rig.clock)
 
         async def nap(seconds: float) -> None:

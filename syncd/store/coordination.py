@@ -89,9 +89,6 @@ _TIME = TypeAdapter(Annotated[float, Field(allow_inf_nan=False)])
 WATERMARK = Note("watermark", _NUMBER)
 """Up to when Stripe's events were read to the last page: Unix seconds of Stripe's clock."""
 
-HALO_ROWS = Note("halo_rows", _NUMBER)
-"""How many rows Halo had when all were read."""
-
 REVERSALS_LISTED = Note("reversals_listed", _NUMBER)
 """When refunds and disputes were last listed, Unix seconds."""
 
@@ -153,7 +150,6 @@ SHAPES = Note("unreadable_shapes", TypeAdapter(Annotated[list[ShapeNote], Field(
 
 NOTES: tuple[Note[Any], ...] = (
     WATERMARK,
-    HALO_ROWS,
     REVERSALS_LISTED,
     REVERSALS_FROM,
     STRIPE_MODE,

@@ -60,15 +60,12 @@ class RowStore:
 
     def of(self, intent_ids: Sequence[str]) -> dict[str, list[Row]]:
         """Halo's rows of these payment intents."""
-        c = schema.halo_rows.c
-        with reading(self._engine) as connection:
-            found = connection.execute(
-                sa.select(schema.halo_rows).where(c.intent_id.in_(intent_ids)).order_by(c.id)
-            )
-            kept = [row_of(row) for row in found.mappings()]
         rows: dict[str, list[Row]] = {intent_id: [] for intent_id in intent_ids}
-        for row in kept:
-            rows[str(row.intent_id)].append(row)
+        with reading(self._engine) as connection:
+            for some in _some(intent_ids):
+                query = sa.select(schema.halo_rows).where(_H.intent_id.in_(some)).order_by(_H.id)
+                for row in map(row_of, connection.execute(query).mappings()):
+                    rows[str(row.intent_id)].append(row)
         return rows
 
     def owners(self) -> dict[int, str]:

@@ -38,6 +38,11 @@ NOW: sa.BindParameter[float] = sa.bindparam("now", type_=sa.Float)
 """The time of a query, Unix seconds: for statements that are built once."""
 
 
+def made() -> sa.ColumnElement[int]:
+    """When a payment was made, as far as that is known: Unix seconds."""
+    return sa.func.coalesce(schema.payments.c.created, schema.payments.c.said_at)
+
+
 def is_due() -> sa.ColumnElement[bool]:
     """Whether a payment must be tried at the parameter `now`.
 
@@ -70,6 +75,52 @@ def is_to_be_read() -> sa.ColumnElement[bool]:
     )  # `is_unread`, as an index has it
     return sa.and_(indexed, is_unread(), c.dismissed.is_(False), sa.or_(fresh_doubt, come))
 
+
+# --- the hottest statements, built once: building one takes longer than SQLite needs for it ----------
+
+_C = schema.payments.c
+_ID: sa.BindParameter[str] = sa.bindparam("id")
+_LIMIT = sa.bindparam("limit", type_=sa.Integer)
+READ_DUE = (
+    sa.select(_C.intent_id, _C.heard)
+    .where(is_to_be_read())
+    .order_by(_C.attempts, _C.intent_id)  # payments that failed before come last
+    .limit(_LIMIT)
+)
+PAYMENT = sa.select(schema.payments).where(_C.intent_id == _ID)
+DUE_COUNT = sa.select(sa.func.count()).select_from(schema.payments).where(is_due())
+DUE = (
+    sa.select(schema.payments)
+    .where(is_due(), _C.intent_id > sa.bindparam("after"))
+    .order_by(_C.intent_id)
+    .limit(_LIMIT)
+)
+FRESH = (
+    sa.select(schema.payments)
+    .where(
+        _C.condition == sa.literal_column(f"'{Condition.DUE}'"),
+        _C.said_at >= sa.bindparam("since"),
+        _C.event_id.is_not(None),  # a payment intent does not show since when it has its state
+        is_due(),
+    )
+    .order_by(_C.said_at.desc(), _C.intent_id)
+    .limit(_LIMIT)
+)
+DUE_ONE = sa.select(schema.payments).where(is_due(), _C.intent_id == _ID)
+DOUBTFUL = (
+    sa.select(_C.intent_id, _C.next_try, _C.doubt_until)
+    .where(_C.condition == Condition.DUE, _C.doubt_until > sa.bindparam("now"))
+    .order_by(_C.intent_id)
+)
+DUE_DAYS = (
+    sa.select((made() // 86_400).label("day"), sa.func.count().label("number"))
+    .select_from(schema.payments)
+    .where(is_due())
+    .group_by(sa.text("day"))
+)
+DUE_AMONG = sa.select(schema.payments).where(
+    _C.intent_id.in_(sa.bindparam("ids", expanding=True)), is_due()
+)
 
 # --- what Stripe says ----------------------------------------------------------------------------
 

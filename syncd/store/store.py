@@ -29,51 +29,22 @@ from syncd.store.history import (
     unproven_among,
 )
 from syncd.store.payments import (
-    is_due,
-    is_to_be_read,
+    DOUBTFUL,
+    DUE,
+    DUE_AMONG,
+    DUE_COUNT,
+    DUE_DAYS,
+    DUE_ONE,
+    FRESH,
+    PAYMENT,
+    READ_DUE,
     last_seen_of,
+    made,
     remember_seen,
     remember_unreadable,
     work_of,
 )
 from syncd.store.reversals import ReversalStore, take_in_reversals
-
-_C = schema.payments.c
-
-# The hottest statements, built once: building a statement takes longer than SQLite needs for it.
-_ID: sa.BindParameter[str] = sa.bindparam("id")
-_LIMIT = sa.bindparam("limit", type_=sa.Integer)
-_READ_DUE = (
-    sa.select(_C.intent_id, _C.heard)
-    .where(is_to_be_read())
-    .order_by(_C.attempts, _C.intent_id)  # payments that failed before come last
-    .limit(_LIMIT)
-)
-_PAYMENT = sa.select(schema.payments).where(_C.intent_id == _ID)
-_DUE_COUNT = sa.select(sa.func.count()).select_from(schema.payments).where(is_due())
-_DUE = (
-    sa.select(schema.payments)
-    .where(is_due(), _C.intent_id > sa.bindparam("after"))
-    .order_by(_C.intent_id)
-    .limit(_LIMIT)
-)
-_FRESH = (
-    sa.select(schema.payments)
-    .where(
-        _C.condition == sa.literal_column(f"'{Condition.DUE}'"),
-        _C.said_at >= sa.bindparam("since"),
-        _C.event_id.is_not(None),  # a payment intent does not show since when it has its state
-        is_due(),
-    )
-    .order_by(_C.said_at.desc(), _C.intent_id)
-    .limit(_LIMIT)
-)
-_DUE_ONE = sa.select(schema.payments).where(is_due(), _C.intent_id == _ID)
-_DOUBTFUL = (
-    sa.select(_C.intent_id, _C.next_try, _C.doubt_until)
-    .where(_C.condition == Condition.DUE, _C.doubt_until > sa.bindparam("now"))
-    .order_by(_C.intent_id)
-)
 
 
 class DoubtStore:
@@ -85,7 +56,7 @@ class DoubtStore:
     def due(self, now: float, limit: int) -> list[tuple[str, int]]:
         """Payments whose intent must be read now, each with the newest second that was reported."""
         with reading(self._engine) as connection:
-            found = connection.execute(_READ_DUE, {"now": now, "limit": limit}).all()
+            found = connection.execute(READ_DUE, {"now": now, "limit": limit}).all()
         return [(row.intent_id, max(word.at for word in last_seen_of(row.heard))) for row in found]
 
     def hold(
@@ -203,7 +174,7 @@ class Store(NoteStore):
     def payment(self, intent_id: str) -> Mapping[str, Any] | None:
         """One payment by column; None where it is not in the database."""
         with reading(self._engine) as connection:
-            found = connection.execute(_PAYMENT, {"id": intent_id}).mappings().first()
+            found = connection.execute(PAYMENT, {"id": intent_id}).mappings().first()
         return dict(found) if found else None
 
     def unsettled(
@@ -211,25 +182,22 @@ class Store(NoteStore):
     ) -> list[tuple[str, int]]:
         """Payments that may still change, with their creation times (Unix seconds), newest first."""
         c = schema.payments.c
-        made = sa.func.coalesce(c.created, c.said_at)
         with reading(self._engine) as connection:
             found = connection.execute(
-                sa.select(c.intent_id, made.label("made"))
-                .where(c.final.is_(False), made >= created_from, made < created_before)
-                .order_by(made.desc())
+                sa.select(c.intent_id, made().label("made"))
+                .where(c.final.is_(False), made() >= created_from, made() < created_before)
+                .order_by(made().desc())
                 .limit(limit)
             ).all()
         return [(row.intent_id, row.made) for row in found]
 
     def made_between(self, start: int, end: int) -> int:
         """Count the payments created from `start` to before `end` (Unix seconds)."""
-        c = schema.payments.c
-        made = sa.func.coalesce(c.created, c.said_at)
         with reading(self._engine) as connection:
             return connection.execute(
                 sa.select(sa.func.count())
                 .select_from(schema.payments)
-                .where(made >= start, made < end)
+                .where(made() >= start, made() < end)
             ).scalar_one()
 
     # --- pushes ------------------------------------------------------------------------------------
@@ -237,14 +205,28 @@ class Store(NoteStore):
     def due_count(self, now: float) -> int:
         """Count the payments to push now."""
         with reading(self._engine) as connection:
-            return connection.execute(_DUE_COUNT, {"now": now}).scalar_one()
+            return connection.execute(DUE_COUNT, {"now": now}).scalar_one()
 
     def due(self, now: float, limit: int, after: str = "") -> list[DuePayment]:
         """The payments to push now, sorted by id, after the id `after`."""
         given = {"now": now, "after": after, "limit": limit}
         with reading(self._engine) as connection:
-            found = connection.execute(_DUE, given).mappings().all()
+            found = connection.execute(DUE, given).mappings().all()
         return [work_of(row) for row in found]
+
+    def due_days(self, now: float) -> dict[int, int]:
+        """How many payments are due, by the day they were made (Unix days)."""
+        with reading(self._engine) as connection:
+            return {row.day: row.number for row in connection.execute(DUE_DAYS, {"now": now})}
+
+    def due_among(self, intent_ids: Sequence[str], now: float) -> list[DuePayment]:
+        """Those of these payments that must be pushed now."""
+        found: list[DuePayment] = []
+        with reading(self._engine) as connection:
+            for start in range(0, len(intent_ids), 500):
+                given = {"ids": intent_ids[start : start + 500], "now": now}
+                found += map(work_of, connection.execute(DUE_AMONG, given).mappings())
+        return found
 
     def fresh(self, now: float, since: float, limit: int) -> list[DuePayment]:
         """The payments to push now that an event reported at `since` or later, newest first.
@@ -256,13 +238,13 @@ class Store(NoteStore):
         """
         given = {"now": now, "since": since, "limit": limit}
         with reading(self._engine) as connection:
-            found = connection.execute(_FRESH, given).mappings().all()
+            found = connection.execute(FRESH, given).mappings().all()
         return [work_of(row) for row in found]
 
     def due_payment(self, intent_id: str, now: float) -> DuePayment | None:
         """One payment, if it must be pushed now."""
         with reading(self._engine) as connection:
-            found = connection.execute(_DUE_ONE, {"now": now, "id": intent_id}).mappings().first()
+            found = connection.execute(DUE_ONE, {"now": now, "id": intent_id}).mappings().first()
         return work_of(found) if found else None
 
     def overtaken(self, due_payments: Sequence[DuePayment]) -> frozenset[str]:
@@ -327,7 +309,7 @@ class Store(NoteStore):
     def doubtful_inserts(self, now: float) -> list[DoubtfulInsert]:
         """Inserts of due payments that were sent and that Halo does not show yet."""
         with reading(self._engine) as connection:
-            found = connection.execute(_DOUBTFUL, {"now": now}).all()
+            found = connection.execute(DOUBTFUL, {"now": now}).all()
         return [DoubtfulInsert(row.intent_id, row.next_try, row.doubt_until) for row in found]
 
     def end_doubt(self, intent_id: str, known: float | None) -> None:

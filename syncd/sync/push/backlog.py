@@ -128,7 +128,7 @@ class FreshPayments:
     """The payments of the last hour: a person may be looking at their invoices.
 
     Attributes:
-        intents: the payments that were tried before the backlog in this push.
+        intents: the payments that were tried before the backlog in this push; the pusher adds them.
     """
 
     store: Store
@@ -149,7 +149,6 @@ class FreshPayments:
             return []
         new = [due for due in found if _state(due) not in self._tried]
         self._tried.update(map(_state, new))
-        self.intents.update(due.intent_id for due in new)
         return new
 
 

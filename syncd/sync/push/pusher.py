@@ -3,7 +3,7 @@
 How a payment's push runs, in this order:
 
 1. `Pusher.push` takes the push lease (`lease`) and reads from the store which payments are due.
-2. `read_back.AllRows` reads all rows of the PSA into the store, where that takes fewer requests.
+2. `read_back.AllRows` reads rows of the PSA into the store, as far as that saves requests.
 3. `Lookup.decide_each` gets each payment's rows and calls `core.decisions.decide`. Updates and
    creates are collected in `Decided`; every other decision is recorded at once.
    Until an update is proven in this tenant, `proof.Prover` sends one payment's rows alone first.
@@ -71,7 +71,7 @@ class Pusher:
             configuration.
         progress: told how far a push is.
         may_reread: whether enough of Stripe's budget is left to re-read payments without rows.
-        all_rows: reads all of Halo's rows.
+        all_rows: reads Halo's rows page by page.
         outcomes: says what came of each payment.
     """
 
@@ -116,7 +116,7 @@ class Pusher:
             self.outcomes,
             self._backlog,
             self.now,
-            self._enough_reads,
+            lambda: self.may_reread(),  # noqa: PLW0108  # set later
         )
         self._prover = Prover(
             self.sink, self.store, self.settings, self.outcomes, self.tenant, self._backlog,
@@ -135,9 +135,6 @@ class Pusher:
             self.report, self.now, self.lease,
             self.waits,
         )  # fmt: skip
-
-    def _enough_reads(self) -> bool:
-        return self.may_reread()
 
     async def push(self) -> int:
         """Push all that is due. Returns how many payments were looked at.
@@ -289,16 +286,17 @@ class Pusher:
         """Go once through all that is due, or, after a push that broke off, through the rest."""
         before, whole, resumed = self.now(), False, bool(after)
         try:
-            paged = await self.all_rows.cheaper_for(due) and await self.all_rows.read(
-                make_way=self._make_way
-            )
+            paged = await self.all_rows.read_for_due(due, before, self._make_way)
             if paged:
                 self._troubles.has_read()
             size = self.settings.batch * 4 if paged else self.settings.batch
             while True:
                 if due > size:
-                    await self._make_way(1 if paged else size)
-                due_payments = self.store.due(before, size, after)
+                    coming = self._next(before, size, after, paged=paged)
+                    await self._make_way(
+                        self.all_rows.lookups(coming) + 1 if paged else size, paged=paged
+                    )
+                due_payments = self._next(before, size, after, paged=paged)
                 if not due_payments:
                     break
                 await self._chunk(due_payments, paged=paged)
@@ -325,7 +323,12 @@ class Pusher:
             self._backlog.set_batch_size(None)
             self._batch = self.settings.batch
 
-    async def _make_way(self, requests: int) -> None:
+    def _next(self, before: float, size: int, after: str, *, paged: bool) -> list[DuePayment]:
+        """The payments that are tried next: at most one batch of them is looked up alone."""
+        due_payments = self.store.due(before, size, after)
+        return self.all_rows.first_of(due_payments, size // 4) if paged else due_payments
+
+    async def _make_way(self, requests: int, *, paged: bool = False) -> None:
         """Push payments of the last hour before a backlog, until the rate limit allows its requests.
 
         Some requests are left over for the payments that come next. The push lease is renewed.
@@ -337,14 +340,14 @@ class Pusher:
         while True:
             self._hold_lease()
             if fresh := self._fresh.not_tried():
-                await self._chunk(fresh, paged=False)
+                await self._chunk(fresh, paged=paged)
+                self._fresh.intents.update(due.intent_id for due in fresh)
             if await self.sink.has_room(requests + KEPT_FOR_FRESH):
                 return
 
     async def _chunk(self, due_payments: Sequence[DuePayment], *, paged: bool) -> None:
         """Decide about some payments, write what was decided, and record the outcomes."""
-        ids = [due.intent_id for due in due_payments]
-        kept = self.all_rows.of(ids) if paged else None
+        kept = self.all_rows.of(due_payments) if paged else None
         if kept is not None:  # rows that were written since the pages were read are read again
             kept = {name: rows for name, rows in kept.items() if name not in self._fresh.intents}
         decided = await self._decided(due_payments, kept)

@@ -1,0 +1,81 @@
+"""How far a push reads the PSA's rows, newest first, before it looks payments up one by one.
+
+A page costs one request, and so does a lookup of one payment. So a push reads the next page while the
+last page settled more than one payment, or while more payments than pages are left. Pure: the counts
+come in.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from syncd.core.payments import PaymentState
+from syncd.core.records import DuePayment
+from syncd.core.rows import Row
+from syncd.core.rules.decisions import left_out, total_of
+
+DAY = 86_400
+
+
+@dataclass(slots=True)
+class PagesLeft:
+    """Decides after each page whether the next page is worth a request.
+
+    A row is never older than its payment. So a payment cannot have a row on a page whose rows are all
+    older than the payment; days are compared, because dates of rows may lack their zone.
+
+    Attributes:
+        due_by_day: how many due payments were not settled yet, by the day they were made (Unix days).
+    """
+
+    due_by_day: dict[int, int]
+    _pages: int = field(init=False, default=0)
+
+    def worth_reading(
+        self, settled: Iterable[int], newest: int | None, seen: int, total: int | None
+    ) -> bool:
+        """Whether to read the next page.
+
+        Args:
+            settled: when the payments that this page settled were made, Unix seconds.
+            newest: the newest date among the rows of this page, Unix seconds; None where none is known.
+            seen: how many rows were listed so far.
+            total: how many rows there are in all; None where the PSA does not count them.
+        """
+        self._pages += 1
+        number = 0
+        for made in settled:
+            number += 1
+            self.due_by_day[made // DAY] = self.due_by_day.get(made // DAY, 0) - 1
+        left = self._left(newest)
+        if left <= 0:
+            return False
+        a_page = max(1, seen // self._pages)  # Halo may cap a page below what was asked for
+        # Without a count, as many pages may follow as were read already.
+        pages = self._pages if total is None else -(-max(0, total - seen) // a_page)
+        return left > pages or number > 1
+
+    def _left(self, newest: int | None) -> int:
+        """How many payments may still have rows on the pages that follow."""
+        day = None if newest is None else newest // DAY + 1
+        return sum(
+            max(0, number) for made, number in self.due_by_day.items() if day is None or made <= day
+        )
+
+
+def adds_up(due: DuePayment, rows: Sequence[Row]) -> bool:
+    """Whether these rows add up to the payment, so that no further row of the payment is expected.
+
+    One payment may have several rows. Where reading stopped before the last page, a payment whose rows
+    do not add up is looked up alone.
+    """
+    current, total = due.payment.current, total_of(rows)
+    if not rows or total is None:
+        return False
+    if current.state is PaymentState.SUCCEEDED:
+        return left_out(current, total) is not None
+    return current.due is not None and current.due.equals(total)
+
+
+def settled_among(due: Sequence[DuePayment], rows: Mapping[str, Sequence[Row]]) -> list[DuePayment]:
+    """The payments whose rows, as far as they were read, add up."""
+    return [one for one in due if adds_up(one, rows.get(one.intent_id, ()))]

@@ -1,0 +1,97 @@
+"""A backlog costs few requests, whatever the PSA holds, and no row of a payment is missed for that."""
+
+import pytest
+
+from syncd.core.records import Condition
+from tests.conftest import DAY, Rig
+
+
+def beside(rig: Rig, rows: int) -> None:
+    """Put rows of other payments into Halo."""
+    invoice = rig.box.halo.add_invoice()
+    for number in range(rows):
+        rig.box.halo.add_row(f"pi_other{number}", invoice, 5.0, 3)
+
+
+def lookups(rig: Rig) -> tuple[int, int]:
+    """How many pages of rows were read, and how many payments were looked up alone."""
+    gets = [r for r in rig.box.halo.requests if r.method == "GET" and "InvoicePayment" in r.path]
+    pages = [r for r in gets if "pageinate" in r.params() and "intent_id" not in r.params()]
+    return len(pages), len([r for r in gets if "intent_id" in r.params()])
+
+
+@pytest.mark.parametrize("payments", [300, 30])
+@pytest.mark.parametrize("after_days", [0, 40], ids=["same_day", "later"])
+def test_burst_reads_the_newest_rows_only(rig: Rig, payments: int, after_days: int) -> None:
+    """A burst beside many older rows reads the pages of its own rows, newest first, and then stops."""
+    beside(rig, 6_000)
+    rig.clock.seconds += after_days * DAY
+    made = [rig.pay("succeeded") for _ in range(payments)]
+    rig.once()
+    pages, alone = lookups(rig)
+    assert pages <= payments // 100 + 1
+    assert alone == 0
+    assert all(rig.statuses(payment) == [3] for payment in made)
+
+
+def test_burst_with_payments_that_are_not_halos(rig: Rig) -> None:
+    """Payments without rows are looked up alone; no further pages are read for them."""
+    beside(rig, 6_000)
+    made = [rig.pay("succeeded") for _ in range(200)]
+    others = [rig.pay("succeeded", rows=()) for _ in range(12)]
+    rig.once()
+    pages, alone = lookups(rig)
+    assert pages <= 5
+    assert alone == 12
+    assert all(rig.statuses(payment) == [3] for payment in made)
+    assert {rig.condition(payment) for payment in others} == {Condition.UNMATCHED}
+
+
+def test_rows_beyond_the_pages_that_were_read(rig: Rig) -> None:
+    """A payment whose rows are only in part on the pages that were read is looked up alone."""
+    split = [rig.box.stripe.create_intent(amount=3_000) for _ in range(2)]
+    for payment in split:
+        rig.box.halo.add_row(payment, rig.box.halo.add_invoice(), 20.0)
+    beside(rig, 6_000)
+    for payment in split:
+        rig.box.halo.add_row(payment, rig.box.halo.add_invoice(), 10.0)
+    made = [rig.pay("succeeded") for _ in range(150)]
+    for payment, state in zip(split, ("succeeded", "payment_failed"), strict=True):
+        rig.box.stripe.advance(payment, state)
+    rig.once()
+    assert lookups(rig)[0] <= 4
+    assert rig.statuses(split[0]) == [3, 3]
+    assert rig.statuses(split[1]) == [4, 4]
+    assert all(rig.statuses(payment) == [3] for payment in made)
+
+
+def test_rows_that_never_add_up(rig: Rig) -> None:
+    """Where rows show other amounts than Stripe, all rows are read instead of one by one."""
+    rig.settings["SYNCD_PUSH__ON_AMOUNT_MISMATCH"] = "push"
+    beside(rig, 1_000)
+    made = [rig.pay("succeeded", rows=(9.0,)) for _ in range(150)]
+    rig.once()
+    pages, alone = lookups(rig)
+    assert (pages <= 13, alone) == (True, 0)
+    assert all(rig.statuses(payment) == [3] for payment in made)
+
+
+def test_old_rows_of_many_payments(rig: Rig) -> None:
+    """Where the rows that are due lie between all others, every page is read and no payment alone."""
+    made = []
+    for _ in range(150):
+        made.append(rig.pay("succeeded"))
+        beside(rig, 10)
+    rig.once()
+    pages, alone = lookups(rig)
+    assert (pages <= 18, alone) == (True, 0)
+    assert all(rig.statuses(payment) == [3] for payment in made)
+
+
+def test_few_payments_beside_many_rows(rig: Rig) -> None:
+    """A few old payments cost one page more than looking each of them up alone."""
+    made = [rig.pay("succeeded") for _ in range(15)]
+    beside(rig, 6_000)
+    rig.once()
+    assert lookups(rig) == (1, 15)
+    assert all(rig.statuses(payment) == [3] for payment in made)
