@@ -95,3 +95,31 @@ def test_few_payments_beside_many_rows(rig: Rig) -> None:
     rig.once()
     assert lookups(rig) == (1, 15)
     assert all(rig.statuses(payment) == [3] for payment in made)
+
+
+def test_old_payments_without_rows_are_looked_up_once(rig: Rig) -> None:
+    """A backfill looks an old payment without a row up once: no row is still to come for it."""
+    old = rig.clock() - 30 * DAY
+    made = [rig.pay("succeeded", rows=(), created=old) for _ in range(30)]
+    rig.box.stripe.events.clear()
+    rig.backfill()
+    assert lookups(rig)[1] == 30
+    assert {rig.condition(payment) for payment in made} == {Condition.NOT_HALOS}
+    assert rig.stored(lambda store: store.next_due()) is None
+
+
+def test_a_row_that_appears_late_for_an_old_payment(rig: Rig) -> None:
+    """A row that Halo makes for an old payment later is found by the next sweep."""
+    payment = rig.pay("succeeded", rows=(), created=rig.clock() - 30 * DAY)
+    rig.box.stripe.events.clear()
+    rig.backfill()
+    rig.box.halo.add_row(payment, rig.box.halo.add_invoice(), 10.99)
+    rig.sweep()
+    assert rig.statuses(payment) == [3]
+
+
+def test_an_old_bank_debit_that_succeeds_now(rig: Rig) -> None:
+    """A payment that was made long ago and reaches its state now is looked for as any other."""
+    payment = rig.pay("succeeded", rows=(), created=rig.clock() - 10 * DAY)
+    rig.once()
+    assert rig.condition(payment) is Condition.UNMATCHED

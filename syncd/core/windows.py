@@ -81,7 +81,7 @@ class Backoff:
 
 
 LOOK_UP_AGAIN = Backoff((600, 1_800, 7_200, 21_600, 54_600))
-"""When to look for a payment without a row again: five times in a day, then never."""
+"""When to look for a recent payment without a row again: five times in a day, then never."""
 
 RETRY_FAILED = Backoff((600, 3_600, 21_600, 86_400))
 """When to push a failed payment again, while it is on the attention list."""

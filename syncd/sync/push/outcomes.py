@@ -92,7 +92,7 @@ class Outcomes:
             )
         self.planned(due, decision, "Halo has no row for it")
         self.report.count("pushes", outcome="unmatched")
-        if due.looks < len(LOOK_UP_AGAIN.waits_seconds):
+        if due.looks < len(LOOK_UP_AGAIN.waits_seconds) and not self._is_old(due):
             again = self.now() + LOOK_UP_AGAIN.wait_seconds(due.looks)
             return Outcome(
                 current.intent_id,
@@ -103,6 +103,15 @@ class Outcomes:
             )
         self.report.log("info", "not_halos", intent=current.intent_id, state=state)
         return Outcome(current.intent_id, state, Condition.NOT_HALOS)
+
+    def _is_old(self, due: DuePayment) -> bool:
+        """Whether the payment reached its state, or was made, so long ago that no row is still to come.
+
+        A row that appears later all the same is found by the next sweep, which reads Halo's rows back.
+        """
+        current = due.payment.current
+        reached = current.created if current.read and current.created is not None else current.at
+        return self.now() - reached > sum(LOOK_UP_AGAIN.waits_seconds)
 
     def unproven(self, due: DuePayment, create: Create, answered: Sequence[Row] = ()) -> Outcome:
         """Hold a payment whose new row Halo accepted but does not show; a person must decide.
