@@ -4,6 +4,7 @@ import pytest
 
 from syncd.core.records import Condition
 from tests.conftest import DAY, Rig
+from tests.due import next_due
 
 
 def beside(rig: Rig, rows: int) -> None:
@@ -105,7 +106,7 @@ def test_old_payments_without_rows_are_looked_up_once(rig: Rig) -> None:
     rig.backfill()
     assert lookups(rig)[1] == 30
     assert {rig.condition(payment) for payment in made} == {Condition.NOT_HALOS}
-    assert rig.stored(lambda store: store.next_due()) is None
+    assert rig.stored(next_due) is None
 
 
 def test_a_row_that_appears_late_for_an_old_payment(rig: Rig) -> None:

@@ -332,10 +332,7 @@ class Pusher:
         """Push payments of the last hour before a backlog, until the rate limit allows its requests.
 
         Some requests are left over for the payments that come next. The push lease is renewed.
-
-        Raises:
-            LeaseHeld: another process pushes.
-            LinkFailure: Halo does not work.
+        Raises as `push`.
         """
         while True:
             self._hold_lease()
