@@ -334,8 +334,7 @@ def test_rows_that_stripe_does_not_know(rig: Rig) -> None:
     found = audit(rig)
     assert seen(found) == [("unknown_at_stripe", "pi_of_another_account", "7.5", None)]
     assert found.notes == (
-        "1 rows in Halo have no date that can be read; whether Stripe knows their payments wasn't "
-        "asked.",
+        "Rows in Halo without a readable date: 1. syncd did not look up their payments at Stripe.",
     )
     singles = [r.path for r in rig.box.stripe.requests if r.path.count("/") == 3]
     assert sorted(singles) == sorted(
@@ -384,8 +383,8 @@ def test_without_the_permissions(rig: Rig) -> None:
     found = audit(rig)
     assert seen(found) == [("paid_at_stripe_only", payment, "10.99", "USD")]
     assert found.notes == (
-        "Stripe's key may not read Charges and Refunds: no refunds were compared.",
-        "Stripe's key may not read Disputes: no disputes were compared.",
+        "Stripe's key may not read Charges and Refunds, so no refunds were compared. Give the key that permission in Stripe's dashboard.",
+        "Stripe's key may not read Disputes, so no disputes were compared. Give the key that permission in Stripe's dashboard.",
     )
 
 
@@ -694,7 +693,7 @@ def test_several_parts_of_an_invoice_are_well() -> None:
     unknown = several_payments(rows, None, POLICY)
     assert unknown is not None
     assert unknown.amount is None
-    assert "total is not known" in unknown.text
+    assert "does not show the invoice's total" in unknown.text
     rows[0] = Row(1, "pi_1", 7, None, rows[0].status)
     unreadable = several_payments(rows, exactly, POLICY)
     assert unreadable is not None

@@ -447,7 +447,7 @@ def test_calibrate_writes_the_file(live: Rig) -> None:
     before = file.read_text()
     shown = live.command("calibrate")
     assert (shown.returncode, file.read_text()) == (1, before)  # found, and not set yet
-    assert "Halo's own webhook wrote it so" in shown.stdout
+    assert "every row that Halo's own webhook wrote shows it" in shown.stdout
     assert "method = 12, module_id = 231" in shown.stdout
     done = live.command("calibrate", "--write")
     assert done.returncode == 0, done.stderr
@@ -528,7 +528,7 @@ def test_calibrate_says_how_to_make_evidence(live: Rig) -> None:
     (succeeded,) = (line for line in shown if line.startswith("│ succeeded"))
     cells = [cell.strip() for cell in succeeded.strip("│").split("│")]
     assert cells[:5] == ["succeeded", "2", "2", "0", "3"]
-    assert "none for the configured 3" in " ".join(done.stdout.replace("│", " ").split())
+    assert "no row shows the configured 3" in " ".join(done.stdout.replace("│", " ").split())
     make = "To get evidence, while Halo's own webhook is on: "
     assert f"succeeded: no row proves the configured 3. {make}{HOW_TO_MAKE[S.SUCCEEDED]}." in shown
     assert f"canceled: no row proves the configured 6. {make}{HOW_TO_MAKE[S.CANCELED]}." in shown
@@ -537,7 +537,7 @@ def test_calibrate_says_how_to_make_evidence(live: Rig) -> None:
         assert held in shown
     # Two rows of bank debits contradict each other: there is no hint to take.
     assert done.stderr.splitlines()[-2:] == [
-        "processing: no hint to accept: rows contradict each other. Look at the rows named.",
+        "processing: no hint to accept: rows contradict each other. Look at the rows named above.",
         "Nothing to write.",
     ]
     assert done.returncode == 1
@@ -552,8 +552,8 @@ def test_calibrate_says_why_there_is_no_hint(live: Rig) -> None:
     _file(live)
     done = live.command("calibrate", "--accept", "processing", "--accept", "canceled")
     assert (done.returncode, done.stderr.splitlines()) == (1, [
-        "processing: no hint to accept: first show which number rows begin with (open an invoice's "
-        "payment page in Halo, pay nothing, and calibrate again).",
+        "processing: no hint to accept: first find out which number a new row starts with (open an invoice's "
+        "payment page in Halo, pay nothing, and run syncd calibrate again).",
         "canceled: no hint to accept: no row shows a number.",
     ])  # fmt: skip
 

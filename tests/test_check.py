@@ -69,14 +69,14 @@ def test_all_well(rig: Rig) -> None:
         Area.HALO, "status succeeded", "3, as in 1 row of Halo's own webhook"
     )
     assert lines["one account on both sides"].text == f"Stripe knows {newest}, of Halo's newest row"
-    assert lines["reads of Stripe"].text == (
+    assert lines["Stripe API reads"].text == (
         "8,760 in 30 days at this interval, of 10,000 (stripe.read_budget); 77 left now"
     )
-    assert "it also writes: row 5" in lines["Halo's own webhook"].text
+    assert "the webhook also writes: row 5" in lines["Halo's own webhook"].text
 
 
 def test_what_looking_costs(rig: Rig) -> None:
-    """Seven reads of Stripe, a sign-in and one page of Halo, all counted; nothing is written."""
+    """Seven Stripe API reads, a sign-in and one page of Halo, all counted; nothing is written."""
     _native(rig, "succeeded")
     _sides(rig)
     stripe = [request.path.split("/")[2] for request in rig.box.stripe.requests]
@@ -146,7 +146,10 @@ def test_a_missing_permission_of_the_key_is_named(rig: Rig, kind: str, name: str
     line = lines[f"Stripe: read {name}"]
     assert "rak_" in line.text
     assert "Give the key" not in line.text
-    assert line.remedy == f'Edit the restricted key in Stripe\'s dashboard: "{name}", read.'
+    assert (
+        line.remedy
+        == f'In Stripe\'s dashboard, give the restricted key the permission "{name}": read.'
+    )
     assert exit_code(list(lines.values())) == 69
 
 
@@ -186,7 +189,7 @@ def test_a_side_out_of_reach(rig: Rig, side: str) -> None:
     """A side that answers with a page of HTML fails as a whole; the other is looked at."""
     getattr(rig.box, side).faults.append(Fault("html", times=None))
     lines = _sides(rig)
-    assert _levels(lines, Level.FAIL) == {f"{side.capitalize()}: within reach"}
+    assert _levels(lines, Level.FAIL) == {f"{side.capitalize()}: connection"}
     assert exit_code(list(lines.values())) == 69
 
 
@@ -286,7 +289,7 @@ def test_what_new_rows_carry(rig: Rig) -> None:
     line = _sides(rig)["new rows"]
     assert (line.level, line.text) == (
         Level.WARN,
-        "method 12, module_id 232; Stripe's in Halo: method 12, module_id 231 (Stripe Payments) in 1 row",
+        "method 12, module_id 232; rows of Stripe's payments in Halo have method 12, module_id 231 (Stripe Payments) in 1 row",
     )
     rig.settings["SYNCD_HALO__NEW_ROW__MODULE_ID"] = "231"
     assert _sides(rig)["new rows"].level is Level.PASS
@@ -319,7 +322,9 @@ def test_whether_halos_webhook_writes_too(rig: Rig) -> None:
     rig.once()
     lines = _sides(rig)
     assert lines["Halo's own webhook"].text == "no sign of the webhook in Halo's newest 1 rows"
-    assert lines[EDIT] == passed(Area.HALO, EDIT, "row 1 holds an event as syncd leaves it")
+    assert lines[EDIT] == passed(
+        Area.HALO, EDIT, "row 1 contains an event in the form that syncd writes"
+    )
     (rig.folder / "syncd.db").unlink()
     assert "1 row may be its own or syncd's" in _sides(rig)["Halo's own webhook"].text
 
@@ -327,7 +332,7 @@ def test_whether_halos_webhook_writes_too(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("asked", "granted", "level", "text"),
     [
-        ("read:invoices", None, Level.FAIL, "asks for no edit:invoices"),
+        ("read:invoices", None, Level.FAIL, "without edit:invoices"),
         ("read:invoices edit:invoices", "read:invoices", Level.FAIL, 'allows only "read:invoices"'),
         ("read:invoices edit:invoices", "all", Level.WARN, "the agent role may lack it"),
         ("all", None, Level.WARN, "Halo does not say"),
@@ -353,8 +358,8 @@ def test_the_scope_that_came_with_the_token(rig: Rig) -> None:
     ("interval", "budget", "level", "remedy"),
     [
         ("5m", 10_000, Level.PASS, None),
-        ("1m", 10_000, Level.WARN, 'syncd would poll less often when half of the reads are used. poll.interval = "263s" would do.'),
-        ("1m", 50_000, Level.WARN, 'Stripe allows 10,000 a month, and 500 more for each transaction. poll.interval = "263s" would do.'),
+        ("1m", 10_000, Level.WARN, 'syncd polls less often once half of the reads are used. Set poll.interval = "263s" or longer.'),
+        ("1m", 50_000, Level.WARN, 'Stripe allows 10,000 a month, and 500 more for each transaction. Set poll.interval = "263s" or longer.'),
     ],
 )  # fmt: skip
 def test_reads_of_stripe(
@@ -382,7 +387,7 @@ def test_requests_to_halo(rig: Rig, rows: int | None, sweep: str, level: Level) 
     rig.settings["SYNCD_POLL__SWEEP"] = sweep
     line = halo_window_line(rig.config(), rows, 300)
     assert line.level is level
-    assert ("would not end" in (line.remedy or "")) == (sweep == "10m")
+    assert ("takes longer than poll.sweep" in (line.remedy or "")) == (sweep == "10m")
 
 
 # --- this machine ----------------------------------------------------------------------------------

@@ -494,7 +494,7 @@ def test_resync(live: Rig) -> None:
     assert "Stripe says canceled" in done.stdout
     assert live.command("resync", "pi_doesnotexist").returncode == 1
     wrong = live.command("resync", "evt_1")
-    assert (wrong.returncode, "isn't a payment intent's id" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "is not the id of a payment intent" in wrong.stderr) == (2, True)
 
 
 def test_backfill_and_dry_run(live: Rig) -> None:

@@ -103,7 +103,7 @@ def test_another_process_pushes_during_the_question(fresh: Rig) -> None:
     assert (fresh.statuses(named), fresh.statuses(other)) == ([3], [3])
     assert sorted(row["id"] for post in fresh.posts() for row in post.json()) == [1, 2]
     assert done.code == 1, done.text
-    assert "needs no such write: it is in step" in shown(done.text)
+    assert "the payment is in step" in shown(done.text)
 
 
 def test_prove_says_what_it_does(fresh: Rig) -> None:

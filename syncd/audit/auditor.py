@@ -105,13 +105,14 @@ class Auditor:
         for what, permission in (("refunds", "Charges and Refunds"), ("disputes", "Disputes")):
             if self.store.read(LISTING_REFUSED[what]) is not None:
                 self._notes.append(
-                    f"Stripe's key may not read {permission}: no {what} were compared."
+                    f"Stripe's key may not read {permission}, so no {what} were compared. Give the key "
+                    "that permission in Stripe's dashboard."
                 )
         end = min(started, self._before)
         try:
             await self._compare_intents(since, end)
         except CursorRefused as error:
-            message = f"Stripe broke off its list of payment intents: {error}"
+            message = f"Stripe refused a page of its list of payment intents: {error}"
             raise BadAnswer(Side.STRIPE, message) from None
         await self._compare_strangers(since)
         await self._compare_earlier()
@@ -174,10 +175,10 @@ class Auditor:
         if whole:
             return
         if self.store.audit.row_count() == 0:
-            message = "Halo's rows can't be listed, so there is nothing to compare Stripe with."
+            message = "Halo does not list its rows, so syncd cannot compare anything with Stripe."
             raise BadAnswer(Side.HALO, message)
         self._notes.append(
-            "Halo showed only a part of its rows: what isn't a difference here may still be one."
+            "Halo showed only a part of its rows, so there may be more differences than are listed here."
         )
 
     # --- the payments that Stripe lists --------------------------------------------------------------
@@ -194,7 +195,7 @@ class Auditor:
                     Difference(
                         Kind.UNCLEAR,
                         odd.text,
-                        action="Look at the payment in Stripe.",
+                        action="Look at the payment in Stripe's dashboard.",
                         intent_id=odd.id,
                     )
                 )
@@ -310,8 +311,8 @@ class Auditor:
         undated = self.store.audit.undated()
         if undated:
             self._notes.append(
-                f"{undated} rows in Halo have no date that can be read; whether Stripe knows their "
-                "payments wasn't asked."
+                f"Rows in Halo without a readable date: {undated:,}. syncd did not look up their payments "
+                "at Stripe."
             )
 
     async def _compare_earlier(self) -> None:
@@ -327,7 +328,7 @@ class Auditor:
         paid = self.policy.numbers.get(PaymentState.SUCCEEDED)
         if paid is None:
             self._notes.append(
-                "halo.status.succeeded is not configured: whether bills were paid was not compared."
+                "halo.status.succeeded is not configured, so syncd did not compare whether bills were paid."
             )
         wanted = {name.id for one in self._differences for name in one.invoices}
         if self.list_agreeing:

@@ -42,7 +42,7 @@ def several_payments(
     currency = (invoice.currency if invoice else None) or paying
     owed = None if invoice is None else invoice.total
     beyond = None
-    meaning = f"{_listed(paid)} are marked as paid on one invoice, whose total is not known to compare with."
+    meaning = f"{_listed(paid)} are marked as paid on one invoice. Halo does not show the invoice's total."
     action = "Check whether the customer paid twice."
     if owed is not None and total is not None:
         beyond = _beyond(total, owed, currency)
@@ -105,7 +105,9 @@ def invoice_due(
         f"{'is' if one else 'in all are'} marked as paid, but the invoice of "
         f"{money(invoice.total, currency)} still shows {money(invoice.due, currency)} as due."
     )
-    details = (f"{money(back, currency)} of it went back at Stripe and may be due again.",)
+    details = (
+        f"{money(back, currency)} of it was refunded or disputed at Stripe and may be due again.",
+    )
     return _of_invoice(
         Difference(
             Kind.INVOICE_DUE,

@@ -97,8 +97,8 @@ def no_proxy_problems(environment: Mapping[str, str]) -> list[str]:
             )
         elif not entry.isascii():
             problems.append(
-                f"{variable}: syncd reads the entry {shown!r} as {exemption.name!r}. Write it so, "
-                "because many programs do not accept other letters there."
+                f"{variable}: syncd reads the entry {shown!r} as {exemption.name!r}. Write "
+                f"{exemption.name!r} there, because many programs do not accept other letters."
             )
     return problems
 

@@ -15,7 +15,7 @@ from syncd.preflight.survey import Survey
 from syncd.text.wording import sentence
 
 _WHY = {
-    Verdict.PROVEN: "Halo's own webhook wrote it so, each time",
+    Verdict.PROVEN: "every row that Halo's own webhook wrote shows it",
     Verdict.HINTED: "a hint: only rows without a trace show a number",
     Verdict.CONTRADICTED: "rows contradict each other: not decided",
     Verdict.SHARED: "the same number as succeeded: not decided",
@@ -28,7 +28,7 @@ def why(one: Finding, configured: int | None) -> str:
     """Explain one state's verdict in a few words."""
     others = configured is not None and one.support and not one.speaking_for(configured)
     return (
-        f"{_WHY[one.verdict]}; none for the configured {configured}"
+        f"{_WHY[one.verdict]}; no row shows the configured {configured}"
         if others
         else _WHY[one.verdict]
     )
@@ -60,20 +60,20 @@ def remarks(survey: Survey) -> list[str]:
         lines.append(f"Older rows were not read: --rows {survey.total} reads all.")
     if survey.authors[Author.SYNCD]:
         left_out = _counted(survey.authors[Author.SYNCD])
-        lines.append(f"Left out: {left_out} of payments for which syncd has sent something itself.")
+        lines.append(f"Left out: {left_out} of payments that syncd has written itself.")
     for (state, number), seen in sorted(survey.doubtful.items(), key=repr):
         lines.append(
             f"Left out: {_rows(seen)} with an event ({state or 'none of the five'}) and status "
-            f"{number}. Without its client_secret it may be one that syncd left."
+            f"{number}. The event has no client_secret, so syncd may have written it."
         )
     if survey.unknown:
-        whose = "row's payment isn't" if survey.unknown == 1 else "rows' payments aren't"
-        lines.append(f"{survey.unknown:,} {whose} known to Stripe under this key.")
+        of = "payment of 1 row" if survey.unknown == 1 else f"payments of {survey.unknown:,} rows"
+        lines.append(f"Stripe does not know the {of} under this key.")
     if survey.unasked:
         which = "rows" if survey.trouble else "older rows"
         lines.append(
-            f"Not compared with Stripe: {survey.unasked} {which} without a trace. They may speak "
-            "against what is shown."
+            f"Not compared with Stripe: {survey.unasked} {which} without a trace. These rows may "
+            "contradict the numbers above."
         )
     for (method, module), number in survey.new_row.most_common():
         lines.append(
@@ -105,7 +105,7 @@ def _without_webhooks(survey: Survey) -> list[str]:
     ]
 
 
-_BEGINNINGS = "open an invoice's payment page in Halo, pay nothing, and calibrate again"
+_BEGINNINGS = "open an invoice's payment page in Halo, pay nothing, and run syncd calibrate again"
 
 
 def trouble(survey: Survey) -> list[str]:
@@ -120,10 +120,10 @@ def not_accepted(
 ) -> list[str]:
     """Why there is nothing to accept, for each state that was named without a hint."""
     why = {
-        Verdict.TOO_LITTLE: f"first show which number rows begin with ({_BEGINNINGS})",
+        Verdict.TOO_LITTLE: f"first find out which number a new row starts with ({_BEGINNINGS})",
         Verdict.NONE: "no row shows a number",
-        Verdict.CONTRADICTED: "rows contradict each other. Look at the rows named",
-        Verdict.SHARED: "its number would be the number of succeeded too. Look at the rows named",
+        Verdict.CONTRADICTED: "rows contradict each other. Look at the rows named above",
+        Verdict.SHARED: "its number would be the same as the number of succeeded. Look at the rows named above",
     }
     if survey.trouble is not None:
         why[Verdict.NONE] = "rows without a trace were not compared with Stripe"
@@ -140,25 +140,31 @@ def to_do(
     """List what the reader can do next, one line for each state that needs it."""
     lines = []
     for state, (old, new) in change.differing.items():
-        lines.append(f"{state}: configured is {old}, the rows show {new}. Look at the rows named.")
+        lines.append(
+            f"{state}: configured is {old}, but the rows show {new}. Look at the rows named above."
+        )
     by_state = {one.state: one for one in findings}
     for state in change.missing:
         one = by_state[state]
         make = _make(state)
         if one.verdict is Verdict.HINTED:
             lines.append(
-                f"{state}: look at the rows named. If {one.hint} is right: "
+                f"{state}: look at the rows named above. If {one.hint} is right: "
                 f"syncd calibrate --write --accept {state}. {make}"
             )
         elif one.verdict in (Verdict.NONE, Verdict.TOO_LITTLE):
             lines.append(f"{state}: no number yet, so its payments are held. {make}")
         else:
-            lines.append(f"{state}: look at the rows named, and set halo.status.{state} by hand.")
+            lines.append(
+                f"{state}: look at the rows named above, and set halo.status.{state} by hand."
+            )
     for one in findings:
         if one.state in change.missing or one.state not in configured:
             continue
         if one.verdict in (Verdict.CONTRADICTED, Verdict.SHARED):
-            lines.append(f"{one.state}: a number is configured, but look at the rows named.")
+            lines.append(
+                f"{one.state}: a number is configured, but check it: look at the rows named above."
+            )
         elif one.verdict is not Verdict.PROVEN:
             lines.append(
                 f"{one.state}: no row proves the configured {configured[one.state]}. "
@@ -166,7 +172,7 @@ def to_do(
             )
     if any(_untold(one) for one in findings):
         lines.append(
-            "Halo may never have updated rows without a trace. To see which number rows begin with: "
+            "Halo may never have updated rows without a trace. To see which number a new row starts with: "
             f"{_BEGINNINGS}."
         )
     return lines

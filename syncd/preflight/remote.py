@@ -223,9 +223,9 @@ def _first(
 
 def _not_allowed(kind: str, name: str, error: Failure) -> Line:
     what = f"Stripe: read {name}"
-    remedy = f'Edit the restricted key in Stripe\'s dashboard: "{name}", read.'
+    remedy = f'In Stripe\'s dashboard, give the restricted key the permission "{name}": read.'
     if kind in WATCHED:
-        remedy += " Only refunds and disputes (watching them, syncd audit) need it."
+        remedy += " Only the watch for refunds and disputes and syncd audit need the permission."
         return warned(Area.STRIPE, what, _found(error), remedy)
     return failed(Area.STRIPE, what, _found(error), remedy)
 
@@ -237,6 +237,6 @@ def _found(error: Failure) -> str:
 
 def _out_of_reach(side: Side, error: Failure) -> Line:
     name = str(side).capitalize()
-    what = f"{name}: {'sign-in' if isinstance(error, SignInRefused) else 'within reach'}"
+    what = f"{name}: {'sign-in' if isinstance(error, SignInRefused) else 'connection'}"
     remedy = f"syncd did not check anything else of {name}."
     return failed(Area(side), what, str(error), remedy)

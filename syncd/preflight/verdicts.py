@@ -37,15 +37,19 @@ def stripe_mode(key: str, wanted: str, livemode: bool | None) -> Line:  # likewi
     what, said = "Stripe's mode", mode_of_key(key)
     shown = None if livemode is None else mode_of_object(livemode=livemode)
     if said is not None and shown is not None and said != shown:
-        text = f"the key says {said}, the payments that it lists say {shown}"
+        text = f"the key is a {said} key, but the payments that it lists are {shown} payments"
         return warned(Area.CONFIGURATION, what, text, "Check the key in Stripe's dashboard.")
     mode = said or shown
     if mode is None:
-        remedy = "Find it in Stripe's dashboard, and set stripe.mode."
+        remedy = "Look up the mode in Stripe's dashboard, and set stripe.mode."
         return warned(
             Area.CONFIGURATION, what, "neither the key nor a payment shows the mode", remedy
         )
-    pinned = "stripe.mode holds it" if wanted else f'stripe.mode = "{mode}" would refuse the other'
+    pinned = (
+        "stripe.mode is set, so syncd refuses a key of the other mode"
+        if wanted
+        else f'stripe.mode = "{mode}" in config.toml makes syncd refuse a key of the other mode'
+    )
     return passed(Area.CONFIGURATION, what, f"{mode}; {pinned}")
 
 
@@ -59,7 +63,7 @@ def halo_mode(key: str, livemodes: Mapping[bool, int]) -> Line:
         return warned(Area.HALO, what, text, remedy)
     found = f"events in its newest rows are of {' and of '.join(modes)} mode"
     if mine is not None and mine not in modes:
-        remedy = "Give syncd a key of that mode, or another halo.url: no payment would be found."
+        remedy = "Use a Stripe key of that mode, or the halo.url of another tenant. Otherwise syncd finds no payment."
         return warned(Area.CONFIGURATION, what, f"{found}, but the key is of {mine} mode", remedy)
     if len(modes) > 1:
         return warned(Area.HALO, what, found, "Halo has test payments among real ones.")
@@ -175,7 +179,10 @@ def webhook_line(survey: Survey) -> Line:
     if survey.last_webhook is not None:
         at = survey.last_webhook_at
         when = "" if at is None else f", received {at:%Y-%m-%d %H:%M} by Halo's clock"
-        text = f"it also writes: row {survey.last_webhook.row}{when}. Both may run: syncd sends nothing if the webhook was first"
+        text = (
+            f"the webhook also writes: row {survey.last_webhook.row}{when}. Both may run: syncd sends "
+            "nothing for a row that the webhook has already updated"
+        )
         return passed(Area.HALO, what, text)
     doubtful = survey.authors[Author.DOUBTFUL]
     beside = f"; {_rows(doubtful)} may be its own or syncd's" if doubtful else ""
@@ -203,15 +210,20 @@ def edit_line(
         survey: Halo's newest rows.
         has_written: whether syncd has already written a row that Halo then showed.
     """
-    what, remedy = "Halo: edit invoices", "Give the application and its agent role that permission."
+    what, remedy = (
+        "Halo: edit invoices",
+        "In Halo, give the application and its agent role the permission to edit invoices.",
+    )
     if not _may_edit(frozenset(scope.split())):
-        text = f'halo.scope is "{scope}", which asks for no edit:invoices'
-        return failed(Area.CONFIGURATION, what, text, 'Set "read:invoices edit:invoices".')
+        text = f'halo.scope is "{scope}", without edit:invoices'
+        return failed(
+            Area.CONFIGURATION, what, text, 'Set halo.scope = "read:invoices edit:invoices".'
+        )
     if granted is not None and not _may_edit(granted):
         text = f'the token allows only "{" ".join(sorted(granted))}"'
         return failed(Area.HALO, what, text, remedy)
     if survey.last_syncd is not None:
-        text = f"row {survey.last_syncd.row} holds an event as syncd leaves it"
+        text = f"row {survey.last_syncd.row} contains an event in the form that syncd writes"
         return passed(Area.HALO, what, text)
     if has_written:
         return passed(Area.HALO, what, "allowed: syncd has already written rows")
@@ -223,7 +235,7 @@ def edit_line(
     return warned(
         Area.HALO,
         what,
-        f"only the first push can show this: {said}",
+        f"unknown until the first push: {said}",
         "Push one payment, then look for refusals: syncd --once, then syncd attention.",
     )
 
@@ -253,7 +265,7 @@ def write_lines(notes: Mapping[str, str], *, creates: bool) -> list[Line]:
         else:
             lines.append(passed(Area.HALO, what, words[kind]))
     what = "new rows: accounting"
-    text = "Halo may book each new payment row into Xero or QuickBooks, by the switches of its integration"
+    text = "Halo may book each new payment row into Xero or QuickBooks, if its accounting integration is switched on"
     if not creates:
         text = (
             f"syncd creates no rows (push.create_missing is off). Before you switch it on: {text}"
@@ -278,10 +290,15 @@ def new_row_line(config: Config, survey: Survey) -> Line | None:
         f"method {survey.method_text(method)}, module_id {survey.module_text(module)} in {_rows(rows)}"
         for (method, module), rows in survey.new_row.most_common(3)
     )
-    text = f"method {wanted.method}, module_id {wanted.module_id}; Stripe's in Halo: {shown}"
+    text = f"method {wanted.method}, module_id {wanted.module_id}; rows of Stripe's payments in Halo have {shown}"
     if (wanted.method, wanted.module_id) in survey.new_row:
         return passed(Area.CONFIGURATION, what, text)
-    return warned(Area.CONFIGURATION, what, text, "Set halo.new_row as Stripe's rows have it.")
+    return warned(
+        Area.CONFIGURATION,
+        what,
+        text,
+        "Set method and module_id in [halo.new_row] to these numbers.",
+    )
 
 
 # --- clocks and budgets ----------------------------------------------------------------------------
@@ -291,7 +308,12 @@ def clock_line(side: Side, ahead_seconds: float | None) -> Line:
     """Our clock against a side's `Date`, which has whole seconds."""
     what = f"the clock, by {str(side).capitalize()}"
     if ahead_seconds is None:
-        return warned(Area.MACHINE, what, "the answer has no readable date", "Compare it by hand.")
+        return warned(
+            Area.MACHINE,
+            what,
+            "the answer has no readable date",
+            "Compare this machine's clock with another clock.",
+        )
     off = abs(ahead_seconds)
     text = f"{off:.0f} s {'behind' if ahead_seconds > 0 else 'ahead'}"
     remedy = "Set this machine's clock by NTP (timedatectl set-ntp true)."
@@ -303,8 +325,8 @@ def clock_line(side: Side, ahead_seconds: float | None) -> Line:
 
 
 def stripe_budget_line(config: Config, left: int) -> Line:
-    """Reads of Stripe in 30 days at this interval: polls, three a sweep (see reversing), one a day of `Deliveries`."""
-    what, budget = "reads of Stripe", config.stripe.read_budget
+    """Stripe API reads in 30 days at this interval: polls, three a sweep (see reversing), one a day of `Deliveries`."""
+    what, budget = "Stripe API reads", config.stripe.read_budget
     beside = 3 * ceil(STRIPE_PERIOD_SECONDS / config.poll.sweep)
     beside += EVENTS_DAYS  # one count a day of the events that were not delivered
     reads = ceil(STRIPE_PERIOD_SECONDS / config.poll.interval) + beside
@@ -314,11 +336,11 @@ def stripe_budget_line(config: Config, left: int) -> Line:
         return passed(Area.STRIPE, what, text)
     longer = ceil(STRIPE_PERIOD_SECONDS / max(granted - beside, 1))
     why = (
-        "syncd would poll less often when half of the reads are used."
+        "syncd polls less often once half of the reads are used."
         if reads > budget
         else "Stripe allows 10,000 a month, and 500 more for each transaction."
     )
-    return warned(Area.STRIPE, what, text, f'{why} poll.interval = "{longer}s" would do.')
+    return warned(Area.STRIPE, what, text, f'{why} Set poll.interval = "{longer}s" or longer.')
 
 
 def halo_window_line(config: Config, rows: int | None, left: int) -> Line:
@@ -331,7 +353,7 @@ def halo_window_line(config: Config, rows: int | None, left: int) -> Line:
     windows = pages / limit
     text = f"{pages:,} for a sweep ({rows:,} rows), of {limit} in 5 minutes; {left} left now"
     if windows * HALO_PERIOD_SECONDS > config.poll.sweep:
-        remedy = f'A sweep would not end before the next one: poll.sweep = "{ceil(windows) * 10}m" or more.'
+        remedy = f'A sweep takes longer than poll.sweep. Set poll.sweep = "{ceil(windows) * 10}m" or more.'
         return warned(Area.HALO, what, text, remedy)
     if windows > 1:
         remedy = f"A sweep takes {ceil(windows) * 5} minutes, and pushes wait meanwhile: set a longer poll.sweep."

@@ -393,7 +393,7 @@ def test_a_200_that_is_no_list_of_invoices(bench: Bench, body: bytes) -> None:
     if body == b"[[]]":
         assert bench.halo(lambda sink: sink.invoice_page(1)) == InvoicePage((), 1, None)
         return
-    with pytest.raises(BadAnswer, match="holds no list"):
+    with pytest.raises(BadAnswer, match="contains no list"):
         bench.halo(lambda sink: sink.invoice_page(1))
 
 

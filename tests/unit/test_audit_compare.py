@@ -448,7 +448,7 @@ def test_several_payments_that_cannot_be_compared(
     rows: list[Row], invoice: Invoice | None, currency: str
 ) -> None:
     """Where an amount isn't known, a person has to look whether it was paid twice."""
-    text = "2 payments are marked as paid on one invoice, whose total is not known to compare with."
+    text = "2 payments are marked as paid on one invoice. Halo does not show the invoice's total."
     found = several_payments(rows, invoice, POLICY, "EUR")
     assert found == replace(SEVERAL, meaning=text, amount=None, currency=currency)
 
@@ -465,7 +465,7 @@ def test_an_invoice_that_is_still_due() -> None:
     """Due by more than what its paid rows leave of it, and what went back."""
     assert invoice_due([*TWICE, row(FAILED, id_=3)], DUE, [BACK], POLICY, "EUR") == STILL
     text = STILL.text.replace("14.00 USD as due", "17.00 USD as due")
-    text += " 5.00 USD of it went back at Stripe and may be due again."
+    text += " 5.00 USD of it was refunded or disputed at Stripe and may be due again."
     more = replace(DUE, due=Decimal("17.00"))
     refunded = invoice_due(TWICE, more, [REFUND], POLICY)
     assert refunded == replace(STILL, amount=Decimal("2.00"), meaning=text)

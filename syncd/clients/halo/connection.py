@@ -184,11 +184,13 @@ class Connection:
                 )
         except (httpx.InvalidURL, UnicodeError) as error:
             self.calling.note("error")
-            message = f"{plain(url)!r} is no address that can be asked ({plain(str(error))})."
+            message = (
+                f"{plain(url)!r} is not a valid address ({plain(str(error))}). Check halo.url."
+            )
             raise BadAnswer(Side.HALO, message) from None
         except AnswerRefused as error:
             self.calling.note("error")
-            message = f"Halo's answer to {what} was refused: {error}."
+            message = f"syncd rejected Halo's answer to {what}: {error}."
             raise BadAnswer(Side.HALO, message, maybe_applied=content is not None) from None
         except (httpx.HTTPError, TimeoutError) as error:
             self.calling.note("error")

@@ -114,7 +114,8 @@ class ListedIntents:
         if len(rows) > ALONE_MAX:
             message = (
                 "Halo's lists do not show intent_id, and Halo ignores the filter by intent_id, so syncd "
-                f"cannot find the rows of a payment among {len(rows)}. syncd wrote nothing."
+                f"cannot find the rows of a payment among {len(rows)}. syncd wrote nothing. Please report this "
+                "to the project with the output of syncd bugreport."
             )
             raise ListingBroken(Side.HALO, message)
         read = [await self.alone(row) for row in rows]

@@ -275,7 +275,9 @@ class HaloSink:
         body = await self.connection.read(_PATH, {**query, **paging})
         listing = read_listing(body)
         if listing is None:
-            message = "Halo's answer to a request for invoice payments holds no list of payments."
+            message = (
+                "Halo's answer to a request for invoice payments contains no list of payments."
+            )
             raise BadAnswer(Side.HALO, f"{message} {error_text(body)}".strip()).of(shape_of(body))
         return listing
 
@@ -373,7 +375,7 @@ class HaloSink:
         body = await self.connection.read(f"{_INVOICE_PATH}/{invoice_id}")
         invoice = read_invoice(body, invoice_id)
         if invoice is None:
-            message = f"Halo was asked for invoice {invoice_id} and answered with something else."
+            message = f"Halo answered the request for invoice {invoice_id} with something else."
             raise BadAnswer(Side.HALO, message).of(shape_of(body))
         return invoice
 
@@ -394,6 +396,6 @@ class HaloSink:
         body = await self.connection.read(_INVOICE_PATH, params)
         page = read_invoice_page(body)
         if page is None:
-            message = "Halo's answer to a request for a list of invoices holds no list."
+            message = "Halo's answer to a request for a list of invoices contains no list."
             raise BadAnswer(Side.HALO, f"{message} {error_text(body)}".strip()).of(shape_of(body))
         return page

@@ -40,7 +40,7 @@ def failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
     wait = retry_after_seconds(header(headers, "retry-after"), sent_at or now)
     cause = error.__cause__ or error.__context__
     if isinstance(cause, AnswerRefused):
-        return BadAnswer(Side.STRIPE, f"Stripe's answer to {what} was refused: {cause}.")
+        return BadAnswer(Side.STRIPE, f"syncd rejected Stripe's answer to {what}: {cause}.")
     if isinstance(error, stripe.APIConnectionError):
         return Unreachable(
             Side.STRIPE, f"Stripe can't be reached ({what}): {_network_words(error)}."
@@ -71,7 +71,7 @@ def failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
         return CursorRefused(f"Stripe refused {what}: {said or status}")
     return BadAnswer(
         Side.STRIPE,
-        f"Stripe's answer to {what} (HTTP {status}) can't be understood: "
+        f"Stripe's answer to {what} (HTTP {status}) cannot be parsed: "
         f"{said or 'it is not JSON.'} Check stripe.api_base.",
     )
 

@@ -295,7 +295,7 @@ class StripeSource:
             LinkFailure: Stripe can't be read.
         """
         if not INTENT_ID.fullmatch(intent_id):
-            message = f"{intent_id[:80]!r} isn't a payment intent's id"
+            message = f"{intent_id[:80]!r} is not the id of a payment intent"
             raise IntentUnknown(message)
         try:
             body, clock = await self._get(f"/v1/payment_intents/{intent_id}", {})
@@ -303,7 +303,7 @@ class StripeSource:
             raise IntentUnknown(str(error)) from None
         read = read_intent(body, self.invoice_key, self._surely(clock))
         if (read.intent_id if isinstance(read, Observation) else read.id) != intent_id:
-            message = f"Stripe was asked for {intent_id} and answered with something else."
+            message = f"Stripe answered the request for {intent_id} with something else."
             raise BadAnswer(Side.STRIPE, message)
         return read
 
@@ -349,7 +349,7 @@ class StripeSource:
             message = f"Stripe's answer to GET {path} isn't a list."
             raise BadAnswer(Side.STRIPE, message).of(shape_of(body))
         if len(body["data"]) > PAGE_SIZE:
-            message = f"Stripe's answer to GET {path} lists more than the {PAGE_SIZE} asked for."
+            message = f"Stripe's answer to GET {path} has more entries than the {PAGE_SIZE} that syncd asked for."
             raise BadAnswer(Side.STRIPE, message)
         return body, clock
 
@@ -370,11 +370,13 @@ class StripeSource:
                 raise failure from None
             except TimeoutError:
                 self.calling.note("error")
-                message = f"Stripe's answer to GET {path} doesn't come to an end."
+                message = f"Stripe's answer to GET {path} did not end in time."
                 raise Unreachable(Side.STRIPE, message) from None
             except _TRIPS:
                 self.calling.note("error")
-                message = f"Stripe's answer to GET {path} isn't JSON of a known shape."
+                message = (
+                    f"Stripe's answer to GET {path} is not valid JSON, or is nested too deeply."
+                )
                 raise BadAnswer(Side.STRIPE, message) from None
             crash_point(Point.AFTER_ANSWER)
             self.calling.note("ok")
@@ -395,5 +397,5 @@ def _next_cursor(body: Mapping[str, Any], cursor: str | None) -> str | None:
         found = raw.get("id") if isinstance(raw, dict) else None
         if isinstance(found, str) and found and found != cursor:
             return found
-    message = "Stripe says there is more to list, but gives no place to go on from."
+    message = "Stripe reports another page, but no entry of this page has an id to continue from."
     raise BadAnswer(Side.STRIPE, message)

@@ -34,7 +34,7 @@ def resync(
         message = "this is a client_secret; the payment intent's id is the part before _secret_"
         raise typer.BadParameter(message, param_hint="pi_…")
     if not re.fullmatch(r"pi_[A-Za-z0-9_]+", intent_id):
-        message = f"{plain(intent_id, 80)!r} isn't a payment intent's id (pi_…)"
+        message = f"{plain(intent_id, 80)!r} is not the id of a payment intent (pi_…)"
         raise typer.BadParameter(message, param_hint="pi_…")
     with failures_said():
         loaded = load_config(config or context.obj)

@@ -115,7 +115,7 @@ def _check_usage(intent_id: str | None, *, yes: bool, as_json: bool) -> None:
         message = "this is a client_secret; the payment intent's id is the part before _secret_"
         raise typer.BadParameter(message, param_hint="pi_…")
     if intent_id is not None and not re.fullmatch(r"pi_[A-Za-z0-9_]+", intent_id):
-        message = f"{plain(intent_id, 80)!r} isn't a payment intent's id (pi_…)"
+        message = f"{plain(intent_id, 80)!r} is not the id of a payment intent (pi_…)"
         raise typer.BadParameter(message, param_hint="pi_…")
     asks = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     if not yes and (as_json or not asks):

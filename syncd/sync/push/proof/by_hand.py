@@ -183,7 +183,7 @@ class ByHand:
                 f"The row of {intent_id} changed or disappeared during the proof, or Halo gave no clear "
                 "answer. The payment stays due."
             )
-        return f"{intent_id} needs no such write: it is {row['condition'].replace('_', ' ')}."
+        return f"syncd has nothing to write for {intent_id}: the payment is {row['condition'].replace('_', ' ')}."
 
     async def _after(self, intended: Intended) -> Reading:
         rows = tuple(intended.before.rows)
