@@ -334,7 +334,7 @@ def test_rows_that_stripe_does_not_know(rig: Rig) -> None:
     found = audit(rig)
     assert seen(found) == [("unknown_at_stripe", "pi_of_another_account", "7.5", None)]
     assert found.notes == (
-        "Rows in Halo without a readable date: 1. syncd did not look up their payments at Stripe.",
+        "Rows in Halo without a readable date: 1. syncd did not look them up at Stripe.",
     )
     singles = [r.path for r in rig.box.stripe.requests if r.path.count("/") == 3]
     assert sorted(singles) == sorted(

@@ -311,8 +311,7 @@ class Auditor:
         undated = self.store.audit.undated()
         if undated:
             self._notes.append(
-                f"Rows in Halo without a readable date: {undated:,}. syncd did not look up their payments "
-                "at Stripe."
+                f"Rows in Halo without a readable date: {undated:,}. syncd did not look them up at Stripe."
             )
 
     async def _compare_earlier(self) -> None:

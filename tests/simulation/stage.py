@@ -6,7 +6,9 @@ These are the few places of the program that don't take the world as an argument
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import pkgutil
 import sqlite3
 import ssl
 import types
@@ -20,37 +22,30 @@ import sqlalchemy as sa
 import tenacity
 from sqlalchemy.pool import StaticPool
 
+import syncd.store
 from syncd.clients.halo import connection as halo_connection
 from syncd.clients.halo import parse as halo_reading
 from syncd.clients.halo import sink as halo_sink
 from syncd.clients.stripe import source as stripe_source
 from syncd.config.load import load
 from syncd.config.model import Config
-from syncd.store import attention as people_store
-from syncd.store import coordination as coordination_store
-from syncd.store import halo_rows as row_store
-from syncd.store import history as housekeeping_store
-from syncd.store import reversals as reversal_store
-from syncd.store import store
 from syncd.store.db import connection as database
 from syncd.store.db import schema
 from syncd.sync.pull import listing, sweep
 from syncd.sync.pull import read_back as all_rows
+from tests import due
 from tests.simulation import process as processes
 from tests.simulation.disk import Disk
 from tests.simulation.loop import VirtualLoop
 
 SMALL_PAGE = 3
 
-STORE_ROOMS = (
-    store,
-    coordination_store,
-    housekeeping_store,
-    people_store,
-    reversal_store,
-    row_store,
+STORE_ROOMS = tuple(
+    importlib.import_module(found.name)
+    for found in pkgutil.walk_packages(syncd.store.__path__, "syncd.store.")
+    if "migrations" not in found.name and found.name != database.__name__
 )
-"""Where a process's store begins its transactions."""
+"""Where a process's store, or a test, begins its transactions."""
 
 
 @dataclass(slots=True)
@@ -122,7 +117,7 @@ def installed(setting: dict[str, Any], loop: VirtualLoop) -> Iterator[None]:
         def patch(module: object, name: str, value: object) -> None:
             stack.enter_context(mock.patch.object(module, name, value))
 
-        for room in STORE_ROOMS:
+        for room in (*STORE_ROOMS, due):
             for name in ("writing", "reading"):
                 if hasattr(room, name):
                     patch(room, name, getattr(processes, name))

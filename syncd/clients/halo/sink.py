@@ -275,9 +275,7 @@ class HaloSink:
         body = await self.connection.read(_PATH, {**query, **paging})
         listing = read_listing(body)
         if listing is None:
-            message = (
-                "Halo's answer to a request for invoice payments contains no list of payments."
-            )
+            message = "Halo's answer to a request for payments contains no list of payments."
             raise BadAnswer(Side.HALO, f"{message} {error_text(body)}".strip()).of(shape_of(body))
         return listing
 

@@ -374,9 +374,7 @@ class StripeSource:
                 raise Unreachable(Side.STRIPE, message) from None
             except _TRIPS:
                 self.calling.note("error")
-                message = (
-                    f"Stripe's answer to GET {path} is not valid JSON, or is nested too deeply."
-                )
+                message = f"Stripe's answer to GET {path} is no JSON, or is nested too deeply."
                 raise BadAnswer(Side.STRIPE, message) from None
             crash_point(Point.AFTER_ANSWER)
             self.calling.note("ok")
