@@ -167,7 +167,7 @@ def test_while_halo_is_down(live: Rig) -> None:
     live.pay("succeeded")
     with daemon(live) as running:
         page = until(lambda: (p := running.get("/")[1]) and "Halo does not work" in p and p)
-    assert "where JSON belongs" in page
+    assert "instead of JSON" in page
 
 
 def test_the_worst_comes_first(live: Rig) -> None:

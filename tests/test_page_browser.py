@@ -255,7 +255,7 @@ def test_copy_buttons_and_equal_tiles(live: Rig, browser: Browser) -> None:
         until(lambda: "1 payment needs attention" in running.get("/")[1])
         live.box.halo.faults.append(Fault("html", times=None))
         live.pay("succeeded")
-        until(lambda: "where JSON belongs" in running.get("/")[1])
+        until(lambda: "instead of JSON" in running.get("/")[1])
         permissions = ["clipboard-read", "clipboard-write"]
         with seen(browser, running.url + "/", permissions=permissions) as page:
             for text in (held, f"syncd attention retry {held}"):

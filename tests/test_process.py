@@ -148,7 +148,7 @@ def test_not_ready_while_halo_is_down(live: Rig) -> None:
         def failing() -> dict[str, Any] | None:
             code, body = running.get("/readyz")
             checks: dict[str, Any] = json.loads(body)["checks"]
-            return checks if code == 503 and "JSON belongs" in checks["halo"]["text"] else None
+            return checks if code == 503 and "instead of JSON" in checks["halo"]["text"] else None
 
         checks = until(failing)
         assert (checks["stripe"]["ok"], checks["halo"]["ok"]) == (True, False)

@@ -126,7 +126,7 @@ def test_sign_in_at_a_portal(bench: Bench) -> None:
     bench.box.halo.faults += [Fault("html", path="authinfo"), Fault("html", path="/auth/token")]
 
     async def twice(sink: HaloSink) -> None:
-        with pytest.raises(BadAnswer, match="JSON belongs"):
+        with pytest.raises(BadAnswer, match="instead of JSON"):
             await sink.rows_of("pi_1")
         await sink.rows_of("pi_1")  # the portal has gone: where to sign in is asked again
 
@@ -151,7 +151,7 @@ def test_auth_at_another_host(bench: Bench) -> None:
 def test_secret_goes_nowhere_in_the_clear(bench: Bench, url: str) -> None:
     """An authinfo that names a place without encryption gets no secret: a person is told."""
     bench.box.halo.auth_url = url
-    with pytest.raises(SignInRefused, match="isn't a plain https address"):
+    with pytest.raises(SignInRefused, match="not a plain https:// address"):
         bench.read("halo")
     assert [r.path for r in bench.box.halo.requests] == ["/api/authinfo"]
 
@@ -333,7 +333,7 @@ def test_an_address_with_a_path(bench: Bench, body: bytes) -> None:
         BadAnswer, match=r"not at http://127.*/portal/auth/token \(HTTP 404\)"
     ) as caught:
         bench.halo(lambda sink: sink.rows_of("pi_1"), url=f"{bench.box.halo.url}/portal")
-    assert "halo.url has the path '/portal'; try it without the path." in str(caught.value)
+    assert "halo.url has the path '/portal'; try halo.url without the path." in str(caught.value)
 
 
 def test_a_page_in_place_of_a_refusal(bench: Bench) -> None:
@@ -355,9 +355,9 @@ def test_a_page_in_place_of_a_refusal(bench: Bench) -> None:
         (b'{"Message": "Agent is disabled"}', "Agent is disabled."),
         (b'{"error": {"code": 3, "message": "Client disabled"}}', "Client disabled."),
         (b'[{"error_description": "Client disabled"}]', "Client disabled."),
-        (b'{"error": {"access_token": "abc"}}', "its answer holds no token."),
+        (b'{"error": {"access_token": "abc"}}', "its answer contains no token."),
         (b'{"access_token": "has a space", "refresh_token": "abcdef", "note": "abc"}',
-         "its answer holds no token."),
+         "its answer contains no token."),
     ],
 )  # fmt: skip
 def test_halos_words_in_a_200_without_a_token(bench: Bench, answer: bytes, words: str) -> None:
@@ -406,7 +406,7 @@ def test_no_host_in_a_path(bench: Bench) -> None:
     """An address without a scheme that names a host is not taken for a path: it gets no secret."""
     for named in ("//evil.example/auth", "/\\evil.example/auth"):
         bench.box.halo.authinfo = {"auth_url": named}
-        with pytest.raises(SignInRefused, match="not sent there"):
+        with pytest.raises(SignInRefused, match="not send the client secret there"):
             bench.read("halo")
     assert _tokens(bench) == []
 

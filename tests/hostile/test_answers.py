@@ -219,7 +219,7 @@ def test_tokens_that_are_none(server: Server, both: Adapters, token: object) -> 
     server.requests.clear()
     body = json_reply({**SIGN_IN, "access_token": token}).body
     server.answer = halo_answers("token", 200, body, {})
-    with pytest.raises(SignInRefused, match="holds no token"):
+    with pytest.raises(SignInRefused, match="contains no token"):
         both.do(both.halo.rows_of("pi_nobody"))
     assert [request.path for request in server.requests] == ["/api/authinfo", "/auth/token"]
 

@@ -56,8 +56,8 @@ def read_answer(response: httpx.Response, *, reading: bool) -> Any:
     if body is None and reading:
         kind = response.headers.get("content-type", "no type")[:60]
         message = (
-            f"Halo answered with {len(response.content)} bytes of {plain(kind)} where JSON "
-            "belongs. Check that halo.url names the tenant itself, not a portal in front of it."
+            f"Halo answered with {len(response.content)} bytes of {plain(kind)} instead of "
+            "JSON. Check that halo.url names the tenant itself, not a portal in front of it."
         )
         raise BadAnswer(Side.HALO, message).of(shape_of_body(response.content, kind))
     return body
@@ -84,7 +84,7 @@ def failure_of(
     if status == 429:
         return RateLimited(
             Side.HALO,
-            f"Halo limits requests ({what}): {said}",
+            f"Halo's rate limit is reached ({what}, HTTP 429): {said}",
             retry_after_seconds=WAIT_WITHOUT_RETRY_AFTER_SECONDS if wait is None else wait,
         )
     if status >= 500:
@@ -93,7 +93,7 @@ def failure_of(
             f"Halo answered {status} to {what}: {said}",
             retry_after_seconds=wait,
             maybe_applied=writing,
-            # Whatever a gateway says (502, 504, 524, …): what stands behind it may not have given up.
+            # After a gateway's error (502, 504, 524, …), the server behind it may still do the work.
             late=status != 500,
         )
     refused = _not_allowed(response, method, said, writing=writing)
@@ -127,8 +127,8 @@ def _not_allowed(
     if status == 403 and writing and is_web_page(response):
         return BadAnswer(
             Side.HALO,
-            f"Something in front of Halo refuses {what} (HTTP 403): {said} A firewall that dislikes "
-            "what stands in a row's trace does so (push.trace = false leaves it out), or the agent "
+            f"A server in front of Halo refuses {what} (HTTP 403): {said} A firewall may block the event "
+            "that syncd sends with the row; with push.trace = false, syncd sends none. Or the agent "
             "role may not edit invoices.",
             maybe_applied=True,
             late=True,
@@ -143,8 +143,8 @@ def _not_allowed(
     if not writing and blames_token(response, method):
         return SignInRefused(
             Side.HALO,
-            f"Halo refuses {what} (HTTP {status}) although it has just issued a token: {said} Check the application in Halo (Configuration, Integrations, "
-            "Halo API).",
+            f"Halo refuses {what} (HTTP {status}) although it has just issued a token: {said} "
+            "Check the application in Halo (Configuration, Integrations, Halo API).",
         )
     return None
 

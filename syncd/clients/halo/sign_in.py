@@ -165,7 +165,7 @@ class SignIn:
             self._endpoint = None
             path = urlsplit(self.url).path
             hint = (
-                f"halo.url has the path {plain(path, 100)!r}; try it without the path."
+                f"halo.url has the path {plain(path, 100)!r}; try halo.url without the path."
                 if path
                 else "Check that halo.url is the address of the tenant itself."
             )
@@ -179,7 +179,7 @@ class SignIn:
     def _refusal(self, response: httpx.Response, body: Any, *, named: bool) -> str:
         said = (
             # Other fields of a success may hold a token.
-            stated_error(body) or "its answer holds no token."
+            stated_error(body) or "its answer contains no token."
             if response.is_success
             else error_message(body, response)
         )
@@ -202,9 +202,9 @@ class SignIn:
 
         The tenant's name from the configuration counts only where authinfo doesn't name one.
 
-        The endpoint may stand on another host, as Halo's own may: who answers for the tenant's
-        address over verified TLS could as well take the secret there. But it must be https, or on
-        this machine where the tenant is as well.
+        The endpoint may be on another host, as Halo's own often is: a server that answers for the
+        tenant's address over verified TLS could take the secret there as well. But the endpoint must
+        be https, or on this machine if the tenant is too.
 
         Raises:
             SignInRefused: the endpoint must not get the secret.
@@ -228,8 +228,8 @@ class SignIn:
         auth_url = auth_url.rstrip("/").removesuffix("/token")
         if not may_carry_secret(auth_url, loopback=self.url.startswith("http://")):
             message = (
-                f"Halo's authinfo names {plain(auth_url, 200)!r} to sign in at, which isn't a plain "
-                "https address. The client secret is not sent there. Check halo.url."
+                f"Halo's authinfo names {plain(auth_url, 200)!r} as the sign-in address, which is "
+                "not a plain https:// address. syncd does not send the client secret there. Check halo.url."
             )
             raise SignInRefused(Side.HALO, message)
         return f"{auth_url}/token", tenant

@@ -47,9 +47,13 @@ def failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
         )
     if status == 429:
         reason = header(error.headers or {}, "stripe-rate-limited-reason")
-        why = f"limit {plain(reason, 60)}" if reason else "another request holds a lock"
+        why = (
+            f"the limit {plain(reason, 60)} is reached"
+            if reason
+            else "another request holds a lock"
+        )
         return RateLimited(
-            Side.STRIPE, f"Stripe limits requests ({what}, {why}).", retry_after_seconds=wait
+            Side.STRIPE, f"Stripe answered 429 to {what}: {why}.", retry_after_seconds=wait
         )
     if status == 401:
         return SignInRefused(
