@@ -14,6 +14,7 @@ from tests.simulation.coverage import missing_text, pairs
 from tests.simulation.found import FOUND, Found
 from tests.simulation.night import keep, kept_story
 from tests.simulation.planted import PLANTED, Planted, catch, planted
+from tests.simulation.process import Process
 from tests.simulation.shrink import as_text
 from tests.simulation.story import HUNTED_FROM, Story, draw
 from tests.simulation.theatre import play
@@ -68,6 +69,17 @@ def test_a_seed_replays_exactly() -> None:
         first, again = play(draw(seed)), play(draw(seed))
         assert first.history == again.history
         assert first.figures == again.figures
+
+
+def test_a_daemon_that_breaks_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A simulated service that ends by an error of its own is a failure, and no story without a service."""
+
+    def broken(_process: Process, _steps: object) -> float:
+        raise AttributeError("this name is gone")
+
+    monkeypatch.setattr(Process, "_next_tick", broken)
+    complaints = play(draw(0)).complaints
+    assert ("fault", "AttributeError: this name is gone") in {(c.check, c.text) for c in complaints}
 
 
 @pytest.mark.parametrize("found", FOUND, ids=lambda found: found.name)

@@ -60,8 +60,8 @@ def play(story: Story) -> Result:
             with counted(theatre.figures):
                 try:
                     run(loop, theatre.play())
-                except NothingToDo as error:
-                    world.oracle.complain("fault", str(error))
+                except (NothingToDo, Killed) as error:  # killed: no service is left to be asked
+                    world.oracle.complain("fault", f"the story breaks off: {error}")
             return Result(
                 world.oracle.complaints, world.history, theatre.figures + world.figures, loop.time()
             )
@@ -204,8 +204,11 @@ class Theatre:
         async def life() -> None:
             await asyncio.sleep(delay)
             down = 5.0
-            with contextlib.suppress(Killed, asyncio.CancelledError):
-                await process.serve()
+            try:
+                with contextlib.suppress(Killed, asyncio.CancelledError):
+                    await process.serve()
+            except Exception as error:  # noqa: BLE001  # a daemon that ends so would prove nothing
+                self.world.oracle.complain("fault", f"{type(error).__name__}: {error}")
             if not process.alive and self.kill is not None and self.kill.count <= 0:
                 down, self.kill = self.kill.down, None
             process.alive = False
