@@ -129,6 +129,7 @@ COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.1
 
 lock: .venv-lock/bin/uv
 	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) --extra postgresql pyproject.toml -o requirements-postgresql.lock
 	$(COMPILE) --extra dev pyproject.toml -o requirements-dev.lock
 
 .venv-lock/bin/uv:

@@ -120,6 +120,8 @@ class Rig:
 
     Attributes:
         proven: whether the tenant's writes were proven before the test begins.
+        database: the `state.url`; empty for SQLite in `folder`.
+        password: the database's password, if it needs one.
     """
 
     box: Sandbox
@@ -128,6 +130,8 @@ class Rig:
     settings: dict[str, str]
     told: Notified = field(default_factory=Notified)
     proven: bool = True
+    database: str = ""
+    password: str | None = None
     world: HandWorld = field(init=False)
     waits: dict[str, tuple[float, float]] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
@@ -139,7 +143,11 @@ class Rig:
 
     @property
     def url(self) -> str:
-        return f"sqlite:///{self.folder}/syncd.db"
+        return self.database or f"sqlite:///{self.folder}/syncd.db"
+
+    def open(self) -> Store:
+        """The store behind `url`."""
+        return Store.open(self.url, password=self.password)
 
     def environment(self) -> dict[str, str]:
         """The environment that makes syncd talk to the sandbox."""
@@ -157,6 +165,7 @@ class Rig:
             "SYNCD_WEB__LISTEN": "127.0.0.1:0",
             "SYNCD_HALO__NEW_ROW__METHOD": "12",
             "SYNCD_HALO__NEW_ROW__MODULE_ID": "231",
+            **({} if self.password is None else {"SYNCD_DATABASE_PASSWORD": self.password}),
             **status,
             **self.settings,
         }
@@ -173,7 +182,7 @@ class Rig:
 
     def run(self, work: Callable[[Parts], Any]) -> Any:
         """Open everything, do the work, close everything: as a process that starts and ends."""
-        store = Store.open(self.url)
+        store = self.open()
         if self.proven:
             prove_writes(store, self.box.halo, self.clock())
 
@@ -223,7 +232,7 @@ class Rig:
         return int(self.run(work))
 
     def stored(self, read: Callable[[Store], Any]) -> Any:
-        store = Store.open(self.url)
+        store = self.open()
         try:
             return read(store)
         finally:

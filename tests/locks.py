@@ -26,7 +26,11 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
-LOCKS = {"requirements.lock": ("build",), "requirements-dev.lock": ("build", "dev")}
+LOCKS = {
+    "requirements.lock": ("build",),
+    "requirements-postgresql.lock": ("build", "postgresql"),
+    "requirements-dev.lock": ("build", "dev"),
+}
 """Each lock, and the extras of syncd whose requirements it holds."""
 
 PLATFORMS = (

@@ -253,7 +253,7 @@ def test_every_payment_is_halos(rig: Rig) -> None:
 
 def test_status_judges_as_readyz_does(rig: Rig) -> None:
     """Where nothing has worked for too long, no side is called ok, whether or not it failed."""
-    Store.open(rig.url).close()
+    rig.open().close()
     young = " ".join(rig.command("status").stdout.split())
     assert f"Halo │ {rig.box.halo.url}, no push has worked yet │" in young
     rig.clock.seconds = time.time() - 100

@@ -43,7 +43,7 @@ def audit(
     """One audit over the hand clock, with a store of its own."""
     import asyncio
 
-    memory = Store.open(rig.url)
+    memory = rig.open()
     own = Store.open(f"sqlite:///{rig.folder}/own.db")
 
     async def go() -> Audit:

@@ -244,7 +244,7 @@ def test_numbers_that_were_proven_stay_so(rig: Rig) -> None:
     """Once a check has seen the rows of Halo's webhook, rows that syncd wrote later hide no proof."""
     for state in PaymentState:
         _native(rig, state)
-    Store.open(rig.url).close()
+    rig.open().close()
     _sides(rig)
     for state in PaymentState:
         rig.pay(state)

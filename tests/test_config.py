@@ -81,7 +81,7 @@ batch = 1.5
 create_missing = "perhaps"
 on_amount_mismatch = "ignore"
 [state]
-url = "postgresql://localhost/x"
+url = "mysql://localhost/x"
 [web]
 listen = "9464"
 stale_after = "0s"
@@ -103,7 +103,8 @@ stale_after = "0s"
         "18: push.batch: must be a whole number",
         "19: push.create_missing: must be true or false",
         "20: push.on_amount_mismatch: must be 'hold' or 'push'",
-        '22: state.url: must be "sqlite:///" and a file\'s path ("sqlite:////var/lib/…")',
+        '22: state.url: must be "sqlite:///" and a file\'s path ("sqlite:////var/lib/…"), or '
+        '"postgresql://user@host:5432/database"',
         '24: web.listen: must be an address and a port, such as "127.0.0.1:9464"',
         "25: web.stale_after: must be at least 1s",
         "26: extra: is not a key of syncd",

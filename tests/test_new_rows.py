@@ -170,7 +170,7 @@ def test_a_late_process_leaves_anothers_doubt_alone(rig: Rig) -> None:
         if request.method == "POST" and request.path == PATH and not held_up:
             held_up.append(request)
             rig.clock.seconds += 400
-            with closing(Store.open(rig.url)) as store:
+            with closing(rig.open()) as store:
                 due = store.due_payment(payment, rig.clock())
                 assert due is not None
                 until = rig.clock() + 300.0

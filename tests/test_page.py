@@ -124,7 +124,7 @@ def test_who_may_read_it(live: Rig) -> None:
 
 def test_never_thousands(live: Rig) -> None:
     """A long attention list and many pushes are capped, and what is left out is counted."""
-    store = Store.open(live.url)
+    store = live.open()
     odd = [(f"evt_{n}", f"It can't be read ({n}).", None) for n in range(3_000)]
     now = int(time.time())
     held = [

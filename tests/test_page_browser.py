@@ -102,7 +102,7 @@ def a_day(rig: Rig) -> None:
         old = chance.choice(["none", "processing", "requires_action"])
         pushes.append(Pushed(at, name, old, chance.choice(states), lag, (4_000 + number,)))
     pushes.sort(key=lambda one: one.at)
-    store = Store.open(rig.url)
+    store = rig.open()
     said = [
         Observation(p.intent_id, p.new, int(p.at - (p.lag_seconds or 0)), False, amount=1_099,
                     amount_received=1_099, currency="usd")
@@ -204,7 +204,7 @@ def test_links(live: Rig, browser: Browser) -> None:
 
 def test_markup_is_harmless(live: Rig, browser: Browser) -> None:
     """Names and words made of markup are shown as they are, and do nothing."""
-    store = Store.open(live.url)
+    store = live.open()
     store.take_in([], time.time(), unreadable=[(f"evt_{MARKUP}", f"Look: {MARKUP}", None)])
     made = Pushed(time.time(), MARKUP, MARKUP, PaymentState.SUCCEEDED, 1.0, (1,))
     store.record([Outcome("pi_1", PaymentState.SUCCEEDED, Condition.IN_STEP, pushed=made)], 0)

@@ -98,7 +98,7 @@ def test_another_psa(rig: Rig) -> None:
     missing = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": "7"})
     paid = rig.box.halo.status["succeeded"]
     sink = ListSink({1: Row(1, known, 6, Decimal("10.99"), 0)})
-    store = Store.open(rig.url)
+    store = rig.open()
 
     async def go() -> None:
         config = rig.config()

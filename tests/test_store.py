@@ -23,7 +23,7 @@ from syncd.core.errors import StoreUnavailable, StoreUnusable
 from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import Condition
 from syncd.store.db import connection as database
-from syncd.store.db import schema
+from syncd.store.db import schema, sqlite
 from syncd.store.db.connection import writing
 from syncd.store.history import Sent, forget_oldest_sent, mark_sent, sent_among
 from syncd.store.store import Store
@@ -88,7 +88,7 @@ def test_readable_by_its_owner_alone(path: Path) -> None:
     """The file, and what SQLite lays beside it, is its owner's alone, whatever the umask says."""
     before = os.umask(0)
     try:
-        database._look_before_opening(path, 1.0)
+        sqlite.look_before_opening(path, 1.0)
         assert (path.stat().st_size, stat.S_IMODE(path.stat().st_mode)) == (0, 0o600)
         store = opened(path)
         with database.writing(store._engine) as connection:
@@ -192,7 +192,7 @@ def test_damaged(healthy: Path, damage: Callable[[bytes], bytes], words: str) ->
 
 def test_damage_that_is_met_later(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Damage in a database too large to be checked whole is met when it is read, in the same words."""
-    monkeypatch.setattr(database, "QUICK_CHECK_BYTES_MAX", 0)
+    monkeypatch.setattr(sqlite, "QUICK_CHECK_BYTES_MAX", 0)
     with contextlib.closing(sqlite3.connect(healthy)) as plain:
         query = "SELECT rootpage FROM sqlite_master WHERE name = 'payments'"
         [page] = plain.execute(query).fetchone()

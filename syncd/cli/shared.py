@@ -18,7 +18,7 @@ from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Failure, Stopping, StoreUnusable
 from syncd.monitor.telemetry import stderr_log
 from syncd.service.systemd import Notifier
-from syncd.store.db.connection import sqlite_path
+from syncd.store.db.sqlite import sqlite_path
 from syncd.store.store import Store
 from syncd.text.sanitize import inert
 from syncd.text.wording import counted
@@ -156,6 +156,11 @@ def offline(file: Path | None) -> Config:
     return load(file, os.environ, signing_in=False)
 
 
+def open_store(config: Config, *, create: bool = True) -> Store:
+    """The configured database; `create` the tables in an empty database of PostgreSQL."""
+    return Store.open(config.state.url, password=config.database_password, create=create)
+
+
 @contextmanager
 def existing(config: Config) -> Iterator[Store]:
     """The store, for commands that must not make one."""
@@ -167,7 +172,7 @@ def existing(config: Config) -> Iterator[Store]:
             "Name another file with --config FILE."
         )
         raise StoreUnusable(message)
-    store = Store.open(config.state.url)
+    store = open_store(config, create=path is not None)
     try:
         yield store
     finally:
@@ -183,10 +188,10 @@ def counting(config: Config, *, usable: bool = True) -> Iterator[Store]:
     """
     path = sqlite_path(config.state.url)
     with tempfile.TemporaryDirectory(prefix="syncd-") as folder:
-        url = config.state.url
         if not usable or (path is not None and is_absent(path)):
-            url = f"sqlite:///{folder}/counts.db"
-        store = Store.open(url)
+            store = Store.open(f"sqlite:///{folder}/counts.db")
+        else:
+            store = open_store(config)
         try:
             yield store
         finally:

@@ -26,6 +26,7 @@ from syncd.config.problems import (
 from syncd.config.secrets import (
     SECRETS,
     SHORT_TOKEN_CHARACTERS,
+    find_secret,
     is_organization_key,
     read_secrets,
     read_small_file,
@@ -64,6 +65,11 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
     if signing_in:
         mode = settings.stripe.mode if settings else ""
         secrets = read_secrets(environment, mode, problems, place)
+    elif settings and settings.state.url.startswith("postgresql://"):
+        # What only reads the database needs no secret but this one.
+        found = find_secret("database_password", environment, place)
+        problems += found.problems
+        secrets["database_password"] = found.value
     if (
         settings
         and not settings.stripe.account
@@ -102,6 +108,7 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
         web_token=secrets["web_token"],
         notify_urls=tuple((secrets["notify_urls"] or "").split()),
         heartbeat_url=secrets["heartbeat_url"],
+        database_password=secrets["database_password"],
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -189,17 +189,37 @@ class Push(Section):
 
 
 class State(Section):
-    """Where the memory is."""
+    """The database."""
 
     url: str = "sqlite:////var/lib/syncd/syncd.db"
 
     @field_validator("url")
     @classmethod
-    def _sqlite(cls, value: str) -> str:
+    def _database(cls, value: str) -> str:
+        if value.startswith("postgresql://") and value.isprintable() and " " not in value:
+            if _has_password(value):
+                message = (
+                    "must not contain a password. Use the secret database_password "
+                    "(SYNCD_DATABASE_PASSWORD) or a password file of PostgreSQL instead, and change "
+                    "the password, because others could read it here"
+                )
+                raise ValueError(message)
+            return value
         if not re.fullmatch(r"sqlite:///[^?#]+", value) or not value.isprintable():
-            message = 'must be "sqlite:///" and a file\'s path ("sqlite:////var/lib/…")'
+            message = (
+                'must be "sqlite:///" and a file\'s path ("sqlite:////var/lib/…"), or '
+                '"postgresql://user@host:5432/database"'
+            )
             raise ValueError(message)
         return value
+
+
+def _has_password(url: str) -> bool:
+    """Whether a connection URI of PostgreSQL contains a password, in any place that libpq reads."""
+    rest, _, query = url.removeprefix("postgresql://").partition("?")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    named = (unquote(part.partition("=")[0]).lower() for part in query.split("&"))
+    return bool(at and ":" in user) or any(name in ("password", "sslpassword") for name in named)
 
 
 class Web(Section):
@@ -264,8 +284,8 @@ class Config:
 
     Attributes:
         file: where it was read; None where the environment alone told it.
-        stripe_api_key, halo_client_secret, web_token, notify_urls, heartbeat_url: the secrets;
-            never shown.
+        stripe_api_key, halo_client_secret, web_token, notify_urls, heartbeat_url,
+            database_password: the secrets; never shown.
     """
 
     stripe: Stripe
@@ -282,6 +302,7 @@ class Config:
     web_token: str | None = field(repr=False)
     notify_urls: tuple[str, ...] = field(repr=False, default=())
     heartbeat_url: str | None = field(repr=False, default=None)
+    database_password: str | None = field(repr=False, default=None)
 
     @property
     def mode(self) -> Mode | None:

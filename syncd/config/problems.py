@@ -22,7 +22,8 @@ TABLES_DEEP_MAX = 10
 
 _SECRET_KEYS = frozenset(
     {"api_key", "apikey", "key", "secret", "secret_key", "client_secret", "token", "web_token",
-     "password", "stripe_api_key", "halo_client_secret", "notify_urls", "heartbeat_url"}
+     "password", "stripe_api_key", "halo_client_secret", "notify_urls", "heartbeat_url",
+     "database_password"}
 )  # fmt: skip
 _SECRET_VALUE = re.compile(r"\b(?:[rsp]k_(?:live|test)_|whsec_)|_secret_")
 _SPANS = ("interval", "overlap", "sweep", "look_back", "stale_after", "every")

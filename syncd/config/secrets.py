@@ -19,10 +19,11 @@ SECRETS = {
     "web_token": "SYNCD_WEB_TOKEN",
     "notify_urls": "SYNCD_NOTIFY_URLS",
     "heartbeat_url": "SYNCD_HEARTBEAT_URL",
+    "database_password": "SYNCD_DATABASE_PASSWORD",
 }
 """Each secret's name as a systemd credential, and its environment variable."""
 
-OPTIONAL_SECRETS = ("web_token", "notify_urls", "heartbeat_url")
+OPTIONAL_SECRETS = ("web_token", "notify_urls", "heartbeat_url", "database_password")
 """Those that one can do without."""
 
 ENCRYPTED = ".cred"
@@ -179,6 +180,8 @@ def _checked(name: str, text: str, source: str) -> Found:
         problem = "is in quotes; write the secret alone, without quotes"
     elif re.match(r"(export +)?SYNCD_[A-Z_]+ *=", value):
         problem = "begins with the name of a variable; write the secret alone"
+    elif name == "database_password":  # people choose it: spaces and other letters are allowed
+        problem = None if value.isprintable() else _WHITESPACE
     elif any(not word.isascii() or not word.isprintable() or " " in word for word in words):
         problem = _WHITESPACE
     if problem is None:

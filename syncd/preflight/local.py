@@ -16,7 +16,7 @@ from syncd.config.model import Config, address
 from syncd.config.secrets import SECRETS, Found, find_secret
 from syncd.core.errors import StoreUnavailable, StoreUnusable
 from syncd.preflight.check import Area, Line, failed, passed, warned
-from syncd.store.db.connection import QUICK_CHECK_BYTES_MAX, sqlite_path
+from syncd.store.db.sqlite import QUICK_CHECK_BYTES_MAX, sqlite_path
 from syncd.store.store import Store
 
 ROOM_BYTES_FAIL = 10 * 1024 * 1024
@@ -83,11 +83,11 @@ def advice_lines(config: Config) -> list[Line]:
     ]
 
 
-def database_lines(url: str) -> list[Line]:
-    """The database and its folder. A database that isn't there yet is not made."""
+def database_lines(url: str, password: str | None = None) -> list[Line]:
+    """The database and its folder. A database file that does not exist yet is not created."""
     what, path = "the database", sqlite_path(url)
     if path is None:
-        return [passed(_HERE, what, "not a file")]
+        return _server_lines(url, password)
     try:
         return _file_lines(path, path.parent)
     except OSError as error:
@@ -108,6 +108,35 @@ def _file_lines(path: Path, folder: Path) -> list[Line]:
         remedy = f"Create the folder for the account that syncd runs as: install -d -m 700 {folder}"
         return [failed(_HERE, what, text, remedy)]
     return [_room_line(folder), _folder_line(folder), _file_line(path)]
+
+
+def _server_lines(url: str, password: str | None) -> list[Line]:
+    """A database of PostgreSQL: reached, of a version that is tested, encrypted on its way, durable."""
+    what = "the database"
+    try:
+        store = Store.open(url, password=password)
+        facts = store.housekeeping.facts()
+        store.close()
+    except StoreUnusable as error:
+        return [failed(_HERE, what, str(error), "Correct this, then run syncd check again.")]
+    except StoreUnavailable as error:
+        return [warned(_HERE, what, str(error), "Run syncd check again.")]
+    text = f"PostgreSQL {facts['server']} answers; {facts['size_bytes'] / 1024**2:,.1f} MiB"
+    lines = [passed(_HERE, what, text)]
+    what = "the way to the database"
+    if facts["local"] or facts["encrypted"]:
+        how = "encrypted by TLS" if facts["encrypted"] else "does not leave this machine"
+        lines.append(passed(_HERE, what, how))
+    else:
+        text = "not encrypted: others on the network can read and change what syncd remembers"
+        remedy = "Add ?sslmode=verify-full&sslrootcert=/path/to/ca.pem to state.url."
+        lines.append(warned(_HERE, what, text, remedy))
+    if facts["fsync"] != "on":
+        text = "fsync is off in PostgreSQL: a loss of power can damage the database"
+        lines.append(
+            failed(_HERE, "the database's disk", text, "Set fsync = on in postgresql.conf.")
+        )
+    return lines
 
 
 def _folder_line(folder: Path) -> Line:

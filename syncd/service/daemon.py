@@ -62,7 +62,7 @@ HANG_SECONDS = 240.0
 CALLERS_MAX = 100
 """How many HTTP connections are served at once, so that they cannot use up the open files."""
 
-FIXED = ("state.url", "web.listen")
+FIXED = ("state.url", "web.listen", "database_password")
 """Keys that take effect only after a restart."""
 
 

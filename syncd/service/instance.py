@@ -12,7 +12,7 @@ from syncd.config.model import ConfigurationError
 from syncd.core.errors import LeaseHeld, StoreUnusable
 from syncd.core.records import Holder
 from syncd.monitor.report import Report
-from syncd.store.db.connection import sqlite_path
+from syncd.store.db.sqlite import sqlite_path
 from syncd.store.store import Store
 from syncd.sync.lease import Lease, this_process
 

@@ -10,11 +10,9 @@
 Times are Unix seconds and come from the caller.
 """
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,7 +21,7 @@ from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, Pushed
 from syncd.store.coordination import SENT_FORGOTTEN
 from syncd.store.db import dump, schema
-from syncd.store.db.connection import present, reading, writing
+from syncd.store.db.connection import facts, present, reading, writing
 from syncd.store.db.notes import read_note, write_notes
 from syncd.store.payments import row_ids
 from syncd.store.reversals import is_listed
@@ -175,13 +173,10 @@ class HousekeepingStore:
                 ).scalar_one()
                 for table in schema.metadata.sorted_tables
             }
-        path = self._engine.url.database
-        size = Path(path).stat().st_size if path and Path(path).exists() else None
         return {
             "kind": self._engine.dialect.name,
-            "sqlite": sqlite3.sqlite_version,
+            **facts(self._engine),
             "schema": version,
-            "size_bytes": size,
             "rows": rows,
         }
 

@@ -116,16 +116,24 @@ class Store(NoteStore):
     # --- opening ---------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, url: str, *, busy_seconds: float = 5.0, durable: bool = True) -> Self:
-        """Open the database, make it if there is none, and bring its tables up to date.
+    def open(
+        cls,
+        url: str,
+        *,
+        busy_seconds: float = 5.0,
+        durable: bool = True,
+        password: str | None = None,
+        create: bool = True,
+    ) -> Self:
+        """Open the database, create it if it does not exist, and upgrade its tables: see `connect`.
 
         A temporary database need not be `durable`: it is lost with its process.
 
         Raises:
-            StoreUnusable: it can't be opened, is damaged, or belongs to something else.
-            StoreUnavailable: it is locked, or there is no room.
+            StoreUnusable: the database cannot be opened, is damaged, or belongs to another program.
+            StoreUnavailable: the database is locked, cannot be reached, or its disk is full.
         """
-        return cls(connect(url, busy_seconds, durable=durable))
+        return cls(connect(url, busy_seconds, durable=durable, password=password, create=create))
 
     def close(self) -> None:
         """Close all connections."""

@@ -23,7 +23,7 @@ from syncd.core.rules.proof_notes import TRIAL
 from syncd.monitor.telemetry import Telemetry
 from syncd.service.daemon import SWEEP_LOOK_SECONDS
 from syncd.service.lanes import Steps
-from syncd.store.db import connection as database
+from syncd.store.db import sqlite
 from syncd.store.store import Store
 from syncd.sync.build import Parts, Runtime, assemble
 from syncd.sync.policy import release_holds
@@ -56,7 +56,7 @@ class Desk:
 def writing(desk: Desk) -> Iterator[Disk]:
     """One transaction that writes, of a process that may die or find the disk full."""
     desk.process.check()
-    with database._translated(), _transaction(desk.disk):
+    with sqlite.translated(), _transaction(desk.disk):
         desk.process.point("begin")
         yield desk.disk
         desk.process.point("commit")
@@ -67,7 +67,7 @@ def writing(desk: Desk) -> Iterator[Disk]:
 def reading(desk: Desk) -> Iterator[Disk]:
     """One transaction that only reads."""
     desk.process.check()
-    with database._translated(), _transaction(desk.disk):
+    with sqlite.translated(), _transaction(desk.disk):
         yield desk.disk
 
 

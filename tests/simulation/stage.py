@@ -30,7 +30,7 @@ from syncd.clients.stripe import source as stripe_source
 from syncd.config.load import load
 from syncd.config.model import Config
 from syncd.store.db import connection as database
-from syncd.store.db import schema
+from syncd.store.db import schema, sqlite
 from syncd.sync.pull import listing, sweep
 from syncd.sync.pull import read_back as all_rows
 from tests import due
@@ -142,8 +142,8 @@ def _context(*_: object, **__: object) -> ssl.SSLContext:
 def _disk() -> tuple[Disk, bytes]:
     """The database of this process, and what it holds before anything has happened."""
     engine = sa.create_engine("sqlite://", poolclass=StaticPool, pool_reset_on_return=None)
-    sa.event.listen(engine, "connect", database._on_connect)
-    sa.event.listen(engine, "begin", database._on_begin)
+    sa.event.listen(engine, "connect", sqlite.on_connect)
+    sa.event.listen(engine, "begin", sqlite.on_begin)
     with database.writing(engine) as connection:
         schema.upgrade(connection)
         plain = connection.connection.dbapi_connection

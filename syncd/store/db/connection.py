@@ -1,63 +1,108 @@
 """Opens the database, runs transactions, and classifies the database's errors.
 
-syncd checks the file before it writes anything: syncd does not change a file that is damaged, that
-belongs to another program, or that this account may not use.
+Which database it is, and what that changes, only this package knows: `sqlite` and `postgresql`.
 """
 
-import os
-import sqlite3
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from syncd.core.errors import StoreUnavailable, StoreUnusable
+from syncd.core.errors import Failure, StoreUnusable
 from syncd.failpoints import Point, crash_point
-from syncd.store.db import schema
+from syncd.store.db import schema, sqlite
 
-QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024
-"""A larger database is not checked as a whole at each start; reading it reports any damage."""
+POSTGRESQL = "postgresql://"
+
+_BEGINNINGS = 4
+"""A pooled connection may have been lost unnoticed; so many are tried before that is a failure."""
 
 
-def connect(url: str, busy_seconds: float, *, durable: bool = True) -> sa.Engine:
+def connect(
+    url: str,
+    busy_seconds: float,
+    *,
+    durable: bool = True,
+    password: str | None = None,
+    create: bool = True,
+) -> sa.Engine:
     """Open the database; create it if it does not exist, and upgrade its tables.
 
     Args:
-        url: SQLAlchemy's URL of the database.
+        url: `state.url`.
         busy_seconds: how long to wait for another process.
         durable: whether what is written survives a loss of power; a temporary database does not.
+        password: of PostgreSQL's user, if it needs one.
+        create: whether to create the tables in an empty database of PostgreSQL.
 
     Raises:
         StoreUnusable: the database cannot be opened, is damaged, or belongs to another program.
-        StoreUnavailable: the database is locked, or its disk is full.
+        StoreUnavailable: the database is locked, cannot be reached, or its disk is full.
     """
-    path = sqlite_path(url)
-    if path is not None:
-        _look_before_opening(path, busy_seconds)
-    engine = sa.create_engine(url, connect_args={"timeout": busy_seconds})
-    sa.event.listen(engine, "connect", _on_connect if durable else _on_connect_temporary)
-    sa.event.listen(engine, "begin", _on_begin)
+    if url.startswith(POSTGRESQL):
+        engine = _postgresql_engine(url, password, busy_seconds)
+    else:
+        engine = sqlite.make_engine(url, busy_seconds, durable=durable)
+    path = sqlite.sqlite_path(url)
     try:
-        with writing(engine) as connection:
-            _bring_up_to_date(connection, url)
+        if not _is_up_to_date(engine, url, create=create):
+            with writing(engine, opening=True) as connection:
+                _bring_up_to_date(connection, url)
         if path is not None and durable:
-            _make_ours(engine, path)
+            sqlite.make_ours(engine, path)
     except BaseException:
         engine.dispose()
         raise
     return engine
 
 
+def _postgresql_engine(url: str, password: str | None, busy_seconds: float) -> sa.Engine:
+    try:
+        from syncd.store.db import postgresql  # psycopg is there only where it is used
+    except ImportError:
+        message = (
+            "state.url names a database of PostgreSQL, which needs the package psycopg. Install it: "
+            "pip install 'syncd[postgresql]'"
+        )
+        raise StoreUnusable(message) from None
+    return postgresql.make_engine(url, password, busy_seconds)
+
+
+def _is_up_to_date(engine: sa.Engine, url: str, *, create: bool) -> bool:
+    """Whether a database of PostgreSQL has this version's tables: then nothing is written.
+
+    Raises:
+        StoreUnusable: the database is empty and must not be created, or cannot store all texts.
+    """
+    if engine.dialect.name != "postgresql":
+        return False
+    with reading(engine, opening=True) as connection:
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+        version, tables = schema.version(connection)
+    if encoding != "UTF8":
+        message = (
+            f"The database {url} has the encoding {encoding}, which cannot store every text. Create it "
+            "again: createdb --encoding UTF8 --template template0 NAME"
+        )
+        raise StoreUnusable(message)
+    if not create and not tables:
+        message = (
+            f"The database {url} is empty: syncd has not run with it yet. "
+            "Name another configuration file with --config FILE."
+        )
+        raise StoreUnusable(message)
+    return version == schema.REVISION
+
+
 def _bring_up_to_date(connection: sa.Connection, url: str) -> None:
     version, tables = schema.version(connection)
     if version == schema.REVISION:
         return
-    foreign = f"The database {url} has tables of another program. Set another file in state.url."
+    foreign = (
+        f"The database {url} has tables of another program. Set another database in state.url."
+    )
     if version in schema.UNRELEASED:
         message = (
             f"The database {url} was written by an unreleased syncd (schema {version}), which this "
@@ -80,21 +125,83 @@ def _bring_up_to_date(connection: sa.Connection, url: str) -> None:
 
 
 @contextmanager
-def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """One transaction that only reads."""
-    with _translated(), engine.connect() as connection, connection.begin():
+def reading(engine: sa.Engine, *, opening: bool = False) -> Iterator[sa.Connection]:
+    """One transaction that only reads: it sees one state of the database.
+
+    Args:
+        engine: the database.
+        opening: whether it is being opened, so that a refused connection is a wrong configuration.
+    """
+    with (
+        _translated(engine, opening=opening),
+        closing(_begun(engine, immediate=False)) as connection,
+        _running(connection),
+    ):
         yield connection
 
 
 @contextmanager
-def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """One transaction that writes: it locks the file from its start."""
-    with _translated(), engine.connect() as plain:
-        connection = plain.execution_options(immediate=True)
-        with connection.begin():
-            yield connection
-            crash_point(Point.BEFORE_COMMIT)
+def writing(engine: sa.Engine, *, opening: bool = False) -> Iterator[sa.Connection]:
+    """One transaction that writes: it keeps other writers out from its start. As `reading`."""
+    with (
+        _translated(engine, opening=opening),
+        closing(_begun(engine, immediate=True)) as connection,
+        _running(connection),
+    ):
+        yield connection
+        crash_point(Point.BEFORE_COMMIT)
     crash_point(Point.AFTER_COMMIT)
+
+
+def _running(connection: sa.Connection) -> sa.RootTransaction:
+    """The connection's transaction; left by an exception, it is rolled back."""
+    transaction = connection.get_transaction()
+    assert transaction is not None  # noqa: S101  # `_begun` has begun it
+    return transaction
+
+
+def _begun(engine: sa.Engine, *, immediate: bool) -> sa.Connection:
+    """A connection with a transaction that has begun; nothing is lost by beginning again."""
+    for left in reversed(range(_BEGINNINGS)):
+        connection = engine.connect()
+        try:
+            connection = connection.execution_options(immediate=immediate)
+            connection.begin()
+        except BaseException as error:
+            connection.close()
+            lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+            if not (lost and left):
+                raise
+        else:
+            return connection
+    raise AssertionError  # pragma: no cover  # the last turn of the loop returns or raises
+
+
+@contextmanager
+def _translated(engine: sa.Engine, *, opening: bool) -> Iterator[None]:
+    """Turn errors of the database into StoreUnavailable or StoreUnusable, with a remedy."""
+    try:
+        yield
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+        raise _failure_of(engine, error, opening=opening) from error
+
+
+def _failure_of(engine: sa.Engine, error: Exception, *, opening: bool) -> Failure:
+    if engine.dialect.name == "postgresql":
+        from syncd.store.db import postgresql  # psycopg is there only where it is used
+
+        return postgresql.failure_of(error, opening=opening)
+    return sqlite.failure_of(error)
+
+
+def facts(engine: sa.Engine) -> dict[str, Any]:
+    """What only this kind of database has: its version and size, and how it is reached."""
+    if engine.dialect.name == "postgresql":
+        from syncd.store.db import postgresql  # psycopg is there only where it is used
+
+        with reading(engine) as connection:
+            return postgresql.facts(connection)
+    return sqlite.facts(engine)
 
 
 @cache
@@ -109,124 +216,3 @@ def present(connection: sa.Connection, column: sa.Column[Any], wanted: list[Any]
         part = wanted[start : start + 500]
         found.update(connection.execute(_present(column), {"wanted": part}).scalars())
     return found
-
-
-def sqlite_path(url: str) -> Path | None:
-    """The file behind a SQLite URL; None for another database, or one in memory."""
-    parsed = sa.make_url(url)
-    if not parsed.drivername.startswith("sqlite") or parsed.database in (None, "", ":memory:"):
-        return None
-    return Path(str(parsed.database))
-
-
-def _look_before_opening(path: Path, busy_seconds: float) -> None:
-    """Refuse a file that syncd cannot use, before anything is written to it."""
-    remedy = "Set another file in state.url, or give the account of syncd access to this one."
-    try:
-        if not path.parent.is_dir():
-            message = (
-                f"The database's folder {path.parent} does not exist. The service creates it on its "
-                "first start: systemctl start syncd. Without the service, create it: "
-                f"install -d -m 700 {path.parent}. Or set another file in state.url."
-            )
-            raise StoreUnusable(message)
-        if not path.exists():
-            # Readable by its owner alone, from its first byte on.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            crash_point(Point.DATABASE_MADE)
-            return
-        if not path.is_file():
-            message = f"The database {path} is not a file. {remedy}"
-            raise StoreUnusable(message)
-        if not os.access(path, os.R_OK | os.W_OK):
-            message = f"This account may not read and write the database {path}. {remedy}"
-            raise StoreUnusable(message)
-        if path.stat().st_size <= QUICK_CHECK_BYTES_MAX:
-            with _translated():
-                _quick_check(path, busy_seconds)
-    except OSError as error:
-        message = f"syncd cannot open the database {path}: {error.strerror}. {remedy}"
-        raise StoreUnusable(message) from error
-
-
-def _quick_check(path: Path, busy_seconds: float) -> None:
-    # A journal left by a crash must be rolled back, which writes; otherwise reading is enough.
-    mode = "rw" if Path(f"{path}-journal").exists() else "ro"
-    where = f"file:{quote(str(path))}?mode={mode}"
-    connection = sqlite3.connect(where, uri=True, timeout=busy_seconds)
-    try:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()
-    finally:
-        connection.close()
-    if found != ("ok",):
-        raise sqlite3.DatabaseError(f"malformed: {found}")
-
-
-def _make_ours(engine: sa.Engine, path: Path) -> None:
-    """Set the file's mode and journal, after the tables have shown that the file is syncd's."""
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        with suppress(PermissionError):
-            path.chmod(0o600)
-    # WAL can corrupt a database with two connections before SQLite 3.51.3; DELETE with EXTRA is
-    # durable through power loss, and quick enough: about a thousand commits a second (measured).
-    # A new database is in DELETE already.
-    with _translated():
-        raw = engine.raw_connection()
-        try:
-            raw.driver_connection.execute("PRAGMA journal_mode=DELETE")  # type: ignore[union-attr]
-        finally:
-            raw.close()
-
-
-def _on_connect(connection: Any, _record: Any) -> None:
-    if not isinstance(connection, sqlite3.Connection):
-        return
-    connection.isolation_level = None  # SQLAlchemy's begin event starts transactions, not pysqlite
-    connection.execute("PRAGMA synchronous=EXTRA")
-    connection.execute("PRAGMA secure_delete=ON")
-
-
-def _on_connect_temporary(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=MEMORY")
-    connection.execute("PRAGMA synchronous=OFF")
-
-
-def _on_begin(connection: sa.Connection) -> None:
-    if connection.dialect.name == "sqlite":
-        immediate = connection.get_execution_options().get("immediate")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
-_PASSING = ("full", "disk i/o", "unable to open", "readonly", "out of memory")
-"""Parts of SQLite's error messages about the disk or the process, not about damage in the file."""
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn errors of the database into StoreUnavailable or StoreUnusable, with a remedy."""
-    try:
-        yield
-    except (sa.exc.DBAPIError, sqlite3.Error) as error:
-        text = str(getattr(error, "orig", None) or error)
-        low = text.lower()
-        if "locked" in low or "busy" in low:
-            message = (
-                f"Another process has locked the database ({text}). syncd changed nothing and retries "
-                "later. If the lock stays, find the process that has the file open, with fuser and the "
-                "file of state.url."
-            )
-            raise StoreUnavailable(message) from error
-        if any(words in low for words in _PASSING):
-            message = (
-                f"syncd cannot write the database ({text}). syncd changed nothing and retries later. Free "
-                "space on its disk; or check whether the disk is read-only, or the process has used up "
-                "its memory or open files."
-            )
-            raise StoreUnavailable(message) from error
-        message = (
-            f"The database is damaged or not a database of syncd ({text}). syncd did not change it. "
-            "Restore a copy; or move the file away and run syncd --backfill 90d, which rebuilds the "
-            "database from Stripe and Halo."
-        )
-        raise StoreUnusable(message) from error

@@ -19,43 +19,49 @@ UNRELEASED = ("0001", "0002", "0003", "0004")
 """Versions that no release had. Their databases are refused."""
 
 
+def _text(length: int | None = None) -> sa.types.TypeEngine[str]:
+    """Text. PostgreSQL sorts it by its bytes, as SQLite and Python do, and does not limit it."""
+    plain = sa.Text() if length is None else sa.String(length)
+    return plain.with_variant(sa.Text(collation="C"), "postgresql")
+
+
 metadata = sa.MetaData()
 
 payments = sa.Table(
     "payments",
     metadata,
-    sa.Column("intent_id", sa.String(255), primary_key=True),
+    sa.Column("intent_id", _text(255), primary_key=True),
     # What Stripe said (payments.Payment, flat).
-    sa.Column("state", sa.String(20)),
+    sa.Column("state", _text(20)),
     sa.Column("said_at", sa.BigInteger, nullable=False),
     sa.Column("read", sa.Boolean, nullable=False),
     sa.Column("created", sa.BigInteger),
     sa.Column("amount", sa.BigInteger),
     sa.Column("amount_received", sa.BigInteger),
-    sa.Column("currency", sa.String(4)),
-    sa.Column("invoice", sa.String(100)),
-    sa.Column("event_id", sa.String(255)),
-    sa.Column("trace", sa.Text),  # only while it is still to be pushed
-    sa.Column("heard", sa.Text, nullable=False),
+    sa.Column("currency", _text(4)),
+    sa.Column("invoice", _text(100)),
+    sa.Column("event_id", _text(255)),
+    sa.Column("trace", _text()),  # only while it is still to be pushed
+    sa.Column("heard", _text(), nullable=False),
     sa.Column("final", sa.Boolean, nullable=False),
     # Where it stands.
-    sa.Column("condition", sa.String(20), nullable=False),
-    sa.Column("code", sa.String(40)),
-    sa.Column("reason", sa.Text),
+    sa.Column("condition", _text(20), nullable=False),
+    sa.Column("code", _text(40)),
+    sa.Column("reason", _text()),
     sa.Column("dismissed", sa.Boolean, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("next_try", sa.Float),
     sa.Column("looks", sa.Integer, nullable=False),
     sa.Column("doubt_until", sa.Float),
     # What Halo last acknowledged.
-    sa.Column("acked_state", sa.String(20)),
+    sa.Column("acked_state", _text(20)),
     sa.Column("acked_at", sa.Float),
-    sa.Column("rows", sa.Text),
+    sa.Column("rows", _text()),
     sa.Column("changed_at", sa.Float, nullable=False),
     # Halo's rows as last seen, for people (payments.seen_text). `rows` are those acknowledged.
-    sa.Column("seen_rows", sa.Text),
+    sa.Column("seen_rows", _text()),
     # The hold that a person overrode (`attention push`): its reason, which names the amounts.
-    sa.Column("accepted", sa.Text),
+    sa.Column("accepted", _text()),
     # Parts of amount_received that a bill may leave out (payments.Observation).
     sa.Column("surcharge", sa.BigInteger),
     sa.Column("tip", sa.BigInteger),
@@ -82,7 +88,7 @@ sa.Index("payments_changed", payments.c.changed_at)
 seen_events = sa.Table(
     "seen_events",
     metadata,
-    sa.Column("event_id", sa.String(255), primary_key=True),
+    sa.Column("event_id", _text(255), primary_key=True),
     sa.Column("at", sa.BigInteger, nullable=False),
 )
 sa.Index("seen_events_at", seen_events.c.at)
@@ -90,8 +96,8 @@ sa.Index("seen_events_at", seen_events.c.at)
 unreadable = sa.Table(
     "unreadable",
     metadata,
-    sa.Column("id", sa.String(255), primary_key=True),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("id", _text(255), primary_key=True),
+    sa.Column("reason", _text(), nullable=False),
     sa.Column("at", sa.BigInteger),
     sa.Column("seen_at", sa.Float, nullable=False),
     sa.Column("dismissed", sa.Boolean, nullable=False),
@@ -101,35 +107,35 @@ unreadable = sa.Table(
 dismissals = sa.Table(
     "dismissals",
     metadata,
-    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("id", _text(255), primary_key=True),
     sa.Column("at", sa.Float, nullable=False),
-    sa.Column("note", sa.Text),
+    sa.Column("note", _text()),
 )
 
 reversals = sa.Table(
     "reversals",
     metadata,
     # What Stripe said (reversals.Reversal, flat).
-    sa.Column("id", sa.String(255), primary_key=True),
-    sa.Column("kind", sa.String(20), nullable=False),
-    sa.Column("intent_id", sa.String(255), nullable=False),
+    sa.Column("id", _text(255), primary_key=True),
+    sa.Column("kind", _text(20), nullable=False),
+    sa.Column("intent_id", _text(255), nullable=False),
     sa.Column("amount", sa.BigInteger),
-    sa.Column("currency", sa.String(4)),
-    sa.Column("status", sa.String(40), nullable=False),
-    sa.Column("reason", sa.String(80)),
+    sa.Column("currency", _text(4)),
+    sa.Column("status", _text(40), nullable=False),
+    sa.Column("reason", _text(80)),
     sa.Column("created", sa.BigInteger),
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("read", sa.Boolean, nullable=False),
     sa.Column("total", sa.Boolean, nullable=False),
     sa.Column("moved_at", sa.BigInteger),
-    sa.Column("stand", sa.String(10), nullable=False),
-    sa.Column("word", sa.String(40), nullable=False),
+    sa.Column("stand", _text(10), nullable=False),
+    sa.Column("word", _text(40), nullable=False),
     # The word that a person has dismissed; another one is news.
-    sa.Column("dismissed", sa.String(40)),
+    sa.Column("dismissed", _text(40)),
     # Whether Halo has rows of a payment that isn't in `payments`; NULL while nobody has looked.
     sa.Column("of_halos", sa.Boolean),
     sa.Column("changed_at", sa.Float, nullable=False),
-    sa.Column("seen_rows", sa.Text),  # of a payment that isn't in `payments`
+    sa.Column("seen_rows", _text()),  # of a payment that isn't in `payments`
 )
 sa.Index("reversals_intent", reversals.c.intent_id)
 
@@ -137,12 +143,12 @@ halo_rows = sa.Table(
     "halo_rows",
     metadata,
     sa.Column("id", sa.BigInteger, primary_key=True),
-    sa.Column("intent_id", sa.String(255)),
+    sa.Column("intent_id", _text(255)),
     sa.Column("invoice_id", sa.BigInteger),
-    sa.Column("amount", sa.String(60)),
+    sa.Column("amount", _text(60)),
     sa.Column("status", sa.BigInteger),
     sa.Column("made", sa.BigInteger),
-    sa.Column("invoice_number", sa.String(100)),
+    sa.Column("invoice_number", _text(100)),
 )
 sa.Index("halo_rows_intent", halo_rows.c.intent_id)
 
@@ -152,11 +158,11 @@ pushes = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("at", sa.Float, nullable=False),
-    sa.Column("intent_id", sa.String(255), nullable=False),
-    sa.Column("old", sa.Text, nullable=False),
-    sa.Column("new", sa.String(20), nullable=False),
+    sa.Column("intent_id", _text(255), nullable=False),
+    sa.Column("old", _text(), nullable=False),
+    sa.Column("new", _text(20), nullable=False),
     sa.Column("lag_seconds", sa.Float),
-    sa.Column("rows", sa.Text, nullable=False),
+    sa.Column("rows", _text(), nullable=False),
 )
 sa.Index("pushes_at", pushes.c.at)
 
@@ -164,7 +170,7 @@ sa.Index("pushes_at", pushes.c.at)
 sent = sa.Table(
     "sent",
     metadata,
-    sa.Column("intent_id", sa.String(255), primary_key=True),
+    sa.Column("intent_id", _text(255), primary_key=True),
     sa.Column("at", sa.Float, nullable=False),
 )
 sa.Index("sent_at", sent.c.at)
@@ -172,7 +178,7 @@ sa.Index("sent_at", sent.c.at)
 requests = sa.Table(
     "requests",
     metadata,
-    sa.Column("side", sa.String(10), primary_key=True),
+    sa.Column("side", _text(10), primary_key=True),
     sa.Column("bucket", sa.BigInteger, primary_key=True),
     sa.Column("number", sa.Integer, nullable=False),
 )
@@ -180,18 +186,18 @@ requests = sa.Table(
 notes = sa.Table(
     "notes",
     metadata,
-    sa.Column("name", sa.String(80), primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("name", _text(80), primary_key=True),
+    sa.Column("value", _text(), nullable=False),
 )
 
 lease = sa.Table(
     "lease",
     metadata,
-    sa.Column("name", sa.String(20), primary_key=True),
-    sa.Column("owner", sa.String(64), nullable=False),
-    sa.Column("what", sa.String(40), nullable=False),
-    sa.Column("host", sa.String(255), nullable=False),
-    sa.Column("boot", sa.String(64), nullable=False),
+    sa.Column("name", _text(20), primary_key=True),
+    sa.Column("owner", _text(64), nullable=False),
+    sa.Column("what", _text(40), nullable=False),
+    sa.Column("host", _text(255), nullable=False),
+    sa.Column("boot", _text(64), nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("until", sa.Float, nullable=False),
 )

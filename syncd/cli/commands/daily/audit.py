@@ -27,13 +27,14 @@ from syncd.cli.shared import (
     failures_said,
     is_absent,
     load_config,
+    open_store,
     stop_signals,
 )
 from syncd.cli.terminal import Show, shown
 from syncd.config.mode import Mode
 from syncd.config.model import Config
 from syncd.monitor.telemetry import Telemetry, stderr_log
-from syncd.store.db.connection import sqlite_path
+from syncd.store.db.sqlite import sqlite_path
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble_readers
 from syncd.text.sanitize import inert, plain
@@ -202,7 +203,7 @@ def _stores(config: Config, *, fix: bool) -> Iterator[tuple[Store, Store | None]
     """A temporary store for both sides; and the service's, if there is one."""
     path = sqlite_path(config.state.url)
     there = fix or path is None or not is_absent(path)
-    memory = Store.open(config.state.url) if there else None
+    memory = open_store(config) if there else None
     try:
         with tempfile.TemporaryDirectory(prefix="syncd-audit-") as folder:
             own = Store.open(f"sqlite:///{folder}/audit.db", durable=False)

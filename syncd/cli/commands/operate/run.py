@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from syncd.cli.commands.operate.progress import ONE_PAYMENT, retrying, summary, watch
-from syncd.cli.shared import EXIT_ATTENTION, EXIT_INTERRUPTED, stop_signals
+from syncd.cli.shared import EXIT_ATTENTION, EXIT_INTERRUPTED, open_store, stop_signals
 from syncd.cli.terminal import Show, aligned, indented, shown, width_of_terminal
 from syncd.config.load import load
 from syncd.config.model import Config, ConfigurationError, address
@@ -24,7 +24,7 @@ from syncd.core.rules.decisions import Create, Decision, Hold, Unmatched, Update
 from syncd.monitor.telemetry import Telemetry
 from syncd.preflight.local import is_syncd
 from syncd.service.systemd import Notifier
-from syncd.store.db.connection import sqlite_path
+from syncd.store.db.sqlite import sqlite_path
 from syncd.store.payments import shown_rows
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble
@@ -50,7 +50,7 @@ def run_daemon(config: Config, file: Path | None) -> None:
         Daemon,  # the scheduler and the web server: only the service needs them
     )
 
-    store = Store.open(config.state.url)
+    store = open_store(config)
     daemon = Daemon(
         config, store, Telemetry(), Notifier.of(os.environ), lambda: load(file, os.environ)
     )
@@ -145,7 +145,7 @@ async def _command(
 def store_for(config: Config, *, dry_run: bool) -> Iterator[Store]:
     """The store; for a dry run a copy of it that is thrown away."""
     if not dry_run:
-        store = Store.open(config.state.url)
+        store = open_store(config)
         try:
             yield store
         finally:
@@ -154,8 +154,8 @@ def store_for(config: Config, *, dry_run: bool) -> Iterator[Store]:
     with tempfile.TemporaryDirectory(prefix="syncd-dry-run-") as folder:
         copy = Store.open(f"sqlite:///{folder}/copy.db")
         path = sqlite_path(config.state.url)
-        if path is not None and path.exists():
-            real = Store.open(config.state.url)
+        if path is None or path.exists():
+            real = open_store(config)
             real.housekeeping.copy_to(copy.housekeeping)
             real.close()
         try:

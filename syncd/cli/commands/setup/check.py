@@ -88,7 +88,7 @@ def look(file: Path | None, tell: Callable[[Line], None]) -> Config | None:
         return None
     for line in [file_line(loaded.file), *advice_lines(loaded)]:
         tell(line)
-    database = database_lines(loaded.state.url)
+    database = database_lines(loaded.state.url, loaded.database_password)
     for line in [*database, port_line(loaded)]:
         tell(line)
     usable = all(line.level is Level.PASS for line in database if line.what == "the database")

@@ -29,7 +29,7 @@ from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.preflight.calibration import change_of, learn
 from syncd.preflight.check import Area, Level, Line, exit_code, failed, passed
 from syncd.preflight.remote import Sides
-from syncd.store.db.connection import sqlite_path
+from syncd.store.db.sqlite import sqlite_path
 from syncd.sync.build import Parts, Runtime, assemble
 
 Result = TypeVar("Result")

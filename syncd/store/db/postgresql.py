@@ -1,0 +1,258 @@
+"""PostgreSQL: connections, transactions, and what PostgreSQL's errors mean.
+
+Needs psycopg (`syncd[postgresql]`), so this module is imported only where `state.url` names PostgreSQL.
+
+A writing transaction takes one advisory lock, as BEGIN IMMEDIATE locks SQLite's file: one process writes
+at a time, and whatever a transaction has read stays true until its end. A reading transaction sees one
+snapshot. Everything is bounded in time, on the server and here, because a server may stop answering.
+"""
+
+import ipaddress
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.string import StrDumper
+
+from syncd.core.errors import Failure, StoreUnavailable, StoreUnusable
+
+CONNECTIONS_MAX = 3
+"""So many connections has one process at most; one is enough unless a page is shown meanwhile."""
+
+CONNECT_SECONDS = 4
+ANSWER_SECONDS = 15.0
+"""How long to wait for a connection, and for each answer; then the connection is closed."""
+
+IDLE_SECONDS = 10
+"""The server ends a transaction whose process has stopped, because the transaction keeps others waiting."""
+
+UNREACHABLE_SECONDS_MAX = 5.0
+"""After an attempt to connect that took long, further attempts fail at once, for as long but no longer."""
+
+_DEFAULTS: dict[str, Any] = {
+    "application_name": "syncd",
+    "connect_timeout": CONNECT_SECONDS,
+    "client_encoding": "UTF8",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": int(ANSWER_SECONDS * 1000),
+}
+"""Parameters of libpq; those in `state.url` win."""
+
+_LOCK = int.from_bytes(b"syncd", "big")
+"""The number of the advisory lock that writers take."""
+
+_BEGIN_READING = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+    "SET LOCAL statement_timeout = '{answer}ms'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '{idle}s'"
+)
+# An answer to COMMIT is proof that it is on disk: where a server is set up otherwise, not for syncd.
+_BEGIN_WRITING = (
+    "BEGIN; "
+    "SET LOCAL lock_timeout = '{busy}ms'; "
+    "SET LOCAL statement_timeout = '{answer}ms'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '{idle}s'; "
+    "SELECT set_config('synchronous_commit', 'on', true)"
+    " WHERE current_setting('synchronous_commit') = 'off'; "
+    "SELECT pg_advisory_xact_lock({lock})"
+)
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection that is closed when an answer takes too long."""
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for an answer, `timeout` seconds at most."""
+        seconds = ANSWER_SECONDS + 1.0 if timeout is None else timeout
+        try:
+            return super().wait(gen, interval, seconds)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001  # psycopg's own waiting has no other name
+            self.pgconn.finish()
+            message = f"no answer from the server within {seconds:.0f} s; connection closed"
+            raise psycopg.OperationalError(message) from None
+
+
+class _Text(StrDumper):
+    """Text without zero bytes, which PostgreSQL cannot store: one of them must not stop a poll."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in obj else obj)
+
+
+@dataclass(slots=True)
+class _Connector:
+    """Opens connections.
+
+    Attributes:
+        parameters: libpq's parameters; the password is among them.
+    """
+
+    parameters: dict[str, Any] = field(repr=False)
+    _blocked_until: float = 0.0
+    _last: str = ""
+
+    def __call__(self) -> psycopg.Connection[Any]:
+        begun = time.monotonic()
+        if begun < self._blocked_until:
+            raise psycopg.OperationalError(self._last)
+        try:
+            found = _Connection.connect(**self.parameters, autocommit=True)
+        except psycopg.Error as error:
+            took = time.monotonic() - begun
+            # A server that does not answer must not keep the service busy with waiting for it.
+            if took >= 1.0:
+                self._blocked_until = time.monotonic() + min(took, UNREACHABLE_SECONDS_MAX)
+            self._last = str(error)
+            raise
+        found.adapters.register_dumper(str, _Text)
+        return found
+
+
+def make_engine(url: str, password: str | None, busy_seconds: float) -> sa.Engine:
+    """Prepare connections to a server; none is opened yet.
+
+    Args:
+        url: libpq's connection URI.
+        password: None where libpq finds one by its own means, or none is needed.
+        busy_seconds: how long to wait for another process that writes.
+
+    Raises:
+        StoreUnusable: the URL is wrong.
+    """
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.Error as error:
+        message = f"state.url is not a connection URI of PostgreSQL: {_line(error)}"
+        raise StoreUnusable(message) from None
+    if password is not None:
+        given["password"] = password
+    engine = sa.create_engine(
+        "postgresql+psycopg://",
+        creator=_Connector({**_DEFAULTS, **given}),
+        pool_size=1,
+        max_overflow=CONNECTIONS_MAX - 1,
+        pool_timeout=busy_seconds,
+        isolation_level="AUTOCOMMIT",  # the begin event starts transactions
+        use_native_hstore=False,
+    )
+    limits = {"answer": int(ANSWER_SECONDS * 1000), "idle": IDLE_SECONDS, "lock": _LOCK}
+    begin_reading = _BEGIN_READING.format(**limits)
+    begin_writing = _BEGIN_WRITING.format(busy=max(1, int(busy_seconds * 1000)), **limits)
+
+    def begin(connection: sa.Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate")
+        _begin(connection, begin_writing if immediate else begin_reading)
+
+    sa.event.listen(engine, "begin", begin)
+    return engine
+
+
+def _begin(connection: sa.Connection, statements: str) -> None:
+    """Begin a transaction in one round trip: several statements, which SQLAlchemy cannot send at once."""
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.execute(statements, prepare=False)
+    except psycopg.Error as error:
+        lost = bool(driver.closed)
+        if lost:
+            connection.invalidate(error)
+        else:
+            driver.rollback()
+        raise sa.exc.OperationalError("BEGIN", None, error, connection_invalidated=lost) from error
+
+
+_UNUSABLE_CLASSES = ("0A", "22", "23", "26", "3D", "3F", "42", "XX")
+"""Classes of SQLSTATE that do not pass by themselves; all others may."""
+
+_UNUSABLE_WORDS = (
+    "password authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "certificate",
+    "does not support SSL",
+    "does not exist",
+    "invalid connection option",
+    "is not permitted to log in",
+    "permission denied for database",
+)
+"""Parts of the messages of a refused connection, for which libpq has no code."""
+
+
+def failure_of(error: Exception, *, opening: bool) -> Failure:
+    """What an error of PostgreSQL means, with a remedy.
+
+    Args:
+        error: SQLAlchemy's or psycopg's.
+        opening: whether the database is being opened: then a refused connection is a wrong
+            configuration. Later, syncd retries: the server may be under maintenance.
+    """
+    if isinstance(error, sa.exc.TimeoutError):
+        return StoreUnavailable(
+            f"All {CONNECTIONS_MAX} connections to the database are in use. syncd changed nothing and "
+            "retries later."
+        )
+    cause = getattr(error, "orig", None) or error
+    state, text = getattr(cause, "sqlstate", None), _line(cause)
+    if state == "55P03":
+        return StoreUnavailable(
+            f"Another process has locked the database ({text}). syncd changed nothing and retries "
+            "later. The view pg_stat_activity shows it, with the application_name syncd."
+        )
+    if state == "42501":
+        return StoreUnusable(
+            f"The database's user may not use syncd's tables ({text}). Make the user the owner of the "
+            "database: ALTER DATABASE name OWNER TO user."
+        )
+    refused = state is None and any(words in text for words in _UNUSABLE_WORDS)
+    if opening and (refused or (state or "")[:2] == "28"):
+        return StoreUnusable(
+            f"PostgreSQL refused the connection ({text}). Check state.url and the secret "
+            "database_password, and that the database and its user exist."
+        )
+    if state is not None and state[:2] in _UNUSABLE_CLASSES:
+        return StoreUnusable(
+            f"The database is damaged or not a database of syncd ({text}, SQLSTATE {state}). syncd did "
+            "not change it. Restore a copy; or name an empty database in state.url and run "
+            "syncd --backfill 90d, which rebuilds it from Stripe and Halo."
+        )
+    return StoreUnavailable(
+        f"The database cannot be used at the moment ({text}). syncd changed nothing and retries later. "
+        "Check that PostgreSQL runs, accepts connections, and has room on its disk."
+    )
+
+
+def _line(error: object) -> str:
+    """The message of an error, in one line."""
+    return " ".join(str(error).split())
+
+
+def facts(connection: sa.Connection) -> dict[str, Any]:
+    """The server's version, settings that matter, the database's size, and how it is reached.
+
+    Returns ``server``, ``encoding``, ``fsync`` ("on" or "off"), ``size_bytes``, ``encrypted``, and
+    ``local``: whether the connection leaves this machine.
+    """
+    driver: Any = connection.connection.driver_connection
+    found = connection.exec_driver_sql(
+        "SELECT current_setting('server_version'), current_setting('server_encoding'),"
+        " current_setting('fsync'), pg_database_size(current_database())"
+    ).one()
+    return {
+        "server": found[0],
+        "encoding": found[1],
+        "fsync": found[2],
+        "size_bytes": found[3],
+        "encrypted": bool(driver.pgconn.ssl_in_use),
+        "local": _is_local(driver.info),
+    }
+
+
+def _is_local(info: psycopg.ConnectionInfo) -> bool:
+    if info.host.startswith(("/", "@")) or not info.hostaddr:
+        return True
+    return ipaddress.ip_address(info.hostaddr).is_loopback

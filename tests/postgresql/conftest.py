@@ -1,0 +1,65 @@
+"""Fixtures that replace the SQLite file by a database of PostgreSQL."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd.sandbox.server import Sandbox
+from syncd.store.store import Store
+from tests.conftest import HandClock, Rig
+from tests.postgresql.server import PASSWORD, Server, missing
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Server]:
+    """A server that no test stops."""
+    if (reason := missing()) is not None:
+        pytest.skip(reason)
+    server = Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server that a test may stop and kill."""
+    if (reason := missing()) is not None:
+        pytest.skip(reason)
+    server = Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def url(shared_server: Server) -> str:
+    """The `state.url` of an empty database."""
+    return shared_server.url(shared_server.database())
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """A store in an empty database."""
+    opened = Store.open(url, password=PASSWORD)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def rig(clock: HandClock, tmp_path: Path, url: str) -> Iterator[Rig]:
+    """An engine whose clock, and the sandbox's, is set by hand."""
+    with Sandbox(clock=clock) as box:
+        yield Rig(box, clock, tmp_path, {}, database=url, password=PASSWORD)
+
+
+@pytest.fixture
+def live(tmp_path: Path, url: str) -> Iterator[Rig]:
+    """The same over the real clock: for real processes."""
+    with Sandbox() as box:
+        yield Rig(box, HandClock(), tmp_path, {}, database=url, password=PASSWORD)

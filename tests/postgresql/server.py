@@ -1,0 +1,194 @@
+"""A PostgreSQL of the tests' own, on a folder of its own.
+
+PostgreSQL refuses to run as root, so that tests that run as root start it as another user.
+"""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+
+ACCOUNT = "nobody"
+"""Who runs the server where the tests run as root."""
+
+START_SECONDS = 60.0
+PASSWORD = "the database's password"
+
+
+def programs() -> Path | None:
+    """The folder of PostgreSQL's programs; None where PostgreSQL is not installed."""
+    found = shutil.which("initdb")
+    if found is not None and Path(found).resolve().with_name("postgres").exists():
+        return Path(found).resolve().parent
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
+    return folders[-1] if folders else None
+
+
+def missing() -> str | None:
+    """Why no server can be started here; None where one can."""
+    if programs() is None:
+        return "PostgreSQL is not installed (Debian: apt install postgresql)"
+    return None
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Server:
+    """A server on loopback; the role `syncd` owns every database and needs PASSWORD.
+
+    Attributes:
+        listen: the address it listens on.
+    """
+
+    listen: str = "127.0.0.1"
+    folder: Path = field(init=False)
+    port: int = field(init=False)
+    _process: "subprocess.Popen[bytes] | None" = field(init=False, default=None)
+    _number: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="syncd-postgresql-"))
+        self.port = free_port()
+        if os.geteuid() == 0:
+            account = pwd.getpwnam(ACCOUNT)
+            os.chown(self.folder, account.pw_uid, account.pw_gid)
+        password = self.folder / "password"
+        password.write_text(PASSWORD)
+        password.chmod(0o644)
+        self._run(
+            "initdb", "--pgdata", str(self.data), "--username", "syncd", "--encoding", "UTF8",
+            "--locale", "C.UTF-8", "--auth-local", "trust", "--auth-host", "scram-sha-256",
+            "--pwfile", str(password), "--no-sync",
+        )  # fmt: skip
+        (self.data / "postgresql.auto.conf").write_text(
+            f"listen_addresses = '{self.listen}'\nport = {self.port}\n"
+            f"unix_socket_directories = '{self.folder}'\nmax_connections = 40\n"
+            "shared_buffers = 16MB\nautovacuum = off\n"
+        )
+        with (self.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all all scram-sha-256\n")
+
+    @property
+    def data(self) -> Path:
+        """The server's data."""
+        return self.folder / "data"
+
+    def _as(self) -> dict[str, Any]:
+        if os.geteuid() != 0:
+            return {}
+        account = pwd.getpwnam(ACCOUNT)
+        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+    def _run(self, program: str, *arguments: str) -> None:
+        found = programs()
+        assert found is not None
+        done = subprocess.run(
+            [str(found / program), *arguments], cwd=self.folder, capture_output=True, text=True,
+            check=False, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}, **self._as(),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr + done.stdout
+
+    def start(self, *before: str) -> None:
+        """Start it and wait until it answers; `before` is the command that starts it, if any."""
+        found = programs()
+        assert found is not None
+        assert self._process is None
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*before, str(found / "postgres"), "-D", str(self.data)], cwd=self.folder,
+                stdout=log, stderr=log, start_new_session=True,
+                env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}, **self._as(),
+            )  # fmt: skip
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.ask("SELECT 1", "postgres")
+            except psycopg.OperationalError:
+                assert time.monotonic() < end, (self.folder / "log").read_text()
+                assert self._process.poll() is None, (self.folder / "log").read_text()
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """End it: at once and in order by SIGINT, or as it is by SIGKILL, with all its processes."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if number == signal.SIGKILL:
+            for child in [process.pid, *self._others(process.pid)]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+        else:
+            process.send_signal(number)
+        process.wait(30)
+
+    def restart(self, number: int = signal.SIGINT) -> None:
+        """End it (see `stop`), and start it again."""
+        self.stop(number)
+        self.start()
+
+    def signal_all(self, number: int) -> None:
+        """Send a signal to the server and each of its processes: SIGSTOP is a server that hangs."""
+        assert self._process is not None
+        for pid in [self._process.pid, *self._others(self._process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _others(self, parent: int) -> list[int]:
+        """The server's processes, each of which has a session of its own."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                    found.append(int(stat.parent.name))
+        return found
+
+    def close(self) -> None:
+        """End it and remove its folder."""
+        if self._process is not None:
+            self.signal_all(signal.SIGCONT)
+        self.stop(signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def ask(self, query: str, database: str) -> list[tuple[Any, ...]]:
+        """Run one statement as an administrator."""
+        with psycopg.connect(
+            host=str(self.folder), port=self.port, user="syncd", dbname=database, autocommit=True,
+            connect_timeout=5,
+        ) as connection:  # fmt: skip
+            cursor = connection.execute(query)
+            return cursor.fetchall() if cursor.description else []
+
+    def database(self) -> str:
+        """Create an empty database; return its name."""
+        self._number += 1
+        name = f"syncd_{os.getpid()}_{self._number}"
+        self.ask(f"CREATE DATABASE {name} TEMPLATE template0", "postgres")
+        return name
+
+    def url(self, database: str) -> str:
+        """The `state.url` of a database."""
+        return f"postgresql://syncd@{self.listen}:{self.port}/{database}"
+
+    def url_with_password(self, database: str) -> str:
+        """A connection URI for tools other than syncd."""
+        return f"postgresql://syncd:{quote(PASSWORD)}@{self.listen}:{self.port}/{database}"
