@@ -18,7 +18,6 @@ import pytest
 
 from syncd.core.records import Condition
 from syncd.sandbox.faults import Fault
-from syncd.store.store import Store
 from tests.conftest import ROOT, Rig
 from tests.terminals import on_terminal
 

@@ -13,7 +13,6 @@ from syncd.preflight.remote import Sides
 from syncd.preflight.survey import Survey
 from syncd.preflight.verdicts import edit_line, halo_window_line, stripe_budget_line
 from syncd.sandbox import Fault
-from syncd.store.store import Store
 from syncd.sync.build import Parts
 from tests.conftest import Receiver, Rig
 from tests.test_process import daemon, until

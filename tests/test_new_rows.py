@@ -9,7 +9,6 @@ import pytest
 from syncd.core.errors import LinkFailure
 from syncd.core.records import Condition
 from syncd.sandbox import Fault, Request
-from syncd.store.store import Store
 from tests.conftest import Rig
 
 PATH = "/api/InvoicePayment"

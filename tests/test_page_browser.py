@@ -16,7 +16,6 @@ from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import Condition, Outcome, Pushed
 from syncd.monitor.alerts import Health
 from syncd.sandbox.faults import Fault
-from syncd.store.store import Store
 from tests.conftest import Rig
 from tests.test_process import daemon, until
 

@@ -11,7 +11,6 @@ from syncd.core.errors import Side
 from syncd.core.records import Condition
 from syncd.core.rows import Acknowledged, Guard, NewRow, Row, RowChange, RowPage, WholeRow
 from syncd.core.rules.proof import Comparison, FieldChange
-from syncd.store.store import Store
 from syncd.sync.build import assemble, build_engine
 from syncd.sync.sink import Sink
 from tests.conftest import Rig

@@ -6,7 +6,7 @@ line. Does not belong here: what a key means (`config.model`), how a problem is 
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from syncd.config.problems import (
 from syncd.config.secrets import (
     SECRETS,
     SHORT_TOKEN_CHARACTERS,
-    find_secret,
     is_organization_key,
     read_secrets,
     read_small_file,
@@ -61,15 +60,9 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
     problems += unknown_variables(environment, Settings)
     problems += environment_problems(environment)
     settings = _checked(raw, environment, named, problems) if not problems or raw else None
-    secrets: dict[str, str | None] = dict.fromkeys(SECRETS)
-    if signing_in:
-        mode = settings.stripe.mode if settings else ""
-        secrets = read_secrets(environment, mode, problems, place)
-    elif settings and settings.state.url.startswith("postgresql://"):
-        # What only reads the database needs no secret but this one.
-        found = find_secret("database_password", environment, place)
-        problems += found.problems
-        secrets["database_password"] = found.value
+    mode = settings.stripe.mode if settings else ""
+    needed = _needed_secrets(settings, signing_in=signing_in)
+    secrets = read_secrets(environment, mode, problems, place, needed)
     if (
         settings
         and not settings.stripe.account
@@ -110,6 +103,14 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
         heartbeat_url=secrets["heartbeat_url"],
         database_password=secrets["database_password"],
     )
+
+
+def _needed_secrets(settings: Settings | None, *, signing_in: bool) -> Collection[str]:
+    """What only reads the database needs no secret but the database's own."""
+    if signing_in:
+        return SECRETS
+    server = settings is not None and settings.state.url.startswith("postgresql://")
+    return ("database_password",) if server else ()
 
 
 def raw_file(place: Path | None) -> tuple[str, dict[str, Any]]:

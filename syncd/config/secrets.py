@@ -7,7 +7,7 @@ configuration file by mistake (`config.problems`).
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,17 +57,19 @@ def read_secrets(
     configured_mode: str,
     problems: list[str],
     file: Path | None = None,
+    needed: Collection[str] = tuple(SECRETS),
 ) -> dict[str, str | None]:
-    """Read every secret; a secret that is not given is None.
+    """Read the secrets that are needed; one that is not given, or not needed, is None.
 
     Args:
         environment: the process's environment.
         configured_mode: `stripe.mode`; empty where it is not set.
         problems: gets one sentence for each secret that is missing or can't be used.
         file: the configuration file; secrets may lie in the same folder.
+        needed: the names of the secrets to read.
     """
-    secrets: dict[str, str | None] = {}
-    for name in SECRETS:
+    secrets: dict[str, str | None] = dict.fromkeys(SECRETS)
+    for name in needed:
         found = find_secret(name, environment, file)
         problems += found.problems
         secrets[name] = found.value

@@ -2,7 +2,6 @@
 
 Two services over one database would do no harm to payments, because one process pushes at a time. But
 each would spend requests, and one of them is running by mistake. The claim is a lease in the database.
-Not for PostgreSQL, where a standby may wait on another machine.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,7 +11,6 @@ from syncd.config.model import ConfigurationError
 from syncd.core.errors import LeaseHeld, StoreUnusable
 from syncd.core.records import Holder
 from syncd.monitor.report import Report
-from syncd.store.db.sqlite import sqlite_path
 from syncd.store.store import Store
 from syncd.sync.lease import Lease, this_process
 
@@ -53,8 +51,6 @@ class Instance:
             ConfigurationError: another service uses the database.
             Stopping: the process is asked to stop while it waits.
         """
-        if sqlite_path(self.url) is None:
-            return
         first: float | None = None
         while True:
             try:

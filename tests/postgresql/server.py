@@ -50,6 +50,10 @@ def free_port() -> int:
         return port
 
 
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 @dataclass
 class Server:
     """A server on loopback; the role `syncd` owns every database and needs PASSWORD.
@@ -74,7 +78,7 @@ class Server:
         password.write_text(PASSWORD)
         password.chmod(0o644)
         self._run(
-            "initdb", "--pgdata", str(self.data), "--username", "syncd", "--encoding", "UTF8",
+            "initdb", "--pgdata", str(self.data), "--username", "postgres", "--encoding", "UTF8",
             "--locale", "C.UTF-8", "--auth-local", "trust", "--auth-host", "scram-sha-256",
             "--pwfile", str(password), "--no-sync",
         )  # fmt: skip
@@ -126,7 +130,9 @@ class Server:
                 assert self._process.poll() is None, (self.folder / "log").read_text()
                 time.sleep(0.05)
             else:
-                return
+                break
+        if not self.ask("SELECT 1 FROM pg_roles WHERE rolname = 'syncd'", "postgres"):
+            self.ask(f"CREATE ROLE syncd LOGIN PASSWORD {_quoted(PASSWORD)}", "postgres")
 
     def stop(self, number: int = signal.SIGINT) -> None:
         """End it: at once and in order by SIGINT, or as it is by SIGKILL, with all its processes."""
@@ -169,20 +175,20 @@ class Server:
         self.stop(signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def ask(self, query: str, database: str) -> list[tuple[Any, ...]]:
+    def ask(self, query: str, database: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run one statement as an administrator."""
         with psycopg.connect(
-            host=str(self.folder), port=self.port, user="syncd", dbname=database, autocommit=True,
+            host=str(self.folder), port=self.port, user="postgres", dbname=database, autocommit=True,
             connect_timeout=5,
         ) as connection:  # fmt: skip
-            cursor = connection.execute(query)
+            cursor = connection.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
 
     def database(self) -> str:
         """Create an empty database; return its name."""
         self._number += 1
         name = f"syncd_{os.getpid()}_{self._number}"
-        self.ask(f"CREATE DATABASE {name} TEMPLATE template0", "postgres")
+        self.ask(f"CREATE DATABASE {name} OWNER syncd TEMPLATE template0", "postgres")
         return name
 
     def url(self, database: str) -> str:

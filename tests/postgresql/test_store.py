@@ -1,0 +1,372 @@
+"""The store on PostgreSQL: what is refused, several processes at once, and a server that goes away."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from syncd.core.errors import StoreUnavailable, StoreUnusable
+from syncd.core.payments import PaymentState
+from syncd.store.db import postgresql, schema
+from syncd.store.db.connection import reading, writing
+from syncd.store.history import Sent, forget_oldest_sent, mark_sent, sent_among
+from syncd.store.store import Store
+from tests import test_transitions
+from tests.conftest import ROOT
+from tests.postgresql.server import PASSWORD, Server
+from tests.test_store import DAY, fill, said
+
+globals().update(
+    {
+        name: test
+        for name, test in vars(test_transitions).items()
+        if name.startswith(("test_every_cause", "test_an_", "test_a_resync"))
+    }
+)
+
+
+# --- what is refused -------------------------------------------------------------------------------
+
+
+def test_the_tables(store: Store, url: str) -> None:
+    """A new database has the tables that the code describes; opening it again changes nothing."""
+    Store.open(url, password=PASSWORD).close()
+    with reading(store._engine) as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        assert compare_metadata(context, schema.metadata) == []
+        assert context.get_current_revision() == schema.REVISION
+        order = "SELECT count(*) FROM pg_attribute a JOIN pg_class c ON a.attrelid = c.oid AND relkind = 'r' \
+            JOIN pg_collation o ON o.oid = a.attcollation WHERE c.relname = 'payments' AND collname <> 'C'"
+        assert connection.execute(sa.text(order)).scalar() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"password": "wrong"}, "refused the connection .*password authentication failed"),
+        ({"password": None}, "refused the connection .*no password supplied"),
+        ({"database": "nowhere"}, 'refused the connection .*database "nowhere" does not exist'),
+        ({"query": "?sslmode=require"}, "does not support SSL"),
+        ({"query": "?colour=red"}, 'not a connection URI of PostgreSQL: .*"colour"'),
+    ],
+)
+def test_wrong_configuration(url: str, change: dict[str, Any], words: str) -> None:
+    """A server that refuses the connection is a wrong configuration; the password is not shown."""
+    base, _, name = url.rpartition("/")
+    other = f"{base}/{change.get('database', name)}{change.get('query', '')}"
+    with pytest.raises(StoreUnusable, match=words) as caught:
+        Store.open(other, password=change.get("password", PASSWORD))
+    assert PASSWORD not in str(caught.value)
+
+
+def test_foreign_and_newer(shared_server: Server, url: str) -> None:
+    """Tables of another program, and those of a newer syncd, are refused and left alone."""
+    name = url.rpartition("/")[2]
+    shared_server.ask("CREATE TABLE bills (id int)", name)
+    with pytest.raises(StoreUnusable, match="tables of another program"):
+        Store.open(url, password=PASSWORD)
+    shared_server.ask("DROP TABLE bills", name)
+    Store.open(url, password=PASSWORD).close()
+    shared_server.ask("UPDATE alembic_version SET version_num = '9999'", name)
+    with pytest.raises(StoreUnusable, match="newer version of syncd"):
+        Store.open(url, password=PASSWORD)
+
+
+def test_another_encoding(shared_server: Server, url: str) -> None:
+    """A database that cannot store every text is refused, with the command that creates a usable one."""
+    name = url.rpartition("/")[2] + "_ascii"
+    shared_server.ask(
+        f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'", "postgres"
+    )
+    with pytest.raises(StoreUnusable, match=r"encoding SQL_ASCII.*createdb --encoding UTF8"):
+        Store.open(shared_server.url(name), password=PASSWORD)
+
+
+def test_a_user_without_rights(shared_server: Server, url: str) -> None:
+    """A user who may not create tables gets the command that gives the right."""
+    name = url.rpartition("/")[2]
+    shared_server.ask(f"CREATE ROLE guest_{name} LOGIN PASSWORD 'secret'", "postgres")
+    guest = url.replace("//syncd@", f"//guest_{name}@")
+    with pytest.raises(StoreUnusable, match="ALTER DATABASE name OWNER TO user"):
+        Store.open(guest, password="secret")
+
+
+def test_nothing_listens() -> None:
+    """A server that does not run may run soon: nothing is wrong with the configuration."""
+    with pytest.raises(StoreUnavailable, match="cannot be used at the moment"):
+        Store.open("postgresql://syncd@127.0.0.1:9/syncd")
+
+
+def test_without_psycopg(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, the command that installs it."""
+    monkeypatch.delitem(sys.modules, "syncd.store.db.postgresql")
+    monkeypatch.delattr("syncd.store.db.postgresql")
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreUnusable, match=r"pip install 'syncd\[postgresql\]'"):
+        Store.open("postgresql://localhost/syncd")
+
+
+# --- several processes -----------------------------------------------------------------------------
+
+
+def test_two_start_at_once(shared_server: Server, url: str) -> None:
+    """Processes that find an empty database at once all work: one of them creates the tables."""
+    code = (
+        "import sys; from syncd.store.store import Store;"
+        "sys.stdin.readline(); s = Store.open(sys.argv[1], password=sys.argv[2]);"
+        "print(s.housekeeping.facts()['schema'])"
+    )
+    starters = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, url, PASSWORD], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    for one in starters:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    told = [one.communicate(timeout=60) for one in starters]
+    assert [out.strip() for out, _ in told] == [schema.REVISION] * 3, told
+    named = "SELECT count(*) FROM alembic_version"
+    assert shared_server.ask(named, url.rpartition("/")[2]) == [(1,)]
+
+
+def test_one_writes_at_a_time(store: Store, url: str) -> None:
+    """A writer waits for another; one that waits too long says so, and has changed nothing."""
+    other = Store.open(url, password=PASSWORD, busy_seconds=0.2)
+    with writing(store._engine):
+        with pytest.raises(StoreUnavailable, match="Another process has locked the database"):
+            other.write_notes({"a": "1"})
+        assert other.notes() == {}  # reading waits for nobody
+    other.write_notes({"a": "1"})
+    assert store.notes() == {"a": "1"}
+    other.close()
+
+
+def test_counted_once_each(store: Store, url: str) -> None:
+    """Two processes that count requests at the same time lose none."""
+    from syncd.clients.throttle import halo_window
+
+    other = Store.open(url, password=PASSWORD)
+    window = halo_window(10_000)
+
+    def count(one: Store) -> None:
+        for _ in range(40):
+            assert one.coordination.take_slot("halo", window, 1_000.0) == 0
+
+    threads = [threading.Thread(target=count, args=(one,)) for one in (store, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(store.coordination.counts("halo").values()) == 80
+    other.close()
+
+
+def test_a_reader_sees_one_state(store: Store, url: str) -> None:
+    """What others write during a reading transaction is not seen half."""
+    other = Store.open(url, password=PASSWORD)
+    query = sa.select(sa.func.count()).select_from(schema.notes)
+    with reading(store._engine) as connection:
+        before = connection.execute(query).scalar()
+        other.write_notes({"a": "1"})
+        assert connection.execute(query).scalar() == before == 0
+    assert store.notes() == {"a": "1"}
+    other.close()
+
+
+def test_connections(store: Store, shared_server: Server, url: str) -> None:
+    """A process has few connections, which are named after syncd."""
+    name = url.rpartition("/")[2]
+    for _ in range(20):
+        store.notes()
+    query = "SELECT application_name FROM pg_stat_activity WHERE datname = %s"
+    assert shared_server.ask(query, "postgres", name) == [("syncd",)]
+    with (
+        reading(store._engine), reading(store._engine), reading(store._engine),
+        pytest.raises(StoreUnavailable, match="All 3 connections"),
+    ):  # fmt: skip
+        store.notes()
+
+
+# --- contents --------------------------------------------------------------------------------------
+
+
+def test_ids_are_sorted_by_their_bytes(store: Store) -> None:
+    """Ids come in the order in which Python sorts them: a push resumes after the last of them."""
+    names = ["pi_a", "pi_B", "pi_Z", "pi_b", "pi_1", "pi__"]
+    words = [said(1, intent_id=name, event_id=None) for name in names]
+    store.take_in(words, 1.0)
+    assert [due.intent_id for due in store.due(2.0, 10)] == sorted(names)
+    assert [due.intent_id for due in store.due(2.0, 10, "pi_Z")] == ["pi__", "pi_a", "pi_b"]
+
+
+def test_long_and_odd_texts(store: Store) -> None:
+    """Texts that are longer than expected, and those with zero bytes, stop nothing."""
+    store.take_in(
+        [said(1, invoice="9" * 500, event_id=None)], 1.0, unreadable=[("evt_\0", "r\0", 1)]
+    )
+    found = store.payment("pi_1")
+    assert found is not None
+    assert found["invoice"] == "9" * 500
+    assert [entry.reason for entry in store.people.attention()] == ["r\N{REPLACEMENT CHARACTER}"]
+
+
+def test_prune(store: Store) -> None:
+    """What serves no more is deleted; the newest sendings are remembered."""
+    fill(store, 0, 30)
+    with writing(store._engine) as connection:
+        connection.execute(schema.payments.update().values(condition="in_step"))
+        mark_sent(connection, [f"pi_{n}" for n in range(5)], 1.0)
+        mark_sent(connection, ["pi_new"], 2.0)
+        forget_oldest_sent(connection, 1)
+        assert sent_among(connection, ["pi_1", "pi_new"]) == Sent(frozenset(["pi_new"]), 1.0)
+    store.housekeeping.prune(400 * DAY, 100)
+    assert sum(store.people.conditions().values()) == 0
+
+
+def test_copied_and_exported(store: Store, tmp_path: Path) -> None:
+    """A dry run's copy in SQLite, and an export, hold what the database holds."""
+    fill(store, 0, 700)
+    copy = Store.open(f"sqlite:///{tmp_path}/copy.db")
+    store.housekeeping.copy_to(copy.housekeeping)
+    assert copy.payment("pi_7") == store.payment("pi_7")
+    kinds = [kind for kind, _ in store.housekeeping.export()]
+    assert (kinds.count("payment"), kinds.count("event")) == (700, 700)
+    copy.close()
+
+
+# --- the server goes away --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def away(server: Server) -> Iterator[tuple[Store, Server, str]]:
+    """A store whose server may be stopped."""
+    name = server.database()
+    opened = Store.open(server.url(name), password=PASSWORD, busy_seconds=1.0)
+    fill(opened, 1, 1)
+    yield opened, server, name
+    opened.close()
+
+
+def works(store: Store) -> None:
+    payment = store.payment("pi_1")
+    assert payment is not None
+    assert payment["state"] == PaymentState.PROCESSING
+    store.write_notes({"a": "1"})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_restarted(away: tuple[Store, Server, str], number: int) -> None:
+    """A restart between two transactions is not noticed; while the server is down, syncd says so."""
+    store, server, _ = away
+    with reading(store._engine), reading(store._engine):
+        pass  # two pooled connections, both of which are lost
+    server.restart(number)
+    works(store)
+    server.stop(number)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="cannot be used at the moment"):
+            store.write_notes({"b": "1"})
+    server.start()
+    works(store)
+
+
+def test_lost_within_a_transaction(away: tuple[Store, Server, str]) -> None:
+    """A connection that is cut within a transaction: nothing of it is written, the next works."""
+    store, server, name = away
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+    with pytest.raises(StoreUnavailable), writing(store._engine) as connection:  # noqa: PT012
+        connection.execute(schema.notes.insert(), [{"name": "half", "value": "1"}])
+        server.ask(end, "postgres", name)
+        connection.execute(schema.notes.insert(), [{"name": "whole", "value": "1"}])
+    assert store.notes() == {}
+    works(store)
+
+
+def test_hangs(away: tuple[Store, Server, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that accepts connections and never answers ends in an error, within bounds."""
+    store, server, _ = away
+    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 1.0)
+    server.signal_all(signal.SIGSTOP)
+    begun = time.monotonic()
+    try:
+        with pytest.raises(StoreUnavailable):
+            store.notes()
+        assert time.monotonic() - begun < 20.0
+        begun = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            store.notes()  # at once: the last attempt has just shown that nobody answers
+        assert time.monotonic() - begun < 1.0
+    finally:
+        server.signal_all(signal.SIGCONT)
+    end = time.monotonic() + 20.0
+    while True:
+        try:
+            works(store)
+        except StoreUnavailable:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        else:
+            return
+
+
+def test_too_many_connections(away: tuple[Store, Server, str]) -> None:
+    """A server without a free connection is unavailable, and used again when there is one."""
+    store, server, name = away
+    store._engine.dispose()
+    held = []
+    try:
+        while True:
+            held.append(psycopg.connect(server.url_with_password(name), connect_timeout=5))
+    except psycopg.OperationalError:
+        pass
+    with pytest.raises(StoreUnavailable, match="cannot be used at the moment"):
+        store.notes()
+    for connection in held:
+        connection.close()
+    end = time.monotonic() + 10.0
+    while time.monotonic() < end:
+        try:
+            works(store)
+        except StoreUnavailable:
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail("the store did not work again")
+
+
+def test_a_read_only_server(away: tuple[Store, Server, str]) -> None:
+    """A server that takes no writes, such as a replica, is unavailable: nobody ends because of it."""
+    store, server, name = away
+    server.ask(f"ALTER DATABASE {name} SET default_transaction_read_only = on", "postgres")
+    store._engine.dispose()
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        store.write_notes({"a": "1"})
+    server.ask(f"ALTER DATABASE {name} RESET default_transaction_read_only", "postgres")
+    store._engine.dispose()
+    works(store)
+
+
+def test_commits_are_durable(away: tuple[Store, Server, str]) -> None:
+    """What was committed survives a crash of the server, also where it is set up to answer sooner."""
+    store, server, name = away
+    server.ask(f"ALTER DATABASE {name} SET synchronous_commit = off", "postgres")
+    store._engine.dispose()
+    with writing(store._engine) as connection:
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+    store.write_notes({"a": "1"})
+    server.restart(signal.SIGKILL)
+    assert store.notes() == {"a": "1"}
