@@ -232,7 +232,7 @@ def test_the_banner_names_the_worst_first(
 ) -> None:
     """The banner: a side or the database first, then a tenant's stopped writes, then payments."""
     whole = {"stripe": WORKS, "halo": WORKS, **checks}
-    store = Store.open(rig.url)
+    store = rig.open()
     try:
         status = replace(
             gather(rig.config(), store, NOW, checks=whole), checks=whole, attention_counts=counts

@@ -12,7 +12,6 @@ from syncd.sandbox.faults import Fault
 from syncd.service import daemon as service
 from syncd.service.clock import Ages, ClockWatch
 from syncd.service.systemd import Notifier
-from syncd.store.store import Store
 from syncd.sync.build import Runtime
 from tests.conftest import Notified, Rig
 
@@ -52,7 +51,7 @@ def test_polls_go_on_after_the_clock_was_set_back(
     monkeypatch.setattr(base, "datetime", Now)
     monkeypatch.setattr(service, "CLOCK_LOOK_SECONDS", 0.05)
     live.settings |= {"SYNCD_POLL__INTERVAL": "1s", "SYNCD_WEB__STALE_AFTER": "2s"}
-    store, told, runtime = Store.open(live.url), Notified(), Runtime(now=clock)
+    store, told, runtime = live.open(), Notified(), Runtime(now=clock)
     running = service.Daemon(
         live.config(), store, told, Notifier(None, None), live.config, runtime=runtime
     )
