@@ -43,13 +43,16 @@ READ_ONLY = ("syncd status", "syncd attention", "syncd check", "syncd calibrate"
 
 @pytest.mark.slow
 def test_install(machine: Machine) -> None:
-    """docs/install.md from its first command to its last: installed, looked at, run, removed."""
+    """docs/install.md from its first command to its last: installed, looked at, run, removed.
+
+    The installation options are tried before the removal; pipx on a machine of its own.
+    """
     written_by_halo(machine.box)
     rows = machine.box.halo.rows_of(old_payment(machine.box))
     other = Machine(machine.folder.parent / "p", machine.box)
     seen = []
-    for block in blocks(ROOT / "docs/install.md"):
-        # pipx is the other way to the same place: for a machine of its own.
+    *most, removal = blocks(ROOT / "docs/install.md")
+    for block in (*most, *blocks(ROOT / "docs/install-options.md"), removal):
         here = other if "PIPX_HOME" in block.text else machine
         for statement in block.statements() if block.kind == "sh" else ():
             here.run(statement)
@@ -78,7 +81,7 @@ def test_commands(machine: Machine, receiver: Receiver) -> None:
     machine.names = theirs
     before: set[str] = set()
     for file in DOCUMENTS:
-        if file.name in ("install.md", "README.md", "two-machines.md"):
+        if file.name in ("install.md", "install-options.md", "README.md", "two-machines.md"):
             continue  # tests/postgresql/test_guide.py runs those of two-machines.md
         machine.run("systemctl start syncd")
         found = [s for block in blocks(file) if block.kind == "sh" for s in block.statements()]
