@@ -42,6 +42,9 @@ READ_BACK = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS, Condit
 OTHER_PUSH_SECONDS = 120.0
 """An answer that Halo gave another process counts for this one for so long."""
 
+SPREAD_SWEEP_SECONDS = 86_400
+"""How often to sweep at most, while Stripe's budget makes polls rarer than configured."""
+
 _SIDES = {"poll": Side.STRIPE, "sweep": Side.STRIPE, "push": Side.HALO}
 """Which side is at fault where a step fails and the failure names none."""
 
@@ -91,11 +94,15 @@ class Engine:
             if await self._step("polls", "poll", self.poller.poll):
                 self.link_works(Side.STRIPE)
 
-    def _too_early(self, now: float) -> bool:
+    def _spacing_seconds(self, now: float) -> float:
+        """The time between two polls that Stripe's budget bears now; at least the interval."""
         limiter = self.rate_limiters[Side.STRIPE]
-        spacing = poll_spacing_seconds(
+        return poll_spacing_seconds(
             limiter.window, self.store.coordination.counts(Side.STRIPE), now, self.interval_seconds
         )
+
+    def _too_early(self, now: float) -> bool:
+        spacing = self._spacing_seconds(now)
         self._say_spread(spacing)
         waited = now - self._last_poll
         return spacing > self.interval_seconds and 0 <= waited < spacing
