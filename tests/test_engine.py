@@ -951,6 +951,31 @@ def test_polls_are_spread_when_the_budget_runs_low(rig: Rig) -> None:
     assert (max(gaps) < 3 * DAY, len(asked) <= 40) == (True, True)
 
 
+def test_sweeps_are_rare_while_polls_are_spread(rig: Rig) -> None:
+    """More than half of the month's reads are used: frequent sweeps become one a day, and polls go on."""
+    rig.settings |= {
+        "SYNCD_STRIPE__READ_BUDGET": "1000", "SYNCD_POLL__INTERVAL": "1h", "SYNCD_POLL__SWEEP": "10m",
+    }  # fmt: skip
+    swept: list[float] = []
+
+    async def ten_days(parts: Parts) -> None:
+        started = rig.clock.seconds
+        for step in range(10 * 24 * 6):
+            if parts.engine.sweep_is_due(started):
+                swept.append(rig.clock.seconds)
+                await parts.engine.sweep()
+            if step % 6 == 0:
+                await parts.engine.poll()
+            rig.clock.seconds += 600
+
+    rig.run(ten_days)
+    asked = [request for request in rig.box.stripe.requests if "events" in request.path]
+    gaps = [later - earlier for earlier, later in pairwise(swept)]
+    assert (min(gaps) < 700, DAY <= max(gaps) < DAY + 700) == (True, True)
+    assert rig.told.events("poll_failed") == []
+    assert asked[-1].at > rig.clock.seconds - DAY
+
+
 def test_back_to_a_state_that_was_acknowledged(rig: Rig) -> None:
     """A state that Halo acknowledged earlier isn't taken for in step: another was sent meanwhile.
 

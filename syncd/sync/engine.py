@@ -348,6 +348,9 @@ class Engine:
     def sweep_is_due(self, started: float) -> bool:
         """Whether the last sweep that worked is long enough ago; a failed sweep is still due.
 
+        While Stripe's budget makes polls rarer than configured, a sweep is due once a day at most:
+        sweeps would use up the reads that polls need.
+
         Args:
             started: when this process started, Unix seconds. Where no sweep has worked yet, the start
                 of the first process counts: a service that is restarted every day sweeps as well.
@@ -358,7 +361,12 @@ class Engine:
             if first is None:
                 self.store.write(SWEEPS_COUNTED_FROM, first := int(started))
             last = min(first, started)
-        return not 0 <= self.now() - last < self.sweep_seconds
+        now = self.now()
+        if 0 <= now - last < self.sweep_seconds:
+            return False
+        if not 0 <= now - last < SPREAD_SWEEP_SECONDS:
+            return True
+        return self._spacing_seconds(now) <= self.interval_seconds
 
     def worked(self, step: str) -> None:
         """Note that a step (poll, push, sweep) has just worked."""
