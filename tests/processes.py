@@ -194,15 +194,11 @@ def run(
 
 def serve(address: str) -> None:
     """Load what syncd needs; then fork at each order, until the parent ends."""
-    import alembic.command  # noqa: F401
-    import sqlalchemy.dialects.sqlite  # noqa: F401
-    import stripe  # noqa: F401
-
-    import syncd.cli.main
-    import syncd.service.daemon  # noqa: F401
     from tests.alone import without_the_machine
+    from tests.loaded import load
 
     without_the_machine()
+    load()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     parent = os.getppid()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:

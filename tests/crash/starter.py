@@ -77,11 +77,12 @@ def _become_syncd(arguments: list[str], environment: dict[str, str], folder: str
 
 
 SOONER = 1_000
-"""The waits for writes that Halo may still carry out are so many times shorter here: parts of a second, not minutes."""
+"""The program's waits for what Halo may still carry out or show late are so many times shorter here."""
 
 
 def _wait_less() -> None:
     from syncd.sync.push.guard import InsertWaits
+    from syncd.sync.push.proof import new_row, prover, verify
 
     begin = InsertWaits.begin
 
@@ -89,20 +90,19 @@ def _wait_less() -> None:
         begin(self, intent_id, doubt_until, seconds / SOONER)
 
     InsertWaits.begin = sooner  # type: ignore[method-assign]
+    settle_seconds = prover.SETTLE_SECONDS / SOONER
+    for module in (new_row, prover, verify):
+        module.SETTLE_SECONDS = settle_seconds  # type: ignore[attr-defined]
 
 
 def _serve() -> None:
     """Load what syncd needs; then fork at each order."""
-    import alembic.command  # noqa: F401
-    import sqlalchemy.dialects.sqlite  # noqa: F401
-    import stripe  # noqa: F401
-
-    import syncd.cli.main
-    import syncd.service.daemon  # noqa: F401
     from tests.alone import without_the_machine
+    from tests.loaded import load
 
     without_the_machine()
     _wait_less()
+    load()
     for line in sys.stdin:
         order = json.loads(line)
         if "start" in order:

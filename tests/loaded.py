@@ -1,0 +1,21 @@
+"""Loads what the command ``syncd`` needs, for the processes that fork it: see `processes`."""
+
+import gc
+import importlib
+
+BY_SYNCD = ("syncd.cli.main", "syncd.service.daemon")
+
+LATER = (
+    "alembic.command", "alembic.config", "anyio._backends._asyncio", "apscheduler.executors.asyncio",
+    "encodings.ascii", "httpcore", "jinja2", "sqlalchemy.dialects.sqlite", "stripe", "typer._adapters",
+    "uvicorn.lifespan.off", "uvicorn.protocols.http.h11_impl", "uvicorn.protocols.websockets.auto",
+)  # fmt: skip
+"""What libraries load only when it is first used: with it, a forked syncd loads nothing."""
+
+
+def load() -> None:
+    """Load all of it, and keep the garbage collector from copying it into each forked process."""
+    for name in (*BY_SYNCD, *LATER):
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
