@@ -456,6 +456,23 @@ def test_harm_is_undone_later(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
+def test_another_state_while_harm_is_undone(rig: Rig) -> None:
+    """A payment succeeds before its emptied row is restored: the older state does not pass for the newer."""
+    rig.proven = False
+    halo, intent = rig.box.halo, rig.pay("processing")
+    halo.keeps.partial = "empty"
+    halo.faults.append(
+        Fault("503", times=40, method="POST", path="/api/InvoicePayment", match=_whole)
+    )
+    rig.cycle()
+    halo.faults.clear()
+    rig.clock.seconds += 600
+    rig.box.stripe.advance(intent, "succeeded")
+    rig.cycle()
+    assert rig.statuses(intent) == [halo.status["succeeded"]]
+    assert rig.condition(intent) is Condition.IN_STEP
+
+
 def test_an_emptied_row_that_is_not_shown_once(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:

@@ -248,9 +248,13 @@ class World:
             self.tell(f"Halo makes {len(parts)} row(s) for {truth.label}")
 
     def _add_rows_late(self, truth: Truth, invoice: int, parts: list[Any], delay: float) -> None:
-        """Rows that come within a day of looking are found without a sweep; others aren't."""
+        """Rows that come within a day of looking are found without a sweep; others aren't.
+
+        A payment that was made more than a day ago may be looked up only once.
+        """
         jumped = sum(map(abs, self.oracle.jumps)) > HOUR
-        awaited = delay < DAY and not jumped and truth.invoice is None
+        young = truth.created > self.now() - DAY
+        awaited = delay < DAY and young and not jumped and truth.invoice is None
         if self.halo.rows_of(truth.intent_id):
             truth.disturbed_at = self.now()
         elif parts and not awaited:

@@ -57,8 +57,8 @@ CHECKS = {
 UNWRITTEN_SECONDS = 900.0
 """A payment that can't be written for so long needs a person, whosever fault it is."""
 
-LOOK_SECONDS = 90.0
-"""How old a look may be when its row is inserted; what both take on a slow road included."""
+LOOK_SECONDS = 31.0
+"""How old a look may be when the new row leaves syncd; how slow the road is from there is not counted."""
 
 READ_ALONE = ("/api/InvoicePayment/", "/api/Invoice/", "/api/InvoiceChange")
 """Paths under which Halo is asked for one row, one invoice, or what changed on one."""
@@ -236,7 +236,7 @@ class Watch:
                 step = self._update_sent(process, row)
                 self._check_reading(process, row["id"], self.left_at[id(request)])
             else:
-                step = self._insert_sent(process, row)
+                step = self._insert_sent(process, row, self.left_at[id(request)])
                 intent_id = str(row.get("intent_id"))
                 asked_at = self.view(process).empty.get(intent_id, 0.0)
                 self.inserts[id(request)] = Insert(intent_id, self.world.now(), asked_at)
@@ -350,11 +350,13 @@ class Watch:
         )
         sent = self.last_sent.get(number)
         owner = self.world.owner(number)
-        if right and owner in self.failed and owner == self.first.get(False):
-            # Halo itself failed on that first update (500), and its row is as it was: it did nothing.
-            del self.first[False]
-            self.failed.discard(owner)
-        if not right or sent != row.get("status"):
+        if right and sent != row.get("status"):
+            if owner in self.failed and owner == self.first.get(False):
+                # Halo itself failed on that first update (500), and its row is as it was: it did nothing.
+                del self.first[False]
+                self.failed.discard(owner)
+            return
+        if not right:
             return
         for new, late in self.came_late.items():
             # A first write that Halo carried out late proves as much as one that was answered.
@@ -414,7 +416,7 @@ class Watch:
             if self.world.halo.status.get(state) != status:
                 self.complain("trace", f"{truth.label}: set to {status}, the trace says {state}")
 
-    def _insert_sent(self, process: Process, row: dict[str, Any]) -> int:
+    def _insert_sent(self, process: Process, row: dict[str, Any], left_at: float) -> int:
         truth = self.world.by_intent.get(str(row.get("intent_id")))
         if truth is None:
             self.complain("wrong row", f"a row for {row.get('intent_id')}, no payment of Stripe")
@@ -430,7 +432,7 @@ class Watch:
             self.complain("doubled", f"{truth.label}: a row is inserted without having looked")
         elif self.view(process).asked != truth.intent_id:
             self.complain("unlooked", f"{truth.label}: a row is inserted without looking again")
-        elif (age := self.world.now() - self.view(process).empty[truth.intent_id]) > LOOK_SECONDS:
+        elif (age := left_at - self.view(process).empty[truth.intent_id]) > LOOK_SECONDS:
             self.complain("unlooked", f"{truth.label}: a row is inserted {age:.0f} s after looking")
         step = self._reasons(process, truth, row.get("status"), "a new row")
         if step >= 0:

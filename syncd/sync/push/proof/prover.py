@@ -380,6 +380,10 @@ class Prover:
                 mode or UpdateMode.CHANGES, found.trace_stored, changes, before.alone,
             )
         )  # fmt: skip
+        if self.settings.policy.numbers.get(state_of(due)) != update.status:
+            # Stripe has reported another state since the first update was sent: that state is due.
+            self.store.record([due_again(due, self.now())], self.now())
+            return
         pushed = self.outcomes.report_push(due, update, "updated")
         done = Outcome(
             current.intent_id, state_of(due), Condition.IN_STEP, acked=True, rows=update.rows,
