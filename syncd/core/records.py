@@ -201,7 +201,7 @@ class UnmatchedPayment:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds the push lease."""
+    """The process that holds a lease."""
 
     owner: str
     what: str
@@ -213,3 +213,18 @@ class Holder:
     def described(self) -> str:
         """The holder as text: ``backfill (process 4711 on host)``."""
         return f"{self.what} (process {self.pid} on {self.host})"
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What a transaction checks before it notes a write to Halo: that this lease was not lost.
+
+    Attributes:
+        name: what is leased.
+        owner: who took it.
+        number: the number under which it was taken; each taking has a higher number.
+    """
+
+    name: str
+    owner: str
+    number: int

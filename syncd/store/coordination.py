@@ -12,15 +12,15 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from pydantic import Field, TypeAdapter
 
-from syncd.core.errors import Side
+from syncd.core.errors import LeaseHeld, Side
 from syncd.core.holds import LiftedBy
 from syncd.core.payments import PaymentState
-from syncd.core.records import Holder
+from syncd.core.records import Fence, Holder
 from syncd.core.rules.deliveries import Undelivered
 from syncd.core.windows import Window
 from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing
-from syncd.store.db.notes import Note
+from syncd.store.db.notes import Note, read_note, write_notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,9 @@ CONFIG = {key: Note(f"config {key}", _TEXT) for key in LiftedBy}
 UNDELIVERED = Note("undelivered", TypeAdapter(Undelivered))
 """Stripe's payment events that a webhook endpoint has not taken, as they were last read."""
 
+LEASES_TAKEN = Note("leases_taken", _NUMBER)
+"""The number of the lease that was taken last."""
+
 SHAPES = Note("unreadable_shapes", TypeAdapter(Annotated[list[ShapeNote], Field(min_length=1)]))
 """The shapes of the last answers that could not be read, for `syncd bugreport`."""
 
@@ -170,6 +173,7 @@ NOTES: tuple[Note[Any], ...] = (
     *SWEPT.values(),
     *CONFIG.values(),
     UNDELIVERED,
+    LEASES_TAKEN,
     SHAPES,
 )
 
@@ -203,6 +207,8 @@ class CoordinationStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self.clock: Callable[[sa.Connection, float], float] = lambda _connection, now: now
+        """The time that leases go by, from a connection and this host's time, in Unix seconds."""
 
     # --- windows ---------------------------------------------------------------------------------
 
@@ -246,42 +252,46 @@ class CoordinationStore:
         now: float,
         seconds: float,
         *,
-        free: Callable[[Holder, float], bool],
-    ) -> Holder | None:
-        """Take or renew a lease. Returns None, or who has it.
+        free: Callable[[Holder, float, float], bool],
+    ) -> Holder | Fence:
+        """Take or renew a lease. Returns its number for the transactions that need it, or who has it.
 
         Args:
             name: what is leased.
             me: who asks.
             now: Unix seconds.
             seconds: how long it holds.
-            free: whether somebody else's lease (holder, until) no longer counts.
+            free: whether somebody else's lease (holder, until, and the time now) no longer counts.
         """
         with writing(self._engine) as connection:
-            found = _holder_of(connection, name)
-            if found and found[0].owner != me.owner and not free(found[0], found[1]):
-                return found[0]
+            at = self.clock(connection, now)
+            row = connection.execute(_HOLDER, {"of_name": name}).first()
+            ours = None
+            if row is not None:
+                ours = row if row.owner == me.owner and row.number is not None else None
+                if row.owner != me.owner and not free(_holder(row), row.until, at):
+                    return _holder(row)
+            number = _next_number(connection) if ours is None else int(ours.number)
             connection.execute(_DELETE_LEASE, {"of_name": name})
-            connection.execute(
-                _ADD_LEASE,
-                [
-                    {
-                        "name": name,
-                        "owner": me.owner,
-                        "what": me.what,
-                        "host": me.host,
-                        "boot": me.boot,
-                        "pid": me.pid,
-                        "until": now + seconds,
-                    }
-                ],
-            )
-        return None
+            columns = {
+                "name": name,
+                "owner": me.owner,
+                "what": me.what,
+                "host": me.host,
+                "boot": me.boot,
+                "pid": me.pid,
+                "until": at + seconds,
+                "number": number,
+                "since": at if ours is None else ours.since,
+            }
+            connection.execute(_ADD_LEASE, [columns])
+        return Fence(name, me.owner, number)
 
     def renew_lease(self, name: str, me: Holder, now: float, seconds: float) -> bool:
         """Prolong a lease from `now` (Unix seconds). Returns whether it is still ours."""
-        given = {"of_name": name, "of_owner": me.owner, "new_until": now + seconds}
         with writing(self._engine) as connection:
+            until = self.clock(connection, now) + seconds
+            given = {"of_name": name, "of_owner": me.owner, "new_until": until}
             return connection.execute(_RENEW_LEASE, given).rowcount == 1
 
     def give_lease(self, name: str, me: Holder) -> None:
@@ -309,4 +319,36 @@ def _holder_of(connection: sa.Connection, name: str) -> tuple[Holder, float] | N
     row = connection.execute(_HOLDER, {"of_name": name}).first()
     if row is None:
         return None
-    return Holder(row.owner, row.what, row.host, row.boot, row.pid), row.until
+    return _holder(row), row.until
+
+
+def _holder(row: Any) -> Holder:
+    """The holder of a lease, out of its columns."""
+    return Holder(row.owner, row.what, row.host, row.boot, row.pid)
+
+
+def _next_number(connection: sa.Connection) -> int:
+    """The number of a lease that is taken: higher than any before."""
+    number = (read_note(connection, LEASES_TAKEN) or 0) + 1
+    write_notes(connection, {LEASES_TAKEN.name: LEASES_TAKEN.encode(number)})
+    return number
+
+
+_FENCE = sa.select(_L.number).where(
+    _L.name == sa.bindparam("of_name"),
+    _L.owner == sa.bindparam("of_owner"),
+    _L.number == sa.bindparam("of_number"),
+)
+
+
+def check_fence(connection: sa.Connection, fence: Fence | None) -> None:
+    """Check that a lease is still held, in the transaction that relies on it.
+
+    Raises:
+        LeaseHeld: another process has taken the lease.
+    """
+    if fence is None:
+        return
+    given = {"of_name": fence.name, "of_owner": fence.owner, "of_number": fence.number}
+    if connection.execute(_FENCE, given).first() is None:
+        raise LeaseHeld("another process, which took over because this one took too long,")

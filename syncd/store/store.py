@@ -10,14 +10,21 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from syncd.core.payments import Observation
-from syncd.core.records import Condition, DoubtfulInsert, DuePayment, Outcome, PageChanges
+from syncd.core.records import (
+    Condition,
+    DoubtfulInsert,
+    DuePayment,
+    Fence,
+    Outcome,
+    PageChanges,
+)
 from syncd.core.reversals import Reversal
 from syncd.core.rows import SeenRow
 from syncd.store import transitions
 from syncd.store.attention import PeopleStore
-from syncd.store.coordination import CoordinationStore
+from syncd.store.coordination import CoordinationStore, check_fence
 from syncd.store.db import schema
-from syncd.store.db.connection import connect, present, reading, writing
+from syncd.store.db.connection import clock_of, connect, present, reading, writing
 from syncd.store.db.notes import NoteStore, write_notes
 from syncd.store.halo_rows import AuditQueries, RowStore
 from syncd.store.history import (
@@ -133,7 +140,10 @@ class Store(NoteStore):
             StoreUnusable: the database cannot be opened, is damaged, or belongs to another program.
             StoreUnavailable: the database is locked, cannot be reached, or its disk is full.
         """
-        return cls(connect(url, busy_seconds, durable=durable, password=password, create=create))
+        engine = connect(url, busy_seconds, durable=durable, password=password, create=create)
+        opened = cls(engine)
+        opened.coordination.clock = clock_of(engine)
+        return opened
 
     def close(self) -> None:
         """Close all connections."""
@@ -270,7 +280,11 @@ class Store(NoteStore):
         }
 
     def intend_update(
-        self, intent_ids: Sequence[str], now: float, notes: Mapping[str, str | None] | None = None
+        self,
+        intent_ids: Sequence[str],
+        now: float,
+        notes: Mapping[str, str | None] | None = None,
+        fence: Fence | None = None,
     ) -> None:
         """Record, before the request, that syncd sends rows of these payments.
 
@@ -278,13 +292,23 @@ class Store(NoteStore):
             intent_ids: the payments.
             now: Unix seconds.
             notes: what else to write down, by name.
+            fence: the lease that must still be held.
+
+        Raises:
+            LeaseHeld: another process has taken the lease; nothing is recorded.
         """
         with writing(self._engine) as connection:
+            check_fence(connection, fence)
             mark_sent(connection, intent_ids, now)
             write_notes(connection, notes or {})
 
     def intend_insert(
-        self, due: DuePayment, known: float | None, now: float, doubt_until: float
+        self,
+        due: DuePayment,
+        known: float | None,
+        now: float,
+        doubt_until: float,
+        fence: Fence | None = None,
     ) -> bool:
         """Record, before the request, that a new row may appear in Halo from now on.
 
@@ -293,13 +317,18 @@ class Store(NoteStore):
             known: the `doubt_until` that was known since, Unix seconds.
             now: Unix seconds.
             doubt_until: until when the row may appear, Unix seconds.
+            fence: the lease that must still be held.
 
         Returns whether it may be sent: not where another process has sent an insert in the meantime.
+
+        Raises:
+            LeaseHeld: another process has taken the lease; nothing is recorded.
         """
         c = schema.payments.c
         intent_id = due.intent_id
         unchanged = c.acked_state.is_not_distinct_from(due.acked_state)
         with writing(self._engine) as connection:
+            check_fence(connection, fence)
             intended = transitions.set_uncertainty(
                 connection, intent_id, known, doubt_until, unchanged
             )

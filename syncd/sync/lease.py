@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from syncd.core.errors import LeaseHeld
-from syncd.core.records import Holder
+from syncd.core.records import Fence, Holder
 from syncd.store.store import Store
 
 LEASE_SECONDS = 120.0
@@ -50,6 +50,7 @@ class Lease:
         alive: whether a process of this machine is still running.
         name: what the right is for; by default to push.
         seconds: how long it holds without being renewed.
+        fence: what transactions check while it is held; None before it was taken.
     """
 
     store: Store
@@ -58,6 +59,7 @@ class Lease:
     alive: Callable[[int], bool] = is_alive
     name: str = _NAME
     seconds: float = LEASE_SECONDS
+    fence: Fence | None = field(init=False, default=None)
     _held: bool = field(init=False, default=False)
 
     def take(self) -> None:
@@ -66,12 +68,12 @@ class Lease:
         Raises:
             LeaseHeld: another process pushes.
         """
-        other = self.store.coordination.take_lease(
+        taken = self.store.coordination.take_lease(
             self.name, self.me, self.now(), self.seconds, free=self._is_free
         )
-        if other is not None:
-            raise LeaseHeld(other.described)
-        self._held = True
+        if isinstance(taken, Holder):
+            raise LeaseHeld(taken.described)
+        self.fence, self._held = taken, True
 
     def renew(self) -> None:
         """Renew the lease.
@@ -96,8 +98,7 @@ class Lease:
         self._held = False
         self.store.coordination.give_lease(self.name, self.me)
 
-    def _is_free(self, holder: Holder, until: float) -> bool:
-        now = self.now()
+    def _is_free(self, holder: Holder, until: float, now: float) -> bool:
         if holder.host == self.me.host and holder.boot == self.me.boot:
             # Our own process id belongs to this process, or to one that has ended.
             if holder.pid == self.me.pid or not self.alive(holder.pid):

@@ -3,7 +3,7 @@
 Which database it is, and what that changes, only this package knows: `sqlite` and `postgresql`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from typing import Any
@@ -192,6 +192,15 @@ def _failure_of(engine: sa.Engine, error: Exception, *, opening: bool) -> Failur
 
         return postgresql.failure_of(error, opening=opening)
     return sqlite.failure_of(error)
+
+
+def clock_of(engine: sa.Engine) -> Callable[[sa.Connection, float], float]:
+    """The clock that leases go by: a server's own; with a file, that of the only host, which is given."""
+    if engine.dialect.name == "postgresql":
+        from syncd.store.db import postgresql  # psycopg is there only where it is used
+
+        return postgresql.clock
+    return lambda _connection, now: now
 
 
 def facts(engine: sa.Engine) -> dict[str, Any]:

@@ -200,6 +200,8 @@ lease = sa.Table(
     sa.Column("boot", _text(64), nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("until", sa.Float, nullable=False),
+    sa.Column("number", sa.BigInteger),  # higher at each taking
+    sa.Column("since", sa.Float),
 )
 
 

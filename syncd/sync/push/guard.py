@@ -61,6 +61,29 @@ LOOK_SECONDS_MAX = 30.0
 """A row is inserted only if the payment was looked up in Halo at most this long before."""
 
 
+PAUSE_SECONDS_MAX = 5.0
+"""A check that took longer is repeated: a process that was paused may have lost its lease since."""
+
+_CHECKS_MAX = 3
+
+
+def _without_pause(now: Callable[[], float], check: Callable[[], bool]) -> bool:
+    """Check until the process was not paused between the check's begin and its end.
+
+    A pause is seen by the host's clock, which goes on while a process or its machine is suspended.
+
+    Raises:
+        LeaseHeld: another process may have taken the lease, because each check took too long.
+    """
+    for _ in range(_CHECKS_MAX):
+        begun = now()
+        if not check():
+            return False
+        if abs(now() - begun) <= PAUSE_SECONDS_MAX:
+            return True
+    raise LeaseHeld("another process, which may have taken over because this one is too slow,")
+
+
 @dataclass(slots=True)
 class UpdateGuard:
     """Guards an update of some payments' rows.
@@ -86,16 +109,20 @@ class UpdateGuard:
     def allows_sending(self) -> bool:
         """Whether this process still holds the lease, and the decision still holds."""
         try:
-            if self.lease is not None:
-                self.lease.renew()
+            return _without_pause(self.now, self._allows_now)
         except LeaseHeld as error:
             self.lost = error
             return False
+
+    def _allows_now(self) -> bool:
+        if self.lease is not None:
+            self.lease.renew()
         self.overtaken = self.store.overtaken(self.due_payments)
         if self.overtaken:
             return False
         ids = [due.intent_id for due in self.due_payments]
-        self.store.intend_update(ids, self.now(), self.notes)
+        fence = None if self.lease is None else self.lease.fence
+        self.store.intend_update(ids, self.now(), self.notes, fence)
         self.asked = True
         return True
 
@@ -136,20 +163,24 @@ class InsertGuard:
 
         The intent to insert is written down first: another process that sees it waits.
         """
-        if self.waits.monotonic() - self.looked_at > LOOK_SECONDS_MAX:
-            return False
         try:
-            if self.lease is not None:
-                self.lease.renew()
+            return _without_pause(self.now, self._allows_now)
         except LeaseHeld as error:
             self.lost = error
             return False
+
+    def _allows_now(self) -> bool:
+        if self.waits.monotonic() - self.looked_at > LOOK_SECONDS_MAX:
+            return False
+        if self.lease is not None:
+            self.lease.renew()
         self.overtaken = bool(self.store.overtaken([self.due_payment]))
         if self.overtaken:
             return False
         now = self.now()
         until = now + INSERT_DOUBT_SECONDS
-        if not self.store.intend_insert(self.due_payment, self.doubt_until, now, until):
+        fence = None if self.lease is None else self.lease.fence
+        if not self.store.intend_insert(self.due_payment, self.doubt_until, now, until, fence):
             self.lost = LeaseHeld(
                 "another process, which has just made a row for the same payment,"
             )

@@ -15,7 +15,8 @@ def upgrade() -> None:
     may go before a backlog.
     `dismissals` has when an entry was dismissed and why; for earlier dismissals that is not known.
     `payments.accepted` is the hold that a person overrode. `payments.surcharge` and `payments.tip` are
-    unknown until Stripe shows the payment again.
+    unknown until Stripe shows the payment again. `lease.number` is higher at each taking of a lease, and
+    `lease.since` is when it was taken.
     """
     op.create_table(
         "dismissals",
@@ -41,6 +42,8 @@ def upgrade() -> None:
         postgresql_where=sa.text("condition = 'due'"),
     )
     op.add_column("reversals", sa.Column("moved_at", sa.BigInteger))
+    op.add_column("lease", sa.Column("number", sa.BigInteger))
+    op.add_column("lease", sa.Column("since", sa.Float))
     c = sa.table(
         "reversals",
         sa.column("status", sa.String),

@@ -1,0 +1,81 @@
+"""Leases on PostgreSQL: the server's clock counts, and a write is fenced in its own transaction."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from syncd.core.errors import LeaseHeld
+from syncd.core.records import Fence, Holder
+from syncd.store.store import Store
+from syncd.sync.lease import Lease
+from tests.postgresql.server import PASSWORD
+from tests.test_store import fill
+
+ME, OTHER = Holder("me", "a push", "here", "b", 1), Holder("other", "a push", "there", "c", 2)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    """A store with a payment, in each kind of database."""
+    if request.param == "sqlite":
+        opened = Store.open(f"sqlite:///{tmp_path_factory.mktemp('leases')}/syncd.db")
+    else:
+        opened = Store.open(request.getfixturevalue("url"), password=PASSWORD)
+    fill(opened, 1, 1)
+    yield opened
+    opened.close()
+
+
+def test_numbers_only_grow(both: Store) -> None:
+    """Each taking has a higher number, also after the lease was given back; renewing keeps it."""
+    take = both.coordination.take_lease
+    numbers = []
+    for who in (ME, ME, OTHER, ME):
+        taken = take("push", who, 100.0, 60.0, free=lambda *_: True)
+        assert isinstance(taken, Fence)
+        numbers.append(taken.number)
+        if who is OTHER:
+            both.coordination.give_lease("push", who)
+    assert numbers == [1, 1, 2, 3]
+
+
+def test_a_lost_lease_notes_nothing(both: Store) -> None:
+    """What is about to be sent is noted only while the lease is held: else the write is refused."""
+    mine = Lease(both, ME, lambda: 100.0)
+    mine.take()
+    both.intend_update(["pi_1"], 100.0, {"a": "1"}, mine.fence)
+    both.coordination.take_lease("push", OTHER, 100.0, 60.0, free=lambda *_: True)
+    due = both.due(100.0, 1)[0]
+    with pytest.raises(LeaseHeld, match="took over"):
+        both.intend_update(["pi_1"], 200.0, {"a": "2"}, mine.fence)
+    with pytest.raises(LeaseHeld, match="took over"):
+        both.intend_insert(due, None, 200.0, 300.0, mine.fence)
+    assert both.notes()["a"] == "1"
+    assert both.unproven(["pi_1"])["pi_1"][0] == 100.0
+    assert both.doubtful_inserts(0.0) == []
+
+
+@pytest.mark.parametrize("ahead", [-86_400.0, 86_400.0])
+def test_the_servers_clock(store: Store, ahead: float) -> None:
+    """A host whose clock is a day off neither takes a lease that holds nor keeps one for ever."""
+
+    def wrong() -> float:
+        return time.time() + ahead
+
+    first, second = (
+        Lease(store, ME, wrong, seconds=0.5),
+        Lease(store, OTHER, time.time, seconds=0.5),
+    )
+    first.take()
+    with pytest.raises(LeaseHeld):
+        second.take()
+    held = store.coordination.holder("push")
+    assert held is not None
+    assert abs(held[1] - time.time()) < 60
+    time.sleep(0.7)
+    second.take()
+    with pytest.raises(LeaseHeld):
+        first.renew()
