@@ -37,6 +37,7 @@ from syncd.sync.policy import release_holds
 from tests import freshness, processes
 from tests.alone import without_the_machine
 from tests.documents import Machine
+from tests.durations import durations
 
 ROOT = Path(__file__).parents[1]
 DAY = 86_400
@@ -62,7 +63,10 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the seed at the end as well: a quiet run prints no header."""
+    """Print where the time went; and the seed once more, because a quiet run prints no header."""
+    reports = [one for some in terminalreporter.stats.values() for one in some]
+    for line in durations(one for one in reports if isinstance(one, pytest.TestReport)):
+        terminalreporter.write_line(line)
     terminalreporter.write_line(freshness.REPLAY)
 
 
