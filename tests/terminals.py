@@ -53,6 +53,7 @@ def on_terminal(
     when: Callable[[], bool] | None = None,
     asked: str = "",
     meanwhile: Callable[[], None] = lambda: None,
+    seconds: float = 120,
 ) -> Shown:
     """Run a command on a terminal.
 
@@ -66,6 +67,7 @@ def on_terminal(
         when: the user types Ctrl-C once this is true.
         asked: the user types only once the terminal shows this text.
         meanwhile: what happens between the question and the answer.
+        seconds: how long the command may show nothing new.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -85,7 +87,12 @@ def on_terminal(
         threading.Thread(target=_press_ctrl_c, args=(ours, when, ended), daemon=True).start()
     shown = b""
     try:
-        while part := os.read(ours, 65_536):
+        while True:
+            if not select.select([ours], [], [], seconds)[0]:
+                process.kill()
+                raise AssertionError(f"nothing came after {shown[-2_000:]!r}")
+            if not (part := os.read(ours, 65_536)):
+                break
             shown += part
             if asked and asked.encode() in shown:
                 asked = ""

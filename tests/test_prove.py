@@ -2,10 +2,12 @@
 
 import json
 import re
+import signal
 from typing import Any
 
 import pytest
 
+from syncd.cli import shared
 from syncd.core.records import Condition
 from syncd.core.rules.proof import UpdateMode, WriteKind
 from syncd.core.rules.proof_notes import read_proof, read_trouble
@@ -69,17 +71,26 @@ def test_the_question(fresh: Rig) -> None:
     assert "_secret_" not in yes.text
 
 
-def test_interrupted_at_the_question(fresh: Rig) -> None:
-    """Ctrl-C instead of an answer: nothing is written, 130, and the lease is free."""
+@pytest.mark.parametrize("path", ["/api/InvoicePayment", "/api/Invoice/"])
+def test_interrupted_before_the_answer(fresh: Rig, path: str) -> None:
+    """Ctrl-C while the command reads or asks: nothing is written, 130, and the lease is free."""
     named = fresh.pay("succeeded")
     asked = fresh.box.halo.requests
     stopped = on_terminal(
         fresh.environment(), fresh.folder, "prove", named,
-        when=lambda: any(one.path.startswith("/api/Invoice/") for one in asked),
+        when=lambda: any(one.path.startswith(path) for one in asked),
     )  # fmt: skip
     assert stopped.code == INTERRUPTED
     assert fresh.posts() == []
     assert fresh.command("prove", named, "--yes").returncode == 0
+
+
+def test_a_signal_that_came_before_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C that arrives as the last request ends is not lost: the question is not asked."""
+    monkeypatch.setattr(shared.stop_signals, "received", signal.SIGINT)
+    for yes in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            shared.confirm("Write this to Halo?", yes=yes)
 
 
 def test_another_process_pushes_during_the_question(fresh: Rig) -> None:

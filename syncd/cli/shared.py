@@ -99,8 +99,10 @@ def confirm(question: str, *, yes: bool) -> None:
 
     Raises:
         typer.Exit: the answer is no.
-        KeyboardInterrupt: Ctrl-C instead of an answer.
+        KeyboardInterrupt: Ctrl-C instead of an answer, or while the command was reading before.
     """
+    if stop_signals.received is not None:
+        raise KeyboardInterrupt
     if yes or sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
     sys.stderr.write(f"{inert(question)} [y/N] ")
