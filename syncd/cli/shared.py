@@ -86,10 +86,11 @@ stop_signals = StopSignals()
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", metavar="FILE",
+        "--config",
+        metavar="FILE",
         help="Else $SYNCD_CONFIG, /etc/syncd/config.toml, ./config.toml.",
     ),
-]  # fmt: skip
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal.")]
 

@@ -115,9 +115,12 @@ def read_trouble(text: str | None, tenant: str | None = None) -> WriteTrouble | 
 def trial_text(trial: Trial, tenant: str) -> str:
     """A trial as the store keeps it; secrets that Halo's texts may hold are left out."""
     values = {
-        "at": trial.at, "intent_id": trial.intent_id, "status": trial.status, "mode": trial.mode,
+        "at": trial.at,
+        "intent_id": trial.intent_id,
+        "status": trial.status,
+        "mode": trial.mode,
         "rows": {str(row): dict(fields) for row, fields in trial.rows.items()},
-    }  # fmt: skip
+    }
     return without_secrets(_dumped(tenant, values))
 
 

@@ -78,9 +78,12 @@ class SandboxHalo(HaloSignIn):
     # --- what people and Halo itself do -----------------------------------------------------------
 
     def add_invoice(
-        self, number: str | None = None, total: float = 10.99, currency: int | str = 1,
+        self,
+        number: str | None = None,
+        total: float = 10.99,
+        currency: int | str = 1,
         **other: Any,
-    ) -> int:  # fmt: skip
+    ) -> int:
         """An invoice; `currency` is the tenant's number for one, or letters. Returns its id."""
         name = self._next["invoice"]
         self._next["invoice"] += 1
@@ -130,9 +133,10 @@ class SandboxHalo(HaloSignIn):
         state = event["type"].removeprefix("payment_intent.")
         for row in self.rows_of(intent):
             row.update(
-                status=self.status[state], webhook_payload=json.dumps(event),
+                status=self.status[state],
+                webhook_payload=json.dumps(event),
                 webhook_received_date=_iso(self.clock()),
-            )  # fmt: skip
+            )
 
     def poison(
         self, which: int | str, message: str = "Could not convert string to integer."

@@ -45,9 +45,13 @@ PUSHES_MAX = 20
 """How many pushes the page lists."""
 
 _BOX = {
-    "width": int(WIDTH), "height": int(HEIGHT), "left": LEFT, "right": WIDTH - RIGHT, "top": TOP,
+    "width": int(WIDTH),
+    "height": int(HEIGHT),
+    "left": LEFT,
+    "right": WIDTH - RIGHT,
+    "top": TOP,
     "bottom": HEIGHT - BOTTOM,
-}  # fmt: skip
+}
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

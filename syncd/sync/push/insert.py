@@ -141,9 +141,14 @@ class Inserter:
     def _trial(self, due: DuePayment, create: Create) -> NewRowTrial:
         current = due.payment.current
         return NewRowTrial(
-            self.now(), current.intent_id, create.invoice_id, create.amount, create.status, current.at,
+            self.now(),
+            current.intent_id,
+            create.invoice_id,
+            create.amount,
+            create.status,
+            current.at,
             current.created,
-        )  # fmt: skip
+        )
 
     def _never_made(self, due: DuePayment, guard: InsertGuard) -> None:
         """Halo did not get the new row, or refused it."""
@@ -181,11 +186,15 @@ class Inserter:
         tried = tenant.refused_inserts(intent_id)
         if len(tried) >= REFUSED_MAX:
             tenant.stop(
-                WriteKind.INSERT, HoldCode.WRITES_REFUSED, intent_id, None,
+                WriteKind.INSERT,
+                HoldCode.WRITES_REFUSED,
+                intent_id,
+                None,
                 f"Halo refused the first {len(tried)} new rows that syncd sent, the last one on "
                 f"invoice {create.invoice_id}: {words.strip()}",
-                {}, tried,
-            )  # fmt: skip
+                {},
+                tried,
+            )
 
     async def _is_missing(self, due: DuePayment, create: Create, *, sent_before: bool) -> bool:
         """Look once more; what speaks against a new row is recorded.
@@ -229,14 +238,20 @@ class Inserter:
         self.failures.has_written()
         for row in answer.rows:
             if (row.intent_id, row.status, row.amount) == (
-                current.intent_id, create.status, create.amount,
-            ):  # fmt: skip
+                current.intent_id,
+                create.status,
+                create.amount,
+            ):
                 made = InStep((row.id,) if row.id is not None else (), create.status)
                 pushed = self.outcomes.report_push(due, made, "created")
                 done = Outcome(
-                    current.intent_id, state, Condition.IN_STEP, acked=True, rows=made.rows,
+                    current.intent_id,
+                    state,
+                    Condition.IN_STEP,
+                    acked=True,
+                    rows=made.rows,
                     pushed=pushed,
-                )  # fmt: skip
+                )
                 place = SeenRow(row.id, create.invoice_id, row.invoice_number)
                 self.store.record([done], self.now(), seen={current.intent_id: (place,)})
                 if row.id is not None and self.prover.is_unproven():

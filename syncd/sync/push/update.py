@@ -68,9 +68,12 @@ class Updater:
         if not rows:
             return
         guard = UpdateGuard(
-            self.store, self.lease, [due for due, _ in batch], self.now,
+            self.store,
+            self.lease,
+            [due for due, _ in batch],
+            self.now,
             self.verifier.note_before(batch),
-        )  # fmt: skip
+        )
         try:
             answer = await self.sink.update(rows, guard)
         except (RowsRefused, LinkFailure) as error:
@@ -163,9 +166,13 @@ class Updater:
         if proven:
             pushed = self.outcomes.report_push(due, update, "updated")
             return Outcome(
-                current.intent_id, state, Condition.IN_STEP, acked=True, rows=update.rows,
+                current.intent_id,
+                state,
+                Condition.IN_STEP,
+                acked=True,
+                rows=update.rows,
                 pushed=pushed,
-            )  # fmt: skip
+            )
         if due.attempts >= UNPROVEN_MAX:
             return self.outcomes.failed(
                 due,

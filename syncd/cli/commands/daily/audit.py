@@ -76,7 +76,8 @@ def audit(
     since: Annotated[
         str,
         typer.Option(
-            "--since", metavar="DATE",
+            "--since",
+            metavar="DATE",
             help="Compare payments made since a day (2026-10-01), a month (2026-10), a time "
             "(UTC unless it names a zone), yesterday, or a span back (90d, 12w).",
         ),
@@ -84,7 +85,8 @@ def audit(
     until: Annotated[
         str | None,
         typer.Option(
-            "--until", metavar="DATE",
+            "--until",
+            metavar="DATE",
             help="Compare payments made up to the end of a day or month, or up to a time. Else up "
             "to now.",
         ),
@@ -105,14 +107,16 @@ def audit(
     invoices: Annotated[
         int | None,
         typer.Option(
-            "--invoices", metavar="NUMBER", min=0,
+            "--invoices",
+            metavar="NUMBER",
+            min=0,
             help="Invoices to read one by one at most, where Halo's list of invoices does not "
             "show enough. 0 reads no invoices at all. Else as many as it takes.",
         ),
     ] = None,
     config: ConfigOption = None,
     as_json_: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Do Stripe and Halo agree? Compares every payment of a period; changes nothing.
 
     Example: syncd audit --since 2026-10 --until 2026-10 --html october.html
@@ -180,18 +184,29 @@ async def _audit(
     runtime = Runtime(waiting=show.waiting)
     stop_signals.watch(runtime.stop)
     parts = assemble_readers(
-        config, own, Telemetry(), runtime,
+        config,
+        own,
+        Telemetry(),
+        runtime,
         stripe_share=BACKFILL_STRIPE_SHARE,
         counted_in=memory,
-    )  # fmt: skip
+    )
     parts.all_rows.progress = show.rows
     invoices = Invoices(
         parts.sink, own, parts.policy, asked.invoices, asked.everything, show.invoices
     )
     auditor = Auditor(
-        parts.all_rows, parts.policy, parts.reversal_sweeper, own, memory, invoices, runtime.now, asked.fix,
-        asked.everything, show.listing,
-    )  # fmt: skip
+        parts.all_rows,
+        parts.policy,
+        parts.reversal_sweeper,
+        own,
+        memory,
+        invoices,
+        runtime.now,
+        asked.fix,
+        asked.everything,
+        show.listing,
+    )
     try:
         return await auditor.run(asked.since, asked.until)
     finally:

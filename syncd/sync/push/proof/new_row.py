@@ -124,21 +124,31 @@ class NewRowProver:
             if found.is_right:
                 self.tenant.proven(
                     Proof(
-                        WriteKind.INSERT, self.now(), intent_id, row, trial.invoice_id,
-                        trace=found.trace_stored, invoice=_as_changes(figures), alone=after.alone,
+                        WriteKind.INSERT,
+                        self.now(),
+                        intent_id,
+                        row,
+                        trial.invoice_id,
+                        trace=found.trace_stored,
+                        invoice=_as_changes(figures),
+                        alone=after.alone,
                     )
-                )  # fmt: skip
+                )
                 return True
             if after.row.status != trial.status and after.row.status in self._numbers():
                 # Halo's own webhook, a person, or a later update of syncd has set another status.
                 self.tenant.forget_new_row_trial()
                 return False
         self.tenant.stop(
-            WriteKind.INSERT, HoldCode.WRITES_NOT_STORED, intent_id, row,
+            WriteKind.INSERT,
+            HoldCode.WRITES_NOT_STORED,
+            intent_id,
+            row,
             f"syncd made row {row} for {intent_id} on invoice {trial.invoice_id} and read it back: "
             f"{found}.",
-            {}, (intent_id,),
-        )  # fmt: skip
+            {},
+            (intent_id,),
+        )
         return False
 
     def _numbers(self) -> set[int]:
@@ -148,9 +158,14 @@ class NewRowProver:
         due = self.store.due_payment(trial.intent_id, self.now())
         trace = None if due is None else self.settings.trace_of(due, trial.at)
         return NewRow(
-            trial.intent_id, trial.invoice_id, trial.amount, trial.status, trial.paid_at,
-            trial.created, trace,
-        )  # fmt: skip
+            trial.intent_id,
+            trial.invoice_id,
+            trial.amount,
+            trial.status,
+            trial.paid_at,
+            trial.created,
+            trace,
+        )
 
 
 def _as_changes(figures: Mapping[str, str] | None) -> tuple[FieldChange, ...]:

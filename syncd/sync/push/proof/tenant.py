@@ -113,21 +113,41 @@ class TenantWrites:
         )
         self._know(proof.kind, None)
         self.report.log(
-            "info", "write_proven", kind=str(proof.kind), intent=proof.intent_id, row=proof.row_id,
-            mode=str(proof.mode), trace=proof.trace, invoice=[str(one) for one in proof.invoice],
-        )  # fmt: skip
+            "info",
+            "write_proven",
+            kind=str(proof.kind),
+            intent=proof.intent_id,
+            row=proof.row_id,
+            mode=str(proof.mode),
+            trace=proof.trace,
+            invoice=[str(one) for one in proof.invoice],
+        )
 
     def stop(
-        self, kind: WriteKind, code: HoldCode, intent_id: str, row_id: int | None, reason: str,
-        before: Mapping[str, str], tried: tuple[str, ...],
-    ) -> None:  # fmt: skip
+        self,
+        kind: WriteKind,
+        code: HoldCode,
+        intent_id: str,
+        row_id: int | None,
+        reason: str,
+        before: Mapping[str, str],
+        tried: tuple[str, ...],
+    ) -> None:
         """Write nothing of this kind any more, until a person or the next day asks for another try."""
         known, now = self.trouble(kind), self.now()
         since = known.at if known is not None and known.code is code else now
         trouble = WriteTrouble(
-            kind, code, since, intent_id, row_id, reason, before, tried, now + RETRY_SECONDS,
+            kind,
+            code,
+            since,
+            intent_id,
+            row_id,
+            reason,
+            before,
+            tried,
+            now + RETRY_SECONDS,
             self.settings,
-        )  # fmt: skip
+        )
         self.store.write_notes(
             {
                 **(self._harm(kind) if known is not None and known.row_id != row_id else {}),
@@ -138,9 +158,14 @@ class TenantWrites:
         )
         self._know(kind, trouble)
         self.report.log(
-            "error", "writes_stopped", kind=str(kind), code=str(code), intent=intent_id, row=row_id,
+            "error",
+            "writes_stopped",
+            kind=str(kind),
+            code=str(code),
+            intent=intent_id,
+            row=row_id,
             reason=reason,
-        )  # fmt: skip
+        )
 
     def _harm(self, kind: WriteKind) -> dict[str, str]:
         """What must outlive a trouble: the former contents of the rows that it harmed."""
