@@ -36,7 +36,7 @@ NOT_RUN = {
     "apt install debhelper dpkg-dev python3-venv": "tests/package builds the package",
     "make deb": "tests/package builds the package",
     "make image": "tests/package builds the image",
-    "apt install buildah make": "it changes the machine; tests/package builds the image where they are",
+    "apt install buildah make": "it changes the machine; tests/package builds the image",
     "apt install ./dist/syncd_*.deb": "tests/package installs it in a booted Debian",
     "apt remove syncd": "tests/package removes it in a booted Debian",
     "apt purge syncd": "tests/package purges it in a booted Debian",

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.cli.commands.support.bugreport import vocabulary
+from syncd.core.errors import BadAnswer
 from syncd.sandbox import Fault
+from syncd.store.coordination import SHAPES
 from syncd.text.anonymize import Anonymizer
 from syncd.text.shape import shape_of, shape_of_body
 from tests.conftest import Rig
@@ -130,6 +132,24 @@ def test_shapes_of_unreadable_answers(planted: Planted) -> None:
     assert by_side["stripe"]["type"] == "text of 24"
     assert "…" in by_side["stripe"]["data"]["object"]
     assert "text/html" in by_side["halo"]
+
+
+@pytest.mark.parametrize("how", ["single run", "backfill", "put off"])
+def test_shapes_of_answers_outside_the_service(rig: Rig, how: str) -> None:
+    """A run of its own, and a payment that is put off alone, leave the shape of the answer as well."""
+    payment = rig.pay("succeeded")
+    match = None if how != "put off" else lambda asked: payment in str(asked.params())
+    rig.box.halo.faults.append(
+        Fault("html", method="GET", path="InvoicePayment", times=None, match=match)
+    )
+    if how == "put off":
+        rig.pay("succeeded")
+        rig.cycle()
+    else:
+        with pytest.raises(BadAnswer):
+            rig.backfill() if how == "backfill" else rig.once()
+    kept = rig.stored(lambda store: store.read(SHAPES))
+    assert [(one.side, "text/html" in one.shape) for one in kept] == [("halo", True)]
 
 
 def test_with_ids(planted: Planted) -> None:

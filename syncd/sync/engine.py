@@ -28,9 +28,8 @@ from syncd.core.windows import poll_spacing_seconds
 from syncd.monitor.report import Report
 from syncd.store.coordination import LAST, LINKS, SWEEPS_COUNTED_FROM, SWEPT, LinkNote
 from syncd.store.store import Store
-from syncd.sync.link import Link, failing_as
+from syncd.sync.link import Link, failing_as, remember_failures_shape
 from syncd.sync.pull.deliveries import Deliveries
-from syncd.sync.pull.listing import remember_shapes
 from syncd.sync.pull.poll import Poller
 from syncd.sync.pull.reversals import ReversalSweeper
 from syncd.sync.pull.sweep import Sweeper
@@ -312,8 +311,7 @@ class Engine:
         except LinkFailure as error:
             pause = self.links[error.side].failed(error, self.now(), self.random())
             self._remember_link(error.side)
-            if isinstance(error, BadAnswer) and error.shape:
-                remember_shapes(self.store, error.side, [error.shape], self.now())
+            remember_failures_shape(self.store, error, self.now())
             self.report.log(
                 "warning", f"{step}_failed", side=str(error.side), reason=str(error),
                 pause_seconds=round(pause, 1), failures=self.links[error.side].failures,

@@ -1,6 +1,6 @@
 """The state of the connection to one side: failures in a row, and the pause after a failure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,8 @@ from syncd.core.errors import (
     StoreUnusable,
 )
 from syncd.core.windows import LINK_PAUSE
+from syncd.store.coordination import SHAPES, SHAPES_MAX, ShapeNote
+from syncd.store.store import Store
 
 
 @dataclass(slots=True)
@@ -79,3 +81,31 @@ def failing_as(side: Side) -> Iterator[None]:
         raise
     except Failure as error:
         raise BadAnswer(side, str(error)) from error
+
+
+def remember_shapes(store: Store, side: Side, shapes: Sequence[str], now: float) -> None:
+    """Keep the shapes of answers that could not be read, for `syncd bugreport`; each once.
+
+    Args:
+        store: where to.
+        side: from where the answers came.
+        shapes: see `text.shape`.
+        now: Unix seconds.
+    """
+    kept = store.read(SHAPES) or []
+    new = [ShapeNote(int(now), str(side), shape) for shape in dict.fromkeys(shapes)]
+    if new:
+        others = [one for one in kept if one.shape not in shapes]
+        store.write(SHAPES, [*others, *new][-SHAPES_MAX:])
+
+
+def remember_failures_shape(store: Store, error: Failure, now: float) -> None:
+    """Keep the shape of the answer that caused a failure, where syncd could not read the answer.
+
+    Args:
+        store: where to.
+        error: the failure.
+        now: Unix seconds.
+    """
+    if isinstance(error, BadAnswer) and error.shape:
+        remember_shapes(store, error.side, [error.shape], now)

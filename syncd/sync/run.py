@@ -13,7 +13,7 @@ from syncd.core.records import Condition
 from syncd.store.coordination import LAST, LINKS
 from syncd.store.store import Store
 from syncd.sync.engine import Engine
-from syncd.sync.link import failing_as
+from syncd.sync.link import failing_as, remember_failures_shape
 from syncd.sync.push.outcomes import LAG_SECONDS
 
 WAITS_MAX = 100
@@ -105,7 +105,8 @@ class Run:
             self.engine.worked("push")
 
     def _report_further(self, step: str, error: LinkFailure, first: Failure | None) -> None:
-        """Log a failure after the first one, which the run ends with."""
+        """Log a failure after the first one, which the run ends with; keep the shape of each answer."""
+        remember_failures_shape(self.store, error, self.engine.now())
         if first is not None:
             self.engine.report.log(
                 "error", f"{step}_failed", side=str(error.side), reason=str(error)
@@ -151,6 +152,7 @@ class Run:
                 listed = await self.list_since(since, asked)
             self.engine.report.log("info", "backfill_listed", payments=listed)
         except LinkFailure as error:
+            self._report_further("list", error, None)
             failure = error  # what is due is pushed all the same
         self.step("push")
         try:
@@ -192,6 +194,7 @@ class Run:
                 await self.sleep(1.0)
             except LinkFailure as error:
                 trouble, failures = error, failures + 1
+                self._report_further("push", error, None)
                 await self._wait_as_asked(error, failures, watching)
             else:
                 trouble, failures = trouble or pusher.trouble, 0

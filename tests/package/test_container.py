@@ -1,7 +1,7 @@
 """The container's files: what can be checked where no image can be pulled, and the health check itself.
 
-The image is built by `make image`. The structure of the compose file and of the manifest is checked here
-key by key, because no schema of either is at hand offline.
+test_image.py builds and runs the image. The compose file and the manifest are checked here against the
+schemas of their formats, and for what the schemas leave open.
 """
 
 import re
@@ -76,6 +76,44 @@ def test_the_compose_file() -> None:
     named = {one["source"] for one in service["secrets"]}
     assert named == set(read["secrets"]) == {"stripe_api_key", "halo_client_secret"}
     assert {one["mode"] for one in service["secrets"]} == {0o400}
+
+
+def validated(*tool: str, text: str, folder: Path) -> int:
+    """Check a file against its schema; returns the exit code."""
+    file = folder / "checked.yaml"
+    file.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", *tool, file], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert "No module named" not in done.stderr, "install requirements-dev.lock again"
+    return done.returncode
+
+
+COMPOSE_SCHEMA = ("check_jsonschema", "--builtin-schema", "vendor.compose-spec")
+MANIFEST_SCHEMA = ("kubernetes_validate", "--strict", "--kubernetes-version")
+
+
+def test_the_compose_file_is_valid(tmp_path: Path) -> None:
+    """The compose file is valid by the Compose Specification; a misspelt key in it is not."""
+    text = (PACKAGING / "compose.yaml").read_text()
+    assert validated(*COMPOSE_SCHEMA, text=text, folder=tmp_path) == 0
+    for right, wrong in (
+        ("read_only: true\n    cap", "readonly: true\n    cap"),
+        ("uid:", "user_id:"),
+    ):
+        assert right in text
+        assert validated(*COMPOSE_SCHEMA, text=text.replace(right, wrong), folder=tmp_path) != 0
+
+
+@pytest.mark.parametrize("version", ["1.28", "1.37"])
+def test_the_manifest_is_valid(version: str, tmp_path: Path) -> None:
+    """The manifest is valid in an old and in a new Kubernetes; a misspelt key in it is not."""
+    text = (PACKAGING / "kubernetes.yaml").read_text()
+    schema = (*MANIFEST_SCHEMA, version)
+    assert validated(*schema, text=text, folder=tmp_path) == 0
+    for right, wrong in (("runAsNonRoot:", "runAsNoRoot:"), ("replicas: 1", "replicas: one")):
+        assert right in text
+        assert validated(*schema, text=text.replace(right, wrong), folder=tmp_path) != 0
 
 
 def test_the_manifest() -> None:

@@ -5,6 +5,7 @@ Everything happens in the container's overlay: nothing of it outlives the contai
 """
 
 import json
+import os
 import sqlite3
 import subprocess
 import time
@@ -232,11 +233,43 @@ def drain(box: Sandbox) -> Facts:
     }  # fmt: skip
 
 
+def encrypted(box: Sandbox) -> Facts:
+    """Set up again with encrypted secrets, by the command; then started."""
+    answers = {
+        "SYNCD_HALO__URL": box.halo.url, "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
+        "SYNCD_HALO_CLIENT_SECRET": box.halo.client_secret, "SYNCD_STRIPE_API_KEY": box.stripe.api_key,
+        "SYNCD_STRIPE__API_BASE": box.stripe.url,
+    }  # fmt: skip
+    configure(box)
+    init = subprocess.run(
+        ["/opt/syncd/bin/syncd", "init", "--defaults", "--encrypt"], check=False, capture_output=True,
+        text=True, env={**os.environ, **answers}, timeout=120,
+    )  # fmt: skip
+    code = systemctl("start", UNIT)
+    payment = pay(box, "succeeded")
+    pushed = until(lambda: status_of(box, payment) == 3)
+    folder = Path("/run/credentials") / UNIT
+    check = subprocess.run(
+        ["/opt/syncd/bin/syncd", "check"], check=False, capture_output=True, text=True, timeout=120
+    )
+    return {
+        "init": [init.returncode, (init.stdout + init.stderr)[-2_000:]], "start": code, "pushed": pushed,
+        "files": sorted(one.name for one in CONFIG.parent.iterdir()),
+        "in_the_clear": [
+            one.name for one in CONFIG.parent.iterdir()
+            if any(s in one.read_text() for s in (box.stripe.api_key, box.halo.client_secret))
+        ],
+        "credentials": sorted(one.name for one in folder.iterdir()) if folder.exists() else [],
+        "check": [check.returncode, check.stdout[-2_000:]], **show(),
+    }  # fmt: skip
+
+
 def main() -> None:
     """Ask all questions; an exception is an answer too."""
     seen: Facts = {}
     questions = (
         wrong_configuration, first_start, credentials, where_it_may_write, reload, hang, killed, drain,
+        encrypted,
     )  # fmt: skip
     drop_in("[Service]\nRestartSec=1s\n")
     with Sandbox() as box:

@@ -212,3 +212,16 @@ def test_drains_on_stop(seen: dict[str, Any]) -> None:
     assert (found["ActiveState"], found["Result"], found["ExecMainStatus"]) == (
         "inactive", "success", "0",
     )  # fmt: skip
+
+
+def test_encrypted_secrets(seen: dict[str, Any]) -> None:
+    """`syncd init --encrypt`: no secret lies in the clear, and the service and the commands read them."""
+    found = seen["encrypted"]
+    if "can't encrypt" in found["init"][1]:
+        pytest.skip(f"systemd-creds can't encrypt here: {found['init'][1].strip()[-200:]}")
+    assert found["init"][0] == 0, found["init"][1]
+    assert found["files"] == ["config.toml", "halo_client_secret.cred", "stripe_api_key.cred"]
+    assert found["in_the_clear"] == []
+    assert (found["start"], found["pushed"], found["ActiveState"]) == (0, True, "active")
+    assert found["credentials"] == ["halo_client_secret", "stripe_api_key"]
+    assert found["check"][0] == 0, found["check"][1]

@@ -1,14 +1,14 @@
 """Lists payment intents into the store, page by page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from syncd.clients.paging import read_pages
 from syncd.clients.stripe.source import PAGE_SIZE, Page, StripeSource
 from syncd.core.errors import LinkFailure, Side
 from syncd.monitor.report import Report
-from syncd.store.coordination import SHAPES, SHAPES_MAX, ShapeNote
 from syncd.store.store import Store
+from syncd.sync.link import remember_shapes
 from syncd.sync.pull.rereads import Rereads
 
 DAY = 86_400
@@ -115,19 +115,3 @@ def report_unreadable(page: Page, report: Report) -> None:
         report.log("warning", "unreadable", id=odd.id, reason=odd.text, shape=odd.shape)
     for status in page.unknown_statuses:
         report.log("warning", "intent_status_unknown", status=status)
-
-
-def remember_shapes(store: Store, side: Side, shapes: Sequence[str], now: float) -> None:
-    """Keep the shapes of answers that could not be read, for `syncd bugreport`; each once.
-
-    Args:
-        store: where to.
-        side: from where the answers came.
-        shapes: see `text.shape`.
-        now: Unix seconds.
-    """
-    kept = store.read(SHAPES) or []
-    new = [ShapeNote(int(now), str(side), shape) for shape in dict.fromkeys(shapes)]
-    if new:
-        others = [one for one in kept if one.shape not in shapes]
-        store.write(SHAPES, [*others, *new][-SHAPES_MAX:])

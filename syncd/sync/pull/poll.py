@@ -15,7 +15,8 @@ from syncd.store.coordination import (
     GapNote,
 )
 from syncd.store.store import Store
-from syncd.sync.pull.listing import DAY, IntentListing, remember_shapes, report_unreadable
+from syncd.sync.link import remember_shapes
+from syncd.sync.pull.listing import DAY, IntentListing, report_unreadable
 from syncd.sync.pull.rereads import Rereads
 
 EVENTS_KEPT_SECONDS = 30 * DAY - 3_600

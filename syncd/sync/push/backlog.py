@@ -17,6 +17,7 @@ from syncd.core.windows import POSTPONED
 from syncd.monitor.report import Report
 from syncd.store.coordination import PUSH_AFTER, PUSH_BATCH, PUSH_FAILING
 from syncd.store.store import Store
+from syncd.sync.link import remember_failures_shape
 from syncd.sync.push.outcomes import Outcomes, due_again, state_of
 
 
@@ -74,6 +75,8 @@ class Backlog:
         now, failures = self.now(), self.failures
         if not failures.found:
             return
+        for failed in failures.found:
+            remember_failures_shape(self.store, failed.error, now)
         writes = [trouble for trouble in failures.found if trouble.writing]
         failing = failing_since(self.failing(), writes, now)
         self.store.write(PUSH_FAILING, failing)
