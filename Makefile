@@ -14,6 +14,8 @@ MINUTES ?= 30
 N ?= 100
 SOAK_ARGS ?=
 EXAMPLES ?= 5000
+# Twice as many as cores: half of the time, a test waits for a process.
+WORKERS ?= 4
 # The modules whose mutants are tried, see tests/unit/MUTANTS.md.
 ROOMS = audit.compare clients.halo.parse clients.stripe.parse clients.webhook_payload core.rules.blame core.rules.decisions core.errors \
     core.money core.payments core.reversals core.windows text.sanitize
@@ -44,7 +46,7 @@ demo: .venv/installed
 
 test: check
 	$(DEV)/pytest --cov --cov-report=term tests/unit
-	$(DEV)/pytest -n 2 --dist worksteal --ignore tests/unit
+	$(DEV)/pytest -n $(WORKERS) --dist worksteal --ignore tests/unit
 
 # For every edit: the pure modules, the engine and the commands, in process.
 QUICK = tests/unit tests/contract tests/test_engine.py tests/test_refunds.py tests/test_audit_report.py \
