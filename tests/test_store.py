@@ -303,7 +303,7 @@ def small() -> Iterator[Path]:
 
 
 def use_up(ballast: Path) -> None:
-    """Leave no room on the disk."""
+    """Leave no free disk space."""
     place = os.open(ballast, os.O_CREAT | os.O_WRONLY)
     try:
         with contextlib.suppress(OSError):

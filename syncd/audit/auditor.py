@@ -68,7 +68,7 @@ class Auditor:
         invoices: reads Halo's invoices.
         fix: whether to make due there what a push could correct.
         list_agreeing: whether to keep the payments on which both sides agree as well.
-        progress: told how many payments were listed, and how much of the time is covered (0 to 1).
+        progress: called with how many payments were listed, and the share of the period (0 to 1).
     """
 
     all_rows: AllRows
@@ -252,7 +252,7 @@ class Auditor:
         return self.memory.audit.dismissed_words(ids) if self.memory is not None and ids else {}
 
     def _keep_elsewhere(self, current: Observation) -> None:
-        """Keep what came in at Stripe and has nothing to do with Halo: whoever reads it can tell."""
+        """Keep a payment that nothing links to Halo: the reader decides whether it belongs there."""
         if current.state is not PaymentState.SUCCEEDED:
             return
         received = current.received
@@ -351,7 +351,7 @@ class Auditor:
             return
         one = self._differences[place]
         if one.kind in _NOT_PAID_AT_STRIPE:
-            return  # nobody is chased for a bill that was paid
+            return  # the customer is not asked for a bill that was paid
         lead, beside = sorted((one, first), key=lambda f: _ORDER[f.kind])
         self._differences[place] = replace(
             lead,
@@ -377,7 +377,7 @@ class Auditor:
         self._counts[what] = self._counts.get(what, 0) + 1
 
     def _room(self, what: str, most: int) -> bool:
-        """Count one single reading; whether there is room for it."""
+        """Count one single read. Returns whether the limit allows it."""
         self._count(what)
         return self._counts[what] <= most
 

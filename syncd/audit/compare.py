@@ -102,7 +102,7 @@ def agreeing(current: Observation, rows: Sequence[Row], policy: Policy) -> Diffe
 
 
 def _led(found: Sequence[Difference]) -> list[Difference]:
-    """The first difference leads; the others are told as its details."""
+    """Report the first difference; the others become its details."""
     if not found:
         return []
     first, *others = found

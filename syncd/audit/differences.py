@@ -68,7 +68,7 @@ class Consequence(StrEnum):
     NOT_COUNTED = "paid_not_counted_in_halo"  # the customer paid, Halo counts less
     NOT_PAID = "counted_in_halo_not_paid"  # Halo counts more than Stripe has
     PAID_TOO_MUCH = "paid_too_much"  # the customer paid more than the invoice
-    NONE = "none"  # no money is affected, or nobody can say
+    NONE = "none"  # no money is affected, or the amount is unknown
 
 
 _CONSEQUENCES: Mapping[Kind, Consequence] = {
@@ -108,7 +108,7 @@ class Difference:
         kind: in what the two sides differ.
         meaning: what it means, in one plain sentence.
         action: what to do about it, in one plain sentence; empty where there is nothing to do.
-        command: the command that `action` speaks of, to be pasted; empty where there is none.
+        command: the command for `action`, to be pasted; empty where there is none.
         details: further sentences.
         intent_id: the payment; None where several are concerned.
         intents: the payments, where several are concerned.
@@ -116,7 +116,7 @@ class Difference:
         customer: the name of Halo's customer; None where it isn't known.
         rows: Halo's numbers of the rows concerned.
         made: Unix seconds at which the payment was made, if known.
-        at_stripe, in_halo: the states on either side, in words.
+        at_stripe, in_halo: the states on either side, as text.
         stripe_amount: what was paid at Stripe, in major units, exact; negative for money that went
             back; None where it can't be known.
         halo_amount: what Halo counts as paid of it; for several payments, the invoice's total.

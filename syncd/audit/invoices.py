@@ -44,7 +44,7 @@ class Invoices:
         store: the audit's own, which holds Halo's rows and Stripe's refunds and disputes.
         most: how many invoices may be read one by one; None for as many as it takes.
         keep_all: whether to keep every invoice that was read, for a report that lists them all.
-        progress: told how many were read, and how many there are to read.
+        progress: called with how many were read, and how many there are to read.
         refused: Halo's error message, where it doesn't let us read invoices at all.
         read: how many invoices Halo has shown.
         known: the invoices that are kept, by Halo's number; None for one that Halo doesn't show.
@@ -81,7 +81,7 @@ class Invoices:
             until: Unix seconds at which it ends (exclusive).
             paid: the tenant's status number of what succeeded; None compares no rows.
             wanted: further invoices to keep, because a difference names them.
-            again: whether there is room to read an invoice's rows a second time.
+            again: whether the limit allows another read of an invoice's rows.
 
         Raises:
             LinkFailure: Halo can't be read.

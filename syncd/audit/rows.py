@@ -26,7 +26,7 @@ def paid_amount(rows: Sequence[Row], policy: Policy, currency: str | None) -> De
 
 
 def statuses(rows: Sequence[Row], policy: Policy) -> str:
-    """The states of these rows in words, as Halo's numbers are configured."""
+    """The states of these rows as text, by the configured status numbers."""
     names = {number: str(state) for state, number in policy.numbers.items()}
     # Without the number of what succeeded, any other number may be it.
     other = "not paid (status {})" if PaymentState.SUCCEEDED in policy.numbers else "status {}"

@@ -1,4 +1,4 @@
-"""The result of an audit: its counts, its sums, and the first paragraph that tells them in words.
+"""The result of an audit: its counts, its sums, and the first paragraph, which summarizes them.
 
 Pure. Sums never offset what Halo counts too little against what Halo counts too much.
 """
@@ -139,7 +139,7 @@ class Audit:
 
     @property
     def open(self) -> int:
-        """How many differences nobody has acknowledged."""
+        """How many differences are not acknowledged."""
         return sum(not one.acknowledged for one in self.findings)
 
     @property

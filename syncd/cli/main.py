@@ -138,7 +138,9 @@ def run(
         raise typer.Exit
     if context.invoked_subcommand is not None:
         if once or backfill or dry_run:
-            raise typer.BadParameter("--once, --backfill and --dry-run stand alone")
+            raise typer.BadParameter(
+                "--once, --backfill and --dry-run cannot be combined with a command"
+            )
         return
     if once and backfill is not None:
         raise typer.BadParameter("--once and --backfill exclude each other")

@@ -73,7 +73,7 @@ class _Stream(io.TextIOWrapper):
 class _Errors(_Stream):
     """Standard error. What cannot be written is dropped."""
 
-    def failed(self, error: OSError) -> None:  # noqa: ARG002  # nobody is left to show it to
+    def failed(self, error: OSError) -> None:  # noqa: ARG002  # nobody can read a message
         """Write to nowhere from now on."""
         _discard(2)
 

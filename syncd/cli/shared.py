@@ -96,7 +96,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask on a terminal; where nobody can be asked, the command goes ahead.
+    """Ask on a terminal; without a terminal, continue without asking.
 
     Raises:
         typer.Exit: the answer is no.

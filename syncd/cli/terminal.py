@@ -105,7 +105,7 @@ class Show:
         self._say(Side.HALO, "waiting", text)
 
     def _say(self, side: Side, text: str, reason: str = "") -> None:
-        """Say beside a bar what it waits for; the reason once, above the bars."""
+        """Show next to a bar what the run waits for; the reason once, above the bars."""
         if reason and reason != self._reason and self.on_terminal:
             self._reason = reason
             sys.stderr.write(f"{plain(reason, REASON_CHARACTERS_MAX)}\n")
@@ -210,7 +210,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         made.add_column(column, overflow="fold")
     for row in rows:
         made.add_row(*(Text(inert(str(cell))) for cell in row))
-    # Rich takes a dumb terminal for 80 columns wide, whatever it says.
+    # Rich assumes that a dumb terminal is 80 columns wide.
     Console(width=width_of_terminal() or 160, height=25, markup=False, highlight=False).print(made)
 
 
@@ -259,7 +259,7 @@ LABEL_WIDTH = 22
 
 
 def labelled(label: str, text: str, width: int | None) -> str:
-    """One line of a list of facts; long sentences are wrapped behind the label, no word is broken."""
+    """One line of a list of facts; long sentences are wrapped after the label, between words."""
     head = f"{label:<{LABEL_WIDTH}} "
     if width is None:
         return f"{head}{inert(text)}".rstrip()

@@ -182,7 +182,7 @@ def _model_at(path: Key) -> type[BaseModel]:
 
 
 def _comments() -> dict[Key, str]:
-    """The comment behind each key of the shipped file."""
+    """The comment after each key of the shipped file."""
     found: dict[Key, str] = {}
     table: Key = ()
     for line in shipped().splitlines():

@@ -100,7 +100,7 @@ def _replace(place: Path, text: str) -> None:
 
 
 def _beside(place: Path, text: str, mode: int) -> Path:
-    """Write a file beside its place; it has the mode and the owner of the one that is there.
+    """Write a new file into the same folder, with the mode and the owner of the existing file.
 
     Args:
         place: where the file will be.
@@ -146,7 +146,7 @@ class Planned:
 
 
 def write_all(files: Sequence[Planned]) -> None:
-    """Write all files or none: each is complete beside its place before the first one is replaced.
+    """Write all files or none: each new file is complete in the same folder before the first old one is replaced.
 
     Folders that are missing are made. Ctrl-C waits for the moment in which the files are replaced.
 
@@ -200,7 +200,7 @@ def _uninterrupted() -> Iterator[None]:
 def with_values(text: str, values: Mapping[Key, Any], name: str) -> str:
     """The text of a configuration with values set; comments, order and everything else stay.
 
-    A key that is commented out gets its line back, so that its explanation stays beside it.
+    A key that is commented out is uncommented, so that its explanation stays on the same line.
 
     Raises:
         ConfigurationError: it isn't TOML, or can't be changed without touching other keys.
@@ -257,7 +257,7 @@ def _with_line(text: str, key: Key, written: str) -> str:
         for number in range(start, end):
             if found := line.fullmatch(lines[number]):
                 new, comment = f"{last} = {written}", (found[1] or "").strip()
-                if comment:  # it stays in its column, where there is room
+                if comment:  # the comment stays in its column if it fits
                     column = found.start(1) + len(found[1]) - len(found[1].lstrip())
                     new = f"{new} ".ljust(column) + comment
                 lines[number] = f"{new}{found[2]}"

@@ -1,7 +1,7 @@
 """The file, the environment and the secrets, read into one frozen Config.
 
 Every problem is found before any is told, each with its key and, where the file holds it, its
-line. No secret stands in the file, and none is ever shown: messages name keys, not values.
+line. The file contains no secret, and no message shows one: messages name keys, not values.
 """
 
 import ipaddress
@@ -30,7 +30,7 @@ from syncd.text.sanitize import plain
 from syncd.text.timestamps import span_seconds, span_text
 
 SPAN_SECONDS_MAX = 30 * 86_400
-"""Stripe lists events for so long: whoever looks more rarely misses some."""
+"""Stripe lists events for so long: a longer poll interval would miss some."""
 
 
 class ConfigurationError(Exception):
@@ -280,10 +280,10 @@ class Settings(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All that syncd was told, checked.
+    """The whole configuration, checked.
 
     Attributes:
-        file: where it was read; None where the environment alone told it.
+        file: where it was read; None where everything comes from the environment.
         stripe_api_key, halo_client_secret, web_token, notify_urls, heartbeat_url,
             database_password: the secrets; never shown.
     """

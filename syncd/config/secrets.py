@@ -1,6 +1,6 @@
 """The secrets: their names, where each is read, and what is wrong with one.
 
-No message here shows any part of a secret. Does not belong here: secrets that stand in the
+No message here shows any part of a secret. Does not belong here: secrets that are in the
 configuration file by mistake (`config.problems`).
 """
 
@@ -95,9 +95,9 @@ class Found:
 
 
 def find_secret(name: str, environment: Mapping[str, str], file: Path | None) -> Found:
-    """Look for a secret in $CREDENTIALS_DIRECTORY, in its variable, then beside the configuration file.
+    """Look for a secret in $CREDENTIALS_DIRECTORY, in its variable, then in the folder of the configuration file.
 
-    A process that systemd gave credentials does not look beside the file: what the unit does not
+    A process that systemd gave credentials does not look in the folder of the file: what the unit does not
     hand over, the service must not use.
     """
     variable, folder = SECRETS[name], environment.get("CREDENTIALS_DIRECTORY")

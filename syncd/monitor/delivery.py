@@ -82,7 +82,7 @@ def _deliver(notice: Notice, url: str) -> str | None:
         import apprise
 
         _silence()
-        # A redirect could send the notification to a host that nobody configured.
+        # A redirect could send the notification to a host that is not configured.
         asset = apprise.AppriseAsset(
             app_id="syncd",
             app_desc="syncd",

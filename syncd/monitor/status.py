@@ -50,12 +50,12 @@ class Status:
         watermark: up to when Stripe's events were read, Unix seconds; None before the first poll.
         links: the failure of each side that the service has noted; None for a side that works.
         last: when each step last worked, Unix seconds; None where it never did.
-        pushing: who holds the push lease; None where nobody does.
+        pushing: who holds the push lease; None if it is free.
         gap: the gap that was filled last, as it was noted.
         backfill: the argument of a backfill that was begun and not finished.
         undelivered: Stripe's payment events that a webhook endpoint has not taken, as they were last
-            read; None where nobody has asked yet.
-        writes: by kind of write, whether it is proven in this tenant, in words.
+            read; None before the first read.
+        writes: by kind of write, whether it is proven in this tenant, as text.
     """
 
     now: float
@@ -160,7 +160,7 @@ _SENT_AS = {
 
 
 def writes_of(notes: Mapping[str, str]) -> dict[str, str]:
-    """Whether each kind of write is proven in this tenant, in words."""
+    """Whether each kind of write is proven in this tenant, as text."""
     found = {}
     for kind in WriteKind:
         proof, trouble = PROOFS[kind].of(notes), TROUBLES[kind].of(notes)

@@ -28,7 +28,7 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 def _without_secrets(
     _logger: Any, _name: str, entry: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """The last net: what looks like a secret never reaches the log, whoever logs it.
+    """The last safeguard: nothing that looks like a secret reaches the log.
 
     Nor does what could move a terminal's cursor; only an exception keeps its lines.
     """

@@ -82,7 +82,7 @@ class Shown:
     Attributes:
         number: the tenant's number.
         webhook: the rows that Halo's own webhook wrote.
-        bare: the rows without a trace that speak for or against something.
+        bare: the rows without a trace that support or contradict a number.
         explained: rows without a trace whose number means something else; they say nothing.
     """
 
@@ -93,7 +93,7 @@ class Shown:
 
     @property
     def rows(self) -> int:
-        """How many rows speak for this number."""
+        """How many rows support this number."""
         return self.webhook.rows + self.bare.rows
 
 
@@ -128,21 +128,21 @@ class Finding:
 
     @property
     def most(self) -> int | None:
-        """The number for which the most rows speak; None where none speaks for any."""
+        """The number that most rows support; None where no row supports any."""
         return self.shown[0].number if self.support else None
 
     @property
     def support(self) -> int:
-        """How many rows speak for it."""
+        """How many rows support that number."""
         return self.shown[0].rows if self.shown else 0
 
     @property
     def against(self) -> int:
-        """How many rows speak for another one."""
+        """How many rows support another number."""
         return sum(shown.rows for shown in self.shown[1:])
 
     def speaking_for(self, number: int) -> int:
-        """How many rows speak for this one."""
+        """How many rows support a given number."""
         return sum(shown.rows for shown in self.shown if shown.number == number)
 
 

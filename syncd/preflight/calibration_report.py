@@ -1,4 +1,4 @@
-"""A calibration in words and as JSON: the evidence, what is missing, and how to make more of it.
+"""A calibration as text and as JSON: the evidence, what is missing, and how to get more evidence.
 
 Pure. Does not belong here: which number the rows prove (`calibration`), and what is printed where
 (`cli.commands`).
@@ -25,7 +25,7 @@ _WHY = {
 
 
 def why(one: Finding, configured: int | None) -> str:
-    """Explain one state's verdict in a few words."""
+    """Explain one state's verdict briefly."""
     others = configured is not None and one.support and not one.speaking_for(configured)
     return (
         f"{_WHY[one.verdict]}; no row shows the configured {configured}"

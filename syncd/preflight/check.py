@@ -34,7 +34,7 @@ class Line:
     Attributes:
         level: pass, warn or fail.
         area: what the line is about.
-        what: what was checked, in few words.
+        what: what was checked, briefly.
         text: what was found.
         remedy: what to do; None for a pass.
     """

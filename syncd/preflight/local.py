@@ -152,7 +152,7 @@ def _folder_line(folder: Path) -> Line:
 
 
 def _room_line(folder: Path) -> Line:
-    what, free = "room on the disk", shutil.disk_usage(folder).free
+    what, free = "free disk space", shutil.disk_usage(folder).free
     text = f"{free / 1024**2:,.0f} MiB free in {folder}"
     if free < ROOM_BYTES_FAIL:
         return failed(

@@ -59,7 +59,7 @@ class Sides:
 
     Attributes:
         left: how many requests to a side may still go now.
-        tell: told each line as soon as it is known.
+        tell: called with each line as soon as the line is known.
         remembers: whether the store knows which rows syncd wrote; not where the database is damaged.
     """
 
@@ -120,7 +120,7 @@ class Sides:
             self.tell(deliveries_line(found))
 
     def _signed_in(self, error: LinkFailure | None) -> None:
-        """Say once whether Stripe can be talked to at all."""
+        """Report once whether Stripe answers at all."""
         what, base = "Stripe: sign-in", self.config.stripe.api_base
         if error is not None:
             self.tell(_out_of_reach(Side.STRIPE, error))
@@ -231,7 +231,7 @@ def _not_allowed(kind: str, name: str, error: Failure) -> Line:
 
 
 def _found(error: Failure) -> str:
-    """What went wrong, without the remedy that stands in a line of its own."""
+    """What went wrong, without the remedy, which is shown on its own line."""
     return error.found if isinstance(error, PermissionMissing) else str(error)
 
 

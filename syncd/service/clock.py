@@ -1,4 +1,4 @@
-"""Measures time in the service by a clock that nobody can set.
+"""Measures time in the service by a clock that cannot be set.
 
 An administrator, NTP or a resumed virtual machine may set the host's clock. The scheduler plans by the
 host's clock, so after it was set back by a day the next poll would start a day late.

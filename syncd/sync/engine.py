@@ -122,7 +122,7 @@ class Engine:
             self.report.log("info", "polls_at_interval", every_seconds=self.interval_seconds)
 
     async def push(self) -> None:
-        """Push what is due, if Halo isn't paused and nobody else pushes."""
+        """Push what is due, if Halo is not paused and no other process pushes."""
         with self._minding_store("push"):
             link = self.links[Side.HALO]
             if link.paused(self.now()):

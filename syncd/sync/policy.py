@@ -77,9 +77,9 @@ def release_holds(config: Config, store: Store, now: float, *, reloaded: bool = 
 
     Args:
         config: what holds now.
-        store: where the holds stand, and the configuration they were decided under.
+        store: has the holds, and the configuration by which they were decided.
         now: Unix seconds.
-        reloaded: decide again whatever a configuration can free: a push by the old one may have
+        reloaded: decide again all holds that a configuration can lift: a push by the old one may have
             been under way while another process took the new one for dealt with.
     """
     settings = push_settings(config)

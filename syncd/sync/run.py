@@ -116,7 +116,7 @@ class Run:
         """Read one payment intent again and push it.
 
         Returns:
-            What Stripe says, and who is already pushing, where somebody is.
+            What Stripe says, and which other process is already pushing, if any.
 
         Raises:
             IntentUnknown: Stripe doesn't know the payment intent.

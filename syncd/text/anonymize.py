@@ -66,7 +66,7 @@ class Anonymizer:
         return "#"
 
     def name(self, kind: str, identifier: str) -> str:
-        """The name that stands for an id: the same for the same id."""
+        """The name that replaces an id: always the same for the same id."""
         if identifier not in self._names:
             self._counts[kind] = self._counts.get(kind, 0) + 1
             self._names[identifier] = f"{kind}_{self._counts[kind]}"

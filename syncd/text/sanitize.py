@@ -1,6 +1,6 @@
 """Words from outside, made fit to be shown: on one line, inert on a terminal, without secrets.
 
-Pure but for one thing: the secrets this process holds are told to it, so that they are recognised
+Pure except for one thing: it is given the secrets of this process, so that it recognizes them
 wherever somebody sends them back. What a log, an error, a page or the store says passes through here.
 """
 
@@ -16,7 +16,7 @@ _CONCEALED_CHARACTERS_MIN = 8
 """A shorter secret would be found in the middle of ordinary words."""
 
 _SECRETS = (
-    # Stripe's client secrets: whoever holds one may act on the payment.
+    # Stripe's client secrets: anyone who has one may act on the payment.
     (("_secret_",), re.compile(r"()_secret_[A-Za-z0-9_]+")),
     (
         ("sk_", "rk_", "whsec_"),

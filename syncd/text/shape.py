@@ -15,7 +15,7 @@ FIELDS_MAX = 60
 CHARACTERS_MAX = 4_000
 
 FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
-"""What a field of an API is called; another name may be somebody's data."""
+"""The usual form of an API's field name; any other name may be personal data."""
 
 
 def shape_of(value: object) -> str:

@@ -12,7 +12,7 @@ CONDITION_TEXT = {
     "unmatched": "Halo has no row for yet",
     "not_halos": "that aren't Halo's",
 }
-"""Where payments stand, as words behind the word payments."""
+"""The condition of payments, as words after the word payments."""
 
 KINDS = {
     "tenant": "problem of the tenant",
@@ -21,7 +21,7 @@ KINDS = {
     "disputed": "dispute",
     "unreadable": "unreadable answer",
 }
-"""What can stand on the attention list."""
+"""The kinds of entries of the attention list."""
 
 _CHECKS = {"store": "The database", "loop": "The loop", "writes": "Writing to Halo"}
 

@@ -61,7 +61,7 @@ def lines(audit: Audit, places: Links, width: int, bold: Callable[[str], str]) -
         audit: what was found.
         places: where the links lead.
         width: of the terminal, in characters.
-        bold: what makes a heading stand out.
+        bold: how a heading is printed in bold.
     """
     width = min(width, WIDTH_MAX)
     yield from _wrapped(first_paragraph(audit), width)

@@ -1,4 +1,4 @@
-"""What the page and the terminal say about an audit beside its numbers."""
+"""Sentences about an audit that the page and the terminal share."""
 
 import re
 
@@ -19,7 +19,7 @@ ELSEWHERE_WORDS = (
 
 
 def fix_words(fix: Fix) -> str:
-    """What came of --fix, in one sentence: also that nothing could be done."""
+    """The result of --fix, in one sentence, also if nothing could be done."""
     parts = []
     if fix.due:
         it = "it" if len(fix.due) == 1 else "them"

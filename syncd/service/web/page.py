@@ -270,7 +270,7 @@ def _secrets(config: Config) -> list[tuple[str, bool, bool]]:
 
 @cache
 def _environment() -> "Environment":
-    # Loaded late: commands never need it, and a service only when somebody opens the page.
+    # Loaded late: commands never need it, and the service only when the page is opened.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(

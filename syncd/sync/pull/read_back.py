@@ -45,7 +45,7 @@ class AllRows:
     """Reads all of Halo's rows.
 
     Attributes:
-        keep_lease: called for each page, because whoever reads all rows holds the push lease.
+        keep_lease: called for each page, because a process that reads all rows holds the push lease.
         memory: the store that knows which rows were seen before; None for `store`.
         progress: called with how many rows were read, and how many there are.
         hidden: whether the lists that were read last hide the rows' payments.

@@ -1,4 +1,4 @@
-"""Three ways to learn what Stripe says beside the poll; none of them pushes.
+"""Three ways, besides the poll, to learn what Stripe reports; none of them pushes.
 
 The sweep lists recent payment intents and re-reads older ones that may still change. The backfill
 lists payment intents since a date. The resync reads one payment intent.

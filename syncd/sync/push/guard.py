@@ -19,7 +19,7 @@ from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS
 class InsertWaits:
     """How long this process waits before it sends a new row again.
 
-    Measured by a clock that nobody can set. The time in the store says only which insert is
+    Measured by a clock that cannot be set. The time in the store says only which insert is
     uncertain: a host's clock may have been set since it was written. So an insert that this process
     did not send itself is waited for as if it had been sent when this process first met it.
 

@@ -197,7 +197,7 @@ class Inserter:
             )
 
     async def _is_missing(self, due: DuePayment, create: Create, *, sent_before: bool) -> bool:
-        """Look once more; what speaks against a new row is recorded.
+        """Look once more; record what forbids a new row.
 
         A row that may have been sent before is looked for on its invoice as well: whoever sent it
         may have died before it could.

@@ -66,13 +66,13 @@ class Pusher:
 
     Attributes:
         waits: how long this process waits before it sends a new row again.
-        plan: where a dry run says what it would do; None in earnest.
+        plan: called by a dry run with what it would do; None for a real run.
         review: called before anything is decided: decides again what was held under another
             configuration.
-        progress: told how far a push is.
+        progress: called with how many payments were pushed, of how many.
         may_reread: whether enough of Stripe's budget is left to re-read payments without rows.
         all_rows: reads Halo's rows page by page.
-        outcomes: says what came of each payment.
+        outcomes: reports the outcome of each payment.
     """
 
     sink: Sink
@@ -141,7 +141,7 @@ class Pusher:
 
         Raises:
             LeaseHeld: another process pushes.
-            LinkFailure: Halo (or Stripe, asked again) can't be talked to; what is left stays due.
+            LinkFailure: Halo (or Stripe, asked again) does not answer; what is left stays due.
         """
         self._backlog.begin()
         self._lookup.begin()
@@ -191,10 +191,10 @@ class Pusher:
         return decided
 
     async def prove(self, intent_id: str, kind: WriteKind) -> bool:
-        """Write the rows of one payment alone and read them back, whatever was proven before.
+        """Write the rows of one payment alone and read them back, even if such a write is proven already.
 
         Returns:
-            Whether the payment still needed that kind of write. What came of the write is what
+            Whether the payment still needed that kind of write. The outcome of the write is what
             `tenant` and the store then say.
 
         Raises:
@@ -264,7 +264,7 @@ class Pusher:
 
     @contextmanager
     def leased(self) -> Iterator[None]:
-        """Hold the lease: for whatever writes to Halo, or to the table of its rows.
+        """Hold the lease, while writing to Halo or to the table of Halo's rows.
 
         Raises:
             LeaseHeld: another process pushes.

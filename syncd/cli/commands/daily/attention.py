@@ -52,7 +52,7 @@ attention_app = typer.Typer(rich_markup_mode=None)
 
 
 def _on_the_list(context: typer.Context, incomplete: str) -> list[str]:
-    """Complete an id that stands on the list; a shell that asks for help gets no error."""
+    """Complete an id of the attention list; shell completion never gets an error."""
     with (
         suppress(ConfigurationError, Failure),
         existing(offline(context.params.get("config"))) as s,

@@ -41,7 +41,7 @@ from syncd.text.sanitize import inert, plain
 from syncd.text.timestamps import TimeUnreadable, interval
 
 SINCE_OTHERWISE = "90d"
-"""How far back the audit looks where nothing says so: most bills are paid within that time."""
+"""How far back the audit looks by default: most bills are paid within that time."""
 
 WIDTH_OTHERWISE = 100
 """Of what isn't a terminal, in characters."""

@@ -1,4 +1,4 @@
-"""``syncd status``: where it stands; and which payments aren't Halo's."""
+"""``syncd status``: the status, or the payments without a row in Halo."""
 
 import json
 import time
@@ -42,7 +42,7 @@ def status(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Where it stands: the last poll, what waits, what needs attention, what is left of both limits.
+    """Show the status: the last poll, payments due, the attention list, and the requests left.
 
     Example: syncd status --json
     """
@@ -61,7 +61,7 @@ def status(
 
 
 def _exit_code(read: dict[str, Any]) -> int:
-    """By what is shown: a side that fails, then what needs a person, a service that stands still included."""
+    """The exit code: a failing side first, then attention, also for a service that does not run."""
     if any(link is not None for link in read["links"].values()):
         return EXIT_UNAVAILABLE
     stale = any(_begun(read, side) and not read["checks"][side]["ok"] for side in STEPS)

@@ -39,7 +39,7 @@ def watch(parts: Parts, store: Store, show: Show) -> None:
 
 
 def retrying(show: Show, telemetry: Telemetry) -> Callable[[LinkFailure, float], None]:
-    """Say that a request failed and is sent again: beside the bar, or in the log where there is none."""
+    """Report that a request failed and is sent again: next to the bar, or in the log without one."""
 
     def say(error: LinkFailure, seconds: float) -> None:
         if show.on_terminal:

@@ -49,7 +49,7 @@ def resync(
 
 
 async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bool]:
-    """Returns what came of it, and whether it needs attention."""
+    """Returns the result as text, and whether the payment needs attention."""
     telemetry, started = Telemetry(), time.monotonic()
     with shown() as show:
         runtime = Runtime(waiting=show.waiting, retrying=retrying(show, telemetry))

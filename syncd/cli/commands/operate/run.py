@@ -1,4 +1,4 @@
-"""``--once`` and ``--backfill``, in earnest or dry; and the service itself."""
+"""``--once`` and ``--backfill``, real or dry; and the service itself."""
 
 import asyncio
 import json
@@ -72,7 +72,7 @@ def run_daemon(config: Config, file: Path | None) -> None:
 
 
 def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as_json: bool) -> int:
-    """One poll or one backfill, in earnest or dry; returns the exit code."""
+    """One poll or one backfill, real or dry; returns the exit code."""
     planned: list[dict[str, Any]] = []
     telemetry, started = Telemetry(), time.monotonic()
     with store_for(config, dry_run=dry_run) as store, shown() as show:
@@ -202,7 +202,7 @@ def _planned(
 
 
 def _shown_now(decision: Decision, numbers: Mapping[PaymentState, int]) -> str:
-    """What Halo shows now of the rows that would be written, in words."""
+    """What Halo shows now of the rows that would be written, as text."""
     if isinstance(decision, Create):
         return "Halo shows no row. "
     if not isinstance(decision, Update):
@@ -235,13 +235,13 @@ def _print_plan(
     as_json: bool,
     whole: bool,
 ) -> None:
-    """Print what would be done, and where all the others stand.
+    """Print what would be done, and how many payments are in which other condition.
 
     Args:
         planned: what was decided, payment by payment.
-        conditions: how many payments stand where in the dry run's own store, at its end.
+        conditions: how many payments are in each condition in the dry run's own store, at its end.
         as_json: the list alone on stdout; the sentence goes to stderr.
-        whole: whether nothing failed; else nobody knows what the rest would have come to.
+        whole: whether nothing failed; otherwise the outcome of the rest is unknown.
     """
     if as_json:
         typer.echo(json.dumps(planned, indent=2))
@@ -262,7 +262,7 @@ def _print_plan(
 
 
 def _others(doing: list[dict[str, Any]], conditions: Mapping[Condition, int]) -> str:
-    """Where the payments stand with which nothing would be done, in words; only what there is."""
+    """How many payments that would not change are in which condition, as text; zeros are left out."""
     # In its own store, a dry run has already noted what it would push as in step, or as held.
     held = sum(entry["action"] == "hold" for entry in doing)
     left = {

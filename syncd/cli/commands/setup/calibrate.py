@@ -45,7 +45,7 @@ from syncd.sync.build import Runtime, assemble
 from syncd.text.sanitize import inert
 
 ROWS_DEFAULT = 20_000
-"""200 requests: they fit into Halo's window with room left for the service."""
+"""200 requests: they fit into Halo's rate limit and leave some for the service."""
 
 
 def calibrate(

@@ -18,7 +18,7 @@ class Dialog:
     """Asks for values and secrets.
 
     Attributes:
-        scripted: whether nobody is asked: what is set already is the answer.
+        scripted: whether to use what is set already instead of asking.
     """
 
     scripted: bool
@@ -38,7 +38,7 @@ class Dialog:
         """Ask for a value; Enter keeps the one that is set.
 
         Raises:
-            ConfigurationError: nothing is set, and nobody can be asked.
+            ConfigurationError: nothing is set, and there is no terminal to ask on.
         """
         if self.scripted:
             if not now and not optional:
@@ -54,7 +54,7 @@ class Dialog:
         """Ask for a secret without showing it; an empty answer keeps the one that is set.
 
         Raises:
-            ConfigurationError: nothing is set, and nobody can be asked.
+            ConfigurationError: nothing is set, and there is no terminal to ask on.
         """
         if self.scripted:
             if not is_set:
@@ -75,6 +75,6 @@ def _line(question: str) -> str:
     sys.stderr.write(question)
     sys.stderr.flush()
     line = sys.stdin.readline()
-    if not line:  # the end of the input: nobody is there any more
+    if not line:  # the end of the input
         raise KeyboardInterrupt
     return line.strip()

@@ -37,7 +37,7 @@ class Draft:
         is_new: whether there is no file yet.
         values: what is to be set in the file.
         secrets: the secrets that are to be written.
-        kept: the secrets that lie beside the file already.
+        kept: the secrets that are in the folder of the file already.
         environment: what is left of the environment: nothing of syncd.
     """
 
@@ -136,7 +136,7 @@ class Draft:
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether the secrets beside the file are encrypted."""
+        """Whether the secrets in the folder of the file are encrypted."""
         return any(self.file.with_name(f"{name}{ENCRYPTED}").exists() for name in SECRETS)
 
     def write(self, *, encrypt: bool) -> list[Path]:
@@ -186,7 +186,7 @@ def _text_of(file: Path) -> tuple[str, bool]:
 
 
 def _of_instance(file: Path) -> dict[Key, Any]:
-    """What an instance needs of its own: a database; its port is asked for by nobody else."""
+    """What an instance needs of its own: a database; its port is used by no other instance."""
     if file.parent.parent != shared.SYSTEM:
         return {}
     name = file.parent.name

@@ -1,4 +1,4 @@
-"""``syncd bugreport``: one file that describes a problem, fit to be sent to somebody else."""
+"""``syncd bugreport``: one file that describes a problem and can be sent to another person."""
 
 import json
 import os
@@ -218,7 +218,7 @@ def _shapes(store: Store, shown: Callable[[Any], Any]) -> Any:
 
 
 def _shape(text: str, shown: Callable[[Any], Any]) -> Any:
-    """A shape: its lengths stay, its fields are replaced where they are nobody's known words."""
+    """A shape: its lengths stay, field names that are not in the vocabulary are replaced."""
     try:
         return _fields(json.loads(text), shown)
     except ValueError:
