@@ -59,20 +59,38 @@ class StopSignals:
     received: int | None = None
 
     def watch(self, stop: asyncio.Event) -> None:
-        """Set the event when a signal arrives. Call this in the task that is to be stopped."""
+        """Set the event when a signal arrives. Call this in the task that is to be stopped.
+
+        A signal that arrives between two loops, or while the command asks a question, ends the command.
+        """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
-        def on_signal(number: int) -> None:
-            self.received = number
+        def stop_the_task() -> None:
             stop.set()
-            for each in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(each)
             # What is due is in the database, so a request that is cut off is found again.
             if task is not None:
                 loop.call_later(STOP_SECONDS, task.cancel)
 
+        def on_signal(number: int, _frame: object) -> None:
+            # Not by `loop.add_signal_handler`: a loop that is about to end would lose the signal.
+            self.received = number
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if loop.is_closed():
+                raise KeyboardInterrupt
+            loop.call_soon_threadsafe(stop_the_task)
+
         for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, on_signal, each)
+            signal.signal(each, on_signal)
+
+    def end_if_received(self) -> None:
+        """End the command where a signal arrived too late for its loop to notice.
+
+        Raises:
+            KeyboardInterrupt: a signal arrived.
+        """
+        if self.received is not None:
+            raise KeyboardInterrupt
 
     @property
     def exit_code(self) -> int | None:
@@ -102,8 +120,7 @@ def confirm(question: str, *, yes: bool) -> None:
         typer.Exit: the answer is no.
         KeyboardInterrupt: Ctrl-C instead of an answer, or while the command was reading before.
     """
-    if stop_signals.received is not None:
-        raise KeyboardInterrupt
+    stop_signals.end_if_received()
     if yes or sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
     sys.stderr.write(f"{inert(question)} [y/N] ")
