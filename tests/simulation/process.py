@@ -219,6 +219,8 @@ class Process:
         except StoreUnusable as error:
             self.theatre.world.oracle.complain("unusable", str(error))
             self.world.stop.set()
+        except StoreUnavailable as error:  # as the daemon: it retries later
+            self.theatre.told.log("error", "store_busy", reason=str(error))
         except Exception as error:  # noqa: BLE001  # whatever it is, the oracle wants to know
             place = traceback.extract_tb(error.__traceback__)
             where = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(place[-6:]))
