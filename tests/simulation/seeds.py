@@ -42,6 +42,18 @@ FAILED = {
     8880001008: "The entry of an emptied row stays until a person dismisses it; the oracle did not know that.",
     6600000073: "With `push.trace = false`, a whole row brings back the payload that Halo's own webhook left: the "
     "oracle took that for a trace of syncd.",
+    6600000160: "Halo did not store a first update, and refused the whole row because its own amount is a text: "
+    "another payment is tried then. The oracle took the first update for one that was never read back.",
+    6600000352: "Halo failed (500) on a first update and stored nothing; its row was read back unharmed. Another "
+    "payment is tried then. The oracle wanted the first one to be right before.",
+    6600000320: "A wait of half a microsecond: the simulated time stood still, and the story never ended.",
+    6600000402: "Halo was so slow that a new row needed a minute to reach it: the oracle counted that minute.",
+    6600000405: "A first update was restored while the payment moved on: its older state passed for the newer one.",
+    20000000004: "A payment that was made days ago may be looked up only once; the oracle expected a day of lookups.",
+    20000000055: "As 20000000004.",
+    20000000118: "The database failed while the service looked whether a sweep is due. The service logs that as "
+    "`store_busy`; the simulated one took it for a fault.",
+    20000000133: "As 20000000118.",
 }
 """Every seed that ever failed, each with what went wrong."""
 
