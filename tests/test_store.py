@@ -290,10 +290,10 @@ def test_wal_is_left(healthy: Path) -> None:
 
 @pytest.fixture
 def small() -> Iterator[Path]:
-    """A disk of 400 KiB, outside pytest's folders: a run that is killed must not block their end."""
+    """A disk of 450 KiB, outside pytest's folders: a run that is killed must not block their end."""
     folder = Path(tempfile.mkdtemp(prefix="syncd-small-"))
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k,mode=700", "tmpfs", str(folder)], check=True
+        ["mount", "-t", "tmpfs", "-o", "size=450k,mode=700", "tmpfs", str(folder)], check=True
     )
     try:
         yield folder

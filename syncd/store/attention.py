@@ -22,7 +22,7 @@ from syncd.core.records import (
 from syncd.core.rules.proof import WriteTrouble
 from syncd.core.rules.proof_notes import HARM, TROUBLES, due_at_once, read_trouble
 from syncd.store import transitions
-from syncd.store.db import schema
+from syncd.store.db import counts, schema
 from syncd.store.db.connection import reading, writing
 from syncd.store.history import PUSHES_MAX, pushed_of
 from syncd.store.payments import last_seen_of, shown_rows
@@ -45,13 +45,9 @@ class PeopleStore:
 
     def conditions(self) -> dict[Condition, int]:
         """Count the payments in each condition."""
-        c = schema.payments.c
         with reading(self._engine) as connection:
-            found = connection.execute(
-                sa.select(c.condition, sa.func.count()).group_by(c.condition)
-            )
-            counts = {Condition(name): number for name, number in found.all()}
-        return {condition: counts.get(condition, 0) for condition in Condition}
+            numbers = counts.by_condition(connection)
+        return {condition: numbers.get(condition, 0) for condition in Condition}
 
     def pushes(self, since: float, limit: int = PUSHES_MAX) -> list[Pushed]:
         """Payments written to Halo since a time (Unix seconds), newest first."""

@@ -87,9 +87,12 @@ def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: 
     """Keep the newest report about each; without a payment intent it cannot concern Halo."""
     words = [one for one in seen if one.intent_id is not None]
     known = present(connection, _R.id, list({one.id for one in words}))
+    listed = present(connection, _P.intent_id, list({one.intent_id for one in words}))
     for one in words:
         if one.id not in known:
-            values = _columns(one) | {"dismissed": None, "of_halos": None, "changed_at": now}
+            # Halo is asked only about payments that are not in the database.
+            asked = False if one.intent_id in listed else None
+            values = _columns(one) | {"dismissed": None, "of_halos": asked, "changed_at": now}
             connection.execute(schema.reversals.insert(), [values])
             known.add(one.id)
             continue
@@ -133,7 +136,10 @@ def is_listed() -> sa.ColumnElement[bool]:
     return sa.and_(
         sa.or_(_R.of_halos.is_(True), payment),
         sa.or_(
-            sa.and_(_R.dismissed.is_(None), _R.stand != ReversalStatus.BACK),
+            # As the index `reversals_open` has it, so that the index is used.
+            sa.and_(
+                _R.dismissed.is_(None), _R.stand != sa.literal_column(f"'{ReversalStatus.BACK}'")
+            ),
             _R.dismissed != _R.word,
         ),
         _counts(),

@@ -211,11 +211,17 @@ class Store(NoteStore):
 
     def made_between(self, start: int, end: int) -> int:
         """Count the payments created from `start` to before `end` (Unix seconds)."""
+        c = schema.payments.c
         with reading(self._engine) as connection:
             return connection.execute(
                 sa.select(sa.func.count())
                 .select_from(schema.payments)
-                .where(made() >= start, made() < end)
+                .where(
+                    sa.or_(  # `made`, in parts that an index finds
+                        sa.and_(c.created >= start, c.created < end),
+                        sa.and_(c.created.is_(None), c.said_at >= start, c.said_at < end),
+                    )
+                )
             ).scalar_one()
 
     # --- pushes ------------------------------------------------------------------------------------

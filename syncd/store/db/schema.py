@@ -84,6 +84,21 @@ sa.Index(
 )
 sa.Index("payments_final", payments.c.final, payments.c.created)
 sa.Index("payments_changed", payments.c.changed_at)
+sa.Index("payments_made", payments.c.created, payments.c.said_at)
+sa.Index(
+    "payments_doubtful",
+    payments.c.doubt_until,
+    sqlite_where=sa.text("doubt_until IS NOT NULL"),
+    postgresql_where=sa.text("doubt_until IS NOT NULL"),
+)
+
+# How many payments are in each condition, kept by triggers (`counts`).
+payment_counts = sa.Table(
+    "payment_counts",
+    metadata,
+    sa.Column("condition", _text(20), primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+)
 
 seen_events = sa.Table(
     "seen_events",
@@ -101,6 +116,13 @@ unreadable = sa.Table(
     sa.Column("at", sa.BigInteger),
     sa.Column("seen_at", sa.Float, nullable=False),
     sa.Column("dismissed", sa.Boolean, nullable=False),
+)
+
+sa.Index(
+    "unreadable_open",
+    unreadable.c.seen_at,
+    sqlite_where=sa.text("dismissed IS 0"),
+    postgresql_where=sa.text("dismissed IS false"),
 )
 
 # When a person dismissed an entry of the attention list, and what the person noted.
@@ -132,12 +154,28 @@ reversals = sa.Table(
     sa.Column("word", _text(40), nullable=False),
     # The word that a person has dismissed; another one is news.
     sa.Column("dismissed", _text(40)),
-    # Whether Halo has rows of a payment that isn't in `payments`; NULL while nobody has looked.
+    # Whether Halo has rows of a payment that isn't in `payments`; NULL until Halo was asked, false for a
+    # payment in `payments`.
     sa.Column("of_halos", sa.Boolean),
     sa.Column("changed_at", sa.Float, nullable=False),
     sa.Column("seen_rows", _text()),  # of a payment that isn't in `payments`
 )
 sa.Index("reversals_intent", reversals.c.intent_id)
+sa.Index("reversals_stand", reversals.c.stand, reversals.c.created)
+sa.Index(
+    "reversals_unplaced",
+    reversals.c.intent_id,
+    sqlite_where=sa.text("of_halos IS NULL"),
+    postgresql_where=sa.text("of_halos IS NULL"),
+)
+OPEN_REVERSAL = "dismissed IS NULL AND stand != 'back' OR dismissed != word"
+"""Nobody has dismissed it as it is now: the condition of the index, and of the queries that use it."""
+sa.Index(
+    "reversals_open",
+    reversals.c.kind,
+    sqlite_where=sa.text(OPEN_REVERSAL),
+    postgresql_where=sa.text(OPEN_REVERSAL),
+)
 
 halo_rows = sa.Table(
     "halo_rows",
@@ -226,12 +264,15 @@ def upgrade(connection: sa.Connection) -> None:
     from alembic.config import Config
     from alembic.util import CommandError
 
+    from syncd.store.db import counts
+
     config = Config()
     config.set_main_option("script_location", "syncd.store.db:migrations")
     config.attributes["connection"] = connection
     try:
         if version(connection)[0] is None:
             metadata.create_all(connection)
+            counts.install(connection)
             command.stamp(config, "head")
             return
         command.upgrade(config, "head")

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from syncd.store.db import counts
+
 revision = "0006"
 down_revision = "0005"
 
@@ -12,7 +14,8 @@ def upgrade() -> None:
 
     `reversals.moved_at` is when a dispute's money last moved. `payments_waiting` lists the payments
     that a push may have to try, in the order in which it asks for them; `payments_fresh` those that
-    may go before a backlog.
+    may go before a backlog. `payment_counts` counts payments by condition. The other indexes keep the
+    status and a sweep from reading whole tables.
     `dismissals` has when an entry was dismissed and why; for earlier dismissals that is not known.
     `payments.accepted` is the hold that a person overrode. `payments.surcharge` and `payments.tip` are
     unknown until Stripe shows the payment again. `lease.number` is higher at each taking of a lease, and
@@ -41,6 +44,38 @@ def upgrade() -> None:
         sqlite_where=sa.text("condition = 'due'"),
         postgresql_where=sa.text("condition = 'due'"),
     )
+    op.create_index("payments_made", "payments", ["created", "said_at"])
+    doubtful, open_reversal = (
+        "doubt_until IS NOT NULL",
+        ("dismissed IS NULL AND stand != 'back' OR dismissed != word"),
+    )
+    op.create_index(
+        "payments_doubtful", "payments", ["doubt_until"],
+        sqlite_where=sa.text(doubtful), postgresql_where=sa.text(doubtful),
+    )  # fmt: skip
+    op.create_index(
+        "reversals_open", "reversals", ["kind"],
+        sqlite_where=sa.text(open_reversal), postgresql_where=sa.text(open_reversal),
+    )  # fmt: skip
+    op.create_index("reversals_stand", "reversals", ["stand", "created"])
+    op.create_index(
+        "reversals_unplaced", "reversals", ["intent_id"],
+        sqlite_where=sa.text("of_halos IS NULL"), postgresql_where=sa.text("of_halos IS NULL"),
+    )  # fmt: skip
+    op.execute(
+        "UPDATE reversals SET of_halos = false WHERE of_halos IS NULL "
+        "AND EXISTS (SELECT * FROM payments WHERE payments.intent_id = reversals.intent_id)"
+    )
+    op.create_index(
+        "unreadable_open", "unreadable", ["seen_at"],
+        sqlite_where=sa.text("dismissed IS 0"), postgresql_where=sa.text("dismissed IS false"),
+    )  # fmt: skip
+    op.create_table(
+        "payment_counts",
+        sa.Column("condition", sa.String(20), primary_key=True),
+        sa.Column("number", sa.Integer, nullable=False),
+    )
+    counts.install(op.get_bind())
     op.add_column("reversals", sa.Column("moved_at", sa.BigInteger))
     op.add_column("lease", sa.Column("number", sa.BigInteger))
     op.add_column("lease", sa.Column("since", sa.Float))

@@ -1,0 +1,37 @@
+"""Counts payments by condition as they change, so that no reading counts the whole table.
+
+SQLite only: its triggers run in the transaction that changes a payment. PostgreSQL counts when it is
+asked, because two processes that update the same counts could block each other.
+"""
+
+import sqlalchemy as sa
+
+from syncd.store.db import schema
+
+_ADD = """
+    INSERT INTO payment_counts (condition, number) VALUES (NEW.condition, 1)
+    ON CONFLICT (condition) DO UPDATE SET number = number + 1;"""
+_TAKE = "UPDATE payment_counts SET number = number - 1 WHERE condition = OLD.condition;"
+_TRIGGERS = (
+    f"CREATE TRIGGER payments_added AFTER INSERT ON payments BEGIN {_ADD} END",
+    f"CREATE TRIGGER payments_deleted AFTER DELETE ON payments BEGIN {_TAKE} END",
+    "CREATE TRIGGER payments_moved AFTER UPDATE OF condition ON payments "
+    f"WHEN OLD.condition <> NEW.condition BEGIN {_TAKE} {_ADD} END",
+)
+_FILL = "INSERT INTO payment_counts SELECT condition, count(*) FROM payments GROUP BY condition"
+
+
+def install(connection: sa.Connection) -> None:
+    """Count the payments once, and let triggers keep the counts from now on."""
+    if connection.dialect.name == "sqlite":
+        for statement in (_FILL, *_TRIGGERS):
+            connection.exec_driver_sql(statement)
+
+
+def by_condition(connection: sa.Connection) -> dict[str, int]:
+    """How many payments are in each condition; a condition without payments may be missing."""
+    c = schema.payments.c
+    query = sa.select(c.condition, sa.func.count()).group_by(c.condition)
+    if connection.dialect.name == "sqlite":
+        query = sa.select(schema.payment_counts)
+    return {row[0]: row[1] for row in connection.execute(query)}
