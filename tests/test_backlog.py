@@ -2,7 +2,9 @@
 
 import pytest
 
+from syncd.core.errors import Side
 from syncd.core.records import Condition
+from syncd.sync.build import Parts
 from tests.conftest import DAY, Rig
 from tests.due import next_due
 
@@ -124,3 +126,58 @@ def test_an_old_bank_debit_that_succeeds_now(rig: Rig) -> None:
     payment = rig.pay("succeeded", rows=(), created=rig.clock() - 10 * DAY)
     rig.once()
     assert rig.condition(payment) is Condition.UNMATCHED
+
+
+def test_fresh_payments_do_not_wait_for_a_sweep(rig: Rig) -> None:
+    """While a sweep reads all rows of Halo, a payment of right now is pushed within seconds.
+
+    Its rows, which the sweep read before the push, are no sign that the payment is out of step.
+    """
+    rig.settings["SYNCD_HALO__RATE_LIMIT"] = "20"
+    fresh: list[str] = []
+    began = rig.clock()
+
+    async def work(parts: Parts) -> None:
+        sleep = rig.world.sleep
+
+        async def nap(seconds: float) -> None:
+            await sleep(seconds)
+            if rig.clock() > began + 100 and not fresh:
+                fresh.append(waiting)
+                rig.box.stripe.advance(waiting, "succeeded")
+                await parts.engine.poll()
+
+        await parts.engine.poll()
+        parts.engine.rate_limiters[Side.HALO].sleep = nap
+        await parts.engine.sweep()
+
+    rig.pay("succeeded")
+    rig.once()
+    beside(rig, 3_000)
+    waiting = rig.pay(None)
+    rig.run(work)
+    row = rig.stored(lambda store: store.payment(waiting))
+    assert row["acked_at"] - row["said_at"] < 60
+    assert rig.clock() - row["acked_at"] > 100
+    assert rig.statuses(waiting) == [3]
+    assert rig.told.events("drifted") == []
+    assert rig.condition(waiting) is Condition.IN_STEP
+
+
+def test_a_sweep_asks_for_few_open_payments_alone(rig: Rig) -> None:
+    """A sweep lists the days with many open payments, and reads the few older ones alone."""
+    now = int(rig.clock())
+    for number in range(700):  # seven pages, two months old, which are final
+        rig.pay("succeeded", created=now - 60 * DAY - number)
+    old = [rig.pay("processing", created=now - 80 * DAY - number) for number in range(3)]
+    recent = [rig.pay("processing", created=now - 5 * DAY - number) for number in range(40)]
+    rig.box.stripe.events.clear()
+    rig.backfill()
+    rig.box.stripe.requests.clear()
+    for payment in (*old, *recent):
+        rig.box.stripe.advance(payment, "succeeded", emit=False)
+    rig.sweep()
+    listed = [r for r in rig.box.stripe.requests if r.path == "/v1/payment_intents"]
+    alone = [r for r in rig.box.stripe.requests if r.path.startswith("/v1/payment_intents/")]
+    assert (len(listed), len(alone)) == (1, 3)
+    assert all(rig.statuses(payment) == [3] for payment in (*old, *recent))

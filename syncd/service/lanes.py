@@ -88,6 +88,8 @@ class Steps:
     running: set[asyncio.Task[None]] = field(init=False, default_factory=set)
     _kinds: set[str] = field(init=False, default_factory=set)
     _push_again: bool = field(init=False, default=False)
+    _sweeping: bool = field(init=False, default=False)
+    _poll_wanted: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.stripe, self.halo = Lane(self.monotonic), Lane(self.monotonic)
@@ -110,8 +112,11 @@ class Steps:
             self._kinds.discard(kind)  # at once: a new step of this kind may start now
 
     def poll(self) -> None:
-        """Start a poll; a push follows."""
-        self.begin(self._poll, "poll")
+        """Start a poll; a push follows. While a sweep lists payments, the poll runs between two pages."""
+        if self._sweeping:
+            self._poll_wanted = True
+        else:
+            self.begin(self._poll, "poll")
 
     def sweep(self) -> None:
         """Start a sweep if one is due; a push follows."""
@@ -159,13 +164,36 @@ class Steps:
             self.after()
             again = self._push_again
 
+    async def _sweep_stripe(self) -> bool:
+        """Sweep Stripe's last days. Polls do not wait for the end."""
+        between = self.parts.engine.sweeper.rereads.between
+
+        async def poll() -> None:
+            if not self._poll_wanted:
+                return
+            self._poll_wanted, between.run = False, None  # this poll reads payments as well
+            try:
+                await self.parts.engine.poll()
+            finally:
+                between.run = poll
+            self._push_what_was_found()
+            self.after()
+
+        self._sweeping, self._poll_wanted, between.run = True, False, poll
+        try:
+            return await self.parts.engine.sweep_stripe()
+        finally:
+            self._sweeping, between.run = False, None
+
     async def _sweep(self) -> None:
         if not self.parts.engine.sweep_is_due(self.started):
             return
         whole = self.parts.engine.half_is_done(Side.STRIPE)
         if not whole:
             async with self.stripe.turn():
-                whole = await self.parts.engine.sweep_stripe()
+                whole = await self._sweep_stripe()
+            if self._poll_wanted:
+                self.poll()
         if whole or not self.parts.engine.half_is_done(Side.HALO):
             async with self.halo.turn():
                 await self.parts.engine.sweep_halo(whole=whole)

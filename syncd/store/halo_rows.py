@@ -104,6 +104,7 @@ class RowStore:
         *,
         whole: bool,
         amounts_compared: bool = True,
+        read_from: float | None = None,
     ) -> int:
         """Make due the payments that Halo's rows contradict; return how many.
 
@@ -112,11 +113,14 @@ class RowStore:
             now: Unix seconds.
             whole: whether all of Halo's rows were read, so that a missing row is really deleted.
             amounts_compared: whether a success is held where the rows' amounts disagree.
+            read_from: when the reading began, Unix seconds: the kept rows may be older than what Halo
+                acknowledged since then, so such payments are left out.
         """
+        differs = _contradicted(numbers, whole=whole, compared=amounts_compared)
+        if read_from is not None:
+            differs &= ~sa.func.coalesce(_P.acked_at, 0.0).between(read_from, now)
         with writing(self._engine) as connection:
-            return transitions.rows_differ(
-                connection, _contradicted(numbers, whole=whole, compared=amounts_compared), now
-            )
+            return transitions.rows_differ(connection, differs, now)
 
 
 def _contradicted(

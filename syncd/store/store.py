@@ -209,20 +209,13 @@ class Store(NoteStore):
             ).all()
         return [(row.intent_id, row.made) for row in found]
 
-    def made_between(self, start: int, end: int) -> int:
-        """Count the payments created from `start` to before `end` (Unix seconds)."""
+    def made_by_day(self, since: int) -> dict[int, int]:
+        """How many known payments were created on each day (Unix days) since a time (Unix seconds)."""
         c = schema.payments.c
+        day = (c.created // 86_400).label("day")
+        query = sa.select(day, sa.func.count().label("number")).where(c.created >= since)
         with reading(self._engine) as connection:
-            return connection.execute(
-                sa.select(sa.func.count())
-                .select_from(schema.payments)
-                .where(
-                    sa.or_(  # `made`, in parts that an index finds
-                        sa.and_(c.created >= start, c.created < end),
-                        sa.and_(c.created.is_(None), c.said_at >= start, c.said_at < end),
-                    )
-                )
-            ).scalar_one()
+            return {row.day: row.number for row in connection.execute(query.group_by(day))}
 
     # --- pushes ------------------------------------------------------------------------------------
 

@@ -260,7 +260,7 @@ def build_engine(
     )  # fmt: skip
     # Another process may have decided meanwhile, by another configuration: one that isn't reloaded.
     pusher.review = lambda: release_holds(config, store, runtime.now())
-    reversal_sweeper = ReversalSweeper(source, sink, store, telemetry, runtime.now)
+    reversal_sweeper = ReversalSweeper(source, sink, store, telemetry, runtime.now, rereads.between)
     limiter = rate_limiters[Side.STRIPE]
     pusher.may_reread = lambda: (
         2 * limiter.window.left(limiter.requests.counts(Side.STRIPE), runtime.now())

@@ -275,8 +275,9 @@ class Engine:
         conditions = self.store.people.conditions()
         if not any(conditions[condition] for condition in READ_BACK):
             return 0
-        with self.pusher.leased():
-            whole = await self.pusher.all_rows.read(by_number=True)
+        began = self.now()
+        with self.pusher.by_hand():
+            whole = await self.pusher.read_back()
             await self.pusher.all_rows.name_newest()
             policy = self.pusher.settings.policy
             drifted = self.store.rows.drifted(
@@ -284,6 +285,7 @@ class Engine:
                 self.now(),
                 whole=whole,
                 amounts_compared=not policy.push_on_mismatch,
+                read_from=began,
             )
         if drifted:
             self.report.log("warning", "drifted", payments=drifted)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.rules.pages import DAY, PagesLeft
+from syncd.core.rules.pages import DAY, PagesLeft, cheapest_start
 
 PAGE = 100
 
@@ -57,3 +57,24 @@ def test_pages_older_than_every_payment() -> None:
 def test_a_day_of_doubt() -> None:
     """Dates of rows may lack their zone: rows of the day before still count as rows of that day."""
     assert PagesLeft({20_000: 500}).worth_reading([], 19_999 * DAY, PAGE, 100 * PAGE)
+
+
+DAYS = st.dictionaries(st.integers(0, 90), st.integers(0, 400), max_size=90)
+
+
+@given(st.lists(st.integers(0, 90 * DAY), max_size=60), DAYS, st.integers(0, 300))
+def test_the_start_of_a_listing_is_the_cheapest(
+    open_ones: list[int], by_day: dict[int, int], a_day: int
+) -> None:
+    """No other day to begin with, nor reading each alone, takes fewer requests."""
+    since = 90 * DAY + 1
+
+    def requests(start: int) -> int:
+        listed = sum(max(a_day, by_day.get(day, 0)) for day in range(start // DAY, 91))
+        pages = 0 if start == since else -(-listed // 100)
+        return pages + sum(at < start for at in open_ones)
+
+    start = cheapest_start(open_ones, since, by_day, a_day, 100)
+    assert requests(start) <= min(
+        requests(one) for one in [since, *(day * DAY for day in range(91))]
+    )

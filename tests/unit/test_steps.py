@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from syncd.service.lanes import Lane, Step, Steps, note_progress
+from syncd.sync.pull.rereads import Between
 
 
 @dataclass
@@ -134,3 +135,53 @@ def test_a_step_that_hangs_is_seen() -> None:
 
     note_progress()  # outside of any lane it says nothing
     asyncio.run(play())
+
+
+def test_polls_run_between_two_pages_of_a_sweep() -> None:
+    """A sweep of many pages delays no poll: a poll runs after the page, and a push follows it."""
+
+    async def play() -> list[str]:
+        engine = Engine()
+        engine.may_end.set()
+        steps = _steps(engine)
+        pages = [asyncio.Event() for _ in range(3)]
+        between = Between()
+
+        async def sweep_stripe() -> bool:
+            for number, page in enumerate(pages):
+                await page.wait()
+                engine.ran.append(f"page {number}")
+                await between()
+            return True
+
+        async def sweep_halo(*, whole: bool) -> None:
+            engine.ran.append(f"Halo's rows {whole}")
+
+        rooms: Any = engine
+        rooms.sweeper = SimpleNamespace(rereads=SimpleNamespace(between=between))
+        rooms.sweep_stripe, rooms.sweep_halo = sweep_stripe, sweep_halo
+        rooms.sweep_is_due, rooms.half_is_done = lambda _started: True, lambda _side: False
+        steps.sweep()
+        await _turns()
+        pages[0].set()
+        await _turns()
+        steps.poll()
+        steps.poll()
+        await _turns()
+        pages[1].set()
+        await _turns()
+        engine.ran.append("waits")
+        steps.poll()
+        pages[2].set()
+        await _turns()
+        steps.poll()
+        await _turns()
+        return engine.ran
+
+    push = ["push begins", "push ends"]
+    ran = asyncio.run(play())
+    assert ran[: ran.index("waits")] == ["page 0", "page 1", "poll", *push]
+    after = ran[ran.index("waits") + 1 :]
+    assert after[:2] == ["page 2", "poll"]
+    assert after.count("poll") == 2
+    assert "Halo's rows True" in after

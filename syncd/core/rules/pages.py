@@ -5,6 +5,7 @@ last page settled more than one payment, or while more payments than pages are l
 come in.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -60,6 +61,31 @@ class PagesLeft:
         return sum(
             max(0, number) for made, number in self.due_by_day.items() if day is None or made <= day
         )
+
+
+def cheapest_start(
+    open_ones: Sequence[int], since: int, by_day: Mapping[int, int], a_day: int, page_size: int
+) -> int:
+    """Since when a sweep lists payment intents, so that it takes the fewest requests.
+
+    What is older and still open is read alone: one request each.
+
+    Args:
+        open_ones: when the open payments were made, Unix seconds; all before `since`.
+        since: from when on payment intents are listed in any case, Unix seconds.
+        by_day: how many payments are known of each day (Unix days).
+        a_day: how many payments a day has at least.
+        page_size: how many payment intents a page lists.
+    """
+    best, requests, listed = since, len(open_ones), 0
+    alone = sorted(open_ones)
+    for day in range(since // DAY, min(open_ones, default=since) // DAY - 1, -1):
+        listed += max(a_day, by_day.get(day, 0))
+        alone = alone[: bisect_left(alone, day * DAY)]
+        taken = -(-listed // page_size) + len(alone)
+        if taken < requests:
+            best, requests = day * DAY, taken
+    return best
 
 
 def adds_up(due: DuePayment, rows: Sequence[Row]) -> bool:

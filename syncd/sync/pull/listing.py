@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from syncd.clients.paging import read_pages
 from syncd.clients.stripe.source import PAGE_SIZE, Page, StripeSource
 from syncd.core.errors import LinkFailure, Side
+from syncd.core.rules.pages import cheapest_start
 from syncd.monitor.report import Report
 from syncd.store.store import Store
 from syncd.sync.link import remember_shapes
@@ -41,8 +42,8 @@ class IntentListing:
     ) -> int:
         """List payment intents made since a time, and re-read older ones that may still change.
 
-        The older ones are read one by one, or the listing begins with the oldest of them: whichever
-        takes fewer requests. Returns how many payment intents were listed.
+        Each of the older ones is read alone, or the listing begins with it: whichever takes fewer requests
+        in all. Returns how many payment intents were listed.
 
         Args:
             since: Unix seconds.
@@ -54,10 +55,13 @@ class IntentListing:
         """
         older = self.store.unsettled(oldest, since, UNSETTLED_MAX)
         if older:
-            back_to = min(made for _, made in older)
-            pages = self.store.made_between(back_to, since) // PAGE_SIZE + 1
-            if len(older) > pages:
-                since, older = back_to, []
+            made = self.store.made_by_day(oldest)
+            days = max(1, (int(self.now()) - since) // DAY)
+            # The store may know fewer payments than Stripe lists: before its first poll, for instance.
+            a_day = sum(number for day, number in made.items() if day >= since // DAY) // days
+            times = [at for _, at in older]
+            since = cheapest_start(times, since, made, a_day, PAGE_SIZE)
+            older = [(intent_id, at) for intent_id, at in older if at < since]
         listed = await self.list_since(since)
         unread = [(intent_id, 0) for intent_id, _ in older]
         await self.rereads.read_each(unread, lambda _: None, unshown)
@@ -91,6 +95,7 @@ class IntentListing:
             continuing=continuing,
         ):
             self._take(page)
+            await self.rereads.between()
             listed += len(page.intents)
             if page.oldest is not None and started > since:
                 share = (started - page.oldest) / (started - since)

@@ -89,14 +89,15 @@ class AllRows:
 
         return await self._read(False, make_way, worth_reading) or self.stopped
 
-    async def read(self, *, by_number: bool = False) -> bool:
+    async def read(self, *, by_number: bool = False, make_way: MakeWay = _nothing) -> bool:
         """Read all of Halo's rows into the store, under the lease. Returns whether they are all.
 
         Args:
             by_number: where lists hide intents, give a row the payment for which syncd has seen its
                 number before. That is good for comparing what is known, never for matching.
+            make_way: as in `read_for_due`.
         """
-        return await self._read(by_number, _nothing, _each)
+        return await self._read(by_number, make_way, _each)
 
     async def _read(
         self, by_number: bool, make_way: MakeWay, worth_reading: Callable[[RowPage, int], bool]

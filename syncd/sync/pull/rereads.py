@@ -4,7 +4,7 @@ A payment intent that Stripe cannot show, although Stripe answers other requests
 others. syncd asks for it again with backoff, and finally puts it on the attention list.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from syncd.clients.stripe.parse import Unreadable
@@ -33,10 +33,27 @@ UNSHOWN_MAX = 3
 
 
 @dataclass(slots=True)
+class Between:
+    """Lets something more urgent run between two requests of a long reading.
+
+    Attributes:
+        run: what is more urgent; by default nothing.
+    """
+
+    run: Callable[[], Awaitable[None]] | None = field(default=None)
+
+    async def __call__(self) -> None:
+        """Run what is more urgent."""
+        if self.run is not None:
+            await self.run()
+
+
+@dataclass(slots=True)
 class Rereads:
     """Reads single payment intents into the store.
 
     Attributes:
+        between: called between two requests of a long reading.
         trouble: why a payment intent could not be read although Stripe works; None if all could.
     """
 
@@ -44,6 +61,7 @@ class Rereads:
     store: Store
     report: Report
     now: Callable[[], float]
+    between: Between = field(default_factory=Between)
     trouble: LinkFailure | None = field(init=False, default=None)
 
     async def reread(self) -> None:
@@ -108,6 +126,7 @@ class Rereads:
         """
         failures = ReadFailures[str]()
         for intent_id, known_at in wanted:
+            await self.between()
             try:
                 await self.read_one(intent_id, known_at)
             except BudgetSpent:

@@ -7,7 +7,7 @@ to Halo for them.
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from syncd.clients.paging import read_pages
 from syncd.clients.stripe.source import Page, StripeSource
@@ -18,6 +18,7 @@ from syncd.store.coordination import LISTING_REFUSED, REVERSALS_FROM, REVERSALS_
 from syncd.store.store import Store
 from syncd.sync.pull.listing import DAY
 from syncd.sync.pull.poll import EVENTS_KEPT_SECONDS, stripe_clock
+from syncd.sync.pull.rereads import Between
 from syncd.sync.pull.sweep import SWEEP_SECONDS
 from syncd.sync.sink import Sink
 
@@ -30,13 +31,18 @@ OPEN_DISPUTE_SECONDS_MAX = 365 * DAY
 
 @dataclass(slots=True)
 class ReversalSweeper:
-    """Lists refunds and disputes, and finds out which of them concern Halo."""
+    """Lists refunds and disputes, and finds out which of them concern Halo.
+
+    Attributes:
+        between: called between two pages.
+    """
 
     source: StripeSource
     sink: Sink
     store: Store
     report: Report
     now: Callable[[], float]
+    between: Between = field(default_factory=Between)
 
     async def sweep(self) -> None:
         """List refunds and disputes since the last listing, disputes also since the oldest open one."""
@@ -88,6 +94,7 @@ class ReversalSweeper:
                     unreadable=[(odd.id, odd.reason, odd.at) for odd in page.unreadable],
                 )
                 listed += len(page.reversals)
+                await self.between()
         except (PermissionMissing, CursorRefused) as error:
             if self.store.read(note) != str(error):
                 self.report.log("warning", note.name, reason=str(error))

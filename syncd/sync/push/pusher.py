@@ -1,28 +1,10 @@
 """Pushes what is due: look up rows, decide, write, record the outcome.
 
-How a payment's push runs, in this order:
-
-1. `Pusher.push` takes the push lease (`lease`) and reads from the store which payments are due.
-2. `read_back.AllRows` reads rows of the PSA into the store, as far as that saves requests.
-3. `Lookup.decide_each` gets each payment's rows and calls `core.decisions.decide`. Updates and
-   creates are collected in `Decided`; every other decision is recorded at once.
-   Until an update is proven in this tenant, `proof.Prover` sends one payment's rows alone first.
-4. `Updater.send` writes one list of rows per batch; `Inserter.insert` writes one new row at a time.
-   Both hand a guard (`guard`) to the sink, which asks it right before each request.
-5. The answer proves only the rows that it lists as they were sent. `Outcomes` turns what was proven
-   into an Outcome; `store.record` writes outcomes down in one transaction.
-6. `Backlog.finish` decides whose fault each failed request was (`blame`), and puts those payments
-   off.
-
-To do something before the first write of a push, hook in at `Pusher._chunk`, between 3 and 4; to see
-each proven write, at `Updater._updated` and `Inserter._inserted`.
-
-Everything that is due is in the store, so a push that was stopped at any point is simply begun again.
-What a request left open stays due, and the next round reads the PSA before it writes anything.
+How a payment's push runs is in the docstring of the package.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from syncd.clients.retry import Sleep
@@ -154,15 +136,8 @@ class Pusher:
         with self.leased():
             self.review()
             self.tenant.begin()
-            if self.plan is None and not (
-                self.tenant.may_try(WriteKind.UPDATE) and await self._prover.resume()
-            ):
+            if not await self._may_write():
                 return 0
-            if self.plan is None:
-                try:
-                    await self._verifier.check_unanswered(late=True)
-                except WritesStopped:
-                    return 0
             after = self._backlog.resume_point()
             self._batch = self._backlog.batch_size(self.settings.batch)
             for _ in range(ROUNDS_MAX):
@@ -177,6 +152,32 @@ class Pusher:
                 after = ""
         return self._done
 
+    async def _may_write(self) -> bool:
+        """Whether this tenant may be written, after what an earlier push left open was checked."""
+        if self.plan is not None:
+            return True
+        with suppress(WritesStopped):
+            if self.tenant.may_try(WriteKind.UPDATE) and await self._prover.resume():
+                await self._verifier.check_unanswered(late=True)
+                return True
+        return False
+
+    async def read_back(self) -> bool:
+        """Read all rows of the PSA, for a sweep, within `by_hand`. Returns whether they are all.
+
+        Between two pages, payments of the last hour are pushed. Raises as `push`.
+        """
+        self._batch = self._backlog.batch_size(self.settings.batch)
+        writes = await self._may_write()
+
+        async def make_way(requests: int) -> None:
+            with suppress(WritesStopped):
+                await self._make_way(requests)
+
+        if writes:
+            return await self.all_rows.read(by_number=True, make_way=make_way)
+        return await self.all_rows.read(by_number=True)
+
     async def look_up(self, due_payments: Sequence[DuePayment]) -> Decided:
         """Decide about payments as a push does, and send nothing: for a proof by hand.
 
@@ -184,7 +185,7 @@ class Pusher:
             LeaseHeld: another process pushes.
             LinkFailure: Halo (or Stripe, asked again) can't be read.
         """
-        with self._by_hand():
+        with self.by_hand():
             decided = await self._decided(due_payments, None)
         if self._troubles.found and not (decided.updates or decided.creates):
             raise self._troubles.found[0].error
@@ -201,7 +202,7 @@ class Pusher:
             LeaseHeld: another process pushes.
             LinkFailure: Halo can't be read or written.
         """
-        with self._by_hand():
+        with self.by_hand():
             if not await self._prover.resume():
                 return True
             due = self.store.due_payment(intent_id, self.now())
@@ -220,8 +221,9 @@ class Pusher:
         return True
 
     @contextmanager
-    def _by_hand(self) -> Iterator[None]:
+    def by_hand(self) -> Iterator[None]:
         """A push of single payments: begun, under the lease, and finished."""
+        self._fresh.begin()
         self._backlog.begin()
         self._lookup.begin()
         self._verifier.begin()
