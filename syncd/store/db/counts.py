@@ -20,6 +20,10 @@ _TRIGGERS = (
 )
 _FILL = "INSERT INTO payment_counts SELECT condition, count(*) FROM payments GROUP BY condition"
 
+_C = schema.payments.c
+_KEPT = sa.select(schema.payment_counts)
+_COUNTED = sa.select(_C.condition, sa.func.count().label("number")).group_by(_C.condition)
+
 
 def install(connection: sa.Connection) -> None:
     """Count the payments once, and let triggers keep the counts from now on."""
@@ -30,8 +34,7 @@ def install(connection: sa.Connection) -> None:
 
 def by_condition(connection: sa.Connection) -> dict[str, int]:
     """How many payments are in each condition; a condition without payments may be missing."""
-    c = schema.payments.c
-    query = sa.select(c.condition, sa.func.count()).group_by(c.condition)
-    if connection.dialect.name == "sqlite":
-        query = sa.select(schema.payment_counts)
-    return {row[0]: row[1] for row in connection.execute(query)}
+    found = connection.execute(_KEPT).all()
+    if not found:  # no payments, or PostgreSQL
+        found = connection.execute(_COUNTED).all()
+    return {row.condition: row.number for row in found}
