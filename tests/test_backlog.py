@@ -181,3 +181,30 @@ def test_a_sweep_asks_for_few_open_payments_alone(rig: Rig) -> None:
     alone = [r for r in rig.box.stripe.requests if r.path.startswith("/v1/payment_intents/")]
     assert (len(listed), len(alone)) == (1, 3)
     assert all(rig.statuses(payment) == [3] for payment in (*old, *recent))
+
+
+def test_a_doubled_row_beyond_the_pages_that_were_read(rig: Rig) -> None:
+    """A second row with the whole amount, on a page that was not read, is found by the next sweep."""
+    doubled = rig.pay(None)
+    beside(rig, 6_000)
+    rig.box.halo.add_row(doubled, rig.box.halo.add_invoice(), 10.99)
+    made = [rig.pay("succeeded") for _ in range(150)]
+    rig.box.stripe.advance(doubled, "succeeded")
+    rig.once()
+    assert rig.statuses(doubled) == [1, 3]
+    rig.sweep()
+    assert rig.statuses(doubled) == [1, 3]
+    assert [(entry.id, entry.code) for entry in rig.attention()] == [(doubled, "amount_mismatch")]
+    assert all(rig.statuses(payment) == [3] for payment in made)
+
+
+def test_a_search_that_has_begun_goes_on(rig: Rig) -> None:
+    """A payment made days ago whose event came just now is looked for a day, whatever re-reads it."""
+    payment = rig.pay("succeeded", rows=(), created=rig.clock() - 4 * DAY)
+    rig.once()
+    rig.clock.seconds += 700
+    rig.sweep()
+    rig.run(lambda parts: parts.engine.poller.rereads.read_one(payment))
+    rig.clock.seconds += 2_000
+    rig.cycle()
+    assert rig.condition(payment) is Condition.UNMATCHED

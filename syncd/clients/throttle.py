@@ -21,6 +21,12 @@ STRIPE_SPACING_SECONDS = 0.05
 
 NAP_SECONDS = 5.0
 
+COUNTED_AHEAD_MAX = 8
+"""So many requests are counted in one commit at most, where requests follow each other quickly."""
+
+QUICK_BUCKET_SECONDS = 60
+"""Nothing is counted ahead in a window with longer buckets: what a process leaves unused would be lost."""
+
 
 def halo_window(limit: int) -> Window:
     """Halo's rate limit: requests in any five minutes."""
@@ -35,11 +41,20 @@ def stripe_window(limit: int) -> Window:
 class RequestCounts(Protocol):
     """Where requests are counted for all processes together. `store.coordination` is one."""
 
-    def take_slot(self, side: Side, window: Window, now: float) -> float:
-        """Count one request if `window` has room at `now` (Unix seconds).
+    def take_slots(
+        self, side: Side, window: Window, now: float, wanted: int, unused: tuple[int, int]
+    ) -> tuple[int, float]:
+        """Count requests before they are sent, as far as `window` has room at `now` (Unix seconds).
+
+        Args:
+            side: which side.
+            window: how many requests are allowed.
+            now: Unix seconds.
+            wanted: how many requests to count at most.
+            unused: the bucket and the number of requests that were counted earlier and not sent.
 
         Returns:
-            0 when the request was counted, else the seconds until there is room.
+            How many were counted; and the seconds until there is room, where none was.
         """
 
     def counts(self, side: Side) -> dict[int, int]:
@@ -76,6 +91,9 @@ class RateLimiter:
     waiting: Callable[[Side, float], None] = field(default=lambda _side, _seconds: None)
     keep: Callable[[], None] = field(default=lambda: None)
     _last: float = field(default=0.0, init=False)
+    _counted: int = field(default=0, init=False)
+    _ahead: int = field(default=1, init=False)
+    _bucket: int = field(default=0, init=False)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def take(self) -> None:
@@ -97,11 +115,32 @@ class RateLimiter:
             if self.stopping():
                 message = "stopping between two requests"
                 raise Stopping(message)
-            wait = self.requests.take_slot(self.side, self.window, self.now())
+            wait = self._count()
             if wait <= 0:
                 self._last = self.now()
                 return
             await self._wait(wait)
+
+    def _count(self) -> float:
+        """Count one request. Returns 0, or how many seconds to wait before asking again.
+
+        Requests that follow each other quickly are counted some at a time: each count is a commit. What
+        was counted ahead is used within its bucket, or given back at the next request.
+        """
+        now = self.now()
+        bucket = self.window.bucket(now)
+        quick = bucket == self._bucket and self.window.bucket_seconds <= QUICK_BUCKET_SECONDS
+        if quick and self._counted:
+            self._counted -= 1
+            return 0.0
+        self._ahead = min(2 * self._ahead, COUNTED_AHEAD_MAX) if quick else 1
+        unused = (self._bucket, self._counted)
+        self._counted, wait = self.requests.take_slots(
+            self.side, self.window, now, self._ahead, unused
+        )
+        self._bucket = bucket
+        self._counted = max(0, self._counted - 1)
+        return wait
 
     async def room(self, requests: int) -> None:
         """Wait until so many requests are allowed one after another; counts none. Raises as `take`."""
@@ -114,6 +153,8 @@ class RateLimiter:
         Counts none. Raises as `take`.
         """
         counts, now = self.requests.counts(self.side), self.now()
+        if self._counted and counts.get(self._bucket, 0) >= self._counted:
+            counts = {**counts, self._bucket: counts[self._bucket] - self._counted}
         wait = self.window.wait_seconds(self.window.rebased(counts, now), now, requests)
         if wait <= 0:
             return True

@@ -183,10 +183,19 @@ _SIDE: sa.BindParameter[str] = sa.bindparam("of_side")
 
 # Every request and every push asks these, so they are built once.
 _COUNTS = sa.select(_Q.bucket, _Q.number).where(_Q.side == _SIDE)
-_COUNT_ONE = (
+_COUNT_MORE = (
     schema.requests.update()
     .where(_Q.side == _SIDE, _Q.bucket == sa.bindparam("of_bucket"))
-    .values(number=_Q.number + 1)
+    .values(number=_Q.number + sa.bindparam("more"))
+)
+_COUNT_BACK = (
+    schema.requests.update()
+    .where(
+        _Q.side == _SIDE,
+        _Q.bucket == sa.bindparam("of_bucket"),
+        _Q.number >= sa.bindparam("unused"),
+    )
+    .values(number=_Q.number - sa.bindparam("unused"))
 )
 _COUNT_FIRST = schema.requests.insert()
 _DELETE_COUNTS = schema.requests.delete().where(_Q.side == _SIDE)
@@ -200,6 +209,10 @@ _RENEW_LEASE = (
     .where(_L.name == sa.bindparam("of_name"), _L.owner == sa.bindparam("of_owner"))
     .values(until=sa.bindparam("new_until"))
 )
+
+
+SPARE_SHARE = 10
+"""At most a tenth of what a window has left is counted ahead."""
 
 
 class CoordinationStore:
@@ -217,21 +230,44 @@ class CoordinationStore:
 
         Returns 0 where it was counted, else how many seconds to wait before asking again.
         """
+        return self.take_slots(side, window, now, 1)[1]
+
+    def take_slots(
+        self, side: str, window: Window, now: float, wanted: int, unused: tuple[int, int] = (0, 0)
+    ) -> tuple[int, float]:
+        """Count requests to a side before they are sent, as far as its window has room.
+
+        More than one is counted only while the window is rather empty, so that other processes find room.
+
+        Args:
+            side: which side.
+            window: how many requests are allowed.
+            now: Unix seconds.
+            wanted: how many requests to count at most.
+            unused: the bucket and the number of requests that were counted earlier and not sent.
+
+        Returns how many were counted, and, where none was, how many seconds to wait before asking again.
+        """
         with writing(self._engine) as connection:
+            if unused[1]:
+                given = {"of_side": side, "of_bucket": unused[0], "unused": unused[1]}
+                connection.execute(_COUNT_BACK, given)
             counts = _counts_of(connection, side)
             if any(bucket > now for bucket in counts):
                 counts = window.rebased(counts, now)
                 _rewrite_counts(connection, side, counts)
             wait = window.wait_seconds(counts, now)
             if wait > 0:
-                return wait
+                return 0, wait
+            number = max(1, min(wanted, window.left(counts, now) // SPARE_SHARE))
             bucket = window.bucket(now)
-            here = {"of_side": side, "of_bucket": bucket}
-            if connection.execute(_COUNT_ONE, here).rowcount == 0:
-                connection.execute(_COUNT_FIRST, [{"side": side, "bucket": bucket, "number": 1}])
+            here = {"of_side": side, "of_bucket": bucket, "more": number}
+            if connection.execute(_COUNT_MORE, here).rowcount == 0:
+                row = {"side": side, "bucket": bucket, "number": number}
+                connection.execute(_COUNT_FIRST, [row])
                 old = {"of_side": side, "oldest": window.oldest(now)}
                 connection.execute(_DELETE_OLD_COUNTS, old)
-        return 0.0
+        return number, 0.0
 
     def counts(self, side: str) -> dict[int, int]:
         """The requests to one side by bucket."""

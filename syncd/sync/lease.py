@@ -19,6 +19,9 @@ from syncd.store.store import Store
 LEASE_SECONDS = 120.0
 """How long a lease lasts without being renewed: longer than any request may take."""
 
+KEPT_SHARE = 1 / 6
+"""A lease is renewed after this share of its time, not at each page: each renewal is a commit."""
+
 _NAME = "push"
 
 
@@ -61,6 +64,7 @@ class Lease:
     seconds: float = LEASE_SECONDS
     fence: Fence | None = field(init=False, default=None)
     _held: bool = field(init=False, default=False)
+    _renewed: float = field(init=False, default=0.0)
 
     def take(self) -> None:
         """Take the lease, or renew it.
@@ -73,7 +77,7 @@ class Lease:
         )
         if isinstance(taken, Holder):
             raise LeaseHeld(taken.described)
-        self.fence, self._held = taken, True
+        self.fence, self._held, self._renewed = taken, True, self.now()
 
     def renew(self) -> None:
         """Renew the lease.
@@ -87,10 +91,14 @@ class Lease:
         """
         if not self.store.coordination.renew_lease(self.name, self.me, self.now(), self.seconds):
             raise LeaseHeld("another process, which took over because this one took too long,")
+        self._renewed = self.now()
 
     def keep(self) -> None:
-        """Renew the lease where this process holds it: called while it waits. Raises as `renew`."""
-        if self._held:
+        """Renew the lease in time where this process holds it: called while it reads or waits.
+
+        Right before a write, `renew` proves that the lease is still held. Raises as `renew`.
+        """
+        if self._held and not 0 <= self.now() - self._renewed < self.seconds * KEPT_SHARE:
             self.renew()
 
     def give_back(self) -> None:

@@ -92,7 +92,8 @@ class Outcomes:
             )
         self.planned(due, decision, "Halo has no row for it")
         self.report.count("pushes", outcome="unmatched")
-        if due.looks < len(LOOK_UP_AGAIN.waits_seconds) and not self._is_old(due):
+        given_up = due.looks == 0 and self._is_old(due)  # a later reading must not end a search
+        if due.looks < len(LOOK_UP_AGAIN.waits_seconds) and not given_up:
             again = self.now() + LOOK_UP_AGAIN.wait_seconds(due.looks)
             return Outcome(
                 current.intent_id,

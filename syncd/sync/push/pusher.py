@@ -282,7 +282,7 @@ class Pusher:
 
     def _hold_lease(self) -> None:
         if self.lease is not None:
-            self.lease.renew()
+            self.lease.keep()
 
     async def _round(self, due: int, after: str) -> None:
         """Go once through all that is due, or, after a push that broke off, through the rest."""

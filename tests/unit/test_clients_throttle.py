@@ -1,0 +1,82 @@
+"""Requests are counted before they are sent, some at a time where they follow each other quickly."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.clients.throttle import COUNTED_AHEAD_MAX, RateLimiter, halo_window, stripe_window
+from syncd.core.errors import Side
+from syncd.core.windows import Window
+from syncd.store.store import Store
+from tests.conftest import HandClock
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A database in which requests are counted."""
+    store = Store.open(f"sqlite:///{tmp_path_factory.mktemp('counts')}/syncd.db", durable=False)
+    yield store
+    store.close()
+
+
+def limiter(store: Store, window: Window, clock: HandClock, side: Side = Side.HALO) -> RateLimiter:
+    async def sleep(seconds: float) -> None:
+        clock.seconds += seconds
+
+    return RateLimiter(side, window, store.coordination, clock, sleep, lambda: False)
+
+
+@given(st.integers(1, 60), st.lists(st.floats(0, 20), min_size=1, max_size=80), st.integers(1, 3))
+def test_no_more_requests_than_the_window_allows(
+    store: Store, limit: int, gaps: list[float], processes: int
+) -> None:
+    """However fast several processes ask, no five minutes have more requests than allowed."""
+    clock, sent = HandClock(), list[float]()
+    earlier = max(store.coordination.counts("halo"), default=0)
+    clock.seconds = max(clock.seconds, earlier + 10_000.0)  # after every other example
+    asking = [limiter(store, halo_window(limit), clock) for _ in range(processes)]
+    for number, gap in enumerate(gaps):
+        clock.seconds += gap
+        asyncio.run(asking[number % processes].take())
+        sent.append(clock())
+    for end in sent:
+        assert sum(end - 300 < at <= end for at in sent) <= limit
+
+
+def test_requests_in_a_row_are_counted_some_at_a_time(store: Store) -> None:
+    """Forty requests in a row take few commits, and at most seven are counted that were not sent."""
+    clock = HandClock()
+    clock.seconds += 1e7
+    asking, commits = limiter(store, halo_window(300), clock), 0
+    take = store.coordination.take_slots
+
+    def counting(*given: object) -> tuple[int, float]:
+        nonlocal commits
+        commits += 1
+        return take(*given)  # type: ignore[arg-type]
+
+    asking.requests.take_slots = counting  # type: ignore[method-assign,assignment]
+    try:
+        for _ in range(40):
+            asyncio.run(asking.take())
+    finally:
+        del asking.requests.take_slots
+    assert commits <= 8
+    counted = sum(store.coordination.counts("halo").values())
+    used = halo_window(300).used(store.coordination.counts("halo"), clock())
+    assert 40 <= used <= 40 + COUNTED_AHEAD_MAX - 1 <= counted + COUNTED_AHEAD_MAX
+    clock.seconds += 6
+    asyncio.run(asking.take())
+    assert halo_window(300).used(store.coordination.counts("halo"), clock()) == 41
+
+
+def test_reads_of_stripe_are_counted_one_by_one(store: Store) -> None:
+    """Nothing is counted ahead of Stripe's budget: a run that ends would lose it for a month."""
+    clock = HandClock()
+    asking = limiter(store, stripe_window(10_000), clock, Side.STRIPE)
+    for number in range(20):
+        asyncio.run(asking.take())
+        assert sum(store.coordination.counts("stripe").values()) == number + 1
