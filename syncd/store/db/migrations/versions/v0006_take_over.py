@@ -44,6 +44,32 @@ def upgrade() -> None:
         sqlite_where=sa.text("condition = 'due'"),
         postgresql_where=sa.text("condition = 'due'"),
     )
+    _add_counts_and_indexes()
+    op.add_column("reversals", sa.Column("moved_at", sa.BigInteger))
+    op.add_column("lease", sa.Column("number", sa.BigInteger))
+    op.add_column("lease", sa.Column("since", sa.Float))
+    c = sa.table(
+        "reversals",
+        sa.column("status", sa.String),
+        sa.column("kind", sa.String),
+        sa.column("word", sa.String),
+        sa.column("dismissed", sa.String),
+    )
+    op.execute(
+        c.update()
+        .where(
+            c.c.kind == "disputed",
+            c.c.status.in_(("warning_needs_response", "warning_under_review")),
+        )
+        .values(
+            word=sa.func.replace(c.c.word, "open:", "inquiry:"),
+            dismissed=sa.func.replace(c.c.dismissed, "open:", "inquiry:"),
+        )
+    )
+
+
+def _add_counts_and_indexes() -> None:
+    """Add what keeps the status, polls and sweeps from reading whole tables."""
     op.create_index("payments_made", "payments", ["created", "said_at"])
     doubtful, open_reversal = (
         "doubt_until IS NOT NULL",
@@ -76,24 +102,3 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer, nullable=False),
     )
     counts.install(op.get_bind())
-    op.add_column("reversals", sa.Column("moved_at", sa.BigInteger))
-    op.add_column("lease", sa.Column("number", sa.BigInteger))
-    op.add_column("lease", sa.Column("since", sa.Float))
-    c = sa.table(
-        "reversals",
-        sa.column("status", sa.String),
-        sa.column("kind", sa.String),
-        sa.column("word", sa.String),
-        sa.column("dismissed", sa.String),
-    )
-    op.execute(
-        c.update()
-        .where(
-            c.c.kind == "disputed",
-            c.c.status.in_(("warning_needs_response", "warning_under_review")),
-        )
-        .values(
-            word=sa.func.replace(c.c.word, "open:", "inquiry:"),
-            dismissed=sa.func.replace(c.c.dismissed, "open:", "inquiry:"),
-        )
-    )
