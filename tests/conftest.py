@@ -38,6 +38,7 @@ from tests import freshness, processes
 from tests.alone import without_the_machine
 from tests.documents import Machine
 from tests.durations import durations
+from tests.spread import spread, unit_of
 
 ROOT = Path(__file__).parents[1]
 DAY = 86_400
@@ -293,7 +294,13 @@ class Rig:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the slowest tests, so that no worker is left with one of them at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    units: dict[str, list[pytest.Item]] = {}
+    rest: list[pytest.Item] = []
+    for item in items:
+        unit = unit_of(item.nodeid, slow=item.get_closest_marker("slow") is not None)
+        (rest if unit is None else units.setdefault(unit, [])).append(item)
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    items[:] = spread(list(units.values()), rest, workers)
 
 
 @pytest.fixture(scope="session", autouse=True)
