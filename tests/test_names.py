@@ -57,3 +57,24 @@ def test_no_webhook_ever(rows: Rig) -> None:
     assert "No webhook of Halo wrote any of these rows" in text
     assert "row 2 has status 3" in text
     assert "syncd prove pi_…" in text
+
+
+def test_numbers_as_text_and_modules_that_do_not_say_whether_they_are_on(rows: Rig) -> None:
+    """Ids that stand as text are read; a module that does not say so is not called switched off."""
+    rows.box.halo.tables = {
+        "Features": [{"id": "231", "actual_name": "Stripe Payments"}],
+        "Lookup": [{"lookupid": "71", "id": "12", "name": "Stripe"}],
+    }
+    assert (
+        "method = 12 (Stripe), module_id = 231 (Stripe Payments)\n"
+        in rows.command("calibrate").stdout
+    )
+    rows.box.halo.tables["Features"][0]["enabled"] = False
+    assert "231 (Stripe Payments, switched off)" in rows.command("calibrate").stdout
+
+
+def test_no_rows_at_all(live: Rig) -> None:
+    """A tenant without a payment row: how to make rows that show the numbers."""
+    text = live.command("calibrate").stdout
+    assert "Halo has no payment rows yet, so no row proves a number." in text
+    assert "add a payment by hand for each status" in text

@@ -846,7 +846,7 @@ def test_a_stopped_tenant_is_the_first_entry(
         "tenant",
         "writes_not_stored",
     )
-    assert "Then run: syncd attention retry writes_not_stored" in first.reason
+    assert first.reason.endswith("Then run: syncd attention retry writes_not_stored")
     assert "amount: 10.99" in first.reason
     assert [entry.id for entry in others] == [held]
     done = rig.command("attention", "--json")

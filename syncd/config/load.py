@@ -70,7 +70,7 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
     ):
         problems.append(
             named("stripe", "account")
-            + "is missing: the Stripe key is an organization's (sk_org…), which belongs to no single "
+            + "is missing: the Stripe key is an organization's, which belongs to no single "
             "account; set stripe.account to the id (acct_…) of the account whose payments Halo "
             "shows, or use a restricted key of that account"
         )

@@ -85,7 +85,7 @@ def remarks(survey: Survey) -> list[str]:
     else:
         lines.append(sentence(survey.undelivered.found))
         lines += [f"{survey.undelivered.meaning}"] * bool(survey.undelivered.number)
-    if survey.rows and not survey.authors[Author.WEBHOOK] and not survey.authors[Author.DOUBTFUL]:
+    if not survey.authors[Author.WEBHOOK] and not survey.authors[Author.DOUBTFUL]:
         lines += _without_webhooks(survey)
     return lines
 
@@ -93,8 +93,13 @@ def remarks(survey: Survey) -> list[str]:
 def _without_webhooks(survey: Survey) -> list[str]:
     """How to see the numbers in a tenant whose rows no webhook ever wrote."""
     rows = ", ".join(f"row {row} has status {number}" for row, number in survey.by_hand)
+    none = (
+        "No webhook of Halo wrote any of these rows"
+        if survey.rows
+        else "Halo has no payment rows yet"
+    )
     return [
-        "No webhook of Halo wrote any of these rows, so no row proves a number. To see the numbers:",
+        f"{none}, so no row proves a number. To see the numbers:",
         "  1. In Halo, open an invoice of a test customer, and add a payment by hand for each status.",
         "  2. Set the payment's status on Halo's own page, save, and note which payment has which status.",
         "  3. Run syncd calibrate again: it shows the numbers of the newest rows without a payment intent.",

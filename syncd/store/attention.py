@@ -295,14 +295,16 @@ def _stopped(connection: sa.Connection) -> list[AttentionEntry]:
     found = []
     for trouble in filter(None, map(read_trouble, notes)):
         former = former_of(trouble)
-        reason = message(trouble.code, trouble.entry_id, problem=trouble.reason)
+        kept = f" Former contents of the row: {former}." if former else ""
+        # The command comes last: it can be pasted whole.
+        reason = message(trouble.code, trouble.entry_id, problem=f"{trouble.reason}{kept}")
         found.append(
             AttentionEntry(
                 trouble.entry_id,
                 "tenant",
                 "stopped",
                 trouble.code,
-                f"{reason} Former contents of the row: {former}." if former else reason,
+                reason,
                 None,
                 None,
                 None,

@@ -4,9 +4,10 @@ Each answer says so where Halo does not show the thing: a permission may be miss
 not for another (source: Halo's clients).
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from syncd.clients.halo.parse import read_listing, read_row
 from syncd.core.errors import (
@@ -159,13 +160,18 @@ class HaloDetails:
         modules: dict[int, tuple[str, bool]] = {}
         for one in _items(await self._shown("/api/Features")):
             name = one.get("actual_name") or one.get("module_name")
-            number = one.get("id")
-            if _is_number(number) and isinstance(name, str):
-                modules[number] = (plain(name, 80), bool(one.get("enabled")))
+            number = _number(one.get("id"))
+            if number is not None and isinstance(name, str):
+                # Without the field, nothing says that the module is switched off.
+                modules[number] = (plain(name, 80), one.get("enabled") not in _SWITCHED_OFF)
         lists: dict[int, dict[int, str]] = {}
         for one in _items(await self._shown("/api/Lookup")):
-            number, key, name = one.get("lookupid"), one.get("id"), one.get("name")
-            if _is_number(number) and _is_number(key) and isinstance(name, str):
+            number, key, name = (
+                _number(one.get("lookupid")),
+                _number(one.get("id")),
+                one.get("name"),
+            )
+            if number is not None and key is not None and isinstance(name, str):
                 lists.setdefault(number, {})[key] = plain(name, 80)
         return Names(modules, lists)
 
@@ -198,5 +204,11 @@ def _items(body: Any) -> list[dict[str, Any]]:
     return [one for one in body[:NAMES_MAX] if isinstance(one, dict)]
 
 
-def _is_number(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _number(value: object) -> int | None:
+    """A whole number, also one that is written as text; None for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+_SWITCHED_OFF = (False, "false", "False", "0")
