@@ -338,6 +338,10 @@ def test_one_entry_whole(rig: Rig) -> None:
         "https://dashboard.stripe.com/test/payments/",
     ):
         assert text in shown
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "amount 12345.00 USD" in lines
+    assert "invoices 1001, INV-1001" in lines
+    assert "currency usd" not in lines
     read = json.loads(rig.command("attention", "show", refund, "--json").stdout)
     assert (read["id"], read["kind"], read["money"]) == (refund, "refunded", "5.00 USD")
     assert (

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import re
 import shutil
 from dataclasses import replace
 from decimal import Decimal
@@ -32,7 +34,7 @@ from syncd.audit.summary import (
 )
 from syncd.text.links import halo_invoice, stripe_payment
 from syncd.text.timestamps import DAY
-from tests.conftest import NOW
+from tests.conftest import NOW, Rig
 
 PLACES = Links("https://example.halopsa.com", test=True, account="")
 CHROMIUM = shutil.which("chromium")
@@ -528,3 +530,20 @@ def test_a_long_name_takes_no_room_from_others(tmp_path: Path, width: int) -> No
             )
             assert height < 30
         browser.close()
+
+
+@pytest.mark.parametrize("option", ["--html", "--csv"])
+def test_a_report_replaces_no_device_and_no_link(rig: Rig, option: str) -> None:
+    """A pipe or a device is refused and stays what it is; a link stays a link."""
+    pipe, link, kept = (rig.folder / name for name in ("pipe", "link", "report"))
+    os.mkfifo(pipe)
+    link.symlink_to(kept)
+    kept.write_text("before")
+    refused = rig.command("audit", option, str(pipe))
+    assert (refused.returncode, pipe.is_fifo()) == (2, True)
+    assert "is not a regular file; --csv - writes to standard output" in " ".join(
+        re.sub("[│╭╮╰╯─]", " ", refused.stderr).split()
+    )
+    assert rig.command("audit", option, str(link)).returncode == 0
+    assert link.is_symlink()
+    assert kept.read_text() != "before"

@@ -1,5 +1,6 @@
 """`syncd init` on a real terminal, between both sides of a sandbox."""
 
+import os
 import re
 import shutil
 import tomllib
@@ -308,3 +309,12 @@ def test_all_files_or_none(tmp_path: Path) -> None:
         write_all(planned)
     assert (tmp_path / "one").read_text() == "before"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["folder", "one"]
+
+
+def test_a_device_stays_a_device(tmp_path: Path) -> None:
+    """What is no regular file is not replaced by one: as root that would change the whole machine."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match=r"not a regular file\. Nothing was changed"):
+        write_all([Planned(tmp_path / "one", "after"), Planned(tmp_path / "pipe", "after")])
+    assert (tmp_path / "pipe").is_fifo()
+    assert [one.name for one in tmp_path.iterdir()] == ["pipe"]

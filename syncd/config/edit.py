@@ -4,6 +4,7 @@ A file is replaced in one step, with the mode and the owner it had; the new text
 Nothing else of syncd writes the configuration.
 """
 
+import errno
 import os
 import re
 import signal
@@ -108,6 +109,8 @@ def _beside(place: Path, text: str, mode: int) -> Path:
         mode: where there is none yet.
     """
     was = place.stat() if place.exists() else None
+    if was is not None and not stat.S_ISREG(was.st_mode):  # a device stays a device
+        raise OSError(errno.EINVAL, "not a regular file", str(place))
     number, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
     temporary = Path(name)
     try:

@@ -147,9 +147,11 @@ def show(
         typer.echo(json.dumps(known, indent=2))
         return
     width = width_of_terminal()
+    raw = ("amount", "currency") if "money" in known else ()  # in the smallest unit, for machines
     for key, value in known.items():
-        for text in _shown(value):
-            typer.echo(labelled(key.replace("_", " "), text, width))
+        label = "amount" if key == "money" else key.replace("_", " ")
+        for text in _shown(value) if key not in raw else ():
+            typer.echo(labelled(label, text, width))
 
 
 @attention_app.command("retry", short_help="Retry payments, or bring dismissed entries back.")
@@ -280,7 +282,7 @@ def _shown(value: Any) -> list[str]:
     if isinstance(value, Mapping):
         return [text for one in value.values() for text in _shown(one)]
     if isinstance(value, list | tuple):
-        return [text for one in value for text in _shown(one)]
+        return [", ".join(_shown(one)) for one in value]
     return [] if value is None else [str(value)]
 
 

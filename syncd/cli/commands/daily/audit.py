@@ -244,7 +244,7 @@ def _files(*files: Path | None) -> Iterator[list[Path | None]]:
         yield parts
         for file, part in zip(files, parts, strict=True):
             if file is not None and part is not None:
-                part.replace(file)
+                part.replace(file.resolve())
     finally:
         for part in parts:
             if part is not None:
@@ -255,6 +255,11 @@ def _beside(file: Path) -> Path:
     """Make the file that is written first, in the folder of the one it will become."""
     if not file.name or file.is_dir():
         raise typer.BadParameter(f"{file} is a folder")
+    if file.exists() and not file.is_file():
+        # A device would be replaced by a file, for everybody on this machine.
+        message = f"{file} is not a regular file; --csv - writes to standard output"
+        raise typer.BadParameter(message)
+    file = file.resolve()  # a link stays a link
     part = file.with_name(f".{file.name}.part")
     try:
         part.touch()
