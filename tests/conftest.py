@@ -275,21 +275,31 @@ class Rig:
         ]  # fmt: skip
 
     def command(
-        self, *arguments: str, extra: dict[str, str] | None = None, timeout: float = 60,
+        self,
+        *arguments: str,
+        extra: dict[str, str] | None = None,
+        timeout: float = 60,
         before: tuple[str, ...] = (),
-    ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
+    ) -> "subprocess.CompletedProcess[str]":
         """Run the real command; `before` is what starts it, if not we."""
         chosen = {k: v for k, v in {**self.environment(), **(extra or {})}.items() if v != ""}
         environment = {**os.environ, **chosen, "PYTHONPATH": str(ROOT)}
         if not before:
             return processes.run(
-                *arguments, environment=environment, folder=self.folder,
+                *arguments,
+                environment=environment,
+                folder=self.folder,
                 timeout=timeout,
-            )  # fmt: skip
+            )
         return subprocess.run(
-            [*before, sys.executable, "-m", "tests.alone", *arguments], env=environment,
-            cwd=self.folder, capture_output=True, text=True, timeout=timeout, check=False,
-        )  # fmt: skip
+            [*before, sys.executable, "-m", "tests.alone", *arguments],
+            env=environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

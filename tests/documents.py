@@ -192,9 +192,15 @@ class Machine:
             self.environment |= dict(part.split("=", 1) for part in text.split()[1:] if "=" in part)
             return ""
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", text], cwd=ROOT, env=self.environment,
-            input=self._typed(text), capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=ROOT,
+            env=self.environment,
+            input=self._typed(text),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         said = done.stdout + done.stderr
         assert done.returncode in codes, f"{statement}\nended with {done.returncode}:\n{said}"
         for secret in (self.box.stripe.api_key, self.box.halo.client_secret):
@@ -224,9 +230,14 @@ class Machine:
             else f"127.0.0.1:{free_port()}",
         }  # fmt: skip
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", f"{text} --defaults"], cwd=ROOT, env=self.environment,
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            ["bash", "-euo", "pipefail", "-c", f"{text} --defaults"],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         self.environment = saved
         assert done.returncode == 0, f"{statement}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr

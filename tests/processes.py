@@ -97,9 +97,10 @@ class Starter:
                 address = f"{self._folder}/socket"
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "tests.processes", address],
-                    env={**self._loaded, "PYTHONPATH": str(ROOT)}, cwd=ROOT,
+                    env={**self._loaded, "PYTHONPATH": str(ROOT)},
+                    cwd=ROOT,
                     stdout=subprocess.PIPE,
-                )  # fmt: skip
+                )
                 assert self._process.stdout is not None
                 assert self._process.stdout.readline() == b"ready\n"
         return f"{self._folder}/socket"
@@ -154,8 +155,12 @@ def start(
     if not STARTER.fits(environment):
         return subprocess.Popen(
             [sys.executable, "-m", "tests.alone", *arguments],
-            env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
-        )  # fmt: skip
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+        )
     with Path(os.devnull).open("rb") as nothing:
         streams = (
             nothing.fileno(),

@@ -96,9 +96,14 @@ def start(name: str) -> None:
         environment["NOTIFY_SOCKET"] = str(own / "notify")
         with (own / "log").open("ab") as log:
             process = subprocess.Popen(
-                unit["ExecStart"][0].split(), env=environment, cwd="/", stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                unit["ExecStart"][0].split(),
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         (own / "pid").write_text(str(process.pid))
         manager.settimeout(1)
         for _ in range(30):

@@ -75,10 +75,14 @@ def on_terminal(
         k: v for k, v in os.environ.items() if not k.startswith("SYNCD_") and k not in ("COLUMNS", "NO_COLOR")
     }  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-c", _START, *arguments], stdin=theirs, stdout=theirs, stderr=theirs,
-        env={**clean, **environment, "PYTHONPATH": str(ROOT), "TERM": term}, cwd=folder,
+        [sys.executable, "-c", _START, *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**clean, **environment, "PYTHONPATH": str(ROOT), "TERM": term},
+        cwd=folder,
         start_new_session=True,
-    )  # fmt: skip
+    )
     os.close(theirs)
     if typed and not asked:
         os.write(ours, typed.encode())
@@ -126,10 +130,14 @@ def conversation(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
     process = subprocess.Popen(
-        [sys.executable, "-c", _START, *arguments], stdin=theirs, stdout=theirs, stderr=theirs,
-        env={**clean, **environment, "PYTHONPATH": str(ROOT), "TERM": "dumb"}, cwd=folder,
+        [sys.executable, "-c", _START, *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**clean, **environment, "PYTHONPATH": str(ROOT), "TERM": "dumb"},
+        cwd=folder,
         start_new_session=True,
-    )  # fmt: skip
+    )
     os.close(theirs)
     shown, at, left = "", 0, list(script)
     try:

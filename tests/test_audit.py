@@ -37,9 +37,14 @@ PLACES = Links("https://example.halopsa.com", test=True, account="")
 
 
 def audit(
-    rig: Rig, days: int = 30, *, fix: bool = False, invoices_max: int | None = None,
-    until: int | None = None, everything: bool = False,
-) -> Audit:  # fmt: skip
+    rig: Rig,
+    days: int = 30,
+    *,
+    fix: bool = False,
+    invoices_max: int | None = None,
+    until: int | None = None,
+    everything: bool = False,
+) -> Audit:
     """One audit over the hand clock, with a store of its own."""
     import asyncio
 
@@ -312,10 +317,16 @@ def test_money_that_is_not_halos_is_listed(rig: Rig, monkeypatch: pytest.MonkeyP
     assert found.findings == ()
     assert (found.payments, found.not_halos, len(found.elsewhere)) == (5, 4, 2)
     assert found.elsewhere[0] == Difference(
-        Kind.ELSEWHERE, "Two mugs", intent_id=shop, made=int(NOW) - DAY,
-        at_stripe="succeeded", in_halo="no row", stripe_amount=Decimal("10.99"),
-        amount=Decimal("10.99"), currency="USD",
-    )  # fmt: skip
+        Kind.ELSEWHERE,
+        "Two mugs",
+        intent_id=shop,
+        made=int(NOW) - DAY,
+        at_stripe="succeeded",
+        in_halo="no row",
+        stripe_amount=Decimal("10.99"),
+        amount=Decimal("10.99"),
+        currency="USD",
+    )
     assert [(one.count, one.stake) for one in found.elsewhere_sums] == [
         (2, "1,000 JPY"), (1, "10.99 USD"),
     ]  # fmt: skip
@@ -454,8 +465,10 @@ def test_the_command(live: Rig) -> None:
     said = json.loads(ran.stdout)
     [one] = said["differences"]
     assert (one["difference"], one["payment"], one["amount"]) == (
-        "paid_at_stripe_only", payment, "10.99",
-    )  # fmt: skip
+        "paid_at_stripe_only",
+        payment,
+        "10.99",
+    )
     assert one["stripe_link"] == f"https://dashboard.stripe.com/test/payments/{payment}"
     assert one["halo_link"] == f"{live.box.halo.url}/invoices?mainview=invoices&invoiceid=1001"
     assert said["sums"] == [{
@@ -595,9 +608,15 @@ def in_step(draw: Callable[[Any], Any]) -> tuple[Observation, list[Row]]:
     parts = draw(st.lists(amounts, min_size=1, max_size=4))
     currency = draw(currencies)
     said = Observation(
-        "pi_1", state, 0, read=True, created=0, amount=sum(parts), amount_received=sum(parts),
+        "pi_1",
+        state,
+        0,
+        read=True,
+        created=0,
+        amount=sum(parts),
+        amount_received=sum(parts),
         currency=currency,
-    )  # fmt: skip
+    )
     rows = [
         Row(n, "pi_1", n, Money(part, currency).major, NUMBERS[state])
         for n, part in enumerate(parts)
@@ -653,9 +672,12 @@ def test_any_other_status_is_found(pair: tuple[Observation, list[Row]], status: 
 
 exact = st.decimals(-(10**15), 10**15, allow_nan=False, places=17)
 findings = st.builds(
-    Difference, kind=st.sampled_from(Kind), meaning=st.just(""), amount=st.none() | exact,
+    Difference,
+    kind=st.sampled_from(Kind),
+    meaning=st.just(""),
+    amount=st.none() | exact,
     currency=st.sampled_from(["USD", "JPY", None]),
-)  # fmt: skip
+)
 
 
 @given(st.lists(findings, max_size=12), st.randoms(use_true_random=False))

@@ -281,8 +281,11 @@ def test_currencies_that_the_list_does_not_show(rig: Rig, monkeypatch: pytest.Mo
     found = audit(rig)
     [one] = found.findings
     assert (one.kind, one.intent_id, one.currency, one.halo_currency) == (
-        Kind.WRONG_CURRENCY, payments[29], "USD", "GBP",
-    )  # fmt: skip
+        Kind.WRONG_CURRENCY,
+        payments[29],
+        "USD",
+        "GBP",
+    )
     assert found.notes == (
         "Halo's list does not show the currency of 25 invoices, so their currency was not compared. "
         "--invoices 30 reads these one by one.",
@@ -299,8 +302,11 @@ def test_a_payment_in_another_currency_than_its_invoice(rig: Rig) -> None:
     rig.box.halo.add_row(payment, invoice, 10.0, rig.box.halo.status["succeeded"])
     [one] = audit(rig).findings
     assert (one.kind, one.stripe_money, one.halo_money, one.off) == (
-        Kind.WRONG_CURRENCY, "10.00 EUR", "10.00 GBP", None,
-    )  # fmt: skip
+        Kind.WRONG_CURRENCY,
+        "10.00 EUR",
+        "10.00 GBP",
+        None,
+    )
     rig.box.halo.invoices[invoice]["currency_code"] = 1
     assert audit(rig).findings == ()
 
@@ -340,9 +346,12 @@ def rows_of(parts: list[int], currency: str) -> list[Row]:
 
 
 @given(
-    st.lists(st.integers(1, 10**12), min_size=1, max_size=4), st.integers(0, 10**12),
-    st.integers(-(10**6), 10**6), st.integers(0, 10**6), st.sampled_from(["usd", "jpy", "bhd"]),
-)  # fmt: skip
+    st.lists(st.integers(1, 10**12), min_size=1, max_size=4),
+    st.integers(0, 10**12),
+    st.integers(-(10**6), 10**6),
+    st.integers(0, 10**6),
+    st.sampled_from(["usd", "jpy", "bhd"]),
+)
 def test_due_by_more_than_is_left_is_found_exactly(
     parts: list[int], left: int, off: int, back: int, currency: str
 ) -> None:
@@ -370,8 +379,9 @@ def test_noise_and_doubt_claim_nothing() -> None:
     assert invoice_due(rows, Invoice(7, None, total, noisy, None), [], POLICY) is None
     assert several_payments(rows, Invoice(7, None, Decimal("0.3"), None, None), POLICY) is None
     for invoice in (
-        Invoice(7, None, None, Decimal(1), "USD"), Invoice(7, None, Decimal(1), None, "USD"),
-    ):  # fmt: skip
+        Invoice(7, None, None, Decimal(1), "USD"),
+        Invoice(7, None, Decimal(1), None, "USD"),
+    ):
         assert invoice_due(rows, invoice, [], POLICY) is None
     unread = Reversal("re_1", ReversalKind.REFUNDED, "pi_0", None, "usd", "succeeded", None, 0, 0, read=True)  # fmt: skip
     due = Invoice(7, None, Decimal(1), Decimal(1), "USD")

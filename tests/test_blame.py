@@ -271,10 +271,8 @@ def test_a_new_row_that_is_not_shown_while_the_invoice_cannot_be_read(rig: Rig) 
     halo.answer_shape = "empty"
     _forgets_intents(rig)
     halo.faults.append(
-        Fault(
-            "503", times=8, method="GET", path=PATH, match=lambda r: "invoice_id" in r.params()
-        )
-    )  # fmt: skip
+        Fault("503", times=8, method="GET", path=PATH, match=lambda r: "invoice_id" in r.params())
+    )
     _cycles(rig, 4)
     assert (len(halo.rows), len(rig.posts())) == (1, 1)
     assert [entry.code for entry in rig.attention()] == ["insert_unproven"]

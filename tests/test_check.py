@@ -204,10 +204,11 @@ def test_wrong_numbers(rig: Rig) -> None:
     rig.box.halo.rows_of(odd)[0]["status"] = 9
     lines = _sides(rig)
     assert lines["status succeeded"] == failed(
-        Area.CONFIGURATION, "status succeeded",
+        Area.CONFIGURATION,
+        "status succeeded",
         "33, but Halo's own webhook wrote 3 in 2 rows (such as row 2)",
         "Look at those rows in Halo, then set halo.status.succeeded; see syncd calibrate.",
-    )  # fmt: skip
+    )
     assert lines["status processing"].level is Level.WARN
     assert "wrote 9 in 1 row (such as row 5), and 5 in 1 row" in lines["status processing"].text
     assert lines["status canceled"].text == "not set; Halo's rows show 6"
@@ -268,8 +269,9 @@ def test_a_test_key_and_live_payments(rig: Rig) -> None:
     row["webhook_payload"] = json.dumps(json.loads(row["webhook_payload"]) | {"livemode": True})
     line = _sides(rig)["Halo's mode"]
     assert (line.level, line.text) == (
-        Level.WARN, "events in its newest rows are of live mode, but the key is of test mode",
-    )  # fmt: skip
+        Level.WARN,
+        "events in its newest rows are of live mode, but the key is of test mode",
+    )
 
 
 def test_a_row_of_another_account(rig: Rig) -> None:

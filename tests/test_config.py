@@ -316,8 +316,10 @@ def test_credentials(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "web_token").write_text(" a-token \n")
     loaded = load(file, os.environ)
     assert (loaded.stripe_api_key, loaded.halo_client_secret, loaded.web_token) == (
-        "rk_live_credential", SECRETS["SYNCD_HALO_CLIENT_SECRET"], "a-token",
-    )  # fmt: skip
+        "rk_live_credential",
+        SECRETS["SYNCD_HALO_CLIENT_SECRET"],
+        "a-token",
+    )
 
 
 def test_credentials_that_are_wrong(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,8 +374,10 @@ def test_secrets_beside_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) ->
         (file.parent / name).write_text(f"beside-{name}\n")
     loaded = load(Path("config.toml"), os.environ)
     assert (loaded.stripe_api_key, loaded.halo_client_secret, loaded.web_token) == (
-        "beside-stripe_api_key", "beside-halo_client_secret", "beside-web_token",
-    )  # fmt: skip
+        "beside-stripe_api_key",
+        "beside-halo_client_secret",
+        "beside-web_token",
+    )
     monkeypatch.setenv("SYNCD_STRIPE_API_KEY", "rk_test_variable")
     assert load(file, os.environ).stripe_api_key == "rk_test_variable"
 
@@ -452,9 +456,28 @@ def test_no_secret_in_what_is_printed(file: Path) -> None:
 
 
 _keys = st.sampled_from(
-    ["stripe", "halo", "poll", "push", "state", "web", "status", "url", "client_id", "interval",
-     "batch", "listen", "mode", "succeeded", "api_base", "account", "trace", "scope", "new"]
-)  # fmt: skip
+    [
+        "stripe",
+        "halo",
+        "poll",
+        "push",
+        "state",
+        "web",
+        "status",
+        "url",
+        "client_id",
+        "interval",
+        "batch",
+        "listen",
+        "mode",
+        "succeeded",
+        "api_base",
+        "account",
+        "trace",
+        "scope",
+        "new",
+    ]
+)
 _hidden = st.text("abcdef0123456789:/.-_@", max_size=12).map(lambda text: f"Zq7{text}Hidden")
 _values = st.recursive(
     st.one_of(_hidden, _hidden.map(lambda text: f"https://{text}"), st.booleans(), st.integers()),

@@ -42,9 +42,15 @@ def command(rig: Rig, *arguments: str, **extra: str) -> Any:
 def test_show_names_every_source(rig: Rig, file: Path) -> None:
     """Each value has its line of the file, its variable or "default"; a secret is "set" and its place."""
     done = command(
-        rig, "show", "--json", "--config", str(file), SYNCD_POLL__OVERLAP="15m",
-        SYNCD_HALO__STATUS__CANCELED="6", SYNCD_STRIPE_API_KEY="rk_test_hidden_key",
-    )  # fmt: skip
+        rig,
+        "show",
+        "--json",
+        "--config",
+        str(file),
+        SYNCD_POLL__OVERLAP="15m",
+        SYNCD_HALO__STATUS__CANCELED="6",
+        SYNCD_STRIPE_API_KEY="rk_test_hidden_key",
+    )
     assert done.returncode == 0, done.stderr
     shown = {one["key"]: (one["value"], one["source"]) for one in json.loads(done.stdout)}
     assert shown["stripe.mode"] == ("test", f"{file}:2")

@@ -44,9 +44,12 @@ def test_demo(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
     with shown.open("wb") as to:
         demo = subprocess.Popen(
-            [sys.executable, "-m", "syncd", "demo", "--keep"], stdout=to, stderr=to, cwd=ROOT,
+            [sys.executable, "-m", "syncd", "demo", "--keep"],
+            stdout=to,
+            stderr=to,
+            cwd=ROOT,
             env=environment,
-        )  # fmt: skip
+        )
     try:
         until(lambda: "until Ctrl-C" in shown.read_text(), 90)
         lines = re.findall(r"^  (\S.*)$", shown.read_text(), re.MULTILINE)
@@ -55,17 +58,23 @@ def test_demo(tmp_path: Path) -> None:
 
         def attention(code: int) -> bool:
             done = subprocess.run(
-                ["bash", "-c", f"{exported}; {COMMAND} attention"], env=environment, check=False,
+                ["bash", "-c", f"{exported}; {COMMAND} attention"],
+                env=environment,
+                check=False,
                 capture_output=True,
-            )  # fmt: skip
+            )
             return done.returncode == code
 
         until(lambda: attention(1))
         for command in commands[:-1]:
             done = subprocess.run(
-                ["bash", "-c", f"{exported}; {command}"], env=environment, capture_output=True,
-                text=True, timeout=60, check=False,
-            )  # fmt: skip
+                ["bash", "-c", f"{exported}; {command}"],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
             said.append((command.split()[-1], done.returncode, done.stdout))
         assert [code for _, code, _ in said] == [1, 1, 0, 0], said
         assert "adds up to 5" in re.sub(r"[^\w.]+", " ", said[1][2])

@@ -42,8 +42,12 @@ def run_guide(rig: Rig, heading: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         ["/bin/sh", "-eux", "-c", commands],
         env={**clean, **ours, "PYTHONPATH": str(ROOT), "PATH": f"{root}/bin:{os.environ['PATH']}"},
-        cwd=root, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def at_home(rig: Rig) -> Path:

@@ -105,9 +105,17 @@ def test_completion(rig: Rig, tmp_path: Path) -> None:
     """
     chosen = {k: v for k, v in rig.environment().items() if v != ""}
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, check=True,
-        env={**os.environ, **chosen, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={
+            **os.environ,
+            **chosen,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+        },
+    )
     assert done.stdout.splitlines() == ["check", "--write", held]
 
 
@@ -145,7 +153,9 @@ def test_the_man_page_is_well_formed() -> None:
     """The formatter has nothing to say about the page, and shows it."""
     done = subprocess.run(
         ["groff", "-man", "-Tascii", "-ww", "-rCHECKSTYLE=3", str(MAN)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stderr == ""
     assert "syncd - keep the invoice payments" in done.stdout

@@ -251,10 +251,26 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pips")
     for need in (f"pip=={DEBIAN_12}", "pip"):
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir",
-             "--retries", "0", "-d", str(folder), need],
-            env=isolation.for_downloads(), capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--no-cache-dir",
+                "--retries",
+                "0",
+                "-d",
+                str(folder),
+                need,
+            ],
+            env=isolation.for_downloads(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
         if done.returncode != 0:
             pytest.skip("no package index can be reached")
     return folder
@@ -287,8 +303,12 @@ def test_the_pinned_release_is_installed(
         place = tmp_path / str(number)
         done = subprocess.run(
             [*pip, "install", *flags, "--target", str(place), "-r", str(lock)],
-            env=environment, capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
         assert done.returncode == 0, done.stderr
         seen = {
             canonicalize_name(one.metadata["Name"]): one.version

@@ -192,12 +192,20 @@ def test_an_invoice_whose_rows_cannot_be_listed(rig: Rig) -> None:
     payment = _create(rig)
     invoice = str(max(rig.box.halo.invoices))
     rig.box.halo.faults.append(
-        Fault("500", times=None, method="GET", match=lambda r: r.params().get("invoice_id") == invoice)
-    )  # fmt: skip
+        Fault(
+            "500", times=None, method="GET", match=lambda r: r.params().get("invoice_id") == invoice
+        )
+    )
     rig.box.halo.faults.append(
-        Fault("200", times=None, method="POST", path=PATH, body=b"{}",
-              match=lambda r: b'"intent_id"' in r.body)
-    )  # fmt: skip
+        Fault(
+            "200",
+            times=None,
+            method="POST",
+            path=PATH,
+            body=b"{}",
+            match=lambda r: b'"intent_id"' in r.body,
+        )
+    )
     for _ in range(60):
         rig.cycle()
         rig.clock.seconds += 60

@@ -137,9 +137,11 @@ def test_terminated(live: Rig) -> None:
     live.pay("succeeded")
     live.box.stripe.faults.append(Fault("hang", times=None))
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.alone", "--once"], cwd=live.folder, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "tests.alone", "--once"],
+        cwd=live.folder,
+        stderr=subprocess.PIPE,
         env={**os.environ, **live.environment(), "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     until(lambda: len(live.box.stripe.requests) > 0)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=20)
@@ -237,9 +239,13 @@ def test_a_bar_is_never_full_with_payments_still_due(live: Rig) -> None:
     payments = [live.pay("succeeded") for _ in range(4)]
     broken = payments[0]
     live.box.halo.faults.append(
-        Fault("500", times=None, path="/api/InvoicePayment",
-              match=lambda request: broken in str(request.params()))
-    )  # fmt: skip
+        Fault(
+            "500",
+            times=None,
+            path="/api/InvoicePayment",
+            match=lambda request: broken in str(request.params()),
+        )
+    )
     shown = on_terminal(live.environment(), live.folder, "--backfill", "1d", columns=60)
     assert bars_of(shown, "Reading Stripe")[-1].split()[-2:-1] in (["payments"], ["done"])
     pushing = bars_of(shown, "Pushing to Halo")

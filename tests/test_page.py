@@ -55,10 +55,18 @@ def test_the_page_without_a_browser(live: Rig) -> None:
         page = until(lambda: (p := running.get("/")[1]) and "1 payment needs attention" in p and p)
         assert running.stop() == 0
     for piece in (
-        "The amounts differ", f"syncd attention retry {held}", "adds up to 5.00 USD",
-        f"https://dashboard.stripe.com/test/payments/{held}", f"payments/{paid}", live.box.halo.url,
-        "of 10,000 left", "of 300 left", f"Version {__version__}", "halo.status.succeeded", "10.99 USD",
-    ):  # fmt: skip
+        "The amounts differ",
+        f"syncd attention retry {held}",
+        "adds up to 5.00 USD",
+        f"https://dashboard.stripe.com/test/payments/{held}",
+        f"payments/{paid}",
+        live.box.halo.url,
+        "of 10,000 left",
+        "of 300 left",
+        f"Version {__version__}",
+        "halo.status.succeeded",
+        "10.99 USD",
+    ):
         assert piece in page
     for secret in (live.box.stripe.api_key, live.box.halo.client_secret):
         assert secret not in page

@@ -288,9 +288,22 @@ def test_legible(live: Rig, browser: Browser, scheme: str) -> None:
             with seen(browser, running.url + "/", viewport=view, color_scheme=scheme) as page:
                 contrasts = page.evaluate(
                     CONTRAST,
-                    ["h1", "#glance p", ".cards span", ".reason", ".quiet", "a.id", "code",
-                     ".legend li", "footer p", "footer a", "td", "dt", "a.invoice"],
-                )  # fmt: skip
+                    [
+                        "h1",
+                        "#glance p",
+                        ".cards span",
+                        ".reason",
+                        ".quiet",
+                        "a.id",
+                        "code",
+                        ".legend li",
+                        "footer p",
+                        "footer a",
+                        "td",
+                        "dt",
+                        "a.invoice",
+                    ],
+                )
                 assert {k: round(v, 1) for k, v in contrasts.items() if v < 4.5} == {}
                 for level in Health:
                     page.evaluate(

@@ -77,9 +77,12 @@ def test_interrupted_before_the_answer(fresh: Rig, path: str) -> None:
     named = fresh.pay("succeeded")
     asked = fresh.box.halo.requests
     stopped = on_terminal(
-        fresh.environment(), fresh.folder, "prove", named,
+        fresh.environment(),
+        fresh.folder,
+        "prove",
+        named,
         when=lambda: any(one.path.startswith(path) for one in asked),
-    )  # fmt: skip
+    )
     assert stopped.code == INTERRUPTED
     assert fresh.posts() == []
     assert fresh.command("prove", named, "--yes").returncode == 0

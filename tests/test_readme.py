@@ -44,8 +44,11 @@ def test_a_machine_without_venv(target: str) -> None:
     """Where Python's venv module is missing, make says in one sentence what to install."""
     done = subprocess.run(
         ["make", "--silent", "--always-make", "PYTHON=/bin/false", target],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 2
     (sentence,) = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
     assert "apt install python3-venv" in sentence

@@ -52,8 +52,13 @@ def test_a_refund_calls_a_person_and_writes_nothing(rig: Rig) -> None:
     [line] = rig.attention()
     row = rig.box.halo.rows_of(payment)[0]
     assert (line.id, line.kind, line.code, line.amount, line.currency, line.rows) == (
-        refund, "refunded", "refunded", 500, "usd", (row["id"],),
-    )  # fmt: skip
+        refund,
+        "refunded",
+        "refunded",
+        500,
+        "usd",
+        (row["id"],),
+    )
     assert line.reason == (
         f"Stripe refunded 5.00 USD of {payment} (status succeeded, reason requested_by_customer). "
         "That is a part of the 10.99 USD that Stripe received. syncd leaves Halo as it is. "
@@ -213,8 +218,10 @@ def test_one_that_names_only_its_charge(rig: Rig, kind: str, *, listed: bool) ->
     rig.sweep() if listed else rig.once()
     [line] = [line for line in rig.attention() if line.id == name]
     assert (line.intent_id, line.amount, line.rows) == (
-        payment, 500, (rig.box.halo.rows_of(payment)[0]["id"],),
-    )  # fmt: skip
+        payment,
+        500,
+        (rig.box.halo.rows_of(payment)[0]["id"],),
+    )
     rig.once()
     reads = [r for r in rig.box.stripe.requests if r.path.startswith("/v1/charges/")]
     assert len(reads) <= 2  # one a process
@@ -483,8 +490,9 @@ def test_the_page_says_what_to_do(rig: Rig) -> None:
     [kind] = _kinds(rig.attention())
     [entry] = kind.lines
     assert (kind.title, command_for(entry.code, entry.id)) == (
-        "Refunded in Stripe, paid in Halo", f"syncd attention dismiss {refund}",
-    )  # fmt: skip
+        "Refunded in Stripe, paid in Halo",
+        f"syncd attention dismiss {refund}",
+    )
     assert [line.id for line in kind.lines] == [refund]
 
 

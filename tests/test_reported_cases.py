@@ -227,9 +227,12 @@ def refused_cursor() -> Fault:
     """Stripe refuses every second page."""
     body = b'{"error": {"type": "invalid_request_error", "code": "resource_missing", "message": "No such event"}}'
     return Fault(
-        "400", times=None, path="/v1/", body=body,
+        "400",
+        times=None,
+        path="/v1/",
+        body=body,
         match=lambda request: "starting_after" in request.params(),
-    )  # fmt: skip
+    )
 
 
 def test_a_refused_cursor_stops_no_push_of_a_single_run(rig: Rig) -> None:
@@ -463,9 +466,15 @@ def test_an_answer_that_names_no_status_is_told_once(
     metadata = {"halo_invoice_id": str(creating(rig))} if insert else {}
     payment = rig.pay("succeeded", rows=() if insert else (10.99,), metadata=metadata)
     rig.box.halo.faults.append(
-        Fault("500_after", times=None, method="POST", path="/api/InvoicePayment",
-              status=status, body=body)
-    )  # fmt: skip
+        Fault(
+            "500_after",
+            times=None,
+            method="POST",
+            path="/api/InvoicePayment",
+            status=status,
+            body=body,
+        )
+    )
     run_on(rig)
     told_once(rig, [payment])
 

@@ -40,7 +40,11 @@ except KeyboardInterrupt:
 def test_a_signal_is_never_lost(moment: str, number: signal.Signals) -> None:
     """The command ends with the signal's exit code and does not go ahead."""
     done = subprocess.run(
-        [sys.executable, "-c", COMMAND, moment, str(int(number))], cwd=ROOT,
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-c", COMMAND, moment, str(int(number))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")

@@ -41,9 +41,14 @@ class Watched:
             clock: HandClock = self.rig.clock
             self.engine = parts.engine
             watch = Watch(
-                parts.engine.store, self.rig.told, self.rig.config, lambda: self.checks,
-                lambda: self.left, lambda: parts.engine.last.get("poll"), clock,
-            )  # fmt: skip
+                parts.engine.store,
+                self.rig.told,
+                self.rig.config,
+                lambda: self.checks,
+                lambda: self.left,
+                lambda: parts.engine.last.get("poll"),
+                clock,
+            )
             for step in steps:
                 done = step(watch)
                 if asyncio.iscoroutine(done):
@@ -83,8 +88,9 @@ def test_the_service_tells(live: Rig, receiver: Receiver) -> None:
     (message,) = receiver.messages
     host = live.box.halo.url.removeprefix("http://")
     assert (message["title"], message["type"]) == (
-        f"syncd ({host}): 3 payments need attention", "warning",
-    )  # fmt: skip
+        f"syncd ({host}): 3 payments need attention",
+        "warning",
+    )
     for payment in payments:
         [row] = live.box.halo.rows_of(payment)
         told = f"- {payment}: INV-{row['invoice_id']}. Stripe received 10.99 USD"

@@ -138,8 +138,10 @@ def test_one_that_stripe_cannot_show_is_asked_for_by_hand(rig: Rig) -> None:
     assert rig.stored(lambda store: store.people.retry([hidden], rig.clock())) == [hidden]
     rig.cycle()
     assert (_asked(rig, hidden) > asked, _listed(rig), rig.statuses(hidden)) == (
-        True, [hidden], [1],
-    )  # fmt: skip
+        True,
+        [hidden],
+        [1],
+    )
     rig.box.stripe.faults.clear()
     rig.stored(lambda store: store.people.retry([hidden], rig.clock()))
     rig.cycle()

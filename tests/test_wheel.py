@@ -92,9 +92,14 @@ def test_it_runs(installed: Path, live: Rig) -> None:
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            arguments, env=environment, cwd=live.folder, capture_output=True, text=True, timeout=60,
+            arguments,
+            env=environment,
+            cwd=live.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
             check=False,
-        )  # fmt: skip
+        )
 
     where = run(str(installed.parent / "python"), "-c", "import syncd; print(syncd.__file__)")
     assert Path(where.stdout.strip()).is_relative_to(installed.parents[1])

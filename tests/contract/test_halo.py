@@ -265,9 +265,15 @@ def test_id_that_halo_does_not_know(bench: Bench) -> None:
 def test_page_in_place_of_a_refusal(bench: Bench) -> None:
     """A 404 that is a web page comes from something in front of Halo: no row is to blame."""
     bench.box.halo.faults.append(
-        Fault("400", times=None, method="POST", body=b"<html>Nothing here</html>", status=404,
-              path="InvoicePayment")
-    )  # fmt: skip
+        Fault(
+            "400",
+            times=None,
+            method="POST",
+            body=b"<html>Nothing here</html>",
+            status=404,
+            path="InvoicePayment",
+        )
+    )
     with pytest.raises(
         BadAnswer, match=r"404 to POST /api/InvoicePayment: the answer is a web page\."
     ):

@@ -105,9 +105,12 @@ def test_tenant_that_halo_wants(bench: Bench) -> None:
     bench.box.halo.tenant = ""
     bench.read("halo")  # no tenant there: none is sent, and none is needed
     bench.box.halo.faults.append(
-        Fault("200", path="authinfo", body=b'{"auth_url": "%s/auth", "tenant_id": "another"}'
-              % bench.box.halo.url.encode())
-    )  # fmt: skip
+        Fault(
+            "200",
+            path="authinfo",
+            body=b'{"auth_url": "%s/auth", "tenant_id": "another"}' % bench.box.halo.url.encode(),
+        )
+    )
     bench.box.halo.tenant = "sandbox"
     with pytest.raises(SignInRefused, match="The tenant is unknown"):
         bench.read("halo")
@@ -264,9 +267,14 @@ def test_a_refusal_of_a_row_asks_for_no_token(bench: Bench, status: int, body: b
 def test_a_refusal_that_a_new_token_does_not_change(bench: Bench) -> None:
     """Where a new token is refused alike, the row is to blame, after one sign-in and no loop."""
     bench.box.halo.faults.append(
-        Fault("400", times=None, method="POST", path="InvoicePayment",
-              body=b'{"Message": "The token of the accounting sync has expired"}')
-    )  # fmt: skip
+        Fault(
+            "400",
+            times=None,
+            method="POST",
+            path="InvoicePayment",
+            body=b'{"Message": "The token of the accounting sync has expired"}',
+        )
+    )
 
     async def work(sink: HaloSink) -> None:
         await sink.rows_of("pi_1")

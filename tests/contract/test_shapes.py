@@ -201,13 +201,26 @@ def test_sample_events(stripe: Description, state: PaymentState) -> None:
     assert read.observation is not None
     inside = sample["data"]["object"]
     assert (
-        read.id, read.at, read.kind, read.observation.state, read.observation.intent_id,
-        read.observation.amount, read.observation.currency, read.observation.created,
+        read.id,
+        read.at,
+        read.kind,
+        read.observation.state,
+        read.observation.intent_id,
+        read.observation.amount,
+        read.observation.currency,
+        read.observation.created,
         read.observation.complete,
     ) == (
-        sample["id"], sample["created"], f"payment_intent.{state}", state, inside["id"],
-        inside["amount"], inside["currency"], inside["created"], True,
-    )  # fmt: skip
+        sample["id"],
+        sample["created"],
+        f"payment_intent.{state}",
+        state,
+        inside["id"],
+        inside["amount"],
+        inside["currency"],
+        inside["created"],
+        True,
+    )
     assert "client_secret" not in str(read.observation.trace)
     assert inside["client_secret"] not in str(read.observation.trace)
     itself = read_intent(inside, "halo_invoice_id", 0)

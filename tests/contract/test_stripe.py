@@ -89,10 +89,18 @@ def test_what_an_event_says(bench: Bench) -> None:
     assert seen.observation is not None
     trace = seen.observation.trace
     assert seen.observation == Observation(
-        intent_id=made, state=PaymentState.SUCCEEDED, at=NOW - 5, read=False, created=NOW - 100,
-        amount=5_050, amount_received=5_000, currency="eur", invoice="1001", event_id=event,
+        intent_id=made,
+        state=PaymentState.SUCCEEDED,
+        at=NOW - 5,
+        read=False,
+        created=NOW - 100,
+        amount=5_050,
+        amount_received=5_000,
+        currency="eur",
+        invoice="1001",
+        event_id=event,
         trace=trace,
-    )  # fmt: skip
+    )
     assert page.server_time == NOW
     assert (page.intents, page.unreadable, page.unknown_statuses) == ((), (), ())
 
@@ -180,9 +188,15 @@ def test_one_intent(bench: Bench) -> None:
     made = bench.box.stripe.create_intent(created=NOW - 9)
     read = bench.stripe(lambda source: source.intent(made))
     assert read == Observation(
-        intent_id=made, state=None, at=NOW - 1, read=True, created=NOW - 9, amount=1_099,
-        amount_received=0, currency="usd",
-    )  # fmt: skip
+        intent_id=made,
+        state=None,
+        at=NOW - 1,
+        read=True,
+        created=NOW - 9,
+        amount=1_099,
+        amount_received=0,
+        currency="usd",
+    )
     (request,) = bench.box.stripe.requests
     assert (request.path, request.query) == (f"/v1/payment_intents/{made}", [])
 

@@ -21,9 +21,21 @@ def build(folder: Path) -> Path:
     """Compile the library that writes down what is asked of the disk."""
     library = folder / "powerloss.so"
     subprocess.run(
-        ["gcc", "-Wall", "-Wextra", "-O1", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl", "-lpthread"],
+        [
+            "gcc",
+            "-Wall",
+            "-Wextra",
+            "-O1",
+            "-shared",
+            "-fPIC",
+            "-o",
+            library,
+            SOURCE,
+            "-ldl",
+            "-lpthread",
+        ],
         check=True,
-    )  # fmt: skip
+    )
     return library
 
 

@@ -50,9 +50,11 @@ def starter(**environment: str) -> Iterator[Starter]:
     """A starter, for as long as the context lasts."""
     process = subprocess.Popen(
         [sys.executable, __file__],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )  # fmt: skip
+    )
     try:
         yield Starter(process)
     finally:

@@ -77,9 +77,11 @@ connection.execute("INSERT INTO words VALUES ('kept?')")
 def test_the_cut_cuts(library: Path, tmp_path: Path, synchronous: str, kept: bool) -> None:
     """The model can tell: what is committed without a sync is lost, what is synced is there."""
     subprocess.run(
-        [sys.executable, "-c", WRITER, synchronous], check=True, cwd=tmp_path,
+        [sys.executable, "-c", WRITER, synchronous],
+        check=True,
+        cwd=tmp_path,
         env={**os.environ, "LD_PRELOAD": str(library), **watching(tmp_path)},
-    )  # fmt: skip
+    )
     disk = disk_of(tmp_path, {})
     assert disk.killed() == power.files_of(tmp_path)  # it missed nothing of what was asked
     assert ("kept?" in content(disk.killed(), tmp_path / "killed")) is True

@@ -34,9 +34,14 @@ Facts = dict[str, Any]
 def run(*command: str, **variables: str) -> Facts:
     """Run a command; its exit code and what it printed."""
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", **variables},
-    )  # fmt: skip
+    )
     return {"code": done.returncode, "said": (done.stdout + done.stderr)[-3_000:]}
 
 

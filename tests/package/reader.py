@@ -52,9 +52,14 @@ def on_terminal(statement: str, answers: list[tuple[str, str]], **variables: str
 def run(statement: str) -> Facts:
     """Run a command that asks nothing."""
     done = subprocess.run(
-        ["/bin/bash", "-euo", "pipefail", "-c", statement], check=False, capture_output=True, text=True,
-        timeout=SECONDS_MAX, stdin=subprocess.DEVNULL, cwd=CLONE,
-    )  # fmt: skip
+        ["/bin/bash", "-euo", "pipefail", "-c", statement],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        stdin=subprocess.DEVNULL,
+        cwd=CLONE,
+    )
     return {"code": done.returncode, "said": (done.stdout + done.stderr)[-4_000:]}
 
 
@@ -101,9 +106,11 @@ def follow(statements: list[str], box: Sandbox) -> None:
         try:
             if statement == "syncd init":
                 done = on_terminal(
-                    statement, answers, SYNCD_STRIPE__API_BASE=box.stripe.url,
+                    statement,
+                    answers,
+                    SYNCD_STRIPE__API_BASE=box.stripe.url,
                     SYNCD_WEB__LISTEN=f"127.0.0.1:{port}",
-                )  # fmt: skip
+                )
             elif statement == "syncd prove":
                 done = on_terminal(statement, [("Write this to Halo", "y\n")])
             else:

@@ -165,9 +165,14 @@ def health(
     page: str, environment: dict[str, str], folder: Path
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-c", ALONE, PACKAGING / "health.py", page], cwd=folder, text=True,
-        env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-c", ALONE, PACKAGING / "health.py", page],
+        cwd=folder,
+        text=True,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def test_the_health_check(live: Rig) -> None:

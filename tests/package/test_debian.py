@@ -37,9 +37,14 @@ TimeoutStartSec=400
 def built(folder: Path) -> Path:
     """The package, built from the sources by `make deb`."""
     done = subprocess.run(
-        ["make", "--silent", "deb"], cwd=ROOT, check=False, capture_output=True, text=True,
-        env=for_downloads(), timeout=900,
-    )  # fmt: skip
+        ["make", "--silent", "deb"],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        env=for_downloads(),
+        timeout=900,
+    )
     assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
     return ROOT / done.stdout.split()[-1]
 
@@ -133,9 +138,12 @@ def test_lintian(package: Path) -> None:
     if shutil.which("lintian") is None:
         pytest.skip("lintian isn't there")
     done = subprocess.run(
-        ["lintian", "--allow-root", "--fail-on", "error", package], check=False, capture_output=True,
-        text=True, env={**os.environ, "LC_ALL": "C.UTF-8"},
-    )  # fmt: skip
+        ["lintian", "--allow-root", "--fail-on", "error", package],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -161,10 +169,13 @@ def test_installed(seen: dict[str, Any]) -> None:
     assert found["version"] == {"code": 0, "said": f"syncd {__version__}\n"}
     assert (found["UnitFileState"], found["ActiveState"]) == ("disabled", "inactive")
     for place in (
-        "/usr/bin/syncd", "/lib/systemd/system/syncd.service", "/usr/share/man/man8/syncd.8.gz",
-        "/usr/share/bash-completion/completions/syncd", "/usr/share/zsh/vendor-completions/_syncd",
+        "/usr/bin/syncd",
+        "/lib/systemd/system/syncd.service",
+        "/usr/share/man/man8/syncd.8.gz",
+        "/usr/share/bash-completion/completions/syncd",
+        "/usr/share/zsh/vendor-completions/_syncd",
         "/usr/share/fish/vendor_completions.d/syncd.fish",
-    ):  # fmt: skip
+    ):
         assert (
             place in found["there"] or "/share/man/" in place
         )  # a minimal Debian leaves manuals out

@@ -78,10 +78,23 @@ class Server:
         password.write_text(PASSWORD)
         password.chmod(0o644)
         self._run(
-            "initdb", "--pgdata", str(self.data), "--username", "postgres", "--encoding", "UTF8",
-            "--locale", "C.UTF-8", "--auth-local", "trust", "--auth-host", "scram-sha-256",
-            "--pwfile", str(password), "--no-sync",
-        )  # fmt: skip
+            "initdb",
+            "--pgdata",
+            str(self.data),
+            "--username",
+            "postgres",
+            "--encoding",
+            "UTF8",
+            "--locale",
+            "C.UTF-8",
+            "--auth-local",
+            "trust",
+            "--auth-host",
+            "scram-sha-256",
+            "--pwfile",
+            str(password),
+            "--no-sync",
+        )
         (self.data / "postgresql.auto.conf").write_text(
             f"listen_addresses = '{self.listen}'\nport = {self.port}\n"
             f"unix_socket_directories = '{self.folder}'\nmax_connections = 40\n"
@@ -105,9 +118,14 @@ class Server:
         found = programs()
         assert found is not None
         done = subprocess.run(
-            [str(found / program), *arguments], cwd=self.folder, capture_output=True, text=True,
-            check=False, env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}, **self._as(),
-        )  # fmt: skip
+            [str(found / program), *arguments],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            **self._as(),
+        )
         assert done.returncode == 0, done.stderr + done.stdout
 
     def start(self, *before: str) -> None:
@@ -117,10 +135,14 @@ class Server:
         assert self._process is None
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*before, str(found / "postgres"), "-D", str(self.data)], cwd=self.folder,
-                stdout=log, stderr=log, start_new_session=True,
-                env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}, **self._as(),
-            )  # fmt: skip
+                [*before, str(found / "postgres"), "-D", str(self.data)],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+                **self._as(),
+            )
         end = time.monotonic() + START_SECONDS
         while True:
             try:

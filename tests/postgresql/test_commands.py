@@ -17,10 +17,17 @@ def test_a_story(live: Rig) -> None:
     live.once()
     done = {}
     for arguments in (
-        ("--once",), ("status", "--json"), ("attention", "--json"), ("resync", paid),
-        ("attention", "dismiss", odd, "--note", "known"), ("--backfill", "2d"),
-        ("audit", "--since", "2d"), ("check",), ("export",), ("bugreport", "-"),
-    ):  # fmt: skip
+        ("--once",),
+        ("status", "--json"),
+        ("attention", "--json"),
+        ("resync", paid),
+        ("attention", "dismiss", odd, "--note", "known"),
+        ("--backfill", "2d"),
+        ("audit", "--since", "2d"),
+        ("check",),
+        ("export",),
+        ("bugreport", "-"),
+    ):
         ran = live.command(*arguments)
         assert ran.returncode in (0, 1), (arguments, ran.stdout, ran.stderr)
         assert PASSWORD not in ran.stdout + ran.stderr

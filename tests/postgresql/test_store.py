@@ -195,9 +195,11 @@ def test_connections(store: Store, shared_server: Server, url: str) -> None:
     query = "SELECT application_name FROM pg_stat_activity WHERE datname = %s"
     assert shared_server.ask(query, "postgres", name) == [("syncd",)]
     with (
-        reading(store._engine), reading(store._engine), reading(store._engine),
+        reading(store._engine),
+        reading(store._engine),
+        reading(store._engine),
         pytest.raises(StoreUnavailable, match="All 3 connections"),
-    ):  # fmt: skip
+    ):
         store.notes()
 
 

@@ -20,9 +20,13 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def ask(
-    box: Sandbox, method: str, path: str, body: object = None, token: str | None = None,
+    box: Sandbox,
+    method: str,
+    path: str,
+    body: object = None,
+    token: str | None = None,
     content_type: str = "application/json",
-) -> tuple[int, Any]:  # fmt: skip
+) -> tuple[int, Any]:
     """One request to the sandbox's Halo: status, and JSON, or bytes where it isn't."""
     connection = http.client.HTTPConnection(box.halo.url.removeprefix("http://"), timeout=5)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -53,8 +57,9 @@ def sign_in(box: Sandbox, **other: str) -> str:
 def test_authinfo(rig: Rig) -> None:
     """It says where to sign in and as which tenant, to anybody; it may be missing."""
     assert ask(rig.box, "GET", "/api/authinfo") == (
-        200, {"auth_url": f"{rig.box.halo.url}/auth", "tenant_id": "sandbox"},
-    )  # fmt: skip
+        200,
+        {"auth_url": f"{rig.box.halo.url}/auth", "tenant_id": "sandbox"},
+    )
     rig.box.halo.has_authinfo = False
     assert ask(rig.box, "GET", "/api/authinfo")[0] == 404
     sign_in(rig.box, tenant="")
@@ -137,14 +142,16 @@ def test_one_bad_row_fails_all(rig: Rig) -> None:
     token, path = sign_in(rig.box), "/api/InvoicePayment"
     rows = [{"id": row, "status": 3}, {"id": row, "invoice_id": "INV-1001"}]
     assert ask(rig.box, "POST", path, rows, token) == (
-        400, {"[1].invoice_id": ["Could not convert str to integer."]},
-    )  # fmt: skip
+        400,
+        {"[1].invoice_id": ["Could not convert str to integer."]},
+    )
     rig.box.halo.poison(row, "No.")
     assert ask(rig.box, "POST", path, rows[:1], token) == (400, {"[0].status": ["No."]})
     rig.box.halo.unpoison(row)
     assert ask(rig.box, "POST", path, [{"id": 99, "status": 3}], token) == (
-        400, {"ClassName": "System.Exception", "Message": "Record not found"},
-    )  # fmt: skip
+        400,
+        {"ClassName": "System.Exception", "Message": "Record not found"},
+    )
     assert rig.box.halo.rows[row]["status"] == 1
 
 
@@ -297,8 +304,9 @@ def test_rate(rig: Rig) -> None:
         rig.box.halo._recent.append(rig.clock())
     status, body = ask(rig.box, "GET", "/api/authinfo")
     assert (status, body) == (
-        429, b"Rate Limit Reached - 300 Requests per rolling 5 minute window",
-    )  # fmt: skip
+        429,
+        b"Rate Limit Reached - 300 Requests per rolling 5 minute window",
+    )
     rig.clock.seconds += 299.9
     assert ask(rig.box, "GET", "/api/authinfo")[0] == 429
     rig.clock.seconds += 0.1

@@ -212,8 +212,9 @@ def test_life_of_an_intent(rig: Rig) -> None:
     stripe.advance(payment, "payment_failed")
     intent = stripe.intents[payment]
     assert (intent["status"], intent["last_payment_error"]["code"]) == (
-        "requires_payment_method", "card_declined",
-    )  # fmt: skip
+        "requires_payment_method",
+        "card_declined",
+    )
     stripe.touch(payment)
     assert intent["last_payment_error"] is None
     stripe.advance(payment, "requires_action")
@@ -225,8 +226,9 @@ def test_life_of_an_intent(rig: Rig) -> None:
     assert stripe.intents[other]["canceled_at"] == int(rig.clock())
     first = stripe.events[0]["data"]["object"]
     assert (first["status"], first["last_payment_error"]["code"]) == (
-        "requires_payment_method", "card_declined",
-    )  # fmt: skip
+        "requires_payment_method",
+        "card_declined",
+    )
     with pytest.raises(ValueError, match="paid is no state"):
         stripe.advance(other, "paid")
 

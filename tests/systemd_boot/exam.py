@@ -42,9 +42,11 @@ def show() -> dict[str, str]:
 
 def journal(*options: str) -> str:
     done = subprocess.run(
-        ["journalctl", "--unit", UNIT, "--no-pager", "--output=cat", *options], check=False,
-        capture_output=True, text=True,
-    )  # fmt: skip
+        ["journalctl", "--unit", UNIT, "--no-pager", "--output=cat", *options],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     return done.stdout
 
 
@@ -193,9 +195,11 @@ def hang(box: Sandbox) -> Facts:
     payment = pay(box, "canceled")
     pushed = until(lambda: status_of(box, payment) == 6)
     watched = subprocess.run(
-        ["journalctl", "--no-pager", "--output=cat", "_PID=1"], check=False, capture_output=True,
+        ["journalctl", "--no-pager", "--output=cat", "_PID=1"],
+        check=False,
+        capture_output=True,
         text=True,
-    )  # fmt: skip
+    )
     drop_in("[Service]\nRestartSec=1s\n")
     return {
         "before": before, "fed": fed, "again": again, "after": after, "pushed": pushed,
@@ -242,9 +246,13 @@ def encrypted(box: Sandbox) -> Facts:
     }  # fmt: skip
     configure(box)
     init = subprocess.run(
-        ["/opt/syncd/bin/syncd", "init", "--defaults", "--encrypt"], check=False, capture_output=True,
-        text=True, env={**os.environ, **answers}, timeout=120,
-    )  # fmt: skip
+        ["/opt/syncd/bin/syncd", "init", "--defaults", "--encrypt"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **answers},
+        timeout=120,
+    )
     code = systemctl("start", UNIT)
     payment = pay(box, "succeeded")
     pushed = until(lambda: status_of(box, payment) == 3)
@@ -268,9 +276,16 @@ def main() -> None:
     """Ask all questions; an exception is an answer too."""
     seen: Facts = {}
     questions = (
-        wrong_configuration, first_start, credentials, where_it_may_write, reload, hang, killed, drain,
+        wrong_configuration,
+        first_start,
+        credentials,
+        where_it_may_write,
+        reload,
+        hang,
+        killed,
+        drain,
         encrypted,
-    )  # fmt: skip
+    )
     drop_in("[Service]\nRestartSec=1s\n")
     with Sandbox() as box:
         box.halo.rate_limit = None

@@ -142,8 +142,9 @@ def test_active_only_after_a_successful_start(seen: dict[str, Any]) -> None:
     """While its database can't be opened it is activating; then it is active, and says so once."""
     found = seen["first_start"]
     assert (found["while_locked"]["ActiveState"], found["while_locked"]["started"]) == (
-        "activating", 0,
-    )  # fmt: skip
+        "activating",
+        0,
+    )
     assert (found["active"], found["then"]["SubState"], found["started"]) == (True, "running", 1)
 
 
@@ -210,8 +211,10 @@ def test_drains_on_stop(seen: dict[str, Any]) -> None:
     assert found["condition"] == ["in_step"]
     assert 1 < found["seconds"] < 10
     assert (found["ActiveState"], found["Result"], found["ExecMainStatus"]) == (
-        "inactive", "success", "0",
-    )  # fmt: skip
+        "inactive",
+        "success",
+        "0",
+    )
 
 
 def test_encrypted_secrets(seen: dict[str, Any]) -> None:

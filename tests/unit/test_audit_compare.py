@@ -41,9 +41,14 @@ FOUND = Difference(
 def bare(one: Difference) -> Difference:
     """A difference without its amounts on either side and what to do, which have their own tests."""
     return replace(
-        one, meaning=one.text, details=(), action="", command="", stripe_amount=None,
+        one,
+        meaning=one.text,
+        details=(),
+        action="",
+        command="",
+        stripe_amount=None,
         halo_amount=None,
-    )  # fmt: skip
+    )
 
 
 def compare(*arguments: Any, **named: Any) -> list[Difference]:
@@ -72,10 +77,14 @@ def row(status: int | None, amount: str | None = "10.99", id_: int | None = 1, *
     number = None if status is None else int(str(status))
     fields = {"intent_id": "pi_1", "invoice_id": 7, "made": 5, "invoice_number": "INV-7", **more}
     return Row(
-        id_, fields["intent_id"], fields["invoice_id"],
-        None if amount is None else Decimal(amount), number,
-        fields["made"], fields["invoice_number"],
-    )  # fmt: skip
+        id_,
+        fields["intent_id"],
+        fields["invoice_id"],
+        None if amount is None else Decimal(amount),
+        number,
+        fields["made"],
+        fields["invoice_number"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,10 +135,14 @@ def test_no_row(said: Observation, policy: Policy, *, had_rows: bool, found: boo
 def test_what_is_said_of_a_missing_row() -> None:
     """Why a row is missed, whether a push can make it, and what is at stake."""
     paid = replace(
-        FOUND, kind=Kind.MISSING, rows=(), invoices=(InvoiceName(7),),
-        in_halo="no row", amount=Decimal("8.00"),
+        FOUND,
+        kind=Kind.MISSING,
+        rows=(),
+        invoices=(InvoiceName(7),),
+        in_halo="no row",
+        amount=Decimal("8.00"),
         meaning="The customer paid 8.00 USD, but Halo has no payment for it: its metadata names invoice 7.",
-    )  # fmt: skip
+    )
     part = replace(SAID, amount_received=800)
     assert compare(part, [], [], POLICY) == [paid]
     refunded = (
@@ -215,9 +228,11 @@ def test_what_went_back_since() -> None:
 def test_another_amount() -> None:
     """Halo's amount less Stripe's, exactly, with the rows that make it up."""
     short = replace(
-        FOUND, kind=Kind.WRONG_AMOUNT, amount=Decimal("-0.99"),
+        FOUND,
+        kind=Kind.WRONG_AMOUNT,
+        amount=Decimal("-0.99"),
         meaning="Stripe received 10.99 USD, but Halo records 10.00 USD: Halo has 0.99 USD too little.",
-    )  # fmt: skip
+    )
     assert compare(SAID, [row(PAID, "10.00")], [], POLICY) == [short]
     text = "Stripe received 10.99 USD, but Halo records in 2 rows 12.00 USD: Halo has 1.01 USD too much."
     rows = [row(PAID, "10.00"), row(PAID, "2.00", 2)]
@@ -310,10 +325,12 @@ def test_a_state_without_its_number() -> None:
     said = replace(WAITS, state=S.REQUIRES_ACTION)
     [own] = compare(said, [row(FAILED)], [], POLICY)
     assert own == replace(
-        FOUND, at_stripe="requires_action", in_halo="payment_failed",
+        FOUND,
+        at_stripe="requires_action",
+        in_halo="payment_failed",
         meaning="Halo's status number for requires action is not configured "
         "(halo.status.requires_action), so the payment could not be compared.",
-    )  # fmt: skip
+    )
     [paid] = compare(WAITS, [row(FAILED)], [], NO_PAID)
     assert (paid.kind, paid.in_halo) == (Kind.UNCLEAR, "payment_failed")
     assert paid.text.startswith("Halo's status number for succeeded is not configured")
@@ -329,8 +346,10 @@ def test_which_invoice() -> None:
     [several] = compare(SAID, apart, [], POLICY)
     assert several.rows == (1, 2)
     assert several.invoices == (
-        InvoiceName(7, "INV-7"), InvoiceName(8, "INV-7"), InvoiceName(9, "INV-7"),
-    )  # fmt: skip
+        InvoiceName(7, "INV-7"),
+        InvoiceName(8, "INV-7"),
+        InvoiceName(9, "INV-7"),
+    )
     assert several.customer is None
     names = [replace(one, customer=name) for one, name in zip(apart, ("A", "B", "A"), strict=True)]
     assert compare(SAID, names, [], POLICY)[0].customer == "A, B"
@@ -342,15 +361,21 @@ def test_which_invoice() -> None:
 def test_refunds_and_disputes() -> None:
     """Each is a difference of its own where Halo shows the payment as paid; what came back is none."""
     refunded = replace(
-        FOUND, kind=Kind.REFUNDED, amount=Decimal("5.00"), at_stripe="refunded, succeeded",
+        FOUND,
+        kind=Kind.REFUNDED,
+        amount=Decimal("5.00"),
+        at_stripe="refunded, succeeded",
         meaning="Stripe refunded 5.00 USD, but Halo still shows the payment as paid. (re_1, status "
         "succeeded)",
-    )  # fmt: skip
+    )
     disputed = replace(
-        FOUND, kind=Kind.DISPUTED, amount=Decimal("5.00"), at_stripe="disputed, lost",
+        FOUND,
+        kind=Kind.DISPUTED,
+        amount=Decimal("5.00"),
+        at_stripe="disputed, lost",
         meaning="The customer won a dispute about 5.00 USD, but Halo still shows the payment as paid. "
         "(dp_1, status lost)",
-    )  # fmt: skip
+    )
     rows = [row(PAID)]
     assert compare(SAID, rows, [BACK, REFUND, DISPUTE], POLICY) == [refunded, disputed]
     for missing in ({"amount": None}, {"currency": None}):
@@ -378,10 +403,16 @@ def test_unknown_at_stripe() -> None:
     """Rows of a payment that Stripe doesn't know: where they stand and what they sum up to."""
     rows = [row(PAID, made=3), row(FAILED, "1.00", 2, made=4)]
     unknown = replace(
-        FOUND, kind=Kind.UNKNOWN_AT_STRIPE, rows=(1, 2), made=3, at_stripe="unknown",
-        in_halo="payment_failed, succeeded", amount=Decimal("11.99"), currency=None,
+        FOUND,
+        kind=Kind.UNKNOWN_AT_STRIPE,
+        rows=(1, 2),
+        made=3,
+        at_stripe="unknown",
+        in_halo="payment_failed, succeeded",
+        amount=Decimal("11.99"),
+        currency=None,
         meaning="Halo has a payment pi_1 that this Stripe account does not know.",
-    )  # fmt: skip
+    )
     assert unknown_at_stripe("pi_1", rows, POLICY) == unknown
     none = unknown_at_stripe("pi_1", [], POLICY)
     assert (none.rows, none.made, none.in_halo) == ((), None, "no row")
@@ -530,8 +561,11 @@ def test_currencies_that_disagree(
         return
     assert found is not None
     assert (found.kind, found.currency, found.halo_currency, found.off) == (
-        Kind.WRONG_CURRENCY, paid_in, currency, None,
-    )  # fmt: skip
+        Kind.WRONG_CURRENCY,
+        paid_in,
+        currency,
+        None,
+    )
     assert found.payments == tuple(name for name, code in known.items() if code == paid_in)
     paid = "30.00" if len(found.payments) == 2 else "15.00"
     assert found.text == (
@@ -563,9 +597,12 @@ LATE = replace(REFUND, kind=ReversalKind.DISPUTED, id="dp_2", status="needs_resp
     ],
 )  # fmt: skip
 def test_amounts_and_actions(
-    said: Observation, rows: list[Row], reversals: list[Reversal],
-    sides: tuple[str, str | None], action: str,
-) -> None:  # fmt: skip
+    said: Observation,
+    rows: list[Row],
+    reversals: list[Reversal],
+    sides: tuple[str, str | None],
+    action: str,
+) -> None:
     """Each difference has the paid amount on either side, their difference, and what to do."""
     [one] = payments.compare(said, rows, reversals, POLICY)
     stripe, halo = (None if side is None else Decimal(side) for side in sides)

@@ -196,9 +196,12 @@ def test_amounts(number: object, whole: int | None) -> None:
     """An amount is a whole number of the smallest unit, not negative and not absurd."""
     read = read_intent({**INTENT, "amount": number, "amount_received": number}, KEY, AT)
     assert read == replace(
-        SAID, read=True, amount=whole, amount_received=whole,
+        SAID,
+        read=True,
+        amount=whole,
+        amount_received=whole,
         trace=trace_of({**INTENT, "amount": number, "amount_received": number}),
-    )  # fmt: skip
+    )
     assert isinstance(read, Observation)
     assert type(read.amount) is type(whole)
 

@@ -246,13 +246,21 @@ rows_strategy = st.lists(
 
 
 @given(
-    st.sampled_from(PaymentState), rows_strategy, st.booleans(), st.booleans(), st.booleans(),
+    st.sampled_from(PaymentState),
+    rows_strategy,
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
     st.sets(st.sampled_from(PaymentState)),
-)  # fmt: skip
+)
 def test_what_always_holds(
-    state: PaymentState, rows: list[Row], create: bool, push: bool, asked: bool,
+    state: PaymentState,
+    rows: list[Row],
+    create: bool,
+    push: bool,
+    asked: bool,
     configured: set[PaymentState],
-) -> None:  # fmt: skip
+) -> None:
     """Whatever comes: no number that isn't configured, no paid row taken back, no row twice."""
     numbers = {s: NUMBERS[s] for s in configured}
     decision = decide(

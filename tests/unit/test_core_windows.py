@@ -8,9 +8,11 @@ from syncd.core.windows import Backoff, Window, poll_spacing_seconds
 
 
 @given(
-    st.integers(1, 6), st.integers(10, 60), st.integers(1, 7),
+    st.integers(1, 6),
+    st.integers(10, 60),
+    st.integers(1, 7),
     st.lists(st.floats(0, 40, allow_nan=False), min_size=1, max_size=60),
-)  # fmt: skip
+)
 def test_window_is_never_exceeded(limit: int, period: int, bucket: int, gaps: list[float]) -> None:
     """In any stretch of the period's length there are at most `limit` requests."""
     window = Window(limit, period, bucket)

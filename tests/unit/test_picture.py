@@ -56,8 +56,9 @@ def test_three_payments_of_the_last_hour() -> None:
     (span,) = pictures.spans
     assert span.text == "in the last hour: 10 s to 16 min, median 8 min"
     assert pictures.totals == (
-        (PaymentState.SUCCEEDED, 2, 1), (PaymentState.PAYMENT_FAILED, 1, 1),
-    )  # fmt: skip
+        (PaymentState.SUCCEEDED, 2, 1),
+        (PaymentState.PAYMENT_FAILED, 1, 1),
+    )
     assert (pictures.middle_lag, pictures.worst_lag) == (505.0, 1_000.0)
 
 
