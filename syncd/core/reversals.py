@@ -30,10 +30,17 @@ class ReversalStatus(StrEnum):
 
 REVERSAL_EVENT_TYPES = (
     # Accounts on an API version before 2024-10-28 may get no refund.* for refunds of a charge.
-    "charge.refunded", "charge.refund.updated", "refund.created", "refund.updated", "refund.failed",
-    "charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed",
-    "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated",
-)  # fmt: skip
+    "charge.refunded",
+    "charge.refund.updated",
+    "refund.created",
+    "refund.updated",
+    "refund.failed",
+    "charge.dispute.created",
+    "charge.dispute.updated",
+    "charge.dispute.closed",
+    "charge.dispute.funds_withdrawn",
+    "charge.dispute.funds_reinstated",
+)
 
 FUNDS_EVENT_TYPES = frozenset({"charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"})
 """Events that report that a dispute's money has just moved."""

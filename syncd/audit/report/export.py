@@ -25,10 +25,26 @@ from syncd.text.links import halo_invoice, stripe_payment
 from syncd.text.timestamps import day, iso, iso_or_none
 
 COLUMNS = (
-    "Line", "Customer", "Invoice", "Payment date", "At Stripe", "In Halo", "Difference", "Currency",
-    "Currency in Halo", "What differs", "What it means", "What to do", "Command", "Status at Stripe",
-    "Status in Halo", "Acknowledged", "Payment", "Invoice id", "Row id",
-)  # fmt: skip
+    "Line",
+    "Customer",
+    "Invoice",
+    "Payment date",
+    "At Stripe",
+    "In Halo",
+    "Difference",
+    "Currency",
+    "Currency in Halo",
+    "What differs",
+    "What it means",
+    "What to do",
+    "Command",
+    "Status at Stripe",
+    "Status in Halo",
+    "Acknowledged",
+    "Payment",
+    "Invoice id",
+    "Row id",
+)
 """The columns of the CSV file, before its links."""
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")

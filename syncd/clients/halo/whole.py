@@ -24,10 +24,16 @@ TRACE_FIELDS = ("webhook_payload", "webhook_received_date")
 
 READ_ONLY = frozenset(
     {
-        "id", "client_name", "invoice_invoicenumber", "payment_method_name", "invoice_qbo_id",
-        "linked_creditnotes", "posted", "dateposted",
+        "id",
+        "client_name",
+        "invoice_invoicenumber",
+        "payment_method_name",
+        "invoice_qbo_id",
+        "linked_creditnotes",
+        "posted",
+        "dateposted",
     }
-)  # fmt: skip
+)
 """Fields that Halo shows with a row although they belong to its invoice or customer, or that its
 accounting sync sets. They are compared, and never sent."""
 

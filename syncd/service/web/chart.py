@@ -26,9 +26,14 @@ ORDER = (*(state for state in PaymentState if state not in _WORST_FIRST), *_WORS
 """From the bottom up: `succeeded` is lowest, so that its heights can be compared."""
 
 LAG_MARKS = (
-    (1, "1 s"), (10, "10 s"), (60, "1 min"), (600, "10 min"), (3_600, "1 h"), (21_600, "6 h"),
+    (1, "1 s"),
+    (10, "10 s"),
+    (60, "1 min"),
+    (600, "10 min"),
+    (3_600, "1 h"),
+    (21_600, "6 h"),
     (86_400, "1 d"),
-)  # fmt: skip
+)
 """The scale of the delay, in seconds; longer delays are drawn at its end."""
 
 

@@ -15,9 +15,13 @@ ONE_PAYMENT = frozenset({"pushed", "held", "push_failed", "not_halos"})
 """Log events about one payment each: a terminal shows the summary instead of a line for each."""
 
 _OUTCOMES = {
-    "updated": "updated in Halo", "created": "created in Halo", "in_step": "in step",
-    "held": "held", "failed": "failed", "unmatched": "without a row in Halo",
-}  # fmt: skip
+    "updated": "updated in Halo",
+    "created": "created in Halo",
+    "in_step": "in step",
+    "held": "held",
+    "failed": "failed",
+    "unmatched": "without a row in Halo",
+}
 
 
 def watch(parts: Parts, store: Store, show: Show) -> None:
