@@ -192,6 +192,12 @@ class State(Section):
     """The database."""
 
     url: str = "sqlite:////var/lib/syncd/syncd.db"
+    takeover_after: Span = Field(30, ge=5, le=600)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the database is a server, which several services may share."""
+        return self.url.startswith("postgresql://")
 
     @field_validator("url")
     @classmethod

@@ -26,7 +26,7 @@ _SECRET_KEYS = frozenset(
      "database_password"}
 )  # fmt: skip
 _SECRET_VALUE = re.compile(r"\b(?:[rsp]k_(?:live|test)_|whsec_)|_secret_")
-_SPANS = ("interval", "overlap", "sweep", "look_back", "stale_after", "every")
+_SPANS = ("interval", "overlap", "sweep", "look_back", "stale_after", "every", "takeover_after")
 
 
 @dataclass(frozen=True, slots=True)

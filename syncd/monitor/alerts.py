@@ -55,6 +55,7 @@ class HealthReading:
         attention: the newest entries of the attention list: id to text.
         attention_counts: how many entries the attention list has, by kind.
         gap: when the last gap was filled (Unix seconds), and the text about it.
+        takeover: the text about a takeover that nobody was notified of yet.
         budgets: requests left and allowed, by side.
     """
 
@@ -63,6 +64,7 @@ class HealthReading:
     attention: Mapping[str, str] = field(default_factory=dict)
     attention_counts: Mapping[str, int] = field(default_factory=dict)
     gap: tuple[int, str] | None = None
+    takeover: str | None = None
     budgets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
@@ -200,6 +202,8 @@ def judge(
     if reading.gap is not None and reading.gap[0] != notified.gap and draft.may("gap"):
         draft.add(Tone.WARNING, "a gap between polls was filled", reading.gap[1])
         draft.notified = replace(draft.notified, gap=reading.gap[0])
+    if reading.takeover is not None:
+        draft.add(Tone.WARNING, "another service leads", reading.takeover)
     _judge_budgets(draft, health, reading, rules)
     return draft.notified, draft.notice()
 

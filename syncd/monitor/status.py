@@ -28,6 +28,7 @@ from syncd.store.coordination import (
     GapNote,
     LinkNote,
 )
+from syncd.store.db.leases import Leading
 from syncd.store.store import Store
 from syncd.text.timestamps import iso
 
@@ -51,6 +52,7 @@ class Status:
         links: the failure of each side that the service has noted; None for a side that works.
         last: when each step last worked, Unix seconds; None where it never did.
         pushing: who holds the push lease; None if it is free.
+        leading: who leads of several services, and who stands by; None where only one can run.
         gap: the gap that was filled last, as it was noted.
         backfill: the argument of a backfill that was begun and not finished.
         undelivered: Stripe's payment events that a webhook endpoint has not taken, as they were last
@@ -69,6 +71,7 @@ class Status:
     links: Mapping[Side, LinkNote | None]
     last: Mapping[str, int | None]
     pushing: str | None
+    leading: Leading | None
     gap: GapNote | None
     backfill: str | None
     undelivered: Undelivered | None
@@ -121,6 +124,7 @@ def gather(
         links=links_of(notes),
         last={step: note.decode(notes.get(note.name)) for step, note in LAST.items()},
         pushing=holder[0].described if holder and holder[1] > now else None,
+        leading=store.coordination.leading() if config.state.is_server else None,
         gap=GAP.decode(notes.get(GAP.name)),
         backfill=None if backfill is None else backfill.asked,
         undelivered=UNDELIVERED.decode(notes.get(UNDELIVERED.name)),

@@ -126,6 +126,9 @@ class Telemetry:
             "events": Counter("syncd_events", "Events that were listed.", ["outcome"], registry=r),
             "pushes": Counter("syncd_pushes", "Payments pushed.", ["outcome"], registry=r),
             "requests": Counter("syncd_requests", "Requests.", ["side", "outcome"], registry=r),
+            "takeovers": Counter(
+                "syncd_takeovers", "How often it took over from another service.", registry=r
+            ),
             "gaps": Counter("syncd_gaps_filled", "Gaps filled from payment intents.", registry=r),
         }
         self._payments = Gauge("syncd_payments", "Payments known.", ["condition"], registry=r)
@@ -139,6 +142,12 @@ class Telemetry:
             ["kind"],
             registry=r,
         )
+        self._leads = Gauge(
+            "syncd_leading",
+            "1 where this service polls and pushes; 0 while it stands by.",
+            registry=r,
+        )
+        self._leads.set(1)
         self._success = Gauge(
             "syncd_last_success_timestamp_seconds", "When it last worked.", ["step"], registry=r
         )
@@ -168,6 +177,10 @@ class Telemetry:
         counter = self._counters[name]
         if number:
             (counter.labels(**labels) if labels else counter).inc(number)
+
+    def leads(self, *, leading: bool) -> None:
+        """Note whether this service leads."""
+        self._leads.set(int(leading))
 
     def lag(self, seconds: float) -> None:
         """Add to the histogram of the time from Stripe's event to Halo's acknowledgement."""

@@ -77,6 +77,7 @@ class Watch:
     _failures: int = field(init=False, default=0)
     _wait_until: float = field(init=False, default=0.0)
     _closed: bool = field(init=False, default=False)
+    _takeover: str | None = field(init=False, default=None)
 
     def update(self) -> None:
         """Read the status, store the overall status, and start to send what is due."""
@@ -91,6 +92,10 @@ class Watch:
                 self.store.write(HEALTH, health)
             self._tell(reading, rules)
         self._beat()
+
+    def took_over(self, how: str) -> None:
+        """Notify at the next update that this service has taken over; `how` says from whom."""
+        self._takeover, self._remembered = how, False  # the former leader has notified meanwhile
 
     async def close(self) -> None:
         """Wait a moment for what is being sent, then cancel it."""
@@ -115,6 +120,7 @@ class Watch:
             attention={line.id: _line(line) for line in lines[:ATTENTION_MAX]},
             attention_counts=status.attention_counts,
             gap=_gap_of(status.gap),
+            takeover=self._takeover,
             budgets=status.budgets,
         )
 
@@ -148,7 +154,10 @@ class Watch:
             title=f"syncd ({config.halo.url.partition('://')[2]}): {notice.title}",
             body=without_secrets(notice.body, ours),
         )
+        takeover = self._takeover
         if await send(safe, urls, self.report):
+            if self._takeover is takeover:
+                self._takeover = None
             self._failures, self._wait_until = 0, 0.0
             with suppress(StoreUnavailable):
                 self._keep(notified)

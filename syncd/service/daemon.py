@@ -8,50 +8,41 @@ under way. After STOP_SECONDS syncd cancels the step; the next start continues w
 import asyncio
 import contextlib
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.interval import IntervalTrigger
 
-from syncd.config.model import Config, ConfigurationError, address, differences
-from syncd.core.errors import Side, Stopping, StoreUnavailable, StoreUnusable
+from syncd.config.model import Config, ConfigurationError, differences
+from syncd.core.errors import Stopping, StoreUnavailable, StoreUnusable
 from syncd.core.holds import LiftedBy
+from syncd.core.records import Fence
 from syncd.failpoints import Point, crash_point
-from syncd.monitor.health import Check, judge_step
-from syncd.monitor.status import stopped_check
+from syncd.monitor.health import Check
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.monitor.watcher import Watch
 from syncd.service.clock import Ages, ClockWatch
 from syncd.service.instance import Instance
 from syncd.service.lanes import Step, Steps, note_progress
+from syncd.service.leadership import Leadership
+from syncd.service.readiness import ready_checks
+from syncd.service.schedule import plan
 from syncd.service.systemd import Notifier
-from syncd.service.web.server import WebSources, application
+from syncd.service.web.listener import Server, listen_on, server_config
+from syncd.service.web.server import WebSources
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble
 from syncd.sync.engine import Engine
 from syncd.sync.policy import release_holds
-from syncd.text.timestamps import utc
 from syncd.text.wording import counted, needing
 
 STOP_SECONDS = 8.0
 """How long a running step may continue after SIGTERM; the service ends within ten seconds."""
 
-TICK_SECONDS = 30.0
-"""How often to push what has become due, and to feed the watchdog."""
-
-SWEEP_LOOK_SECONDS = 900
-"""How often, at least, to check whether a sweep is due: a failed sweep must not wait for a day."""
-
 _LIFTING = frozenset(str(key) for key in LiftedBy)
 """The keys of the configuration whose change releases holds, among other reasons for that."""
-
-DELIVERIES_LOOK_SECONDS, DELIVERIES_FIRST_SECONDS = 3_600, 60
-"""How often to look whether the daily count of undelivered events is due; first, this long after
-the start, when the first poll has usually ended."""
 
 CLOCK_LOOK_SECONDS = 5.0
 """How often to check whether the host's clock was set back."""
@@ -59,10 +50,7 @@ CLOCK_LOOK_SECONDS = 5.0
 HANG_SECONDS = 240.0
 """After so long without progress a step hangs; syncd then lets systemd's watchdog restart the service."""
 
-CALLERS_MAX = 100
-"""How many HTTP connections are served at once, so that they cannot use up the open files."""
-
-FIXED = ("state.url", "web.listen", "database_password")
+FIXED = ("state.url", "state.takeover_after", "web.listen", "database_password")
 """Keys that take effect only after a restart."""
 
 
@@ -90,11 +78,19 @@ class Daemon:
     _broken: StoreUnusable | None = field(init=False, default=None)
     _watch: Watch = field(init=False)
     _instance: Instance = field(init=False)
+    _lead: Leadership | None = field(init=False, default=None)
+    _ran: bool = field(init=False, default=False)
     _unreleased: bool = field(init=False, default=False)
     _ages: Ages = field(init=False)
 
     def __post_init__(self) -> None:
         self._ages = Ages(self.monotonic)
+        if self.config.state.is_server:
+            self._lead = Leadership(
+                self.store, self.config.state.takeover_after, self.telemetry, self.runtime.now,
+                self.monotonic, self._prepare_to_lead, self._on_lead, self._on_loss,
+            )  # fmt: skip
+            self.runtime.requires = self._fence
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -106,51 +102,62 @@ class Daemon:
         self._started = self.runtime.now()
         self._ages.seconds("start", self._started)
         self.runtime.working = note_progress
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.runtime.stop.set)
-        loop.add_signal_handler(signal.SIGINT, self._on_interrupt)
-        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        self._watch_signals()
         self._steps = Steps(
             assemble(self.config, self.store, self.telemetry, self.runtime, "the daemon"),
             self._guarded, self._release_if_left, self._say, self._started, self.monotonic,
         )  # fmt: skip
-        release_holds(self.config, self.store, self.runtime.now())
+        self.telemetry.leads(leading=self._lead is None)
+        if self._lead is None:
+            release_holds(self.config, self.store, self.runtime.now())
         self._watch = Watch(
             self.store, self.telemetry, lambda: self.config, self._ready, self._budgets,
             lambda: self._engine.last.get("poll"), self.runtime.now, self.runtime.transport,
         )  # fmt: skip
-        listener = _listen(self.config.web.listen)
+        listener = listen_on(self.config.web.listen)
         self._instance = Instance(
             self.store, self.config.state.url, self.telemetry, self.runtime.now, self.runtime.sleep
         )
         try:
-            await self._instance.claim()
+            await (self._instance.claim() if self._lead is None else self._lead.look())
         except (ConfigurationError, Stopping) as error:
             listener.close()
             await self._steps.parts.close()
-            if isinstance(error, Stopping):
-                return
-            raise
-        server = _Server(self._web())
+            if not isinstance(error, Stopping):
+                raise
+            return
+        server = Server(self._web())
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         self._scheduler = AsyncIOScheduler()
         self._schedule()
         self._scheduler.start()
-        host, port = listener.getsockname()[:2]
-        self.telemetry.log(
-            "info", "started", listen=f"{host}:{port}", interval_seconds=self.config.poll.interval
-        )
-        self.notifier.ready("Started; the first poll is under way.")
+        self._ran = True
+        listen = "{}:{}".format(*listener.getsockname()[:2])
+        poll = self.config.poll
+        self.telemetry.log("info", "started", listen=listen, interval_seconds=poll.interval)
+        doing = "the first poll is under way" if self._leads else "stands by"
+        self.notifier.ready(f"Started; {doing}.")
         crash_point(Point.READY)
-        clock = asyncio.create_task(self._watch_clock())
+        watching = [asyncio.create_task(work) for work in (self._watch_clock(), self._keep_role())]
         stopped = asyncio.create_task(self.runtime.stop.wait())
         # If the web server ends, the whole service ends: it must not run without health checks.
         await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
+        await self._end(server, serving, watching)
+
+    async def _end(
+        self, server: Server, serving: "asyncio.Task[None]", watching: "list[asyncio.Task[None]]"
+    ) -> None:
+        """End in order: no new step, the running ones finished, the web server last.
+
+        Raises:
+            StoreUnusable: the database is damaged.
+        """
         self.runtime.stop.set()
         self.notifier.stopping()
         self.telemetry.log("info", "stopping")
         crash_point(Point.STOPPING)
-        clock.cancel()
+        for task in watching:
+            task.cancel()
         self._scheduler.shutdown(wait=False)
         await asyncio.gather(self._drain(), self._watch.close())
         server.should_exit = True
@@ -158,14 +165,70 @@ class Daemon:
             await asyncio.wait_for(serving, timeout=1.5)
         await self._steps.parts.close()
         with contextlib.suppress(StoreUnavailable, StoreUnusable):
-            self._instance.release()
+            (self._instance if self._lead is None else self._lead).release()
         self.telemetry.log("info", "stopped")
         if self._broken is not None:
             raise self._broken
 
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.runtime.stop.set)
+        loop.add_signal_handler(signal.SIGINT, self._on_interrupt)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+
     @property
     def _engine(self) -> Engine:
         return self._steps.parts.engine
+
+    # --- leading -------------------------------------------------------------------------------
+
+    def _fence(self) -> Fence | None:
+        return None if self._lead is None else self._lead.fence
+
+    @property
+    def _leads(self) -> bool:
+        return self._lead is None or self._lead.leads
+
+    async def _prepare_to_lead(self) -> None:
+        """Build the engine again: what the former one knows may be outdated."""
+        if self._ran:
+            await self._rebuild(self.config)
+            self._started = self._steps.started = self.runtime.now()
+        release_holds(self.config, self.store, self.runtime.now())
+
+    def _on_lead(self, how: str | None) -> None:
+        """Begin to poll and push; `how` says what happened to the former leader, if there was one."""
+        self.telemetry.leads(leading=True)
+        if how is not None:
+            self.telemetry.count("takeovers")
+            self._watch.took_over(how)
+        if self._ran:
+            self._schedule()
+
+    async def _keep_role(self) -> None:
+        """Renew the right to lead, or wait for it; an error in one look does not end the next."""
+        while (lead := self._lead) is not None:
+            await asyncio.sleep(lead.look_seconds)
+            before = lead.role
+            await self._guarded(lead.look)
+            if lead.role is not before:
+                self.notifier.status(f"{lead.check().text}.".capitalize())
+
+    def _on_loss(self) -> None:
+        """Stop every step: this service stands by."""
+        self.telemetry.leads(leading=False)
+        self._steps.cancel()
+
+    async def _rebuild(self, config: Config) -> Engine:
+        """Replace the engine between two steps; returns the former one."""
+        async with self._steps.exclusive():
+            old = self._steps.parts
+            self._steps.parts = assemble(
+                config, self.store, self.telemetry, self.runtime, "the daemon"
+            )
+            self.config = config
+            await old.close()
+        return old.engine
 
     async def _drain(self) -> None:
         """Let running steps finish within STOP_SECONDS, then cancel them."""
@@ -180,28 +243,14 @@ class Daemon:
     # --- the schedule --------------------------------------------------------------------------
 
     def _schedule(self) -> None:
-        poll, sweep = self.config.poll.interval, self.config.poll.sweep
-        # By default APScheduler skips a job that is more than a second late.
-        options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
-        now = self.runtime.now()
-        self._scheduler.add_job(
-            self._on_time, IntervalTrigger(seconds=poll), [self._steps.poll], id="poll",
-            next_run_time=utc(now), replace_existing=True, **options,
-        )  # fmt: skip
-        self._scheduler.add_job(
-            self._on_time, IntervalTrigger(seconds=max(1, min(sweep // 4, SWEEP_LOOK_SECONDS))),
-            [self._steps.sweep], id="sweep", next_run_time=utc(now + 1), replace_existing=True,
-            **options,
-        )  # fmt: skip
-        self._scheduler.add_job(
-            self._on_time, IntervalTrigger(seconds=DELIVERIES_LOOK_SECONDS),
-            [self._steps.count_undelivered], id="deliveries", replace_existing=True,
-            next_run_time=utc(now + DELIVERIES_FIRST_SECONDS), **options,
-        )  # fmt: skip
-        self._scheduler.add_job(
-            self._on_time, IntervalTrigger(seconds=min(TICK_SECONDS, max(poll, 1))), [self._tick],
-            id="tick", replace_existing=True, **options,
-        )  # fmt: skip
+        plan(
+            self._scheduler,
+            self._steps,
+            self._on_time,
+            self._tick,
+            self.config.poll,
+            self.runtime.now(),
+        )
 
     async def _watch_clock(self) -> None:
         """Plan all steps again after the host's clock was set back: the scheduler goes by that clock."""
@@ -215,7 +264,8 @@ class Daemon:
 
     async def _on_time(self, begin: Callable[[], None]) -> None:
         """Only start the step, so that the scheduler never finds its last job still running."""
-        begin()
+        if self._leads:
+            begin()
 
     async def _guarded(self, step: Step) -> None:
         try:
@@ -236,10 +286,12 @@ class Daemon:
 
     def _tick(self) -> None:
         """Push what has become due between two polls; update the status during a long push."""
+        self._feed()
+        if not self._leads:
+            return
         self._steps.begin(self._renew)
         if not self._steps.push():
             self._steps.begin(self._look)
-        self._feed()
 
     async def _look(self) -> None:
         self._watch.update()
@@ -301,16 +353,11 @@ class Daemon:
         if new.log != self.config.log:
             stderr_log(new.log)
         fixed = [key for key in changed if key in FIXED]
-        async with self._steps.exclusive():
-            old = self._steps.parts
-            self._steps.parts = assemble(
-                new, self.store, self.telemetry, self.runtime, "the daemon"
-            )
-            self._engine.last = old.engine.last
-            self.config = new
-            await old.close()
-            # Without such a change no payment leaves the attention list, not even for a moment.
-            released = self._release(reloaded=bool(_LIFTING.intersection(changed)))
+        last = (await self._rebuild(new)).last
+        self._engine.last = last
+        # Without such a change no payment leaves the attention list, not even for a moment.
+        lifting = bool(_LIFTING.intersection(changed))
+        released = self._release(reloaded=lifting) if self._leads else 0
         self._schedule()
         if released:
             self._steps.push()
@@ -332,11 +379,9 @@ class Daemon:
             config=lambda: self.config,
             health=lambda: self._watch.health,
             now=self.runtime.now,
+            role=lambda: None if self._lead is None else str(self._lead.role),
         )
-        return uvicorn.Config(
-            application(sources), log_config=None, access_log=False, lifespan="off",
-            timeout_graceful_shutdown=1, server_header=False, limit_concurrency=CALLERS_MAX,
-        )  # fmt: skip
+        return server_config(sources)
 
     def _live(self) -> Check:
         idle = self._steps.idle_seconds()
@@ -344,24 +389,8 @@ class Daemon:
         return Check(not hangs, f"a step has hung for {idle:.0f} s" if hangs else "no step hangs")
 
     def _ready(self) -> dict[str, Check]:
-        engine = self._engine
         stale = self.config.stale_seconds
-        return {
-            "stripe": self._worked("poll", engine.links[Side.STRIPE].reason, stale),
-            "halo": self._worked("push", engine.links[Side.HALO].reason, stale),
-            **stopped_check(engine.pusher.tenant.known.values()),
-            "store": Check(
-                engine.store_trouble is None,
-                engine.store_trouble or "works",
-                reason=engine.store_trouble,
-            ),
-        }
-
-    def _worked(self, step: str, reason: str | None, stale_seconds: float) -> Check:
-        last = self._engine.last.get(step)
-        since = self._started if last is None else last
-        now = since + self._ages.seconds("start" if last is None else step, since)
-        return judge_step(step, last, reason, now, stale_seconds, started=self._started)
+        return ready_checks(self._engine, self._lead, self._started, self._ages, stale)
 
     def _budgets(self) -> dict[str, int]:
         now = self.runtime.now()
@@ -369,32 +398,3 @@ class Daemon:
             str(side): limiter.window.left(self.store.coordination.counts(side), now)
             for side, limiter in self._engine.rate_limiters.items()
         }
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers; the daemon handles signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
-
-
-def _listen(listen: str) -> socket.socket:
-    """Bind first, so that a port in use is a clear error."""
-    host, port = address(listen)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen()  # from here on connections wait instead of being refused
-    except OSError as error:
-        listener.close()
-        message = (
-            f"web.listen: cannot listen on {listen}: {error.strerror or error}. Stop the program that "
-            "uses the port, or set another address"
-        )
-        raise ConfigurationError([message]) from error
-    listener.setblocking(False)
-    return listener

@@ -86,7 +86,7 @@ class Steps:
     stripe: Lane = field(init=False)
     halo: Lane = field(init=False)
     running: set[asyncio.Task[None]] = field(init=False, default_factory=set)
-    _kinds: set[str] = field(init=False, default_factory=set)
+    _kinds: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict)
     _push_again: bool = field(init=False, default=False)
     _sweeping: bool = field(init=False, default=False)
     _poll_wanted: bool = field(init=False, default=False)
@@ -98,18 +98,29 @@ class Steps:
         """Start a step as a task. Returns False if a step of the same kind already runs."""
         if kind in self._kinds:
             return False
-        if kind:
-            self._kinds.add(kind)
         task = asyncio.ensure_future(self._run(step, kind))
+        if kind:
+            self._kinds[kind] = task
+            task.add_done_callback(lambda done: self._forget(kind, done))
         self.running.add(task)
         task.add_done_callback(self.running.discard)
         return True
+
+    def _forget(self, kind: str, task: "asyncio.Task[None]") -> None:
+        """Let the next step of a kind start: a task that is cancelled early never runs."""
+        if self._kinds.get(kind) is task:
+            del self._kinds[kind]
 
     async def _run(self, step: Step, kind: str) -> None:
         try:
             await self.guarded(step)
         finally:
-            self._kinds.discard(kind)  # at once: a new step of this kind may start now
+            self._kinds.pop(kind, None)  # at once: a new step of this kind may start now
+
+    def cancel(self) -> None:
+        """Cancel every poll, sweep and push: another service may have taken over."""
+        for task in list(self._kinds.values()):
+            task.cancel()
 
     def poll(self) -> None:
         """Start a poll; a push follows. While a sweep lists payments, the poll runs between two pages."""

@@ -5,6 +5,7 @@ here; a value that an older or newer syncd wrote and this one cannot read counts
 Unix seconds and come from the caller.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -12,15 +13,16 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from pydantic import Field, TypeAdapter
 
-from syncd.core.errors import LeaseHeld, Side
+from syncd.core.errors import Side
 from syncd.core.holds import LiftedBy
 from syncd.core.payments import PaymentState
 from syncd.core.records import Fence, Holder
 from syncd.core.rules.deliveries import Undelivered
 from syncd.core.windows import Window
-from syncd.store.db import schema
+from syncd.store.db import leases, schema
 from syncd.store.db.connection import reading, writing
-from syncd.store.db.notes import Note, read_note, write_notes
+from syncd.store.db.leases import LEADER, LEASES_TAKEN, STANDBY, Leading, check_fence
+from syncd.store.db.notes import Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +147,6 @@ CONFIG = {key: Note(f"config {key}", _TEXT) for key in LiftedBy}
 UNDELIVERED = Note("undelivered", TypeAdapter(Undelivered))
 """Stripe's payment events that a webhook endpoint has not taken, as they were last read."""
 
-LEASES_TAKEN = Note("leases_taken", _NUMBER)
-"""The number of the lease that was taken last."""
-
 SHAPES = Note("unreadable_shapes", TypeAdapter(Annotated[list[ShapeNote], Field(min_length=1)]))
 """The shapes of the last answers that could not be read, for `syncd bugreport`."""
 
@@ -178,7 +177,7 @@ NOTES: tuple[Note[Any], ...] = (
 )
 
 
-_Q, _L = schema.requests.c, schema.lease.c
+_Q = schema.requests.c
 _SIDE: sa.BindParameter[str] = sa.bindparam("of_side")
 
 # Every request and every push asks these, so they are built once.
@@ -200,15 +199,6 @@ _COUNT_BACK = (
 _COUNT_FIRST = schema.requests.insert()
 _DELETE_COUNTS = schema.requests.delete().where(_Q.side == _SIDE)
 _DELETE_OLD_COUNTS = _DELETE_COUNTS.where(_Q.bucket < sa.bindparam("oldest"))
-_HOLDER = sa.select(schema.lease).where(_L.name == sa.bindparam("of_name"))
-_DELETE_LEASE = schema.lease.delete().where(_L.name == sa.bindparam("of_name"))
-_GIVE_LEASE = _DELETE_LEASE.where(_L.owner == sa.bindparam("of_owner"))
-_ADD_LEASE = schema.lease.insert()
-_RENEW_LEASE = (
-    schema.lease.update()
-    .where(_L.name == sa.bindparam("of_name"), _L.owner == sa.bindparam("of_owner"))
-    .values(until=sa.bindparam("new_until"))
-)
 
 
 SPARE_SHARE = 10
@@ -279,7 +269,7 @@ class CoordinationStore:
     def holder(self, name: str) -> tuple[Holder, float] | None:
         """Who holds a lease, and until when (Unix seconds)."""
         with reading(self._engine) as connection:
-            return _holder_of(connection, name)
+            return leases.holder_of(connection, name)
 
     def take_lease(
         self,
@@ -289,6 +279,8 @@ class CoordinationStore:
         seconds: float,
         *,
         free: Callable[[Holder, float, float], bool],
+        requires: Fence | None = None,
+        evict: bool = False,
     ) -> Holder | Fence:
         """Take or renew a lease. Returns its number for the transactions that need it, or who has it.
 
@@ -298,17 +290,26 @@ class CoordinationStore:
             now: Unix seconds.
             seconds: how long it holds.
             free: whether somebody else's lease (holder, until, and the time now) no longer counts.
+            requires: another lease that must still be held.
+            evict: whether a process that loses this lease loses the push lease as well.
+
+        Raises:
+            LeaseHeld: the lease that is required was lost.
         """
         with writing(self._engine) as connection:
+            check_fence(connection, requires)
             at = self.clock(connection, now)
-            row = connection.execute(_HOLDER, {"of_name": name}).first()
+            row = connection.execute(leases.HOLDER, {"of_name": name}).first()
             ours = None
             if row is not None:
                 ours = row if row.owner == me.owner and row.number is not None else None
-                if row.owner != me.owner and not free(_holder(row), row.until, at):
-                    return _holder(row)
-            number = _next_number(connection) if ours is None else int(ours.number)
-            connection.execute(_DELETE_LEASE, {"of_name": name})
+                if row.owner != me.owner and not free(leases.holder_in(row), row.until, at):
+                    return leases.holder_in(row)
+            number = leases.next_number(connection) if ours is None else int(ours.number)
+            connection.execute(leases.DELETE_LEASE, {"of_name": name})
+            if evict and row is not None and ours is None:
+                former = {"of_host": row.host, "of_boot": row.boot, "of_pid": row.pid}
+                connection.execute(leases.EVICT, former)
             columns = {
                 "name": name,
                 "owner": me.owner,
@@ -320,7 +321,7 @@ class CoordinationStore:
                 "number": number,
                 "since": at if ours is None else ours.since,
             }
-            connection.execute(_ADD_LEASE, [columns])
+            connection.execute(leases.ADD_LEASE, [columns])
         return Fence(name, me.owner, number)
 
     def renew_lease(self, name: str, me: Holder, now: float, seconds: float) -> bool:
@@ -328,12 +329,39 @@ class CoordinationStore:
         with writing(self._engine) as connection:
             until = self.clock(connection, now) + seconds
             given = {"of_name": name, "of_owner": me.owner, "new_until": until}
-            return connection.execute(_RENEW_LEASE, given).rowcount == 1
+            return connection.execute(leases.RENEW_LEASE, given).rowcount == 1
+
+    def leading(self) -> Leading | None:
+        """Who leads, and who stands by; None where nobody has ever led."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(leases.LEASES).all()
+            at = self.clock(connection, time.time())
+        standbys = tuple(
+            leases.holder_in(row) for row in rows if row.name.startswith(STANDBY) and row.until > at
+        )
+        for row in rows:
+            if row.name == LEADER:
+                others = tuple(one for one in standbys if one.owner != row.owner)
+                return Leading(leases.holder_in(row), row.since or 0.0, row.until, at, others)
+        return None
+
+    def note_standby(self, me: Holder, now: float, seconds: float) -> None:
+        """Note that a service stands by, for `seconds` from now (Unix seconds)."""
+        self.take_lease(f"{STANDBY}{me.owner[:8]}", me, now, seconds, free=lambda *_: True)
+        with writing(self._engine) as connection:
+            connection.execute(leases.FORGET_STANDBYS, {"at": self.clock(connection, now)})
+
+    def hand_over(self, me: Holder) -> None:
+        """End our own lease to lead, or our note that we stand by; the number of the lease stays."""
+        with writing(self._engine) as connection:
+            connection.execute(leases.END_LEASE, {"of_name": LEADER, "of_owner": me.owner})
+            given = {"of_name": f"{STANDBY}{me.owner[:8]}", "of_owner": me.owner}
+            connection.execute(leases.GIVE_LEASE, given)
 
     def give_lease(self, name: str, me: Holder) -> None:
         """Give a lease back, if it is still ours."""
         with writing(self._engine) as connection:
-            connection.execute(_GIVE_LEASE, {"of_name": name, "of_owner": me.owner})
+            connection.execute(leases.GIVE_LEASE, {"of_name": name, "of_owner": me.owner})
 
 
 def _counts_of(connection: sa.Connection, side: str) -> dict[int, int]:
@@ -348,43 +376,3 @@ def _rewrite_counts(connection: sa.Connection, side: str, counts: Mapping[int, i
     rows = [{"side": side, "bucket": bucket, "number": n} for bucket, n in counts.items()]
     if rows:
         connection.execute(_COUNT_FIRST, rows)
-
-
-def _holder_of(connection: sa.Connection, name: str) -> tuple[Holder, float] | None:
-    """Who holds a lease and until when (Unix seconds); None where nobody does."""
-    row = connection.execute(_HOLDER, {"of_name": name}).first()
-    if row is None:
-        return None
-    return _holder(row), row.until
-
-
-def _holder(row: Any) -> Holder:
-    """The holder of a lease, out of its columns."""
-    return Holder(row.owner, row.what, row.host, row.boot, row.pid)
-
-
-def _next_number(connection: sa.Connection) -> int:
-    """The number of a lease that is taken: higher than any before."""
-    number = (read_note(connection, LEASES_TAKEN) or 0) + 1
-    write_notes(connection, {LEASES_TAKEN.name: LEASES_TAKEN.encode(number)})
-    return number
-
-
-_FENCE = sa.select(_L.number).where(
-    _L.name == sa.bindparam("of_name"),
-    _L.owner == sa.bindparam("of_owner"),
-    _L.number == sa.bindparam("of_number"),
-)
-
-
-def check_fence(connection: sa.Connection, fence: Fence | None) -> None:
-    """Check that a lease is still held, in the transaction that relies on it.
-
-    Raises:
-        LeaseHeld: another process has taken the lease.
-    """
-    if fence is None:
-        return
-    given = {"of_name": fence.name, "of_owner": fence.owner, "of_number": fence.number}
-    if connection.execute(_FENCE, given).first() is None:
-        raise LeaseHeld("another process, which took over because this one took too long,")

@@ -22,9 +22,10 @@ from syncd.core.reversals import Reversal
 from syncd.core.rows import SeenRow
 from syncd.store import transitions
 from syncd.store.attention import PeopleStore
-from syncd.store.coordination import CoordinationStore, check_fence
+from syncd.store.coordination import CoordinationStore
 from syncd.store.db import schema
 from syncd.store.db.connection import clock_of, connect, present, reading, writing
+from syncd.store.db.leases import check_fence
 from syncd.store.db.notes import NoteStore, write_notes
 from syncd.store.halo_rows import AuditQueries, RowStore
 from syncd.store.history import (

@@ -16,6 +16,7 @@ from syncd.clients.throttle import STRIPE_SPACING_SECONDS, RateLimiter, halo_win
 from syncd.config.model import Config
 from syncd.config.secrets import is_organization_key
 from syncd.core.errors import Side, Stopping
+from syncd.core.records import Fence
 from syncd.core.rules.decisions import Policy
 from syncd.monitor.telemetry import Telemetry
 from syncd.store.coordination import HIDDEN_INTENTS
@@ -54,6 +55,7 @@ class Runtime:
         waiting: told when a side's window is full, and for how many seconds.
         transport: carries all requests in place of a real network; None for the real one.
         retrying: called before a request is sent again.
+        requires: the lease that a process must hold to push; by default none but the push lease.
     """
 
     now: Callable[[], float] = time.time
@@ -64,6 +66,7 @@ class Runtime:
     waiting: Callable[[Side, float], None] = lambda _side, _seconds: None
     transport: Any = None
     retrying: Retrying = lambda _error, _seconds: None
+    requires: Callable[[], Fence | None] = lambda: None
 
     async def sleep(self, seconds: float) -> None:
         """Wait.
@@ -244,7 +247,11 @@ def build_engine(
     reach = Reach(config.poll.overlap, config.poll.look_back)
     poller = Poller(source, store, reach, listing, rereads, telemetry, runtime.now)
     sweeper = Sweeper(source, store, listing, rereads, telemetry, runtime.now)
-    lease = None if plan is not None else Lease(store, this_process(what), runtime.now)
+    lease = (
+        None
+        if plan is not None
+        else Lease(store, this_process(what), runtime.now, requires=runtime.requires)
+    )
     if lease is not None:
         rate_limiters[Side.HALO].keep = lease.keep
     tenant = TenantWrites(

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from syncd.core.errors import LeaseHeld
 from syncd.core.records import Fence, Holder
+from syncd.store.db.leases import PUSH
 from syncd.store.store import Store
 
 LEASE_SECONDS = 120.0
@@ -22,13 +23,17 @@ LEASE_SECONDS = 120.0
 KEPT_SHARE = 1 / 6
 """A lease is renewed after this share of its time, not at each page: each renewal is a commit."""
 
-_NAME = "push"
+_NAME = PUSH
 
 
 def this_process(what: str) -> Holder:
-    """Describe this process; `what` is the command it runs, for people."""
+    """Describe this process; `what` is the command it runs, for people.
+
+    The boot is the machine's, and the namespace of process ids: containers of one machine have several.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        boot = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         boot = "unknown"
     return Holder(uuid4().hex, what, socket.gethostname(), boot, os.getpid())
@@ -53,6 +58,7 @@ class Lease:
         alive: whether a process of this machine is still running.
         name: what the right is for; by default to push.
         seconds: how long it holds without being renewed.
+        requires: the lease without which this one cannot be taken.
         fence: what transactions check while it is held; None before it was taken.
     """
 
@@ -62,6 +68,7 @@ class Lease:
     alive: Callable[[int], bool] = is_alive
     name: str = _NAME
     seconds: float = LEASE_SECONDS
+    requires: Callable[[], Fence | None] = lambda: None
     fence: Fence | None = field(init=False, default=None)
     _held: bool = field(init=False, default=False)
     _renewed: float = field(init=False, default=0.0)
@@ -70,11 +77,12 @@ class Lease:
         """Take the lease, or renew it.
 
         Raises:
-            LeaseHeld: another process pushes.
+            LeaseHeld: another process pushes, or leads.
         """
         taken = self.store.coordination.take_lease(
-            self.name, self.me, self.now(), self.seconds, free=self._is_free
-        )
+            self.name, self.me, self.now(), self.seconds, free=self._is_free,
+            requires=self.requires(),
+        )  # fmt: skip
         if isinstance(taken, Holder):
             raise LeaseHeld(taken.described)
         self.fence, self._held, self._renewed = taken, True, self.now()

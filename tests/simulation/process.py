@@ -21,8 +21,8 @@ from syncd.core.records import Holder
 from syncd.core.rules.proof import WriteKind
 from syncd.core.rules.proof_notes import TRIAL
 from syncd.monitor.telemetry import Telemetry
-from syncd.service.daemon import SWEEP_LOOK_SECONDS
 from syncd.service.lanes import Steps
+from syncd.service.schedule import SWEEP_LOOK_SECONDS
 from syncd.store.db import sqlite
 from syncd.store.store import Store
 from syncd.sync.build import Parts, Runtime, assemble

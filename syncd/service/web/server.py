@@ -42,6 +42,7 @@ class WebSources:
         config: the present configuration, with the web token.
         health: the overall status after the last step, and since when.
         now: Unix seconds.
+        role: whether this service leads or stands by; None where there is only one.
     """
 
     store: Store
@@ -52,16 +53,17 @@ class WebSources:
     config: Callable[[], Config]
     health: Callable[[], HealthState]
     now: Callable[[], float]
+    role: Callable[[], str | None] = lambda: None
 
 
 def application(sources: WebSources) -> Starlette:
     """Make the web application."""
 
     async def livez(_request: Request) -> Response:
-        return _answer({"loop": sources.live()})
+        return _answer({"loop": sources.live()}, sources.role())
 
     async def readyz(_request: Request) -> Response:
-        return _answer(sources.ready())
+        return _answer(sources.ready(), sources.role())
 
     async def metrics(_request: Request) -> Response:
         try:
@@ -104,10 +106,10 @@ def application(sources: WebSources) -> Starlette:
     )
 
 
-def _answer(checks: dict[str, Check]) -> JSONResponse:
+def _answer(checks: dict[str, Check], role: str | None) -> JSONResponse:
     """200 or 503 for programs; the body names each check's text, for people."""
     well = all(check.ok for check in checks.values())
-    body = {
+    body: dict[str, Any] = {
         "status": "ok" if well else "failing",
         "version": __version__,
         "checks": {
@@ -115,6 +117,8 @@ def _answer(checks: dict[str, Check]) -> JSONResponse:
             for name, check in checks.items()
         },
     }
+    if role is not None:
+        body["role"] = role
     return JSONResponse(body, 200 if well else 503)
 
 

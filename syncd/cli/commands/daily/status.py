@@ -24,6 +24,7 @@ from syncd.core.money import Money
 from syncd.core.records import Condition, UnmatchedPayment
 from syncd.monitor.status import STEPS, gather
 from syncd.store.coordination import GAP, LINKS
+from syncd.store.db.leases import Leading
 from syncd.store.store import Store
 from syncd.text.timestamps import day, iso, iso_or_none
 from syncd.text.wording import CONDITION_TEXT, counted, needing
@@ -93,10 +94,22 @@ def status_of(config: Config, store: Store) -> dict[str, Any]:
         },
         "requests_left": {side: left for side, (left, _) in status.budgets.items()},
         "pushing": status.pushing,
+        "leader": _leader_of(status.leading),
+        "standbys": []
+        if status.leading is None
+        else [one.described for one in status.leading.standbys],
         "gap": None if status.gap is None else GAP.type.dump_python(status.gap, by_alias=True),
         "unfinished_backfill": status.backfill,
         "writes": dict(status.writes),
     }
+
+
+def _leader_of(leading: Leading | None) -> dict[str, Any] | None:
+    """Who leads, as `--json` prints it; None where only one service can run, or none has led yet."""
+    if leading is None:
+        return None
+    since = iso(leading.since)
+    return {"service": leading.holder.described, "since": since, "holds": leading.holds}
 
 
 def _print_status(read: dict[str, Any]) -> None:
@@ -116,6 +129,12 @@ def _print_status(read: dict[str, Any]) -> None:
             ),
         ),
     ]
+    if read["leader"]:
+        holds = "" if read["leader"]["holds"] else ", which does not answer any more"
+        rows.append(
+            ("Leads", f"{read['leader']['service']} since {read['leader']['since']}{holds}")
+        )
+        rows.append(("Stands by", ", ".join(read["standbys"]) or "nobody"))
     rows.append(("Updates of rows", read["writes"]["update"]))
     if "not proven" not in read["writes"]["insert"]:
         rows.append(("New rows", read["writes"]["insert"]))

@@ -1,0 +1,186 @@
+"""Several services over one database of PostgreSQL: one leads, the others stand by.
+
+The right to lead is a lease in the database. It goes by the server's clock, so that hosts whose clocks
+differ agree. A service that cannot renew its lease stops before the lease ends, and another takes over
+after the lease has ended. A service that was suspended meanwhile finds out at its next write: it needs
+the push lease for a write, and cannot take or renew the push lease after another has taken over.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from syncd.core.errors import StoreUnavailable
+from syncd.core.records import Fence, Holder
+from syncd.monitor.health import Check
+from syncd.monitor.report import Report
+from syncd.store.db.leases import LEADER, Leading
+from syncd.store.store import Store
+from syncd.sync.lease import is_alive, this_process
+from syncd.text.timestamps import iso
+
+LEASE_SHARE, LOOK_SHARE = 2 / 3, 1 / 6
+"""Of the time after which a standby must lead: how long the lease lasts, and how often it is renewed."""
+
+LOOK_SECONDS_MAX = 1.0
+"""How often a standby looks, at least: a service that is stopped hands over within that time."""
+
+
+class Role(StrEnum):
+    """What a service does."""
+
+    LEADING = "leading"
+    STANDBY = "standby"
+
+
+@dataclass(slots=True)
+class Leadership:
+    """The role of this service.
+
+    Attributes:
+        takeover_seconds: how soon a standby must lead after the leader has died.
+        now: Unix seconds by this host's clock; used only where the database has none.
+        monotonic: seconds of a clock that is never set.
+        prepare: called before this service leads; it does not lead if this fails.
+        on_lead: called when this service leads, with how that came about (None: it waited for nobody).
+        on_loss: called when this service no longer leads.
+        role: what this service does now.
+        trouble: why the database cannot be used; None while it works.
+        leading: who leads and since when, as last read.
+    """
+
+    store: Store
+    takeover_seconds: float
+    report: Report
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+    prepare: Callable[[], Awaitable[None]]
+    on_lead: Callable[[str | None], None]
+    on_loss: Callable[[], None]
+    me: Holder = field(default_factory=lambda: this_process("the service"))
+    role: Role = field(init=False, default=Role.STANDBY)
+    trouble: str | None = field(init=False, default=None)
+    leading: Leading | None = field(init=False, default=None)
+    fence: Fence = field(init=False)
+    _confirmed: float = field(init=False, default=0.0)
+    _noted: float | None = field(init=False, default=None)
+    _stood_by: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        # Before it has led, and after another has led, a service holds no lease that counts.
+        self.fence = Fence(LEADER, self.me.owner, 0)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this service may start a step now: its lease has surely not ended."""
+        held = self.monotonic() - self._confirmed < self._lease_seconds
+        return self.role is Role.LEADING and held
+
+    @property
+    def _lease_seconds(self) -> float:
+        return self.takeover_seconds * LEASE_SHARE
+
+    @property
+    def _renew_seconds(self) -> float:
+        return self.takeover_seconds * LOOK_SHARE
+
+    @property
+    def look_seconds(self) -> float:
+        """How long to wait between two calls of `look`."""
+        return min(LOOK_SECONDS_MAX, self._renew_seconds)
+
+    async def look(self) -> None:
+        """Renew the lease, or take it if nobody leads. A database that does not answer is noted.
+
+        Raises:
+            StoreUnusable: the database is damaged.
+        """
+        try:
+            if self.role is Role.LEADING:
+                self._renew()
+            else:
+                await self._try()
+        except StoreUnavailable as error:
+            if self.trouble is None:
+                self.report.log("error", "store_busy", reason=str(error))
+            self.trouble = str(error)
+            if self.role is Role.LEADING and not self.leads:
+                self._lose("the database could not be reached for too long")
+
+    def _renew(self) -> None:
+        begun = self.monotonic()
+        if self.trouble is None and begun - self._confirmed < self._renew_seconds:
+            return
+        if not self.store.coordination.renew_lease(
+            LEADER, self.me, self.now(), self._lease_seconds
+        ):
+            self._lose("another service has taken over")
+            return
+        self._confirmed, self.trouble = begun, None
+
+    async def _try(self) -> None:
+        begun = self.monotonic()
+        found = self.store.coordination.leading()
+        self.trouble, self.leading = None, found
+        if found is not None and not self._is_free(found.holder, found.until, found.at):
+            self._stood_by = True
+            self._note_standby(begun)
+            return
+        former = None if found is None or found.until == 0 else found.holder
+        taken = self.store.coordination.take_lease(
+            LEADER, self.me, self.now(), self._lease_seconds, free=self._is_free, evict=True
+        )
+        if isinstance(taken, Holder):
+            return
+        self.fence, self._confirmed = taken, begun
+        self.leading = self.store.coordination.leading()
+        await self.prepare()
+        self.role = Role.LEADING
+        how = None
+        if self._stood_by:
+            gone = (
+                "the former leader was stopped" if former is None else f"{former.described} is gone"
+            )
+            how = f"{self.me.described} leads since {iso(self._since)}: {gone}"
+        self._stood_by = False
+        self.report.log("warning" if how else "info", "leading", number=taken.number, reason=how)
+        self.on_lead(how)
+
+    def _note_standby(self, begun: float) -> None:
+        if self._noted is None:
+            self.report.log("info", "standing_by", leader=self._leader)
+        if self._noted is None or begun - self._noted >= self._renew_seconds:
+            seconds = self.takeover_seconds
+            self.store.coordination.note_standby(self.me, self.now(), seconds)
+            self._noted = begun
+
+    def _lose(self, reason: str) -> None:
+        self.role, self._noted = Role.STANDBY, None
+        self.report.log("warning", "lead_lost", reason=reason)
+        self.on_loss()
+
+    def release(self) -> None:
+        """Hand over: a standby may lead at once."""
+        self.role = Role.STANDBY
+        self.store.coordination.hand_over(self.me)
+
+    @property
+    def _leader(self) -> str:
+        return "nobody" if self.leading is None else self.leading.holder.described
+
+    @property
+    def _since(self) -> float:
+        return self.now() if self.leading is None else self.leading.since
+
+    def check(self) -> Check:
+        """The role, for `/readyz` and the page."""
+        if self.leads:
+            return Check(True, f"leads since {iso(self._since)}")
+        if self.leading is None or self.role is Role.LEADING:
+            return Check(True, "stands by; nobody is known to lead")
+        return Check(True, f"stands by; {self._leader} leads since {iso(self._since)}")
+
+    def _is_free(self, holder: Holder, until: float, at: float) -> bool:
+        if (holder.host, holder.boot) == (self.me.host, self.me.boot) and until:
+            return until <= at or holder.pid == self.me.pid or not is_alive(holder.pid)
+        return until <= at

@@ -1,0 +1,43 @@
+"""The checks of `/readyz`: whether both sides and the database work, and which role the service has."""
+
+from syncd.core.errors import Side
+from syncd.monitor.health import Check, judge_step
+from syncd.monitor.status import stopped_check
+from syncd.service.clock import Ages
+from syncd.service.leadership import Leadership
+from syncd.sync.engine import Engine
+
+
+def ready_checks(
+    engine: Engine, lead: Leadership | None, started: float, ages: Ages, stale_seconds: float
+) -> dict[str, Check]:
+    """The checks by name; a service that stands by asks neither Stripe nor Halo.
+
+    Args:
+        engine: the service's engine.
+        lead: the service's role; None where there is only one service.
+        started: since when the service works, Unix seconds.
+        ages: how long ago each step last worked.
+        stale_seconds: how long nothing may have worked before that is a failure.
+    """
+    role, trouble = {}, engine.store_trouble
+    if lead is not None:
+        role = {"role": lead.check()}
+        trouble = lead.trouble or (trouble if lead.leads else None)
+    store = {"store": Check(trouble is None, trouble or "works", reason=trouble)}
+    if lead is not None and not lead.leads:
+        return role | store
+
+    def worked(step: str, side: Side) -> Check:
+        last, reason = engine.last.get(step), engine.links[side].reason
+        since = started if last is None else last
+        now = since + ages.seconds("start" if last is None else step, since)
+        return judge_step(step, last, reason, now, stale_seconds, started=started)
+
+    return {
+        **role,
+        "stripe": worked("poll", Side.STRIPE),
+        "halo": worked("push", Side.HALO),
+        **stopped_check(engine.pusher.tenant.known.values()),
+        **store,
+    }

@@ -1,0 +1,50 @@
+"""The listening socket, and the HTTP server on it."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from syncd.config.model import ConfigurationError, address
+from syncd.service.web.server import WebSources, application
+
+CALLERS_MAX = 100
+"""How many HTTP connections are served at once, so that they cannot use up the open files."""
+
+
+def server_config(sources: WebSources) -> uvicorn.Config:
+    """How the web application is served."""
+    return uvicorn.Config(
+        application(sources), log_config=None, access_log=False, lifespan="off",
+        timeout_graceful_shutdown=1, server_header=False, limit_concurrency=CALLERS_MAX,
+    )  # fmt: skip
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its own signal handlers; the daemon handles signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def listen_on(listen: str) -> socket.socket:
+    """Bind first, so that a port in use is a clear error."""
+    host, port = address(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()  # from here on connections wait instead of being refused
+    except OSError as error:
+        listener.close()
+        message = (
+            f"web.listen: cannot listen on {listen}: {error.strerror or error}. Stop the program that "
+            "uses the port, or set another address"
+        )
+        raise ConfigurationError([message]) from error
+    listener.setblocking(False)
+    return listener

@@ -1,0 +1,231 @@
+"""Two services over one database: one leads, the other takes over; one row for one payment, always."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+
+from syncd.sandbox.faults import Fault
+from syncd.sandbox.server import Sandbox
+from tests.conftest import HandClock, Rig
+from tests.postgresql.server import PASSWORD, Server
+from tests.test_process import Daemon, daemon, until
+
+TAKEOVER_SECONDS = 6.0
+CREATES = {"SYNCD_PUSH__CREATE_MISSING": "true"}
+
+
+@dataclass
+class Pair:
+    """Two services, as on two hosts: folders of their own, one database, one Stripe and one Halo.
+
+    Attributes:
+        rig: what the tests pay and read with.
+        first, second: the services; the first leads.
+    """
+
+    rig: Rig
+    first: Daemon
+    second: Daemon
+
+    def by_role(self) -> dict[str, list[Daemon]]:
+        found: dict[str, list[Daemon]] = {"leading": [], "standby": []}
+        for one in (self.first, self.second):
+            if one.process.poll() is None:
+                found[json.loads(one.get("/readyz")[1])["role"]].append(one)
+        return found
+
+    def leads(self, one: Daemon) -> Any:
+        return json.loads(one.get("/readyz")[1])["role"] == "leading"
+
+
+@contextmanager
+def pair(rig: Rig, takeover: float = 60.0) -> Iterator[Pair]:
+    """Start both; the first leads. `takeover` seconds is long where a busy machine must not take over."""
+    folders = [rig.folder / name for name in ("first", "second")]
+    settings = {"SYNCD_STATE__TAKEOVER_AFTER": f"{takeover:.0f}s"}
+    with ExitStack() as stack:
+        started = []
+        for folder in folders:
+            folder.mkdir()
+            own = Rig(rig.box, rig.clock, folder, rig.settings, database=rig.url, password=PASSWORD)
+            running = stack.enter_context(daemon(own, **settings))
+            started.append(running)
+            until(lambda: started[-1].events("leading") or started[-1].events("standing_by"))
+        both = Pair(rig, *started)
+        try:
+            yield both
+        finally:
+            for one in started:
+                if one.process.poll() is None:
+                    os.kill(one.process.pid, signal.SIGCONT)
+
+
+def settled(rig: Rig, payment: str, status: int = 3) -> None:
+    """Wait until Halo shows the payment; there is one row for it, then and later."""
+    until(lambda: rig.statuses(payment) == [status], 40)
+    assert len(rig.box.halo.rows_of(payment)) == 1
+
+
+def test_one_leads_the_other_stands_by(live: Rig) -> None:
+    """Only the leader polls; both answer with 200 and their role; status and metrics name both."""
+    live.once()
+    with pair(live) as both:
+        paid = live.pay("succeeded")
+        settled(live, paid)
+        until(lambda: both.first.get("/readyz")[0] == 200)
+        for one, role in ((both.first, "leading"), (both.second, "standby")):
+            for path in ("/livez", "/readyz"):
+                code, body = one.get(path)
+                assert (code, json.loads(body)["role"]) == (200, role)
+        assert "stands by; the service (process" in both.second.get("/readyz")[1]
+        assert "\nsyncd_leading 1.0" in both.first.get("/metrics")[1]
+        assert "\nsyncd_leading 0.0" in both.second.get("/metrics")[1]
+        status = json.loads(until(lambda: _with_standby(live)))
+        assert str(both.first.process.pid) in status["leader"]["service"]
+        assert [str(both.second.process.pid) in one for one in status["standbys"]] == [True]
+        assert f"process {both.second.process.pid}" in both.first.get("/")[1]
+        shown = live.command("status").stdout
+        assert "Leads" in shown
+        assert "Stands by" in shown
+        assert not both.second.events("pushed")
+        assert both.second.stop() == 0
+        assert both.first.stop() == 0
+
+
+def _is_not_ready(one: Daemon) -> bool:
+    return one.get("/readyz")[0] == 503
+
+
+def _with_standby(live: Rig) -> str:
+    told = live.command("status", "--json").stdout
+    return told if json.loads(told)["standbys"] else ""
+
+
+def test_a_stopped_leader_hands_over_at_once(live: Rig) -> None:
+    """A planned stop: the standby leads within two seconds, and says so once."""
+    live.once()
+    with pair(live) as both:
+        settled(live, live.pay("succeeded"))
+        assert both.first.stop() == 0
+        begun = time.monotonic()
+        until(lambda: both.leads(both.second))
+        assert time.monotonic() - begun < 2.5
+        settled(live, live.pay("succeeded"))
+        (line,) = both.second.events("leading")
+        assert "the former leader was stopped" in line["reason"]
+        assert "\nsyncd_takeovers_total 1.0" in both.second.get("/metrics")[1]
+
+
+@pytest.mark.slow
+def test_a_leader_that_was_suspended(live: Rig) -> None:
+    """A leader suspended within a push is replaced; when it goes on it writes nothing, and stands by."""
+    live.once()
+    with pair(live, TAKEOVER_SECONDS) as both:
+        settled(live, live.pay("succeeded"))
+        halo = live.box.halo
+        paid = live.pay("succeeded")
+        halo.faults.append(Fault("hang", method="GET", path="InvoicePayment", seconds=7))
+        seen = len(halo.requests)
+        until(lambda: any(r.path.endswith("InvoicePayment") for r in halo.requests[seen:]))
+        os.kill(both.first.process.pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        until(lambda: both.second.events("leading"), 15)
+        assert time.monotonic() - begun <= TAKEOVER_SECONDS + 1.5
+        settled(live, paid)
+        posts = len(live.posts())
+        os.kill(both.first.process.pid, signal.SIGCONT)
+        until(lambda: both.first.events("lead_lost"))
+        until(lambda: not both.leads(both.first))
+        settled(live, live.pay("succeeded"))
+        assert len(live.posts()) == posts + 1
+        assert paid not in str(both.first.events("pushed"))
+        assert both.first.get("/readyz")[0] == 200
+        os.kill(both.second.process.pid, signal.SIGKILL)
+        until(lambda: both.leads(both.first), 15)
+        settled(live, live.pay("succeeded"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["hang", "hang_after"])
+def test_a_leader_that_dies_within_a_create(live: Rig, fault: str) -> None:
+    """The leader is killed while Halo answers a new row: the standby makes no second one."""
+    live.settings.update(CREATES)
+    live.once()
+    with pair(live) as both:
+        number = live.box.halo.add_invoice(total=10.99)
+        live.box.halo.faults.append(Fault(fault, method="POST", path="InvoicePayment", seconds=5))
+        paid = live.box.stripe.create_intent(amount=1099, metadata={"halo_invoice_id": str(number)})
+        live.box.stripe.advance(paid, "succeeded")
+        until(live.posts)
+        both.first.process.kill()
+        until(lambda: both.leads(both.second), 15)
+        if fault == "hang_after":
+            settled(live, paid)
+        else:
+            until(lambda: live.stored(lambda store: store.payment(paid))["doubt_until"])
+        time.sleep(3)
+        assert len(live.box.halo.rows_of(paid)) <= 1
+        assert len(live.posts()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_the_database_is_killed_and_restarted(server: Server, tmp_path: Any, number: int) -> None:
+    """Without the database nobody ends and /readyz says it; after its restart all works by itself."""
+    with Sandbox() as box:
+        name = server.database()
+        live = Rig(box, HandClock(), tmp_path, {}, database=server.url(name), password=PASSWORD)
+        live.once()
+        with pair(live, TAKEOVER_SECONDS) as both:
+            settled(live, live.pay("succeeded"))
+            server.stop(number)
+            paid = live.pay("succeeded")
+            for one in (both.first, both.second):
+                until(partial(_is_not_ready, one))
+                assert "cannot be used at the moment" in one.get("/readyz")[1]
+                assert one.get("/livez")[0] == 200
+            time.sleep(TAKEOVER_SECONDS)
+            assert live.statuses(paid) == [1]
+            server.start()
+            settled(live, paid)
+            until(lambda: sorted(map(len, both.by_role().values())) == [1, 1])
+            until(lambda: all(one.get("/readyz")[0] == 200 for one in (both.first, both.second)))
+            assert (both.first.process.poll(), both.second.process.poll()) == (None, None)
+
+
+@pytest.mark.slow
+def test_the_database_hangs(server: Server, tmp_path: Any) -> None:
+    """A server that accepts connections and does not answer: /readyz says it, and all works again."""
+    with Sandbox() as box:
+        name = server.database()
+        live = Rig(box, HandClock(), tmp_path, {}, database=server.url(name), password=PASSWORD)
+        live.once()
+        with pair(live, TAKEOVER_SECONDS) as both:
+            settled(live, live.pay("succeeded"))
+            server.signal_all(signal.SIGSTOP)
+            paid = live.pay("succeeded")
+            time.sleep(8)
+            server.signal_all(signal.SIGCONT)
+            settled(live, paid)
+            until(lambda: sorted(map(len, both.by_role().values())) == [1, 1], 40)
+            assert len(live.box.halo.rows_of(paid)) == 1
+
+
+def test_commands_work_beside_the_leader(live: Rig) -> None:
+    """A backfill, a resync and a dismissal work from any host while another leads."""
+    live.once()
+    with pair(live) as both:
+        paid = live.pay("succeeded")
+        for arguments in (("--once",), ("--backfill", "2d"), ("resync", paid)):
+            done = live.command(*arguments)
+            assert done.returncode in (0, 1), done.stderr
+        settled(live, paid)
+        assert both.leads(both.first)
