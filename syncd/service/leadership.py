@@ -22,6 +22,9 @@ from syncd.text.timestamps import iso
 LEASE_SHARE, LOOK_SHARE = 2 / 3, 1 / 6
 """Of the time after which a standby must lead: how long the lease lasts, and how often it is renewed."""
 
+LEASE_SECONDS_MAX = 900.0
+"""No lease lasts longer: `state.takeover_after` is limited."""
+
 LOOK_SECONDS_MAX = 1.0
 """How often a standby looks, at least: a service that is stopped hands over within that time."""
 
@@ -181,6 +184,9 @@ class Leadership:
         return Check(True, f"stands by; {self._leader} leads since {iso(self._since)}")
 
     def _is_free(self, holder: Holder, until: float, at: float) -> bool:
+        """Whether a lease has ended, or was written before the database's clock was set back."""
+        if until > at + LEASE_SECONDS_MAX:
+            return True
         if (holder.host, holder.boot) == (self.me.host, self.me.boot) and until:
             return until <= at or holder.pid == self.me.pid or not is_alive(holder.pid)
         return until <= at
