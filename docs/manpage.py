@@ -32,7 +32,7 @@ ENVIRONMENT = {
 }
 
 SIGNALS = {
-    "SIGTERM, SIGINT": "finish the request under way, write down what came of it, and end.",
+    "SIGTERM, SIGINT": "finish the current request, record its outcome, and end.",
     "SIGHUP": "read the configuration again (systemctl reload syncd).",
 }
 

@@ -1,23 +1,23 @@
-"""Which number each state has in this tenant, learnt from its own rows.
+"""Learns the tenant's status number of each state from its own rows.
 
-Two kinds of rows show it. A row that Halo's own webhook wrote holds the event and the number it led
-to: that pair is evidence. A row without any trace shows a number beside what Stripe says of its
-payment *now*: a hint and no more, for Halo may never have heard what became of it, and people set
-such rows by hand, whatever became of the payment.
+Two kinds of rows show a number. A row that Halo's own webhook wrote contains the event and the number
+that it led to: that pair is evidence. A row without a trace shows a number, and Stripe knows the state
+of its payment *now*. That is only a hint, because Halo may never have learnt of that state, and people
+set such rows by hand.
 
-The rules; what they leave open is shown and never decided:
+The rules. What they do not decide is shown and never guessed:
 
-1. Where webhook rows show a state, they must all show the same number. Then it is proposed.
-2. Rows without a trace that show another number speak against it, unless the number is explained:
-   webhook rows prove it for another state (the row is out of date), or it is one with which rows
-   begin (see `Tally.beginnings`).
-3. Rows without a trace alone never lead to a proposal. Where all show one number, and it is known
-   with which numbers rows begin, it is a hint, which a person may accept.
+1. All webhook rows of a state must show the same number. Then the number is proposed.
+2. Rows without a trace that show another number contradict it, unless the number is explained:
+   webhook rows prove it for another state (the row is out of date), or new rows start with it
+   (see `Tally.beginnings`).
+3. Rows without a trace alone never lead to a proposal. If all of them show one number, and it is known
+   with which numbers new rows start, the number is a hint, which a person may accept.
 4. If `succeeded` would share its number with another state, neither gets one.
 
-Rows that syncd wrote itself, or may have written, count for nothing: they'd only repeat what it was
-told. A row that it found in step, and never sent anything for, is as good as any other. Where it sent
-a status without a trace (`push.trace` off, or a row put right later on), its memory alone knows it.
+Rows that syncd wrote, or may have written, do not count: they only repeat the configuration. A row that
+syncd found in step, and for which it never sent anything, counts like any other. If syncd sent a status
+without a trace (`push.trace` off, or a row corrected later), only its own records show that.
 """
 
 import heapq

@@ -69,7 +69,7 @@ def calibrate(
     """Learn the tenant's status numbers from its own rows, and show the evidence.
 
     Reads Halo's rows and, for those without a trace, Stripe; changes nothing in either. A number is
-    proposed where Halo's own webhook wrote it and nothing speaks against it.
+    proposed where Halo's own webhook wrote it and no row contradicts it.
 
     Example: syncd calibrate --write
     """
