@@ -20,6 +20,7 @@ from syncd.cli.commands.setup.config import config_app
 from syncd.cli.commands.setup.init import init
 from syncd.cli.commands.setup.prove import prove
 from syncd.cli.commands.support.bugreport import bugreport
+from syncd.cli.commands.support.copy import copy
 from syncd.cli.commands.support.export import export
 from syncd.cli.output import OutputFailed, finish, install, report
 from syncd.cli.shared import (
@@ -79,6 +80,7 @@ app.command(short_help="Write one file that describes a problem, without secrets
     bugreport
 )
 app.command(short_help="Write everything that syncd remembers to stdout, as JSON.")(export)
+app.command(short_help="Copy the database to another one: SQLite or PostgreSQL.")(copy)
 
 
 def main() -> None:

@@ -209,6 +209,10 @@ class HousekeepingStore:
         """Yield everything in the database as (kind, columns): see `dump.export`."""
         return dump.export(self._engine, page)
 
+    def move_to(self, other: "HousekeepingStore") -> int:
+        """Copy everything to another, empty store; returns how many rows: see `dump.move`."""
+        return dump.move(self._engine, other._engine)  # noqa: SLF001  # same class
+
     def copy_to(self, other: "HousekeepingStore") -> None:
         """Copy payments, notes and counted requests to another, empty store: for a dry run."""
         dump.copy(self._engine, other._engine)  # noqa: SLF001  # same class

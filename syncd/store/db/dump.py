@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from syncd.core.errors import StoreUnusable
 from syncd.store.db import schema
 from syncd.store.db.connection import reading, writing
 
@@ -63,3 +64,30 @@ def copy(source: sa.Engine, target: sa.Engine) -> None:
             while rows := found.fetchmany(500):
                 with writing(target) as other:
                     other.execute(table.insert(), [dict(row) for row in rows])
+
+
+def move(source: sa.Engine, target: sa.Engine) -> int:
+    """Copy everything but leases to another, empty database, in one transaction; returns how many rows.
+
+    Raises:
+        StoreUnusable: the other database is not empty; it is left as it is.
+    """
+    total = 0
+    with reading(source) as one, writing(target) as other:
+        for table in EXPORTED.values():
+            if other.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first():
+                message = (
+                    "The database to copy to is not empty: syncd has used it. Name an empty one. "
+                    "Nothing was changed."
+                )
+                raise StoreUnusable(message)
+        for table in EXPORTED.values():
+            found = one.execute(sa.select(table)).mappings()
+            while rows := found.fetchmany(500):
+                other.execute(table.insert(), [dict(row) for row in rows])
+                total += len(rows)
+        if target.dialect.name == "postgresql":
+            # Rows that are added later go on behind the copied numbers.
+            newest = "SELECT setval(pg_get_serial_sequence('pushes', 'id'), max(id)) FROM pushes"
+            other.exec_driver_sql(newest)
+    return total
