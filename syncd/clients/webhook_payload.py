@@ -1,13 +1,13 @@
-"""Traces: what a webhook leaves in a row of Halo's, read there; and the like of it, which syncd leaves.
+"""Traces: reads the event that a webhook left in a row of Halo, and makes the one that syncd leaves.
 
-Pure. Only calibrate and check look at rows so closely; deciding and pushing need a `Row` alone. What
-syncd leaves is made from whatever Stripe sent, so nothing in it may be secret, too large, or of a
-kind that a database or Halo can't take.
+Pure. Only calibrate and check need a row's trace; deciding and pushing need a `Row` alone. syncd makes
+its trace from what Stripe sent, so the trace must contain no secret, and must not be too large or of a
+kind that a database or Halo cannot store.
 
-How a row of Halo's own webhook is told from one of syncd's: Stripe's events about payment intents
-carry the `client_secret` (source: Stripe's documentation), and syncd never writes one into Halo. So
-an event that still has it was left by Halo. One without it was left by syncd, or by something that
-takes secrets out: it counts for nothing, and is shown.
+How to tell a row of Halo's own webhook from a row of syncd: Stripe's events about payment intents
+contain the `client_secret` (source: Stripe's documentation), and syncd never writes one into Halo. So
+Halo left an event that has it. An event without it was left by syncd, or by a program that removes
+secrets: such an event proves nothing, and is shown.
 """
 
 import json
@@ -25,14 +25,14 @@ from syncd.text.sanitize import plain, without_secrets
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What stands in a row's `webhook_payload`.
+    """The content of a row's `webhook_payload`.
 
     Attributes:
         is_event: whether it is an event of Stripe's.
-        state: the state that the event's type says; None where it says none of the five.
+        state: the state of the event's type; None if it is none of the five.
         intent_id: the payment intent it is about; None where it names none.
-        has_secret: whether it holds a `client_secret`.
-        livemode: what it says of live and test mode; None where it says nothing.
+        has_secret: whether it contains a `client_secret`.
+        livemode: whether it is of live mode; None if it does not say.
     """
 
     is_event: bool
@@ -47,9 +47,9 @@ class TracedRow:
     """One of Halo's rows, with its trace.
 
     Attributes:
-        row: what deciding needs of it.
-        trace: what was left in it; None where nothing was.
-        received: when Halo says the webhook came, as it says it; None where never.
+        row: the row, as far as deciding needs it.
+        trace: the event in it; None if there is none.
+        received: when the webhook came, by Halo; None for never.
         method, module_id: the tenant's numbers; None where it has none.
         method_name: what Halo calls the method; None where the row does not show it.
     """
@@ -63,7 +63,7 @@ class TracedRow:
 
 
 class Author(StrEnum):
-    """Who gave a row the status that it has."""
+    """Who wrote a row's status."""
 
     WEBHOOK = "webhook"  # Halo's own integration
     BARE = "bare"  # nobody left a trace
@@ -73,7 +73,7 @@ class Author(StrEnum):
 
 
 def author_of(traced: TracedRow, *, sent: bool) -> Author:
-    """Say who gave a row its status.
+    """Find out who wrote a row's status.
 
     Args:
         traced: the row.
@@ -98,7 +98,7 @@ def author_of(traced: TracedRow, *, sent: bool) -> Author:
 def read_traced(
     row: Row, raw: Mapping[str, Any], method: int | None, module: int | None
 ) -> TracedRow:
-    """Turn one of Halo's rows into a row with its trace; what can't be read is no trace of Stripe's."""
+    """Parse one of Halo's rows with its trace; an unreadable trace counts as no event of Stripe."""
     payload = raw.get("webhook_payload")
     trace = None
     if isinstance(payload, dict) and payload:
@@ -153,7 +153,7 @@ def _read_trace(payload: str) -> Trace:
 
 
 def _moment(text: object) -> datetime | None:
-    """A time as Halo writes it; without a zone it is taken for UTC. 1900 stands for never."""
+    """A time as Halo writes it, in UTC if it has no zone; None for 1900, which means never."""
     if not isinstance(text, str):
         return None
     try:
@@ -180,10 +180,10 @@ _HEADS = (
 
 
 def trace_of(raw: Mapping[str, Any]) -> str:
-    """What a webhook would have left: the JSON of an event or intent, without any secret.
+    """The trace to send: the JSON of an event or intent, as a webhook leaves it, without any secret.
 
-    Every `client_secret` goes, wherever it stands, and what looks like a secret inside a text (the
-    links of `next_action` carry one). An event beyond TRACE_CHARACTERS_MAX keeps its heads only.
+    Removes every `client_secret`, and everything that looks like a secret inside a text (the links of
+    `next_action` contain one). An event beyond TRACE_CHARACTERS_MAX keeps its heads only.
     """
     pruned = _pruned(raw, 0)
     text = _as_json(pruned)

@@ -72,7 +72,7 @@ class WholeRow:
     """A row with every field that the PSA showed of it.
 
     Attributes:
-        row: what deciding needs of it.
+        row: the row, as far as deciding needs it.
         fields: the PSA's own names and values; only the PSA's client reads them.
         alone: whether the row was read alone; else it was read from a list.
     """

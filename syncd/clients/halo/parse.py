@@ -1,7 +1,7 @@
-"""What Halo's JSON says: rows, invoices, acknowledgements and errors, read leniently.
+"""Parses Halo's JSON leniently: rows, invoices, acknowledgements and errors.
 
-Pure. The shapes are known from the API's description and from people who wrote clients; what can't
-be read is None, never guessed.
+Pure. The shapes are known from the API's description and from people who wrote clients. A value that
+cannot be read is None, never guessed.
 """
 
 import json
@@ -29,7 +29,7 @@ ERROR_KEYS = ("errorMessage", "Message", "message", "error_description", "error"
 
 @dataclass(frozen=True, slots=True)
 class TracedPage:
-    """One page of Halo's rows, each with the trace that was left in it."""
+    """One page of Halo's rows, each with its trace."""
 
     page: RowPage
     traced: tuple[TracedRow, ...]
@@ -40,9 +40,9 @@ class InvoicePage:
     """One page of a list of Halo's invoices.
 
     Attributes:
-        invoices: those that have a readable id; what a list row leaves out is None.
+        invoices: the invoices with a readable id; a value that the list leaves out is None.
         length: how many entries the page has.
-        total: how many invoices there are, as Halo counts them; None where Halo doesn't say.
+        total: how many invoices there are, as Halo counts them; None where Halo does not tell.
     """
 
     invoices: tuple[Invoice, ...]
@@ -51,7 +51,7 @@ class InvoicePage:
 
 
 def read_json(content: bytes) -> Any:
-    """Parse an answer, numbers as exact decimals; None where it isn't JSON."""
+    """Parse an answer, with numbers as exact decimals; None if it is not JSON."""
     try:
         return json.loads(content, parse_float=Decimal, parse_constant=_no_constant)
     except (ValueError, RecursionError, InvalidOperation):
@@ -110,7 +110,7 @@ def is_whole(page: RowPage, *, new: int, seen: int) -> bool:
 
 
 def read_row(raw: object) -> Row:
-    """Turn one of Halo's rows into what deciding needs; what can't be read is None."""
+    """Parse one of Halo's rows, as far as deciding needs it; an unreadable value is None."""
     if not isinstance(raw, dict):
         return Row(None, None, None, None, None)
     intent_id = raw.get("intent_id")
@@ -130,13 +130,13 @@ def read_row(raw: object) -> Row:
 
 
 def read_invoice(raw: object, invoice_id: int) -> Invoice | None:
-    """Turn an invoice into what comparing needs; None where it isn't that invoice."""
+    """Parse an invoice, as far as comparing needs it; None if it is another invoice."""
     found = _read_invoice(raw)
     return found if found is not None and found.id == invoice_id else None
 
 
 def read_invoice_page(body: Any) -> InvoicePage | None:
-    """Read a page of a list of invoices; None where the answer holds no list."""
+    """Parse a page of a list of invoices; None if the answer contains no list."""
     listed = body if isinstance(body, list) else None
     total = None
     if isinstance(body, dict):
@@ -165,7 +165,7 @@ def _read_invoice(raw: object) -> Invoice | None:
 
 
 def _key(value: object) -> int | None:
-    """The number of a row. None below one: so .NET shows a number that isn't there."""
+    """The number of a row. None below one, because .NET shows a missing number as 0."""
     number = _whole(value)
     return number if number is not None and number > 0 else None
 
@@ -181,7 +181,7 @@ def _whole(value: object) -> int | None:
 
 
 def _seconds(value: object) -> int | None:
-    """A date of Halo's as Unix seconds, UTC where it names no zone; 1900 means never."""
+    """A date of Halo's as Unix seconds, in UTC if it has no zone; None for 1900, which means never."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else None
         if found is None or found.year <= 1900:
@@ -199,7 +199,7 @@ def _name(value: object) -> str | None:
 def _number(value: object) -> Decimal | None:
     """A number of sensible size, to the precision of any double.
 
-    The power of ten is asked for first: arithmetic with 1e9999999 fails, and showing 1e-9999999
+    The power of ten is checked first: arithmetic with 1e9999999 fails, and showing 1e-9999999
     takes ten million characters.
     """
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
@@ -211,13 +211,13 @@ def _number(value: object) -> Decimal | None:
 
 
 def lifetime_seconds(value: object) -> float:
-    """How long a token lasts, as its issuer says; five minutes where it says nothing usable."""
+    """How long a token lasts, by its issuer; five minutes if the value is not usable."""
     number = _number(value)
     return 300.0 if number is None else min(max(float(number), 0.0), TOKEN_SECONDS_MAX)
 
 
 def read_acknowledgement(body: Any) -> Acknowledged:
-    """Read what Halo answered to a POST: its shape is not documented, so look for the rows."""
+    """Parse Halo's answer to a POST. Its shape is not documented, so look for the rows."""
     listed: Any = body
     if isinstance(body, dict):
         listed = body.get("payments") if isinstance(body.get("payments"), list) else [body]
@@ -231,7 +231,7 @@ def read_acknowledgement(body: Any) -> Acknowledged:
 
 
 def error_text(body: Any) -> str:
-    """Find Halo's own words in any of the shapes its errors come in, as one plain sentence."""
+    """Find Halo's error message in any of the known shapes, as one plain sentence."""
     if isinstance(body, str):
         return as_sentence(body)
     if said := stated_error(body):
@@ -268,6 +268,6 @@ def stated_error(body: Any, depth: int = 3) -> str:
 
 
 def as_sentence(text: str) -> str:
-    """Plain words without markup, as one sentence."""
+    """The text without markup, as one sentence."""
     said = plain(re.sub(r"<[^<>]*>", " ", text[:READ_CHARACTERS_MAX]))
     return said if not said or said.endswith((".", "!", "?")) else f"{said}."

@@ -1,7 +1,7 @@
-"""What Stripe's JSON says: events, payment intents, refunds and disputes, read leniently.
+"""Parses Stripe's JSON leniently: events, payment intents, refunds and disputes.
 
-Pure. The shape of an event may be of any API version, and anybody's text may stand in it: what
-can't be read is said, never guessed, and nothing secret leaves this room.
+Pure. The shape of an event may be of any API version, and it may contain any text. What cannot be
+parsed is reported, never guessed, and nothing secret leaves this module.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class Unreadable:
     """An event or intent that can't be used as it is.
 
     Attributes:
-        id: what to call it: its own id, else a fingerprint of its text.
+        id: its own id, or a fingerprint of its text if it has none.
         text: what is wrong with it.
         at: Unix seconds, if it says so.
         shape: its shape without its contents.
@@ -59,8 +59,8 @@ class SeenEvent:
         id: ``evt_…``.
         at: when it was created, Unix seconds.
         kind: its type.
-        observation: what it says of a payment; None where it says nothing of the five states.
-        reversal: what it says of a refund or a dispute; None where it says nothing of one.
+        observation: the state of a payment that it reports; None if it reports none of the five states.
+        reversal: the refund or dispute that it reports; None if it reports none.
     """
 
     id: str
@@ -71,10 +71,10 @@ class SeenEvent:
 
 
 def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
-    """Turn one listed event into what it says.
+    """Parse one listed event.
 
     The state comes from the event's type, which means the same in every API version; the object
-    inside is drawn in the version of its moment, so it is read leniently.
+    inside has the shape of the API version when the event was created, so it is parsed leniently.
     """
     if not isinstance(raw, dict):
         return Unreadable(_fingerprint(raw), "An event in Stripe's list isn't an object.")
@@ -104,7 +104,7 @@ def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
 def read_intent(
     raw: object, invoice_key: str, at: int, *, traced: bool = True
 ) -> Observation | Unreadable:
-    """Turn a payment intent that was read into what it says; `at` as in Observation.
+    """Parse a payment intent that was read; `at` as in Observation.
 
     Without `traced`, the trace holds the description alone: for a command that writes no rows.
     """
@@ -132,7 +132,7 @@ def _observation(
     trace: str | None,
     event_id: str | None = None,
 ) -> Observation:
-    """What an intent says, out of an event (`event_id`) or as it was read."""
+    """Parse an intent from an event (`event_id`) or as it was read."""
     metadata = intent.get("metadata")
     invoice = metadata.get(key) if isinstance(metadata, dict) else None
     details = intent.get("amount_details")
@@ -180,17 +180,17 @@ def _reversal_event(
 
 
 def read_refund(raw: object, at: int, *, read: bool = False) -> Reversal | Unreadable:
-    """Turn a refund into what it says; `at` and `read` as in Reversal."""
+    """Parse a refund; `at` and `read` as in Reversal."""
     return _reversal(raw, ReversalKind.REFUNDED, "amount", at, read=read)
 
 
 def read_dispute(raw: object, at: int, *, read: bool = False) -> Reversal | Unreadable:
-    """Turn a dispute into what it says; `at` and `read` as in Reversal."""
+    """Parse a dispute; `at` and `read` as in Reversal."""
     return _reversal(raw, ReversalKind.DISPUTED, "amount", at, read=read)
 
 
 def read_charge(raw: object, at: int) -> Reversal | Unreadable:
-    """Turn a charge into the sum of its refunds: all that older API versions tell."""
+    """Parse a charge into the sum of its refunds: older API versions report nothing else."""
     found = _reversal(raw, ReversalKind.REFUNDED, "amount_refunded", at, read=False)
     if isinstance(found, Unreadable):
         return found
@@ -249,20 +249,20 @@ def _currency(value: object) -> str | None:
 
 
 def _whole(value: object) -> int | None:
-    """A whole number that isn't negative and isn't absurd; text that looks like one isn't one."""
+    """A whole number from 0 up to a sensible limit; text does not count as a number."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _AMOUNT_MAX:
         return None
     return value
 
 
 def _seconds(value: object) -> int | None:
-    """Unix seconds, none where no payment can be: later years have no date that can be written."""
+    """Unix seconds; None beyond any possible payment, because such years cannot be formatted."""
     seconds = _whole(value)
     return None if seconds is None or seconds > _SECONDS_MAX else seconds
 
 
 def unknown_status(raw: Mapping[str, Any]) -> list[str]:
-    """The status of an intent in a list, where nobody knows it here."""
+    """The status of an intent in a list, if it is not one of the known ones."""
     status = str(raw.get("status"))
     known = state_of_intent(status, has_error=False) or status in STATUSES_WITHOUT_STATE
     return [] if known else [plain(status, 80)]

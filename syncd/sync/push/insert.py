@@ -179,7 +179,7 @@ class Inserter:
         return all(one.intent_id == intent_id for one in others)
 
     def _refused(self, due: DuePayment, create: Create, words: str) -> None:
-        """Halo refused the first new rows of a tenant: after some, it is the tenant's trouble."""
+        """Halo refused the first new rows of a tenant: after some of them, stop all new rows."""
         if not self.prover.is_unproven():
             return
         tenant, intent_id = self.tenant, due.intent_id
@@ -199,8 +199,8 @@ class Inserter:
     async def _is_missing(self, due: DuePayment, create: Create, *, sent_before: bool) -> bool:
         """Look once more; record what forbids a new row.
 
-        A row that may have been sent before is looked for on its invoice as well: whoever sent it
-        may have died before it could.
+        A row that may have been sent before is looked for on its invoice as well: the process
+        that sent the row may have ended before it could.
         """
         on_invoice = sent_before and await self._invoice_has_row(due, create)
         rows = await self.sink.rows_of(due.intent_id)
