@@ -16,121 +16,17 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from bench.grown import beside, fill
+from bench.measure import Box, Results, Used, run, sandbox
+
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True, slots=True)
-class Used:
-    """What a process used until it ended."""
-
-    cpu_seconds: float
-    peak_bytes: int
-
-
-@dataclass(slots=True)
-class Results:
-    """The table."""
-
-    rows: list[tuple[str, str, str, str]] = field(default_factory=list)
-    over: bool = False
-
-    def add(
-        self,
-        what: str,
-        found: float,
-        unit: str,
-        limit: float | None = None,
-        *,
-        counts: bool = False,
-    ) -> None:
-        """Add a figure; `counts` are the same on every machine, so they must be kept."""
-        well = limit is None or found <= limit
-        mark = "" if limit is None else "kept" if well else "OVER"
-        self.over |= counts and not well
-        shown = f"{found:.4g} {unit}".strip()
-        self.rows.append((what, shown, "" if limit is None else f"{limit:g}", mark))
-
-
-class Box:
-    """The sandbox as a process of its own."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self.process = process
-        assert process.stdout is not None
-        self.where = json.loads(process.stdout.readline())
-
-    def control(self, name: str, body: dict[str, Any] | None = None) -> Any:
-        """Ask for or change something."""
-        data = None if body is None else json.dumps(body).encode()
-        url = f"{self.where['stripe']['url']}/_sandbox/{name}"
-        with urllib.request.urlopen(urllib.request.Request(url, data)) as answer:  # noqa: S310  # ours
-            return json.load(answer)
-
-    def requests(self) -> tuple[int, int, int]:
-        """Requests to Stripe, requests to Halo, rows written; since the last `forget`."""
-        counts = self.control("counts")
-        return sum(counts["stripe"].values()), sum(counts["halo"].values()), counts["writes"]
-
-    def forget(self) -> None:
-        """Begin to count anew."""
-        self.control("forget_requests", {})
-
-    def environment(self, folder: Path, **more: str) -> dict[str, str]:
-        """What a syncd over this sandbox needs."""
-        halo, stripe = self.where["halo"], self.where["stripe"]
-        clean = {name: text for name, text in os.environ.items() if not name.startswith("SYNCD_")}
-        return {
-            **clean,
-            "SYNCD_CONFIG": os.devnull,  # not the configuration of an installed syncd
-            "SYNCD_STRIPE_API_KEY": stripe["api_key"],
-            "SYNCD_HALO_CLIENT_SECRET": halo["client_secret"],
-            "SYNCD_STRIPE__API_BASE": stripe["url"],
-            "SYNCD_STRIPE__READ_BUDGET": "100000000",
-            "SYNCD_HALO__URL": halo["url"],
-            "SYNCD_HALO__CLIENT_ID": halo["client_id"],
-            "SYNCD_HALO__RATE_LIMIT": "100000000",
-            "SYNCD_STATE__URL": f"sqlite:///{folder}/syncd.db",
-            "SYNCD_WEB__LISTEN": "127.0.0.1:0",
-            **{f"SYNCD_HALO__STATUS__{s.upper()}": str(n) for s, n in halo["status"].items()},
-            **more,
-        }
-
-
-@contextmanager
-def sandbox(payments: int) -> Iterator[Box]:
-    """A sandbox without rate limits, with payments that are out of step."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "syncd.sandbox", "--no-limits", "--seed-intents", str(payments)],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        yield Box(process)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def run(environment: dict[str, str], *command: str) -> Used:
-    """Run a command to its end."""
-    process = subprocess.Popen([sys.executable, *command], env=environment, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    said = process.stderr.read()
-    process.stderr.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"{command} ended with {process.returncode}:\n{said.decode()[-3_000:]}")
-    return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def backfill(payments: int, results: Results | None, console: Console) -> Used:
@@ -197,11 +93,12 @@ def naive(payments: int, results: Results, console: Console) -> None:
     results.add(f"{of}: CPU a payment", used.cpu_seconds / payments * 1e3, "ms")
 
 
-def at_rest(polls: int, results: Results, console: Console) -> None:
-    """The daemon while nothing happens."""
+def at_rest(polls: int, known: int, results: Results, console: Console) -> None:
+    """The daemon while nothing happens, which knows so many payments."""
     with tempfile.TemporaryDirectory() as folder, sandbox(100) as box:
         environment = box.environment(Path(folder), SYNCD_POLL__INTERVAL="1s")
         run(environment, "-m", "syncd", "--backfill", "90d")
+        fill(Path(folder) / "syncd.db", known)
         address = f"{folder}/notify"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(address)
@@ -215,11 +112,15 @@ def at_rest(polls: int, results: Results, console: Console) -> None:
                 ready_cpu_seconds = _cpu_seconds(process.pid)
                 Thread(target=_listen_on, args=[manager], daemon=True).start()
                 assert process.stderr is not None
-                listen = json.loads(process.stderr.readline())["listen"]
+                logged = map(json.loads, process.stderr)
+                listen = next(line["listen"] for line in logged if "listen" in line)
                 _polls_after(listen, 1)
                 first, asked_before, halo_before = _between_polls(listen, box, 2)
+                cpu_before = _cpu_seconds(process.pid)
                 with console.status(f"{polls} polls at rest"):
+                    time.sleep(polls)  # asking for metrics takes CPU as well
                     last, asked, halo = _between_polls(listen, box, first + polls)
+                used = _cpu_seconds(process.pid) - cpu_before
                 resident = _resident_bytes(process.pid)
             finally:
                 process.send_signal(signal.SIGTERM)
@@ -227,6 +128,8 @@ def at_rest(polls: int, results: Results, console: Console) -> None:
     a_poll = (asked - asked_before) / (last - first)
     results.add("at rest: Stripe requests a poll", a_poll, "", 1, counts=True)
     results.add("at rest: Halo requests", halo - halo_before, "", 0, counts=True)
+    of = f"at rest, {known:,} payments known: CPU a poll"
+    results.add(of, used / (last - first) * 1e3, "ms", 60)
     results.add("start to ready: CPU", ready_cpu_seconds, "s", 1)
     results.add("at rest: resident memory", resident / 2**20, "MiB", 100)
 
@@ -284,7 +187,10 @@ def main() -> None:
         (2_000, 500, 5_000, 200) if asked.quick else (10_000, 1_000, 100_000, 2_000)
     )
     console, results = Console(stderr=True), Results()
-    at_rest(5 if asked.quick else 20, results, console)
+    for known in (1_000, 100_000) if asked.quick else (1_000, 10_000, 100_000, 500_000):
+        at_rest(5 if asked.quick else 20, known, results, console)
+    for rows in (1_000, 10_000) if asked.quick else (1_000, 10_000, 100_000):
+        beside(rows, many, few if asked.quick else 5_000, results, console)
     backfill(many, results, console)
     small, large = backfill(few, None, console), backfill(most, None, console)
     grown = (large.peak_bytes - small.peak_bytes) / 2**20
