@@ -54,6 +54,8 @@ FAILED = {
     20000000118: "The database failed while the service looked whether a sweep is due. The service logs that as "
     "`store_busy`; the simulated one took it for a fault.",
     20000000133: "As 20000000118.",
+    20000001058: "After a stop, the next try came 18 hours later, because the host's clock had been set forward; the "
+    "oracle expected a day.",
 }
 """Every seed that ever failed, each with what went wrong."""
 

@@ -47,6 +47,9 @@ HUNTED_FROM = 10**9
 STEERED_FROM = 10**10
 """From this seed on, stories are steered to pairs of fault, request and state; older seeds keep theirs."""
 
+PROOFS_FROM = 3 * 10**10
+"""From this seed on, some stories are made for a tenant's first writes; older seeds keep theirs."""
+
 JUMPS = (1.0, 5.0, 40.0, 300.0, HOUR, DAY, 40.0 * DAY)
 """How far a clock jumps, in seconds, in either direction."""
 
@@ -217,6 +220,8 @@ class _Author:
                 self.hunt()
             elif hunting:
                 self.steer(setting)
+            if self.seed >= PROOFS_FROM:
+                self.first_writes(setting)
         actions = tuple(sorted(self.actions, key=lambda action: action.at))
         return Story(self.seed, round(self.length / DAY, 3), setting, actions)
 
@@ -638,6 +643,46 @@ class _Author:
                 r.uniform(0.0, 0.3) * self.length, "hunted", point=point, state=state,
                 fault=r.choice(FAULTS), times=r.choice([1, 1, 2, 4]), seconds=r.choice([40.0, 70.0]),
             )  # fmt: skip
+
+    def first_writes(self, setting: dict[str, Any]) -> None:
+        """A tenant's first writes meet what makes them hard to prove, before anything else is written."""
+        r = random.Random(f"proof {self.seed}")  # noqa: S311  # it must be replayable
+        if r.random() >= 0.25:
+            return
+        kind = r.choice(["late", "unanswered", "edited", "cut"])
+        at = r.uniform(0.0, 0.3) * self.length
+        setting |= {"unset": [], "answer_shape": "rows", "paging": "honoured"}
+        tenants = {
+            "late": "empty",
+            "edited": "empty",
+            "unanswered": "empties later",
+            "cut": "merge",
+        }
+        setting["tenant"] = tenants[kind]
+        self.actions = [action for action in self.actions if action.kind != "begin_to_empty"]
+        new = kind == "cut"
+        setting["create_missing"] = setting["create_missing"] or new
+        for number in range(3):
+            label = f"f{number}"
+            self.made(at, label, 2_997, metadata="good" if new else None, rows=0 if new else 1)
+            self.moves(at + 1, label, "processing")
+            self.moves(at + 1 + 3 * self.interval, label, "payment_failed")
+        fault: dict[str, Any] = {
+            "side": "halo", "times": 1, "method": "POST", "path": "InvoicePayment",
+            "retry_after": None, "seconds": r.choice([70.0, 100.0]), "skip": 0,
+        }  # fmt: skip
+        match kind:
+            case "late":
+                self.add(at, "fault", fault="applied_late", **fault)
+            case "unanswered":
+                again = at + 2 + 2 * self.interval
+                self.add(again, "begin_to_empty")
+                self.add(again, "fault", fault=r.choice(["500_after", "reset_after"]), **fault)
+            case "edited":
+                self.add(at + 1 + 2 * self.interval, "row_amount", label="f0", right=False)
+                self.add(at + 1 + 2 * self.interval, "row_amount", label="f1", right=False)
+            case _:
+                self.add(at, "kill", point="posted", count=1, down=r.choice([1.0, 5.0]))
 
     def _moves_to(self, r: random.Random, label: str, state: str) -> None:
         """A payment with one row comes to a state, by way of others or at once."""

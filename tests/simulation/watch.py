@@ -322,7 +322,7 @@ class Watch:
                 known is None
                 or known in owners
                 or let >= since
-                or self.world.now() - since > 20 * HOUR
+                or self.world.now() - since > 20 * HOUR - sum(map(abs, self.jumps))
             ):
                 continue
             self.complain("two_before_proof", f"{known} was not read back before {sorted(owners)}")
