@@ -65,7 +65,7 @@ def _in(owner: Any, name: str) -> Callable[[], Any]:
 
 
 _NO_LEASE: tuple[Change, ...] = (
-    (_in(lease.Lease, "take"), "        other = ", "        return\n        other = "),
+    (_in(lease.Lease, "take"), "        taken = ", "        return\n        taken = "),
     (
         _in(lease.Lease, "renew"), "        if not self.store",
         "        return\n        if not self.store",
@@ -123,7 +123,7 @@ PLANTED = (
         "rows = await self.sink.rows_of(due.intent_id)", "rows: list[Row] = []",
     ),
     Planted(
-        "an insert goes out on an old look", _in(guard.InsertGuard, "allows_sending"),
+        "an insert goes out on an old look", _in(guard.InsertGuard, "_allows_now"),
         "if self.waits.monotonic() - self.looked_at > LOOK_SECONDS_MAX:", "if False:",
     ),
     Planted(
@@ -169,8 +169,8 @@ PLANTED = (
         "self.store.record(as_planned([batch[0][0]]), self.now())",
     ),
     Planted(
-        "the lease isn't taken", _in(lease.Lease, "take"), "        other = ",
-        "        return\n        other = ", more=_NO_LEASE[1:],
+        "the lease isn't taken", _in(lease.Lease, "take"), "        taken = ",
+        "        return\n        taken = ", more=_NO_LEASE[1:],
     ),
     Planted(
         "a lease that was lost is silently taken again", _in(lease.Lease, "renew"),
