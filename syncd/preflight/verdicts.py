@@ -236,7 +236,7 @@ def edit_line(
         Area.HALO,
         what,
         f"unknown until the first push: {said}",
-        "Push one payment, then look for refusals: syncd --once, then syncd attention.",
+        "Run syncd prove: it asks, writes one row, and reads the row back.",
     )
 
 

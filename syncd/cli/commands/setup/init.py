@@ -174,7 +174,8 @@ def _ask_application(draft: Draft, dialog: Dialog) -> None:
 def _ask_stripe(draft: Draft, dialog: Dialog) -> None:
     """Ask for the key until Stripe lets it read what syncd needs."""
     dialog.say(
-        "\n3 of 4: a restricted key of Stripe (rk_…) that may read Events and PaymentIntents"
+        "\n3 of 4: a restricted key of Stripe (rk_…) that may read Events and PaymentIntents; for refunds "
+        "and disputes also Charges, Refunds and Disputes"
     )
     while True:
         draft.values.pop(("stripe", "mode"), None)
