@@ -4,6 +4,7 @@ The Debian is a copy of what `.ci/debian` makes. Settings of pip and apt, proxie
 machine's own.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -17,9 +18,10 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.conftest import ROOT
-from tests.isolation import for_downloads
+from tests.isolation import MEMORY, for_downloads
 
-ON_DISK = "/var/tmp"  # noqa: S108  # a Debian is too large for a folder in memory
+ROOM_BYTES_MIN = 6 * 1024**3
+"""What a Debian with the packages, or a store of images, needs at most."""
 
 _LEFT_OUT = ("./usr/share/doc", "./usr/share/locale", "./usr/share/man", "./var/cache")
 
@@ -72,6 +74,20 @@ def reach() -> Reach:
     return Reach(pip, "\n".join([*kept, yes, ""]), variables, shown)
 
 
+def roomy() -> Path:
+    """Where a Debian has room: in memory, where a disk would take minutes to delete it, else on disk."""
+    try:
+        system = os.statvfs(MEMORY)
+        free = min(
+            system.f_bavail * system.f_frsize,
+            os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        )
+    except (OSError, ValueError):
+        return Path("/var/tmp")  # noqa: S108  # a folder of the test's own is made in it
+    fits = free >= ROOM_BYTES_MIN and not system.f_flag & (os.ST_NOEXEC | os.ST_NODEV)
+    return MEMORY if fits else Path("/var/tmp")  # noqa: S108  # likewise
+
+
 def copied(tree: Path, to: Path, *options: str) -> None:
     """Copy a tree with owners and modes; `options` are tar's."""
     with subprocess.Popen(
@@ -89,7 +105,7 @@ def bare_debian() -> Iterator[Path]:
     )
     if made.returncode != 0:
         pytest.skip(f"there is no Debian to use: {made.stderr.strip().splitlines()[-1]}")
-    with TemporaryDirectory(prefix="syncd-debian-", dir=ON_DISK) as folder:
+    with TemporaryDirectory(prefix="syncd-debian-", dir=roomy()) as folder:
         tree = Path(folder) / "tree"
         tree.mkdir()
         left_out = [f"--exclude={one}" for one in _LEFT_OUT]

@@ -24,7 +24,7 @@ from syncd import __version__
 from tests.conftest import ROOT, Rig
 from tests.documents import free_port, written_by_halo
 from tests.isolation import for_downloads
-from tests.package.reach import ON_DISK, Reach, bare_debian, copied, reach
+from tests.package.reach import Reach, bare_debian, copied, reach, roomy
 from tests.package.test_container import PROBE, USER
 from tests.test_process import until
 
@@ -107,7 +107,7 @@ def built() -> Iterator[Built]:
     if os.geteuid() != 0:
         pytest.skip("only root can build over a root file system")
     there = reach()
-    with TemporaryDirectory(prefix="syncd-images-", dir=ON_DISK) as folder:
+    with TemporaryDirectory(prefix="syncd-images-", dir=roomy()) as folder:
         settings = Path(folder) / "storage.conf"
         settings.write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
@@ -161,7 +161,7 @@ def test_what_the_image_says_of_itself(built: Built) -> None:
 
 @pytest.mark.slow
 def test_the_image_runs(built: Built, live: Rig) -> None:
-    """In the image: set up, start, healthy, a payment pushed, stopped; nothing but its volume written."""
+    """In the image: set up, started, healthy, a payment pushed, stopped; the program cannot be changed."""
     box, folder, written = live.box, live.folder / "made", live.folder / "written"
     written_by_halo(box)
     for one in (folder / "etc", folder / "state", written):
@@ -209,12 +209,14 @@ def test_the_image_runs(built: Built, live: Rig) -> None:
         os.kill(_program(running.pid), signal.SIGTERM)
         assert running.wait(30) == 0
     finally:
-        running.kill()
-        running.wait(30)
+        if running.poll() is None:
+            with suppress(OSError, ValueError):
+                os.kill(_program(running.pid), signal.SIGKILL)
+            running.kill()
+            running.wait(30)
     told = (live.folder / "log").read_text()
     assert '"stopped"' in told
     assert box.stripe.api_key not in told
-    assert [one.name for one in (folder / "state").iterdir()] == ["syncd.db"]
 
 
 def _program(above: int) -> int:
