@@ -25,6 +25,7 @@ from rich.table import Table
 
 from bench.grown import beside, fill
 from bench.measure import Box, Results, Used, run, sandbox
+from bench.year import figures
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -198,6 +199,8 @@ def main() -> None:
     results.add(f"backfill: peak memory at {most:,}, beyond that", grown, "MiB", 10)
     hidden(few, results, console)
     naive(plain, results, console)
+    with console.status("a year of payments"):
+        a_year(results)
     table = Table("", "measured", "at most", "")
     for row in results.rows:
         table.add_row(*row)
@@ -205,6 +208,17 @@ def main() -> None:
     if asked.write:
         _write(results)
     sys.exit(1 if results.over else 0)
+
+
+def a_year(results: Results) -> None:
+    """How long payments wait for their poll in a simulated year: see `bench.year`."""
+    for figure in figures():
+        waits, counts = figure.waits, figure.p50_max is not None
+        results.add(f"{figure.what}: p50", waits.share(0.5), "s", figure.p50_max, counts=counts)
+        results.add(f"{figure.what}: p95", waits.share(0.95), "s")
+        if "fixed" not in figure.what:
+            over = float(waits.over)
+            results.add(f"{figure.what}: above the ration", over, "", 0, counts=True)
 
 
 def _write(results: Results) -> None:

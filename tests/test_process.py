@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,27 @@ def daemon(rig: Rig, *arguments: str, **extra: str) -> Iterator[Daemon]:
             process.kill()
             process.wait()
             address.unlink()
+
+
+def test_the_planner_decides_when_to_poll(live: Rig) -> None:
+    """With poll.interval = "auto" the service polls every few seconds while a payment is under way.
+
+    It is ready, although polls may be many minutes apart.
+    """
+    live.box.stripe.announces = True
+    payment = live.pay(None)
+    with daemon(live, SYNCD_POLL__INTERVAL="auto", SYNCD_WEB__STALE_AFTER="1s") as running:
+        until(lambda: "READY=1" in running.messages())
+
+        def polls() -> list[float]:
+            return [r.at for r in live.box.stripe.requests if r.path == "/v1/events"]
+
+        until(lambda: len(polls()) >= 3, 30)
+        assert min(b - a for a, b in pairwise(polls())) >= 2.5
+        live.box.stripe.advance(payment, "succeeded")
+        until(lambda: live.statuses(payment) == [3], 10)
+        assert running.get("/readyz")[0] == 200
+        assert "while a payment is under way" in running.get("/")[1]
 
 
 def test_the_daemon(live: Rig) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, get_args
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from syncd.config.edit import Key
@@ -19,9 +19,11 @@ from syncd.config.load import raw_file
 from syncd.config.model import SECTIONS, Config, Section, Settings
 from syncd.config.problems import lines_of
 from syncd.config.secrets import SECRETS, find_secret
-from syncd.text.timestamps import span_seconds, span_text
+from syncd.config.values import is_span, span_written
 
 _SPAN = {"type": "string", "pattern": r"^\s*([0-9]{1,9}\s*(s|min|m|h|d|w)\s*)+$"}
+
+_AUTO_OR_SPAN = r"^\s*(auto|([0-9]{1,9}\s*(s|min|m|h|d|w)\s*)+)$"
 
 _LIMITS = {"ge": "minimum", "lt": "exclusiveMaximum"}
 """JSON Schema's names for two of pydantic's limits."""
@@ -65,7 +67,7 @@ def values(config: Config, environment: Mapping[str, str]) -> list[Value]:
             source = f"{config.file}:{line}" if line else str(config.file)
         else:
             source = "default"
-        found.append(Value(name, span_text(value) if _is_span(field) else value, source))
+        found.append(Value(name, span_written(value) if is_span(field) else value, source))
     for name in SECRETS:
         secret = find_secret(name, environment, config.file)
         state = "set" if secret.value else "not set"
@@ -103,10 +105,6 @@ def _held(raw: Mapping[str, Any], key: Key) -> bool:
     return True
 
 
-def _is_span(field: FieldInfo) -> bool:
-    return BeforeValidator(span_seconds) in field.metadata
-
-
 def given(environment: Mapping[str, str]) -> dict[Key, Any]:
     """The values of keys that the environment sets, typed as the file would have them.
 
@@ -125,7 +123,7 @@ def given(environment: Mapping[str, str]) -> dict[Key, Any]:
 
 def _typed(text: str, field: FieldInfo) -> Any:
     kinds = {field.annotation, *get_args(field.annotation)}
-    if _is_span(field) or not kinds & {int, float, bool}:
+    if is_span(field) or not kinds & {int, float, bool}:
         return text
     try:
         return tomllib.loads(f"value = {text.lower()}")["value"]
@@ -155,10 +153,16 @@ def _explain(table: dict[str, Any], path: Key, notes: Mapping[Key, str]) -> None
     """Add the comments, and write values as the file does: TOML has spans of time as text, no null."""
     model = _model_at(path)
     for key, one in table["properties"].items():
-        if _is_span(model.model_fields[key]):
-            default = span_text(one["default"])
+        if is_span(model.model_fields[key]):
+            default = span_written(one["default"])
+            pattern = {"pattern": _AUTO_OR_SPAN} if "anyOf" in one else {}
             one.clear()
-            one |= {**_SPAN, "default": default}
+            one |= {**_SPAN, **pattern, "default": default}
+        if any("const" in choice for choice in one.get("anyOf", ())):
+            one.pop("title", None)
+            if note := notes.get((*path, key)):
+                one["description"] = note
+            continue
         for choice in one.pop("anyOf", ()):
             if choice["type"] != "null":
                 one |= {_LIMITS.get(name, name): limit for name, limit in choice.items()}

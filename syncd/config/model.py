@@ -25,12 +25,19 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from syncd.config.mode import Mode, mode_of
 from syncd.config.secrets import SECRETS
+from syncd.config.values import (
+    AUTO,
+    SPAN_SECONDS_MAX,
+    Number,
+    Span,
+    Whole,
+    interval_or_auto,
+    is_span,
+    span_written,
+    whole_or_auto,
+)
 from syncd.core.payments import PaymentState
 from syncd.text.sanitize import plain
-from syncd.text.timestamps import span_seconds, span_text
-
-SPAN_SECONDS_MAX = 30 * 86_400
-"""Stripe lists events for so long: a longer poll interval would miss some."""
 
 
 class ConfigurationError(Exception):
@@ -47,21 +54,6 @@ class ConfigurationError(Exception):
         super().__init__("\n".join(self.problems))
 
 
-Span = Annotated[int, BeforeValidator(span_seconds)]
-
-
-def _not_a_bool(value: object) -> object:
-    if isinstance(value, bool):
-        message = "must be a whole number"
-        raise ValueError(message)  # noqa: TRY004  # pydantic wants a ValueError
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_not_a_bool)]
-Number = Annotated[Whole, Field(ge=-(2**31), lt=2**31)]
-"""A number of Halo's, as its fields hold them."""
-
-
 class Section(BaseModel):
     """One table of the file: unknown keys are refused, values are frozen."""
 
@@ -74,7 +66,7 @@ class Stripe(Section):
     api_base: str = "https://api.stripe.com"
     account: str = ""
     mode: Literal["", "live", "test"] = ""
-    read_budget: Whole = Field(10_000, ge=1)
+    read_budget: Annotated[int | Literal["auto"], BeforeValidator(whole_or_auto)] = 10_000
 
     @field_validator("api_base")
     @classmethod
@@ -172,10 +164,15 @@ class Halo(Section):
 class Poll(Section):
     """When to look, and how far back."""
 
-    interval: Span = Field(300, ge=1, le=SPAN_SECONDS_MAX)
+    interval: Annotated[int | Literal["auto"], BeforeValidator(interval_or_auto)] = 300
     overlap: Span = Field(600, ge=0, le=86_400)
     sweep: Span = Field(86_400, ge=1, le=SPAN_SECONDS_MAX)
     look_back: Span = Field(86_400, ge=0, le=SPAN_SECONDS_MAX)
+
+    @property
+    def seconds(self) -> int | None:
+        """The fixed interval; None where the planner decides."""
+        return None if self.interval == AUTO else int(self.interval)
 
 
 class Push(Section):
@@ -318,7 +315,11 @@ class Config:
     @property
     def stale_seconds(self) -> int:
         """How long nothing may have worked before that is a failure."""
-        return max(self.web.stale_after, 2 * self.poll.interval)
+        return self.stale_seconds_at(float(self.poll.seconds or 0))
+
+    def stale_seconds_at(self, spacing_seconds: float) -> int:
+        """The same, while polls are so far apart."""
+        return max(self.web.stale_after, int(2 * spacing_seconds))
 
 
 def address(listen: str) -> tuple[str, int]:
@@ -359,8 +360,8 @@ def shown(config: Config) -> dict[str, Any]:
 def _as_written(section: Section) -> dict[str, Any]:
     values = section.model_dump()
     for key, found in type(section).model_fields.items():
-        if BeforeValidator(span_seconds) in found.metadata:
-            values[key] = span_text(values[key])
+        if is_span(found):
+            values[key] = span_written(values[key])
     return values
 
 

@@ -32,6 +32,9 @@ class PaymentState(StrEnum):
 EVENT_TYPES = tuple(f"payment_intent.{state}" for state in PaymentState)
 """The event types of the five states."""
 
+CREATED_EVENT = "payment_intent.created"
+"""The event type of a new payment: it reports no state, but announces that one follows."""
+
 _STATE_OF_EVENT = dict(zip(EVENT_TYPES, PaymentState, strict=True))
 
 _STATE_OF_STATUS = {

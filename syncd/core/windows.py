@@ -6,7 +6,7 @@ exceeded, at the price of one bucket's length.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,10 @@ class Window:
     limit: int
     period_seconds: int
     bucket_seconds: int
+
+    def with_limit(self, limit: int) -> "Window":
+        """The same window with another limit."""
+        return replace(self, limit=limit)
 
     def bucket(self, now: float) -> int:
         """The start (Unix seconds) of the bucket that `now` lies in."""

@@ -17,6 +17,7 @@ from syncd.core.rules.deliveries import Undelivered
 from syncd.core.rules.proof import UpdateMode, WriteKind, WriteTrouble
 from syncd.core.rules.proof_notes import PROOFS, TROUBLES
 from syncd.monitor.health import Check, judge_step
+from syncd.monitor.polls import PollsStatus, polls_status, read_limit
 from syncd.store.coordination import (
     BACKFILL,
     GAP,
@@ -58,6 +59,7 @@ class Status:
         undelivered: Stripe's payment events that a webhook endpoint has not taken, as they were last
             read; None before the first read.
         writes: by kind of write, whether it is proven in this tenant, as text.
+        polls: how often syncd polls; None where poll.interval is a fixed time.
     """
 
     now: float
@@ -76,6 +78,7 @@ class Status:
     backfill: str | None
     undelivered: Undelivered | None
     writes: Mapping[str, str]
+    polls: PollsStatus | None = None
 
     @property
     def attention_count(self) -> int:
@@ -103,7 +106,8 @@ def gather(
     Raises:
         StoreUnavailable: the database can't be read.
     """
-    notes = store.notes()
+    notes, polls = store.notes(), polls_status(config, store, now)
+    stale = config.stale_seconds_at(polls.longest_seconds) if polls else config.stale_seconds
     holder, backfill = store.coordination.holder("push"), BACKFILL.decode(notes.get(BACKFILL.name))
     return Status(
         now=now,
@@ -113,13 +117,17 @@ def gather(
             STRIPE_MODE.decode(notes.get(STRIPE_MODE.name)),
         ),
         checks={
-            **(checks_of(notes, now, config.stale_seconds) if checks is None else checks),
+            **(checks_of(notes, now, stale) if checks is None else checks),
             **writes_check(notes),
         },
         conditions=store.people.conditions(),
         due=store.due_count(now),
         attention_counts=store.people.attention_counts(),
-        budgets=budgets_of(config, requests_left(config, store, now) if left is None else left),
+        budgets=budgets_of(
+            config,
+            requests_left(config, store, now) if left is None else left,
+            read_limit(config, store, now),
+        ),
         watermark=WATERMARK.decode(notes.get(WATERMARK.name)),
         links=links_of(notes),
         last={step: note.decode(notes.get(note.name)) for step, note in LAST.items()},
@@ -129,6 +137,7 @@ def gather(
         backfill=None if backfill is None else backfill.asked,
         undelivered=UNDELIVERED.decode(notes.get(UNDELIVERED.name)),
         writes=writes_of(notes),
+        polls=polls,
     )
 
 
@@ -197,10 +206,10 @@ def checks_of(notes: Mapping[str, str], now: float, stale_seconds: float) -> dic
     return checks
 
 
-def budgets_of(config: Config, left: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Requests left and allowed, by side."""
+def budgets_of(config: Config, left: Mapping[str, int], allowed: int) -> dict[str, tuple[int, int]]:
+    """Requests left and allowed, by side; `allowed` reads of Stripe."""
     return {
-        "stripe": (left["stripe"], config.stripe.read_budget),
+        "stripe": (left["stripe"], allowed),
         "halo": (left["halo"], config.halo.rate_limit),
     }
 
@@ -208,7 +217,7 @@ def budgets_of(config: Config, left: Mapping[str, int]) -> dict[str, tuple[int, 
 def requests_left(config: Config, store: Store, now: float) -> dict[str, int]:
     """Requests left by side, as all processes count them in the store."""
     windows = {
-        Side.STRIPE: stripe_window(config.stripe.read_budget),
+        Side.STRIPE: stripe_window(read_limit(config, store, now)),
         Side.HALO: halo_window(config.halo.rate_limit),
     }
     return {

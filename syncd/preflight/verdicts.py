@@ -12,9 +12,11 @@ from syncd.clients.throttle import HALO_PERIOD_SECONDS, STRIPE_PERIOD_SECONDS
 from syncd.clients.webhook_payload import Author
 from syncd.config.mode import mode_of_key, mode_of_object
 from syncd.config.model import Config
+from syncd.config.values import AUTO
 from syncd.core.errors import Side
 from syncd.core.payments import PaymentState
 from syncd.core.rules.deliveries import EVENTS_DAYS, Undelivered
+from syncd.core.rules.pacing import PLANNED_SHARE
 from syncd.core.rules.proof import WriteKind
 from syncd.monitor.status import writes_known, writes_of
 from syncd.preflight.calibration import Finding, Shown
@@ -327,9 +329,13 @@ def clock_line(side: Side, ahead_seconds: float | None) -> Line:
 def stripe_budget_line(config: Config, left: int) -> Line:
     """Stripe API reads in 30 days at this interval: polls, three a sweep (see reversing), one a day of `Deliveries`."""
     what, budget = "Stripe API reads", config.stripe.read_budget
+    if budget == AUTO:
+        budget = STRIPE_READS_GRANTED
+    if config.poll.seconds is None:
+        return _planned_reads_line(config, budget, left)
     beside = 3 * ceil(STRIPE_PERIOD_SECONDS / config.poll.sweep)
     beside += EVENTS_DAYS  # one count a day of the events that were not delivered
-    reads = ceil(STRIPE_PERIOD_SECONDS / config.poll.interval) + beside
+    reads = ceil(STRIPE_PERIOD_SECONDS / config.poll.seconds) + beside
     text = f"{reads:,} in 30 days at this interval, of {budget:,} (stripe.read_budget); {left:,} left now"
     granted = min(budget, STRIPE_READS_GRANTED)
     if reads <= granted:
@@ -341,6 +347,19 @@ def stripe_budget_line(config: Config, left: int) -> Line:
         else "Stripe allows 10,000 a month, and 500 more for each transaction."
     )
     return warned(Area.STRIPE, what, text, f'{why} Set poll.interval = "{longer}s" or longer.')
+
+
+def _planned_reads_line(config: Config, budget: int, left: int) -> Line:
+    """Stripe API reads where poll.interval is "auto"."""
+    what, planned = "Stripe API reads", int(PLANNED_SHARE * budget)
+    if config.stripe.read_budget == AUTO:
+        text = f"planned by the payments of 30 days, at least {planned:,} in 30 days; {left:,} left now"
+        return passed(Area.STRIPE, what, text)
+    text = f"{planned:,} planned in 30 days, of {budget:,} (stripe.read_budget); {left:,} left now"
+    if planned <= STRIPE_READS_GRANTED:
+        return passed(Area.STRIPE, what, text)
+    why = "Stripe allows 10,000 a month, and 500 more for each transaction."
+    return warned(Area.STRIPE, what, text, f'{why} Set stripe.read_budget = "auto" to follow that.')
 
 
 def halo_window_line(config: Config, rows: int | None, left: int) -> Line:

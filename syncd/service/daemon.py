@@ -389,7 +389,7 @@ class Daemon:
         return Check(not hangs, f"a step has hung for {idle:.0f} s" if hangs else "no step hangs")
 
     def _ready(self) -> dict[str, Check]:
-        stale = self.config.stale_seconds
+        stale = self.config.stale_seconds_at(self._engine.pace.longest_seconds)
         return ready_checks(self._engine, self._lead, self._started, self._ages, stale)
 
     def _budgets(self) -> dict[str, int]:

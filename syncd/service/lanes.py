@@ -123,7 +123,9 @@ class Steps:
             task.cancel()
 
     def poll(self) -> None:
-        """Start a poll; a push follows. While a sweep lists payments, the poll runs between two pages."""
+        """Start a poll if one is due; a push follows. In a sweep, the poll runs between two pages."""
+        if not self.parts.engine.poll_is_due():
+            return
         if self._sweeping:
             self._poll_wanted = True
         else:

@@ -38,11 +38,12 @@ def plan(
         configured: how often.
         now: Unix seconds.
     """
-    poll, sweep = configured.interval, configured.sweep
+    # Without a fixed interval, the planner decides by the second when to poll.
+    fixed, sweep = configured.seconds, configured.sweep
     # By default APScheduler skips a job that is more than a second late.
     options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
     scheduler.add_job(
-        on_time, IntervalTrigger(seconds=poll), [steps.poll], id="poll",
+        on_time, IntervalTrigger(seconds=fixed or 1), [steps.poll], id="poll",
         next_run_time=utc(now), replace_existing=True, **options,
     )  # fmt: skip
     scheduler.add_job(
@@ -56,6 +57,6 @@ def plan(
         next_run_time=utc(now + DELIVERIES_FIRST_SECONDS), **options,
     )  # fmt: skip
     scheduler.add_job(
-        on_time, IntervalTrigger(seconds=min(TICK_SECONDS, max(poll, 1))), [tick],
+        on_time, IntervalTrigger(seconds=min(TICK_SECONDS, fixed or TICK_SECONDS)), [tick],
         id="tick", replace_existing=True, **options,
     )  # fmt: skip

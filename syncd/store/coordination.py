@@ -18,6 +18,7 @@ from syncd.core.holds import LiftedBy
 from syncd.core.payments import PaymentState
 from syncd.core.records import Fence, Holder
 from syncd.core.rules.deliveries import Undelivered
+from syncd.core.rules.pacing import Learnt
 from syncd.core.windows import Window
 from syncd.store.db import leases, schema
 from syncd.store.db.connection import reading, writing
@@ -147,6 +148,9 @@ CONFIG = {key: Note(f"config {key}", _TEXT) for key in LiftedBy}
 UNDELIVERED = Note("undelivered", TypeAdapter(Undelivered))
 """Stripe's payment events that a webhook endpoint has not taken, as they were last read."""
 
+POLLS_LEARNT = Note("polls_learnt", TypeAdapter(Learnt))
+"""What the planner of polls has learnt, where poll.interval is "auto"."""
+
 SHAPES = Note("unreadable_shapes", TypeAdapter(Annotated[list[ShapeNote], Field(min_length=1)]))
 """The shapes of the last answers that could not be read, for `syncd bugreport`."""
 
@@ -173,6 +177,7 @@ NOTES: tuple[Note[Any], ...] = (
     *CONFIG.values(),
     UNDELIVERED,
     LEASES_TAKEN,
+    POLLS_LEARNT,
     SHAPES,
 )
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from syncd.core.payments import Observation
+from syncd.core.payments import Observation, PaymentState
 from syncd.core.records import (
     Condition,
     DoubtfulInsert,
@@ -210,11 +210,14 @@ class Store(NoteStore):
             ).all()
         return [(row.intent_id, row.made) for row in found]
 
-    def made_by_day(self, since: int) -> dict[int, int]:
+    def made_by_day(self, since: int, *, succeeded: bool = False) -> dict[int, int]:
         """How many known payments were created on each day (Unix days) since a time (Unix seconds)."""
         c = schema.payments.c
+        ended = c.final.is_(True) & (c.state == PaymentState.SUCCEEDED)
         day = (c.created // 86_400).label("day")
-        query = sa.select(day, sa.func.count().label("number")).where(c.created >= since)
+        query = sa.select(day, sa.func.count().label("number")).where(
+            c.created >= since, ended if succeeded else sa.true()
+        )
         with reading(self._engine) as connection:
             return {row.day: row.number for row in connection.execute(query.group_by(day))}
 

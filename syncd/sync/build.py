@@ -15,9 +15,13 @@ from syncd.clients.stripe.source import StripeSource
 from syncd.clients.throttle import STRIPE_SPACING_SECONDS, RateLimiter, halo_window, stripe_window
 from syncd.config.model import Config
 from syncd.config.secrets import is_organization_key
+from syncd.config.values import AUTO
 from syncd.core.errors import Side, Stopping
+from syncd.core.payments import CREATED_EVENT, EVENT_TYPES
 from syncd.core.records import Fence
 from syncd.core.rules.decisions import Policy
+from syncd.core.rules.pacing import GUARDED_SHARE
+from syncd.monitor.polls import ration_of
 from syncd.monitor.telemetry import Telemetry
 from syncd.store.coordination import HIDDEN_INTENTS
 from syncd.store.store import Store
@@ -26,6 +30,7 @@ from syncd.sync.lease import Lease, this_process
 from syncd.sync.policy import push_settings, release_holds, write_settings
 from syncd.sync.pull.deliveries import Deliveries
 from syncd.sync.pull.listing import IntentListing
+from syncd.sync.pull.pace import FixedPace, Pace, PollPace
 from syncd.sync.pull.poll import Poller, Reach
 from syncd.sync.pull.read_back import AllRows
 from syncd.sync.pull.rereads import Rereads
@@ -37,6 +42,10 @@ from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.push.pusher import Pusher
 from syncd.sync.run import Run
 from syncd.sync.sink import Sink
+
+BY_HAND_SHARE = 0.97
+"""How much of Stripe's limit a run by hand may use up where poll.interval is "auto": polls plan 85 %, and
+slow down where a run uses more of the rest."""
 
 SILENCE_SECONDS_MAX = 600.0
 """A Halo that was asked nothing for so long, or for half of web.stale_after, is asked for anything."""
@@ -183,7 +192,12 @@ def _clients(
     """Make the clients of both sides, and the rate limits of both."""
     for problem in no_proxy_problems(os.environ):
         telemetry.log("warning", "no_proxy_entry", text=problem)
-    stripe_limit = max(1, int(config.stripe.read_budget * stripe_share))
+    if config.poll.interval == AUTO and stripe_share < 1:
+        stripe_share = BY_HAND_SHARE
+    allowed = ration_of(config.stripe.read_budget, counted_in or store, runtime.now()).ceiling(
+        runtime.now()
+    )
+    stripe_limit = max(1, int(allowed * stripe_share))
     halo_limit = max(1, int(config.halo.rate_limit * halo_share))
     rate_limiters = {
         Side.STRIPE: RateLimiter(
@@ -245,7 +259,11 @@ def build_engine(
     rereads = Rereads(source, store, telemetry, runtime.now)
     listing = IntentListing(source, store, rereads, telemetry, runtime.now)
     reach = Reach(config.poll.overlap, config.poll.look_back)
-    poller = Poller(source, store, reach, listing, rereads, telemetry, runtime.now)
+    pace = _pace(config, store, rate_limiters[Side.STRIPE], runtime)
+    learning = pace if isinstance(pace, PollPace) else None
+    if learning is not None:
+        source.payment_types = (*EVENT_TYPES, CREATED_EVENT)
+    poller = Poller(source, store, reach, listing, rereads, telemetry, runtime.now, learning)
     sweeper = Sweeper(source, store, listing, rereads, telemetry, runtime.now)
     lease = (
         None
@@ -269,15 +287,27 @@ def build_engine(
     pusher.review = lambda: release_holds(config, store, runtime.now())
     reversal_sweeper = ReversalSweeper(source, sink, store, telemetry, runtime.now, rereads.between)
     limiter = rate_limiters[Side.STRIPE]
+    kept = 1 - GUARDED_SHARE if pace.planned else 0.5  # what is left to polls alone
     pusher.may_reread = lambda: (
-        2 * limiter.window.left(limiter.requests.counts(Side.STRIPE), runtime.now())
-        > limiter.window.limit
+        limiter.window.left(limiter.requests.counts(Side.STRIPE), runtime.now())
+        > kept * limiter.window.limit
     )
     return Engine(
         poller, sweeper, pusher, reversal_sweeper, Deliveries(source, store, runtime.now), store, rate_limiters,
         telemetry, runtime.now, runtime.random,
-        config.poll.interval, telemetry.succeeded, config.poll.sweep, min(SILENCE_SECONDS_MAX, config.stale_seconds / 2),
+        pace, telemetry.succeeded, config.poll.sweep, min(SILENCE_SECONDS_MAX, config.stale_seconds / 2),
     )  # fmt: skip
+
+
+def _pace(config: Config, store: Store, limiter: RateLimiter, runtime: Runtime) -> Pace:
+    """What decides when to poll, by poll.interval."""
+    if config.poll.seconds is not None:
+        return FixedPace(config.poll.seconds, store, limiter)
+    ration = ration_of(config.stripe.read_budget, store, runtime.now())
+    share = limiter.window.limit / max(1, ration.ceiling(runtime.now()))
+    return PollPace(
+        store, config.stripe.read_budget, limiter, min(1.0, share), runtime.now, runtime.monotonic
+    )
 
 
 def _calling(limiter: RateLimiter, telemetry: Telemetry, runtime: Runtime) -> Calling:

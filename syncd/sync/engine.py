@@ -24,12 +24,12 @@ from syncd.core.errors import (
     StoreUnusable,
 )
 from syncd.core.records import Condition
-from syncd.core.windows import poll_spacing_seconds
 from syncd.monitor.report import Report
 from syncd.store.coordination import LAST, LINKS, SWEEPS_COUNTED_FROM, SWEPT, LinkNote
 from syncd.store.store import Store
 from syncd.sync.link import Link, failing_as, remember_failures_shape
 from syncd.sync.pull.deliveries import Deliveries
+from syncd.sync.pull.pace import Pace
 from syncd.sync.pull.poll import Poller
 from syncd.sync.pull.reversals import ReversalSweeper
 from syncd.sync.pull.sweep import Sweeper
@@ -53,7 +53,7 @@ class Engine:
     """Observe, sweep, push.
 
     Attributes:
-        interval_seconds: how often to poll, as configured.
+        pace: decides when to poll.
         sweep_seconds: how often to sweep, as configured.
         random: a number from 0 to 1, for jitter.
         silence_seconds: after so long without an answer of Halo, a push asks for anything.
@@ -71,7 +71,7 @@ class Engine:
     report: Report
     now: Callable[[], float]
     random: Callable[[], float]
-    interval_seconds: int
+    pace: Pace
     succeeded: Callable[[str, float], None]
     sweep_seconds: int
     silence_seconds: float = 0.0
@@ -92,34 +92,23 @@ class Engine:
             self._last_poll = now
             if await self._step("polls", "poll", self.poller.poll):
                 self.link_works(Side.STRIPE)
+            self.pace.remember()
 
-    def _spacing_seconds(self, now: float) -> float:
-        """The time between two polls that Stripe's budget bears now; at least the interval."""
-        limiter = self.rate_limiters[Side.STRIPE]
-        return poll_spacing_seconds(
-            limiter.window, self.store.coordination.counts(Side.STRIPE), now, self.interval_seconds
-        )
+    def poll_is_due(self) -> bool:
+        """Whether to begin a poll now, where the planner decides; always with a fixed interval."""
+        with self._minding_store("poll"):
+            now = self.now()
+            return not (
+                self.pace.planned and (self.links[Side.STRIPE].paused(now) or self._too_early(now))
+            )
+        return False
 
     def _too_early(self, now: float) -> bool:
-        spacing = self._spacing_seconds(now)
-        self._say_spread(spacing)
-        waited = now - self._last_poll
-        return spacing > self.interval_seconds and 0 <= waited < spacing
-
-    def _say_spread(self, spacing: float) -> None:
-        """Log when polls become rarer than configured, and when they are back at the interval."""
-        spread = spacing > self.interval_seconds
-        if spread == self._spread:
-            return
-        self._spread = spread
-        if spread:
-            self.report.log(
-                "warning", "polls_spread", every_seconds=round(spacing),
-                text="More than half of stripe.read_budget is used. syncd polls less often, so that the rest "
-                "lasts. Nothing is lost, but updates take longer. A longer poll.interval needs fewer reads.",
-            )  # fmt: skip
-        else:
-            self.report.log("info", "polls_at_interval", every_seconds=self.interval_seconds)
+        early = self.pace.too_early(now, self._last_poll)
+        if self.pace.spread != self._spread:
+            self._spread = self.pace.spread
+            self.pace.report_spread(self.report)
+        return early
 
     async def push(self) -> None:
         """Push what is due, if Halo is not paused and no other process pushes."""
@@ -366,7 +355,8 @@ class Engine:
             return False
         if not 0 <= now - last < SPREAD_SWEEP_SECONDS:
             return True
-        return self._spacing_seconds(now) <= self.interval_seconds
+        self.pace.too_early(now, self._last_poll)
+        return not self.pace.spread
 
     def worked(self, step: str) -> None:
         """Note that a step (poll, push, sweep) has just worked."""

@@ -89,7 +89,7 @@ def read(file: Path | None, **more: str) -> Config | None:
 def assert_usable(config: Config) -> None:
     """What was taken can be worked with."""
     assert config.halo.url.startswith(("https://", "http://"))
-    assert 1 <= config.poll.interval <= 30 * 86_400
+    assert config.poll.seconds is None or 1 <= config.poll.seconds <= 30 * 86_400
     assert all(abs(number) <= 2**31 for number in config.halo.status.numbers.values())
     assert config.state.url.isprintable()
     assert MARK not in repr(config)

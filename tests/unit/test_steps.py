@@ -17,6 +17,9 @@ class Engine:
     ran: list[str] = field(default_factory=list)
     may_end: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def poll_is_due(self) -> bool:
+        return True
+
     async def poll(self) -> None:
         self.ran.append("poll")
 

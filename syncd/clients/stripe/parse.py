@@ -13,6 +13,7 @@ from typing import Any
 from syncd.clients.webhook_payload import trace_of
 from syncd.core.holds import HoldCode, message
 from syncd.core.payments import (
+    CREATED_EVENT,
     INTENT_ID,
     STATUSES_WITHOUT_STATE,
     Observation,
@@ -61,6 +62,7 @@ class SeenEvent:
         kind: its type.
         observation: the state of a payment that it reports; None if it reports none of the five states.
         reversal: the refund or dispute that it reports; None if it reports none.
+        new_intent: the payment intent that was created; None for any other event.
     """
 
     id: str
@@ -68,6 +70,7 @@ class SeenEvent:
     kind: str
     observation: Observation | None
     reversal: Reversal | None = None
+    new_intent: str | None = None
 
 
 def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
@@ -86,6 +89,8 @@ def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
     if kind in REVERSAL_EVENT_TYPES:
         return _reversal_event(raw, name, kind, at)
     state = state_of_event(kind)
+    if kind == CREATED_EVENT:
+        return SeenEvent(name, at or 0, kind, None, new_intent=_intent_of(raw))
     if state is None:
         return SeenEvent(name, at or 0, plain(kind, 80), None)
     data = raw.get("data")
@@ -99,6 +104,14 @@ def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
         return Unreadable(name, f"The event {name} ({kind} of {intent_id}) has no time.")
     observation = _observation(intent, intent_id, state, at, invoice_key, trace_of(raw), name)
     return SeenEvent(name, at, kind, observation)
+
+
+def _intent_of(raw: Mapping[str, Any]) -> str | None:
+    """The id of the payment intent in an event; None where there is none that can be read."""
+    data = raw.get("data")
+    intent = data.get("object") if isinstance(data, dict) else None
+    intent_id = intent.get("id") if isinstance(intent, dict) else None
+    return intent_id if isinstance(intent_id, str) and INTENT_ID.fullmatch(intent_id) else None
 
 
 def read_intent(

@@ -101,6 +101,7 @@ class StripeSource:
         account_in_context: whether the account goes into the header ``Stripe-Context``, as the key
             of an organization wants, instead of ``Stripe-Account``.
         transport: carries the requests in place of a real network; None for the real one.
+        payment_types: the types of payment events that are listed.
         reversal_events_refused: whether the key isn't shown the events of refunds and disputes.
     """
 
@@ -111,6 +112,7 @@ class StripeSource:
     account: str | None = None
     account_in_context: bool = False
     transport: Any = field(repr=False, default=None)
+    payment_types: tuple[str, ...] = EVENT_TYPES
     reversal_events_refused: bool = field(init=False, default=False)
     _charges: Charges = field(init=False, repr=False)
     _client: stripe.StripeClient = field(init=False, repr=False)
@@ -158,7 +160,7 @@ class StripeSource:
             # a payment's own events must not hang on it.
             if self.reversal_events_refused or not _REVERSAL.search(str(error)):
                 raise
-            params["types"] = list(EVENT_TYPES)
+            params["types"] = list(self.payment_types)
             body, clock = await self._list("/v1/events", params, cursor)
             self.reversal_events_refused = True
         events: list[SeenEvent] = []
@@ -212,9 +214,8 @@ class StripeSource:
 
     @property
     def _types(self) -> list[str]:
-        if self.reversal_events_refused:
-            return list(EVENT_TYPES)
-        return [*EVENT_TYPES, *REVERSAL_EVENT_TYPES]  # Stripe takes at most 20
+        more = () if self.reversal_events_refused else REVERSAL_EVENT_TYPES
+        return [*self.payment_types, *more]  # Stripe takes at most 20
 
     async def refunds(self, since: int, cursor: str | None = None) -> Page:
         """List refunds made at `since` or later (Unix seconds), newest first, one page.

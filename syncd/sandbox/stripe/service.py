@@ -43,6 +43,7 @@ class SandboxStripe:
         events_need_their_permission: whether events of charges and refunds are refused to a key that
             may not read those; how Stripe does it isn't known.
         pending_webhooks: how many webhook endpoints do not take the events that are made from now on.
+        announces: whether a payment intent that is created makes an event, as Stripe's does.
         type_filter_ignored: list events of any type, whatever was asked for.
     """
 
@@ -58,6 +59,7 @@ class SandboxStripe:
         self.pending_webhooks = 0
         self.type_filter_ignored = False
         self.events_need_their_permission = False
+        self.announces = False
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self._random = random.Random(seed)  # noqa: S311  # not for secrets
@@ -107,6 +109,9 @@ class SandboxStripe:
         }  # fmt: skip
         self.intents[name] = intent
         self._intents.items.append(intent)
+        # Its id follows from the payment's: the ids of all other events stay as they were.
+        if self.announces:
+            self.record("payment_intent.created", intent, created, event_id=f"evt_1{name[-23:]}")
         return name
 
     def advance(
@@ -164,9 +169,10 @@ class SandboxStripe:
         at: float | None = None,
         *,
         visible_after: float = 0.0,
+        event_id: str | None = None,
     ) -> str:
-        """An event of any type with a snapshot of its object."""
-        name = f"evt_3{self._opaque(23)}"
+        """An event of any type with a snapshot of its object; returns the id of the event."""
+        name = event_id or f"evt_3{self._opaque(23)}"
         snapshot = {k: (dict(v) if isinstance(v, dict) else v) for k, v in what.items()}
         self._visible[name] = self.clock() + visible_after
         self.events.append(

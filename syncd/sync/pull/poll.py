@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from syncd.clients.paging import read_pages
 from syncd.clients.stripe.source import Page, StripeSource
 from syncd.core.errors import LinkFailure, Side
+from syncd.core.payments import CREATED_EVENT
 from syncd.monitor.report import Report
 from syncd.store.coordination import (
     GAP,
@@ -17,6 +18,7 @@ from syncd.store.coordination import (
 from syncd.store.store import Store
 from syncd.sync.link import remember_shapes
 from syncd.sync.pull.listing import DAY, IntentListing, report_unreadable
+from syncd.sync.pull.pace import PollPace
 from syncd.sync.pull.rereads import Rereads
 
 EVENTS_KEPT_SECONDS = 30 * DAY - 3_600
@@ -43,6 +45,7 @@ class Poller:
     Attributes:
         listing: fills a gap that is longer than Stripe keeps events.
         rereads: re-reads payments with conflicting events.
+        pace: learns from the events when to poll; None for a fixed interval.
     """
 
     source: StripeSource
@@ -52,6 +55,7 @@ class Poller:
     rereads: Rereads
     report: Report
     now: Callable[[], float]
+    pace: PollPace | None = None
 
     async def poll(self) -> int:
         """Read the recent events, and re-read payments with conflicting events.
@@ -91,7 +95,7 @@ class Poller:
             Side.STRIPE,
             f"events since {since}",
         ):
-            new += self._take_events(page)
+            new += self._take_events(page, first.server_time)
             newest = max([newest, *(event.at for event in page.events)])
         reached = _reached(clock, newest, started)
         if reached is not None and (mark is None or reached > mark):
@@ -121,7 +125,7 @@ class Poller:
         """The time up to which all events were read, Unix seconds of Stripe's clock; None at first."""
         return self.store.read(WATERMARK)
 
-    def _take_events(self, page: Page) -> int:
+    def _take_events(self, page: Page, clock: int | None) -> int:
         taken = self.store.take_in(
             [event.observation for event in page.events if event.observation is not None],
             self.now(),
@@ -133,8 +137,11 @@ class Poller:
         self.report.count("events", len(page.events) - len(taken.new_events), outcome="repeated")
         report_unreadable(page, self.report)
         remember_shapes(self.store, Side.STRIPE, [one.shape for one in page.unreadable], self.now())
+        if self.pace is not None:
+            self.pace.take(page.events, taken.new_events, clock)
         for event in page.events:
             irrelevant = event.observation is None and event.reversal is None
+            irrelevant = irrelevant and event.kind != CREATED_EVENT
             if irrelevant and event.id in taken.new_events:
                 self.report.count("events", outcome="unknown_type")
                 self.report.log("warning", "event_type_unknown", id=event.id, type=event.kind)

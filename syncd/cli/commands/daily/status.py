@@ -101,6 +101,13 @@ def status_of(config: Config, store: Store) -> dict[str, Any]:
         "gap": None if status.gap is None else GAP.type.dump_python(status.gap, by_alias=True),
         "unfinished_backfill": status.backfill,
         "writes": dict(status.writes),
+        "polls": None
+        if status.polls is None
+        else {
+            "text": status.polls.text,
+            "planned_reads": status.polls.planned,
+            "allowed_reads": status.polls.allowed,
+        },
     }
 
 
@@ -129,6 +136,8 @@ def _print_status(read: dict[str, Any]) -> None:
             ),
         ),
     ]
+    if read["polls"]:
+        rows.append(("Polls", read["polls"]["text"]))
     if read["leader"]:
         holds = "" if read["leader"]["holds"] else ", which does not answer any more"
         rows.append(

@@ -17,6 +17,7 @@ from syncd.clients.throttle import halo_window, stripe_window
 from syncd.config.load import find_file
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Side
+from syncd.monitor.polls import read_limit
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.preflight.check import Area, Level, Line, exit_code
 from syncd.preflight.local import advice_lines, database_lines, file_line, port_line, secret_lines
@@ -101,7 +102,7 @@ async def _look_at_sides(
     config: Config, store: Store, tell: Callable[[Line], None], *, remembers: bool
 ) -> None:
     windows = {
-        Side.STRIPE: stripe_window(config.stripe.read_budget),
+        Side.STRIPE: stripe_window(read_limit(config, store, time.time())),
         Side.HALO: halo_window(config.halo.rate_limit),
     }
 

@@ -25,6 +25,7 @@ from syncd.config.model import Config, ConfigurationError, Halo
 from syncd.config.secrets import SECRETS, is_organization_key, secret_problems
 from syncd.core.errors import Failure, Side
 from syncd.core.payments import PaymentState
+from syncd.monitor.polls import read_limit
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.preflight.calibration import change_of, learn
 from syncd.preflight.check import Area, Level, Line, exit_code, failed, passed
@@ -267,12 +268,12 @@ def _with_parts(
     config: Config, work: Callable[[Parts, Sides], Awaitable[Result]], what: str = "Asking Halo"
 ) -> Result:
     """Do something with both sides, each request counted as any other."""
-    windows = {
-        Side.STRIPE: stripe_window(config.stripe.read_budget),
-        Side.HALO: halo_window(config.halo.rate_limit),
-    }
 
     async def go() -> Result:
+        windows = {
+            Side.STRIPE: stripe_window(read_limit(config, store, time.time())),
+            Side.HALO: halo_window(config.halo.rate_limit),
+        }
         parts = assemble(config, store, Telemetry(), Runtime(waiting=shown.waiting), "init")
 
         def left(side: Side) -> int:

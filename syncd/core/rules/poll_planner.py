@@ -1,0 +1,179 @@
+"""Decides when to poll next: follows the plan, and notices payments that are under way.
+
+Pure: no clock, no randomness, no I/O. Times are Unix seconds, except where a docstring says monotonic.
+Does not belong here: how a week of polls is planned (`core.rules.pacing`).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from math import log
+
+from syncd.core.payments import PaymentState
+from syncd.core.rules.pacing import (
+    MONTH_SECONDS,
+    QUICK_SECONDS,
+    TRUST_STEP,
+    Learnt,
+    Plan,
+    Ration,
+    hour_of_week,
+    plan_polls,
+    slow_down,
+)
+from syncd.core.windows import Window
+
+UNDER_WAY_SECONDS = 600.0
+"""A payment counts as under way for so long after its last event that announces another one."""
+
+_QUICKEST_SECONDS = 90.0
+"""So long after its last event a payment is polled for at the quickest; later polls grow rarer."""
+
+RETRIED_SECONDS = 3_600.0
+"""A failure within so long after the payment was created is likely tried again by the customer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """One event of a payment, as far as the planner needs it.
+
+    Attributes:
+        intent_id: ``pi_…``.
+        state: the state it reports; None for ``payment_intent.created``.
+        at: when the event was created, by Stripe's clock.
+        created: when the payment intent was created, by Stripe's clock; None if unknown.
+        new: False for an event that an earlier poll has found already.
+    """
+
+    intent_id: str
+    state: PaymentState | None
+    at: int
+    created: int | None = None
+    new: bool = True
+
+    @property
+    def announces(self) -> bool:
+        """Whether another event of this payment is likely within minutes."""
+        if self.state is PaymentState.PAYMENT_FAILED:
+            return self.created is not None and self.at - self.created <= RETRIED_SECONDS
+        return self.state in (None, PaymentState.REQUIRES_ACTION)
+
+
+@dataclass(slots=True)
+class PollPlanner:
+    """Decides when to poll next. It keeps what it learns in `learnt`, for its caller to store.
+
+    Attributes:
+        learnt: what is known of the tenant's payments.
+        window: how Stripe's reads are counted.
+        ration: how many are allowed; replace it where that changes.
+        review_seconds: how often to plan again.
+    """
+
+    learnt: Learnt
+    window: Window
+    ration: Ration
+    review_seconds: float = 3_600.0
+    plan: Plan = field(init=False)
+    factor: float = field(init=False, default=1.0)
+    _under_way: dict[str, float] = field(init=False, default_factory=dict)
+    _ended: dict[str, int] = field(init=False, default_factory=dict)
+    _reviewed_at: float | None = field(init=False, default=None)
+    _aged_at: float | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.plan = self._plan()
+
+    def _plan(self) -> Plan:
+        now = self.learnt.at
+        limit = min(self.ration.allowed(now), self.ration.expected(now, now + MONTH_SECONDS))
+        return plan_polls(self.learnt, limit, self.window.period_seconds)
+
+    def under_way(self, monotonic: float) -> float | None:
+        """How long ago a payment last announced that it is under way, seconds; None without one."""
+        ended = [one for one, at in self._under_way.items() if monotonic - at >= UNDER_WAY_SECONDS]
+        for intent_id in ended:
+            del self._under_way[intent_id]
+        latest = max(self._under_way.values(), default=None)
+        return None if latest is None else max(0.0, monotonic - latest)
+
+    def take(self, signs: Iterable[Sign], clock: float, now: float, monotonic: float) -> None:
+        """Learn from the events that a poll found.
+
+        Args:
+            signs: the events, in any order; those of the last minutes again after a restart.
+            clock: Stripe's clock, Unix seconds.
+            now: our clock, Unix seconds.
+            monotonic: our monotonic clock, seconds.
+        """
+        self.age(now, monotonic)
+        for sign in sorted(signs, key=lambda sign: (sign.at, not sign.announces)):
+            announced = sign.intent_id in self._under_way
+            if sign.new and not announced:
+                self._arrived(sign)
+            ended = self._ended.get(sign.intent_id)
+            if not sign.announces:
+                self._ended[sign.intent_id] = max(sign.at, ended or 0)
+                self._under_way.pop(sign.intent_id, None)
+                continue
+            passed = max(0.0, clock - sign.at)
+            if passed < UNDER_WAY_SECONDS and (ended is None or ended < sign.at):
+                self._under_way[sign.intent_id] = monotonic - passed
+        self._ended = {
+            one: at for one, at in self._ended.items() if clock - at <= UNDER_WAY_SECONDS
+        }
+
+    def _arrived(self, sign: Sign) -> None:
+        hour = hour_of_week(sign.at)
+        arrivals = list(self.learnt.arrivals)
+        arrivals[hour] += 1
+        ratio = self.learnt.ratio + TRUST_STEP * (self.plan.learnt_ratio[hour] - self.learnt.ratio)
+        self.learnt = replace(self.learnt, arrivals=tuple(arrivals), ratio=ratio)
+
+    def age(self, now: float, monotonic: float) -> None:
+        """Let what was learnt fade up to `now`."""
+        quick = 0.0
+        latest = max(self._under_way.values(), default=None)
+        if latest is not None and self._aged_at is not None:
+            begun = min(self._aged_at, monotonic)
+            quick = _quick_until(monotonic - latest) - _quick_until(begun - latest)
+        self.learnt = self.learnt.aged(now, quick)
+        self._aged_at = monotonic
+
+    @property
+    def longest_seconds(self) -> float:
+        """The longest time between two polls that is planned now."""
+        return self.plan.longest_seconds / self.factor
+
+    def is_due(self, now: float) -> bool:
+        """Whether to plan again."""
+        return self._reviewed_at is None or not 0 <= now - self._reviewed_at < self.review_seconds
+
+    def review(self, counts: Mapping[int, int], now: float) -> None:
+        """Plan again, if that is due.
+
+        Args:
+            counts: the reads of all processes, by bucket.
+            now: Unix seconds.
+        """
+        if not self.is_due(now):
+            return
+        self.plan = self._plan()
+        self.factor = slow_down(self.plan, self.window, self.ration, counts, now)
+        self._reviewed_at = now
+
+    def spacing_seconds(self, now: float, monotonic: float) -> float:
+        """The time between two polls, as it is at `now`."""
+        rate = self.plan.rates[hour_of_week(now)]
+        passed = self.under_way(monotonic)
+        if passed is not None:
+            slower = max(1.0, passed / _QUICKEST_SECONDS)
+            rate = max(rate, self.plan.quick_rate / slower)
+        return max(QUICK_SECONDS, 1 / (rate * self.factor))
+
+
+def _quick_until(passed: float) -> float:
+    """Quick polls from a payment's last event on, until so many seconds later, as seconds of polls."""
+    passed = min(max(0.0, passed), UNDER_WAY_SECONDS)
+    if passed <= _QUICKEST_SECONDS:
+        return passed
+    return _QUICKEST_SECONDS * (1 + log(passed / _QUICKEST_SECONDS))

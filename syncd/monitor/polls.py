@@ -1,0 +1,86 @@
+"""The plan of polls, as the service, `syncd status` and the page compute it from the same notes."""
+
+from dataclasses import dataclass
+
+from syncd.clients.throttle import stripe_window
+from syncd.config.model import Config
+from syncd.config.values import AUTO
+from syncd.core.errors import Side
+from syncd.core.rules.pacing import (
+    Learnt,
+    Ration,
+)
+from syncd.core.rules.poll_planner import PollPlanner
+from syncd.store.coordination import POLLS_LEARNT
+from syncd.store.store import Store
+from syncd.text.timestamps import span_text
+
+DAY = 86_400
+MONTH_SECONDS = 30 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class PollsStatus:
+    """How often syncd polls.
+
+    Attributes:
+        text: the plan in words.
+        longest_seconds: the longest time between two polls.
+        planned: reads that are planned for 30 days.
+        allowed: reads that are allowed in 30 days.
+    """
+
+    text: str
+    longest_seconds: float
+    planned: int
+    allowed: int
+
+
+def ration_of(read_budget: int | str, store: Store, now: float) -> Ration:
+    """The reads that Stripe allows, by `stripe.read_budget`.
+
+    Args:
+        read_budget: a number, or "auto": then the payments that succeeded count.
+        store: where payments are.
+        now: Unix seconds.
+    """
+    if isinstance(read_budget, int):
+        return Ration(read_budget)
+    days = store.made_by_day(int(now) - 2 * MONTH_SECONDS, succeeded=True)
+    return Ration(None, {day * DAY: number for day, number in days.items()})
+
+
+def read_limit(config: Config, store: Store, now: float) -> int:
+    """How many reads Stripe allows in the 30 days before `now` (Unix seconds)."""
+    return ration_of(config.stripe.read_budget, store, now).allowed(now)
+
+
+def planner_of(read_budget: int | str, store: Store, now: float) -> PollPlanner:
+    """A planner that goes on with what was learnt before."""
+    learnt = store.read(POLLS_LEARNT)
+    if learnt is None or not learnt.valid:
+        learnt = Learnt(now)
+    return PollPlanner(learnt, stripe_window(0), ration_of(read_budget, store, now))
+
+
+def polls_status(config: Config, store: Store, now: float) -> PollsStatus | None:
+    """How often syncd polls now; None where `poll.interval` is a fixed time."""
+    if config.poll.interval != AUTO:
+        return None
+    planner = planner_of(config.stripe.read_budget, store, now)
+    planner.review(store.coordination.counts(Side.STRIPE), now)
+    plan, allowed = planner.plan, planner.ration.allowed(now)
+    quick, busy, quiet = (
+        span_text(max(1, round(seconds / planner.factor)))
+        for seconds in (plan.quick_seconds, 1 / max(plan.rates), 1 / min(plan.rates))
+    )
+    pace = (
+        f"{busy} at all hours" if busy == quiet else f"{busy} in busy hours, {quiet} in quiet hours"
+    )
+    text = (
+        f"every {quick} while a payment is under way, {pace}; "
+        f"{plan.planned:,} of {allowed:,} reads in 30 days are planned"
+    )
+    if planner.factor < 1:
+        text += f"; slowed down to {planner.factor:.0%}, because the reads run low"
+    return PollsStatus(text, planner.longest_seconds, plan.planned, allowed)
