@@ -1,0 +1,45 @@
+"""The crash points of a write, on PostgreSQL: a process that is killed there loses and doubles nothing."""
+
+import signal
+
+import pytest
+
+from syncd.failpoints import VARIABLE, Point
+from tests.conftest import Rig
+
+TURNS_MAX = 60
+"""More occurrences of one point than a run has."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "point",
+    [Point.BEFORE_COMMIT, Point.AFTER_COMMIT, Point.BEFORE_REQUEST, Point.AFTER_ANSWER],
+)
+def test_killed_at_a_point(live: Rig, point: Point) -> None:
+    """A run is killed at every third occurrence of a point; the next run ends with one right row each."""
+    live.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    live.pay("succeeded")
+    live.once()
+    live.once()
+    updated, created = [], []
+    for turn in range(1, TURNS_MAX, 3):
+        updated.append(live.pay("succeeded"))
+        number = live.box.halo.add_invoice(total=10.99)
+        created.append(
+            live.box.stripe.create_intent(amount=1099, metadata={"halo_invoice_id": str(number)})
+        )
+        live.box.stripe.advance(created[-1], "succeeded")
+        killed = live.command("--once", extra={VARIABLE: f"{point}:{turn}"})
+        live.command("--once")
+        for payment in updated:
+            assert live.statuses(payment) == [3], (turn, killed.stderr)
+        for payment in created:
+            assert len(live.box.halo.rows_of(payment)) <= 1, (turn, killed.stderr)
+        if killed.returncode != -signal.SIGKILL:
+            break
+    assert turn > 1
+    acknowledged = {p for p in created if live.stored(lambda s, p=p: s.payment(p))["acked_state"]}
+    assert acknowledged
+    for payment in acknowledged:
+        assert live.statuses(payment) == [3]
