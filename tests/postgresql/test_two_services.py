@@ -15,6 +15,7 @@ import pytest
 from syncd.sandbox.faults import Fault
 from syncd.sandbox.server import Sandbox
 from tests.conftest import HandClock, Rig
+from tests.postgresql.proxy import Proxy
 from tests.postgresql.server import PASSWORD, Server
 from tests.test_process import Daemon, daemon, until
 
@@ -47,7 +48,7 @@ class Pair:
 
 
 @contextmanager
-def pair(rig: Rig, takeover: float = 60.0) -> Iterator[Pair]:
+def pair(rig: Rig, takeover: float = 60.0, second: dict[str, str] | None = None) -> Iterator[Pair]:
     """Start both; the first leads. `takeover` seconds is long where a busy machine must not take over."""
     folders = [rig.folder / name for name in ("first", "second")]
     settings = {"SYNCD_STATE__TAKEOVER_AFTER": f"{takeover:.0f}s"}
@@ -56,7 +57,9 @@ def pair(rig: Rig, takeover: float = 60.0) -> Iterator[Pair]:
         for folder in folders:
             folder.mkdir()
             own = Rig(rig.box, rig.clock, folder, rig.settings, database=rig.url, password=PASSWORD)
-            running = stack.enter_context(daemon(own, **settings))
+            running = stack.enter_context(
+                daemon(own, **settings, **(second or {} if started else {}))
+            )
             started.append(running)
             until(lambda: started[-1].events("leading") or started[-1].events("standing_by"))
         both = Pair(rig, *started)
@@ -229,3 +232,28 @@ def test_commands_work_beside_the_leader(live: Rig) -> None:
             assert done.returncode in (0, 1), done.stderr
         settled(live, paid)
         assert both.leads(both.first)
+
+
+@pytest.mark.slow
+def test_the_leaders_link_to_the_database_is_cut(live: Rig, shared_server: Server) -> None:
+    """A leader that no longer reaches the database is replaced and writes nothing; later it stands by."""
+    live.once()
+    proxy = Proxy(shared_server.port)
+    direct = live.database
+    live.settings["SYNCD_STATE__URL"] = direct.replace(f":{shared_server.port}/", f":{proxy.port}/")
+    try:
+        with pair(live, TAKEOVER_SECONDS, second={"SYNCD_STATE__URL": direct}) as both:
+            settled(live, live.pay("succeeded"))
+            proxy.cut.set()
+            until(lambda: both.second.events("leading"), 20)
+            paid = live.pay("succeeded")
+            settled(live, paid)
+            until(lambda: both.first.events("lead_lost"), 60)
+            until(partial(_is_not_ready, both.first), 40)
+            proxy.cut.clear()
+            until(lambda: both.first.get("/readyz")[0] == 200, 60)
+            assert not both.leads(both.first)
+            assert paid not in str(both.first.events("pushed"))
+            settled(live, live.pay("succeeded"))
+    finally:
+        proxy.close()
