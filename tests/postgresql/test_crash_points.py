@@ -39,7 +39,11 @@ def test_killed_at_a_point(live: Rig, point: Point) -> None:
         if killed.returncode != -signal.SIGKILL:
             break
     assert turn > 1
-    acknowledged = {p for p in created if live.stored(lambda s, p=p: s.payment(p))["acked_state"]}
+
+    def is_acknowledged(payment: str) -> bool:
+        return bool(live.stored(lambda store: store.payment(payment))["acked_state"])
+
+    acknowledged = [payment for payment in created if is_acknowledged(payment)]
     assert acknowledged
     for payment in acknowledged:
         assert live.statuses(payment) == [3]

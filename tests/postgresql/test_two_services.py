@@ -53,7 +53,7 @@ def pair(rig: Rig, takeover: float = 60.0, second: dict[str, str] | None = None)
     folders = [rig.folder / name for name in ("first", "second")]
     settings = {"SYNCD_STATE__TAKEOVER_AFTER": f"{takeover:.0f}s"}
     with ExitStack() as stack:
-        started = []
+        started: list[Daemon] = []
         for folder in folders:
             folder.mkdir()
             own = Rig(rig.box, rig.clock, folder, rig.settings, database=rig.url, password=PASSWORD)
