@@ -152,7 +152,7 @@ def test_a_missing_permission_is_named(setup: Setup) -> None:
     box.halo.permissions.add("read:invoices")
     shown = setup.init([*setup.answers[:4], ("press Enter to try again", "\x03")])
     assert "fail  Stripe: read PaymentIntents" in shown.text
-    assert '"PaymentIntents", read.' in shown.text
+    assert 'the permission "PaymentIntents": read.' in shown.text
     assert setup.files() == {}
 
 
