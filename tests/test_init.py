@@ -194,7 +194,7 @@ def test_run_again(setup: Setup) -> None:
     ]
     shown = setup.init(again)
     assert shown.code == 0, shown.text
-    assert "canceled: configured is 60, the rows show 6" in shown.text
+    assert "canceled: configured is 60, but the rows show 6" in shown.text
     assert setup.file.read_text() == kept
     assert setup.file.stat().st_mode & 0o777 == 0o640
     assert setup.file.with_name("halo_client_secret").read_text() == "a-renewed-secret\n"
