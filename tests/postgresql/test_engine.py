@@ -21,7 +21,6 @@ globals().update(
         "test_a_fault_on_an_update",
         "test_poisoned_row",
         "test_halo_window_survives",
-        "test_other_process_pushes",
         "test_lease_of_a_process",
         "test_state_that_comes_while_pushing",
         "test_resync",
