@@ -547,3 +547,12 @@ def test_a_report_replaces_no_device_and_no_link(rig: Rig, option: str) -> None:
     assert rig.command("audit", option, str(link)).returncode == 0
     assert link.is_symlink()
     assert kept.read_text() != "before"
+
+
+@pytest.mark.parametrize("option", ["--html", "--csv"])
+def test_a_report_with_an_impossible_name(rig: Rig, option: str) -> None:
+    """A name that is too long for the file system is refused in a sentence."""
+    refused = rig.command("audit", option, f"/{'a' * 5_000}")
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert "File name too long" in " ".join(re.sub("[│╭╮╰╯─]", " ", refused.stderr).split())

@@ -531,6 +531,7 @@ def free_port() -> int:
         ("HTTPS_PROXY", "http://a b:1", False), ("HTTPS_PROXY", "http://a..b", False),
         ("SSL_CERT_FILE", "/nowhere/ca.pem", False), ("SSL_CERT_FILE", "/etc/hostname", False),
         ("SSL_CERT_DIR", "/nowhere", False), ("SSL_CERT_DIR", "/etc", True),
+        ("SSL_CERT_DIR", f"/{'a' * 5_000}", False),
     ],
 )  # fmt: skip
 def test_what_the_environment_says_of_the_network(name: str, value: str, *, usable: bool) -> None:

@@ -253,16 +253,17 @@ def _files(*files: Path | None) -> Iterator[list[Path | None]]:
 
 def _beside(file: Path) -> Path:
     """Make the file that is written first, in the folder of the one it will become."""
-    if not file.name or file.is_dir():
-        raise typer.BadParameter(f"{file} is a folder")
-    if file.exists() and not file.is_file():
-        # A device would be replaced by a file, for everybody on this machine.
-        message = f"{file} is not a regular file; --csv - writes to standard output"
-        raise typer.BadParameter(message)
-    file = file.resolve()  # a link stays a link
-    part = file.with_name(f".{file.name}.part")
     try:
+        if not file.name or file.is_dir():
+            raise typer.BadParameter(f"{file} is a folder")
+        if file.exists() and not file.is_file():
+            # A device would be replaced by a file, for everybody on this machine.
+            message = f"{file} is not a regular file; --csv - writes to standard output"
+            raise typer.BadParameter(message)
+        file = file.resolve()  # a link stays a link
+        part = file.with_name(f".{file.name}.part")
         part.touch()
     except OSError as error:
-        raise typer.BadParameter(f"{file} cannot be written: {error.strerror}") from None
+        message = f"{plain(str(file), 200)} cannot be written: {error.strerror}"
+        raise typer.BadParameter(message) from None
     return part
