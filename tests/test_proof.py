@@ -647,6 +647,21 @@ def test_a_first_update_that_is_carried_out_late(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
+def test_a_first_update_that_may_come_late_holds_back_the_whole_push(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """More payments are due than one part of a push takes: the later parts send nothing either."""
+    rig, _, _ = paid
+    for _ in range(120):
+        rig.pay("succeeded")
+    before = copy.deepcopy(rig.box.halo.rows)
+    rig.box.halo.keeps.partial = "empty"
+    rig.box.halo.faults.append(Fault("504", times=1, method="POST", path="/api/InvoicePayment"))
+    rig.cycle()
+    assert len(rig.posts()) == 1
+    assert harmed(rig, before) == {}
+
+
 def test_a_first_update_that_never_arrives(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
