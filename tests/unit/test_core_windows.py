@@ -104,3 +104,11 @@ def test_polls_never_run_out_of_budget(spent: dict[int, int], interval: int) -> 
 def test_backoff(failures: int, wait: float) -> None:
     """Each failure takes the next wait; the last wait repeats."""
     assert Backoff((5.0, 10.0, 300.0)).wait_seconds(failures) == wait
+
+
+def test_another_limit() -> None:
+    """The limit alone changes: what was counted before counts in the new window as well."""
+    window = Window(10, 60, 5)
+    larger = window.with_limit(12)
+    assert larger == Window(12, 60, 5)
+    assert (window.left({0: 10}, 1.0), larger.left({0: 10}, 1.0)) == (0, 2)
