@@ -353,7 +353,7 @@ def test_loopback_is_no_place_to_sign_in_for_a_remote_tenant(
         tenant.answer = lambda _: json_reply({"auth_url": f"{listening.url}/auth"})
         with (
             Adapters(tenant.url, tenant.url) as both,
-            pytest.raises(Failure, match="isn't a plain"),
+            pytest.raises(Failure, match="is not a plain"),
         ):
             read(both, "halo")
         assert listening.requests == []

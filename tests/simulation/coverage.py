@@ -165,5 +165,5 @@ def never_table(figures: Counter[str]) -> str:
     lines = ["| request | state of the payment | faults never played |", "|---|---|---|"]
     for (point, state), faults in sorted(rows.items()):
         _, method, path = HUNTED[point]
-        lines.append(f"| `{method} …{path}` | {state} | {', '.join(faults)} |")
+        lines.append(f"| {method} …{path} | {state} | {', '.join(faults)} |")
     return "\n".join(lines)

@@ -13,6 +13,8 @@ from syncd.core.rows import Row
 from syncd.core.rules.decisions import Create, Decision, Hold, InStep, Update
 from syncd.core.windows import LOOK_UP_AGAIN, RETRY_FAILED
 from syncd.monitor.report import Report
+from syncd.store.store import Store
+from syncd.sync.pull.poll import stripe_clock
 from syncd.text.wording import sentence
 
 UNPROVEN_MAX = 2
@@ -42,12 +44,14 @@ class Outcomes:
     Attributes:
         numbers: the status number of each configured state.
         plan: called with the planned actions of a dry run; None for a real run.
+        store: where Stripe's time at the last poll is kept.
     """
 
     report: Report
     now: Callable[[], float]
     numbers: Mapping[PaymentState, int]
     plan: Plan | None
+    store: Store
 
     def settled(self, due: DuePayment, decision: Decision, *, ours: bool = False) -> Outcome:
         """The record of a decision that sends nothing.
@@ -112,7 +116,7 @@ class Outcomes:
         """
         current = due.payment.current
         reached = current.created if current.read and current.created is not None else current.at
-        return self.now() - reached > sum(LOOK_UP_AGAIN.waits_seconds)
+        return stripe_clock(self.store, self.now()) - reached > sum(LOOK_UP_AGAIN.waits_seconds)
 
     def unproven(self, due: DuePayment, create: Create, answered: Sequence[Row] = ()) -> Outcome:
         """Hold a payment whose new row Halo accepted but does not show; a person must decide.

@@ -49,8 +49,7 @@ class Pusher:
     Attributes:
         waits: how long this process waits before it sends a new row again.
         plan: called by a dry run with what it would do; None for a real run.
-        review: called before anything is decided: decides again what was held under another
-            configuration.
+        review: called before anything is decided: decides again what another configuration held.
         progress: called with how many payments were pushed, of how many.
         may_reread: whether enough of Stripe's budget is left to re-read payments without rows.
         all_rows: reads Halo's rows page by page.
@@ -87,7 +86,8 @@ class Pusher:
 
     def __post_init__(self) -> None:
         self.all_rows = AllRows(self.sink, self.store, self.report, self._hold_lease)
-        self.outcomes = Outcomes(self.report, self.now, self.settings.policy.numbers, self.plan)
+        numbers = self.settings.policy.numbers
+        self.outcomes = Outcomes(self.report, self.now, numbers, self.plan, self.store)
         self._backlog = Backlog(self.store, self.outcomes, self._troubles, self.report, self.now)
         self._fresh = FreshPayments(self.store, self.now)
         self._lookup = Lookup(
