@@ -33,10 +33,12 @@ def test_two_commands_first() -> None:
     """The first screen has two commands, and CI calls the very same."""
     assert BLOCKS[:2] == [["make demo"], ["make test"]]
     lines = re.findall(
-        r"^(?:timeout \d+ )?\.ci/bare (.*)$", (ROOT / ".ci/run").read_text(), re.MULTILINE
+        r"^(?:timeout --kill-after=\d+ \d+ )?\.ci/bare (.*)$",
+        (ROOT / ".ci/run").read_text(),
+        re.MULTILINE,
     )
     called = [command for line in lines for command in re.findall(r'"(make [^"]*)"', line)]
-    assert called == ["make demo", "make test"]
+    assert called == ["make demo", "make quick", "make test"]
 
 
 @pytest.mark.parametrize("target", [".venv/installed", ".venv-dev/installed", ".venv-lock/bin/uv"])
