@@ -208,3 +208,33 @@ def test_a_search_that_has_begun_goes_on(rig: Rig) -> None:
     rig.clock.seconds += 2_000
     rig.cycle()
     assert rig.condition(payment) is Condition.UNMATCHED
+
+
+def test_pages_that_were_read_minutes_ago(rig: Rig) -> None:
+    """A payment of right now is looked up anew: a person may have changed its row since the pages were read."""
+    rig.settings["SYNCD_HALO__RATE_LIMIT"] = "20"
+    rig.settings["SYNCD_PUSH__BATCH"] = "5"
+    old = rig.clock() - 3 * DAY
+    for _ in range(150):
+        rig.box.stripe.advance(rig.pay(None, created=old), "succeeded", old, emit=False)
+    payment, late = rig.pay(None), rig.clock() + 400
+    changed: list[float] = []
+
+    async def work(parts: Parts) -> None:
+        await parts.run.list_since(int(old) - DAY, "4d")
+        sleep = rig.world.sleep
+
+        async def nap(seconds: float) -> None:
+            await sleep(seconds)
+            if rig.clock() > late and not changed:
+                changed.append(rig.clock())
+                rig.box.halo.rows_of(payment)[0]["amount"] = 5.0
+                rig.box.stripe.advance(payment, "succeeded")
+                await parts.engine.poll()
+
+        parts.engine.rate_limiters[Side.HALO].sleep = nap
+        await parts.engine.pusher.push()
+
+    rig.run(work)
+    assert changed
+    assert (rig.statuses(payment), rig.condition(payment)) == ([1], Condition.HELD)

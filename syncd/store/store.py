@@ -10,14 +10,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 
 from syncd.core.payments import Observation, PaymentState
-from syncd.core.records import (
-    Condition,
-    DoubtfulInsert,
-    DuePayment,
-    Fence,
-    Outcome,
-    PageChanges,
-)
+from syncd.core.records import Condition, DoubtfulInsert, DuePayment, Fence, Outcome, PageChanges
 from syncd.core.reversals import Reversal
 from syncd.core.rows import SeenRow
 from syncd.store import transitions
@@ -311,6 +304,7 @@ class Store(NoteStore):
         known: float | None,
         now: float,
         doubt_until: float,
+        notes: Mapping[str, str] | None = None,
         fence: Fence | None = None,
     ) -> bool:
         """Record, before the request, that a new row may appear in Halo from now on.
@@ -320,6 +314,7 @@ class Store(NoteStore):
             known: the `doubt_until` that was known since, Unix seconds.
             now: Unix seconds.
             doubt_until: until when the row may appear, Unix seconds.
+            notes: what else to write down, by name, where the row may be sent.
             fence: the lease that must still be held.
 
         Returns whether it may be sent: not where another process has sent an insert in the meantime.
@@ -336,6 +331,7 @@ class Store(NoteStore):
                 connection, intent_id, known, doubt_until, unchanged
             )
             mark_sent(connection, [intent_id], now)
+            write_notes(connection, notes if notes and intended else {})
         return intended
 
     def move_doubt(self, intent_id: str, known: float | None, until: float) -> bool:

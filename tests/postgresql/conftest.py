@@ -1,6 +1,7 @@
 """Fixtures that replace the SQLite file by a database of PostgreSQL."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ from tests.conftest import HandClock, Rig
 from tests.postgresql.server import PASSWORD, Server, missing
 
 
-@pytest.fixture(scope="session")
-def shared_server() -> Iterator[Server]:
-    """A server that no test stops."""
+@contextmanager
+def started() -> Iterator[Server]:
+    """A server of its own; the test is skipped where PostgreSQL is missing."""
     if (reason := missing()) is not None:
         pytest.skip(reason)
     server = Server()
@@ -22,19 +23,20 @@ def shared_server() -> Iterator[Server]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Server]:
+    """A server that no test stops."""
+    with started() as server:
+        yield server
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     """A server that a test may stop and kill."""
-    if (reason := missing()) is not None:
-        pytest.skip(reason)
-    server = Server()
-    try:
-        server.start()
+    with started() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture

@@ -52,10 +52,20 @@ def test_a_lost_lease_notes_nothing(both: Store) -> None:
     with pytest.raises(LeaseHeld, match="took over"):
         both.intend_update(["pi_1"], 200.0, {"a": "2"}, mine.fence)
     with pytest.raises(LeaseHeld, match="took over"):
-        both.intend_insert(due, None, 200.0, 300.0, mine.fence)
+        both.intend_insert(due, None, 200.0, 300.0, {"a": "3"}, mine.fence)
     assert both.notes()["a"] == "1"
     assert both.unproven(["pi_1"])["pi_1"][0] == 100.0
     assert both.doubtful_inserts(0.0) == []
+
+
+def test_an_insert_and_its_notes_are_one(both: Store) -> None:
+    """The notes of an insert are written with it; where another process was quicker, they are not."""
+    due = both.due(100.0, 1)[0]
+    assert both.intend_insert(due, None, 100.0, 300.0, {"a": "mine"})
+    assert both.notes()["a"] == "mine"
+    assert not both.intend_insert(due, None, 200.0, 400.0, {"a": "too late"})
+    assert both.notes()["a"] == "mine"
+    assert [one.doubt_until for one in both.doubtful_inserts(0.0)] == [300.0]
 
 
 @pytest.mark.parametrize("ahead", [-86_400.0, 86_400.0])

@@ -77,6 +77,21 @@ def test_blame(taken: list[LinkFailure | str]) -> None:
     assert failures.blamed() == []
 
 
+@pytest.mark.parametrize(
+    ("found", "raised"),
+    [([], None), ([STRIPE], STRIPE), ([READ, WRITE], READ), ([STRIPE, WRITE, READ], WRITE)],
+)
+def test_which_failure_is_raised(found: list[LinkFailure], raised: LinkFailure | None) -> None:
+    """Halo's first failure goes before Stripe's; without a failure nothing is raised."""
+    failures = _of(*found)
+    if raised is None:
+        failures.raise_found()
+        return
+    with pytest.raises(type(raised)) as failed:
+        failures.raise_found()
+    assert failed.value is raised
+
+
 def test_another_push() -> None:
     """Nothing of one push is held against the next."""
     failures = _of(READ, WRITE)

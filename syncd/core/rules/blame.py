@@ -110,6 +110,17 @@ class RequestFailures:
         """Whether a read failed and no read has worked since."""
         return any(failure.reading and not failure.others_work for failure in self.found)
 
+    def raise_found(self) -> None:
+        """Raise a failure where there is one: Halo's first, whose pause ends the tries at every tick.
+
+        Raises:
+            LinkFailure: a request of a payment failed.
+        """
+        errors = [one.error for one in self.found]
+        halos = [error for error in errors if error.side is Side.HALO]
+        for error in halos or errors:
+            raise error
+
     def blamed(self) -> list[RequestFailure]:
         """Remove and return the failures that are the payment's own fault."""
         blamed = [failure for failure in self.found if failure.others_work]

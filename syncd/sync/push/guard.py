@@ -180,13 +180,13 @@ class InsertGuard:
         now = self.now()
         until = now + INSERT_DOUBT_SECONDS
         fence = None if self.lease is None else self.lease.fence
-        if not self.store.intend_insert(self.due_payment, self.doubt_until, now, until, fence):
+        if not self.store.intend_insert(
+            self.due_payment, self.doubt_until, now, until, self.notes, fence
+        ):
             self.lost = LeaseHeld(
                 "another process, which has just made a row for the same payment,"
             )
             return False
-        if self.notes:
-            self.store.write_notes(self.notes)
         self.waits.begin(self.due_payment.intent_id, until, INSERT_DOUBT_SECONDS)
         self.doubt_until, self.sent = until, True
         return True

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from syncd.clients.retry import Sleep
-from syncd.core.errors import LinkFailure, Side
+from syncd.core.errors import LinkFailure
 from syncd.core.records import DuePayment
 from syncd.core.rows import Row
 from syncd.core.rules.blame import RequestFailures
@@ -40,6 +40,9 @@ ROUNDS_MAX = 6
 
 KEPT_FOR_FRESH = 15
 """So many requests a backlog leaves over for payments of the last hour."""
+
+PAGES_SECONDS = 60.0
+"""Rows that were read from pages longer ago are read again for payments of the last hour."""
 
 
 @dataclass(slots=True)
@@ -187,8 +190,8 @@ class Pusher:
         """
         with self.by_hand():
             decided = await self._decided(due_payments, None)
-        if self._troubles.found and not (decided.updates or decided.creates):
-            raise self._troubles.found[0].error
+        if not (decided.updates or decided.creates):
+            self._troubles.raise_found()
         return decided
 
     async def prove(self, intent_id: str, kind: WriteKind) -> bool:
@@ -214,8 +217,7 @@ class Pusher:
                 await self._insert(*decided.creates[0])
             else:
                 return False
-        if self._troubles.found:
-            raise self._troubles.found[0].error
+        self._troubles.raise_found()
         if self._backlog.trouble is not None:
             raise self._backlog.trouble
         return True
@@ -286,7 +288,7 @@ class Pusher:
 
     async def _round(self, due: int, after: str) -> None:
         """Go once through all that is due, or, after a push that broke off, through the rest."""
-        before, whole, resumed = self.now(), False, bool(after)
+        before, began, whole, resumed = self.now(), self.waits.monotonic(), False, bool(after)
         try:
             paged = await self.all_rows.read_for_due(due, before, self._make_way)
             if paged:
@@ -295,9 +297,9 @@ class Pusher:
             while True:
                 if due > size:
                     coming = self._next(before, size, after, paged=paged)
-                    await self._make_way(
-                        self.all_rows.lookups(coming) + 1 if paged else size, paged=paged
-                    )
+                    recent = paged and self.waits.monotonic() - began < PAGES_SECONDS
+                    requests = self.all_rows.lookups(coming) + 1 if paged else size
+                    await self._make_way(requests, paged=recent)
                 due_payments = self._next(before, size, after, paged=paged)
                 if not due_payments:
                     break
@@ -315,10 +317,7 @@ class Pusher:
             if not whole and self._backlog.trying is not None:
                 self._backlog.resume_after(self._backlog.trying)
             self._backlog.finish(complete=whole)
-        if self._troubles.found:
-            # Halo's first: its pause keeps a write from being tried at every tick.
-            errors = [trouble.error for trouble in self._troubles.found]
-            raise next((error for error in errors if error.side is Side.HALO), errors[0])
+        self._troubles.raise_found()
         if resumed:  # from the middle: those before may be the ones that need smaller lists
             self._backlog.resume_after(None)
         elif self._batch < self.settings.batch:
