@@ -3,6 +3,8 @@
 import gc
 import importlib
 
+from syncd.cli.commands.table import ENTRIES
+
 BY_SYNCD = ("syncd.cli.main", "syncd.service.daemon")
 
 LATER = (
@@ -15,7 +17,8 @@ LATER = (
 
 def load() -> None:
     """Load all of it, and keep the garbage collector from copying it into each forked process."""
-    for name in (*BY_SYNCD, *LATER):
+    commands = [f"syncd.cli.commands.{entry.module}" for entry in ENTRIES.values()]
+    for name in (*BY_SYNCD, *commands, *LATER):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()

@@ -9,19 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncd.config.load import load
-from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Failure, Stopping, StoreUnusable
-from syncd.monitor.telemetry import stderr_log
-from syncd.service.systemd import Notifier
-from syncd.store.db.sqlite import sqlite_path
-from syncd.store.store import Store
 from syncd.text.sanitize import inert
 from syncd.text.wording import counted
+
+if TYPE_CHECKING:  # each function loads what it needs: a command is quick that needs little
+    from syncd.config.model import Config
+    from syncd.store.store import Store
 
 EXIT_ATTENTION = 1
 EXIT_USAGE = 2
@@ -137,9 +135,13 @@ def failures_said(*, afresh: bool = False) -> Iterator[None]:
     Args:
         afresh: whether the command only reads, so that it starts afresh the next time.
     """
+    from syncd.config.model import ConfigurationError
+
     try:
         yield
     except ConfigurationError as error:
+        from syncd.service.systemd import Notifier
+
         Notifier.of(os.environ).status(f"Configuration: {error.problems[0]}")
         where = "" if error.file is None else f" {error.file}"
         number = counted(len(error.problems), "problem")
@@ -160,30 +162,39 @@ def failures_said(*, afresh: bool = False) -> Iterator[None]:
         raise typer.Exit(EXIT_UNAVAILABLE) from None
 
 
-def load_config(file: Path | None) -> Config:
+def load_config(file: Path | None) -> "Config":
     """The whole configuration; from here on the log is as the configuration says.
 
     Raises:
         ConfigurationError: with every problem there is.
     """
+    from syncd.config.load import load
+    from syncd.monitor.telemetry import stderr_log
+
     config = load(file, os.environ)
     stderr_log(config.log)
     return config
 
 
-def offline(file: Path | None) -> Config:
+def offline(file: Path | None) -> "Config":
     """The configuration without the secrets, for what only reads or marks what is known."""
+    from syncd.config.load import load
+
     return load(file, os.environ, signing_in=False)
 
 
-def open_store(config: Config, *, create: bool = True) -> Store:
+def open_store(config: "Config", *, create: bool = True) -> "Store":
     """The configured database; `create` the tables in an empty database of PostgreSQL."""
+    from syncd.store.store import Store
+
     return Store.open(config.state.url, password=config.database_password, create=create)
 
 
 @contextmanager
-def existing(config: Config) -> Iterator[Store]:
+def existing(config: "Config") -> Iterator["Store"]:
     """The store, for commands that must not make one."""
+    from syncd.store.db.sqlite import sqlite_path
+
     path = sqlite_path(config.state.url)
     if path is not None and is_absent(path) and path.parent.is_dir():
         by = "" if config.file is None else f" {config.file}"
@@ -200,12 +211,15 @@ def existing(config: Config) -> Iterator[Store]:
 
 
 @contextmanager
-def counting(config: Config, *, usable: bool = True) -> Iterator[Store]:
+def counting(config: "Config", *, usable: bool = True) -> Iterator["Store"]:
     """The store, for commands that only read both sides: it counts their requests.
 
     Where there is none yet, or it isn't usable, one that is thrown away: a command that reads must
     not leave a database behind that belongs to the wrong account.
     """
+    from syncd.store.db.sqlite import sqlite_path
+    from syncd.store.store import Store
+
     path = sqlite_path(config.state.url)
     with tempfile.TemporaryDirectory(prefix="syncd-") as folder:
         if not usable or (path is not None and is_absent(path)):

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from syncd.cli.shared import ConfigOption, JsonOption, failures_said, offline
-from syncd.cli.terminal import aligned
 from syncd.config.describe import Value, schema, values
 from syncd.config.load import load
 from syncd.text.sanitize import inert
@@ -38,6 +37,8 @@ def show(
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found], indent=2))
     else:
+        from syncd.cli.terminal import aligned  # `validate` needs no table
+
         for line in aligned([(one.key, written(one), one.source) for one in found], None):
             typer.echo(inert(line))
 

@@ -1,0 +1,18 @@
+"""``syncd demo``: syncd between a Stripe and a Halo of its own."""
+
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running until Ctrl-C.")] = False,
+) -> None:
+    """A Stripe and a Halo of its own on loopback, and syncd between them: no account needed.
+
+    Example: syncd demo --keep
+    """
+    from syncd.cli.demo import play  # the sandbox: only the demo needs it
+
+    raise typer.Exit(play(keep=keep))
