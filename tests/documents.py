@@ -9,7 +9,6 @@ the command syncd, and both sides of a sandbox.
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typer.main import get_command
 
 from syncd.cli.main import app
 from syncd.sandbox import Sandbox
+from tests.ports import free_port
 from tests.service_manager import moved, stand_in
 
 ROOT = Path(__file__).parents[1]
@@ -129,13 +129,6 @@ def not_of_syncd(words: list[str]) -> list[str]:
         elif word.startswith("-") or not takes_arguments:
             wrong.append(word)
     return wrong
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @dataclass

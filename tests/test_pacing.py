@@ -103,7 +103,7 @@ def test_a_run_by_hand_may_use_what_polls_do_not_plan(auto: Rig) -> None:
     window = assemble(auto.config(), store, auto.told, auto.world, "a test").engine.rate_limiters
     side = next(side for side in window if side == "stripe")
     for _ in range(900):
-        store.coordination.take_slot(side, window[side].window, auto.clock.seconds)
+        store.coordination.take_slots(side, window[side].window, auto.clock.seconds, 1)
     by_hand = assemble(auto.config(), store, auto.told, auto.world, "a backfill", stripe_share=0.8)
     assert by_hand.engine.rate_limiters[side].window.limit == 970
 

@@ -76,7 +76,7 @@ class RateLimiter:
         spacing_seconds: the shortest time between two requests of this process.
         patience_seconds: a longer wait raises BudgetSpent instead.
         waiting: called before each wait, with its seconds.
-        keep: called before each wait: keeps what the process holds meanwhile.
+        keep: called before each request and each wait: keeps what the process holds meanwhile.
     """
 
     side: Side
@@ -112,6 +112,7 @@ class RateLimiter:
             await self.sleep(early)
         while True:
             self.working()
+            self.keep()
             if self.stopping():
                 message = "stopping between two requests"
                 raise Stopping(message)
@@ -135,6 +136,7 @@ class RateLimiter:
             return 0.0
         self._ahead = min(2 * self._ahead, COUNTED_AHEAD_MAX) if quick else 1
         unused = (self._bucket, self._counted)
+        self._counted = 0  # given back once, even if the database fails
         self._counted, wait = self.requests.take_slots(
             self.side, self.window, now, self._ahead, unused
         )

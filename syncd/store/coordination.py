@@ -220,13 +220,6 @@ class CoordinationStore:
 
     # --- windows ---------------------------------------------------------------------------------
 
-    def take_slot(self, side: str, window: Window, now: float) -> float:
-        """Count one request to a side, if its window has room.
-
-        Returns 0 where it was counted, else how many seconds to wait before asking again.
-        """
-        return self.take_slots(side, window, now, 1)[1]
-
     def take_slots(
         self, side: str, window: Window, now: float, wanted: int, unused: tuple[int, int] = (0, 0)
     ) -> tuple[int, float]:

@@ -258,7 +258,8 @@ def record_outcomes(
     """Record the outcomes of a push.
 
     An acknowledgement by Halo is always recorded. The condition changes only if Stripe has not
-    reported another state in the meantime.
+    reported another state in the meantime. Where the payment is in step with another state, this
+    write came late and is now in its rows: the payment is due again.
 
     Returns the payments that need their trace no longer.
     """
@@ -266,12 +267,14 @@ def record_outcomes(
     found = connection.execute(_KNOWN, {"ids": ids}).all()
     known = {row.intent_id: (row.state, row.condition) for row in found}
     since = {(row.intent_id, row.code): row.changed_at for row in found if row.code is not None}
-    acks, moves, done = [], [], []
+    acks, moves, done, late = [], [], [], []
     for outcome in outcomes:
         if outcome.acked:
             acks.append(_acknowledged(outcome, now))
         state, condition = known.get(outcome.intent_id, (None, None))
         if state != outcome.state:
+            if outcome.acked and condition == Condition.IN_STEP:
+                late.append(outcome.intent_id)
             continue
         if outcome.condition in (Condition.IN_STEP, Condition.NOT_HALOS):
             done.append(outcome.intent_id)
@@ -283,6 +286,8 @@ def record_outcomes(
     if moves:
         kept = tuple(name for name, value in PUSHED.items() if value is Value.GIVEN_OR_KEPT)
         connection.execute(_update_by_id(("condition", *PUSHED), kept), moves)
+    if late:
+        rows_differ(connection, _C.intent_id.in_(late), now)
     return done
 
 

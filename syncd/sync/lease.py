@@ -8,6 +8,7 @@ continues as soon as it is restarted.
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -23,20 +24,23 @@ LEASE_SECONDS = 120.0
 KEPT_SHARE = 1 / 6
 """A lease is renewed after this share of its time, not at each page: each renewal is a commit."""
 
-_NAME = PUSH
-
 
 def this_process(what: str) -> Holder:
-    """Describe this process; `what` is the command it runs, for people.
+    """Describe this process; `what` is the command it runs, for people."""
+    return Holder(uuid4().hex, what, socket.gethostname(), _machine(), os.getpid())
 
-    The boot is the machine's, and the namespace of process ids: containers of one machine have several.
+
+def _machine() -> str:
+    """The machine, and the namespace of process ids: containers of one machine have several.
+
+    systemd's ProcSubset=pid hides /proc/sys from the service, but not from a command in a shell, so the
+    machine's id goes first. Where there is no id, no other process counts as one of this machine.
     """
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        boot = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        boot = "unknown"
-    return Holder(uuid4().hex, what, socket.gethostname(), boot, os.getpid())
+    for file in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
+        with suppress(OSError, UnicodeError):
+            if name := Path(file).read_text("ascii").strip():
+                return f"{name[:40]} {Path('/proc/self/ns/pid').readlink()}"
+    return uuid4().hex
 
 
 def is_alive(pid: int) -> bool:
@@ -66,7 +70,7 @@ class Lease:
     me: Holder
     now: Callable[[], float]
     alive: Callable[[int], bool] = is_alive
-    name: str = _NAME
+    name: str = PUSH
     seconds: float = LEASE_SECONDS
     requires: Callable[[], Fence | None] = lambda: None
     fence: Fence | None = field(init=False, default=None)
@@ -119,6 +123,6 @@ class Lease:
             # Our own process id belongs to this process, or to one that has ended.
             if holder.pid == self.me.pid or not self.alive(holder.pid):
                 return True
-        elif until > now + self.seconds:
-            return True  # written before a clock was set back
+        elif until > now + 2 * self.seconds:
+            return True  # written before a clock was set back, by more than a small step
         return until <= now

@@ -23,6 +23,7 @@ from syncd.sandbox.http import Reply, Request, json_reply
 from tests.conftest import Rig
 from tests.hostile.strategies import API_KEY, HALO_SECRET, HALO_TOKEN, MARK
 from tests.hostile.wire import Adapters, Server
+from tests.ports import free_port
 from tests.writes import Allow, new_row
 
 KIB = 1024
@@ -512,13 +513,6 @@ def test_commands_with_an_odd_no_proxy(
     assert f"{variable}: syncd skips the entry 'localhost:abc'" in done.stderr
     assert "xn--bcher-kva.example" in done.stderr
     assert "fd00::/8" not in done.stderr
-
-
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,11 @@ import pytest
 
 from syncd import __version__
 from tests.conftest import ROOT, Rig
-from tests.documents import free_port, written_by_halo
+from tests.documents import written_by_halo
 from tests.isolation import for_downloads
 from tests.package.reach import Reach, bare_debian, copied, reach, roomy
 from tests.package.test_container import PROBE, USER
+from tests.ports import free_port
 from tests.test_process import until
 
 IMAGE = f"localhost/syncd:{__version__}"

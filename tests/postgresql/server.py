@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,8 @@ from typing import Any
 from urllib.parse import quote
 
 import psycopg
+
+from tests.ports import free_port
 
 ACCOUNT = "nobody"
 """Who runs the server where the tests run as root."""
@@ -40,14 +41,6 @@ def missing() -> str | None:
     if programs() is None:
         return "PostgreSQL is not installed (Debian: apt install postgresql)"
     return None
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _quoted(text: str) -> str:

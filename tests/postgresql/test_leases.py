@@ -1,15 +1,19 @@
 """Leases on PostgreSQL: the server's clock counts, and a write is fenced in its own transaction."""
 
+import threading
 import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
+from syncd.clients.throttle import halo_window
 from syncd.core.errors import LeaseHeld
 from syncd.core.records import Fence, Holder
+from syncd.store.db import postgresql
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
-from tests.postgresql.server import PASSWORD
+from tests.postgresql.server import PASSWORD, Server
 from tests.test_store import fill
 
 ME, OTHER = Holder("me", "a push", "here", "b", 1), Holder("other", "a push", "there", "c", 2)
@@ -89,3 +93,65 @@ def test_the_servers_clock(store: Store, ahead: float) -> None:
     second.take()
     with pytest.raises(LeaseHeld):
         first.renew()
+
+
+@pytest.fixture(params=["repeatable read", "serializable"])
+def strict_url(request: pytest.FixtureRequest, shared_server: Server) -> str:
+    """A database whose administrator chose other transactions than PostgreSQL's own default."""
+    name = shared_server.database()
+    setting = f"default_transaction_isolation = '{request.param}'"
+    url = shared_server.url(name)
+    Store.open(url, password=PASSWORD).close()
+    shared_server.ask(f"ALTER DATABASE {name} SET {setting}", "postgres")
+    return url
+
+
+def test_fenced_whatever_the_isolation(strict_url: str, shared_server: Server) -> None:
+    """A lease that another process takes while this one waits for the database's lock is seen."""
+    store = Store.open(strict_url, password=PASSWORD)
+    fill(store, 1, 1)
+    mine = Lease(store, ME, lambda: 100.0)
+    mine.take()
+    found: list[str] = []
+
+    def note() -> None:
+        try:
+            store.intend_update(["pi_1"], 100.0, {}, mine.fence)
+            found.append("noted")
+        except LeaseHeld:
+            found.append("refused")
+
+    name = strict_url.rpartition("/")[2]
+    with psycopg.connect(shared_server.url_with_password(name), autocommit=True) as other:
+        other.execute("BEGIN READ WRITE")
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [postgresql._LOCK])
+        waiting = threading.Thread(target=note)
+        waiting.start()
+        query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        end = time.monotonic() + 20
+        while shared_server.ask(query, name) == [(0,)]:
+            assert time.monotonic() < end
+        other.execute("UPDATE lease SET owner = 'other', number = number + 1")
+        other.execute("COMMIT")
+    waiting.join()
+    assert found == ["refused"]
+    store.close()
+
+
+def test_counted_whatever_the_isolation(strict_url: str) -> None:
+    """Four processes that count requests at the same time lose none, and none of them fails."""
+    stores = [Store.open(strict_url, password=PASSWORD) for _ in range(4)]
+    window = halo_window(10_000)
+
+    def count(one: Store) -> None:
+        for _ in range(20):
+            assert one.coordination.take_slots("halo", window, 1_000.0, 1) == (1, 0.0)
+
+    threads = [threading.Thread(target=count, args=(one,)) for one in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(stores[0].coordination.counts("halo").values()) == 80
+    for one in stores:
+        one.close()

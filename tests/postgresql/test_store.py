@@ -164,7 +164,7 @@ def test_counted_once_each(store: Store, url: str) -> None:
 
     def count(one: Store) -> None:
         for _ in range(40):
-            assert one.coordination.take_slot("halo", window, 1_000.0) == 0
+            assert one.coordination.take_slots("halo", window, 1_000.0, 1) == (1, 0.0)
 
     threads = [threading.Thread(target=count, args=(one,)) for one in (store, other)]
     for thread in threads:

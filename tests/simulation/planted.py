@@ -124,7 +124,7 @@ PLANTED = (
     ),
     Planted(
         "an insert goes out on an old look", _in(guard.InsertGuard, "_allows_now"),
-        "if self.waits.monotonic() - self.looked_at > LOOK_SECONDS_MAX:", "if False:",
+        "if max(ages) > LOOK_SECONDS_MAX:", "if False:",
     ),
     Planted(
         "an insert in doubt isn't waited for", _in(inserting.Inserter, "insert"),
@@ -256,7 +256,7 @@ PLANTED = (
     ),
     Planted(
         "the trial isn't kept before it is sent", _in(prover.Prover, "_sent"),
-        "self.tenant.keep_trial(", "(lambda _trial: None)(",
+        "self.tenant.trial_notes(", "(lambda _trial: {})(",
     ),
     Planted(
         "a stop is forgotten", _in(tenant.TenantWrites, "stop"),

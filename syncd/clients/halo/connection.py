@@ -22,6 +22,9 @@ from syncd.text.sanitize import plain
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """A larger answer is refused while it is read: an endpoint that ignores paging may send all rows."""
 
+GUARDED_SECONDS = 15.0
+"""A write that was not begun so long after its guard allowed it is not sent: the guard is asked again."""
+
 
 @dataclass(slots=True)
 class Connection:
@@ -170,8 +173,18 @@ class Connection:
     ) -> httpx.Response | None:
         """Send one request within the rate limit; None where `guard` kept it from being sent."""
         await self.calling.take()
+        asked_at = self.calling.now()
         if guard is not None and not guard.allows_sending():
             return None
+
+        async def trace(event: str, _info: Mapping[str, Any]) -> None:
+            # The last moment at which Halo surely has nothing. The process may have been paused since
+            # the guard was asked, or the connection slow, and another process may write instead.
+            paused = abs(self.calling.now() - asked_at) > GUARDED_SECONDS
+            if guard is not None and paused and event.endswith("send_request_headers.started"):
+                message = "the process was paused before it sent the request"
+                raise httpx.ConnectError(message)
+
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if content is not None:
             headers["Content-Type"] = "application/json"
@@ -180,8 +193,9 @@ class Connection:
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 response = await self._client.request(
-                    method, url, params=params, content=content, data=form, headers=headers
-                )
+                    method, url, params=params, content=content, data=form, headers=headers,
+                    extensions={"trace": trace},
+                )  # fmt: skip
         except (httpx.InvalidURL, UnicodeError) as error:
             self.calling.note("error")
             message = (

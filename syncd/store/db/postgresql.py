@@ -52,8 +52,10 @@ _BEGIN_READING = (
     "SET LOCAL idle_in_transaction_session_timeout = '{idle}s'"
 )
 # An answer to COMMIT is proof that it is on disk: where a server is set up otherwise, not for syncd.
+# Each statement sees what was committed before it, whatever the server's default is: a snapshot from before
+# the advisory lock was granted would show a lease that another process has taken since.
 _BEGIN_WRITING = (
-    "BEGIN; "
+    "BEGIN ISOLATION LEVEL READ COMMITTED; "
     "SET LOCAL lock_timeout = '{busy}ms'; "
     "SET LOCAL statement_timeout = '{answer}ms'; "
     "SET LOCAL idle_in_transaction_session_timeout = '{idle}s'; "
@@ -110,6 +112,8 @@ class _Connector:
             self._last = str(error)
             raise
         found.adapters.register_dumper(str, _Text)
+        # A pooler between (PgBouncer) or DISCARD ALL forgets prepared statements.
+        found.prepare_threshold = None
         return found
 
 
@@ -166,7 +170,7 @@ def _begin(connection: sa.Connection, statements: str) -> None:
         raise sa.exc.OperationalError("BEGIN", None, error, connection_invalidated=lost) from error
 
 
-_UNUSABLE_CLASSES = ("0A", "22", "23", "26", "3D", "3F", "42", "XX")
+_UNUSABLE_CLASSES = ("0A", "22", "23", "3D", "3F", "42", "XX")
 """Classes of SQLSTATE that do not pass by themselves; all others may."""
 
 _UNUSABLE_WORDS = (

@@ -134,7 +134,8 @@ class InsertGuard:
     Attributes:
         lease: the push lease; None in a dry run.
         due_payment: the payment.
-        looked_at: when Halo was asked for the payment's rows, by the clock of `waits`.
+        looked_at: when Halo was asked for the payment's rows, by `now` and by the clock of `waits`: one
+            may be set, and the other stands still while the machine is suspended.
         waits: how long this process waits for uncertain inserts.
         notes: what else to write down before the request, by name.
         doubt_until: until when an insert of this payment is uncertain, as the store has it now.
@@ -146,7 +147,7 @@ class InsertGuard:
     store: Store
     lease: Lease | None
     due_payment: DuePayment
-    looked_at: float
+    looked_at: tuple[float, float]
     waits: InsertWaits
     now: Callable[[], float]
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -170,7 +171,9 @@ class InsertGuard:
             return False
 
     def _allows_now(self) -> bool:
-        if self.waits.monotonic() - self.looked_at > LOOK_SECONDS_MAX:
+        set_clock, steady_clock = self.looked_at
+        ages = abs(self.now() - set_clock), self.waits.monotonic() - steady_clock
+        if max(ages) > LOOK_SECONDS_MAX:
             return False
         if self.lease is not None:
             self.lease.renew()

@@ -102,7 +102,7 @@ class Inserter:
             return True
         sent_before = due.doubt_until is not None or due.attempts > 0
         await self.sink.reserve(3 if sent_before else 2)
-        looked_at = self.waits.monotonic()
+        looked_at = self.now(), self.waits.monotonic()
         try:
             if not await self._is_missing(due, create, sent_before=sent_before):
                 return True

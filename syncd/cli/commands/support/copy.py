@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -10,8 +12,9 @@ from pydantic import ValidationError
 from syncd.cli.shared import ConfigOption, existing, failures_said, offline
 from syncd.config.model import Config, State
 from syncd.config.secrets import find_secret
-from syncd.core.errors import StoreUnusable
+from syncd.core.errors import LeaseHeld, StoreUnusable
 from syncd.store.store import Store
+from syncd.sync.lease import Lease, this_process
 
 
 def copy(
@@ -35,12 +38,35 @@ def copy(
             password = find_secret("database_password", os.environ, loaded.file).value
             target = Store.open(url, password=password)
             try:
-                rows = source.housekeeping.move_to(target.housekeeping)
+                with _no_push(source):
+                    rows = source.housekeeping.move_to(target.housekeeping)
             finally:
                 target.close()
     typer.echo(
         f"Copied {rows:,} rows. Next: set state.url to the new database, then start the service."
     )
+
+
+@contextmanager
+def _no_push(source: Store) -> Iterator[None]:
+    """Keep every process from pushing: a new row that it sends would not be known to the copy.
+
+    Raises:
+        StoreUnusable: another process pushes.
+    """
+    lease = Lease(source, this_process("a copy"), time.time)
+    try:
+        lease.take()
+        yield
+        lease.renew()
+    except LeaseHeld as error:
+        message = (
+            f"{error.holder} pushes to Halo, so the copy is not complete. Wait until it has ended, then "
+            "copy to an empty database again."
+        )
+        raise StoreUnusable(message) from None
+    finally:
+        lease.give_back()
 
 
 def _refuse_while_used(source: Store, config: Config) -> None:

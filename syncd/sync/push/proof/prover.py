@@ -275,16 +275,16 @@ class Prover:
             for change in self.settings.changed_rows(due, update, now)
         ]
         before = {row: one.fields for row, one in befores.items()}
-        self.tenant.keep_trial(Trial(now, current.intent_id, update.status, mode, before))
-        guard = UpdateGuard(self.store, self.lease, [due], self.now)
+        trial = Trial(now, current.intent_id, update.status, mode, before)
+        guard = UpdateGuard(self.store, self.lease, [due], self.now, self.tenant.trial_notes(trial))
         try:
             answer = await self.sink.update(rows, guard, repeatable=False)
         except LinkFailure as error:
             return await self._unanswered(due, befores, update.status, error, harm)
         if answer is None:
-            self._forget_trial(harm)
             if guard.lost is not None:
-                raise guard.lost
+                raise guard.lost  # a trial that is noted now is another process's
+            self._forget_trial(harm)
             return None
         if answer.web_page:
             page = BadAnswer(Side.HALO, WEB_PAGE, maybe_applied=True)

@@ -193,9 +193,9 @@ class TenantWrites:
         """The write that was being proven when the process stopped."""
         return self._read(TRIAL)
 
-    def keep_trial(self, trial: Trial) -> None:
-        """Note what is about to be sent, with what the rows had before."""
-        self.store.write_notes(self._noted(TRIAL, trial))
+    def trial_notes(self, trial: Trial) -> dict[str, str]:
+        """What is written down before rows are sent for the proof: what the rows had before."""
+        return self._noted(TRIAL, trial)
 
     def forget_trial(self) -> None:
         """The write was read back, or it was never sent."""
