@@ -198,6 +198,40 @@ def test_a_doubled_row_beyond_the_pages_that_were_read(rig: Rig) -> None:
     assert all(rig.statuses(payment) == [3] for payment in made)
 
 
+def test_a_second_row_on_the_first_page_does_not_pass_for_the_only_row(rig: Rig) -> None:
+    """A second row with the whole amount comes after the first was paid: the payment is held.
+
+    A sweep finds the row, and its push reads only the newest pages, because more payments are due.
+    """
+    doubled = rig.pay("succeeded")
+    rig.once()
+    beside(rig, 6_000)
+    rig.box.halo.add_row(doubled, rig.box.halo.add_invoice(), 10.99)
+    drifted = [rig.pay(None) for _ in range(30)]
+    for payment in drifted:
+        rig.box.stripe.advance(payment, "succeeded", emit=False)
+    rig.sweep()
+    assert rig.statuses(doubled) == [3, 1]
+    assert [(entry.id, entry.code) for entry in rig.attention()] == [(doubled, "amount_mismatch")]
+    assert all(rig.statuses(payment) == [3] for payment in drifted)
+
+
+def test_a_second_row_that_only_a_sweep_reads_is_held_in_a_burst(rig: Rig) -> None:
+    """The older of two rows was never read; the push after a sweep reads only the newest pages."""
+    doubled = rig.pay(None)
+    beside(rig, 6_000)
+    rig.box.halo.add_row(doubled, rig.box.halo.add_invoice(), 10.99)
+    made = [rig.pay("succeeded") for _ in range(30)]
+    rig.box.stripe.advance(doubled, "succeeded")
+    rig.once()
+    assert rig.statuses(doubled) == [1, 3]
+    for payment in (more := [rig.pay(None) for _ in range(30)]):
+        rig.box.stripe.advance(payment, "succeeded", emit=False)
+    rig.sweep()
+    assert [(entry.id, entry.code) for entry in rig.attention()] == [(doubled, "amount_mismatch")]
+    assert all(rig.statuses(payment) == [3] for payment in (*made, *more))
+
+
 def test_a_search_that_has_begun_goes_on(rig: Rig) -> None:
     """A payment made days ago whose event came just now is looked for a day, whatever re-reads it."""
     payment = rig.pay("succeeded", rows=(), created=rig.clock() - 4 * DAY)

@@ -718,6 +718,22 @@ def test_row_deleted_between_reading_and_writing(rig: Rig) -> None:
     assert "Record not found" in rig.attention()[0].reason
 
 
+def test_a_failed_payment_is_tried_within_a_day_of_a_clock_that_was_set_back(rig: Rig) -> None:
+    """A clock that was a day ahead when a payment failed delays the next try by no further day."""
+    payment, other = rig.pay("succeeded"), rig.pay("succeeded")
+    rig.box.halo.poison(payment)
+    for wait in (0, 700, 4_000, 22_000):
+        rig.clock.seconds += wait
+        rig.cycle()
+    assert (rig.condition(payment), rig.statuses(other)) == (Condition.FAILED, [3])
+    rig.clock.seconds += 2 * DAY
+    rig.cycle()
+    rig.box.halo.unpoison(payment)
+    rig.clock.seconds += 60 - DAY
+    rig.cycle()
+    assert rig.statuses(payment) == [3]
+
+
 @pytest.mark.parametrize("shape", ["empty", "no_json", "error_in_200", "other_rows"])
 def test_answer_that_proves_nothing(rig: Rig, shape: str) -> None:
     """A 2xx that doesn't list the rows is checked by reading them back."""

@@ -38,6 +38,7 @@ class DuePayment:
         acked_state: the state that Halo acknowledged last.
         had_rows: whether Halo has ever acknowledged a state.
         accepted: the reason of the hold that a person overrode; None without one.
+        known_rows: Halo's numbers of the payment's rows, as syncd last saw or wrote them.
     """
 
     payment: Payment
@@ -50,6 +51,7 @@ class DuePayment:
     acked_state: PaymentState | None
     had_rows: bool
     accepted: str | None = None
+    known_rows: frozenset[int] = frozenset()
 
     @property
     def intent_id(self) -> str:

@@ -17,8 +17,11 @@ from syncd.store.db import schema
 from syncd.store.db.connection import present
 
 DUE_WAIT_SECONDS_MAX = 600.0
-WAIT_SECONDS_MAX = 2 * 86_400.0
-"""The longest delays that are ever set: due payments wait for an uncertain insert, others for a day."""
+WAIT_SECONDS_MAX = 90_000.0
+"""The longest delays that are ever set: due payments wait for an uncertain insert, others for a day.
+
+The hour above a day is for hosts whose clocks differ.
+"""
 
 # --- which of them -------------------------------------------------------------------------------
 
@@ -244,6 +247,7 @@ def work_of(row: Mapping[Any, Any]) -> DuePayment:
         acked_state=PaymentState(row["acked_state"]) if row["acked_state"] else None,
         had_rows=row["acked_state"] is not None,
         accepted=row["accepted"],
+        known_rows=frozenset(shown_rows(row["seen_rows"], row["rows"])["rows"]),
     )
 
 

@@ -132,6 +132,7 @@ class Line(httpx.AsyncBaseTransport):
         if fault is None:
             return self._apply(name, side, asked)
         if fault.kind == "applied_late":
+            world.oracle.postpone(asked)
             world.loop.call_later(fault.seconds, self._apply, name, side, asked, True)
             return fault.reply(None)
         return fault.reply(self._apply(name, side, asked) if fault.applies else None)

@@ -58,6 +58,20 @@ FAILED = {
     "oracle expected a day.",
     40000000030: "The first update of a tenant might still come late; a later part of the same push tried "
     "another row. The row was emptied, and the list did not say so.",
+    40000000013: "A new row with the whole amount, on the newest page, passed for the only row of a payment whose "
+    "paid row was on a page that was not read: the new row was set to paid, too.",
+    50000000006: "A payment failed while the host's clock was a day ahead: after the clock was set back, it waited "
+    "two days.",
+    50000000026: "The answer to a tenant's first update was lost, and its row was read back unchanged. Another "
+    "payment may be tried then; the oracle allowed that only after an answer 400 or 500.",
+    50000000054: "A resync of a payment whose row was deleted makes it a new payment, as a retry does. The oracle "
+    "did not know that.",
+    50000000117: "A whole row brings back the payload that the row has, where Stripe shows no event for the state: "
+    "the oracle took that for a trace of syncd.",
+    50000000234: "A list without an answer is sent again, also a row that was read meanwhile to look for side "
+    "effects. The oracle took that for a blind write.",
+    50000000302: "Two processes read one payment, one of them in vain: the oracle forgot that when the other one "
+    "could read it.",
 }
 """Every seed that ever failed, each with what went wrong."""
 

@@ -361,6 +361,9 @@ class Theatre:
         async def work(process: Process) -> None:
             if what == "resync":
                 assert truth is not None
+                people = process.store.people
+                deleted = {e.id for e in people.attention() if e.code == "row_deleted"}
+                self.world.oracle.renewed([truth.intent_id], deleted)
                 await process.resync(truth.intent_id)
             elif what == "once":
                 await process.once()

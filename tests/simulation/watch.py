@@ -86,6 +86,7 @@ class View:
     """What one process has seen so far.
 
     Attributes:
+        unanswered: the status of each row that it has sent, and that no answer has shown to it since.
         rows: each row as it was last shown to it: its status.
         read_at: when it sent the question that showed it each row.
         empty: payments that were shown to it without rows, and when it asked.
@@ -98,6 +99,26 @@ class View:
     empty: dict[str, float] = field(default_factory=dict)
     told: dict[str, int] = field(default_factory=dict)
     asked: str | None = None
+    unanswered: dict[int, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class First:
+    """The first write of a kind in a tenant, until it is read back.
+
+    Attributes:
+        intent_id: the payment whose rows were sent.
+        at: when they were sent last, Unix seconds.
+        carried_out: when Halo carried it out last, Unix seconds; None where Halo has not.
+        answered: whether an answer has shown the rows as they were sent.
+        seen: whether its rows were read, unharmed, after Halo carried it out.
+    """
+
+    intent_id: str
+    at: float
+    carried_out: float | None = None
+    answered: bool = False
+    seen: bool = False
 
 
 @dataclass(slots=True)
@@ -119,10 +140,10 @@ class Watch:
         self.views: dict[str, View] = {}
         self.acked: dict[str, int] = {}
         self.proven: set[str] = set()
-        self.first: dict[bool, str] = {}
-        self.first_at: dict[bool, float] = {}
+        self.first: dict[bool, First] = {}
         self.read_back: set[bool] = set()
         self.came_late: dict[bool, set[str]] = {False: set(), True: set()}
+        self.postponed: dict[int, set[str]] = {}
         self.unstored = False
         self.left_at: dict[int, float] = {}
         self.last_sent: dict[int, Any] = {}
@@ -133,13 +154,12 @@ class Watch:
         self.retried_at: dict[str, float] = {}
         self.renewed_at: dict[str, float] = {}
         self.hurt: set[int] = set()
-        self.failed: set[str] = set()
         self.dismissed_at: dict[str, float] = {}
         self.jumps: list[float] = []
         self.configured_at = 0.0
         self.said: list[str] = []
         self.answered: set[str] = set()
-        self.unread: set[str] = set()
+        self.unread: dict[str, set[str]] = {}
         self.unturned: set[str] = set()
         self.unwritten_since: dict[str, float] = {}
         self.rows_changed: dict[str, list[tuple[float, Any]]] = {}
@@ -173,11 +193,15 @@ class Watch:
             done: the entries.
             deleted: those that the list named because their row was deleted: only these are treated as new.
         """
+        self.renewed(done, deleted)
         for intent_id in done:
             self.retried_at[intent_id] = self.world.now()
-            if intent_id in deleted:
-                self.renewed_at[intent_id] = self.world.now()
             self.dismissed_at.pop(intent_id, None)
+
+    def renewed(self, done: Sequence[str], deleted: set[str]) -> None:
+        """A person retries or resyncs payments: those listed because their row was deleted are new again."""
+        for intent_id in set(done) & deleted:
+            self.renewed_at[intent_id] = self.world.now()
 
     def dismissed(self, done: Sequence[str]) -> None:
         """A person took these off the list."""
@@ -189,8 +213,11 @@ class Watch:
         self.said.append(f"{level} {event} {fields}")
         intent_id = str(fields.get("intent", ""))
         tried = self.world.now() - self.unwritten_since.get(intent_id, self.world.now())
+        alive = {process.name for process in self.theatre.running}
         told = (
-            intent_id in self.answered | self.unread | self.unturned or tried >= UNWRITTEN_SECONDS
+            intent_id in self.answered | self.unturned
+            or self.unread.get(intent_id, set()) & alive
+            or tried >= UNWRITTEN_SECONDS
         )
         if event == "push_failed" and intent_id and not told:
             # Not having been reached for a moment is nothing that a payment could be blamed for.
@@ -219,7 +246,7 @@ class Watch:
         wanted = request.params().get("intent_id") if request.method == "GET" else None
         self.view(process).asked = wanted
         if wanted is not None:
-            self.unread.add(wanted)
+            self.unread.setdefault(wanted, set()).add(process.name)
 
     def refused(self, process: Process, request: Request) -> None:
         """A side turns a request away unread: what was asked before it still holds."""
@@ -285,7 +312,7 @@ class Watch:
             return -1  # what an earlier write changed is undone
         if number not in view.rows:
             self.complain("blind", f"row {number} was not read by {process.name}")
-        elif view.rows[number] == status:
+        elif view.rows[number] == status and view.unanswered.get(number) != status:
             self.complain("blind", f"row {number} was read as {status} and is set to {status}")
         paid = self.world.halo.status["succeeded"]
         if view.rows.get(number) == paid and status != paid:
@@ -294,6 +321,7 @@ class Watch:
             if stored is not None:
                 self.complain("never true", f"row {number} belongs to no payment of Stripe")
             return -1
+        view.unanswered[number] = status
         step = self._reasons(process, truth, status, f"row {number}")
         self._check_trace(process, truth, row, status)
         # An update that was carried out but not answered goes again, though it has emptied the row.
@@ -314,30 +342,55 @@ class Watch:
                 continue
             if len(owners) > 1:
                 self.complain("two_before_proof", f"rows of {len(owners)} payments in one list")
-            known = self.first.get(new)
-            again = max(self.retried_at.values(), default=-1.0)
-            let = max(again, self.configured_at, self.disturbed_at(known))
-            since = self.first_at.get(new, 0.0)
-            if (
-                known is None
-                or known in owners
-                or let >= since
-                or self.world.now() - since > 20 * HOUR - sum(map(abs, self.jumps))
-            ):
+            first = self.first.get(new)
+            if first is not None and first.intent_id in owners:
+                first.at = self.world.now()
                 continue
-            self.complain("two_before_proof", f"{known} was not read back before {sorted(owners)}")
+            if first is not None and not self._is_over(first):
+                self.complain(
+                    "two_before_proof",
+                    f"{first.intent_id} was not read back before {sorted(owners)}",
+                )
+            self.first[new] = First(min(owners), self.world.now())
+
+    def _is_over(self, first: First) -> bool:
+        """Whether nothing more can come of a first write, so that another payment may be tried.
+
+        What counts is what Halo really did and will do, not what syncd can know of it.
+        """
+        let = max(
+            *self.retried_at.values(), self.configured_at, self.disturbed_at(first.intent_id), -1.0
+        )
+        aged = self.world.now() - first.at > 20 * HOUR - sum(map(abs, self.jumps))
+        if let >= first.at or aged:
+            return True
+        if any(first.intent_id in owners for owners in self.postponed.values()):
+            return False  # a gateway still passes it on
+        if first.carried_out is None:
+            return True
+        # An answer that shows the row as it was sent, and a row that does not have it: that row goes again.
+        return first.seen and not first.answered
 
     def disturbed_at(self, intent_id: str | None) -> float:
         """When others last wrote a payment's rows."""
         truth = self.world.by_intent.get(str(intent_id))
         return -1.0 if truth is None else truth.disturbed_at
 
-    def _note_first(self, intent_id: str, *, inserted: bool) -> None:
-        if inserted not in self.read_back:
-            self.first[inserted], self.first_at[inserted] = intent_id, self.world.now()
+    def postpone(self, request: Request) -> None:
+        """A gateway keeps a request, and passes it on to Halo later."""
+        self.postponed[id(request)] = {
+            self.world.owner(row["id"]) if "id" in row else str(row.get("intent_id"))
+            for row, _ in self.sends.get(id(request), [])
+        }
 
-    def _note_read_back(self, row: dict[str, Any]) -> None:
-        """A row is shown: as the first write of its kind was to leave it, or not."""
+    def _note_first(self, intent_id: str, *, inserted: bool) -> None:
+        """Halo carries out a write of the payment that is written first."""
+        first = self.first.get(inserted)
+        if first is not None and first.intent_id == intent_id:
+            first.carried_out, first.seen = self.world.now(), False
+
+    def _note_read_back(self, row: dict[str, Any], at: float) -> None:
+        """A row is shown as it was at a time: as the first write of its kind was to leave it, or not."""
         number = row.get("id")
         stored = self.world.halo.rows.get(number) if isinstance(number, int) else None
         if stored is None or number not in self.world.originals:
@@ -348,19 +401,17 @@ class Watch:
             for key in KEPT
             if key in row and original[key] is not None
         )
-        sent = self.last_sent.get(number)
-        owner = self.world.owner(number)
-        if right and sent != row.get("status"):
-            if owner in self.failed and owner == self.first.get(False):
-                # Halo itself failed on that first update (500), and its row is as it was: it did nothing.
-                del self.first[False]
-                self.failed.discard(owner)
-            return
         if not right:
             return
+        owner = self.world.owner(number)
+        is_stored = self.last_sent.get(number) == row.get("status")
         for new, late in self.came_late.items():
+            first = self.first.get(new)
+            mine = first is not None and first.intent_id == owner
+            if first is not None and mine and at > (first.carried_out or 0.0):
+                first.seen = True
             # A first write that Halo carried out late proves as much as one that was answered.
-            if owner == self.first.get(new) or owner in late:
+            if is_stored and (mine or owner in late):
                 self.read_back.add(new)
 
     def _check_columns(self, process: Process, row: dict[str, Any]) -> None:
@@ -404,8 +455,8 @@ class Watch:
                 self.complain("trace", f"{truth.label}: a date without a payload")
             return
         kept = self.world.halo.rows.get(row.get("id", -1), {}).get("webhook_payload")
-        if not process.theatre.setting["trace"] and row["webhook_payload"] == kept:
-            return  # a whole row brings Halo's own payload back as it was; syncd leaves none
+        if "amount" in row and row["webhook_payload"] == kept:
+            return  # a whole row brings the row's own payload back as it was; syncd leaves none
         payload = json.loads(row["webhook_payload"])
         intent = payload.get("data", {}).get("object", {}) if "data" in payload else payload
         if intent.get("id") != truth.intent_id:
@@ -452,6 +503,8 @@ class Watch:
         late: bool,
     ) -> None:  # fmt: skip
         """Halo carries a POST out."""
+        if late:
+            self.postponed.pop(id(request), None)
         for number, posted, inserted in writes:
             self.world.tell(
                 f"  {process.name} writes row {number} {'new ' if inserted else ''}"
@@ -466,8 +519,7 @@ class Watch:
             self.last_sent[number] = posted.get("status")
             if late:
                 self.came_late[inserted].add(intent_id)
-            else:
-                self._note_first(intent_id, inserted=inserted)
+            self._note_first(intent_id, inserted=inserted)
             if self.world.halo.rows[number].get("status") != posted.get("status"):
                 self.unstored = True
             truth = self.world.by_intent.get(intent_id)
@@ -504,14 +556,11 @@ class Watch:
             self.world.owner(row["id"]) if "id" in row else str(row.get("intent_id"))
             for row, _ in self.sends.get(id(request), [])
         }
-        if reply.status == 400:
-            self._note_refusal(process, request)
-        if reply.status == 500:
-            self.failed |= {
-                self.world.owner(row["id"])
-                for row, _ in self.sends.get(id(request), [])
-                if "id" in row
-            }
+        first = self.first.get(False)
+        if reply.status == 400 and first is not None and id(request) in self.sends:
+            sent = {self.world.owner(row.get("id")) for row, _ in self.sends[id(request)]}
+            # The same row went again, whole, and Halo refuses what the row itself holds.
+            first.answered = first.answered and first.intent_id not in sent
         if reply.status >= 300:
             return
         try:
@@ -524,26 +573,14 @@ class Watch:
             if request.method == "GET":
                 self._shown(process, request, body)
             else:
-                self._acknowledged(request, body)
+                self._acknowledged(process, request, body)
         elif request.path.startswith("/api/InvoicePayment/") and isinstance(body, dict):
             number = body.get("id")
             if isinstance(number, int) and "status" in body:
                 view = self.view(process)
                 view.rows[number] = body["status"]
                 view.read_at[number] = self.left_at[id(request)]
-                self._note_read_back(body)
-
-    def _note_refusal(self, process: Process, request: Request) -> None:
-        """Halo refuses whole rows that were read back without harm after a first update: that one is over.
-
-        The update was not stored, and what the row itself holds can't be sent: another payment may be tried.
-        """
-        harmed, read_at = self.world.harmed(), self.view(process).read_at
-        for row, _ in self.sends.get(id(request), []):
-            number = row.get("id", -1)
-            read = read_at.get(number, 0.0) > self.first_at.get(False, 0.0)
-            if read and number not in harmed and self.world.owner(number) == self.first.get(False):
-                del self.first[False]
+                self._note_read_back(body, request.at)
 
     def _told(self, process: Process, body: Any) -> None:
         if not isinstance(body, dict):
@@ -566,7 +603,7 @@ class Watch:
         rows = body.get("payments") if isinstance(body, dict) else body
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             return  # no list of rows: nothing was read, whatever the answer's status
-        self.unread.discard(request.params().get("intent_id", ""))
+        self.unread.get(request.params().get("intent_id", ""), set()).discard(process.name)
         view = self.view(process)
         wanted = request.params().get("intent_id")
         turned = self.world.halo.paging == "honoured" or request.params().get("page_no") == "1"
@@ -576,14 +613,14 @@ class Watch:
             if wanted is None or row.get("intent_id") == wanted:
                 view.rows[row["id"]] = row["status"]
                 view.read_at[row["id"]] = self.left_at[id(request)]
-                self._note_read_back(row)
+                self._note_read_back(row, request.at)
         if wanted is not None and request.params().get("page_no") == "1":
             if any(row.get("intent_id") == wanted for row in rows):
                 view.empty.pop(wanted, None)
             else:
                 view.empty[wanted] = request.at
 
-    def _acknowledged(self, request: Request, body: Any) -> None:
+    def _acknowledged(self, process: Process, request: Request, body: Any) -> None:
         rows = body if isinstance(body, list) else [body]
         shown = {
             row["id"]: row.get("status") for row in rows if isinstance(row, dict) and "id" in row
@@ -594,7 +631,12 @@ class Watch:
         for posted, step in self.sends.get(id(request), []):
             if "id" in posted:
                 proven = shown.get(posted["id"]) == posted.get("status")
+                if posted["id"] in shown:
+                    self.view(process).unanswered.pop(posted["id"], None)
                 intent_id: Any = self.world.owner(posted["id"])
+                first = self.first.get(False)
+                if proven and first is not None and first.intent_id == intent_id:
+                    first.answered = True
                 proven &= self.world.halo.rows.get(posted["id"], {}).get("status") == posted.get(
                     "status"
                 )

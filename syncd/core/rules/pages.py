@@ -92,10 +92,11 @@ def adds_up(due: DuePayment, rows: Sequence[Row]) -> bool:
     """Whether these rows add up to the payment, so that no further row of the payment is expected.
 
     One payment may have several rows. Where reading stopped before the last page, a payment whose rows
-    do not add up is looked up alone.
+    do not add up is looked up alone. So is a payment of which syncd knows a row that was not read: a
+    new row that has the whole amount must not pass for the only row.
     """
     current, total = due.payment.current, total_of(rows)
-    if not rows or total is None:
+    if not rows or total is None or not due.known_rows <= {row.id for row in rows}:
         return False
     if current.state is PaymentState.SUCCEEDED:
         return left_out(current, total) is not None

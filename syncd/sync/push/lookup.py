@@ -153,9 +153,12 @@ class Lookup:
         if kept is not None and (
             isinstance(decision, Hold | Create)
             or (isinstance(decision, Unmatched) and first_or_last_look)
+            or (isinstance(decision, InStep) and due.acked_state is due.payment.current.state)
         ):
             # Rows move between pages while the pages are read, and lists may leave out a row's
-            # intent: look again before a hold or an insert, and before a payment is unmatched.
+            # intent: look again before a hold or an insert, and before a payment is unmatched. A
+            # payment that Halo had acknowledged is due because a row differs: it may be on a page
+            # that was not read.
             rows = await self.sink.rows_of(intent_id)
             decision = self._decide(due, rows)
         if isinstance(decision, Unmatched) and await self._was_corrected(due):
