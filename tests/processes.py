@@ -12,6 +12,7 @@ own, with the three streams; the answers are the process id, then the exit code.
 import array
 import atexit
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Mapping
@@ -28,8 +30,17 @@ from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
 
-AT_RUN_TIME = ("SYNCD_", "HOME", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "PYTHONPATH", "PYTEST_")
+AT_RUN_TIME = (
+    "SYNCD_", "HOME", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "PYTHONPATH", "PYTEST_", "TERM", "COLUMNS",
+)  # fmt: skip
 """Beginnings of the names of variables that are read only after everything was loaded."""
+
+ON_A_TERMINAL = """
+import fcntl, runpy, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+runpy.run_module("tests.alone", run_name="__main__", alter_sys=True)
+"""
+"""Starts syncd with a terminal that controls the process, or Ctrl-C would be no signal."""
 
 
 class Process:
@@ -119,11 +130,13 @@ class Starter:
         environment: Mapping[str, str],
         folder: Path,
         streams: tuple[int, int, int],
+        *,
+        terminal: bool = False,
     ) -> Process:
-        """Start syncd with these arguments, this environment, this folder and these streams."""
+        """Start syncd; `terminal`: its first stream is a terminal, which is to control the process."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.connect(self._address())
-        order = json.dumps([arguments, dict(environment), str(folder)]).encode()
+        order = json.dumps([arguments, dict(environment), str(folder), terminal]).encode()
         sent = array.array("i", streams)
         connection.sendmsg(
             [len(order).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, sent)]
@@ -168,6 +181,23 @@ def start(
             stderr.fileno() if stderr else 2,
         )
         return STARTER.start(arguments, environment, folder, streams)
+
+
+def start_on_terminal(
+    terminal: int, *arguments: str, environment: Mapping[str, str], folder: Path
+) -> "Process | subprocess.Popen[bytes]":
+    """Start syncd in a session of its own, which the terminal with this file descriptor controls."""
+    if STARTER.fits(environment):
+        return STARTER.start(arguments, environment, folder, (terminal,) * 3, terminal=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", ON_A_TERMINAL, *arguments],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=environment,
+        cwd=folder,
+        start_new_session=True,
+    )
 
 
 def run(
@@ -237,8 +267,8 @@ def _answer(connection: socket.socket) -> None:
     if process == 0:
         connection.close()
         try:
-            arguments, environment, folder = json.loads(order)
-            _become(arguments, environment, folder, list(ints))
+            arguments, environment, folder, terminal = json.loads(order)
+            _become(arguments, environment, folder, list(ints), terminal=terminal)
         finally:
             os._exit(99)
     for stream in ints:
@@ -251,7 +281,12 @@ def _answer(connection: socket.socket) -> None:
 
 
 def _become(
-    arguments: list[str], environment: dict[str, str], folder: str, streams: list[int]
+    arguments: list[str],
+    environment: dict[str, str],
+    folder: str,
+    streams: list[int],
+    *,
+    terminal: bool,
 ) -> None:
     """Be the command ``syncd``, to its end."""
     os.chdir(folder)
@@ -261,6 +296,9 @@ def _become(
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.closerange(3, max(streams) + 1)
+    if terminal:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  # for the life of the process
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115

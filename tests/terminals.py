@@ -6,23 +6,15 @@ import pty
 import select
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import processes
+
 ROOT = Path(__file__).parents[1]
-
-
-# The terminal must be the one that controls the process, or Ctrl-C is no signal.
-_START = """
-import fcntl, runpy, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-runpy.run_module("tests.alone", run_name="__main__", alter_sys=True)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +66,11 @@ def on_terminal(
     clean = {
         k: v for k, v in os.environ.items() if not k.startswith("SYNCD_") and k not in ("COLUMNS", "NO_COLOR")
     }  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-c", _START, *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**clean, **environment, "PYTHONPATH": str(ROOT), "TERM": term},
-        cwd=folder,
-        start_new_session=True,
+    process = processes.start_on_terminal(
+        theirs,
+        *arguments,
+        environment={**clean, **environment, "PYTHONPATH": str(ROOT), "TERM": term},
+        folder=folder,
     )
     os.close(theirs)
     if typed and not asked:
@@ -129,14 +118,11 @@ def conversation(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", _START, *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**clean, **environment, "PYTHONPATH": str(ROOT), "TERM": "dumb"},
-        cwd=folder,
-        start_new_session=True,
+    process = processes.start_on_terminal(
+        theirs,
+        *arguments,
+        environment={**clean, **environment, "PYTHONPATH": str(ROOT), "TERM": "dumb"},
+        folder=folder,
     )
     os.close(theirs)
     shown, at, left = "", 0, list(script)
