@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from syncd import __version__
 from tests.conftest import ROOT
 from tests.isolation import for_downloads
+from tests.package.reach import roomy
 
 HERE = Path(__file__).parent
 NEWER = f"{__version__}+next"
@@ -34,17 +36,18 @@ TimeoutStartSec=400
 """
 
 
-def built(folder: Path) -> Path:
-    """The package, built from the sources by `make deb`."""
-    done = subprocess.run(
-        ["make", "--silent", "deb"],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-        env=for_downloads(),
-        timeout=900,
-    )
+def built() -> Path:
+    """The package, built from the sources by `make deb`: in memory, for it is thousands of files."""
+    with TemporaryDirectory(prefix="syncd-deb-", dir=roomy()) as folder:
+        done = subprocess.run(
+            ["make", "--silent", "deb"],
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**for_downloads(), "BUILD": f"{folder}/build"},
+            timeout=900,
+        )
     assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
     return ROOT / done.stdout.split()[-1]
 
@@ -82,7 +85,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kept = shared / "syncd.deb"
         if not kept.exists():
-            shutil.copyfile(built(shared), kept)
+            shutil.copyfile(built(), kept)
     return kept
 
 
