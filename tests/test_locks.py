@@ -317,10 +317,16 @@ def test_the_pinned_release_is_installed(
         assert seen == dict.fromkeys(("made-up-app", "made-up-server", "made-up-loop"), "1.0")
 
 
+WIDER = ROOT / "requirements-postgresql.lock"
+
+
 @pytest.mark.parametrize("python", locks.pythons())
 def test_the_lock_of_each_python(download: Path, python: str, tmp_path: Path) -> None:
-    """For each Python the lock's own files are found, with newer releases of its packages on offer."""
-    lock, _ = locks.pins((ROOT / "requirements.lock").read_text())
+    """For each Python the lock's own files are found, with newer releases of its packages on offer.
+
+    The lock for PostgreSQL is asked for, which holds the other one: see the next test.
+    """
+    lock, _ = locks.pins(WIDER.read_text())
     for name in lock:
         wheel(tmp_path, name.replace("-", "_"), "9999.0", extras="async standard toml")
     (newest,) = set(download.glob("pip-*.whl")) - {download / f"pip-{DEBIAN_12}-py3-none-any.whl"}
@@ -330,7 +336,7 @@ def test_the_lock_of_each_python(download: Path, python: str, tmp_path: Path) ->
         [sys.executable, f"{newest}/pip", "install", "--quiet", "--dry-run", "--report", "-",
          "--no-deps", "--require-hashes", "--only-binary=:all:", "--python-version", python,
          "--target", str(tmp_path / "place"), "--cache-dir", str(download / "cache"),
-         "-r", str(ROOT / "requirements.lock")],
+         "-r", str(WIDER)],
         env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -338,3 +344,15 @@ def test_the_lock_of_each_python(download: Path, python: str, tmp_path: Path) ->
     here = {"python_version": python, "python_full_version": f"{python}.9"}
     expected = {pin.name: pin.version for pin in lock.values() if pin.applies(here)}
     assert {canonicalize_name(one["name"]): one["version"] for one in told} == expected
+
+
+def test_the_lock_for_postgresql_holds_the_other_one() -> None:
+    """The lock for PostgreSQL has every pin of requirements.lock, with its marker and hashes, and psycopg's."""
+
+    def pins_of(file: Path) -> set[str]:
+        text = re.sub(r"^ *#.*\n", "", file.read_text(), flags=re.MULTILINE)
+        return set(re.findall(r"^\S.*\n(?: .*\n)*", text, flags=re.MULTILINE))
+
+    more = pins_of(WIDER) - pins_of(ROOT / "requirements.lock")
+    assert pins_of(ROOT / "requirements.lock") < pins_of(WIDER)
+    assert {re.split(r"[=\[]", pin)[0] for pin in more} == {"psycopg", "psycopg-binary"}

@@ -46,18 +46,28 @@ def url(shared_server: Server) -> str:
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[Store]:
-    """A store in an empty database."""
+def url_with_tables(request: pytest.FixtureRequest, shared_server: Server) -> str:
+    """The `state.url` of a database with the tables; the one of `url` where a test asks for that."""
+    if "url" in request.fixturenames:
+        found: str = request.getfixturevalue("url")
+        return found
+    return shared_server.url(shared_server.database_with_tables())
+
+
+@pytest.fixture
+def store(url_with_tables: str) -> Iterator[Store]:
+    """A store without a payment."""
+    url = url_with_tables
     opened = Store.open(url, password=PASSWORD)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def rig(clock: HandClock, tmp_path: Path, url: str) -> Iterator[Rig]:
+def rig(clock: HandClock, tmp_path: Path, url_with_tables: str) -> Iterator[Rig]:
     """An engine whose clock, and the sandbox's, is set by hand."""
     with Sandbox(clock=clock) as box:
-        yield Rig(box, clock, tmp_path, {}, database=url, password=PASSWORD)
+        yield Rig(box, clock, tmp_path, {}, database=url_with_tables, password=PASSWORD)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import psycopg
 
+from syncd.store.store import Store
 from tests.ports import free_port
 
 ACCOUNT = "nobody"
@@ -60,6 +61,7 @@ class Server:
     port: int = field(init=False)
     _process: "subprocess.Popen[bytes] | None" = field(init=False, default=None)
     _number: int = field(init=False, default=0)
+    _template: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="syncd-postgresql-"))
@@ -199,12 +201,19 @@ class Server:
             cursor = connection.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
 
-    def database(self) -> str:
-        """Create an empty database; return its name."""
+    def database(self, template: str = "template0") -> str:
+        """Create a database, empty unless a template is named; return its name."""
         self._number += 1
         name = f"syncd_{os.getpid()}_{self._number}"
-        self.ask(f"CREATE DATABASE {name} OWNER syncd TEMPLATE template0", "postgres")
+        self.ask(f"CREATE DATABASE {name} OWNER syncd TEMPLATE {template}", "postgres")
         return name
+
+    def database_with_tables(self) -> str:
+        """Copy a database in which syncd has created its tables; return the copy's name."""
+        if self._template is None:
+            self._template = self.database()
+            Store.open(self.url(self._template), password=PASSWORD).close()
+        return self.database(self._template)
 
     def url(self, database: str) -> str:
         """The `state.url` of a database."""
