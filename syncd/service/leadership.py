@@ -47,6 +47,7 @@ class Leadership:
         prepare: called before this service leads; it does not lead if this fails.
         on_lead: called when this service leads, with how that came about (None: it waited for nobody).
         on_loss: called when this service no longer leads.
+        alive: whether a process of this machine still runs.
         role: what this service does now.
         trouble: why the database cannot be used; None while it works.
         leading: who leads and since when, as last read.
@@ -61,6 +62,7 @@ class Leadership:
     on_lead: Callable[[str | None], None]
     on_loss: Callable[[], None]
     me: Holder = field(default_factory=lambda: this_process("the service"))
+    alive: Callable[[int], bool] = is_alive
     role: Role = field(init=False, default=Role.STANDBY)
     trouble: str | None = field(init=False, default=None)
     leading: Leading | None = field(init=False, default=None)
@@ -188,5 +190,5 @@ class Leadership:
         if until > at + LEASE_SECONDS_MAX:
             return True
         if (holder.host, holder.boot) == (self.me.host, self.me.boot) and until:
-            return until <= at or holder.pid == self.me.pid or not is_alive(holder.pid)
+            return until <= at or holder.pid == self.me.pid or not self.alive(holder.pid)
         return until <= at

@@ -51,6 +51,12 @@ class Line(httpx.AsyncBaseTransport):
             world.oracle.complain("elsewhere", f"a request went to {request.url.host}")
             raise httpx.ConnectError("no such host")
         name = "stripe" if side is world.stripe else "halo"
+        posts = name == "halo" and request.method == "POST" and request.url.path.endswith("Payment")
+        if posts:
+            await process.theatre.link.pause(process)
+            if trace := request.extensions.get("trace"):
+                await trace("http11.send_request_headers.started", {})
+            process.theatre.link.writes(process)
         process.point("send")
         outage = world.outages.get(name)
         if outage is not None and world.now() >= outage.until:
@@ -74,7 +80,6 @@ class Line(httpx.AsyncBaseTransport):
                 raise httpx.ConnectError("connection refused")
         world.figures["checks"] += 1
         world.oracle.sent(process, name, asked, left_at)
-        posts = name == "halo" and asked.method == "POST" and asked.path.endswith("Payment")
         if posts:
             process.point("post")
         side.requests.append(asked)

@@ -21,16 +21,18 @@ from syncd.core import money, payments
 from syncd.core.rules import blame as troubles
 from syncd.core.rules import decisions
 from syncd.core.rules import proof as proving
+from syncd.service import leadership
 from syncd.store import coordination as coordination_store
 from syncd.store import store
 from syncd.store import transitions as payment_transitions
+from syncd.store.db import leases
 from syncd.sync import engine, lease
 from syncd.sync.pull import listing, poll
 from syncd.sync.push import guard, pusher
 from syncd.sync.push import insert as inserting
 from syncd.sync.push import update as updating
 from syncd.sync.push.proof import new_row, prover, tenant, verify
-from tests.simulation.story import PROOFS_FROM, draw
+from tests.simulation.story import PROOFS_FROM, SERVERS_FROM, draw
 from tests.simulation.theatre import play
 
 SEEDS_MAX = 1_000
@@ -287,6 +289,20 @@ PLANTED = (
     Planted(
         "the first new row isn't noted before it is sent", _in(inserting.Inserter, "_first_notes"),
         "if not self.prover.is_unproven():", "if True:", first=PROOFS_FROM,
+    ),
+    Planted(
+        "the fence isn't checked", lambda: leases.check_fence,
+        "if fence is None:", "if True:", first=SERVERS_FROM,
+        # A lease that is renewed shows the loss as well.
+        more=((_in(lease.Lease, "renew"), "        if not self.store", "        if None is self.store"),),
+    ),
+    Planted(
+        "leases go by the host's own clock", _in(coordination_store.CoordinationStore, "take_lease"),
+        "at = self.clock(connection, now)", "at = now", first=SERVERS_FROM,
+    ),
+    Planted(
+        "a standby takes over without waiting", _in(leadership.Leadership, "_is_free"),
+        "if until > at + LEASE_SECONDS_MAX:", "if True:", first=SERVERS_FROM,
     ),
     Planted(
         "a harmed row is forgotten", _in(tenant.TenantWrites, "_harm"),

@@ -30,9 +30,11 @@ from syncd.sync.policy import release_holds
 from tests.due import next_due
 from tests.simulation.disk import Disk
 from tests.simulation.line import Line
+from tests.simulation.pair import fence, hand_over, keep_role, leadership
 from tests.simulation.story import DAY
 
 if TYPE_CHECKING:
+    from syncd.service.leadership import Leadership
     from tests.simulation.theatre import Theatre
 
 STOP_SECONDS = 8.0
@@ -56,17 +58,20 @@ class Desk:
 def writing(desk: Desk) -> Iterator[Disk]:
     """One transaction that writes, of a process that may die or find the disk full."""
     desk.process.check()
+    desk.process.reach(committed=False)
     with sqlite.translated(), _transaction(desk.disk):
         desk.process.point("begin")
         yield desk.disk
         desk.process.point("commit")
     desk.process.point("committed")
+    desk.process.reach(committed=True)
 
 
 @contextlib.contextmanager
 def reading(desk: Desk) -> Iterator[Disk]:
     """One transaction that only reads."""
     desk.process.check()
+    desk.process.reach(committed=False)
     with sqlite.translated(), _transaction(desk.disk):
         yield desk.disk
 
@@ -126,6 +131,7 @@ class Process:
     sweeps: bool = True
     suspended_until: float = 0.0
     bell: asyncio.Event = field(default_factory=asyncio.Event)
+    lead: Leadership | None = None
     _unreleased: bool = False
 
     def __post_init__(self) -> None:
@@ -139,6 +145,8 @@ class Process:
         )
         self.world.transport = Line(self.theatre.world, self)
         self.store = Store(Desk(self, self.theatre.disk))  # type: ignore[arg-type]  # stands in
+        if self.theatre.link.played:
+            self.store.coordination.clock = lambda *_: self.theatre.link.now()
 
     def now(self) -> float:
         """The host's clock, Unix seconds."""
@@ -169,6 +177,11 @@ class Process:
                     theatre.world.tell(f"{self.name}: {fault.words}")
                     theatre.world.oracle.forgot(self)
                     raise sqlite3.OperationalError(fault.words)
+
+    def reach(self, *, committed: bool) -> None:
+        """Come to the database's server, where there is one."""
+        if self.theatre.link.cuts:
+            self.theatre.link.reach(self.host, committed=committed)
 
     async def thaw(self) -> None:
         """Wait while the process is suspended."""
@@ -234,17 +247,32 @@ class Process:
         Its steps are the real ones; only when they begin is played here.
         """
         loop = self.theatre.world.loop
+        played = self.theatre.link.played
         try:
             parts = self.assemble("the daemon")
-            release_holds(self.config, self.store, self.now())
+            if not played:
+                release_holds(self.config, self.store, self.now())
         except Failure:
             return  # systemd starts it again
         steps = Steps(parts, self.guarded, self._release, self.bell.set, self.now(), loop.time)
         interval = self.theatre.interval
         next_poll, looked = loop.time(), loop.time() + 1
+        keeping = None
         try:
+            if played:
+                self.lead = leadership(self, steps)
+                self.world.requires = lambda: fence(self)
+                await self.guarded(self.lead.look)
+                keeping = asyncio.ensure_future(keep_role(self, self.lead))
             while not self.world.stop.is_set():
                 self.check()
+                if self.lead is not None and not self.lead.leads:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self.bell.wait(), self.theatre.link.takeover / 7)
+                    self.bell.clear()
+                    await self.thaw()
+                    next_poll, looked = loop.time(), max(looked, loop.time() + 1)
+                    continue
                 if self.reload:
                     self.reload = False
                     steps.begin(lambda: self._reload(steps))
@@ -269,8 +297,9 @@ class Process:
             if steps.running:
                 await asyncio.wait(set(steps.running))
             self.check()
+            hand_over(self)
         finally:
-            for task in (left := set(steps.running)):
+            for task in (left := set(steps.running) | ({keeping} if keeping else set())):
                 task.cancel()
             if left:
                 await asyncio.wait(left)

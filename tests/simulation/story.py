@@ -50,6 +50,9 @@ STEERED_FROM = 10**10
 PROOFS_FROM = 3 * 10**10
 """From this seed on, some stories are made for a tenant's first writes; older seeds keep theirs."""
 
+SERVERS_FROM = 10**13
+"""From this seed on, some stories have two hosts over one database server; older seeds keep theirs."""
+
 JUMPS = (1.0, 5.0, 40.0, 300.0, HOUR, DAY, 40.0 * DAY)
 """How far a clock jumps, in seconds, in either direction."""
 
@@ -222,6 +225,8 @@ class _Author:
                 self.steer(setting)
             if self.seed >= PROOFS_FROM:
                 self.first_writes(setting)
+        if self.seed >= SERVERS_FROM:
+            self.server(setting)
         actions = tuple(sorted(self.actions, key=lambda action: action.at))
         return Story(self.seed, round(self.length / DAY, 3), setting, actions)
 
@@ -602,6 +607,45 @@ class _Author:
                     for _ in range(r.randint(1, 3)):
                         self.add(when(), "suspend", role=r.choice(["daemon", second]),
                                  seconds=r.choice([20.0, 150.0, 700.0, HOUR, 9.0 * HOUR]))  # fmt: skip
+
+    def server(self, setting: dict[str, Any]) -> None:
+        """Two hosts over one server: one leads. Links break, processes stand still, clocks differ."""
+        r = random.Random(f"server {self.seed}")  # noqa: S311  # it must be replayable
+        if r.random() >= 0.2:
+            return
+        setting["server"], setting["second_daemon"] = True, "other_host"
+        setting["takeover"] = takeover = r.choice([60.0, 300.0])
+        if r.random() < 0.7:
+            apart = r.choice([-1, 1]) * r.choice([r.uniform(60, 1_200), DAY])
+            self.add(0.0, "clock", seconds=apart, host="b")
+
+        def when() -> float:
+            return r.uniform(0, self.length)
+
+        def near_a_payment() -> float:
+            moves = [action.at for action in self.actions if action.kind == "advance"]
+            return max(0.0, r.choice(moves or [when()]) + r.uniform(-5, self.interval))
+
+        for kind in r.choices(["cut", "away", "suspend", "pause", "kill", "server clock", "stop"],
+                              [3, 2, 3, 4, 3, 1, 1], k=r.randint(1, 6)):  # fmt: skip
+            at = r.choice([when, near_a_payment])()
+            seconds = r.choice([5.0, takeover, 3 * takeover, HOUR])
+            match kind:
+                case "cut" | "away":
+                    host = r.choice(["a", "b"]) if kind == "cut" else None
+                    self.add(at, "cut", host=host, seconds=seconds, after_commit=r.random() < 0.4)
+                case "suspend":
+                    self.add(at, "suspend", role=r.choice(["daemon", "second"]), seconds=seconds)
+                case "pause":
+                    self.add(at, "pause", count=r.choice([1, 1, 2, 4]), seconds=seconds)
+                case "kill":
+                    self.add(at, "kill", point=r.choice(["now", *POINTS]), count=r.choice([1, 2, 5]),
+                             down=r.choice([5.0, 2 * takeover]))  # fmt: skip
+                case "server clock":
+                    self.add(at, "clock", seconds=r.choice([-1, 1]) * r.choice([1.0, 40.0, HOUR]),
+                             host="server")  # fmt: skip
+                case _:
+                    self.add(at, "stop", down=r.choice([5.0, HOUR]))
 
     def hunt(self) -> None:
         """A fault of any kind, at any request, at the moment when a payment in any state comes by.

@@ -16,6 +16,7 @@ from tests.simulation.coverage import counted
 from tests.simulation.disk import Disk
 from tests.simulation.loop import NothingToDo, VirtualLoop, run
 from tests.simulation.oracle import Complaint, Oracle
+from tests.simulation.pair import SERVER, Cut, Link, Pause
 from tests.simulation.process import STOP_SECONDS, Killed, Notified, Process
 from tests.simulation.stage import (
     SMALL_PAGE,
@@ -79,7 +80,8 @@ class Theatre:
         self.figures: Counter[str] = Counter()
         self.setting = dict(story.setting)
         self.interval = float(self.setting["interval"])
-        self.offsets = {"a": 0.0, "b": 0.0}
+        self.offsets = {"a": 0.0, "b": 0.0, SERVER: 0.0}
+        self.link = Link(self)
         self.jumps: list[Jump] = []
         self.storms: list[Storm] = []
         self.slews: dict[str, tuple[float, float]] = {}
@@ -292,9 +294,21 @@ class Theatre:
         """The disk fails for some transactions."""
         self.store_faults = [StoreFault(words, point, after, times)]
 
+    def on_cut(self, *, host: str | None, seconds: float, after_commit: bool) -> None:
+        """The database is out of reach for one host, or for all."""
+        until = self.world.loop.time() + seconds
+        self.link.cuts.append(Cut(host, until, after_commit))
+        self.figures["store link"] += 1
+
+    def on_pause(self, *, count: int, seconds: float) -> None:
+        """A process is to stand still right before a write."""
+        self.link.pauses.append(Pause(count, seconds))
+
     def on_clock(self, *, seconds: float, host: str) -> None:
         """A host's clock jumps."""
         self.offsets[host] += seconds
+        if host == SERVER:
+            self.link.set_at = self.world.loop.time()
         self.figures["clock jumps"] += 1
         self.world.oracle.clock_jumped(seconds)
 
@@ -347,6 +361,7 @@ class Theatre:
     def calm_clocks(self) -> None:
         """Clocks are left as they are: nothing moves them any more."""
         self.jumps, self.storms = [], []
+        self.link.cuts, self.link.pauses = [], []
         for host in list(self.slews):
             self._end_slew(host)
         for process in self.running:

@@ -43,6 +43,8 @@ CHECKS = {
     "harmed": "No row loses a column, but those of at most one list, which the attention list names.",
     "unsaid": "Where Halo doesn't store the status, the attention list says so.",
     "trace": "The trace left in a row is of that very payment and says the state that was set.",
+    "two lead": "On two hosts over one server, no two services lead at the same time.",
+    "unfenced": "No service sends Halo a write after the server knows that another service leads.",
     "unlisted": "What needs a person stands on the attention list.",
     "false alarm": "What needs no person doesn't stand on the attention list.",
     "budget": "No rolling window holds more requests than its limit.",
