@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from syncd.clients.stripe import source
 from syncd.core.errors import LeaseHeld, LinkFailure, Side
 from syncd.core.records import Condition, Holder
 from syncd.sandbox import Fault, Request
@@ -424,6 +425,29 @@ def test_failed_then_paid(rig: Rig) -> None:
     rig.box.stripe.advance(payment, "succeeded")
     rig.once()
     assert rig.statuses(payment) == [3]
+
+
+@pytest.mark.parametrize("between", ["requires_action", "processing"])
+@pytest.mark.parametrize("pages", [1, 2])
+def test_failed_again_before_the_next_poll(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, between: str, pages: int
+) -> None:
+    """Halo's own webhook wrote a state in between; the state after that is the one before it."""
+    if pages == 2:
+        monkeypatch.setattr(source, "PAGE_SIZE", 1)
+    payment = rig.pay("payment_failed")
+    rig.once()
+    rig.clock.seconds += 60
+    rig.box.stripe.advance(payment, between)
+    for row in rig.box.halo.rows_of(payment):
+        row["status"] = rig.box.halo.status[between]
+    rig.clock.seconds += 60
+    rig.box.stripe.advance(payment, "payment_failed")
+    rig.once()
+    assert rig.statuses(payment) == [rig.box.halo.status["payment_failed"]]
+    requests = len(rig.box.halo.requests)
+    rig.once()
+    assert len(rig.box.halo.requests) == requests, "the same events are not a new state"
 
 
 # --- how far it looks ------------------------------------------------------------------------------

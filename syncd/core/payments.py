@@ -239,6 +239,23 @@ class Payment:
             return False
         return self.current.final or self._doubt_at is not None
 
+    def came_back(self, before: "Payment", in_step_at: float) -> bool:
+        """Whether the state is the same again, and another one was reported since `before`.
+
+        Halo's own webhook may have written the other state in the meantime. Pages of events come
+        newest first, so a state in between may be reported after the one that followed it.
+
+        Args:
+            before: what was known when the payment's rows had this state.
+            in_step_at: when that was, Unix seconds.
+        """
+        since = min(before.current.at, in_step_at)
+        return any(
+            seen.state not in (None, self.current.state) and seen.at > since
+            for seen in self.last_seen
+            if seen not in before.last_seen
+        )
+
 
 def settle(known: Payment | None, seen: Observation) -> Payment:
     """Add one observation to what is known of its payment.

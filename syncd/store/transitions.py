@@ -146,8 +146,8 @@ def _reported(payment: Payment, row: Mapping[str, Any] | None, now: float) -> di
     """The columns that change because of what Stripe has reported.
 
     Another state starts over: due, no attempts, no hold. The same state changes nothing, except
-    that a contradiction has appeared or was resolved, or that the metadata of a payment without rows
-    was corrected.
+    that a contradiction has appeared or was resolved, that the metadata of a payment without rows
+    was corrected, or that the payment had another state in between: Halo may have got that one.
     """
     condition = None if row is None else Condition(row["condition"])
     if payment.needs_reading:
@@ -173,6 +173,10 @@ def _reports_the_same(payment: Payment, row: Mapping[str, Any]) -> bool:
         and row["amount_received"] == payment.current.amount_received
         and not (row["invoice"] != payment.current.invoice and _waits_for_invoice(row))
         and not (row["code"] == HoldCode.AMOUNT_MISMATCH and _parts_differ(row, payment.current))
+        and not (
+            row["condition"] == Condition.IN_STEP
+            and payment.came_back(payment_of(row), row["changed_at"])
+        )
     )
 
 

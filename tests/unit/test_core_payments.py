@@ -170,3 +170,26 @@ def test_money_of_an_observation() -> None:
     assert word(S.SUCCEEDED, 1).due == Money(1, "usd")
     bare = Observation("pi_1", S.SUCCEEDED, 1, read=True)
     assert (bare.received, bare.due, bare.complete) == (None, None, False)
+
+
+@given(st.permutations(range(3)))
+def test_came_back(order: list[int]) -> None:
+    """A payment that was failed, asked for an action and failed again came back, in whatever order it is reported."""
+
+    def word(state: PaymentState, at: int) -> Observation:
+        return Observation("pi_1", state, at, read=False, event_id=f"evt_{at}")
+
+    first = word(S.PAYMENT_FAILED, 100)
+    before = settled([first])
+    later = [
+        word(S.REQUIRES_ACTION, 110),
+        word(S.PAYMENT_FAILED, 120),
+        first,
+    ]
+    payment = before
+    for number in order:
+        payment = settle(payment, later[number])
+    assert payment.came_back(before, 105.0)
+    assert not payment.came_back(payment, 105.0)
+    assert not settle(before, word(S.PAYMENT_FAILED, 120)).came_back(before, 105.0)
+    assert not settle(before, word(S.REQUIRES_ACTION, 90)).came_back(before, 105.0)
