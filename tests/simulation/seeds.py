@@ -72,6 +72,8 @@ FAILED = {
     "effects. The oracle took that for a blind write.",
     50000000302: "Two processes read one payment, one of them in vain: the oracle forgot that when the other one "
     "could read it.",
+    10000000000201: "A payment left its state and came back between two polls; Halo's own webhook wrote the state in "
+    "between. The row was wrong until the sweep.",
 }
 """Every seed that ever failed, each with what went wrong."""
 
