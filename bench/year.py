@@ -14,11 +14,7 @@ from dataclasses import dataclass, field
 
 from syncd.clients.throttle import stripe_window
 from syncd.core.payments import PaymentState
-from syncd.core.rules.pacing import (
-    PLANNED_SHARE,
-    Learnt,
-    Ration,
-)
+from syncd.core.rules.pacing import GUARDED_SHARE, Learnt, Ration
 from syncd.core.rules.poll_planner import PollPlanner, Sign
 
 DAY, HOUR = 86_400.0, 3_600.0
@@ -136,13 +132,14 @@ class Waits:
 
     Attributes:
         seconds: how long each payment waited for its poll, sorted.
-        expected: half the time between two polls when each payment was found: the same without chance.
+        gaps: the time between the two polls around the end of each payment. A wait is as likely to be
+            any part of it: so the gaps give the same waits without the chance of one simulation.
         reads: reads by hour.
         limit: the most reads in any 30 days, by the hour in which they were allowed.
     """
 
     seconds: list[float] = field(default_factory=list)
-    expected: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
     reads: dict[int, int] = field(default_factory=dict)
     most: int = 0
     over: bool = False
@@ -156,6 +153,20 @@ class Waits:
         """The average wait."""
         return sum(self.seconds) / len(self.seconds)
 
+    @property
+    def mean_expected(self) -> float:
+        """The average wait, without the chance of one simulation."""
+        return sum(self.gaps) / 2 / len(self.gaps)
+
+    def share_expected(self, share: float) -> float:
+        """As `share`, without the chance of one simulation."""
+        low, high = 0.0, max(self.gaps)
+        while high - low > 0.01:
+            middle = (low + high) / 2
+            ended = sum(min(1.0, middle / gap) for gap in self.gaps)
+            low, high = (middle, high) if ended < share * len(self.gaps) else (low, middle)
+        return high
+
 
 class Pace:
     """How far apart polls are; one subclass for each strategy."""
@@ -166,6 +177,9 @@ class Pace:
 
     def found(self, _events: list[Event], _at: float) -> None:
         """A poll has found events."""
+
+    def read(self, _number: int) -> None:
+        """So many reads were made."""
 
     def changes_at(self, at: float) -> float:
         """Until when the spacing stays."""
@@ -191,24 +205,31 @@ class Auto(Pace):
         waits: where reads are counted.
         quick: whether polls are quick while a payment is under way.
         budget: a fixed number of reads; None where it follows from the payments.
-        transactions: how many payments succeeded, by day.
+        transactions: how many payments succeeded, by hour.
+        review_seconds: how often the planner plans again; the service does it every hour.
     """
 
     waits: Waits
     quick: bool = True
     budget: int | None = None
     transactions: dict[int, int] = field(default_factory=dict)
+    review_seconds: float = 3 * HOUR
     planner: PollPlanner = field(init=False)
 
     def __post_init__(self) -> None:
-        self.planner = PollPlanner(Learnt(START), stripe_window(0), Ration(), 21_600.0)
+        self.planner = PollPlanner(Learnt(START), stripe_window(0), Ration(), self.review_seconds)
 
     def spacing(self, at: float) -> float:
         """As the planner decides."""
         self.planner.age(at, at)
-        self.planner.ration = Ration(self.budget, self.transactions)
+        if self.planner.is_due(at):
+            self.planner.ration = Ration(self.budget, self.transactions)
         self.planner.review(self.waits.reads, at)
         return self.planner.spacing_seconds(at, at)
+
+    def read(self, number: int) -> None:
+        """Let the planner count."""
+        self.planner.read(number)
 
     def found(self, events: list[Event], at: float) -> None:
         """Let the planner learn."""
@@ -218,10 +239,10 @@ class Auto(Pace):
         self.planner.take(signs, at, at, at)
         for one in events:
             if one.final:
-                day = int(one.at // DAY) * int(DAY)
-                self.transactions[day] = self.transactions.get(day, 0) + 1
-        for day in [one for one in self.transactions if one < at - 61 * DAY]:
-            del self.transactions[day]
+                hour = int(one.at // HOUR) * int(HOUR)
+                self.transactions[hour] = self.transactions.get(hour, 0) + 1
+        for hour in [one for one in self.transactions if one < at - 61 * DAY]:
+            del self.transactions[hour]
 
     def changes_at(self, at: float) -> float:
         """To the end of the hour; for some seconds while a payment is under way."""
@@ -235,7 +256,7 @@ def simulate(
     """Poll for some days at a pace."""
     times = [event.at for event in events]
     at, taken, end = START, 0, START + days * DAY
-    last = START - DAY
+    last = START - 1
     in_window, oldest, swept = 0, int(START // HOUR), START
 
     def read(number: int) -> None:
@@ -243,6 +264,7 @@ def simulate(
         hour = int(at // HOUR) * int(HOUR)
         waits.reads[hour] = waits.reads.get(hour, 0) + number
         in_window += number
+        pace.read(number)
 
     while at < end:
         while oldest * HOUR < at - 30 * DAY - HOUR:
@@ -255,13 +277,14 @@ def simulate(
             if at < last + spacing - 1e-6:
                 continue
         read(1)
+        gap = min(at - last, DAY)
         last = at
         until = bisect_right(times, at)
         if until > taken:
             found = events[taken:until]
             taken = until
             waits.seconds += [at - event.at for event in found if event.final]
-            waits.expected += [spacing / 2 for event in found if event.final]
+            waits.gaps += [gap for event in found if event.final]
             pace.found(found, at)
         elif change > at:
             # Nothing happens before the next event: those polls are only counted.
@@ -297,7 +320,7 @@ def strategy(name: str, events: list[Event], days: int) -> Waits:
         pace: Pace = Fixed(300)
     elif name == "fixed, fills the ration":
         allowed = [budget(START + day * DAY) for day in range(45, days)]
-        pace = Fixed(max(3.0, 30 * DAY / (PLANNED_SHARE * (sum(allowed) / len(allowed)))))
+        pace = Fixed(max(3.0, 30 * DAY / (GUARDED_SHARE * (sum(allowed) / len(allowed)))))
     else:
         pace = Auto(waits, quick=name == "learnt + quick")
     return simulate(events, pace, waits, days, budget)

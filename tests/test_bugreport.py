@@ -102,7 +102,7 @@ def test_nothing_planted_is_found(planted: Planted) -> None:
     found = sections(text)
     assert "not available" not in text
     assert "syncd" in json.loads(found["Versions"])
-    assert "poll.interval = 5m (default)" in found["Configuration"]
+    assert "poll.interval = auto (default)" in found["Configuration"]
     assert "stripe_api_key = set (SYNCD_STRIPE_API_KEY)" in found["Configuration"]
     assert "pass Stripe: read Events: allowed" in found["syncd check"]
     status = json.loads(found["syncd status"])

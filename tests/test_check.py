@@ -69,7 +69,7 @@ def test_all_well(rig: Rig) -> None:
     )
     assert lines["one account on both sides"].text == f"Stripe knows {newest}, of Halo's newest row"
     assert lines["Stripe API reads"].text == (
-        "8,760 in 30 days at this interval, of 10,000 (stripe.read_budget); 77 left now"
+        "9,583 planned in 30 days, of 10,000 (stripe.read_budget); 77 left now"
     )
     assert "the webhook also writes: row 5" in lines["Halo's own webhook"].text
 

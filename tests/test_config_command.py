@@ -60,7 +60,7 @@ def test_show_names_every_source(rig: Rig, file: Path) -> None:
     assert shown["halo.status.processing"] == (None, "default")
     assert shown["poll.sweep"] == ("2d", f"{file}:8")
     assert shown["poll.overlap"] == ("15m", "SYNCD_POLL__OVERLAP")
-    assert shown["poll.interval"] == ("5m", "default")
+    assert shown["poll.interval"] == ("auto", "default")
     assert shown["stripe_api_key"] == ("set", "SYNCD_STRIPE_API_KEY")
     assert shown["halo_client_secret"] == ("set", str(file.parent / "halo_client_secret"))
     assert shown["web_token"] == ("not set", "")

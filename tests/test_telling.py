@@ -131,6 +131,7 @@ def test_no_heartbeat_without_a_poll(watched: Watched, receiver: Receiver) -> No
 
 def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
     """What fails, what works again, a gap and a budget: each told once, through restarts."""
+    watched.rig.settings["SYNCD_POLL__INTERVAL"] = "5m"
     rig = watched.rig
 
     def later(seconds: float, **checks: Check) -> Callable[[Watch], None]:
@@ -180,6 +181,16 @@ def test_a_receiver_that_refuses(watched: Watched, receiver: Receiver) -> None:
     receiver.refuses = 0
     watched.looks(*[later] * 10)
     assert receiver.titles() == ["1 payment needs attention"]
+
+
+def test_reads_that_are_planned_are_no_alarm(watched: Watched, receiver: Receiver) -> None:
+    """By default polls use most of Stripe's budget: only what is left to other reads running out is told."""
+    watched.left["stripe"] = 250
+    watched.looks(nothing)
+    assert receiver.messages == []
+    watched.left["stripe"] = 50
+    watched.looks(nothing)
+    assert receiver.titles() == ["Few requests to Stripe are left"]
 
 
 @pytest.mark.parametrize("url", ["nonsense://x", "json://127.0.0.1:9/token-x", "json://"])

@@ -164,7 +164,7 @@ class Halo(Section):
 class Poll(Section):
     """When to look, and how far back."""
 
-    interval: Annotated[int | Literal["auto"], BeforeValidator(interval_or_auto)] = 300
+    interval: Annotated[int | Literal["auto"], BeforeValidator(interval_or_auto)] = AUTO
     overlap: Span = Field(600, ge=0, le=86_400)
     sweep: Span = Field(86_400, ge=1, le=SPAN_SECONDS_MAX)
     look_back: Span = Field(86_400, ge=0, le=SPAN_SECONDS_MAX)

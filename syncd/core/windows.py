@@ -35,7 +35,8 @@ class Window:
         A bucket that lies ahead of `now` was counted before the clock was set back. It is counted
         in full: too few requests harm nobody.
         """
-        return sum(number for start, number in counts.items() if start >= self.oldest(now))
+        oldest = self.oldest(now)
+        return sum(number for start, number in counts.items() if start >= oldest)
 
     def left(self, counts: Mapping[int, int], now: float) -> int:
         """How many requests may still go at `now`."""
@@ -46,7 +47,8 @@ class Window:
         over = self.used(counts, now) - self.limit + max(1, min(wanted, self.limit))
         if over <= 0:
             return 0.0
-        for start in sorted(start for start in counts if start >= self.oldest(now)):
+        oldest = self.oldest(now)
+        for start in sorted(start for start in counts if start >= oldest):
             over -= counts[start]
             if over <= 0:
                 return start + self.bucket_seconds + self.period_seconds - now
@@ -58,6 +60,8 @@ class Window:
         Without this, an hour's step of the clock would block the window for an hour.
         """
         current = self.bucket(now)
+        if max(counts, default=current) <= current:
+            return dict(counts)
         moved: dict[int, int] = {}
         for start, number in counts.items():
             key = min(start, current)
@@ -111,20 +115,31 @@ POLLS_SHARE = 0.95
 
 
 def poll_spacing_seconds(
-    window: Window, counts: Mapping[int, int], now: float, interval_seconds: float
+    window: Window,
+    counts: Mapping[int, int],
+    now: float,
+    interval_seconds: float,
+    share: float = POLLS_SHARE,
 ) -> float:
     """How far apart polls must be so that the budget never ends before its window frees some.
 
     The interval is kept while more than half of the budget is left. From there on polls are spread
     so that at each coming moment those made by then fit beside what still counts: they grow rarer,
     instead of ending for weeks after a large backfill.
+
+    Args:
+        window: how many reads are allowed.
+        counts: the reads of all processes, by bucket.
+        now: Unix seconds.
+        interval_seconds: the shortest spacing.
+        share: how much of the budget polls may plan with.
     """
     if window.left(counts, now) > window.limit / 2:
         return interval_seconds
-    planned = window.limit * POLLS_SHARE
+    planned = window.limit * share
     spacing = max(interval_seconds, window.period_seconds / planned)
-    still = window.used(counts, now)
-    for start in sorted(start for start in counts if start >= window.oldest(now)):
+    still, oldest = window.used(counts, now), window.oldest(now)
+    for start in sorted(start for start in counts if start >= oldest):
         leaves_in = start + window.bucket_seconds + window.period_seconds - now
         spacing = max(spacing, leaves_in / max(planned - still, 1.0))
         still -= counts[start]

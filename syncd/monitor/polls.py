@@ -15,8 +15,11 @@ from syncd.store.coordination import POLLS_LEARNT
 from syncd.store.store import Store
 from syncd.text.timestamps import span_text
 
-DAY = 86_400
-MONTH_SECONDS = 30 * DAY
+HOUR = 3_600
+MONTH_SECONDS = 30 * 86_400
+
+LOW = 0.5
+"""Below this share of the planned extra reads, syncd reports that the reads run low."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,14 @@ class PollsStatus:
         longest_seconds: the longest time between two polls.
         planned: reads that are planned for 30 days.
         allowed: reads that are allowed in 30 days.
+        scarce: whether polls are rarer than every five minutes, because the reads run low.
     """
 
     text: str
     longest_seconds: float
     planned: int
     allowed: int
+    scarce: bool
 
 
 def ration_of(read_budget: int | str, store: Store, now: float) -> Ration:
@@ -46,8 +51,8 @@ def ration_of(read_budget: int | str, store: Store, now: float) -> Ration:
     """
     if isinstance(read_budget, int):
         return Ration(read_budget)
-    days = store.made_by_day(int(now) - 2 * MONTH_SECONDS, succeeded=True)
-    return Ration(None, {day * DAY: number for day, number in days.items()})
+    hours = store.made_by(HOUR, int(now) - 2 * MONTH_SECONDS, succeeded=True)
+    return Ration(None, {hour * HOUR: number for hour, number in hours.items()})
 
 
 def read_limit(config: Config, store: Store, now: float) -> int:
@@ -70,10 +75,8 @@ def polls_status(config: Config, store: Store, now: float) -> PollsStatus | None
     planner = planner_of(config.stripe.read_budget, store, now)
     planner.review(store.coordination.counts(Side.STRIPE), now)
     plan, allowed = planner.plan, planner.ration.allowed(now)
-    quick, busy, quiet = (
-        span_text(max(1, round(seconds / planner.factor)))
-        for seconds in (plan.quick_seconds, 1 / max(plan.rates), 1 / min(plan.rates))
-    )
+    rates = (plan.quick_rate, max(plan.rates), min(plan.rates))
+    quick, busy, quiet = (span_text(max(1, round(1 / planner.rate(rate)))) for rate in rates)
     pace = (
         f"{busy} at all hours" if busy == quiet else f"{busy} in busy hours, {quiet} in quiet hours"
     )
@@ -81,6 +84,6 @@ def polls_status(config: Config, store: Store, now: float) -> PollsStatus | None
         f"every {quick} while a payment is under way, {pace}; "
         f"{plan.planned:,} of {allowed:,} reads in 30 days are planned"
     )
-    if planner.factor < 1:
-        text += f"; slowed down to {planner.factor:.0%}, because the reads run low"
-    return PollsStatus(text, planner.longest_seconds, plan.planned, allowed)
+    if planner.leeway.factor < LOW or planner.scarce:
+        text += "; slower than planned, because the reads run low"
+    return PollsStatus(text, planner.longest_seconds, plan.planned, allowed, planner.scarce)

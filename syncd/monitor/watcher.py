@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from syncd.config.model import Config
-from syncd.core.errors import StoreUnavailable
+from syncd.core.errors import Side, StoreUnavailable
 from syncd.core.records import AttentionEntry
 from syncd.core.windows import NOTIFY_AGAIN
 from syncd.monitor.alerts import (
@@ -28,7 +28,7 @@ from syncd.monitor.alerts import (
 from syncd.monitor.delivery import ping, send
 from syncd.monitor.health import Check
 from syncd.monitor.report import Report
-from syncd.monitor.status import gather
+from syncd.monitor.status import Status, gather
 from syncd.store.coordination import GapNote
 from syncd.store.db.notes import Note
 from syncd.store.store import Store
@@ -121,7 +121,7 @@ class Watch:
             attention_counts=status.attention_counts,
             gap=_gap_of(status.gap),
             takeover=self._takeover,
-            budgets=status.budgets,
+            budgets=_budgets_to_judge(status),
         )
 
     def _remember(self) -> None:
@@ -200,6 +200,19 @@ def _line(line: AttentionEntry) -> str:
     """The text about an entry: the invoice's number first, because people search for it."""
     names = ", ".join(invoice.name for invoice in line.invoices)
     return f"{names}. {line.reason}" if names else line.reason
+
+
+PLANNER_LEAVES = 0.01
+"""Where poll.interval is "auto", syncd leaves at least so much of Stripe's budget."""
+
+
+def _budgets_to_judge(status: Status) -> dict[str, tuple[int, int]]:
+    """The budgets; Stripe's counts as full while the planner, which uses most of it, keeps its pace."""
+    budgets = dict(status.budgets)
+    left, allowed = budgets[Side.STRIPE]
+    if status.polls is not None and not status.polls.scarce and left > PLANNER_LEAVES * allowed:
+        budgets[Side.STRIPE] = allowed, allowed
+    return budgets
 
 
 def _gap_of(gap: GapNote | None) -> tuple[int, str] | None:

@@ -16,7 +16,7 @@ from syncd.config.values import AUTO
 from syncd.core.errors import Side
 from syncd.core.payments import PaymentState
 from syncd.core.rules.deliveries import EVENTS_DAYS, Undelivered
-from syncd.core.rules.pacing import PLANNED_SHARE
+from syncd.core.rules.pacing import Learnt, plan_polls
 from syncd.core.rules.proof import WriteKind
 from syncd.monitor.status import writes_known, writes_of
 from syncd.preflight.calibration import Finding, Shown
@@ -351,7 +351,7 @@ def stripe_budget_line(config: Config, left: int) -> Line:
 
 def _planned_reads_line(config: Config, budget: int, left: int) -> Line:
     """Stripe API reads where poll.interval is "auto"."""
-    what, planned = "Stripe API reads", int(PLANNED_SHARE * budget)
+    what, planned = "Stripe API reads", plan_polls(Learnt(0), budget).planned
     if config.stripe.read_budget == AUTO:
         text = f"planned by the payments of 30 days, at least {planned:,} in 30 days; {left:,} left now"
         return passed(Area.STRIPE, what, text)

@@ -203,16 +203,16 @@ class Store(NoteStore):
             ).all()
         return [(row.intent_id, row.made) for row in found]
 
-    def made_by_day(self, since: int, *, succeeded: bool = False) -> dict[int, int]:
-        """How many known payments were created on each day (Unix days) since a time (Unix seconds)."""
+    def made_by(self, seconds: int, since: int, *, succeeded: bool = False) -> dict[int, int]:
+        """How many known payments were created since a time (Unix seconds), by slots of so many seconds."""
         c = schema.payments.c
         ended = c.final.is_(True) & (c.state == PaymentState.SUCCEEDED)
-        day = (c.created // 86_400).label("day")
-        query = sa.select(day, sa.func.count().label("number")).where(
+        slot = (c.created // seconds).label("slot")
+        query = sa.select(slot, sa.func.count().label("number")).where(
             c.created >= since, ended if succeeded else sa.true()
         )
         with reading(self._engine) as connection:
-            return {row.day: row.number for row in connection.execute(query.group_by(day))}
+            return {row.slot: row.number for row in connection.execute(query.group_by(slot))}
 
     # --- pushes ------------------------------------------------------------------------------------
 

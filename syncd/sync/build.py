@@ -20,7 +20,7 @@ from syncd.core.errors import Side, Stopping
 from syncd.core.payments import CREATED_EVENT, EVENT_TYPES
 from syncd.core.records import Fence
 from syncd.core.rules.decisions import Policy
-from syncd.core.rules.pacing import GUARDED_SHARE
+from syncd.core.rules.pacing import INTERVAL_SECONDS
 from syncd.monitor.polls import ration_of
 from syncd.monitor.telemetry import Telemetry
 from syncd.store.coordination import HIDDEN_INTENTS
@@ -43,9 +43,12 @@ from syncd.sync.push.pusher import Pusher
 from syncd.sync.run import Run
 from syncd.sync.sink import Sink
 
-BY_HAND_SHARE = 0.97
-"""How much of Stripe's limit a run by hand may use up where poll.interval is "auto": polls plan 85 %, and
-slow down where a run uses more of the rest."""
+BY_HAND_SHARE = 0.995
+"""How much of Stripe's limit a run by hand may use up where poll.interval is "auto": polls slow down for it."""
+
+KEPT_SHARE = 0.01
+"""How much of Stripe's limit only polls may use where poll.interval is "auto" and the limit bears a poll in
+five minutes; else half of it."""
 
 SILENCE_SECONDS_MAX = 600.0
 """A Halo that was asked nothing for so long, or for half of web.stale_after, is asked for anything."""
@@ -287,7 +290,8 @@ def build_engine(
     pusher.review = lambda: release_holds(config, store, runtime.now())
     reversal_sweeper = ReversalSweeper(source, sink, store, telemetry, runtime.now, rereads.between)
     limiter = rate_limiters[Side.STRIPE]
-    kept = 1 - GUARDED_SHARE if pace.planned else 0.5  # what is left to polls alone
+    bears = limiter.window.limit * INTERVAL_SECONDS > limiter.window.period_seconds
+    kept = KEPT_SHARE if pace.planned and bears else 0.5  # what is left to polls alone
     pusher.may_reread = lambda: (
         limiter.window.left(limiter.requests.counts(Side.STRIPE), runtime.now())
         > kept * limiter.window.limit

@@ -84,10 +84,15 @@ class Engine:
     # --- the daemon's steps: they never raise what is understood, but StoreUnusable ------------
 
     async def poll(self) -> None:
-        """Poll once, if Stripe isn't paused and its budget bears it."""
+        """Poll once, if Stripe isn't paused and its budget bears it.
+
+        Where the planner decides, `poll_is_due` has decided before.
+        """
         with self._minding_store("poll"):
             now = self.now()
-            if self.links[Side.STRIPE].paused(now) or self._too_early(now):
+            if self.links[Side.STRIPE].paused(now):
+                return
+            if not self.pace.planned and self._too_early(now):
                 return
             self._last_poll = now
             if await self._step("polls", "poll", self.poller.poll):

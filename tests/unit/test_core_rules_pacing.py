@@ -12,17 +12,17 @@ from syncd.core.payments import PaymentState
 from syncd.core.rules.pacing import (
     GUARDED_SHARE,
     HOURS,
-    PLANNED_SHARE,
+    INTERVAL_SECONDS,
     QUICK_SECONDS,
-    QUICK_SHARE,
-    SPACING_SECONDS_MAX,
+    SCARCE_SECONDS,
     Learnt,
     Ration,
     hour_of_week,
+    leeway,
     plan_polls,
-    slow_down,
 )
-from syncd.core.rules.poll_planner import PollPlanner, Sign
+from syncd.core.rules.poll_planner import REVIEW_READS, PollPlanner, Sign
+from syncd.core.windows import poll_spacing_seconds
 
 DAY = 86_400
 MONTH = 30 * DAY
@@ -40,7 +40,7 @@ def _learnt_office(payments: int = 200) -> Learnt:
     for day in range(5):
         for hour in range(8, 18):
             arrivals[24 * day + hour] = payments / 50
-    return Learnt(NOW, tuple(arrivals), 60.0 * DAY, 0.0, 0.7)
+    return Learnt(NOW, tuple(arrivals), 60.0 * DAY, 0.0)
 
 
 def test_hour_of_week() -> None:
@@ -51,25 +51,21 @@ def test_hour_of_week() -> None:
 
 
 def test_starts_even() -> None:
-    """Before anything is learnt, all hours are alike, and 85 % of the reads are planned."""
-    plan = plan_polls(Learnt(NOW), 10_000, MONTH)
+    """Before anything is learnt, all hours are alike, and no poll is rarer than every five minutes."""
+    plan = plan_polls(Learnt(NOW), 10_000)
     assert len(set(plan.rates)) == 1
-    assert plan.planned == pytest.approx(8_500, rel=0.01)
+    assert 1 / plan.rates[0] < INTERVAL_SECONDS
+    assert 9_500 < plan.planned < 9_600
 
 
 def test_polls_more_often_when_payments_are_expected() -> None:
-    """Office hours are learnt: polls are at least twice as frequent there, at the same reads."""
-    plan = plan_polls(_learnt_office(), 10_000, MONTH)
+    """Office hours are learnt: polls are more frequent there, and every five minutes at other times."""
+    plan = plan_polls(_learnt_office(), 50_000)
     monday_noon, sunday_night = plan.rates[12], plan.rates[6 * 24 + 2]
-    assert monday_noon > 2 * sunday_night
-    assert plan.planned == pytest.approx(8_500, rel=0.01)
-    assert plan.longest_seconds <= SPACING_SECONDS_MAX
-
-
-def test_learnt_hours_that_fail_are_not_trusted() -> None:
-    """Where payments come in other hours than learnt, polls are as frequent in all hours again."""
-    plan = plan_polls(replace(_learnt_office(), ratio=1.1), 10_000, MONTH)
-    assert max(plan.rates) == pytest.approx(min(plan.rates), rel=0.01)
+    assert monday_noon > 4 * sunday_night
+    small = plan_polls(_learnt_office(), 10_000)
+    assert 1 / small.rates[6 * 24 + 2] == pytest.approx(INTERVAL_SECONDS)
+    assert 1 / small.rates[12] < 250
 
 
 _LEARNT = st.builds(
@@ -78,44 +74,63 @@ _LEARNT = st.builds(
     st.lists(st.floats(0, 1e4), min_size=24, max_size=24).map(lambda day: tuple(day * 7)),
     st.floats(0, 90.0 * DAY),
     st.floats(0, 90.0 * DAY),
-    st.floats(0.01, 5),
+)
+
+_COUNTS = st.dictionaries(
+    st.integers(-800, 100).map(lambda hour: int(NOW) + 3_600 * hour), st.integers(1, 2_000)
 )
 
 
 @settings(max_examples=40, deadline=None)
 @given(learnt=_LEARNT, limit=st.integers(1, 10_000_000))
 def test_never_plans_more_than_its_share(learnt: Learnt, limit: int) -> None:
-    """Whatever was learnt: at most 85 % of the reads are planned, and no spacing is out of bounds."""
-    plan = plan_polls(learnt, limit, MONTH)
-    assert plan.planned <= PLANNED_SHARE * limit * 1.001 + 1
-    assert all(rate > 0 and isfinite(1 / rate) for rate in plan.rates)
+    """Whatever was learnt: no more reads are planned than allowed, and no poll is rarer than at a fixed interval."""
+    plan = plan_polls(learnt, limit)
+    assert plan.planned <= GUARDED_SHARE * limit * 1.001 + 1
+    assert all(rate >= plan.base > 0 and isfinite(1 / rate) for rate in plan.rates)
     assert 1 / max(*plan.rates, plan.quick_rate) >= QUICK_SECONDS * 0.999
+    assert plan.base == min(1 / INTERVAL_SECONDS, GUARDED_SHARE * limit / MONTH)
+
+
+@settings(max_examples=40, deadline=None)
+@given(learnt=_LEARNT, counts=_COUNTS, budget=st.integers(1_000, 100_000))
+def test_extra_reads_are_those_that_a_fixed_interval_leaves(
+    learnt: Learnt, counts: dict[int, int], budget: int
+) -> None:
+    """Whatever was read: polls are as frequent as a fixed interval's, and extra reads fit beside them.
+
+    Also where the clock was set back, so that some reads lie in the future.
+    """
+    plan, window = plan_polls(learnt, budget), stripe_window(budget)
+    found = leeway(plan, window, Ration(budget), counts, NOW)
+    assert found.base_seconds <= poll_spacing_seconds(window, counts, NOW, INTERVAL_SECONDS)
+    assert 0 <= found.factor <= 1
+    a_month = plan.extra_until(NOW + MONTH) - plan.extra_until(NOW)
+    fixed = MONTH / found.base_seconds
+    assert found.factor * a_month <= max(0.0, GUARDED_SHARE * budget - fixed) + 1
+    if window.used(counts, NOW) >= budget:
+        assert found.factor == 0
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     learnt=_LEARNT,
-    counts=st.dictionaries(
-        st.integers(-800, 100).map(lambda hour: int(NOW) + 3_600 * hour), st.integers(1, 2_000)
+    counts=_COUNTS,
+    paid=st.dictionaries(
+        st.integers(-1_440, 0).map(lambda hour: int(NOW) + 3_600 * hour), st.integers(1, 50)
     ),
-    budget=st.integers(1_000, 100_000),
 )
-def test_slows_down_before_the_reads_run_out(
-    learnt: Learnt, counts: dict[int, int], budget: int
+def test_polls_stay_between_two_bounds_where_the_ration_follows_the_payments(
+    learnt: Learnt, counts: dict[int, int], paid: dict[int, int]
 ) -> None:
-    """Whatever was read: reads that are planned fit beside those that still count, now and in a month.
-
-    Also where the clock was set back, so that some reads lie in the future.
-    """
-    plan, window = plan_polls(learnt, budget, MONTH), stripe_window(budget)
-    factor = slow_down(plan, window, Ration(budget), counts, NOW)
-    assert 0 < factor <= 1
-    used = window.used(counts, NOW)
-    a_month = plan.reads_until(NOW + MONTH + 3_600) - plan.reads_until(NOW)
-    assert factor * a_month <= max(1.0, GUARDED_SHARE * budget) * 1.01
-    if used >= budget:
-        soon = plan.reads_until(NOW + 3_600) - plan.reads_until(NOW)
-        assert factor * soon <= max(2.0, 0.2 * budget)
+    """Whatever was read and paid: polls without extra reads are 5 to 10 minutes apart."""
+    ration = Ration(None, paid)
+    plan = plan_polls(learnt, ration.sustained(NOW))
+    found = leeway(plan, stripe_window(0), ration, counts, NOW)
+    assert found.base_seconds * 1.0001 >= INTERVAL_SECONDS
+    assert found.base_seconds <= SCARCE_SECONDS * 1.0001
+    assert 0 <= found.factor <= 1
+    assert ration.sustained(NOW) <= ration.allowed(NOW) <= ration.ceiling(NOW)
 
 
 def _spacing(planner: PollPlanner, at: float) -> float:
@@ -134,7 +149,7 @@ def _sign(state: PaymentState | None, at: float, *, age: float = 0, new: bool = 
 
 def test_polls_quickly_while_a_payment_is_under_way() -> None:
     """A new payment intent makes polls quick; rarer after a while; the end of the payment ends that."""
-    planner = _planner()
+    planner = _planner(50_000)
     slow = _spacing(planner, 0)
     _take(planner, 10, _sign(None, 10))
     assert _spacing(planner, 10) == QUICK_SECONDS
@@ -157,14 +172,14 @@ def test_polls_quickly_while_a_payment_is_under_way() -> None:
 )
 def test_which_events_announce_another(state: PaymentState, age: float, quick: bool) -> None:
     """3-D Secure and a card that failed announce a next event; a bank debit that failed does not."""
-    planner = _planner()
+    planner = _planner(50_000)
     _take(planner, 5, _sign(state, 5, age=age))
     assert (_spacing(planner, 5) == QUICK_SECONDS) is quick
 
 
 def test_events_of_the_last_minutes_count_after_a_restart() -> None:
     """A poll lists the last minutes again: after a restart, polls are quick for what is under way."""
-    planner = _planner()
+    planner = _planner(50_000)
     _take(planner, 30, _sign(None, 0, new=False))
     assert _spacing(planner, 30) == QUICK_SECONDS
     assert sum(planner.learnt.arrivals) == 0, "an event that was found before is not learnt twice"
@@ -172,7 +187,7 @@ def test_events_of_the_last_minutes_count_after_a_restart() -> None:
 
 def test_events_of_one_second_in_any_order() -> None:
     """A payment that succeeds in the second of its creation is not under way."""
-    planner = _planner()
+    planner = _planner(50_000)
     _take(planner, 5, _sign(PaymentState.SUCCEEDED, 5), _sign(None, 5))
     assert _spacing(planner, 5) > QUICK_SECONDS
     _take(planner, 6, _sign(None, 5, new=False))
@@ -180,17 +195,30 @@ def test_events_of_one_second_in_any_order() -> None:
 
 
 def test_forms_that_are_never_sent_take_a_bounded_share() -> None:
-    """A robot that opens a form each minute: quick polls take at most a fifth of the planned reads."""
+    """A robot that opens a form each minute: no more than the planned reads go into quick polls."""
     learnt = Learnt(NOW, (5.0,) * HOURS, 60.0 * DAY, 60.0 * DAY)
-    plan = plan_polls(learnt, 10_000, MONTH)
-    assert plan.quick_rate * learnt.quick_share * MONTH <= QUICK_SHARE * 8_500 * 1.01
-    assert plan.planned <= 8_501
+    plan = plan_polls(learnt, 10_000)
+    assert plan.quick_rate * learnt.quick_share * MONTH <= 9_600
+    assert plan.planned <= 9_600
+
+
+def test_plans_again_after_many_reads() -> None:
+    """Within an hour, a rush of payments makes the planner look at the reads again."""
+    planner = _planner()
+    planner.review({}, NOW)
+    assert not planner.is_due(NOW + 60)
+    planner.read(REVIEW_READS)
+    assert planner.is_due(NOW + 60)
+    planner.review({int(NOW): 10_000}, NOW + 60)
+    assert not planner.is_due(NOW + 120)
+    assert planner.scarce
+    assert planner.longest_seconds > INTERVAL_SECONDS
 
 
 @pytest.mark.parametrize("jump", [-400 * DAY, -3_600, 3_600, 400 * DAY])
 def test_the_clock_jumps(jump: float) -> None:
     """A clock that is set forgets at most one day's share, and polls go on at a normal pace."""
-    planner = _planner(learnt=_learnt_office())
+    planner = _planner(50_000, _learnt_office())
     before, total = _spacing(planner, 0), sum(planner.learnt.arrivals)
     planner.age(NOW + jump, 1)
     planner.review({int(NOW): 100}, NOW + jump)
@@ -205,9 +233,9 @@ def test_a_month_of_silence() -> None:
     learnt = _learnt_office()
     for hour in range(30 * 24):
         learnt = learnt.aged(NOW + 3_600 * hour)
-    plan = plan_polls(learnt, 10_000, MONTH)
+    plan = plan_polls(learnt, 50_000)
     assert plan.rates[12] > 1.8 * plan.rates[6 * 24 + 2]
-    assert plan.longest_seconds <= SPACING_SECONDS_MAX
+    assert 1 / min(plan.rates) <= INTERVAL_SECONDS * 1.001
 
 
 def test_ration() -> None:
@@ -217,8 +245,22 @@ def test_ration() -> None:
     assert (Ration().allowed(NOW), many.allowed(NOW), Ration(777, {today: 100}).allowed(NOW)) == (
         10_000, 50_000, 777,
     )  # fmt: skip
-    assert Ration(None, {today - 27 * DAY: 100}).expected(NOW, NOW + 3 * DAY) < 10_500
-    assert many.expected(NOW, NOW + MONTH) == 45_000
+    assert (many.ceiling(NOW), many.known(NOW), many.known(NOW + MONTH)) == (
+        500_000,
+        50_000,
+        10_000,
+    )
+    assert Ration(777).expected(NOW, 0.0) == 777
+
+
+def test_a_ration_is_planned_by_payments_that_come_steadily() -> None:
+    """Payments that came all at once may stop; steady ones let polls plan with more."""
+    clump = Ration(None, {int(NOW) - DAY: 500})
+    steady = Ration(None, {int(NOW) - 7_200 * n: 2 for n in range(360)})
+    assert clump.sustained(NOW) == 10_000
+    assert 50_000 < steady.sustained(NOW) < steady.allowed(NOW)
+    few = Ration(None, {int(NOW) - 90_000 * n: 1 for n in range(30)})
+    assert 10_000 <= few.sustained(NOW) < 14_500
 
 
 def test_a_damaged_memory_is_dropped() -> None:
@@ -226,4 +268,3 @@ def test_a_damaged_memory_is_dropped() -> None:
     assert _learnt_office().valid
     assert not replace(_learnt_office(), arrivals=(1.0,)).valid
     assert not replace(_learnt_office(), observed_seconds=float("nan")).valid
-    assert not replace(_learnt_office(), ratio=0.0).valid

@@ -1,21 +1,23 @@
 """Plans how often to poll Stripe, so that a limited number of reads makes payments visible soonest.
 
-The planner learns in which hours of the week payments come, and polls more often then. While a
-payment is under way, it polls every few seconds. It spends `PLANNED_SHARE` of the reads that Stripe
-allows in 30 days, and slows down before the reads run out.
+The planner polls at least every INTERVAL_SECONDS, as a fixed interval would. What Stripe allows beyond
+that (the extra reads) makes polls quick while a payment is under way, and frequent in the hours of the
+week in which payments come. Extra reads are made only as far as the fixed interval still fits into the
+reads that are left. So no payment waits longer than with a fixed interval, whenever payments come.
 
-The rule: the average wait is shortest where polls per second grow with the square root of the payments
-per second. One factor for all hours then makes the planned reads come to the budget.
+The rule for the hours: the average wait is shortest where polls per second grow with the square root of
+the payments per second.
 
 Pure: no clock, no randomness, no I/O. Times are Unix seconds, except where a docstring says monotonic.
 """
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from math import sqrt
 
-from syncd.core.windows import Window
+from syncd.core.windows import Window, poll_spacing_seconds
 
 HOURS = 168
 """Hours of a week; number 0 begins on Monday at 00:00 UTC."""
@@ -23,17 +25,21 @@ HOURS = 168
 QUICK_SECONDS = 3.0
 """The shortest time between two polls."""
 
-SPACING_SECONDS_MAX = 900.0
-"""The longest planned time between two polls; a small or used-up budget can make it longer."""
+INTERVAL_SECONDS = 300.0
+"""The fixed interval that the planner is never slower than, as long as the reads last."""
 
-PLANNED_SHARE = 0.85
-"""How much of the allowed reads polls plan with; the rest is for sweeps, re-reads and backfills."""
+SCARCE_SECONDS = 600.0
+"""How rare polls may become where the ration follows the payments, and payments stop."""
 
-QUICK_SHARE = 0.2
-"""Up to this share of the planned reads, polls are as quick as possible while a payment is under way."""
+EXTRA_SHARE = 0.85
+"""How much of the reads beyond the fixed interval is planned; the rest is for sweeps and re-reads."""
 
-GUARDED_SHARE = 0.95
-"""Above this share of the allowed reads, polls slow down until the window frees some."""
+QUICK_SHARE = 0.5
+"""Up to this share of the extra reads, polls are as quick as possible while a payment is under way."""
+
+GUARDED_SHARE, FIXED_SHARE = 0.975, 0.98
+"""Extra reads use up to the first share of the allowed reads, polls at the fixed interval up to the second:
+so extra reads never slow those down."""
 
 READS_PER_TRANSACTION, READS_MIN = 500, 10_000
 """Stripe allows 500 reads for each transaction of the last 30 days, and never fewer than 10,000."""
@@ -42,13 +48,12 @@ _DAY = 86_400.0
 MONTH_SECONDS = 30 * _DAY
 _HALF_LIFE_SECONDS = 90 * _DAY
 _AGED_SECONDS_MAX = _DAY
-_FLOOR = 0.1
+_FLOOR = 0.02
 _NEIGHBOURS = ((-2, 1 / 9), (-1, 2 / 9), (0, 3 / 9), (1, 2 / 9), (2, 1 / 9))
-_SMOOTHING = 4.0
+_SMOOTHING = 1.0
 _PRIOR_SECONDS, _PRIOR_QUICK_SECONDS = 10 * _DAY, 864.0
-TRUST_STEP = 0.04
-_TRUSTED_RATIO, _DISTRUSTED_RATIO = 0.95, 1.03
-_HORIZON_SECONDS = 12 * 3_600
+_WEEK = 7 * _DAY
+_SUSTAINED_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +62,19 @@ class Ration:
 
     Attributes:
         budget: a fixed number (`stripe.read_budget`); None where it follows from the transactions.
-        transactions: how many payments succeeded, by day (Unix seconds of its begin).
+        transactions: how many payments succeeded, by the time (Unix seconds) from which they count.
     """
 
     budget: int | None = None
     transactions: Mapping[int, int] = field(default_factory=dict)
+    _starts: tuple[int, ...] = field(init=False, repr=False)
+    _sums: tuple[int, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        starts = sorted(self.transactions)
+        sums = accumulate((self.transactions[start] for start in starts), initial=0)
+        object.__setattr__(self, "_starts", tuple(starts))
+        object.__setattr__(self, "_sums", tuple(sums))
 
     def allowed(self, now: float) -> int:
         """The reads that are allowed in the 30 days before `now`."""
@@ -75,17 +88,44 @@ class Ration:
         """
         return self._allowance(self._counting(now, 2 * MONTH_SECONDS))
 
-    def expected(self, now: float, at: float) -> int:
-        """The reads that will at least be allowed at a later time, by what is known at `now`.
+    def known(self, at: float) -> int:
+        """The reads that will be allowed at a later time, if no transaction comes any more."""
+        return self.budget or self._allowance(self._counting(at))
 
-        Transactions leave Stripe's window. New ones are expected as they came in the last 30 days, less
-        one standard deviation (the square root of their number).
+    def coming(self, now: float) -> float:
+        """How many transactions a second are certain enough to plan with: as in the worst of four weeks.
+
+        Nobody can rely on payments that came all at once.
         """
-        coming = self._counting(now) * min(1.0, max(0.0, at - now) / MONTH_SECONDS)
-        return self._allowance(self._counting(at) + max(0.0, coming - sqrt(coming)))
+        return min(self._counting(now - week * _WEEK, _WEEK) for week in range(4)) / _WEEK
+
+    def sustained(self, now: float) -> int:
+        """The reads in 30 days that polls can keep up while the ration follows the payments.
+
+        If payments stop, READS_MIN must bear what was read since the last payments that count, and rare
+        polls from then on. Payments do not come evenly, so a part of what is left is not planned.
+        """
+        allowed, coming = self.allowed(now), self.coming(now)
+        if self.budget is not None or READS_PER_TRANSACTION * coming * MONTH_SECONDS <= READS_MIN:
+            return min(allowed, self.expected(now + MONTH_SECONDS, coming * MONTH_SECONDS))
+        since = READS_MIN / (READS_PER_TRANSACTION * coming)
+        rare = (MONTH_SECONDS - since) / SCARCE_SECONDS
+        left = GUARDED_SHARE * READS_MIN - rare - since / INTERVAL_SECONDS
+        extra = _SUSTAINED_SHARE * left / since * MONTH_SECONDS
+        return min(allowed, int(MONTH_SECONDS / INTERVAL_SECONDS + extra))
+
+    def expected(self, at: float, coming: float) -> int:
+        """The reads that will be allowed at a later time.
+
+        Args:
+            at: Unix seconds.
+            coming: how many transactions come until then.
+        """
+        return self.budget or self._allowance(self._counting(at) + coming)
 
     def _counting(self, at: float, seconds: float = MONTH_SECONDS) -> int:
-        return sum(number for day, number in self.transactions.items() if day > at - seconds)
+        before, until = bisect_right(self._starts, at - seconds), bisect_right(self._starts, at)
+        return self._sums[until] - self._sums[before]
 
     def _allowance(self, transactions: float) -> int:
         if self.budget is not None:
@@ -107,25 +147,18 @@ class Learnt:
         arrivals: events that no other event announced, by hour of the week.
         observed_seconds: how long was observed.
         quick_seconds: for how long of that polls were quick; slower ones count for less.
-        ratio: how long the learnt hours made the last arrivals wait, compared with polls at even
-            intervals: below 1 the learnt hours are better.
     """
 
     at: float
     arrivals: tuple[float, ...] = (0.0,) * HOURS
     observed_seconds: float = 0.0
     quick_seconds: float = 0.0
-    ratio: float = 1.0
 
     @property
     def valid(self) -> bool:
         """Whether this can be what a planner wrote; a damaged note is dropped."""
         values = (*self.arrivals, self.observed_seconds, self.quick_seconds)
-        return (
-            len(self.arrivals) == HOURS
-            and all(0 <= value < 1e12 for value in values)
-            and 0 < self.ratio < 1e3
-        )
+        return len(self.arrivals) == HOURS and all(0 <= value < 1e12 for value in values)
 
     def aged(self, now: float, quick_seconds: float = 0.0) -> "Learnt":
         """Let the observations fade up to `now`; polls were quick for some of that time.
@@ -180,84 +213,72 @@ class Plan:
     """How often to poll.
 
     Attributes:
-        limit: reads allowed in 30 days.
-        rates: polls a second in each hour of the week, while no payment is under way.
-        quick_rate: polls a second while a payment is under way.
-        reads: how many reads are planned from the begin of the week to the end of each hour.
-        learnt_ratio: by hour of the week, the wait with learnt hours compared with even intervals.
+        base: polls a second at every hour: as a fixed interval, or as the reads bear.
+        rates: polls a second in each hour of the week, while no payment is under way; at least `base`.
+        quick_rate: polls a second while a payment is under way; at least `base`.
+        extra: how many extra reads are planned from the begin of the week to the end of each hour.
     """
 
-    limit: int
+    base: float
     rates: tuple[float, ...]
     quick_rate: float
-    reads: tuple[float, ...]
-    learnt_ratio: tuple[float, ...]
+    extra: tuple[float, ...]
 
     @property
     def planned(self) -> int:
         """Reads that are planned for 30 days."""
-        return round(self.reads[-1] * 30 / 7)
+        return round(self.base * MONTH_SECONDS + self.extra[-1] * 30 / 7)
 
-    def reads_until(self, at: float) -> float:
-        """How many reads are planned from 1969-12-29 to a time: differences of two count."""
+    def extra_until(self, at: float) -> float:
+        """How many extra reads are planned from 1969-12-29 to a time: differences of two count."""
         hours = (at + 3 * _DAY) / 3_600
         weeks, hour = divmod(int(hours), HOURS)
-        before = self.reads[hour - 1] if hour else 0.0
+        before = self.extra[hour - 1] if hour else 0.0
         part = hours - int(hours)
-        return weeks * self.reads[-1] + before + part * (self.reads[hour] - before)
-
-    @property
-    def quick_seconds(self) -> float:
-        """Seconds between two polls while a payment is under way."""
-        return 1 / self.quick_rate
-
-    @property
-    def longest_seconds(self) -> float:
-        """The longest planned time between two polls."""
-        return 1 / min(self.rates)
+        return weeks * self.extra[-1] + before + part * (self.extra[hour] - before)
 
 
-def plan_polls(learnt: Learnt, limit: int, period_seconds: float) -> Plan:
+def plan_polls(learnt: Learnt, limit: int) -> Plan:
     """Plan the polls of a week.
 
     Args:
         learnt: what is known of the tenant's payments.
-        limit: reads allowed in `period_seconds`.
-        period_seconds: the length of Stripe's window.
+        limit: reads allowed in 30 days.
     """
-    even = PLANNED_SHARE * limit / period_seconds
+    allowed = GUARDED_SHARE * limit / MONTH_SECONDS
+    base = min(1 / INTERVAL_SECONDS, allowed)
+    extra = EXTRA_SHARE * (allowed - base)
     hours = learnt.hours()
-    learnt_rates = _rates([sqrt(hour) for hour in hours], even)
-    trust = (_DISTRUSTED_RATIO - learnt.ratio) / (_DISTRUSTED_RATIO - _TRUSTED_RATIO)
-    trust = min(1.0, max(0.0, trust))
-    expected = [trust * hour + 1 - trust for hour in hours]
-    shares = [min(1.0, learnt.quick_share * hour) for hour in expected]
+    usual = learnt.quick_share
+    shares = [min(1.0, usual * hour) for hour in hours]
     share = sum(shares) / HOURS
-    quick = min(1 / QUICK_SECONDS, QUICK_SHARE * even / share if share > 0 else 1.0)
-    rates = _rates([sqrt(hour) for hour in expected], even - share * quick)
+    fastest = max(base, 1 / QUICK_SECONDS)
+    quick = min(fastest, base + QUICK_SHARE * extra / share)
+    mean = base + extra - share * (quick - base)
+    rates = _rates([sqrt(hour) for hour in hours], mean, base, fastest)
+    quick = max(quick, *rates)
     return Plan(
-        limit=limit,
+        base=base,
         rates=tuple(rates),
         quick_rate=quick,
-        reads=tuple(
+        extra=tuple(
             accumulate(
-                3_600 * (rate + one * max(0.0, quick - rate))
+                3_600 * (rate - base + one * (quick - rate))
                 for rate, one in zip(rates, shares, strict=True)
             )
         ),
-        learnt_ratio=tuple(even / rate for rate in learnt_rates),
     )
 
 
-def _rates(weights: Sequence[float], mean: float) -> list[float]:
-    """Rates in proportion to `weights`, within the shortest and the longest spacing.
+def _rates(weights: Sequence[float], mean: float, slowest: float, fastest: float) -> list[float]:
+    """Rates in proportion to `weights`, as far as they lie between two bounds; polls a second.
 
     Args:
         weights: one for each hour of the week.
-        mean: the average of the rates, polls a second.
+        mean: the average of the rates.
+        slowest: no rate is below.
+        fastest: no rate is above.
     """
-    fastest = 1 / QUICK_SECONDS
-    slowest = min(fastest, max(1 / SPACING_SECONDS_MAX, mean / 4), mean / 2)
     left = min(mean, fastest) * len(weights)
     rates = [slowest] * len(weights)
     free = set(range(len(weights)))
@@ -279,13 +300,26 @@ def _rates(weights: Sequence[float], mean: float) -> list[float]:
     return rates
 
 
-def slow_down(
-    plan: Plan, window: Window, ration: Ration, counts: Mapping[int, int], now: float
-) -> float:
-    """By which factor (0 to 1) polls must be slower than planned, so that the reads never run out.
+@dataclass(frozen=True, slots=True)
+class Leeway:
+    """How much of a plan the reads that are left bear.
 
-    At each coming moment, the reads that are planned until then must fit beside those that still
-    count then. Without this, polls would stop for weeks after a large backfill.
+    Attributes:
+        base_seconds: the time between two polls without extra reads.
+        factor: which share (0 to 1) of the extra reads may be made.
+    """
+
+    base_seconds: float = INTERVAL_SECONDS
+    factor: float = 1.0
+
+
+def leeway(
+    plan: Plan, window: Window, ration: Ration, counts: Mapping[int, int], now: float
+) -> Leeway:
+    """How much of a plan the reads that are left bear.
+
+    At each coming moment, the reads until then must fit beside those that still count then. First come
+    the polls of a fixed interval; what they leave is for extra reads.
 
     Args:
         plan: what is planned.
@@ -294,19 +328,63 @@ def slow_down(
         counts: the reads of all processes, by bucket.
         now: Unix seconds.
     """
+    a_second = ration.coming(now)
+
+    def expected(at: float) -> int:
+        return ration.expected(at, a_second * min(MONTH_SECONDS, at - now))
+
+    moments = list(_moments(window, counts, now, expected))
+    if ration.budget is not None:
+        fixed = window.with_limit(ration.budget)
+        base_seconds = poll_spacing_seconds(fixed, counts, now, INTERVAL_SECONDS, FIXED_SHARE)
+        return Leeway(base_seconds, _factor(plan, moments, now, 1 / base_seconds))
+    factor = _factor(plan, moments, now, plan.base)
+    base = min([plan.base, *(one.left / one.seconds for one in moments)])
+    # If payments stop, the ration shrinks: so much must be left that polls are never rarer than this.
+    scarce, spared = 1 / SCARCE_SECONDS, 1.0
+    for one in _moments(window, counts, now, ration.known, window.bucket_seconds):
+        seconds = min(one.seconds, _DAY)
+        left = one.left - scarce * one.seconds
+        more = (plan.base - scarce) * seconds
+        extra = plan.extra_until(now + seconds) - plan.extra_until(now)
+        factor = min(factor, max(0.0, left - more) / max(extra, 1.0))
+        spared = min(spared, max(0.0, left) / max(more, 1.0))
+    base = min(max(base, scarce), scarce + spared * (plan.base - scarce))
+    return Leeway(1 / base, factor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """How many reads are left in all from now until a coming moment, `seconds` from now."""
+
+    seconds: float
+    left: float
+
+
+def _moments(
+    window: Window, counts: Mapping[int, int], now: float, allowed: Callable[[float], float],
+    apart_seconds: float = 6 * 3_600,
+) -> Iterator[_Moment]:  # fmt: skip
+    """The moments at which reads leave the window, some time apart, and the end of the window."""
     kept_seconds = window.bucket_seconds + window.period_seconds
     moved, oldest = window.rebased(counts, now), window.oldest(now)
     still = sum(number for start, number in moved.items() if start >= oldest)
-    factor, begun, checked = 1.0, plan.reads_until(now), 0.0
+    checked = 0.0
     for start, number in sorted(moved.items()):
         if start < oldest:
             continue
-        if start >= checked + _HORIZON_SECONDS:
+        if start >= checked + apart_seconds:
             checked, leaves = start, start + kept_seconds
-            left = GUARDED_SHARE * ration.expected(now, leaves) - still
-            factor = min(factor, max(left, 1.0) / (plan.reads_until(leaves) - begun))
+            yield _Moment(leaves - now, GUARDED_SHARE * allowed(leaves) - still)
         still -= number
-    if ration.budget is None:
-        floor = PLANNED_SHARE * READS_MIN / 2 / max(plan.reads[-1] * 30 / 7, 1.0)
-        factor = max(factor, min(1.0, floor))
+    end = now + kept_seconds
+    yield _Moment(kept_seconds, GUARDED_SHARE * allowed(end))
+
+
+def _factor(plan: Plan, moments: Iterable[_Moment], now: float, base: float) -> float:
+    """Which share (0 to 1) of the extra reads fits beside `base` polls a second."""
+    begun, factor = plan.extra_until(now), 1.0
+    for one in moments:
+        extra = plan.extra_until(now + one.seconds) - begun
+        factor = min(factor, max(0.0, one.left - base * one.seconds) / max(extra, 1.0))
     return factor

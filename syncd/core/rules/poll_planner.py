@@ -10,15 +10,15 @@ from math import log
 
 from syncd.core.payments import PaymentState
 from syncd.core.rules.pacing import (
-    MONTH_SECONDS,
+    INTERVAL_SECONDS,
     QUICK_SECONDS,
-    TRUST_STEP,
     Learnt,
+    Leeway,
     Plan,
     Ration,
     hour_of_week,
+    leeway,
     plan_polls,
-    slow_down,
 )
 from syncd.core.windows import Window
 
@@ -27,6 +27,9 @@ UNDER_WAY_SECONDS = 600.0
 
 _QUICKEST_SECONDS = 90.0
 """So long after its last event a payment is polled for at the quickest; later polls grow rarer."""
+
+REVIEW_READS = 100
+"""Plan again after so many reads, so that a rush of payments cannot use up the reads of others."""
 
 RETRIED_SECONDS = 3_600.0
 """A failure within so long after the payment was created is likely tried again by the customer."""
@@ -74,19 +77,18 @@ class PollPlanner:
     ration: Ration
     review_seconds: float = 3_600.0
     plan: Plan = field(init=False)
-    factor: float = field(init=False, default=1.0)
+    leeway: Leeway = field(init=False, default_factory=Leeway)
     _under_way: dict[str, float] = field(init=False, default_factory=dict)
     _ended: dict[str, int] = field(init=False, default_factory=dict)
     _reviewed_at: float | None = field(init=False, default=None)
+    _reads: int = field(init=False, default=0)
     _aged_at: float | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.plan = self._plan()
 
     def _plan(self) -> Plan:
-        now = self.learnt.at
-        limit = min(self.ration.allowed(now), self.ration.expected(now, now + MONTH_SECONDS))
-        return plan_polls(self.learnt, limit, self.window.period_seconds)
+        return plan_polls(self.learnt, self.ration.sustained(self.learnt.at))
 
     def under_way(self, monotonic: float) -> float | None:
         """How long ago a payment last announced that it is under way, seconds; None without one."""
@@ -126,8 +128,7 @@ class PollPlanner:
         hour = hour_of_week(sign.at)
         arrivals = list(self.learnt.arrivals)
         arrivals[hour] += 1
-        ratio = self.learnt.ratio + TRUST_STEP * (self.plan.learnt_ratio[hour] - self.learnt.ratio)
-        self.learnt = replace(self.learnt, arrivals=tuple(arrivals), ratio=ratio)
+        self.learnt = replace(self.learnt, arrivals=tuple(arrivals))
 
     def age(self, now: float, monotonic: float) -> None:
         """Let what was learnt fade up to `now`."""
@@ -142,11 +143,22 @@ class PollPlanner:
     @property
     def longest_seconds(self) -> float:
         """The longest time between two polls that is planned now."""
-        return self.plan.longest_seconds / self.factor
+        return 1 / self.rate(min(self.plan.rates))
+
+    @property
+    def scarce(self) -> bool:
+        """Whether the reads that are left do not bear polls at the fixed interval."""
+        return self.leeway.base_seconds > 1.05 * INTERVAL_SECONDS
+
+    def read(self, number: int) -> None:
+        """Count reads since the last review."""
+        self._reads += number
 
     def is_due(self, now: float) -> bool:
         """Whether to plan again."""
-        return self._reviewed_at is None or not 0 <= now - self._reviewed_at < self.review_seconds
+        if self._reviewed_at is None or self._reads >= REVIEW_READS:
+            return True
+        return not 0 <= now - self._reviewed_at < self.review_seconds
 
     def review(self, counts: Mapping[int, int], now: float) -> None:
         """Plan again, if that is due.
@@ -158,8 +170,8 @@ class PollPlanner:
         if not self.is_due(now):
             return
         self.plan = self._plan()
-        self.factor = slow_down(self.plan, self.window, self.ration, counts, now)
-        self._reviewed_at = now
+        self.leeway = leeway(self.plan, self.window, self.ration, counts, now)
+        self._reviewed_at, self._reads = now, 0
 
     def spacing_seconds(self, now: float, monotonic: float) -> float:
         """The time between two polls, as it is at `now`."""
@@ -168,7 +180,12 @@ class PollPlanner:
         if passed is not None:
             slower = max(1.0, passed / _QUICKEST_SECONDS)
             rate = max(rate, self.plan.quick_rate / slower)
-        return max(QUICK_SECONDS, 1 / (rate * self.factor))
+        return max(QUICK_SECONDS, 1 / self.rate(rate))
+
+    def rate(self, planned: float) -> float:
+        """Polls a second where so many are planned, as far as the reads bear them."""
+        extra = max(0.0, planned - self.plan.base)
+        return 1 / self.leeway.base_seconds + self.leeway.factor * extra
 
 
 def _quick_until(passed: float) -> float:

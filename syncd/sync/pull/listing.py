@@ -55,7 +55,7 @@ class IntentListing:
         """
         older = self.store.unsettled(oldest, since, UNSETTLED_MAX)
         if older:
-            made = self.store.made_by_day(oldest)
+            made = self.store.made_by(DAY, oldest)
             days = max(1, (int(self.now()) - since) // DAY)
             # The store may know fewer payments than Stripe lists: before its first poll, for instance.
             a_day = sum(number for day, number in made.items() if day >= since // DAY) // days

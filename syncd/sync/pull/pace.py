@@ -20,9 +20,6 @@ from syncd.store.store import Store
 REMEMBER_SECONDS = 600.0
 """How often what was learnt is written to the database, at most."""
 
-SLOWED = 0.9
-"""Polls count as slowed below this share of the planned pace."""
-
 
 class Pace(Protocol):
     """Decides when to poll next."""
@@ -134,6 +131,7 @@ class PollPace:
         """
         signs = [sign for event in events if (sign := _sign_of(event, new)) is not None]
         now = self.now()
+        self.planner.read(1)
         self.planner.take(signs, now if clock is None else clock, now, self.monotonic())
         self._unwritten = self._unwritten or any(sign.new for sign in signs)
 
@@ -151,8 +149,8 @@ class PollPace:
 
     @property
     def spread(self) -> bool:
-        """Whether polls are slower than planned, because Stripe's reads run low."""
-        return self.planner.factor < SLOWED
+        """Whether polls are rarer than at the fixed interval, because Stripe's reads run low."""
+        return self.planner.scarce
 
     def too_early(self, now: float, last: float) -> bool:
         """Whether a poll must wait."""
@@ -164,8 +162,8 @@ class PollPace:
             report.log("info", "polls_at_interval", every_seconds=round(self.spacing_seconds()))
             return
         report.log(
-            "warning", "polls_spread", every_seconds=round(self.spacing_seconds()),
-            text="Most of stripe.read_budget is used. syncd polls less often than planned, so that the rest "
+            "warning", "polls_spread", every_seconds=round(self.longest_seconds),
+            text="Most of stripe.read_budget is used. syncd polls less often than every 5 minutes, so that the rest "
             "lasts. Nothing is lost, but updates take longer. A large backfill or audit is a normal cause.",
         )  # fmt: skip
 
