@@ -9,7 +9,7 @@ import math
 import random
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from syncd.clients.throttle import stripe_window
@@ -44,13 +44,14 @@ class Business:
         payments: how many a month.
         weight: how much more often than at other times payments come at a time.
         announced: whether `payment_intent.created` comes before the customer pays.
-        form_seconds: how long it takes to fill in the form of a card, at the median.
+        form_seconds: how long it takes from opening the form of a card to the answer, at the median. By default
+            so long that 95 % have an answer within ten minutes, the time for which a payment counts as under way.
     """
 
     payments: int
     weight: Callable[[float], float]
     announced: bool = True
-    form_seconds: float = 150.0
+    form_seconds: float = 161.0
 
 
 def office(at: float) -> float:
@@ -83,8 +84,7 @@ def even(_at: float) -> float:
 def payments(business: Business, days: int, seed: int) -> list[Event]:
     """The events of all payments, in order.
 
-    70 % are cards: 100 s pass at the median from the form to the answer, some fail first or ask for
-    3-D Secure. 30 % are bank debits, which settle three to five days later, in the hours of payments.
+    70 % are cards: some fail first or ask for 3-D Secure. 30 % are bank debits, which settle three to five days later, in the hours of payments.
     Of six forms that are opened, one is left without paying.
     """
     chance = random.Random(seed)  # noqa: S311  # not for secrets
@@ -326,9 +326,15 @@ def strategy(name: str, events: list[Event], days: int) -> Waits:
     return simulate(events, pace, waits, days, budget)
 
 
-YEAR, SEED = 365, 7
+YEAR = 365
+SEEDS = {20: (1, 2, 3, 4, 5), 100: (1, 2), 500: (1,)}
+"""The simulated years, by payments a month: a year of 20 payments a month has few, so chance decides much."""
+
 P50_MAX = {20: 25.0, 100: 6.0, 500: 5.0}
 """The longest allowed wait of half of the payments, by payments a month, seconds."""
+
+SLOWER_FORMS, FASTER_FORMS = 320.0, 80.0
+"""How the result for 20 payments a month depends on the time that customers take: twice, and half."""
 
 HARD = {"all at month's end": month_end, "all at night": nights, "none for six weeks": with_silence}
 
@@ -339,29 +345,64 @@ class Figure:
 
     Attributes:
         what: which tenant and which strategy.
-        waits: what the year came to.
+        waits: what the years came to.
         p50_max: the longest allowed median, seconds; None where there is no limit.
+        p95_max: the longest allowed wait of 95 %, without the chance of one simulation; None where there is no limit.
     """
 
     what: str
     waits: Waits
-    p50_max: float | None
+    p50_max: float | None = None
+    p95_max: float | None = None
+
+    @property
+    def well(self) -> bool:
+        """Whether the limits are kept, and the ration, where the planner follows it."""
+        slow = self.p50_max is not None and self.waits.share(0.5) > self.p50_max
+        late = self.p95_max is not None and self.waits.share_expected(0.95) > self.p95_max
+        return not (slow or late or (self.waits.over and "fills" not in self.what))
 
 
-def figures(days: int = YEAR) -> Iterator[Figure]:
-    """Each tenant with each strategy; then the hard cases with the planner."""
+def figures(days: int = YEAR, seeds: int = 5) -> Iterator[Figure]:
+    """Each tenant with each strategy; then the hard cases, all with `stripe.read_budget = "auto"`.
+
+    Args:
+        days: how many days are simulated.
+        seeds: how many times, at most.
+    """
     for number, p50_max in P50_MAX.items():
-        events = payments(Business(number, office), days, SEED)
+        tenant = Business(number, office)
         for name in STRATEGIES:
-            limit = p50_max if name == STRATEGIES[-1] else None
-            yield Figure(f"{number} payments a month, {name}", strategy(name, events, days), limit)
-    for what, weight in HARD.items():
-        events, waits = payments(Business(20, weight), days, SEED), Waits()
-        simulate(events, Auto(waits, budget=10_000), waits, days, lambda _at: 10_000)
-        yield Figure(f"20 a month, {what}, 10,000 reads", waits, 150.0)
-    events = payments(Business(20, office, announced=False), days, SEED)
-    unannounced = strategy(STRATEGIES[-1], events, days)
-    yield Figure("20 a month, payments are not announced", unannounced, 150.0)
+            last = name == STRATEGIES[-1]
+            waits = years(name, tenant, days, SEEDS[number][: seeds if last else 1])
+            limits = (p50_max, FIXED_P95) if last else (None, None)
+            yield Figure(f"{number} payments a month, {name}", waits, *limits)
+    more = {f"20 a month, {what}": Business(20, weight) for what, weight in HARD.items()}
+    more |= {f"100 a month, {what}": Business(100, weight) for what, weight in HARD.items()}
+    more["20 a month, nothing announces payments"] = Business(20, office, announced=False)
+    for seconds in (FASTER_FORMS, SLOWER_FORMS):
+        what = f"20 a month, half of the forms take longer than {seconds:.0f} s"
+        more[what] = Business(20, office, form_seconds=seconds)
+    for what, tenant in more.items():
+        late = FIXED_P95 if tenant.payments == 20 or "six weeks" not in what else None
+        yield Figure(what, years(STRATEGIES[-1], tenant, days, (1,)), FIXED_P50, late)
+
+
+FIXED_P50, FIXED_P95 = 150.0, 285.1
+"""What payments wait with polls every five minutes, seconds."""
+
+
+def years(name: str, business: Business, days: int, seeds: Sequence[int]) -> Waits:
+    """The waits of several simulations together."""
+    waits = Waits()
+    for seed in seeds:
+        one = strategy(name, payments(business, days, seed), days)
+        waits.seconds += one.seconds
+        waits.gaps += one.gaps
+        waits.most = max(waits.most, one.most)
+        waits.over |= one.over
+    waits.seconds.sort()
+    return waits
 
 
 def main() -> None:
@@ -369,11 +410,8 @@ def main() -> None:
     failed = False
     print("| | p50 | p95 | mean | most reads in 30 days | |\n|---|---|---|---|---|---|")
     for figure in figures():
-        waits = figure.waits
-        well = figure.p50_max is None or waits.share(0.5) <= figure.p50_max
-        planned = "fills" not in figure.what
-        failed |= not well or (waits.over and planned)
-        mark = "OVER" if not well else "over the ration" if waits.over else ""
+        waits, failed = figure.waits, failed or not figure.well
+        mark = "" if figure.well and not waits.over else "over the ration" if waits.over else "OVER"
         print(
             f"| {figure.what} | {waits.share(0.5):.0f} s | {waits.share(0.95):.0f} s | "
             f"{waits.mean:.0f} s | {waits.most:,} | {mark} |",

@@ -590,7 +590,7 @@ def test_backfill_goes_on_where_it_was(rig: Rig) -> None:
 
 def test_backfill_reads_pages_of_rows(rig: Rig) -> None:
     """When many are due, Halo's rows are read page by page instead of one by one."""
-    payments = [rig.pay("succeeded") for _ in range(120)]
+    payments = [rig.pay("succeeded") for _ in range(150)]
     rig.backfill()
     gets = [r for r in rig.box.halo.requests if r.method == "GET" and "Payment" in r.path]
     assert len(gets) <= 4

@@ -178,7 +178,7 @@ class Poll(Section):
 class Push(Section):
     """What to write, and how."""
 
-    batch: Whole = Field(50, ge=1, le=1_000)
+    batch: Whole = Field(60, ge=1, le=1_000)
     create_missing: bool = False
     invoice_metadata_key: str = Field("halo_invoice_id", min_length=1, max_length=40)
     on_amount_mismatch: Literal["hold", "push"] = "hold"
