@@ -23,7 +23,7 @@ RUN = .venv/bin
 DEV = .venv-dev/bin
 INSTALL = install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: demo test quick check bench soak crashes fuzz mutants format lock man schema deb image clean simulate simulate-fresh simulate-night simulate-coverage planted
+.PHONY: demo test unit quick check bench soak crashes fuzz mutants format lock man schema deb image clean simulate simulate-fresh simulate-night simulate-coverage planted
 
 CHECK_PYTHON = @$(or $(PYTHON),python3) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
     || { echo "Install Python 3.11 or newer with its venv module (Debian and Ubuntu: apt install python3-venv), then run make again." >&2; exit 1; }
@@ -44,9 +44,14 @@ CHECK_PYTHON = @$(or $(PYTHON),python3) -c 'import ensurepip, sys, venv; sys.exi
 demo: .venv/installed
 	$(RUN)/syncd demo
 
-test: check
-	$(DEV)/pytest --cov --cov-report=term tests/unit
+# The checks and the unit tests side by side, for each uses one core.
+test: .venv-dev/installed
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target check unit
 	$(DEV)/pytest -n $(WORKERS) --dist worksteal --ignore tests/unit
+
+# Measured: every line and branch of the pure modules is run.
+unit: .venv-dev/installed
+	$(DEV)/pytest --cov --cov-report=term tests/unit
 
 # For every edit: the pure modules, the engine and the commands, in process.
 QUICK = tests/unit tests/contract tests/test_engine.py tests/test_refunds.py tests/test_audit_report.py \

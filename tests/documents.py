@@ -42,6 +42,7 @@ NOT_RUN = {
     "apt purge syncd": "tests/package purges it in a booted Debian",
     "syncd init --encrypt": "tests/test_init.py runs it",
     "syncd init --defaults": "tests/test_init.py runs it",
+    "hostnamectl set-hostname": "it changes the machine",
     "ssh -L 9464:127.0.0.1:9464 your-server": "it needs another machine",
     "syncd prove": "it asks on a terminal; tests/test_prove.py runs it",
     "man syncd": "tests/test_help.py formats the page, which the README's commands install",
