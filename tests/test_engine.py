@@ -873,6 +873,18 @@ def test_state_that_comes_while_pushing(rig: Rig) -> None:
     assert rig.statuses(payment) == [3]
 
 
+def test_resync_of_a_payment_whose_error_was_cleared(rig: Rig) -> None:
+    """Its payment intent shows no state any more: what the event reported still reaches Halo."""
+    payment = rig.pay("payment_failed", rows=())
+    rig.once()
+    rig.box.stripe.touch(payment)
+    rig.run(lambda parts: parts.run.resync(payment))
+    rig.box.halo.add_row(payment, rig.box.halo.add_invoice(), 10.99)
+    rig.clock.seconds += 700
+    rig.cycle()
+    assert rig.statuses(payment) == [4]
+
+
 def test_resync_forgets_contradictions(rig: Rig) -> None:
     """What a person asks for with a resync: the intent itself counts, whatever was said before."""
     payment = rig.pay("processing")

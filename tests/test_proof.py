@@ -648,6 +648,77 @@ def test_a_first_update_that_is_carried_out_late(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
+def test_a_first_update_that_halo_fails_on_and_carries_out_late(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Halo fails (500) on the first update, and empties the row seconds later: the row is restored."""
+    rig, intents, before = paid
+    halo = rig.box.halo
+    halo.keeps.partial = "empty"
+    halo.faults.append(
+        Fault(
+            "applied_late",
+            times=1,
+            method="POST",
+            path="/api/InvoicePayment",
+            seconds=1,
+            status=500,
+        )
+    )
+    rig.cycle()
+    assert len(rig.posts()) == 1
+    until(lambda: halo.writes)
+    rig.cycle()
+    rig.cycle()
+    assert proof(rig).mode is UpdateMode.EVERYTHING
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_a_row_that_lost_its_payment_is_not_sent_back(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Where whole rows are sent, a row that was emptied since the lookup is not written as it is then."""
+    rig, _, _ = paid
+    rig.box.halo.keeps.partial = "empty"
+    rig.once()
+    late = rig.pay("succeeded")
+    mine = rig.box.halo.rows_of(late)[0]
+
+    def person(request: Any) -> bool:
+        if request.method == "GET" and request.path.endswith(f"/InvoicePayment/{mine['id']}"):
+            mine.update(intent_id=None, amount=0, invoice_id=0)
+        return False
+
+    rig.box.halo.faults.append(Fault("500", times=None, match=person))
+    known = len(rig.posts())
+    rig.cycle()
+    assert len(rig.posts()) == known
+    assert mine["status"] == 1
+
+
+def test_no_new_row_beside_a_row_that_a_write_emptied(rig: Rig) -> None:
+    """Halo empties a first row and refuses to take it back: its payment gets no second row later."""
+    rig.proven = False
+    rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+    halo, invoice = rig.box.halo, rig.box.halo.add_invoice()
+    emptied = rig.pay("payment_failed", rows=(), metadata={"halo_invoice_id": str(invoice)})
+    row = halo.add_row(emptied, invoice, 10.99)
+    halo.rows[row]["amount"] = "10.99"  # Halo shows a text, and takes only a number
+    halo.keeps.partial = "empty"
+    rig.once()
+    assert trouble(rig).row_id == row
+    halo._by_intent.pop(emptied)  # this Halo finds rows by the column, which is empty now
+    other = rig.pay("succeeded")
+    rig.stored(lambda store: store.people.retry(None, rig.clock()))
+    rig.once()
+    assert rig.statuses(other) == [3]
+    assert [r["id"] for r in halo.rows.values() if r["intent_id"] == emptied] == []
+    listed = {entry.id: entry.code for entry in rig.attention()}
+    assert listed[emptied] == "row_deleted"
+    assert f"row_{row}" in listed
+
+
 def test_a_first_update_that_may_come_late_holds_back_the_whole_push(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:

@@ -69,6 +69,11 @@ class LinkFailure(Failure):
         self.late = late
         self.maybe_applied_before = False
 
+    @property
+    def may_come_late(self) -> bool:
+        """Whether a write that a reading does not show may still be carried out."""
+        return self.late
+
 
 class Unreachable(LinkFailure):
     """No connection, no answer in time, or the connection broke."""
@@ -77,9 +82,17 @@ class Unreachable(LinkFailure):
 
 
 class ServerError(LinkFailure):
-    """The other side answered 5xx."""
+    """The other side answered 5xx.
+
+    A server that fails may carry the write out seconds later all the same.
+    """
 
     transient = True
+
+    @property
+    def may_come_late(self) -> bool:
+        """As for every failure."""
+        return self.late or self.maybe_applied
 
 
 class RateLimited(LinkFailure):

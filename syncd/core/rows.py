@@ -81,6 +81,13 @@ class WholeRow:
     fields: Mapping[str, Any]
     alone: bool = True
 
+    def is_of(self, intent_id: str) -> bool:
+        """Whether the row is still the payment's: a row read alone shows the payment intent.
+
+        What a row without it holds must not be sent back: it may have been emptied.
+        """
+        return not self.alone or self.row.intent_id == intent_id
+
 
 @dataclass(frozen=True, slots=True)
 class RowChange:

@@ -19,7 +19,7 @@ from syncd.core.records import (
     ReportedState,
     UnmatchedPayment,
 )
-from syncd.core.rules.proof import WriteTrouble
+from syncd.core.rules.proof import WriteKind, WriteTrouble
 from syncd.core.rules.proof_notes import HARM, TROUBLES, due_at_once, read_trouble
 from syncd.store import transitions
 from syncd.store.db import counts, schema
@@ -270,6 +270,14 @@ class PeopleStore:
             _note(connection, {*done, *odd, *back}, now, note)
         return list(dict.fromkeys(done + odd + harms + named))
 
+    def harmed_payments(self) -> frozenset[str]:
+        """Payments of which a write harmed a row, until a person dismisses the row's entry."""
+        named = sa.or_(_HARMED, _NAMES.in_([TROUBLES[WriteKind.UPDATE].name]))
+        with reading(self._engine) as connection:
+            found = _troubles(connection, named)
+        harms = [one for one in found if one.code is HoldCode.WRITES_HAVE_SIDE_EFFECTS]
+        return frozenset(name for trouble in harms for name in trouble.tried)
+
     def release(self, codes: Sequence[str], now: float) -> int:
         """Make due what was held for these reasons, because the configuration has changed."""
         with writing(self._engine) as connection:
@@ -288,12 +296,8 @@ def _note(connection: sa.Connection, ids: Collection[str], now: float, note: str
 
 def _stopped(connection: sa.Connection) -> list[AttentionEntry]:
     """Why nothing of a kind is written in this tenant: the first entries of the list."""
-    c = schema.notes.c
-    notes = connection.execute(
-        sa.select(c.value).where(c.name.in_([note.name for note in TROUBLES.values()]))
-    ).scalars()
     found = []
-    for trouble in filter(None, map(read_trouble, notes)):
+    for trouble in _troubles(connection, _NAMES.in_([note.name for note in TROUBLES.values()])):
         former = former_of(trouble)
         kept = f" Former contents of the row: {former}." if former else ""
         # The command comes last: it can be pasted whole.
@@ -320,10 +324,6 @@ def _stopped(connection: sa.Connection) -> list[AttentionEntry]:
 
 def _harms(connection: sa.Connection) -> list[AttentionEntry]:
     """Rows that a write harmed before it was proven how to write: a person restores them."""
-    c = schema.notes.c
-    notes = connection.execute(
-        sa.select(c.value).where(c.name.startswith(HARM, autoescape=True)).order_by(c.name)
-    ).scalars()
     return [
         AttentionEntry(
             f"row_{trouble.row_id}",
@@ -342,8 +342,17 @@ def _harms(connection: sa.Connection) -> list[AttentionEntry]:
             () if trouble.row_id is None else (trouble.row_id,),
             intent_id=trouble.intent_id,
         )
-        for trouble in filter(None, map(read_trouble, notes))
+        for trouble in _troubles(connection, _HARMED)
     ]
+
+
+_NAMES = schema.notes.c.name
+_HARMED = _NAMES.startswith(HARM, autoescape=True)
+
+
+def _troubles(connection: sa.Connection, named: sa.ColumnElement[bool]) -> list[WriteTrouble]:
+    query = sa.select(schema.notes.c.value).where(named).order_by(_NAMES)
+    return [one for one in map(read_trouble, connection.execute(query).scalars()) if one]
 
 
 def former_of(trouble: WriteTrouble) -> str:

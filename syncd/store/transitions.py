@@ -195,11 +195,13 @@ def resync(connection: sa.Connection, seen: Observation, now: float) -> None:
     """Replace all that Stripe reported of a payment by one reading of its payment intent.
 
     A person asks for it (`syncd resync`): earlier contradictions are forgotten, and the payment is
-    pushed. A payment whose row was deleted in Halo counts as never acknowledged.
+    pushed. A payment whose row was deleted in Halo counts as never acknowledged. A payment intent that
+    shows no state (a failed payment whose error is cleared) replaces none: what events reported stays.
     """
     query = sa.select(schema.payments).where(_C.intent_id == seen.intent_id)
     row = connection.execute(query).mappings().first()
-    payment = settle(None, seen)
+    known = None if row is None or seen.state is not None else payment_of(row)
+    payment = settle(known, seen)
     columns = fields_of(payment) | _reported(payment, None, now)
     if row is None:
         connection.execute(schema.payments.insert(), [{**NEW_PAYMENT} | columns])

@@ -24,7 +24,7 @@ class Oracle(Watch):
         """What polls alone must have brought about."""
         listed = self._listed()
         for truth in self.world.truths.values():
-            if truth.steps and truth.steps[-1].shown and not self._stirred(truth):
+            if self._findable(truth) and truth.steps[-1].shown and not self._stirred(truth):
                 self._judge(truth, listed, "late", lenient=True)
 
     def check_after_sweep(self) -> None:
@@ -100,7 +100,9 @@ class Oracle(Watch):
         told = f"{truth.label} is {truth.state}"
         if needs:
             if entry is None:
-                if not (lenient and self._stirred(truth)):
+                # Payments that were found not to be Halo's stay so when `create_missing` is switched on.
+                always = self.theatre.story.setting["create_missing"] or rows or truth.deleted
+                if always and not (lenient and self._stirred(truth)):
                     self.complain("unlisted", f"{told}; {'/'.join(sorted(needs))}")
             elif entry.code not in needs and not (lenient and self._stale(truth)):
                 self.complain("false alarm", f"{told}; {entry.code}, not {'/'.join(sorted(needs))}")
@@ -188,7 +190,7 @@ class Oracle(Watch):
         tenant, harmed = self.world.tenant, self.world.harmed()
         stopped = [entry for name, entry in listed.items() if name.startswith("writes_")]
         owners = {self.world.owner(number) for number in harmed}
-        most = self.theatre.story.setting["batch"] if tenant == "empties later" else 1
+        most = self._largest_batch() if tenant == "empties later" else 1
         if len(owners) > max(1, most):
             self.complain("harmed", f"rows {harmed}")
         named = {name for name in listed if name.startswith("row_")}
@@ -200,6 +202,12 @@ class Oracle(Watch):
             for entry in stopped:
                 if entry.code != "writes_refused" and not (tenant == "empty" and harmed):
                     self.complain("false alarm", f"{entry.id} in a tenant that can {tenant}")
+
+    def _largest_batch(self) -> int:
+        """The most rows that one list may have had in this story."""
+        story = self.theatre.story
+        changes = (action.args.get("changes", {}) for action in story.actions)
+        return max(story.setting["batch"], *(change.get("batch", 1) for change in changes), 1)
 
     def _check_odd(self, listed: dict[str, Any]) -> None:
         for name, (shape, at) in self.world.odd.items():
@@ -270,7 +278,7 @@ class Oracle(Watch):
                         name: value
                         for name, value in posted.items()
                         if new
-                        or "amount" not in posted
+                        or "invoice_id" not in posted
                         or name not in ("intent_response", "webhook_payload")
                     }
                     for _, posted, new in halo.writes

@@ -32,7 +32,7 @@ from syncd.sync.push import guard, pusher
 from syncd.sync.push import insert as inserting
 from syncd.sync.push import update as updating
 from syncd.sync.push.proof import new_row, prover, tenant, verify
-from tests.simulation.story import PROOFS_FROM, SERVERS_FROM, draw
+from tests.simulation.story import LONG_FAILURES_FROM, PROOFS_FROM, SERVERS_FROM, draw
 from tests.simulation.theatre import play
 
 SEEDS_MAX = 1_000
@@ -275,7 +275,7 @@ PLANTED = (
     ),
     Planted(
         "an update without an answer isn't compared", _in(verify.Verifier, "check_unanswered"),
-        "        rows = self.tenant.unchecked()", "        rows = ()", first=PROOFS_FROM,
+        "        rows = self.tenant.unchecked()", "        rows = ()", first=LONG_FAILURES_FROM,
     ),
     Planted(
         "a first update that may come late is forgotten", _in(prover.Prover, "resume"),

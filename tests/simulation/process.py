@@ -69,10 +69,10 @@ def writing(desk: Desk) -> Iterator[Disk]:
 
 @contextlib.contextmanager
 def reading(desk: Desk) -> Iterator[Disk]:
-    """One transaction that only reads."""
+    """One transaction that only reads: nothing else runs meanwhile, so the database needs to know of none."""
     desk.process.check()
     desk.process.reach(committed=False)
-    with sqlite.translated(), _transaction(desk.disk):
+    with sqlite.translated():
         yield desk.disk
 
 

@@ -74,6 +74,18 @@ FAILED = {
     "could read it.",
     10000000000201: "A payment left its state and came back between two polls; Halo's own webhook wrote the state in "
     "between. The row was wrong until the sweep.",
+    60000000010: "A first write emptied a row, and Halo refused to take it back: later its payment got a second row.",
+    60000000020: "Halo failed (500) on a tenant's first update and carried it out seconds later: another row was "
+    "tried meanwhile.",
+    60000000024: "A failed payment's error was cleared, and a person resynced it: its state was forgotten.",
+    60000000046: "As 60000000020.",
+    60000000060: "Hosts' clocks that differ list a payment early; the oracle counted by the true time.",
+    60000000122: "As 60000000020, in a tenant that empties: the emptied row was sent back empty, and nothing said so.",
+    60000000232: "The oracle expected a cleared failure, whose event Stripe had forgotten, to be found by polls.",
+    60000000252: "As 50000000117, of a row without an amount.",
+    60000000306: "The oracle took the size of lists at the beginning of a story, though it is configured anew later.",
+    60000000316: "As 60000000306.",
+    60000000347: "A payment that was found not to be Halo's stays so when `create_missing` is switched on.",
 }
 """Every seed that ever failed, each with what went wrong."""
 

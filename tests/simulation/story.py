@@ -53,6 +53,9 @@ PROOFS_FROM = 3 * 10**10
 SERVERS_FROM = 10**13
 """From this seed on, some stories have two hosts over one database server; older seeds keep theirs."""
 
+LONG_FAILURES_FROM = 6 * 10**10
+"""From this seed on, a first write can fail until its push ends; older seeds keep their stories."""
+
 JUMPS = (1.0, 5.0, 40.0, 300.0, HOUR, DAY, 40.0 * DAY)
 """How far a clock jumps, in seconds, in either direction."""
 
@@ -721,6 +724,9 @@ class _Author:
             case "unanswered":
                 again = at + 2 + 2 * self.interval
                 self.add(again, "begin_to_empty")
+                if self.seed >= LONG_FAILURES_FROM and r.random() < 0.7:
+                    # No try of the push is answered, and each list has one payment.
+                    fault["times"], setting["batch"] = r.choice([6, 12]), 1
                 self.add(again, "fault", fault=r.choice(["500_after", "reset_after"]), **fault)
             case "edited":
                 self.add(at + 1 + 2 * self.interval, "row_amount", label="f0", right=False)

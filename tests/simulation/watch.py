@@ -113,7 +113,7 @@ class First:
         at: when they were sent last, Unix seconds.
         carried_out: when Halo carried it out last, Unix seconds; None where Halo has not.
         answered: whether an answer has shown the rows as they were sent.
-        seen: whether its rows were read, unharmed, after Halo carried it out.
+        seen: whether a row of it was asked for alone, and shown unharmed, after Halo carried it out.
     """
 
     intent_id: str
@@ -146,6 +146,8 @@ class Watch:
         self.read_back: set[bool] = set()
         self.came_late: dict[bool, set[str]] = {False: set(), True: set()}
         self.postponed: dict[int, set[str]] = {}
+        self.carried_out_at: dict[int, float] = {}
+        self.asked_alone_at: dict[int, float] = {}
         self.unstored = False
         self.left_at: dict[int, float] = {}
         self.last_sent: dict[int, Any] = {}
@@ -219,7 +221,7 @@ class Watch:
         told = (
             intent_id in self.answered | self.unturned
             or self.unread.get(intent_id, set()) & alive
-            or tried >= UNWRITTEN_SECONDS
+            or tried + sum(map(abs, self.jumps)) >= UNWRITTEN_SECONDS
         )
         if event == "push_failed" and intent_id and not told:
             # Not having been reached for a moment is nothing that a payment could be blamed for.
@@ -238,6 +240,7 @@ class Watch:
             return
         if request.method == "GET" and path.startswith("/api/InvoicePayment/"):
             self.view(process).asked = None
+            self.asked_alone_at[int(path.rpartition("/")[2])] = self.world.now()
         if request.method == "GET" and path.startswith(READ_ALONE):
             return  # what a write did is read back from its row and its invoice
         if path != "/api/InvoicePayment" or request.method not in ("GET", "POST"):
@@ -403,8 +406,10 @@ class Watch:
             for key in KEPT
             if key in row and original[key] is not None
         )
-        if not right:
-            return
+        if not right or self.asked_alone_at.get(number, -1.0) < self.carried_out_at.get(
+            number, 0.0
+        ):
+            return  # a first write is read back by a request of its own, not in passing
         owner = self.world.owner(number)
         is_stored = self.last_sent.get(number) == row.get("status")
         for new, late in self.came_late.items():
@@ -457,7 +462,7 @@ class Watch:
                 self.complain("trace", f"{truth.label}: a date without a payload")
             return
         kept = self.world.halo.rows.get(row.get("id", -1), {}).get("webhook_payload")
-        if "amount" in row and row["webhook_payload"] == kept:
+        if "invoice_id" in row and row["webhook_payload"] == kept:
             return  # a whole row brings the row's own payload back as it was; syncd leaves none
         payload = json.loads(row["webhook_payload"])
         intent = payload.get("data", {}).get("object", {}) if "data" in payload else payload
@@ -521,6 +526,7 @@ class Watch:
             self.last_sent[number] = posted.get("status")
             if late:
                 self.came_late[inserted].add(intent_id)
+            self.carried_out_at[number] = self.world.now()
             self._note_first(intent_id, inserted=inserted)
             if self.world.halo.rows[number].get("status") != posted.get("status"):
                 self.unstored = True

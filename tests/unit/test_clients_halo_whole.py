@@ -33,6 +33,13 @@ def after(**changed: Any) -> WholeRow:
     return whole(**{**SENT, **changed})
 
 
+def test_whose_row_it_is() -> None:
+    """A row read alone that does not show the payment any more is not the payment's."""
+    assert whole().is_of("pi_1")
+    assert not whole(intent_id=None).is_of("pi_1")
+    assert WholeRow(whole().row, {}, alone=False).is_of("pi_2")
+
+
 def test_a_write_that_merges_is_right() -> None:
     """The sent fields are there and nothing else changed."""
     found = compare(whole(), after(), SENT)

@@ -1,6 +1,14 @@
 """What a failure says of itself: whose it is, what may have happened, and whether it may pass."""
 
-from syncd.core.errors import BadAnswer, LeaseHeld, LinkFailure, PermissionMissing, Side
+from syncd.core.errors import (
+    BadAnswer,
+    LeaseHeld,
+    LinkFailure,
+    PermissionMissing,
+    ServerError,
+    Side,
+    Unreachable,
+)
 
 
 def test_failures_carry_what_the_caller_needs() -> None:
@@ -16,6 +24,14 @@ def test_a_failure_claims_nothing_by_itself() -> None:
     failure = LinkFailure(Side.HALO, "odd")
     assert (failure.maybe_applied, failure.late, failure.transient) == (False, False, False)
     assert failure.retry_after_seconds is None
+
+
+def test_what_may_come_late() -> None:
+    """A server that fails may carry a write out later; another failure says so itself."""
+    assert ServerError(Side.HALO, "odd", maybe_applied=True).may_come_late
+    assert not ServerError(Side.HALO, "odd").may_come_late
+    assert Unreachable(Side.HALO, "odd", late=True).may_come_late
+    assert not BadAnswer(Side.HALO, "odd", maybe_applied=True).may_come_late
 
 
 def test_what_may_pass_by_itself() -> None:

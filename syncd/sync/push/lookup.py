@@ -18,6 +18,7 @@ from syncd.core.errors import (
     SignInRefused,
     Unreachable,
 )
+from syncd.core.holds import HoldCode
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Row, SeenRow, seen
 from syncd.core.rules.blame import IN_A_ROW_MAX
@@ -30,6 +31,7 @@ from syncd.core.rules.decisions import (
     Unmatched,
     Update,
     decide,
+    held,
 )
 from syncd.core.windows import LOOK_UP_AGAIN
 from syncd.store.store import Store
@@ -161,6 +163,9 @@ class Lookup:
             # that was not read.
             rows = await self.sink.rows_of(intent_id)
             decision = self._decide(due, rows)
+        if isinstance(decision, Create) and intent_id in self.store.people.harmed_payments():
+            # A write of syncd emptied its row, so that Halo does not list it: no second row beside it.
+            decision = held(HoldCode.ROW_DELETED, intent_id)
         if isinstance(decision, Unmatched) and await self._was_corrected(due):
             return None  # due again, with the corrected metadata
         decided.seen[intent_id] = seen(rows)

@@ -80,7 +80,7 @@ class Updater:
             if isinstance(error, LinkFailure) and (
                 error.maybe_applied or error.maybe_applied_before
             ):
-                late = error.late or error.maybe_applied_before
+                late = error.may_come_late or error.maybe_applied_before
                 await self.verifier.check_unanswered(late=late)
             elif guard.asked:
                 self.store.write_notes(self.verifier.note_after(batch))

@@ -186,7 +186,7 @@ class Prover:
         befores: dict[int, WholeRow] = {}
         for row in update.rows:
             before = await self.sink.whole_row(current.intent_id, row)
-            if before is None:
+            if before is None or not before.is_of(current.intent_id):
                 self.store.record([due_again(due, self.now() + LATER_SECONDS)], self.now())
                 return End.LATER
             befores[row] = before
@@ -243,7 +243,7 @@ class Prover:
             raise error
         if found is not None and (found.changed or not found.not_stored):
             return found
-        if not error.late:  # else the next pushes read the rows back, until it can't come any more
+        if not error.may_come_late:  # else the next pushes read the rows back, until it can't come
             self.tenant.forget_trial()
         if error.retry_after_seconds is not None or self.backlog.failures.add(due, error):
             raise error

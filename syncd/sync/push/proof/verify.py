@@ -51,7 +51,7 @@ class Verifier:
     async def befores(self, batch: Batch) -> dict[int, WholeRow] | None:
         """Read the rows that whole updates carry; None where updates bring their changes alone.
 
-        A row that is gone is missing.
+        A row that is gone is missing; so is a row that is not the payment's any more.
 
         Raises:
             LinkFailure: Halo can't be read.
@@ -62,7 +62,7 @@ class Verifier:
         for due, update in batch:
             for row in update.rows:
                 before = await self.sink.whole_row(due.intent_id, row)
-                if before is not None:
+                if before is not None and before.is_of(due.intent_id):
                     found[row] = before
         return found
 
@@ -220,7 +220,7 @@ class Verifier:
             f"syncd updated {len(former)} rows, and row {number} of {intent_id} changed beyond that: "
             f"{', '.join(map(str, changes))}.",
             former,
-            (intent_id,),
+            tuple(dict.fromkeys(row.intent_id for row in rows)),
         )
         self.tenant.store.write_notes(self.tenant.unchecked_note(()))
 
