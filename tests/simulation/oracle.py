@@ -207,7 +207,7 @@ class Oracle(Watch):
         """The most rows that one list may have had in this story."""
         story = self.theatre.story
         changes = (action.args.get("changes", {}) for action in story.actions)
-        return max(story.setting["batch"], *(change.get("batch", 1) for change in changes), 1)
+        return max(int(change.get("batch", 1)) for change in (story.setting, *changes))
 
     def _check_odd(self, listed: dict[str, Any]) -> None:
         for name, (shape, at) in self.world.odd.items():
