@@ -13,12 +13,13 @@ from syncd.core.records import Condition
 from syncd.core.rules.proof import UpdateMode, WriteKind
 from syncd.core.rules.proof_notes import read_proof, read_trouble
 from syncd.sandbox import Fault
+from syncd.sandbox.halo.tenant import NEVER
 from tests.conftest import Rig
 from tests.test_process import until
 
 KEPT = (
     "invoice_id", "date", "amount", "method", "module_id", "intent_id", "intent_date", "client_id",
-    "thirdpartyid", "reference", "type",
+    "thirdpartyid", "reference", "type", "posted", "dateposted",
 )  # fmt: skip
 
 CHANGED = {"id", "status", "webhook_payload", "webhook_received_date"}
@@ -51,7 +52,7 @@ def harmed(rig: Rig, before: dict[int, dict[str, Any]]) -> dict[int, list[str]]:
     return {
         name: bad
         for name, row in rig.box.halo.rows.items()
-        if (bad := [key for key in KEPT if row.get(key) != before[name].get(key)])
+        if (bad := [k for k in KEPT if (row.get(k) or None) != (before[name].get(k) or None)])
     }
 
 
@@ -103,6 +104,91 @@ def test_a_tenant_that_refuses(paid: tuple[Rig, list[str], dict[int, dict[str, A
     assert proof(rig).mode is UpdateMode.REQUIRED
     assert harmed(rig, before) == {}
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_required_columns_are_not_enough(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Halo demands the required columns, and empties all others that an update leaves out."""
+    rig, intents, _ = paid
+    for number, row in rig.box.halo.rows.items():
+        row.update(reference=f"R-{number}", thirdpartyid=f"x-{number}", posted=True)
+    before = copy.deepcopy(rig.box.halo.rows)
+    rig.box.halo.keeps.partial = "refuse"
+    rig.box.halo.keeps.empties = frozenset({"reference", "thirdpartyid", "posted", "dateposted"})
+    rig.once()
+    assert proof(rig).mode is UpdateMode.EVERYTHING
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+@pytest.mark.parametrize("posted", [False, True, None])
+def test_what_the_accounting_sync_sets_is_kept(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], posted: bool | None
+) -> None:
+    """A Halo that empties what is left out does not forget that it has booked a row."""
+    rig, intents, _ = paid
+    for row in rig.box.halo.rows.values():
+        row.update(posted=posted, dateposted="2026-11-20T10:00:00" if posted else NEVER)
+    before = copy.deepcopy(rig.box.halo.rows)
+    rig.box.halo.keeps.partial = "empty"
+    rig.once()
+    assert proof(rig).mode is UpdateMode.EVERYTHING
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_a_retry_harms_no_other_row(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Each further try goes to the row that is harmed already, and restores it once Halo takes it."""
+    rig, intents, before = paid
+    rig.box.halo.keeps.partial = "empty"
+    rig.box.halo.keeps.drops = frozenset({"amount"})
+    rig.once()
+    first = trouble(rig)
+    for _ in range(3):
+        assert rig.command("attention", "retry", "writes_have_side_effects").returncode == 0
+        rig.cycle()
+        rig.clock.seconds += 90_000
+        rig.cycle()
+    assert list(harmed(rig, before)) == [first.row_id]
+    assert {row for post in written(rig) for row in post} == {first.row_id}
+    found = trouble(rig)
+    assert (found.row_id, found.before) == (first.row_id, first.before)
+    assert found.reason.count("Later, syncd sent") == 1
+    rig.box.halo.keeps.drops = frozenset()
+    rig.clock.seconds += 90_000
+    rig.cycle()
+    assert harmed(rig, before) == {}
+    assert proof(rig).mode is UpdateMode.EVERYTHING
+    assert rig.attention() == []
+    rig.sweep()
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_what_a_person_filled_in_stays(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """A person corrects a harmed row before the next try: syncd keeps that, and the entry stays."""
+    rig, _, before = paid
+    rig.box.halo.keeps.partial = "empty"
+    rig.box.halo.keeps.drops = frozenset({"amount"})
+    rig.once()
+    number = trouble(rig).row_id
+    rig.box.halo.keeps.drops = frozenset()
+    rig.box.halo.rows[number]["amount"] = 12.5
+    rig.clock.seconds += 90_000
+    rig.cycle()
+    assert rig.box.halo.rows[number]["amount"] == 12.5
+    assert harmed(rig, before) == {number: ["amount"]}
+    assert proof(rig) is not None
+    (entry,) = [one for one in rig.attention() if one.kind == "tenant"]
+    assert entry.id == f"row_{number}"
+    assert "amount: 10.99" in entry.reason
+    assert f"syncd attention dismiss row_{number}" in entry.reason
+    assert rig.command("attention", "dismiss", f"row_{number}").returncode == 0
+    assert not [one for one in rig.attention() if one.kind == "tenant"]
 
 
 def test_a_tenant_that_drops(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
@@ -525,6 +611,44 @@ def test_it_stays_proven(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]])
     some = next(iter(harmed(rig, before)))
     assert "amount 10.99" in found.before[f"row {some}"]
     assert {rig.condition(name) for name in late} == {Condition.IN_STEP, Condition.DUE}
+    rig.clock.seconds += 90_000
+    rig.cycle()
+    assert harmed(rig, before) == {}, "each row of that list has its former contents"
+    (entry,) = [one for one in rig.attention() if one.kind == "tenant"]
+    assert "syncd has restored" in entry.reason
+    for _ in range(3):
+        rig.cycle()
+    rig.sweep()
+    assert {rig.condition(name) for name in late} == {Condition.IN_STEP}
+    assert harmed(rig, before) == {}
+
+
+@pytest.mark.parametrize("shape", ["rows", "empty", "no_json"])
+def test_a_whole_list_is_restored(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], shape: str
+) -> None:
+    """Halo begins to empty rows and does not list them in its answer: no bill of the list is lost."""
+    rig, _, _ = paid
+    rig.settings["SYNCD_PUSH__BATCH"] = "3"
+    rig.once()
+    late = [rig.pay("succeeded") for _ in range(6)]
+    for number, row in rig.box.halo.rows.items():
+        row["reference"] = f"ref-{number}"
+    before = copy.deepcopy(rig.box.halo.rows)
+    rig.box.halo.keeps.partial = "empty"
+    rig.box.halo.answer_shape = shape
+    rig.once()
+    lost = harmed(rig, before)
+    assert 1 <= len(lost) <= 3
+    assert set(trouble(rig).rows) >= set(lost)
+    assert rig.command("attention", "retry", "writes_have_side_effects").returncode == 0
+    rig.cycle()
+    assert harmed(rig, before) == {}
+    for _ in range(3):
+        rig.clock.seconds += 400
+        rig.cycle()
+    assert {rig.condition(name) for name in late} == {Condition.IN_STEP}
+    assert [rig.statuses(name) for name in late] == [[3]] * 6
 
 
 @pytest.mark.parametrize("column", ["thirdpartyid", "reference", "method", "module_id"])
@@ -970,26 +1094,3 @@ def test_another_tenant_is_another_proof(
     rig.once()
     assert rig.attention() == []
     assert proof(rig) is not None
-
-
-def test_a_harmed_row_stays_on_the_list(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
-    """Another row proves how to write: the harmed row's former contents stay until dismissed."""
-    rig, _, before = paid
-    rig.box.halo.keeps.partial = "empty"
-    rig.box.halo.keeps.drops = frozenset({"amount"})
-    rig.once()
-    harmed_row = trouble(rig).row_id
-    assert harmed(rig, before) == {harmed_row: ["amount"]}
-    rig.box.halo.keeps.drops = frozenset()
-    # A person deletes the payment's other traces meanwhile: the next try is on another row.
-    rig.box.halo.rows[harmed_row]["status"] = 3
-    assert rig.command("attention", "retry", "writes_have_side_effects").returncode == 0
-    rig.cycle()
-    assert proof(rig).row_id != harmed_row
-    entry = next(one for one in rig.attention() if one.id == f"row_{harmed_row}")
-    assert "amount: 10.99" in entry.reason
-    assert f"syncd attention dismiss row_{harmed_row}" in entry.reason
-    assert rig.command("attention", "dismiss", f"row_{harmed_row}").returncode == 0
-    assert not [one for one in rig.attention() if one.kind == "tenant"]

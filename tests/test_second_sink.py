@@ -60,6 +60,9 @@ class ListSink:
         wrong = before == after or after.row.status != sent.status
         return Comparison((FieldChange("status", None, None),) * wrong, ())
 
+    def refilled(self, former: WholeRow, now: WholeRow) -> WholeRow:
+        return WholeRow(now.row, {**former.fields, **now.fields})
+
     def compare_shown(
         self, before: Row, after: Row, *, whole: bool = False
     ) -> tuple[FieldChange, ...]:

@@ -330,7 +330,7 @@ def _harms(connection: sa.Connection) -> list[AttentionEntry]:
             "tenant",
             "harmed",
             trouble.code,
-            f"{trouble.reason} syncd has found another way to write since, and leaves this row as it is. "
+            f"{trouble.reason} syncd leaves this row as it is now. "
             f"Restore the row in Halo. Former contents: {former_of(trouble)}. "
             f"Then run: syncd attention dismiss row_{trouble.row_id}",
             None,

@@ -75,6 +75,9 @@ class Sink(Protocol):
             sent: the write.
         """
 
+    def refilled(self, former: WholeRow, now: WholeRow) -> WholeRow:
+        """A row as it is now, with its former value in each field that is empty now."""
+
     def compare_shown(
         self, before: Row, after: Row, *, whole: bool = False
     ) -> tuple[FieldChange, ...]:

@@ -32,7 +32,11 @@ def needing(counts: Mapping[str, int]) -> str:
     Args:
         counts: how many lines the attention list has of each of `KINDS`.
     """
-    parts = [counted(counts[kind], KINDS[kind]) for kind in KINDS if counts.get(kind)]
+    parts = [
+        counted(counts[kind], noun, "problems of the tenant" if kind == "tenant" else None)
+        for kind, noun in KINDS.items()
+        if counts.get(kind)
+    ]
     if not parts:
         return ""
     verb = "needs" if sum(counts.values()) == 1 else "need"

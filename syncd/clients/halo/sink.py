@@ -28,7 +28,7 @@ from syncd.clients.halo.parse import (
 )
 from syncd.clients.halo.payload import changed_row, new_row
 from syncd.clients.halo.sign_in import SignIn
-from syncd.clients.halo.whole import compare, compare_shown
+from syncd.clients.halo.whole import compare, compare_shown, refilled
 from syncd.clients.paging import PAGES_MAX, Listed, read_pages
 from syncd.clients.retry import Calling
 from syncd.core.errors import (
@@ -90,15 +90,8 @@ class HaloSink:
     _filter_works: bool | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.connection = Connection(
-            self.url,
-            self.client_id,
-            self.client_secret,
-            self.scope,
-            self.calling,
-            self.transport,
-            self.tenant,
-        )
+        sign_in = (self.url, self.client_id, self.client_secret, self.scope)
+        self.connection = Connection(*sign_in, self.calling, self.transport, self.tenant)
         self.lists = ListedIntents(self.details.row_alone, lambda _trusted: None)
 
     @property
@@ -340,6 +333,8 @@ class HaloSink:
         if isinstance(sent, NewRow):
             return compare(None, after, new_row(sent, self.new_row))
         return compare(before, after, changed_row(replace(sent, kept=None)))
+
+    refilled = staticmethod(refilled)
 
     def compare_shown(
         self, before: Row, after: Row, *, whole: bool = False

@@ -30,12 +30,14 @@ READ_ONLY = frozenset(
         "payment_method_name",
         "invoice_qbo_id",
         "linked_creditnotes",
-        "posted",
-        "dateposted",
     }
 )
-"""Fields that Halo shows with a row although they belong to its invoice or customer, or that its
-accounting sync sets. They are compared, and never sent."""
+"""Fields that Halo shows with a row although they belong to its invoice or customer. They are compared,
+and never sent."""
+
+BOOKED = frozenset({"posted", "dateposted"})
+"""Fields that Halo's accounting sync sets when it books the row. Only losing their value counts; they are
+sent as they were read where everything is sent, because Halo may book a row again that lost them."""
 
 VOLATILE = frozenset({"last_synced", "last_modified", "change_seq", "type"})
 """Fields that every write or sync may change; the older releases lack `type`."""
@@ -73,9 +75,9 @@ def compare(before: WholeRow | None, after: WholeRow, sent: Mapping[str, Any]) -
             if name in sent or name in VOLATILE or name.startswith("_") or _plain(value) is None:
                 continue
             found = after.fields.get(name)
-            if name in OVERWRITTEN and _plain(found) is not None:
+            if name in OVERWRITTEN | BOOKED and _plain(found) not in (None, False):
                 continue
-            if _plain(value) != _plain(found):
+            if not _is_same(_plain(value), _plain(found)):
                 lost.append(FieldChange(name, _shown(value), _shown(found)))
     return Comparison(
         not_stored=tuple(change for change in missed if change.name not in TRACE_FIELDS),
@@ -105,7 +107,7 @@ def compare_shown(before: Row, after: Row, *, whole: bool) -> tuple[FieldChange,
     compared = {
         name: value
         for name, value in had.items()
-        if name not in READ_ONLY
+        if name not in READ_ONLY | BOOKED
         and name not in TRACE_FIELDS
         and name != "status"
         and (name in has or (whole and name in OWN))
@@ -140,10 +142,28 @@ def columns_of(before: WholeRow, *, everything: bool) -> dict[str, Any]:
     return {name: _as_json(value) for name, value in kept.items() if value is not None}
 
 
+def refilled(former: WholeRow, now: WholeRow) -> WholeRow:
+    """A row as it is now, with its former value in each field that is empty now.
+
+    What a person has filled in since stays.
+    """
+    lost = {
+        name: value
+        for name, value in former.fields.items()
+        if _plain(value) is not None and _plain(now.fields.get(name)) in (None, False, 0)
+    }
+    return WholeRow(now.row, {**now.fields, **lost}, now.alone)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values mean the same; a flag that is absent is not set."""
+    return bool(one == other) or (one in (None, False) and other in (None, False))
+
+
 def is_stored(sent: Any, found: Any) -> bool:
     """Whether a field that was sent is found again: the same value, however it is written."""
     one, other = _plain(sent), _plain(found)
-    if one == other:
+    if _is_same(one, other):
         return True
     if isinstance(one, datetime) and isinstance(other, datetime):
         apart = abs((one - other).total_seconds())

@@ -5,8 +5,8 @@ it, drop a field while it answers 200, or empty what was left out. So the first 
 alone and is read back. Pure: what is sent and when is decided in `sync.push`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -29,6 +29,15 @@ class UpdateMode(StrEnum):
     CHANGES = "changes"  # the row's id, the new status and the trace
     REQUIRED = "required"  # also the columns that Halo demands, as they were right before
     EVERYTHING = "everything"  # also every other column that has a value: Halo empties the rest
+
+    @property
+    def described(self) -> str:
+        """What an update brings, for people."""
+        return {
+            UpdateMode.CHANGES: "with its new status",
+            UpdateMode.REQUIRED: "with its new status and the columns that Halo requires",
+            UpdateMode.EVERYTHING: "with its new status and all its columns",
+        }[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,15 @@ class Comparison:
     def is_right(self) -> bool:
         """Whether everything that counts was stored and nothing else changed."""
         return not self.not_stored and not self.changed
+
+    @staticmethod
+    def of(parts: "Sequence[Comparison]") -> "Comparison":
+        """What a write did to several rows."""
+        return Comparison(
+            tuple(change for part in parts for change in part.not_stored),
+            tuple(change for part in parts for change in part.changed),
+            all(part.trace_stored for part in parts),
+        )
 
     def __str__(self) -> str:
         parts = [f"not stored: {', '.join(map(str, self.not_stored))}"] * bool(self.not_stored)
@@ -111,6 +129,9 @@ class WriteTrouble:
         tried: the payments that were tried; another one may be tried at once after a refusal.
         next_try: Unix seconds at which one row is tried again.
         settings: what the configuration said of writing then.
+        rows: each harmed row's former fields, as Halo showed them, by Halo's number of the row. Texts
+            come without secrets. Empty where they are not known.
+        whole: whether those are all fields of the rows: they were read alone, not listed.
     """
 
     kind: WriteKind
@@ -123,6 +144,8 @@ class WriteTrouble:
     tried: tuple[str, ...]
     next_try: float
     settings: str
+    rows: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    whole: bool = True
 
     @property
     def entry_id(self) -> str:
@@ -153,11 +176,11 @@ def next_mode(comparison: Comparison | None, mode: UpdateMode) -> UpdateMode | N
         comparison: what the write did; None where it was refused.
         mode: how it was sent.
     """
-    if mode is not UpdateMode.CHANGES:
+    if mode is UpdateMode.EVERYTHING:
         return None
     if comparison is not None and comparison.changed:
         return UpdateMode.EVERYTHING
-    return UpdateMode.REQUIRED
+    return UpdateMode.REQUIRED if mode is UpdateMode.CHANGES else None
 
 
 @dataclass(frozen=True, slots=True)

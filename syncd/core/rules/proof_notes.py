@@ -6,7 +6,7 @@ damaged, counts as absent. Pure: `store` reads and writes the texts.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
@@ -93,7 +93,9 @@ def read_proof(text: str | None, tenant: str | None = None) -> Proof | None:
 
 def trouble_text(trouble: WriteTrouble, tenant: str) -> str:
     """A trouble as the store keeps it."""
-    return _dumped(tenant, {**asdict(trouble), "before": dict(trouble.before)})
+    rows = {str(row): dict(fields) for row, fields in trouble.rows.items()}
+    values = {**asdict(replace(trouble, rows={})), "before": dict(trouble.before), "rows": rows}
+    return without_secrets(_dumped(tenant, values))
 
 
 def read_trouble(text: str | None, tenant: str | None = None) -> WriteTrouble | None:
@@ -107,6 +109,8 @@ def read_trouble(text: str | None, tenant: str | None = None) -> WriteTrouble | 
     try:
         values["kind"], values["code"] = WriteKind(values["kind"]), HoldCode(values["code"])
         values["tried"] = tuple(values["tried"])
+        former = values.get("rows", {})
+        values["rows"] = {int(row): dict(fields) for row, fields in former.items()}
         return WriteTrouble(**values)
     except (KeyError, TypeError, ValueError):
         return None

@@ -109,7 +109,7 @@ class SandboxHalo(HaloSignIn):
             "id": name, "invoice_id": invoice_id, "date": now, "amount": amount, "method": 12,
             "status": status, "type": 0, "module_id": 231, "intent_id": intent_id, "intent_date": now,
             "intent_response": None, "webhook_payload": None, "webhook_received_date": NEVER,
-            "thirdpartyid": "",
+            "thirdpartyid": "", "posted": False, "dateposted": NEVER,
             **{key: self.invoices.get(invoice_id, {}).get(key, value)
                for key, value in (("client_id", 7), ("client_name", "A customer"))},
             "invoice_invoicenumber": self.invoices.get(invoice_id, {}).get("invoicenumber"), **other,

@@ -15,7 +15,7 @@ REQUIRED = ("invoice_id", "date", "amount", "method", "status", "module_id")
 
 EMPTY: dict[str, Any] = {
     "invoice_id": 0, "date": NEVER, "amount": 0, "method": 0, "status": 0, "module_id": 0,
-    "intent_date": NEVER, "webhook_received_date": NEVER,
+    "intent_date": NEVER, "webhook_received_date": NEVER, "dateposted": NEVER,
 }  # fmt: skip
 """What a column becomes where the tenant empties what a write leaves out; None for all others."""
 

@@ -206,7 +206,7 @@ class Pusher:
             LinkFailure: Halo can't be read or written.
         """
         with self.by_hand():
-            if not await self._prover.resume():
+            if not await self._prover.resume(restore=False):
                 return True
             due = self.store.due_payment(intent_id, self.now())
             decided = Decided() if due is None else await self._decided([due], None)

@@ -14,7 +14,7 @@ from syncd.sync.push.backlog import Backlog
 from syncd.sync.push.guard import UpdateGuard
 from syncd.sync.push.outcomes import UNPROVEN_MAX, Outcomes, as_planned, due_again, listed, state_of
 from syncd.sync.push.proof.tenant import WritesStopped
-from syncd.sync.push.proof.verify import Batch, Verifier, sent_rows
+from syncd.sync.push.proof.verify import Batch, Verifier, former_fields, sent_rows
 from syncd.sync.sink import Sink
 
 
@@ -122,7 +122,7 @@ class Updater:
         finally:
             self.store.record(outcomes, self.now(), notes=notes)
         if odd and not alone:
-            self.verifier.stop(sent_rows(batch), odd)
+            self.verifier.stop(sent_rows(batch), odd, former_fields(batch, befores))
             raise WritesStopped
 
     async def _send_parts(

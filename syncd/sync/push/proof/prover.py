@@ -32,6 +32,7 @@ from syncd.sync.policy import PushSettings
 from syncd.sync.push.backlog import Backlog
 from syncd.sync.push.guard import InsertWaits, UpdateGuard
 from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS, Outcomes, due_again, state_of
+from syncd.sync.push.proof.restore import restore_harmed
 from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.sink import Sink
 
@@ -151,18 +152,22 @@ class Prover:
         old = trial is not None and trial.at + INSERT_DOUBT_SECONDS <= self.now()
         return self.waiting_seconds() if old else 0.0
 
-    async def resume(self) -> bool:
+    async def resume(self, *, restore: bool = True) -> bool:
         """Read back a write that a stopped process left unproven. Returns whether all is well.
 
+        Args:
+            restore: whether to restore a row that an earlier write has harmed, too.
+
         Raises:
-            LinkFailure: Halo can't be read.
+            LeaseHeld: another process pushes.
+            LinkFailure: Halo can't be read or written.
         """
         trial = self.tenant.trial()
         if trial is None:
-            return True
+            return not restore or await restore_harmed(self)
         befores = {row: self.sink.as_row(fields) for row, fields in trial.rows.items()}
         sent = {row: RowChange(row, trial.status) for row in befores}
-        found = await self._compared(trial.intent_id, befores, sent)
+        found = await self.compared(trial.intent_id, befores, sent)
         if found is not None and not found.changed and found.not_stored:
             if self.waiting_seconds() > 0:
                 return False
@@ -238,7 +243,7 @@ class Prover:
             self._forget_trial(harm)
             raise error
         sent = {row: RowChange(row, status) for row in befores}
-        found = await self._compared(due.intent_id, befores, sent)
+        found = await self.compared(due.intent_id, befores, sent)
         if found is not None and found.changed and harm is not None:
             raise error
         if found is not None and (found.changed or not found.not_stored):
@@ -290,7 +295,7 @@ class Prover:
             page = BadAnswer(Side.HALO, WEB_PAGE, maybe_applied=True)
             return await self._unanswered(due, befores, update.status, page, harm)
         self.backlog.failures.has_written()
-        found = await self._compared(current.intent_id, befores, {one.id: one for one in rows})
+        found = await self.compared(current.intent_id, befores, {one.id: one for one in rows})
         if answer.error and found is not None and found.not_stored and not found.changed:
             # An error in an answer of success, and nothing was stored: that is a refusal.
             raise RowsRefused(answer.complaint or "Halo answered with an error and stored nothing.")
@@ -300,7 +305,7 @@ class Prover:
             return None
         return found
 
-    async def _compared(
+    async def compared(
         self, intent_id: str, befores: Mapping[int, WholeRow], sent: Mapping[int, RowChange]
     ) -> Comparison | None:
         """Read the rows back, once more where they differ.
@@ -316,7 +321,7 @@ class Prover:
                 after = await self.sink.whole_row(intent_id, row)
                 if after is not None:
                     parts.append(self.sink.compare(before, after, sent[row]))
-            found = _together(parts)
+            found = Comparison.of(parts)
             if again and len(parts) < len(befores) and not found.changed:
                 return None
             if found.is_right and len(parts) == len(befores):
@@ -351,11 +356,11 @@ class Prover:
             return True
         row, before = next(iter(befores.items()))
         intent_id = before.row.intent_id or (due.intent_id if due else "")
-        how = "with all its columns" if mode is not UpdateMode.CHANGES else "with its new status"
         self.tenant.stop(
             WriteKind.UPDATE, code_of(found), intent_id, row,
-            f"syncd sent row {row} of {intent_id} {how} and read it back: {found}.",
+            f"syncd sent row {row} of {intent_id} {mode.described} and read it back: {found}.",
             shown_fields(before), (intent_id,),
+            {number: one.fields for number, one in befores.items()} if found.changed else None,
         )  # fmt: skip
         return False
 
@@ -390,11 +395,3 @@ class Prover:
             pushed=pushed,
         )  # fmt: skip
         self.store.record([done], self.now())
-
-
-def _together(parts: Sequence[Comparison]) -> Comparison:
-    return Comparison(
-        tuple(change for part in parts for change in part.not_stored),
-        tuple(change for part in parts for change in part.changed),
-        all(part.trace_stored for part in parts),
-    )

@@ -1,8 +1,9 @@
 """What is known about writing in this tenant, as the store keeps it: proofs, troubles, a trial."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, TypeVar
 
 from syncd.core.errors import Failure
 from syncd.core.holds import HoldCode
@@ -36,6 +37,14 @@ RETRY_SECONDS = 86_400.0
 
 REFUSED_MAX = 10
 """So many payments whose new row was refused are kept, the newest last."""
+
+
+class Restored(Enum):
+    """What a write has given back to rows that an earlier one had harmed."""
+
+    NOTHING = "nothing"
+    KNOWN = "known"  # every field that was known of them, which may not be all
+    WHOLE = "whole"  # all that they had
 
 
 @dataclass(slots=True)
@@ -97,15 +106,22 @@ class TenantWrites:
 
     @property
     def mode(self) -> UpdateMode:
-        """How updates are sent."""
-        proof = self.proof(WriteKind.UPDATE)
+        """How updates are sent: after a side effect, each brings all columns, also the next try."""
+        proof, trouble = self.proof(WriteKind.UPDATE), self.trouble(WriteKind.UPDATE)
+        if trouble is not None and trouble.code is HoldCode.WRITES_HAVE_SIDE_EFFECTS:
+            return UpdateMode.EVERYTHING
         return UpdateMode.CHANGES if proof is None else proof.mode
 
-    def proven(self, proof: Proof) -> None:
-        """Keep a proof, and lift what was known against this kind of write."""
+    def proven(self, proof: Proof, *, restored: Restored = Restored.NOTHING) -> None:
+        """Keep a proof, and lift what was known against this kind of write.
+
+        Args:
+            proof: the write that was right.
+            restored: what that write has given back to harmed rows.
+        """
         self.store.write_notes(
             {
-                **self._harm(proof.kind),
+                **self._harm(proof.kind, restored),
                 **self._noted(PROOFS[proof.kind], proof),
                 TROUBLES[proof.kind].name: None,
                 **_ended(proof.kind),
@@ -132,8 +148,14 @@ class TenantWrites:
         reason: str,
         before: Mapping[str, str],
         tried: tuple[str, ...],
+        rows: Mapping[int, Mapping[str, Any]] | None = None,
+        *,
+        whole: bool = True,
     ) -> None:
-        """Write nothing of this kind any more, until a person or the next day asks for another try."""
+        """Write nothing of this kind any more, until a person or the next day asks for another try.
+
+        The arguments are the parts of a `WriteTrouble`.
+        """
         known, now = self.trouble(kind), self.now()
         since = known.at if known is not None and known.code is code else now
         trouble = WriteTrouble(
@@ -147,6 +169,8 @@ class TenantWrites:
             tried,
             now + RETRY_SECONDS,
             self.settings,
+            rows or {},
+            whole,
         )
         self.store.write_notes(
             {
@@ -167,11 +191,16 @@ class TenantWrites:
             reason=reason,
         )
 
-    def _harm(self, kind: WriteKind) -> dict[str, str]:
+    def _harm(self, kind: WriteKind, restored: Restored = Restored.NOTHING) -> dict[str, str]:
         """What must outlive a trouble: the former contents of the rows that it harmed."""
         trouble = self.trouble(kind)
         if trouble is None or trouble.code is not HoldCode.WRITES_HAVE_SIDE_EFFECTS:
             return {}
+        if restored is Restored.WHOLE:
+            return {}
+        if restored is Restored.KNOWN:
+            more = "Later, syncd has restored the fields that it knew of these rows."
+            trouble = replace(trouble, reason=f"{trouble.reason} {more}")
         return self._noted(harm_note(trouble.row_id), trouble) if trouble.before else {}
 
     def refused_inserts(self, intent_id: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ Halo did not answer, or syncd was stopped before the answer, the rows are read b
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from syncd.core.errors import BadAnswer, ServerError, Unreachable
 from syncd.core.holds import HoldCode
@@ -204,8 +205,19 @@ class Verifier:
             return written, ()
         return written, await self._confirmed(sent.intent_id, before, None)
 
-    def stop(self, rows: Sequence[SentRow], odd: Mapping[int, tuple[FieldChange, ...]]) -> None:
-        """Take the proof back, and keep what these rows had before."""
+    def stop(
+        self,
+        rows: Sequence[SentRow],
+        odd: Mapping[int, tuple[FieldChange, ...]],
+        fields: Mapping[int, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Take the proof back, and keep what these rows had before.
+
+        Args:
+            rows: the rows of the list.
+            odd: what has changed of those that were looked at.
+            fields: each row's former fields, where they are known.
+        """
         number, changes = next(iter(odd.items()))
         former = {
             f"row {row.id}": f"{row.intent_id}, invoice {row.invoice_id}, amount {row.amount}"
@@ -221,6 +233,8 @@ class Verifier:
             f"{', '.join(map(str, changes))}.",
             former,
             tuple(dict.fromkeys(row.intent_id for row in rows)),
+            fields,
+            whole=False,
         )
         self.tenant.store.write_notes(self.tenant.unchecked_note(()))
 
@@ -233,6 +247,19 @@ def sent_rows(batch: Batch) -> list[SentRow]:
         for row in update.before
         if row.id is not None
     ]
+
+
+def former_fields(
+    batch: Batch, befores: Mapping[int, WholeRow] | None
+) -> dict[int, Mapping[str, Any]]:
+    """What each row of a list had before, as it was read whole, or else as Halo listed it."""
+    listed = {
+        row.id: row.fields
+        for _, update in batch
+        for row in update.before
+        if row.id is not None and row.fields is not None
+    }
+    return listed | {number: row.fields for number, row in (befores or {}).items()}
 
 
 _NAMES = {"intent_id", "invoice_id", "amount"}
