@@ -27,10 +27,10 @@ def beside(rows: int, payments: int, burst: int, results: Results, console: Cons
         invoice = box.halo.add_invoice(total=1e9)
         for number in range(rows):
             box.halo.add_row(f"pi_other{number}", invoice, 5.0, 3)
-        environment = _environment(box, Path(folder))
+        environment = environment_of(box, Path(folder))
         box.seed(payments)
         _command(f"backfill of {payments:,} beside {rows:,} rows", environment, "--backfill", "90d",
-                 box=box, payments=payments, limit=0.03 + OVERHEAD / payments, results=results, console=console)  # fmt: skip
+                 box=box, payments=payments, limit=max(0.03, 1 / 60 + 0.01 + OVERHEAD / payments), results=results, console=console)  # fmt: skip
         commits = _commits(Path(folder) / "syncd.db")
         results.add(
             f"backfill of {payments:,}: commits a payment",
@@ -88,7 +88,8 @@ def _command(
     )
 
 
-def _environment(box: Sandbox, folder: Path) -> dict[str, str]:
+def environment_of(box: Sandbox, folder: Path) -> dict[str, str]:
+    """What a syncd over this sandbox needs."""
     where: dict[str, Any] = {
         "stripe": {"url": box.stripe.url, "api_key": box.stripe.api_key},
         "halo": {
