@@ -123,6 +123,10 @@ def reload(name: str) -> None:
     environment.pop("SYNCD_CONFIG", None)
     for command in service_of(name)["ExecReload"]:
         words = command.replace("$MAINPID", str(pid_of(name))).split()
+        if (
+            words[0] == "/bin/kill" and not Path(words[0]).exists()
+        ):  # a minimal Debian has the shell's
+            words = ["bash", "-c", " ".join(["kill", *words[1:]])]
         if subprocess.run(words, env=environment, check=False).returncode != 0:
             sys.exit(f"{name} was not reloaded: {command} failed")
 
@@ -250,11 +254,17 @@ def sqlite3_shell(arguments: list[str]) -> int:
 
 
 def curl(arguments: list[str]) -> int:
-    """Print what an address answers; with -f, fail where it answers an error."""
-    *options, address = arguments
+    """Print what an address answers to a GET, or to what -d sends; with -f, fail on an error."""
+    rest, data = list(arguments), None
+    if "-d" in rest:
+        at = rest.index("-d")
+        _, text = rest[at : at + 2]
+        data = text.encode()
+        del rest[at : at + 2]
+    *options, address = rest
     known_options("curl", options)
     try:
-        with urllib.request.urlopen(address, timeout=30) as answer:  # loopback
+        with urllib.request.urlopen(address, data, timeout=30) as answer:  # loopback
             sys.stdout.write(answer.read().decode())
     except urllib.error.HTTPError as error:
         with error:

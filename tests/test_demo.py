@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from rich.console import Console
 from syncd.cli.demo import STORIES, _begin, _begin_held, _summary, _tell
 from syncd.sandbox import Sandbox
 from tests.conftest import ROOT
+from tests.service_manager import stand_in
 from tests.test_process import until
 
 COMMAND = f"{sys.executable} -m syncd"
@@ -42,6 +44,9 @@ def test_demo(tmp_path: Path) -> None:
     """All agree in the end; kept running, it leaves a payment that its own words help to put right."""
     shown = tmp_path / "shown"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    if shutil.which("curl") is None:  # as in a minimal Debian
+        stand_in(tmp_path / "curl")
+        environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
     with shown.open("wb") as to:
         demo = subprocess.Popen(
             [sys.executable, "-m", "syncd", "demo", "--keep"],
