@@ -495,6 +495,7 @@ def test_an_entry_of_no_proxy_that_nobody_can_use(entry: str) -> None:
     assert no_proxy_problems({"NO_PROXY": "*, .a.example,10.0.0.0/8 ::1,[fd00::]/8,b:1,"}) == []
 
 
+@pytest.mark.slow  # a run tries for half a minute to reach a side that cannot be reached
 @pytest.mark.parametrize("arguments", [("--once",), ("check",), ("resync", "pi_1")])
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
 def test_commands_with_an_odd_no_proxy(
