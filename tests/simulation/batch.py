@@ -1,6 +1,7 @@
 """Plays many seeds, in several processes, and says what came of it in figures."""
 
 import gc
+import json
 import multiprocessing
 import signal
 import sys
@@ -17,6 +18,9 @@ from tests.simulation.seeds import FAILED, fresh_first
 from tests.simulation.shrink import as_text, shrink
 from tests.simulation.story import DAY, draw
 from tests.simulation.theatre import play
+
+KEPT = Path("simulation-failures")
+"""Where what was found is kept."""
 
 SIZE = 25
 """How many seeds a process plays before it reports."""
@@ -82,12 +86,25 @@ def show(seed: int, *, whole: bool) -> int:
 
 
 def plant(jobs: int, seeds: int) -> int:
-    """Plant every fault, and print which seed caught it."""
+    """Plant every fault, and print which seed caught it.
+
+    Each result is kept in a file of this commit at once, so that a run that was stopped goes on.
+    """
+    kept = KEPT / f"planted-{(this_commit() or 'unknown')[:12]}-{seeds}.jsonl"
+    kept.parent.mkdir(exist_ok=True)
     caught: dict[int, Caught] = {}
+    names = [fault.name for fault in PLANTED]
+    for line in kept.read_text(encoding="utf-8").splitlines() if kept.exists() else ():
+        name, seed, checks, text = json.loads(line)
+        caught[names.index(name)] = Caught(seed, tuple(checks), text)
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        asked = {pool.submit(catch, index, seeds): index for index in range(len(PLANTED))}
+        left = [index for index in range(len(PLANTED)) if index not in caught]
+        asked = {pool.submit(catch, index, seeds): index for index in left}
         for done in as_completed(asked):
-            caught[asked[done]] = done.result()
+            caught[asked[done]] = found = done.result()
+            with kept.open("a", encoding="utf-8") as file:
+                known = names[asked[done]], found.seed, found.checks, found.text
+                file.write(json.dumps(known) + "\n")
             name, seed = PLANTED[asked[done]].name, done.result().seed
             print(f"{len(caught)} of {len(PLANTED)}: {name}: {seed}", file=sys.stderr, flush=True)
     print("| planted fault | caught by seed | which check |")
