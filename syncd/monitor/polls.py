@@ -75,7 +75,7 @@ def polls_status(config: Config, store: Store, now: float) -> PollsStatus | None
     planner = planner_of(config.stripe.read_budget, store, now)
     planner.review(store.coordination.counts(Side.STRIPE), now)
     plan, allowed = planner.plan, planner.ration.allowed(now)
-    rates = (plan.quick_rate, max(plan.rates), min(plan.rates))
+    rates = (max(plan.quick_rate, *plan.rates), max(plan.rates), min(plan.rates))
     quick, busy, quiet = (span_text(max(1, round(1 / planner.rate(rate)))) for rate in rates)
     pace = (
         f"{busy} at all hours" if busy == quiet else f"{busy} in busy hours, {quiet} in quiet hours"

@@ -256,14 +256,13 @@ def plan_polls(learnt: Learnt, limit: int) -> Plan:
     quick = min(fastest, base + QUICK_SHARE * extra / share)
     mean = base + extra - share * (quick - base)
     rates = _rates([sqrt(hour) for hour in hours], mean, base, fastest)
-    quick = max(quick, *rates)
     return Plan(
         base=base,
         rates=tuple(rates),
         quick_rate=quick,
         extra=tuple(
             accumulate(
-                3_600 * (rate - base + one * (quick - rate))
+                3_600 * (rate - base + one * max(0.0, quick - rate))
                 for rate, one in zip(rates, shares, strict=True)
             )
         ),
