@@ -21,7 +21,8 @@ async def restore_harmed(prover: "Prover") -> bool:
     """Restore the rows of the last side effect, where their former contents are known.
 
     Returns:
-        Whether payments may be tried now: nothing was harmed, or the rows are right again, or gone.
+        Whether payments may be tried now, with all columns: nothing was harmed, or the rows are right
+        again, or gone, or Halo refuses to take these rows back.
 
     Raises:
         LeaseHeld: another process pushes.
@@ -47,8 +48,8 @@ async def restore_harmed(prover: "Prover") -> bool:
     guard = UpdateGuard(prover.store, prover.lease, [], prover.now)
     try:
         answer = await prover.sink.update(changes, guard, repeatable=False)
-    except RowsRefused as error:
-        return _stopped(prover, trouble, f"Halo refuses it: {str(error).strip()}")
+    except RowsRefused:
+        return True  # such as a row whose own amount is a text: another row shows more
     if answer is None:
         if guard.lost is not None:
             raise guard.lost
@@ -59,16 +60,17 @@ async def restore_harmed(prover: "Prover") -> bool:
     if found is None:
         return False  # a row was deleted meanwhile: the next push looks again
     if not found.is_right:
-        return _stopped(prover, trouble, f"syncd read it back: {found}.")
+        return _stopped(prover, trouble, found)
     _proven(prover, trouble, found, befores)
     return True
 
 
-def _stopped(prover: "Prover", trouble: WriteTrouble, what: str) -> bool:
+def _stopped(prover: "Prover", trouble: WriteTrouble, found: Comparison) -> bool:
     first = trouble.reason.partition(" Later, syncd sent the")[0]
     prover.tenant.stop(
         WriteKind.UPDATE, trouble.code, trouble.intent_id, trouble.row_id,
-        f"{first} Later, syncd sent the row's former contents {UpdateMode.EVERYTHING.described}. {what}",
+        f"{first} Later, syncd sent the row's former contents {UpdateMode.EVERYTHING.described} and "
+        f"read it back: {found}.",
         trouble.before, trouble.tried, trouble.rows, whole=trouble.whole,
     )  # fmt: skip
     return False
