@@ -114,6 +114,7 @@ class First:
         carried_out: when Halo carried it out last, Unix seconds; None where Halo has not.
         answered: whether an answer has shown the rows as they were sent.
         seen: whether a row of it was asked for alone, and shown unharmed, after Halo carried it out.
+        before: when they had been sent before that.
     """
 
     intent_id: str
@@ -121,6 +122,7 @@ class First:
     carried_out: float | None = None
     answered: bool = False
     seen: bool = False
+    before: float = -1.0
 
 
 @dataclass(slots=True)
@@ -349,7 +351,7 @@ class Watch:
                 self.complain("two_before_proof", f"rows of {len(owners)} payments in one list")
             first = self.first.get(new)
             if first is not None and first.intent_id in owners:
-                first.at = self.world.now()
+                first.before, first.at = first.at, self.world.now()
                 continue
             if first is not None and not self._is_over(first):
                 self.complain(
@@ -512,6 +514,10 @@ class Watch:
         """Halo carries a POST out."""
         if late:
             self.postponed.pop(id(request), None)
+        if not writes:  # refused: it left nothing that would have to be read back
+            for first in self.first.values():
+                if first.at == request.at and first.before >= 0:
+                    first.at = first.before
         for number, posted, inserted in writes:
             self.world.tell(
                 f"  {process.name} writes row {number} {'new ' if inserted else ''}"

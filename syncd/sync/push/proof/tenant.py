@@ -17,6 +17,7 @@ from syncd.core.rules.proof import (
     WriteTrouble,
 )
 from syncd.core.rules.proof_notes import (
+    HARM,
     NEW_ROW_TRIAL,
     PROOFS,
     TRIAL,
@@ -25,6 +26,7 @@ from syncd.core.rules.proof_notes import (
     TenantNote,
     due_at_once,
     harm_note,
+    read_trouble,
 )
 from syncd.monitor.report import Report
 from syncd.store.coordination import INSERTS_REFUSED
@@ -107,10 +109,20 @@ class TenantWrites:
     @property
     def mode(self) -> UpdateMode:
         """How updates are sent: after a side effect, each brings all columns, also the next try."""
-        proof, trouble = self.proof(WriteKind.UPDATE), self.trouble(WriteKind.UPDATE)
-        if trouble is not None and trouble.code is HoldCode.WRITES_HAVE_SIDE_EFFECTS:
-            return UpdateMode.EVERYTHING
-        return UpdateMode.CHANGES if proof is None else proof.mode
+        proof = self.proof(WriteKind.UPDATE)
+        if proof is not None:
+            return proof.mode
+        trouble = self.trouble(WriteKind.UPDATE)
+        harms = trouble is not None and trouble.code is HoldCode.WRITES_HAVE_SIDE_EFFECTS
+        return UpdateMode.EVERYTHING if harms or self._has_harmed() else UpdateMode.CHANGES
+
+    def _has_harmed(self) -> bool:
+        """Whether the list has rows of this tenant that an earlier update harmed."""
+        return any(
+            read_trouble(text, self.tenant) is not None
+            for name, text in self.store.notes().items()
+            if name.startswith(HARM)
+        )
 
     def proven(self, proof: Proof, *, restored: Restored = Restored.NOTHING) -> None:
         """Keep a proof, and lift what was known against this kind of write.
