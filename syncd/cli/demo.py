@@ -129,10 +129,13 @@ def _begin(box: Sandbox, story: Story) -> Paying:
 
 
 def _make_trouble(box: Sandbox) -> None:
-    """The road between the two is as bad as it is known to be."""
+    """The road between the two is as bad as it is known to be; the first write of all goes through.
+
+    A first write that fails may still come late, and syncd waits minutes before it writes more.
+    """
     box.halo.faults += [
-        Fault("500", method="POST", path="InvoicePayment"),
-        Fault("reset_after", method="POST", path="InvoicePayment", after=1),
+        Fault("500", method="POST", path="InvoicePayment", after=2),
+        Fault("reset_after", method="POST", path="InvoicePayment", after=3),
         Fault("429", method="GET", path="InvoicePayment", after=6, retry_after=1),
     ]
     box.stripe.faults += [
