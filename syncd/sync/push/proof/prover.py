@@ -250,6 +250,8 @@ class Prover:
             return found
         if not error.may_come_late:  # else the next pushes read the rows back, until it can't come
             self.tenant.forget_trial()
+        elif not error.late and (trial := self.tenant.trial()) is not None:
+            self.waits.begin(f"update of {due.intent_id}", trial.at, LATER_SECONDS / 2)
         if error.retry_after_seconds is not None or self.backlog.failures.add(due, error):
             raise error
         return None
