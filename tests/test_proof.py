@@ -836,9 +836,11 @@ def test_no_new_row_beside_a_row_that_a_write_emptied(rig: Rig) -> None:
     other = rig.pay("succeeded")
     rig.stored(lambda store: store.people.retry(None, rig.clock()))
     rig.once()
-    assert rig.statuses(other) == [1]  # the row is restored before another one is written
+    assert rig.statuses(other) == [3]
     assert [r["id"] for r in halo.rows.values() if r["intent_id"] == emptied] == []
-    assert "writes_have_side_effects" in {entry.code for entry in rig.attention()}
+    listed = {entry.id: entry.code for entry in rig.attention()}
+    assert listed[emptied] == "row_deleted"
+    assert f"row_{row}" in listed
 
 
 def test_a_first_update_that_may_come_late_holds_back_the_whole_push(
