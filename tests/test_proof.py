@@ -975,6 +975,11 @@ def test_the_first_new_row_is_read_back(missing: tuple[Rig, list[str]]) -> None:
     found = proof(rig, WriteKind.INSERT)
     assert (found.row_id, found.intent_id) == (first, rig.box.halo.rows[first]["intent_id"])
     assert [len(rig.box.halo.rows_of(name)) for name in intents] == [1] * 5
+    about = ("GET", f"/api/Invoice/{found.invoice_id}")
+    assert about in asked[: posts[0]], "the invoice is read before the row is sent"
+    changes = {one.name: (one.before, one.after) for one in found.invoice}
+    assert changes["amountdue"] == ("10.99", "0.0")
+    assert None not in {before for before, _ in changes.values()}
 
 
 def test_the_second_new_row_waits_for_the_first(missing: tuple[Rig, list[str]]) -> None:

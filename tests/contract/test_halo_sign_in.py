@@ -1,11 +1,12 @@
 """How Halo's adapter signs in: where, with what, how often, and what never happens."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from syncd.clients.halo.sink import HaloSink
-from syncd.core.errors import BadAnswer, PermissionMissing, RowsRefused, SignInRefused
+from syncd.core.errors import BadAnswer, LinkFailure, PermissionMissing, RowsRefused, SignInRefused
 from syncd.core.rows import RowChange
 from syncd.sandbox import Fault, Request, Sandbox
 from tests.contract.conftest import Bench
@@ -222,6 +223,59 @@ def test_a_200_that_does_not_know_the_token(bench: Bench, body: object) -> None:
         return len(await sink.rows_of("pi_1"))
 
     assert (bench.halo(work), len(_tokens(bench)), bench.waited) == (1, 2, [])
+
+
+LOGIN_PAGES = [
+    (200, "<html>Sign in</html>"), (302, "/auth/login?returnUrl=x"), (203, "<!DOCTYPE html>"),
+    (307, "https://portal.example/Account/LogOn"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", LOGIN_PAGES)
+def test_a_login_page_in_place_of_a_refusal(bench: Bench, page: tuple[int, str]) -> None:
+    """A read that a login page answers is asked again with a new token, once."""
+    halo = bench.box.halo
+    halo.add_row("pi_1", halo.add_invoice(), 1.0)
+    halo.token_refusal = page
+
+    async def work(sink: HaloSink) -> int:
+        await sink.rows_of("pi_1")
+        halo.expire_tokens()
+        return len(await sink.rows_of("pi_1"))
+
+    assert (bench.halo(work), len(_tokens(bench)), bench.waited) == (1, 2, [])
+
+
+@pytest.mark.parametrize("page", LOGIN_PAGES)
+def test_a_login_page_after_a_write(bench: Bench, page: tuple[int, str]) -> None:
+    """A write that a login page answers is not sent again; the next request signs in first."""
+    halo = bench.box.halo
+    invoice = halo.add_invoice()
+    halo.add_row("pi_1", invoice, 1.0)
+    halo.token_refusal = page
+
+    async def work(sink: HaloSink) -> int:
+        await sink.rows_of("pi_1")
+        halo.expire_tokens()
+        with suppress(LinkFailure):
+            await sink.insert(new_row(invoice), Allow())
+        return len(await sink.rows_of("pi_1"))
+
+    assert (bench.halo(work), len(_tokens(bench))) == (1, 2)
+    assert (len(bench.posts()), halo.writes) == (1, [])
+
+
+def test_an_address_that_shows_web_pages_only(bench: Bench) -> None:
+    """Where a new token changes nothing, Halo is not asked for one token after the other."""
+    bench.box.halo.faults.append(Fault("html", times=None, method="GET", path="InvoicePayment"))
+
+    async def work(sink: HaloSink) -> None:
+        for _ in range(5):
+            with pytest.raises(LinkFailure):
+                await sink.rows_of("pi_1")
+
+    bench.halo(work)
+    assert len(_tokens(bench)) <= 2
 
 
 def test_a_missing_permission_costs_one_sign_in(bench: Bench) -> None:

@@ -181,6 +181,7 @@ def test_the_health_check(live: Rig) -> None:
     with daemon(live, **token) as running:
         listen = running.url.removeprefix("http://")
         around = {**live.environment(), **token, "SYNCD_WEB__LISTEN": listen}
+        around |= {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
         well = until(
             lambda: (done := health("readyz", around, live.folder)).returncode == 0 and done
         )

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from syncd.clients.halo.errors import failure_of, is_web_page, read_answer
+from syncd.clients.halo.errors import failure_of, is_login_page, is_web_page, read_answer
 from syncd.clients.halo.parse import read_acknowledgement
 from syncd.clients.halo.sign_in import SignIn
 from syncd.clients.http import ANSWER_SECONDS_MAX, AnswerRefused, client, words_of
@@ -143,6 +143,10 @@ class Connection:
                 response = await self._send(method, url, token, params, content, guard=guard)
                 if response is not None:
                     self.sign_in.still_refused(response, method)
+            elif response is not None and content is not None and is_login_page(response):
+                # What was sent may have been carried out, so it is not sent again here. The next
+                # request signs in first.
+                self.sign_in.distrust(issued)
             if response is None:
                 return None
             failure = failure_of(

@@ -5,6 +5,7 @@ Reading JSON is in `parse`; sending requests is in `sink`.
 
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -28,6 +29,9 @@ WAIT_WITHOUT_RETRY_AFTER_SECONDS = 60.0
 
 _TAILS = ("/auth/token", "/token", "/api/authinfo", "/api/InvoicePayment")
 """The ends of paths that are not part of a tenant's address."""
+
+_LOGIN = re.compile(r"log-?[io]n|sign-?in|auth|account|session", re.IGNORECASE)
+"""Paths of login pages."""
 
 _ABOUT_TOKEN = re.compile(
     r"(?i)invalid[ _]token|token[^.]{0,40}\b(?:not found|invalid|expired|revoked|unknown|missing"
@@ -186,9 +190,12 @@ def _base(to: httpx.URL, asked: httpx.URL) -> str:
 def blames_token(response: httpx.Response, method: str) -> bool:
     """Whether a refusal may be about the token rather than about what was asked.
 
-    Halo answers so with 400 or 403 where it has forgotten a token before the token's end.
+    Halo answers so with 400 or 403 where it has forgotten a token before the token's end. A proxy or a
+    portal in front of it may show its login page instead, or redirect there.
     """
     status = response.status_code
+    if method == "GET" and is_login_page(response):
+        return True
     if status == 403:
         # A firewall in front of Halo refuses what a write contains; the write is not repeated.
         return method == "GET" or not is_web_page(response)
@@ -207,6 +214,13 @@ def blames_token(response: httpx.Response, method: str) -> bool:
         texts = [] if is_web_page(response) else [text]
     texts = [stated_error(body)] if in_success else [*texts, stated_error(body)]
     return any(_ABOUT_TOKEN.search(text) for text in texts)
+
+
+def is_login_page(response: httpx.Response) -> bool:
+    """Whether the answer may be a login page: a page for people, or a redirect to one."""
+    if 300 <= response.status_code < 400:
+        return bool(_LOGIN.search(urlsplit(response.headers.get("location", "")).path))
+    return response.is_success and is_web_page(response)
 
 
 def is_web_page(response: httpx.Response) -> bool:

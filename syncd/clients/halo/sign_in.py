@@ -139,6 +139,11 @@ class SignIn:
             return False
         return True
 
+    def distrust(self, issued: int) -> None:
+        """Drop the token after a login page, unless it was new (`issued`: as in `may_help`)."""
+        if self.issued == issued:
+            self.forget_token()
+
     def still_refused(self, response: httpx.Response, method: str) -> None:
         """Take in that a request was refused again, with a new token."""
         if blames_token(response, method):

@@ -213,6 +213,7 @@ class NewRowTrial:
         status: the tenant's status number.
         paid_at: when the payment reached its state, Unix seconds.
         created: when the payment intent was made, Unix seconds; None where that is unknown.
+        figures: what the invoice said of itself before, by name; empty where Halo did not show it.
     """
 
     at: float
@@ -222,6 +223,7 @@ class NewRowTrial:
     status: int
     paid_at: int
     created: int | None
+    figures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

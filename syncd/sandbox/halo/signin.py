@@ -14,7 +14,8 @@ class HaloSignIn:
         tenant: must come with a sign-in, where authinfo is there to say so.
         tenant_wanted_in: where the tenant is read from: "form", "query", or both.
         authinfo: what authinfo answers in place of its usual answer.
-        token_refusal: status and body for a token that is not known; None for a 401 without a body.
+        token_refusal: status and body for a token that is not known; None for a 401 without a body. The
+            body of a redirect is where it points; a text that begins with "<" is a web page.
         granted_scope: what the token says it is good for; None leaves it out.
     """
 
@@ -92,7 +93,12 @@ class HaloSignIn:
         until, scopes = self._tokens.get(token, (0.0, set()))
         if until <= self.clock():
             if self.token_refusal is not None:
-                return json_reply(self.token_refusal[1], self.token_refusal[0])
+                status, body = self.token_refusal
+                if 300 <= status < 400:
+                    return Reply(status, b"", {"Location": str(body)})
+                if isinstance(body, str) and body.startswith("<"):
+                    return Reply(status, body.encode(), {"Content-Type": "text/html"})
+                return json_reply(body, status)
             return Reply(401, b"")
         needed = "read:invoices" if request.method == "GET" else "edit:invoices"
         if needed not in self.permissions or not {needed, "all"} & scopes:

@@ -9,7 +9,7 @@ Halo has no idempotency key, so syncd makes sure itself:
   minutes if Halo may still be working on the insert, for half a minute if only its lists may be late.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from syncd.core.errors import (
@@ -101,6 +101,7 @@ class Inserter:
             self.store.record([doubtful(due, now + left, now, known=due.doubt_until)], now)
             return True
         sent_before = due.doubt_until is not None or due.attempts > 0
+        figures = await self._figures(create)
         await self.sink.reserve(3 if sent_before else 2)
         looked_at = self.now(), self.waits.monotonic()
         try:
@@ -110,7 +111,7 @@ class Inserter:
             self._unlisted(due, error)
             return True
 
-        notes = self._first_notes(due, create)
+        notes = self._first_notes(due, create, figures)
         guard = InsertGuard(self.store, self.lease, due, looked_at, self.waits, self.now, notes)
         try:
             row = self.settings.new_row(due, create, self.now())
@@ -132,13 +133,31 @@ class Inserter:
         await self._inserted(due, create, answer, guard.doubt_until)
         return True
 
-    def _first_notes(self, due: DuePayment, create: Create) -> dict[str, str]:
+    async def _figures(self, create: Create) -> Mapping[str, str]:
+        """What the invoice says before a tenant's first new row; empty where that is not needed.
+
+        Raises:
+            LinkFailure: Halo can't be reached, or limits requests.
+        """
+        if self.outcomes.plan is not None or not self.prover.is_unproven():
+            return {}
+        return await self.sink.invoice_figures(create.invoice_id) or {}
+
+    def _first_notes(
+        self, due: DuePayment, create: Create, figures: Mapping[str, str]
+    ) -> dict[str, str]:
         """What to note before the first new row of a tenant is sent; nothing before a later one."""
         if not self.prover.is_unproven():
             return {}
-        return self.tenant.new_row_notes(self._trial(due, create))
+        return self.tenant.new_row_notes(self._trial(due, create, figures))
 
-    def _trial(self, due: DuePayment, create: Create) -> NewRowTrial:
+    def _noted(self, due: DuePayment, create: Create) -> NewRowTrial:
+        """The new row as it was noted before it was sent."""
+        noted = self.tenant.new_row_trial()
+        mine = noted is not None and noted.intent_id == due.intent_id
+        return noted if noted is not None and mine else self._trial(due, create, {})
+
+    def _trial(self, due: DuePayment, create: Create, figures: Mapping[str, str]) -> NewRowTrial:
         current = due.payment.current
         return NewRowTrial(
             self.now(),
@@ -148,6 +167,7 @@ class Inserter:
             create.status,
             current.at,
             current.created,
+            figures,
         )
 
     def _never_made(self, due: DuePayment, guard: InsertGuard) -> None:
@@ -207,7 +227,7 @@ class Inserter:
         if rows:
             self.store.record([due_again(due, self.now(), attempts=1)], self.now())
             if sent_before and rows[0].id is not None and self.prover.is_unproven():
-                await self.prover.read_back(self._trial(due, create), rows[0].id)
+                await self.prover.read_back(self._noted(due, create), rows[0].id)
             return False
         if on_invoice:
             self.store.record([self.outcomes.unproven(due, create)], self.now())
@@ -255,7 +275,7 @@ class Inserter:
                 place = SeenRow(row.id, create.invoice_id, row.invoice_number)
                 self.store.record([done], self.now(), seen={current.intent_id: (place,)})
                 if row.id is not None and self.prover.is_unproven():
-                    await self.prover.read_back(self._trial(due, create), row.id)
+                    await self.prover.read_back(self._noted(due, create), row.id)
                 return
         # Only Halo's rows count: read the invoice's rows back.
         try:

@@ -130,7 +130,7 @@ class NewRowProver:
                         row,
                         trial.invoice_id,
                         trace=found.trace_stored,
-                        invoice=_as_changes(figures),
+                        invoice=_changes(trial.figures, figures or {}),
                         alone=after.alone,
                     )
                 )
@@ -168,6 +168,10 @@ class NewRowProver:
         )
 
 
-def _as_changes(figures: Mapping[str, str] | None) -> tuple[FieldChange, ...]:
-    """What the invoice says after its new row."""
-    return tuple(FieldChange(name, None, value) for name, value in (figures or {}).items())
+def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[FieldChange, ...]:
+    """What has changed of the invoice with its new row; nothing where it was not shown before."""
+    return tuple(
+        FieldChange(name, before.get(name), after.get(name))
+        for name in {**before, **after}
+        if before and before.get(name) != after.get(name)
+    )
