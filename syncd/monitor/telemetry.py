@@ -126,9 +126,7 @@ class Telemetry:
             "events": Counter("syncd_events", "Events that were listed.", ["outcome"], registry=r),
             "pushes": Counter("syncd_pushes", "Payments pushed.", ["outcome"], registry=r),
             "requests": Counter("syncd_requests", "Requests.", ["side", "outcome"], registry=r),
-            "takeovers": Counter(
-                "syncd_takeovers", "How often it took over from another service.", registry=r
-            ),
+            "takeovers": Counter("syncd_takeovers", "Takeovers from another service.", registry=r),
             "gaps": Counter("syncd_gaps_filled", "Gaps filled from payment intents.", registry=r),
         }
         self._payments = Gauge("syncd_payments", "Payments known.", ["condition"], registry=r)

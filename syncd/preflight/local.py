@@ -128,7 +128,7 @@ def _server_lines(url: str, password: str | None) -> list[Line]:
         how = "encrypted by TLS" if facts["encrypted"] else "does not leave this machine"
         lines.append(passed(_HERE, what, how))
     else:
-        text = "not encrypted: others on the network can read and change what syncd remembers"
+        text = "not encrypted: others on the network can read and change the data of syncd"
         remedy = "Add ?sslmode=verify-full&sslrootcert=/path/to/ca.pem to state.url."
         lines.append(warned(_HERE, what, text, remedy))
     if facts["fsync"] != "on":

@@ -238,7 +238,7 @@ def edit_line(
         Area.HALO,
         what,
         f"unknown until the first push: {said}",
-        "Run syncd prove: it asks, writes one row, and reads the row back.",
+        "Run syncd prove. After your confirmation, syncd writes one row and reads the row back.",
     )
 
 

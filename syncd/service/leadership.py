@@ -144,9 +144,11 @@ class Leadership:
         how = None
         if self._stood_by:
             gone = (
-                "the former leader was stopped" if former is None else f"{former.described} is gone"
+                "the former leader was stopped"
+                if former is None
+                else f"{former.described} no longer answers"
             )
-            how = f"{self.me.described} leads since {iso(self._since)}: {gone}"
+            how = f"{self.me.described} has led since {iso(self._since)}: {gone}"
         self._stood_by = False
         self.report.log("warning" if how else "info", "leading", number=taken.number, reason=how)
         self.on_lead(how)
@@ -180,10 +182,10 @@ class Leadership:
     def check(self) -> Check:
         """The role, for `/readyz` and the page."""
         if self.leads:
-            return Check(True, f"leads since {iso(self._since)}")
+            return Check(True, f"has led since {iso(self._since)}")
         if self.leading is None or self.role is Role.LEADING:
-            return Check(True, "stands by; nobody is known to lead")
-        return Check(True, f"stands by; {self._leader} leads since {iso(self._since)}")
+            return Check(True, "stands by; no service is known to lead")
+        return Check(True, f"stands by; {self._leader} has led since {iso(self._since)}")
 
     def _is_free(self, holder: Holder, until: float, at: float) -> bool:
         """Whether a lease has ended, or was written before the database's clock was set back."""

@@ -368,7 +368,7 @@ class HaloSink:
         body = await self.connection.read(f"{_INVOICE_PATH}/{invoice_id}")
         invoice = read_invoice(body, invoice_id)
         if invoice is None:
-            message = f"Halo answered the request for invoice {invoice_id} with something else."
+            message = f"Halo's answer to the request for invoice {invoice_id} does not contain it."
             raise BadAnswer(Side.HALO, message).of(shape_of(body))
         return invoice
 

@@ -304,7 +304,7 @@ class StripeSource:
             raise IntentUnknown(str(error)) from None
         read = read_intent(body, self.invoice_key, self._surely(clock))
         if (read.intent_id if isinstance(read, Observation) else read.id) != intent_id:
-            message = f"Stripe answered the request for {intent_id} with something else."
+            message = f"Stripe's answer to the request for {intent_id} does not contain it."
             raise BadAnswer(Side.STRIPE, message)
         return read
 
@@ -375,7 +375,7 @@ class StripeSource:
                 raise Unreachable(Side.STRIPE, message) from None
             except _TRIPS:
                 self.calling.note("error")
-                message = f"Stripe's answer to GET {path} is no JSON, or is nested too deeply."
+                message = f"Stripe's answer to GET {path} is not JSON, or is nested too deeply."
                 raise BadAnswer(Side.STRIPE, message) from None
             crash_point(Point.AFTER_ANSWER)
             self.calling.note("ok")
