@@ -49,9 +49,9 @@ def metric(rig: Rig, name: str, **labels: str) -> float:
         (event(data={"object": []}), "evt_bad", "The event evt_bad (payment_intent.succeeded) holds no "
          "payment intent."),
         (event(data={"object": {"id": None}}), "evt_bad", "The event evt_bad (payment_intent.succeeded) "
-         "names no payment."),
+         "names no payment that syncd can read."),
         (event(data={"object": {"id": "../x"}}), "evt_bad", "The event evt_bad "
-         "(payment_intent.succeeded) names no payment."),
+         "(payment_intent.succeeded) names no payment that syncd can read."),
         (event(type=None), "evt_bad", "An event from Stripe has no type."),
         (event(type=["payment_intent.succeeded"]), "evt_bad", "An event from Stripe has no type."),
         (event(created=...), "evt_bad", "The event evt_bad (payment_intent.succeeded of pi_bad) has no "

@@ -202,7 +202,7 @@ def test_a_tenant_that_drops(paid: tuple[Rig, list[str], dict[int, dict[str, Any
     assert {row for post in written(rig) for row in post} == {found.row_id}
     assert len(written(rig)) == 2  # with the new status alone, and with all columns
     assert harmed(rig, before) == {}
-    assert "status: 3 → 1" in found.reason
+    assert "status (sent: 3, found: 1)" in found.reason
     assert {rig.condition(name) for name in intents} == {Condition.DUE}
     (line,) = rig.told.events("writes_stopped")
     assert line["code"] == "writes_not_stored"

@@ -137,7 +137,7 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     ),
     HoldCode.AMOUNT_UNREADABLE: HoldEntry(
         title="An amount cannot be read",
-        meaning="A row in Halo has no amount, or Stripe's answer has no amount or currency.",
+        meaning="A row in Halo has no amount that is a number, or Stripe's answer has no amount or currency.",
         sentence="{problem}, so syncd cannot compare the amounts.",
         effect=_WRITES_NOTHING,
         remedy="Check the payment in Stripe's dashboard and its rows in Halo, and correct the amount.",

@@ -78,8 +78,8 @@ def test_an_event_of_another_kind() -> None:
         (_event(INTENT, 7), "An event from Stripe has no type.", AT),
         (_event(None), "The event evt_1 (payment_intent.processing) holds no payment intent.", AT),
         (_event(INTENT, data=[INTENT]), "The event evt_1 (payment_intent.processing) holds no payment intent.", AT),
-        (_event({"id": 7}), "The event evt_1 (payment_intent.processing) names no payment.", AT),
-        (_event({"id": "p i"}), "The event evt_1 (payment_intent.processing) names no payment.", AT),
+        (_event({"id": 7}), "The event evt_1 (payment_intent.processing) names no payment that syncd can read.", AT),
+        (_event({"id": "p i"}), "The event evt_1 (payment_intent.processing) names no payment that syncd can read.", AT),
         (_event(INTENT, created=None), "The event evt_1 (payment_intent.processing of pi_1) has no time.", None),
         (_event(INTENT, created=-1), "The event evt_1 (payment_intent.processing of pi_1) has no time.", None),
         (_event(REFUND, "refund.created", created=None), "The event evt_1 (refund.created) has no time.", None),
@@ -339,9 +339,9 @@ def test_refunds(fields: dict[str, Any], changed: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"payment_intent": 7}, "The {noun} re_1 names no payment."),
-        ({"payment_intent": "p i"}, "The {noun} re_1 names no payment."),
-        ({"payment_intent": {"id": 7}}, "The {noun} re_1 names no payment."),
+        ({"payment_intent": 7}, "The {noun} re_1 names no payment that syncd can read."),
+        ({"payment_intent": "p i"}, "The {noun} re_1 names no payment that syncd can read."),
+        ({"payment_intent": {"id": 7}}, "The {noun} re_1 names no payment that syncd can read."),
         ({"id": 7}, "A {noun} from Stripe has no id."),
         ({"id": "re 1"}, "A {noun} from Stripe has no id."),
     ],

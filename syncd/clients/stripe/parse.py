@@ -99,7 +99,9 @@ def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
         return Unreadable(name, f"The event {name} ({kind}) holds no payment intent.", at)
     intent_id = intent.get("id")
     if not isinstance(intent_id, str) or not INTENT_ID.fullmatch(intent_id):
-        return Unreadable(name, f"The event {name} ({kind}) names no payment.", at)
+        return Unreadable(
+            name, f"The event {name} ({kind}) names no payment that syncd can read.", at
+        )
     if at is None:
         return Unreadable(name, f"The event {name} ({kind} of {intent_id}) has no time.")
     observation = _observation(intent, intent_id, state, at, invoice_key, trace_of(raw), name)
@@ -224,7 +226,7 @@ def _reversal(
     if intent is None and isinstance(charge, dict):
         intent = _expanded_id(charge.get("payment_intent"))
     if intent is not None and (not isinstance(intent, str) or not INTENT_ID.fullmatch(intent)):
-        return Unreadable(name, f"The {noun} {name} names no payment.", at)
+        return Unreadable(name, f"The {noun} {name} names no payment that syncd can read.", at)
     status, reason = raw.get("status"), raw.get("reason")
     return Reversal(
         id=name,

@@ -187,7 +187,10 @@ def _held_for_amount(current: Observation, rows: Sequence[Row], policy: Policy) 
         return _unknown_currency(current, current.received)
     total = total_of(rows)
     if total is None:
-        problem = f"Stripe received {current.received}, but a row of {current.intent_id} in Halo has no amount"
+        problem = (
+            f"Stripe received {current.received}, but a row of {current.intent_id} in Halo has no amount "
+            "that syncd can read as a number"
+        )
         return held(HoldCode.AMOUNT_UNREADABLE, current.intent_id, problem=problem)
     if left_out(current, total) is not None:
         return None

@@ -87,7 +87,11 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        parts = [f"not stored: {', '.join(map(str, self.not_stored))}"] * bool(self.not_stored)
+        missed = ", ".join(
+            f"{one.name} (sent: {one.before or 'empty'}, found: {one.after or 'empty'})"
+            for one in self.not_stored
+        )
+        parts = [f"not stored: {missed}"] * bool(missed)
         parts += [f"also changed: {', '.join(map(str, self.changed))}"] * bool(self.changed)
         return "; ".join(parts) or "stored as sent, nothing else changed"
 
