@@ -298,7 +298,7 @@ def one(kind: Kind, amount: str | None, customer: str | None, currency: str = "E
          "Customers may be chased for 15.00 EUR that they have paid (two payments)."),
         ([one(Kind.PAID_IN_HALO_ONLY, "10", "A"), one(Kind.REFUNDED, "5", "B"),
           one(Kind.WRONG_AMOUNT, "1", "B")],
-         "Halo counts 16.00 EUR of two customers as paid that Stripe did not receive, or that went back."),
+         "Halo counts 16.00 EUR of two customers as paid that Stripe did not receive, or that was refunded or disputed."),
         ([one(Kind.SEVERAL_PAYMENTS, "10", "A")], "One customer may have paid 10.00 EUR too much."),
         ([one(Kind.SEVERAL_PAYMENTS, None, "A"), one(Kind.UNCLEAR, None, "A")],
          "The amount of two differences is not known."),
@@ -430,7 +430,8 @@ def test_the_terminal_at_80_columns() -> None:
         "  1 more: see --json, or --csv and --html with --all.",
         "",
         "Not compared: something",
-        "--fix: 1 payment made due: the next push takes it; 2 differences need a person.",
+        "--fix: 1 payment made due: the next push includes it; 2 differences need a",
+        "person.",
     ]
 
 
@@ -461,7 +462,7 @@ def test_what_fix_did_is_always_said() -> None:
     assert fix_words(Fix((), (), (), 0)) == "--fix: there was nothing to correct."
     assert fix_words(Fix((), (), (), 1)) == "--fix: 1 difference needs a person."
     assert fix_words(Fix(("a", "b"), ("c",), ("d",), 2)) == (
-        "--fix: 2 payments made due: the next push takes them; 1 payment is on the attention "
+        "--fix: 2 payments made due: the next push includes them; 1 payment is on the attention "
         "list: correct what the list names, then retry; 1 was dismissed by a person and left alone; "
         "2 differences need a person."
     )

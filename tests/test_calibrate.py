@@ -624,7 +624,7 @@ def test_calibrate_with_a_damaged_database(live: Rig) -> None:
     assert (done.returncode, done.stdout) == (78, "")
     assert "move the file away and run syncd --backfill 90d" in done.stderr
     assert done.stderr.endswith(
-        "Until then nobody can tell which rows syncd wrote itself, so no row was taken for evidence.\n"
+        "Until then syncd cannot tell which rows it wrote itself, so it used no row as evidence.\n"
     )
 
 

@@ -236,7 +236,7 @@ def test_numbers_are_compared_after_polls_too(rig: Rig) -> None:
         Area.HALO, "status succeeded",
         "8; none of Halo's newest 6 rows shows what Halo's own webhook writes (2 rows left out that "
         "syncd may have written)",
-        "Run syncd calibrate: it reads all rows, and says how to get evidence.",
+        "Run syncd calibrate: the command reads all rows, and shows how to prove the number.",
     )  # fmt: skip
 
 

@@ -332,9 +332,7 @@ def _not_counted(found: Sequence[Difference]) -> str:
 def _not_paid(found: Sequence[Difference]) -> str:
     who = _customers(found)
     of = "" if who is None else f" of {who}"
-    return (
-        f"Halo counts {_amounts(found)}{of} as paid that Stripe did not receive, or that went back."
-    )
+    return f"Halo counts {_amounts(found)}{of} as paid that Stripe did not receive, or that was refunded or disputed."
 
 
 def _paid_too_much(found: Sequence[Difference]) -> str:

@@ -95,9 +95,9 @@ def run(
     if once and backfill is not None:
         raise typer.BadParameter("--once and --backfill exclude each other")
     if dry_run and not once and backfill is None:
-        raise typer.BadParameter("--dry-run goes with --once or --backfill")
+        raise typer.BadParameter("--dry-run needs --once or --backfill")
     if as_json and not dry_run:
-        raise typer.BadParameter("--json goes with --dry-run here")
+        raise typer.BadParameter("--json needs --dry-run here")
     # Only a run needs them, and loading them takes longer than most commands.
     from syncd.cli.commands.operate.run import run_command, run_daemon, since_of
     from syncd.config.advice import advice_for

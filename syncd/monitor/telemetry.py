@@ -130,7 +130,7 @@ class Telemetry:
             "gaps": Counter("syncd_gaps_filled", "Gaps filled from payment intents.", registry=r),
         }
         self._payments = Gauge("syncd_payments", "Payments known.", ["condition"], registry=r)
-        self._attention = Gauge("syncd_attention", "Payments a person must look at.", registry=r)
+        self._attention = Gauge("syncd_attention", "Entries on the attention list.", registry=r)
         self._budget = Gauge(
             "syncd_budget_remaining_requests", "Requests that may still go.", ["side"], registry=r
         )

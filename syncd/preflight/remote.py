@@ -127,7 +127,7 @@ class Sides:
         elif not self._stripe_works:
             account = self.config.stripe.account
             beside = f" for {account}" if account else ""
-            self.tell(passed(Area.STRIPE, what, f"{base} takes the key{beside}"))
+            self.tell(passed(Area.STRIPE, what, f"{base} accepts the key{beside}"))
         self._stripe_works = error is None
 
     # --- Halo ------------------------------------------------------------------------------------
@@ -145,14 +145,14 @@ class Sides:
             if not self.sink.signed_in:
                 self.tell(_out_of_reach(Side.HALO, error))
                 return None
-            self.tell(passed(Area.HALO, "Halo: sign-in", f"{url} takes the application"))
+            self.tell(passed(Area.HALO, "Halo: sign-in", f"{url} accepts the application"))
             remedy = "Give the application and its agent role the permission to read invoices."
             self.tell(failed(Area.HALO, "Halo: read invoices", _found(error), remedy))
             return None
         except Failure as error:
             self.tell(_out_of_reach(Side.HALO, error))
             return None
-        self.tell(passed(Area.HALO, "Halo: sign-in", f"{url} takes the application"))
+        self.tell(passed(Area.HALO, "Halo: sign-in", f"{url} accepts the application"))
         count = "" if survey.total is None else f", {survey.total:,} rows"
         self.tell(passed(Area.HALO, "Halo: read invoices", f"allowed{count}"))
         notes = self.store.notes() if self.remembers else {}

@@ -145,7 +145,7 @@ def _not_compared(state: PaymentState, number: int) -> Line:
 def _unseen(state: PaymentState, number: int, rows: int, left_out: int) -> Line:
     beside = f" ({_rows(left_out)} left out that syncd may have written)" if left_out else ""
     text = f"{number}; none of Halo's newest {_rows(rows)} shows what Halo's own webhook writes{beside}"
-    remedy = "Run syncd calibrate: it reads all rows, and says how to get evidence."
+    remedy = "Run syncd calibrate: the command reads all rows, and shows how to prove the number."
     return warned(Area.HALO, f"status {state}", text, remedy)
 
 

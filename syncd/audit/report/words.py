@@ -23,7 +23,7 @@ def fix_words(fix: Fix) -> str:
     parts = []
     if fix.due:
         it = "it" if len(fix.due) == 1 else "them"
-        parts.append(f"{counted(len(fix.due), 'payment')} made due: the next push takes {it}")
+        parts.append(f"{counted(len(fix.due), 'payment')} made due: the next push includes {it}")
     if fix.listed:
         is_ = "is" if len(fix.listed) == 1 else "are"
         parts.append(

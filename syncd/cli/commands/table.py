@@ -71,7 +71,7 @@ ENTRIES = {
     ),
     "demo": Entry("support.demo", "demo", "See it work between a Stripe and a Halo of its own."),
     "attention": Entry(
-        "daily.attention", "attention_app", "List what needs a person, and why."
+        "daily.attention", "attention_app", "List what needs your action, and why."
     ),
     "config": Entry(
         "setup.config", "config_app", "Show, check and describe the configuration."

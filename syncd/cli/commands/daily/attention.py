@@ -74,7 +74,7 @@ def attention(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List what needs a person, and why.
+    """List what needs your action, and why.
 
     Example: syncd attention --json
     """

@@ -52,12 +52,14 @@ def calibrate(
     context: typer.Context,
     *,
     write: Annotated[
-        bool, typer.Option("--write", help="Put the numbers into the configuration file.")
+        bool, typer.Option("--write", help="Write the proven numbers to the configuration file.")
     ] = False,
     accept: Annotated[
         list[PaymentState] | None,
         typer.Option(
-            "--accept", metavar="STATE", help="Take the hint for this state (again for another)."
+            "--accept",
+            metavar="STATE",
+            help="Accept the number that is only a hint, for this state. Repeat for more states.",
         ),
     ] = None,
     rows: Annotated[
@@ -117,8 +119,8 @@ def read_survey(config: Config, rows: int) -> Survey:
             return asyncio.run(_survey(config, store, rows))
     except StoreUnusable as error:
         message = (
-            f"{error} Until then nobody can tell which rows syncd wrote itself, so no row was taken "
-            "for evidence."
+            f"{error} Until then syncd cannot tell which rows it wrote itself, so it used no row as "
+            "evidence."
         )
         raise StoreUnusable(message) from None
 
