@@ -43,20 +43,37 @@ def plan(
     # By default APScheduler skips a job that is more than a second late.
     options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
     scheduler.add_job(
-        on_time, IntervalTrigger(seconds=fixed or 1), [steps.poll], id="poll",
-        next_run_time=utc(now), replace_existing=True, **options,
-    )  # fmt: skip
-    scheduler.add_job(
-        on_time, IntervalTrigger(seconds=max(1, min(sweep // 4, SWEEP_LOOK_SECONDS))),
-        [steps.sweep], id="sweep", next_run_time=utc(now + 1), replace_existing=True,
+        on_time,
+        IntervalTrigger(seconds=fixed or 1),
+        [steps.poll],
+        id="poll",
+        next_run_time=utc(now),
+        replace_existing=True,
         **options,
-    )  # fmt: skip
+    )
     scheduler.add_job(
-        on_time, IntervalTrigger(seconds=DELIVERIES_LOOK_SECONDS),
-        [steps.count_undelivered], id="deliveries", replace_existing=True,
-        next_run_time=utc(now + DELIVERIES_FIRST_SECONDS), **options,
-    )  # fmt: skip
+        on_time,
+        IntervalTrigger(seconds=max(1, min(sweep // 4, SWEEP_LOOK_SECONDS))),
+        [steps.sweep],
+        id="sweep",
+        next_run_time=utc(now + 1),
+        replace_existing=True,
+        **options,
+    )
     scheduler.add_job(
-        on_time, IntervalTrigger(seconds=min(TICK_SECONDS, fixed or TICK_SECONDS)), [tick],
-        id="tick", replace_existing=True, **options,
-    )  # fmt: skip
+        on_time,
+        IntervalTrigger(seconds=DELIVERIES_LOOK_SECONDS),
+        [steps.count_undelivered],
+        id="deliveries",
+        replace_existing=True,
+        next_run_time=utc(now + DELIVERIES_FIRST_SECONDS),
+        **options,
+    )
+    scheduler.add_job(
+        on_time,
+        IntervalTrigger(seconds=min(TICK_SECONDS, fixed or TICK_SECONDS)),
+        [tick],
+        id="tick",
+        replace_existing=True,
+        **options,
+    )

@@ -309,9 +309,13 @@ class Engine:
             self._remember_link(error.side)
             remember_failures_shape(self.store, error, self.now())
             self.report.log(
-                "warning", f"{step}_failed", side=str(error.side), reason=str(error),
-                pause_seconds=round(pause, 1), failures=self.links[error.side].failures,
-            )  # fmt: skip
+                "warning",
+                f"{step}_failed",
+                side=str(error.side),
+                reason=str(error),
+                pause_seconds=round(pause, 1),
+                failures=self.links[error.side].failures,
+            )
         except (Stopping, StoreUnavailable, StoreUnusable) as error:
             if counter is not None and not isinstance(error, Stopping):
                 self.report.count(counter, outcome="failed")

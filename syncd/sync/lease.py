@@ -84,9 +84,13 @@ class Lease:
             LeaseHeld: another process pushes, or leads.
         """
         taken = self.store.coordination.take_lease(
-            self.name, self.me, self.now(), self.seconds, free=self._is_free,
+            self.name,
+            self.me,
+            self.now(),
+            self.seconds,
+            free=self._is_free,
             requires=self.requires(),
-        )  # fmt: skip
+        )
         if isinstance(taken, Holder):
             raise LeaseHeld(taken.described)
         self.fence, self._held, self._renewed = taken, True, self.now()

@@ -197,9 +197,14 @@ class Connection:
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
                 response = await self._client.request(
-                    method, url, params=params, content=content, data=form, headers=headers,
+                    method,
+                    url,
+                    params=params,
+                    content=content,
+                    data=form,
+                    headers=headers,
                     extensions={"trace": trace},
-                )  # fmt: skip
+                )
         except (httpx.InvalidURL, UnicodeError) as error:
             self.calling.note("error")
             message = (

@@ -361,9 +361,12 @@ class _Moment:
 
 
 def _moments(
-    window: Window, counts: Mapping[int, int], now: float, allowed: Callable[[float], float],
+    window: Window,
+    counts: Mapping[int, int],
+    now: float,
+    allowed: Callable[[float], float],
     apart_seconds: float = 6 * 3_600,
-) -> Iterator[_Moment]:  # fmt: skip
+) -> Iterator[_Moment]:
     """The moments at which reads leave the window, some time apart, and the end of the window."""
     kept_seconds = window.bucket_seconds + window.period_seconds
     moved, oldest = window.rebased(counts, now), window.oldest(now)

@@ -16,9 +16,14 @@ CALLERS_MAX = 100
 def server_config(sources: WebSources) -> uvicorn.Config:
     """How the web application is served."""
     return uvicorn.Config(
-        application(sources), log_config=None, access_log=False, lifespan="off",
-        timeout_graceful_shutdown=1, server_header=False, limit_concurrency=CALLERS_MAX,
-    )  # fmt: skip
+        application(sources),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        server_header=False,
+        limit_concurrency=CALLERS_MAX,
+    )
 
 
 class Server(uvicorn.Server):

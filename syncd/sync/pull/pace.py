@@ -85,10 +85,12 @@ class FixedPace:
             report.log("info", "polls_at_interval", every_seconds=self.interval_seconds)
             return
         report.log(
-            "warning", "polls_spread", every_seconds=round(self._spacing),
+            "warning",
+            "polls_spread",
+            every_seconds=round(self._spacing),
             text="More than half of stripe.read_budget is used. syncd polls less often, so that the rest "
             "lasts. Nothing is lost, but updates take longer. A longer poll.interval needs fewer reads.",
-        )  # fmt: skip
+        )
 
     def remember(self) -> None:
         """Nothing is learnt."""
@@ -162,10 +164,12 @@ class PollPace:
             report.log("info", "polls_at_interval", every_seconds=round(self.spacing_seconds()))
             return
         report.log(
-            "warning", "polls_spread", every_seconds=round(self.longest_seconds),
+            "warning",
+            "polls_spread",
+            every_seconds=round(self.longest_seconds),
             text="Most of stripe.read_budget is used. syncd polls less often than every 5 minutes, so that the rest "
             "lasts. Nothing is lost, but updates take longer. A large backfill or audit is a normal cause.",
-        )  # fmt: skip
+        )
 
     def remember(self) -> None:
         """Write down what was learnt, if it is new and the last time was a while ago."""

@@ -125,9 +125,11 @@ class AllRows:
             self.hidden = await self.sink.hides_intents(self._nameless)
             if self.hidden:
                 self.report.log(
-                    "warning", "rows_without_intents", seen=seen,
+                    "warning",
+                    "rows_without_intents",
+                    seen=seen,
                     reason="Halo's lists do not show intent_id, so syncd looks up each payment alone.",
-                )  # fmt: skip
+                )
         if self.hidden and not by_number:
             self.store.rows.forget()
             return False
@@ -219,9 +221,10 @@ class AllRows:
         for row in page.rows:
             if row.id is not None and row.fields and len(self._fields) < FIELDS_MAX:
                 self._fields[row.id] = {
-                    name: value for name, value in row.fields.items()
+                    name: value
+                    for name, value in row.fields.items()
                     if not (isinstance(value, str) and len(value) > TEXT_MAX)
-                }  # fmt: skip
+                }
         self._nameless += nameless[: max(0, SAMPLE - len(self._nameless))]
         return self.store.rows.add(page.rows)
 

@@ -68,11 +68,17 @@ async def restore_harmed(prover: "Prover") -> bool:
 def _stopped(prover: "Prover", trouble: WriteTrouble, found: Comparison) -> bool:
     first = trouble.reason.partition(" Later, syncd sent the")[0]
     prover.tenant.stop(
-        WriteKind.UPDATE, trouble.code, trouble.intent_id, trouble.row_id,
+        WriteKind.UPDATE,
+        trouble.code,
+        trouble.intent_id,
+        trouble.row_id,
         f"{first} Later, syncd sent the row's former contents {UpdateMode.EVERYTHING.described} and "
         f"read it back: {found}.",
-        trouble.before, trouble.tried, trouble.rows, whole=trouble.whole,
-    )  # fmt: skip
+        trouble.before,
+        trouble.tried,
+        trouble.rows,
+        whole=trouble.whole,
+    )
     return False
 
 
@@ -91,11 +97,18 @@ def _proven(
         restored = Restored.WHOLE if trouble.whole else Restored.KNOWN
     prover.tenant.proven(
         Proof(
-            WriteKind.UPDATE, prover.now(), trouble.intent_id, number, row.row.invoice_id,
-            UpdateMode.EVERYTHING, found.trace_stored, (), row.alone,
+            WriteKind.UPDATE,
+            prover.now(),
+            trouble.intent_id,
+            number,
+            row.row.invoice_id,
+            UpdateMode.EVERYTHING,
+            found.trace_stored,
+            (),
+            row.alone,
         ),
         restored=restored,
-    )  # fmt: skip
+    )
 
 
 def _nothing(number: int) -> RowChange:

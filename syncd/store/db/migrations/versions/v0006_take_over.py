@@ -76,26 +76,38 @@ def _add_counts_and_indexes() -> None:
         ("dismissed IS NULL AND stand != 'back' OR dismissed != word"),
     )
     op.create_index(
-        "payments_doubtful", "payments", ["doubt_until"],
-        sqlite_where=sa.text(doubtful), postgresql_where=sa.text(doubtful),
-    )  # fmt: skip
+        "payments_doubtful",
+        "payments",
+        ["doubt_until"],
+        sqlite_where=sa.text(doubtful),
+        postgresql_where=sa.text(doubtful),
+    )
     op.create_index(
-        "reversals_open", "reversals", ["kind"],
-        sqlite_where=sa.text(open_reversal), postgresql_where=sa.text(open_reversal),
-    )  # fmt: skip
+        "reversals_open",
+        "reversals",
+        ["kind"],
+        sqlite_where=sa.text(open_reversal),
+        postgresql_where=sa.text(open_reversal),
+    )
     op.create_index("reversals_stand", "reversals", ["stand", "created"])
     op.create_index(
-        "reversals_unplaced", "reversals", ["intent_id"],
-        sqlite_where=sa.text("of_halos IS NULL"), postgresql_where=sa.text("of_halos IS NULL"),
-    )  # fmt: skip
+        "reversals_unplaced",
+        "reversals",
+        ["intent_id"],
+        sqlite_where=sa.text("of_halos IS NULL"),
+        postgresql_where=sa.text("of_halos IS NULL"),
+    )
     op.execute(
         "UPDATE reversals SET of_halos = false WHERE of_halos IS NULL "
         "AND EXISTS (SELECT * FROM payments WHERE payments.intent_id = reversals.intent_id)"
     )
     op.create_index(
-        "unreadable_open", "unreadable", ["seen_at"],
-        sqlite_where=sa.text("dismissed IS 0"), postgresql_where=sa.text("dismissed IS false"),
-    )  # fmt: skip
+        "unreadable_open",
+        "unreadable",
+        ["seen_at"],
+        sqlite_where=sa.text("dismissed IS 0"),
+        postgresql_where=sa.text("dismissed IS false"),
+    )
     op.create_table(
         "payment_counts",
         sa.Column("condition", sa.String(20), primary_key=True),
