@@ -270,9 +270,10 @@ class Rig:
 
     def posts(self) -> list[Any]:
         return [
-            r for r in self.box.halo.requests
+            r
+            for r in self.box.halo.requests
             if r.method == "POST" and r.path == "/api/InvoicePayment"
-        ]  # fmt: skip
+        ]
 
     def command(
         self,

@@ -56,9 +56,10 @@ def isolate() -> None:
             if name.upper() in FOR_DOWNLOADS or name.startswith("PIP_")
         })  # fmt: skip
         kept = {
-            name: text for name, text in os.environ.items()
+            name: text
+            for name, text in os.environ.items()
             if name in KEPT or name.startswith(KEPT_PREFIXES)
-        }  # fmt: skip
+        }
         os.environ.clear()
         os.environ.update(in_memory() | kept | CHOSEN)
         tempfile.tempdir = None  # pytest has asked for it already

@@ -106,8 +106,9 @@ def test_a_deleted_row_leaves_its_invoice(rig: Rig) -> None:
     rig.once()
     [entry] = rig.attention()
     assert (entry.code, [one.name for one in entry.invoices]) == (
-        "row_deleted", [f"INV-{row['invoice_id']}"],
-    )  # fmt: skip
+        "row_deleted",
+        [f"INV-{row['invoice_id']}"],
+    )
     rig.stored(lambda store: store.people.retry([payment], rig.clock()))
     assert rig.stored(lambda store: store.payment(payment))["seen_rows"] is None  # it counts as new
 
@@ -202,8 +203,9 @@ def test_dismiss_all(rig: Rig) -> None:
     assert rig.command("attention", "dismiss").returncode == 2
     done = rig.command("attention", "dismiss", "--all")
     assert (done.returncode, done.stdout.splitlines()) == (
-        0, [f"{held}: dismissed", f"{refund}: dismissed"],
-    )  # fmt: skip
+        0,
+        [f"{held}: dismissed", f"{refund}: dismissed"],
+    )
     assert rig.attention() == []
 
 
@@ -369,9 +371,9 @@ def test_what_was_dismissed(rig: Rig) -> None:
     assert abs(_unix(found[refund]["dismissed_at"]) - time.time()) < 60
     done = rig.command("attention", "retry", refund, held)
     assert (done.returncode, done.stdout.splitlines()) == (
-        0, [f"{refund}: is on the attention list again",
-            f"{held}: will be retried at the next push"],
-    )  # fmt: skip
+        0,
+        [f"{refund}: is on the attention list again", f"{held}: will be retried at the next push"],
+    )
     assert [entry.id for entry in rig.attention()] == [refund]
     assert json.loads(rig.command("attention", "--dismissed", "--json").stdout) == []
 
@@ -400,8 +402,9 @@ def test_one_payment_is_pushed_although_its_amounts_differ(rig: Rig) -> None:
     assert {entry.code for entry in rig.attention()} == {"amount_mismatch"}
     done = rig.command("attention", "push", wanted)
     assert (done.returncode, done.stdout) == (
-        0, f"{wanted}: will be pushed at the next push although its amounts differ\n",
-    )  # fmt: skip
+        0,
+        f"{wanted}: will be pushed at the next push although its amounts differ\n",
+    )
     rig.once()
     assert (rig.statuses(wanted), [e.id for e in rig.attention()]) == ([3], [other])
     rig.sweep()

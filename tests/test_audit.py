@@ -171,8 +171,9 @@ def test_wrong_amount(rig: Rig) -> None:
         "Halo's invoice INV-1003 of 5.50 EUR shows 0.00 EUR as due."
     )
     assert [one.stake for one in found.sums] == [
-        "Halo has 0.50 EUR too much", "Halo has 0.99 USD too little",
-    ]  # fmt: skip
+        "Halo has 0.50 EUR too much",
+        "Halo has 0.99 USD too little",
+    ]
     assert (found.agree, found.differ) == (0, 2)
 
 
@@ -202,8 +203,9 @@ def test_wrong_state_and_unclear(rig: Rig) -> None:
     rig.settings["SYNCD_HALO__STATUS__CANCELED"] = ""
     failed, canceled = rig.pay("payment_failed"), rig.pay("canceled")
     assert {one[:2] for one in seen(audit(rig))} == {
-        ("wrong_state", failed), ("unclear", canceled),
-    }  # fmt: skip
+        ("wrong_state", failed),
+        ("unclear", canceled),
+    }
 
 
 def test_several_payments_on_one_invoice(rig: Rig) -> None:
@@ -249,9 +251,10 @@ def test_refunded_and_disputed(rig: Rig) -> None:
     rig.box.stripe.reversals.close_dispute(won, "won")
     found = audit(rig)
     assert seen(found) == [
-        ("disputed", old, "10.99", "USD"), ("refunded", payment, "3.00", "USD"),
+        ("disputed", old, "10.99", "USD"),
+        ("refunded", payment, "3.00", "USD"),
         ("refunded", payment, "2.00", "USD"),
-    ]  # fmt: skip
+    ]
     refunds = found.sums[0]
     assert (refunds.count, refunds.amount, refunds.currency) == (2, Decimal("5.00"), "USD")
 
@@ -290,8 +293,9 @@ def test_an_acknowledged_refund_is_no_difference_any_more(rig: Rig) -> None:
     rig.stored(lambda store: store.people.dismiss([refund, dispute], rig.clock()))
     found = audit(rig)
     assert [(one.kind, one.acknowledged) for one in found.findings] == [
-        (Kind.DISPUTED, True), (Kind.REFUNDED, True),
-    ]  # fmt: skip
+        (Kind.DISPUTED, True),
+        (Kind.REFUNDED, True),
+    ]
     assert [(one.title, one.stake) for one in found.sums] == [
         ("Refunded at Stripe, acknowledged", "2.00 USD"),
         ("Disputed at Stripe, acknowledged", "10.99 USD"),
@@ -300,8 +304,9 @@ def test_an_acknowledged_refund_is_no_difference_any_more(rig: Rig) -> None:
     rig.box.stripe.reversals.close_dispute(dispute, "lost")
     found = audit(rig)
     assert [(one.kind, one.acknowledged) for one in found.findings] == [
-        (Kind.DISPUTED, False), (Kind.REFUNDED, True),
-    ]  # fmt: skip
+        (Kind.DISPUTED, False),
+        (Kind.REFUNDED, True),
+    ]
 
 
 def test_money_that_is_not_halos_is_listed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,8 +333,9 @@ def test_money_that_is_not_halos_is_listed(rig: Rig, monkeypatch: pytest.MonkeyP
         currency="USD",
     )
     assert [(one.count, one.stake) for one in found.elsewhere_sums] == [
-        (2, "1,000 JPY"), (1, "10.99 USD"),
-    ]  # fmt: skip
+        (2, "1,000 JPY"),
+        (1, "10.99 USD"),
+    ]
 
 
 def test_rows_that_stripe_does_not_know(rig: Rig) -> None:

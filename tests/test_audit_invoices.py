@@ -77,8 +77,9 @@ def test_a_part_of_an_invoice_is_well(rig: Rig) -> None:
     assert audit(rig).open == 0
     rig.box.halo.rows_pay = False
     assert {one for one in seen(audit(rig)) if one[0] == "invoice_due"} == {
-        ("invoice_due", back, "40.00", "USD"), ("invoice_due", None, "39.99", "USD"),
-    }  # fmt: skip
+        ("invoice_due", back, "40.00", "USD"),
+        ("invoice_due", None, "39.99", "USD"),
+    }
 
 
 def test_the_weightier_difference_leads(rig: Rig) -> None:
@@ -91,8 +92,9 @@ def test_the_weightier_difference_leads(rig: Rig) -> None:
     rig.box.halo.rows_pay = False
     found = audit(rig)
     assert seen(found) == [
-        ("paid_in_halo_only", open_, "10.99", "USD"), ("invoice_due", short, "10.00", "USD"),
-    ]  # fmt: skip
+        ("paid_in_halo_only", open_, "10.99", "USD"),
+        ("invoice_due", short, "10.00", "USD"),
+    ]
     assert "Halo has 0.99 USD too little" in found.findings[1].text
     assert [one.count for one in found.sums] == [1, 1]
 

@@ -156,8 +156,9 @@ def test_html_is_whole_and_harmless() -> None:
     assert "@import" not in page
     links = [attrs["href"] or "" for tag, attrs in tags.tags if tag == "a"]
     assert sorted(link[:28] for link in links) == [
-        "https://dashboard.stripe.com", 'https://x.example/"><script>',
-    ]  # fmt: skip
+        "https://dashboard.stripe.com",
+        'https://x.example/"><script>',
+    ]
 
 
 def test_json_keeps_amounts_exact() -> None:
@@ -209,8 +210,9 @@ def test_the_csv_holds_each_difference() -> None:
     ]
     several = found[2]
     assert (several["Link to Stripe"], several["Link to Stripe 2"]) == (
-        f"{at}pi_3QOne", f"{at}pi_3QTwo",
-    )  # fmt: skip
+        f"{at}pi_3QOne",
+        f"{at}pi_3QTwo",
+    )
     assert [one["Difference"] for one in found] == ["-1210.00", "-40.00", "-15.00", "5.00"]
 
 
@@ -355,9 +357,10 @@ def test_sums_by_customer_add_up(parts: list[tuple[Kind, int, str, str]]) -> Non
     for code in ("EUR", "JPY"):
         for consequence in Consequence:
             expected = sum(
-                f.at_stake or 0 for f in found
+                f.at_stake or 0
+                for f in found
                 if f.currency == code and f.consequence is consequence is not Consequence.NONE
-            )  # fmt: skip
+            )
             for totals in (customers, currencies):
                 assert expected == sum(
                     t.amounts.get(consequence, 0) for t in totals if t.currency == code
@@ -453,8 +456,9 @@ def test_what_is_short_is_not_set_off() -> None:
         for by in ("-40.00", "40.00", "-1.00")
     ]
     assert [(each.count, each.stake) for each in sums(found)] == [
-        (2, "Halo has 41.00 USD too little"), (1, "Halo has 40.00 USD too much"),
-    ]  # fmt: skip
+        (2, "Halo has 41.00 USD too little"),
+        (1, "Halo has 40.00 USD too much"),
+    ]
 
 
 def test_what_fix_did_is_always_said() -> None:

@@ -372,8 +372,9 @@ def test_clock_that_jumps_back_by_years(rig: Rig) -> None:
     rig.box.halo.poison(refused)
     rig.once()
     assert [rig.condition(payment) for payment in (refused, unmatched)] == [
-        Condition.FAILED, Condition.UNMATCHED,
-    ]  # fmt: skip
+        Condition.FAILED,
+        Condition.UNMATCHED,
+    ]
     ahead = 0
     rig.box.halo.unpoison(refused)
     rig.box.halo.add_row(unmatched, rig.box.halo.add_invoice(), 10.99)

@@ -195,9 +195,10 @@ def test_a_side_out_of_reach(rig: Rig, side: str) -> None:
 def test_wrong_numbers(rig: Rig) -> None:
     """A number that Halo's own webhook contradicts fails, with a row to look at; unset ones are named."""
     rig.settings |= {
-        "SYNCD_HALO__STATUS__SUCCEEDED": "33", "SYNCD_HALO__STATUS__CANCELED": "",
+        "SYNCD_HALO__STATUS__SUCCEEDED": "33",
+        "SYNCD_HALO__STATUS__CANCELED": "",
         "SYNCD_HALO__STATUS__PROCESSING": "5",
-    }  # fmt: skip
+    }
     for state in ("succeeded", "succeeded", "canceled", "processing"):
         _native(rig, state)
     odd = _native(rig, "processing")
@@ -233,11 +234,12 @@ def test_numbers_are_compared_after_polls_too(rig: Rig) -> None:
     rig.once()
     lines = _sides(rig)
     assert lines["status succeeded"] == warned(
-        Area.HALO, "status succeeded",
+        Area.HALO,
+        "status succeeded",
         "8; none of Halo's newest 6 rows shows what Halo's own webhook writes (2 rows left out that "
         "syncd may have written)",
         "Run syncd calibrate: the command reads all rows, and shows how to prove the number.",
-    )  # fmt: skip
+    )
 
 
 def test_numbers_that_were_proven_stay_so(rig: Rig) -> None:
@@ -338,7 +340,7 @@ def test_whether_halos_webhook_writes_too(rig: Rig) -> None:
         ("read:invoices edit:invoices", "all", Level.WARN, "the agent role may lack it"),
         ("all", None, Level.WARN, "Halo does not say"),
     ],
-)  # fmt: skip
+)
 def test_the_permission_to_edit(asked: str, granted: str | None, level: Level, text: str) -> None:
     """What can be known of it without writing: the scope asked for and the scope granted."""
     scopes = None if granted is None else frozenset(granted.split())
@@ -368,8 +370,9 @@ def test_reads_of_stripe(
 ) -> None:
     """Reads in 30 days at this interval are worked out, and warned of when they are too many."""
     rig.settings |= {
-        "SYNCD_POLL__INTERVAL": interval, "SYNCD_STRIPE__READ_BUDGET": str(budget),
-    }  # fmt: skip
+        "SYNCD_POLL__INTERVAL": interval,
+        "SYNCD_STRIPE__READ_BUDGET": str(budget),
+    }
     line = stripe_budget_line(rig.config(), 5)
     assert (line.level, line.remedy) == (level, remedy)
 
@@ -415,9 +418,10 @@ def test_who_can_read_a_secret(tmp_path: Path, mode: int, level: Level) -> None:
     secret.write_text("rk_test_x")
     secret.chmod(mode)
     environment = {
-        "CREDENTIALS_DIRECTORY": str(tmp_path), "SYNCD_STRIPE_API_KEY": "rk_test_y",
+        "CREDENTIALS_DIRECTORY": str(tmp_path),
+        "SYNCD_STRIPE_API_KEY": "rk_test_y",
         "SYNCD_HALO_CLIENT_SECRET": "a-secret",
-    }  # fmt: skip
+    }
     key, halo = secret_lines(environment)
     assert (key.what, key.level) == ("secret stripe_api_key", level)
     assert (halo.what, halo.level) == ("secret halo_client_secret", Level.WARN)

@@ -200,8 +200,9 @@ def test_environment_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNCD_HALO__NEW_ROW__MODULE_ID", "231")
     loaded = load(file, os.environ)
     assert {str(s): n for s, n in loaded.halo.status.numbers.items()} == {
-        "succeeded": 33, "canceled": 4,
-    }  # fmt: skip
+        "succeeded": 33,
+        "canceled": 4,
+    }
     assert (loaded.poll.interval, loaded.push.create_missing) == (90, True)
     assert loaded.halo.client_id == "an-application"
 
@@ -296,7 +297,7 @@ def test_key_of_an_organization(file: Path, monkeypatch: pytest.MonkeyPatch, key
         ('[deep.down.below]\nkey = "Zq7Hidden"', "5: deep.down.below.key"),
     ],
     ids=map(str, range(14)),  # the file's path holds the id, and no secret is shown in a path
-)  # fmt: skip
+)
 def test_secrets_in_the_file(file: Path, line: str, place: str) -> None:
     """A secret in the file is refused wherever it stands, by its name or its looks, never shown."""
     good = GOOD if not line.startswith("client_id") else GOOD.rsplit("client_id", 1)[0]
@@ -440,8 +441,9 @@ def test_unusual_settings(file: Path) -> None:
     """The example's host and a rate limit that Halo does not grant can be used, and are said."""
     file.write_text(GOOD + "rate_limit = 500\n")
     assert [(found.key, found.wrong) for found in advice_for(load(file, os.environ))] == [
-        ("halo.url", True), ("halo.rate_limit", False),
-    ]  # fmt: skip
+        ("halo.url", True),
+        ("halo.rate_limit", False),
+    ]
     file.write_text(GOOD.replace("example.", "tenant."))
     assert advice_for(load(file, os.environ)) == []
 

@@ -30,7 +30,7 @@ from tests.documents import (
     not_of_syncd,
     old_payment,
     written_by_halo,
-)  # fmt: skip
+)
 
 DAY = 86_400
 

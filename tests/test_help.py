@@ -140,9 +140,10 @@ def test_what_must_be_named_has_no_brackets() -> None:
     """In the synopsis each option stands in brackets, but for one that must be given."""
     synopsis = MAN.read_text().partition('.SY "syncd audit"\n')[2].partition("\n.YS")[0]
     required = {
-        option for option in COMMANDS["syncd audit"].params
+        option
+        for option in COMMANDS["syncd audit"].params
         if option.required and option.param_type_name == "option"
-    }  # fmt: skip
+    }
     assert required == set()  # --since has a default
     assert {line[:3] for line in synopsis.splitlines()} == {".OP"}
     assert synopsis.splitlines()[0] == '.OP \\-\\-since "DATE"'

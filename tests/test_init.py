@@ -84,8 +84,9 @@ def test_from_nothing(setup: Setup) -> None:
     assert box.halo.client_secret not in shown.text
     end = shown.text.replace("\r\n", "\n").rstrip().splitlines()
     assert end[-2:] == [
-        f"  syncd prove --config {setup.file}", f"  syncd --config {setup.file}",
-    ]  # fmt: skip
+        f"  syncd prove --config {setup.file}",
+        f"  syncd --config {setup.file}",
+    ]
     text = setup.file.read_text()
     read = tomllib.loads(text)
     assert read["halo"]["url"] == box.halo.url
@@ -96,8 +97,9 @@ def test_from_nothing(setup: Setup) -> None:
     assert "\nsucceeded = 3\n" in text
     assert setup.file.stat().st_mode & 0o777 == 0o644
     for name, secret in (
-        ("stripe_api_key", box.stripe.api_key), ("halo_client_secret", box.halo.client_secret),
-    ):  # fmt: skip
+        ("stripe_api_key", box.stripe.api_key),
+        ("halo_client_secret", box.halo.client_secret),
+    ):
         place = setup.file.with_name(name)
         assert (place.read_text(), place.stat().st_mode & 0o777) == (f"{secret}\n", 0o600)
     assert box.halo.writes == []

@@ -30,9 +30,10 @@ def test_names(rows: Rig) -> None:
 def test_check_names_them(rows: Rig) -> None:
     """`check` names them beside what new rows are to carry."""
     rows.settings |= {
-        "SYNCD_PUSH__CREATE_MISSING": "true", "SYNCD_HALO__NEW_ROW__METHOD": "12",
+        "SYNCD_PUSH__CREATE_MISSING": "true",
+        "SYNCD_HALO__NEW_ROW__METHOD": "12",
         "SYNCD_HALO__NEW_ROW__MODULE_ID": "231",
-    }  # fmt: skip
+    }
     done = rows.command("check", "--json")
     assert "method 12 (Stripe), module_id 231 (Stripe Payments)" in done.stdout
 

@@ -261,10 +261,16 @@ def _played(
     seed=st.integers(0, 2**16),
 )  # fmt: skip
 def test_no_payment_waits_longer_than_with_a_fixed_interval(
-    weeks: list[list[float]], changes_after_days: int, number: int, announced: bool,
-    bursts: list[tuple[float, int, float]], restarts: list[float], jumps: list[tuple[float, float]],
-    budget: int, seed: int,
-) -> None:  # fmt: skip
+    weeks: list[list[float]],
+    changes_after_days: int,
+    number: int,
+    announced: bool,
+    bursts: list[tuple[float, int, float]],
+    restarts: list[float],
+    jumps: list[tuple[float, float]],
+    budget: int,
+    seed: int,
+) -> None:
     """Whenever payments come: polls are never more than five minutes apart, so no payment waits longer.
 
     Hours that change, silence, bursts, forms that are never sent, restarts, and a clock that is set. Any
@@ -307,9 +313,13 @@ def test_no_payment_waits_longer_than_with_a_fixed_interval(
     months=[100, 0, 0, 0], hours=[0, 1, 0] * 7, days=7, bursts=[(0, 200, 0.0)], restarts=[], seed=2
 )
 def test_a_ration_that_follows_the_payments(
-    months: list[int], hours: list[float], days: int, bursts: list[tuple[float, int, float]],
-    restarts: list[float], seed: int,
-) -> None:  # fmt: skip
+    months: list[int],
+    hours: list[float],
+    days: int,
+    bursts: list[tuple[float, int, float]],
+    restarts: list[float],
+    seed: int,
+) -> None:
     """`read_budget = "auto"`: the ration is never exceeded, also where payments stop or come at once.
 
     Where payments stop after a busy month, polls may be up to SCARCE_SECONDS apart for some days, so payments

@@ -125,8 +125,9 @@ def test_who_may_read_it(live: Rig) -> None:
             urllib.request.urlopen(running.url + "/", timeout=5)
         with refused.value as answer:
             assert answer.headers.get_all("WWW-Authenticate") == [
-                'Basic realm="syncd", charset="UTF-8"', 'Bearer realm="syncd"',
-            ]  # fmt: skip
+                'Basic realm="syncd", charset="UTF-8"',
+                'Bearer realm="syncd"',
+            ]
             assert b"syncd" not in answer.read()
 
 

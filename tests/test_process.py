@@ -598,8 +598,9 @@ def test_backfill_that_is_stopped(live: Rig) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.alone", "--backfill", "30d"],
         env={**clean, **live.environment(), "PYTHONPATH": str(ROOT)},
-        cwd=live.folder, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=live.folder,
+        stderr=subprocess.PIPE,
+    )
     until(lambda: len(live.box.stripe.requests) >= 2)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=10)

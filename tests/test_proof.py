@@ -953,11 +953,12 @@ def missing(rig: Rig) -> tuple[Rig, list[str]]:
     rig.settings["SYNCD_HALO__NEW_ROW__MODULE_ID"] = "231"
     intents = [
         rig.pay(
-            "succeeded", rows=(),
+            "succeeded",
+            rows=(),
             metadata={"halo_invoice_id": str(rig.box.halo.add_invoice(total=10.99))},
         )
         for _ in range(5)
-    ]  # fmt: skip
+    ]
     return rig, intents
 
 

@@ -235,9 +235,10 @@ def test_a_new_row(fresh: Rig) -> None:
     assert refused.returncode == 78
     assert "push.create_missing" in refused.stderr
     fresh.settings |= {
-        "SYNCD_PUSH__CREATE_MISSING": "true", "SYNCD_HALO__NEW_ROW__METHOD": "12",
+        "SYNCD_PUSH__CREATE_MISSING": "true",
+        "SYNCD_HALO__NEW_ROW__METHOD": "12",
         "SYNCD_HALO__NEW_ROW__MODULE_ID": "231",
-    }  # fmt: skip
+    }
     other = fresh.command("prove", named, "--yes")
     assert other.returncode == 1
     assert f"syncd prove --insert {named}" in " ".join(other.stdout.split())

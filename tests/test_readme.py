@@ -18,7 +18,7 @@ from tests.documents import (
     held,
     old_payment,
     written_by_halo,
-)  # fmt: skip
+)
 
 BLOCKS = [block.statements() for block in blocks(ROOT / "README.md") if block.kind == "sh"]
 

@@ -320,8 +320,9 @@ def test_a_held_payments_refund_is_shown(rig: Rig) -> None:
     refund = rig.box.stripe.refund(payment)
     rig.once()
     assert {(line.id, line.code) for line in rig.attention()} == {
-        (payment, "amount_mismatch"), (refund, "refunded"),
-    }  # fmt: skip
+        (payment, "amount_mismatch"),
+        (refund, "refunded"),
+    }
 
 
 def test_old_api_versions_tell_only_the_sum(rig: Rig) -> None:
@@ -398,8 +399,9 @@ def test_the_sweep_finds_what_no_event_told(rig: Rig) -> None:
     rig.box.stripe.requests.clear()
     rig.sweep()
     assert {line[:3] for line in told(rig)} == {
-        (refund, "refunded", 99), (dispute, "disputed", 1000),
-    }  # fmt: skip
+        (refund, "refunded", 99),
+        (dispute, "disputed", 1000),
+    }
     paths = [request.path for request in rig.box.stripe.requests]
     assert (paths.count("/v1/refunds"), paths.count("/v1/disputes")) == (1, 1)
 

@@ -127,6 +127,7 @@ def test_another_psa(rig: Rig) -> None:
     finally:
         store.close()
     assert [(row.intent_id, row.status) for row in sink.rows.values()] == [
-        (known, paid), (missing, paid),
-    ]  # fmt: skip
+        (known, paid),
+        (missing, paid),
+    ]
     assert rig.box.halo.requests == []

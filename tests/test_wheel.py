@@ -56,8 +56,9 @@ def test_what_is_inside(wheel: Path) -> None:
     info = {name for name in names if f"syncd-{__version__}.dist-info/" in name}
     shared = {name for name in names if "/data/share/" in name}
     assert {name.partition("/data/")[2] for name in shared} == {
-        "share/man/man8/syncd.8", "share/syncd/config.schema.json",
-    }  # fmt: skip
+        "share/man/man8/syncd.8",
+        "share/syncd/config.schema.json",
+    }
     assert names - info - shared == source
     assert {
         "syncd/py.typed",

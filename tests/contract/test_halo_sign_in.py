@@ -87,9 +87,10 @@ def test_token_that_lives_shortly(bench: Bench) -> None:
     ("given", "words"),
     [
         ({"client_secret": "wrong-but-secret"}, "invalid_client."),
-        ({"client_id": "nobody"}, "invalid_client."), ({"scope": "all:things"}, "invalid_scope."),
+        ({"client_id": "nobody"}, "invalid_client."),
+        ({"scope": "all:things"}, "invalid_scope."),
     ],
-)  # fmt: skip
+)
 def test_sign_in_that_is_refused(bench: Bench, given: dict[str, Any], words: str) -> None:
     """A refused sign-in is said once, with what was asked for, and without the secret."""
     with pytest.raises(SignInRefused) as caught:

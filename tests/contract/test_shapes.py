@@ -298,9 +298,10 @@ def test_what_is_read_of_halo(bench: Bench, halo: Description) -> None:
 def test_what_is_posted_to_halo(rig: Rig, halo: Description) -> None:
     """What an update and a new row hold fits the description, and the sandbox keeps it."""
     rig.settings |= {
-        "SYNCD_PUSH__CREATE_MISSING": "true", "SYNCD_HALO__NEW_ROW__METHOD": "12",
+        "SYNCD_PUSH__CREATE_MISSING": "true",
+        "SYNCD_HALO__NEW_ROW__METHOD": "12",
         "SYNCD_HALO__NEW_ROW__MODULE_ID": "231",
-    }  # fmt: skip
+    }
     invoice = rig.box.halo.add_invoice()
     for state in STATES:
         rig.pay(state)

@@ -216,7 +216,7 @@ row_pages = (
     st.lists(rows, max_size=4)
     | st.fixed_dictionaries({"payments": st.lists(rows, max_size=4), "record_count": numbers})
     | bent({"payments": [ROW], "record_count": 1})
-)  # fmt: skip
+)
 halo_errors = (
     bent({"resultCode": 400, "errorMessage": "Record not found"})
     | bent({"ClassName": "System.Exception", "Message": "Something went wrong"})

@@ -83,9 +83,10 @@ def halo_answers(
 
 @hostile(100)
 @given(
-    statuses, headers,
+    statuses,
+    headers,
     garbage | on_the_wire(stripe_lists(events)) | on_the_wire(stripe_errors),
-)  # fmt: skip
+)
 def test_stripes_lists_of_events(
     server: Server, both: Adapters, status: int, more: dict[str, str], body: bytes
 ) -> None:

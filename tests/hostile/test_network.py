@@ -75,7 +75,7 @@ SIDES = ("stripe", "halo")
         (b"[" + b"{}," * (80 * KIB) + b"{}]", "more values than a real answer"),
         (b"[" + b"0," * (120 * KIB) + b"0]", "more values than a real answer"),
     ],
-)  # fmt: skip
+)
 def test_a_body_beyond_the_limit(
     server: Server, monkeypatch: pytest.MonkeyPatch, side: str, body: bytes, why: str
 ) -> None:
@@ -198,7 +198,7 @@ class Dripping:
         (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
         (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
     ],
-)  # fmt: skip
+)
 def test_an_answer_that_drips(
     monkeypatch: pytest.MonkeyPatch, side: str, first: bytes, piece: bytes
 ) -> None:
@@ -340,8 +340,9 @@ def test_what_goes_to_a_host_that_signs_in(server: Server, both: Adapters) -> No
     assert [request.path for request in signing.requests] == ["/auth/token"]
     assert [request.authorization for request in signing.requests] == [""]
     assert [(r.path, r.authorization, r.body) for r in server.requests] == [
-        ("/api/authinfo", "", b""), ("/api/InvoicePayment", f"Bearer {HALO_TOKEN}", b""),
-    ]  # fmt: skip
+        ("/api/authinfo", "", b""),
+        ("/api/InvoicePayment", f"Bearer {HALO_TOKEN}", b""),
+    ]
 
 
 def test_loopback_is_no_place_to_sign_in_for_a_remote_tenant(

@@ -189,8 +189,9 @@ def test_traces_of_a_huge_event() -> None:
     inner = {"id": "pi_1", "description": "x" * 100_000, "status": "y" * 100_000}
     trace = trace_of({"id": "evt_1", "data": {"object": inner}})
     assert json.loads(trace) == {
-        "id": "evt_1", "data": {"object": {"id": "pi_1", "status": "y" * 500}}
-    }  # fmt: skip
+        "id": "evt_1",
+        "data": {"object": {"id": "pi_1", "status": "y" * 500}},
+    }
 
 
 def test_what_looks_like_a_secret_and_is_none() -> None:

@@ -136,9 +136,10 @@ def test_the_manifest() -> None:
     (container,) = pod["containers"]
     assert container["image"] == f"syncd:{__version__}"
     assert container["securityContext"] == {
-        "readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
-    }  # fmt: skip
+    }
     probes = {
         name: container[f"{name}Probe"]["exec"]["command"]
         for name in ("startup", "liveness", "readiness")

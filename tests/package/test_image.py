@@ -232,8 +232,9 @@ def _program(above: int) -> int:
     while more := {one for one, parent in parents.items() if parent in below} - below:
         below |= more
     (found,) = [
-        one for one in below
+        one
+        for one in below
         if Path(f"/proc/{one}").stat().st_uid == USER
         and Path(f"/proc/{one}/cmdline").read_bytes().startswith(b"/opt/syncd/")
-    ]  # fmt: skip
+    ]
     return found

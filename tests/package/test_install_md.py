@@ -46,9 +46,10 @@ def statements(way: str) -> list[str]:
     kept = [
         one.text if way == "pip" or "/opt/syncd" not in one.text else ""
         for one in found
-        if one.kind == "sh" and not any(other in one.text for other in others)
+        if one.kind == "sh"
+        and not any(other in one.text for other in others)
         and (way == "pip" or one.line < upgrading)
-    ]  # fmt: skip
+    ]
     run = [line for one in kept for line in one.splitlines() if line.strip()]
     if way == "package":
         run += [one for one in in_sentences(DOCUMENT) if re.match(r"apt (remove|purge) ", one)]

@@ -45,8 +45,9 @@ def test_a_command_never_creates_the_tables(live: Rig, shared_server: Server) ->
     done = live.command("status")
     assert done.returncode == 78
     assert "is empty: syncd has not run with it yet" in done.stderr
-    found = shared_server.ask("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'",
-                              live.url.rpartition("/")[2])  # fmt: skip
+    found = shared_server.ask(
+        "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", live.url.rpartition("/")[2]
+    )
     assert found == [(0,)]
 
 

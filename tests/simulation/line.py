@@ -44,8 +44,9 @@ class Line(httpx.AsyncBaseTransport):
         """Carry one request."""
         world, process = self.world, self.process
         sides: dict[str, SandboxStripe | SandboxHalo] = {
-            STRIPE_HOST: world.stripe, HALO_HOST: world.halo,
-        }  # fmt: skip
+            STRIPE_HOST: world.stripe,
+            HALO_HOST: world.halo,
+        }
         side = sides.get(request.url.host)
         if side is None:
             world.oracle.complain("elsewhere", f"a request went to {request.url.host}")
@@ -123,9 +124,13 @@ class Line(httpx.AsyncBaseTransport):
         )
 
     def _reply(
-        self, name: str, side: SandboxStripe | SandboxHalo, asked: Request, fault: Fault | None,
+        self,
+        name: str,
+        side: SandboxStripe | SandboxHalo,
+        asked: Request,
+        fault: Fault | None,
         outage: Outage | None,
-    ) -> Reply:  # fmt: skip
+    ) -> Reply:
         world = self.world
         if outage is not None:
             world.figures[f"outage {outage.kind}"] += 1

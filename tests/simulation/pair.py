@@ -111,9 +111,10 @@ class Link:
         """A daemon leads from now on: no other one may still believe that it does."""
         self.theatre.figures["takeovers"] += 1
         others = [
-            p for p in self.theatre.running
+            p
+            for p in self.theatre.running
             if p is not process and p.alive and p.lead is not None and p.lead.leads
-        ]  # fmt: skip
+        ]
         self.theatre.figures["checks"] += 1
         if others and not self._set_lately():
             self.theatre.world.oracle.complain(

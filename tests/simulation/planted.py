@@ -69,10 +69,11 @@ def _in(owner: Any, name: str) -> Callable[[], Any]:
 _NO_LEASE: tuple[Change, ...] = (
     (_in(lease.Lease, "take"), "        taken = ", "        return\n        taken = "),
     (
-        _in(lease.Lease, "renew"), "        if not self.store",
+        _in(lease.Lease, "renew"),
+        "        if not self.store",
         "        return\n        if not self.store",
     ),
-)  # fmt: skip
+)
 """Whoever doesn't take the lease is stopped where it is to be renewed: both have to go."""
 
 PLANTED = (

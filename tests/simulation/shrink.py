@@ -21,9 +21,12 @@ PLAIN: dict[str, Any] = {
 
 
 def shrink(
-    story: Story, checks: set[str], *, seconds: float = SECONDS_MAX,
+    story: Story,
+    checks: set[str],
+    *,
+    seconds: float = SECONDS_MAX,
     play_it: Callable[[Story], Result] = play,
-) -> Story:  # fmt: skip
+) -> Story:
     """Find a shorter story that breaks one of these promises; bounded in time.
 
     First ever smaller parts of the actions are left out, then settings are made plain.

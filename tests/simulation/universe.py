@@ -201,9 +201,17 @@ class World:
     # --- what Stripe's customers do ------------------------------------------------------------------
 
     def intent(
-        self, *, label: str, amount: int, currency: str, metadata: str | None, rows: int, fit: str,
-        row_delay: float, at: float,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        label: str,
+        amount: int,
+        currency: str,
+        metadata: str | None,
+        rows: int,
+        fit: str,
+        row_delay: float,
+        at: float,
+    ) -> None:
         """A payment intent is made, and Halo makes its rows, at once or later."""
         decimals = DECIMALS[currency]
         invoice = self.halo.add_invoice()
@@ -329,9 +337,10 @@ class World:
         """Halo's own webhook brings an event, the newest or one before."""
         truth = self.truths.get(label)
         events = [
-            e for e in self.stripe.events
+            e
+            for e in self.stripe.events
             if truth and self.event_step.get(str(e.get("id")), ("",))[0] == truth.intent_id
-        ]  # fmt: skip
+        ]
         if truth is None or not events or not self.halo.rows_of(truth.intent_id):
             return
         truth.disturbed_at = self.now()
@@ -413,9 +422,17 @@ class World:
     # --- what goes wrong between -----------------------------------------------------------------------
 
     def fault(
-        self, *, side: str, fault: str, times: int, method: str | None, path: str | None,
-        retry_after: float | None, seconds: float, skip: int,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        side: str,
+        fault: str,
+        times: int,
+        method: str | None,
+        path: str | None,
+        retry_after: float | None,
+        seconds: float,
+        skip: int,
+    ) -> None:
         """Some of the next requests go wrong."""
         match = _is_next_page if path == "next page" else None
         path = None if match else path
@@ -428,9 +445,17 @@ class World:
         self._strike(side, fault, times, method, path, match, None, seconds, 0)
 
     def _strike(
-        self, side: str, fault: str, times: int, method: str | None, path: str | None,
-        match: Callable[[Request], bool] | None, retry_after: float | None, seconds: float, skip: int,
-    ) -> None:  # fmt: skip
+        self,
+        side: str,
+        fault: str,
+        times: int,
+        method: str | None,
+        path: str | None,
+        match: Callable[[Request], bool] | None,
+        retry_after: float | None,
+        seconds: float,
+        skip: int,
+    ) -> None:
         which = self.stripe if side == "stripe" else self.halo
         kind = {"connect": "reset", "500_late": "applied_late"}.get(fault, fault)
         made = Fault(

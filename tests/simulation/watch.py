@@ -508,9 +508,13 @@ class Watch:
         return step
 
     def applied(
-        self, process: Process, request: Request, writes: list[tuple[int, dict[str, Any], bool]], *,
+        self,
+        process: Process,
+        request: Request,
+        writes: list[tuple[int, dict[str, Any], bool]],
+        *,
         late: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Halo carries a POST out."""
         if late:
             self.postponed.pop(id(request), None)
@@ -545,16 +549,18 @@ class Watch:
     def _inserted(self, request: Request, number: int, intent_id: str) -> None:
         insert = self.inserts.get(id(request))
         others = [
-            row for row in self.world.halo.rows_of(intent_id)
+            row
+            for row in self.world.halo.rows_of(intent_id)
             if row["id"] != number and row["id"] in self.inserted.get(intent_id, [])
-        ]  # fmt: skip
+        ]
         label = self.world.by_intent[intent_id].label if intent_id in self.world.by_intent else "?"
         if others:
             self.complain("doubled", f"{label}: rows {[row['id'] for row in others]} and {number}")
         older = [
-            row["id"] for row in self.world.halo.rows_of(intent_id)
+            row["id"]
+            for row in self.world.halo.rows_of(intent_id)
             if row["id"] != number and insert and self.born.get(row["id"], 0.0) < insert.asked_at
-        ]  # fmt: skip
+        ]
         if older:
             self.complain("doubled", f"{label}: row {number} beside {older}, there when it looked")
         self.inserted.setdefault(intent_id, []).append(number)

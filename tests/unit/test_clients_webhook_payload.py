@@ -67,7 +67,7 @@ def _deep() -> dict[str, Any]:
     "payload",
     ["<xml>", "[1]", '"text"', "7", "{", "[" * 100_000, _deep(), {"a": [7]}],
     ids=["xml", "list", "text", "number", "cut", "deep", "deep JSON", "JSON"],
-)  # fmt: skip
+)
 def test_a_trace_of_something_else(payload: object) -> None:
     """What isn't an object of Stripe's is a trace all the same, and says nothing."""
     assert _traced(payload) == NOT_STRIPES
@@ -239,7 +239,8 @@ def test_how_long_a_trace_is() -> None:
     assert json.loads(trace_of(longer)) == short
     inner = {"object": {"id": "pi_1", "amount": [1], "description": "d"}, "other": 1}
     assert json.loads(trace_of({**longer, "data": inner})) == {
-        **short, "data": {"object": {"id": "pi_1", "amount": "[1]"}}
-    }  # fmt: skip
+        **short,
+        "data": {"object": {"id": "pi_1", "amount": "[1]"}},
+    }
     for odd in (None, [inner], "object", {"object": ["pi_1"]}, {}):
         assert json.loads(trace_of({**longer, "data": odd})) == short
