@@ -216,7 +216,7 @@ def test_answer_about_another_intent(bench: Bench) -> None:
     """An answer about another payment than the one asked for is refused."""
     made = bench.box.stripe.create_intent()
     bench.box.stripe.intents["pi_asked"] = bench.box.stripe.intents[made]
-    with pytest.raises(BadAnswer, match="does not contain it"):
+    with pytest.raises(BadAnswer, match="does not contain this payment"):
         bench.stripe(lambda source: source.intent("pi_asked"))
 
 

@@ -304,7 +304,9 @@ class StripeSource:
             raise IntentUnknown(str(error)) from None
         read = read_intent(body, self.invoice_key, self._surely(clock))
         if (read.intent_id if isinstance(read, Observation) else read.id) != intent_id:
-            message = f"Stripe's answer to the request for {intent_id} does not contain it."
+            message = (
+                f"Stripe's answer to the request for {intent_id} does not contain this payment."
+            )
             raise BadAnswer(Side.STRIPE, message)
         return read
 
