@@ -368,7 +368,7 @@ class HaloSink:
         body = await self.connection.read(f"{_INVOICE_PATH}/{invoice_id}")
         invoice = read_invoice(body, invoice_id)
         if invoice is None:
-            message = f"Halo's answer to the request for invoice {invoice_id} does not contain this invoice."
+            message = f"Halo's answer for invoice {invoice_id} does not contain this invoice."
             raise BadAnswer(Side.HALO, message).of(shape_of(body))
         return invoice
 

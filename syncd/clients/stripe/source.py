@@ -304,9 +304,7 @@ class StripeSource:
             raise IntentUnknown(str(error)) from None
         read = read_intent(body, self.invoice_key, self._surely(clock))
         if (read.intent_id if isinstance(read, Observation) else read.id) != intent_id:
-            message = (
-                f"Stripe's answer to the request for {intent_id} does not contain this payment."
-            )
+            message = f"Stripe's answer for {intent_id} does not contain this payment."
             raise BadAnswer(Side.STRIPE, message)
         return read
 
