@@ -14,7 +14,7 @@ import pytest
 
 from syncd.sandbox.faults import Fault
 from syncd.sandbox.server import Sandbox
-from tests.conftest import HandClock, Rig
+from tests.conftest import HandClock, Receiver, Rig
 from tests.postgresql.proxy import Proxy
 from tests.postgresql.server import PASSWORD, Server
 from tests.test_process import Daemon, daemon, until
@@ -125,6 +125,22 @@ def test_a_stopped_leader_hands_over_at_once(live: Rig) -> None:
         (line,) = both.second.events("leading")
         assert "the former leader was stopped" in line["reason"]
         assert "\nsyncd_takeovers_total 1.0" in both.second.get("/metrics")[1]
+
+
+def test_a_takeover_is_notified(live: Rig, receiver: Receiver) -> None:
+    """A takeover sends one notification; the first service's start sends none."""
+    live.settings["SYNCD_NOTIFY_URLS"] = receiver.notify_url
+    live.once()
+    with pair(live) as both:
+        settled(live, live.pay("succeeded"))
+        assert not receiver.messages
+        assert both.first.stop() == 0
+        (message,) = until(lambda: list(receiver.messages))
+        assert "Another service leads" in message["title"]
+        assert f"process {both.second.process.pid}" in message["message"]
+        assert "the former leader was stopped" in message["message"]
+        settled(live, live.pay("succeeded"))
+        assert len(receiver.messages) == 1
 
 
 @pytest.mark.slow
