@@ -156,7 +156,7 @@ def test_a_retry_harms_no_other_row(
     assert {row for post in written(rig) for row in post} == {first.row_id}
     found = trouble(rig)
     assert (found.row_id, found.before) == (first.row_id, first.before)
-    assert found.reason.count("Later, syncd sent") == 1
+    assert found.reason.count("Later, syncd sent row") == 1
     rig.box.halo.keeps.drops = frozenset()
     rig.clock.seconds += 90_000
     rig.cycle()

@@ -1,17 +1,18 @@
-"""Restores a row that a write has harmed, before any other row is tried in this tenant.
+"""Restores rows that a write has harmed, before any other row is tried in this tenant.
 
-A tenant whose Halo empties what an update leaves out was stopped after its first row. The next try does
-not go to another row: it gives the harmed row its former contents, with all columns, and reads it back.
-Does not belong here: the first update of a payment (`prover`).
+A tenant whose Halo empties what an update leaves out was stopped after its first row, or its first list.
+The next try gives each harmed row its former contents, with all columns, alone, and reads it back. That
+proves no update: the next payment's rows go alone, too. Does not belong here: that update (`prover`).
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from syncd.core.errors import RowsRefused
+from syncd.core.errors import LinkFailure, RowsRefused
 from syncd.core.rows import RowChange, WholeRow
-from syncd.core.rules.proof import Comparison, Proof, UpdateMode, WriteKind, WriteTrouble
+from syncd.core.rules.proof import UpdateMode, WriteKind, WriteTrouble
 from syncd.sync.push.guard import UpdateGuard
-from syncd.sync.push.proof.tenant import Restored
+from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS
 
 if TYPE_CHECKING:
     from syncd.sync.push.proof.prover import Prover
@@ -21,95 +22,76 @@ async def restore_harmed(prover: "Prover") -> bool:
     """Restore the rows of the last side effect, where their former contents are known.
 
     Returns:
-        Whether payments may be tried now, with all columns: nothing was harmed, or the rows are right
-        again, or gone, or Halo refuses to take these rows back.
+        Whether payments may be tried now, with all columns: nothing was harmed, or syncd has restored
+        what it could.
 
     Raises:
         LeaseHeld: another process pushes.
-        LinkFailure: Halo can't be read or written; the next push tries again.
+        LinkFailure: Halo can't be read or written; a later push goes on.
     """
     trouble = prover.tenant.trouble(WriteKind.UPDATE)
     if trouble is None or not trouble.rows:
         return True
-    befores: dict[int, WholeRow] = {}
-    changes: list[RowChange] = []
+    whole = True
     for number, fields in trouble.rows.items():
-        now = await prover.sink.whole_row(trouble.intent_id, number)
-        if now is None:
-            continue  # a person has deleted it
         former = prover.sink.as_row(fields)
-        status = former.row.status if now.row.status is None else now.row.status
-        if status is None:
+        now = await prover.sink.whole_row(trouble.intent_id, number)
+        if now is None or now.row.intent_id not in (None, former.row.intent_id):
+            whole = False  # a person has deleted the row, or it is another payment's now
             continue
-        befores[number] = prover.sink.refilled(former, now)
-        changes.append(RowChange(number, status, kept=befores[number], keep_all=True))
-    if not changes:
-        return True
-    guard = UpdateGuard(prover.store, prover.lease, [], prover.now)
-    try:
-        answer = await prover.sink.update(changes, guard, repeatable=False)
-    except RowsRefused:
-        return True  # such as a row whose own amount is a text: another row shows more
-    if answer is None:
-        if guard.lost is not None:
-            raise guard.lost
-        return False
-    prover.backlog.failures.has_written()
-    sent = {change.id: change for change in changes}
-    found = await prover.compared(trouble.intent_id, befores, sent)
-    if found is None:
-        return False  # a row was deleted meanwhile: the next push looks again
-    if not found.is_right:
-        return _stopped(prover, trouble, found)
-    _proven(prover, trouble, found, befores)
+        row = prover.sink.refilled(former, now)
+        if row.fields != now.fields:
+            end = await _restored(prover, trouble, row, former)
+            if end is None:
+                return False
+            whole = whole and end
+        change = RowChange(number, row.row.status or 0)
+        whole = whole and not prover.sink.compare(former, row, change).changed
+    prover.tenant.restored(trouble, whole=whole and trouble.whole)
     return True
 
 
-def _stopped(prover: "Prover", trouble: WriteTrouble, found: Comparison) -> bool:
-    first = trouble.reason.partition(" Later, syncd sent the")[0]
-    prover.tenant.stop(
+async def _restored(
+    prover: "Prover", trouble: WriteTrouble, row: WholeRow, former: WholeRow
+) -> bool | None:
+    """Send one row. Returns whether it is right now; None where nothing else may be sent."""
+    status = former.row.status if row.row.status is None else row.row.status
+    if status is None or row.row.id is None:
+        return False
+    number, tenant = row.row.id, prover.tenant
+    change = RowChange(number, status, kept=row, keep_all=True)
+    # Halo may carry the write out late, with the status of now: nothing else is written before.
+    waits = tenant.trouble_notes(replace(trouble, next_try=prover.now() + INSERT_DOUBT_SECONDS))
+    guard = UpdateGuard(prover.store, prover.lease, [], prover.now, waits)
+    try:
+        answer = await prover.sink.update([change], guard, repeatable=False)
+    except RowsRefused:
+        return False  # such as a row whose own amount is a text: another row shows more
+    except LinkFailure as error:
+        if not error.maybe_applied:
+            prover.store.write_notes(tenant.trouble_notes(trouble))
+        raise
+    if answer is None:
+        if guard.lost is not None:
+            raise guard.lost
+        return None
+    prover.backlog.failures.has_written()
+    found = await prover.compared(trouble.intent_id, {number: row}, {number: change})
+    if found is None:
+        return False  # a person has deleted the row meanwhile
+    if found.is_right:
+        return True
+    first = trouble.reason.partition(" Later, syncd sent row")[0]
+    tenant.stop(
         WriteKind.UPDATE,
         trouble.code,
         trouble.intent_id,
         trouble.row_id,
-        f"{first} Later, syncd sent the row's former contents {UpdateMode.EVERYTHING.described} and "
-        f"read it back: {found}.",
+        f"{first} Later, syncd sent row {number} with its former contents, "
+        f"{UpdateMode.EVERYTHING.described}, and read it back: {found}.",
         trouble.before,
         trouble.tried,
         trouble.rows,
         whole=trouble.whole,
     )
-    return False
-
-
-def _proven(
-    prover: "Prover", trouble: WriteTrouble, found: Comparison, befores: dict[int, WholeRow]
-) -> None:
-    number, row = next(iter(befores.items()))
-    all_back = set(befores) == set(trouble.rows) and all(
-        not prover.sink.compare(
-            prover.sink.as_row(trouble.rows[one]), restored, _nothing(one)
-        ).changed
-        for one, restored in befores.items()
-    )
-    restored = Restored.NOTHING
-    if all_back:
-        restored = Restored.WHOLE if trouble.whole else Restored.KNOWN
-    prover.tenant.proven(
-        Proof(
-            WriteKind.UPDATE,
-            prover.now(),
-            trouble.intent_id,
-            number,
-            row.row.invoice_id,
-            UpdateMode.EVERYTHING,
-            found.trace_stored,
-            (),
-            row.alone,
-        ),
-        restored=restored,
-    )
-
-
-def _nothing(number: int) -> RowChange:
-    return RowChange(number, 0)
+    return None

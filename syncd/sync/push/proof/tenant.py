@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any, TypeVar
 
 from syncd.core.errors import Failure
@@ -39,14 +38,6 @@ RETRY_SECONDS = 86_400.0
 
 REFUSED_MAX = 10
 """So many payments whose new row was refused are kept, the newest last."""
-
-
-class Restored(Enum):
-    """What a write has given back to rows that an earlier one had harmed."""
-
-    NOTHING = "nothing"
-    KNOWN = "known"  # every field that was known of them, which may not be all
-    WHOLE = "whole"  # all that they had
 
 
 @dataclass(slots=True)
@@ -124,16 +115,11 @@ class TenantWrites:
             if name.startswith(HARM)
         )
 
-    def proven(self, proof: Proof, *, restored: Restored = Restored.NOTHING) -> None:
-        """Keep a proof, and lift what was known against this kind of write.
-
-        Args:
-            proof: the write that was right.
-            restored: what that write has given back to harmed rows.
-        """
+    def proven(self, proof: Proof) -> None:
+        """Keep a proof, and lift what was known against this kind of write."""
         self.store.write_notes(
             {
-                **self._harm(proof.kind, restored),
+                **self._harm(proof.kind),
                 **self._noted(PROOFS[proof.kind], proof),
                 TROUBLES[proof.kind].name: None,
                 **_ended(proof.kind),
@@ -203,16 +189,27 @@ class TenantWrites:
             reason=reason,
         )
 
-    def _harm(self, kind: WriteKind, restored: Restored = Restored.NOTHING) -> dict[str, str]:
+    def trouble_notes(self, trouble: WriteTrouble) -> dict[str, str]:
+        """A trouble as the store notes it."""
+        return self._noted(TROUBLES[trouble.kind], trouble)
+
+    def restored(self, trouble: WriteTrouble, *, whole: bool) -> None:
+        """Note that harmed rows were restored, as far as that goes: another row may be tried at once.
+
+        Args:
+            trouble: what was known of them.
+            whole: whether the rows have all that they had, so that no person has to look.
+        """
+        more = " Later, syncd has restored the fields that it knew and that Halo takes back."
+        known = replace(trouble, reason=trouble.reason + more)
+        kept = replace(trouble, before={}) if whole else known
+        self.store.write_notes(self.trouble_notes(replace(kept, rows={}, next_try=0.0)))
+
+    def _harm(self, kind: WriteKind) -> dict[str, str]:
         """What must outlive a trouble: the former contents of the rows that it harmed."""
         trouble = self.trouble(kind)
         if trouble is None or trouble.code is not HoldCode.WRITES_HAVE_SIDE_EFFECTS:
             return {}
-        if restored is Restored.WHOLE:
-            return {}
-        if restored is Restored.KNOWN:
-            more = "Later, syncd has restored the fields that it knew of these rows."
-            trouble = replace(trouble, reason=f"{trouble.reason} {more}")
         return self._noted(harm_note(trouble.row_id), trouble) if trouble.before else {}
 
     def refused_inserts(self, intent_id: str) -> tuple[str, ...]:
