@@ -651,6 +651,40 @@ def test_a_whole_list_is_restored(
     assert [rig.statuses(name) for name in late] == [[3]] * 6
 
 
+def test_a_restoration_that_halo_carries_out_late(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Rows are restored one by one; while Halo may still carry one out, nothing else is written."""
+    rig, _, _ = paid
+    rig.settings["SYNCD_PUSH__BATCH"] = "3"
+    rig.once()
+    late = [rig.pay("processing") for _ in range(6)]
+    before = copy.deepcopy(rig.box.halo.rows)
+    rig.box.halo.keeps.partial = "empty"
+    rig.once()
+    lost = set(harmed(rig, before))
+    rig.clock.seconds += 90_000
+    rig.box.halo.faults.append(
+        Fault("504", method="POST", path="/api/InvoicePayment")  # may still come
+    )
+    posts = len(written(rig))
+    for name in late:
+        rig.box.stripe.advance(name, "succeeded")
+    for _ in range(4):
+        rig.cycle()
+        rig.clock.seconds += 60
+    assert len(written(rig)) == posts + 1
+    for _ in range(4):
+        rig.clock.seconds += 120
+        rig.cycle()
+    after = written(rig)[posts:]
+    restored = [post for post in after if set(post) <= lost]
+    assert {row for post in restored[: len(lost) + 1] for row in post} == lost
+    assert max(len(post) for post in after[: len(lost) + 2]) == 1
+    assert harmed(rig, before) == {}
+    assert [rig.statuses(name) for name in late] == [[3]] * 6
+
+
 @pytest.mark.parametrize("column", ["thirdpartyid", "reference", "method", "module_id"])
 @pytest.mark.parametrize("number", [3, 120])
 @pytest.mark.parametrize("left_out", [False, True])
