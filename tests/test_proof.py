@@ -681,6 +681,8 @@ def test_a_restoration_that_halo_carries_out_late(
     restored = [post for post in after if set(post) <= lost]
     assert {row for post in restored[: len(lost) + 1] for row in post} == lost
     assert max(len(post) for post in after[: len(lost) + 2]) == 1
+    sent = [row for post in rig.posts()[posts:] for row in post.json()]
+    assert all("amount" in row for row in sent), "this tenant gets no update with its changes alone"
     assert harmed(rig, before) == {}
     assert [rig.statuses(name) for name in late] == [[3]] * 6
 
