@@ -466,6 +466,21 @@ def test_calibrate_writes_the_file(live: Rig) -> None:
     assert live.box.halo.writes == []
 
 
+def test_calibrate_does_not_change_the_shipped_file(live: Rig) -> None:
+    """A link to the file that syncd ships, as a clone has one, is refused before Halo is read."""
+    package = live.folder / "syncd" / "config"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    shipped = package / "config.toml"
+    shipped.write_text((ROOT / "config.toml").read_text())
+    _file(live).unlink()
+    (live.folder / "config.toml").symlink_to(shipped)
+    done = live.command("calibrate", "--write")
+    assert done.returncode == 78
+    assert "config.toml: this is the file that syncd ships" in done.stderr
+    assert (shipped.read_text(), live.box.halo.requests) == ((ROOT / "config.toml").read_text(), [])
+
+
 def test_calibrate_never_overwrites_another_number(live: Rig) -> None:
     """A number that is set and differs is shown, and nothing at all is written."""
     for state in ("succeeded", "canceled"):

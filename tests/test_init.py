@@ -215,6 +215,21 @@ def test_the_file_of_a_package(setup: Setup) -> None:
     assert f"  syncd prove --config {setup.file}" in shown.text
 
 
+def test_the_shipped_file_is_not_changed(setup: Setup) -> None:
+    """A link to the file that syncd ships, as a clone has one, is refused before the first question."""
+    package = setup.rig.folder / "syncd" / "config"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "config.toml").write_text(shipped())
+    setup.file.parent.mkdir()
+    setup.file.symlink_to(package / "config.toml")
+    done = setup.scripted(SYNCD_HALO__URL=setup.box.halo.url)
+    assert done.returncode == 78
+    assert "this is the file that syncd ships" in done.stderr
+    assert (package / "config.toml").read_text() == shipped()
+    assert [one.name for one in setup.file.parent.iterdir()] == ["config.toml"]
+
+
 def test_by_a_script(setup: Setup) -> None:
     """With --defaults nobody is asked: variables are the answers, and go into the file."""
     box = setup.box

@@ -34,8 +34,10 @@ def write_numbers(file: Path, numbers: Mapping[PaymentState, int]) -> None:
     """Add numbers to ``[halo.status]``.
 
     Raises:
-        ConfigurationError: the file can't be read or written, or has another number already.
+        ConfigurationError: the file can't be read or written, has another number already, or is the
+            one that syncd ships.
     """
+    refuse_shipped(file)
     place = file.resolve()  # a link stays a link: what it points to is replaced
     try:
         before = place.read_bytes().decode("utf-8")
@@ -44,6 +46,21 @@ def write_numbers(file: Path, numbers: Mapping[PaymentState, int]) -> None:
     except OSError as error:
         message = f"{file}: can't be written: {error.strerror}. Nothing was changed"
         raise ConfigurationError([message]) from error
+
+
+def refuse_shipped(file: Path) -> None:
+    """Refuse to change the file that syncd ships, also through a link such as the one in a clone.
+
+    Raises:
+        ConfigurationError: the file lies in the package of syncd.
+    """
+    place = file.resolve()
+    if place.with_name("__init__.py").exists():
+        message = (
+            f"{file}: this is the file that syncd ships ({place}), which syncd does not change; name "
+            "another file with --config"
+        )
+        raise ConfigurationError([message])
 
 
 def with_numbers(text: str, numbers: Mapping[PaymentState, int], name: str) -> str:

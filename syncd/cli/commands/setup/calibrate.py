@@ -17,7 +17,7 @@ from syncd.cli.shared import (
     load_config,
 )
 from syncd.cli.terminal import bar, table
-from syncd.config.edit import write_numbers
+from syncd.config.edit import refuse_shipped, write_numbers
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import StoreUnusable
 from syncd.core.payments import PaymentState
@@ -81,6 +81,8 @@ def calibrate(
         if write and loaded.file is None:
             problem = "--write needs a configuration file; this configuration is in the environment"
             raise ConfigurationError([problem])
+        if write and loaded.file is not None:
+            refuse_shipped(loaded.file)
         survey = read_survey(loaded, rows)
         findings = learn(survey.tally)
         configured = dict(loaded.halo.status.numbers)

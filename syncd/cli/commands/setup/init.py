@@ -20,6 +20,7 @@ from syncd.cli.shared import SYSTEM, ConfigOption, counting, failures_said
 from syncd.cli.terminal import bar
 from syncd.clients.throttle import halo_window, stripe_window
 from syncd.config.advice import EXAMPLE_HOST
+from syncd.config.edit import refuse_shipped
 from syncd.config.mode import mode_of_key
 from syncd.config.model import Config, ConfigurationError, Halo
 from syncd.config.secrets import SECRETS, is_organization_key, secret_problems
@@ -81,6 +82,7 @@ def _file(named: Path | None) -> Path:
 
 
 def _set_up(draft: Draft, dialog: Dialog, *, encrypt: bool) -> None:
+    refuse_shipped(draft.file)
     folder = next(one for one in (draft.file.parent, *draft.file.parents) if one.exists())
     if not os.access(folder, os.W_OK):
         raise ConfigurationError([f"{draft.file}: can't be written; run syncd init as root"])
