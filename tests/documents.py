@@ -18,6 +18,7 @@ from typing import Any
 import tomlkit
 from typer.main import get_command
 
+from syncd import __version__
 from syncd.cli.main import app
 from syncd.sandbox import Sandbox
 from tests.ports import free_port
@@ -25,6 +26,8 @@ from tests.service_manager import moved, stand_in
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+
+IMAGE = f"syncd:{__version__}"
 
 NOT_RUN = {
     "make demo": "it is run by tests/test_process.py",
@@ -36,6 +39,14 @@ NOT_RUN = {
     "apt install debhelper dpkg-dev python3-venv": "tests/package builds the package",
     "make deb": "tests/package builds the package",
     "make image": "tests/package builds the image",
+    "install -d -o 10001 -g 10001 -m 700 /srv/syncd": "tests/package runs the image over such a folder",
+    "cp packaging/compose.yaml /srv/syncd/": "it belongs to the container",
+    f"podman run --rm -it -v /srv/syncd:/srv/syncd {IMAGE} init --config /srv/syncd/config.toml": (
+        "tests/package runs it in the image"
+    ),
+    "cd /srv/syncd": "it belongs to the container",
+    "podman-compose up -d": "tests/package runs the image",
+    "podman-compose exec syncd syncd check": "tests/package runs the image",
     "apt install buildah make": "it changes the machine; tests/package builds the image",
     "apt install ./dist/syncd_*.deb": "tests/package installs it in a booted Debian",
     "apt remove syncd": "tests/package removes it in a booted Debian",

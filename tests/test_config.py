@@ -4,8 +4,9 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from syncd.config import secrets
 from syncd.config.advice import advice_for
 from syncd.config.load import load
 from syncd.config.model import Config, ConfigurationError, differences, shown
+from syncd.config.secrets import find_secret
 from tests.conftest import ROOT, Rig
 
 GOOD = '[halo]\nurl = "https://example.halopsa.com"\nclient_id = "an-application"\n'
@@ -335,6 +337,41 @@ def test_credentials_that_are_wrong(file: Path, monkeypatch: pytest.MonkeyPatch)
         f"halo_client_secret: {folder}/halo_client_secret can't be read: Is a directory",
         f"web_token: {folder}/web_token can't be read: not text in UTF-8",
     ]
+
+
+@pytest.fixture
+def unreadable() -> Iterator[Path]:
+    """A folder with a secret that this process, no longer root, can see and can't read."""
+    with TemporaryDirectory(dir="/tmp") as name:  # others can't enter root's own folder
+        folder = Path(name)
+        folder.chmod(0o755)
+        secret = folder / "stripe_api_key"
+        secret.write_text("rk_test_hidden")
+        secret.chmod(0o000)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(10001)
+        try:
+            yield folder
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+def test_secrets_that_this_account_may_not_read(unreadable: Path) -> None:
+    """The message names the account, the file's owner and mode, and the command that helps."""
+    user, owner = os.geteuid(), unreadable.stat().st_uid
+    secret = unreadable / "stripe_api_key"
+    as_root = find_secret("stripe_api_key", {}, unreadable / "config.toml")
+    assert as_root.problems == (
+        f"stripe_api_key: {secret} can't be read by this account, uid {user} (owner uid {owner}, mode 000); "
+        "run the command as root, or as the account of syncd",
+    )
+    environment = {"CREDENTIALS_DIRECTORY": str(unreadable)}
+    assert find_secret("stripe_api_key", environment, None).problems == (
+        f"stripe_api_key: uid {user}, as which syncd runs, can't read {secret} (owner uid {owner}, mode 000). "
+        f"For a container, run this on the host, in the folder of the secret: chown {user} stripe_api_key",
+    )
 
 
 @pytest.mark.parametrize("value", ["two words", "tab\tbed", "line\nbroken", "é", "\x1b[31m"])

@@ -4,10 +4,13 @@ No message here shows any part of a secret. Does not belong here: secrets that a
 configuration file by mistake (`config.problems`).
 """
 
+import os
 import re
 import shutil
+import stat
 import subprocess
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,7 +107,7 @@ def find_secret(name: str, environment: Mapping[str, str], file: Path | None) ->
     tried = []
     if folder:
         place = Path(folder) / name
-        found = _in_file(name, place)
+        found = _in_file(name, place, handed_over=True)
         if found is not None:
             return found
         tried.append(str(place))
@@ -123,15 +126,20 @@ def find_secret(name: str, environment: Mapping[str, str], file: Path | None) ->
     return Found(None, "", (f"{name}: the secret is missing; tried {', then '.join(tried)}",))
 
 
-def _in_file(name: str, place: Path) -> Found | None:
-    """Read a secret from a file; None where there is no such file."""
+def _in_file(name: str, place: Path, *, handed_over: bool = False) -> Found | None:
+    """Read a secret from a file; None where there is no such file.
+
+    Args:
+        name: the secret.
+        place: the file.
+        handed_over: whether the file was given to this process: a credential, or a container's secret.
+    """
     try:
         text = read_small_file(place)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError:
-        message = f"{name}: {place} can't be read by this account; run the command as root, or as the account of syncd"
-        return Found(None, str(place), (message,))
+        return Found(None, str(place), (f"{name}: {_not_allowed(place, handed_over=handed_over)}",))
     except UnicodeDecodeError:
         return Found(None, str(place), (f"{name}: {place} can't be read: not text in UTF-8",))
     except OSError as error:
@@ -142,6 +150,26 @@ def _in_file(name: str, place: Path) -> Found | None:
         problems = () if name in OPTIONAL_SECRETS else (f"{name}: {place} is empty",)
         return Found(None, str(place), problems)
     return _checked(name, text, str(place))
+
+
+def _not_allowed(place: Path, *, handed_over: bool) -> str:
+    """Why this account can't read a file, and the command that helps.
+
+    Docker and Podman mount a secret's file as it is on the host: with the owner and the mode of the host.
+    """
+    user, owner = os.geteuid(), ""
+    with suppress(OSError):
+        found = place.stat()
+        owner = f" (owner uid {found.st_uid}, mode {stat.S_IMODE(found.st_mode):03o})"
+    if handed_over:
+        return (
+            f"uid {user}, as which syncd runs, can't read {place}{owner}. For a container, run this on the "
+            f"host, in the folder of the secret: chown {user} {place.name}"
+        )
+    return (
+        f"{place} can't be read by this account, uid {user}{owner}; run the command as root, or as the "
+        "account of syncd"
+    )
 
 
 def _encrypted(name: str, place: Path) -> Found | None:

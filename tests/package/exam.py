@@ -86,6 +86,9 @@ def install(_box: Sandbox) -> Facts:
     done = run("dpkg", "--install", "/debs/first.deb")
     return {
         "dpkg": done, **state(), "version": run("syncd", "--version"),
+        "driver": run(
+            "/usr/lib/syncd/bin/python3", "-I", "-c", "import psycopg; print(psycopg.pq.__impl__)"
+        ),
         "validate": run("syncd", "config", "validate"), "listed": run("dpkg", "--verify", "syncd"),
     }  # fmt: skip
 

@@ -45,7 +45,7 @@ def test_the_containerfile(containerfile: str) -> None:
     assert f"USER {USER}:{USER}" in lines
     assert [line for line in lines if line.startswith("VOLUME")] == ["VOLUME /var/lib/syncd"]
     assert f"SYNCD_CONFIG={PLACES[0]}" in containerfile
-    assert "--require-hashes -r requirements.lock" in containerfile
+    assert "--require-hashes -r requirements-postgresql.lock" in containerfile
     health = next(line for line in lines if line.startswith("HEALTHCHECK"))
     assert f'CMD ["{PROBE[0]}", "{PROBE[1]}", "livez"]' in health
     assert State().url == "sqlite:////var/lib/syncd/syncd.db"
@@ -73,9 +73,10 @@ def test_the_compose_file() -> None:
     assert set(mounts) == {"/etc/syncd/config.toml", "/var/lib/syncd"}
     assert all(set(one) <= {"type", "source", "target", "read_only"} for one in service["volumes"])
     assert mounts["/var/lib/syncd"]["source"] in read["volumes"]
-    named = {one["source"] for one in service["secrets"]}
-    assert named == set(read["secrets"]) == {"stripe_api_key", "halo_client_secret"}
-    assert {one["mode"] for one in service["secrets"]} == {0o400}
+    # Neither docker compose nor podman-compose honours a uid or a mode of a secret from a file.
+    assert (
+        set(service["secrets"]) == set(read["secrets"]) == {"stripe_api_key", "halo_client_secret"}
+    )
 
 
 def validated(*tool: str, text: str, folder: Path) -> int:
@@ -99,7 +100,7 @@ def test_the_compose_file_is_valid(tmp_path: Path) -> None:
     assert validated(*COMPOSE_SCHEMA, text=text, folder=tmp_path) == 0
     for right, wrong in (
         ("read_only: true\n    cap", "readonly: true\n    cap"),
-        ("uid:", "user_id:"),
+        ("stop_grace_period:", "stop_grace_time:"),
     ):
         assert right in text
         assert validated(*COMPOSE_SCHEMA, text=text.replace(right, wrong), folder=tmp_path) != 0

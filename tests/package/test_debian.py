@@ -171,6 +171,7 @@ def test_installed(seen: dict[str, Any]) -> None:
     assert found["dpkg"]["code"] == 0, found["dpkg"]["said"]
     assert found["version"] == {"code": 0, "said": f"syncd {__version__}\n"}
     assert (found["UnitFileState"], found["ActiveState"]) == ("disabled", "inactive")
+    assert found["driver"] == {"code": 0, "said": "binary\n"}  # for a database of PostgreSQL
     for place in (
         "/usr/bin/syncd",
         "/lib/systemd/system/syncd.service",

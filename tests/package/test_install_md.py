@@ -39,8 +39,10 @@ TimeoutStartSec=1200
 def statements(way: str) -> list[str]:
     """The commands of one way through the document, from the first to the last."""
     found = blocks(DOCUMENT)
-    own = {"package": "make deb", "pip": "python3 -m venv", "container": "make image"}
-    others = [text for name, text in own.items() if name != way]
+    own = {
+        "package": ("make deb",), "pip": ("python3 -m venv",), "container": ("make image", "/srv/syncd"),
+    }  # fmt: skip
+    others = [text for name, texts in own.items() if name != way for text in texts]
     text = DOCUMENT.read_text()
     upgrading = text[: text.index("## Upgrading")].count("\n")
     kept = [
