@@ -266,10 +266,12 @@ def test_halos_words_with_markup(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
-        ({"amount": "10.99"}, "amount_unreadable"), ({"amount": None}, "amount_unreadable"),
+        ({"amount": "10,99"}, "amount_unreadable"), ({"amount": None}, "amount_unreadable"),
         ({"amount": 1e300}, "amount_unreadable"), ({"id": None}, "row_unreadable"),
         ({"id": "seven"}, "row_unreadable"), ({"amount": -10.99}, "amount_mismatch"),
-        ({"id": 0}, "row_unreadable"), ({"id": -7}, "row_unreadable"),
+        ({"amount": "1,010.99"}, "amount_unreadable"), ({"amount": "10.99 EUR"}, "amount_unreadable"),
+        ({"amount": ""}, "amount_unreadable"), ({"amount": True}, "amount_unreadable"),
+        ({"amount": "11.99"}, "amount_mismatch"), ({"id": 0}, "row_unreadable"), ({"id": -7}, "row_unreadable"),
     ],
 )  # fmt: skip
 def test_row_that_makes_no_sense(rig: Rig, fields: dict[str, Any], code: str) -> None:
@@ -290,6 +292,15 @@ def test_row_without_a_status(rig: Rig, status: Any) -> None:
     rig.once()
     assert rig.statuses(payment) == [status]
     assert rig.condition(payment) is Condition.HELD
+
+
+@pytest.mark.parametrize("amount", ["10.99", " 10.990 ", "+10.99"])
+def test_row_with_its_amount_as_text(rig: Rig, amount: str) -> None:
+    """An amount as text that is exactly a decimal number is read as the number."""
+    payment = rig.pay("succeeded")
+    rig.box.halo.rows_of(payment)[0]["amount"] = amount
+    rig.once()
+    assert (rig.condition(payment), rig.statuses(payment)) == (Condition.IN_STEP, [3])
 
 
 def test_row_with_its_status_as_text(rig: Rig) -> None:

@@ -208,6 +208,37 @@ def test_a_tenant_that_drops(paid: tuple[Rig, list[str], dict[int, dict[str, Any
     assert line["code"] == "writes_not_stored"
 
 
+def test_the_tenant_is_remembered_after_its_row_was_restored(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """A harmed row is restored whole, and all other rows are refused: no later try harms a row."""
+    rig, _, before = paid
+    halo = rig.box.halo
+    halo.keeps.partial = "empty"
+    halo.keeps.drops = frozenset({"amount"})
+    rig.once()
+    number = trouble(rig).row_id
+    halo.keeps.drops = frozenset()
+    for row in before:
+        if row != number:
+            halo.poison(row, "This row is locked.")
+    halo.keeps.drops = frozenset({"status"})
+    rig.clock.seconds += 90_000
+    rig.cycle()
+    assert harmed(rig, before) == {}
+    for _ in range(2):
+        rig.clock.seconds += 90_000
+        rig.cycle()
+    assert trouble(rig).code in {"writes_refused", "writes_not_stored"}
+    for row in before:
+        halo.unpoison(row)
+    rig.clock.seconds += 90_000
+    posts = len(rig.posts())
+    rig.cycle()
+    assert harmed(rig, before) == {}
+    assert all("amount" in row for post in rig.posts()[posts:] for row in post.json())
+
+
 def test_harm_that_cannot_be_undone(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
@@ -354,6 +385,11 @@ def test_answers_without_rows(
     rig.once()
     assert proof(rig) is not None
     assert {tuple(rig.statuses(name)) for name in intents} == {(3,)}
+    lines = rig.told.events("pushed")
+    assert {line["intent"] for line in lines} == set(intents)
+    assert {tuple(line["old"]) for line in lines} == {
+        ("status 1",)
+    }  # also where a reading proves it
 
 
 PROOFLESS = [(202, b""), (204, b""), (200, b"null"), (202, b"null"), (201, b"{}")]
@@ -451,6 +487,10 @@ def test_an_error_in_an_answer_of_success(
     rig.once()
     assert trouble(rig) is None
     assert proof(rig).mode is UpdateMode.CHANGES
+    (entry,) = rig.attention()  # refused once, and not sent again in the same push
+    assert (entry.condition, entry.attempts) == ("failed", 1)
+    rig.clock.seconds += 700
+    rig.cycle()
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
@@ -470,6 +510,35 @@ def test_a_row_that_is_deleted_meanwhile(
     rig.once()
     assert proof(rig) is not None
     assert trouble(rig) is None
+
+
+def test_a_row_that_is_deleted_right_before_the_first_write(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """The payment is tried again a minute later: it is not sent in the list, and was not refused."""
+    rig, intents, _ = paid
+    halo = rig.box.halo
+
+    def gone(request: Any) -> bool:
+        number = request.path.rpartition("/")[2]
+        if (
+            request.method == "GET"
+            and number.isdigit()
+            and not halo.writes
+            and len(halo.rows) == 30
+        ):
+            halo.rows.pop(int(number))
+        return False
+
+    halo.faults.append(Fault("500", times=None, match=gone))
+    rig.once()
+    assert proof(rig) is not None
+    (deleted,) = [name for name in intents if not halo.rows_of(name)]
+    assert rig.condition(deleted) is Condition.DUE
+    assert {row for post in written(rig) for row in post} == set(halo.rows)
+    assert len(written(rig)) == 2
+    assert rig.told.events("push_failed") == []
+    assert {rig.condition(name) for name in intents if name != deleted} == {Condition.IN_STEP}
 
 
 def test_a_webhook_at_the_same_moment(
@@ -1066,6 +1135,10 @@ def test_a_new_row_that_is_not_stored_as_sent(missing: tuple[Rig, list[str]], dr
     found = trouble(rig, WriteKind.INSERT)
     assert found.code == "writes_not_stored"
     assert dropped in found.reason
+    entry = rig.attention()[0]
+    invoice = rig.box.halo.writes[0][1]["invoice_id"]
+    assert (entry.id, [one.id for one in entry.invoices]) == ("writes_not_stored_new", [invoice])
+    assert "enter by hand what Halo did not store" in entry.reason
 
 
 def test_new_rows_that_are_refused(missing: tuple[Rig, list[str]]) -> None:
@@ -1103,6 +1176,11 @@ def test_a_stopped_tenant_is_the_first_entry(
     assert [entry.id for entry in others] == [held]
     done = rig.command("attention", "--json")
     assert done.returncode == 1
+    shown = json.loads(done.stdout)[0]
+    invoice = rig.box.halo.rows[shown["rows"][0]]["invoice_id"]
+    assert [one["id"] for one in shown["invoices"]] == [invoice]
+    assert f"id={invoice}" in shown["links"]["halo"][0]
+    assert shown["intent_id"] in shown["links"]["stripe"]
     status = json.loads(rig.command("status", "--json").stdout)
     assert status["writes"]["update"].startswith("stopped since ")
     assert not status["checks"]["writes"]["ok"]

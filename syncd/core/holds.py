@@ -285,8 +285,8 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
         "sent it. Nothing that syncd writes in this tenant would have an effect.",
         sentence="{problem}",
         effect=_TENANT_STOPPED,
-        remedy="Open the row in Halo and try to set the status by hand. If that works, report it to "
-        "the project with the output of `syncd prove`.",
+        remedy="Open the row in Halo, and enter by hand what Halo did not store. If that works, report "
+        "it to the project with the output of `syncd prove`.",
         command=_RETRY,
         scope=Scope.TENANT,
         lifted_by=frozenset({LiftedBy.AUTOMATIC_RETRY}),

@@ -10,7 +10,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from syncd.core.holds import HoldCode, message
-from syncd.core.payments import PaymentState
 from syncd.core.records import (
     ATTENTION,
     AttentionEntry,
@@ -19,13 +18,14 @@ from syncd.core.records import (
     ReportedState,
     UnmatchedPayment,
 )
+from syncd.core.rows import SeenInvoice
 from syncd.core.rules.proof import WriteKind, WriteTrouble
 from syncd.core.rules.proof_notes import HARM, TROUBLES, due_at_once, read_trouble
 from syncd.store import transitions
 from syncd.store.db import counts, schema
 from syncd.store.db.connection import reading, writing
 from syncd.store.history import PUSHES_MAX, pushed_of
-from syncd.store.payments import last_seen_of, shown_rows
+from syncd.store.payments import reported_state_of, shown_amount, shown_rows, unmatched_of
 from syncd.store.reversals import (
     attention_of,
     dismiss_reversals,
@@ -81,7 +81,7 @@ class PeopleStore:
                 .order_by(c.changed_at.desc())
                 .limit(limit)
             ).all()
-        return [state for row in found if (state := _reported_state_of(row)).at >= since]
+        return [state for row in found if (state := reported_state_of(row)).at >= since]
 
     def attention_count(self) -> int:
         """Count the entries of the attention list."""
@@ -153,7 +153,7 @@ class PeopleStore:
             found = [
                 AttentionEntry(
                     row.intent_id, "payment", row.condition, row.code, row.reason or "", row.state,
-                    _shown_amount(row), row.currency, row.attempts, row.next_try, row.changed_at,
+                    shown_amount(row), row.currency, row.attempts, row.next_try, row.changed_at,
                     **shown_rows(row.seen_rows, row.rows), intent_id=row.intent_id,
                     dismissed=bool(row.dismissed),
                 )
@@ -186,7 +186,7 @@ class PeopleStore:
                 .order_by(sa.func.coalesce(c.created, c.said_at).desc(), c.intent_id)
                 .limit(limit)
             ).all()
-        return [_elsewhere_of(row) for row in found]
+        return [unmatched_of(row) for row in found]
 
     # --- retry and dismiss -----------------------------------------------------------------------
 
@@ -315,8 +315,7 @@ def _stopped(connection: sa.Connection) -> list[AttentionEntry]:
                 len(trouble.tried),
                 trouble.next_try,
                 trouble.at,
-                () if trouble.row_id is None else (trouble.row_id,),
-                intent_id=trouble.intent_id,
+                **_rows_of(connection, trouble),
             )
         )
     return found + _harms(connection)
@@ -339,11 +338,22 @@ def _harms(connection: sa.Connection) -> list[AttentionEntry]:
             0,
             None,
             trouble.at,
-            () if trouble.row_id is None else (trouble.row_id,),
-            intent_id=trouble.intent_id,
+            **_rows_of(connection, trouble),
         )
         for trouble in _troubles(connection, _HARMED)
     ]
+
+
+def _rows_of(connection: sa.Connection, trouble: WriteTrouble) -> dict[str, Any]:
+    """The payment that showed a trouble, its row, and the invoice and the customer of the row."""
+    c = schema.payments.c
+    query = sa.select(c.seen_rows, c.rows).where(c.intent_id == trouble.intent_id)
+    seen = connection.execute(query).first()
+    shown = {} if seen is None else shown_rows(seen.seen_rows, seen.rows)
+    if not shown.get("invoices") and trouble.invoice_id is not None:
+        shown["invoices"] = (SeenInvoice(trouble.invoice_id, None),)
+    shown["rows"] = () if trouble.row_id is None else (trouble.row_id,)
+    return {**shown, "intent_id": trouble.intent_id}
 
 
 _NAMES = schema.notes.c.name
@@ -370,28 +380,3 @@ def _try_again(connection: sa.Connection, entry_id: str) -> None:
         if trouble is not None and trouble.entry_id == entry_id:
             value = due_at_once(text or "")
             connection.execute(schema.notes.update().where(named).values(value=value))
-
-
-def _shown_amount(row: Any) -> int | None:
-    """The amount to show, in the smallest unit: what was received, once it was."""
-    amount: int | None
-    amount = row.amount_received if row.state == PaymentState.SUCCEEDED else row.amount
-    return amount
-
-
-def _elsewhere_of(row: Any) -> UnmatchedPayment:
-    """Read a payment without a row in Halo from its columns."""
-    made = row.said_at if row.created is None else row.created
-    waits = row.condition == Condition.UNMATCHED
-    return UnmatchedPayment(
-        row.intent_id, row.state, _shown_amount(row), row.currency, made,
-        row.next_try if waits else None,
-    )  # fmt: skip
-
-
-def _reported_state_of(row: Any) -> ReportedState:
-    """What Stripe last said, out of a payment's columns; by its event, where one told it."""
-    state = PaymentState(row.state)
-    times = [word.at for word in last_seen_of(row.heard) if word.state is state and not word.read]
-    made = row.said_at if row.created is None else row.created
-    return ReportedState(max(times, default=made), row.intent_id, state)

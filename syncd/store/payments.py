@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from syncd.core.holds import LiftedBy, lifted_by
 from syncd.core.payments import LastSeen, Observation, Payment, PaymentState
-from syncd.core.records import WAITING, Condition, DuePayment
+from syncd.core.records import WAITING, Condition, DuePayment, ReportedState, UnmatchedPayment
 from syncd.core.rows import SeenRow, customers_of, invoices_of
 from syncd.store.db import schema
 from syncd.store.db.connection import present
@@ -275,3 +275,28 @@ def seen_text(rows: Iterable[SeenRow]) -> str:
 def seen_of(text: str | None) -> tuple[SeenRow, ...]:
     """What was seen, out of its column."""
     return tuple(SeenRow(*row) for row in json.loads(text or "[]"))
+
+
+def shown_amount(row: Any) -> int | None:
+    """The amount to show, in the smallest unit: what was received, once it was."""
+    amount: int | None
+    amount = row.amount_received if row.state == PaymentState.SUCCEEDED else row.amount
+    return amount
+
+
+def unmatched_of(row: Any) -> UnmatchedPayment:
+    """Read a payment without a row in Halo from its columns."""
+    made = row.said_at if row.created is None else row.created
+    waits = row.condition == Condition.UNMATCHED
+    return UnmatchedPayment(
+        row.intent_id, row.state, shown_amount(row), row.currency, made,
+        row.next_try if waits else None,
+    )  # fmt: skip
+
+
+def reported_state_of(row: Any) -> ReportedState:
+    """What Stripe last said, out of a payment's columns; by its event, where one told it."""
+    state = PaymentState(row.state)
+    times = [word.at for word in last_seen_of(row.heard) if word.state is state and not word.read]
+    made = row.said_at if row.created is None else row.created
+    return ReportedState(max(times, default=made), row.intent_id, state)

@@ -193,6 +193,35 @@ def test_whole_numbers(number: object, whole: int | None) -> None:
 @pytest.mark.parametrize(
     ("text", "amount"),
     [
+        ("1234.56", "1234.56"),
+        (" -0.5\n", "-0.5"),
+        ("10", "10"),
+        ("007.10", "7.10"),
+        ("1,234.56", None),
+        ("1234,56", None),
+        ("1e3", None),
+        ("1.", None),
+        (".5", None),
+        ("12.34.56", None),
+        ("10.99 EUR", None),
+        ("١٢", None),
+        ("NaN", None),
+        ("1234567890123456", None),
+        ("", None),
+    ],
+)
+def test_amounts_as_text(text: str, amount: str | None) -> None:
+    """Text is an amount only if it is exactly a decimal number; an invoice's amounts likewise."""
+    expected = None if amount is None else Decimal(amount)
+    assert read_row({"amount": text}).amount == expected
+    invoice = read_invoice({"id": 7, "total": text, "amountdue": text}, 7)
+    assert invoice is not None
+    assert (invoice.total, invoice.due) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
         ("10.99", "10.99"),
         ("-0.5", "-0.5"),
         ("0.30000000000000004", "0.30000000000000004"),

@@ -23,6 +23,7 @@ TOKEN_SECONDS_MAX = 86_400.0
 """A token that claims to last longer is renewed all the same."""
 
 _DIGITS_MAX = 15
+_DECIMAL_TEXT = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,15}(?:\.0{1,15})?")
 ERROR_KEYS = ("errorMessage", "Message", "message", "error_description", "error")
 
@@ -120,7 +121,7 @@ def read_row(raw: object) -> Row:
         if isinstance(intent_id, str) and INTENT_ID.fullmatch(intent_id)
         else None,
         invoice_id=_whole(raw.get("invoice_id")),
-        amount=_number(raw.get("amount")),
+        amount=_amount(raw.get("amount")),
         status=_whole(raw.get("status")),
         made=_seconds(raw.get("intent_date")) or _seconds(raw.get("date")),
         invoice_number=_name(raw.get("invoice_invoicenumber")),
@@ -157,8 +158,8 @@ def _read_invoice(raw: object) -> Invoice | None:
     return Invoice(
         id=invoice_id,
         number=_name(raw.get("invoicenumber")),
-        total=_number(raw.get("total")),
-        due=_number(raw.get("amountdue")),
+        total=_amount(raw.get("total")),
+        due=_amount(raw.get("amountdue")),
         currency=codes[0] if codes else None,
         customer=_name(raw.get("client_name")),
     )
@@ -208,6 +209,13 @@ def _number(value: object) -> Decimal | None:
     if not number.is_finite() or not -20 <= number.adjusted() < _DIGITS_MAX:
         return None
     return +number
+
+
+def _amount(value: object) -> Decimal | None:
+    """An amount in major units, also where it is text: digits, and at most one point before decimals."""
+    if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value.strip()):
+        value = Decimal(value.strip())
+    return _number(value)
 
 
 def lifetime_seconds(value: object) -> float:

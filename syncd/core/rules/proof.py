@@ -136,6 +136,7 @@ class WriteTrouble:
         rows: each harmed row's former fields, as Halo showed them, by Halo's number of the row. Texts
             come without secrets. Empty where they are not known.
         whole: whether those are all fields of the rows: they were read alone, not listed.
+        invoice_id: the invoice of a new row; None where the payment's rows name it.
     """
 
     kind: WriteKind
@@ -150,6 +151,7 @@ class WriteTrouble:
     settings: str
     rows: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     whole: bool = True
+    invoice_id: int | None = None
 
     @property
     def entry_id(self) -> str:

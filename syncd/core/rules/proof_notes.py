@@ -197,6 +197,13 @@ TROUBLES = {
 TRIAL = TenantNote("write_trial", trial_text, read_trial)
 """The first update: kept from before it is sent until it was read back."""
 
+WHOLE_ROWS: TenantNote[bool] = TenantNote(
+    "writes_whole_rows",
+    lambda value, tenant: _dumped(tenant, {"whole_rows": value}),
+    lambda text, tenant: _loaded(text, tenant).get("whole_rows") is True,
+)
+"""Whether an update had a side effect in this tenant: each update then brings all columns, for good."""
+
 NEW_ROW_TRIAL = TenantNote("write_trial insert", new_row_trial_text, read_new_row_trial)
 """The first new row: kept from before it is sent until it was read back."""
 

@@ -4,7 +4,7 @@ Sends no request and writes no store: `pusher`, `lookup`, `update` and `insert` 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from syncd.core.holds import HoldCode, message
 from syncd.core.payments import PaymentState
@@ -33,6 +33,9 @@ LOOK_SECONDS_FIRST, LAG_LOOK_SECONDS_FIRST = 15.0, 2.0
 """When syncd first looks for a row after an insert, unanswered or answered; then with growing gaps,
 until the row appears or the insert is no longer uncertain."""
 
+REMEMBERED_MAX = 10_000
+"""Of so many updates without an answer that proves them, the former status is remembered."""
+
 Plan = Callable[[DuePayment, Decision, str], None]
 """Called with what a dry run would do with a payment, and why."""
 
@@ -52,6 +55,13 @@ class Outcomes:
     numbers: Mapping[PaymentState, int]
     plan: Plan | None
     store: Store
+    _was: dict[str, tuple[int | None, ...]] = field(init=False, default_factory=dict)
+
+    def sent(self, intent_id: str, update: Update) -> None:
+        """Remember which status numbers the rows had: a reading may prove the update after its answer."""
+        if len(self._was) >= REMEMBERED_MAX:
+            self._was.clear()
+        self._was[intent_id] = update.was
 
     def settled(self, due: DuePayment, decision: Decision, *, ours: bool = False) -> Outcome:
         """The record of a decision that sends nothing.
@@ -207,7 +217,8 @@ class Outcomes:
         lag = None if current.read else max(0.0, now - current.at)
         if lag is not None:
             self.report.lag(lag)
-        old = self._names(decision.was) if isinstance(decision, Update) else []
+        was = self._was.pop(current.intent_id, ())
+        old = self._names(decision.was if isinstance(decision, Update) else was)
         left_out = decision.left_out if isinstance(decision, Update) else ""
         self.report.log(
             "info",

@@ -383,7 +383,7 @@ class Pusher:
     ) -> list[tuple[DuePayment, Update]]:
         """Prove updates with one of these payments, where that was not done yet.
 
-        Returns those that are left to be sent: all but the proven one; none without a proof.
+        Returns those that are left to be sent: those still due; none without a proof.
 
         Raises:
             WritesStopped: nothing may be written in this tenant.
@@ -396,4 +396,5 @@ class Pusher:
             raise WritesStopped
         if proven is None:
             return []
-        return [one for one in updates if one[0].intent_id != proven]
+        now, left = self.now(), [one for one in updates if one[0].intent_id != proven]
+        return [one for one in left if self.store.due_payment(one[0].intent_id, now)]

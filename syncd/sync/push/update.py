@@ -67,13 +67,11 @@ class Updater:
         ]
         if not rows:
             return
-        guard = UpdateGuard(
-            self.store,
-            self.lease,
-            [due for due, _ in batch],
-            self.now,
-            self.verifier.note_before(batch),
-        )
+        payments = [due for due, _ in batch]
+        for due, update in batch:
+            self.outcomes.sent(due.intent_id, update)
+        notes = self.verifier.note_before(batch)
+        guard = UpdateGuard(self.store, self.lease, payments, self.now, notes)
         try:
             answer = await self.sink.update(rows, guard)
         except (RowsRefused, LinkFailure) as error:

@@ -148,6 +148,7 @@ class NewRowProver:
             f"{found}.",
             {},
             (intent_id,),
+            invoice_id=trial.invoice_id,
         )
         return False
 

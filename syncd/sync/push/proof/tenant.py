@@ -16,16 +16,15 @@ from syncd.core.rules.proof import (
     WriteTrouble,
 )
 from syncd.core.rules.proof_notes import (
-    HARM,
     NEW_ROW_TRIAL,
     PROOFS,
     TRIAL,
     TROUBLES,
     UNCHECKED,
+    WHOLE_ROWS,
     TenantNote,
     due_at_once,
     harm_note,
-    read_trouble,
 )
 from syncd.monitor.report import Report
 from syncd.store.coordination import INSERTS_REFUSED
@@ -103,17 +102,7 @@ class TenantWrites:
         proof = self.proof(WriteKind.UPDATE)
         if proof is not None:
             return proof.mode
-        trouble = self.trouble(WriteKind.UPDATE)
-        harms = trouble is not None and trouble.code is HoldCode.WRITES_HAVE_SIDE_EFFECTS
-        return UpdateMode.EVERYTHING if harms or self._has_harmed() else UpdateMode.CHANGES
-
-    def _has_harmed(self) -> bool:
-        """Whether the list has rows of this tenant that an earlier update harmed."""
-        return any(
-            read_trouble(text, self.tenant) is not None
-            for name, text in self.store.notes().items()
-            if name.startswith(HARM)
-        )
+        return UpdateMode.EVERYTHING if self._read(WHOLE_ROWS) else UpdateMode.CHANGES
 
     def proven(self, proof: Proof) -> None:
         """Keep a proof, and lift what was known against this kind of write."""
@@ -121,6 +110,7 @@ class TenantWrites:
             {
                 **self._harm(proof.kind),
                 **self._noted(PROOFS[proof.kind], proof),
+                **(self._noted(WHOLE_ROWS, True) if proof.mode is UpdateMode.EVERYTHING else {}),
                 TROUBLES[proof.kind].name: None,
                 **_ended(proof.kind),
             }
@@ -149,12 +139,14 @@ class TenantWrites:
         rows: Mapping[int, Mapping[str, Any]] | None = None,
         *,
         whole: bool = True,
+        invoice_id: int | None = None,
     ) -> None:
         """Write nothing of this kind any more, until a person or the next day asks for another try.
 
         The arguments are the parts of a `WriteTrouble`.
         """
         known, now = self.trouble(kind), self.now()
+        harms = code is HoldCode.WRITES_HAVE_SIDE_EFFECTS
         since = known.at if known is not None and known.code is code else now
         trouble = WriteTrouble(
             kind,
@@ -169,12 +161,14 @@ class TenantWrites:
             self.settings,
             rows or {},
             whole,
+            invoice_id,
         )
         self.store.write_notes(
             {
                 **(self._harm(kind) if known is not None and known.row_id != row_id else {}),
                 PROOFS[kind].name: None,
                 **self._noted(TROUBLES[kind], trouble),
+                **(self._noted(WHOLE_ROWS, True) if harms else {}),
                 **_ended(kind),
             }
         )

@@ -19,6 +19,7 @@ from syncd.sync.push.guard import InsertWaits
 from syncd.sync.push.proof.prover import SETTLE_SECONDS
 from syncd.sync.push.proof.tenant import TenantWrites, WritesStopped
 from syncd.sync.sink import Sink
+from syncd.text.timestamps import iso
 
 Batch = Sequence[tuple[DuePayment, Update]]
 
@@ -128,7 +129,8 @@ class Verifier:
                 return ()  # a person deleted it: the next look finds that out
             changes = _differs(row, after.row, strict=after.alone)
             shown = self.sink.compare_shown(row, after.row, whole=after.alone)
-            changes += tuple(one for one in shown if one.name not in _NAMES)
+            known = {one.name for one in changes}
+            changes += tuple(one for one in shown if one.name not in _NAMES | known)
             before = None if befores is None else befores.get(row.id or 0)
             if before is not None:
                 change = RowChange(before.row.id or 0, before.row.status or 0)
@@ -262,7 +264,7 @@ def former_fields(
     return listed | {number: row.fields for number, row in (befores or {}).items()}
 
 
-_NAMES = {"intent_id", "invoice_id", "amount"}
+_NAMES = frozenset({"intent_id", "invoice_id", "amount"})
 """Halo's fields that `_differs` compares already."""
 
 
@@ -273,5 +275,13 @@ def _differs(before: Row, after: Row, *, strict: bool) -> tuple[FieldChange, ...
         had, has = getattr(before, name), getattr(after, name)
         if had is None or had == has or (has is None and not strict):
             continue
-        found.append(FieldChange(name, str(had), None if has is None else str(has)))
+        change = FieldChange(name, str(had), None if has is None else str(has))
+        found.append(change if name != "made" else _of_date(before, had, has))
     return tuple(found)
+
+
+def _of_date(before: Row, had: int, has: int | None) -> FieldChange:
+    """A change of the date that a row was made, under Halo's name of the field."""
+    own = before.fields is not None and not before.fields.get("intent_date")
+    name = "date" if own else "intent_date"
+    return FieldChange(name, iso(had), None if has is None else iso(has))
