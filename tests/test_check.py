@@ -1,6 +1,7 @@
 """Check: what each line says, in which case it fails, and what looking costs."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from syncd.preflight.verdicts import edit_line, halo_window_line, stripe_budget_
 from syncd.sandbox import Fault
 from syncd.sync.build import Parts
 from tests.conftest import Receiver, Rig
+from tests.ports import free_port
 from tests.test_process import daemon, until
 
 NEEDED = {"events", "payment_intents"}
@@ -513,7 +515,21 @@ def test_a_damaged_database_does_not_end_the_check(live: Rig) -> None:
     text = "not compared, because the database that lists syncd's own rows can't be read"
     assert f"warn  status succeeded: 3; {text}\n" in done.stdout
     assert done.stdout.endswith("Correct what failed, then run syncd check again.\n")
-    assert done.stdout.count("check again.") == 1
+    assert done.stdout.count("check again") == 1
+    (remedy,) = re.findall(r"^fail  the database: .*\n {6}→ (.*)$", done.stdout, re.MULTILINE)
+    assert "Restore a copy; or move the file away" in remedy
+
+
+def test_a_database_server_that_does_not_answer(live: Rig) -> None:
+    """What happened and the remedy are two parts; to check again is no part of it."""
+    live.settings["SYNCD_STATE__URL"] = f"postgresql://syncd@127.0.0.1:{free_port()}/syncd"
+    done = live.command("check")
+    assert done.returncode == 0, done.stdout
+    (remedy,) = re.findall(r"^warn  the database: .*\n {6}→ (.*)$", done.stdout, re.MULTILINE)
+    assert remedy.endswith(
+        "Check that PostgreSQL runs, accepts connections, and has room on its disk."
+    )
+    assert "check again" not in done.stdout
 
 
 def test_no_configuration(live: Rig) -> None:

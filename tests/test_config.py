@@ -425,6 +425,22 @@ def test_secrets_beside_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         ('"rk_test_Zq7Hidden"', "is in quotes; write the secret alone, without quotes"),
         ("'rk_test_Zq7Hidden'\n", "is in quotes; write the secret alone, without quotes"),
+        ('"rk_test_Zq7Hidden', "begins with a quote; write the secret alone, without quotes"),
+        ("rk_test_Zq7Hidden'", "ends with a quote; write the secret alone, without quotes"),
+        ("`rk_test_Zq7Hidden`", "is in backticks; write the secret alone, without backticks"),
+        ("rk_test_Zq7Hidden`", "ends with a backtick; write the secret alone, without quotes"),
+        (
+            "\u201crk_test_Zq7Hidden\u201d",
+            "is in typographic quotes; write the secret alone, without typographic quotes",
+        ),
+        (
+            "\u201erk_test_Zq7Hidden\u201c",
+            "is in typographic quotes; write the secret alone, without typographic quotes",
+        ),
+        (
+            "\u2019rk_test_Zq7Hidden",
+            "begins with a typographic quote; write the secret alone, without quotes",
+        ),
         ("rk_test_Zq7\nHidden", "contains a line break, a space"),
         ("SYNCD_STRIPE_API_KEY=rk_test_Zq7Hidden", "begins with the name of a variable"),
         (

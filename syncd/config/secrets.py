@@ -39,6 +39,17 @@ FILE_BYTES_MAX = 1024 * 1024
 SHORT_TOKEN_CHARACTERS = 16
 """A shorter web token can be guessed by machines that reach the address."""
 
+_QUOTES = {
+    '"': "quote",
+    "'": "quote",
+    "`": "backtick",
+    **dict.fromkeys(
+        "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2039\u203a",
+        "typographic quote",
+    ),
+}
+"""Characters around a secret that belong to the text from which it was copied, and their names."""
+
 _WHITESPACE = (
     "contains a line break, a space or a character that is not printable; paste the secret alone"
 )
@@ -206,17 +217,30 @@ def _checked(name: str, text: str, source: str) -> Found:
     value = text.strip()
     words = value.split() if name == "notify_urls" else [value]  # one on each line
     problem = None
-    if any(word[0] in "\"'" and word[-1] == word[0] for word in words):
-        problem = "is in quotes; write the secret alone, without quotes"
+    chosen = name == "database_password"  # by people: spaces, quotes and other letters are allowed
+    if quoted := next(filter(None, (_quoted(word, only_pairs=chosen) for word in words)), None):
+        problem = quoted
     elif re.match(r"(export +)?SYNCD_[A-Z_]+ *=", value):
         problem = "begins with the name of a variable; write the secret alone"
-    elif name == "database_password":  # people choose it: spaces and other letters are allowed
+    elif chosen:
         problem = None if value.isprintable() else _WHITESPACE
     elif any(not word.isascii() or not word.isprintable() or " " in word for word in words):
         problem = _WHITESPACE
     if problem is None:
         return Found(value, source)
     return Found(value, source, (f"{name}: {problem} (read from {source})",))
+
+
+def _quoted(word: str, *, only_pairs: bool) -> str | None:
+    """What is wrong with a secret that was copied with its quotes, or with one of them."""
+    first, last = _QUOTES.get(word[0]), _QUOTES.get(word[-1])
+    quote = first or last
+    if quote is None:
+        return None
+    if len(word) > 1 and first and last:
+        return f"is in {quote}s; write the secret alone, without {quote}s"
+    where = "begins" if first else "ends"
+    return None if only_pairs else f"{where} with a {quote}; write the secret alone, without quotes"
 
 
 def is_organization_key(key: str) -> bool:

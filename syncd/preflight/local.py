@@ -7,14 +7,14 @@ import os
 import shutil
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
 from syncd.config.advice import advice_for
 from syncd.config.model import Config, address
 from syncd.config.secrets import SECRETS, Found, find_secret
-from syncd.core.errors import StoreUnavailable, StoreUnusable
+from syncd.core.errors import Failure, StoreUnavailable, StoreUnusable
 from syncd.preflight.check import Area, Line, failed, passed, warned
 from syncd.store.db.sqlite import QUICK_CHECK_BYTES_MAX, sqlite_path
 from syncd.store.store import Store
@@ -118,9 +118,9 @@ def _server_lines(url: str, password: str | None) -> list[Line]:
         facts = store.housekeeping.facts()
         store.close()
     except StoreUnusable as error:
-        return [failed(_HERE, what, str(error), "Correct this, then run syncd check again.")]
+        return [_refused(failed, error)]
     except StoreUnavailable as error:
-        return [warned(_HERE, what, str(error), "Run syncd check again.")]
+        return [_refused(warned, error)]
     text = f"PostgreSQL {facts['server']} answers; {facts['size_bytes'] / 1024**2:,.1f} MiB"
     lines = [passed(_HERE, what, text)]
     what = "the way to the database"
@@ -137,6 +137,13 @@ def _server_lines(url: str, password: str | None) -> list[Line]:
             failed(_HERE, "the database's disk", text, "Set fsync = on in postgresql.conf.")
         )
     return lines
+
+
+def _refused(level: Callable[[Area, str, str, str], Line], error: Failure) -> Line:
+    """A database that cannot be used: its message's first sentence is what happened, the rest helps."""
+    happened, _, helps = str(error).partition(". ")
+    remedy = helps or "Correct state.url in the configuration."
+    return level(_HERE, "the database", happened.removesuffix("."), remedy)
 
 
 def _folder_line(folder: Path) -> Line:
@@ -171,11 +178,9 @@ def _file_line(path: Path) -> Line:
     try:
         Store.open(f"sqlite:///{path}").close()
     except StoreUnusable as error:
-        return failed(
-            _HERE, what, str(error), "Run syncd check again after the database is repaired."
-        )
+        return _refused(failed, error)
     except StoreUnavailable as error:
-        return warned(_HERE, what, str(error), "Run syncd check again.")
+        return _refused(warned, error)
     if mode & 0o077:
         text = f"other accounts may read {path} (mode {mode:04o})"
         return warned(_HERE, what, text, f"chmod 600 {path}")

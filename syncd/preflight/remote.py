@@ -114,8 +114,8 @@ class Sides:
             return  # the line about reading events says so
         except (LinkFailure, CursorRefused) as error:
             text = f"Stripe did not list the events that were not delivered: {_found(error)}"
-            again = "Run syncd check again later."
-            self.tell(warned(Area.STRIPE, "webhook deliveries", text, again))
+            remedy = "Wait until Stripe answers; this stops no push."
+            self.tell(warned(Area.STRIPE, "webhook deliveries", text, remedy))
         else:
             self.tell(deliveries_line(found))
 
@@ -193,7 +193,7 @@ class Sides:
             remedy = "Compare the key's account and mode (and stripe.account) with what Halo uses."
             self.tell(warned(Area.CONFIGURATION, what, text, remedy))
         except LinkFailure as error:
-            self.tell(warned(Area.STRIPE, what, str(error), "Run syncd check again later."))
+            self.tell(warned(Area.STRIPE, what, str(error), "Wait until Stripe answers."))
         else:
             self.tell(passed(Area.STRIPE, what, f"Stripe knows {intent_id}, of Halo's newest row"))
 
