@@ -82,38 +82,38 @@ class Unreachable(LinkFailure):
 
 
 class ServerError(LinkFailure):
-    """The other side answered 5xx.
+    """The side answered with an HTTP status 5xx.
 
-    A server that fails may carry the write out seconds later all the same.
+    A server that answers an error may still carry out the write seconds later.
     """
 
     transient = True
 
     @property
     def may_come_late(self) -> bool:
-        """As for every failure."""
+        """Whether Halo may still carry out the write; true for every server error."""
         return self.late or self.maybe_applied
 
 
 class RateLimited(LinkFailure):
-    """The other side answered 429."""
+    """The side answered with the HTTP status 429 (rate limit)."""
 
     transient = True
 
 
 class BudgetSpent(LinkFailure):
-    """The configured request budget is used up."""
+    """The request budget in the configuration is used up."""
 
 
 class SignInRefused(LinkFailure):
-    """The side refuses the key, the client secret or the token."""
+    """The side rejects the API key, the client secret or the token."""
 
 
 class PermissionMissing(LinkFailure):
-    """Signed in, but not allowed to.
+    """The sign-in works, but the account lacks a permission.
 
     Attributes:
-        found: what was refused, without the remedy that the text ends with.
+        found: what the side refused; the exception's text has the remedy in addition.
     """
 
     def __init__(self, side: Side, found: str, remedy: str) -> None:
@@ -143,7 +143,7 @@ class ListingBroken(BadAnswer):
 
 
 class RowsRefused(Failure):
-    """Halo refuses a request because of what is in its rows; the text is Halo's own."""
+    """Halo refuses a request because of the contents of its rows; the text is Halo's error message."""
 
 
 class IntentUnknown(Failure):
@@ -163,10 +163,10 @@ class StoreUnusable(Failure):
 
 
 class LeaseHeld(Failure):
-    """Another process is pushing.
+    """Another process holds the push lease.
 
     Attributes:
-        holder: who, in words: ``backfill, process 4711 on hostname``.
+        holder: the other process, as text: ``backfill, process 4711 on hostname``.
     """
 
     def __init__(self, holder: str) -> None:
@@ -175,4 +175,4 @@ class LeaseHeld(Failure):
 
 
 class Stopping(Failure):
-    """We were asked to stop, and did so between two steps."""
+    """The process was asked to stop, and stopped between two steps."""

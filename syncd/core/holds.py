@@ -1,8 +1,9 @@
 """Every hold and failure that the attention list can show: what it means, and what ends it.
 
 The page, the commands, notifications, docs/operate.md and the tests read this registry. A new code
-is one entry here, and the place that decides it. Does not belong here: when something is held
-(`core.rules.decisions`, `sync`), and how an entry is displayed.
+needs one entry here, and the place that decides when it applies. Does not belong here: when
+something
+is held (`core.rules.decisions`, `sync`), and how an entry is displayed.
 """
 
 import shlex
@@ -12,7 +13,7 @@ from enum import StrEnum
 
 
 class HoldCode(StrEnum):
-    """The code of an entry on the attention list, for machines."""
+    """The machine-readable code of an entry on the attention list."""
 
     STATUS_NOT_CONFIGURED = "status_not_configured"
     HALO_SAYS_SUCCEEDED = "halo_says_succeeded"
@@ -35,18 +36,18 @@ class HoldCode(StrEnum):
 
 
 class Scope(StrEnum):
-    """Whose hold it is."""
+    """What a hold applies to."""
 
     PAYMENT = "payment"
-    REVERSAL = "reversal"  # a refund's or a dispute's
-    ANSWER = "answer"  # an event's or an object's that could not be parsed
-    TENANT = "tenant"  # the whole tenant's: nothing is pushed until it is lifted
+    REVERSAL = "reversal"  # a refund or a dispute
+    ANSWER = "answer"  # an event or another object that could not be parsed
+    TENANT = "tenant"  # the whole tenant: syncd pushes nothing until the hold is lifted
 
 
 class LiftedBy(StrEnum):
-    """What lifts a hold without a person: syncd then decides again.
+    """What lifts a hold automatically; syncd then decides again.
 
-    A new state from Stripe lifts every hold of a payment, and so does a retry.
+    Every hold of a payment is also lifted by a new state from Stripe, and by a retry.
     """
 
     STATUS_NUMBERS = "halo.status"
@@ -59,23 +60,23 @@ class LiftedBy(StrEnum):
 
     @property
     def is_config_key(self) -> bool:
-        """Whether it is a change of this configuration key."""
+        """Whether the cause is a change of this configuration key."""
         return self in (self.STATUS_NUMBERS, self.ON_AMOUNT_MISMATCH, self.CREATE_MISSING)
 
 
 @dataclass(frozen=True, slots=True)
 class HoldEntry:
-    """One hold or failure, as every part of syncd explains it.
+    """One hold or failure, with the texts that every part of syncd uses.
 
     Attributes:
         title: a heading of a few words.
-        meaning: what it means in general, in one to three sentences.
+        meaning: what the code means in general, in one to three sentences.
         sentence: what happened in one case. Facts stand in braces; `{id}` is the entry's id.
         effect: what syncd does.
-        remedy: what the reader can do before the command.
-        command: the command to run then, with `{id}`.
-        scope: whose hold it is.
-        lifted_by: what lifts the hold without a person.
+        remedy: what the reader can do before running the command.
+        command: the command to run after that, with `{id}`.
+        scope: what the hold applies to.
+        lifted_by: what lifts the hold automatically.
         retried_as_new: whether a retry forgets that Halo ever acknowledged the payment.
     """
 
@@ -307,7 +308,7 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
 }
 
 RETRIED_AS_NEW = tuple(code for code, entry in HOLDS.items() if entry.retried_as_new)
-"""The codes of payments that a retry treats as new."""
+"""The codes of payments that a retry treats as new payments."""
 
 _UNKNOWN = HoldEntry(
     title="Held by another version of syncd",
@@ -328,27 +329,27 @@ def entry_of(code: str | None) -> HoldEntry:
 
 
 def command_for(code: str | None, name: str) -> str:
-    """The command that ends an entry, ready to be pasted.
+    """The command that resolves an entry, ready to be pasted.
 
     Args:
         code: the entry's code.
-        name: the entry's id; quoted for the shell where it needs to be.
+        name: the entry's id; quoted for the shell if necessary.
     """
     return entry_of(code).command.format(id=shlex.quote(name))
 
 
 def remedy_for(code: str | None, name: str) -> str:
-    """What the reader can do, without the last command."""
+    """What the reader can do, without the command at the end."""
     return entry_of(code).remedy.format(id=shlex.quote(name))
 
 
 def message(code: HoldCode, name: str, **facts: object) -> str:
-    """The whole message about an entry: what happened, what syncd does, what the reader can do.
+    """The whole message of an entry: what happened, what syncd does, what the reader can do.
 
     Args:
         code: the entry's code.
         name: the entry's id.
-        facts: what the entry's sentence has in braces.
+        facts: the values for the braces in the entry's sentence.
     """
     entry = HOLDS[code]
     happened = entry.sentence.format(id=name, **facts)
@@ -356,5 +357,5 @@ def message(code: HoldCode, name: str, **facts: object) -> str:
 
 
 def lifted_by(*causes: LiftedBy) -> tuple[HoldCode, ...]:
-    """The codes of all holds that one of these causes lifts."""
+    """The codes of all holds that at least one of these causes lifts."""
     return tuple(code for code, entry in HOLDS.items() if entry.lifted_by.intersection(causes))

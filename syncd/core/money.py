@@ -27,9 +27,9 @@ _NO_DECIMALS = frozenset(
     ]
 )
 _THREE_DECIMALS = frozenset(["BHD", "JOD", "KWD", "OMR", "TND"])
-# Stripe names UGX both among the currencies without decimals and among the special cases that are
-# sent with two decimals that are always 00. The special case is the one its API follows, as for
-# ISK, so both stand here with two.
+# Stripe lists UGX among the currencies without decimals and among the special cases with two
+# decimals that are always 00. Stripe's API follows the special case, as for ISK, so both have two
+# decimals here.
 _TWO_DECIMALS = frozenset(
     [
         "AED",
@@ -175,7 +175,7 @@ _TWO_DECIMALS = frozenset(
 )
 
 _DIGITS_MAX = 18
-"""An amount with more digits before the point is shown as it is."""
+"""An amount with more digits before the decimal point is displayed without thousands separators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ class Money:
 
     @property
     def decimals(self) -> int | None:
-        """How many decimals the smallest unit stands for; None for a currency nobody knows."""
+        """How many decimals the currency has; None for an unknown currency."""
         code = self.currency.upper()
         if code in _NO_DECIMALS:
             return 0
@@ -207,10 +207,10 @@ class Money:
         return None if decimals is None else Decimal(self.minor).scaleb(-decimals)
 
     def equals(self, major: Decimal) -> bool:
-        """Whether `major` (major units) is this very amount.
+        """Whether `major` (major units) is the same amount.
 
-        Halo's amounts are binary doubles on the wire, so 0.1 + 0.2 may come as
-        0.30000000000000004: a thousandth of the smallest unit is forgiven, nothing more.
+        Halo sends amounts as binary floating-point numbers, so 0.1 + 0.2 may arrive as
+        0.30000000000000004. A difference up to a thousandth of the smallest unit is ignored.
         """
         mine = self.major
         if mine is None or self.decimals is None or not major.is_finite():
@@ -218,7 +218,7 @@ class Money:
         return abs(major - mine) < Decimal(1).scaleb(-self.decimals - 3)
 
     def __str__(self) -> str:
-        """Show major units, fit for copying: ``1234.50 USD``; the raw number where they are unknown."""
+        """The amount in major units, fit for copying: ``1234.50 USD``; the raw number if unknown."""
         code = self.currency.upper()
         if self.major is None:
             return f"{self.minor} (smallest unit) {code}"

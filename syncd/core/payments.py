@@ -11,7 +11,7 @@ from enum import StrEnum
 from syncd.core.money import Money
 
 INTENT_ID = re.compile(r"[A-Za-z0-9_]{3,255}")
-"""The form of a payment intent's id (``pi_…``); Stripe does not define it further."""
+"""The format of a payment intent's id (``pi_…``); Stripe does not document a stricter one."""
 
 
 class PaymentState(StrEnum):
@@ -25,7 +25,7 @@ class PaymentState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether a payment stays in this state. A failed payment does not: it may be tried again."""
+        """Whether the state is final. A failed payment is not: the customer may pay again."""
         return self in (PaymentState.SUCCEEDED, PaymentState.CANCELED)
 
 
@@ -33,7 +33,7 @@ EVENT_TYPES = tuple(f"payment_intent.{state}" for state in PaymentState)
 """The event types of the five states."""
 
 CREATED_EVENT = "payment_intent.created"
-"""The event type of a new payment: it reports no state, but announces that one follows."""
+"""The event type of a new payment: it reports no state, but another event follows."""
 
 _STATE_OF_EVENT = dict(zip(EVENT_TYPES, PaymentState, strict=True))
 
@@ -53,16 +53,17 @@ STATUSES_WITHOUT_STATE = frozenset(
 def state_of_event(event_type: str) -> PaymentState | None:
     """The state of an event type; None for other types.
 
-    The type means the same in every API version, so it counts before the object in the event.
+    The type means the same in every API version, so the type decides, not the object in the event.
     """
     return _STATE_OF_EVENT.get(event_type)
 
 
 def state_of_intent(status: str, *, has_error: bool) -> PaymentState | None:
-    """The state of a payment intent; None if the payment has not started, or the status is unknown.
+    """The state of a payment intent; None if the payment has not started or the status is unknown.
 
-    `has_error` is whether `last_payment_error` is set. Stripe may add statuses: an unknown one is no
-    state, never a guess.
+    `has_error` is whether `last_payment_error` is set. Stripe may add statuses; syncd maps an
+    unknown
+    status to no state.
     """
     if status == "requires_payment_method" and has_error:
         return PaymentState.PAYMENT_FAILED
@@ -79,19 +80,22 @@ class Observation:
     Attributes:
         intent_id: ``pi_…``.
         state: the reported state; None for none of the five.
-        at: Unix seconds on Stripe's clock. For an event, when it was created. For an intent that
-            was read, the last second that the reading surely covers.
-        read: True where the intent itself was read, False for an event.
-        created: Unix seconds at which the intent was made, if known.
+        at: Unix seconds on Stripe's clock. For an event, its creation time. For a payment intent
+            that
+            was read, the latest second at which this state is certain.
+        read: True for a payment intent that was read, False for an event.
+        created: Unix seconds at which the payment intent was created; None if unknown.
         amount: requested, in the smallest unit; None if unreadable.
         amount_received: received, in the smallest unit; None if unreadable.
         currency: three lower-case letters; None if unreadable.
         invoice: Halo's invoice in the metadata, as text; None if the metadata names none.
-        surcharge: the part of the amount that is a surcharge, in the smallest unit; None where Stripe
+        surcharge: the part of the amount that is a surcharge, in the smallest unit; None if Stripe
             shows none.
-        tip: the part of the amount that is a tip, in the smallest unit; None where Stripe shows none.
+        tip: the part of the amount that is a tip, in the smallest unit; None if Stripe shows none.
         event_id: ``evt_…`` for an event.
-        trace: the event or payment intent as JSON without secrets: what a webhook leaves in the row.
+        trace: the event or payment intent as JSON without secrets, as Halo's webhook would store it
+            in
+            the row.
     """
 
     intent_id: str
@@ -136,11 +140,13 @@ class Observation:
 
 
 def _rank(seen: Observation) -> tuple[bool, bool, bool, int, bool, str, str]:
-    """Order the observations of one payment; the greatest counts.
+    """Sort key of the observations of one payment; the greatest observation counts.
 
-    A state counts before none, a final state before any other. Of two final states the payment intent
-    counts before an event; then the newest, and in one second the payment intent. The rest only makes
-    the order total, so that the result never depends on which observation came first.
+    A state counts before no state, and a final state before any other. Between two final states,
+    the
+    payment intent counts before an event, then the newest, and within one second the payment
+    intent. The
+    remaining parts make the order total, so the result does not depend on the order of arrival.
     """
     has_state = seen.state is not None
     return (
@@ -173,11 +179,13 @@ class LastSeen:
 class Payment:
     """Everything that Stripe reported about one payment intent.
 
-    Both attributes are maxima over the observations, so their order does not matter.
+    Both attributes are maxima over the observations, so the order of the observations does not
+    matter.
 
     Attributes:
         current: the observation that counts.
-        last_seen: when each state was last reported, by events and by the intent itself; sorted.
+        last_seen: when each state was last reported, by events and by the payment intent itself;
+            sorted.
     """
 
     current: Observation
@@ -191,7 +199,7 @@ class Payment:
 
     @property
     def _doubt_at(self) -> int | None:
-        """The newest second of an event that contradicts the observation that counts; None without one."""
+        """The newest second of an event that contradicts `current`; None without one."""
         current = self.current
         overtaking = [
             seen.at
@@ -203,7 +211,7 @@ class Payment:
         return max(overtaking, default=None)
 
     def _finals(self, *, read: bool) -> int:
-        """How many of the two final states were reported (with `read`: by the intent itself)."""
+        """Count the final states that were reported (with `read`: by the payment intent itself)."""
         states = {
             seen.state
             for seen in self.last_seen
@@ -213,9 +221,10 @@ class Payment:
 
     @property
     def needs_reading(self) -> bool:
-        """Whether the payment intent itself must be read to decide.
+        """Whether syncd must read the payment intent itself to decide.
 
-        True after two events of one second, after an event that contradicts a final state, and after an
+        True after two events within one second, after an event that contradicts a final state, and
+        after an
         event whose amount is unreadable.
         """
         read_at = -1 if self.read is None else self.read.at
@@ -240,10 +249,11 @@ class Payment:
         return self.current.final or self._doubt_at is not None
 
     def came_back(self, before: "Payment", in_step_at: float) -> bool:
-        """Whether the state is the same again, and another one was reported since `before`.
+        """Whether the payment left its state and returned to it since `before`.
 
-        Halo's own webhook may have written the other state in the meantime. Pages of events come
-        newest first, so a state in between may be reported after the one that followed it.
+        Halo's own webhook may have written the state in between. Pages of events come newest first,
+        so
+        the state in between may be reported after the state that followed it.
 
         Args:
             before: what was known when the payment's rows had this state.
@@ -260,8 +270,9 @@ class Payment:
 def settle(known: Payment | None, seen: Observation) -> Payment:
     """Add one observation to what is known of its payment.
 
-    The newest observation counts, and a final state stays. The result does not depend on the order of
-    the observations, nor on repetitions.
+    The newest observation counts, and a final state stays. The result does not depend on the order
+    of
+    the observations, and repeated observations change nothing.
     """
     word = LastSeen(seen.state, seen.read, seen.at)
     if known is None:

@@ -22,7 +22,7 @@ class Condition(StrEnum):
 
 ATTENTION = (Condition.HELD, Condition.FAILED)
 WAITING = (Condition.DUE, Condition.FAILED, Condition.UNMATCHED)
-"""Conditions of payments that a push tries when their time has come."""
+"""Conditions of payments that a push tries again at their `next_try`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class ReportedState:
 
 @dataclass(frozen=True, slots=True)
 class DoubtfulInsert:
-    """An uncertain insert: a new row that syncd sent, and that Halo does not show yet.
+    """An uncertain insert: syncd sent a new row, but Halo does not show the row yet.
 
     Attributes:
         intent_id: the payment.
@@ -139,7 +139,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class PageChanges:
-    """What storing a page of reports has changed: which events were new, how many payments changed."""
+    """What storing a page of reports changed: the new events, and how many payments changed."""
 
     new_events: frozenset[str]
     changed: int
@@ -219,12 +219,12 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """What a transaction checks before it notes a write to Halo: that this lease was not lost.
+    """The lease that a transaction checks before it records a write to Halo.
 
     Attributes:
-        name: what is leased.
-        owner: who took it.
-        number: the number under which it was taken; each taking has a higher number.
+        name: the lease's name.
+        owner: the process that took the lease.
+        number: the fencing number of the lease; it rises each time the lease is taken.
     """
 
     name: str

@@ -21,15 +21,16 @@ class ReversalKind(StrEnum):
 
 
 class ReversalStatus(StrEnum):
-    """Who has the money."""
+    """Who has the money of a refund or dispute."""
 
-    GONE = "gone"  # the customer has it, or gets it
-    OPEN = "open"  # an undecided dispute
+    GONE = "gone"  # the customer has the money, or will get it
+    OPEN = "open"  # a dispute without a decision
     BACK = "back"  # the seller: the refund failed or was canceled, the dispute was won or closed
 
 
 REVERSAL_EVENT_TYPES = (
-    # Accounts on an API version before 2024-10-28 may get no refund.* for refunds of a charge.
+    # Stripe may send no refund.* event for refunds of a charge to accounts on an API version before
+    # 2024-10-28.
     "charge.refunded",
     "charge.refund.updated",
     "refund.created",
@@ -43,16 +44,16 @@ REVERSAL_EVENT_TYPES = (
 )
 
 FUNDS_EVENT_TYPES = frozenset({"charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"})
-"""Events that report that a dispute's money has just moved."""
+"""Event types that report that a dispute's money has just moved."""
 
 _INQUIRY = frozenset({"warning_needs_response", "warning_under_review"})
-"""An inquiry: the customer's bank asks, and no money has moved yet."""
+"""Statuses of an inquiry: the customer's bank asks a question; no money has moved yet."""
 
 _DEADLINE = frozenset({"needs_response", "warning_needs_response"})
-"""The seller must answer by a date, or loses the dispute."""
+"""Statuses in which the seller must answer by a deadline, or loses the dispute."""
 
 _REFUND_BACK = frozenset({"failed", "canceled"})
-# `prevented` isn't here: whether the customer was refunded for it isn't documented.
+# `prevented` is left out: Stripe does not document whether the customer was refunded.
 _DISPUTE_BACK = frozenset({"won", "warning_closed"})
 
 
@@ -61,11 +62,11 @@ class Reversal:
     """Stripe's newest report about one refund or dispute.
 
     Attributes:
-        id: ``re_…`` or ``dp_…``; the charge's id where `total`.
+        id: ``re_…`` or ``dp_…``; the charge's id if `total`.
         kind: refund or dispute.
-        intent_id: the payment intent whose money it is; None where it has none.
-        amount: in the smallest unit; None where it could not be read.
-        currency: three lower-case letters; None where it could not be read.
+        intent_id: the payment intent that was refunded or disputed; None without a payment intent.
+        amount: in the smallest unit; None if unreadable.
+        currency: three lower-case letters; None if unreadable.
         status: Stripe's status. Stripe may add new ones; an unknown status needs attention.
         reason: Stripe's reason; None without one.
         created: Unix seconds.
@@ -90,12 +91,12 @@ class Reversal:
 
     @property
     def inquiry(self) -> bool:
-        """Whether the dispute is an inquiry, which may become a dispute."""
+        """Whether the dispute is only an inquiry, which may become a dispute."""
         return self.kind is ReversalKind.DISPUTED and self.status in _INQUIRY
 
     @property
     def money_status(self) -> ReversalStatus:
-        """Who has the money, by Stripe's status."""
+        """Who has the money, according to Stripe's status."""
         if self.kind is ReversalKind.REFUNDED:
             return ReversalStatus.BACK if self.status in _REFUND_BACK else ReversalStatus.GONE
         if self.status in _DISPUTE_BACK:
@@ -104,23 +105,25 @@ class Reversal:
 
     @property
     def acknowledged_as(self) -> str:
-        """What a person dismisses: ``gone:1099``, ``inquiry:1099``. Any other value is news."""
+        """What a dismissal covers: ``gone:1099``, ``inquiry:1099``. Another value is listed again."""
         return f"{'inquiry' if self.inquiry else self.money_status}:{self.amount}"
 
     @property
     def money(self) -> Money | None:
-        """The amount; None where it could not be read."""
+        """The amount; None if unreadable."""
         if self.amount is None or self.currency is None:
             return None
         return Money(self.amount, self.currency)
 
 
 def newer(known: Reversal | None, seen: Reversal) -> Reversal:
-    """Choose the newer of two reports about a refund or dispute, in whatever order they arrive.
+    """Choose the newer of two reports about a refund or dispute; their order does not matter.
 
-    Within one second a decided dispute counts before an open one, a dispute before an inquiry, then the
-    greater amount (a total only grows); the rest only makes the order total. The last move of the money
-    is kept, whichever event reported it.
+    Within one second a decided dispute counts before an open one, a dispute before an inquiry, then
+    the
+    greater amount (a total only grows). The remaining parts make the order total. The result keeps
+    the
+    last time at which the money moved, whichever event reported it.
     """
     if known is None:
         return seen
@@ -130,10 +133,11 @@ def newer(known: Reversal | None, seen: Reversal) -> Reversal:
 
 
 def is_news(before: Reversal, after: Reversal) -> bool:
-    """Whether a person who has dismissed `before` must see the refund or dispute again.
+    """Whether a dismissed refund or dispute must be listed again.
 
-    True if the amount or the owner of the money changed, if a dispute's money moved, and if a deadline
-    begins: what the person dismissed may have been only an inquiry.
+    True if the amount or the owner of the money changed, if a dispute's money moved, and if a
+    deadline
+    begins, because the person may have dismissed only an inquiry.
     """
     if after.acknowledged_as != before.acknowledged_as or (after.moved_at or 0) > (
         before.moved_at or 0

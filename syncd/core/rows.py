@@ -1,7 +1,9 @@
-"""Rows (invoice payments of the PSA) and invoices: as read, as written, and as the store keeps them.
+"""Rows (invoice payments of the PSA) and invoices: as read, as written, and as stored.
 
-The short form lets a person find the row and its invoice in Halo. syncd decides nothing by it: each
-push reads the rows afresh. Does not belong here: how Halo's JSON is parsed (`clients.halo.parse`).
+The stored form (`SeenRow`) helps a person to find the row and its invoice in Halo. syncd never
+decides
+by it: each push reads the rows again. Does not belong here: parsing of Halo's JSON
+(`clients.halo.parse`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,24 +12,25 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 SEEN_MAX = 20
-"""How many rows of one payment are kept for people; nobody looks up more by hand."""
+"""How many rows of one payment the attention list shows at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One of Halo's invoice payments, as far as deciding needs it.
+    """One of Halo's invoice payments, with the values that decisions need.
 
     Attributes:
-        id: Halo's number of the row; None where it could not be read.
-        intent_id: the payment intent it belongs to; None where it belongs to none.
-        invoice_id: Halo's number of the invoice; None where it could not be read.
-        amount: in major units; None where it could not be read.
-        status: the tenant's number; None where it has none.
-        made: Unix seconds of its intent's date, else its own; None where neither could be read.
-        invoice_number: what people call the invoice; None where it could not be read.
-        customer: the name of the customer; None where it could not be read.
-        fields: the PSA's own names and values, where the row was just read; only the PSA's client
-            reads them. They take no part in comparing two rows.
+        id: Halo's number of the row; None if unreadable.
+        intent_id: the payment intent in the row; None without one.
+        invoice_id: Halo's number of the invoice; None if unreadable.
+        amount: in major units; None if unreadable.
+        status: the tenant's status number; None without one.
+        made: Unix seconds of the payment intent's date, else of the row's date; None if unreadable.
+        invoice_number: the invoice's number as people use it; None if unreadable.
+        customer: the customer's name; None if unreadable.
+        fields: the PSA's own field names and values, if the row was just read. Only the PSA's
+            client
+            uses them. Comparisons of rows ignore them.
     """
 
     id: int | None
@@ -46,8 +49,8 @@ class RowPage:
     """One page of a listing of rows.
 
     Attributes:
-        rows: what is on the page, unfiltered.
-        total: how many rows there are in all; None where the PSA does not count them.
+        rows: all rows on the page, unfiltered.
+        total: the number of all rows; None if the PSA does not count them.
     """
 
     rows: tuple[Row, ...]
@@ -56,11 +59,11 @@ class RowPage:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a webhook would have left in the row.
+    """The event that syncd leaves in a row, as Halo's webhook would.
 
     Attributes:
         payload: Stripe's object as JSON, without secrets.
-        received: when syncd writes it, Unix seconds.
+        received: when syncd writes the row, Unix seconds.
     """
 
     payload: str
@@ -69,12 +72,12 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class WholeRow:
-    """A row with every field that the PSA showed of it.
+    """A row with every field that the PSA showed.
 
     Attributes:
-        row: the row, as far as deciding needs it.
-        fields: the PSA's own names and values; only the PSA's client reads them.
-        alone: whether the row was read alone; else it was read from a list.
+        row: the row, with the values that decisions need.
+        fields: the PSA's own field names and values; only the PSA's client uses them.
+        alone: True if the row was read by its id, False if the row comes from a list.
     """
 
     row: Row
@@ -82,9 +85,9 @@ class WholeRow:
     alone: bool = True
 
     def is_of(self, intent_id: str) -> bool:
-        """Whether the row is still the payment's: a row read alone shows the payment intent.
+        """Whether a row read by its id still shows this payment intent.
 
-        What a row without it holds must not be sent back: it may have been emptied.
+        Without the payment intent, Halo may have emptied the row: its fields must not be sent back.
         """
         return not self.alone or self.row.intent_id == intent_id
 
@@ -96,10 +99,10 @@ class RowChange:
     Attributes:
         id: the row's number in the PSA.
         status: the tenant's status number.
-        trace: what to leave in the row; None leaves the row's trace as it is.
-        kept: the row as it was read; the update sends its required columns back as they were. None
-            for an update that brings only the status and the trace.
-        keep_all: whether to send back every column of `kept` that has a value.
+        trace: the event to store in the row; None leaves the row's trace unchanged.
+        kept: the row as it was read; the update sends its required columns back unchanged. None
+            for an update with only the status and the trace.
+        keep_all: whether the update sends back every column of `kept` that has a value.
     """
 
     id: int
@@ -119,8 +122,8 @@ class NewRow:
         amount: in major units.
         status: the tenant's status number.
         at: when the payment reached its state, Unix seconds.
-        created: when the payment intent was made, Unix seconds; None where that is unknown.
-        trace: what to leave in the row.
+        created: when the payment intent was created, Unix seconds; None if unknown.
+        trace: the event to store in the row.
     """
 
     intent_id: str
@@ -137,11 +140,12 @@ class Acknowledged:
     """What the PSA answered to a write.
 
     Attributes:
-        rows: the rows that the answer lists. Only they prove anything.
-        complaint: the PSA's message, where an answer of success lists no rows.
+        rows: the rows in the answer. Only these rows prove that something was written.
+        complaint: the PSA's message, if an answer of success lists no rows.
         error: whether the answer of success reports an error.
-        web_page: whether the answer is a web page. Halo's API answers none: something in front of it
-            did, and Halo may never have got the rows.
+        web_page: whether the answer is a web page. Halo's API never answers with one, so it comes
+            from
+            a proxy, and Halo may never have received the rows.
     """
 
     rows: tuple[Row, ...]
@@ -151,22 +155,22 @@ class Acknowledged:
 
 
 class Guard(Protocol):
-    """The final check before a write; a sink asks right before each request that writes."""
+    """The final check before a write. A sink calls it right before each request that writes."""
 
     def allows_sending(self) -> bool:
-        """Whether the write is still wanted. False keeps the request from being sent."""
+        """Whether the write is still wanted. If False, the sink must not send the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """An invoice of Halo's, as far as comparing needs it; what could not be read is None.
+    """One of Halo's invoices, with the values that comparisons need; unreadable values are None.
 
     Attributes:
         id: Halo's number of the invoice.
-        number: what people call the invoice.
+        number: the invoice's number as people use it.
         total, due: major units.
         currency: three capital letters.
-        customer: the name of the customer.
+        customer: the customer's name.
     """
 
     id: int
@@ -179,13 +183,13 @@ class Invoice:
 
 @dataclass(frozen=True, slots=True)
 class SeenRow:
-    """A row and its invoice, for people; unknown values are None.
+    """A row and its invoice, as the attention list shows them; unknown values are None.
 
     Attributes:
-        id: Halo's number of the row; None also for one that isn't made yet.
-        invoice_id: Halo's number of its invoice.
-        invoice_number: what people call the invoice.
-        customer: the name of the customer.
+        id: Halo's number of the row; None also for a row that does not exist yet.
+        invoice_id: Halo's number of the invoice.
+        invoice_number: the invoice's number as people use it.
+        customer: the customer's name.
     """
 
     id: int | None
@@ -196,11 +200,11 @@ class SeenRow:
 
 @dataclass(frozen=True, slots=True)
 class SeenInvoice:
-    """An invoice as people look it up.
+    """An invoice, as people look it up in Halo.
 
     Attributes:
-        id: Halo's number of it; None where only its name is known.
-        number: what people call it; None where that isn't known.
+        id: Halo's number of the invoice; None if only `number` is known.
+        number: the invoice's number as people use it; None if unknown.
     """
 
     id: int | None
@@ -208,24 +212,24 @@ class SeenInvoice:
 
     @property
     def name(self) -> str:
-        """What to call it: ``INV-1025``, else ``invoice 1025``."""
+        """The invoice's name for people: ``INV-1025``, else ``invoice 1025``."""
         return self.number or f"invoice {self.id}"
 
 
 def seen(rows: Sequence[Row]) -> tuple[SeenRow, ...]:
-    """What is kept of the rows that were read."""
+    """The part of the rows that the store keeps."""
     return tuple(
         SeenRow(row.id, row.invoice_id, row.invoice_number, row.customer) for row in rows[:SEEN_MAX]
     )
 
 
 def customers_of(rows: Iterable[SeenRow]) -> tuple[str, ...]:
-    """The names of the customers whose rows these are, each once."""
+    """The names of the customers of these rows, without repetition."""
     return tuple(dict.fromkeys(row.customer for row in rows if row.customer))
 
 
 def invoices_of(rows: Iterable[SeenRow]) -> tuple[SeenInvoice, ...]:
-    """The invoices that these rows pay, each once."""
+    """The invoices that these rows pay, without repetition."""
     named = (SeenInvoice(row.invoice_id, row.invoice_number) for row in rows)
     return tuple(
         dict.fromkeys(one for one in named if one.id is not None or one.number is not None)

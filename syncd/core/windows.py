@@ -1,8 +1,9 @@
-"""Rate limits and back-off: how many requests may still go, and when to try again.
+"""Rate limits and back-off: how many requests are left, and when to try again.
 
-Pure: the counts and the time come in. Requests are counted in buckets of a few seconds, and a
-bucket counts until its last second has left the window, so the true rolling window is never
-exceeded, at the price of one bucket's length.
+Pure: the caller passes the counts and the time. Requests are counted in buckets of a few seconds. A
+bucket counts until its last second has left the window, so the real rolling window is never
+exceeded.
+The price is that a request counts up to one bucket's length too long.
 """
 
 from collections.abc import Mapping
@@ -32,18 +33,19 @@ class Window:
     def used(self, counts: Mapping[int, int], now: float) -> int:
         """How many of the requests in `counts` (bucket start → number) are in the window.
 
-        A bucket that lies ahead of `now` was counted before the clock was set back. It is counted
-        in full: too few requests harm nobody.
+        A bucket later than `now` was counted before the clock was set back. It counts in full,
+        because
+        too few requests do no harm.
         """
         oldest = self.oldest(now)
         return sum(number for start, number in counts.items() if start >= oldest)
 
     def left(self, counts: Mapping[int, int], now: float) -> int:
-        """How many requests may still go at `now`."""
+        """How many requests are left at `now`."""
         return max(0, self.limit - self.used(counts, now))
 
     def wait_seconds(self, counts: Mapping[int, int], now: float, wanted: int = 1) -> float:
-        """How long to wait until so many more requests may go; 0 where they may go now."""
+        """Seconds until so many more requests are allowed; 0 if they are allowed now."""
         over = self.used(counts, now) - self.limit + max(1, min(wanted, self.limit))
         if over <= 0:
             return 0.0
@@ -55,9 +57,9 @@ class Window:
         return float(self.period_seconds + self.bucket_seconds)
 
     def rebased(self, counts: Mapping[int, int], now: float) -> dict[int, int]:
-        """Move what was counted ahead of `now` into now's bucket: the clock was set back.
+        """Move the counts later than `now` into the present bucket, after the clock was set back.
 
-        Without this, an hour's step of the clock would block the window for an hour.
+        Without this, a clock that was set back by an hour would block the window for an hour.
         """
         current = self.bucket(now)
         if max(counts, default=current) <= current:
@@ -71,7 +73,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits between attempts; after the last one, its wait repeats.
+    """Waits between attempts. After the last wait in the list, that wait repeats.
 
     Attributes:
         waits_seconds: the wait before the second attempt, before the third, and so on.
@@ -80,16 +82,16 @@ class Backoff:
     waits_seconds: tuple[float, ...]
 
     def wait_seconds(self, failures: int) -> float:
-        """The wait after one more failure.
+        """The wait after one more failure, in seconds.
 
         Args:
-            failures: how many attempts failed before this one; less than zero counts as zero.
+            failures: how many attempts failed before this one; a negative number counts as zero.
         """
         return self.waits_seconds[max(0, min(failures, len(self.waits_seconds) - 1))]
 
 
 LOOK_UP_AGAIN = Backoff((600, 1_800, 7_200, 21_600, 54_600))
-"""When to look for a recent payment without a row again: five times in a day, then never."""
+"""When to look for the row of a recent payment again: five times in a day, then never."""
 
 RETRY_FAILED = Backoff((600, 3_600, 21_600, 86_400))
 """When to push a failed payment again, while it is on the attention list."""
@@ -98,20 +100,20 @@ POSTPONED = Backoff((15.0, 300.0))
 """When to retry a payment whose request failed while requests of other payments worked."""
 
 REREAD_UNSHOWN = Backoff((300, 900, 2_400, 3_600, 21_600, 86_400))
-"""When to ask Stripe again for a payment that it can't show; finally once a day, to save requests."""
+"""When to ask Stripe again for a payment it cannot show; finally once a day, to save API requests."""
 
 LINK_PAUSE = Backoff((5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0))
-"""How long to send a side no requests after a failure of the whole side; jitter shortens the pause."""
+"""The pause for a side that failed as a whole; jitter shortens the pause."""
 
 NOTIFY_AGAIN = Backoff((60.0, 120.0, 240.0, 480.0, 960.0, 1_920.0, 3_600.0))
-"""When to send a notification again that no service accepted."""
+"""When to resend a notification that no service accepted."""
 
 CALL_FIRST_SECONDS, CALL_MAX_SECONDS = 0.5, 15.0
 """The first and the longest wait between the attempts of one call; the wait doubles, with jitter."""
 
 
 POLLS_SHARE = 0.95
-"""How much of a budget polls may plan with: the rest is for sweeps and for payments in doubt."""
+"""The share of a budget that polls may plan with; the rest is for sweeps and re-reads."""
 
 
 def poll_spacing_seconds(
@@ -121,18 +123,20 @@ def poll_spacing_seconds(
     interval_seconds: float,
     share: float = POLLS_SHARE,
 ) -> float:
-    """How far apart polls must be so that the budget never ends before its window frees some.
+    """The time between polls (seconds) at which the budget never runs out.
 
-    The interval is kept while more than half of the budget is left. From there on polls are spread
-    so that at each coming moment those made by then fit beside what still counts: they grow rarer,
-    instead of ending for weeks after a large backfill.
+    The interval is kept while more than half of the budget is left. Below that, polls are spread so
+    that
+    at every future moment the polls made until then fit beside the earlier reads that still count.
+    So
+    polls become less frequent instead of stopping for weeks after a large backfill.
 
     Args:
         window: how many reads are allowed.
         counts: the reads of all processes, by bucket.
         now: Unix seconds.
-        interval_seconds: the shortest spacing.
-        share: how much of the budget polls may plan with.
+        interval_seconds: the shortest time between polls.
+        share: the share of the budget that polls may plan with.
     """
     if window.left(counts, now) > window.limit / 2:
         return interval_seconds

@@ -1,10 +1,12 @@
 """Decides whether a failed request is the payment's fault or the whole side's. Pure.
 
-A payment on which Halo fails must not block the others and must go on the attention list; a Halo that
-fails on everything must put no payment there. The rule: a payment is at fault if the same kind of
-request worked for something else *afterwards*.
+If Halo fails for one payment, that payment must not block the others and goes on the attention
+list.
+If Halo fails for every payment, no payment goes there. The rule: a payment is at fault if the same
+kind of request worked for something else *afterwards*.
 
-`RequestFailures` applies the rule to a push. `ReadFailures` applies it to items that are read one at
+`RequestFailures` applies the rule to a push. `ReadFailures` applies it to items that are read one
+at
 a time: payment intents at Stripe, invoices in Halo.
 """
 
@@ -16,22 +18,22 @@ from syncd.core.errors import LinkFailure, Side
 from syncd.core.records import DuePayment
 
 BLAMED_MAX = 2
-"""How often a payment may fail where others work, before it goes on the attention list."""
+"""After so many failures while others work, a payment goes on the attention list."""
 
 IN_A_ROW_MAX = 3
-"""After so many failures in a row of one kind, another request must work before syncd goes on."""
+"""After so many failures of one kind in a row, another request must work before syncd continues."""
 
 READS_IN_A_ROW_MAX = 2 * IN_A_ROW_MAX
-"""After so many failed reads of single items in a row the side is at fault, whatever else works."""
+"""After so many failed reads of single items in a row, the side counts as failing."""
 
 FEW_BESIDE_WRITES = 6
-"""So many payments that can't be written, while others can, are an outage that comes and goes."""
+"""If so many payments fail while others work, syncd assumes an intermittent outage."""
 
 LISTED_AFTER_SECONDS = 900.0
-"""A payment that can't be written for so long goes on the attention list, whatever the cause."""
+"""A payment that fails for this many seconds goes on the attention list, whatever the cause."""
 
 FORGOTTEN_AFTER_SECONDS = 3_600.0
-"""Failures further apart than this are counted as separate."""
+"""Failures of one payment further apart than this many seconds are counted separately."""
 
 Item = TypeVar("Item")
 
@@ -42,9 +44,9 @@ class RequestFailure:
 
     Attributes:
         due_payment: the payment.
-        error: how it failed.
-        others_work: whether the same kind of request worked for something else afterwards: then the payment is
-            at fault.
+        error: the failure.
+        others_work: whether the same kind of request worked for something else afterwards: then the
+            payment is at fault.
     """
 
     due_payment: DuePayment
@@ -64,7 +66,7 @@ class RequestFailure:
 
 @dataclass(slots=True)
 class RequestFailures:
-    """The failed requests of single payments in one push, and what worked meanwhile.
+    """The failed requests of single payments in one push, and what worked in the meantime.
 
     Attributes:
         found: the failed requests, in order.
@@ -77,11 +79,11 @@ class RequestFailures:
     wrote: bool = False
 
     def clear(self) -> None:
-        """Start another push."""
+        """Forget everything, at the start of another push."""
         self.found, self.read, self.wrote = [], False, False
 
     def add(self, due: DuePayment, error: LinkFailure) -> bool:
-        """Note a failure. Returns whether too many of its kind failed in a row to go on."""
+        """Record a failure. Returns whether too many of its kind failed in a row to continue."""
         failure = RequestFailure(due, error)
         self.found.append(failure)
         if error.side is not Side.HALO:
@@ -95,13 +97,13 @@ class RequestFailures:
         return len(same) >= IN_A_ROW_MAX
 
     def has_read(self) -> None:
-        """Note that a read worked: the payments whose reads failed before are at fault."""
+        """Record that a read worked: the payments whose reads failed earlier are at fault."""
         self.read = True
         for failure in self.found:
             failure.others_work = failure.others_work or failure.reading
 
     def has_written(self) -> None:
-        """Note that a write worked: the payments whose writes failed before are at fault."""
+        """Record that a write worked: the payments whose writes failed earlier are at fault."""
         self.wrote = True
         for failure in self.found:
             failure.others_work = failure.others_work or failure.writing
@@ -111,7 +113,7 @@ class RequestFailures:
         return any(failure.reading and not failure.others_work for failure in self.found)
 
     def raise_found(self) -> None:
-        """Raise a failure where there is one: Halo's first, whose pause ends the tries at every tick.
+        """Raise a recorded failure, if any; a failure of Halo first, because it pauses the push.
 
         Raises:
             LinkFailure: a request of a payment failed.
@@ -128,17 +130,18 @@ class RequestFailures:
         return blamed
 
     def to_list(self, since: Mapping[str, float], now: float) -> list[RequestFailure]:
-        """The few payments that could not be written for long, where no other could be either.
+        """The payments that have failed for long while no other payment could be written either.
 
-        Whose fault that is remains unknown. But Halo answers reads, so a person must see a payment
+        syncd cannot tell whose fault that is. But Halo answers reads, so a person must see a
+        payment
         that is not written.
 
         Args:
-            since: when the trouble of each payment that failed lately began, Unix seconds.
+            since: when each recently failed payment began to fail, Unix seconds.
             now: Unix seconds.
         """
         if len(since) >= (FEW_BESIDE_WRITES if self.wrote else IN_A_ROW_MAX):
-            return []  # an outage: some payments met it now, others before
+            return []  # an outage: some payments failed now, others before
         return [
             failure
             for failure in self.found
@@ -160,7 +163,7 @@ class ReadFailures(Generic[Item]):
     in_a_row: int = 0
 
     def add(self, item: Item, error: LinkFailure) -> bool:
-        """Note a failed read. Returns whether another request must work before the next read.
+        """Record a failed read. Returns whether another request must work before the next read.
 
         Raises:
             LinkFailure: `error`, after READS_IN_A_ROW_MAX failures in a row: the side is at fault.
@@ -172,12 +175,12 @@ class ReadFailures(Generic[Item]):
         return len(self.unclear) >= IN_A_ROW_MAX
 
     def has_read(self) -> list[tuple[Item, LinkFailure]]:
-        """Note that the read of an item worked. Returns the items that are at fault."""
+        """Record that the read of an item worked. Returns the items that are at fault."""
         self.in_a_row = 0
         return self.other_worked()
 
     def other_worked(self) -> list[tuple[Item, LinkFailure]]:
-        """Note that another request worked. Returns the items that are at fault."""
+        """Record that another request worked. Returns the items that are at fault."""
         at_fault, self.unclear = self.unclear, []
         return at_fault
 
@@ -185,7 +188,7 @@ class ReadFailures(Generic[Item]):
 def failing_since(
     before: Mapping[str, tuple[float, float]], failures: list[RequestFailure], now: float
 ) -> dict[str, tuple[float, float]]:
-    """When each payment began to fail, and failed last (Unix seconds), this push included."""
+    """When each payment began to fail and last failed (Unix seconds), including this push."""
     kept = {
         name: (since, last)
         for name, (since, last) in before.items()

@@ -1,6 +1,6 @@
-"""What to do about a payment: the table, as one function of what Stripe says and what Halo has.
+"""What to do about a payment: one function of Stripe's state and Halo's rows.
 
-Pure: plain values in, plain values out. How a row is read or sent belongs next door.
+Pure. Does not belong here: how a row is read or written (`sync.push`, `clients.halo`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from syncd.text.wording import counted
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operator configured.
+    """The settings that decisions depend on.
 
     Attributes:
-        numbers: the tenant's status number of each state; a state that isn't set is missing.
-        create_missing: whether a row may be made where there is none.
-        push_on_mismatch: whether a success is pushed although the rows' amounts disagree.
+        numbers: the tenant's status number of each state; a state without a number is missing.
+        create_missing: whether syncd may insert a row if Halo has none.
+        push_on_mismatch: whether syncd pushes a success although the rows' amounts disagree.
     """
 
     numbers: Mapping[PaymentState, int]
@@ -35,11 +35,11 @@ class Update:
 
     Attributes:
         rows: Halo's numbers of the rows whose status differs.
-        was: the status each of them has now, in the same order.
+        was: the present status of each of these rows, in the same order.
         status: the tenant's number to set.
         before: the same rows as they were read.
-        left_out: what the rows' amounts leave out of what Stripe received, in words
-            (``a surcharge of 0.50 USD``); empty where the rows add up to all of it.
+        left_out: the parts of Stripe's received amount that the rows do not contain, as text
+            (``a surcharge of 0.50 USD``); empty if the rows add up to the whole amount.
     """
 
     rows: tuple[int, ...]
@@ -51,7 +51,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class InStep:
-    """All rows have that status already: send nothing."""
+    """Send nothing: all rows have that status already."""
 
     rows: tuple[int, ...]
     status: int
@@ -59,7 +59,7 @@ class InStep:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Make the one row that is missing.
+    """Insert the row that is missing.
 
     Attributes:
         invoice_id: Halo's number of the invoice.
@@ -74,10 +74,10 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Write nothing; a person has to look.
+    """Write nothing; a person must decide.
 
     Attributes:
-        code: the reason, for machines.
+        code: the machine-readable reason.
         text: the reason and the remedy, for people.
     """
 
@@ -87,12 +87,12 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class AskStripe:
-    """Read the payment intent again before deciding."""
+    """Read the payment intent from Stripe again, then decide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """Halo has no row for it: not (yet) Halo's payment."""
+    """Halo has no row for the payment: it is not Halo's payment, or not yet."""
 
 
 Decision = Update | InStep | Create | Hold | AskStripe | Unmatched
@@ -110,11 +110,11 @@ def decide(
     """Decide what to do about one payment.
 
     Args:
-        payment: what Stripe said; its state must be one of the five.
-        rows: all of Halo's rows for the intent.
+        payment: what Stripe reported; its state must be one of the five.
+        rows: all of Halo's rows for the payment intent.
         policy: what the operator configured.
-        asked: whether the intent itself was read for this decision.
-        acknowledged: whether Halo had rows for this intent earlier.
+        asked: whether the payment intent itself was read for this decision.
+        acknowledged: whether Halo had rows for this payment intent earlier.
         accepted: the text of the hold about amounts that a person overrode for this payment.
 
     Raises:
@@ -141,7 +141,7 @@ def decide(
     if paid:
         objection = _held_for_amount(current, rows, policy)
         if isinstance(objection, Hold) and objection.text == accepted:
-            objection = None  # the text names the amounts, so other amounts are held again
+            objection = None  # the text names the amounts, so syncd holds other amounts again
     else:
         objection = _held_for_success(current, current.state, rows, policy, asked=asked)
     if objection is not None:
@@ -178,7 +178,7 @@ def _decide_without_rows(
 
 
 def _held_for_amount(current: Observation, rows: Sequence[Row], policy: Policy) -> Hold | None:
-    """A success closes bills, so the rows must add up to what arrived."""
+    """The hold of a success whose rows do not add up to the amount received; None if they agree."""
     if policy.push_on_mismatch:
         return None
     if current.received is None:
@@ -207,19 +207,20 @@ def _held_for_amount(current: Observation, rows: Sequence[Row], policy: Policy) 
 
 
 def total_of(rows: Sequence[Row]) -> Decimal | None:
-    """What these rows add up to, in major units; None where an amount can't be read."""
+    """The sum of these rows in major units; None if an amount is unreadable."""
     amounts = [row.amount for row in rows if row.amount is not None]
     return sum(amounts, Decimal(0)) if len(amounts) == len(rows) else None
 
 
 def left_out(current: Observation, total: Decimal | None) -> str | None:
-    """What rows that add up to `total` (major units) leave out of what Stripe received, in words.
+    """Which parts of Stripe's received amount are missing in `total` (major units), as text.
 
-    A surcharge and a tip are in the amount that Stripe received (source: Stripe's `amount_details`),
-    but perhaps not on the bill. So rows agree that add up to what was received, or to it less exactly
-    the surcharge, the tip, or both.
+    A surcharge and a tip are in the amount that Stripe received (source: Stripe's
+    `amount_details`),
+    but perhaps not on the invoice. So rows agree if they add up to the amount received, or to that
+    amount less exactly the surcharge, the tip, or both.
 
-    Returns: empty text where the rows add up to all of it; None where they do not agree.
+    Returns an empty text if nothing is missing; None if the amounts do not agree.
     """
     if current.received is None or current.received.major is None or total is None:
         return None
@@ -235,7 +236,7 @@ def left_out(current: Observation, total: Decimal | None) -> str | None:
 
 
 def _parts(current: Observation) -> dict[str, int]:
-    """The parts of the amount that a bill may leave out: words, and the smallest unit."""
+    """The parts of the amount that an invoice may leave out: as text, and in the smallest unit."""
     parts = {}
     for name, minor in (("surcharge", current.surcharge), ("tip", current.tip)):
         if minor and current.currency:
@@ -247,7 +248,7 @@ def _parts(current: Observation) -> dict[str, int]:
 def _held_for_success(
     current: Observation, state: PaymentState, rows: Sequence[Row], policy: Policy, *, asked: bool
 ) -> AskStripe | Hold | None:
-    """Never take a paid bill back by guesswork."""
+    """Before paid rows lose their status, ask Stripe, then hold; None if no row is paid."""
     paid = policy.numbers.get(PaymentState.SUCCEEDED)
     if paid is None:
         return _not_configured(current, PaymentState.SUCCEEDED, state)
@@ -290,12 +291,12 @@ def _contradiction(payment: Payment) -> Hold:
 
 
 def held(code: HoldCode, intent_id: str, **facts: object) -> Hold:
-    """Hold a payment, with the message that the registry of holds has for the code."""
+    """A hold with the message that the registry of holds has for the code."""
     return Hold(code, message(code, intent_id, **facts))
 
 
 def invoice_number(text: str) -> int | None:
-    """Read Halo's invoice number from metadata; None where it is not one.
+    """Read Halo's invoice number from metadata; None if the text is not an invoice number.
 
     Numbers below one belong to recurring templates, which nobody pays (source: Halo's clients).
     """

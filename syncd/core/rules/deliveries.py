@@ -1,7 +1,8 @@
-"""Stripe's payment events that a webhook endpoint has not taken: how many, the oldest, what it means.
+"""Stripe's payment events that a webhook endpoint did not accept: number, age, meaning.
 
-Pure. Stripe says that an event was not delivered to at least one endpoint, not to which one (source:
-Stripe's documentation of `GET /v1/events`). Does not belong here: reading the events (`sync.pull`).
+Pure. Stripe reports that an event was not delivered to at least one endpoint, but not to which one
+(source: Stripe's documentation of `GET /v1/events`). Does not belong here: reading the events
+(`sync.pull`).
 """
 
 from collections.abc import Iterable
@@ -11,24 +12,25 @@ from syncd.text.timestamps import day, minute
 from syncd.text.wording import counted
 
 FRESH_SECONDS = 3_600
-"""Events of the last hour may still be on their way: Stripe retries a delivery for days."""
+"""Events younger than this many seconds may still be delivered: Stripe retries for days."""
 
 EVENTS_DAYS = 30
-"""So long Stripe keeps events (source: Stripe's documentation)."""
+"""How long Stripe keeps events, in seconds (source: Stripe's documentation)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """Payment events of the last 30 days that at least one webhook endpoint has not taken.
+    """Payment events of the last 30 days that at least one webhook endpoint has not accepted.
 
     Attributes:
         read_at: when Stripe was asked, Unix seconds.
-        number: how many events; at least so many where not all were read.
+        number: how many events; a lower bound if not all were read.
         fresh: how many of them are younger than FRESH_SECONDS.
         complete: whether all were read.
-        oldest_at: when the oldest of those that were read was created, Unix seconds; None without any.
-        oldest_type: its type.
-        oldest_intent: its payment; None where the event does not name one.
+        oldest_at: when the oldest event that was read was created, Unix seconds; None without
+            events.
+        oldest_type: the event type of the oldest event.
+        oldest_intent: the payment of the oldest event; None if the event does not name one.
     """
 
     read_at: int
@@ -41,7 +43,7 @@ class Undelivered:
 
     @property
     def found(self) -> str:
-        """How many there are, and the oldest, for people."""
+        """How many events there are, and the oldest one, for people."""
         if not self.number:
             return f"no payment event of the last {EVENTS_DAYS} days waits for a webhook endpoint"
         least = "" if self.complete else "at least "
@@ -60,7 +62,7 @@ class Undelivered:
 
     @property
     def meaning(self) -> str:
-        """What it means for Halo, for people; empty where nothing is missing."""
+        """What the undelivered events mean for Halo, for people; empty if nothing is missing."""
         if not self.number:
             return ""
         since = self.oldest_at if self.complete else self.read_at - EVENTS_DAYS * 86_400
@@ -72,7 +74,7 @@ class Undelivered:
 
 
 def add(known: Undelivered, events: Iterable[tuple[int, str, str | None]]) -> Undelivered:
-    """Count more events: each with its time (Unix seconds), its type and its payment."""
+    """Count more events, each with its time (Unix seconds), type and payment."""
     found = list(events)
     if not found:
         return known

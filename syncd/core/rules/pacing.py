@@ -1,14 +1,16 @@
 """Plans how often to poll Stripe, so that a limited number of reads makes payments visible soonest.
 
-The planner polls at least every INTERVAL_SECONDS, as a fixed interval would. What Stripe allows beyond
-that (the extra reads) makes polls quick while a payment is under way, and frequent in the hours of the
-week in which payments come. Extra reads are made only as far as the fixed interval still fits into the
-reads that are left. So no payment waits longer than with a fixed interval, whenever payments come.
+The planner polls at least every INTERVAL_SECONDS, like a fixed interval. Reads that Stripe allows
+beyond that (the extra reads) make polls fast while a payment is under way, and frequent in the
+hours
+of the week in which payments usually come. Extra reads are made only as long as the fixed interval
+still fits into the remaining reads. So no payment waits longer than with a fixed interval.
 
-The rule for the hours: the average wait is shortest where polls per second grow with the square root of
-the payments per second.
+The rule for the hours: the average wait is shortest if the polls per second grow with the square
+root
+of the payments per second.
 
-Pure: no clock, no randomness, no I/O. Times are Unix seconds, except where a docstring says monotonic.
+Pure: no clock, no randomness, no I/O. Times are Unix seconds, unless a docstring says monotonic.
 """
 
 from bisect import bisect_right
@@ -20,26 +22,25 @@ from math import sqrt
 from syncd.core.windows import Window, poll_spacing_seconds
 
 HOURS = 168
-"""Hours of a week; number 0 begins on Monday at 00:00 UTC."""
+"""Hours in a week; hour 0 begins on Monday at 00:00 UTC."""
 
 QUICK_SECONDS = 3.0
 """The shortest time between two polls."""
 
 INTERVAL_SECONDS = 300.0
-"""The fixed interval that the planner is never slower than, as long as the reads last."""
+"""The fixed interval; the planner never polls less often as long as the reads last."""
 
 SCARCE_SECONDS = 600.0
-"""How rare polls may become where the ration follows the payments, and payments stop."""
+"""The longest time between polls if the ration follows the payments and payments stop."""
 
 EXTRA_SHARE = 0.85
-"""How much of the reads beyond the fixed interval is planned; the rest is for sweeps and re-reads."""
+"""The share of the extra reads that is planned; the rest is for sweeps and re-reads."""
 
 QUICK_SHARE = 0.5
-"""Up to this share of the extra reads, polls are as quick as possible while a payment is under way."""
+"""Up to this share of the extra reads, polls are as fast as possible while a payment is under way."""
 
 GUARDED_SHARE, FIXED_SHARE = 0.975, 0.98
-"""Extra reads use up to the first share of the allowed reads, polls at the fixed interval up to the second:
-so extra reads never slow those down."""
+"""Extra reads use at most the first share of the allowed reads, all polls the second."""
 
 READS_PER_TRANSACTION, READS_MIN = 500, 10_000
 """Stripe allows 500 reads for each transaction of the last 30 days, and never fewer than 10,000."""
@@ -61,7 +62,7 @@ class Ration:
     """How many reads Stripe allows in 30 days.
 
     Attributes:
-        budget: a fixed number (`stripe.read_budget`); None where it follows from the transactions.
+        budget: a fixed number (`stripe.read_budget`); None if it follows from the transactions.
         transactions: how many payments succeeded, by the time (Unix seconds) from which they count.
     """
 
@@ -81,29 +82,32 @@ class Ration:
         return self._allowance(self._counting(now))
 
     def ceiling(self, now: float) -> int:
-        """The reads above which none is sent: by the transactions of 60 days.
+        """The upper limit of reads, computed from the transactions of 60 days.
 
-        Transactions leave Stripe's window at once where they came at once. Polls that stopped then would
-        make payments wait for weeks, so they only slow down.
+        Transactions that came all at once also leave Stripe's window all at once. If polls stopped
+        then,
+        payments would wait for weeks; with this limit, polls only become less frequent.
         """
         return self._allowance(self._counting(now, 2 * MONTH_SECONDS))
 
     def known(self, at: float) -> int:
-        """The reads that will be allowed at a later time, if no transaction comes any more."""
+        """The reads allowed at a later time if no further transaction comes."""
         return self.budget or self._allowance(self._counting(at))
 
     def coming(self, now: float) -> float:
-        """How many transactions a second are certain enough to plan with: as in the worst of four weeks.
+        """Transactions per second that are safe to plan with: the worst of the last four weeks.
 
-        Nobody can rely on payments that came all at once.
+        Payments that came all at once do not count as a lasting rate.
         """
         return min(self._counting(now - week * _WEEK, _WEEK) for week in range(4)) / _WEEK
 
     def sustained(self, now: float) -> int:
         """The reads in 30 days that polls can keep up while the ration follows the payments.
 
-        If payments stop, READS_MIN must bear what was read since the last payments that count, and rare
-        polls from then on. Payments do not come evenly, so a part of what is left is not planned.
+        If payments stop, READS_MIN must cover what was read since the last payments that count, and
+        infrequent
+        polls afterwards. Payments do not come evenly, so a part of the remaining reads is not
+        planned.
         """
         allowed, coming = self.allowed(now), self.coming(now)
         if self.budget is not None or READS_PER_TRANSACTION * coming * MONTH_SECONDS <= READS_MIN:
@@ -115,7 +119,7 @@ class Ration:
         return min(allowed, int(MONTH_SECONDS / INTERVAL_SECONDS + extra))
 
     def expected(self, at: float, coming: float) -> int:
-        """The reads that will be allowed at a later time.
+        """The reads allowed at a later time.
 
         Args:
             at: Unix seconds.
@@ -140,13 +144,13 @@ def hour_of_week(at: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What the planner has learnt of a tenant's payments. Old observations fade with a half-life.
+    """What the planner has learned about a tenant's payments; it fades with a half-life.
 
     Attributes:
-        at: up to when it is aged.
+        at: up to when the observations have faded, Unix seconds.
         arrivals: events that no other event announced, by hour of the week.
-        observed_seconds: how long was observed.
-        quick_seconds: for how long of that polls were quick; slower ones count for less.
+        observed_seconds: how long payments were observed.
+        quick_seconds: for how long of that time polls were fast; slower polls count less.
     """
 
     at: float
@@ -156,15 +160,15 @@ class Learnt:
 
     @property
     def valid(self) -> bool:
-        """Whether this can be what a planner wrote; a damaged note is dropped."""
+        """Whether a planner can have written this value; a damaged note is dropped."""
         values = (*self.arrivals, self.observed_seconds, self.quick_seconds)
         return len(self.arrivals) == HOURS and all(0 <= value < 1e12 for value in values)
 
     def aged(self, now: float, quick_seconds: float = 0.0) -> "Learnt":
-        """Let the observations fade up to `now`; polls were quick for some of that time.
+        """Let the observations fade up to `now`, and add the seconds in which polls were fast.
 
-        A step of more than a day counts as one day, and a step back as none: the service was stopped,
-        or the clock was set. Neither shows anything about payments.
+        A step of more than a day counts as one day, and a step back counts as none: the service was
+        stopped, or the clock was set. Neither reveals anything about payments.
         """
         step = min(max(0.0, now - self.at), _AGED_SECONDS_MAX)
         keep = 0.5 ** (step / _HALF_LIFE_SECONDS)
@@ -178,16 +182,16 @@ class Learnt:
 
     @property
     def quick_share(self) -> float:
-        """For which share of the time polls are quick."""
+        """The share of the time (0 to 1) in which polls are fast."""
         return min(
             1.0,
             (self.quick_seconds + _PRIOR_QUICK_SECONDS) / (self.observed_seconds + _PRIOR_SECONDS),
         )
 
     def hours(self) -> tuple[float, ...]:
-        """How much more or less than on average is expected in each hour of the week; 1 is average.
+        """The expected payments in each hour of the week, relative to the average (1 is average).
 
-        With few payments, an hour is judged by its hour of the day and its day of the week.
+        If there are few payments, an hour is judged by its hour of the day and its day of the week.
         """
         total = sum(self.arrivals)
         by_hour = [sum(self.arrivals[hour::24]) for hour in range(24)]
@@ -213,10 +217,11 @@ class Plan:
     """How often to poll.
 
     Attributes:
-        base: polls a second at every hour: as a fixed interval, or as the reads bear.
-        rates: polls a second in each hour of the week, while no payment is under way; at least `base`.
-        quick_rate: polls a second while a payment is under way; at least `base`.
-        extra: how many extra reads are planned from the begin of the week to the end of each hour.
+        base: polls per second in every hour: the fixed interval, or less if the reads are scarce.
+        rates: polls per second in each hour of the week without a payment under way; at least
+            `base`.
+        quick_rate: polls per second while a payment is under way; at least `base`.
+        extra: how many extra reads are planned from the start of the week to the end of each hour.
     """
 
     base: float
@@ -226,11 +231,11 @@ class Plan:
 
     @property
     def planned(self) -> int:
-        """Reads that are planned for 30 days."""
+        """The reads that are planned for 30 days."""
         return round(self.base * MONTH_SECONDS + self.extra[-1] * 30 / 7)
 
     def extra_until(self, at: float) -> float:
-        """How many extra reads are planned from 1969-12-29 to a time: differences of two count."""
+        """The extra reads planned from 1969-12-29 to a time; only differences matter."""
         hours = (at + 3 * _DAY) / 3_600
         weeks, hour = divmod(int(hours), HOURS)
         before = self.extra[hour - 1] if hour else 0.0
@@ -242,7 +247,7 @@ def plan_polls(learnt: Learnt, limit: int) -> Plan:
     """Plan the polls of a week.
 
     Args:
-        learnt: what is known of the tenant's payments.
+        learnt: what is known about the tenant's payments.
         limit: reads allowed in 30 days.
     """
     allowed = GUARDED_SHARE * limit / MONTH_SECONDS
@@ -270,13 +275,13 @@ def plan_polls(learnt: Learnt, limit: int) -> Plan:
 
 
 def _rates(weights: Sequence[float], mean: float, slowest: float, fastest: float) -> list[float]:
-    """Rates in proportion to `weights`, as far as they lie between two bounds; polls a second.
+    """Rates in proportion to `weights`, limited by two bounds; polls per second.
 
     Args:
         weights: one for each hour of the week.
         mean: the average of the rates.
-        slowest: no rate is below.
-        fastest: no rate is above.
+        slowest: the lower bound of a rate.
+        fastest: the upper bound of a rate.
     """
     left = min(mean, fastest) * len(weights)
     rates = [slowest] * len(weights)
@@ -301,11 +306,11 @@ def _rates(weights: Sequence[float], mean: float, slowest: float, fastest: float
 
 @dataclass(frozen=True, slots=True)
 class Leeway:
-    """How much of a plan the reads that are left bear.
+    """How much of a plan fits into the remaining reads.
 
     Attributes:
         base_seconds: the time between two polls without extra reads.
-        factor: which share (0 to 1) of the extra reads may be made.
+        factor: the share (0 to 1) of the extra reads that may be made.
     """
 
     base_seconds: float = INTERVAL_SECONDS
@@ -315,15 +320,16 @@ class Leeway:
 def leeway(
     plan: Plan, window: Window, ration: Ration, counts: Mapping[int, int], now: float
 ) -> Leeway:
-    """How much of a plan the reads that are left bear.
+    """Compute how much of a plan fits into the remaining reads.
 
-    At each coming moment, the reads until then must fit beside those that still count then. First come
-    the polls of a fixed interval; what they leave is for extra reads.
+    At every future moment, the reads made until then must fit beside the earlier reads that still
+    count.
+    The polls of the fixed interval come first; extra reads get the remainder.
 
     Args:
         plan: what is planned.
         window: how Stripe's reads are counted.
-        ration: how many are allowed.
+        ration: how many reads are allowed.
         counts: the reads of all processes, by bucket.
         now: Unix seconds.
     """
@@ -339,7 +345,7 @@ def leeway(
         return Leeway(base_seconds, _factor(plan, moments, now, 1 / base_seconds))
     factor = _factor(plan, moments, now, plan.base)
     base = min([plan.base, *(one.left / one.seconds for one in moments)])
-    # If payments stop, the ration shrinks: so much must be left that polls are never rarer than this.
+    # If payments stop, the ration shrinks. This many reads keep polls at the minimum frequency.
     scarce, spared = 1 / SCARCE_SECONDS, 1.0
     for one in _moments(window, counts, now, ration.known, window.bucket_seconds):
         seconds = min(one.seconds, _DAY)
@@ -354,7 +360,7 @@ def leeway(
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """How many reads are left in all from now until a coming moment, `seconds` from now."""
+    """How many reads are available in total from now until a moment, `seconds` from now."""
 
     seconds: float
     left: float
@@ -384,7 +390,7 @@ def _moments(
 
 
 def _factor(plan: Plan, moments: Iterable[_Moment], now: float, base: float) -> float:
-    """Which share (0 to 1) of the extra reads fits beside `base` polls a second."""
+    """The share (0 to 1) of the extra reads that fits beside `base` polls per second."""
     begun, factor = plan.extra_until(now), 1.0
     for one in moments:
         extra = plan.extra_until(now + one.seconds) - begun

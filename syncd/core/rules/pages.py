@@ -1,8 +1,10 @@
-"""How far a push reads the PSA's rows, newest first, before it looks payments up one by one.
+"""How many pages of the PSA's rows a push reads, newest first, before it looks up single payments.
 
-A page costs one request, and so does a lookup of one payment. So a push reads the next page while the
-last page settled more than one payment, or while more payments than pages are left. Pure: the counts
-come in.
+A page costs one request, and so does a lookup of one payment. So a push reads the next page while
+the
+last page settled more than one payment, or while more payments than pages are left. Pure: the
+caller
+passes the counts.
 """
 
 from bisect import bisect_left
@@ -21,11 +23,13 @@ DAY = 86_400
 class PagesLeft:
     """Decides after each page whether the next page is worth a request.
 
-    A row is never older than its payment. So a payment cannot have a row on a page whose rows are all
-    older than the payment; days are compared, because dates of rows may lack their zone.
+    A row is never older than its payment. So a payment cannot have a row on a page whose rows are
+    all
+    older than the payment. Days are compared, because dates of rows may lack a time zone.
 
     Attributes:
-        due_by_day: how many due payments were not settled yet, by the day they were made (Unix days).
+        due_by_day: how many due payments are not settled yet, by the day of their creation (Unix
+            days).
     """
 
     due_by_day: dict[int, int]
@@ -37,10 +41,10 @@ class PagesLeft:
         """Whether to read the next page.
 
         Args:
-            settled: when the payments that this page settled were made, Unix seconds.
-            newest: the newest date among the rows of this page, Unix seconds; None where none is known.
+            settled: when the payments that this page settled were created, Unix seconds.
+            newest: the newest date among the rows of this page, Unix seconds; None if unknown.
             seen: how many rows were listed so far.
-            total: how many rows there are in all; None where the PSA does not count them.
+            total: the number of all rows; None if the PSA does not count them.
         """
         self._pages += 1
         number = 0
@@ -50,13 +54,13 @@ class PagesLeft:
         left = self._left(newest)
         if left <= 0:
             return False
-        a_page = max(1, seen // self._pages)  # Halo may cap a page below what was asked for
-        # Without a count, as many pages may follow as were read already.
+        a_page = max(1, seen // self._pages)  # Halo may return fewer rows than asked for
+        # Without a total, assume that as many pages follow as were read already.
         pages = self._pages if total is None else -(-max(0, total - seen) // a_page)
         return left > pages or number > 1
 
     def _left(self, newest: int | None) -> int:
-        """How many payments may still have rows on the pages that follow."""
+        """How many payments may still have rows on the following pages."""
         day = None if newest is None else newest // DAY + 1
         return sum(
             max(0, number) for made, number in self.due_by_day.items() if day is None or made <= day
@@ -66,15 +70,15 @@ class PagesLeft:
 def cheapest_start(
     open_ones: Sequence[int], since: int, by_day: Mapping[int, int], a_day: int, page_size: int
 ) -> int:
-    """Since when a sweep lists payment intents, so that it takes the fewest requests.
+    """The creation time from which a sweep lists payment intents with the fewest requests.
 
-    What is older and still open is read alone: one request each.
+    Open payments that are older are read one at a time, with one request each.
 
     Args:
-        open_ones: when the open payments were made, Unix seconds; all before `since`.
+        open_ones: when the open payments were created, Unix seconds; all before `since`.
         since: from when on payment intents are listed in any case, Unix seconds.
         by_day: how many payments are known of each day (Unix days).
-        a_day: how many payments a day has at least.
+        a_day: the minimum number of payments per day.
         page_size: how many payment intents a page lists.
     """
     best, requests, listed = since, len(open_ones), 0
@@ -91,9 +95,11 @@ def cheapest_start(
 def adds_up(due: DuePayment, rows: Sequence[Row]) -> bool:
     """Whether these rows add up to the payment, so that no further row of the payment is expected.
 
-    One payment may have several rows. Where reading stopped before the last page, a payment whose rows
-    do not add up is looked up alone. So is a payment of which syncd knows a row that was not read: a
-    new row that has the whole amount must not pass for the only row.
+    One payment may have several rows. If the push stopped before the last page, it looks up every
+    payment
+    whose rows do not add up. It also looks up a payment if a row that syncd knows was not read: a
+    new row
+    with the whole amount could otherwise be mistaken for the only row.
     """
     current, total = due.payment.current, total_of(rows)
     if not rows or total is None or not due.known_rows <= {row.id for row in rows}:

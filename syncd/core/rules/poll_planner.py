@@ -1,6 +1,6 @@
-"""Decides when to poll next: follows the plan, and notices payments that are under way.
+"""Decides when to poll next: follows the plan, and detects payments that are under way.
 
-Pure: no clock, no randomness, no I/O. Times are Unix seconds, except where a docstring says monotonic.
+Pure: no clock, no randomness, no I/O. Times are Unix seconds, unless a docstring says monotonic.
 Does not belong here: how a week of polls is planned (`core.rules.pacing`).
 """
 
@@ -23,26 +23,26 @@ from syncd.core.rules.pacing import (
 from syncd.core.windows import Window
 
 UNDER_WAY_SECONDS = 600.0
-"""A payment counts as under way for so long after its last event that announces another one."""
+"""How long a payment counts as under way after its last event that announces another event."""
 
 _QUICKEST_SECONDS = 90.0
-"""So long after its last event a payment is polled for at the quickest; later polls grow rarer."""
+"""How long after a payment's last event polls are fastest; then polls become less frequent."""
 
 REVIEW_READS = 100
-"""Plan again after so many reads, so that a rush of payments cannot use up the reads of others."""
+"""Plan again after so many reads, so that a burst of payments cannot use up the other reads."""
 
 RETRIED_SECONDS = 3_600.0
-"""A failure within so long after the payment was created is likely tried again by the customer."""
+"""After a failure within this time from the payment's creation, the customer likely tries again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One event of a payment, as far as the planner needs it.
+    """One event of a payment, with the values that the planner needs.
 
     Attributes:
         intent_id: ``pi_…``.
-        state: the state it reports; None for ``payment_intent.created``.
-        at: when the event was created, by Stripe's clock.
+        state: the reported state; None for ``payment_intent.created``.
+        at: when the event was created, by Stripe's clock, Unix seconds.
         created: when the payment intent was created, by Stripe's clock; None if unknown.
         new: False for an event that an earlier poll has found already.
     """
@@ -63,12 +63,12 @@ class Sign:
 
 @dataclass(slots=True)
 class PollPlanner:
-    """Decides when to poll next. It keeps what it learns in `learnt`, for its caller to store.
+    """Decides when to poll next. The caller stores what the planner learns (`learnt`).
 
     Attributes:
-        learnt: what is known of the tenant's payments.
+        learnt: what is known about the tenant's payments.
         window: how Stripe's reads are counted.
-        ration: how many are allowed; replace it where that changes.
+        ration: how many reads are allowed; the caller replaces it when it changes.
         review_seconds: how often to plan again.
     """
 
@@ -91,7 +91,7 @@ class PollPlanner:
         return plan_polls(self.learnt, self.ration.sustained(self.learnt.at))
 
     def under_way(self, monotonic: float) -> float | None:
-        """How long ago a payment last announced that it is under way, seconds; None without one."""
+        """Seconds since a payment last announced that it is under way; None without such a payment."""
         ended = [one for one, at in self._under_way.items() if monotonic - at >= UNDER_WAY_SECONDS]
         for intent_id in ended:
             del self._under_way[intent_id]
@@ -102,10 +102,10 @@ class PollPlanner:
         """Learn from the events that a poll found.
 
         Args:
-            signs: the events, in any order; those of the last minutes again after a restart.
+            signs: the events, in any order; after a restart, the events of the last minutes again.
             clock: Stripe's clock, Unix seconds.
-            now: our clock, Unix seconds.
-            monotonic: our monotonic clock, seconds.
+            now: the local clock, Unix seconds.
+            monotonic: the local monotonic clock, seconds.
         """
         self.age(now, monotonic)
         for sign in sorted(signs, key=lambda sign: (sign.at, not sign.announces)):
@@ -131,7 +131,7 @@ class PollPlanner:
         self.learnt = replace(self.learnt, arrivals=tuple(arrivals))
 
     def age(self, now: float, monotonic: float) -> None:
-        """Let what was learnt fade up to `now`."""
+        """Let the learned observations fade up to `now`."""
         quick = 0.0
         latest = max(self._under_way.values(), default=None)
         if latest is not None and self._aged_at is not None:
@@ -142,12 +142,12 @@ class PollPlanner:
 
     @property
     def longest_seconds(self) -> float:
-        """The longest time between two polls that is planned now."""
+        """The longest time between two polls in the present plan, in seconds."""
         return 1 / self.rate(min(self.plan.rates))
 
     @property
     def scarce(self) -> bool:
-        """Whether the reads that are left do not bear polls at the fixed interval."""
+        """Whether the remaining reads do not suffice for polls at the fixed interval."""
         return self.leeway.base_seconds > 1.05 * INTERVAL_SECONDS
 
     def read(self, number: int) -> None:
@@ -174,7 +174,7 @@ class PollPlanner:
         self._reviewed_at, self._reads = now, 0
 
     def spacing_seconds(self, now: float, monotonic: float) -> float:
-        """The time between two polls, as it is at `now`."""
+        """The time between two polls at `now`, in seconds."""
         rate = self.plan.rates[hour_of_week(now)]
         passed = self.under_way(monotonic)
         if passed is not None:
@@ -183,13 +183,13 @@ class PollPlanner:
         return max(QUICK_SECONDS, 1 / self.rate(rate))
 
     def rate(self, planned: float) -> float:
-        """Polls a second where so many are planned, as far as the reads bear them."""
+        """Polls per second for a planned rate, as far as the remaining reads suffice."""
         extra = max(0.0, planned - self.plan.base)
         return 1 / self.leeway.base_seconds + self.leeway.factor * extra
 
 
 def _quick_until(passed: float) -> float:
-    """Quick polls from a payment's last event on, until so many seconds later, as seconds of polls."""
+    """How many polls the fast phase after a payment's last event contains, up to so many seconds."""
     passed = min(max(0.0, passed), UNDER_WAY_SECONDS)
     if passed <= _QUICKEST_SECONDS:
         return passed

@@ -1,8 +1,11 @@
-"""Whether this tenant's Halo stores what syncd writes, and nothing else: found out on one row.
+"""Tests on one row whether this tenant's Halo stores what syncd writes, and changes nothing else.
 
-No document says what Halo does with a row that brings only its id and status: it may merge it, refuse
-it, drop a field while it answers 200, or empty what was left out. So the first write of each kind goes
-alone and is read back. Pure: what is sent and when is decided in `sync.push`.
+No document says what Halo does with an update that has only a row's id and status. Halo may merge
+it,
+refuse it, drop a field although it answers 200, or empty the fields that were left out. So syncd
+sends
+the first write of each kind alone and reads it back. Pure: `sync.push` decides what is sent and
+when.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,22 +20,22 @@ from syncd.text.sanitize import plain
 
 
 class WriteKind(StrEnum):
-    """A kind of write. Each is proven for itself."""
+    """A kind of write. Each kind needs its own proof."""
 
     UPDATE = "update"
     INSERT = "insert"
 
 
 class UpdateMode(StrEnum):
-    """What an update of a row brings in this tenant."""
+    """Which columns an update of a row sends in this tenant."""
 
     CHANGES = "changes"  # the row's id, the new status and the trace
-    REQUIRED = "required"  # also the columns that Halo demands, as they were right before
-    EVERYTHING = "everything"  # also every other column that has a value: Halo empties the rest
+    REQUIRED = "required"  # also the columns that Halo requires, unchanged
+    EVERYTHING = "everything"  # also every other column with a value: Halo empties the rest
 
     @property
     def described(self) -> str:
-        """What an update brings, for people."""
+        """The columns that an update sends, as text for people."""
         return {
             UpdateMode.CHANGES: "with its new status",
             UpdateMode.REQUIRED: "with its new status and the columns that Halo requires",
@@ -42,12 +45,12 @@ class UpdateMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """A field of one row before and after.
+    """A field of one row before and after a write.
 
     Attributes:
         name: Halo's name of the field.
-        before: what was there, or what was sent; None for nothing.
-        after: what is there now; None for nothing.
+        before: the value before, or the value that was sent; None for none.
+        after: the value now; None for none.
     """
 
     name: str
@@ -63,9 +66,9 @@ class Comparison:
     """What a write did to one row.
 
     Attributes:
-        not_stored: what was sent and is not there (as sent, as found), without the trace.
-        changed: what was not sent and has changed or is gone.
-        trace_stored: whether the trace of the event is there, where it was sent.
+        not_stored: fields that were sent but not stored (as sent, as found), without the trace.
+        changed: fields that were not sent and have changed or disappeared.
+        trace_stored: whether Halo stored the event's trace; also True if no trace was sent.
     """
 
     not_stored: tuple[FieldChange, ...]
@@ -74,7 +77,7 @@ class Comparison:
 
     @property
     def is_right(self) -> bool:
-        """Whether everything that counts was stored and nothing else changed."""
+        """Whether Halo stored everything that counts, and nothing else changed."""
         return not self.not_stored and not self.changed
 
     @staticmethod
@@ -98,15 +101,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One write of a kind that was read back and found right.
+    """A write of one kind that syncd read back and found right.
 
     Attributes:
         at: Unix seconds.
-        intent_id, row_id, invoice_id: which payment's row; None where it isn't known.
-        mode: what an update brings in this tenant from now on.
-        trace: whether the tenant stores the trace; it is not sent otherwise.
-        invoice: what happened to the invoice meanwhile. It is shown; it does not decide.
-        alone: whether the row could be read alone; else the proof rests on the list.
+        intent_id, row_id, invoice_id: the payment's row; None if unknown.
+        mode: which columns an update sends in this tenant from now on.
+        trace: whether the tenant stores the trace; otherwise syncd does not send it.
+        invoice: what happened to the invoice in the meantime. It is displayed; it decides nothing.
+        alone: whether the row could be read by its id; otherwise the proof relies on the list.
     """
 
     kind: WriteKind
@@ -122,12 +125,12 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class WriteTrouble:
-    """Why nothing of a kind is written in this tenant any more.
+    """Why syncd no longer writes anything of one kind in this tenant.
 
     Attributes:
         code: writes_refused, writes_not_stored or writes_have_side_effects.
-        at: Unix seconds of the first time.
-        intent_id, row_id: which payment's row showed it.
+        at: when this happened first, Unix seconds.
+        intent_id, row_id: the payment and the row that showed the problem.
         reason: what happened, for people.
         before: the row's former contents by field, to restore them by hand.
         tried: the payments that were tried; another one may be tried at once after a refusal.
@@ -155,12 +158,12 @@ class WriteTrouble:
 
     @property
     def entry_id(self) -> str:
-        """What the attention list calls it, and what `retry` takes."""
+        """The id of the entry on the attention list, for `retry`."""
         return str(self.code) if self.kind is WriteKind.UPDATE else f"{self.code}_new"
 
 
 def shown_fields(row: WholeRow) -> dict[str, str]:
-    """A row's fields as texts for people; empty fields are left out, long ones are cut."""
+    """A row's fields as texts for people, without empty fields; long values are cut."""
     return {
         plain(name, 40): plain(str(value), 60)
         for name, value in row.fields.items()
@@ -176,11 +179,11 @@ def code_of(comparison: Comparison) -> HoldCode:
 
 
 def next_mode(comparison: Comparison | None, mode: UpdateMode) -> UpdateMode | None:
-    """How to write the same row once more; None where no other way is left.
+    """The mode in which to send the same row again; None if no mode is left to try.
 
     Args:
-        comparison: what the write did; None where it was refused.
-        mode: how it was sent.
+        comparison: what the write did; None if Halo refused it.
+        mode: the mode of the write.
     """
     if mode is UpdateMode.EVERYTHING:
         return None
@@ -191,13 +194,14 @@ def next_mode(comparison: Comparison | None, mode: UpdateMode) -> UpdateMode | N
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A write that is being proven: kept from before it is sent until it was read back.
+    """A write that is being proven: stored from before the request until it was read back.
 
     Attributes:
-        intent_id, status: which payment, and the status that its rows are to have.
-        mode: how the write was sent.
-        rows: each row's fields as they were read before, by Halo's number of the row. Texts come
-            without secrets.
+        intent_id, status: the payment, and the status that its rows shall have.
+        mode: which columns the write sends.
+        rows: each row's fields as they were read before, by Halo's number of the row. Texts contain
+            no
+            secrets.
     """
 
     at: float
@@ -209,17 +213,18 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class NewRowTrial:
-    """The first new row of a tenant: kept from before it is sent until it was read back.
+    """The first new row of a tenant: stored from before the request until it was read back.
 
     Attributes:
-        at: when it was sent, Unix seconds.
-        intent_id: which payment.
+        at: when the row was sent, Unix seconds.
+        intent_id: the payment.
         invoice_id: the invoice's number in the PSA.
         amount: in major units.
         status: the tenant's status number.
         paid_at: when the payment reached its state, Unix seconds.
-        created: when the payment intent was made, Unix seconds; None where that is unknown.
-        figures: what the invoice said of itself before, by name; empty where Halo did not show it.
+        created: when the payment intent was created, Unix seconds; None if unknown.
+        figures: the invoice's own amounts before the write, by name; empty if Halo did not show
+            them.
     """
 
     at: float
@@ -234,12 +239,12 @@ class NewRowTrial:
 
 @dataclass(frozen=True, slots=True)
 class SentRow:
-    """A row of an update that was sent: kept until what Halo did with it was compared.
+    """A row of an update that was sent: stored until its result was compared.
 
     Attributes:
         id: the row's number in the PSA.
         status: the status number that was sent.
-        intent_id, invoice_id, amount, made: what the row had before; None where it had nothing.
+        intent_id, invoice_id, amount, made: the row's values before; None for no value.
     """
 
     id: int

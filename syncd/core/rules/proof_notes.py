@@ -1,7 +1,8 @@
-"""The notes about writing in one tenant: proofs, troubles, trials and updates that were not compared yet.
+"""Notes about writes in one tenant: proofs, problems, trials, and updates not compared yet.
 
-Each note names the tenant and the format. What another tenant or another version wrote, or what is
-damaged, counts as absent. Pure: `store` reads and writes the texts.
+Each note names the tenant and the format. A note of another tenant, of another version, or a
+damaged
+note counts as absent. Pure: `store` reads and writes the texts.
 """
 
 import json
@@ -30,12 +31,12 @@ T = TypeVar("T")
 
 
 def new_row_trial_text(trial: NewRowTrial, tenant: str) -> str:
-    """A trial of a new row as the store keeps it."""
+    """A trial of a new row, as text for the database."""
     return _dumped(tenant, {**asdict(trial), "amount": str(trial.amount)})
 
 
 def read_new_row_trial(text: str | None, tenant: str | None = None) -> NewRowTrial | None:
-    """Read a trial of a new row; None where there is none, it is another tenant's, or it is damaged."""
+    """Read a trial of a new row; None if it is missing, damaged, or about another tenant."""
     values = _loaded(text, tenant)
     try:
         values["amount"] = Decimal(values["amount"])
@@ -45,7 +46,7 @@ def read_new_row_trial(text: str | None, tenant: str | None = None) -> NewRowTri
 
 
 def sent_rows_text(rows: Sequence[SentRow], tenant: str) -> str:
-    """The rows of an update as the store keeps them."""
+    """The rows of an update, as text for the database."""
     lines = [
         [row.id, row.status, row.intent_id, row.invoice_id, _text_of(row.amount), row.made]
         for row in rows
@@ -54,7 +55,7 @@ def sent_rows_text(rows: Sequence[SentRow], tenant: str) -> str:
 
 
 def read_sent_rows(text: str | None, tenant: str | None = None) -> tuple[SentRow, ...]:
-    """Read the rows of an update; empty where there are none, they are another tenant's, or damaged."""
+    """Read the rows of an update; empty if they are missing, damaged, or about another tenant."""
     try:
         return tuple(
             SentRow(
@@ -71,16 +72,16 @@ def _text_of(amount: Decimal | None) -> str | None:
 
 
 def proof_text(proof: Proof, tenant: str) -> str:
-    """A proof as the store keeps it. `tenant` says for which Halo it holds."""
+    """A proof as text for the database; `tenant` is the Halo for which the proof holds."""
     return _dumped(tenant, {**asdict(proof), "invoice": [astuple(one) for one in proof.invoice]})
 
 
 def read_proof(text: str | None, tenant: str | None = None) -> Proof | None:
-    """Read a proof; None where there is none, it is another tenant's, another version's, or damaged.
+    """Read a proof; None if it is missing, damaged, of another version, or about another tenant.
 
     Args:
-        text: what the store keeps.
-        tenant: the tenant that it must be about; None for any.
+        text: the text in the database.
+        tenant: the tenant that the proof must be about; None for any.
     """
     values = _loaded(text, tenant)
     try:
@@ -92,18 +93,18 @@ def read_proof(text: str | None, tenant: str | None = None) -> Proof | None:
 
 
 def trouble_text(trouble: WriteTrouble, tenant: str) -> str:
-    """A trouble as the store keeps it."""
+    """A trouble, as text for the database."""
     rows = {str(row): dict(fields) for row, fields in trouble.rows.items()}
     values = {**asdict(replace(trouble, rows={})), "before": dict(trouble.before), "rows": rows}
     return without_secrets(_dumped(tenant, values))
 
 
 def read_trouble(text: str | None, tenant: str | None = None) -> WriteTrouble | None:
-    """Read a trouble; None where there is none, it is another tenant's, or it is damaged.
+    """Read a trouble; None if it is missing, damaged, or about another tenant.
 
     Args:
-        text: what the store keeps.
-        tenant: the tenant that it must be about; None for any.
+        text: the text in the database.
+        tenant: the tenant that the trouble must be about; None for any.
     """
     values = _loaded(text, tenant)
     try:
@@ -117,7 +118,7 @@ def read_trouble(text: str | None, tenant: str | None = None) -> WriteTrouble | 
 
 
 def trial_text(trial: Trial, tenant: str) -> str:
-    """A trial as the store keeps it; secrets that Halo's texts may hold are left out."""
+    """A trial as text for the database, without secrets that Halo's texts may contain."""
     values = {
         "at": trial.at,
         "intent_id": trial.intent_id,
@@ -129,7 +130,7 @@ def trial_text(trial: Trial, tenant: str) -> str:
 
 
 def read_trial(text: str | None, tenant: str | None = None) -> Trial | None:
-    """Read a trial; None where there is none, it is another tenant's, or it is damaged."""
+    """Read a trial; None if it is missing, damaged, or about another tenant."""
     values = _loaded(text, tenant)
     try:
         values["mode"] = UpdateMode(values["mode"])
@@ -140,7 +141,7 @@ def read_trial(text: str | None, tenant: str | None = None) -> Trial | None:
 
 
 def due_at_once(text: str) -> str:
-    """The text of a trouble whose next try is due."""
+    """The text of a trouble after its next try has been made due."""
     return json.dumps({**json.loads(text), "next_try": 0})
 
 
@@ -155,7 +156,7 @@ def _plain_number(value: Any) -> Any:
 
 
 def _loaded(text: str | None, tenant: str | None) -> dict[str, Any]:
-    """The values of a note; empty where it is not one of this format and tenant."""
+    """The values of a note; empty if the note has another format or tenant."""
     try:
         values = json.loads(text) if text else None
     except (ValueError, RecursionError):
@@ -171,10 +172,11 @@ class TenantNote(Generic[T]):
     """A kind of note about one tenant.
 
     Attributes:
-        name: its name in the database.
-        encode: turns a value and its tenant into the text that the store keeps.
-        decode: reads a text; None or empty where there is none, it is about another tenant than the given
-            one (None for any), or it is damaged.
+        name: the note's name in the database.
+        encode: turns a value and its tenant into text for the database.
+        decode: reads a text. None or empty if the text is missing, damaged, or about another tenant
+            than
+            the given one (None for any).
     """
 
     name: str
@@ -192,10 +194,10 @@ PROOFS = {kind: TenantNote(f"write_proof {kind}", proof_text, read_proof) for ki
 TROUBLES = {
     kind: TenantNote(f"write_trouble {kind}", trouble_text, read_trouble) for kind in WriteKind
 }
-"""Why nothing of a kind is written."""
+"""Why syncd writes nothing of a kind."""
 
 TRIAL = TenantNote("write_trial", trial_text, read_trial)
-"""The first update: kept from before it is sent until it was read back."""
+"""The first update: stored from before the request until it was read back."""
 
 WHOLE_ROWS: TenantNote[bool] = TenantNote(
     "writes_whole_rows",
@@ -205,17 +207,17 @@ WHOLE_ROWS: TenantNote[bool] = TenantNote(
 """Whether an update had a side effect in this tenant: each update then brings all columns, for good."""
 
 NEW_ROW_TRIAL = TenantNote("write_trial insert", new_row_trial_text, read_new_row_trial)
-"""The first new row: kept from before it is sent until it was read back."""
+"""The first new row: stored from before the request until it was read back."""
 
 UNCHECKED: TenantNote[Sequence[SentRow]] = TenantNote(
     "update_unchecked", sent_rows_text, read_sent_rows
 )
-"""Rows of updates that were sent; what Halo did with them was not compared yet."""
+"""Rows of updates that were sent, until their results were compared."""
 
 HARM = "write_harm "
-"""The beginning of the names of the notes that keep what harmed rows had before."""
+"""The prefix of the names of the notes with the former contents of harmed rows."""
 
 
 def harm_note(row_id: int | None) -> TenantNote[WriteTrouble]:
-    """The note that keeps what a harmed row had before, until a person dismisses it."""
+    """The note with the former contents of a harmed row, until a person dismisses the entry."""
     return TenantNote(f"{HARM}{row_id}", trouble_text, read_trouble)

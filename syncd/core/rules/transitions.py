@@ -12,7 +12,7 @@ from syncd.core.records import Condition
 
 
 class Cause(StrEnum):
-    """Why a condition changes; the text is for the diagram."""
+    """Why a condition changes; the text appears in the diagram."""
 
     STATE_REPORTED = "Stripe reports another state"
     NOTHING_REPORTED = "Stripe reports no state yet"
@@ -46,7 +46,7 @@ class Value(StrEnum):
     TRUE = "true"
     FALSE = "false"
     PLUS_ONE = "plus_one"
-    GIVEN = "given"  # by the caller, see `store.transitions`
+    GIVEN = "given"  # the caller's value, see `store.transitions`
     GIVEN_OR_KEPT = "given_or_kept"  # the caller's value; None keeps the old one
     IF_FUTURE = "if_future"  # the old value while it is later than now, else null
 
@@ -60,7 +60,7 @@ START_OVER: Mapping[str, Value] = {
     "next_try": Value.NULL,
     "changed_at": Value.NOW,
 }
-"""Forget why the payment was held, and how often it was tried."""
+"""Forgets why the payment was held, and how often syncd tried it."""
 
 MAKE_DUE: Mapping[str, Value] = {**START_OVER, "next_try": Value.NOW}
 """The only way in which a payment becomes due again, besides a push that is postponed."""
@@ -68,7 +68,7 @@ MAKE_DUE: Mapping[str, Value] = {**START_OVER, "next_try": Value.NOW}
 DECIDE_AGAIN: Mapping[str, Value] = {
     name: value for name, value in MAKE_DUE.items() if name not in ("code", "reason", "changed_at")
 }
-"""As MAKE_DUE, but a payment that is held again for the same reason is held since the first time."""
+"""As MAKE_DUE; a payment that is held again for the same reason keeps its first time."""
 
 PUSHED: Mapping[str, Value] = {
     "code": Value.GIVEN,
@@ -76,11 +76,11 @@ PUSHED: Mapping[str, Value] = {
     "next_try": Value.GIVEN,
     "attempts": Value.GIVEN,
     "looks": Value.GIVEN,
-    # Another process may have sent an insert: only Halo's acknowledgement ends its uncertainty.
+    # Another process may have sent an insert: only Halo's acknowledgement ends the uncertainty.
     "doubt_until": Value.GIVEN_OR_KEPT,
     "changed_at": Value.NOW,
 }
-"""What a push writes: the caller knows when to try again. A dismissed payment stays dismissed."""
+"""What a push writes; the caller gives the next try. A dismissed payment stays dismissed."""
 
 FORGET_ROWS: Mapping[str, Value] = {
     "acked_state": Value.NULL,
@@ -96,7 +96,7 @@ class Transition:
 
     Attributes:
         cause: why.
-        sources: the conditions that it leaves; None is a payment that is not in the database yet.
+        sources: the conditions that it leaves; None for a payment that is not in the database yet.
         target: the condition afterwards.
         changes: the columns that it writes; all others are kept.
     """
@@ -115,13 +115,13 @@ _EVERY = frozenset[Condition | None]([None, *Condition])
 _PUSHED_FROM = _EVERY - {None, Condition.NO_STATE, Condition.IN_DOUBT}
 _LISTED = _from(Condition.HELD, Condition.FAILED)
 _UNLISTED = _from(Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS)
-"""What is held, failed or dismissed is left to people."""
+"""The conditions that only people end: held, failed, dismissed."""
 
 _RETRY = {**MAKE_DUE, "doubt_until": Value.IF_FUTURE}
-"""A retry also forgets an insert that can no longer appear in Halo; it waits for one that still can."""
+"""A retry forgets an insert that can no longer appear in Halo, and waits for one that can."""
 
 _RETRY_READ = {
-    # The hold stays: the payment remains on the attention list, with the time it came there.
+    # The hold stays: the payment remains on the attention list with its original time.
     "next_try": Value.NOW,
     "attempts": Value.ZERO,
     "looks": Value.ZERO,
@@ -144,7 +144,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         Cause.READ_POSTPONED, _from(_C.IN_DOUBT), _C.IN_DOUBT, {"next_try": Value.GIVEN}
     ),
     Transition(Cause.READ_POSTPONED, _from(_C.HELD), _C.HELD, {"next_try": Value.GIVEN}),
-    # First the payments that are held already, so that no payment is changed twice.
+    # Payments that are held already come first, so that no payment is changed twice.
     Transition(Cause.UNREADABLE, _from(_C.HELD), _C.HELD, _UNREADABLE),
     Transition(
         Cause.UNREADABLE, _from(_C.IN_DOUBT), _C.HELD, {**_UNREADABLE, "changed_at": Value.NOW}
@@ -167,7 +167,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         {"dismissed": Value.TRUE, "next_try": Value.NULL, "changed_at": Value.NOW},
     ),
 )  # fmt: skip
-"""Every change there is, by cause. A condition that a cause does not name is left as it is."""
+"""All changes, by cause. A condition that a cause does not name stays unchanged."""
 
 PUSH_CAUSES: Mapping[Condition, Cause] = {
     one.target: one.cause for one in TRANSITIONS if one.changes is PUSHED
@@ -186,7 +186,7 @@ def transition(source: Condition | None, cause: Cause) -> Transition | None:
 
 
 def diagram(transitions: Iterable[Transition] = TRANSITIONS) -> str:
-    """The table as a Mermaid state diagram: one arrow a pair of conditions, with its causes."""
+    """The table as a Mermaid state diagram: one arrow for each pair of conditions, with its causes."""
     arrows: dict[tuple[str, str], list[Cause]] = {}
     anywhere: dict[Condition, list[Cause]] = {}
     for one in transitions:
