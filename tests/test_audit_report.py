@@ -195,7 +195,7 @@ def test_the_csv_holds_each_difference() -> None:
         "At Stripe": "1210.00", "In Halo": "0.00", "Difference": "-1210.00", "Currency": "USD",
         "Currency in Halo": "USD", "What differs": "Paid at Stripe, not in Halo",
         "What it means": "The customer paid 1,210.00 USD, but Halo does not show the payment as paid.",
-        "What to do": "Do not remind the customer; syncd can mark the payment as paid:",
+        "What to do": "Do not remind the customer; syncd can mark the payment as paid.",
         "Command": "syncd resync pi_3QAbcdefghijklmnopqrstuv", "Status at Stripe": "succeeded",
         "Status in Halo": "not paid (status 1)", "Acknowledged": "",
         "Payment": "pi_3QAbcdefghijklmnopqrstuv", "Invoice id": "7 6", "Row id": "",
@@ -216,6 +216,30 @@ def test_the_csv_holds_each_difference() -> None:
     assert [one["Difference"] for one in found] == ["-1210.00", "-40.00", "-15.00", "5.00"]
 
 
+@pytest.mark.parametrize(
+    ("stripe", "halo", "currency", "halo_currency", "cells"),
+    [
+        ("1234.5", "0", "EUR", None, ("1234.50", "0.00", "-1234.50")),
+        ("1000", "0", "JPY", None, ("1000", "0", "-1000")),
+        ("12.345", "0", "KWD", None, ("12.345", "0.000", "-12.345")),
+        ("12", "10.5", "USD", None, ("12.00", "10.50", "-1.50")),
+        ("10.5", "10.5", "EUR", "GBP", ("10.50", "10.50", "")),
+        ("20", "15.505", "EUR", None, ("20.00", "15.505", "-4.495")),
+        ("7", "7.5", None, None, ("7.00", "7.50", "0.50")),
+    ],
+)
+def test_amounts_have_the_decimals_of_their_currency(
+    stripe: str, halo: str, currency: str | None, halo_currency: str | None, cells: tuple[str, ...]
+) -> None:
+    """In a column of a spreadsheet; an amount that is no whole number of cents hides nothing."""
+    one = Difference(
+        Kind.WRONG_CURRENCY if halo_currency else Kind.WRONG_AMOUNT, "", stripe_amount=Decimal(stripe),
+        halo_amount=Decimal(halo), amount=Decimal(stripe), currency=currency, halo_currency=halo_currency,
+    )  # fmt: skip
+    [row] = rows_of_csv(report(one))
+    assert (row["At Stripe"], row["In Halo"], row["Difference"]) == cells
+
+
 def test_lines_without_a_difference_only_on_request() -> None:
     """With --all, payments that agree and those that aren't Halo's follow the differences."""
     assert len(rows_of_csv(story())) == 4
@@ -224,7 +248,7 @@ def test_lines_without_a_difference_only_on_request() -> None:
         "Stripe and Halo agree", "pi_3QFine", "Blue Ltd", "0.00",
     )  # fmt: skip
     assert (elsewhere["At Stripe"], elsewhere["Currency"], elsewhere["What it means"]) == (
-        "1900.00", "JPY", "Two mugs",
+        "1900", "JPY", "Two mugs",
     )  # fmt: skip
 
 

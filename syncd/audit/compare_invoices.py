@@ -150,11 +150,11 @@ def other_currency(
     total = total_of([row.amount for row in same])
     stripe = None if total is None else tidy(total, paid_in)
     known = "" if stripe is None else f" {money(stripe, paid_in)}"
-    of = "" if invoice.total is None else f" of {money(invoice.total, invoice.currency)}"
+    of = "" if invoice.total is None else f" ({money(invoice.total, invoice.currency)})"
     return _of_invoice(
         Difference(
             Kind.WRONG_CURRENCY,
-            f"The customer paid{known} at Stripe, but Halo's invoice{of} is in {invoice.currency}.",
+            f"The customer paid{known} at Stripe, but Halo's invoice is in {invoice.currency}{of}.",
             action="Find out which currency is right, then correct the invoice or refund the payment.",
             stripe_amount=stripe,
             halo_amount=total,

@@ -243,10 +243,18 @@ def money(amount: Decimal, currency: str | None, *, signed: bool = False) -> str
 
     With `signed`, a plus is written as well: ``+1,234.50 USD``.
     """
-    decimals = Money(0, currency or "").decimals
-    shown = _rounded(amount, _DECIMALS_OTHERWISE if decimals is None else decimals)
+    shown = with_decimals(amount, currency)
     sign = "+" if signed and shown > 0 else ""
     return f"{sign}{shown:,f} {currency or '(currency unknown)'}"
+
+
+def with_decimals(amount: Decimal, currency: str | None) -> Decimal:
+    """An amount with as many decimals as its currency has, two where the currency isn't known.
+
+    An amount that is not a whole number of the smallest unit keeps all its decimals.
+    """
+    decimals = Money(0, currency or "").decimals
+    return _rounded(amount, _DECIMALS_OTHERWISE if decimals is None else decimals)
 
 
 def off(amount: Decimal, currency: str | None) -> str:

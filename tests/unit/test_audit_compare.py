@@ -569,7 +569,7 @@ def test_currencies_that_disagree(
     assert found.payments == tuple(name for name, code in known.items() if code == paid_in)
     paid = "30.00" if len(found.payments) == 2 else "15.00"
     assert found.text == (
-        f"The customer paid {paid} EUR at Stripe, but Halo's invoice of 20.00 GBP is in GBP."
+        f"The customer paid {paid} EUR at Stripe, but Halo's invoice is in GBP (20.00 GBP)."
     )
     assert invoices.other_currency([row(FAILED)], INVOICE, {"pi_1": "EUR"}, POLICY) is None
 

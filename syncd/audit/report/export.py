@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TextIO
 
-from syncd.audit.differences import Difference, InvoiceName
+from syncd.audit.differences import Difference, InvoiceName, with_decimals
 from syncd.audit.summary import (
     Audit,
     Sum,
@@ -213,14 +213,14 @@ def write_csv(audit: Audit, places: Links, to: TextIO, *, everything: bool = Fal
             one.customer,
             ", ".join(name.number or "" for name in one.invoices).strip(", "),
             day(one.made),
-            _cents(one.stripe_amount),
-            _cents(one.halo_amount),
-            _cents(one.off),
+            _number(one.stripe_amount, one.currency),
+            _number(one.halo_amount, one.halo_currency or one.currency),
+            _number(one.off, one.currency),
             one.currency,
             one.halo_currency or (one.currency if one.halo_amount is not None else ""),
             one.title,
             one.text,
-            one.action,
+            re.sub(":$", ".", one.action),  # the command is in the next cell
             one.command,
             one.at_stripe.replace("_", " "),
             one.in_halo.replace("_", " "),
@@ -241,12 +241,9 @@ def _filled(links: Sequence[str], number: int) -> list[str]:
     return [*links, *[""] * (number - len(links))]
 
 
-def _cents(amount: Decimal | None) -> str:
-    """An amount as a spreadsheet takes a number: at least two decimals, no thousands separator."""
-    if amount is None:
-        return ""
-    whole = amount == amount.to_integral_value()
-    return f"{amount:.2f}" if whole else f"{amount:f}"
+def _number(amount: Decimal | None, currency: str | None) -> str:
+    """An amount as a spreadsheet takes a number: the currency's decimals, no thousands separator."""
+    return "" if amount is None else f"{with_decimals(amount, currency):f}"
 
 
 def _cell(value: object) -> str:
