@@ -2,8 +2,7 @@
 
 The page, the commands, notifications, docs/operate.md and the tests read this registry. A new code
 needs one entry here, and the place that decides when it applies. Does not belong here: when
-something
-is held (`core.rules.decisions`, `sync`), and how an entry is displayed.
+something is held (`core.rules.decisions`, `sync`), and how an entry is displayed.
 """
 
 import shlex

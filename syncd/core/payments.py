@@ -62,8 +62,7 @@ def state_of_intent(status: str, *, has_error: bool) -> PaymentState | None:
     """The state of a payment intent; None if the payment has not started or the status is unknown.
 
     `has_error` is whether `last_payment_error` is set. Stripe may add statuses; syncd maps an
-    unknown
-    status to no state.
+    unknown status to no state.
     """
     if status == "requires_payment_method" and has_error:
         return PaymentState.PAYMENT_FAILED
@@ -81,8 +80,7 @@ class Observation:
         intent_id: ``pi_…``.
         state: the reported state; None for none of the five.
         at: Unix seconds on Stripe's clock. For an event, its creation time. For a payment intent
-            that
-            was read, the latest second at which this state is certain.
+            that was read, the latest second at which this state is certain.
         read: True for a payment intent that was read, False for an event.
         created: Unix seconds at which the payment intent was created; None if unknown.
         amount: requested, in the smallest unit; None if unreadable.
@@ -94,8 +92,7 @@ class Observation:
         tip: the part of the amount that is a tip, in the smallest unit; None if Stripe shows none.
         event_id: ``evt_…`` for an event.
         trace: the event or payment intent as JSON without secrets, as Halo's webhook would store it
-            in
-            the row.
+            in the row.
     """
 
     intent_id: str
@@ -143,10 +140,9 @@ def _rank(seen: Observation) -> tuple[bool, bool, bool, int, bool, str, str]:
     """Sort key of the observations of one payment; the greatest observation counts.
 
     A state counts before no state, and a final state before any other. Between two final states,
-    the
-    payment intent counts before an event, then the newest, and within one second the payment
-    intent. The
-    remaining parts make the order total, so the result does not depend on the order of arrival.
+    the payment intent counts before an event, then the newest, and within one second the payment
+    intent. The remaining parts make the order total, so the result does not depend on the order of
+    arrival.
     """
     has_state = seen.state is not None
     return (
@@ -224,8 +220,7 @@ class Payment:
         """Whether syncd must read the payment intent itself to decide.
 
         True after two events within one second, after an event that contradicts a final state, and
-        after an
-        event whose amount is unreadable.
+        after an event whose amount is unreadable.
         """
         read_at = -1 if self.read is None else self.read.at
         unread = read_at < self.current.at
@@ -252,8 +247,7 @@ class Payment:
         """Whether the payment left its state and returned to it since `before`.
 
         Halo's own webhook may have written the state in between. Pages of events come newest first,
-        so
-        the state in between may be reported after the state that followed it.
+        so the state in between may be reported after the state that followed it.
 
         Args:
             before: what was known when the payment's rows had this state.
@@ -271,8 +265,7 @@ def settle(known: Payment | None, seen: Observation) -> Payment:
     """Add one observation to what is known of its payment.
 
     The newest observation counts, and a final state stays. The result does not depend on the order
-    of
-    the observations, and repeated observations change nothing.
+    of the observations, and repeated observations change nothing.
     """
     word = LastSeen(seen.state, seen.read, seen.at)
     if known is None:

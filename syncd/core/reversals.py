@@ -120,10 +120,8 @@ def newer(known: Reversal | None, seen: Reversal) -> Reversal:
     """Choose the newer of two reports about a refund or dispute; their order does not matter.
 
     Within one second a decided dispute counts before an open one, a dispute before an inquiry, then
-    the
-    greater amount (a total only grows). The remaining parts make the order total. The result keeps
-    the
-    last time at which the money moved, whichever event reported it.
+    the greater amount (a total only grows). The remaining parts make the order total. The result
+    keeps the last time at which the money moved, whichever event reported it.
     """
     if known is None:
         return seen
@@ -136,8 +134,7 @@ def is_news(before: Reversal, after: Reversal) -> bool:
     """Whether a dismissed refund or dispute must be listed again.
 
     True if the amount or the owner of the money changed, if a dispute's money moved, and if a
-    deadline
-    begins, because the person may have dismissed only an inquiry.
+    deadline begins, because the person may have dismissed only an inquiry.
     """
     if after.acknowledged_as != before.acknowledged_as or (after.moved_at or 0) > (
         before.moved_at or 0

@@ -1,8 +1,7 @@
 """Rows (invoice payments of the PSA) and invoices: as read, as written, and as stored.
 
 The stored form (`SeenRow`) helps a person to find the row and its invoice in Halo. syncd never
-decides
-by it: each push reads the rows again. Does not belong here: parsing of Halo's JSON
+decides by it: each push reads the rows again. Does not belong here: parsing of Halo's JSON
 (`clients.halo.parse`).
 """
 
@@ -29,8 +28,7 @@ class Row:
         invoice_number: the invoice's number as people use it; None if unreadable.
         customer: the customer's name; None if unreadable.
         fields: the PSA's own field names and values, if the row was just read. Only the PSA's
-            client
-            uses them. Comparisons of rows ignore them.
+            client uses them. Comparisons of rows ignore them.
     """
 
     id: int | None
@@ -144,8 +142,7 @@ class Acknowledged:
         complaint: the PSA's message, if an answer of success lists no rows.
         error: whether the answer of success reports an error.
         web_page: whether the answer is a web page. Halo's API never answers with one, so it comes
-            from
-            a proxy, and Halo may never have received the rows.
+            from a proxy, and Halo may never have received the rows.
     """
 
     rows: tuple[Row, ...]

@@ -2,8 +2,7 @@
 
 Pure: the caller passes the counts and the time. Requests are counted in buckets of a few seconds. A
 bucket counts until its last second has left the window, so the real rolling window is never
-exceeded.
-The price is that a request counts up to one bucket's length too long.
+exceeded. The price is that a request counts up to one bucket's length too long.
 """
 
 from collections.abc import Mapping
@@ -34,8 +33,7 @@ class Window:
         """How many of the requests in `counts` (bucket start → number) are in the window.
 
         A bucket later than `now` was counted before the clock was set back. It counts in full,
-        because
-        too few requests do no harm.
+        because too few requests do no harm.
         """
         oldest = self.oldest(now)
         return sum(number for start, number in counts.items() if start >= oldest)
@@ -126,10 +124,8 @@ def poll_spacing_seconds(
     """The time between polls (seconds) at which the budget never runs out.
 
     The interval is kept while more than half of the budget is left. Below that, polls are spread so
-    that
-    at every future moment the polls made until then fit beside the earlier reads that still count.
-    So
-    polls become less frequent instead of stopping for weeks after a large backfill.
+    that at every future moment the polls made until then fit beside the earlier reads that still
+    count. So polls become less frequent instead of stopping for weeks after a large backfill.
 
     Args:
         window: how many reads are allowed.

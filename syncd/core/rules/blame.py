@@ -1,13 +1,11 @@
 """Decides whether a failed request is the payment's fault or the whole side's. Pure.
 
 If Halo fails for one payment, that payment must not block the others and goes on the attention
-list.
-If Halo fails for every payment, no payment goes there. The rule: a payment is at fault if the same
-kind of request worked for something else *afterwards*.
+list. If Halo fails for every payment, no payment goes there. The rule: a payment is at fault if the
+same kind of request worked for something else *afterwards*.
 
 `RequestFailures` applies the rule to a push. `ReadFailures` applies it to items that are read one
-at
-a time: payment intents at Stripe, invoices in Halo.
+at a time: payment intents at Stripe, invoices in Halo.
 """
 
 from collections.abc import Mapping
@@ -133,8 +131,7 @@ class RequestFailures:
         """The payments that have failed for long while no other payment could be written either.
 
         syncd cannot tell whose fault that is. But Halo answers reads, so a person must see a
-        payment
-        that is not written.
+        payment that is not written.
 
         Args:
             since: when each recently failed payment began to fail, Unix seconds.

@@ -216,9 +216,8 @@ def left_out(current: Observation, total: Decimal | None) -> str | None:
     """Which parts of Stripe's received amount are missing in `total` (major units), as text.
 
     A surcharge and a tip are in the amount that Stripe received (source: Stripe's
-    `amount_details`),
-    but perhaps not on the invoice. So rows agree if they add up to the amount received, or to that
-    amount less exactly the surcharge, the tip, or both.
+    `amount_details`), but perhaps not on the invoice. So rows agree if they add up to the amount
+    received, or to that amount less exactly the surcharge, the tip, or both.
 
     Returns an empty text if nothing is missing; None if the amounts do not agree.
     """

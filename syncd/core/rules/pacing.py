@@ -2,13 +2,11 @@
 
 The planner polls at least every INTERVAL_SECONDS, like a fixed interval. Reads that Stripe allows
 beyond that (the extra reads) make polls fast while a payment is under way, and frequent in the
-hours
-of the week in which payments usually come. Extra reads are made only as long as the fixed interval
-still fits into the remaining reads. So no payment waits longer than with a fixed interval.
+hours of the week in which payments usually come. Extra reads are made only as long as the fixed
+interval still fits into the remaining reads. So no payment waits longer than with a fixed interval.
 
 The rule for the hours: the average wait is shortest if the polls per second grow with the square
-root
-of the payments per second.
+root of the payments per second.
 
 Pure: no clock, no randomness, no I/O. Times are Unix seconds, unless a docstring says monotonic.
 """
@@ -85,8 +83,7 @@ class Ration:
         """The upper limit of reads, computed from the transactions of 60 days.
 
         Transactions that came all at once also leave Stripe's window all at once. If polls stopped
-        then,
-        payments would wait for weeks; with this limit, polls only become less frequent.
+        then, payments would wait for weeks; with this limit, polls only become less frequent.
         """
         return self._allowance(self._counting(now, 2 * MONTH_SECONDS))
 
@@ -105,9 +102,8 @@ class Ration:
         """The reads in 30 days that polls can keep up while the ration follows the payments.
 
         If payments stop, READS_MIN must cover what was read since the last payments that count, and
-        infrequent
-        polls afterwards. Payments do not come evenly, so a part of the remaining reads is not
-        planned.
+        infrequent polls afterwards. Payments do not come evenly, so a part of the remaining reads
+        is not planned.
         """
         allowed, coming = self.allowed(now), self.coming(now)
         if self.budget is not None or READS_PER_TRANSACTION * coming * MONTH_SECONDS <= READS_MIN:
@@ -323,8 +319,7 @@ def leeway(
     """Compute how much of a plan fits into the remaining reads.
 
     At every future moment, the reads made until then must fit beside the earlier reads that still
-    count.
-    The polls of the fixed interval come first; extra reads get the remainder.
+    count. The polls of the fixed interval come first; extra reads get the remainder.
 
     Args:
         plan: what is planned.

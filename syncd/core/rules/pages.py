@@ -1,10 +1,8 @@
 """How many pages of the PSA's rows a push reads, newest first, before it looks up single payments.
 
 A page costs one request, and so does a lookup of one payment. So a push reads the next page while
-the
-last page settled more than one payment, or while more payments than pages are left. Pure: the
-caller
-passes the counts.
+the last page settled more than one payment, or while more payments than pages are left. Pure: the
+caller passes the counts.
 """
 
 from bisect import bisect_left
@@ -24,8 +22,7 @@ class PagesLeft:
     """Decides after each page whether the next page is worth a request.
 
     A row is never older than its payment. So a payment cannot have a row on a page whose rows are
-    all
-    older than the payment. Days are compared, because dates of rows may lack a time zone.
+    all older than the payment. Days are compared, because dates of rows may lack a time zone.
 
     Attributes:
         due_by_day: how many due payments are not settled yet, by the day of their creation (Unix
@@ -96,10 +93,8 @@ def adds_up(due: DuePayment, rows: Sequence[Row]) -> bool:
     """Whether these rows add up to the payment, so that no further row of the payment is expected.
 
     One payment may have several rows. If the push stopped before the last page, it looks up every
-    payment
-    whose rows do not add up. It also looks up a payment if a row that syncd knows was not read: a
-    new row
-    with the whole amount could otherwise be mistaken for the only row.
+    payment whose rows do not add up. It also looks up a payment if a row that syncd knows was not
+    read: a new row with the whole amount could otherwise be mistaken for the only row.
     """
     current, total = due.payment.current, total_of(rows)
     if not rows or total is None or not due.known_rows <= {row.id for row in rows}:

@@ -1,11 +1,9 @@
 """Tests on one row whether this tenant's Halo stores what syncd writes, and changes nothing else.
 
 No document says what Halo does with an update that has only a row's id and status. Halo may merge
-it,
-refuse it, drop a field although it answers 200, or empty the fields that were left out. So syncd
-sends
-the first write of each kind alone and reads it back. Pure: `sync.push` decides what is sent and
-when.
+it, refuse it, drop a field although it answers 200, or empty the fields that were left out. So
+syncd sends the first write of each kind alone and reads it back. Pure: `sync.push` decides what is
+sent and when.
 """
 
 from collections.abc import Mapping, Sequence
@@ -200,8 +198,7 @@ class Trial:
         intent_id, status: the payment, and the status that its rows shall have.
         mode: which columns the write sends.
         rows: each row's fields as they were read before, by Halo's number of the row. Texts contain
-            no
-            secrets.
+            no secrets.
     """
 
     at: float

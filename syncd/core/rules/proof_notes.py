@@ -1,8 +1,7 @@
 """Notes about writes in one tenant: proofs, problems, trials, and updates not compared yet.
 
 Each note names the tenant and the format. A note of another tenant, of another version, or a
-damaged
-note counts as absent. Pure: `store` reads and writes the texts.
+damaged note counts as absent. Pure: `store` reads and writes the texts.
 """
 
 import json
@@ -175,8 +174,7 @@ class TenantNote(Generic[T]):
         name: the note's name in the database.
         encode: turns a value and its tenant into text for the database.
         decode: reads a text. None or empty if the text is missing, damaged, or about another tenant
-            than
-            the given one (None for any).
+            than the given one (None for any).
     """
 
     name: str
