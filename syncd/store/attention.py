@@ -1,4 +1,4 @@
-"""The attention list and the figures for people, and the requests of people: retry and dismiss.
+"""The attention list and the counts for people, and what people request: retry and dismiss.
 
 Times are Unix seconds and come from the caller.
 """
@@ -36,7 +36,7 @@ from syncd.store.reversals import (
 
 
 class PeopleStore:
-    """What people see, and what they ask for."""
+    """The attention list, the counts, and the requests of people."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -62,17 +62,17 @@ class PeopleStore:
         return [pushed_of(row) for row in found]
 
     def reported_states(self, since: float, limit: int = PUSHES_MAX) -> list[ReportedState]:
-        """The latest state of each of Halo's payments that Stripe reported since a time (Unix seconds).
+        """The latest state of each Halo payment that Stripe reported since a time (Unix seconds).
 
-        A payment without events counts from its creation: the time of its latest state is not
-        known, and each reading would move it.
+        A payment without events counts from its creation, because the time of its latest state is
+        unknown, and each new read would change it.
         """
         c = schema.payments.c
         with reading(self._engine) as connection:
             found = connection.execute(
                 sa.select(c.intent_id, c.state, c.said_at, c.created, c.heard)
                 .where(
-                    c.changed_at >= since,  # has an index, and is never before it was said
+                    c.changed_at >= since,  # indexed, and never earlier than Stripe's report
                     c.said_at >= since,
                     sa.or_(c.created >= since, c.heard.contains("event:", autoescape=True)),
                     c.state.is_not(None),
@@ -113,14 +113,14 @@ class PeopleStore:
         return stopped + self._entries(limit, listed, is_listed(), u.dismissed.is_(False))
 
     def dismissed(self, limit: int = 1_000) -> list[AttentionEntry]:
-        """What a person has dismissed and has not changed since, the latest first."""
+        """Entries that a person dismissed and that have not changed since, newest first."""
         p, u = schema.payments.c, schema.unreadable.c
         taken_off = sa.and_(p.condition.in_(ATTENTION), p.dismissed.is_(True))
         found = self._entries(limit, taken_off, dismissed_as_shown(), u.dismissed.is_(True))
         return sorted(found, key=lambda entry: -(entry.dismissed_at or 0.0))
 
     def entry(self, name: str) -> AttentionEntry | None:
-        """One entry by its id, whether it is on the list or dismissed; None where there is none."""
+        """One entry by its id, on the list or dismissed; None without one."""
         p, u, r = schema.payments.c, schema.unreadable.c, schema.reversals.c
         listed = sa.and_(p.condition.in_(ATTENTION), p.intent_id == name)
         found = self._entries(1, listed, r.id == name, u.id == name)
@@ -191,11 +191,12 @@ class PeopleStore:
     # --- retry and dismiss -----------------------------------------------------------------------
 
     def retry(self, ids: Sequence[str] | None, now: float) -> list[str]:
-        """Make what needs attention due again: these, or all. Returns the ids that it did.
+        """Make the given entries, or all, due again. Returns the ids of the entries that are due.
 
-        A payment whose row was deleted is treated as new: that is what retrying it means. Of an
-        insert in doubt, what is over is forgotten; what may still appear is waited for. One that
-        Stripe couldn't show is not due: Stripe is asked, and it stays on the list until it answers.
+        A payment whose row was deleted in Halo is treated as new. An uncertain insert that can no
+        longer appear is forgotten; one that can still appear is waited for. For a payment that
+        Stripe cannot show, Stripe is asked again; the payment stays on the list until Stripe
+        answers.
         """
         c = schema.payments.c
         wanted: sa.ColumnElement[bool] = c.condition.in_(ATTENTION)
@@ -213,7 +214,7 @@ class PeopleStore:
         return done
 
     def restore(self, ids: Sequence[str]) -> list[str]:
-        """Bring dismissed refunds, disputes and unreadable answers back to the list. Returns which."""
+        """Return dismissed refunds, disputes and unreadable answers to the list; return their ids."""
         u = schema.unreadable.c
         with writing(self._engine) as connection:
             wanted = sa.and_(u.id.in_(ids), u.dismissed.is_(True))
@@ -224,16 +225,16 @@ class PeopleStore:
             return restore_reversals(connection, ids) + odd
 
     def accept(self, intent_id: str, codes: Sequence[str], now: float) -> str | None:
-        """Let one held payment be pushed although its amounts differ, as a person decided.
+        """Let one held payment be pushed although its amounts differ, because a person decided so.
 
-        The decision holds for the amounts that the hold's reason names: other ones are held again.
+        The decision holds for the amounts in the hold's reason; other amounts are held again.
 
         Args:
             intent_id: the payment.
             codes: the holds that may be overridden.
             now: Unix seconds.
 
-        Returns: the reason that was overridden; None where the payment is not held for such a reason.
+        Returns the reason that was overridden; None if the payment is not held for such a reason.
         """
         c = schema.payments.c
         mine = sa.and_(c.intent_id == intent_id, c.condition == Condition.HELD, c.code.in_(codes))
@@ -245,14 +246,14 @@ class PeopleStore:
         return reason
 
     def dismiss(self, ids: Sequence[str], now: float, note: str | None = None) -> list[str]:
-        """Take these off the attention list until Stripe says something new. Returns which.
+        """Take entries off the attention list until Stripe reports a change. Returns their ids.
 
-        A payment's id stands for its refunds and disputes as well.
+        A payment's id includes its refunds and disputes.
 
         Args:
-            ids: which.
+            ids: the entries.
             now: Unix seconds.
-            note: why, in the person's words.
+            note: the person's reason.
         """
         p, u = schema.payments.c, schema.unreadable.c
         with writing(self._engine) as connection:
@@ -271,7 +272,7 @@ class PeopleStore:
         return list(dict.fromkeys(done + odd + harms + named))
 
     def harmed_payments(self) -> frozenset[str]:
-        """Payments of which a write harmed a row, until a person dismisses the row's entry."""
+        """Payments with a row that a write harmed, until a person dismisses the row's entry."""
         named = sa.or_(_HARMED, _NAMES.in_([TROUBLES[WriteKind.UPDATE].name]))
         with reading(self._engine) as connection:
             found = _troubles(connection, named)
@@ -279,13 +280,13 @@ class PeopleStore:
         return frozenset(name for trouble in harms for name in trouble.tried)
 
     def release(self, codes: Sequence[str], now: float) -> int:
-        """Make due what was held for these reasons, because the configuration has changed."""
+        """Make payments due that were held for these reasons, after a change of the configuration."""
         with writing(self._engine) as connection:
             return transitions.release(connection, codes, now)
 
 
 def _note(connection: sa.Connection, ids: Collection[str], now: float, note: str | None) -> None:
-    """Remember when these were dismissed, and why."""
+    """Record when and why these entries were dismissed."""
     names = sorted(ids)
     for start in range(0, len(names), 500):
         part = names[start : start + 500]
@@ -295,12 +296,12 @@ def _note(connection: sa.Connection, ids: Collection[str], now: float, note: str
 
 
 def _stopped(connection: sa.Connection) -> list[AttentionEntry]:
-    """Why nothing of a kind is written in this tenant: the first entries of the list."""
+    """Why nothing of a kind is written in this tenant: these entries come first on the list."""
     found = []
     for trouble in _troubles(connection, _NAMES.in_([note.name for note in TROUBLES.values()])):
         former = former_of(trouble)
         kept = f" Former contents of the row: {former}." if former else ""
-        # The command comes last: it can be pasted whole.
+        # The command comes last, so that it can be pasted as a whole.
         reason = message(trouble.code, trouble.entry_id, problem=f"{trouble.reason}{kept}")
         found.append(
             AttentionEntry(
@@ -322,7 +323,7 @@ def _stopped(connection: sa.Connection) -> list[AttentionEntry]:
 
 
 def _harms(connection: sa.Connection) -> list[AttentionEntry]:
-    """Rows that a write harmed before it was proven how to write: a person restores them."""
+    """Rows that a write harmed before syncd knew how to write: a person must restore them."""
     return [
         AttentionEntry(
             f"row_{trouble.row_id}",
@@ -345,7 +346,7 @@ def _harms(connection: sa.Connection) -> list[AttentionEntry]:
 
 
 def _rows_of(connection: sa.Connection, trouble: WriteTrouble) -> dict[str, Any]:
-    """The payment that showed a trouble, its row, and the invoice and the customer of the row."""
+    """The payment that showed a problem, its row, and the invoice and the customer of the row."""
     c = schema.payments.c
     query = sa.select(c.seen_rows, c.rows).where(c.intent_id == trouble.intent_id)
     seen = connection.execute(query).first()
@@ -371,7 +372,7 @@ def former_of(trouble: WriteTrouble) -> str:
 
 
 def _try_again(connection: sa.Connection, entry_id: str) -> None:
-    """Let the next push try one row of a tenant in which nothing is written."""
+    """Let the next push try one row in a tenant in which syncd writes nothing."""
     c = schema.notes.c
     for note in TROUBLES.values():
         named = c.name == note.name

@@ -1,8 +1,8 @@
 """What processes share: counted requests, leases, and notes.
 
 A note is one small value under a name, such as the watermark. Every note has a type and is listed
-here; a value that an older or newer syncd wrote and this one cannot read counts as absent. Times are
-Unix seconds and come from the caller.
+here; a value that an older or newer syncd wrote and this version cannot read counts as absent.
+Times are Unix seconds and come from the caller.
 """
 
 import time
@@ -28,7 +28,7 @@ from syncd.store.db.notes import Note
 
 @dataclass(frozen=True, slots=True)
 class LinkNote:
-    """Why a side is not working, and since when (Unix seconds; None where that is unknown)."""
+    """Why a side does not work, and since when (Unix seconds; None if unknown)."""
 
     reason: str
     since: float | None
@@ -74,8 +74,8 @@ class ShapeNote:
 
     Attributes:
         at: when the answer came, Unix seconds.
-        side: from where.
-        shape: see `text.shape`.
+        side: Stripe or Halo.
+        shape: the answer's structure, see `text.shape`.
     """
 
     at: int
@@ -84,7 +84,7 @@ class ShapeNote:
 
 
 SHAPES_MAX = 5
-"""So many shapes are kept, the newest last."""
+"""How many shapes are kept; the newest is the last."""
 
 _NUMBER, _TEXT = TypeAdapter(int), TypeAdapter(str)
 _TIME = TypeAdapter(Annotated[float, Field(allow_inf_nan=False)])
@@ -96,42 +96,42 @@ REVERSALS_LISTED = Note("reversals_listed", _NUMBER)
 """When refunds and disputes were last listed, Unix seconds."""
 
 REVERSALS_FROM = Note("reversals_from", _NUMBER)
-"""Since when refunds and disputes must still be listed once, Unix seconds; none where they were."""
+"""From when on refunds and disputes must still be listed once, Unix seconds; None if done."""
 
 STRIPE_MODE = Note("stripe_mode", _TEXT)
 """`live` or `test`, for commands that have no key."""
 
 HIDDEN_INTENTS = Note("halo_lists_hide_intents", _TEXT)
-"""The tenant whose lists hide `intent_id`, and whose filter is proven."""
+"""The tenant whose lists hide `intent_id`, and whose filter by `intent_id` is proven to work."""
 
 PROVEN_NUMBERS = {state: Note(f"proven {state}", _NUMBER) for state in PaymentState}
 """The status number of each state that rows of Halo's own webhook proved."""
 
 INSERTS_REFUSED = Note("insert_refused", _TEXT)
-"""The payments whose new row Halo refused, with blanks between."""
+"""The payments whose new row Halo refused, separated by blanks."""
 
 SENT_FORGOTTEN = Note("sent_forgotten", _TIME)
-"""Until when the payments were sent that `sent` no longer holds, Unix seconds."""
+"""Until when payments were sent that `sent` no longer lists, Unix seconds."""
 
 PUSH_AFTER = Note("push_after", _TEXT)
 """The payment after which the next push resumes."""
 
 PUSH_BATCH = Note("push_batch", TypeAdapter(Annotated[int, Field(ge=0)]))
-"""How many rows the next push sends in one request, where that is fewer than configured."""
+"""How many rows the next push sends in one request, if fewer than configured."""
 
 PUSH_FAILING = Note("push_failing", TypeAdapter(Mapping[str, tuple[float, float]]))
-"""Payments whose writes fail: since when, and when last (Unix seconds)."""
+"""Payments whose writes fail: since when, and when they failed last (Unix seconds)."""
 
 BACKFILL = Note("backfill", TypeAdapter(BackfillNote))
 GAP = Note("gap", TypeAdapter(GapNote))
 REVERSAL_EVENTS_REFUSED = Note("reversal_events_refused", _TEXT)
-"""Set while Stripe's key may not read the events of refunds and disputes."""
+"""Present while Stripe's key may not read the events of refunds and disputes."""
 
 LISTING_REFUSED = {what: Note(f"{what}_refused", _TEXT) for what in ("refunds", "disputes")}
 """Stripe's answer while the key may not list refunds or disputes."""
 
 LINKS = {side: Note(f"link {side}", TypeAdapter(LinkNote)) for side in Side}
-"""Set while a side is not working."""
+"""Present while a side does not work."""
 
 LAST = {step: Note(f"last_{step}", _NUMBER) for step in ("poll", "push", "sweep")}
 """When a step last worked, Unix seconds."""
@@ -140,19 +140,19 @@ SWEPT = {side: Note(f"last_sweep_{side}", _NUMBER) for side in Side}
 """When a side's half of a sweep last worked, Unix seconds."""
 
 SWEEPS_COUNTED_FROM = Note("sweeps_counted_from", _NUMBER)
-"""When the first process started, from which the time to the first sweep is counted, Unix seconds."""
+"""When the first process started (Unix seconds); the time to the first sweep counts from it."""
 
 CONFIG = {key: Note(f"config {key}", _TEXT) for key in LiftedBy}
-"""The configuration keys that lift holds, as they were when the holds were last decided again."""
+"""The configuration keys that lift holds, with their values at the last check of the holds."""
 
 UNDELIVERED = Note("undelivered", TypeAdapter(Undelivered))
-"""Stripe's payment events that a webhook endpoint has not taken, as they were last read."""
+"""Stripe's payment events that a webhook endpoint did not accept, as last read."""
 
 POLLS_LEARNT = Note("polls_learnt", TypeAdapter(Learnt))
-"""What the planner of polls has learnt, where poll.interval is "auto"."""
+"""What the planner of polls has learned; used if poll.interval is "auto"."""
 
 SHAPES = Note("unreadable_shapes", TypeAdapter(Annotated[list[ShapeNote], Field(min_length=1)]))
-"""The shapes of the last answers that could not be read, for `syncd bugreport`."""
+"""The shapes of the latest unreadable answers, for `syncd bugreport`."""
 
 NOTES: tuple[Note[Any], ...] = (
     WATERMARK,
@@ -185,7 +185,7 @@ NOTES: tuple[Note[Any], ...] = (
 _Q = schema.requests.c
 _SIDE: sa.BindParameter[str] = sa.bindparam("of_side")
 
-# Every request and every push asks these, so they are built once.
+# Every request and every push uses these statements, so they are built once.
 _COUNTS = sa.select(_Q.bucket, _Q.number).where(_Q.side == _SIDE)
 _COUNT_MORE = (
     schema.requests.update()
@@ -211,7 +211,7 @@ SPARE_SHARE = 10
 
 
 class CoordinationStore:
-    """The windows of requests and the leases."""
+    """The windows of requests, and the leases."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -223,18 +223,19 @@ class CoordinationStore:
     def take_slots(
         self, side: str, window: Window, now: float, wanted: int, unused: tuple[int, int] = (0, 0)
     ) -> tuple[int, float]:
-        """Count requests to a side before they are sent, as far as its window has room.
+        """Count requests to a side before they are sent, as far as its window allows.
 
-        More than one is counted only while the window is rather empty, so that other processes find room.
+        More than one is counted only while most of the window is free, so that other processes can
+        send.
 
         Args:
-            side: which side.
+            side: Stripe or Halo.
             window: how many requests are allowed.
             now: Unix seconds.
-            wanted: how many requests to count at most.
+            wanted: the maximum number of requests to count.
             unused: the bucket and the number of requests that were counted earlier and not sent.
 
-        Returns how many were counted, and, where none was, how many seconds to wait before asking again.
+        Returns how many were counted; if none, how many seconds to wait before the next attempt.
         """
         with writing(self._engine) as connection:
             if unused[1]:
@@ -265,7 +266,7 @@ class CoordinationStore:
     # --- leases ----------------------------------------------------------------------------------
 
     def holder(self, name: str) -> tuple[Holder, float] | None:
-        """Who holds a lease, and until when (Unix seconds)."""
+        """The holder of a lease, and until when (Unix seconds); None if nobody holds it."""
         with reading(self._engine) as connection:
             return leases.holder_of(connection, name)
 
@@ -280,19 +281,20 @@ class CoordinationStore:
         requires: Fence | None = None,
         evict: bool = False,
     ) -> Holder | Fence:
-        """Take or renew a lease. Returns its number for the transactions that need it, or who has it.
+        """Take or renew a lease. Returns its fence for later transactions, or its present holder.
 
         Args:
-            name: what is leased.
-            me: who asks.
+            name: the lease's name.
+            me: the process that asks.
             now: Unix seconds.
-            seconds: how long it holds.
-            free: whether somebody else's lease (holder, until, and the time now) no longer counts.
-            requires: another lease that must still be held.
-            evict: whether a process that loses this lease loses the push lease as well.
+            seconds: how long the lease lasts.
+            free: whether another process's lease (holder, until, and the time now) no longer
+                counts.
+            requires: another lease that this process must still hold.
+            evict: whether a process that loses this lease also loses the push lease.
 
         Raises:
-            LeaseHeld: the lease that is required was lost.
+            LeaseHeld: this process has lost the required lease.
         """
         with writing(self._engine) as connection:
             check_fence(connection, requires)
@@ -323,14 +325,14 @@ class CoordinationStore:
         return Fence(name, me.owner, number)
 
     def renew_lease(self, name: str, me: Holder, now: float, seconds: float) -> bool:
-        """Prolong a lease from `now` (Unix seconds). Returns whether it is still ours."""
+        """Extend a lease from `now` (Unix seconds). Returns whether this process still holds it."""
         with writing(self._engine) as connection:
             until = self.clock(connection, now) + seconds
             given = {"of_name": name, "of_owner": me.owner, "new_until": until}
             return connection.execute(leases.RENEW_LEASE, given).rowcount == 1
 
     def leading(self) -> Leading | None:
-        """Who leads, and who stands by; None where nobody has ever led."""
+        """The leader and the standbys; None if nobody has ever led."""
         with reading(self._engine) as connection:
             rows = connection.execute(leases.LEASES).all()
             at = self.clock(connection, time.time())
@@ -344,26 +346,26 @@ class CoordinationStore:
         return None
 
     def note_standby(self, me: Holder, now: float, seconds: float) -> None:
-        """Note that a service stands by, for `seconds` from now (Unix seconds)."""
+        """Record that a service is on standby, for `seconds` from now (Unix seconds)."""
         self.take_lease(f"{STANDBY}{me.owner[:8]}", me, now, seconds, free=lambda *_: True)
         with writing(self._engine) as connection:
             connection.execute(leases.FORGET_STANDBYS, {"at": self.clock(connection, now)})
 
     def hand_over(self, me: Holder) -> None:
-        """End our own lease to lead, or our note that we stand by; the number of the lease stays."""
+        """End this process's leader lease or its standby record; the lease's number stays."""
         with writing(self._engine) as connection:
             connection.execute(leases.END_LEASE, {"of_name": LEADER, "of_owner": me.owner})
             given = {"of_name": f"{STANDBY}{me.owner[:8]}", "of_owner": me.owner}
             connection.execute(leases.GIVE_LEASE, given)
 
     def give_lease(self, name: str, me: Holder) -> None:
-        """Give a lease back, if it is still ours."""
+        """Release a lease if this process still holds it."""
         with writing(self._engine) as connection:
             connection.execute(leases.GIVE_LEASE, {"of_name": name, "of_owner": me.owner})
 
 
 def _counts_of(connection: sa.Connection, side: str) -> dict[int, int]:
-    """The requests counted for one side: bucket start to number."""
+    """The requests counted for one side: start of the bucket to number."""
     found = connection.execute(_COUNTS, {"of_side": side}).all()
     return {row.bucket: row.number for row in found}
 

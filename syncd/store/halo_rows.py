@@ -1,4 +1,4 @@
-"""Halo's rows, as last read page by page, and the queries of an audit about them.
+"""Halo's rows as last read page by page, and an audit's queries about them.
 
 Times are Unix seconds and come from the caller.
 """
@@ -20,7 +20,7 @@ from syncd.store.db.connection import present, reading, writing
 from syncd.store.payments import seen_of
 
 _AT_ONCE = 500
-"""Ids in one query: databases limit their number."""
+"""The maximum number of ids in one query: databases limit it."""
 
 _P, _R, _H = schema.payments.c, schema.reversals.c, schema.halo_rows.c
 
@@ -69,7 +69,7 @@ class RowStore:
         return rows
 
     def owners(self) -> dict[int, str]:
-        """The payment of each row that was seen in Halo before, by Halo's number of the row."""
+        """The payment of each row that Halo showed earlier, by Halo's number of the row."""
         query = sa.select(_P.intent_id, _P.seen_rows).where(_P.seen_rows.is_not(None))
         with reading(self._engine) as connection:
             return {
@@ -80,7 +80,7 @@ class RowStore:
             }
 
     def name(self, owners: Mapping[int, str]) -> None:
-        """Give rows that were read without a payment the payment that is known by other means."""
+        """Assign payments to rows that a list showed without their payment."""
         named = [{"b_id": row, "b_intent": intent_id} for row, intent_id in owners.items()]
         query = (
             schema.halo_rows.update()
@@ -92,7 +92,7 @@ class RowStore:
                 connection.execute(query, named)
 
     def newest_nameless(self, most: int) -> list[int]:
-        """Halo's numbers of the newest rows that were read without a payment."""
+        """Halo's numbers of the newest rows that a list showed without a payment."""
         query = sa.select(_H.id).where(_H.intent_id.is_(None)).order_by(_H.id.desc()).limit(most)
         with reading(self._engine) as connection:
             return list(connection.execute(query).scalars())
@@ -106,15 +106,15 @@ class RowStore:
         amounts_compared: bool = True,
         read_from: float | None = None,
     ) -> int:
-        """Make due the payments that Halo's rows contradict; return how many.
+        """Make payments due if Halo's rows contradict them; return how many.
 
         Args:
             numbers: the tenant's status numbers.
             now: Unix seconds.
-            whole: whether all of Halo's rows were read, so that a missing row is really deleted.
-            amounts_compared: whether a success is held where the rows' amounts disagree.
-            read_from: when the reading began, Unix seconds: the kept rows may be older than what Halo
-                acknowledged since then, so such payments are left out.
+            whole: whether all of Halo's rows were read, so that a missing row was really deleted.
+            amounts_compared: whether a success is held if the rows' amounts disagree.
+            read_from: when the reading began, Unix seconds. The stored rows may be older than a
+                later acknowledgement, so payments acknowledged after this time are left out.
         """
         differs = _contradicted(numbers, whole=whole, compared=amounts_compared)
         if read_from is not None:
@@ -126,10 +126,10 @@ class RowStore:
 def _contradicted(
     numbers: Mapping[PaymentState, int], *, whole: bool, compared: bool
 ) -> sa.ColumnElement[bool]:
-    """Whether the kept rows of Halo contradict a payment.
+    """Whether the stored rows of Halo contradict a payment.
 
-    True for a payment that was in step and no longer is, and for a payment that had no row and has one
-    now. For the arguments see `RowStore.drifted`.
+    True for a payment that was in step and no longer is, and for a payment that had no row and has
+    one now. For the arguments see `RowStore.drifted`.
     """
     has_row = sa.exists().where(_H.intent_id == _P.intent_id)
     differs = [
@@ -145,7 +145,7 @@ def _contradicted(
         differs.append(~has_row)
     held_without_row = sa.or_(
         _P.code.in_(lifted_by(LiftedBy.ROW_FOUND)),
-        # With rows, only a success compares amounts, if at all.
+        # If there are rows, amounts are compared only for a success.
         sa.and_(
             _P.code.in_(lifted_by(LiftedBy.ROW_FOUND_UNCOMPARED)),
             sa.or_(_P.state != PaymentState.SUCCEEDED, sa.literal(not compared)),
@@ -175,9 +175,10 @@ def row_of(row: Mapping[Any, Any]) -> Row:
 
 
 def _storable(intent_id: str | None) -> str | None:
-    """A row's payment intent, if the database can store it; None for what cannot be an id of Stripe.
+    """A row's payment intent; None for text that the database cannot store or that cannot be an id.
 
-    Half a surrogate pair, a zero byte or a very long text in one row must not stop reading all rows.
+    Half a surrogate pair, a zero byte or a very long text in one row must not stop reading all
+    rows.
     """
     if intent_id is None or len(intent_id) > 255 or re.search(r"[\0\ud800-\udfff]", intent_id):
         return None
@@ -187,15 +188,16 @@ def _storable(intent_id: str | None) -> str | None:
 class AuditQueries:
     """The queries of an audit.
 
-    An audit keeps both sides in a database of its own, so that its memory does not grow with their
-    number, and queries that database about all payments at once. It asks the service's database what
-    Halo has acknowledged, and makes due there what a push can correct.
+    An audit stores both sides in its own temporary database, so that its memory does not grow with
+    the number of payments, and queries that database about all payments at once. It asks the
+    service's database what Halo has acknowledged, and makes payments due there if a push can
+    correct them.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    # --- of its own store --------------------------------------------------------------------------
+    # --- on the audit's database ------------------------------------------------------------------
 
     def index_invoices(self) -> None:
         """Create an index of rows by invoice, which only the audit's own database needs."""
@@ -208,7 +210,7 @@ class AuditQueries:
         """Invoices with paid rows of several payments, at least one of them in a period.
 
         Args:
-            paid: the tenant's status number of what succeeded.
+            paid: the tenant's status number of a succeeded payment.
             since: Unix seconds at which the period begins.
             until: Unix seconds at which it ends (exclusive).
         """
@@ -229,7 +231,7 @@ class AuditQueries:
         """Invoices with paid rows of Stripe's payments, at least one of them in a period.
 
         Args:
-            paid: the tenant's status number of what succeeded.
+            paid: the tenant's status number of a succeeded payment.
             since: Unix seconds at which the period begins.
             until: Unix seconds at which it ends (exclusive).
         """
@@ -265,7 +267,7 @@ class AuditQueries:
         return found
 
     def rows_on_invoices(self, invoices: Sequence[int]) -> dict[int, list[Row]]:
-        """Halo's rows on each of these invoices, as kept; at most a page of invoices at once."""
+        """Halo's stored rows on each of these invoices; pass at most a page of invoices."""
         query = sa.select(schema.halo_rows).where(_H.invoice_id.in_(invoices)).order_by(_H.id)
         found: dict[int, list[Row]] = {number: [] for number in invoices}
         with reading(self._engine) as connection:
@@ -280,7 +282,7 @@ class AuditQueries:
             return connection.execute(query).scalar_one()
 
     def strangers(self, since: int, until: int) -> list[str]:
-        """Payments with rows made in a period (Unix seconds) that weren't listed, newest first."""
+        """Unlisted payments with rows made in a period (Unix seconds), newest first."""
         made = sa.func.max(_H.made)
         query = (
             sa.select(_H.intent_id)
@@ -293,13 +295,13 @@ class AuditQueries:
             return [str(intent_id) for intent_id in connection.execute(query).scalars()]
 
     def undated(self) -> int:
-        """How many rows of payments that weren't listed have no date that could be read."""
+        """How many rows of payments that Stripe did not list have no readable date."""
         query = sa.select(sa.func.count()).select_from(schema.halo_rows)
         with reading(self._engine) as connection:
             return connection.execute(query.where(_unlisted(), _H.made.is_(None))).scalar_one()
 
     def reversed_earlier(self, until: int) -> list[str]:
-        """Payments with rows that weren't listed, refunded or disputed before a time (Unix seconds)."""
+        """Unlisted payments that were refunded or disputed before a time (Unix seconds)."""
         listed = sa.exists().where(_P.intent_id == _R.intent_id)
         has_row = sa.exists().where(_H.intent_id == _R.intent_id)
         query = (
@@ -311,22 +313,22 @@ class AuditQueries:
         with reading(self._engine) as connection:
             return list(connection.execute(query).scalars())
 
-    # --- of the service's store --------------------------------------------------------------------
+    # --- on the service's database ----------------------------------------------------------------
 
     def acknowledged(self, ids: Sequence[str]) -> set[str]:
-        """Of which of these payments Halo is known to have had rows."""
+        """The payments among these for which Halo acknowledged rows."""
         query = sa.select(_P.intent_id).where(_P.intent_id.in_(ids), _P.acked_state.is_not(None))
         with reading(self._engine) as connection:
             return set(connection.execute(query).scalars())
 
     def dismissed_words(self, ids: Sequence[str]) -> dict[str, str]:
-        """Of these refunds and disputes, those that a person has dismissed, and as what."""
+        """What a person dismissed of these reversals (`Reversal.acknowledged_as`), by id."""
         query = sa.select(_R.id, _R.dismissed).where(_R.id.in_(ids), _R.dismissed.is_not(None))
         with reading(self._engine) as connection:
             return {row.id: row.dismissed for row in connection.execute(query)}
 
     def left_to_people(self, ids: Collection[str]) -> dict[str, bool]:
-        """Of these payments, those that are held or failed; and whether a person dismissed them."""
+        """The held or failed payments among these, and whether a person dismissed them."""
         query = sa.select(_P.intent_id, _P.dismissed).where(_P.condition.in_(ATTENTION))
         left: dict[str, bool] = {}
         with reading(self._engine) as connection:
@@ -336,9 +338,9 @@ class AuditQueries:
         return left
 
     def make_due(self, seen: Sequence[Observation], now: float) -> list[str]:
-        """Record these observations and make their payments due, except what is left to people.
+        """Record observations and make their payments due, except held, failed, dismissed ones.
 
-        Returns the ids of those that are due.
+        Returns the ids of the payments that are due.
         """
         with writing(self._engine) as connection:
             return transitions.audit_differs(connection, seen, now)
@@ -350,11 +352,11 @@ def _some(ids: Collection[str]) -> Iterator[list[str]]:
 
 
 def _made(since: int, until: int) -> sa.ColumnElement[bool]:
-    """Whether a row of Halo's was made in a period (Unix seconds)."""
+    """Whether a row of Halo was made in a period (Unix seconds)."""
     return sa.and_(_H.made >= since, _H.made < until)
 
 
 def _unlisted() -> sa.ColumnElement[bool]:
-    """Whether a row of Halo's is of a payment intent that Stripe didn't list."""
+    """Whether a row of Halo belongs to a payment intent that Stripe did not list."""
     listed = sa.exists().where(_P.intent_id == _H.intent_id)
     return sa.and_(_H.intent_id.startswith("pi_", autoescape=True), ~listed)

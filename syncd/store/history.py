@@ -1,11 +1,11 @@
 """What syncd remembers of the past, and for how long.
 
-- `sent`: for which payments syncd ever sent something to Halo. A row's status number proves nothing
-  about the tenant where syncd may have written it. `sent` is kept by payment, because a new row has
-  no number until Halo answers. It is written before the request, so a crash or a lost answer can
-  not make it untrue, and it is kept longer than the payments themselves.
+- `sent`: the payments for which syncd ever sent something to Halo. A row's status number proves
+  nothing about the tenant if syncd may have written it. `sent` is kept by payment, because a new
+  row has no number until Halo answers. It is written before the request, so a crash or a lost
+  answer cannot make it wrong, and it is kept longer than the payments themselves.
 - `pushes`: what was written to Halo in the last two days, for the page.
-- Deleting what is no longer needed from every table.
+- Deleting from every table what is no longer needed.
 
 Times are Unix seconds and come from the caller.
 """
@@ -27,19 +27,19 @@ from syncd.store.payments import row_ids
 from syncd.store.reversals import is_listed
 
 SENT_MAX = 100_000
-"""How many payments are remembered, the newest; a note says until when older ones were sent."""
+"""How many payments `sent` remembers, the newest; a note has the time of the newest forgotten one."""
 
 CLOCKS_SECONDS_MAX = 86_400.0
-"""How far Halo's time of a webhook may differ from our clock: it may come without a zone."""
+"""How far Halo's time of a webhook may differ from the local clock: it may lack a time zone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What is remembered of sendings to Halo.
+    """What syncd remembers about its requests to Halo.
 
     Attributes:
         intents: payments for which something was sent.
-        forgotten: until when forgotten payments were sent, Unix seconds; None where none is forgotten.
+        forgotten: until when forgotten payments were sent, Unix seconds; None if none is forgotten.
     """
 
     intents: frozenset[str]
@@ -50,7 +50,7 @@ class Sent:
 
         Args:
             intent_id: the row's payment.
-            received: when a webhook wrote the row, by Halo's clock; None where none did.
+            received: when a webhook wrote the row, by Halo's clock; None if no webhook did.
         """
         if intent_id in self.intents:
             return True
@@ -65,7 +65,7 @@ _ADD_SENT = schema.sent.insert()
 
 
 def mark_sent(connection: sa.Connection, intent_ids: Sequence[str], now: float) -> None:
-    """Remember that something is sent for these payments now (Unix seconds)."""
+    """Record that syncd sends something for these payments now (Unix seconds)."""
     unique = sorted(set(intent_ids))
     for start in range(0, len(unique), 500):
         part = unique[start : start + 500]
@@ -74,7 +74,7 @@ def mark_sent(connection: sa.Connection, intent_ids: Sequence[str], now: float) 
 
 
 def sent_among(connection: sa.Connection, intent_ids: Sequence[str]) -> Sent:
-    """What is remembered of these payments."""
+    """What syncd remembers of these payments."""
     found = present(connection, schema.sent.c.intent_id, list(intent_ids))
     return Sent(frozenset(found), read_note(connection, SENT_FORGOTTEN))
 
@@ -84,7 +84,7 @@ def unproven_among(
 ) -> dict[str, tuple[float, float]]:
     """Payments for which something was sent after Halo last acknowledged a state.
 
-    Returns when it was sent, and when the payment last changed here, both in Unix seconds.
+    Returns for each payment when it was sent, and when it last changed here, both in Unix seconds.
     """
     p = schema.payments.c
     query = sa.select(_S.intent_id, _S.at, p.changed_at).where(
@@ -98,7 +98,7 @@ def unproven_among(
 
 
 def forget_oldest_sent(connection: sa.Connection, kept: int = SENT_MAX) -> None:
-    """Keep the newest; note until when the others were sent for."""
+    """Keep the newest payments; record until when the others were sent."""
     c = schema.sent.c
     oldest = sa.select(c.at).order_by(c.at.desc()).offset(kept).limit(1)
     until = connection.execute(oldest).scalar()
@@ -114,11 +114,11 @@ def forget_oldest_sent(connection: sa.Connection, kept: int = SENT_MAX) -> None:
 
 PUSHES_SECONDS = 48 * 3_600
 PUSHES_MAX = 20_000
-"""How much of what was written to Halo is remembered: two days, and no more than so many."""
+"""How long and how many writes to Halo are remembered: two days, and at most this number."""
 
 
 def remember_pushes(connection: sa.Connection, pushed: Sequence[Pushed]) -> None:
-    """Add to the short history of pushes, and forget what is too old or too much."""
+    """Add to the short history of pushes, and delete what is too old or too much."""
     if not pushed:
         return
     c = schema.pushes.c
@@ -145,7 +145,7 @@ def remember_pushes(connection: sa.Connection, pushed: Sequence[Pushed]) -> None
 
 
 def pushed_of(row: Any) -> Pushed:
-    """A push out of its columns."""
+    """A push, from its columns."""
     return Pushed(
         row.at, row.intent_id, row.old, PaymentState(row.new), row.lag_seconds, row_ids(row.rows)
     )
@@ -154,7 +154,7 @@ def pushed_of(row: Any) -> Pushed:
 # --- the whole database ---------------------------------------------------------------------------
 
 KEEP_SECONDS = 180 * 86_400
-"""How long a payment that is done with is remembered after its last change."""
+"""How long a finished payment is remembered after its last change, in seconds."""
 
 
 class HousekeepingStore:
@@ -164,7 +164,7 @@ class HousekeepingStore:
         self._engine = engine
 
     def facts(self) -> dict[str, Any]:
-        """What a developer asks about a database: its kind, version, size, and rows by table."""
+        """Facts for a bug report: the database's kind, version, size, and rows by table."""
         with reading(self._engine) as connection:
             version = schema.version(connection)[0]
             rows = {
@@ -181,11 +181,11 @@ class HousekeepingStore:
         }
 
     def prune(self, now: float, events_before: int) -> None:
-        """Forget what serves no more: nothing grows for ever.
+        """Delete what is no longer needed, so that no table grows forever.
 
         Args:
             now: Unix seconds.
-            events_before: events older than this (Unix seconds) won't be listed again.
+            events_before: events older than this (Unix seconds) will not be listed again.
         """
         p, e, u = schema.payments.c, schema.seen_events.c, schema.unreadable.c
         done = (Condition.IN_STEP, Condition.NOT_HALOS, Condition.NO_STATE)
@@ -199,7 +199,7 @@ class HousekeepingStore:
                 schema.payments.delete().where(
                     p.changed_at < old,
                     sa.or_(p.condition.in_(done), p.dismissed.is_(True)),
-                    ~sa.exists().where(r.intent_id == p.intent_id),  # it says whose they are
+                    ~sa.exists().where(r.intent_id == p.intent_id),  # its payment must stay known
                 )
             )
             connection.execute(schema.unreadable.delete().where(u.seen_at < old))

@@ -18,16 +18,16 @@ from syncd.store.db.connection import present
 
 DUE_WAIT_SECONDS_MAX = 600.0
 WAIT_SECONDS_MAX = 90_000.0
-"""The longest delays that are ever set: due payments wait for an uncertain insert, others for a day.
+"""The longest delays that are ever set: an uncertain insert for due payments, a day for others.
 
 The hour above a day is for hosts whose clocks differ.
 """
 
-# --- which of them -------------------------------------------------------------------------------
+# --- conditions of queries ------------------------------------------------------------------------
 
 
 def is_waiting() -> sa.ColumnElement[bool]:
-    """Whether a payment is tried again when its time comes.
+    """Whether a payment will be tried again at its `next_try`.
 
     The conditions are literals in the SQL, so that the partial index `payments_waiting` is used.
     """
@@ -42,7 +42,7 @@ NOW: sa.BindParameter[float] = sa.bindparam("now", type_=sa.Float)
 
 
 def made() -> sa.ColumnElement[int]:
-    """When a payment was made, as far as that is known: Unix seconds."""
+    """When a payment was created, Unix seconds; if unknown, the best known time."""
     return sa.func.coalesce(schema.payments.c.created, schema.payments.c.said_at)
 
 
@@ -59,7 +59,7 @@ def is_due() -> sa.ColumnElement[bool]:
 
 
 def due_parts() -> tuple[sa.ColumnElement[bool], ...]:
-    """`is_due` in parts of which no two share a payment; an index finds each part."""
+    """`is_due` in disjoint parts; an index serves each part."""
     c = schema.payments.c
     others = c.condition.in_([one for one in WAITING if one is not Condition.DUE])
     return (
@@ -74,7 +74,7 @@ def _number(part: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
 
 
 def is_unread() -> sa.ColumnElement[bool]:
-    """Whether a payment's intent must be read, because only the intent can show the state."""
+    """Whether a payment's intent must be read, because only the payment intent can show the state."""
     c = schema.payments.c
     listed = sa.and_(c.condition == Condition.HELD, c.code.in_(lifted_by(LiftedBy.INTENT_READ)))
     return sa.or_(c.condition == Condition.IN_DOUBT, listed)
@@ -90,11 +90,11 @@ def is_to_be_read() -> sa.ColumnElement[bool]:
     fresh_doubt = sa.and_(c.condition == Condition.IN_DOUBT, c.next_try.is_(None))
     indexed = c.condition.in_(
         (Condition.IN_DOUBT, Condition.HELD)
-    )  # `is_unread`, as an index has it
+    )  # `is_unread`, written as in the index
     return sa.and_(indexed, is_unread(), c.dismissed.is_(False), sa.or_(fresh_doubt, come))
 
 
-# --- the hottest statements, built once: building one takes longer than SQLite needs for it ----------
+# --- statements that run most often, built once: building one takes longer than SQLite needs for it
 
 _C = schema.payments.c
 _ID: sa.BindParameter[str] = sa.bindparam("id")
@@ -140,13 +140,13 @@ DUE_AMONG = sa.select(schema.payments).where(
     _C.intent_id.in_(sa.bindparam("ids", expanding=True)), is_due()
 )
 
-# --- what Stripe says ----------------------------------------------------------------------------
+# --- what Stripe reports --------------------------------------------------------------------------
 
 
 def remember_unreadable(
     connection: sa.Connection, unreadable: Iterable[tuple[str, str, int | None]], now: float
 ) -> None:
-    """Remember what couldn't be read, once each."""
+    """Remember unreadable objects, each once."""
     entries = {name: (reason, at) for name, reason, at in unreadable}
     known = present(connection, schema.unreadable.c.id, list(entries))
     new = [
@@ -161,7 +161,7 @@ def remember_unreadable(
 def remember_seen(
     connection: sa.Connection, table: sa.Table, seen: Mapping[str, Sequence[SeenRow]]
 ) -> None:
-    """Keep what was seen of Halo's rows, by intent; what was known stays where nothing was seen."""
+    """Store the rows that Halo showed, by payment intent; without rows, keep the old value."""
     found = [
         {"b_intent_id": name, "b_seen": seen_text(rows)} for name, rows in seen.items() if rows
     ]
@@ -204,7 +204,7 @@ def _last_seen_text(last_seen: Iterable[LastSeen]) -> str:
 
 
 def last_seen_of(text: str) -> tuple[LastSeen, ...]:
-    """What was heard, out of its column."""
+    """The latest reports, from their column."""
     parts = [part.split(":") for part in text.split()]
     return tuple(
         LastSeen(None if state == "none" else PaymentState(state), by == "intent", int(at))
@@ -213,7 +213,7 @@ def last_seen_of(text: str) -> tuple[LastSeen, ...]:
 
 
 def payment_of(row: Mapping[Any, Any]) -> Payment:
-    """A payment out of its columns."""
+    """A payment, from its columns."""
     return Payment(
         current=Observation(
             intent_id=row["intent_id"],
@@ -235,7 +235,7 @@ def payment_of(row: Mapping[Any, Any]) -> Payment:
 
 
 def work_of(row: Mapping[Any, Any]) -> DuePayment:
-    """A payment that is to be pushed, out of its columns."""
+    """A payment that must be pushed, from its columns."""
     return DuePayment(
         payment=payment_of(row),
         condition=Condition(row["condition"]),
@@ -252,12 +252,12 @@ def work_of(row: Mapping[Any, Any]) -> DuePayment:
 
 
 def row_ids(text: str | None) -> tuple[int, ...]:
-    """Halo's row numbers out of their column."""
+    """Halo's row numbers, from their column."""
     return tuple(int(part) for part in (text or "").split())
 
 
 def shown_rows(seen: str | None, rows: str | None) -> dict[str, Any]:
-    """The rows and invoices that a person is shown: those last seen, else those acknowledged."""
+    """The rows and invoices to show to people: those last seen, else those acknowledged."""
     found = seen_of(seen)
     ids = tuple(row.id for row in found if row.id is not None)
     return {
@@ -268,17 +268,17 @@ def shown_rows(seen: str | None, rows: str | None) -> dict[str, Any]:
 
 
 def seen_text(rows: Iterable[SeenRow]) -> str:
-    """As the column has it: ``[[28, 1025, "INV-1025", "Alder Dental"]]``."""
+    """Rows as their column stores them: ``[[28, 1025, "INV-1025", "Alder Dental"]]``."""
     return json.dumps([[row.id, row.invoice_id, row.invoice_number, row.customer] for row in rows])
 
 
 def seen_of(text: str | None) -> tuple[SeenRow, ...]:
-    """What was seen, out of its column."""
+    """The rows that were last seen, from their column."""
     return tuple(SeenRow(*row) for row in json.loads(text or "[]"))
 
 
 def shown_amount(row: Any) -> int | None:
-    """The amount to show, in the smallest unit: what was received, once it was."""
+    """The amount to show, in the smallest unit: received, if any; otherwise requested."""
     amount: int | None
     amount = row.amount_received if row.state == PaymentState.SUCCEEDED else row.amount
     return amount
@@ -295,7 +295,7 @@ def unmatched_of(row: Any) -> UnmatchedPayment:
 
 
 def reported_state_of(row: Any) -> ReportedState:
-    """What Stripe last said, out of a payment's columns; by its event, where one told it."""
+    """What Stripe last reported, from a payment's columns; the time of its event, if there is one."""
     state = PaymentState(row.state)
     times = [word.at for word in last_seen_of(row.heard) if word.state is state and not word.read]
     made = row.said_at if row.created is None else row.created

@@ -22,7 +22,7 @@ from syncd.store.payments import remember_seen, shown_rows
 _FIELDS = tuple(field.name for field in fields(Reversal))
 _R, _P = schema.reversals.c, schema.payments.c
 
-_UNPLACED = (  # asked at each push, so built once
+_UNPLACED = (  # each push asks this, so it is built once
     sa.select(_R.intent_id)
     .where(
         _R.of_halos.is_(None),
@@ -63,7 +63,7 @@ class ReversalStore:
             return connection.execute(query).scalar()
 
     def counts(self) -> dict[str, int]:
-        """Count refunds and disputes: of payments in Halo (`of_halos`), and of others."""
+        """Count refunds and disputes: of payments in Halo (`of_halos`), and of other payments."""
         payment = sa.exists().where(_P.intent_id == _R.intent_id, _P.acked_state.is_not(None))
         total = sa.select(sa.func.count()).select_from(schema.reversals).where(_counts())
         ours = total.where(sa.or_(_R.of_halos.is_(True), payment))
@@ -84,7 +84,7 @@ class ReversalStore:
 
 
 def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: float) -> None:
-    """Keep the newest report about each; without a payment intent it cannot concern Halo."""
+    """Store the newest report about each reversal; without a payment intent it cannot concern Halo."""
     words = [one for one in seen if one.intent_id is not None]
     known = present(connection, _R.id, list({one.id for one in words}))
     listed = present(connection, _P.intent_id, list({one.intent_id for one in words}))
@@ -107,7 +107,7 @@ def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: 
         if news:
             changed["changed_at"] = now
         if row["dismissed"] == row["word"]:
-            # Any other text puts a dismissed reversal on the list again.
+            # Another value puts a dismissed reversal on the list again.
             changed["dismissed"] = "" if news else after.acknowledged_as
         connection.execute(
             schema.reversals.update().where(_R.id == one.id).values(**_columns(after), **changed)
@@ -127,7 +127,7 @@ def reversal_of(row: Mapping[Any, Any]) -> Reversal:
 
 
 def is_listed() -> sa.ColumnElement[bool]:
-    """Whether it belongs on the attention list."""
+    """Whether the reversal belongs on the attention list."""
     paid = schema.payments.alias()
     payment = sa.exists().where(
         paid.c.intent_id == _R.intent_id,
@@ -136,7 +136,7 @@ def is_listed() -> sa.ColumnElement[bool]:
     return sa.and_(
         sa.or_(_R.of_halos.is_(True), payment),
         sa.or_(
-            # As the index `reversals_open` has it, so that the index is used.
+            # The same condition as in the index `reversals_open`, so that the index is used.
             sa.and_(
                 _R.dismissed.is_(None), _R.stand != sa.literal_column(f"'{ReversalStatus.BACK}'")
             ),
@@ -147,7 +147,7 @@ def is_listed() -> sa.ColumnElement[bool]:
 
 
 def _counts() -> sa.ColumnElement[bool]:
-    """Whether it is not a total that single refunds already include (`reversals.counted`, in SQL)."""
+    """False for a total that single refunds already include (`reversals.counted`, in SQL)."""
     single = schema.reversals.alias()
     accounted = (
         sa.select(sa.func.coalesce(sa.func.sum(single.c.amount), 0))
@@ -166,7 +166,7 @@ def _counts() -> sa.ColumnElement[bool]:
 
 
 def dismissed_as_shown() -> sa.ColumnElement[bool]:
-    """Whether a person has dismissed it, and nothing has changed since."""
+    """Whether a person has dismissed the reversal, and nothing has changed since."""
     return sa.and_(_R.dismissed.is_not(None), _R.dismissed == _R.word)
 
 
@@ -177,7 +177,7 @@ def attention_of(
 
     Args:
         connection: the database.
-        limit: at most so many.
+        limit: the maximum number of entries.
         wanted: a condition; by default `is_listed`.
     """
     query = (
@@ -222,9 +222,9 @@ def attention_of(
 
 
 def dismiss_reversals(connection: sa.Connection, ids: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Dismiss these (or all of these payments) as they are now.
+    """Dismiss these reversals (or all of these payments) in their present state.
 
-    Returns: the refunds and disputes that were dismissed, and those of the given ids that named one.
+    Returns the refunds and disputes that were dismissed, and the given ids that matched one.
     """
     wanted = sa.and_(sa.or_(_R.id.in_(ids), _R.intent_id.in_(ids)), is_listed())
     found = connection.execute(sa.select(_R.id, _R.intent_id).where(wanted)).all()
@@ -238,7 +238,7 @@ def dismiss_reversals(connection: sa.Connection, ids: Sequence[str]) -> tuple[li
 
 
 def restore_reversals(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
-    """Bring dismissed refunds and disputes back to the list. Returns which."""
+    """Return dismissed refunds and disputes to the list; return their ids."""
     wanted = sa.and_(_R.id.in_(ids), dismissed_as_shown())
     found = list(connection.execute(sa.select(_R.id).where(wanted)).scalars())
     connection.execute(schema.reversals.update().where(_R.id.in_(found)).values(dismissed=None))

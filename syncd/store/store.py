@@ -1,7 +1,7 @@
-"""The database behind a URL: opening it, the questions of pulls and pushes, and its parts.
+"""Opens the database, answers the queries of pulls and pushes, and has the store's parts.
 
-`Store` is what the rest of syncd uses. Every method is one transaction: when it returns, its changes
-are committed. Times are Unix seconds and come from the caller.
+The rest of syncd uses `Store`. Every method is one transaction: when it returns, its changes are
+committed. Times are Unix seconds and come from the caller.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,8 +66,8 @@ class DoubtStore:
         """Put a payment whose intent cannot be read on the attention list.
 
         Args:
-            intent_id: which payment.
-            code: the reason, for machines.
+            intent_id: the payment.
+            code: the machine-readable reason.
             reason: the sentence for people.
             now: Unix seconds.
             next_try: when to read the intent again, Unix seconds; None leaves that to a person.
@@ -76,17 +76,17 @@ class DoubtStore:
             transitions.hold_unreadable(connection, intent_id, code, reason, now, next_try)
 
     def failed(self, intent_id: str) -> int:
-        """Count that the intent of a payment in doubt could not be read; return how often so far."""
+        """Count a failed read of the intent of a payment in doubt; return how many there were."""
         with writing(self._engine) as connection:
             return transitions.read_failed(connection, intent_id)
 
     def put_off(self, intent_id: str, next_try: float) -> None:
-        """Read the intent of a payment in doubt no sooner than then (Unix seconds)."""
+        """Postpone the read of the intent of a payment in doubt to this time (Unix seconds)."""
         with writing(self._engine) as connection:
             transitions.postpone_read(connection, intent_id, next_try)
 
     def begin(self, intent_id: str, now: float) -> None:
-        """Read the intent of a payment that was in step or had no state: its events are lost."""
+        """Let the intent of a settled payment be read, because its events are lost."""
         with writing(self._engine) as connection:
             transitions.reread(connection, intent_id, now)
 
@@ -97,9 +97,9 @@ class Store(NoteStore):
     Attributes:
         doubts: payments whose intent must be read.
         rows: Halo's rows, as last read page by page.
-        people: what people see and ask for.
+        people: the attention list, and the requests of people.
         reversals: refunds and disputes.
-        audit: the questions of an audit.
+        audit: the queries of an audit.
         coordination: what processes share: counted requests and leases.
         housekeeping: deleting what is no longer needed, export and copy.
     """
@@ -154,13 +154,14 @@ class Store(NoteStore):
         unreadable: Iterable[tuple[str, str, int | None]] = (),
         reversals: Iterable[Reversal] = (),
     ) -> PageChanges:
-        """Record a page of observations, its events, and what could not be read.
+        """Record a page of observations, its events, and what could not be parsed.
 
         Args:
-            observations: what was read; observations of events that were seen before are skipped.
+            observations: what was read; observations of events that were recorded earlier are
+                skipped.
             now: Unix seconds.
             events: the page's event ids with their times.
-            unreadable: id, reason and time (Unix seconds) of what could not be read.
+            unreadable: id, reason and time (Unix seconds) of each object that could not be parsed.
             reversals: refunds and disputes.
         """
         events = events or {}
@@ -179,7 +180,7 @@ class Store(NoteStore):
         return PageChanges(frozenset(new), changed)
 
     def replace(self, seen: Observation, now: float) -> None:
-        """Replace all that Stripe reported of a payment by one reading of its intent: `syncd resync`."""
+        """Replace all that Stripe reported of a payment by one read of its intent (`syncd resync`)."""
         with writing(self._engine) as connection:
             transitions.resync(connection, seen, now)
 
@@ -204,7 +205,7 @@ class Store(NoteStore):
         return [(row.intent_id, row.made) for row in found]
 
     def made_by(self, seconds: int, since: int, *, succeeded: bool = False) -> dict[int, int]:
-        """How many known payments were created since a time (Unix seconds), by slots of so many seconds."""
+        """How many known payments were created since a time (Unix seconds), by slots of `seconds`."""
         c = schema.payments.c
         ended = c.final.is_(True) & (c.state == PaymentState.SUCCEEDED)
         slot = (c.created // seconds).label("slot")
@@ -248,7 +249,7 @@ class Store(NoteStore):
         Args:
             now: Unix seconds.
             since: Unix seconds.
-            limit: so many at most.
+            limit: the maximum number of payments.
         """
         given = {"now": now, "since": since, "limit": limit}
         with reading(self._engine) as connection:
@@ -262,7 +263,7 @@ class Store(NoteStore):
         return work_of(found) if found else None
 
     def overtaken(self, due_payments: Sequence[DuePayment]) -> frozenset[str]:
-        """Those of these payments whose state has changed since, or whose intent must be read."""
+        """The payments among these whose state has changed since, or whose intent must be read."""
         c = schema.payments.c
         states = {due.intent_id: due.payment.current.state for due in due_payments}
         with reading(self._engine) as connection:
@@ -287,8 +288,8 @@ class Store(NoteStore):
         Args:
             intent_ids: the payments.
             now: Unix seconds.
-            notes: what else to write down, by name.
-            fence: the lease that must still be held.
+            notes: other notes to write, by name.
+            fence: the lease that this process must still hold.
 
         Raises:
             LeaseHeld: another process has taken the lease; nothing is recorded.
@@ -311,13 +312,14 @@ class Store(NoteStore):
 
         Args:
             due: the payment, as it was when the insert was decided.
-            known: the `doubt_until` that was known since, Unix seconds.
+            known: the newest `doubt_until` that the caller knows, Unix seconds.
             now: Unix seconds.
             doubt_until: until when the row may appear, Unix seconds.
-            notes: what else to write down, by name, where the row may be sent.
-            fence: the lease that must still be held.
+            notes: other notes to write, by name, if the row may be sent.
+            fence: the lease that this process must still hold.
 
-        Returns whether it may be sent: not where another process has sent an insert in the meantime.
+        Returns whether the row may be sent: False if another process has sent an insert in the
+        meantime.
 
         Raises:
             LeaseHeld: another process has taken the lease; nothing is recorded.
@@ -349,7 +351,7 @@ class Store(NoteStore):
         return [DoubtfulInsert(row.intent_id, row.next_try, row.doubt_until) for row in found]
 
     def end_doubt(self, intent_id: str, known: float | None) -> None:
-        """End the uncertainty window of an insert, if it still is `known` (Unix seconds)."""
+        """End the uncertainty window of an insert, if its end still is `known` (Unix seconds)."""
         with writing(self._engine) as connection:
             transitions.set_uncertainty(connection, intent_id, known, None)
 
@@ -370,7 +372,7 @@ class Store(NoteStore):
             outcomes: one for each payment.
             now: Unix seconds.
             seen: Halo's rows as they were last seen, by payment intent: for people.
-            notes: what else to write down, by name; None removes a note.
+            notes: other notes to write, by name; None removes a note.
         """
         if not outcomes and not seen and not notes:
             return
@@ -391,6 +393,6 @@ class Store(NoteStore):
             return sent_among(connection, intent_ids)
 
     def unproven(self, intent_ids: Sequence[str]) -> dict[str, tuple[float, float]]:
-        """The payments with a write that no answer has proven: see `history.unproven_among`."""
+        """Payments with a write that no answer has proven: see `history.unproven_among`."""
         with reading(self._engine) as connection:
             return unproven_among(connection, intent_ids)

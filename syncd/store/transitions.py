@@ -28,7 +28,7 @@ from syncd.store.payments import fields_of, is_unread, payment_of
 _C = schema.payments.c
 _IDS: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
 
-# Each page and each push runs these two, so they are built once.
+# Each page and each push runs these two statements, so they are built once.
 _LOCKED = sa.select(schema.payments).where(_C.intent_id.in_(_IDS)).with_for_update()
 """FOR UPDATE is for PostgreSQL; a writing transaction locks all of SQLite's file."""
 
@@ -69,8 +69,8 @@ def _carry_out(
 
     Args:
         connection: the caller's transaction.
-        cause: why.
-        guard: which payments; the conditions in the table are added to it.
+        cause: the cause of the change.
+        guard: selects payments; the table's source conditions are added.
         now: Unix seconds.
         given: the values of the columns that the table leaves to the caller.
     """
@@ -86,7 +86,7 @@ def _carry_out(
 
 
 def _written(name: str, value: Value, now: float, given: Mapping[str, Any]) -> Any:
-    """What an UPDATE sets a column to."""
+    """The value that an UPDATE sets a column to."""
     if value is Value.NOW:
         return now
     if value is Value.GIVEN:
@@ -99,7 +99,7 @@ def _written(name: str, value: Value, now: float, given: Mapping[str, Any]) -> A
 
 
 def _columns_after(change: Transition, now: float) -> dict[str, Any]:
-    """The columns after a transition that needs nothing but the time."""
+    """The columns after a transition that needs only the time."""
     values = {
         name: now if value is Value.NOW else _PLAIN[value] for name, value in change.changes.items()
     }
@@ -145,9 +145,9 @@ def take_in(connection: sa.Connection, observations: Sequence[Observation], now:
 def _reported(payment: Payment, row: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
     """The columns that change because of what Stripe has reported.
 
-    Another state starts over: due, no attempts, no hold. The same state changes nothing, except
-    that a contradiction has appeared or was resolved, that the metadata of a payment without rows
-    was corrected, or that the payment had another state in between: Halo may have got that one.
+    Another state starts over: due, no attempts, no hold. The same state changes nothing, except if
+    a contradiction appeared or was resolved, if the metadata of a payment without rows was
+    corrected, or if the payment had another state in between, which Halo may have received.
     """
     condition = None if row is None else Condition(row["condition"])
     if payment.needs_reading:
@@ -164,7 +164,7 @@ def _reported(payment: Payment, row: Mapping[str, Any] | None, now: float) -> di
 
 
 def _reports_the_same(payment: Payment, row: Mapping[str, Any]) -> bool:
-    """Whether Stripe reports the state and the money that are in the database already."""
+    """Whether Stripe reports the state and the amounts that are in the database already."""
     return bool(
         row["state"] == payment.current.state
         and row["condition"] not in (Condition.IN_DOUBT, Condition.NO_STATE)
@@ -186,17 +186,18 @@ def _parts_differ(row: Mapping[str, Any], current: Observation) -> bool:
 
 
 def _waits_for_invoice(row: Mapping[str, Any]) -> bool:
-    """Whether another invoice in the payment's metadata may change what is to be done."""
+    """Whether a corrected invoice in the payment's metadata may change the decision."""
     conditions = (Condition.UNMATCHED, Condition.NOT_HALOS, Condition.FAILED)
     return row["condition"] in conditions or row["code"] == "invoice_unreadable"
 
 
 def resync(connection: sa.Connection, seen: Observation, now: float) -> None:
-    """Replace all that Stripe reported of a payment by one reading of its payment intent.
+    """Replace all that Stripe reported of a payment by one read of its payment intent.
 
-    A person asks for it (`syncd resync`): earlier contradictions are forgotten, and the payment is
-    pushed. A payment whose row was deleted in Halo counts as never acknowledged. A payment intent that
-    shows no state (a failed payment whose error is cleared) replaces none: what events reported stays.
+    A person requests it (`syncd resync`): earlier contradictions are forgotten, and the payment is
+    pushed. A payment whose row was deleted in Halo counts as never acknowledged. A payment intent
+    that shows no state (a failed payment whose error was cleared) replaces nothing: the events'
+    reports stay.
     """
     query = sa.select(schema.payments).where(_C.intent_id == seen.intent_id)
     row = connection.execute(query).mappings().first()
@@ -227,7 +228,7 @@ def read_failed(connection: sa.Connection, intent_id: str) -> int:
 
 
 def postpone_read(connection: sa.Connection, intent_id: str, next_try: float) -> None:
-    """Read the intent of a payment in doubt no sooner than `next_try` (Unix seconds)."""
+    """Postpone the read of the intent of a payment in doubt to `next_try` (Unix seconds)."""
     mine = sa.and_(_C.intent_id == intent_id, is_unread())
     _carry_out(connection, Cause.READ_POSTPONED, mine, 0.0, next_try=next_try)
 
@@ -244,8 +245,8 @@ def hold_unreadable(
 
     Args:
         connection: the caller's transaction.
-        intent_id: which payment.
-        code: the reason, for machines.
+        intent_id: the payment.
+        code: the machine-readable reason.
         reason: the sentence for people.
         now: Unix seconds.
         next_try: when to read the intent again, Unix seconds; None leaves that to a person.
@@ -264,10 +265,10 @@ def record_outcomes(
     """Record the outcomes of a push.
 
     An acknowledgement by Halo is always recorded. The condition changes only if Stripe has not
-    reported another state in the meantime. Where the payment is in step with another state, this
-    write came late and is now in its rows: the payment is due again.
+    reported another state in the meantime. If the payment is in step with another state, this late
+    write has changed its rows: the payment is due again.
 
-    Returns the payments that need their trace no longer.
+    Returns the payments that no longer need their trace.
     """
     ids = [outcome.intent_id for outcome in outcomes]
     found = connection.execute(_KNOWN, {"ids": ids}).all()
@@ -285,7 +286,7 @@ def record_outcomes(
         if outcome.condition in (Condition.IN_STEP, Condition.NOT_HALOS):
             done.append(outcome.intent_id)
         if transition(Condition(condition), PUSH_CAUSES[outcome.condition]) is not None:
-            # Held again for the same reason, after a reload for instance: held since then.
+            # Held again for the same reason, for example after a reload: keep the first time.
             moves.append(_pushed(outcome, since.get((outcome.intent_id, outcome.code), now)))
     if acks:
         connection.execute(_update_by_id(("acked_state", "acked_at", "rows", "doubt_until")), acks)
@@ -317,11 +318,11 @@ def _pushed(outcome: Outcome, now: float) -> dict[str, Any]:
 
 @cache
 def _update_by_id(columns: tuple[str, ...], kept: tuple[str, ...] = ()) -> sa.Update:
-    """Update payments one by one, by ``b_intent_id``; each column from its ``b_`` parameter.
+    """An UPDATE of single payments by ``b_intent_id``; each column comes from its ``b_`` parameter.
 
     Args:
         columns: the columns that are set.
-        kept: the columns among them that keep their value where the parameter is None.
+        kept: the columns among them that keep their value if the parameter is None.
     """
     values: dict[str, sa.ColumnElement[Any]] = {
         column: sa.bindparam(f"b_{column}") for column in columns
@@ -355,14 +356,14 @@ def set_uncertainty(
 
 
 def rows_differ(connection: sa.Connection, guard: sa.ColumnElement[bool], now: float) -> int:
-    """Make due what the kept rows of Halo contradict (the guard); return how many payments."""
+    """Make payments due that the stored rows of Halo contradict (the guard); return how many."""
     return _carry_out(connection, Cause.ROWS_DIFFER, guard, now)
 
 
 def audit_differs(connection: sa.Connection, seen: Sequence[Observation], now: float) -> list[str]:
-    """Take these observations in and make their payments due, except what is left to people.
+    """Record observations and make their payments due, except held, failed, dismissed ones.
 
-    Returns the ids of those that are due.
+    Returns the ids of the payments that are due.
     """
     mine = _C.intent_id.in_([one.intent_id for one in seen])
     take_in(connection, seen, now)
@@ -372,7 +373,7 @@ def audit_differs(connection: sa.Connection, seen: Sequence[Observation], now: f
 
 
 def release(connection: sa.Connection, codes: Sequence[str], now: float) -> int:
-    """Make due what was held for these reasons, because the configuration has changed."""
+    """Make payments due that were held for these reasons, after a change of the configuration."""
     guard = sa.and_(_C.code.in_(codes), _C.dismissed.is_(False))
     return _carry_out(connection, Cause.CONFIG_CHANGED, guard, now)
 

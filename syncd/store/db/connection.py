@@ -1,6 +1,6 @@
 """Opens the database, runs transactions, and classifies the database's errors.
 
-Which database it is, and what that changes, only this package knows: `sqlite` and `postgresql`.
+Only this package knows the differences between SQLite and PostgreSQL (`sqlite`, `postgresql`).
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from syncd.store.db import schema, sqlite
 POSTGRESQL = "postgresql://"
 
 _BEGINNINGS = 4
-"""A pooled connection may have been lost unnoticed; so many are tried before that is a failure."""
+"""How many pooled connections are tried: each may have broken unnoticed."""
 
 
 def connect(
@@ -60,7 +60,7 @@ def connect(
 
 def _postgresql_engine(url: str, password: str | None, busy_seconds: float) -> sa.Engine:
     try:
-        from syncd.store.db import postgresql  # psycopg is there only where it is used
+        from syncd.store.db import postgresql  # psycopg is installed only for PostgreSQL
     except ImportError:
         message = (
             "state.url names a database of PostgreSQL, which needs the package psycopg. Install it: "
@@ -71,7 +71,7 @@ def _postgresql_engine(url: str, password: str | None, busy_seconds: float) -> s
 
 
 def _is_up_to_date(engine: sa.Engine, url: str, *, create: bool) -> bool:
-    """Whether a database of PostgreSQL has this version's tables: then nothing is written.
+    """Whether a PostgreSQL database has this version's tables; then nothing needs to be written.
 
     Raises:
         StoreUnusable: the database is empty and must not be created, or cannot store all texts.
@@ -126,11 +126,12 @@ def _bring_up_to_date(connection: sa.Connection, url: str) -> None:
 
 @contextmanager
 def reading(engine: sa.Engine, *, opening: bool = False) -> Iterator[sa.Connection]:
-    """One transaction that only reads: it sees one state of the database.
+    """One read-only transaction, with one snapshot of the database.
 
     Args:
         engine: the database.
-        opening: whether it is being opened, so that a refused connection is a wrong configuration.
+        opening: whether the database is being opened: then a refused connection is a wrong
+            configuration.
     """
     with (
         _translated(engine, opening=opening),
@@ -142,7 +143,7 @@ def reading(engine: sa.Engine, *, opening: bool = False) -> Iterator[sa.Connecti
 
 @contextmanager
 def writing(engine: sa.Engine, *, opening: bool = False) -> Iterator[sa.Connection]:
-    """One transaction that writes: it keeps other writers out from its start. As `reading`."""
+    """One writing transaction; it blocks other writers from its start. Arguments as in `reading`."""
     with (
         _translated(engine, opening=opening),
         closing(_begun(engine, immediate=True)) as connection,
@@ -154,14 +155,14 @@ def writing(engine: sa.Engine, *, opening: bool = False) -> Iterator[sa.Connecti
 
 
 def _running(connection: sa.Connection) -> sa.RootTransaction:
-    """The connection's transaction; left by an exception, it is rolled back."""
+    """The connection's transaction; an exception rolls it back."""
     transaction = connection.get_transaction()
     assert transaction is not None  # noqa: S101  # `_begun` has begun it
     return transaction
 
 
 def _begun(engine: sa.Engine, *, immediate: bool) -> sa.Connection:
-    """A connection with a transaction that has begun; nothing is lost by beginning again."""
+    """A connection with a new transaction. Retries are safe, because nothing was written yet."""
     for left in reversed(range(_BEGINNINGS)):
         connection = engine.connect()
         try:
@@ -188,25 +189,25 @@ def _translated(engine: sa.Engine, *, opening: bool) -> Iterator[None]:
 
 def _failure_of(engine: sa.Engine, error: Exception, *, opening: bool) -> Failure:
     if engine.dialect.name == "postgresql":
-        from syncd.store.db import postgresql  # psycopg is there only where it is used
+        from syncd.store.db import postgresql  # psycopg is installed only for PostgreSQL
 
         return postgresql.failure_of(error, opening=opening)
     return sqlite.failure_of(error)
 
 
 def clock_of(engine: sa.Engine) -> Callable[[sa.Connection, float], float]:
-    """The clock that leases go by: a server's own; with a file, that of the only host, which is given."""
+    """The clock for leases: a server's own clock; with SQLite, the time that the caller gives."""
     if engine.dialect.name == "postgresql":
-        from syncd.store.db import postgresql  # psycopg is there only where it is used
+        from syncd.store.db import postgresql  # psycopg is installed only for PostgreSQL
 
         return postgresql.clock
     return lambda _connection, now: now
 
 
 def facts(engine: sa.Engine) -> dict[str, Any]:
-    """What only this kind of database has: its version and size, and how it is reached."""
+    """Facts about this kind of database: version, size, and how it is reached."""
     if engine.dialect.name == "postgresql":
-        from syncd.store.db import postgresql  # psycopg is there only where it is used
+        from syncd.store.db import postgresql  # psycopg is installed only for PostgreSQL
 
         with reading(engine) as connection:
             return postgresql.facts(connection)
@@ -219,7 +220,7 @@ def _present(column: sa.Column[Any]) -> sa.Select[Any]:
 
 
 def present(connection: sa.Connection, column: sa.Column[Any], wanted: list[Any]) -> set[Any]:
-    """Which of `wanted` are there already."""
+    """The values among `wanted` that the column contains already."""
     found: set[Any] = set()
     for start in range(0, len(wanted), 500):
         part = wanted[start : start + 500]

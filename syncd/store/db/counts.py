@@ -1,7 +1,7 @@
-"""Counts payments by condition as they change, so that no reading counts the whole table.
+"""Counts payments by condition as they change, so that no query counts the whole table.
 
-SQLite only: its triggers run in the transaction that changes a payment. PostgreSQL counts when it is
-asked, because two processes that update the same counts could block each other.
+SQLite only: its triggers run in the transaction that changes a payment. PostgreSQL counts on
+demand, because two processes that update the same counts could block each other.
 """
 
 import sqlalchemy as sa
@@ -26,7 +26,7 @@ _COUNTED = sa.select(_C.condition, sa.func.count().label("number")).group_by(_C.
 
 
 def install(connection: sa.Connection) -> None:
-    """Count the payments once, and let triggers keep the counts from now on."""
+    """Count the payments once; from then on, triggers keep the counts."""
     if connection.dialect.name == "sqlite":
         for statement in (_FILL, *_TRIGGERS):
             connection.exec_driver_sql(statement)

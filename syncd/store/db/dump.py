@@ -21,7 +21,7 @@ EXPORTED = {
     "note": schema.notes,
     "requests": schema.requests,
 }
-"""What `syncd export` writes, by kind. The lease is left out: it means nothing on another host."""
+"""What `syncd export` writes, by kind, without the lease, which is useless on another host."""
 
 
 COPIED = (
@@ -67,10 +67,10 @@ def copy(source: sa.Engine, target: sa.Engine) -> None:
 
 
 def move(source: sa.Engine, target: sa.Engine) -> int:
-    """Copy everything but leases to another, empty database, in one transaction; returns how many rows.
+    """Copy all but leases to an empty database, in one transaction; return the number of rows.
 
     Raises:
-        StoreUnusable: the other database is not empty; it is left as it is.
+        StoreUnusable: the other database is not empty; it is not changed.
     """
     total = 0
     with reading(source) as one, writing(target) as other:
@@ -87,7 +87,7 @@ def move(source: sa.Engine, target: sa.Engine) -> int:
                 other.execute(table.insert(), [dict(row) for row in rows])
                 total += len(rows)
         if target.dialect.name == "postgresql":
-            # Rows that are added later go on behind the copied numbers.
+            # Rows that are added later get numbers after the copied ones.
             newest = "SELECT setval(pg_get_serial_sequence('pushes', 'id'), max(id)) FROM pushes"
             other.exec_driver_sql(newest)
     return total

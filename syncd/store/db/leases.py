@@ -1,4 +1,4 @@
-"""Leases in the database: who holds which, until when, and under which number.
+"""Leases in the database: the holder of each lease, its end, and its number.
 
 The functions work within the caller's transaction. Times are Unix seconds.
 """
@@ -17,10 +17,10 @@ from syncd.store.db.notes import Note, read_note, write_notes
 _L = schema.lease.c
 
 LEASES_TAKEN = Note("leases_taken", TypeAdapter(int))
-"""The number of the lease that was taken last."""
+"""The number of the latest lease."""
 
 PUSH, LEADER, STANDBY = "push", "leader", "standby "
-"""The names of leases: to push; to lead; and the beginning of those that only show who stands by."""
+"""The names of leases: push, leader, and the prefix of those that only show standbys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Leading:
     Attributes:
         holder: the service.
         since: since when, Unix seconds by the database's clock, as all times here.
-        until: when its lease ends; 0 after it has handed over.
+        until: when its lease ends; 0 after a handover.
         at: when this was read.
-        standbys: who stands by.
+        standbys: the services on standby.
     """
 
     holder: Holder
@@ -74,7 +74,7 @@ RENEW_LEASE = (
 
 
 def holder_of(connection: sa.Connection, name: str) -> tuple[Holder, float] | None:
-    """Who holds a lease and until when (Unix seconds); None where nobody does."""
+    """The holder of a lease, and until when (Unix seconds); None without a holder."""
     row = connection.execute(HOLDER, {"of_name": name}).first()
     if row is None:
         return None
@@ -82,12 +82,12 @@ def holder_of(connection: sa.Connection, name: str) -> tuple[Holder, float] | No
 
 
 def holder_in(row: Any) -> Holder:
-    """The holder of a lease, out of its columns."""
+    """The holder of a lease, from its columns."""
     return Holder(row.owner, row.what, row.host, row.boot, row.pid)
 
 
 def next_number(connection: sa.Connection) -> int:
-    """The number of a lease that is taken: higher than any before."""
+    """The number for a lease that is taken now: higher than all earlier ones."""
     number = (read_note(connection, LEASES_TAKEN) or 0) + 1
     write_notes(connection, {LEASES_TAKEN.name: LEASES_TAKEN.encode(number)})
     return number

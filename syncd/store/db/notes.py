@@ -1,4 +1,4 @@
-"""Notes: small values under a name. Which ones there are is listed in `store.coordination`."""
+"""Notes: small values under a name. `store.coordination` lists all notes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Note(Generic[T]):
 
     Attributes:
         name: its name in the database.
-        type: what its value is. Text is stored as it is, everything else as JSON.
+        type: the type of its value. Text is stored unchanged, everything else as JSON.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Note(Generic[T]):
         return self.type.dump_json(value, by_alias=True).decode()
 
     def decode(self, text: str | None) -> T | None:
-        """The value of a stored note; None where there is none, or none that can be read."""
+        """The value of a stored note; None if there is none, or it is unreadable."""
         if text is None:
             return None
         try:
@@ -63,7 +63,7 @@ _NOTE = sa.select(schema.notes.c.value).where(schema.notes.c.name == sa.bindpara
 
 
 def read_note(connection: sa.Connection, note: Note[T]) -> T | None:
-    """Read a note; None where there is none, or none that this version can read."""
+    """Read a note; None if there is none, or this version cannot read it."""
     return note.decode(connection.execute(_NOTE, {"name": note.name}).scalar())
 
 
@@ -74,7 +74,7 @@ class NoteStore:
         self._engine = engine
 
     def read(self, note: Note[T]) -> T | None:
-        """Read a note; None where there is none, or none that this version can read."""
+        """Read a note; None if there is none, or this version cannot read it."""
         return note.decode(self.note(note.name))
 
     def write(self, note: Note[T], value: T | None) -> None:

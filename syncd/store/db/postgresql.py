@@ -1,10 +1,12 @@
 """PostgreSQL: connections, transactions, and what PostgreSQL's errors mean.
 
-Needs psycopg (`syncd[postgresql]`), so this module is imported only where `state.url` names PostgreSQL.
+Needs psycopg (`syncd[postgresql]`), so this module is imported only where `state.url` names
+PostgreSQL.
 
-A writing transaction takes one advisory lock, as BEGIN IMMEDIATE locks SQLite's file: one process writes
-at a time, and whatever a transaction has read stays true until its end. A reading transaction sees one
-snapshot. Everything is bounded in time, on the server and here, because a server may stop answering.
+A writing transaction takes one advisory lock, as BEGIN IMMEDIATE locks SQLite's file: one process
+writes at a time, and whatever a transaction has read stays true until its end. A reading
+transaction sees one snapshot. Every wait has a time limit, on the server and in syncd, because a
+server may stop answering.
 """
 
 import ipaddress
@@ -20,17 +22,17 @@ from psycopg.types.string import StrDumper
 from syncd.core.errors import Failure, StoreUnavailable, StoreUnusable
 
 CONNECTIONS_MAX = 3
-"""So many connections has one process at most; one is enough unless a page is shown meanwhile."""
+"""The maximum number of connections of one process; it needs a second one only for the status page."""
 
 CONNECT_SECONDS = 4
 ANSWER_SECONDS = 15.0
-"""How long to wait for a connection, and for each answer; then the connection is closed."""
+"""The maximum wait for a connection and for each answer, in seconds; then the connection is closed."""
 
 IDLE_SECONDS = 10
-"""The server ends a transaction whose process has stopped, because the transaction keeps others waiting."""
+"""The server ends a transaction after this idle time, because a stopped process would block others."""
 
 UNREACHABLE_SECONDS_MAX = 5.0
-"""After an attempt to connect that took long, further attempts fail at once, for as long but no longer."""
+"""After a slow failed attempt to connect, further attempts fail at once, up to this many seconds."""
 
 _DEFAULTS: dict[str, Any] = {
     "application_name": "syncd",
@@ -41,7 +43,7 @@ _DEFAULTS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": int(ANSWER_SECONDS * 1000),
 }
-"""Parameters of libpq; those in `state.url` win."""
+"""Parameters of libpq; parameters in `state.url` have priority."""
 
 _LOCK = int.from_bytes(b"syncd", "big")
 """The number of the advisory lock that writers take."""
@@ -51,9 +53,9 @@ _BEGIN_READING = (
     "SET LOCAL statement_timeout = '{answer}ms'; "
     "SET LOCAL idle_in_transaction_session_timeout = '{idle}s'"
 )
-# An answer to COMMIT is proof that it is on disk: where a server is set up otherwise, not for syncd.
-# Each statement sees what was committed before it, whatever the server's default is: a snapshot from before
-# the advisory lock was granted would show a lease that another process has taken since.
+# The server must confirm COMMIT only after the data is on disk, even if it is configured otherwise.
+# Each statement must see everything that was committed before it, whatever the server's default is:
+# a snapshot from before the advisory lock would show a lease that another process has taken since.
 _BEGIN_WRITING = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; "
     "SET LOCAL lock_timeout = '{busy}ms'; "
@@ -66,7 +68,7 @@ _BEGIN_WRITING = (
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection that is closed when an answer takes too long."""
+    """A connection that is closed if an answer takes too long."""
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait for an answer, `timeout` seconds at most."""
@@ -80,7 +82,7 @@ class _Connection(psycopg.Connection[Any]):
 
 
 class _Text(StrDumper):
-    """Text without zero bytes, which PostgreSQL cannot store: one of them must not stop a poll."""
+    """Text without zero bytes: PostgreSQL cannot store them, and one of them must not stop a poll."""
 
     def dump(self, obj: str) -> Any:
         return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in obj else obj)
@@ -106,13 +108,14 @@ class _Connector:
             found = _Connection.connect(**self.parameters, autocommit=True)
         except psycopg.Error as error:
             took = time.monotonic() - begun
-            # A server that does not answer must not keep the service busy with waiting for it.
+            # A server that does not answer must not block the service while it waits for a
+            # connection.
             if took >= 1.0:
                 self._blocked_until = time.monotonic() + min(took, UNREACHABLE_SECONDS_MAX)
             self._last = str(error)
             raise
         found.adapters.register_dumper(str, _Text)
-        # A pooler between (PgBouncer) or DISCARD ALL forgets prepared statements.
+        # A pooler (PgBouncer) or DISCARD ALL drops prepared statements.
         found.prepare_threshold = None
         return found
 
@@ -122,7 +125,7 @@ def make_engine(url: str, password: str | None, busy_seconds: float) -> sa.Engin
 
     Args:
         url: libpq's connection URI.
-        password: None where libpq finds one by its own means, or none is needed.
+        password: None if libpq finds one itself, or none is needed.
         busy_seconds: how long to wait for another process that writes.
 
     Raises:
@@ -171,7 +174,7 @@ def _begin(connection: sa.Connection, statements: str) -> None:
 
 
 _UNUSABLE_CLASSES = ("0A", "22", "23", "3D", "3F", "42", "XX")
-"""Classes of SQLSTATE that do not pass by themselves; all others may."""
+"""Classes of SQLSTATE for permanent errors; all other errors may be temporary."""
 
 _UNUSABLE_WORDS = (
     "password authentication failed",
@@ -184,7 +187,7 @@ _UNUSABLE_WORDS = (
     "is not permitted to log in",
     "permission denied for database",
 )
-"""Parts of the messages of a refused connection, for which libpq has no code."""
+"""Parts of the error messages of refused connections, for which libpq has no codes."""
 
 
 def failure_of(error: Exception, *, opening: bool) -> Failure:
@@ -193,7 +196,7 @@ def failure_of(error: Exception, *, opening: bool) -> Failure:
     Args:
         error: SQLAlchemy's or psycopg's.
         opening: whether the database is being opened: then a refused connection is a wrong
-            configuration. Later, syncd retries: the server may be under maintenance.
+            configuration. Otherwise syncd retries: the server may be under maintenance.
     """
     if isinstance(error, sa.exc.TimeoutError):
         return StoreUnavailable(
@@ -231,12 +234,12 @@ def failure_of(error: Exception, *, opening: bool) -> Failure:
 
 
 def _line(error: object) -> str:
-    """The message of an error, in one line."""
+    """The error message in one line."""
     return " ".join(str(error).split())
 
 
 def clock(connection: sa.Connection, _now: float) -> float:
-    """The server's time, Unix seconds: hosts' clocks differ, and leases must not."""
+    """The server's time, Unix seconds. Leases use it, because the clocks of hosts differ."""
     query = "SELECT extract(epoch FROM clock_timestamp())::float8"
     return float(connection.exec_driver_sql(query).scalar_one())
 

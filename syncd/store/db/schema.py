@@ -1,7 +1,7 @@
 """The tables, and the steps that bring an older database up to them.
 
 A new database is created from these tables in one step. For a change here, add a step in
-`migrations` that takes over the databases of the version before; a test compares the two. Only
+`migrations` that upgrades the databases of the previous version; a test compares the two. Only
 plain SQL types are used, so that the tables can be created in PostgreSQL as well.
 """
 
@@ -10,17 +10,17 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 REVISION = "0006"
-"""The newest version in `migrations`. It is here so that a normal start need not load Alembic."""
+"""The newest version in `migrations`, repeated here so that a start need not load Alembic."""
 
 OLDEST = "0005"
-"""The oldest version that is taken over: the schema of syncd 0.1."""
+"""The oldest version that can be upgraded: the schema of syncd 0.1."""
 
 UNRELEASED = ("0001", "0002", "0003", "0004")
-"""Versions that no release had. Their databases are refused."""
+"""Versions that no release had. syncd refuses their databases."""
 
 
 def _text(length: int | None = None) -> sa.types.TypeEngine[str]:
-    """Text. PostgreSQL sorts it by its bytes, as SQLite and Python do, and does not limit it."""
+    """Text without a length limit. PostgreSQL sorts it by its bytes, as SQLite and Python do."""
     plain = sa.Text() if length is None else sa.String(length)
     return plain.with_variant(sa.Text(collation="C"), "postgresql")
 
@@ -31,7 +31,7 @@ payments = sa.Table(
     "payments",
     metadata,
     sa.Column("intent_id", _text(255), primary_key=True),
-    # What Stripe said (payments.Payment, flat).
+    # What Stripe reported (payments.Payment, flattened).
     sa.Column("state", _text(20)),
     sa.Column("said_at", sa.BigInteger, nullable=False),
     sa.Column("read", sa.Boolean, nullable=False),
@@ -41,10 +41,10 @@ payments = sa.Table(
     sa.Column("currency", _text(4)),
     sa.Column("invoice", _text(100)),
     sa.Column("event_id", _text(255)),
-    sa.Column("trace", _text()),  # only while it is still to be pushed
+    sa.Column("trace", _text()),  # only until it was pushed
     sa.Column("heard", _text(), nullable=False),
     sa.Column("final", sa.Boolean, nullable=False),
-    # Where it stands.
+    # The payment's condition.
     sa.Column("condition", _text(20), nullable=False),
     sa.Column("code", _text(40)),
     sa.Column("reason", _text()),
@@ -58,16 +58,16 @@ payments = sa.Table(
     sa.Column("acked_at", sa.Float),
     sa.Column("rows", _text()),
     sa.Column("changed_at", sa.Float, nullable=False),
-    # Halo's rows as last seen, for people (payments.seen_text). `rows` are those acknowledged.
+    # Halo's rows as last seen, for people (payments.seen_text). `rows` has the acknowledged rows.
     sa.Column("seen_rows", _text()),
     # The hold that a person overrode (`attention push`): its reason, which names the amounts.
     sa.Column("accepted", _text()),
-    # Parts of amount_received that a bill may leave out (payments.Observation).
+    # Parts of amount_received that may be missing on the invoice (payments.Observation).
     sa.Column("surcharge", sa.BigInteger),
     sa.Column("tip", sa.BigInteger),
 )
 sa.Index("payments_due", payments.c.condition, payments.c.next_try)
-# The payments that a push may have to try, in the order in which it asks for them.
+# The payments that a push may have to try, in the order of the query.
 sa.Index(
     "payments_waiting",
     payments.c.intent_id,
@@ -125,7 +125,7 @@ sa.Index(
     postgresql_where=sa.text("dismissed IS false"),
 )
 
-# When a person dismissed an entry of the attention list, and what the person noted.
+# When a person dismissed an entry of the attention list, and the person's note.
 dismissals = sa.Table(
     "dismissals",
     metadata,
@@ -137,7 +137,7 @@ dismissals = sa.Table(
 reversals = sa.Table(
     "reversals",
     metadata,
-    # What Stripe said (reversals.Reversal, flat).
+    # What Stripe reported (reversals.Reversal, flattened).
     sa.Column("id", _text(255), primary_key=True),
     sa.Column("kind", _text(20), nullable=False),
     sa.Column("intent_id", _text(255), nullable=False),
@@ -152,13 +152,13 @@ reversals = sa.Table(
     sa.Column("moved_at", sa.BigInteger),
     sa.Column("stand", _text(10), nullable=False),
     sa.Column("word", _text(40), nullable=False),
-    # The word that a person has dismissed; another one is news.
+    # What a person dismissed (`Reversal.acknowledged_as`); another value is listed again.
     sa.Column("dismissed", _text(40)),
-    # Whether Halo has rows of a payment that isn't in `payments`; NULL until Halo was asked, false for a
-    # payment in `payments`.
+    # Whether Halo has rows of a payment that is not in `payments`. NULL: Halo was not asked yet;
+    # false: the payment is in `payments`.
     sa.Column("of_halos", sa.Boolean),
     sa.Column("changed_at", sa.Float, nullable=False),
-    sa.Column("seen_rows", _text()),  # of a payment that isn't in `payments`
+    sa.Column("seen_rows", _text()),  # of a payment that is not in `payments`
 )
 sa.Index("reversals_intent", reversals.c.intent_id)
 sa.Index("reversals_stand", reversals.c.stand, reversals.c.created)
@@ -169,7 +169,7 @@ sa.Index(
     postgresql_where=sa.text("of_halos IS NULL"),
 )
 OPEN_REVERSAL = "dismissed IS NULL AND stand != 'back' OR dismissed != word"
-"""Nobody has dismissed it as it is now: the condition of the index, and of the queries that use it."""
+"""True if nobody has dismissed the present version; for the index and its queries."""
 sa.Index(
     "reversals_open",
     reversals.c.kind,
@@ -190,7 +190,7 @@ halo_rows = sa.Table(
 )
 sa.Index("halo_rows_intent", halo_rows.c.intent_id)
 
-# What was written to Halo lately, for people: bounded by time and by number.
+# What was written to Halo lately, for people; limited by time and by number.
 pushes = sa.Table(
     "pushes",
     metadata,
@@ -204,7 +204,7 @@ pushes = sa.Table(
 )
 sa.Index("pushes_at", pushes.c.at)
 
-# For which payments something was ever sent to Halo; bounded by number (see sent_records).
+# The payments for which syncd ever sent something to Halo; limited by number (`history`).
 sent = sa.Table(
     "sent",
     metadata,
@@ -238,13 +238,13 @@ lease = sa.Table(
     sa.Column("boot", _text(64), nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("until", sa.Float, nullable=False),
-    sa.Column("number", sa.BigInteger),  # higher at each taking
+    sa.Column("number", sa.BigInteger),  # rises each time the lease is taken
     sa.Column("since", sa.Float),
 )
 
 
 def version(connection: sa.Connection) -> tuple[str | None, Sequence[str]]:
-    """Say which version of the schema a database has, and which tables there are."""
+    """Return the database's schema version and its tables."""
     tables = sa.inspect(connection).get_table_names()
     if "alembic_version" not in tables:
         return None, tables

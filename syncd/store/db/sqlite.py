@@ -19,11 +19,11 @@ from syncd.core.errors import Failure, StoreUnavailable, StoreUnusable
 from syncd.failpoints import Point, crash_point
 
 QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024
-"""A larger database is not checked as a whole at each start; reading it reports any damage."""
+"""A larger database is not checked as a whole at each start; damage shows when it is read."""
 
 
 def sqlite_path(url: str) -> Path | None:
-    """The file behind a SQLite URL; None for another database, or one in memory."""
+    """The file behind a SQLite URL; None for another database or a database in memory."""
     parsed = sa.make_url(url)
     if not parsed.drivername.startswith("sqlite") or parsed.database in (None, "", ":memory:"):
         return None
@@ -31,7 +31,7 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def make_engine(url: str, busy_seconds: float, *, durable: bool) -> sa.Engine:
-    """Prepare connections to the file, after a check of the file; creates a file that is missing.
+    """Check the file, then prepare connections to it; a missing file is created.
 
     Raises:
         StoreUnusable: the file cannot be used.
@@ -58,7 +58,7 @@ def look_before_opening(path: Path, busy_seconds: float) -> None:
             )
             raise StoreUnusable(message)
         if not path.exists():
-            # Readable by its owner alone, from its first byte on.
+            # The file is readable for its owner alone from its first byte on.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             crash_point(Point.DATABASE_MADE)
             return
@@ -77,7 +77,8 @@ def look_before_opening(path: Path, busy_seconds: float) -> None:
 
 
 def _quick_check(path: Path, busy_seconds: float) -> None:
-    # A journal left by a crash must be rolled back, which writes; otherwise reading is enough.
+    # A journal that a crash left must be rolled back, which writes; otherwise read access is
+    # enough.
     mode = "rw" if Path(f"{path}-journal").exists() else "ro"
     where = f"file:{quote(str(path))}?mode={mode}"
     connection = sqlite3.connect(where, uri=True, timeout=busy_seconds)
@@ -90,13 +91,13 @@ def _quick_check(path: Path, busy_seconds: float) -> None:
 
 
 def make_ours(engine: sa.Engine, path: Path) -> None:
-    """Set the file's mode and journal, after the tables have shown that the file is syncd's."""
+    """Set the file's mode and journal, after the tables have shown that the file belongs to syncd."""
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         with suppress(PermissionError):
             path.chmod(0o600)
-    # WAL can corrupt a database with two connections before SQLite 3.51.3; DELETE with EXTRA is
-    # durable through power loss, and quick enough: about a thousand commits a second (measured).
-    # A new database is in DELETE already.
+    # WAL can corrupt a database with two connections before SQLite 3.51.3. DELETE with EXTRA
+    # survives power loss and is fast enough: about a thousand commits a second (measured). A new
+    # database uses DELETE already.
     with translated():
         raw = engine.raw_connection()
         try:
@@ -106,7 +107,7 @@ def make_ours(engine: sa.Engine, path: Path) -> None:
 
 
 def on_connect(connection: Any, _record: Any) -> None:
-    """Set up a new connection: durable through a loss of power."""
+    """Set up a new connection, so that commits survive power loss."""
     if not isinstance(connection, sqlite3.Connection):
         return
     connection.isolation_level = None  # SQLAlchemy's begin event starts transactions, not pysqlite
@@ -121,14 +122,14 @@ def _on_connect_temporary(connection: Any, _record: Any) -> None:
 
 
 def on_begin(connection: sa.Connection) -> None:
-    """Begin a transaction; one that writes locks the file at once."""
+    """Begin a transaction; a writing transaction locks the file at once."""
     if connection.dialect.name == "sqlite":
         immediate = connection.get_execution_options().get("immediate")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
 _PASSING = ("full", "disk i/o", "unable to open", "readonly", "out of memory")
-"""Parts of SQLite's error messages about the disk or the process, not about damage in the file."""
+"""Parts of SQLite's error messages about the disk or the process, not about a damaged file."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The schema of syncd 0.1: the oldest that this version takes over. It has no step of its own."""
+"""The schema of syncd 0.1: the oldest that this version can upgrade. It has no step of its own."""
 
 revision = "0005"
 down_revision = None

@@ -1,4 +1,4 @@
-"""From the schema of syncd 0.1 to the one of 0.2."""
+"""Upgrades the schema of syncd 0.1 to the one of 0.2."""
 
 import sqlalchemy as sa
 from alembic import op
