@@ -21,9 +21,11 @@ ROOMS = audit.compare clients.halo.parse clients.stripe.parse clients.webhook_pa
     core.money core.payments core.reversals core.windows text.sanitize
 RUN = .venv/bin
 DEV = .venv-dev/bin
+# The tests start Python hundreds of times: what is compiled once is kept.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL = install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.PHONY: demo test unit quick check bench soak crashes fuzz mutants format lock man schema deb image clean simulate simulate-fresh simulate-night simulate-coverage planted
+.PHONY: demo test unit compiled quick check bench soak crashes fuzz mutants format lock man schema deb image clean simulate simulate-fresh simulate-night simulate-coverage planted
 
 CHECK_PYTHON = @$(or $(PYTHON),python3) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
     || { echo "Install Python 3.11 or newer with its venv module (Debian and Ubuntu: apt install python3-venv), then run make again." >&2; exit 1; }
@@ -44,14 +46,18 @@ CHECK_PYTHON = @$(or $(PYTHON),python3) -c 'import ensurepip, sys, venv; sys.exi
 demo: .venv/installed
 	$(RUN)/syncd demo
 
-# The checks and the unit tests side by side, for each uses one core.
+# The checks and the unit tests side by side, because each uses one core.
 test: .venv-dev/installed
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target check unit
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target check unit compiled
 	$(DEV)/pytest -n $(WORKERS) --dist worksteal --ignore tests/unit
 
 # Measured: every line and branch of the pure modules is run.
 unit: .venv-dev/installed
 	$(DEV)/pytest --cov --cov-report=term tests/unit
+
+# Compiles the tests once, before every worker would. A module that can't be loaded is reported by the tests.
+compiled: .venv-dev/installed
+	@$(DEV)/pytest --collect-only -qq --ignore tests/unit > /dev/null 2>&1 || true
 
 # For every edit: the pure modules, the engine and the commands, in process.
 QUICK = tests/unit tests/contract tests/test_engine.py tests/test_refunds.py tests/test_audit_report.py \

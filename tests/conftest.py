@@ -34,7 +34,7 @@ from syncd.sandbox import Sandbox, SandboxHalo
 from syncd.store.store import Store
 from syncd.sync.build import Parts, Runtime, assemble
 from syncd.sync.policy import release_holds
-from tests import freshness, processes
+from tests import freshness, processes, statements
 from tests.alone import without_the_machine
 from tests.documents import Machine
 from tests.durations import durations
@@ -50,6 +50,7 @@ settings.register_profile("syncd", deadline=None, derandomize=False)
 settings.load_profile("syncd")
 
 without_the_machine()
+statements.share()
 
 
 def pytest_configure(config: pytest.Config) -> None:
