@@ -41,7 +41,7 @@ def client(
 
     Args:
         url: the side's address.
-        timeout_seconds: the longest silence.
+        timeout_seconds: the longest time without data from the side.
         bytes_max: the largest answer that is read.
         transport: replaces the network in tests; None for the network.
     """
@@ -59,17 +59,17 @@ def client(
         event_hooks={"response": [bound]},
         trust_env=False,
         transport=transport,
-        # Only plain http is left to httpx. Reading every authority's certificate for it would take
-        # most of the time in which a command starts.
+        # httpx handles only plain http here. Loading all certificates for it would take most of a
+        # command's start time.
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
     )
 
 
 def words_of(error: BaseException) -> str:
-    """The network error, for people.
+    """The network error as text for people.
 
-    An answer that is not HTTP is not quoted: the error repeats its bytes, and an escape in the middle
-    of a secret would hide the secret from the filter that removes secrets.
+    An answer that is not HTTP is not quoted: the error repeats its bytes, and an escape sequence in
+    the middle of a secret would hide the secret from the filter that removes secrets.
     """
     if isinstance(error, httpx.RemoteProtocolError):
         return "RemoteProtocolError: the answer is not HTTP, or is incomplete"
@@ -90,7 +90,7 @@ async def _read_bounded(response: httpx.Response, bytes_max: int) -> bytes:
         body += chunk
         if len(body) > bytes_max:
             raise AnswerRefused(f"it is larger than {bytes_max} bytes")
-        # Millions of empty lists need thirty times their size in memory once parsed.
+        # Millions of empty lists need thirty times their size in memory after parsing.
         values += chunk.count(b",") + chunk.count(b"[") + chunk.count(b"{")
         if values * _VALUE_BYTES_MIN > max(len(body), _DENSE_BYTES_MIN):
             raise AnswerRefused("it has more values than a real answer of its size")

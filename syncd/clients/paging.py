@@ -1,7 +1,8 @@
-"""Reads a listing page by page: the one loop for every listing of Stripe and Halo.
+"""Reads a listing page by page: the only loop for all listings of Stripe and Halo.
 
-What a page holds and which page follows is the caller's rule. This module makes sure that a listing
-ends: a place that was reached before, or too many pages, is an error and not an endless loop.
+The caller decides what a page contains and which page follows. This module makes sure that a
+listing
+ends: a repeated cursor, or too many pages, raises an error instead of an endless loop.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,7 +12,7 @@ from typing import Generic, TypeVar
 from syncd.core.errors import ListingBroken, Side
 
 PAGES_MAX = 100_000
-"""More pages than any real listing has: ten million objects."""
+"""The maximum number of pages; no real listing has as many (ten million objects)."""
 
 P = TypeVar("P")
 C = TypeVar("C", str, int)
@@ -19,12 +20,12 @@ C = TypeVar("C", str, int)
 
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[P]):
-    """One page of a listing, and how far the listing is.
+    """One page of a listing, and the progress of the listing.
 
     Attributes:
         page: the page.
         seen: how many different rows were listed so far.
-        whole: whether these are surely all rows; None before the last page.
+        whole: whether the listing certainly contained all rows; None before the last page.
     """
 
     page: P
@@ -45,18 +46,18 @@ async def read_pages(
     """Yield each page of a listing, first to last.
 
     Args:
-        fetch: reads the page that begins at a cursor; None for the first page.
-        next_of: the cursor of the next page; None after the last page. Called once a page, after
+        fetch: reads the page at a cursor; None for the first page.
+        next_of: the cursor of the next page; None after the last page. Called once per page, after
             the caller has used the page.
-        side: whose listing it is.
+        side: Stripe or Halo.
         what: what is listed, for the error message ("events").
         start: the cursor to begin at; None for the first page.
-        pages_max: more pages than this are an error.
-        continuing: called with the cursor of the next page before the next page is read; with None
+        pages_max: the maximum number of pages.
+        continuing: called with the cursor of the next page before that page is read; with None
             after the last page.
 
     Raises:
-        ListingBroken: the listing comes back to a place that was read before, or does not end.
+        ListingBroken: a cursor is repeated, or the listing does not end.
         Failure: what `fetch` raises.
     """
     cursor = start

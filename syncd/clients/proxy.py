@@ -1,8 +1,8 @@
-"""The proxies that the environment names, and the hosts that `NO_PROXY` exempts from them.
+"""The proxies in the environment, and the hosts that `NO_PROXY` exempts from them.
 
-httpx raises an exception for many entries that other programs accept in `NO_PROXY` (networks such as
-`fd00::/8`, `[::1]`, names that aren't ASCII), so syncd reads the variable itself. An entry that
-can't be used is skipped, and `no_proxy_problems` names it.
+httpx raises an exception for many entries of `NO_PROXY` that other programs accept (networks such
+as `fd00::/8`, `[::1]`, names with non-ASCII letters), so syncd reads the variable itself. An
+unusable entry is skipped, and `no_proxy_problems` names it.
 """
 
 import ipaddress
@@ -28,7 +28,8 @@ class Exemption:
     """One entry of `NO_PROXY`: hosts that are reached without a proxy.
 
     Attributes:
-        name: a host name in ASCII, which covers its subdomains; ``*`` for every host; None for a network.
+        name: a host name in ASCII, which covers its subdomains; ``*`` for every host; None for a
+            network.
         network: the addresses; None for a name. A host name is not resolved for it.
         port: the only port that is exempt; None for every port.
         scheme: the only scheme that is exempt; None for both.
@@ -66,7 +67,7 @@ class Proxies:
     exemptions: tuple[Exemption, ...]
 
     def proxy_for(self, url: httpx.URL) -> str | None:
-        """The address of the proxy for a URL; None to connect directly."""
+        """The address of the proxy for a URL; None for a direct connection."""
         proxy = self.by_scheme.get(url.scheme) or self.by_scheme.get("all")
         if proxy is None or any(one.covers(url) for one in self.exemptions):
             return None
@@ -86,7 +87,7 @@ def environment_proxies() -> Proxies:
 
 
 def no_proxy_problems(environment: Mapping[str, str]) -> list[str]:
-    """Say, one sentence each, which entries of `NO_PROXY` are skipped or were rewritten."""
+    """One sentence for each entry of `NO_PROXY` that is skipped or was rewritten."""
     variable, problems = _variable(environment), []
     for entry in _entries(environment):
         exemption, shown = parse_exemption(entry), plain(entry, 100)
@@ -104,10 +105,11 @@ def no_proxy_problems(environment: Mapping[str, str]) -> list[str]:
 
 
 def parse_exemption(entry: str) -> Exemption | None:
-    """Read one entry of `NO_PROXY`; None where it can't be used.
+    """Parse one entry of `NO_PROXY`; None if it is unusable.
 
     Accepted are ``*``, names (``example.com``, ``.example.com``, ``*.example.com``), addresses,
-    networks (``10.0.0.0/8``, ``fd00::/8``), IPv6 in brackets, each with a port or a scheme in front.
+    networks (``10.0.0.0/8``, ``fd00::/8``), IPv6 in brackets, each with a port or a scheme in
+    front.
     """
     scheme, found, rest = entry.lower().rpartition("://")
     if found and scheme not in ("http", "https", "all"):
@@ -128,7 +130,7 @@ def parse_exemption(entry: str) -> Exemption | None:
 
 
 def _variable(environment: Mapping[str, str]) -> str:
-    """Which of the two spellings counts: the lower case wins, as in other programs."""
+    """The variable's value; the lower-case spelling wins, as in other programs."""
     return "no_proxy" if "no_proxy" in environment else "NO_PROXY"
 
 
@@ -146,7 +148,7 @@ def _network(text: str) -> Network | None:
 
 
 def _split_port(text: str) -> tuple[str, int | None]:
-    """Split ``host:port``; the port is 0 where it can't be one, None where there is none."""
+    """Split ``host:port``; the port is 0 if it is invalid, None if there is none."""
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         return text, None
@@ -155,7 +157,7 @@ def _split_port(text: str) -> tuple[str, int | None]:
 
 
 def _ascii_name(host: str) -> str | None:
-    """A host name in ASCII, without what marks its subdomains; None where it can't be one."""
+    """A host name in ASCII, without the mark for subdomains; None if it is invalid."""
     bare = host.removeprefix("*").removeprefix(".").rstrip(".")
     try:
         name = bare.encode("idna").decode("ascii").lower()
@@ -175,7 +177,7 @@ def _in_network(host: str, network: Network) -> bool:
 
 
 class EnvironmentTransport(httpx.AsyncBaseTransport):
-    """Sends each request directly or through a proxy, as the environment says."""
+    """Sends each request directly or through a proxy, according to the environment."""
 
     def __init__(self) -> None:
         self._proxies = environment_proxies()

@@ -1,6 +1,6 @@
 """Retries within one call, for both sides: backoff with jitter, a time limit, `Retry-After`.
 
-Retries beyond one call are the store's business: the payment stays due.
+Does not belong here: later attempts after a failed call; the payment stays due in the store.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,11 +21,11 @@ Sleep = Callable[[float], Awaitable[None]]
 Take = Callable[[], Awaitable[None]]
 """Waits until one more request to that side is allowed, and counts it."""
 Room = Callable[[int], Awaitable[None]]
-"""Waits until so many requests to that side are allowed one after another; counts none."""
+"""Waits until that many requests to the side are allowed one after another; counts none."""
 HasRoom = Callable[[int], Awaitable[bool]]
-"""Whether so many requests to that side are allowed; waits some seconds where they are not."""
+"""Whether that many requests to the side are allowed; otherwise waits some seconds."""
 Retrying = Callable[[LinkFailure, float], None]
-"""Called before a request is sent again, with its failure and the seconds until then."""
+"""Called before a request is sent again, with the failure and the seconds until then."""
 Note = Callable[[str], None]
 """Counts one request by its outcome (`ok`, `error`, `limited`, `refused`)."""
 
@@ -35,12 +35,12 @@ async def _unlimited(_requests: int) -> None:
 
 
 async def _always(_requests: int) -> bool:
-    """Where requests are not rate-limited."""
+    """Always true, used when requests are not rate-limited."""
     return True
 
 
 def _unshown(_error: LinkFailure, _seconds: float) -> None:
-    """No-op, used when nobody watches."""
+    """No-op, used when nobody shows the wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Calling:
         take: waits for the rate limit before each request.
         note: counts each request by outcome.
         room: waits for the rate limit before the first of several requests.
-        has_room: whether the rate limit allows several requests; waits some seconds where it does not.
+        has_room: whether the rate limit allows several requests; otherwise waits some seconds.
         sleep: waits, or raises Stopping when the process is asked to stop.
         now: Unix seconds.
         patience_seconds: how long one call may take with its retries.
@@ -127,11 +127,11 @@ def _is_retryable(error: BaseException, repeatable: bool) -> bool:
 
 
 def retry_after_seconds(header: str | None, now: float) -> float | None:
-    """Read a `Retry-After` header: seconds, or a date. None without one, or if it cannot be parsed.
+    """Parse a `Retry-After` header (seconds or a date); None without one, or if it is invalid.
 
     Args:
         header: the header's value.
-        now: Unix seconds, by the clock of the side that answered where it shows that clock.
+        now: Unix seconds, by the answering side's clock if the answer shows it.
     """
     if header is None:
         return None
@@ -145,7 +145,7 @@ def retry_after_seconds(header: str | None, now: float) -> float | None:
 
 
 def server_time(header: str | None) -> int | None:
-    """Read a `Date` header as Unix seconds: the other side's clock. None if it cannot be parsed."""
+    """Parse a `Date` header into Unix seconds (the side's clock); None if it is invalid."""
     try:
         return int(parsedate_to_datetime(header).timestamp()) if header else None
     except (ValueError, TypeError, OverflowError):
@@ -153,7 +153,7 @@ def server_time(header: str | None) -> int | None:
 
 
 def outcome_of(error: LinkFailure) -> str:
-    """Name a failed request for the metrics."""
+    """The name of a failed request's outcome in the metrics."""
     if isinstance(error, RateLimited):
         return "limited"
     return "error" if error.transient else "refused"

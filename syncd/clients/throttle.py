@@ -17,15 +17,15 @@ HALO_PERIOD_SECONDS = 300
 STRIPE_PERIOD_SECONDS = 30 * 86_400
 
 STRIPE_SPACING_SECONDS = 0.05
-"""20 requests a second; Stripe allows 25 a second for one endpoint."""
+"""20 requests a second; Stripe allows 25 per second and endpoint."""
 
 NAP_SECONDS = 5.0
 
 COUNTED_AHEAD_MAX = 8
-"""So many requests are counted in one commit at most, where requests follow each other quickly."""
+"""The maximum number of requests counted in one commit, if requests follow each other quickly."""
 
 QUICK_BUCKET_SECONDS = 60
-"""Nothing is counted ahead in a window with longer buckets: what a process leaves unused would be lost."""
+"""Nothing is counted ahead in longer buckets, because unused counts would be lost."""
 
 
 def halo_window(limit: int) -> Window:
@@ -39,7 +39,7 @@ def stripe_window(limit: int) -> Window:
 
 
 class RequestCounts(Protocol):
-    """Where requests are counted for all processes together. `store.coordination` is one."""
+    """Counts requests for all processes together; `store.coordination` implements it."""
 
     def take_slots(
         self, side: Side, window: Window, now: float, wanted: int, unused: tuple[int, int]
@@ -47,14 +47,14 @@ class RequestCounts(Protocol):
         """Count requests before they are sent, as far as `window` has room at `now` (Unix seconds).
 
         Args:
-            side: which side.
+            side: Stripe or Halo.
             window: how many requests are allowed.
             now: Unix seconds.
-            wanted: how many requests to count at most.
+            wanted: the maximum number of requests to count.
             unused: the bucket and the number of requests that were counted earlier and not sent.
 
         Returns:
-            How many were counted; and the seconds until there is room, where none was.
+            How many were counted; if none, the seconds until the window allows one.
         """
 
     def counts(self, side: Side) -> dict[int, int]:
@@ -66,7 +66,7 @@ class RateLimiter:
     """The rate limiter of one side.
 
     Attributes:
-        side: which side.
+        side: Stripe or Halo.
         window: how many requests are allowed.
         requests: counts the requests of all processes.
         now: Unix seconds.
@@ -76,7 +76,7 @@ class RateLimiter:
         spacing_seconds: the shortest time between two requests of this process.
         patience_seconds: a longer wait raises BudgetSpent instead.
         waiting: called before each wait, with its seconds.
-        keep: called before each request and each wait: keeps what the process holds meanwhile.
+        keep: called before each request and each wait, to renew the leases of the process.
     """
 
     side: Side
@@ -123,10 +123,10 @@ class RateLimiter:
             await self._wait(wait)
 
     def _count(self) -> float:
-        """Count one request. Returns 0, or how many seconds to wait before asking again.
+        """Count one request. Returns 0, or how many seconds to wait before the next attempt.
 
-        Requests that follow each other quickly are counted some at a time: each count is a commit. What
-        was counted ahead is used within its bucket, or given back at the next request.
+        Requests that follow each other quickly are counted several at a time, because each count is
+        a commit. Counts made ahead are used within their bucket, or returned at the next request.
         """
         now = self.now()
         bucket = self.window.bucket(now)
@@ -136,7 +136,7 @@ class RateLimiter:
             return 0.0
         self._ahead = min(2 * self._ahead, COUNTED_AHEAD_MAX) if quick else 1
         unused = (self._bucket, self._counted)
-        self._counted = 0  # given back once, even if the database fails
+        self._counted = 0  # returned only once, even if the database fails
         self._counted, wait = self.requests.take_slots(
             self.side, self.window, now, self._ahead, unused
         )
@@ -145,12 +145,12 @@ class RateLimiter:
         return wait
 
     async def room(self, requests: int) -> None:
-        """Wait until so many requests are allowed one after another; counts none. Raises as `take`."""
+        """Wait until that many requests are allowed in a row; counts none. Raises as `take`."""
         while not await self.has_room(requests):
             pass
 
     async def has_room(self, requests: int) -> bool:
-        """Whether so many requests are allowed one after another; if not, wait some seconds first.
+        """Whether that many requests are allowed in a row; if not, wait some seconds first.
 
         Counts none. Raises as `take`.
         """
@@ -179,7 +179,7 @@ class RateLimiter:
 
 
 def _span(seconds: float) -> str:
-    """A span for people: in minutes, from two hours on in hours, from two days on in days."""
+    """A time span for people: in minutes, from two hours in hours, from two days in days."""
     for unit, name in ((86_400, "days"), (3_600, "hours")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {name}"

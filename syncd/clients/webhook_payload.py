@@ -1,13 +1,13 @@
-"""Traces: reads the event that a webhook left in a row of Halo, and makes the one that syncd leaves.
+"""Parses the event that a webhook left in a row of Halo, and builds the trace of syncd.
 
-Pure. Only calibrate and check need a row's trace; deciding and pushing need a `Row` alone. syncd makes
-its trace from what Stripe sent, so the trace must contain no secret, and must not be too large or of a
-kind that a database or Halo cannot store.
+Pure. Only calibrate and check parse traces; decisions and pushes need only a `Row`. syncd builds
+its trace from Stripe's JSON, so the trace must contain no secret, must not be too large, and must
+contain only text that a database and Halo can store.
 
-How to tell a row of Halo's own webhook from a row of syncd: Stripe's events about payment intents
-contain the `client_secret` (source: Stripe's documentation), and syncd never writes one into Halo. So
-Halo left an event that has it. An event without it was left by syncd, or by a program that removes
-secrets: such an event proves nothing, and is shown.
+How to distinguish a row of Halo's own webhook from a row of syncd: Stripe's events about payment
+intents contain the `client_secret` (source: Stripe's documentation), and syncd never writes one
+into Halo. So Halo wrote an event with a secret. An event without one was written by syncd, or by a
+program that removes secrets: such an event proves nothing, and is only shown.
 """
 
 import json
@@ -28,11 +28,11 @@ class Trace:
     """The content of a row's `webhook_payload`.
 
     Attributes:
-        is_event: whether it is an event of Stripe's.
+        is_event: whether it is one of Stripe's events.
         state: the state of the event's type; None if it is none of the five.
-        intent_id: the payment intent it is about; None where it names none.
+        intent_id: the payment intent of the event; None without one.
         has_secret: whether it contains a `client_secret`.
-        livemode: whether it is of live mode; None if it does not say.
+        livemode: whether the event belongs to live mode; None if unknown.
     """
 
     is_event: bool
@@ -47,11 +47,11 @@ class TracedRow:
     """One of Halo's rows, with its trace.
 
     Attributes:
-        row: the row, as far as deciding needs it.
-        trace: the event in it; None if there is none.
-        received: when the webhook came, by Halo; None for never.
-        method, module_id: the tenant's numbers; None where it has none.
-        method_name: what Halo calls the method; None where the row does not show it.
+        row: the row, with the values that decisions need.
+        trace: the event in the row; None without one.
+        received: when the webhook came, by Halo's clock; None for never.
+        method, module_id: the tenant's numbers; None if the row has none.
+        method_name: Halo's name of the method; None if the row does not show it.
     """
 
     row: Row
@@ -66,10 +66,10 @@ class Author(StrEnum):
     """Who wrote a row's status."""
 
     WEBHOOK = "webhook"  # Halo's own integration
-    BARE = "bare"  # nobody left a trace
-    SYNCD = "syncd"  # syncd wrote it, or sent something for its payment and may have
-    DOUBTFUL = "doubtful"  # an event without its secret, though syncd sent nothing that it knows of
-    OTHER = "other"  # no payment of Stripe's, or a trace of something else
+    BARE = "bare"  # without a trace
+    SYNCD = "syncd"  # syncd wrote it, or may have: it sent something for its payment
+    DOUBTFUL = "doubtful"  # an event without its secret, although syncd knows of nothing it sent
+    OTHER = "other"  # not a Stripe payment, or a trace of something else
 
 
 def author_of(traced: TracedRow, *, sent: bool) -> Author:
@@ -77,8 +77,9 @@ def author_of(traced: TracedRow, *, sent: bool) -> Author:
 
     Args:
         traced: the row.
-        sent: whether syncd ever sent something for its payment, or may have. Then its number may be
-            syncd's, whatever trace it has: a status can be sent without one.
+        sent: whether syncd ever sent something for the row's payment, or may have. Then syncd may
+            have written its status number, whatever trace the row has: a status can be sent without
+            a trace.
     """
     row, trace = traced.row, traced.trace
     if row.id is None or row.intent_id is None or row.status is None:
@@ -91,7 +92,7 @@ def author_of(traced: TracedRow, *, sent: bool) -> Author:
         return Author.OTHER
     if trace.has_secret:
         return Author.WEBHOOK if trace.is_event and trace.state is not None else Author.OTHER
-    # A payment intent in place of an event is what syncd leaves after it has read one.
+    # syncd leaves a payment intent instead of an event after it has read a payment intent.
     return Author.DOUBTFUL if trace.is_event else Author.SYNCD
 
 
@@ -122,7 +123,7 @@ _NO_TRACE_OF_STRIPE = Trace(
 
 
 def _as_text(payload: object) -> str:
-    """A trace that Halo shows as JSON inside JSON, as the text that it was."""
+    """The original text of a trace that Halo shows as JSON inside JSON."""
     try:
         return json.dumps(payload, default=str)
     except (ValueError, RecursionError):
@@ -153,7 +154,7 @@ def _read_trace(payload: str) -> Trace:
 
 
 def _moment(text: object) -> datetime | None:
-    """A time as Halo writes it, in UTC if it has no zone; None for 1900, which means never."""
+    """A time in Halo's notation, in UTC if it has no zone; None for 1900, which means never."""
     if not isinstance(text, str):
         return None
     try:
@@ -168,10 +169,10 @@ def _moment(text: object) -> datetime | None:
 # --- the trace that syncd leaves ------------------------------------------------------------------
 
 TRACE_CHARACTERS_MAX = 64_000
-"""A longer event is left in Halo's row without what doesn't matter to the payment."""
+"""An event with more characters is shortened to the parts that concern the payment."""
 
 TRACE_DEPTH_MAX = 40
-"""What is nested deeper is left out: Stripe's objects are no deeper than a dozen."""
+"""Deeper levels are removed: Stripe's objects have no more than a dozen."""
 
 _HEADS = (
     "id", "object", "type", "api_version", "created", "livemode", "status", "amount",
@@ -180,10 +181,10 @@ _HEADS = (
 
 
 def trace_of(raw: Mapping[str, Any]) -> str:
-    """The trace to send: the JSON of an event or intent, as a webhook leaves it, without any secret.
+    """The trace to send: the JSON of an event or payment intent, without secrets.
 
-    Removes every `client_secret`, and everything that looks like a secret inside a text (the links of
-    `next_action` contain one). An event beyond TRACE_CHARACTERS_MAX keeps its heads only.
+    Removes every `client_secret`, and everything that looks like a secret inside a text (the links
+    of `next_action` contain one). An event beyond TRACE_CHARACTERS_MAX is shortened.
     """
     pruned = _pruned(raw, 0)
     text = _as_json(pruned)
@@ -191,13 +192,13 @@ def trace_of(raw: Mapping[str, Any]) -> str:
 
 
 def _as_json(value: object) -> str:
-    # In ASCII, as Stripe sends it: half of a character can't be stored or sent otherwise.
+    # In ASCII, as Stripe sends it: half a surrogate pair can be stored and sent only this way.
     return without_secrets(json.dumps(value, separators=(",", ":")))
 
 
 def _pruned(value: Any, depth: int) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        return None  # JSON has no word for it
+        return None  # JSON has no notation for it
     if not isinstance(value, dict | list):
         return value
     if depth > TRACE_DEPTH_MAX:
@@ -210,7 +211,7 @@ def _pruned(value: Any, depth: int) -> Any:
 
 
 def _shortened(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of an event or intent that say what happened, each of bounded length."""
+    """The parts of an event or payment intent that show what happened, each limited in length."""
     short = _heads(raw)
     inner = raw.get("data")
     if isinstance(inner, dict) and isinstance(inner.get("object"), dict):

@@ -86,7 +86,7 @@ class DoubtStore:
             transitions.postpone_read(connection, intent_id, next_try)
 
     def begin(self, intent_id: str, now: float) -> None:
-        """Let the intent of a settled payment be read, because its events are lost."""
+        """Let a payment's intent be read, because its events are lost."""
         with writing(self._engine) as connection:
             transitions.reread(connection, intent_id, now)
 

@@ -20,10 +20,10 @@ from syncd.failpoints import Point, crash_point
 from syncd.text.sanitize import plain
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
-"""A larger answer is refused while it is read: an endpoint that ignores paging may send all rows."""
+"""The largest answer that is read, in bytes; an endpoint that ignores paging may send all rows."""
 
 GUARDED_SECONDS = 15.0
-"""A write that was not begun so long after its guard allowed it is not sent: the guard is asked again."""
+"""A write that is this late after the guard's permission is not sent; the guard is asked again."""
 
 
 @dataclass(slots=True)
@@ -33,10 +33,10 @@ class Connection:
     Attributes:
         url: the tenant's address.
         calling: rate limit, retries and time.
-        transport: carries the requests in place of a real network; None for the real one.
-        tenant: the tenant's name, where Halo's authinfo doesn't say it.
-        ahead_seconds: how far Halo's clock was ahead of ours at its last answer; None where the
-            answer had no date.
+        transport: replaces the network in tests; None for the network.
+        tenant: the tenant's name, used if Halo's authinfo does not name it.
+        ahead_seconds: how far Halo's clock was ahead of the local clock at its last answer; None if
+            the answer had no date.
         sign_in: the application's sign-in.
     """
 
@@ -74,8 +74,8 @@ class Connection:
         """GET a path. Returns the answer's JSON.
 
         Raises:
-            BadAnswer: the answer is no JSON.
-            LinkFailure: Halo can't be read.
+            BadAnswer: the answer is not JSON.
+            LinkFailure: the request failed.
         """
         response = await self._request("GET", path, params=params)
         return read_answer(response, reading=True)
@@ -86,17 +86,18 @@ class Connection:
         """POST rows.
 
         Args:
-            path: where to.
+            path: the path of the endpoint.
             rows: what to write.
-            guard: asked right before each sending, after sign-in and rate limit.
-            repeatable: whether to send again after a failure that may have been carried out.
+            guard: the final check; asked right before each request, after sign-in and rate limit.
+            repeatable: whether to retry after a failure although Halo may have carried the write
+                out.
 
         Returns:
-            What Halo answered; None where `guard` kept the request from being sent.
+            Halo's answer; None if `guard` stopped the request.
 
         Raises:
             RowsRefused: Halo refuses at least one of the rows.
-            LinkFailure: Halo can't be written.
+            LinkFailure: the request failed.
         """
         content = json.dumps(list(rows)).encode()
         response = await self._request(
@@ -129,7 +130,7 @@ class Connection:
         repeatable: bool = True,
         guard: Guard | None = None,
     ) -> httpx.Response | None:
-        """Send one request, signed in, with retries; None where `guard` kept it from being sent."""
+        """Send one request, signed in, with retries; None if `guard` stopped the request."""
         url = self.url + path
 
         async def attempt() -> httpx.Response | None:
@@ -137,14 +138,14 @@ class Connection:
             token = await self.sign_in.token()
             response = await self._send(method, url, token, params, content, guard=guard)
             if response is not None and self.sign_in.may_help(response, method, issued):
-                # The token expired, or was never allowed: sign in again once.
+                # The token expired or was never accepted: sign in again once.
                 self.sign_in.forget_token()
                 token = await self.sign_in.token()
                 response = await self._send(method, url, token, params, content, guard=guard)
                 if response is not None:
                     self.sign_in.still_refused(response, method)
             elif response is not None and content is not None and is_login_page(response):
-                # What was sent may have been carried out, so it is not sent again here. The next
+                # Halo may have carried the write out, so it is not sent again here. The next
                 # request signs in first.
                 self.sign_in.distrust(issued)
             if response is None:
@@ -175,15 +176,16 @@ class Connection:
         form: Mapping[str, str] | None = None,
         guard: Guard | None = None,
     ) -> httpx.Response | None:
-        """Send one request within the rate limit; None where `guard` kept it from being sent."""
+        """Send one request within the rate limit; None if `guard` stopped the request."""
         await self.calling.take()
         asked_at = self.calling.now()
         if guard is not None and not guard.allows_sending():
             return None
 
         async def trace(event: str, _info: Mapping[str, Any]) -> None:
-            # The last moment at which Halo surely has nothing. The process may have been paused since
-            # the guard was asked, or the connection slow, and another process may write instead.
+            # The last moment at which Halo certainly has not received the write. Since the guard
+            # was asked, the process may have been suspended, or the connection may have been slow,
+            # and another process may have taken over.
             paused = abs(self.calling.now() - asked_at) > GUARDED_SECONDS
             if guard is not None and paused and event.endswith("send_request_headers.started"):
                 message = "the process was paused before it sent the request"

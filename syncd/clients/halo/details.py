@@ -1,7 +1,7 @@
-"""Reads single things of Halo that a push does not need: a whole row, an invoice's figures, names.
+"""Reads single things from Halo that a push does not need, such as an invoice's figures.
 
-Each answer says so where Halo does not show the thing: a permission may be missing for one page and
-not for another (source: Halo's clients).
+Each function has a result for "not shown": an account may have the permission for one page of Halo
+but not for another (source: Halo's clients).
 """
 
 import re
@@ -22,22 +22,22 @@ from syncd.core.rules.proof import FieldChange
 from syncd.text.sanitize import plain
 
 INVOICE_FIGURES = ("amountdue", "amountpaid", "paymentstatus", "datepaid", "total")
-"""What a payment may change on its invoice."""
+"""The fields of an invoice that a payment may change."""
 
 NAMES_MAX = 20_000
 CHANGES_MAX = 200
 
 Read = Callable[[str, Mapping[str, str] | None], Awaitable[Any]]
-"""`Connection.read`: a path and parameters in, parsed JSON out."""
+"""The type of `Connection.read`: takes a path and parameters, returns parsed JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One line of what Halo itself records of an invoice's changes.
+    """One entry of Halo's own history of an invoice.
 
     Attributes:
         at, who: as Halo shows them.
-        field: what changed, from `change.before` to `change.after`.
+        field: the field that changed from `change.before` to `change.after`.
     """
 
     at: str
@@ -47,7 +47,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Names for the tenant's numbers, where Halo shows them.
+    """Names for the tenant's numbers, as far as Halo shows them.
 
     Attributes:
         modules: by module id, with whether the module is switched on.
@@ -58,10 +58,10 @@ class Names:
     lists: Mapping[int, Mapping[int, str]]
 
     def method_list(self, seen: Mapping[int, str]) -> int | None:
-        """The lookup list of payment methods: the one list that agrees with every row that was seen.
+        """The lookup list of payment methods: the only list that agrees with all rows seen so far.
 
         Args:
-            seen: the name that rows show beside their method's number.
+            seen: the name that rows show beside the number of their method.
         """
         if not seen:
             return None
@@ -75,25 +75,24 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class HaloDetails:
-    """Halo's single things."""
+    """Reads single things from Halo."""
 
     read: Read
 
     async def whole_row(self, intent_id: str, row_id: int) -> WholeRow | None:
-        """Read one row alone, or from its payment's list where Halo does not show the row alone.
+        """Read one row by its id, or from its payment's list if Halo does not show single rows.
 
-        Returns:
-            None where Halo has no such row.
+        Returns None if Halo has no such row.
 
         Raises:
-            LinkFailure: Halo does not show the row in either way.
+            LinkFailure: Halo shows the row in neither way.
         """
         try:
             body = await self.read(f"/api/InvoicePayment/{row_id}", None)
         except BadAnswer as error:
             if error.status in (400, 404) and not intent_id:
                 return None
-            # Halo may also say that there is no such row where it does not show rows alone.
+            # Halo may also answer "no such row" if it does not show single rows.
             return await self.listed_row(intent_id, row_id)
         except (PermissionMissing, SignInRefused):
             return await self.listed_row(intent_id, row_id)
@@ -101,10 +100,10 @@ class HaloDetails:
         return WholeRow(row, body) if row.id == row_id else None
 
     async def row_alone(self, row_id: int) -> WholeRow | None:
-        """Read one row alone; None where Halo has no such row.
+        """Read one row by its id; None if Halo has no such row.
 
         Raises:
-            LinkFailure: Halo does not show the row alone.
+            LinkFailure: Halo does not show the row by its id.
         """
         try:
             body = await self.read(f"/api/InvoicePayment/{row_id}", None)
@@ -116,10 +115,10 @@ class HaloDetails:
         return WholeRow(row, body) if row.id == row_id else None
 
     async def listed_row(self, intent_id: str, row_id: int) -> WholeRow | None:
-        """The same row out of the list of its payment; None where the list does not show it.
+        """Read one row from the list of its payment; None if the list does not show the row.
 
         Raises:
-            LinkFailure: Halo can't be read.
+            LinkFailure: the request failed.
         """
         listing = read_listing(await self.read("/api/InvoicePayment", {"intent_id": intent_id}))
         for raw in listing[0] if listing is not None else ():
@@ -129,10 +128,10 @@ class HaloDetails:
         return None
 
     async def invoice_figures(self, invoice_id: int) -> dict[str, str] | None:
-        """What an invoice says is due and paid; None where Halo does not show the invoice.
+        """The amounts due and paid of an invoice; None if Halo does not show the invoice.
 
         Raises:
-            LinkFailure: Halo can't be reached, or limits requests.
+            LinkFailure: Halo cannot be reached, or limits requests.
         """
         body = await self._shown(f"/api/Invoice/{invoice_id}")
         if not isinstance(body, dict):
@@ -144,7 +143,7 @@ class HaloDetails:
         }
 
     async def invoice_changes(self, invoice_id: int) -> list[Change] | None:
-        """What Halo recorded of an invoice's changes, in Halo's order; None where Halo does not show it."""
+        """Halo's history of an invoice's changes, in Halo's order; None if Halo does not show it."""
         body = await self._shown("/api/InvoiceChange", {"invoice_id": str(invoice_id)})
         listed = body.get("changehistory") if isinstance(body, dict) else body
         if not isinstance(listed, list):
@@ -152,17 +151,17 @@ class HaloDetails:
         return [_change_of(one) for one in listed[:CHANGES_MAX] if isinstance(one, dict)]
 
     async def names(self) -> Names:
-        """The tenant's modules and lookup lists; empty where Halo does not show them.
+        """The tenant's modules and lookup lists; empty if Halo does not show them.
 
         Raises:
-            LinkFailure: Halo can't be reached, or limits requests.
+            LinkFailure: Halo cannot be reached, or limits requests.
         """
         modules: dict[int, tuple[str, bool]] = {}
         for one in _items(await self._shown("/api/Features")):
             name = one.get("actual_name") or one.get("module_name")
             number = _number(one.get("id"))
             if number is not None and isinstance(name, str):
-                # Without the field, nothing says that the module is switched off.
+                # Without this field, assume that the module is switched on.
                 modules[number] = (plain(name, 80), one.get("enabled") not in _SWITCHED_OFF)
         lists: dict[int, dict[int, str]] = {}
         for one in _items(await self._shown("/api/Lookup")):
@@ -176,7 +175,7 @@ class HaloDetails:
         return Names(modules, lists)
 
     async def _shown(self, path: str, params: Mapping[str, str] | None = None) -> Any:
-        """A page's JSON; None where this page alone is not shown."""
+        """A page's JSON; None if Halo does not show this page to the account."""
         try:
             return await self.read(path, params)
         except (PermissionMissing, SignInRefused, BadAnswer, ServerError) as error:
@@ -205,7 +204,7 @@ def _items(body: Any) -> list[dict[str, Any]]:
 
 
 def _number(value: object) -> int | None:
-    """A whole number, also one that is written as text; None for anything else."""
+    """A whole number, also if it is sent as text; None for anything else."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

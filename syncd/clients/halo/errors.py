@@ -1,6 +1,6 @@
-"""Classifies Halo's HTTP errors: the failure that each answer stands for.
+"""Classifies Halo's HTTP answers: which failure each error answer means.
 
-Reading JSON is in `parse`; sending requests is in `sink`.
+Does not belong here: parsing of JSON (`parse`) and sending of requests (`connection`).
 """
 
 import re
@@ -25,10 +25,10 @@ from syncd.text.sanitize import plain
 from syncd.text.shape import shape_of_body
 
 WAIT_WITHOUT_RETRY_AFTER_SECONDS = 60.0
-"""The wait after a 429 without `Retry-After`. Halo's clients report that Halo needs a minute or more."""
+"""The wait after a 429 without `Retry-After`. Authors of Halo clients report a minute or more."""
 
 _TAILS = ("/auth/token", "/token", "/api/authinfo", "/api/InvoicePayment")
-"""The ends of paths that are not part of a tenant's address."""
+"""Ends of paths that are not part of a tenant's address."""
 
 _LOGIN = re.compile(r"log-?[io]n|sign-?in|auth|account|session", re.IGNORECASE)
 """Paths of login pages."""
@@ -39,22 +39,22 @@ _ABOUT_TOKEN = re.compile(
     r"|\b(?:expired|revoked|unknown|missing|no)\b[^.]{0,20}\btoken|session[^.]{0,20}expired"
     r"|unauthori[sz]ed|unauthenticated|not (?:signed|logged) in"
 )
-"""Words of a refusal that are about the token. "Unexpected token", of a JSON parser, is not."""
+"""Words in a refusal that concern the token, unlike "Unexpected token" of a JSON parser."""
 
 _SESSION_ENDED = frozenset({419, 440, 498})
-"""What gateways and web servers answer where a session or a token has ended; no standard has them."""
+"""Non-standard statuses with which gateways and web servers report an expired session."""
 
 _ERROR_BYTES_MAX = 2_000
-"""A successful answer that is longer holds rows, and no error instead of them."""
+"""A successful answer that is longer contains rows and is not searched for an error."""
 
 _REFUSED_ROWS = frozenset({400, 404, 409, 413, 422})
 
 
 def read_answer(response: httpx.Response, *, reading: bool) -> Any:
-    """Parse the body of a successful answer; None where a write was answered without JSON.
+    """Parse the body of a successful answer; None for a write whose answer is not JSON.
 
     Raises:
-        BadAnswer: a read was answered without JSON.
+        BadAnswer: the answer to a read is not JSON.
     """
     body = read_json(response.content)
     if body is None and reading:
@@ -97,7 +97,8 @@ def failure_of(
             f"Halo answered {status} to {what}: {said}",
             retry_after_seconds=wait,
             maybe_applied=writing,
-            # After a gateway's error (502, 504, 524, …), the server behind it may still do the work.
+            # After a gateway's error (502, 504, 524, …), the server behind the gateway may still
+            # carry out the write.
             late=status != 500,
         )
     refused = _not_allowed(response, method, said, writing=writing)
@@ -120,7 +121,7 @@ def failure_of(
 def _not_allowed(
     response: httpx.Response, method: str, said: str, *, writing: bool
 ) -> Failure | None:
-    """The failure of an answer that is about the sign-in or a permission; None for any other."""
+    """The failure of an answer about the sign-in or a permission; None for any other answer."""
     status, what = response.status_code, f"{method} {response.request.url.path}"
     if status == 401:
         return SignInRefused(
@@ -154,7 +155,7 @@ def _not_allowed(
 
 
 def redirected(response: httpx.Response, method: str, *, writing: bool = False) -> BadAnswer:
-    """The failure that a redirect is: it names the address to set instead."""
+    """The failure for a redirect; its text names the address to configure instead."""
     asked = response.request.url
     location = plain(response.headers.get("location", ""), 2_000)
     try:
@@ -180,7 +181,7 @@ def redirected(response: httpx.Response, method: str, *, writing: bool = False) 
 
 
 def _base(to: httpx.URL, asked: httpx.URL) -> str:
-    """What halo.url has to be, so that the request goes to where the redirect points."""
+    """The value for halo.url with which the request reaches the redirect's target."""
     path = to.path
     for tail in (asked.path, *_TAILS):
         path = path.removesuffix(tail)
@@ -188,16 +189,16 @@ def _base(to: httpx.URL, asked: httpx.URL) -> str:
 
 
 def blames_token(response: httpx.Response, method: str) -> bool:
-    """Whether a refusal may be about the token rather than about what was asked.
+    """Whether a refusal may concern the token rather than the request.
 
-    Halo answers so with 400 or 403 where it has forgotten a token before the token's end. A proxy or a
-    portal in front of it may show its login page instead, or redirect there.
+    Halo answers with 400 or 403 if it has dropped a token before its expiry. A proxy or a portal in
+    front of Halo may show its login page instead, or redirect to it.
     """
     status = response.status_code
     if method == "GET" and is_login_page(response):
         return True
     if status == 403:
-        # A firewall in front of Halo refuses what a write contains; the write is not repeated.
+        # A firewall in front of Halo may refuse the contents of a write; the write is not repeated.
         return method == "GET" or not is_web_page(response)
     if status in _SESSION_ENDED:
         return True
@@ -217,19 +218,19 @@ def blames_token(response: httpx.Response, method: str) -> bool:
 
 
 def is_login_page(response: httpx.Response) -> bool:
-    """Whether the answer may be a login page: a page for people, or a redirect to one."""
+    """Whether the answer may be a login page, or a redirect to one."""
     if 300 <= response.status_code < 400:
         return bool(_LOGIN.search(urlsplit(response.headers.get("location", "")).path))
     return response.is_success and is_web_page(response)
 
 
 def is_web_page(response: httpx.Response) -> bool:
-    """Whether the body is a page for people."""
+    """Whether the body is a web page."""
     return "html" in response.headers.get("content-type", "") or response.content[:1] == b"<"
 
 
 def error_message(body: Any, response: httpx.Response) -> str:
-    """Halo's error message as one plain sentence; a sentence about the answer where it has none."""
+    """Halo's error message as one plain sentence; without a message, a sentence about the answer."""
     if said := error_text(body):
         return said
     if body is not None:

@@ -1,9 +1,10 @@
-"""Finds out which payment a row belongs to, where Halo's lists do not show `intent_id`.
+"""Finds the payment of a row if Halo's lists do not show `intent_id`.
 
-A row of a live tenant's list came without `intent_id` (source: see docs/halo-and-stripe.md). It may be
-that lists leave out what is empty, or that lists never show the field. So a row that a list shows
-without it is read alone. Where rows read alone have an intent that the list left out, the filter
-`?intent_id=` is proven instead, and then trusted; one lookup in CHECK_EVERY reads a row alone again.
+A row of a live tenant's list came without `intent_id` (source: see docs/halo-and-stripe.md). Either
+lists leave out empty fields, or lists never show this field. So syncd reads such a row by its id.
+If rows read by their ids have a payment intent that the list left out, syncd tests the filter
+`?intent_id=` instead, and then trusts the filter; one lookup in CHECK_EVERY reads a row by its id
+again.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,24 +21,24 @@ from syncd.core.errors import (
 from syncd.core.rows import Row, WholeRow
 
 PROVEN_ROWS = 3
-"""So many rows, read alone, must agree with the filter before the filter is trusted."""
+"""How many rows, read by their ids, must agree with the filter before the filter is trusted."""
 
 CHECK_EVERY = 50
-"""One in so many lookups reads one row alone, although the filter is trusted."""
+"""Every how many lookups one row is read by its id, although the filter is trusted."""
 
 ALONE_MAX = 20
-"""At most so many rows of one listing are read alone."""
+"""The maximum number of rows in one listing that are read by their ids."""
 
 
 @dataclass(slots=True)
 class ListedIntents:
-    """What is known of the lists of this tenant.
+    """What is known about the lists of this tenant.
 
     Attributes:
-        row_alone: reads one row alone.
-        keep: keeps whether the filter is trusted in this tenant, beyond this process.
-        trusted: whether lists hide the intent, and the filter is proven.
-        shown: whether a list has shown an intent.
+        row_alone: reads one row by its id.
+        keep: stores beyond this process whether the filter is trusted in this tenant.
+        trusted: whether lists hide the payment intent, and the filter is proven to work.
+        shown: whether a list has shown a payment intent.
     """
 
     row_alone: Callable[[int], Awaitable[WholeRow | None]]
@@ -52,13 +53,13 @@ class ListedIntents:
         if any(row.intent_id is not None for row in rows):
             self.shown = True
             if self.trusted:
-                self._distrust()  # the lists of this tenant show intents now
+                self._distrust()  # the lists of this tenant show payment intents now
 
     async def of_filter(self, intent_id: str, rows: Sequence[Row]) -> list[Row]:
-        """Complete rows that a working filter has answered for an intent, and that show none.
+        """Complete the rows without a payment intent that a working filter returned.
 
-        Returns the rows with the intent that they have. A row that cannot be read alone, or that names
-        no intent there either, is returned without one.
+        Returns the rows with their payment intents. A row that cannot be read by its id, or that
+        has no payment intent there either, is returned without one.
         """
         if self.trusted:
             self._lookups += 1
@@ -85,7 +86,7 @@ class ListedIntents:
         return found
 
     async def of_invoice(self, rows: Sequence[Row]) -> list[Row]:
-        """Complete the rows of one invoice; nothing to do where lists show intents."""
+        """Complete the rows of one invoice; unchanged if lists show payment intents."""
         hidden = [row for row in rows if row.intent_id is None and row.id is not None]
         if self.shown or not hidden:
             return list(rows)
@@ -94,7 +95,7 @@ class ListedIntents:
         return [row for row in found if row is not None]
 
     async def hide(self, rows: Sequence[Row]) -> bool:
-        """Whether lists leave out the intent that one of these rows has. Reads rows alone until one does."""
+        """Whether lists hide payment intents; reads rows by their ids to find out."""
         if self.trusted:
             return True
         if self.shown:
@@ -106,10 +107,10 @@ class ListedIntents:
         return False
 
     async def each_alone(self, intent_id: str, rows: Sequence[Row]) -> dict[int | None, Row]:
-        """The payment's rows among rows of everybody: Halo ignores the filter, and hides intents.
+        """The payment's rows, if Halo ignores the filter and hides payment intents.
 
         Raises:
-            ListingBroken: there are too many rows to read each alone.
+            ListingBroken: there are too many rows to read each by its id.
         """
         if len(rows) > ALONE_MAX:
             message = (
@@ -122,7 +123,7 @@ class ListedIntents:
         return {row.id: row for row in read if row is not None and row.intent_id == intent_id}
 
     async def alone(self, row: Row) -> Row | None:
-        """The row read alone; as the list shows it where Halo does not show it alone; None where it is gone."""
+        """The row read by its id; the same row if Halo does not show it alone; None if deleted."""
         if row.id is None:
             return row
         try:

@@ -1,7 +1,7 @@
 """Parses Halo's JSON leniently: rows, invoices, acknowledgements and errors.
 
-Pure. The shapes are known from the API's description and from people who wrote clients. A value that
-cannot be read is None, never guessed.
+Pure. The formats are known from the description of the API and from authors of clients. A value
+that cannot be parsed is None, never a guess.
 """
 
 import json
@@ -17,10 +17,10 @@ from syncd.core.rows import Acknowledged, Invoice, Row, RowPage
 from syncd.text.sanitize import READ_CHARACTERS_MAX, plain
 
 PAGE_SIZE = 100
-"""Rows asked for at once: a page may be capped at 100."""
+"""Rows per request: Halo may limit a page to 100."""
 
 TOKEN_SECONDS_MAX = 86_400.0
-"""A token that claims to last longer is renewed all the same."""
+"""The longest time a token is used, in seconds, even if it claims to last longer."""
 
 _DIGITS_MAX = 15
 _DECIMAL_TEXT = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{1,15})?")
@@ -41,9 +41,9 @@ class InvoicePage:
     """One page of a list of Halo's invoices.
 
     Attributes:
-        invoices: the invoices with a readable id; a value that the list leaves out is None.
+        invoices: the invoices with a readable id; values that the list leaves out are None.
         length: how many entries the page has.
-        total: how many invoices there are, as Halo counts them; None where Halo does not tell.
+        total: the number of all invoices by Halo's count; None without a count.
     """
 
     invoices: tuple[Invoice, ...]
@@ -65,7 +65,7 @@ def _no_constant(name: str) -> Any:
 
 
 def read_listing(body: Any) -> tuple[list[Any], int | None] | None:
-    """Find the rows in an answer to a listing, and how many there are in all; None without rows."""
+    """The rows in the answer to a listing, and the number of all rows; None without rows."""
     if isinstance(body, list):
         return body, None
     payments = body.get("payments") if isinstance(body, dict) else None
@@ -88,9 +88,10 @@ def read_traced_page(raw: list[Any], total: int | None) -> TracedPage:
 def last_page(page: RowPage, *, new: int, seen: int) -> bool:
     """Whether a listing ends with this page.
 
-    A page that brings nothing new ends it: paging may be ignored. A full page never does by
-    itself. A short one does where Halo's count says that all rows were seen: Halo's cap may be lower
-    than what was asked for, so without a count only the next page shows whether there are more.
+    A page without new rows ends the listing, because Halo may ignore paging. A full page alone
+    never ends it. A short page ends it if Halo's count says that all rows were seen. Without a
+    count, only the next page shows whether more rows follow, because Halo may return fewer rows
+    than requested.
     """
     if new == 0 or (page.total is None and len(page.rows) > PAGE_SIZE):
         return True
@@ -100,10 +101,10 @@ def last_page(page: RowPage, *, new: int, seen: int) -> bool:
 
 
 def is_whole(page: RowPage, *, new: int, seen: int) -> bool:
-    """Whether a listing that ended with this page has surely shown all rows.
+    """Whether a listing that ended with this page certainly contained all rows.
 
-    It hasn't where a full page came again instead of the next one. A short page that comes again is
-    the answer of a Halo that ignores paging and lists everything at once.
+    False if a full page was repeated instead of the next page. A short page that is repeated means
+    that Halo ignores paging and lists everything at once.
     """
     if page.total is not None:
         return seen >= page.total
@@ -111,7 +112,7 @@ def is_whole(page: RowPage, *, new: int, seen: int) -> bool:
 
 
 def read_row(raw: object) -> Row:
-    """Parse one of Halo's rows, as far as deciding needs it; an unreadable value is None."""
+    """Parse one of Halo's rows into the values that decisions need; unreadable values are None."""
     if not isinstance(raw, dict):
         return Row(None, None, None, None, None)
     intent_id = raw.get("intent_id")
@@ -131,7 +132,7 @@ def read_row(raw: object) -> Row:
 
 
 def read_invoice(raw: object, invoice_id: int) -> Invoice | None:
-    """Parse an invoice, as far as comparing needs it; None if it is another invoice."""
+    """Parse an invoice into the values that comparisons need; None if it is another invoice."""
     found = _read_invoice(raw)
     return found if found is not None and found.id == invoice_id else None
 
@@ -151,7 +152,8 @@ def _read_invoice(raw: object) -> Invoice | None:
     invoice_id = _whole(raw.get("id")) if isinstance(raw, dict) else None
     if not isinstance(raw, dict) or invoice_id is None:
         return None
-    # `currency_code` is the tenant's number for a currency; letters stand in one of these, if at all.
+    # `currency_code` is the tenant's number for a currency; letters appear in one of these fields,
+    # if at all.
     texts = [raw.get(key) for key in ("currency_code_name", "currency", "currency_code")]
     words = [text.strip() for text in texts if isinstance(text, str)]
     codes = [word.upper() for word in words if re.fullmatch(r"[A-Za-z]{3}", word)]
@@ -172,7 +174,7 @@ def _key(value: object) -> int | None:
 
 
 def _whole(value: object) -> int | None:
-    """A whole number that a database can hold, also where it is written as 3.0 or as text."""
+    """A whole number that a database can hold, also if it is sent as 3.0 or as text."""
     if isinstance(value, str) and _WHOLE_TEXT.fullmatch(value.strip()):
         value = Decimal(value.strip())
     number = _number(value)
@@ -182,7 +184,7 @@ def _whole(value: object) -> int | None:
 
 
 def _seconds(value: object) -> int | None:
-    """A date of Halo's as Unix seconds, in UTC if it has no zone; None for 1900, which means never."""
+    """A date as Unix seconds, in UTC if it has no zone; None for 1900, which means never."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else None
         if found is None or found.year <= 1900:
@@ -198,10 +200,10 @@ def _name(value: object) -> str | None:
 
 
 def _number(value: object) -> Decimal | None:
-    """A number of sensible size, to the precision of any double.
+    """A number of plausible size, with the precision of a double.
 
-    The power of ten is checked first: arithmetic with 1e9999999 fails, and showing 1e-9999999
-    takes ten million characters.
+    The exponent is checked first: arithmetic with 1e9999999 fails, and 1e-9999999 as text takes ten
+    million characters.
     """
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
@@ -212,20 +214,20 @@ def _number(value: object) -> Decimal | None:
 
 
 def _amount(value: object) -> Decimal | None:
-    """An amount in major units, also where it is text: digits, and at most one point before decimals."""
+    """An amount in major units, also as text with digits and at most one decimal point."""
     if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value.strip()):
         value = Decimal(value.strip())
     return _number(value)
 
 
 def lifetime_seconds(value: object) -> float:
-    """How long a token lasts, by its issuer; five minutes if the value is not usable."""
+    """A token's lifetime in seconds according to its issuer; five minutes if the value is unusable."""
     number = _number(value)
     return 300.0 if number is None else min(max(float(number), 0.0), TOKEN_SECONDS_MAX)
 
 
 def read_acknowledgement(body: Any) -> Acknowledged:
-    """Parse Halo's answer to a POST. Its shape is not documented, so look for the rows."""
+    """Parse Halo's answer to a POST. Its format is not documented, so the rows are searched."""
     listed: Any = body
     if isinstance(body, dict):
         listed = body.get("payments") if isinstance(body.get("payments"), list) else [body]
@@ -239,7 +241,7 @@ def read_acknowledgement(body: Any) -> Acknowledged:
 
 
 def error_text(body: Any) -> str:
-    """Find Halo's error message in any of the known shapes, as one plain sentence."""
+    """Find Halo's error message in any known format, as one plain sentence."""
     if isinstance(body, str):
         return as_sentence(body)
     if said := stated_error(body):
@@ -255,11 +257,11 @@ def error_text(body: Any) -> str:
 
 
 def stated_error(body: Any, depth: int = 3) -> str:
-    """Find the text under an error's name, also one inside another object or a list of objects.
+    """Find an error's text by its usual names, also inside another object or a list of objects.
 
     Args:
         body: the answer's JSON.
-        depth: how many objects and lists inside each other are searched.
+        depth: how many levels of nested objects and lists are searched.
     """
     found: list[Any] = []
     if isinstance(body, dict):

@@ -21,10 +21,10 @@ def new_row(row: NewRow, fields: Mapping[str, int]) -> dict[str, Any]:
 
     Args:
         row: the row.
-        fields: what every new row of this tenant carries (`halo.new_row`).
+        fields: the fixed fields of every new row in this tenant (`halo.new_row`).
 
     Raises:
-        RowsRefused: JSON numbers can't hold the exact amount.
+        RowsRefused: a JSON number cannot hold the exact amount.
     """
     found: dict[str, Any] = {
         "invoice_id": row.invoice_id,

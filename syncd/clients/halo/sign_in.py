@@ -1,6 +1,6 @@
-"""Signs in to Halo: finds the token endpoint, requests a token, and keeps the token until it expires.
+"""Signs in to Halo: finds the token endpoint, requests a token, keeps it until it expires.
 
-The client secret and the token never leave this module, except in the requests that need them.
+The client secret and the token leave this module only in the requests that need them.
 """
 
 import re
@@ -27,7 +27,7 @@ TOKEN_MARGIN_SECONDS = 30.0
 """A token is renewed this long before it expires."""
 
 _NO_SIGN_IN = frozenset({404, 405, 410})
-"""Answers of an address at which there is no sign-in."""
+"""Statuses that mean that the address has no sign-in."""
 
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 
@@ -43,9 +43,9 @@ class SignIn:
         url: the tenant's address, without a slash at its end.
         send: sends a request without a token; raises LinkFailure.
         now: Unix seconds.
-        tenant: the tenant's name, where Halo's authinfo doesn't say it.
+        tenant: the tenant's name, used if Halo's authinfo does not name it.
         issued: how many tokens Halo has issued.
-        granted: the scope that came with the token; None where Halo named none.
+        granted: the scope in the token's answer; None without one.
     """
 
     url: str
@@ -67,11 +67,11 @@ class SignIn:
 
     @property
     def done(self) -> bool:
-        """Whether Halo has issued a token that was not refused since."""
+        """Whether Halo has issued a token that it has not rejected since."""
         return self._token is not None
 
     def forget_token(self) -> None:
-        """Drop the token: Halo refused the token."""
+        """Drop the token, because Halo rejected it."""
         self._token = None
 
     def forget(self) -> None:
@@ -79,14 +79,15 @@ class SignIn:
         self._token = self._endpoint = None
 
     async def token(self) -> str:
-        """Return the current token; request a new one where there is none, or it is about to expire.
+        """Return the current token; request a new one if there is none, or if it expires soon.
 
         Raises:
-            SignInRefused: Halo refuses the application, or the endpoint must not get the secret.
-            LinkFailure: Halo does not answer.
+            SignInRefused: Halo rejects the application, or the endpoint must not get the secret.
+            LinkFailure: the request failed.
         """
         now = self.now()
-        # A clock that was set back must not make an old token look fresh for long: the 401 does it.
+        # If the clock was set back, an old token may look fresh; then Halo's 401 leads to a new
+        # token.
         if self._token is not None and now < self._token_until:
             return self._token
         if self._endpoint is None:
@@ -100,7 +101,7 @@ class SignIn:
         }
         address = endpoint
         if tenant:
-            # Clients in the field send the tenant in the query; Halo's guide names the form.
+            # Clients in use send the tenant in the query; Halo's guide names the form field.
             form["tenant"] = tenant
             address = f"{endpoint}?{urlencode({'tenant': tenant})}"
         response = await self.send("POST", address, form)
@@ -120,10 +121,10 @@ class SignIn:
         return token
 
     def may_help(self, response: httpx.Response, method: str, issued: int) -> bool:
-        """Whether another sign-in may change this refusal: Halo may have forgotten the token early.
+        """Whether a new sign-in may resolve this refusal: Halo may have dropped the token early.
 
-        A new token that is refused in the same way shows that the token is not to blame. Then Halo
-        is not asked for another one until a request of this method needs a new token anyway.
+        If a new token is refused in the same way, the token is not the cause. Then syncd requests
+        no further token until a request of this method needs one anyway.
 
         Args:
             response: Halo's answer.
@@ -145,7 +146,7 @@ class SignIn:
             self.forget_token()
 
     def still_refused(self, response: httpx.Response, method: str) -> None:
-        """Take in that a request was refused again, with a new token."""
+        """Record that a request was refused again, although its token was new."""
         if blames_token(response, method):
             self._denied.add(method)
 
@@ -153,11 +154,12 @@ class SignIn:
         """Parse the answer of the token endpoint.
 
         Raises:
-            LinkFailure: it is no answer of a sign-in, so it says nothing about the application.
+            LinkFailure: it is not an answer about the sign-in, so it proves nothing about the
+            application.
         """
         status, body = response.status_code, read_json(response.content)
         if response.is_success and body is None:
-            # The web page of a portal is no refusal; the answer of authinfo may have come from the
+            # A portal's web page is not a refusal. The answer of authinfo may have come from the
             # same portal, so authinfo is asked again.
             self._endpoint = None
             read_answer(response, reading=True)
@@ -183,7 +185,7 @@ class SignIn:
 
     def _refusal(self, response: httpx.Response, body: Any, *, named: bool) -> str:
         said = (
-            # Other fields of a success may hold a token.
+            # Other fields of a successful answer may contain a token.
             stated_error(body) or "its answer contains no token."
             if response.is_success
             else error_message(body, response)
@@ -203,17 +205,17 @@ class SignIn:
         )
 
     async def discover(self) -> tuple[str, str | None]:
-        """Find the token endpoint and the tenant's name; without authinfo, the usual path.
+        """Find the token endpoint and the tenant's name; without authinfo, use the usual path.
 
-        The tenant's name from the configuration counts only where authinfo doesn't name one.
+        The tenant's name from the configuration counts only if authinfo does not name one.
 
-        The endpoint may be on another host, as Halo's own often is: a server that answers for the
-        tenant's address over verified TLS could take the secret there as well. But the endpoint must
-        be https, or on this machine if the tenant is too.
+        The endpoint may be on another host, as Halo's own often is. This adds no risk: a server
+        that answers for the tenant's address over verified TLS could take the secret there as well.
+        But the endpoint must use https, or be on this machine if the tenant is too.
 
         Raises:
             SignInRefused: the endpoint must not get the secret.
-            LinkFailure: Halo does not answer.
+            LinkFailure: the request failed.
         """
         response = await self.send("GET", f"{self.url}/api/authinfo", None)
         if response.status_code == 429 or response.status_code >= 500:
@@ -228,7 +230,7 @@ class SignIn:
         tenant = tenant if isinstance(tenant, str) and tenant else self.tenant or None
         if not isinstance(auth_url, str) or not auth_url:
             return f"{self.url}/auth/token", tenant
-        # A path alone is one of the tenant's address.
+        # A path without a host belongs to the tenant's address.
         auth_url = f"{self.url}{auth_url}" if re.match(r"/[^/\\]", auth_url) else auth_url
         auth_url = auth_url.rstrip("/").removesuffix("/token")
         if not may_carry_secret(auth_url, loopback=self.url.startswith("http://")):
@@ -241,7 +243,7 @@ class SignIn:
 
 
 def may_carry_secret(url: str, *, loopback: bool) -> bool:
-    """Whether a secret may travel to this URL: https, or (where `loopback`) this machine itself."""
+    """Whether a secret may be sent to this URL: https, or (if `loopback`) this machine."""
     try:
         parts = urlsplit(url)
         host = parts.hostname

@@ -1,7 +1,7 @@
 """Reads and writes Halo's invoice payments over HTTP.
 
-The API is known from its description and from people who wrote clients, not from its maker. So an
-answer proves only the rows that it lists as they were sent (see `Acknowledged`).
+The API is known from its description and from authors of clients, not from its vendor. So an answer
+proves only the rows that it lists as they were sent (see `Acknowledged`).
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -50,7 +50,7 @@ from syncd.core.rules.proof import Comparison, FieldChange
 from syncd.text.shape import shape_of
 
 PAGES_OF_ONE_INTENT_MAX = 1_000
-"""A listing of one payment's rows that goes on for longer shows rows of everybody, or is made up."""
+"""If a listing of one payment's rows is longer, Halo ignores the filter."""
 
 UNKNOWN_INTENT_ID = "pi_nobodys"
 """A payment that does not exist."""
@@ -68,13 +68,13 @@ def _row_page(raw: list[Any], total: int | None) -> RowPage:
 
 @dataclass(slots=True)
 class HaloSink:
-    """Halo, as `sync.sink.Sink` describes a PSA, and what only Halo has.
+    """Implements `sync.sink.Sink` for Halo, and adds what only Halo has.
 
     Attributes:
-        new_row: fields that every inserted row carries, by Halo's names.
-        transport: carries the requests in place of a real network; None for the real one.
-        tenant: the tenant's name, where Halo's authinfo doesn't say it.
-        lists: finds out the intents of rows that lists show without them.
+        new_row: fixed fields of every new row, by Halo's names.
+        transport: replaces the network in tests; None for the network.
+        tenant: the tenant's name, used if Halo's authinfo does not name it.
+        lists: finds the payment intents of rows that lists show without them.
     """
 
     url: str
@@ -101,12 +101,12 @@ class HaloSink:
 
     @property
     def page_size(self) -> int:
-        """How many rows a full page lists."""
+        """How many rows a full page contains."""
         return PAGE_SIZE
 
     @property
     def signed_in(self) -> bool:
-        """Whether Halo has given us a token."""
+        """Whether Halo has issued a token to syncd."""
         return self.connection.sign_in.done
 
     async def close(self) -> None:
@@ -116,11 +116,12 @@ class HaloSink:
     async def rows_of(self, intent_id: str) -> list[Row]:
         """Read all rows of one payment intent.
 
-        A row that Halo answers with to the question for this very intent, but under another name or
-        none, is no row that may be written, and no sign that there is none: it comes without its id.
+        Halo may answer with a row that has another payment intent or none. Such a row must not be
+        written, but it also does not prove that the payment has no row: it is returned without its
+        id.
 
         Raises:
-            LinkFailure: Halo can't be read, or it can't be told whether these are all rows.
+            LinkFailure: the request failed, or it is unclear whether these are all rows.
         """
         found: dict[int | None, Row] = {}
         nameless: list[Row] = []
@@ -129,11 +130,11 @@ class HaloSink:
         async for page in self._pages({"intent_id": intent_id}):
             self.lists.take(page.rows)
             for row in page.rows:
-                # The filter may be ignored; what belongs to others is not ours to touch.
+                # Halo may ignore the filter; rows of other payments must not be touched.
                 if row.intent_id == intent_id:
                     found[row.id] = row
                 elif row.intent_id is None:
-                    nameless += [row] * (row.id is not None)  # else it is no row at all
+                    nameless += [row] * (row.id is not None)  # otherwise it is not a row
                 elif row.intent_id.casefold() == intent_id.casefold():
                     alike.append(row)
                 else:
@@ -143,7 +144,7 @@ class HaloSink:
                 for row in await self.lists.of_filter(intent_id, nameless):
                     if row.intent_id == intent_id:
                         found[row.id] = row
-                    else:  # also another payment's: then it can't be told which rows there are
+                    else:  # also rows of other payments: then it is unclear which rows exist
                         alike.append(row)
             elif await self.lists.hide(nameless):
                 found |= await self.lists.each_alone(intent_id, nameless)
@@ -154,14 +155,14 @@ class HaloSink:
         return await self.lists.hide(rows)
 
     async def _filters(self) -> bool:
-        """Whether Halo keeps to the intent it is asked for: then it shows no rows of nobody's."""
+        """Whether Halo respects the filter by payment intent, and so shows no rows without one."""
         if self._filter_works is None:
             pages = [page async for page in self._pages({"intent_id": UNKNOWN_INTENT_ID})]
             self._filter_works = all(row.id is None for page in pages for row in page.rows)
         return self._filter_works
 
     async def rows_of_invoice(self, invoice_id: int) -> list[Row]:
-        """Read all rows of one invoice, by Halo's number of it; raises as `rows_of`."""
+        """Read all rows of one invoice, by Halo's number of the invoice; raises as `rows_of`."""
         found: dict[int | None, Row] = {}
         async for page in self._pages({"invoice_id": str(invoice_id)}):
             for row in page.rows:
@@ -171,19 +172,19 @@ class HaloSink:
         return await self.lists.of_invoice(list(found.values()))
 
     async def count_rows(self) -> int:
-        """Read the first page of all rows: how many rows there are, or are on the page.
+        """Read the first page of all rows: the number of all rows, or of those on the page.
 
         Raises:
-            LinkFailure: Halo can't be read at all.
+            LinkFailure: the request failed.
         """
         raw, total = await self._raw_page(_NEWEST_FIRST, 1)
         return len(raw) if total is None else total
 
     async def probe_lookup(self) -> None:
-        """Look up a payment that does not exist: whether lookups work for any payment.
+        """Look up a payment that does not exist, to test whether lookups work at all.
 
         Raises:
-            LinkFailure: lookups fail, so no payment is to blame.
+            LinkFailure: lookups fail in general, so no payment is at fault.
         """
         await self.rows_of(UNKNOWN_INTENT_ID)
 
@@ -193,11 +194,11 @@ class HaloSink:
         """Read all rows, newest first, page by page.
 
         Args:
-            count_new: how many rows of a page were not on the pages before.
-            seen: how many rows are known already, where the rows are read a second time.
+            count_new: how many rows of a page were not on earlier pages.
+            seen: how many rows are known already, if the rows are read a second time.
 
         Raises:
-            LinkFailure: Halo can't be read, or its list does not end.
+            LinkFailure: a request failed, or Halo's list does not end.
         """
         return self._listed(_NEWEST_FIRST, _row_page, lambda page: page, count_new, "rows", seen)
 
@@ -210,7 +211,7 @@ class HaloSink:
         )
 
     async def _pages(self, query: Mapping[str, str]) -> AsyncIterator[RowPage]:
-        """Read the rows that match a query, to the last.
+        """Read the rows that match a query, to the last page.
 
         Raises:
             ListingBroken: Halo shows only a part of the rows.
@@ -244,7 +245,7 @@ class HaloSink:
         seen: int = 0,
         pages_max: int = PAGES_MAX,
     ) -> AsyncIterator[Listed[P]]:
-        """Read a listing page by page until a page brings nothing new, or Halo's count is reached."""
+        """Read a listing page by page until a page has nothing new, or Halo's count is reached."""
         number, last = 1, False
 
         async def fetch(page_number: int | None) -> P:
@@ -275,25 +276,26 @@ class HaloSink:
     async def update(
         self, changes: Sequence[RowChange], guard: Guard, *, repeatable: bool = True
     ) -> Acknowledged | None:
-        """Set the status of rows. May be sent twice: an update only sets values.
+        """Set the status of rows. A repeated request is safe: an update only sets values.
 
         Args:
             changes: the rows and their new status.
-            guard: asked right before each sending, after sign-in and rate limit.
-            repeatable: whether to send again after a failure that Halo may have carried out.
+            guard: the final check; asked right before each request, after sign-in and rate limit.
+            repeatable: whether to retry after a failure although Halo may have carried the write
+                out.
 
         Returns:
-            What Halo answered; None where `guard` kept the request from being sent.
+            Halo's answer; None if `guard` stopped the request.
 
         Raises:
             RowsRefused: Halo refuses at least one of the rows, so Halo changed none.
-            LinkFailure: Halo can't be written.
+            LinkFailure: the request failed.
         """
         rows = [changed_row(one) for one in changes]
         return await self.connection.write(_PATH, rows, guard, repeatable=repeatable)
 
     async def insert(self, row: NewRow, guard: Guard) -> Acknowledged | None:
-        """Insert one row. Never sent twice, because Halo would keep both.
+        """Insert one row. Never repeated automatically, because Halo would keep both rows.
 
         Args:
             row: the row.
@@ -303,7 +305,7 @@ class HaloSink:
             As `update`.
 
         Raises:
-            RowsRefused: Halo refuses the row, or JSON can't hold its amount.
+            RowsRefused: Halo refuses the row, or JSON cannot hold its amount.
             LinkFailure: as `update`; with `maybe_applied`, Halo may have inserted the row.
         """
         rows = [new_row(row, self.new_row)]
@@ -311,7 +313,7 @@ class HaloSink:
 
     @property
     def details(self) -> HaloDetails:
-        """Single things: invoices' figures and changes, names for numbers."""
+        """The reader of single things: invoices' figures and changes, names for numbers."""
         return HaloDetails(self.connection.read)
 
     async def whole_row(self, intent_id: str, row_id: int) -> WholeRow | None:
@@ -319,11 +321,11 @@ class HaloSink:
         return await self.details.whole_row(intent_id, row_id)
 
     async def invoice_figures(self, invoice_id: int) -> Mapping[str, str] | None:
-        """What an invoice says is due and paid; see `HaloDetails.invoice_figures`."""
+        """The amounts due and paid of an invoice; see `HaloDetails.invoice_figures`."""
         return await self.details.invoice_figures(invoice_id)
 
     def as_row(self, fields: Mapping[str, Any]) -> WholeRow:
-        """A row from the fields that were kept of it."""
+        """A row, rebuilt from its stored fields."""
         return WholeRow(read_row(fields), fields)
 
     def compare(
@@ -343,10 +345,10 @@ class HaloSink:
         return compare_shown(before, after, whole=whole)
 
     def fields_of(self, sent: RowChange | NewRow) -> Mapping[str, Any]:
-        """The fields that a write brings, by Halo's names.
+        """The fields that a write sends, by Halo's names.
 
         Raises:
-            RowsRefused: JSON can't hold the amount of a new row.
+            RowsRefused: JSON cannot hold the amount of a new row.
         """
         return new_row(sent, self.new_row) if isinstance(sent, NewRow) else changed_row(sent)
 
@@ -362,8 +364,8 @@ class HaloSink:
         """Read one invoice.
 
         Raises:
-            BadAnswer: Halo doesn't show it: there may be none of that number.
-            LinkFailure: Halo can't be read.
+            BadAnswer: Halo does not show the invoice; it may not exist.
+            LinkFailure: the request failed.
         """
         body = await self.connection.read(f"{_INVOICE_PATH}/{invoice_id}")
         invoice = read_invoice(body, invoice_id)
@@ -376,11 +378,11 @@ class HaloSink:
         """Read one page of the list of invoices, newest first.
 
         Args:
-            number: of the page, from 1.
+            number: the page's number, from 1.
 
         Raises:
-            BadAnswer: Halo has no such list, or its answer holds none.
-            LinkFailure: Halo can't be read.
+            BadAnswer: Halo has no such list, or its answer contains no invoices.
+            LinkFailure: the request failed.
         """
         params = {
             "pageinate": "true", "page_no": str(number), "page_size": str(PAGE_SIZE),

@@ -1,8 +1,8 @@
 """Compares a row of Halo before and after a write, field by field.
 
-Pure. What Halo does with a row that brings only some of its fields is not documented, so syncd reads
-the row before and after, and finds out. Does not belong here: what follows from a difference
-(`core.rules.proof`).
+Pure. It is not documented what Halo does with an update that contains only some fields of a row. So
+syncd reads the row before and after the write, and compares. Does not belong here: the consequences
+of a difference (`core.rules.proof`).
 """
 
 import json
@@ -16,7 +16,7 @@ from syncd.core.rules.proof import Comparison, FieldChange
 from syncd.text.sanitize import plain
 
 REQUIRED = ("invoice_id", "date", "amount", "method", "status", "module_id")
-"""Columns that may not be empty and have no default (source: a description of Halo's database)."""
+"""Columns that must not be empty and have no default (source: a description of Halo's database)."""
 
 INTENT_FIELDS = ("intent_id", "intent_date", "intent_response")
 
@@ -32,36 +32,38 @@ READ_ONLY = frozenset(
         "linked_creditnotes",
     }
 )
-"""Fields that Halo shows with a row although they belong to its invoice or customer. They are compared,
-and never sent."""
+"""Fields of the invoice or customer that Halo shows in a row: compared, never sent."""
 
 BOOKED = frozenset({"posted", "dateposted"})
-"""Fields that Halo's accounting sync sets when it books the row. Only losing their value counts; they are
-sent as they were read where everything is sent, because Halo may book a row again that lost them."""
+"""Fields that Halo's accounting sync sets. Only the loss of a value counts.
+
+They are sent back unchanged if everything is sent, because Halo may book a row twice that has lost
+them.
+"""
 
 VOLATILE = frozenset({"last_synced", "last_modified", "change_seq", "type"})
 """Fields that every write or sync may change; the older releases lack `type`."""
 
 OVERWRITTEN = frozenset({"intent_response", "webhook_payload", "webhook_received_date"})
-"""Fields that Halo's own webhook may fill anew at any time: only losing their value counts."""
+"""Fields that Halo's own webhook may set at any time: only the loss of a value counts."""
 
 OWN = frozenset({*REQUIRED, *INTENT_FIELDS, "thirdpartyid", "reference", "client_id"})
-"""The row's own columns that a row read alone shows where they have a value."""
+"""The row's own columns; a row read by its id shows each of them that has a value."""
 
 ZONE_SECONDS_MAX = 14 * 3_600
-"""Dates carry no zone: Halo may show a date in another zone than the one it was sent in."""
+"""Dates have no zone: Halo may show a date in another zone than the zone in which it was sent."""
 
 _NEVER_YEAR = 1900
 _SHOWN_MAX = 60
 
 
 def compare(before: WholeRow | None, after: WholeRow, sent: Mapping[str, Any]) -> Comparison:
-    """Compare a row with itself after a write.
+    """Compare a row before and after a write.
 
     Args:
         before: the row as it was read before the write; None for an inserted row.
         after: the row as it was read afterwards.
-        sent: the fields that the write brought, as they were sent.
+        sent: the fields that were sent.
     """
     missed = [
         FieldChange(name, _shown(value), _shown(after.fields.get(name)))
@@ -90,16 +92,16 @@ def compare(before: WholeRow | None, after: WholeRow, sent: Mapping[str, Any]) -
 
 
 def compare_shown(before: Row, after: Row, *, whole: bool) -> tuple[FieldChange, ...]:
-    """What a row had and has no more after an update, as far as both readings show the field.
+    """What a row has lost or changed after an update, in the fields that both answers show.
 
-    The status and the trace are what an update brings. Fields of the invoice or the customer do not
-    count: a list and a row read alone may show them differently.
+    The status and the trace are excluded, because the update changes them. Fields of the invoice or
+    the customer are excluded, because a list and a row read by its id may show them differently.
 
     Args:
         before: the row as a list showed it before the update.
-        after: the row as the answer shows it, or read alone.
-        whole: whether `after` shows each of the row's own columns that has a value: then an own
-            column that is left out counts as empty.
+        after: the row in the answer, or read by its id.
+        whole: whether `after` shows each of the row's own columns that has a value: then a column
+            that is left out counts as empty.
     """
     had, has = before.fields, after.fields
     if had is None or has is None:
@@ -113,17 +115,17 @@ def compare_shown(before: Row, after: Row, *, whole: bool) -> tuple[FieldChange,
         and (name in has or (whole and name in OWN))
     }
     changed = compare(WholeRow(before, compared), WholeRow(after, has), {}).changed
-    # Readings may show a date in another notation or zone, never as another time.
+    # Different answers may show a date in another notation or zone, but never as another time.
     return tuple(one for one in changed if not is_stored(had[one.name], has.get(one.name)))
 
 
 def columns_of(before: WholeRow, *, everything: bool) -> dict[str, Any]:
-    """The fields of a row that an update of the whole row sends back as they were read.
+    """The columns of a row that an update sends back unchanged.
 
     Args:
         before: the row, read right before the update.
-        everything: also every other field that has a value and is the row's own: for a tenant that
-            empties what a write leaves out.
+        everything: whether to send every other column with a value too, for a tenant that empties
+            the columns that a write leaves out.
     """
     kept = {
         name: value
@@ -145,7 +147,7 @@ def columns_of(before: WholeRow, *, everything: bool) -> dict[str, Any]:
 def refilled(former: WholeRow, now: WholeRow) -> WholeRow:
     """A row as it is now, with its former value in each field that is empty now.
 
-    What a person has filled in since stays.
+    A field that a person has filled in meanwhile keeps the person's value.
     """
     lost = {
         name: value
@@ -156,24 +158,24 @@ def refilled(former: WholeRow, now: WholeRow) -> WholeRow:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two values mean the same; a flag that is absent is not set."""
+    """Whether two values mean the same; an absent flag means that the flag is not set."""
     return bool(one == other) or (one in (None, False) and other in (None, False))
 
 
 def is_stored(sent: Any, found: Any) -> bool:
-    """Whether a field that was sent is found again: the same value, however it is written."""
+    """Whether the value that was sent was found again, in any notation."""
     one, other = _plain(sent), _plain(found)
     if _is_same(one, other):
         return True
     if isinstance(one, datetime) and isinstance(other, datetime):
         apart = abs((one - other).total_seconds())
-        # A zone is a whole number of quarter hours away.
+        # A zone differs by a whole number of quarter hours.
         return apart <= ZONE_SECONDS_MAX + 1 and min(apart % 900, 900 - apart % 900) <= 1
     return False
 
 
 def _plain(value: Any) -> Any:
-    """A value without the differences that mean nothing: notation, zone, empty or absent."""
+    """A value without meaningless differences: notation, zone, empty or absent."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int | float | Decimal):
@@ -221,7 +223,7 @@ def _shown(value: Any) -> str | None:
 
 
 def _as_json(value: Any) -> Any:
-    """A value that was parsed with exact decimals, as the JSON module writes it."""
+    """A value that was parsed with exact decimals, as the JSON module would write it."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return value

@@ -13,32 +13,32 @@ from syncd.core.errors import (
 from syncd.core.reversals import Reversal, ReversalKind
 
 CHARGES_MAX = 10_000
-"""So many charges are remembered; then the memory starts again."""
+"""How many charges are remembered; after that, the memory is cleared."""
 
 
 @dataclass(slots=True)
 class Charges:
-    """Reads charges, each once.
+    """Reads each charge once.
 
     Attributes:
-        get: reads a path of Stripe's API; raises CursorRefused where there is no such object.
+        get: reads a path of Stripe's API; raises CursorRefused if there is no such object.
     """
 
     get: Callable[[str], Awaitable[object]]
     _intents: dict[str, str | None] = field(default_factory=dict, init=False)
 
     async def named(self, seen: Reversal, raw: object) -> Reversal | Unreadable:
-        """Give a refund or dispute the payment intent that its charge names.
+        """Add the payment intent of its charge to a refund or dispute.
 
-        A dispute whose payment can't be found is Unreadable, so that a person sees the dispute. A
-        refund whose charge has no payment intent is of no concern to Halo and stays as it is.
+        A dispute whose payment cannot be found is Unreadable, so that a person sees the dispute. A
+        refund whose charge has no payment intent does not concern Halo and stays unchanged.
 
         Args:
-            seen: what was read.
-            raw: the JSON object that it was read from.
+            seen: the refund or dispute.
+            raw: its JSON object.
 
         Raises:
-            LinkFailure: Stripe as a whole can't be read.
+            LinkFailure: Stripe as a whole does not work.
         """
         if seen.intent_id is not None or seen.total:
             return seen

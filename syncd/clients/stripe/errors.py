@@ -1,4 +1,4 @@
-"""Classifies the errors of the `stripe` package: the failure that each stands for."""
+"""Classifies the errors of the `stripe` package: which failure each error means."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,12 +31,12 @@ def failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
     """Classify an error of the `stripe` package; `now` in Unix seconds."""
     status = error.http_status
     what = f"GET {path}"
-    # Without JSON, the package's words are the body itself: a page, or a customer's data.
+    # Without JSON, the package's message is the body itself: a web page, or a customer's data.
     told = error.user_message if isinstance(error.json_body, dict) else ""
     said = plain(told) if isinstance(told, str) else ""
     said = said if not said or said.endswith((".", "!", "?")) else f"{said}."
     headers = error.headers or {}
-    sent_at = server_time(header(headers, "date"))  # a date in Retry-After is by Stripe's clock
+    sent_at = server_time(header(headers, "date"))  # the date in Retry-After is by Stripe's clock
     wait = retry_after_seconds(header(headers, "retry-after"), sent_at or now)
     cause = error.__cause__ or error.__context__
     if isinstance(cause, AnswerRefused):
@@ -81,7 +81,7 @@ def failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
 
 
 def _network_words(error: stripe.StripeError) -> str:
-    """What the network said, without the package's advice around it."""
+    """The network's error message, without the package's advice around it."""
     cause = error.__cause__ or error.__context__
     return words_of(cause) if cause else plain(str(error), 200)
 

@@ -1,7 +1,7 @@
 """Parses Stripe's JSON leniently: events, payment intents, refunds and disputes.
 
-Pure. The shape of an event may be of any API version, and it may contain any text. What cannot be
-parsed is reported, never guessed, and nothing secret leaves this module.
+Pure. An event may have the format of any API version, and it may contain any text. What cannot be
+parsed is reported, never guessed, and no secret leaves this module.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ _SECONDS_MAX = 4_102_444_800  # the year 2100
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An event or intent that can't be used as it is.
+    """An event or object that cannot be parsed.
 
     Attributes:
         id: its own id, or a fingerprint of its text if it has none.
         text: what is wrong with it.
-        at: Unix seconds, if it says so.
-        shape: its shape without its contents.
+        at: Unix seconds; None if it contains no time.
+        shape: its structure without its contents.
     """
 
     id: str
@@ -109,7 +109,7 @@ def read_event(raw: object, invoice_key: str) -> SeenEvent | Unreadable:
 
 
 def _intent_of(raw: Mapping[str, Any]) -> str | None:
-    """The id of the payment intent in an event; None where there is none that can be read."""
+    """The id of the payment intent in an event; None if it is missing or unreadable."""
     data = raw.get("data")
     intent = data.get("object") if isinstance(data, dict) else None
     intent_id = intent.get("id") if isinstance(intent, dict) else None
@@ -121,7 +121,7 @@ def read_intent(
 ) -> Observation | Unreadable:
     """Parse a payment intent that was read; `at` as in Observation.
 
-    Without `traced`, the trace holds the description alone: for a command that writes no rows.
+    Without `traced`, the trace contains only the description: for a command that writes no rows.
     """
     if not isinstance(raw, dict):
         return Unreadable(_fingerprint(raw), "A payment intent in Stripe's answer isn't an object.")
@@ -147,7 +147,7 @@ def _observation(
     trace: str | None,
     event_id: str | None = None,
 ) -> Observation:
-    """Parse an intent from an event (`event_id`) or as it was read."""
+    """Parse a payment intent from an event (`event_id`), or one that was read."""
     metadata = intent.get("metadata")
     invoice = metadata.get(key) if isinstance(metadata, dict) else None
     details = intent.get("amount_details")
@@ -170,7 +170,7 @@ def _observation(
 
 
 def _part(value: object) -> int | None:
-    """A part of the amount, such as a tip; Stripe shows ``{}`` where there is none."""
+    """A part of the amount, such as a tip; Stripe shows ``{}`` if there is none."""
     return _whole(value.get("amount")) if isinstance(value, dict) else None
 
 
@@ -243,19 +243,19 @@ def _reversal(
 
 
 def charge_of(raw: object) -> str | None:
-    """The id of the charge that a refund or dispute is of; None where it names none."""
+    """The id of the charge of a refund or dispute; None without a charge."""
     charge = _expanded_id(raw.get("charge")) if isinstance(raw, dict) else None
     return charge if isinstance(charge, str) and _ID.fullmatch(charge) else None
 
 
 def intent_of(charge: object) -> str | None:
-    """The payment intent of a charge that was read; None where it has none."""
+    """The payment intent of a charge; None without one."""
     intent = _expanded_id(charge.get("payment_intent")) if isinstance(charge, dict) else None
     return intent if isinstance(intent, str) and INTENT_ID.fullmatch(intent) else None
 
 
 def _expanded_id(value: object) -> object:
-    """An id, also where Stripe answers with the object itself in its place."""
+    """An id, also if Stripe sends the whole object in its place."""
     return value.get("id") if isinstance(value, dict) else value
 
 
@@ -264,7 +264,7 @@ def _currency(value: object) -> str | None:
 
 
 def _whole(value: object) -> int | None:
-    """A whole number from 0 up to a sensible limit; text does not count as a number."""
+    """A whole number from 0 up to a plausible limit; text does not count as a number."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _AMOUNT_MAX:
         return None
     return value
@@ -277,7 +277,7 @@ def _seconds(value: object) -> int | None:
 
 
 def unknown_status(raw: Mapping[str, Any]) -> list[str]:
-    """The status of an intent in a list, if it is not one of the known ones."""
+    """The status of a payment intent, in a list, if it is not a known status; else an empty list."""
     status = str(raw.get("status"))
     known = state_of_intent(status, has_error=False) or status in STATUSES_WITHOUT_STATE
     return [] if known else [plain(status, 80)]

@@ -1,8 +1,8 @@
-"""Stripe, read: the only room that knows the `stripe` package.
+"""Reads Stripe; the only module that knows the `stripe` package (with `errors`).
 
-It lists events, payment intents, refunds and disputes, and reads single intents. JSON is taken as
-plain dictionaries, for `stripe_reading` to read: building the package's objects costs twenty times
-as much (measured), and an event's shape may be of any API version.
+It lists events, payment intents, refunds and disputes, and reads single payment intents. JSON stays
+plain dictionaries, which `clients.stripe.parse` parses: building the package's objects costs twenty
+times as much (measured), and an event may have the format of any API version.
 """
 
 import asyncio
@@ -44,13 +44,13 @@ from syncd.text.sanitize import conceal
 from syncd.text.shape import shape_of
 
 PAGE_SIZE = 100
-"""The most that Stripe lists at once."""
+"""The maximum page size of Stripe's listings."""
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
-"""A larger answer is refused: a page of a hundred events takes about half a megabyte."""
+"""The largest answer that is accepted; a page of a hundred events takes about half a megabyte."""
 
 _REVERSAL = re.compile(r"rak_(?:charge|refund|dispute)")
-# What the package trips over where an answer has a shape that it doesn't expect.
+# The exceptions of the package for answers with an unexpected format.
 _TRIPS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
@@ -59,13 +59,13 @@ class Page:
     """One page of a listing.
 
     Attributes:
-        events: for a listing of events: what could be read.
-        intents: for a listing of intents: what could be read.
-        reversals: for a listing of refunds or disputes: what could be read.
-        unreadable: what could not.
-        unknown_statuses: statuses of intents that nobody knows here.
+        events: for a listing of events: those that could be parsed.
+        intents: for a listing of payment intents: those that could be parsed.
+        reversals: for a listing of refunds or disputes: those that could be parsed.
+        unreadable: those that could not be parsed.
+        unknown_statuses: statuses of payment intents that syncd does not know.
         cursor: where the next page begins; None on the last page.
-        server_time: Stripe's clock when it answered, Unix seconds; None where it didn't say.
+        server_time: Stripe's clock when it answered, Unix seconds; None if unknown.
         oldest: the smallest `created` on the page, Unix seconds.
     """
 
@@ -81,11 +81,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one object at the head of a listing shows.
+    """What the first object of a listing shows.
 
     Attributes:
-        ahead_seconds: how far Stripe's clock is ahead of ours; None where it didn't say.
-        livemode: whether it is of live mode; None where there is no object.
+        ahead_seconds: how far Stripe's clock is ahead of the local clock; None if unknown.
+        livemode: whether the object belongs to live mode; None without an object.
     """
 
     ahead_seconds: float | None
@@ -94,15 +94,15 @@ class Probe:
 
 @dataclass(slots=True)
 class StripeSource:
-    """Stripe as the engine sees it.
+    """Reads Stripe for pulls, checks and audits.
 
     Attributes:
-        account: the account to read (``acct_…``); empty or None for the key's own.
-        account_in_context: whether the account goes into the header ``Stripe-Context``, as the key
-            of an organization wants, instead of ``Stripe-Account``.
-        transport: carries the requests in place of a real network; None for the real one.
+        account: the account to read (``acct_…``); empty or None for the key's own account.
+        account_in_context: whether the account goes into the header ``Stripe-Context``, as an
+            organization's key requires, instead of ``Stripe-Account``.
+        transport: replaces the network in tests; None for the network.
         payment_types: the types of payment events that are listed.
-        reversal_events_refused: whether the key isn't shown the events of refunds and disputes.
+        reversal_events_refused: whether the key may not read the events of refunds and disputes.
     """
 
     api_key: str = field(repr=False)
@@ -120,16 +120,16 @@ class StripeSource:
 
     def __post_init__(self) -> None:
         self._charges = Charges(self._charge)
-        # The package would write a file into a home that a service doesn't have.
+        # The package would write a file into the home directory; a service has none.
         stripe.enable_telemetry = False
         conceal("Stripe's key", self.api_key)
-        # The package makes a client of its own, which reads answers of any size and can't be made
-        # at all where NO_PROXY has entries that httpx doesn't accept: it gets ours instead.
+        # The package's own client reads answers of any size, and cannot be created if NO_PROXY has
+        # entries that httpx does not accept. So it gets syncd's client.
         ours = client(self.api_base, self.calling.timeout_seconds, BODY_BYTES_MAX, self.transport)
         library = SimpleNamespace(**{**vars(httpx), "AsyncClient": lambda **_: ours})
         self._http = stripe.HTTPXClient(
             timeout=self.calling.timeout_seconds,
-            verify_ssl_certs=False,  # ours verifies; the package need not read certificates as well
+            verify_ssl_certs=False,  # syncd's client verifies instead
             _lib=library,
         )
         self._client = stripe.StripeClient(
@@ -138,7 +138,7 @@ class StripeSource:
             stripe_context=self.account or None if self.account_in_context else None,
             base_addresses={"api": self.api_base.rstrip("/")},
             http_client=self._http,
-            max_network_retries=0,  # ours retries, and honours Retry-After, which theirs doesn't
+            max_network_retries=0,  # syncd retries, and honours Retry-After, unlike the package
         )
 
     async def close(self) -> None:
@@ -149,15 +149,15 @@ class StripeSource:
         """List events created at `since` (Unix seconds) or later, newest first, one page.
 
         Raises:
-            CursorRefused: Stripe doesn't take the cursor.
-            LinkFailure: Stripe can't be read.
+            CursorRefused: Stripe does not accept the cursor.
+            LinkFailure: the request failed.
         """
         params: dict[str, Any] = {"created": {"gte": since}, "types": self._types}
         try:
             body, clock = await self._list("/v1/events", params, cursor)
         except PermissionMissing as error:
-            # Whether a key must be allowed to read charges to be shown their events isn't known:
-            # a payment's own events must not hang on it.
+            # A key may need the permission to read charges for their events (unknown): payment
+            # events must not depend on it.
             if self.reversal_events_refused or not _REVERSAL.search(str(error)):
                 raise
             params["types"] = list(self.payment_types)
@@ -182,17 +182,17 @@ class StripeSource:
         )
 
     async def undelivered(self, since: int, cursor: str | None = None) -> Page:
-        """List payment events that at least one webhook endpoint has not taken, newest first, one page.
+        """List payment events that a webhook endpoint has not accepted, newest first, one page.
 
-        An event that says itself that no delivery is pending was taken by every endpoint.
+        An event whose own `pending_webhooks` is 0 was accepted by every endpoint.
 
         Args:
             since: events created then or later, Unix seconds.
             cursor: where the page begins; None for the first page.
 
         Raises:
-            CursorRefused: Stripe does not take the cursor.
-            LinkFailure: Stripe can't be read.
+            CursorRefused: Stripe does not accept the cursor.
+            LinkFailure: the request failed.
         """
         params = {
             "created": {"gte": since}, "types": list(EVENT_TYPES), "delivery_success": "false",
@@ -215,15 +215,15 @@ class StripeSource:
     @property
     def _types(self) -> list[str]:
         more = () if self.reversal_events_refused else REVERSAL_EVENT_TYPES
-        return [*self.payment_types, *more]  # Stripe takes at most 20
+        return [*self.payment_types, *more]  # Stripe accepts at most 20
 
     async def refunds(self, since: int, cursor: str | None = None) -> Page:
-        """List refunds made at `since` or later (Unix seconds), newest first, one page.
+        """List refunds created at `since` or later (Unix seconds), newest first, one page.
 
         Raises:
-            CursorRefused: Stripe doesn't take the cursor.
-            PermissionMissing: the key may not read them.
-            LinkFailure: Stripe can't be read.
+            CursorRefused: Stripe does not accept the cursor.
+            PermissionMissing: the key may not read refunds.
+            LinkFailure: the request failed.
         """
         return await self._reversals("/v1/refunds", read_refund, since, cursor)
 
@@ -258,13 +258,13 @@ class StripeSource:
         self, since: int, cursor: str | None = None, before: int | None = None, *,
         traced: bool = True,
     ) -> Page:  # fmt: skip
-        """List payment intents made at `since` or later (Unix seconds), newest first, one page.
+        """List payment intents created at `since` or later (Unix seconds), newest first, one page.
 
-        Without `traced`, they carry no trace for Halo's rows: that saves half of the work.
+        Without `traced`, they have no trace for Halo's rows, which saves half of the work.
 
         Raises:
-            CursorRefused: Stripe doesn't take the cursor.
-            LinkFailure: Stripe can't be read.
+            CursorRefused: Stripe does not accept the cursor.
+            LinkFailure: the request failed.
         """
         created = {"gte": since} if before is None else {"gte": since, "lt": before}
         body, clock = await self._list("/v1/payment_intents", {"created": created}, cursor)
@@ -289,18 +289,18 @@ class StripeSource:
         )
 
     async def intent(self, intent_id: str) -> Observation | Unreadable:
-        """Read one payment intent: the truth now.
+        """Read one payment intent in its present state.
 
         Raises:
-            IntentUnknown: Stripe doesn't know it.
-            LinkFailure: Stripe can't be read.
+            IntentUnknown: Stripe does not know the payment intent.
+            LinkFailure: the request failed.
         """
         if not INTENT_ID.fullmatch(intent_id):
             message = f"{intent_id[:80]!r} is not the id of a payment intent"
             raise IntentUnknown(message)
         try:
             body, clock = await self._get(f"/v1/payment_intents/{intent_id}", {})
-        except CursorRefused as error:  # a 404 or 400 on a single intent
+        except CursorRefused as error:  # a 404 or 400 for a single payment intent
             raise IntentUnknown(str(error)) from None
         read = read_intent(body, self.invoice_key, self._surely(clock))
         if (read.intent_id if isinstance(read, Observation) else read.id) != intent_id:
@@ -312,14 +312,14 @@ class StripeSource:
         return (await self._get(path, {}))[0]
 
     async def probe(self, kind: str) -> Probe:
-        """List one object: whether the key may, and what the answer shows besides.
+        """List one object, to test the key's permission, the clock and the mode.
 
         Args:
             kind: ``events``, ``payment_intents``, ``charges``, ``refunds`` or ``disputes``.
 
         Raises:
             CursorRefused: Stripe knows no such listing.
-            LinkFailure: Stripe can't be read, or the key lacks the permission.
+            LinkFailure: the request failed, or the key lacks the permission.
         """
         body, clock = await self._get(f"/v1/{kind}", {"limit": 1})
         listed = body.get("data")
@@ -331,7 +331,7 @@ class StripeSource:
         )
 
     def _surely(self, clock: int | None) -> int:
-        """The last second that an answer given at `clock` surely covers: the one before it."""
+        """The last second that an answer at `clock` certainly includes: the second before."""
         return (int(self.calling.now()) if clock is None else clock) - 1
 
     async def _list(
@@ -389,7 +389,7 @@ class StripeSource:
 
 
 def _next_cursor(body: Mapping[str, Any], cursor: str | None) -> str | None:
-    """Where the next page begins. A listing that can't go on must not pass for a whole one."""
+    """The cursor of the next page. A listing that cannot continue must not count as complete."""
     if not body["has_more"]:
         return None
     for raw in reversed(body["data"]):
