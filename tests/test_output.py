@@ -13,6 +13,7 @@ import pytest
 from syncd.core.records import Holder
 from syncd.sandbox.faults import Fault
 from syncd.service.instance import CLAIM
+from syncd.sync.lease import this_process
 from tests.conftest import ROOT, Rig
 from tests.terminals import INTERRUPTED, Shown, on_terminal
 from tests.test_process import daemon, until
@@ -160,6 +161,22 @@ def test_a_run_ends_with_a_summary(live: Rig) -> None:
     assert re.search(r"Finished in .*: .*1 updated in Halo.*; nothing is due\.", shown.text)
     for line in re.split(r"\r\n|\n", shown.text):
         assert not ("Pushing to Halo" in line and "pushed " in line.split("\r")[-1]), line
+
+
+def test_a_single_run_beside_another_push(live: Rig) -> None:
+    """While another process pushes, a run says who does, what is left to it, and ends with 0."""
+    live.pay("succeeded")
+    holder = this_process("the daemon")
+    live.stored(
+        lambda s: s.coordination.take_lease("push", holder, time.time(), 120, free=lambda *_: True)
+    )
+    done = live.command("--once")
+    assert done.returncode == 0
+    end = re.search(r"Finished in .*: nothing was pushed; 1 payment still due; (.*)", done.stderr)
+    assert end is not None, done.stderr
+    assert end[1].startswith("the daemon (process ")
+    assert end[1].endswith(" is already pushing and will include what is due.")
+    assert live.box.halo.writes == []
 
 
 def test_a_second_service_is_named(live: Rig) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from syncd.cli.terminal import Show
-from syncd.core.errors import LinkFailure
+from syncd.core.errors import LeaseHeld, LinkFailure
 from syncd.core.records import Condition
 from syncd.monitor.telemetry import Telemetry
 from syncd.store.store import Store
@@ -60,8 +60,20 @@ def retrying(show: Show, telemetry: Telemetry) -> Callable[[LinkFailure, float],
     return say
 
 
-def summary(telemetry: Telemetry, conditions: Mapping[Condition, int], seconds: float) -> str:
-    """What a run did, how long it took, and what is left, in one line."""
+def summary(
+    telemetry: Telemetry,
+    conditions: Mapping[Condition, int],
+    seconds: float,
+    pushing: LeaseHeld | None = None,
+) -> str:
+    """What a run did, how long it took, and what is left, in one line.
+
+    Args:
+        telemetry: counts what was pushed.
+        conditions: how many payments are in each condition.
+        seconds: how long the run took.
+        pushing: which other process is already pushing, if any.
+    """
     parts = []
     for outcome, words in _OUTCOMES.items():
         number = telemetry.registry.get_sample_value("syncd_pushes_total", {"outcome": outcome})
@@ -71,4 +83,7 @@ def summary(telemetry: Telemetry, conditions: Mapping[Condition, int], seconds: 
     left = f"{counted(due, 'payment')} still due" if due else "nothing is due"
     if doubtful:
         left += f", {counted(doubtful, 'payment')} to be read again at Stripe"
-    return f"Finished in {duration(seconds)}: {', '.join(parts) or 'nothing to push'}; {left}."
+    if pushing is not None and due:
+        left += f"; {pushing.holder} is already pushing and will include what is due"
+    done = ", ".join(parts) or ("nothing was pushed" if due else "nothing to push")
+    return f"Finished in {duration(seconds)}: {done}; {left}."

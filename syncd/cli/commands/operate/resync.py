@@ -62,7 +62,7 @@ async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bo
             read, pushing = await parts.run.resync(intent_id)
         finally:
             await parts.close()
-    text = summary(telemetry, store.people.conditions(), time.monotonic() - started)
+    text = summary(telemetry, store.people.conditions(), time.monotonic() - started, pushing)
     typer.echo(text, err=True)
     if pushing is not None:
         return (

@@ -86,7 +86,10 @@ def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as
     if dry_run:
         _print_plan(planned, conditions, as_json=as_json, whole=failure is None)
     else:
-        typer.echo(summary(telemetry, conditions, time.monotonic() - started), err=True)
+        pushing = failure if isinstance(failure, LeaseHeld) else None
+        typer.echo(summary(telemetry, conditions, time.monotonic() - started, pushing), err=True)
+    if isinstance(failure, LeaseHeld):
+        failure = None  # the other process does the rest
     if failure is not None:
         raise failure
     if attention and not dry_run:
@@ -134,6 +137,7 @@ async def _command(
             return await parts.run.backfill(since, asked, show)
     except LeaseHeld as error:
         telemetry.log("info", "push_left_to_other", holder=error.holder)
+        return error
     except Failure as error:
         return error
     finally:
