@@ -287,7 +287,7 @@ class Config:
 
     Attributes:
         file: where it was read; None where everything comes from the environment.
-        stripe_api_key, halo_client_secret, web_token, notify_urls, heartbeat_url,
+            stripe_api_key, halo_client_secret, web_token, notify_urls, heartbeat_url,
             database_password: the secrets; never shown.
     """
 

@@ -155,7 +155,7 @@ class SignIn:
 
         Raises:
             LinkFailure: it is not an answer about the sign-in, so it proves nothing about the
-            application.
+                application.
         """
         status, body = response.status_code, read_json(response.content)
         if response.is_success and body is None:
