@@ -1,4 +1,4 @@
-"""Puts the parts together: from a Config to an engine that can run."""
+"""Builds an engine and its parts from a Config."""
 
 import asyncio
 import os
@@ -44,30 +44,32 @@ from syncd.sync.run import Run
 from syncd.sync.sink import Sink
 
 BY_HAND_SHARE = 0.995
-"""How much of Stripe's limit a run by hand may use up where poll.interval is "auto": polls slow down for it."""
+"""The share of Stripe's limit for a run by hand if poll.interval is "auto"."""
 
 KEPT_SHARE = 0.01
-"""How much of Stripe's limit only polls may use where poll.interval is "auto" and the limit bears a poll in
-five minutes; else half of it."""
+"""The share of Stripe's limit that only polls may use, if poll.interval is "auto".
+
+This holds if the limit suffices for a poll every five minutes; otherwise half of the limit.
+"""
 
 SILENCE_SECONDS_MAX = 600.0
-"""A Halo that was asked nothing for so long, or for half of web.stale_after, is asked for anything."""
+"""After so many idle seconds (or half of web.stale_after), syncd sends Halo a test request."""
 
 
 @dataclass(slots=True)
 class Runtime:
-    """What comes from outside: time, chance, and being asked to stop.
+    """The process's environment: time, randomness, and the request to stop.
 
     Attributes:
         now: Unix seconds, by the host's clock, which may be set.
         monotonic: seconds of a clock that only goes forward.
         random: a number from 0 to 1.
-        stop: set when the process is to end.
-        working: told at every step of work.
-        waiting: told when a side's window is full, and for how many seconds.
-        transport: carries all requests in place of a real network; None for the real one.
+        stop: set when the process is asked to stop.
+        working: called at every step of work.
+        waiting: called when a side's rate limit is reached, with the seconds to wait.
+        transport: replaces the network in tests; None for the network.
         retrying: called before a request is sent again.
-        requires: the lease that a process must hold to push; by default none but the push lease.
+        requires: the lease that a process must hold to push; by default only the push lease.
     """
 
     now: Callable[[], float] = time.time
@@ -84,7 +86,7 @@ class Runtime:
         """Wait.
 
         Raises:
-            Stopping: we were asked to stop meanwhile.
+            Stopping: the process was asked to stop.
         """
         try:
             await asyncio.wait_for(self.stop.wait(), timeout=seconds)
@@ -96,7 +98,7 @@ class Runtime:
 
 @dataclass(slots=True)
 class Parts:
-    """An engine and what belongs to it."""
+    """An engine and its parts."""
 
     config: Config
     engine: Engine
@@ -125,17 +127,17 @@ def assemble(
     """Build an engine.
 
     Args:
-        config: what to do.
-        store: where to remember.
-        telemetry: where to tell.
-        runtime: time, chance and the end.
-        what: the command that runs, for people who find it pushing.
-        plan: makes it a dry run, and is told what would be pushed.
-        stripe_share: how much of Stripe's limit (0 to 1) this run may use up; the rest is left to
-            the service, so that a long run by hand never silences it.
-        halo_share: the same of Halo's limit.
-        counted_in: where requests are counted, if not in `store`: a run on a store of its own that
-            counts them in the service's keeps both within the limits.
+        config: the configuration.
+        store: the database.
+        telemetry: log and metrics.
+        runtime: time, randomness, and the request to stop.
+        what: the command that runs, shown to other processes that want to push.
+        plan: makes it a dry run; called with each planned action.
+        stripe_share: the share of Stripe's limit (0 to 1) that this run may use; the rest is left
+            to the service, so that a long run by hand never blocks the service.
+        halo_share: the same for Halo's limit.
+        counted_in: where requests are counted, if not in `store`: a run with its own database that
+            counts them in the service's database keeps both within the limits.
     """
     source, sink, rate_limiters = _clients(
         config, store, telemetry, runtime, stripe_share, halo_share, counted_in
@@ -148,7 +150,7 @@ def assemble(
 
 @dataclass(slots=True)
 class Readers:
-    """What reads both sides and never writes to Halo: for the audit.
+    """The parts that read both sides and never write to Halo, for the audit.
 
     Attributes:
         all_rows: reads all of Halo's rows into the store.
@@ -177,7 +179,7 @@ def assemble_readers(
     stripe_share: float = 1.0,
     counted_in: Store | None = None,
 ) -> Readers:
-    """Build what reads both sides into `store`; the arguments are those of `assemble`."""
+    """Build the parts that read both sides into `store`; the arguments are those of `assemble`."""
     source, sink, _ = _clients(config, store, telemetry, runtime, stripe_share, 1.0, counted_in)
     return Readers(
         source,
@@ -192,7 +194,7 @@ def _clients(
     config: Config, store: Store, telemetry: Telemetry, runtime: Runtime,
     stripe_share: float, halo_share: float, counted_in: Store | None,
 ) -> tuple[StripeSource, HaloSink, dict[Side, RateLimiter]]:  # fmt: skip
-    """Make the clients of both sides, and the rate limits of both."""
+    """Build the clients of both sides, and their rate limiters."""
     for problem in no_proxy_problems(os.environ):
         telemetry.log("warning", "no_proxy_entry", text=problem)
     if config.poll.interval == AUTO and stripe_share < 1:
@@ -224,14 +226,14 @@ def _clients(
     )
     sink = _sink(config, _calling(rate_limiters[Side.HALO], telemetry, runtime), runtime)
     tenant = f"{config.halo.url} {config.halo.client_id}"
-    # A run on a store of its own knows of the tenant what the service knows.
+    # A run with its own database starts with what the service knows about the tenant.
     sink.lists.trusted = (counted_in or store).read(HIDDEN_INTENTS) == tenant
     sink.lists.keep = lambda trusted: store.write(HIDDEN_INTENTS, tenant if trusted else None)
     return source, sink, rate_limiters
 
 
 def _sink(config: Config, calling: Calling, runtime: Runtime) -> HaloSink:
-    """Make the client of the PSA: another PSA is chosen here."""
+    """Build the client of the PSA; another PSA is chosen here."""
     return HaloSink(
         config.halo.url,
         config.halo.client_id,
@@ -286,12 +288,13 @@ def build_engine(
         sink, store, lease, rereads, push_settings(config), telemetry, runtime.now, tenant,
         runtime.sleep, InsertWaits(runtime.monotonic), plan=plan,
     )  # fmt: skip
-    # Another process may have decided meanwhile, by another configuration: one that isn't reloaded.
+    # Another process may have decided in the meantime with an older configuration that it has not
+    # reloaded.
     pusher.review = lambda: release_holds(config, store, runtime.now())
     reversal_sweeper = ReversalSweeper(source, sink, store, telemetry, runtime.now, rereads.between)
     limiter = rate_limiters[Side.STRIPE]
     bears = limiter.window.limit * INTERVAL_SECONDS > limiter.window.period_seconds
-    kept = KEPT_SHARE if pace.planned and bears else 0.5  # what is left to polls alone
+    kept = KEPT_SHARE if pace.planned and bears else 0.5  # the share that only polls may use
     pusher.may_reread = lambda: (
         limiter.window.left(limiter.requests.counts(Side.STRIPE), runtime.now())
         > kept * limiter.window.limit
@@ -304,7 +307,7 @@ def build_engine(
 
 
 def _pace(config: Config, store: Store, limiter: RateLimiter, runtime: Runtime) -> Pace:
-    """What decides when to poll, by poll.interval."""
+    """Choose what decides when to poll, by poll.interval."""
     if config.poll.seconds is not None:
         return FixedPace(config.poll.seconds, store, limiter)
     ration = ration_of(config.stripe.read_budget, store, runtime.now())

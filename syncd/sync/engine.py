@@ -36,29 +36,31 @@ from syncd.sync.pull.sweep import Sweeper
 from syncd.sync.push.pusher import Pusher
 
 READ_BACK = (Condition.IN_STEP, Condition.UNMATCHED, Condition.NOT_HALOS, Condition.HELD)
-"""Conditions of payments that Halo's rows, read back, may have to say something about."""
+"""Conditions of payments that a read of Halo's rows may change."""
 
 OTHER_PUSH_SECONDS = 120.0
-"""An answer that Halo gave another process counts for this one for so long."""
+"""How long an answer that Halo gave another process counts for this process, in seconds."""
 
 SPREAD_SWEEP_SECONDS = 86_400
-"""How often to sweep at most, while Stripe's budget makes polls rarer than configured."""
+"""The minimum time between sweeps while Stripe's budget makes polls rarer than configured."""
 
 _SIDES = {"poll": Side.STRIPE, "sweep": Side.STRIPE, "push": Side.HALO}
-"""Which side is at fault where a step fails and the failure names none."""
+"""The side that a step's failure is blamed on if the failure names none."""
 
 
 @dataclass(slots=True)
 class Engine:
-    """Observe, sweep, push.
+    """The steps of the service: poll, sweep, push.
 
     Attributes:
         pace: decides when to poll.
         sweep_seconds: how often to sweep, as configured.
         random: a number from 0 to 1, for jitter.
-        silence_seconds: after so long without an answer of Halo, a push asks for anything.
+        silence_seconds: after so long without an answer from Halo, a push tests Halo with a
+            request.
         last: when each step (poll, push, sweep) last worked, Unix seconds. A push has worked when
-            Halo has answered a request of it: a service that has just started asks Halo once.
+            Halo has answered one of its requests; a service that has just started therefore sends
+            one request.
     """
 
     poller: Poller
@@ -81,12 +83,12 @@ class Engine:
     _last_poll: float = field(default=0.0, init=False)
     _spread: bool = field(default=False, init=False)
 
-    # --- the daemon's steps: they never raise what is understood, but StoreUnusable ------------
+    # --- the daemon's steps: they raise only StoreUnusable; they handle all other failures --------
 
     async def poll(self) -> None:
-        """Poll once, if Stripe isn't paused and its budget bears it.
+        """Poll once, unless Stripe is paused or its budget is used up.
 
-        Where the planner decides, `poll_is_due` has decided before.
+        If the planner decides when to poll, `poll_is_due` has decided before.
         """
         with self._minding_store("poll"):
             now = self.now()
@@ -100,7 +102,7 @@ class Engine:
             self.pace.remember()
 
     def poll_is_due(self) -> bool:
-        """Whether to begin a poll now, where the planner decides; always with a fixed interval."""
+        """Whether the planner wants a poll now; always true with a fixed interval."""
         with self._minding_store("poll"):
             now = self.now()
             return not (
@@ -116,7 +118,7 @@ class Engine:
         return early
 
     async def push(self) -> None:
-        """Push what is due, if Halo is not paused and no other process pushes."""
+        """Push what is due, unless Halo is paused or another process pushes."""
         with self._minding_store("push"):
             link = self.links[Side.HALO]
             if link.paused(self.now()):
@@ -124,7 +126,7 @@ class Engine:
             failed = link.failures or self.store.read(LINKS[Side.HALO]) is not None
             if failed and not self.store.due_count(self.now()):
                 if self.store.people.conditions()[Condition.DUE]:
-                    return  # what it failed on waits: nothing shows that it works
+                    return  # the failed request waits; nothing proves that Halo works
                 if await self._step(None, "push", self.pusher.ask_for_anything):
                     self.link_works(Side.HALO)
                 return
@@ -136,18 +138,18 @@ class Engine:
                 self.link_works(Side.HALO)
 
     async def push_once(self) -> int:
-        """Push what is due, then look up payments that were refunded; raises what fails.
+        """Push what is due, then look up payments that were refunded. Raises what fails.
 
-        Where that took no request for long, one cheap request shows whether Halo still answers.
+        If no request was needed for long, one cheap request tests whether Halo still answers.
 
         Returns:
-            How many payments the push looked at.
+            How many payments the push examined.
         """
         try:
             done = await self.pusher.push()
         except LinkFailure as error:
             if isinstance(error, ServerError | BadAnswer) or error.side is Side.STRIPE:
-                with contextlib.suppress(LinkFailure):  # refunds don't wait for a payment
+                with contextlib.suppress(LinkFailure):  # refunds do not wait for a payment
                     await self.reversal_sweeper.place()
             raise
         await self.reversal_sweeper.place()
@@ -157,16 +159,16 @@ class Engine:
         return done
 
     def _is_halo_silent(self) -> bool:
-        """Whether Halo's last answer to a push is so old that syncd asks Halo for anything."""
+        """Whether Halo's last answer to a push is so old that syncd must test Halo with a request."""
         last = self.last.get("push")
         return last is None or not 0 <= self.now() - last < self.silence_seconds
 
     async def sweep(self) -> None:
-        """Sweep once: Stripe's last days, and Halo's rows read back; neither half stops the other."""
+        """Sweep once: Stripe's last days, and Halo's rows, even if the other half fails."""
         await self.sweep_halo(whole=await self.sweep_stripe())
 
     async def sweep_stripe(self) -> bool:
-        """Sweep Stripe's last days, if Stripe isn't paused. Returns whether that worked."""
+        """Sweep Stripe's last days, unless Stripe is paused. Returns whether that worked."""
         with self._minding_store("sweep"):
             if self.links[Side.STRIPE].paused(self.now()):
                 return False
@@ -174,15 +176,15 @@ class Engine:
         return False
 
     def half_is_done(self, side: Side) -> bool:
-        """Whether a side's half of the sweep that is due has worked, while the other half failed."""
+        """Whether a side's half of the present sweep has worked, while the other half failed."""
         done, last = self.store.read(SWEPT[side]), self.store.read(LAST["sweep"]) or 0
         return done is not None and done > last and 0 <= self.now() - done < self.sweep_seconds
 
     async def sweep_once(self) -> None:
-        """Sweep, where a sweep is due: runs that a timer starts have no service that sweeps.
+        """Sweep if a sweep is due, for runs that a timer starts without a service.
 
         Raises:
-            LinkFailure: Stripe or Halo does not answer; the sweep is still due.
+            LinkFailure: Stripe or Halo does not answer; the sweep stays due.
             LeaseHeld: another process pushes.
         """
         if not self.sweep_is_due(self.now()):
@@ -206,7 +208,7 @@ class Engine:
         self.worked("sweep")
 
     async def count_undelivered(self) -> None:
-        """Once a day, count the events that Stripe's webhooks did not deliver; nothing depends on it."""
+        """Once a day, count the events that webhooks did not deliver; nothing depends on it."""
         if self.links[Side.STRIPE].paused(self.now()) or not self.deliveries.is_due():
             return
         if not self.pusher.may_reread():
@@ -221,10 +223,10 @@ class Engine:
         )
 
     async def sweep_halo(self, *, whole: bool = True) -> None:
-        """Read Halo's rows back.
+        """Read Halo's rows again, and compare them with the store.
 
         Args:
-            whole: whether Stripe's half worked: then the sweep has worked when this half has.
+            whole: whether Stripe's half worked: then the whole sweep has worked if this half works.
         """
 
         async def read_back() -> None:
@@ -236,7 +238,7 @@ class Engine:
 
     @contextmanager
     def _minding_store(self, step: str) -> Iterator[None]:
-        """The database may be locked or full at any point, also while an outcome is written down."""
+        """Handle a database that is locked or full at any point, also while an outcome is recorded."""
         try:
             yield
         except StoreUnavailable as error:
@@ -265,7 +267,7 @@ class Engine:
             )
 
     async def read_back(self) -> int:
-        """Read Halo's rows, and make due again what they contradict. Returns how many payments."""
+        """Read Halo's rows, and make payments due that they contradict. Returns how many payments."""
         conditions = self.store.people.conditions()
         if not any(conditions[condition] for condition in READ_BACK):
             return 0
@@ -291,17 +293,17 @@ class Engine:
         """Do some work. Returns whether it worked.
 
         Args:
-            counter: what is counted, by outcome.
-            step: what it is called.
+            counter: the metric to count in, by outcome.
+            step: the step's name.
             work: a coroutine function.
-            whole: whether the step has worked when this has.
+            whole: whether the step has worked if this work has.
         """
         try:
             with failing_as(_SIDES[step]):
                 await work()  # type: ignore[misc]  # each is a coroutine function
         except LeaseHeld as error:
             self.report.log("info", "push_left_to_other", holder=error.holder)
-            if step == "push":  # a sweep that couldn't read Halo's rows back is due still
+            if step == "push":  # a sweep that could not read Halo's rows stays due
                 self._note_other_push()
             return False
         except LinkFailure as error:
@@ -334,9 +336,9 @@ class Engine:
         return False
 
     def _note_other_push(self) -> None:
-        """Take over that Halo has just answered another process, which holds the push lock.
+        """Record that Halo has just answered another process, which holds the push lock.
 
-        That the other process holds the lock proves nothing: Halo may be down for it as well.
+        The lock alone proves nothing: Halo may be down for the other process as well.
         """
         noted = self.store.read(LAST["push"]) or 0
         if 0 <= self.now() - noted <= OTHER_PUSH_SECONDS and noted > self.last.get("push", 0.0):
@@ -344,14 +346,15 @@ class Engine:
             self.succeeded("push", noted)
 
     def sweep_is_due(self, started: float) -> bool:
-        """Whether the last sweep that worked is long enough ago; a failed sweep is still due.
+        """Whether a sweep is due: the last sweep that worked is long enough ago.
 
-        While Stripe's budget makes polls rarer than configured, a sweep is due once a day at most:
-        sweeps would use up the reads that polls need.
+        While Stripe's budget makes polls rarer than configured, a sweep is due once a day at most,
+        because sweeps would use up the reads that polls need.
 
         Args:
-            started: when this process started, Unix seconds. Where no sweep has worked yet, the start
-                of the first process counts: a service that is restarted every day sweeps as well.
+            started: when this process started, Unix seconds. If no sweep has worked yet, the start
+                of the first process counts, so that a service that is restarted every day sweeps as
+                well.
         """
         last: float | None = self.store.read(LAST["sweep"])
         if last is None:
@@ -368,13 +371,13 @@ class Engine:
         return not self.pace.spread
 
     def worked(self, step: str) -> None:
-        """Note that a step (poll, push, sweep) has just worked."""
+        """Record that a step (poll, push, sweep) has just worked."""
         self.last[step] = self.now()
         self.succeeded(step, self.now())
         self.store.write(LAST[step], int(self.now()))
 
     def link_works(self, side: Side) -> None:
-        """Note that a side works, also for `syncd status`, which is another process."""
+        """Record that a side works, also for `syncd status`, which is another process."""
         if self.links[side].failures:
             self.report.log("info", "link_works_again", side=str(side))
         self.links[side].worked()
@@ -382,7 +385,7 @@ class Engine:
             self._remember_link(side)
 
     def _remember_link(self, side: Side) -> None:
-        """For `syncd status`, which is another process."""
+        """Record the state of a side for `syncd status`, which is another process."""
         link = self.links[side]
         failing = LinkNote(link.reason, link.since) if link.reason else None
         self.store.write(LINKS[side], failing)

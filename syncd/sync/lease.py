@@ -19,22 +19,23 @@ from syncd.store.db.leases import PUSH
 from syncd.store.store import Store
 
 LEASE_SECONDS = 120.0
-"""How long a lease lasts without being renewed: longer than any request may take."""
+"""How long a lease lasts without renewal, in seconds; longer than any request may take."""
 
 KEPT_SHARE = 1 / 6
-"""A lease is renewed after this share of its time, not at each page: each renewal is a commit."""
+"""A lease is renewed after this share of its time, because each renewal is a commit."""
 
 
 def this_process(what: str) -> Holder:
-    """Describe this process; `what` is the command it runs, for people."""
+    """Describe this process; `what` is the command that it runs."""
     return Holder(uuid4().hex, what, socket.gethostname(), _machine(), os.getpid())
 
 
 def _machine() -> str:
-    """The machine, and the namespace of process ids: containers of one machine have several.
+    """The machine and the namespace of process ids: containers of one machine have several.
 
-    systemd's ProcSubset=pid hides /proc/sys from the service, but not from a command in a shell, so the
-    machine's id goes first. Where there is no id, no other process counts as one of this machine.
+    systemd's ProcSubset=pid hides /proc/sys from the service, but not from a command in a shell, so
+    the machine's id comes first. Without an id, no other process counts as a process of this
+    machine.
     """
     for file in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
         with suppress(OSError, UnicodeError):
@@ -44,7 +45,7 @@ def _machine() -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine still runs."""
+    """Whether a process of this machine is still running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -56,14 +57,14 @@ def is_alive(pid: int) -> bool:
 
 @dataclass(slots=True)
 class Lease:
-    """An exclusive right, held for as long as it is renewed.
+    """An exclusive right that lasts as long as it is renewed.
 
     Attributes:
         alive: whether a process of this machine is still running.
-        name: what the right is for; by default to push.
-        seconds: how long it holds without being renewed.
-        requires: the lease without which this one cannot be taken.
-        fence: what transactions check while it is held; None before it was taken.
+        name: the lease's name; by default the push lease.
+        seconds: how long the lease lasts without renewal.
+        requires: another lease that the process must hold to take this one.
+        fence: what transactions check while the lease is held; None before it was taken.
     """
 
     store: Store
@@ -98,8 +99,8 @@ class Lease:
     def renew(self) -> None:
         """Renew the lease.
 
-        An expired lease can be renewed while no other process has taken it. If another process has
-        taken the lease, what this process read before may be outdated, even if the other process has
+        An expired lease can be renewed as long as no other process has taken it. If another process
+        has taken the lease, this process may have outdated data, even if the other process has
         ended. Then this push must start again.
 
         Raises:
@@ -110,7 +111,7 @@ class Lease:
         self._renewed = self.now()
 
     def keep(self) -> None:
-        """Renew the lease in time where this process holds it: called while it reads or waits.
+        """Renew the lease when necessary, if this process holds it; called while it reads or waits.
 
         Right before a write, `renew` proves that the lease is still held. Raises as `renew`.
         """
@@ -118,15 +119,15 @@ class Lease:
             self.renew()
 
     def give_back(self) -> None:
-        """Let another process push."""
+        """Release the lease, so that another process can push."""
         self._held = False
         self.store.coordination.give_lease(self.name, self.me)
 
     def _is_free(self, holder: Holder, until: float, now: float) -> bool:
         if holder.host == self.me.host and holder.boot == self.me.boot:
-            # Our own process id belongs to this process, or to one that has ended.
+            # The local process id belongs to this process, or to a process that has ended.
             if holder.pid == self.me.pid or not self.alive(holder.pid):
                 return True
         elif until > now + 2 * self.seconds:
-            return True  # written before a clock was set back, by more than a small step
+            return True  # written before the clock was set back by more than a small step
         return until <= now

@@ -21,14 +21,15 @@ from syncd.store.store import Store
 
 @dataclass(slots=True)
 class Link:
-    """How the connection to Stripe or Halo is doing.
+    """The state of the connection to Stripe or Halo.
 
     Attributes:
         failures: how many times in a row it failed.
-        paused_from, paused_until: Unix seconds; 0 where requests are not paused.
-        reason: the last failure, for people; None where the side works.
-        since: Unix seconds of the first failure in a row; None where the side works.
-        writing: whether a write failed last: then an answered read does not prove that writes work.
+        paused_from, paused_until: Unix seconds; 0 if requests are not paused.
+        reason: the last failure, for people; None if the side works.
+        since: Unix seconds of the first failure in a row; None if the side works.
+        writing: whether the last failure was a write: then a successful read does not prove that
+            writes work.
     """
 
     failures: int = 0
@@ -39,11 +40,11 @@ class Link:
     writing: bool = False
 
     def worked(self) -> None:
-        """Note that the side works."""
+        """Record that the side works."""
         self.failures, self.paused_until, self.reason, self.since = 0, 0.0, None, None
 
     def failed(self, error: Failure, now: float, jitter: float) -> float:
-        """Note a failure and pause, longer after each failure in a row.
+        """Record a failure, and pause; the pause grows with each failure in a row.
 
         Args:
             error: the failure.
@@ -71,9 +72,9 @@ class Link:
 
 @contextmanager
 def failing_as(side: Side) -> Iterator[None]:
-    """Turn a failure that names no side, such as a refused cursor, into a failure of `side`.
+    """Convert a failure without a side, such as a refused cursor, into a failure of `side`.
 
-    So a step that fails pauses its side, and stops no other step.
+    So a step that fails pauses its side and stops no other step.
     """
     try:
         yield
@@ -84,11 +85,11 @@ def failing_as(side: Side) -> Iterator[None]:
 
 
 def remember_shapes(store: Store, side: Side, shapes: Sequence[str], now: float) -> None:
-    """Keep the shapes of answers that could not be read, for `syncd bugreport`; each once.
+    """Store the shapes of unreadable answers for `syncd bugreport`, each once.
 
     Args:
-        store: where to.
-        side: from where the answers came.
+        store: the database.
+        side: Stripe or Halo.
         shapes: see `text.shape`.
         now: Unix seconds.
     """
@@ -100,10 +101,10 @@ def remember_shapes(store: Store, side: Side, shapes: Sequence[str], now: float)
 
 
 def remember_failures_shape(store: Store, error: Failure, now: float) -> None:
-    """Keep the shape of the answer that caused a failure, where syncd could not read the answer.
+    """Store the shape of the answer that caused a failure, if syncd could not parse the answer.
 
     Args:
-        store: where to.
+        store: the database.
         error: the failure.
         now: Unix seconds.
     """

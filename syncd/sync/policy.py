@@ -1,4 +1,4 @@
-"""How to push, as the configuration says, and which holds a changed configuration releases."""
+"""The settings of pushes, and the holds that a changed configuration releases."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from syncd.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class PushSettings:
-    """How to push.
+    """The settings of pushes.
 
     Attributes:
         policy: the configured status numbers and rules.
         batch: rows in one request.
-        trace: whether to leave in the row what a webhook would have left.
+        trace: whether to leave the event in the row, as Halo's webhook would.
     """
 
     policy: Policy
@@ -45,13 +45,13 @@ class PushSettings:
         )
 
     def trace_of(self, due: DuePayment, now: float) -> Trace | None:
-        """What to leave in a payment's rows, written at `now` (Unix seconds); None for nothing."""
+        """The trace for a payment's rows, written at `now` (Unix seconds); None for no trace."""
         payload = due.payment.current.trace
         return None if payload is None or not self.trace else Trace(payload, now)
 
 
 def write_settings(config: Config) -> str:
-    """What the configuration says of writing, in short: a change is a reason to try a write again."""
+    """A short form of the settings that concern writes: syncd retries a write if they change."""
     halo = config.halo
     text = repr(
         (halo.url, halo.client_id, halo.scope, halo.status, halo.new_row, config.push.trace)
@@ -60,7 +60,7 @@ def write_settings(config: Config) -> str:
 
 
 def push_settings(config: Config) -> PushSettings:
-    """What the configuration says of pushing."""
+    """The settings of pushes in the configuration."""
     return PushSettings(
         policy=Policy(
             numbers=config.halo.status.numbers,
@@ -73,14 +73,14 @@ def push_settings(config: Config) -> PushSettings:
 
 
 def release_holds(config: Config, store: Store, now: float, *, reloaded: bool = False) -> int:
-    """Decide again what was held under another configuration. Returns how many payments.
+    """Decide again about payments held under another configuration. Returns how many payments.
 
     Args:
-        config: what holds now.
-        store: has the holds, and the configuration by which they were decided.
+        config: the present configuration.
+        store: has the holds, and the configuration under which they were decided.
         now: Unix seconds.
-        reloaded: decide again all holds that a configuration can lift: a push by the old one may have
-            been under way while another process took the new one for dealt with.
+        reloaded: decide again about all holds that a configuration can lift: a push with the old
+            configuration may still have run when another process recorded the new one as applied.
     """
     settings = push_settings(config)
     current = {

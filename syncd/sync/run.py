@@ -1,6 +1,7 @@
-"""Runs that end: one poll and push, a backfill, a resync. What fails, they raise.
+"""Runs that end: one poll and push, a backfill, a resync. They raise what fails.
 
-The service's steps are in `engine`; signals are the command's business, which sets the stop event.
+Does not belong here: the service's steps (`engine`), and signals: the command handles them and sets
+the stop event.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,17 +18,17 @@ from syncd.sync.link import failing_as, remember_failures_shape
 from syncd.sync.push.outcomes import LAG_SECONDS
 
 WAITS_MAX = 100
-"""How often a run waits for new rows that Halo's lists don't show yet."""
+"""How often a run waits for new rows that Halo's lists do not show yet."""
 
 FAILURES_MAX = 20
-"""How often in a row a backfill waits as long as a side asks it to, before it gives up."""
+"""How often in a row a backfill waits as long as a side asks, before it gives up."""
 
 WAIT_SECONDS_MAX = 400.0
-"""A backfill ends where a side asks it to wait for longer."""
+"""A backfill ends if a side asks it to wait for more seconds."""
 
 
 class Watching(Protocol):
-    """Shows a person why a run waits."""
+    """Shows the user why a run waits."""
 
     def note(self, text: str) -> None:
         """Show a sentence."""
@@ -43,7 +44,7 @@ class Run:
     Attributes:
         sleep: waits for some seconds; raises Stopping when the process is asked to stop.
         random: a number from 0 to 1, for jitter.
-        step: called with each step that begins: list, poll, sweep, push.
+        step: called at the start of each step: list, poll, sweep, push.
     """
 
     engine: Engine
@@ -54,14 +55,14 @@ class Run:
     _waits: int = field(default=0, init=False)
 
     async def once(self) -> None:
-        """One poll, a sweep where one is due, and one push; raises what failed, after all were tried.
+        """One poll, a sweep if one is due, and one push; raises what failed, after all were tried.
 
         Raises:
             LinkFailure: Stripe or Halo does not answer, or failed on single payments.
             LeaseHeld: another process pushes.
         """
         answered = self.store.read(LAST["push"])
-        if answered is not None:  # a timer's runs don't each ask a Halo that has just answered
+        if answered is not None:  # a timer's runs need not test a Halo that has just answered
             self.engine.last.setdefault("push", answered)
         steps = (
             ("poll", Side.STRIPE, self._poll),
@@ -100,12 +101,12 @@ class Run:
         self._note_push()
 
     def _note_push(self) -> None:
-        """Note that a push has worked, where Halo has answered a request of it."""
+        """Record that a push has worked, if Halo has answered one of its requests."""
         if self.engine.pusher.request_succeeded:
             self.engine.worked("push")
 
     def _report_further(self, step: str, error: LinkFailure, first: Failure | None) -> None:
-        """Log a failure after the first one, which the run ends with; keep the shape of each answer."""
+        """Log a failure after the first one, which the run raises; store its answer's shape."""
         remember_failures_shape(self.store, error, self.engine.now())
         if first is not None:
             self.engine.report.log(
@@ -116,10 +117,10 @@ class Run:
         """Read one payment intent again and push it.
 
         Returns:
-            What Stripe says, and which other process is already pushing, if any.
+            Stripe's report, and which other process is already pushing, if any.
 
         Raises:
-            IntentUnknown: Stripe doesn't know the payment intent.
+            IntentUnknown: Stripe does not know the payment intent.
             LinkFailure: Stripe or Halo does not answer.
         """
         current = await self.engine.sweeper.resync(intent_id)
@@ -139,7 +140,7 @@ class Run:
             watching: shows why the run waits.
 
         Returns:
-            Why a payment could not be re-read, though Stripe works; None where all could.
+            Why a payment could not be re-read although Stripe works; None if all could.
 
         Raises:
             LinkFailure: Stripe or Halo does not answer, or failed on single payments.
@@ -153,7 +154,7 @@ class Run:
             self.engine.report.log("info", "backfill_listed", payments=listed)
         except LinkFailure as error:
             self._report_further("list", error, None)
-            failure = error  # what is due is pushed all the same
+            failure = error  # due payments are pushed nevertheless
         self.step("push")
         try:
             await self.push_all(watching)
@@ -168,13 +169,13 @@ class Run:
         return self.engine.poller.rereads.trouble
 
     async def list_since(self, since: int, asked: str) -> int:
-        """List the payment intents, refunds and disputes since a time. Returns how many intents."""
+        """List payment intents, refunds, disputes since a time; return the number of the first."""
         listed = await self.engine.sweeper.backfill(since, asked)
         await self.engine.reversal_sweeper.list_since(since)
         return listed
 
     async def push_all(self, watching: Watching) -> None:
-        """Push until nothing is open; wait for another process that pushes, and as long as Halo asks.
+        """Push until nothing is open; wait for another process's push, and as long as Halo asks.
 
         Raises:
             LinkFailure: Halo does not answer, or failed on single payments, which are postponed.
@@ -199,7 +200,7 @@ class Run:
             else:
                 trouble, failures = trouble or pusher.trouble, 0
                 return done
-            return 1  # what is due now is worth another try
+            return 1  # due payments are worth another attempt
 
         await self._push_until_nothing_is_open(push_or_wait)
         trouble = trouble if self.store.people.conditions()[Condition.DUE] else None
@@ -207,11 +208,11 @@ class Run:
             raise trouble
 
     async def _push_until_nothing_is_open(self, push: Callable[[], Awaitable[int]]) -> None:
-        """Push, and push again for as long as payments are due or new rows may show up in a moment.
+        """Push repeatedly while payments are due, or new rows may appear in a moment.
 
         Args:
-            push: pushes once, and returns how many payments it looked at. After 0, what is still due
-                can't be pushed now: the tenant's writes are stopped.
+            push: pushes once, and returns how many payments it examined. After 0, the remaining due
+                payments cannot be pushed now: the tenant's writes are stopped.
         """
         while True:
             done = await push()
@@ -220,10 +221,11 @@ class Run:
                 return
 
     async def _wait_as_asked(self, error: LinkFailure, failures: int, watching: Watching) -> None:
-        """Wait as long as a side asked for.
+        """Wait as long as a side asked.
 
         Raises:
-            LinkFailure: `error`, where the side asked for nothing, or for too much, or too often.
+            LinkFailure: `error`, if the side did not ask for a wait, or asked for too long or too
+                often.
         """
         wait = error.retry_after_seconds
         if wait is None or wait > WAIT_SECONDS_MAX or failures > FAILURES_MAX:
@@ -260,7 +262,7 @@ class Run:
     def _earlier_inserts(self, now: float) -> list[float]:
         """When the waits for new rows that an earlier process sent are over (Unix seconds).
 
-        Without them, a run by a timer would never send such a row again: each run is a new process.
+        Without these, runs by a timer would never send such a row again: each run is a new process.
         """
         overdue = self.engine.pusher.waits.overdue(now)
         found = {name: self.store.payment(name) for name in overdue}
@@ -271,7 +273,7 @@ class Run:
         ]
 
     def _left_out(self) -> LinkFailure | None:
-        """The failure of a write that was sent and that Halo doesn't show yet; None without one."""
+        """The failure of a write that was sent and that Halo does not show yet; None without one."""
         if self.engine.pusher.plan is not None:
             return None
         doubtful = self.store.doubtful_inserts(self.engine.now())
@@ -293,10 +295,10 @@ class Run:
         )
 
     async def _note_links(self) -> None:
-        """After Stripe has answered: clear the failures that the service noted of a side.
+        """Clear the stored failures of Stripe, after Stripe has answered, and check Halo.
 
         Raises:
-            LinkFailure: Halo doesn't work.
+            LinkFailure: Halo does not work.
         """
         engine = self.engine
         engine.link_works(Side.STRIPE)

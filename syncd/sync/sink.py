@@ -1,8 +1,9 @@
 """What the engine needs of a PSA: look up rows, list rows, change rows, insert a row.
 
-`clients.halo.sink.HaloSink` is the one that syncd uses. Another PSA is another class with these
-methods in a folder of its own beside `clients/halo`, and one line in `sync.build` that chooses it.
-Only domain values pass here: nothing outside the client knows the PSA's JSON.
+syncd uses `clients.halo.sink.HaloSink`. Another PSA is another class with these methods, in its own
+folder beside `clients/halo`, and one line in `sync.build` that chooses it. Only domain values are
+exchanged
+here: nothing outside the client knows the PSA's JSON.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -14,16 +15,16 @@ from syncd.core.rules.proof import Comparison, FieldChange
 
 
 class Sink(Protocol):
-    """A PSA. Every method raises LinkFailure where the PSA does not answer."""
+    """A PSA. Every method raises LinkFailure if the PSA does not answer."""
 
     @property
     def page_size(self) -> int:
-        """How many rows a full page lists."""
+        """How many rows a full page contains."""
 
     async def rows_of(self, intent_id: str) -> list[Row]:
         """Look up all rows of one payment intent.
 
-        Rows that may belong to the payment, but don't name it exactly, come without their `id`.
+        Rows that may belong to the payment, but do not name it exactly, come without their `id`.
 
         Raises:
             ListingBroken: the PSA shows only a part of the rows.
@@ -36,7 +37,8 @@ class Sink(Protocol):
         """Whether lists leave out the payment intent that one of these rows has.
 
         Args:
-            rows: rows that a list showed without an intent; without any, only what is known counts.
+            rows: rows that a list showed without a payment intent; without rows, earlier knowledge
+                decides.
         """
 
     def list_rows(
@@ -45,24 +47,24 @@ class Sink(Protocol):
         """List all rows, newest first, page by page.
 
         Args:
-            count_new: how many rows of a page were not on the pages before; called once a page.
-            seen: how many rows are known already, where the rows are listed a second time.
+            count_new: how many rows of a page were not on earlier pages; called once per page.
+            seen: how many rows are known already, if the rows are listed a second time.
         """
 
     async def count_rows(self) -> int:
-        """Read the first page of all rows: how many rows there are, as far as the page tells."""
+        """Read the first page of all rows: the number of all rows, as far as the page shows it."""
 
     async def probe_lookup(self) -> None:
-        """Look up a payment that does not exist: whether lookups work for any payment."""
+        """Look up a payment that does not exist, to test whether lookups work at all."""
 
     async def whole_row(self, intent_id: str, row_id: int) -> WholeRow | None:
-        """Read one row with every field; None where the PSA has no such row."""
+        """Read one row with every field; None if the PSA has no such row."""
 
     async def invoice_figures(self, invoice_id: int) -> Mapping[str, str] | None:
-        """What an invoice says is due and paid, by the PSA's names; None where it is not shown."""
+        """The amounts due and paid of an invoice, by the PSA's names; None if not shown."""
 
     def as_row(self, fields: Mapping[str, Any]) -> WholeRow:
-        """A row from fields that were kept of it."""
+        """A row, rebuilt from its stored fields."""
 
     def compare(
         self, before: WholeRow | None, after: WholeRow, sent: RowChange | NewRow
@@ -81,19 +83,19 @@ class Sink(Protocol):
     def compare_shown(
         self, before: Row, after: Row, *, whole: bool = False
     ) -> tuple[FieldChange, ...]:
-        """What a row had and has no more after an update, of all that both readings show.
+        """What a row has lost or changed after an update, in the fields that both answers show.
 
         Args:
             before: the row as a list showed it; without its fields nothing is compared.
-            after: the row as the answer shows it, or read alone.
-            whole: whether `after` shows every column of its own that has a value.
+            after: the row as the answer shows it, or read by its id.
+            whole: whether `after` shows each of the row's own columns that has a value.
         """
 
     async def reserve(self, requests: int) -> None:
-        """Wait until the rate limit allows so many requests one after another."""
+        """Wait until the rate limit allows that many requests in a row."""
 
     async def has_room(self, requests: int) -> bool:
-        """Whether the rate limit allows so many requests; where it does not, wait some seconds."""
+        """Whether the rate limit allows that many requests; if not, wait some seconds first."""
 
     async def update(
         self, changes: Sequence[RowChange], guard: Guard, *, repeatable: bool = True
@@ -102,11 +104,11 @@ class Sink(Protocol):
 
         Args:
             changes: the rows and their new status.
-            guard: asked right before each sending, when nothing else is waited for.
-            repeatable: whether to send again after a failure with `maybe_applied`.
+            guard: the final check; asked right before each request, after all other waits.
+            repeatable: whether to retry after a failure with `maybe_applied`.
 
         Returns:
-            The answer; None where `guard` kept the request from being sent.
+            The answer; None if `guard` stopped the request.
 
         Raises:
             RowsRefused: the PSA refuses at least one of the rows, and changed none.

@@ -1,6 +1,7 @@
-"""Counts Stripe's payment events that a webhook endpoint has not taken, and notes the result.
+"""Counts Stripe's payment events that a webhook endpoint has not accepted, and stores the result.
 
-Read by `syncd check`, `syncd calibrate` and once a day by the service, for the page. Does not belong
+Used by `syncd check`, `syncd calibrate`, and once a day by the service, for the page. Does not
+belong
 here: what the count means (`core.rules.deliveries`).
 """
 
@@ -15,14 +16,14 @@ from syncd.store.coordination import UNDELIVERED
 from syncd.store.store import Store
 
 PAGES_MAX = 5
-"""So many pages of 100 events are read: enough to see how bad it is, and few of Stripe's reads."""
+"""The maximum number of pages of 100 events: enough to see the extent, with few of Stripe's reads."""
 
 DAY = 86_400
 
 
 @dataclass(slots=True)
 class Deliveries:
-    """Reads which payment events were not delivered, in few requests."""
+    """Reads which payment events were not delivered, with few requests."""
 
     source: StripeSource
     store: Store
@@ -30,13 +31,13 @@ class Deliveries:
     _tried: float = field(init=False, default=float("-inf"))
 
     async def read(self, *, keep: bool = True) -> Undelivered:
-        """Count the events of the last 30 days that at least one webhook endpoint has not taken.
+        """Count the events of the last 30 days that at least one webhook endpoint has not accepted.
 
         Args:
-            keep: whether to note the result in the store, for the page.
+            keep: whether to store the result, for the page.
 
         Raises:
-            CursorRefused, LinkFailure: Stripe can't be read.
+            CursorRefused, LinkFailure: the request failed.
         """
         self._tried = self.now()
         found, pages = Undelivered(int(self.now())), 0
@@ -62,7 +63,7 @@ class Deliveries:
         return found
 
     def is_due(self) -> bool:
-        """Whether the last count and the last try are more than a day old, or there is none."""
+        """Whether the last count and the last attempt are more than a day old, or missing."""
         last = self.store.read(UNDELIVERED)
         counted = float("-inf") if last is None else last.read_at
         return not 0 <= self.now() - max(counted, self._tried) < DAY

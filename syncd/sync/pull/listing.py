@@ -15,7 +15,7 @@ from syncd.sync.pull.rereads import Rereads
 DAY = 86_400
 
 UNSETTLED_MAX = 10_000
-"""The most payments without an end that a sweep re-reads, the newest first."""
+"""The maximum number of open payments that a sweep re-reads, the newest first."""
 
 Progress = Callable[[int, float], None]
 """Called with the number of payments listed, and the share of the time span covered (0 to 1)."""
@@ -40,24 +40,25 @@ class IntentListing:
     async def list_and_reread(
         self, since: int, *, oldest: int, unshown: Callable[[str, LinkFailure], None]
     ) -> int:
-        """List payment intents made since a time, and re-read older ones that may still change.
+        """List payment intents created since a time, and re-read older ones that may still change.
 
-        Each of the older ones is read alone, or the listing begins with it: whichever takes fewer requests
-        in all. Returns how many payment intents were listed.
+        Each of the older ones is read by its id, or the listing begins with it: whichever takes
+        fewer requests in total. Returns how many payment intents were listed.
 
         Args:
             since: Unix seconds.
-            oldest: payments made before are left to events; Unix seconds.
-            unshown: called with each of the older payments that Stripe can't show.
+            oldest: payments created earlier are updated by events only; Unix seconds.
+            unshown: called with each of the older payments that Stripe cannot show.
 
         Raises:
-            LinkFailure: Stripe can't be read.
+            LinkFailure: the request failed.
         """
         older = self.store.unsettled(oldest, since, UNSETTLED_MAX)
         if older:
             made = self.store.made_by(DAY, oldest)
             days = max(1, (int(self.now()) - since) // DAY)
-            # The store may know fewer payments than Stripe lists: before its first poll, for instance.
+            # The store may know fewer payments than Stripe lists, for example before the first
+            # poll.
             a_day = sum(number for day, number in made.items() if day >= since // DAY) // days
             times = [at for _, at in older]
             since = cheapest_start(times, since, made, a_day, PAGE_SIZE)
@@ -74,16 +75,17 @@ class IntentListing:
         cursor: str | None = None,
         continuing: Callable[[str | None], None] = lambda _cursor: None,
     ) -> int:
-        """List payment intents made since a time. Returns how many.
+        """List payment intents created since a time. Returns how many.
 
         Args:
             since: Unix seconds.
             cursor: where to begin; None for the newest.
-            continuing: called after each page with the cursor of the next; None after the last.
+            continuing: called after each page with the cursor of the next page; None after the
+                last.
 
         Raises:
             CursorRefused: Stripe refuses `cursor`.
-            LinkFailure: Stripe can't be read.
+            LinkFailure: the request failed.
         """
         started, listed = int(self.now()), 0
         async for page in read_pages(
@@ -114,7 +116,7 @@ class IntentListing:
 
 
 def report_unreadable(page: Page, report: Report) -> None:
-    """Log and count what could not be read on a page of Stripe's."""
+    """Log and count the unreadable objects on a page of Stripe's."""
     for odd in page.unreadable:
         report.count("events", outcome="unreadable")
         report.log("warning", "unreadable", id=odd.id, reason=odd.text, shape=odd.shape)

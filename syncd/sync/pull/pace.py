@@ -1,6 +1,6 @@
-"""When to poll next: at a fixed interval, or as the planner decides.
+"""Decides when to poll next: at a fixed interval, or as the planner decides.
 
-Does not belong here: how the planner decides (`core.rules.pacing`).
+Does not belong here: the planner's rules (`core.rules.pacing`).
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -18,7 +18,7 @@ from syncd.store.coordination import POLLS_LEARNT
 from syncd.store.store import Store
 
 REMEMBER_SECONDS = 600.0
-"""How often what was learnt is written to the database, at most."""
+"""The minimum time between two writes of the planner's data to the database."""
 
 
 class Pace(Protocol):
@@ -30,28 +30,28 @@ class Pace(Protocol):
 
     @property
     def spread(self) -> bool:
-        """Whether polls are rarer than configured or planned."""
+        """Whether polls are less frequent than configured or planned."""
 
     @property
     def longest_seconds(self) -> float:
-        """The longest time between two polls, as it is configured or planned now."""
+        """The longest time between two polls that is configured or planned now, in seconds."""
 
     def too_early(self, now: float, last: float) -> bool:
-        """Whether a poll must wait; the last one began at `last`. Both are Unix seconds."""
+        """Whether a poll must wait; the last one began at `last`. Both times are Unix seconds."""
 
     def report_spread(self, report: Report) -> None:
-        """Log that polls have become rarer than configured, or that they are back at their pace."""
+        """Log that polls have become less frequent than configured, or that they are normal again."""
 
     def remember(self) -> None:
-        """Write down what was learnt, if that is due."""
+        """Store what the planner has learned, if that is due."""
 
 
 @dataclass(slots=True)
 class FixedPace:
-    """Polls at a fixed interval, and rarer where Stripe's reads run low.
+    """Polls at a fixed interval, and less often if Stripe's reads run low.
 
     Attributes:
-        interval_seconds: the interval, as configured.
+        interval_seconds: the configured interval.
         limiter: the rate limiter of Stripe.
     """
 
@@ -63,12 +63,12 @@ class FixedPace:
 
     @property
     def spread(self) -> bool:
-        """Whether polls are rarer than configured, as it was when `too_early` was last asked."""
+        """Whether polls were less frequent than configured when `too_early` was last called."""
         return self._spacing > self.interval_seconds
 
     @property
     def longest_seconds(self) -> float:
-        """The interval, as configured."""
+        """The configured interval, in seconds."""
         return self.interval_seconds
 
     def too_early(self, now: float, last: float) -> bool:
@@ -80,7 +80,7 @@ class FixedPace:
         return self.spread and 0 <= now - last < self._spacing
 
     def report_spread(self, report: Report) -> None:
-        """Log that polls have become rarer than configured, or that they are back at the interval."""
+        """Log that polls have become less frequent than configured, or that they are normal again."""
         if not self.spread:
             report.log("info", "polls_at_interval", every_seconds=self.interval_seconds)
             return
@@ -93,17 +93,17 @@ class FixedPace:
         )
 
     def remember(self) -> None:
-        """Nothing is learnt."""
+        """No-op: a fixed interval learns nothing."""
 
 
 @dataclass(slots=True)
 class PollPace:
-    """Decides when to poll next, and learns from what polls find.
+    """Decides when to poll next, and learns from the events that polls find.
 
     Attributes:
         read_budget: `stripe.read_budget`, a number or "auto".
         limiter: the rate limiter of Stripe; its limit follows the budget.
-        limit_share: how much of Stripe's limit (0 to 1) this process may use.
+        limit_share: the share of Stripe's limit (0 to 1) that this process may use.
         now: Unix seconds.
         monotonic: seconds of a clock that is never set.
     """
@@ -128,8 +128,8 @@ class PollPace:
 
         Args:
             events: the page's events.
-            new: the ids of those that no earlier poll has found.
-            clock: Stripe's clock, Unix seconds; None where the answer had no date.
+            new: the ids of the events that no earlier poll has found.
+            clock: Stripe's clock, Unix seconds; None if the answer had no date.
         """
         signs = [sign for event in events if (sign := _sign_of(event, new)) is not None]
         now = self.now()
@@ -138,7 +138,7 @@ class PollPace:
         self._unwritten = self._unwritten or any(sign.new for sign in signs)
 
     def spacing_seconds(self) -> float:
-        """The time between two polls, as it is now."""
+        """The time between two polls now, in seconds."""
         now = self.now()
         self.planner.age(now, self.monotonic())
         self._review()
@@ -146,12 +146,12 @@ class PollPace:
 
     @property
     def longest_seconds(self) -> float:
-        """The longest time between two polls that is planned now."""
+        """The longest time between two polls that is planned now, in seconds."""
         return self.planner.longest_seconds
 
     @property
     def spread(self) -> bool:
-        """Whether polls are rarer than at the fixed interval, because Stripe's reads run low."""
+        """Whether polls are less frequent than the fixed interval, because Stripe's reads run low."""
         return self.planner.scarce
 
     def too_early(self, now: float, last: float) -> bool:
@@ -159,7 +159,7 @@ class PollPace:
         return 0 <= now - last < self.spacing_seconds()
 
     def report_spread(self, report: Report) -> None:
-        """Log that polls have become rarer than planned, or that they are back at their pace."""
+        """Log that polls have become less frequent than planned, or that they are normal again."""
         if not self.spread:
             report.log("info", "polls_at_interval", every_seconds=round(self.spacing_seconds()))
             return
@@ -172,7 +172,7 @@ class PollPace:
         )
 
     def remember(self) -> None:
-        """Write down what was learnt, if it is new and the last time was a while ago."""
+        """Store what the planner has learned, if it has changed and the last time was a while ago."""
         since = None if self._written_at is None else self.monotonic() - self._written_at
         if not self._unwritten or (since is not None and since < REMEMBER_SECONDS):
             return
@@ -191,7 +191,7 @@ class PollPace:
 
 
 def _sign_of(event: SeenEvent, new: Collection[str]) -> Sign | None:
-    """What an event means for the planner; None for nothing."""
+    """What an event means for the planner; None for an event without meaning."""
     if event.new_intent is not None:
         return Sign(event.new_intent, None, event.at, event.at, event.id in new)
     seen = event.observation

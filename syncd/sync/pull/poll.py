@@ -1,4 +1,4 @@
-"""Polls Stripe's recent events into the store, and moves the watermark. Pushes nothing."""
+"""Polls Stripe's recent events into the store, and moves the watermark. Does not push."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from syncd.sync.pull.pace import PollPace
 from syncd.sync.pull.rereads import Rereads
 
 EVENTS_KEPT_SECONDS = 30 * DAY - 3_600
-"""How far back Stripe lists events, less an hour for the time the listing takes."""
+"""How far back Stripe lists events, in seconds, minus an hour for the time that the listing takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ class Reach:
     """How far back a poll looks.
 
     Attributes:
-        overlap_seconds: read again before the watermark, for events that become visible late.
+        overlap_seconds: how far before the watermark events are read again, because some become
+            visible late.
         look_back_seconds: how far the very first poll looks back.
     """
 
@@ -43,7 +44,7 @@ class Poller:
     """Reads Stripe's recent events into the store.
 
     Attributes:
-        listing: fills a gap that is longer than Stripe keeps events.
+        listing: fills a time without polls that is longer than Stripe keeps events.
         rereads: re-reads payments with conflicting events.
         pace: learns from the events when to poll; None for a fixed interval.
     """
@@ -60,13 +61,14 @@ class Poller:
     async def poll(self) -> int:
         """Read the recent events, and re-read payments with conflicting events.
 
-        The watermark moves only after the last page, and by Stripe's clock: our clock may jump.
+        The watermark moves only after the last page, and by Stripe's clock, because the local clock
+        may jump.
 
         Returns:
             How many events are new.
 
         Raises:
-            LinkFailure: Stripe can't be read.
+            LinkFailure: the request failed.
         """
         self.rereads.trouble = None
         mark = self.watermark()
@@ -83,7 +85,7 @@ class Poller:
         clock = first.server_time
         if clock is not None:
             if mark is None and clock - self.reach.look_back_seconds < since - 60:
-                # Our clock is ahead of Stripe's: look back from theirs.
+                # The local clock is ahead of Stripe's: use Stripe's clock.
                 since = max(0, clock - self.reach.look_back_seconds)
                 first = await self.source.events(since)
             if mark is not None and clock - since > EVENTS_KEPT_SECONDS:
@@ -100,7 +102,8 @@ class Poller:
         reached = _reached(clock, newest, started)
         if reached is not None and (mark is None or reached > mark):
             self.store.write(WATERMARK, reached)
-        # The store keeps which payments have conflicting events: the next poll re-reads the rest.
+        # The store remembers which payments have conflicting events: the next poll re-reads the
+        # remaining ones.
         await self.rereads.reread()
         return new
 
@@ -108,7 +111,7 @@ class Poller:
         return first if cursor is None else await self.source.events(since, cursor)
 
     def _report_refused_events(self) -> None:
-        """Log once that the key may not read refunds and disputes; payments are polled regardless."""
+        """Log once that the key may not read refunds and disputes; polls of payments continue."""
         refused = self.source.reversal_events_refused
         if refused == (self.store.read(REVERSAL_EVENTS_REFUSED) is not None):
             return
@@ -157,8 +160,8 @@ class Poller:
             text=f"No poll for {days:.0f} days, longer than Stripe keeps events. syncd reads the "
             "payment intents of that time instead.",
         )
-        # Payments made before the gap may have changed in it: known payments are re-read, and a
-        # month more is listed for payments that syncd has never seen.
+        # Payments created before the gap may have changed in it: known payments are re-read, and
+        # one more month is listed for payments that syncd has never seen.
         listed = await self.listing.list_and_reread(
             since - EVENTS_KEPT_SECONDS, oldest=0, unshown=self._mark_conflicting
         )
@@ -167,23 +170,24 @@ class Poller:
         self.store.write(GAP, GapNote(since, clock, int(self.now()), listed))
 
     def _list_reversals_from(self, since: int) -> None:
-        """Let the next sweep list refunds and disputes made since a time (Unix seconds).
+        """Let the next sweep list refunds and disputes created since a time (Unix seconds).
 
-        Their events of that time may be gone, or the key may not have been allowed to read them.
+        Stripe may no longer list their events, or the key may not have been allowed to read them.
         """
         known = self.store.read(REVERSALS_FROM)
         if known is None or since < known:
             self.store.write(REVERSALS_FROM, since)
 
     def _mark_conflicting(self, intent_id: str, _error: LinkFailure) -> None:
-        """Re-read this payment later: its events are gone, and Stripe can't show it now."""
+        """Re-read this payment later: its events are lost, and Stripe cannot show it now."""
         self.store.doubts.begin(intent_id, self.now())
 
 
 def stripe_clock(store: Store, now: float) -> int:
-    """Stripe's time at the last whole poll, Unix seconds; our own time (`now`) before the first one.
+    """Stripe's time at the last complete poll, Unix seconds; before the first, the local time.
 
-    Ages of what Stripe has are counted from here: a host's clock may be wrong by days.
+    Ages of Stripe's objects are computed with this time, because a host's clock may be wrong by
+    days.
     """
     mark = store.read(WATERMARK)
     return int(now) if mark is None else mark
@@ -192,13 +196,13 @@ def stripe_clock(store: Store, now: float) -> int:
 def _reached(clock: int | None, newest: int, ours: int) -> int | None:
     """The new watermark: the time (Unix seconds) up to which all events were read; None if unknown.
 
-    The watermark follows Stripe's clock, but not beyond our own clock and the newest event: a
-    wrong `Date` header, from a proxy for example, would skip all events until that date.
+    The watermark follows Stripe's clock, but not beyond both the local clock and the newest event:
+    a wrong `Date` header, for example of a proxy, would skip all events until that date.
 
     Args:
-        clock: Stripe's clock, Unix seconds; None where the answer had no date.
-        newest: when the newest event was created, Unix seconds; 0 where there was none.
-        ours: our own clock, Unix seconds.
+        clock: Stripe's clock, Unix seconds; None if the answer had no date.
+        newest: when the newest event was created, Unix seconds; 0 without events.
+        ours: the local clock, Unix seconds.
     """
     if clock is None:
         return min(newest, ours) or None

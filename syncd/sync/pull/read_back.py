@@ -1,4 +1,4 @@
-"""Reads rows of the PSA into the store, page by page: all rows, or as far as a push gains by it."""
+"""Reads rows of the PSA into the store, page by page: all rows, or as many pages as save requests."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,30 +13,30 @@ from syncd.store.store import Store
 from syncd.sync.sink import Sink
 
 FEW = 10
-"""Up to so many payments are looked up one by one: not even one page is read for them."""
+"""Up to this number of due payments, each is looked up alone and no page is read."""
 
 SAMPLE = 20
-"""So many rows without an intent are read alone at most, where no row of the list shows an intent."""
+"""How many rows are read by their ids if no row of the list shows a payment intent."""
 
 FIELDS_MAX, TEXT_MAX = 2_000, 200
-"""The fields of so many rows, the newest, are kept to be compared after a write, without long texts."""
+"""How many rows (the newest) keep their fields for comparisons after a write, without long texts."""
 
 UNNAMED = ""
-"""In place of a payment, where a row is read alone to learn its payment."""
+"""Used in place of a payment if a row is read by its id to learn its payment."""
 
 Progress = Callable[[int, int], None]
-"""Called with how many are done, and how many there are."""
+"""Called with the number of rows done, and the number of all rows."""
 
 MakeWay = Callable[[int], Awaitable[None]]
-"""Called before so many requests: what is more urgent goes first, and is waited for."""
+"""Called before that many requests, to do more urgent work first."""
 
 
 async def _nothing(_requests: int) -> None:
-    """Nothing is more urgent."""
+    """No-op, used if no work is more urgent."""
 
 
 def _each(_page: RowPage, _seen: int) -> bool:
-    """Each page is worth reading."""
+    """Always true: each page is worth reading."""
     return True
 
 
@@ -45,11 +45,11 @@ class AllRows:
     """Reads all of Halo's rows.
 
     Attributes:
-        keep_lease: called for each page, because a process that reads all rows holds the push lease.
+        keep_lease: called for each page to renew the push lease.
         memory: the store that knows which rows were seen before; None for `store`.
         progress: called with how many rows were read, and how many there are.
-        hidden: whether the lists that were read last hide the rows' payments.
-        stopped: whether the last reading stopped before the last page.
+        hidden: whether the latest lists hide the rows' payment intents.
+        stopped: whether the latest reading stopped before the last page.
     """
 
     sink: Sink
@@ -66,14 +66,14 @@ class AllRows:
     _fields: dict[int, Mapping[str, Any]] = field(init=False, default_factory=dict)
 
     async def read_for_due(self, due: int, now: float, make_way: MakeWay = _nothing) -> bool:
-        """Read Halo's rows, newest first, as far as that takes fewer requests than single lookups.
+        """Read Halo's rows, newest first, as long as that takes fewer requests than single lookups.
 
-        Returns whether rows were read: then `of` says of which payments all rows are known. Where no
-        page is worth its request, or the pages can't be read, the caller looks up each payment.
+        Returns whether rows were read: then `of` tells for which payments all rows are known. If no
+        page is worth its request, or the pages cannot be read, the caller looks up each payment.
 
         Args:
             due: how many payments are due.
-            now: Unix seconds, of the payments that are due.
+            now: the time for which payments count as due, Unix seconds.
             make_way: called between two pages, with how many requests come next.
         """
         if due <= FEW or await self.sink.hides_intents(()):
@@ -90,11 +90,11 @@ class AllRows:
         return await self._read(False, make_way, worth_reading) or self.stopped
 
     async def read(self, *, by_number: bool = False, make_way: MakeWay = _nothing) -> bool:
-        """Read all of Halo's rows into the store, under the lease. Returns whether they are all.
+        """Read all of Halo's rows into the store, under the lease. Returns whether these are all.
 
         Args:
-            by_number: where lists hide intents, give a row the payment for which syncd has seen its
-                number before. That is good for comparing what is known, never for matching.
+            by_number: if lists hide payment intents, assign rows to payments by row numbers seen
+                earlier. This is safe to compare known payments, but never to match new ones.
             make_way: as in `read_for_due`.
         """
         return await self._read(by_number, make_way, _each)
@@ -102,7 +102,7 @@ class AllRows:
     async def _read(
         self, by_number: bool, make_way: MakeWay, worth_reading: Callable[[RowPage, int], bool]
     ) -> bool:
-        """Read the pages, and once more where rows were missing. Returns whether all rows were read."""
+        """Read the pages, again if rows were missing. Returns whether all rows were read."""
         self.store.rows.forget()
         self._making_way = self.stopped = False
         self._named, self._nameless, self._fields = False, [], {}
@@ -112,11 +112,11 @@ class AllRows:
         try:
             seen, whole = await self._read_pages(0, make_way, worth_reading)
             if not whole and not self.stopped:
-                # New rows are on the first pages, which were read before: read the pages again.
+                # New rows appear on the first pages, which were read before: read the pages again.
                 seen, whole = await self._read_pages(seen, make_way, _each)
         except BadAnswer as error:
             if self._making_way:
-                raise  # about a payment, not about the pages
+                raise  # it concerns a payment, not the pages
             self.report.log("warning", "rows_unlisted", reason=str(error))
             return False
         if self.stopped:
@@ -140,10 +140,10 @@ class AllRows:
         return whole
 
     async def name_newest(self) -> None:
-        """Where lists hide intents, read the newest rows alone that syncd has not seen before.
+        """If lists hide payment intents, read the newest unknown rows by their ids.
 
         Raises:
-            LinkFailure: Halo can't be read.
+            LinkFailure: the request failed.
         """
         found: dict[int, str] = {}
         for number in self.store.rows.newest_nameless(SAMPLE) if self.hidden else ():
@@ -153,10 +153,10 @@ class AllRows:
         self.store.rows.name(found)
 
     def of(self, due_payments: Sequence[DuePayment]) -> dict[str, list[Row]]:
-        """The rows of these payments as read; with their fields, where those are kept.
+        """The rows of these payments as read, with their fields if those were kept.
 
-        A payment is missing where not all its rows may have been read. Only after all pages were read,
-        a payment may be there without rows.
+        A payment is missing if some of its rows may not have been read. Only after all pages were
+        read, a payment may be present without rows.
         """
         found = self.store.rows.of([due.intent_id for due in due_payments])
         if self.stopped:
@@ -169,11 +169,11 @@ class AllRows:
         }
 
     def lookups(self, due_payments: Sequence[DuePayment]) -> int:
-        """How many of these payments must be looked up alone, because pages may miss rows of them."""
+        """How many of these payments must be looked up alone, because pages may lack rows of them."""
         return len(due_payments) - len(self.of(due_payments))
 
     def first_of(self, due_payments: Sequence[DuePayment], lookups_max: int) -> list[DuePayment]:
-        """As many of these payments, from the first on, as need at most so many lookups."""
+        """The longest prefix of these payments that needs at most `lookups_max` lookups."""
         known = self.of(due_payments)
         number = 0
         for position, due in enumerate(due_payments):
@@ -183,10 +183,10 @@ class AllRows:
         return list(due_payments)
 
     async def rows_of(self, intent_ids: Sequence[str]) -> dict[str, list[Row]]:
-        """The rows of these payments as read; where lists hide intents, each missing one is looked up.
+        """The rows of these payments; if lists hide payment intents, missing ones are looked up.
 
         Raises:
-            LinkFailure: Halo can't be read.
+            LinkFailure: the request failed.
         """
         rows = self.store.rows.of(intent_ids)
         for intent_id in intent_ids if self.hidden else ():
@@ -230,6 +230,6 @@ class AllRows:
 
 
 def _made(due: DuePayment) -> int:
-    """When a payment was made, Unix seconds."""
+    """When a payment was created, Unix seconds."""
     current = due.payment.current
     return current.at if current.created is None else current.created

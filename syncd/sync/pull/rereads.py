@@ -1,6 +1,6 @@
 """Re-reads payment intents whose events contradict each other, one at a time.
 
-A payment intent that Stripe cannot show, although Stripe answers other requests, does not delay the
+If Stripe cannot show one payment intent but answers other requests, that payment does not delay the
 others. syncd asks for it again with backoff, and finally puts it on the attention list.
 """
 
@@ -26,7 +26,7 @@ from syncd.store.store import Store
 from syncd.text.wording import sentence
 
 READINGS_MAX = 3
-"""How often a payment intent is read, a second apart, until the answer is as new as its events."""
+"""How often a payment intent is read, a second apart, until it is as new as its events."""
 
 UNSHOWN_MAX = 3
 """How many reads may fail, over an hour, before the payment goes on the attention list."""
@@ -34,16 +34,16 @@ UNSHOWN_MAX = 3
 
 @dataclass(slots=True)
 class Between:
-    """Lets something more urgent run between two requests of a long reading.
+    """Runs more urgent work between two requests of a long reading.
 
     Attributes:
-        run: what is more urgent; by default nothing.
+        run: the more urgent work; by default none.
     """
 
     run: Callable[[], Awaitable[None]] | None = field(default=None)
 
     async def __call__(self) -> None:
-        """Run what is more urgent."""
+        """Run the more urgent work."""
         if self.run is not None:
             await self.run()
 
@@ -77,7 +77,7 @@ class Rereads:
             one for one in self.store.doubts.due(self.now(), 200) if one[0] not in tried
         ]:
             tried.update(intent_id for intent_id, _ in doubtful)
-            # Whatever the result, it is not read again in this run.
+            # Whatever the result, the payment intent is not read again in this run.
             await self.read_each(doubtful, self._hold_unread, self._leave_in_doubt)
 
     def _hold_unread(self, intent_id: str) -> None:
@@ -111,7 +111,7 @@ class Rereads:
         shown: Callable[[str], None],
         unshown: Callable[[str, LinkFailure], None],
     ) -> None:
-        """Read payment intents one by one; one that Stripe cannot show does not delay the others.
+        """Read payment intents one at a time; one that Stripe cannot show delays no other.
 
         A payment intent is at fault itself if Stripe answered another request afterwards, see
         `core.rules.blame`.
@@ -143,10 +143,10 @@ class Rereads:
             self._blame(failures.other_worked(), unshown)
 
     async def _ask_for_anything(self) -> None:
-        """Ask Stripe for any payment intent, to find out whether Stripe shows one at all.
+        """Request any payment intent from Stripe, to test whether Stripe shows one at all.
 
         Raises:
-            LinkFailure: Stripe does not, so no payment is at fault.
+            LinkFailure: Stripe shows none, so no payment is at fault.
         """
         try:
             await self.source.probe("payment_intents")

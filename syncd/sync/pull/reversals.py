@@ -1,8 +1,8 @@
 """Lists refunds and disputes, and asks Halo whether their payments have rows.
 
-The poll's own request brings the events of refunds and disputes. A sweep and a backfill list those that
-events did not show, because they are older or the key may not read such events. syncd writes nothing
-to Halo for them.
+Polls receive the events of refunds and disputes. A sweep and a backfill list those that events did
+not show, because they are older or the key may not read such events. syncd writes nothing to Halo
+for refunds and disputes.
 """
 
 import time
@@ -26,7 +26,7 @@ LOOKS_MAX = 10
 """How many unknown payments are looked up in Halo at one time."""
 
 OPEN_DISPUTE_SECONDS_MAX = 365 * DAY
-"""How far back a listing begins at most for a dispute that is still open."""
+"""How far back a listing begins at most for a dispute that is still open, in seconds."""
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class ReversalSweeper:
                 self._note_unknown(what, missed)
 
     async def list_since(self, refunds_since: int, disputes_since: int | None = None) -> int:
-        """List refunds and disputes made since a time (Unix seconds). Returns how many.
+        """List refunds and disputes created since a time (Unix seconds). Returns how many.
 
         If the key may not read them, syncd logs that once and continues.
         """
@@ -105,7 +105,7 @@ class ReversalSweeper:
         return listed
 
     def _note_unknown(self, what: str, since: int) -> None:
-        """Put on the attention list that refunds or disputes of some time cannot be read any more."""
+        """Put on the attention list that refunds or disputes of a period can no longer be read."""
         if (
             since > stripe_clock(self.store, self.now()) - EVENTS_KEPT_SECONDS
             or self.store.read(LISTING_REFUSED[what]) is None
@@ -123,8 +123,8 @@ class ReversalSweeper:
     async def place(self) -> int:
         """Ask Halo for rows of refunded or disputed payments that syncd does not know.
 
-        Such payments are older than the store. Halo is asked, because Stripe's reads are limited.
-        Returns how many payments have rows.
+        Such payments are older than syncd's database. Halo is asked, because Stripe's reads are
+        limited. Returns how many payments have rows.
         """
         found = 0
         for intent_id in self.store.reversals.unplaced(LOOKS_MAX):

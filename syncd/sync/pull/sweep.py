@@ -1,4 +1,4 @@
-"""Three ways, besides the poll, to learn what Stripe reports; none of them pushes.
+"""Three ways, besides the poll, to read Stripe's reports; none of them pushes.
 
 The sweep lists recent payment intents and re-reads older ones that may still change. The backfill
 lists payment intents since a date. The resync reads one payment intent.
@@ -22,12 +22,12 @@ SWEEP_SECONDS = 3 * DAY
 """How far back a sweep lists at least; older payment intents are re-read if they may still change."""
 
 UNSETTLED_SECONDS_MAX = 90 * DAY
-"""Older payments that have not ended are left to events: most of them were abandoned."""
+"""Older open payments are updated by events only: most of them were abandoned."""
 
 
 @dataclass(slots=True)
 class Sweeper:
-    """Reads payment intents into the store, without the help of events."""
+    """Reads payment intents into the store, without events."""
 
     source: StripeSource
     store: Store
@@ -37,14 +37,15 @@ class Sweeper:
     now: Callable[[], float]
 
     async def sweep(self) -> None:
-        """List the payment intents since the last sweep, and of the last days in any case.
+        """List the payment intents since the last sweep, and in any case those of the last days.
 
         Older ones that may still change are re-read.
         """
         now = stripe_clock(self.store, self.now())
         last = self.store.read(SWEPT[Side.STRIPE]) or self.store.read(SWEEPS_COUNTED_FROM)
         since = min(now - SWEEP_SECONDS, (now if last is None else last) - DAY)
-        # The next sweep re-reads those that Stripe can't show now; events may come before.
+        # The next sweep re-reads payment intents that Stripe cannot show now, unless events come
+        # earlier.
         await self.listing.list_and_reread(
             max(since, now - UNSETTLED_SECONDS_MAX),
             oldest=now - UNSETTLED_SECONDS_MAX,
@@ -53,17 +54,17 @@ class Sweeper:
         await self.rereads.reread()
 
     async def backfill(self, since: int, asked: str) -> int:
-        """List all payment intents made since a time. Returns how many.
+        """List all payment intents created since a time. Returns how many.
 
-        A backfill that was stopped resumes when the user asks for the same again; payment intents
-        made meanwhile are listed as well.
+        A backfill that was stopped resumes when the user starts the same backfill again; payment
+        intents created in the meantime are listed as well.
 
         Args:
             since: Unix seconds.
             asked: what the user typed; the same text within a day resumes the backfill.
 
         Raises:
-            LinkFailure: Stripe can't be read.
+            LinkFailure: the request failed.
         """
         begun, cursor = int(self.now()), None
         left = self.store.read(BACKFILL)

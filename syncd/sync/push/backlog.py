@@ -1,9 +1,9 @@
 """Backlog of a push: postponed payments, new attention entries, and where the next push resumes.
 
-A payment that fails alone is postponed, and goes on the attention list after some attempts. A payment
-that failed along with others stays due, because the whole side may be at fault. The next push then
-resumes after that payment, with smaller batches if need be, so that a few failing payments do not
-block the others.
+A payment that fails alone is postponed, and goes on the attention list after some attempts. A
+payment that failed along with others stays due, because the whole side may be at fault. The next
+push then resumes after that payment, with smaller batches if necessary, so that a few failing
+payments do not block the others.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,10 +26,10 @@ class Backlog:
     """What one push leaves for the next push.
 
     Attributes:
-        outcomes: turns results into what is recorded.
+        outcomes: turns results into records for the store.
         failures: the failed requests of single payments in this push.
-        trying: the payment that the push has come to.
-        trouble: why a payment was postponed although Halo works; None where none was.
+        trying: the payment that the push is working on.
+        trouble: why a payment was postponed although Halo works; None without one.
     """
 
     store: Store
@@ -56,15 +56,15 @@ class Backlog:
         self.store.write(PUSH_AFTER, intent_id)
 
     def batch_size(self, batch: int) -> int:
-        """How many rows to send in one request; at most the configured `batch`."""
+        """How many rows to send in one request, at most the configured `batch`."""
         smaller = self.store.read(PUSH_BATCH)
         return batch if smaller is None else max(1, min(batch, smaller))
 
     def set_batch_size(self, rows: int | None) -> None:
-        """Let the next push send so many rows in one request; None for the configured number."""
+        """Let the next push send `rows` rows in one request; None for the configured number."""
         self.store.write(PUSH_BATCH, rows)
 
-    # --- which payments failed ----------------------------------------------------------------------------------
+    # --- which payments failed --------------------------------------------------------------------
 
     def finish(self, *, complete: bool) -> None:
         """Postpone payments that are at fault themselves; the other failed payments stay due.
@@ -108,7 +108,7 @@ class Backlog:
         self.store.record(outcomes, now)
 
     def failing(self) -> Mapping[str, tuple[float, float]]:
-        """Payments whose writes failed lately: when that began and was last seen, Unix seconds."""
+        """Payments whose writes failed recently: when that began and was last seen, Unix seconds."""
         return self.store.read(PUSH_FAILING) or {}
 
     def _blame(self, due: DuePayment, error: LinkFailure, now: float) -> Outcome:
@@ -120,15 +120,15 @@ class Backlog:
 
 
 FRESH_SECONDS = 3_600.0
-"""Payments that reached their state in the last hour go before a backlog."""
+"""Payments that reached their state within this time (seconds) go before a backlog."""
 
 FRESH_MAX = 20
-"""If there are more of them, they are the backlog themselves."""
+"""If more payments are that recent, they are the backlog themselves."""
 
 
 @dataclass(slots=True)
 class FreshPayments:
-    """The payments of the last hour: a person may be looking at their invoices.
+    """The payments of the last hour: a person may be waiting for their invoices.
 
     Attributes:
         intents: the payments that were tried before the backlog in this push; the pusher adds them.
@@ -145,7 +145,7 @@ class FreshPayments:
         self._tried.clear()
 
     def not_tried(self) -> list[DuePayment]:
-        """Those that are due and were not tried in this push, newest first; each counts as tried."""
+        """Recent due payments not tried in this push, newest first; each then counts as tried."""
         now = self.now()
         found = self.store.fresh(now, now - FRESH_SECONDS, FRESH_MAX + 1)
         if len(found) > FRESH_MAX:

@@ -1,8 +1,8 @@
 """The final check right before rows are written; a sink asks it before each request.
 
-Polls go on while a push waits for the rate limit, and another process may take the push lease. So
-the check runs at the last moment, and writes down that a request will be sent. A guard says why it
-refused; the caller reads the reason after the sink has returned None.
+Polls continue while a push waits for the rate limit, and another process may take the push lease.
+So the check runs at the last moment, and records that a request will be sent. A guard keeps the
+reason of a refusal; the caller reads the reason after the sink has returned None.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +19,9 @@ from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS
 class InsertWaits:
     """How long this process waits before it sends a new row again.
 
-    Measured by a clock that cannot be set. The time in the store says only which insert is
-    uncertain: a host's clock may have been set since it was written. So an insert that this process
-    did not send itself is waited for as if it had been sent when this process first met it.
+    Measured by a clock that cannot be set. The stored time only identifies the uncertain insert: a
+    host's clock may have been set since it was written. So for an insert of another process, the
+    whole wait begins when this process first sees the insert.
 
     Attributes:
         monotonic: seconds of a clock that only goes forward.
@@ -31,18 +31,18 @@ class InsertWaits:
     _known: dict[str, tuple[float, float]] = field(init=False, default_factory=dict)
 
     def begin(self, intent_id: str, doubt_until: float, seconds: float) -> None:
-        """Wait for some seconds from now; `doubt_until` is what the store says (Unix seconds)."""
+        """Wait for some seconds from now; `doubt_until` is the stored time (Unix seconds)."""
         self._known[intent_id] = (doubt_until, self.monotonic() + seconds)
 
     def seconds_left(
         self, intent_id: str, doubt_until: float | None, seconds: float = INSERT_DOUBT_SECONDS
     ) -> float:
-        """How many seconds are left; 0 where no insert of the payment is uncertain.
+        """How many seconds are left; 0 if no insert of the payment is uncertain.
 
         Args:
             intent_id: the payment, or another name of what is waited for.
-            doubt_until: which insert it is: what the store says (Unix seconds).
-            seconds: how long to wait for one that this process did not send itself.
+            doubt_until: identifies the insert: the stored time (Unix seconds).
+            seconds: how long to wait for an insert that this process did not send.
         """
         if doubt_until is None:
             self._known.pop(intent_id, None)
@@ -52,25 +52,26 @@ class InsertWaits:
         return max(0.0, self._known[intent_id][1] - self.monotonic())
 
     def overdue(self, now: float) -> dict[str, float]:
-        """Seconds left of each wait that by the wall clock (Unix seconds) is over, by payment."""
+        """Seconds left of each wait that is over by the wall clock (Unix seconds), by payment."""
         left = {name: end - self.monotonic() for name, (_, end) in self._known.items()}
         return {name: s for name, s in left.items() if s > 0 and self._known[name][0] <= now}
 
 
 LOOK_SECONDS_MAX = 30.0
-"""A row is inserted only if the payment was looked up in Halo at most this long before."""
+"""A row is inserted only if the payment was looked up in Halo within this time, in seconds."""
 
 
 PAUSE_SECONDS_MAX = 5.0
-"""A check that took longer is repeated: a process that was paused may have lost its lease since."""
+"""A check that took longer is repeated: the process may have been suspended and lost its lease."""
 
 _CHECKS_MAX = 3
 
 
 def _without_pause(now: Callable[[], float], check: Callable[[], bool]) -> bool:
-    """Check until the process was not paused between the check's begin and its end.
+    """Repeat a check until the process was not suspended during it.
 
-    A pause is seen by the host's clock, which goes on while a process or its machine is suspended.
+    The host's clock shows a suspension, because it continues while a process or its machine is
+    suspended.
 
     Raises:
         LeaseHeld: another process may have taken the lease, because each check took too long.
@@ -91,10 +92,10 @@ class UpdateGuard:
     Attributes:
         lease: the push lease; None in a dry run.
         due_payments: the payments.
-        notes: what else to write down before the request, by name.
+        notes: other notes to write before the request, by name.
         asked: whether the guard has allowed a request.
-        lost: the push lease was lost; None where this process still holds it.
-        overtaken: payments of which Stripe has said something else since the decision.
+        lost: the failure if the push lease was lost; None while this process holds it.
+        overtaken: payments whose state changed at Stripe since the decision.
     """
 
     store: Store
@@ -107,7 +108,7 @@ class UpdateGuard:
     overtaken: frozenset[str] = field(init=False, default=frozenset())
 
     def allows_sending(self) -> bool:
-        """Whether this process still holds the lease, and the decision still holds."""
+        """Whether this process still holds the lease, and the decision is still valid."""
         try:
             return _without_pause(self.now, self._allows_now)
         except LeaseHeld as error:
@@ -134,14 +135,15 @@ class InsertGuard:
     Attributes:
         lease: the push lease; None in a dry run.
         due_payment: the payment.
-        looked_at: when Halo was asked for the payment's rows, by `now` and by the clock of `waits`: one
-            may be set, and the other stands still while the machine is suspended.
+        looked_at: when Halo was asked for the payment's rows, by `now` and by the clock of `waits`:
+            the first may be set, and the second may stand still while the machine is suspended.
         waits: how long this process waits for uncertain inserts.
-        notes: what else to write down before the request, by name.
+        notes: other notes to write before the request, by name.
         doubt_until: until when an insert of this payment is uncertain, as the store has it now.
-        sent: whether the guard has allowed a request: a second one means that the first was refused.
+        sent: whether the guard has allowed a request: a second one means that the first was
+            refused.
         lost: another process pushes, or has just inserted the row.
-        overtaken: whether Stripe has said something else of the payment since the decision.
+        overtaken: whether the payment's state changed at Stripe since the decision.
     """
 
     store: Store
@@ -160,9 +162,9 @@ class InsertGuard:
         self.doubt_until = self.due_payment.doubt_until
 
     def allows_sending(self) -> bool:
-        """Whether the row is still missing as far as this process can know.
+        """Whether the row is still missing, as far as this process can know.
 
-        The intent to insert is written down first: another process that sees it waits.
+        The intent to insert is recorded first: another process that sees the record waits.
         """
         try:
             return _without_pause(self.now, self._allows_now)

@@ -1,12 +1,12 @@
 """Inserts the one row that is missing, and never inserts a row twice.
 
-Halo has no idempotency key, so syncd makes sure itself:
+Halo has no idempotency key, so syncd prevents duplicates itself:
 
-- An insert without an answer is uncertain for some minutes; syncd only looks for the row meanwhile.
+- An insert without an answer is uncertain for some minutes; meanwhile syncd only looks for the row.
 - Right before an insert, syncd looks the payment up in Halo.
 - The store records the intent to insert first, so no other process inserts the same row.
 - If the answer does not prove the row, syncd looks for the row before it sends anything again: for
-  minutes if Halo may still be working on the insert, for half a minute if only its lists may be late.
+  minutes if Halo may still work on the insert, for half a minute if only its lists may be late.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,13 +46,13 @@ from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.sink import Sink
 
 WAIT_SECONDS = 300.0
-"""When a new row is tried again that waits for the tenant's first one."""
+"""When to retry a new row that waits for the tenant's first new row."""
 
 REFUSED_MAX = 3
-"""So many payments' first new rows are refused before it counts as the tenant's trouble."""
+"""After refusals of so many payments' first new rows, the tenant counts as refusing new rows."""
 
 MADE_SECONDS = 86_400
-"""A row may seem older than its payment by so much, because Halo may use another time zone."""
+"""How much older than its payment a row may seem, because Halo may use another time zone."""
 
 
 @dataclass(slots=True)
@@ -60,10 +60,10 @@ class Inserter:
     """Inserts missing rows.
 
     Attributes:
-        outcomes: turns results into what is recorded.
+        outcomes: turns results into records for the store.
         failures: the failed requests of single payments in this push.
         lease: the push lease; None in a dry run.
-        waits: how long this process waits before it sends a new row again.
+        waits: how long to wait before a new row is sent again.
     """
 
     sink: Sink
@@ -79,7 +79,7 @@ class Inserter:
     waits: InsertWaits
 
     def _seconds_left(self, due: DuePayment) -> float:
-        """How long to wait for an insert that was sent before; a dry run only reads."""
+        """How long to wait for an earlier insert; 0 in a dry run, which only reads."""
         if self.outcomes.plan is not None:
             return max(0.0, (due.doubt_until or 0.0) - self.now())
         return self.waits.seconds_left(due.intent_id, due.doubt_until)
@@ -88,7 +88,7 @@ class Inserter:
         """Insert the missing row, if Halo still has none. Returns False to look again and retry.
 
         Raises:
-            LeaseHeld: another process pushes, or has just made a row for the same payment.
+            LeaseHeld: another process pushes, or has just inserted a row for the same payment.
             LinkFailure: Halo as a whole does not work, or seems not to.
         """
         if not await self._may_insert(due):
@@ -134,10 +134,10 @@ class Inserter:
         return True
 
     async def _figures(self, create: Create) -> Mapping[str, str]:
-        """What the invoice says before a tenant's first new row; empty where that is not needed.
+        """The invoice's amounts before a tenant's first new row; empty if not needed.
 
         Raises:
-            LinkFailure: Halo can't be reached, or limits requests.
+            LinkFailure: Halo cannot be reached, or limits requests.
         """
         if self.outcomes.plan is not None or not self.prover.is_unproven():
             return {}
@@ -146,13 +146,13 @@ class Inserter:
     def _first_notes(
         self, due: DuePayment, create: Create, figures: Mapping[str, str]
     ) -> dict[str, str]:
-        """What to note before the first new row of a tenant is sent; nothing before a later one."""
+        """The notes to write before a tenant's first new row is sent; empty for later rows."""
         if not self.prover.is_unproven():
             return {}
         return self.tenant.new_row_notes(self._trial(due, create, figures))
 
     def _noted(self, due: DuePayment, create: Create) -> NewRowTrial:
-        """The new row as it was noted before it was sent."""
+        """The new row as it was recorded before it was sent."""
         noted = self.tenant.new_row_trial()
         mine = noted is not None and noted.intent_id == due.intent_id
         return noted if noted is not None and mine else self._trial(due, create, {})
@@ -171,20 +171,20 @@ class Inserter:
         )
 
     def _never_made(self, due: DuePayment, guard: InsertGuard) -> None:
-        """Halo did not get the new row, or refused it."""
+        """Record that Halo did not receive the new row, or refused it."""
         self.store.end_doubt(due.intent_id, guard.doubt_until)
         if guard.sent and guard.notes:
             self.tenant.forget_new_row_trial()
 
     def may_go_on(self) -> bool:
-        """Whether another new row may be sent: the first one of a tenant is proven before the second."""
+        """Whether another new row may be sent: the tenant's first one must be proven first."""
         return self.outcomes.plan is not None or not self.prover.is_unproven()
 
     async def _may_insert(self, due: DuePayment) -> bool:
-        """Whether a new row may be sent: the first one of a tenant alone, until it was read back.
+        """Whether a new row may be sent: until the tenant's first one was read back, only one may.
 
         Raises:
-            LinkFailure: Halo can't be read.
+            LinkFailure: the request failed.
         """
         if self.outcomes.plan is not None:
             return True
@@ -199,7 +199,7 @@ class Inserter:
         return all(one.intent_id == intent_id for one in others)
 
     def _refused(self, due: DuePayment, create: Create, words: str) -> None:
-        """Halo refused the first new rows of a tenant: after some of them, stop all new rows."""
+        """Record a refusal of the tenant's first new row; after several, stop all new rows."""
         if not self.prover.is_unproven():
             return
         tenant, intent_id = self.tenant, due.intent_id
@@ -217,10 +217,10 @@ class Inserter:
             )
 
     async def _is_missing(self, due: DuePayment, create: Create, *, sent_before: bool) -> bool:
-        """Look once more; record what forbids a new row.
+        """Look up the payment again; record what forbids a new row.
 
-        A row that may have been sent before is looked for on its invoice as well: the process
-        that sent the row may have ended before it could.
+        If a row may have been sent before, syncd also looks on the invoice: an earlier process may
+        have ended before it looked there.
         """
         on_invoice = sent_before and await self._invoice_has_row(due, create)
         rows = await self.sink.rows_of(due.intent_id)
@@ -252,7 +252,7 @@ class Inserter:
         """Record the row if the answer proves it; otherwise read it back.
 
         Raises:
-            LinkFailure: Halo can't be read at all; the row may be there.
+            LinkFailure: Halo cannot be read at all; the row may exist.
         """
         current, state = due.payment.current, state_of(due)
         self.failures.has_written()
@@ -298,11 +298,11 @@ class Inserter:
             self._lagging(due, doubt, named=self._is_unattributed(due, create, answer.rows))
 
     def _lagging(self, due: DuePayment, doubt: float | None, *, named: bool = False) -> None:
-        """Halo has answered but lists no row: its lists may be late, so don't send the row again yet.
+        """Halo answered but lists no row: its lists may be late, so do not resend the row yet.
 
         Args:
             due: the payment.
-            doubt: until when the insert was uncertain; a value of another process stays.
+            doubt: the known end of the insert's uncertainty; a value of another process is kept.
             named: whether the answer lists a row that can only be this one.
         """
         now = self.now()
@@ -321,7 +321,7 @@ class Inserter:
     ) -> bool:
         """Let an insert be uncertain for some seconds, until a time (Unix seconds).
 
-        Returns whether it is: not where another process's insert is uncertain by now.
+        Returns False if another process's insert is uncertain by now.
         """
         intent_id = due.intent_id
         moved = self.store.move_doubt(intent_id, doubt, until)
@@ -330,7 +330,7 @@ class Inserter:
         return moved
 
     def _unlisted(self, due: DuePayment, error: LinkFailure) -> None:
-        """Note that Halo can't list the rows of this payment or its invoice.
+        """Record that Halo cannot list the rows of this payment or its invoice.
 
         Raises:
             LinkFailure: `error`, if Halo asks to wait, or fails for every payment.
@@ -339,9 +339,9 @@ class Inserter:
             raise error
 
     def postpone(self, due: DuePayment) -> Unreachable:
-        """Try again later: each lookup was too old by the time that the row could be sent.
+        """Retry later: each lookup was too old by the time that the row could be sent.
 
-        Halo is slow, which is no payment's fault: no attempt is counted. Returns the trouble.
+        Halo is slow, which is no payment's fault: no attempt is counted. Returns the failure.
         """
         now = self.now()
         slow = Unreachable(
@@ -383,9 +383,9 @@ class Inserter:
         return named or self._is_unattributed(due, create, rows)
 
     def _is_unattributed(self, due: DuePayment, create: Create, rows: Sequence[Row]) -> bool:
-        """Whether one of the rows can only be the new row, without the payment's id or with a wrong one.
+        """Whether one of the rows can only be the new row, despite its payment intent.
 
-        An older row of the same amount is not: the new row carries the time of its payment.
+        An older row of the same amount is not: the new row has its payment's time.
         """
         made = due.payment.current.created or due.payment.current.at
         return any(

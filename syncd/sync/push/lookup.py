@@ -1,6 +1,6 @@
-"""Looks up what Halo has of each payment that is due, and decides what to do.
+"""Looks up Halo's rows of each due payment, and decides what to do.
 
-Decides only: nothing is written here, to Halo or to the store.
+This module only decides: it writes nothing to Halo or to the store.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +47,7 @@ ASK_LATER_SECONDS = 300.0
 
 @dataclass(slots=True)
 class Decided:
-    """What was decided about some payments, sorted by what is to be done.
+    """The decisions about some payments, sorted by what is to be done.
 
     Attributes:
         outcomes: of payments for which nothing is sent.
@@ -64,12 +64,12 @@ class Decided:
 
 @dataclass(slots=True)
 class Lookup:
-    """Looks payments up in Halo, one by one or in the rows that were read, and decides.
+    """Looks payments up in Halo, one at a time or in the rows that were read, and decides.
 
     Attributes:
-        rereads: re-reads a payment from Stripe where Halo contradicts it.
-        outcomes: turns a decision into what is recorded.
-        backlog: what failed in this push, and what is left for the next one.
+        rereads: re-reads a payment from Stripe if Halo contradicts it.
+        outcomes: turns a decision into a record for the store.
+        backlog: what failed in this push, and what is left for the next push.
         may_reread: whether enough of Stripe's budget is left to re-read payments without rows.
     """
 
@@ -85,7 +85,7 @@ class Lookup:
     _stripe_failures: int = field(init=False, default=0)
 
     def begin(self) -> None:
-        """Begin another push."""
+        """Start another push."""
         self._stripe_out, self._stripe_failures = False, 0
 
     async def decide_each(
@@ -96,14 +96,14 @@ class Lookup:
     ) -> None:
         """Look up each payment, decide, and add the decisions to `decided`.
 
-        A payment whose own request fails is noted as failed and left out, so that it never keeps
-        others waiting.
+        A payment whose own request fails is recorded as failed and left out, so that it does not
+        delay the others.
 
         Args:
             due_payments: the payments.
-            kept: Halo's rows by payment, where all rows were read; a payment that is missing is asked
-                for alone. None to ask for each payment.
-            decided: what was decided; filled also where this raises.
+            kept: Halo's rows by payment, if all rows were read; a payment that is missing is looked
+                up alone. None to look up each payment.
+            decided: gets the decisions; also filled if this method raises.
 
         Raises:
             LinkFailure: Halo does not answer, or asks to wait.
@@ -119,9 +119,9 @@ class Lookup:
                 elif not isinstance(error, ServerError | BadAnswer | Unreachable):
                     raise
                 elif error.retry_after_seconds is not None:
-                    raise  # Halo asks to wait: find out later whose fault it is
+                    raise  # Halo asks to wait: decide later whose fault it is
                 elif isinstance(error, ListingBroken):
-                    # If the listing of an unknown payment fails too, no payment is to blame.
+                    # If the listing of an unknown payment fails too, no payment is at fault.
                     await self.sink.probe_lookup()
                 if self.backlog.failures.add(due, error):
                     await self.ask_for_anything()
@@ -141,9 +141,9 @@ class Lookup:
     async def _decision(
         self, due: DuePayment, kept: Mapping[str, list[Row]] | None, decided: Decided
     ) -> Decision | None:
-        """Decide about one payment; None where Stripe, re-read, now says something else.
+        """Decide about one payment; None if Stripe, re-read, now reports another state.
 
-        AskStripe where Stripe is not asked any more in this push.
+        AskStripe if Stripe is not asked any more in this push.
         """
         intent_id = due.intent_id
         if kept is not None and intent_id in kept:
@@ -158,13 +158,14 @@ class Lookup:
             or (isinstance(decision, InStep) and due.acked_state is due.payment.current.state)
         ):
             # Rows move between pages while the pages are read, and lists may leave out a row's
-            # intent: look again before a hold or an insert, and before a payment is unmatched. A
-            # payment that Halo had acknowledged is due because a row differs: it may be on a page
-            # that was not read.
+            # payment intent. So look again before a hold or an insert, and before a payment is
+            # unmatched. A payment that Halo had acknowledged is due because a row differs: the row
+            # may be on a page that was not read.
             rows = await self.sink.rows_of(intent_id)
             decision = self._decide(due, rows)
         if isinstance(decision, Create) and intent_id in self.store.people.harmed_payments():
-            # A write of syncd emptied its row, so that Halo does not list it: no second row beside it.
+            # A write of syncd emptied its row, so Halo does not list the row: do not insert a
+            # second one.
             decision = held(HoldCode.ROW_DELETED, intent_id)
         if isinstance(decision, Unmatched) and await self._was_corrected(due):
             return None  # due again, with the corrected metadata
@@ -177,9 +178,10 @@ class Lookup:
         return decision
 
     async def _was_corrected(self, due: DuePayment) -> bool:
-        """Whether Stripe, re-read, now names an invoice that the payment's metadata did not name.
+        """Whether Stripe, re-read, now names another invoice in the payment's metadata.
 
-        No event tells of corrected metadata. A payment is re-read when it is looked for again.
+        Stripe sends no event for corrected metadata. So a payment is re-read when its row is looked
+        for again.
         """
         if not (self.settings.policy.create_missing and due.looks and self.may_reread()):
             return False
@@ -195,17 +197,17 @@ class Lookup:
         return fresh is None or fresh.payment.current.invoice != current.invoice
 
     def _stripe_failed(self, error: LinkFailure) -> None:
-        """Count a failed re-read; stop asking Stripe where the failure is not about one payment."""
+        """Count a failed re-read; stop asking Stripe unless the failure concerns only one payment."""
         self._stripe_failures += 1
         not_of_one_payment = SignInRefused | PermissionMissing | RateLimited | BudgetSpent
         if isinstance(error, not_of_one_payment) or self._stripe_failures >= IN_A_ROW_MAX:
             self._stripe_out = True
 
     async def ask_for_anything(self) -> None:
-        """Read the first page of Halo's rows: whether Halo answers at all.
+        """Read the first page of Halo's rows, to test whether Halo answers at all.
 
         Raises:
-            LinkFailure: Halo does not answer, so no payment is to blame.
+            LinkFailure: Halo does not answer, so no payment is at fault.
         """
         await self.sink.count_rows()
         self.backlog.failures.has_read()
@@ -221,7 +223,7 @@ class Lookup:
         )
 
     async def _ask_stripe(self, due: DuePayment, rows: Sequence[Row]) -> Decision | None:
-        """Re-read the payment intent, then decide; None where Stripe now says something else."""
+        """Re-read the payment intent, then decide; None if Stripe now reports another state."""
         current = due.payment.current
         await self.rereads.read_one(current.intent_id, current.at)
         fresh = self.store.due_payment(current.intent_id, self.now())
@@ -231,15 +233,16 @@ class Lookup:
 
 
 def _was_sent(due: DuePayment, unproven: tuple[float, float] | None) -> bool:
-    """Whether the rows show a write of syncd's that no answer of Halo has proven.
+    """Whether the rows show a write of syncd that no answer of Halo has proven.
 
     Such a write has timed out, or Halo's answer did not list the rows. A write of an earlier state
-    does not count: then Halo's own webhook, or a person, wrote the state that the rows show now.
+    does not
+    count: then Halo's own webhook, or a person, wrote the state that the rows show now.
 
     Args:
         due: the payment.
-        unproven: when a write was sent that nothing has proven yet, and when the payment last changed
-            here, both in Unix seconds; None without such a write.
+        unproven: when an unproven write was sent, and when the payment last changed here, both in
+            Unix seconds; None without such a write.
     """
     if unproven is None or due.condition is Condition.FAILED:
         return False

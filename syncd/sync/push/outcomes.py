@@ -1,6 +1,7 @@
-"""Turns the result of a payment's push into the log, the metrics and the record for the store.
+"""Converts the result of a payment's push into log, metrics and a record for the store.
 
-Sends no request and writes no store: `pusher`, `lookup`, `update` and `insert` do.
+This module sends no request and does not write to the store; `pusher`, `lookup`, `update` and
+`insert` do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,36 +19,39 @@ from syncd.sync.pull.poll import stripe_clock
 from syncd.text.wording import sentence
 
 UNPROVEN_MAX = 2
-"""How many answers without proof are allowed before the payment counts as failed."""
+"""After so many answers without proof, the payment counts as failed."""
 
 INSERT_DOUBT_SECONDS = 300.0
-"""How long an insert without an answer is uncertain: Halo may still carry it out.
+"""How long an insert without an answer is uncertain, in seconds: Halo may still carry it out.
 
 Halo's gateway gives up after about 60 s, and a second host's clock may differ by minutes.
 """
 
 LAG_SECONDS = 30.0
-"""How long an insert is uncertain that Halo answered without proof: Halo's lists may be late."""
+"""The same, if Halo answered without proof: only Halo's lists may be late."""
 
 LOOK_SECONDS_FIRST, LAG_LOOK_SECONDS_FIRST = 15.0, 2.0
-"""When syncd first looks for a row after an insert, unanswered or answered; then with growing gaps,
-until the row appears or the insert is no longer uncertain."""
+"""When syncd first looks for a row after an insert, in seconds, unanswered or answered.
+
+syncd then looks again at growing intervals, until the row appears or the insert is no longer
+uncertain.
+"""
 
 REMEMBERED_MAX = 10_000
-"""Of so many updates without an answer that proves them, the former status is remembered."""
+"""How many updates without a proving answer keep their rows' former status."""
 
 Plan = Callable[[DuePayment, Decision, str], None]
-"""Called with what a dry run would do with a payment, and why."""
+"""Called with the planned action of a dry run for a payment, and the reason."""
 
 
 @dataclass(slots=True)
 class Outcomes:
-    """Reports results, and turns them into records.
+    """Reports results, and converts them into records.
 
     Attributes:
         numbers: the status number of each configured state.
         plan: called with the planned actions of a dry run; None for a real run.
-        store: where Stripe's time at the last poll is kept.
+        store: has Stripe's time at the last poll.
     """
 
     report: Report
@@ -58,7 +62,7 @@ class Outcomes:
     _was: dict[str, tuple[int | None, ...]] = field(init=False, default_factory=dict)
 
     def sent(self, intent_id: str, update: Update) -> None:
-        """Remember which status numbers the rows had: a reading may prove the update after its answer."""
+        """Remember the rows' former status numbers: a later read may prove the update."""
         if len(self._was) >= REMEMBERED_MAX:
             self._was.clear()
         self._was[intent_id] = update.was
@@ -106,7 +110,7 @@ class Outcomes:
             )
         self.planned(due, decision, "Halo has no row for it")
         self.report.count("pushes", outcome="unmatched")
-        given_up = due.looks == 0 and self._is_old(due)  # a later reading must not end a search
+        given_up = due.looks == 0 and self._is_old(due)  # a later read must not end a search
         if due.looks < len(LOOK_UP_AGAIN.waits_seconds) and not given_up:
             again = self.now() + LOOK_UP_AGAIN.wait_seconds(due.looks)
             return Outcome(
@@ -120,9 +124,9 @@ class Outcomes:
         return Outcome(current.intent_id, state, Condition.NOT_HALOS)
 
     def _is_old(self, due: DuePayment) -> bool:
-        """Whether the payment reached its state, or was made, so long ago that no row is still to come.
+        """Whether the payment reached its state, or was created, so long ago that no row will come.
 
-        A row that appears later all the same is found by the next sweep, which reads Halo's rows back.
+        If a row appears later nevertheless, the next sweep finds it, because it reads Halo's rows.
         """
         current = due.payment.current
         reached = current.created if current.read and current.created is not None else current.at
@@ -134,7 +138,7 @@ class Outcomes:
         Args:
             due: the payment.
             create: the row that was sent.
-            answered: rows that Halo's answer listed.
+            answered: the rows in Halo's answer.
         """
         current, state = due.payment.current, state_of(due)
         ids = [row.id for row in answered if row.id is not None]
@@ -191,14 +195,14 @@ class Outcomes:
         )
 
     def still_failed(self, due: DuePayment) -> Outcome:
-        """A payment on the attention list that could not be tried: wait for the same time again."""
+        """Postpone a payment on the attention list that could not be tried, by the same time."""
         gap = RETRY_FAILED.wait_seconds(due.attempts - 1)
         return due_again(due, self.now() + gap)
 
     def unasked(self, due: DuePayment) -> Outcome:
         """Stripe could not be asked again: the next poll asks.
 
-        A payment on the attention list stays there, and waits for the same time again.
+        A payment on the attention list stays there, and is postponed by the same time again.
         """
         if due.condition is Condition.FAILED:
             return self.still_failed(due)
@@ -264,7 +268,7 @@ def due_again(
 
     Args:
         due: the payment.
-        next_try: when it is due, Unix seconds.
+        next_try: when it becomes due, Unix seconds.
         attempts: how many attempts to add to the earlier ones.
         doubt_until: until when an insert is uncertain, Unix seconds.
     """

@@ -1,6 +1,6 @@
 """Pushes what is due: look up rows, decide, write, record the outcome.
 
-How a payment's push runs is in the docstring of the package.
+The docstring of the package explains the order of a payment's push.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,25 +34,25 @@ from syncd.sync.push.update import Updater, batches
 from syncd.sync.sink import Sink
 
 LOOKS_MAX = 3
-"""How often Halo is asked for it again, where that had become too long ago."""
+"""How often a lookup is repeated that is too old by the time of the write."""
 
 ROUNDS_MAX = 6
 
 KEPT_FOR_FRESH = 15
-"""So many requests a backlog leaves over for payments of the last hour."""
+"""How many requests a backlog leaves over for payments of the last hour."""
 
 PAGES_SECONDS = 60.0
-"""Rows that were read from pages longer ago are read again for payments of the last hour."""
+"""Rows from pages older than this (seconds) are read again for payments of the last hour."""
 
 
 @dataclass(slots=True)
 class Pusher:
-    """Brings Halo's rows to what Stripe says.
+    """Writes the state that Stripe reports to Halo's rows.
 
     Attributes:
-        waits: how long this process waits before it sends a new row again.
-        plan: called by a dry run with what it would do; None for a real run.
-        review: called before anything is decided: decides again what another configuration held.
+        waits: how long to wait before a new row is sent again.
+        plan: called by a dry run with each planned action; None for a real run.
+        review: called before any decision: reviews holds of another configuration.
         progress: called with how many payments were pushed, of how many.
         may_reread: whether enough of Stripe's budget is left to re-read payments without rows.
         all_rows: reads Halo's rows page by page.
@@ -122,11 +122,11 @@ class Pusher:
         )  # fmt: skip
 
     async def push(self) -> int:
-        """Push all that is due. Returns how many payments were looked at.
+        """Push all that is due. Returns how many payments were examined.
 
         Raises:
             LeaseHeld: another process pushes.
-            LinkFailure: Halo (or Stripe, asked again) does not answer; what is left stays due.
+            LinkFailure: Halo (or Stripe) does not answer; the remaining payments stay due.
         """
         self._backlog.begin()
         self._lookup.begin()
@@ -144,7 +144,8 @@ class Pusher:
             after = self._backlog.resume_point()
             self._batch = self._backlog.batch_size(self.settings.batch)
             for _ in range(ROUNDS_MAX):
-                # What is found due from here on waits for the next push, or rounds never end.
+                # Only process what was due at the start of the round; otherwise rounds might never
+                # end.
                 due = self.store.due_count(self.now())
                 if due == 0:
                     break
@@ -156,7 +157,7 @@ class Pusher:
         return self._done
 
     async def _may_write(self) -> bool:
-        """Whether this tenant may be written, after what an earlier push left open was checked."""
+        """Whether this tenant may be written, after a check of what an earlier push left open."""
         if self.plan is not None:
             return True
         with suppress(WritesStopped):
@@ -186,7 +187,7 @@ class Pusher:
 
         Raises:
             LeaseHeld: another process pushes.
-            LinkFailure: Halo (or Stripe, asked again) can't be read.
+            LinkFailure: a request to Halo (or to Stripe) failed.
         """
         with self.by_hand():
             decided = await self._decided(due_payments, None)
@@ -195,15 +196,15 @@ class Pusher:
         return decided
 
     async def prove(self, intent_id: str, kind: WriteKind) -> bool:
-        """Write the rows of one payment alone and read them back, even if such a write is proven already.
+        """Write one payment's rows alone and read them back, even if such a write is proven.
 
         Returns:
-            Whether the payment still needed that kind of write. The outcome of the write is what
-            `tenant` and the store then say.
+            Whether the payment still needed that kind of write. The outcome is in `tenant` and the
+            store.
 
         Raises:
             LeaseHeld: another process pushes.
-            LinkFailure: Halo can't be read or written.
+            LinkFailure: a request to Halo failed.
         """
         with self.by_hand():
             if not await self._prover.resume(restore=False):
@@ -224,7 +225,7 @@ class Pusher:
 
     @contextmanager
     def by_hand(self) -> Iterator[None]:
-        """A push of single payments: begun, under the lease, and finished."""
+        """A push of single payments: started, under the lease, and finished."""
         self._fresh.begin()
         self._backlog.begin()
         self._lookup.begin()
@@ -241,34 +242,34 @@ class Pusher:
     def waiting_seconds(self) -> float:
         """How long to wait for a first write of this tenant that an earlier process sent long ago.
 
-        A run by a timer is a new process each time, which can't know how long Halo had.
+        With a timer, each run is a new process, which cannot know how long Halo has had the write.
         """
         if self.plan is not None:
             return 0.0
         return max(prover.overdue_seconds() for prover in (self._prover, self._inserter.prover))
 
     async def ask_for_anything(self) -> None:
-        """Read the first page of Halo's rows: whether Halo answers at all; raises LinkFailure."""
+        """Read the first page of Halo's rows, to test Halo; raises LinkFailure."""
         await self._lookup.ask_for_anything()
 
     @property
     def trouble(self) -> LinkFailure | None:
-        """Why a payment was put off in the last push, though Halo works; None where none was."""
+        """Why the last push postponed a payment although Halo works; None without one."""
         return self._backlog.trouble
 
     @property
     def request_succeeded(self) -> bool:
-        """Whether Halo answered a question in the last push."""
+        """Whether Halo answered a read in the last push."""
         return self._troubles.read or self._troubles.wrote
 
     @property
     def write_succeeded(self) -> bool:
-        """Whether Halo took a row in the last push."""
+        """Whether Halo accepted a row in the last push."""
         return self._troubles.wrote
 
     @contextmanager
     def leased(self) -> Iterator[None]:
-        """Hold the lease, while writing to Halo or to the table of Halo's rows.
+        """Hold the lease while writing to Halo or to the table of Halo's rows.
 
         Raises:
             LeaseHeld: another process pushes.
@@ -287,7 +288,7 @@ class Pusher:
             self.lease.keep()
 
     async def _round(self, due: int, after: str) -> None:
-        """Go once through all that is due, or, after a push that broke off, through the rest."""
+        """Process everything that is due once; after an interrupted push, process the remainder."""
         before, began, whole, resumed = self.now(), self.waits.monotonic(), False, bool(after)
         try:
             paged = await self.all_rows.read_for_due(due, before, self._make_way)
@@ -318,22 +319,21 @@ class Pusher:
                 self._backlog.resume_after(self._backlog.trying)
             self._backlog.finish(complete=whole)
         self._troubles.raise_found()
-        if resumed:  # from the middle: those before may be the ones that need smaller lists
+        if resumed:  # the payments before the resume point may need smaller lists
             self._backlog.resume_after(None)
         elif self._batch < self.settings.batch:
             self._backlog.set_batch_size(None)
             self._batch = self.settings.batch
 
     def _next(self, before: float, size: int, after: str, *, paged: bool) -> list[DuePayment]:
-        """The payments that are tried next: at most one batch of them is looked up alone."""
+        """The next payments to try: at most one batch of them is looked up alone."""
         due_payments = self.store.due(before, size, after)
         return self.all_rows.first_of(due_payments, size // 4) if paged else due_payments
 
     async def _make_way(self, requests: int, *, paged: bool = False) -> None:
-        """Push payments of the last hour before a backlog, until the rate limit allows its requests.
+        """Push payments of the last hour, until the rate limit allows the backlog's requests.
 
-        Some requests are left over for the payments that come next. The push lease is renewed.
-        Raises as `push`.
+        Some requests are left over for later payments. The push lease is renewed. Raises as `push`.
         """
         while True:
             self._hold_lease()
@@ -346,7 +346,7 @@ class Pusher:
     async def _chunk(self, due_payments: Sequence[DuePayment], *, paged: bool) -> None:
         """Decide about some payments, write what was decided, and record the outcomes."""
         kept = self.all_rows.of(due_payments) if paged else None
-        if kept is not None:  # rows that were written since the pages were read are read again
+        if kept is not None:  # rows written since the pages were read are read again
             kept = {name: rows for name, rows in kept.items() if name not in self._fresh.intents}
         decided = await self._decided(due_payments, kept)
         updates = await self._proven(decided.updates)
@@ -381,9 +381,9 @@ class Pusher:
     async def _proven(
         self, updates: list[tuple[DuePayment, Update]]
     ) -> list[tuple[DuePayment, Update]]:
-        """Prove updates with one of these payments, where that was not done yet.
+        """Prove updates with one of these payments, if not done yet.
 
-        Returns those that are left to be sent: those still due; none without a proof.
+        Returns the payments still to be sent: those still due; none without a proof.
 
         Raises:
             WritesStopped: nothing may be written in this tenant.

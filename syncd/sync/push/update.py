@@ -23,9 +23,9 @@ class Updater:
     """Sets the status of rows.
 
     Attributes:
-        outcomes: turns results into what is recorded.
+        outcomes: turns results into records for the store.
         verifier: completes the rows as this tenant needs them, and checks answers.
-        backlog: what failed in this push, and what is left for the next one.
+        backlog: what failed in this push, and what is left for the next push.
         lease: the push lease; None in a dry run.
     """
 
@@ -97,18 +97,18 @@ class Updater:
     async def _record(
         self, batch: Batch, answer: Acknowledged, befores: Mapping[int, WholeRow] | None
     ) -> None:
-        """Record what an answer proves, after a check that nothing else of the rows has changed.
+        """Record what an answer proves, after a check that nothing else in the rows has changed.
 
         Raises:
             WritesStopped: the update had side effects.
-            LinkFailure: Halo can't be read.
+            LinkFailure: the request failed.
         """
         shown = {row.id: row for row in answer.rows}
         outcomes: list[Outcome] = []
         notes: Mapping[str, str | None] = {}
         try:
             odd = await self.verifier.odd_rows(batch, answer, befores)
-            # One single row that differs is a person's change, not Halo's.
+            # If one single row differs, a person changed it, not Halo.
             alone = len(odd) == 1 and sum(len(update.rows) for _, update in batch) > 1
             notes = self.verifier.note_after(batch)
             for due, update in batch:
@@ -181,7 +181,7 @@ class Updater:
 
 
 def _left_out(update: Update) -> str:
-    """What the rows' amounts leave out of what Stripe received, for a dry run."""
+    """Which parts of Stripe's received amount the rows do not contain, for a dry run."""
     return f" (the rows leave out {update.left_out})" if update.left_out else ""
 
 

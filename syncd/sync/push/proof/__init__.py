@@ -1,4 +1,5 @@
-"""Finds out on one row what this tenant's Halo does with a write, and keeps watching it.
+"""Tests on one row what this tenant's Halo does with a write, and monitors later writes.
 
-Does not belong here: what a proof is (`core.rules.proof`), and how rows are compared (`clients.halo.whole`).
+Does not belong here: what a proof is (`core.rules.proof`), and how rows are compared
+(`clients.halo.whole`).
 """

@@ -1,7 +1,8 @@
-"""One proof by hand, for `syncd prove`: what would be written, the write, and what changed.
+"""One proof by hand, for `syncd prove`: the planned write, the write, and what changed.
 
-Reads both sides and what was proven; the write itself is `Prover`'s, under the push lease. Does not
-belong here: asking the person, and printing.
+It reads both sides and the proofs; `Prover` does the write, under the push lease. Does not belong
+here:
+questions to the user, and output.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from syncd.sync.engine import Engine
 from syncd.text.sanitize import plain
 
 LOOKED_AT_MAX = 25
-"""So many due payments are looked up to find the simplest one."""
+"""How many due payments are looked up to find the simplest one."""
 
 CHARACTERS_MAX = 60
 
@@ -28,8 +29,8 @@ class Reading:
 
     Attributes:
         rows: the fields that have a value, as texts, by Halo's number of the row.
-        invoice_id: Halo's number of the invoice; None where no row names one.
-        invoice: what the invoice says is due and paid; None where Halo does not show the invoice.
+        invoice_id: Halo's number of the invoice; None if no row names one.
+        invoice: the amounts due and paid of the invoice; None if Halo does not show the invoice.
     """
 
     rows: Mapping[int, Mapping[str, str]]
@@ -42,10 +43,10 @@ class Intended:
     """What a proof would write.
 
     Attributes:
-        intent_id: which payment.
+        intent_id: the payment.
         kind: an update of its rows, or a new row.
-        state: what Stripe says.
-        money: what was received, or asked for, in words.
+        state: the state at Stripe.
+        money: the amount received or requested, as text.
         before: the rows and the invoice now.
         sent: the fields that would be sent, as texts, by Halo's number of the row; 0 for a new row.
     """
@@ -60,14 +61,14 @@ class Intended:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a proof found out.
+    """The result of a proof.
 
     Attributes:
-        proof: the proof; None where the write is not proven.
-        trouble: why nothing of this kind is written in the tenant now; None where nothing is known.
-        reason: why neither is known, for people; None otherwise.
+        proof: the proof; None if the write is not proven.
+        trouble: why nothing of this kind is written in the tenant now; None without such a reason.
+        reason: why there is neither a proof nor a trouble, for people; None otherwise.
         after: the rows and the invoice after the write.
-        changes: what Halo itself recorded of the invoice since; None where Halo does not show it.
+        changes: Halo's own history of the invoice since then; None if Halo does not show it.
     """
 
     proof: Proof | None
@@ -85,10 +86,10 @@ class ByHand:
     sink: HaloSink
 
     async def choose(self, intent_id: str | None, kind: WriteKind) -> Intended | None:
-        """Find the payment to prove with: the named one, else the simplest that is due.
+        """Find the payment to prove with: the named one, else the simplest due one.
 
-        A named payment is read from Stripe. Without a name, Stripe's events are read where nothing is
-        due yet. None where no such payment needs this kind of write.
+        A named payment is read from Stripe. Without a name, Stripe's events are read if nothing is
+        due yet. Returns None if no such payment needs this kind of write.
 
         Raises:
             IntentUnknown: Stripe does not know the payment intent.
@@ -152,7 +153,7 @@ class ByHand:
 
         Raises:
             LeaseHeld: another process pushes.
-            LinkFailure: Halo can't be read or written.
+            LinkFailure: a request to Halo failed.
         """
         engine, intent_id, kind = self.engine, intended.intent_id, intended.kind
         tenant, begun = engine.pusher.tenant, engine.now()
@@ -172,7 +173,7 @@ class ByHand:
         )
 
     def why(self, intent_id: str, *, was_needed: bool) -> str:
-        """Why a write of a payment was not proven, or is not needed, by what the store knows of it."""
+        """Why a write of a payment was not proven, or is not necessary, according to the store."""
         row = self.engine.store.payment(intent_id)
         if row is None:
             return f"syncd does not know {intent_id}."

@@ -1,8 +1,9 @@
 """Proves the first new row in a tenant: it is read back before a second one is sent.
 
-The store notes the first new row before syncd sends it, and forgets it once the row was read back or
-Halo can no longer make it. So a process that takes over reads that row back before it sends another one.
-Does not belong here: when a new row may be sent at all (`insert`), and updates (`prover`).
+The store records the first new row before syncd sends it, and forgets it after the row was read
+back or when Halo can no longer insert it. So another process reads that row back before it sends
+another one. Does not belong here: whether a new row may be sent at all (`insert`), and updates
+(`prover`).
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.sink import Sink
 
 UNREADABLE_SECONDS = 3_600.0
-"""A first new row that Halo can't show for so long proves nothing: another payment's row is tried."""
+"""If Halo does not show the first new row for so many seconds, another payment's row is tried."""
 
 
 @dataclass(slots=True)
@@ -50,11 +51,11 @@ class NewRowProver:
         """Read back the first new row, if one was sent and not read back yet.
 
         Returns:
-            The row's payment, while Halo may still make the row or can't show it; None once that is
-            known.
+            The row's payment, while Halo may still insert the row or cannot show it; otherwise
+            None.
 
         Raises:
-            LinkFailure: Halo can't be read at all.
+            LinkFailure: Halo cannot be read at all.
         """
         trial = self.tenant.new_row_trial()
         if trial is None:
@@ -79,7 +80,7 @@ class NewRowProver:
         return None
 
     def waiting_seconds(self) -> float:
-        """How long Halo may still make the first new row, that was sent and not read back yet."""
+        """How long Halo may still insert the first new row that was not read back, in seconds."""
         trial = self.tenant.new_row_trial()
         if trial is None:
             return 0.0
@@ -90,7 +91,7 @@ class NewRowProver:
         )
 
     def overdue_seconds(self) -> float:
-        """As `waiting_seconds`, where the write is minutes old by the host's clock; else 0."""
+        """As `waiting_seconds` if the write is minutes old by the host's clock; otherwise 0."""
         trial = self.tenant.new_row_trial()
         old = trial is not None and trial.at + INSERT_DOUBT_SECONDS <= self.now()
         return self.waiting_seconds() if old else 0.0
@@ -107,7 +108,7 @@ class NewRowProver:
             row: Halo's number of the row.
 
         Raises:
-            LinkFailure: Halo can't be read; the next new row waits for this one.
+            LinkFailure: the request failed; the next new row waits for this one.
         """
         intent_id = trial.intent_id
         sent = self._sent(trial)
@@ -170,7 +171,7 @@ class NewRowProver:
 
 
 def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[FieldChange, ...]:
-    """What has changed of the invoice with its new row; nothing where it was not shown before."""
+    """The changes of the invoice with its new row; empty if Halo did not show it before."""
     return tuple(
         FieldChange(name, before.get(name), after.get(name))
         for name in {**before, **after}

@@ -1,9 +1,9 @@
-"""Proves the first update in a tenant: one payment's rows go alone, and are read back.
+"""Proves the first update in a tenant: one payment's rows are sent alone, and read back.
 
-What Halo does with a row that brings only its id and status is not documented. So before syncd writes
-a second row, it reads one row, writes it, reads it again, and compares. What it finds out decides how
-every later update is sent, or that nothing is sent at all. Does not belong here: new rows (`new_row`),
-and the check of later answers (`update`).
+It is not documented what Halo does with an update that has only a row's id and status. So before
+syncd writes a second row, it reads one row, writes it, reads it again, and compares. The result
+decides how every later update is sent, or that nothing is sent at all. Does not belong here: new
+rows (`new_row`), and the check of later answers (`update`).
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -37,18 +37,17 @@ from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.sink import Sink
 
 CANDIDATES_MAX = 3
-"""So many payments are tried before a refusal counts as the tenant's trouble, not a payment's."""
+"""After refusals of so many payments, the tenant counts as refusing updates, not a payment."""
 
 SETTLE_SECONDS = 2.0
-"""The wait before a row that differs is read once more: Halo's own webhook, or a person, may be
-writing the same row."""
+"""Seconds before a row that differs is read again: another program may be writing it."""
 
 LATER_SECONDS = 60.0
-"""When a payment is tried again whose row changed or disappeared during the proof."""
+"""When to retry a payment whose row changed or disappeared during the proof."""
 
 
 class End(StrEnum):
-    """How one try ended."""
+    """How one attempt ended."""
 
     PROVEN = "proven"
     LATER = "later"
@@ -61,8 +60,8 @@ class Prover:
     """Sends one payment's rows alone and finds out what Halo did with them.
 
     Attributes:
-        tenant: what is known about writing in this tenant.
-        backlog: which payments' writes failed, lately and in this push.
+        tenant: what is known about writes in this tenant.
+        backlog: which payments' writes failed, recently and in this push.
         lease: the push lease; None in a dry run.
         sleep: waits, or raises Stopping.
         waits: how long this process waits for a write that Halo may still carry out.
@@ -84,23 +83,23 @@ class Prover:
     async def prove(
         self, updates: Sequence[tuple[DuePayment, Update]], *, by_hand: bool = False
     ) -> str | None:
-        """Prove updates with one of these payments. Returns its intent; None where none proved it.
+        """Prove updates with one of these payments. Returns its id; None without a proof.
 
         Args:
-            updates: the payments and what is decided for each.
+            updates: the payments and the decision for each.
             by_hand: a person has chosen the payment.
 
         Raises:
             LeaseHeld: another process pushes.
-            LinkFailure: Halo can't be read or written; the proof goes on with the next push.
+            LinkFailure: a request to Halo failed; the next push continues the proof.
         """
         refused: list[tuple[DuePayment, Update, str]] = []
         failing, others = self.backlog.failing(), False
         if self.tenant.trial() is not None:
-            return None  # an earlier chunk of this push: Halo may still carry that write out
+            return None  # an earlier part of this push: Halo may still carry out that write
         first = "" if by_hand else self._stopped_with
         if first and first not in failing and self.store.due_payment(first, self.now()):
-            # Whether that write arrived and was not stored is not known: no other row is written before.
+            # That write may have arrived without being stored: write no other row before.
             updates = [one for one in updates if one[0].intent_id == first]
 
         def simplest_first(one: tuple[DuePayment, Update]) -> tuple[bool, int, int, int]:
@@ -120,8 +119,8 @@ class Prover:
             else:
                 others = True
             if self.tenant.trial() is not None:
-                return None  # Halo may still carry that write out: nothing else is sent before
-        if self.tenant.proof(WriteKind.UPDATE) is not None:  # Halo takes rows, but not these
+                return None  # Halo may still carry out that write: nothing else is sent before
+        if self.tenant.proof(WriteKind.UPDATE) is not None:  # Halo accepts rows, but not these
             self.store.record(
                 [self.outcomes.failed(due, words) for due, _, words in refused], self.now()
             )
@@ -140,27 +139,27 @@ class Prover:
         return None
 
     def waiting_seconds(self) -> float:
-        """How long Halo may still carry out a write that is not read back yet."""
+        """How long Halo may still carry out a write that was not read back, in seconds."""
         trial = self.tenant.trial()
         if trial is None or not self.tenant.may_try(WriteKind.UPDATE):
             return 0.0
         return self.waits.seconds_left(f"update of {trial.intent_id}", trial.at)
 
     def overdue_seconds(self) -> float:
-        """As `waiting_seconds`, where the write is minutes old by the host's clock; else 0."""
+        """As `waiting_seconds` if the write is minutes old by the host's clock; otherwise 0."""
         trial = self.tenant.trial()
         old = trial is not None and trial.at + INSERT_DOUBT_SECONDS <= self.now()
         return self.waiting_seconds() if old else 0.0
 
     async def resume(self, *, restore: bool = True) -> bool:
-        """Read back a write that a stopped process left unproven. Returns whether all is well.
+        """Read back a write that a stopped process left unproven. Returns whether to continue.
 
         Args:
-            restore: whether to restore a row that an earlier write has harmed, too.
+            restore: whether to restore also a row that an earlier write has harmed.
 
         Raises:
             LeaseHeld: another process pushes.
-            LinkFailure: Halo can't be read or written.
+            LinkFailure: a request to Halo failed.
         """
         trial = self.tenant.trial()
         if trial is None:
@@ -180,7 +179,7 @@ class Prover:
         if not found.changed or due is None:
             return self._concluded(due, trial.mode, befores, found)
         update = Update(tuple(befores), (None,) * len(befores), trial.status)
-        # Whether the row was sent whole before the process stopped is not known: send it again.
+        # Perhaps the complete row was not sent before the process stopped: send it again.
         end = await self._carry_through(due, update, befores, UpdateMode.CHANGES, found)
         return end is not End.STOPPED
 
@@ -201,7 +200,7 @@ class Prover:
         self, due: DuePayment, update: Update, befores: Mapping[int, WholeRow],
         mode: UpdateMode | None, found: Comparison | None,
     ) -> End:  # fmt: skip
-        """Send, read back, and send again in the other way where the first was not right."""
+        """Send, read back, and send again in the other mode if the first was not right."""
         invoice = next(iter(befores.values())).row.invoice_id
         figures = None if invoice is None else await self.sink.invoice_figures(invoice)
         sent_in = mode
@@ -233,11 +232,11 @@ class Prover:
         self, due: DuePayment, befores: Mapping[int, WholeRow], status: int, error: LinkFailure,
         harm: Comparison | None,
     ) -> Comparison | None:  # fmt: skip
-        """What a write did that was not answered; None where it did nothing.
+        """What a write without an answer did; None if it did nothing.
 
         Raises:
-            LinkFailure: `error`, where Halo asks to wait, or fails for everybody, or where harm is
-                left that the next push undoes.
+            LinkFailure: `error`, if Halo asks to wait, or fails for every payment, or if harm
+                remains that the next push repairs.
         """
         if not error.maybe_applied:
             self._forget_trial(harm)
@@ -248,7 +247,7 @@ class Prover:
             raise error
         if found is not None and (found.changed or not found.not_stored):
             return found
-        if not error.may_come_late:  # else the next pushes read the rows back, until it can't come
+        if not error.may_come_late:  # else the next pushes read the rows back
             self.tenant.forget_trial()
         elif not error.late and (trial := self.tenant.trial()) is not None:
             self.waits.begin(f"update of {due.intent_id}", trial.at, LATER_SECONDS / 2)
@@ -257,7 +256,7 @@ class Prover:
         return None
 
     def _forget_trial(self, harm: Comparison | None) -> None:
-        """Forget a trial that was not carried out, unless an earlier write's harm is to be undone."""
+        """Forget a trial that was not carried out, unless an earlier write's harm must be repaired."""
         if harm is None:
             self.tenant.forget_trial()
 
@@ -265,14 +264,14 @@ class Prover:
         self, due: DuePayment, update: Update, befores: Mapping[int, WholeRow], mode: UpdateMode,
         harm: Comparison | None,
     ) -> Comparison | None:  # fmt: skip
-        """Send the rows once and compare them; None where that has shown nothing: try later.
+        """Send the rows once and compare them; None without a result: try later.
 
-        Where `harm` is given, this write undoes what an earlier write has changed.
+        If `harm` is given, this write repairs what an earlier write has changed.
 
         Raises:
             RowsRefused: Halo refuses the rows.
             LeaseHeld: another process pushes.
-            LinkFailure: Halo fails for everybody, or the rows can't be read back.
+            LinkFailure: Halo fails for every payment, or the rows cannot be read back.
         """
         current, now = due.payment.current, self.now()
         rows = [
@@ -290,7 +289,7 @@ class Prover:
             return await self._unanswered(due, befores, update.status, error, harm)
         if answer is None:
             if guard.lost is not None:
-                raise guard.lost  # a trial that is noted now is another process's
+                raise guard.lost  # a trial recorded now belongs to another process
             self._forget_trial(harm)
             return None
         if answer.web_page:
@@ -299,7 +298,7 @@ class Prover:
         self.backlog.failures.has_written()
         found = await self.compared(current.intent_id, befores, {one.id: one for one in rows})
         if answer.error and found is not None and found.not_stored and not found.changed:
-            # An error in an answer of success, and nothing was stored: that is a refusal.
+            # An error in an answer of success, and nothing was stored: this is a refusal.
             raise RowsRefused(answer.complaint or "Halo answered with an error and stored nothing.")
         if found is None or self._written_by_others(befores, found, update.status):
             self.tenant.forget_trial()
@@ -310,9 +309,9 @@ class Prover:
     async def compared(
         self, intent_id: str, befores: Mapping[int, WholeRow], sent: Mapping[int, RowChange]
     ) -> Comparison | None:
-        """Read the rows back, once more where they differ.
+        """Read the rows back, once more if they differ.
 
-        None where one of the rows is gone and the others lost nothing.
+        None if one of the rows is gone and the others lost nothing.
         """
         found: Comparison | None = None
         for again in (False, True):
@@ -335,7 +334,7 @@ class Prover:
     ) -> bool:
         """Whether the only difference is a status that neither syncd sent nor the rows had before.
 
-        That is what Halo's own webhook, or a person, does to a row.
+        Then Halo's own webhook, or a person, has written the row.
         """
         if found.changed or {one.name for one in found.not_stored} != {"status"}:
             return False
@@ -343,7 +342,7 @@ class Prover:
         known -= {str(one.row.status) for one in befores.values()}
         return all(one.after in known for one in found.not_stored)
 
-    # --- what follows -----------------------------------------------------------------------------
+    # --- the conclusion ---------------------------------------------------------------------------
 
     def _concluded(
         self,
@@ -352,7 +351,7 @@ class Prover:
         befores: Mapping[int, WholeRow],
         found: Comparison,
     ) -> bool:
-        """Stop all writing where the rows are not right. Returns whether they are."""
+        """Stop all writes if the rows are not right. Returns whether they are."""
         if found.is_right:
             self.tenant.forget_trial()
             return True

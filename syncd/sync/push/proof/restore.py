@@ -1,8 +1,10 @@
 """Restores rows that a write has harmed, before any other row is tried in this tenant.
 
-A tenant whose Halo empties what an update leaves out was stopped after its first row, or its first list.
-The next try gives each harmed row its former contents, with all columns, alone, and reads it back. That
-proves no update: the next payment's rows go alone, too. Does not belong here: that update (`prover`).
+If Halo empties the columns that an update leaves out, syncd stopped writing after the first row or
+the first list. The next attempt sends each harmed row alone, with its former contents and all
+columns, and reads it back. That proves no update: the next payment's rows are also sent alone. Does
+not belong here:
+that update (`prover`).
 """
 
 from dataclasses import replace
@@ -19,15 +21,15 @@ if TYPE_CHECKING:
 
 
 async def restore_harmed(prover: "Prover") -> bool:
-    """Restore the rows of the last side effect, where their former contents are known.
+    """Restore the rows of the last side effect, if their former contents are known.
 
     Returns:
-        Whether payments may be tried now, with all columns: nothing was harmed, or syncd has restored
-        what it could.
+        Whether payments may be tried now, with all columns: nothing was harmed, or syncd has
+        restored everything it could.
 
     Raises:
         LeaseHeld: another process pushes.
-        LinkFailure: Halo can't be read or written; a later push goes on.
+        LinkFailure: a request to Halo failed; a later push continues.
     """
     trouble = prover.tenant.trouble(WriteKind.UPDATE)
     if trouble is None or not trouble.rows:
@@ -37,7 +39,7 @@ async def restore_harmed(prover: "Prover") -> bool:
         former = prover.sink.as_row(fields)
         now = await prover.sink.whole_row(trouble.intent_id, number)
         if now is None or now.row.intent_id not in (None, former.row.intent_id):
-            whole = False  # a person has deleted the row, or it is another payment's now
+            whole = False  # a person has deleted the row, or it belongs to another payment now
             continue
         row = prover.sink.refilled(former, now)
         if row.fields != now.fields:
@@ -54,19 +56,19 @@ async def restore_harmed(prover: "Prover") -> bool:
 async def _restored(
     prover: "Prover", trouble: WriteTrouble, row: WholeRow, former: WholeRow
 ) -> bool | None:
-    """Send one row. Returns whether it is right now; None where nothing else may be sent."""
+    """Send one row. Returns whether it is right now; None if nothing else may be sent."""
     status = former.row.status if row.row.status is None else row.row.status
     if status is None or row.row.id is None:
         return False
     number, tenant = row.row.id, prover.tenant
     change = RowChange(number, status, kept=row, keep_all=True)
-    # Halo may carry the write out late, with the status of now: nothing else is written before.
+    # Halo may carry out the write late, with the present status: nothing else is written before.
     waits = tenant.trouble_notes(replace(trouble, next_try=prover.now() + INSERT_DOUBT_SECONDS))
     guard = UpdateGuard(prover.store, prover.lease, [], prover.now, waits)
     try:
         answer = await prover.sink.update([change], guard, repeatable=False)
     except RowsRefused:
-        return False  # such as a row whose own amount is a text: another row shows more
+        return False  # for example a row whose own amount is text: the next row is tried
     except LinkFailure as error:
         if not error.maybe_applied:
             prover.store.write_notes(tenant.trouble_notes(trouble))

@@ -1,4 +1,4 @@
-"""What is known about writing in this tenant, as the store keeps it: proofs, troubles, a trial."""
+"""What is known about writes in this tenant, as the store keeps it: proofs, problems, a trial."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,21 +33,21 @@ from syncd.store.store import Store
 T = TypeVar("T")
 
 RETRY_SECONDS = 86_400.0
-"""How long nothing is written after a proof failed; then one row is tried again."""
+"""How long nothing is written after a failed proof, in seconds; then one row is tried again."""
 
 REFUSED_MAX = 10
-"""So many payments whose new row was refused are kept, the newest last."""
+"""How many payments whose new row was refused are remembered; the newest is the last."""
 
 
 @dataclass(slots=True)
 class TenantWrites:
-    """What is known about writing in this tenant, kept in the store.
+    """What is known about writes in this tenant; kept in the store.
 
     Attributes:
-        tenant: which Halo this is. What was proven in another one counts for nothing.
-        known: why kinds of writes are stopped, as of the last push; for who must not wait for the
-            database.
-        settings: what the configuration says of writing; a changed one is tried at once.
+        tenant: identifies the Halo. What was proven in another Halo does not count.
+        known: why kinds of writes are stopped, as of the last push; for callers that must not wait
+            for the database.
+        settings: the settings that concern writes; after a change, a write is tried at once.
     """
 
     store: Store
@@ -58,11 +58,11 @@ class TenantWrites:
     known: dict[WriteKind, WriteTrouble] = field(init=False, default_factory=dict)
 
     def proof(self, kind: WriteKind) -> Proof | None:
-        """The proof of a kind of write; None while there is none."""
+        """The proof of a kind of write; None without one."""
         return self._read(PROOFS[kind])
 
     def trouble(self, kind: WriteKind) -> WriteTrouble | None:
-        """Why nothing of a kind is written; None where nothing is known against it."""
+        """Why nothing of a kind is written; None without such a reason."""
         return self._read(TROUBLES[kind])
 
     def _read(self, note: TenantNote[T]) -> T | None:
@@ -72,7 +72,7 @@ class TenantWrites:
         return {note.name: note.encode(value, self.tenant)}
 
     def begin(self) -> None:
-        """Forget what was known of another tenant, so that nobody is shown it."""
+        """Forget what was known about another tenant, so that nobody sees it."""
         for kind in WriteKind:
             text = self.store.note(TROUBLES[kind].name)
             trouble = TROUBLES[kind].decode(text, self.tenant)
@@ -87,25 +87,25 @@ class TenantWrites:
             self.known[kind] = trouble
 
     def may_try(self, kind: WriteKind) -> bool:
-        """Whether a write of this kind may be sent: nothing is known against it, or it is time to retry."""
+        """Whether a write of this kind may be sent: no trouble is known, or it is time to retry."""
         trouble = self.trouble(kind)
         if trouble is None or trouble.settings != self.settings:
             return True
         now = self.now()
-        # Another host's clock may be hours ahead; a time further away than that was noted by a clock
-        # that has been set since.
+        # Another host's clock may be hours ahead; a time further away was written before a clock
+        # was set back.
         return not now < trouble.next_try <= now + 2 * RETRY_SECONDS
 
     @property
     def mode(self) -> UpdateMode:
-        """How updates are sent: after a side effect, each brings all columns, also the next try."""
+        """How updates are sent: after a side effect, each has all columns, also the next attempt."""
         proof = self.proof(WriteKind.UPDATE)
         if proof is not None:
             return proof.mode
         return UpdateMode.EVERYTHING if self._read(WHOLE_ROWS) else UpdateMode.CHANGES
 
     def proven(self, proof: Proof) -> None:
-        """Keep a proof, and lift what was known against this kind of write."""
+        """Store a proof, and delete what was known against this kind of write."""
         self.store.write_notes(
             {
                 **self._harm(proof.kind),
@@ -141,7 +141,7 @@ class TenantWrites:
         whole: bool = True,
         invoice_id: int | None = None,
     ) -> None:
-        """Write nothing of this kind any more, until a person or the next day asks for another try.
+        """Stop writes of this kind until a person, or the next day, asks for another attempt.
 
         The arguments are the parts of a `WriteTrouble`.
         """
@@ -184,15 +184,15 @@ class TenantWrites:
         )
 
     def trouble_notes(self, trouble: WriteTrouble) -> dict[str, str]:
-        """A trouble as the store notes it."""
+        """The notes that store a trouble."""
         return self._noted(TROUBLES[trouble.kind], trouble)
 
     def restored(self, trouble: WriteTrouble, *, whole: bool) -> None:
-        """Note that harmed rows were restored, as far as that goes: another row may be tried at once.
+        """Record that harmed rows were restored if possible: another row may be tried at once.
 
         Args:
-            trouble: what was known of them.
-            whole: whether the rows have all that they had, so that no person has to look.
+            trouble: what was known of the rows.
+            whole: whether the rows have all former contents, so that no person has to check.
         """
         more = " Later, syncd has restored the fields that it knew and that Halo takes back."
         known = replace(trouble, reason=trouble.reason + more)
@@ -226,39 +226,39 @@ class TenantWrites:
         return self._read(TRIAL)
 
     def trial_notes(self, trial: Trial) -> dict[str, str]:
-        """What is written down before rows are sent for the proof: what the rows had before."""
+        """What to record before rows are sent for the proof: the rows' former contents."""
         return self._noted(TRIAL, trial)
 
     def forget_trial(self) -> None:
-        """The write was read back, or it was never sent."""
+        """Forget the trial: the write was read back, or it was never sent."""
         self.store.write_notes({TRIAL.name: None})
 
     def new_row_trial(self) -> NewRowTrial | None:
-        """The first new row of this tenant, where it was sent and not read back yet."""
+        """The first new row of this tenant, if it was sent and not read back yet; otherwise None."""
         return self._read(NEW_ROW_TRIAL)
 
     def new_row_notes(self, trial: NewRowTrial) -> dict[str, str]:
-        """What is written down before the first new row is sent."""
+        """What to record before the first new row is sent."""
         return self._noted(NEW_ROW_TRIAL, trial)
 
     def forget_new_row_trial(self) -> None:
-        """The first new row was never sent, or it can prove nothing."""
+        """Forget the first new row: it was never sent, or it can prove nothing."""
         self.store.write_notes({NEW_ROW_TRIAL.name: None})
 
     def unchecked(self) -> tuple[SentRow, ...]:
-        """Rows of updates that were sent; what Halo did with them was not compared yet."""
+        """Rows of updates that were sent, and whose results were not compared yet."""
         return tuple(UNCHECKED.decode(self.store.note(UNCHECKED.name), self.tenant) or ())
 
     def unchecked_note(self, rows: Sequence[SentRow]) -> dict[str, str | None]:
-        """The note that keeps such rows; without rows, the note's removal."""
+        """The note that stores such rows; without rows, the note's removal."""
         return {UNCHECKED.name: UNCHECKED.encode(rows, self.tenant) if rows else None}
 
 
 def _ended(kind: WriteKind) -> dict[str, None]:
-    """The notes that end with a proof, or with a stop, of a kind of write."""
+    """The notes that a proof, or a stop, of a kind of write removes."""
     names = (TRIAL,) if kind is WriteKind.UPDATE else (INSERTS_REFUSED, NEW_ROW_TRIAL)
     return {note.name: None for note in names}
 
 
 class WritesStopped(Failure):
-    """Nothing is written in this tenant until a person, or the next day, asks for another try."""
+    """Writes in this tenant are stopped until a person, or the next day, asks for another attempt."""

@@ -1,8 +1,9 @@
-"""Checks later answers of Halo: whether updates still change nothing but what they bring.
+"""Checks later answers of Halo: whether updates still change nothing but what they send.
 
-A proof on one row says what Halo did that day. Every later answer that shows rows is compared with the
-rows as they were read; where answers do not show whole rows, one row of each push is read back. Where
-Halo did not answer, or syncd was stopped before the answer, the rows are read before the next write.
+A proof on one row shows what Halo did that day. Every later answer that shows rows is compared with
+the rows as they were read. If answers do not show whole rows, one row of each push is read back. If
+Halo did not answer, or syncd was stopped before the answer, the rows are read before the next
+write.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,18 +25,18 @@ from syncd.text.timestamps import iso
 Batch = Sequence[tuple[DuePayment, Update]]
 
 SUSPECTS_MAX = 3
-"""So many rows of a list are read alone; the others are judged by them."""
+"""How many rows of a list are read by their ids; the others are judged by these."""
 
 UNCHECKED_MAX = 200
-"""So many rows of updates without an answer are kept until they can be compared."""
+"""How many rows of updates without an answer are stored until they can be compared."""
 
 
 @dataclass(slots=True)
 class Verifier:
-    """Compares rows with what an answer shows of them.
+    """Compares rows with an answer's version of them.
 
     Attributes:
-        tenant: what is known about writing in this tenant.
+        tenant: what is known about writes in this tenant.
         sleep: waits, or raises Stopping.
         waits: how long this process waits for a write that Halo may still carry out.
     """
@@ -47,16 +48,16 @@ class Verifier:
     _looked: bool = field(init=False, default=False)
 
     def begin(self) -> None:
-        """Begin another push: one row may be read back again."""
+        """Start another push: one row may be read back again."""
         self._looked = False
 
     async def befores(self, batch: Batch) -> dict[int, WholeRow] | None:
-        """Read the rows that whole updates carry; None where updates bring their changes alone.
+        """Read the rows that complete updates need; None if updates send only their changes.
 
-        A row that is gone is missing; so is a row that is not the payment's any more.
+        The result lacks rows that are gone or no longer belong to the payment.
 
         Raises:
-            LinkFailure: Halo can't be read.
+            LinkFailure: the request failed.
         """
         if self.tenant.mode is UpdateMode.CHANGES:
             return None
@@ -69,7 +70,7 @@ class Verifier:
         return found
 
     def as_sent(self, change: RowChange, befores: Mapping[int, WholeRow] | None) -> RowChange:
-        """An update of one row as this tenant needs it."""
+        """An update of one row in the mode that this tenant needs."""
         proof = self.tenant.proof(WriteKind.UPDATE)
         if proof is not None and not proof.trace:
             change = replace(change, trace=None)
@@ -82,13 +83,13 @@ class Verifier:
     async def odd_rows(
         self, batch: Batch, answer: Acknowledged, befores: Mapping[int, WholeRow] | None
     ) -> dict[int, tuple[FieldChange, ...]]:
-        """Rows of which more has changed than the update brought, and what.
+        """The rows that changed in more than the update sent, with these changes.
 
-        A row that an answer shows oddly is read alone, and once more after a moment: only what both
-        readings show counts.
+        A row that an answer shows oddly is read by its id, and once more after a moment: only
+        changes that both answers show count.
 
         Raises:
-            LinkFailure: Halo can't be read.
+            LinkFailure: the request failed.
         """
         shown = {row.id: row for row in answer.rows}
         suspects: list[tuple[str, Row]] = []
@@ -102,7 +103,7 @@ class Verifier:
                 elif _differs(row, seen, strict=False):
                     suspects.append(one)
                 elif self.sink.compare_shown(row, seen, whole=True):
-                    # A column that an answer leaves out is not shown, or is empty now.
+                    # A column that an answer leaves out is either not shown, or empty now.
                     shows = bool(self.sink.compare_shown(row, seen))
                     (suspects if shows else hidden).append(one)
         sample = not suspects
@@ -112,7 +113,7 @@ class Verifier:
         for intent_id, row in suspects[:SUSPECTS_MAX]:
             changes = await self._confirmed(intent_id, row, befores)
             if sample and not changes:
-                break  # one row that is right stands for the others that the answer does not show
+                break  # one row that is right stands for all rows that the answer does not show
             if changes and row.id is not None:
                 found[row.id] = changes
         return found
@@ -126,7 +127,7 @@ class Verifier:
                 await self.sleep(SETTLE_SECONDS)
             after = None if row.id is None else await self.sink.whole_row(intent_id, row.id)
             if after is None:
-                return ()  # a person deleted it: the next look finds that out
+                return ()  # a person deleted it: the next lookup finds out
             changes = _differs(row, after.row, strict=after.alone)
             shown = self.sink.compare_shown(row, after.row, whole=after.alone)
             known = {one.name for one in changes}
@@ -142,14 +143,14 @@ class Verifier:
     # --- updates without an answer ---------------------------------------------------------------
 
     def note_before(self, batch: Batch) -> dict[str, str | None]:
-        """What to note before a list is sent: what its rows have, besides rows not compared yet."""
+        """What to record before a list is sent: its rows' contents, and rows not compared yet."""
         rows = sent_rows(batch)
         numbers = {row.id for row in rows}
         older = [row for row in self.tenant.unchecked() if row.id not in numbers]
         return self.tenant.unchecked_note([*older[-UNCHECKED_MAX:], *rows])
 
     def note_after(self, batch: Batch) -> dict[str, str | None]:
-        """What to note after Halo's answer was compared with the rows of a list, or Halo refused it."""
+        """What to record after a list was compared with Halo's answer, or was refused."""
         numbers = {row for _, update in batch for row in update.rows}
         return self.tenant.unchecked_note(
             [row for row in self.tenant.unchecked() if row.id not in numbers]
@@ -158,15 +159,16 @@ class Verifier:
     async def check_unanswered(self, *, late: bool) -> None:
         """Compare rows of updates that Halo did not answer, before anything else is written.
 
-        Some of the rows are read; the others are judged by them. A row that can't be read stays noted.
+        Some of the rows are read; the others are judged by these. A row that cannot be read stays
+        recorded.
 
         Args:
-            late: whether Halo may still carry the updates out: rows that do not have the new status
-                stay noted for some minutes.
+            late: whether Halo may still carry out the updates: then rows without the new status
+                stay recorded for some minutes.
 
         Raises:
             WritesStopped: the update had side effects.
-            LinkFailure: Halo can't be read by anybody.
+            LinkFailure: Halo cannot be read in general.
         """
         rows = self.tenant.unchecked()
         if not rows:
@@ -185,7 +187,7 @@ class Verifier:
                 fine = True
                 if not odd:
                     break
-        # One single row that differs while another one is right is a person's change.
+        # If one single row differs while another one is right, a person changed it.
         if odd and not (fine and len(odd) == 1):
             self.stop(rows, odd)
             raise WritesStopped
@@ -213,12 +215,12 @@ class Verifier:
         odd: Mapping[int, tuple[FieldChange, ...]],
         fields: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None:
-        """Take the proof back, and keep what these rows had before.
+        """Withdraw the proof, and store what these rows had before.
 
         Args:
             rows: the rows of the list.
-            odd: what has changed of those that were looked at.
-            fields: each row's former fields, where they are known.
+            odd: the changes of the rows that were examined.
+            fields: each row's former fields, if known.
         """
         number, changes = next(iter(odd.items()))
         former = {
@@ -242,7 +244,7 @@ class Verifier:
 
 
 def sent_rows(batch: Batch) -> list[SentRow]:
-    """The rows of a list, with what each had before and the status that is sent."""
+    """The rows of a list, with their former values and the status that is sent."""
     return [
         SentRow(row.id, update.status, due.intent_id, row.invoice_id, row.amount, row.made)
         for due, update in batch
@@ -254,7 +256,7 @@ def sent_rows(batch: Batch) -> list[SentRow]:
 def former_fields(
     batch: Batch, befores: Mapping[int, WholeRow] | None
 ) -> dict[int, Mapping[str, Any]]:
-    """What each row of a list had before, as it was read whole, or else as Halo listed it."""
+    """The former fields of each row of a list, as read by its id, or as Halo listed it."""
     listed = {
         row.id: row.fields
         for _, update in batch
@@ -269,7 +271,7 @@ _NAMES = frozenset({"intent_id", "invoice_id", "amount"})
 
 
 def _differs(before: Row, after: Row, *, strict: bool) -> tuple[FieldChange, ...]:
-    """What a row had and has no more. Where an answer leaves a field out, only `strict` counts it."""
+    """What a row has lost or changed. A field that an answer leaves out counts only if `strict`."""
     found = []
     for name in ("intent_id", "invoice_id", "amount", "made"):
         had, has = getattr(before, name), getattr(after, name)
@@ -281,7 +283,7 @@ def _differs(before: Row, after: Row, *, strict: bool) -> tuple[FieldChange, ...
 
 
 def _of_date(before: Row, had: int, has: int | None) -> FieldChange:
-    """A change of the date that a row was made, under Halo's name of the field."""
+    """A change of the row's date, under Halo's name of the field."""
     own = before.fields is not None and not before.fields.get("intent_date")
     name = "date" if own else "intent_date"
     return FieldChange(name, iso(had), None if has is None else iso(has))
