@@ -11,6 +11,7 @@ import base64
 import contextlib
 import os
 import re
+import shlex
 import signal
 import socket
 import sqlite3
@@ -119,14 +120,14 @@ def start(name: str) -> None:
 
 def reload(name: str) -> None:
     """Run the unit's reload commands in order; the first that fails ends it."""
-    environment = dict(os.environ, CREDENTIALS_DIRECTORY=str(RUNNING / name / "credentials"))
+    environment = dict(
+        os.environ,
+        CREDENTIALS_DIRECTORY=str(RUNNING / name / "credentials"),
+        MAINPID=str(pid_of(name)),
+    )
     environment.pop("SYNCD_CONFIG", None)
     for command in service_of(name)["ExecReload"]:
-        words = command.replace("$MAINPID", str(pid_of(name))).split()
-        if (
-            words[0] == "/bin/kill" and not Path(words[0]).exists()
-        ):  # a minimal Debian has the shell's
-            words = ["bash", "-c", " ".join(["kill", *words[1:]])]
+        words = shlex.split(command.replace("$$", "$"))  # systemd reads "$$" as one dollar
         if subprocess.run(words, env=environment, check=False).returncode != 0:
             sys.exit(f"{name} was not reloaded: {command} failed")
 

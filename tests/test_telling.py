@@ -107,6 +107,24 @@ def test_the_service_tells(live: Rig, receiver: Receiver) -> None:
         assert secret not in log + json.dumps(receiver.messages)
 
 
+def test_the_service_tells_that_writes_have_stopped(live: Rig, receiver: Receiver) -> None:
+    """A tenant in which nothing can be written: one message, with the cause and the payment."""
+    live.proven = False
+    live.box.halo.keeps.drops = frozenset({"status"})
+    payment = live.pay("succeeded")
+    live.settings["SYNCD_NOTIFY_URLS"] = receiver.notify_url
+    with daemon(live) as running:
+        message = until(
+            lambda: next(
+                (m for m in receiver.messages if "writes_not_stored" in m["message"]), None
+            )
+        )
+        assert running.stop() == 0
+    (row,) = live.box.halo.rows_of(payment)
+    assert f"- writes_not_stored: INV-{row['invoice_id']}. " in message["message"]
+    assert payment in message["message"]
+
+
 def test_no_heartbeat_without_a_poll(watched: Watched, receiver: Receiver) -> None:
     """While Stripe can't be read, the heartbeat is silent: its service raises the alarm."""
     rig = watched.rig

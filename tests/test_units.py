@@ -84,7 +84,7 @@ def test_what_the_program_relies_on() -> None:
     """The unit and the program agree: notify, reload, watchdog, stop, exit codes, secrets, folder."""
     lines = PLAIN.read_text().splitlines()
     for line in (
-        "Type=notify", "NotifyAccess=main", "ExecReload=/bin/kill -HUP $MAINPID",
+        "Type=notify", "NotifyAccess=main", """ExecReload=/bin/sh -c 'kill -HUP "$$MAINPID"'""",
         "ExecReload=/opt/syncd/bin/syncd config validate --without-secrets --config /etc/syncd/config.toml",
         "Restart=on-failure", "RestartPreventExitStatus=2 78", "DynamicUser=yes",
         "StateDirectory=syncd", "StateDirectoryMode=0700", "UMask=0077",
