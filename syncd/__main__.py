@@ -1,10 +1,10 @@
-"""``python -m syncd`` is the command ``syncd``."""
+"""``python -m syncd`` runs the command ``syncd``."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command. Ctrl-C while the modules are still loading ends it quietly, too."""
+    """Run the command. Ctrl-C while the modules are loading also ends it without a traceback."""
     try:
         from syncd.cli.main import main as run
     except KeyboardInterrupt:

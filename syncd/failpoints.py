@@ -1,8 +1,8 @@
-"""Places where a test may end the process, as a power cut or ``kill -9`` would: for tests only.
+"""Points at which tests end the process, like a power cut or ``kill -9``; for tests only.
 
-Off unless ``SYNCD_TESTS_ONLY_CRASH_AT=POINT[:N]`` stands in the environment: then the process kills
-itself when it comes to that point for the N-th time, after showing on stderr where it was. Nothing
-but the tests sets it; a service that is armed says so before it does anything.
+Inactive unless the environment contains ``SYNCD_TESTS_ONLY_CRASH_AT=POINT[:N]``: then the process
+kills itself when it reaches that point for the N-th time, after printing the point on stderr. Only
+tests set this variable; a service with the variable reports it before it does anything else.
 """
 
 import faulthandler
@@ -17,7 +17,7 @@ VARIABLE = "SYNCD_TESTS_ONLY_CRASH_AT"
 
 
 class Point(StrEnum):
-    """Where it may end. A point added here is tested by itself: see tests/crash."""
+    """The points at which the process can end. tests/crash tests every point automatically."""
 
     DATABASE_MADE = "database_made"
     BEFORE_COMMIT = "before_commit"
@@ -39,7 +39,7 @@ _armed = _Armed()
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Look whether a test asks for an end; without the variable, nothing ever happens here."""
+    """Read the variable; without it, no point ever ends the process."""
     asked = environment.get(VARIABLE)
     if asked is None:
         return
@@ -49,7 +49,7 @@ def arm(environment: Mapping[str, str]) -> None:
 
 
 def crash_point(point: Point) -> None:
-    """End here, if this is the time and the place that a test asked for."""
+    """End the process here, if a test asked for this point."""
     if _armed.point is not point:
         return
     _armed.left -= 1

@@ -1,4 +1,4 @@
-"""Compares Stripe and Halo, read-only: what differs, and the reports about it.
+"""Compares Stripe and Halo, read-only: the differences, and the reports about them.
 
-Nothing here writes to Halo. What happens to one payment is decided in `core`, not here.
+Nothing here writes to Halo. Does not belong here: what happens to one payment (`core`).
 """

@@ -1,13 +1,13 @@
-"""The audit: reads both sides of a period, page by page, and collects in what they differ.
+"""The audit: reads both sides of a period, page by page, and collects the differences.
 
-Read-only: nothing is written to Stripe or Halo. Both sides are kept in a temporary store, so memory
-holds one page and the differences. How it saves API requests:
+Read-only: it writes nothing to Stripe or Halo. Both sides are stored in a temporary database, so
+memory holds one page and the differences. How the audit saves API requests:
 
-- Stripe: the payment intents, refunds and disputes of the period, a hundred a request. A refund and a
-  dispute name their payment intent, so charges are not read. Single intents are read only for rows
-  whose payment was not listed, and where Halo says paid and Stripe doesn't.
-- Halo: its rows and invoices, a hundred a request. A difference is read again by its intent before it
-  counts, because pages move while they are read.
+- Stripe: the payment intents, refunds and disputes of the period, a hundred per request. A refund
+  and a dispute name their payment intent, so charges are not read. Single payment intents are read
+  only for rows with unlisted payments, and if only Halo shows a payment as paid.
+- Halo: its rows and invoices, a hundred per request. A difference is read again by its payment
+  intent before it counts, because rows move between pages while the pages are read.
 """
 
 import json
@@ -33,13 +33,13 @@ from syncd.sync.pull.reversals import ReversalSweeper
 from syncd.text.sanitize import plain
 
 CONFIRM_MAX = 200
-"""Differences that are read again one by one; Halo allows 300 requests in five minutes."""
+"""How many differences are read again, one at a time; Halo allows 300 requests in five minutes."""
 
 ASK_STRIPE_MAX = 100
-"""Payment intents that are read one by one: Stripe's reads are rationed by the month."""
+"""How many payment intents are read one at a time: Stripe's reads are limited per month."""
 
 ELSEWHERE_MAX = 1_000
-"""Payments that aren't Halo's and are listed one by one; the sums hold them all."""
+"""How many payments that are not Halo's are listed; the sums include all of them."""
 
 DESCRIPTION_CHARACTERS_MAX = 200
 
@@ -47,12 +47,12 @@ _ORDER = {kind: place for place, kind in enumerate(Kind)}
 
 _NOT_PAID_AT_STRIPE = frozenset({Kind.PAID_IN_HALO_ONLY, Kind.UNKNOWN_AT_STRIPE})
 _BESIDE = frozenset({Kind.WRONG_AMOUNT, Kind.UNCLEAR})
-"""In what a payment with paid rows may differ, besides what went back and its invoice."""
+"""The kinds of differences of a payment with paid rows, besides reversals and its invoice."""
 
 _NEEDS_NO_CONFIRMING = frozenset({Kind.REFUNDED, Kind.DISPUTED, Kind.UNCLEAR})
 
 _FOREVER = 2**53
-"""A time that no payment reaches, in Unix seconds."""
+"""A time later than any payment, in Unix seconds."""
 
 
 @dataclass(slots=True)
@@ -62,11 +62,11 @@ class Auditor:
     Attributes:
         all_rows: reads Halo's rows into `store`.
         policy: the configured status numbers and rules.
-        store: the audit's own, empty.
-        memory: the service's store, for what it knows of rows that were deleted, and for what a
-            person has dismissed; None where there is none.
+        store: the audit's own database, empty.
+        memory: the service's store, with what it knows of deleted rows and of dismissed entries;
+            None without one.
         invoices: reads Halo's invoices.
-        fix: whether to make due there what a push could correct.
+        fix: whether to make payments due there if a push could correct them.
         list_agreeing: whether to keep the payments on which both sides agree as well.
         progress: called with how many payments were listed, and the share of the period (0 to 1).
     """
@@ -95,7 +95,7 @@ class Auditor:
         """Compare everything from a time (Unix seconds) to another one (exclusive), or to now.
 
         Raises:
-            LinkFailure: a side can't be read.
+            LinkFailure: a request failed.
         """
         started = int(self.now())
         if until is not None and until <= started:
@@ -151,7 +151,7 @@ class Auditor:
         )
 
     def _fixed(self) -> Fix:
-        """Sort the differences by what becomes of them now."""
+        """Sort the differences by what happens to them now."""
         still = [one for one in self._differences if not one.acknowledged]
         due = set(self._due)
         pushable = dict.fromkeys(p for one in still if one.pushable for p in one.payments)
@@ -211,7 +211,7 @@ class Auditor:
         raise BadAnswer(Side.STRIPE, message)
 
     async def _compare_page(self, intents: Sequence[Observation]) -> None:
-        """Compare a page of payments; --fix needs their traces, so it is done with the page."""
+        """Compare a page of payments; --fix needs their traces, so it runs per page."""
         ids = [current.intent_id for current in intents]
         self.store.take_in([replace(current, trace=None) for current in intents], self.now())
         rows, reversals = await self.all_rows.rows_of(ids), self.store.reversals.of(ids)
@@ -247,12 +247,12 @@ class Auditor:
             self._due += self.memory.audit.make_due(mend, self.now())
 
     def _dismissed(self, reversals: Mapping[str, Sequence[Reversal]]) -> Mapping[str, str]:
-        """What a person has dismissed of these refunds and disputes."""
+        """What a person has dismissed of these refunds and disputes (`Reversal.acknowledged_as`)."""
         ids = [one.id for many in reversals.values() for one in many]
         return self.memory.audit.dismissed_words(ids) if self.memory is not None and ids else {}
 
     def _keep_elsewhere(self, current: Observation) -> None:
-        """Keep a payment that nothing links to Halo: the reader decides whether it belongs there."""
+        """Keep a payment without any link to Halo: the reader decides whether it belongs there."""
         if current.state is not PaymentState.SUCCEEDED:
             return
         received = current.received
@@ -277,7 +277,7 @@ class Auditor:
         rows: Sequence[Row],
         judge: Callable[[Observation, Sequence[Row]], list[Difference]],
     ) -> tuple[list[Difference], Observation]:
-        """Read what differs again: Halo's rows, and where Halo says paid, Stripe's intent."""
+        """Read a difference again: Halo's rows, and if Halo shows paid, Stripe's payment intent."""
         findings = judge(current, rows)
         if all(one.kind in _NEEDS_NO_CONFIRMING for one in findings):
             return findings, current
@@ -292,10 +292,10 @@ class Auditor:
                 return judge(asked, fresh), asked
         return findings, current
 
-    # --- what Stripe's list doesn't hold -------------------------------------------------------------
+    # --- payments that Stripe's list does not contain ---------------------------------------------
 
     async def _compare_strangers(self, since: int) -> None:
-        """Rows made since the date whose payment isn't among those made since: older, or unknown."""
+        """Rows of the period whose payment was not listed: an older payment, or an unknown one."""
         policy = self.policy
         for name in self.store.audit.strangers(since, self._before):
             if not self._room("ask", ASK_STRIPE_MAX):
@@ -315,7 +315,7 @@ class Auditor:
             )
 
     async def _compare_earlier(self) -> None:
-        """Payments made before the date, refunded or disputed since."""
+        """Payments created before the period that were refunded or disputed in it."""
         for name in self.store.audit.reversed_earlier(self._before):
             rows, reversals = self.store.rows.of([name]), self.store.reversals.of([name])
             self._differences += reversed_after(
@@ -343,7 +343,7 @@ class Auditor:
             self._add_of_invoice(found)
 
     def _add_of_invoice(self, found: Sequence[Difference]) -> None:
-        """Take in what an invoice shows; of its only payment, the weightier difference leads."""
+        """Add an invoice's differences; if it has only one payment, the more important one leads."""
         first = replace(found[0], details=(*found[0].details, *(one.text for one in found[1:])))
         place = self._places.get(first.intent_id or "")
         if place is None:
@@ -351,7 +351,7 @@ class Auditor:
             return
         one = self._differences[place]
         if one.kind in _NOT_PAID_AT_STRIPE:
-            return  # the customer is not asked for a bill that was paid
+            return  # the customer is not asked to pay a paid invoice
         lead, beside = sorted((one, first), key=lambda f: _ORDER[f.kind])
         self._differences[place] = replace(
             lead,
@@ -394,7 +394,7 @@ class Auditor:
 
 
 def _description(current: Observation) -> str:
-    """What the payment's maker wrote on it, as Stripe shows it; empty where there is nothing."""
+    """The payment's description at Stripe; empty without one."""
     read = json.loads(current.trace) if current.trace else {}
     text = read.get("description") if isinstance(read, dict) else None
     return plain(text, DESCRIPTION_CHARACTERS_MAX) if isinstance(text, str) else ""

@@ -1,9 +1,9 @@
-"""Compares Halo's rows, refunds and disputes of one payment with what Stripe says about it.
+"""Compares Halo's rows, refunds and disputes of one payment with Stripe.
 
-Pure: plain values in, differences out. It judges only what is known: a status without a configured
-number, or an amount that can't be read, is unclear, never right or wrong. A payment has one leading
-difference; its other differences are told as details, so that no sum counts the money twice. A refund
-or a dispute is a difference of its own. Does not belong here: invoices (`invoices`).
+Pure. Only known values are judged: a status without a configured number, or an unreadable amount,
+is unclear, neither right nor wrong. A payment has one leading difference; its other differences are
+reported as details, so that no sum counts the money twice. A refund or a dispute is a difference of
+its own. Does not belong here: invoices (`compare_invoices`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,15 +40,16 @@ def compare(
     had_rows: bool = False,
     dismissed: Mapping[str, str] = NONE_DISMISSED,
 ) -> list[Difference]:
-    """Say in what Halo's rows of one payment differ from what Stripe says about it.
+    """The differences between Halo's rows of one payment and Stripe.
 
     Args:
-        current: what Stripe says.
-        rows: all of Halo's rows of the intent.
+        current: what Stripe reports.
+        rows: all of Halo's rows of the payment intent.
         reversals: the refunds and disputes of the payment.
         policy: what the operator configured.
-        had_rows: whether Halo is known to have had rows of it.
-        dismissed: `Reversal.acknowledged_as` of each refund and dispute that a person has dismissed.
+        had_rows: whether Halo is known to have had rows of the payment.
+        dismissed: `Reversal.acknowledged_as` of each refund and dispute that a person has
+            dismissed.
     """
     pushable = _pushable(current, rows, policy, had_rows=had_rows)
     if not rows:
@@ -117,7 +118,7 @@ def _led(found: Sequence[Difference]) -> list[Difference]:
 
 
 def unknown_at_stripe(intent_id: str, rows: Sequence[Row], policy: Policy) -> Difference:
-    """Halo has rows of a payment intent that Stripe doesn't know under this key."""
+    """Halo has rows of a payment intent that Stripe does not know under this key."""
     total = total_of([row.amount for row in rows])
     difference = Difference(
         kind=Kind.UNKNOWN_AT_STRIPE,
@@ -137,9 +138,9 @@ def unknown_at_stripe(intent_id: str, rows: Sequence[Row], policy: Policy) -> Di
 
 def _without_rows(current: Observation, *, pushable: bool, had_rows: bool) -> list[Difference]:
     if current.state is None or not (current.invoice is not None or had_rows):
-        return []  # not Halo's, as far as anybody knows
+        return []  # not Halo's payment, as far as known
     if current.state is not PaymentState.SUCCEEDED and not (pushable or had_rows):
-        return []  # nothing was paid, so no row is missed
+        return []  # nothing was paid, so no row is missing
     paid = current.state is PaymentState.SUCCEEDED
     number = None if current.invoice is None else invoice_number(current.invoice)
     why = (
@@ -304,7 +305,7 @@ def _pushable(current: Observation, rows: Sequence[Row], policy: Policy, *, had_
 
 
 def _received(current: Observation) -> Decimal | None:
-    """What Stripe received (major units): nothing of a payment that did not succeed."""
+    """The amount that Stripe received (major units); None if the payment did not succeed."""
     if current.state is not PaymentState.SUCCEEDED:
         return ZERO
     return None if current.received is None else current.received.major

@@ -1,7 +1,7 @@
 """Compares the paid rows of one invoice with the invoice itself.
 
-Pure. Whether a row changes its invoice isn't documented, so only the invoice's own amounts tell;
-where one is missing, nothing is claimed.
+Pure. It is not documented whether a row changes its invoice. So only the invoice's own amounts
+count; if one is missing, no difference is reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,15 @@ from syncd.core.rules.decisions import Policy
 def several_payments(
     rows: Sequence[Row], invoice: Invoice | None, policy: Policy, paying: str | None = None
 ) -> Difference | None:
-    """Say whether the paid rows of one invoice are more than the invoice; None where they aren't.
+    """The difference if the paid rows of one invoice exceed it; None otherwise.
 
-    Several payments that add up to the invoice, or to less, are parts of it and well.
+    Several payments that add up to the invoice, or to less, are correct partial payments.
 
     Args:
         rows: all of Halo's rows on the invoice.
-        invoice: what Halo shows of it; None where it shows none.
+        invoice: the invoice as Halo shows it; None if Halo does not show it.
         policy: what the operator configured.
-        paying: the currency of the payments, where the invoice names none.
+        paying: the currency of the payments, used if the invoice names none.
     """
     paid = paid_rows(rows, policy)
     total = total_of([row.amount for row in paid])
@@ -77,16 +77,16 @@ def invoice_due(
     policy: Policy,
     paying: str | None = None,
 ) -> Difference | None:
-    """Say whether an invoice is due by more than what its paid rows leave of it; None where not.
+    """The difference if more is due on an invoice than its paid rows leave open; None otherwise.
 
-    What went back to the customer may be due again.
+    Money that went back to the customer may be due again.
 
     Args:
         rows: all of Halo's rows on the invoice.
-        invoice: what Halo shows of it.
+        invoice: the invoice as Halo shows it.
         reversals: the refunds and disputes of the payments on it.
         policy: what the operator configured.
-        paying: the currency of the payments, where the invoice names none.
+        paying: the currency of the payments, used if the invoice names none.
     """
     paid = paid_rows(rows, policy)
     total = total_of([row.amount for row in paid])
@@ -128,11 +128,11 @@ def invoice_due(
 def other_currency(
     rows: Sequence[Row], invoice: Invoice, currencies: Mapping[str, str], policy: Policy
 ) -> Difference | None:
-    """Say whether payments on an invoice are in another currency than it; None where not.
+    """The difference if payments have another currency than their invoice; None otherwise.
 
     Args:
         rows: all of Halo's rows on the invoice.
-        invoice: what Halo shows of it; one that doesn't name its currency claims nothing.
+        invoice: the invoice as Halo shows it; without a currency, no difference is reported.
         currencies: the currency (three capital letters) of each payment that Stripe knows.
         policy: what the operator configured.
     """
@@ -169,7 +169,7 @@ def other_currency(
 
 
 def named(difference: Difference, invoice: Invoice) -> Difference:
-    """Add what the invoice knows: its number, its customer, and a currency that was not known."""
+    """Add the invoice's number and customer, and its currency if none was known."""
     invoices = tuple(
         replace(one, number=one.number or invoice.number) if one.id == invoice.id else one
         for one in difference.invoices or (InvoiceName(invoice.id, invoice.number),)
@@ -183,7 +183,7 @@ def named(difference: Difference, invoice: Invoice) -> Difference:
 
 
 def shown(invoice: Invoice, currency: str | None) -> str:
-    """What an invoice comes to, in one sentence."""
+    """The invoice's amounts in one sentence."""
     code = invoice.currency or code_of(currency)
     parts = [
         "" if invoice.total is None else f" of {money(invoice.total, code)}",
@@ -216,7 +216,7 @@ def _listed(paid: Sequence[Row]) -> str:
 
 
 def _beyond(amount: Decimal, most: Decimal, currency: str | None) -> Decimal | None:
-    """By how much it is more (major units); None where by less than the smallest unit."""
+    """By how much `amount` exceeds `most` (major units); None below the smallest unit."""
     beyond = tidy(EXACT.subtract(amount, most), currency or "")
     smallest = unit(currency or "")
     return None if beyond < smallest * Decimal("0.999") else beyond

@@ -1,7 +1,7 @@
 """Compares the refunds and disputes of a payment with what Halo shows: money that went back.
 
-Pure. Each refund and each dispute is a difference of its own, because it is other money than the
-payment's.
+Pure. Each refund and each dispute is a difference of its own, because its money differs from the
+payment's money.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from syncd.core.rows import Row
 from syncd.core.rules.decisions import Policy
 
 NONE_DISMISSED: Mapping[str, str] = {}
-"""No refund and no dispute that a person has dismissed."""
+"""No dismissed refunds or disputes."""
 
 
 def reversed_after(
@@ -24,14 +24,15 @@ def reversed_after(
     policy: Policy,
     dismissed: Mapping[str, str] = NONE_DISMISSED,
 ) -> list[Difference]:
-    """Say what went back at Stripe of a payment that Halo shows as paid.
+    """The refunds and disputes at Stripe of a payment that Halo shows as paid.
 
     Args:
-        current: what Stripe says about the payment; None where that wasn't read.
-        rows: all of Halo's rows of the intent.
+        current: what Stripe reports about the payment; None if that was not read.
+        rows: all of Halo's rows of the payment intent.
         reversals: the refunds and disputes of the payment.
         policy: what the operator configured.
-        dismissed: `Reversal.acknowledged_as` of each refund and dispute that a person has dismissed.
+        dismissed: `Reversal.acknowledged_as` of each refund and dispute that a person has
+            dismissed.
     """
     paid = paid_rows(rows, policy)
     if not paid:
@@ -64,7 +65,7 @@ def reversed_after(
 
 
 def _reversal_words(one: Reversal) -> tuple[str, str, str]:
-    """What a refund or dispute means, what to do, and the command for it."""
+    """The meaning of a refund or dispute, what to do, and the command for it."""
     major = None if one.money is None else one.money.major
     amount = (
         "an amount that can't be read" if major is None else money(major, code_of(one.currency))

@@ -1,4 +1,4 @@
-"""What an audit found: the differences by kind, their sums, and how their money is written.
+"""The differences that an audit found, by kind, their sums, and how amounts are written.
 
 Pure. An amount keeps its sign for programs. For people it is described in words, and too little in
 one place is never offset against too much in another.
@@ -13,16 +13,16 @@ from enum import StrEnum
 from syncd.core.money import Money
 
 EXACT = decimal.Context(prec=120)
-"""Room for every amount that Halo may send, so that no sum is ever rounded."""
+"""Enough digits for every amount that Halo may send, so that no sum is rounded."""
 
 ZERO = Decimal(0)
 
 _DECIMALS_OTHERWISE = 2
-"""How an amount is shown whose currency isn't known."""
+"""How an amount without a known currency is displayed."""
 
 
 class Kind(StrEnum):
-    """In what Stripe and Halo differ; the order says which difference of one payment leads."""
+    """The kind of a difference; the order decides which difference of one payment leads."""
 
     PAID_AT_STRIPE_ONLY = "paid_at_stripe_only"
     INVOICE_DUE = "invoice_due"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
     WRONG_CURRENCY = "wrong_currency"
     WRONG_STATE = "wrong_state"
     UNCLEAR = "unclear"
-    ELSEWHERE = "elsewhere"  # not a difference: money that concerns no invoice of Halo's
+    ELSEWHERE = "elsewhere"  # not a difference: money that concerns no Halo invoice
     AGREES = "agrees"  # not a difference: a payment on which both sides agree
 
 
@@ -56,10 +56,10 @@ TITLES: Mapping[Kind, str] = {
     Kind.ELSEWHERE: "Paid at Stripe, not for an invoice in Halo",
     Kind.AGREES: "Stripe and Halo agree",
 }
-"""What each kind is called, for people."""
+"""The name of each kind, for people."""
 
 ACKNOWLEDGED = "acknowledged"
-"""Added to the title of a difference that a person has dismissed."""
+"""Added to the title of a dismissed difference."""
 
 
 class Consequence(StrEnum):
@@ -89,14 +89,14 @@ class InvoiceName:
 
     Attributes:
         id: Halo's number of the invoice.
-        number: what people call it; None where Halo doesn't show that.
+        number: the invoice's number as people use it; None if Halo does not show it.
     """
 
     id: int
     number: str | None = None
 
     def __str__(self) -> str:
-        """Its number, else Halo's id of it."""
+        """The invoice's number as people use it, else Halo's id."""
         return self.number or f"id {self.id}"
 
 
@@ -105,27 +105,27 @@ class Difference:
     """One difference between Stripe and Halo.
 
     Attributes:
-        kind: in what the two sides differ.
+        kind: the kind of the difference.
         meaning: what it means, in one plain sentence.
-        action: what to do about it, in one plain sentence; empty where there is nothing to do.
-        command: the command for `action`, to be pasted; empty where there is none.
+        action: what to do about it, in one plain sentence; empty if there is nothing to do.
+        command: the command for `action`, to be pasted; empty without one.
         details: further sentences.
-        intent_id: the payment; None where several are concerned.
-        intents: the payments, where several are concerned.
-        invoices: every invoice of Halo's that is concerned.
-        customer: the name of Halo's customer; None where it isn't known.
+        intent_id: the payment; None if several payments are concerned.
+        intents: the payments, if several are concerned.
+        invoices: every Halo invoice that is concerned.
+        customer: the name of Halo's customer; None if unknown.
         rows: Halo's numbers of the rows concerned.
-        made: Unix seconds at which the payment was made, if known.
-        at_stripe, in_halo: the states on either side, as text.
-        stripe_amount: what was paid at Stripe, in major units, exact; negative for money that went
-            back; None where it can't be known.
-        halo_amount: what Halo counts as paid of it; for several payments, the invoice's total.
-        amount: the money at stake; for a wrong amount with its sign (Halo's less Stripe's). None
-            where it can't be known.
-        currency: of Stripe's amount, three capital letters; None where it can't be known.
-        halo_currency: of Halo's amount, where Halo's invoice names another one than `currency`.
-        pushable: whether syncd could correct it by a push.
-        acknowledged: whether a person has dismissed it, as Stripe says it now.
+        made: Unix seconds at which the payment was created; None if unknown.
+        at_stripe, in_halo: the states on both sides, as text.
+        stripe_amount: the amount paid at Stripe, in major units, exact; negative for money that
+            went back; None if unknown.
+        halo_amount: the amount that Halo counts as paid; for several payments, the invoice's total.
+        amount: the money at stake; a wrong amount keeps its sign (Halo's minus Stripe's). None if
+            unknown.
+        currency: of Stripe's amount, three capital letters; None if unknown.
+        halo_currency: of Halo's amount, if Halo's invoice names another one than `currency`.
+        pushable: whether a push of syncd could correct it.
+        acknowledged: whether a person has dismissed it in its present state.
     """
 
     kind: Kind
@@ -156,24 +156,24 @@ class Difference:
 
     @property
     def title(self) -> str:
-        """What its kind is called."""
+        """The name of its kind."""
         return title(self.kind, acknowledged=self.acknowledged)
 
     @property
     def text(self) -> str:
-        """What it means, with all details."""
+        """Its meaning, with all details."""
         return " ".join((self.meaning, *self.details))
 
     @property
     def off(self) -> Decimal | None:
-        """Halo's amount less Stripe's; None where one isn't known, or they differ in currency."""
+        """Halo's amount minus Stripe's; None if one is unknown, or if their currencies differ."""
         if self.stripe_amount is None or self.halo_amount is None or self.halo_currency:
             return None
         return tidy(EXACT.subtract(self.halo_amount, self.stripe_amount), self.currency or "")
 
     @property
     def at_stake(self) -> Decimal | None:
-        """The money at stake, without sign; None where it isn't known."""
+        """The money at stake, without sign; None if unknown."""
         known = self.amount if self.off is None else self.off
         return None if known is None else abs(known)
 
@@ -188,28 +188,28 @@ class Difference:
 
     @property
     def stake(self) -> str:
-        """The money at stake for people; empty where it isn't known."""
+        """The money at stake for people; empty if unknown."""
         return "" if self.amount is None else stake(self.kind, self.amount, self.currency)
 
     @property
     def stripe_money(self) -> str:
-        """Stripe's amount for people; empty where it isn't known."""
+        """Stripe's amount for people; empty if unknown."""
         return "" if self.stripe_amount is None else money(self.stripe_amount, self.currency)
 
     @property
     def halo_money(self) -> str:
-        """Halo's amount for people; empty where it isn't known."""
+        """Halo's amount for people; empty if unknown."""
         currency = self.halo_currency or self.currency
         return "" if self.halo_amount is None else money(self.halo_amount, currency)
 
     @property
     def off_money(self) -> str:
-        """The difference for people, with its sign; empty where it isn't known."""
+        """The difference for people, with its sign; empty if unknown."""
         return "" if self.off is None else money(self.off, self.currency, signed=True)
 
 
 def title(kind: Kind, *, acknowledged: bool) -> str:
-    """What differences of a kind are called; those that were acknowledged are kept apart."""
+    """The title of the differences of a kind; acknowledged differences have their own."""
     return f"{TITLES[kind]}, {ACKNOWLEDGED}" if acknowledged else TITLES[kind]
 
 
@@ -217,7 +217,7 @@ def title(kind: Kind, *, acknowledged: bool) -> str:
 
 
 def total_of(amounts: Sequence[Decimal | None]) -> Decimal | None:
-    """Add up, exactly; None where one isn't known."""
+    """The exact sum; None if one amount is unknown."""
     total = Decimal(0)
     for amount in amounts:
         if amount is None:
@@ -227,21 +227,21 @@ def total_of(amounts: Sequence[Decimal | None]) -> Decimal | None:
 
 
 def tidy(amount: Decimal, currency: str) -> Decimal:
-    """Write an amount with its currency's decimals, where nothing but a double's noise is lost."""
+    """Round an amount to its currency's decimals, if only floating-point noise is lost."""
     decimals = Money(0, currency).decimals
     return amount if decimals is None else _rounded(amount, decimals)
 
 
 def unit(currency: str) -> Decimal:
-    """A currency's smallest unit, in major units; a hundredth where it isn't known."""
+    """A currency's smallest unit, in major units; a hundredth if unknown."""
     decimals = Money(0, currency).decimals
     return Decimal(1).scaleb(-(_DECIMALS_OTHERWISE if decimals is None else decimals))
 
 
 def money(amount: Decimal, currency: str | None, *, signed: bool = False) -> str:
-    """An amount for people: ``1,234.50 USD``; with two decimals where the currency isn't known.
+    """An amount for people: ``1,234.50 USD``; with two decimals if the currency is unknown.
 
-    With `signed`, a plus is written as well: ``+1,234.50 USD``.
+    With `signed`, a plus sign is written as well: ``+1,234.50 USD``.
     """
     shown = with_decimals(amount, currency)
     sign = "+" if signed and shown > 0 else ""
@@ -249,7 +249,7 @@ def money(amount: Decimal, currency: str | None, *, signed: bool = False) -> str
 
 
 def with_decimals(amount: Decimal, currency: str | None) -> Decimal:
-    """An amount with as many decimals as its currency has, two where the currency isn't known.
+    """An amount with its currency's decimals, two if the currency is unknown.
 
     An amount that is not a whole number of the smallest unit keeps all its decimals.
     """
@@ -258,7 +258,7 @@ def with_decimals(amount: Decimal, currency: str | None) -> Decimal:
 
 
 def off(amount: Decimal, currency: str | None) -> str:
-    """By how much Halo's amount is off (Halo's less Stripe's), for people."""
+    """Halo's amount minus Stripe's, for people."""
     by = money(abs(amount), currency)
     return f"Halo has {by} too little" if amount < 0 else f"Halo has {by} too much"
 

@@ -1,8 +1,8 @@
-"""Reads the invoices that an audit needs, as cheaply as possible, and compares their paid rows.
+"""Reads the invoices that an audit needs with few requests, and compares their paid rows.
 
-A hundred invoices a request, newest first, as long as that is cheaper than one request each; the rest,
-and those of which the list shows too little, one by one. Only the invoices of differences are kept, so
-memory does not grow with the number of payments.
+A hundred invoices per request, newest first, as long as that is cheaper than one request each. The
+remaining ones, and those for which the list shows too little, are read one at a time. Only the
+invoices of differences are kept, so memory does not grow with the number of payments.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
@@ -27,27 +27,27 @@ from syncd.core.rules.decisions import Policy
 from syncd.store.store import Store
 
 FEW = 10
-"""Up to so many invoices are read one by one, without a look at the list."""
+"""Up to this number, invoices are read one at a time, without the list."""
 
 CURRENCIES_MAX = 100
-"""Invoices that are read one by one only for their currency, unless the operator says otherwise."""
+"""How many invoices are read one at a time only for their currency, by default."""
 
 AT_ONCE = 100
-"""Invoices that are compared together."""
+"""How many invoices are compared together."""
 
 
 @dataclass(slots=True)
 class Invoices:
-    """Reads invoices, and says in what their paid rows differ.
+    """Reads invoices, and compares them with their paid rows.
 
     Attributes:
-        store: the audit's own, which holds Halo's rows and Stripe's refunds and disputes.
-        most: how many invoices may be read one by one; None for as many as it takes.
-        keep_all: whether to keep every invoice that was read, for a report that lists them all.
+        store: the audit's own database, with Halo's rows and Stripe's refunds and disputes.
+        most: how many invoices may be read one at a time; None for no limit.
+        keep_all: whether to keep every invoice that was read, for a report that lists all of them.
         progress: called with how many were read, and how many there are to read.
-        refused: Halo's error message, where it doesn't let us read invoices at all.
+        refused: Halo's error message if syncd may not read invoices at all.
         read: how many invoices Halo has shown.
-        known: the invoices that are kept, by Halo's number; None for one that Halo doesn't show.
+        known: the invoices that are kept, by Halo's number; None for one that Halo does not show.
     """
 
     sink: HaloSink
@@ -79,12 +79,12 @@ class Invoices:
         Args:
             since: Unix seconds at which the period begins.
             until: Unix seconds at which it ends (exclusive).
-            paid: the tenant's status number of what succeeded; None compares no rows.
+            paid: the tenant's status number of a succeeded payment; None compares no rows.
             wanted: further invoices to keep, because a difference names them.
             again: whether the limit allows another read of an invoice's rows.
 
         Raises:
-            LinkFailure: Halo can't be read.
+            LinkFailure: the request failed.
         """
         judged: set[int] = set()
         if paid is not None:
@@ -106,7 +106,7 @@ class Invoices:
         return groups
 
     def describe(self, difference: Difference) -> Difference:
-        """Add the invoices' numbers, the customer, and what the invoice comes to where that tells."""
+        """Add the invoices' numbers, the customer, and the invoice's amounts if they help."""
         for name in difference.invoices:
             invoice = self.known.get(name.id)
             if invoice is not None:
@@ -128,7 +128,7 @@ class Invoices:
         return replace(difference, details=(*difference.details, detail))
 
     def left_out(self) -> list[str]:
-        """What wasn't compared, for people."""
+        """What was not compared, for people."""
         if self.refused is not None:
             return [f"Halo does not let syncd read invoices, so none was compared: {self.refused}"]
         notes = []
@@ -154,7 +154,7 @@ class Invoices:
     # --- reading -----------------------------------------------------------------------------------
 
     async def _read(self, needed: set[int]) -> AsyncIterator[list[Invoice]]:
-        """Read these invoices: by pages while that is cheaper, then one by one, newest first."""
+        """Read these invoices: by pages while that is cheaper, then one at a time, newest first."""
         left = set(needed)
         if len(left) > FEW:
             async for page in self._pages(left):
@@ -176,20 +176,20 @@ class Invoices:
         yield batch
 
     def _enough(self, invoice: Invoice) -> bool:
-        """Whether a row of the list says all that comparing needs."""
+        """Whether the list shows all values of an invoice that comparisons need."""
         if invoice.due is None:
             return False
         return invoice.total is not None or (invoice.due <= 0 and invoice.id not in self._crowded)
 
     async def _pages(self, needed: Collection[int]) -> AsyncIterator[list[Invoice]]:
-        """The needed invoices that Halo's list shows, page by page, as long as that pays."""
+        """The needed invoices on Halo's list, page by page, as long as that is cheaper."""
         wanted, seen = set(needed), set[int]()
         number, lowest = 1, min(needed)
         while wanted:
             try:
                 page = await self.sink.invoice_page(number)
             except (BadAnswer, PermissionMissing, SignInRefused, ServerError):
-                return  # one by one, then
+                return  # then one at a time
             new = {one.id: one for one in page.invoices if one.id not in seen}
             seen.update(new)
             found = [one for name, one in new.items() if name in wanted]
@@ -200,10 +200,10 @@ class Invoices:
             number += 1
 
     async def _single(self, number: int) -> Invoice | None:
-        """Read an invoice alone; None where Halo does not show the invoice.
+        """Read one invoice; None if Halo does not show it.
 
         Raises:
-            LinkFailure: Halo fails, and not on single invoices only: see `core.rules.blame`.
+            LinkFailure: Halo fails, and not only for single invoices: see `core.rules.blame`.
         """
         if self.refused is not None or (self.most is not None and self._alone >= self.most):
             self._unread += 1
@@ -212,7 +212,7 @@ class Invoices:
         try:
             invoice = await self._shown(number)
         except (PermissionMissing, SignInRefused) as error:
-            # Its rows could be read, so this is about invoices.
+            # Its rows could be read, so only invoices are affected.
             self.refused = str(error)
             return None
         if invoice is None:
@@ -222,10 +222,10 @@ class Invoices:
         return invoice
 
     async def _shown(self, number: int) -> Invoice | None:
-        """Read an invoice alone; None where Halo shows none, or fails on this one.
+        """Read one invoice; None if Halo does not show it, or fails for this one.
 
         Raises:
-            LinkFailure: Halo fails, and not on single invoices only: see `core.rules.blame`.
+            LinkFailure: Halo fails, and not only for single invoices: see `core.rules.blame`.
         """
         try:
             invoice = await self.sink.invoice(number)
@@ -239,7 +239,7 @@ class Invoices:
         return invoice
 
     async def _ask_for_anything(self) -> None:
-        """Ask Halo for its rows: whether Halo fails on single invoices only.
+        """Read a page of Halo's rows, to test whether Halo fails only for single invoices.
 
         Raises:
             LinkFailure: Halo does not answer, so no invoice is at fault.
@@ -252,12 +252,12 @@ class Invoices:
     async def _judge(
         self, invoices: Sequence[Invoice], again: Callable[[], bool]
     ) -> list[tuple[Difference, ...]]:
-        """Compare some invoices with their rows; what differs is read again before it counts."""
+        """Compare some invoices with their rows; a difference is read again before it counts."""
         groups = []
         for one, found in zip(invoices, self._differences(invoices), strict=True):
             differences = found
             if differences and again():  # the rows may have moved since they were listed
-                with suppress(BadAnswer):  # then what was listed counts
+                with suppress(BadAnswer):  # then the listed rows count
                     rows = await self.sink.rows_of_invoice(one.id)
                     [differences] = self._differences([one], {one.id: rows})
             if differences:
@@ -267,7 +267,7 @@ class Invoices:
     def _differences(
         self, invoices: Sequence[Invoice], rows_now: dict[int, list[Row]] | None = None
     ) -> list[tuple[Difference, ...]]:
-        """In what each of these invoices differs from its rows."""
+        """The differences between each of these invoices and its rows."""
         rows = self.store.audit.rows_on_invoices([one.id for one in invoices])
         rows |= rows_now or {}
         intents = {row.intent_id for some in rows.values() for row in some if row.intent_id}
@@ -293,7 +293,7 @@ class Invoices:
         several = invoice.id in self._crowded
         found = (
             [foreign]
-            if foreign is not None  # amounts of two currencies can't be compared
+            if foreign is not None  # amounts of two currencies cannot be compared
             else [
                 several_payments(rows, invoice, self.policy, paying) if several else None,
                 invoice_due(rows, invoice, list(dict.fromkeys(back)), self.policy, paying),
@@ -305,7 +305,7 @@ class Invoices:
                 yield replace(one, at_stripe=at_stripe)
 
     async def _compare_currencies(self) -> list[tuple[Difference, ...]]:
-        """Read invoices alone whose currency the list does not show, if that shows it."""
+        """Read invoices one at a time if the list does not show their currencies; compare."""
         groups: list[tuple[Difference, ...]] = []
         most = CURRENCIES_MAX if self.most is None else self.most
         for number in sorted(self._no_currency, reverse=True)[:most]:
@@ -313,7 +313,7 @@ class Invoices:
             invoice = await self._shown(number)
             if invoice is None:
                 continue
-            if invoice.currency is None:  # then none of them names it: nothing is claimed
+            if invoice.currency is None:  # then no invoice names its currency
                 self._no_currency.clear()
                 return groups
             self._no_currency.discard(number)
@@ -330,24 +330,24 @@ class Invoices:
 
 
 def _worth(page: InvoicePage, seen: set[int], lowest: int, wanted: int, number: int) -> bool:
-    """Whether the next pages likely cost less than one request for each invoice that is wanted.
+    """Whether the next pages probably cost less than one request for each wanted invoice.
 
     Args:
         page: the last page read.
         seen: the invoices on all pages so far.
-        lowest: the least number of an invoice that is needed.
+        lowest: the smallest number of a needed invoice.
         wanted: how many are still wanted.
         number: how many pages were read.
     """
     if not wanted or page.length == 0:
         return False
     numbers = [one.id for one in page.invoices]
-    rest = wanted * page.length  # without a count, so many pages are tried
+    rest = wanted * page.length  # without a count, try so many pages
     if page.total is not None:
         rest = page.total - len(seen)
     elif number > wanted:
         return False
-    if numbers == sorted(numbers, reverse=True):  # newest first, as was asked for
+    if numbers == sorted(numbers, reverse=True):  # newest first, as requested
         last = numbers[-1]
         if last <= lowest:
             return False

@@ -1,4 +1,4 @@
-"""What several rows of Halo's say together: their states, amounts, invoices and customers.
+"""What several of Halo's rows mean together: their states, amounts, invoices and customers.
 
 Pure; the comparisons share it.
 """
@@ -14,13 +14,13 @@ from syncd.core.rules.decisions import Policy
 
 
 def paid_rows(rows: Sequence[Row], policy: Policy) -> list[Row]:
-    """Those of the rows that Halo shows as paid."""
+    """The rows that Halo shows as paid."""
     number = policy.numbers.get(PaymentState.SUCCEEDED)
     return [] if number is None else [row for row in rows if row.status == number]
 
 
 def paid_amount(rows: Sequence[Row], policy: Policy, currency: str | None) -> Decimal | None:
-    """What Halo counts as paid (major units); None where an amount can't be read."""
+    """The amount that Halo counts as paid (major units); None if an amount is unreadable."""
     total = total_of([row.amount for row in paid_rows(rows, policy)])
     return None if total is None else tidy(total, currency or "")
 
@@ -28,7 +28,7 @@ def paid_amount(rows: Sequence[Row], policy: Policy, currency: str | None) -> De
 def statuses(rows: Sequence[Row], policy: Policy) -> str:
     """The states of these rows as text, by the configured status numbers."""
     names = {number: str(state) for state, number in policy.numbers.items()}
-    # Without the number of what succeeded, any other number may be it.
+    # Without the number of a succeeded payment, any unknown number may mean paid.
     other = "not paid (status {})" if PaymentState.SUCCEEDED in policy.numbers else "status {}"
     words = {
         "no status" if row.status is None else names.get(row.status, other.format(row.status))
@@ -38,7 +38,7 @@ def statuses(rows: Sequence[Row], policy: Policy) -> str:
 
 
 def located(difference: Difference, rows: Sequence[Row]) -> Difference:
-    """Add the invoices, the customer and the rows that these rows of Halo's name."""
+    """Add the invoices, the customer and the rows of these rows of Halo."""
     numbers = {row.invoice_id: row.invoice_number for row in rows if row.invoice_number}
     invoices = dict.fromkeys(row.invoice_id for row in rows if row.invoice_id is not None)
     return replace(
@@ -51,7 +51,7 @@ def located(difference: Difference, rows: Sequence[Row]) -> Difference:
 
 
 def customers(names: Iterable[str | None]) -> str | None:
-    """The names of the customers, each once; None where none is known."""
+    """The names of the customers, each once; None if none is known."""
     return ", ".join(dict.fromkeys(filter(None, names))) or None
 
 
@@ -61,10 +61,10 @@ def ids_of(rows: Sequence[Row]) -> tuple[int, ...]:
 
 
 def code_of(currency: str | None) -> str | None:
-    """A currency in capitals."""
+    """The currency in capitals."""
     return currency.upper() if currency else None
 
 
 def state_words(state: PaymentState) -> str:
-    """A state for people."""
+    """The state, for people."""
     return str(state).replace("_", " ")

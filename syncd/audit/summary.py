@@ -27,12 +27,12 @@ _NUMBERS = (
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """The differences of one kind in one currency; of wrong amounts, those in one direction.
+    """The differences of one kind in one currency; for wrong amounts, of one direction.
 
     Attributes:
         count: how many.
         amount: the sum of their amounts, exact.
-        unknown: how many of them have no amount that is known.
+        unknown: how many of them have an unknown amount.
         acknowledged: whether a person has dismissed them.
     """
 
@@ -45,12 +45,12 @@ class Sum:
 
     @property
     def title(self) -> str:
-        """What these differences are called."""
+        """The title of these differences."""
         return title(self.kind, acknowledged=self.acknowledged)
 
     @property
     def stake(self) -> str:
-        """The sum for people; differences without a known amount are counted."""
+        """The sum for people; differences with an unknown amount are counted."""
         known = stake(self.kind, self.amount, self.currency) if self.count > self.unknown else ""
         unknown = f"{self.unknown} of unknown amount" if self.unknown else ""
         return ", ".join(part for part in (known, unknown) if part)
@@ -61,11 +61,11 @@ class Total:
     """The open differences of one customer, or of all, in one currency.
 
     Attributes:
-        customer: the customer's name; None where it isn't known, and in a total of all customers.
-        currency: three capital letters; None where it isn't known.
+        customer: the customer's name; None if unknown, and in a total of all customers.
+        currency: three capital letters; None if unknown.
         count: how many differences.
-        amounts: the money at stake by what it means (never `Consequence.NONE`), exact.
-        unknown: how many of them have no amount that is known.
+        amounts: the money at stake by its meaning (never `Consequence.NONE`), exact.
+        unknown: how many of them have an unknown amount.
     """
 
     customer: str | None
@@ -75,19 +75,19 @@ class Total:
     unknown: int
 
     def money(self, consequence: str) -> str:
-        """The sum of one consequence for people; empty where it is nothing."""
+        """The sum of one consequence for people; empty if it is zero."""
         amount = self.amounts.get(Consequence(consequence))
         return money(amount, self.currency) if amount else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """What was done about the differences.
+    """What --fix did with the differences.
 
     Attributes:
         due: the payments that were made due again.
-        listed: those that a push could correct, but that are on the attention list.
-        dismissed: those that a push could correct, but that a person has dismissed.
+        listed: payments that a push could correct, but that are on the attention list.
+        dismissed: payments that a push could correct, but that a person has dismissed.
         left: how many differences need a person.
     """
 
@@ -99,7 +99,7 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
         since, until: Unix seconds.
@@ -108,16 +108,16 @@ class Audit:
         agree: how many of them have rows in Halo that agree.
         differ: how many of them have a difference.
         acknowledged: how many of them have only differences that a person has dismissed.
-        not_halos: how many have no row in Halo and name no invoice of Halo's.
+        not_halos: how many have no row in Halo and name no Halo invoice.
         rows: how many rows Halo has in all.
         invoices: how many of Halo's invoices were compared.
         findings: the differences: open ones first, then by currency and money at stake.
         sums: the same, added up by kind and currency.
-        elsewhere: the newest payments that succeeded and aren't Halo's.
-        elsewhere_sums: all of those, added up by currency.
-        agreeing: the payments without a difference; empty unless they were asked for.
-        notes: what couldn't be compared, for people.
-        fix: what was done about it; None where that wasn't asked for.
+        elsewhere: the newest payments that succeeded and are not Halo's.
+        elsewhere_sums: all such payments, added up by currency.
+        agreeing: the payments without a difference; empty unless they were requested.
+        notes: what could not be compared, for people.
+        fix: what --fix did; None without --fix.
     """
 
     since: int
@@ -144,12 +144,12 @@ class Audit:
 
     @property
     def compared(self) -> int:
-        """How many payments of Stripe's were compared with rows or invoices of Halo's."""
+        """How many Stripe payments were compared with rows or invoices of Halo."""
         return self.agree + self.differ + self.acknowledged
 
     @property
     def period(self) -> str:
-        """The time that was compared, for people."""
+        """The period that was compared, for people."""
         return f"{day_or_minute(self.since)} to {day_or_minute(self.until)}"
 
 
@@ -157,13 +157,13 @@ class Audit:
 
 
 class Adding:
-    """Adds up differences, exactly, without keeping them."""
+    """Adds up differences exactly, without keeping them."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[Kind, bool, str | None, bool], Sum] = {}
 
     def add(self, one: Difference) -> None:
-        """Add one more; a difference without a known amount is only counted."""
+        """Add a difference; one with an unknown amount is only counted."""
         short = one.kind is Kind.WRONG_AMOUNT and one.amount is not None and one.amount < 0
         key = (one.kind, one.acknowledged, one.currency, short)
         before = self._sums.get(
@@ -201,12 +201,12 @@ class _Tally:
 
 
 def totals_by_customer(differences: Iterable[Difference]) -> list[Total]:
-    """Add up the open differences by customer and currency, the greatest sum of a currency first."""
+    """Open differences by customer and currency, the greatest sum of a currency first."""
     return _totals(differences, lambda one: one.customer)
 
 
 def totals_by_currency(differences: Iterable[Difference]) -> list[Total]:
-    """Add up the open differences of all customers by currency."""
+    """Open differences of all customers by currency."""
     return _totals(differences, lambda _one: None)
 
 
@@ -242,8 +242,8 @@ def _totals(
 def in_order(differences: Sequence[Difference]) -> list[Difference]:
     """Sort for the report: open before acknowledged, then the greatest money at stake first.
 
-    Amounts of different currencies can't be compared, so each currency is sorted by itself: the
-    currency with the most differences first, an unknown one last.
+    Amounts of different currencies cannot be compared, so each currency is sorted by itself: the
+    currency with the most differences first, an unknown currency last.
     """
     counts: dict[str | None, int] = {}
     for one in differences:
@@ -269,7 +269,7 @@ def in_order(differences: Sequence[Difference]) -> list[Difference]:
 
 
 def first_paragraph(audit: Audit) -> str:
-    """The whole audit in a few sentences that need no table."""
+    """The whole audit in a few sentences."""
     still = [one for one in audit.findings if not one.acknowledged]
     sentences = [] if audit.compared or still else [_nothing_compared(audit)]
     for consequence, tell in _TELL.items():
@@ -292,7 +292,7 @@ def first_paragraph(audit: Audit) -> str:
 
 
 def counts(audit: Audit) -> str:
-    """How many payments were compared and how many agree, in one sentence whose numbers add up."""
+    """How many payments were compared and agree, in one sentence whose numbers add up."""
     waiting = audit.payments - audit.compared - audit.not_halos
     parts = [
         f"{audit.agree:,} {'agrees' if audit.agree == 1 else 'agree'}" if audit.compared else "",
@@ -348,7 +348,7 @@ _TELL: dict[Consequence, Callable[[Sequence[Difference]], str]] = {
 
 
 def _without_money(found: Sequence[Difference]) -> list[str]:
-    """Sentences on the differences that have no sum: another currency, unknown, no money."""
+    """Sentences about differences without a sum: another currency, unknown, no money."""
     foreign = [one for one in found if one.kind is Kind.WRONG_CURRENCY]
     rest = [one for one in found if one.kind is not Kind.WRONG_CURRENCY]
     unknown = [one for one in rest if one.at_stake is None or one.kind is Kind.UNCLEAR]
@@ -369,7 +369,7 @@ def _without_money(found: Sequence[Difference]) -> list[str]:
 
 
 def _customers(found: Sequence[Difference]) -> str | None:
-    """``three customers``; None where the customer of one of them isn't known."""
+    """``three customers``; None if a customer is unknown."""
     names = {one.customer for one in found}
     if None in names:
         return None

@@ -1,7 +1,7 @@
-"""The demo: a Stripe and a Halo on loopback, customers who pay, and the real daemon between them.
+"""The demo: a simulated Stripe and Halo on loopback, customers who pay, and the real daemon.
 
-Nothing here is pretended: the daemon is the same process that a service manager would start, with a
-configuration of its own in a folder that is thrown away.
+Only the two sides are simulated: the daemon is the same process that a service manager would start,
+with its own configuration in a temporary folder.
 """
 
 import json
@@ -30,7 +30,7 @@ INTERVAL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One customer's payment: what happens, step by step, to how many invoices."""
+    """One customer's payment: the steps, and the number of invoices."""
 
     customer: str
     steps: tuple[str, ...]
@@ -54,7 +54,7 @@ STORIES = (
 
 @dataclass(slots=True)
 class Paying:
-    """A story that is being told."""
+    """A payment in progress."""
 
     story: Story
     intent_id: str
@@ -62,14 +62,14 @@ class Paying:
 
 
 def play(*, keep: bool) -> int:
-    """Play the demo; returns 0 if all payments agree in the end, else 1."""
+    """Run the demo; returns 0 if all payments agree at the end, else 1."""
     console = Console()
-    # It ends as tidily by SIGTERM as by Ctrl-C, also where a script's shell lets Ctrl-C be ignored.
+    # SIGTERM ends it as cleanly as Ctrl-C, also if a script's shell ignores Ctrl-C.
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="syncd-demo-") as folder, Sandbox() as box:
         payments = [_begin(box, story) for story in STORIES]
-        elsewhere = box.stripe.create_intent(amount=500)  # a payment that isn't Halo's
+        elsewhere = box.stripe.create_intent(amount=500)  # a payment that is not Halo's
         box.stripe.advance(elsewhere, "succeeded")
         _make_trouble(box)
         started = time.monotonic()
@@ -119,7 +119,7 @@ Running until Ctrl-C."""
 
 
 def _begin(box: Sandbox, story: Story) -> Paying:
-    """Halo makes a row when a customer starts to pay; so does this."""
+    """Create a row for a started payment, as Halo does."""
     intent_id = box.stripe.create_intent(amount=story.amount, currency=story.currency)
     decimals = 0 if story.currency == "jpy" else 2
     for _ in range(story.invoices):
@@ -129,9 +129,9 @@ def _begin(box: Sandbox, story: Story) -> Paying:
 
 
 def _make_trouble(box: Sandbox) -> None:
-    """The road between the two is as bad as it is known to be; the first write of all goes through.
+    """Let both sides fail as often as in reality; the very first write succeeds.
 
-    A first write that fails may still come late, and syncd waits minutes before it writes more.
+    A first write that fails may still arrive late, and syncd waits minutes before it writes more.
     """
     box.halo.faults += [
         Fault("500", method="POST", path="InvoicePayment", after=2),
@@ -147,7 +147,7 @@ def _make_trouble(box: Sandbox) -> None:
 
 @contextmanager
 def _daemon(box: Sandbox, folder: Path, *, keep: bool) -> Iterator["subprocess.Popen[bytes]"]:
-    """The real daemon, on a schedule of a second."""
+    """The real daemon, which polls and pushes every second."""
     numbers = "\n".join(f"{state} = {number}" for state, number in box.halo.status.items())
     (folder / "config.toml").write_text(
         f"""[stripe]
@@ -192,7 +192,7 @@ listen = "127.0.0.1:{_port() if keep else 0}"
 
 
 def _port() -> int:
-    """The usual port, unless somebody has it."""
+    """The usual port, unless it is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -217,7 +217,7 @@ def _watch(
     daemon: "subprocess.Popen[bytes]",
     started: float,
 ) -> None:
-    """Move the payments on, step by step, and show both sides until they agree."""
+    """Advance the payments step by step, and show both sides until they agree."""
     next_step = started
     with Live(_table(box, payments), console=console, refresh_per_second=8) as live:
         while time.monotonic() - started < SECONDS_MAX:
@@ -235,7 +235,7 @@ def _watch(
 
 
 def _tell(box: Sandbox, paying: Paying) -> None:
-    """The next step, once Halo shows the one before: so that each of them can be seen."""
+    """Do the next step after Halo shows the previous one, so that each step is visible."""
     if paying.told and not _agrees(box, paying):
         return
     if paying.told < len(paying.story.steps):

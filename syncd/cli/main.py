@@ -1,4 +1,4 @@
-"""The command line. Each command says how it ended by its exit code: `EXITS` in `commands.shared`."""
+"""The command line: parses the arguments and runs a command; exit codes are in `cli.shared.EXITS`."""
 
 import os
 import sys
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _run() -> int | str | None:
-    """Run the command. Returns what the process ends with: see `sys.exit`."""
+    """Run the command. Returns the exit code, as `sys.exit` accepts it."""
     try:
         app(prog_name="syncd")
     except SystemExit as ended:
@@ -98,7 +98,7 @@ def run(
         raise typer.BadParameter("--dry-run needs --once or --backfill")
     if as_json and not dry_run:
         raise typer.BadParameter("--json needs --dry-run here")
-    # Only a run needs them, and loading them takes longer than most commands.
+    # Only a run needs these modules, and loading them takes longer than most commands.
     from syncd.cli.commands.operate.run import run_command, run_daemon, since_of
     from syncd.config.advice import advice_for
     from syncd.monitor.telemetry import Telemetry, stderr_log

@@ -45,7 +45,7 @@ class _Stream(io.TextIOWrapper):
     """One of the two streams.
 
     Attributes:
-        shape: changes a text before it is written: colour codes, characters.
+        shape: changes a text before it is written: removes colour codes, replaces characters.
     """
 
     shape: Callable[[str], str] = str
@@ -66,15 +66,15 @@ class _Stream(io.TextIOWrapper):
             self.failed(error)
 
     def failed(self, error: OSError) -> None:
-        """Deal with what could not be written."""
+        """Handle a failed write."""
         raise OutputFailed(error) from None
 
 
 class _Errors(_Stream):
-    """Standard error. What cannot be written is dropped."""
+    """Standard error. Text that cannot be written is dropped."""
 
     def failed(self, error: OSError) -> None:  # noqa: ARG002  # nobody can read a message
-        """Write to nowhere from now on."""
+        """Write to /dev/null from now on."""
         _discard(2)
 
 
@@ -93,7 +93,7 @@ def install(environment: Mapping[str, str]) -> None:
     )
     for stream, encoding in zip((sys.stdout, sys.stderr), encodings, strict=True):
         stream.shape = partial(_shaped, plain=plain, to_ascii=_is_ascii(encoding))
-    # `shutil.get_terminal_size` asks this one.
+    # `shutil.get_terminal_size` uses this stream.
     sys.__stdout__ = sys.stdout  # type: ignore[misc]
 
 
@@ -106,7 +106,7 @@ def finish() -> None:
     try:
         sys.stdout.flush()
     except OutputFailed:
-        _discard(1)  # or the interpreter tries to write the same again when it ends
+        _discard(1)  # otherwise the interpreter tries to write the same again at its end
         raise
 
 
@@ -129,7 +129,7 @@ def _is_ascii(encoding: str) -> bool:
 
 
 def _wide(encoding: str) -> str:
-    """Latin-1 in place of ASCII: click bypasses a stream whose encoding is ASCII."""
+    """Latin-1 instead of ASCII, because click bypasses a stream whose encoding is ASCII."""
     return "latin-1" if _is_ascii(encoding) else encoding
 
 
@@ -153,14 +153,14 @@ def _fill_closed() -> None:
 
 
 def _discard(number: int) -> None:
-    """Send what is written to this stream to /dev/null from now on."""
+    """Redirect this stream to /dev/null from now on."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, number)
     os.close(nowhere)
 
 
 def _buffer_of(stream: TextIO | None, number: int) -> BinaryIO:
-    """The bytes below a stream; Python has no stream where the number was closed at the start."""
+    """The byte buffer of a stream; Python has no stream if the number was closed at the start."""
     if isinstance(stream, io.TextIOWrapper):
         return cast("BinaryIO", stream.detach())
     return open(number, "wb", closefd=False)

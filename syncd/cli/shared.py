@@ -1,4 +1,4 @@
-"""What the commands share: options, exit codes, and how what failed is said."""
+"""What the commands share: options, exit codes, stop signals, and error messages."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from syncd.core.errors import Failure, Stopping, StoreUnusable
 from syncd.text.sanitize import inert
 from syncd.text.wording import counted
 
-if TYPE_CHECKING:  # each function loads what it needs: a command is quick that needs little
+if TYPE_CHECKING:  # each function imports what it needs, so that simple commands start fast
     from syncd.config.model import Config
     from syncd.store.store import Store
 
@@ -43,7 +43,7 @@ EXITS = {
 
 
 STOP_SECONDS = 5.0
-"""After Ctrl-C or SIGTERM the request under way may take this long; then the command ends anyway."""
+"""How long the current request may take after Ctrl-C or SIGTERM, in seconds; then the command ends."""
 
 
 @dataclass(slots=True)
@@ -51,26 +51,28 @@ class StopSignals:
     """Stops a running command at the first SIGINT or SIGTERM; a second one ends it at once.
 
     Attributes:
-        received: the number of the signal; None until one arrived.
+        received: the number of the signal; None before a signal.
     """
 
     received: int | None = None
 
     def watch(self, stop: asyncio.Event) -> None:
-        """Set the event when a signal arrives. Call this in the task that is to be stopped.
+        """Set the event when a signal arrives. Call this in the task that must stop.
 
-        A signal that arrives between two loops, or while the command asks a question, ends the command.
+        A signal that arrives between two loops, or while the command asks a question, ends the
+        command.
         """
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
         def stop_the_task() -> None:
             stop.set()
-            # What is due is in the database, so a request that is cut off is found again.
+            # What is due is in the database, so an interrupted request is repeated later.
             if task is not None:
                 loop.call_later(STOP_SECONDS, task.cancel)
 
         def on_signal(number: int, _frame: object) -> None:
-            # Not by `loop.add_signal_handler`: a loop that is about to end would lose the signal.
+            # `loop.add_signal_handler` is not used, because a loop that is about to end would lose
+            # the signal.
             self.received = number
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -82,7 +84,7 @@ class StopSignals:
             signal.signal(each, on_signal)
 
     def end_if_received(self) -> None:
-        """End the command where a signal arrived too late for its loop to notice.
+        """End the command if a signal arrived too late for its loop to notice.
 
         Raises:
             KeyboardInterrupt: a signal arrived.
@@ -92,12 +94,12 @@ class StopSignals:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code of a command that was stopped; None where no signal arrived."""
+        """The exit code of a stopped command; None without a signal."""
         return None if self.received is None else 128 + self.received
 
 
 stop_signals = StopSignals()
-"""Of this process."""
+"""The stop signals of this process."""
 
 ConfigOption = Annotated[
     Path | None,
@@ -130,10 +132,10 @@ def confirm(question: str, *, yes: bool) -> None:
 
 @contextmanager
 def failures_said(*, afresh: bool = False) -> Iterator[None]:
-    """Say what failed on stderr, and end with its exit code.
+    """Print a failure on stderr, and end with its exit code.
 
     Args:
-        afresh: whether the command only reads, so that it starts afresh the next time.
+        afresh: whether the command only reads, so that its next run starts from the beginning.
     """
     from syncd.config.model import ConfigurationError
 
@@ -163,10 +165,10 @@ def failures_said(*, afresh: bool = False) -> Iterator[None]:
 
 
 def load_config(file: Path | None) -> "Config":
-    """The whole configuration; from here on the log is as the configuration says.
+    """Load the complete configuration, and set up the log accordingly.
 
     Raises:
-        ConfigurationError: with every problem there is.
+        ConfigurationError: with all problems.
     """
     from syncd.config.load import load
     from syncd.monitor.telemetry import stderr_log
@@ -177,7 +179,7 @@ def load_config(file: Path | None) -> "Config":
 
 
 def offline(file: Path | None) -> "Config":
-    """The configuration without the secrets, for what only reads or marks what is known."""
+    """The configuration without secrets, for commands that use only the database."""
     from syncd.config.load import load
 
     return load(file, os.environ, signing_in=False)
@@ -192,7 +194,7 @@ def open_store(config: "Config", *, create: bool = True) -> "Store":
 
 @contextmanager
 def existing(config: "Config") -> Iterator["Store"]:
-    """The store, for commands that must not make one."""
+    """The store, for commands that must not create one."""
     from syncd.store.db.sqlite import sqlite_path
 
     path = sqlite_path(config.state.url)
@@ -212,10 +214,10 @@ def existing(config: "Config") -> Iterator["Store"]:
 
 @contextmanager
 def counting(config: "Config", *, usable: bool = True) -> Iterator["Store"]:
-    """The store, for commands that only read both sides: it counts their requests.
+    """The store in which a command that only reads both sides counts its requests.
 
-    Where there is none yet, or it isn't usable, one that is thrown away: a command that reads must
-    not leave a database behind that belongs to the wrong account.
+    If there is none yet, or it is unusable, a temporary one is used: a read-only command must not
+    leave a database behind that belongs to the wrong account.
     """
     from syncd.store.db.sqlite import sqlite_path
     from syncd.store.store import Store
@@ -233,7 +235,7 @@ def counting(config: "Config", *, usable: bool = True) -> Iterator["Store"]:
 
 
 def is_absent(path: Path) -> bool:
-    """Whether there is surely no such file; what this account can't see is left to the store."""
+    """Whether the file certainly does not exist; if this account cannot tell, the store decides."""
     try:
         return not path.exists()
     except OSError:
@@ -245,7 +247,7 @@ SYSTEM = Path("/etc/syncd")
 
 
 def unit_of(file: Path | None) -> str | None:
-    """The unit that reads a configuration file; None for a file of another place."""
+    """The systemd unit that reads a configuration file; None for a file in another place."""
     folder = None if file is None else file.absolute().parent
     if folder == SYSTEM:
         return "syncd"

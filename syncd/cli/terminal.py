@@ -1,4 +1,4 @@
-"""What a person at a terminal sees while something takes longer: bars and tables."""
+"""Progress bars and tables on a terminal."""
 
 import io
 import shutil
@@ -19,15 +19,15 @@ from syncd.core.errors import LinkFailure, Side
 from syncd.text.sanitize import inert, plain
 
 LINE_MAX = 100
-"""A longer line of prose is hard to read, however wide the terminal."""
+"""The maximum line length of prose, in characters, however wide the terminal is."""
 
 
 @dataclass(slots=True)
 class Show:
-    """The bars of one run, in two phases: what is read from Stripe, then what is written to Halo.
+    """The bars of one run, in two phases: reading from Stripe, then writing to Halo.
 
     Attributes:
-        bars: the bars; nothing where standard error is no terminal.
+        bars: the bars; inactive if standard error is not a terminal.
     """
 
     bars: Progress
@@ -42,7 +42,7 @@ class Show:
         return not self.bars.disable
 
     def step(self, name: str) -> None:
-        """A step (list, poll, sweep, push) begins: a push ends the phase that reads Stripe."""
+        """Show that a step begins (list, poll, sweep, push); a push ends the reading phase."""
         if name != "push":
             return
         if not self.bars.tasks[self.listing_task].completed:
@@ -51,7 +51,7 @@ class Show:
         self.bars.start_task(self.pushing_task)
 
     def listing(self, listed: int, share: float) -> None:
-        """So many payments were listed; so much of the time is covered (0 to 1)."""
+        """Show how many payments were listed, and the share of the period (0 to 1)."""
         self.bars.update(
             self.listing_task,
             visible=True,
@@ -60,7 +60,7 @@ class Show:
         )
 
     def pushing(self, left: int) -> None:
-        """So many payments are still due: the bar is full only when none is."""
+        """Show how many payments are still due; the bar is full when none is."""
         self._due_max = max(self._due_max, left)
         self.bars.update(
             self.pushing_task,
@@ -71,7 +71,7 @@ class Show:
         )
 
     def rows(self, read: int, total: int) -> None:
-        """So many of Halo's rows were read."""
+        """Show how many of Halo's rows were read."""
         self.bars.update(
             self.pushing_task,
             visible=True,
@@ -82,7 +82,7 @@ class Show:
         )
 
     def invoices(self, read: int, total: int) -> None:
-        """So many of Halo's invoices were read."""
+        """Show how many of Halo's invoices were read."""
         self.bars.update(
             self.pushing_task,
             visible=True,
@@ -93,19 +93,19 @@ class Show:
         )
 
     def waiting(self, side: Side, seconds: float) -> None:
-        """A side's rate limit is used up, or a side asked to wait."""
+        """Show that a side's rate limit is used up, or that a side asked to wait."""
         self._say(side, f"rate limit: {seconds:.0f} s")
 
     def retrying(self, error: LinkFailure, seconds: float) -> None:
-        """A request failed and is sent again after some seconds."""
+        """Show that a request failed and is sent again after some seconds."""
         self._say(error.side, f"next try in {seconds:.0f} s", str(error))
 
     def note(self, text: str) -> None:
-        """Say why the push waits."""
+        """Show why the push waits."""
         self._say(Side.HALO, "waiting", text)
 
     def _say(self, side: Side, text: str, reason: str = "") -> None:
-        """Show next to a bar what the run waits for; the reason once, above the bars."""
+        """Show the reason of a wait next to a bar; print it once above the bars."""
         if reason and reason != self._reason and self.on_terminal:
             self._reason = reason
             sys.stderr.write(f"{plain(reason, REASON_CHARACTERS_MAX)}\n")
@@ -118,7 +118,7 @@ REASON_CHARACTERS_MAX = 500
 
 @contextmanager
 def shown() -> Iterator[Show]:
-    """Show bars on a terminal; nothing where stderr isn't one."""
+    """Show bars on a terminal; no-op if stderr is not a terminal."""
     with _bars() as bars:
         yield Show(
             bars,
@@ -129,22 +129,22 @@ def shown() -> Iterator[Show]:
 
 @dataclass(slots=True)
 class Bar:
-    """One bar: what is read just now."""
+    """One bar: what is being read."""
 
     bars: Progress
     task: TaskID
 
     def begin(self, what: str) -> None:
-        """Say what is read from here on."""
+        """Show what is read from now on."""
         self.bars.update(self.task, description=what, completed=0, total=None, detail="")
 
     def at(self, done: int, total: int | None) -> None:
-        """So many of so many were read."""
+        """Show how many items were read, of how many."""
         of = "" if total is None else f" of {total}"
         self.bars.update(self.task, completed=done, total=total, detail=f"{done}{of}")
 
     def waiting(self, side: Side, seconds: float) -> None:
-        """A side's window is full."""
+        """Show that a side's rate limit is used up."""
         self.bars.update(
             self.task, detail=f"{side.capitalize()}'s rate limit: waiting {seconds:.0f} s"
         )
@@ -152,14 +152,14 @@ class Bar:
 
 @contextmanager
 def bar() -> Iterator[Bar]:
-    """Show one bar on a terminal; nothing where stderr isn't one."""
+    """Show one bar on a terminal; no-op if stderr is not a terminal."""
     with _bars() as bars:
         yield Bar(bars, bars.add_task("", total=None, detail=""))
 
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    """Bars at the bottom of the terminal; what is written to standard error appears above them."""
+    """Bars at the bottom of the terminal; text written to standard error appears above them."""
     console = Console(file=sys.stderr)
     bars = Progress(
         SpinnerColumn(),
@@ -201,9 +201,9 @@ class _AboveBars(io.TextIOBase):
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table on stdout. Nothing in it is taken for markup; nothing in it can move a cursor.
+    """Print a table on stdout, without markup and control characters from its contents.
 
-    Where no column has a name, there is no line of names.
+    If no column has a name, there is no heading.
     """
     made = Table(title=title, title_justify="left", expand=False, show_header=any(columns))
     for column in columns:
@@ -215,14 +215,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def width_of_terminal() -> int | None:
-    """How many characters stdout shows in a line; None where it is no terminal."""
+    """The width of the terminal in characters; None if stdout is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def aligned(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """Cells under each other, one line a row; no cell is ever broken, so that it can be copied.
+    """Aligned cells, one line per row; no cell is ever broken, so that it can be copied.
 
-    Where that is wider than `width` characters, each row has its first cell on a line of its own.
+    If that is wider than `width` characters, each row has its first cell on its own line.
     """
     shown = [[plain(cell, 255) for cell in row] for row in rows]
     sizes = [max(map(cell_len, cells)) for cells in zip(*shown, strict=True)]
@@ -241,7 +241,7 @@ def _line(cells: Sequence[str], sizes: Sequence[int]) -> str:
 
 
 def indented(text: str, width: int | None) -> str:
-    """A sentence on lines of its own, below what it belongs to; no word is broken."""
+    """A sentence on its own lines, indented; no word is broken."""
     lines = [line.strip() for line in inert(text).splitlines()]
     if width is None:
         return "\n".join(f"    {line}" for line in lines)

@@ -1,8 +1,9 @@
-"""Decides which notifications to send, from what was sent before and the status now.
+"""Decides which notifications to send, from the notifications sent before and the present status.
 
-Pure: no clock, no network. syncd notifies once about a matter, and again only if the matter has grown
-or come back. About each matter at most one notification is sent in `Rules.every_seconds`; the next one
-contains what happened in the meantime. Everything that is new at one moment is one notification.
+Pure: no clock, no network. syncd notifies once about a matter, and again only if the matter has
+grown or come back. About each matter at most one notification is sent in `Rules.every_seconds`; the
+next one contains what happened in the meantime. Everything that is new at one moment is one
+notification.
 """
 
 from collections.abc import Mapping
@@ -13,14 +14,14 @@ from syncd.text.timestamps import duration
 from syncd.text.wording import check_name, counted, needing, sentence
 
 LISTED_MAX = 10
-"""How many entries of the attention list a notification names; the others are only counted."""
+"""How many entries of the attention list a notification names; further entries are only counted."""
 
 HALO_LOW_SECONDS = 3_600
-"""How long Halo's rate limit must be used up before syncd notifies: a backfill uses it up for minutes."""
+"""How long Halo's rate limit must be used up before syncd notifies: backfills do so for minutes."""
 
 
 class Health(StrEnum):
-    """The overall status; the worst that applies."""
+    """The overall status; the worst level that applies."""
 
     STARTING = "starting"
     WELL = "well"
@@ -35,8 +36,8 @@ class FailingCheck:
     Attributes:
         text: the reason, for people.
         worked_at: Unix seconds when it last worked; None if unknown.
-        starting: whether the process has just started, so that a failure means nothing yet.
-        busy: whether no failure is known; then `text` says for how long nothing has worked.
+        starting: whether the process has just started, so that a failure is no problem yet.
+        busy: whether no failure is known; then `text` has the time since the last success.
     """
 
     text: str
@@ -47,7 +48,7 @@ class FailingCheck:
 
 @dataclass(frozen=True, slots=True)
 class HealthReading:
-    """The status at one moment, as far as notifications need it.
+    """The status at one moment, with the values that notifications need.
 
     Attributes:
         at: Unix seconds.
@@ -55,7 +56,7 @@ class HealthReading:
         attention: the newest entries of the attention list: id to text.
         attention_counts: how many entries the attention list has, by kind.
         gap: when the last gap was filled (Unix seconds), and the text about it.
-        takeover: the text about a takeover that nobody was notified of yet.
+        takeover: the text about a takeover without a notification yet.
         budgets: requests left and allowed, by side.
     """
 
@@ -125,7 +126,7 @@ class Notified:
 
 
 class Tone(StrEnum):
-    """The kind of a notification."""
+    """The tone of a notification."""
 
     FAILURE = "failure"
     WARNING = "warning"
@@ -143,7 +144,7 @@ class Notice:
 
 def assess(before: HealthState, reading: HealthReading, rules: Rules) -> HealthState:
     """The overall status now; `since` changes only when the level changes."""
-    # A time after now was stored before the clock was set back.
+    # A time in the future was stored before the clock was set back.
     failing = {
         name: min(before.failing.get(name, reading.at), reading.at) for name in reading.failing
     }
@@ -158,7 +159,7 @@ def assess(before: HealthState, reading: HealthReading, rules: Rules) -> HealthS
 
 
 def level_of(failing: Mapping[str, FailingCheck], attention_count: int) -> Health:
-    """The worst that applies."""
+    """The worst level that applies."""
     if any(not check.starting for check in failing.values()):
         return Health.FAILING
     if failing:
@@ -169,17 +170,17 @@ def level_of(failing: Mapping[str, FailingCheck], attention_count: int) -> Healt
 def judge(
     notified: Notified, health: HealthState, reading: HealthReading, rules: Rules
 ) -> tuple[Notified, Notice | None]:
-    """Decide what to notify about now.
+    """Decide which notification to send now.
 
     Args:
-        notified: what notifications were sent about so far.
+        notified: the notifications sent so far.
         health: the overall status at the moment of the reading.
-        reading: the status now.
+        reading: the present status.
         rules: when to notify, and how often.
 
     Returns:
-        What notifications were sent about once this one is delivered, and the notification; None if
-        there is nothing to notify about.
+        The new value of `notified` after the notification was delivered, and the notification; None
+        without one.
     """
     draft = _Draft(notified, reading.at, rules.every_seconds)
     for name, check in reading.failing.items():
@@ -244,7 +245,7 @@ def _judge_budgets(
                 draft.notified = replace(draft.notified, low=draft.notified.low | {side})
         elif (
             left >= 2 * rules.budget_low * limit
-        ):  # well above: a value that moves around the limit causes one notification
+        ):  # a value that moves around the limit causes one notification
             draft.notified = replace(draft.notified, low=draft.notified.low - {side})
 
 
@@ -268,7 +269,7 @@ class _Draft:
     parts: list[tuple[Tone, str, str]] = field(default_factory=list)
 
     def may(self, matter: str) -> bool:
-        """Whether to notify about a matter now; if so, note the time."""
+        """Whether to notify about a matter now; if so, record the time."""
         last = self.notified.last.get(matter)
         if last is not None and 0 <= self.at - last < self.every_seconds:
             return False

@@ -19,7 +19,7 @@ from syncd.monitor.alerts import Notice
 from syncd.monitor.report import Report
 
 SEND_SECONDS_MAX = 60.0
-"""After so long syncd stops waiting for a notification service; its thread keeps running."""
+"""After so many seconds syncd stops waiting for a notification service; its thread keeps running."""
 
 PING_SECONDS_MAX = 10.0
 
@@ -66,7 +66,7 @@ async def _send_one(notice: Notice, url: str) -> str | None:
 
     def work() -> None:
         problem = _deliver(notice, url)
-        with suppress(RuntimeError):  # the loop has ended meanwhile
+        with suppress(RuntimeError):  # the loop has ended in the meantime
             loop.call_soon_threadsafe(settle, problem)
 
     threading.Thread(target=work, name="notification", daemon=True).start()

@@ -14,8 +14,8 @@ class Check:
         ok: whether the check passes.
         text: the status, or the reason of a failure.
         last_success: Unix seconds when it last worked; None if it never did.
-        starting: whether the process has just started, so that a failure means nothing yet.
-        reason: the last failure; None without a failure, when it may just be busy.
+        starting: whether the process has just started, so that a failure is no problem yet.
+        reason: the last failure; None without a failure: the side may only be busy.
     """
 
     ok: bool
@@ -26,7 +26,7 @@ class Check:
 
     @property
     def failing(self) -> FailingCheck:
-        """The failing check for `alerts`; one that is only busy counts from when `alerts` first saw it."""
+        """The failing check for `alerts`; a busy check counts from when `alerts` first saw it."""
         worked_at = None if self.reason is None else self.last_success
         return FailingCheck(self.text, worked_at, self.starting, busy=self.reason is None)
 

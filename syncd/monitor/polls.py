@@ -1,4 +1,4 @@
-"""The plan of polls, as the service, `syncd status` and the page compute it from the same notes."""
+"""The plan of polls, computed by the service, `syncd status` and the page from the same notes."""
 
 from dataclasses import dataclass
 
@@ -27,11 +27,11 @@ class PollsStatus:
     """How often syncd polls.
 
     Attributes:
-        text: the plan in words.
+        text: the plan as text.
         longest_seconds: the longest time between two polls.
         planned: reads that are planned for 30 days.
         allowed: reads that are allowed in 30 days.
-        scarce: whether polls are rarer than every five minutes, because the reads run low.
+        scarce: whether polls are less frequent than every five minutes, because the reads run low.
     """
 
     text: str
@@ -45,8 +45,8 @@ def ration_of(read_budget: int | str, store: Store, now: float) -> Ration:
     """The reads that Stripe allows, by `stripe.read_budget`.
 
     Args:
-        read_budget: a number, or "auto": then the payments that succeeded count.
-        store: where payments are.
+        read_budget: a number, or "auto": then the succeeded payments count.
+        store: has the payments.
         now: Unix seconds.
     """
     if isinstance(read_budget, int):
@@ -61,7 +61,7 @@ def read_limit(config: Config, store: Store, now: float) -> int:
 
 
 def planner_of(read_budget: int | str, store: Store, now: float) -> PollPlanner:
-    """A planner that goes on with what was learnt before."""
+    """A planner that continues with what was learned before."""
     learnt = store.read(POLLS_LEARNT)
     if learnt is None or not learnt.valid:
         learnt = Learnt(now)
@@ -69,7 +69,7 @@ def planner_of(read_budget: int | str, store: Store, now: float) -> PollPlanner:
 
 
 def polls_status(config: Config, store: Store, now: float) -> PollsStatus | None:
-    """How often syncd polls now; None where `poll.interval` is a fixed time."""
+    """How often syncd polls now; None if `poll.interval` is a fixed time."""
     if config.poll.interval != AUTO:
         return None
     planner = planner_of(config.stripe.read_budget, store, now)

@@ -1,4 +1,4 @@
-"""What the engine needs of `telemetry`: the log and the metrics."""
+"""The part of `telemetry` that the engine needs: the log and the metrics."""
 
 from typing import Any, Protocol
 

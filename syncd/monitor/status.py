@@ -1,7 +1,7 @@
-"""The status of syncd at one moment, gathered once: page, notifications and `syncd status` read it.
+"""The status of syncd at one moment, gathered once for the page, notifications and `syncd status`.
 
-`/readyz` answers from the same checks. Does not belong here: how the status is displayed (`service.web`,
-`cli`), and what of it is worth a message (`monitor.alerts`).
+`/readyz` uses the same checks. Does not belong here: how the status is displayed (`service.web`,
+`cli`), and which changes cause a notification (`monitor.alerts`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,32 +34,33 @@ from syncd.store.store import Store
 from syncd.text.timestamps import iso
 
 STEPS = {Side.STRIPE: "poll", Side.HALO: "push"}
-"""The step that shows that a side works."""
+"""The step that shows whether a side works."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What syncd knows of itself at one moment.
+    """The status of syncd at one moment.
 
     Attributes:
         now: Unix seconds.
-        mode: Stripe's mode; None where nothing names it.
+        mode: Stripe's mode; None if unknown.
         checks: whether each side works, by its name.
         conditions: how many payments are in each condition.
-        due: how many payments are to be pushed now.
+        due: how many payments are due now.
         attention_counts: how many entries the attention list has, by kind.
         budgets: requests left and allowed, by side.
         watermark: up to when Stripe's events were read, Unix seconds; None before the first poll.
-        links: the failure of each side that the service has noted; None for a side that works.
-        last: when each step last worked, Unix seconds; None where it never did.
-        pushing: who holds the push lease; None if it is free.
-        leading: who leads of several services, and who stands by; None where only one can run.
-        gap: the gap that was filled last, as it was noted.
-        backfill: the argument of a backfill that was begun and not finished.
-        undelivered: Stripe's payment events that a webhook endpoint has not taken, as they were last
-            read; None before the first read.
+        links: the failure of each side that the service has recorded; None for a side that works.
+        last: when each step last worked, Unix seconds; None if it never did.
+        pushing: the holder of the push lease; None if it is free.
+        leading: which of several services leads, and which are on standby; None if only one can
+            run.
+        gap: the last gap that was filled.
+        backfill: the argument of a backfill that was started and not finished.
+        undelivered: Stripe's payment events that a webhook endpoint has not accepted, as last read;
+            None before the first read.
         writes: by kind of write, whether it is proven in this tenant, as text.
-        polls: how often syncd polls; None where poll.interval is a fixed time.
+        polls: how often syncd polls; None if poll.interval is a fixed time.
     """
 
     now: float
@@ -82,7 +83,7 @@ class Status:
 
     @property
     def attention_count(self) -> int:
-        """How many entries the attention list has in all."""
+        """The number of all entries on the attention list."""
         return sum(self.attention_counts.values())
 
 
@@ -97,14 +98,14 @@ def gather(
     """Gather the status.
 
     Args:
-        config: the configuration; with or without its secrets.
-        store: where the service keeps its notes.
+        config: the configuration, with or without its secrets.
+        store: has the service's notes.
         now: Unix seconds.
-        checks: the checks of the service that runs here; None to judge by the service's notes.
-        left: requests left as the service counts them; None to count in the store.
+        checks: the checks of the service in this process; None to use the service's notes.
+        left: requests left by the service's own count; None to count in the store.
 
     Raises:
-        StoreUnavailable: the database can't be read.
+        StoreUnavailable: the database cannot be read.
     """
     notes, polls = store.notes(), polls_status(config, store, now)
     stale = config.stale_seconds_at(polls.longest_seconds) if polls else config.stale_seconds
@@ -147,7 +148,7 @@ def writes_check(notes: Mapping[str, str]) -> dict[str, Check]:
 
 
 def stopped_check(troubles: Iterable[WriteTrouble | None]) -> dict[str, Check]:
-    """The same from the troubles themselves."""
+    """As `writes_check`, from the troubles themselves."""
     for trouble in troubles:
         if trouble is not None:
             text = f"{HOLDS[trouble.code].title} ({trouble.code}): {trouble.reason}"
@@ -156,7 +157,7 @@ def stopped_check(troubles: Iterable[WriteTrouble | None]) -> dict[str, Check]:
 
 
 def writes_known(notes: Mapping[str, str]) -> dict[str, int]:
-    """What is known of each kind of write: 1 proven, 0 not yet, -1 stopped."""
+    """The knowledge about each kind of write: 1 proven, 0 not yet, -1 stopped."""
     return {
         str(kind): -1
         if TROUBLES[kind].of(notes) is not None
@@ -191,12 +192,12 @@ def writes_of(notes: Mapping[str, str]) -> dict[str, str]:
 
 
 def links_of(notes: Mapping[str, str]) -> dict[Side, LinkNote | None]:
-    """The failure of each side that the service has noted; None for a side that works."""
+    """The failure of each side that the service has recorded; None for a side that works."""
     return {side: LINKS[side].decode(notes.get(LINKS[side].name)) for side in Side}
 
 
 def checks_of(notes: Mapping[str, str], now: float, stale_seconds: float) -> dict[str, Check]:
-    """Judge each side by what the service has noted: the same judgement as `/readyz`."""
+    """Judge each side by the service's notes, with the same rules as `/readyz`."""
     checks = {}
     for side, link in links_of(notes).items():
         last = LAST[STEPS[side]]
@@ -215,7 +216,7 @@ def budgets_of(config: Config, left: Mapping[str, int], allowed: int) -> dict[st
 
 
 def requests_left(config: Config, store: Store, now: float) -> dict[str, int]:
-    """Requests left by side, as all processes count them in the store."""
+    """Requests left by side, from the counts of all processes in the store."""
     windows = {
         Side.STRIPE: stripe_window(read_limit(config, store, now)),
         Side.HALO: halo_window(config.halo.rate_limit),

@@ -1,7 +1,6 @@
 """The log, and the metrics for Prometheus.
 
-The only module that uses structlog and prometheus_client. No label's values grow with the number of
-payments.
+The only module that uses structlog and prometheus_client. No label has a value per payment.
 """
 
 import io
@@ -28,9 +27,10 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 def _without_secrets(
     _logger: Any, _name: str, entry: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """The last safeguard: nothing that looks like a secret reaches the log.
+    """The last safeguard: removes everything that looks like a secret from the log.
 
-    Nor does what could move a terminal's cursor; only an exception keeps its lines.
+    It also removes characters that could move a terminal's cursor; only an exception keeps its
+    lines.
     """
     for key, value in entry.items():
         if isinstance(value, str):
@@ -42,7 +42,7 @@ def set_up_log(stream: TextIO, log: Log, *, priorities: bool = False) -> None:
     """Send the log to a stream.
 
     Args:
-        stream: where to; a terminal gets text where the format is "auto", anything else JSON.
+        stream: a terminal gets text if the format is "auto"; any other stream gets JSON.
         log: the level and the format.
         priorities: whether each line begins with its priority, as ``<6>`` (source: sd-daemon(3)).
     """
@@ -60,7 +60,7 @@ def set_up_log(stream: TextIO, log: Log, *, priorities: bool = False) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.format_exc_info,  # before the net: a traceback may hold a secret
+            structlog.processors.format_exc_info,  # first: a traceback may hold a secret
             _without_secrets,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _with_priority(render) if priorities else render,
@@ -69,12 +69,12 @@ def set_up_log(stream: TextIO, log: Log, *, priorities: bool = False) -> None:
         logger_factory=structlog.PrintLoggerFactory(file=stream),
         cache_logger_on_first_use=False,
     )
-    # Libraries say little, and through the same place.
+    # Libraries log little, and through the same handler.
     logging.basicConfig(handlers=[_ToStructlog()], level=logging.WARNING, force=True)
 
 
 def _with_priority(render: Callable[..., str]) -> Callable[..., str]:
-    """Begin each line with the priority of its entry."""
+    """Add the priority of its entry to the start of each line."""
 
     def rendered(logger: Any, name: str, entry: MutableMapping[str, Any]) -> str:
         mark = f"<{_PRIORITIES.get(str(entry.get('level')), 6)}>"
@@ -96,7 +96,7 @@ def under_journal(environment: Mapping[str, str], number: int = 2) -> bool:
 
 
 class _ToStructlog(logging.Handler):
-    """Passes what libraries log on to our log."""
+    """Passes log entries of libraries to syncd's log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(
@@ -163,7 +163,7 @@ class Telemetry:
             "pushes": ("updated", "created", "in_step", "held", "failed", "unmatched"),
         }.items():
             for outcome in outcomes:
-                self._counters[name].labels(outcome=outcome)  # a series is there from the start
+                self._counters[name].labels(outcome=outcome)  # the series exists from the start
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Write one line of the log."""
@@ -177,7 +177,7 @@ class Telemetry:
             (counter.labels(**labels) if labels else counter).inc(number)
 
     def leads(self, *, leading: bool) -> None:
-        """Note whether this service leads."""
+        """Record whether this service leads."""
         self._leads.set(int(leading))
 
     def lag(self, seconds: float) -> None:
@@ -185,7 +185,7 @@ class Telemetry:
         self._lag.observe(seconds)
 
     def succeeded(self, step: str, at: float) -> None:
-        """Note when a step (poll, push, sweep) last worked, Unix seconds."""
+        """Record when a step (poll, push, sweep) last worked, Unix seconds."""
         self._success.labels(step=step).set(at)
 
     def page(
@@ -195,7 +195,7 @@ class Telemetry:
         budgets: Mapping[str, int],
         writes: Mapping[str, int] | None = None,
     ) -> bytes:
-        """All metrics in Prometheus's text format, with the store's readings of this moment."""
+        """All metrics in Prometheus's text format, with the store's present values."""
         for condition, number in payments.items():
             self._payments.labels(condition=str(condition)).set(number)
         self._attention.set(attention)
@@ -207,7 +207,7 @@ class Telemetry:
 
 
 class _CurrentStderr(io.TextIOBase):
-    """Standard error as it is now: a progress bar replaces it, and shows log lines above the bar."""
+    """The present standard error: a progress bar replaces it, and shows log lines above the bar."""
 
     def write(self, text: str, /) -> int:
         return sys.stderr.write(text)
@@ -220,6 +220,6 @@ class _CurrentStderr(io.TextIOBase):
 
 
 def stderr_log(log: Log | None = None) -> None:
-    """Log to standard error; None for the level and the format that hold before the file is read."""
+    """Log to standard error; None for the level and format to use before the file is read."""
     stream = cast("TextIO", _CurrentStderr())
     set_up_log(stream, log or Log(), priorities=under_journal(os.environ))

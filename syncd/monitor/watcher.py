@@ -39,13 +39,13 @@ HEALTH = Note("standing", TypeAdapter(HealthState))
 """The overall status, and since when."""
 
 NOTIFIED = Note("told", TypeAdapter(Notified))
-"""What notifications were sent about."""
+"""What was sent before."""
 
 ATTENTION_MAX = 500
-"""How many entries of the attention list are watched one by one, the newest first."""
+"""How many entries of the attention list are watched one by one, newest first."""
 
 END_SECONDS = 1.0
-"""How long the service waits at its end for a notification that is being sent."""
+"""How many seconds the service waits at its end for a notification that is being sent."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Watch:
     """Watches one service.
 
     Attributes:
-        config: the configuration as it is now.
+        config: the present configuration.
         checks: the checks of `/readyz`.
         budgets: requests left, by side.
         polled_at: Unix seconds of the last poll that worked; None if no poll has worked yet.
@@ -80,10 +80,10 @@ class Watch:
     _takeover: str | None = field(init=False, default=None)
 
     def update(self) -> None:
-        """Read the status, store the overall status, and start to send what is due."""
+        """Read the status, store the overall status, and start to send due notifications."""
         if self._closed:
             return
-        with suppress(StoreUnavailable):  # a check reports it; the former status stays
+        with suppress(StoreUnavailable):  # a check reports the failure; the former status stays
             self._remember()
             reading, rules = self._reading(), rules_of(self.config())
             health = assess(self.health, reading, rules)
@@ -94,11 +94,11 @@ class Watch:
         self._beat()
 
     def took_over(self, how: str) -> None:
-        """Notify at the next update that this service has taken over; `how` says from whom."""
-        self._takeover, self._remembered = how, False  # the former leader has notified meanwhile
+        """Notify at the next update that this service has taken over from another one (`how`)."""
+        self._takeover, self._remembered = how, False  # the former leader has notified
 
     async def close(self) -> None:
-        """Wait a moment for what is being sent, then cancel it."""
+        """Wait a moment for notifications that are being sent, then cancel them."""
         self._closed = True
         tasks = set(self._tasks.values())
         if tasks:
@@ -203,11 +203,11 @@ def _line(line: AttentionEntry) -> str:
 
 
 PLANNER_LEAVES = 0.01
-"""Where poll.interval is "auto", syncd leaves at least so much of Stripe's budget."""
+"""The share of Stripe's budget that syncd always keeps if poll.interval is "auto"."""
 
 
 def _budgets_to_judge(status: Status) -> dict[str, tuple[int, int]]:
-    """The budgets; Stripe's counts as full while the planner, which uses most of it, keeps its pace."""
+    """The budgets; Stripe's counts as full while the planner that uses it is on schedule."""
     budgets = dict(status.budgets)
     left, allowed = budgets[Side.STRIPE]
     if status.polls is not None and not status.polls.scarce and left > PLANNER_LEAVES * allowed:

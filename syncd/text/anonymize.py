@@ -1,10 +1,10 @@
-"""Replaces what could name a customer, an amount or a payment in text that leaves the machine. Pure.
+"""Replaces everything that could name a customer, an amount or a payment in a bug report. Pure.
 
-A word is kept only where syncd's own texts use that very word; all else becomes "…". So a name is
-replaced wherever it is, also in an error message of Halo. Ids become numbered names (pi_1, pi_2), the
-same id the same name, so that lines can still be compared.
+A word is kept only if syncd's own texts use the same word; everything else becomes "…". So a name
+is replaced everywhere, also in an error message of Halo. Ids become numbered names (pi_1, pi_2);
+the same id gets the same name, so that lines can still be compared.
 
-Does not belong here: secrets (`sanitize`), which are removed in any case.
+Does not belong here: secrets (`sanitize`), which are always removed.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Any
 from syncd.text.sanitize import inert
 
 WORD = re.compile(r"[^\W\d_](?:[\w']*\w)?")
-"""A word: of a sentence, or a name in a program."""
+"""A word of a sentence, or a name in a program."""
 
 _TOKEN = re.compile(
     r"(?P<time>\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d| UTC)?)?)"
@@ -31,7 +31,7 @@ _COUNTS = re.compile(
     r"(?:.*_)?seconds|attempts?|failures|days|decided_again|seen|payments|due|attention|exit|size_bytes"
     r"|line|rows_read|number_of_.*"
 )
-"""Fields whose numbers count something: none is an amount or an id."""
+"""Fields whose numbers are counts, neither amounts nor ids."""
 
 REPLACED = "…"
 
@@ -49,12 +49,12 @@ class Anonymizer:
     _counts: dict[str, int] = field(init=False, default_factory=dict)
 
     def text(self, text: str) -> str:
-        """The text with ids, names and numbers replaced; without secrets."""
+        """The text without secrets, with ids, names and numbers replaced."""
         replaced = _TOKEN.sub(self._token, inert(text))
         return re.sub(r"…(?:[\s,;.&'-]*…)+", REPLACED, replaced)
 
     def value(self, value: Any, key: str = "") -> Any:
-        """The same of JSON: of its keys, its texts and its numbers."""
+        """A JSON value, with its keys, texts and numbers replaced."""
         if isinstance(value, Mapping):
             return {self.text(str(k)): self.value(v, str(k)) for k, v in value.items()}
         if isinstance(value, list | tuple):
@@ -95,7 +95,7 @@ class Anonymizer:
                 return "#"
 
     def _path(self, path: str) -> str:
-        """A file of a traceback: where it is in its package."""
+        """A file of a traceback, as its path within its package."""
         for folder in ("site-packages/", "lib/python"):
             _, cut, rest = path.partition(folder)
             if cut:

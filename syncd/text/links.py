@@ -1,6 +1,6 @@
-"""Where people look things up: addresses in Stripe's dashboard and in Halo.
+"""Links to Stripe's dashboard and to Halo.
 
-Pure. Each form is one that people who wrote clients use; neither maker documents it as fixed.
+Pure. Authors of clients use these addresses; neither vendor documents them as stable.
 """
 
 import re
@@ -10,7 +10,7 @@ _PAYMENT = re.compile(r"pi_[A-Za-z0-9_]{1,250}")
 
 
 def stripe_link(intent_id: str | None, *, test: bool, account: str = "") -> str | None:
-    """The same as `stripe_payment`; None for what is no payment intent."""
+    """The same as `stripe_payment`; None for anything that is not a payment intent."""
     if intent_id is None or not _PAYMENT.fullmatch(intent_id):
         return None
     return stripe_payment(intent_id, test=test, account=account)
@@ -22,7 +22,7 @@ def stripe_payment(intent_id: str, *, test: bool, account: str = "") -> str:
     Args:
         intent_id: ``pi_…``.
         test: whether it is test data.
-        account: ``acct_…`` where it belongs to a connected account.
+        account: ``acct_…`` if the payment belongs to a connected account.
     """
     parts = [account, "test" if test else "", "payments", intent_id]
     return "https://dashboard.stripe.com/" + "/".join(

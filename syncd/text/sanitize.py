@@ -1,7 +1,8 @@
-"""Words from outside, made fit to be shown: on one line, inert on a terminal, without secrets.
+"""Sanitizes text from Stripe, Halo and files before it is logged or displayed.
 
-Pure except for one thing: it is given the secrets of this process, so that it recognizes them
-wherever somebody sends them back. What a log, an error, a page or the store says passes through here.
+The result is on one line, inert on a terminal, and without secrets. Pure except for one thing: the
+process registers its secrets here, so that they are recognized wherever they appear. All text in a
+log, an error, a page or the store is sanitized here.
 """
 
 import json
@@ -10,10 +11,10 @@ from collections.abc import Iterable
 from urllib.parse import quote_plus
 
 READ_CHARACTERS_MAX = 100_000
-"""More of a text is not even looked at."""
+"""Longer texts are cut before they are examined, in characters."""
 
 _CONCEALED_CHARACTERS_MIN = 8
-"""A shorter secret would be found in the middle of ordinary words."""
+"""Shorter secrets are ignored, because they would match parts of ordinary words."""
 
 _SECRETS = (
     # Stripe's client secrets: anyone who has one may act on the payment.
@@ -39,21 +40,21 @@ _SECRETS = (
         ),
     ),
 )
-"""What secrets look like, each with what a text must contain (in lower case) to be searched for it."""
+"""Patterns of secrets, each with a text (in lower case) that must be present before the search."""
 
 _ANY_HINT = re.compile("|".join(re.escape(hint) for hints, _ in _SECRETS for hint in hints))
-"""One search that most texts pass, in place of one for each hint."""
+"""One search that most texts pass, instead of one for each hint."""
 
 _SPACE = re.compile(r"\s+")
 
 _ESCAPED = re.compile(r"\\+u([0-9A-Fa-f]{4})")
-"""A character as JSON text spells it, also in JSON within JSON (RFC 8259, section 7)."""
+"""A character in JSON's escaped notation, also in JSON within JSON (RFC 8259, section 7)."""
 
 _concealed: dict[str, tuple[str, ...]] = {}
 
 
 def conceal(name: str, secret: str | None) -> None:
-    """Never show this secret from now on; it takes the place of what had this name before."""
+    """Never show this secret from now on; it replaces the earlier secret of the same name."""
     if secret is None or len(secret) < _CONCEALED_CHARACTERS_MIN:
         _concealed.pop(name, None)
         return
@@ -61,7 +62,7 @@ def conceal(name: str, secret: str | None) -> None:
 
 
 def without_secrets(text: str, known: Iterable[str | None] = ()) -> str:
-    """Replace what is, or looks like, a secret; those that are `known` too, whatever their length."""
+    """Replace secrets and everything that looks like one; `known` secrets whatever their length."""
     for one in filter(None, known):
         text = text.replace(one, "[removed]")
     for forms in _concealed.values():
@@ -77,11 +78,11 @@ def without_secrets(text: str, known: Iterable[str | None] = ()) -> str:
 
 
 def inert(text: str) -> str:
-    """Lines of printable characters without secrets, their spaces kept: for a terminal.
+    """Lines of printable characters without secrets, with their spaces, for a terminal.
 
-    What can't be seen (terminal escapes, marks that turn the direction of writing, halves of
-    characters) is left out before secrets are looked for, so that none hides behind it. Characters
-    that JSON text spells with a backslash are read first, for the same reason.
+    Invisible characters (terminal escapes, marks that change the direction of writing, halves of
+    surrogate pairs) are removed before the search for secrets, so that they cannot hide a secret.
+    Escaped JSON characters are decoded first, for the same reason.
     """
     seen = text[:READ_CHARACTERS_MAX]
     while _ESCAPED.search(seen):  # each pass makes the text shorter
@@ -94,7 +95,7 @@ def inert(text: str) -> str:
 def plain(text: str, characters_max: int = 500) -> str:
     """The same on one line, cut at a length: for a log, an error, the store."""
     seen = inert(text)
-    if not seen.isalnum():  # most ids and numbers have no space to look for
+    if not seen.isalnum():  # most ids and numbers have no whitespace
         seen = _SPACE.sub(" ", seen).strip()
     return seen[:characters_max].rstrip()
 

@@ -1,6 +1,6 @@
-"""The shape of an answer without its contents: which fields, of which types, how long. Pure.
+"""The shape of an answer without its contents: its fields, their types and lengths. Pure.
 
-For answers that could not be read: a developer sees what was different, and no customer's data.
+Used for unreadable answers: a developer sees the difference, but no customer's data.
 """
 
 import json
@@ -24,7 +24,7 @@ def shape_of(value: object) -> str:
 
 
 def shape_of_body(body: bytes, kind: str) -> str:
-    """The shape of an answer that isn't JSON: its type, its length and how it begins.
+    """The shape of an answer that is not JSON: its type, its length and its first characters.
 
     Args:
         body: the answer.

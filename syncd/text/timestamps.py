@@ -14,7 +14,7 @@ UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 """Seconds in each unit of a span."""
 
 EXAMPLES = "2026-10-01, 2026-10, 90d, 12w, yesterday or today"
-"""What a person can write instead of something that could not be read."""
+"""Examples for a person whose text could not be parsed."""
 
 DAY = UNITS["d"]
 
@@ -27,12 +27,12 @@ _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 
 
 class TimeUnreadable(ValueError):
-    """A text is not a date, a time or a span, or can mean two things; the message says which."""
+    """A text is not a date, a time or a span, or is ambiguous; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """The time that a text names.
+    """The period that a text means.
 
     Attributes:
         start: Unix seconds at which it begins.
@@ -55,14 +55,14 @@ def parse_span(text: str) -> int | None:
 
 
 def interval(text: str, now: float) -> Interval:
-    """Read a date, a month, a year, a time, a span back from now, ``today`` or ``yesterday``.
+    """Parse a date, a month, a year, a time, a span back from now, ``today`` or ``yesterday``.
 
     Args:
-        text: what a person wrote.
+        text: what the user typed.
         now: Unix seconds.
 
     Raises:
-        TimeUnreadable: the text is none of these, or can mean two of them.
+        TimeUnreadable: the text is none of these, or is ambiguous.
     """
     stripped = text.strip()
     unclear = _MONTHS_OR_MINUTES.fullmatch(stripped)
@@ -125,7 +125,7 @@ def _next_month(first: date) -> date:
 
 
 def _months_back(now: float, number: int) -> str:
-    """The same day so many months ago (never after the 28th), as an example to write."""
+    """The same day, `number` months earlier (never after the 28th), as an example for messages."""
     today = datetime.fromtimestamp(now, UTC).date()
     months = max(12, today.year * 12 + today.month - 1 - number)
     return f"{date(months // 12, months % 12 + 1, min(today.day, 28))}"
@@ -145,7 +145,7 @@ def iso(seconds: str | float) -> str:
 
 
 def iso_or_none(seconds: str | float | None) -> str | None:
-    """Unix seconds in ISO 8601; None for None, as JSON has it."""
+    """Unix seconds in ISO 8601; None for None, as in JSON."""
     return None if seconds is None else iso(seconds)
 
 
@@ -160,7 +160,7 @@ def day(seconds: str | float | None) -> str:
 
 
 def day_or_minute(seconds: str | float) -> str:
-    """Unix seconds as a day where they are midnight, else to the minute."""
+    """Unix seconds as a day if they are midnight, else to the minute."""
     at = utc(seconds)
     return day(seconds) if at.hour == at.minute == at.second == 0 else minute(seconds)
 
@@ -188,10 +188,10 @@ def span_text(seconds: int) -> str:
 
 
 def span_seconds(value: object) -> int:
-    """Read a span of time of the configuration as seconds.
+    """Parse a time span of the configuration into seconds.
 
     Raises:
-        ValueError: `value` is not a span of time; the text says what to write instead.
+        ValueError: `value` is not a time span; the text shows what to write instead.
     """
     if not isinstance(value, str):
         raise ValueError('must be a span of time in quotes, such as "5m"')  # noqa: TRY004  # pydantic reads ValueError

@@ -21,16 +21,16 @@ KINDS = {
     "disputed": "dispute",
     "unreadable": "unreadable answer",
 }
-"""The kinds of entries of the attention list."""
+"""The kinds of entries on the attention list."""
 
 _CHECKS = {"store": "The database", "loop": "The loop", "writes": "Writing to Halo"}
 
 
 def needing(counts: Mapping[str, int]) -> str:
-    """``3 payments, 2 refunds and 1 dispute need attention``; empty where nothing does.
+    """``3 payments, 2 refunds and 1 dispute need attention``; empty without entries.
 
     Args:
-        counts: how many lines the attention list has of each of `KINDS`.
+        counts: how many entries the attention list has of each of `KINDS`.
     """
     parts = [
         counted(counts[kind], noun, "problems of the tenant" if kind == "tenant" else None)
@@ -45,16 +45,16 @@ def needing(counts: Mapping[str, int]) -> str:
 
 
 def check_name(check: str) -> str:
-    """What a check of ``/readyz`` looks at, as a sentence begins: ``Stripe``, ``The database``."""
+    """The subject of a ``/readyz`` check, to begin a sentence: ``Stripe``, ``The database``."""
     return _CHECKS.get(check) or check.capitalize()
 
 
 def sentence(text: str) -> str:
-    """The same with a capital letter and a full stop, where it has none."""
+    """The text with a capital letter and a full stop at its end."""
     whole = text.strip()
     return whole[:1].upper() + whole[1:] + ("" if whole.endswith((".", "!", "?")) else ".")
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 payment``, ``2 payments``; `plural` where the noun has another one than with an s."""
+    """``1 payment``, ``2 payments``; `plural` if the plural is not formed with an s."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"

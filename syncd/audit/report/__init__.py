@@ -1,1 +1,1 @@
-"""An audit as JSON, CSV, one page of HTML, and text for a terminal."""
+"""Writes an audit as JSON, CSV, one HTML page, and text for a terminal."""

@@ -1,7 +1,7 @@
-"""An audit for programs and spreadsheets: JSON and CSV, and where the links lead.
+"""Writes an audit for programs and spreadsheets, as JSON and CSV, with links.
 
-Everything in it may come from outside; in CSV a text that a spreadsheet would take for a formula is
-defused.
+All texts may come from outside. In CSV, a text that a spreadsheet would read as a formula is
+escaped.
 """
 
 import csv
@@ -45,18 +45,18 @@ COLUMNS = (
     "Invoice id",
     "Row id",
 )
-"""The columns of the CSV file, before its links."""
+"""The columns of the CSV file before the links."""
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Where the links lead.
+    """Builds the links to Stripe and Halo.
 
     Attributes:
         halo_url: the tenant's address.
-        test: whether it is Stripe's test data.
+        test: whether the links lead to Stripe's test data.
         account: ``acct_…`` of a connected account, else empty.
     """
 
@@ -65,13 +65,13 @@ class Links:
     account: str
 
     def stripe(self, payment: str) -> str:
-        """A payment in Stripe's dashboard; empty for what is none."""
+        """The link to a payment in Stripe's dashboard; empty if `payment` is not a payment intent."""
         if not payment.startswith("pi_"):
             return ""
         return stripe_payment(payment, test=self.test, account=self.account)
 
     def halo(self, invoice: InvoiceName) -> str:
-        """An invoice in Halo."""
+        """The link to an invoice in Halo."""
         return halo_invoice(self.halo_url, invoice.id)
 
     def links(self, one: Difference) -> tuple[list[str], list[str]]:
@@ -84,7 +84,7 @@ class Links:
 
 
 def as_json(audit: Audit, places: Links) -> str:
-    """The whole audit. Amounts are texts, so that no reader rounds them."""
+    """The whole audit as JSON. Amounts are texts, so that no reader rounds them."""
     listed = sum(one.count for one in audit.elsewhere_sums)
     return json.dumps(
         {
@@ -191,12 +191,12 @@ def _exact(amount: Decimal | None) -> str | None:
 
 
 def write_csv(audit: Audit, places: Links, to: TextIO, *, everything: bool = False) -> None:
-    """The differences, one a line, with a heading; a cell holds at most one link.
+    """Write the differences as CSV, one per line, with a heading; a cell holds at most one link.
 
     Args:
-        audit: what was found.
-        places: where the links lead.
-        to: what is written to.
+        audit: the audit.
+        places: builds the links.
+        to: the file to write to.
         everything: whether payments without a difference follow.
     """
     listed = [*audit.findings, *(() if not everything else (*audit.agreeing, *audit.elsewhere))]
@@ -242,12 +242,12 @@ def _filled(links: Sequence[str], number: int) -> list[str]:
 
 
 def _number(amount: Decimal | None, currency: str | None) -> str:
-    """An amount as a spreadsheet takes a number: the currency's decimals, no thousands separator."""
+    """An amount as spreadsheets read numbers: the currency's decimals, no thousands separator."""
     return "" if amount is None else f"{with_decimals(amount, currency):f}"
 
 
 def _cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula; a plain number may begin with a minus."""
+    """A cell that no spreadsheet reads as a formula; a plain number may begin with a minus."""
     text = "" if value is None else "".join(c if c.isprintable() else " " for c in str(value))
     if text.lstrip()[:1] in _BEGINS_FORMULA and not _NUMBER.fullmatch(text):
         return f"'{text}"

@@ -1,7 +1,7 @@
-"""An audit as one page of HTML that needs nothing else: it may be mailed, printed and kept.
+"""Writes an audit as one self-contained HTML page, which can be mailed, printed and archived.
 
-Everything in it may come from outside: the template escapes all of it, and the page's own policy
-lets a browser fetch and run nothing.
+All texts may come from outside: the template escapes them, and the page's content security policy
+lets a browser load and run nothing.
 """
 
 import base64
@@ -31,17 +31,17 @@ from syncd.text.timestamps import day, day_or_minute
 from syncd.text.wording import counted
 
 ELSEWHERE_MAX = 50
-"""Payments that aren't Halo's and are shown, unless all were asked for."""
+"""How many payments that are not Halo's are shown, unless all were requested."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def as_html(audit: Audit, places: Links, *, everything: bool = False) -> str:
-    """The whole audit.
+    """The whole audit as HTML.
 
     Args:
-        audit: what was found.
-        places: where the links lead.
+        audit: the audit.
+        places: builds the links.
         everything: whether payments without a difference are all shown.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # few audits need it

@@ -1,6 +1,6 @@
-"""An audit on a terminal: one block a difference; ids, links and amounts whole at any width.
+"""An audit on a terminal: one block per difference; ids, links and amounts are never broken.
 
-Nothing here can move a cursor.
+Texts from outside cannot move the cursor.
 """
 
 import textwrap
@@ -31,37 +31,37 @@ from syncd.text.timestamps import day
 from syncd.text.wording import counted
 
 DIFFERENCES_MAX = 500
-"""Differences that are printed; files hold them all."""
+"""How many differences are printed; files contain all of them."""
 
 CUSTOMERS_MAX = 50
-"""Customers whose sums are printed."""
+"""How many customers are printed with their sums."""
 
 ELSEWHERE_MAX = 10
-"""Payments that aren't Halo's and are printed."""
+"""How many payments that are not Halo's are printed."""
 
 WIDTH_MAX = 110
-"""Longer lines are hard to read."""
+"""The maximum line length in characters; longer lines are hard to read."""
 
 CONSEQUENCES = {
     Consequence.NOT_COUNTED: "paid but not counted in Halo",
     Consequence.NOT_PAID: "counted in Halo but not paid",
     Consequence.PAID_TOO_MUCH: "paid too much",
 }
-"""The sums by what they mean, for people."""
+"""The sums by their meaning, for people."""
 
 _GAP = "  "
 _TIE = "\N{NO-BREAK SPACE}"
-"""Between an amount and its currency; `inert` lets no other one through."""
+"""The space between an amount and its currency; `inert` removes all other such spaces."""
 
 
 def lines(audit: Audit, places: Links, width: int, bold: Callable[[str], str]) -> Iterator[str]:
     """The whole report, line by line.
 
     Args:
-        audit: what was found.
-        places: where the links lead.
+        audit: the audit.
+        places: builds the links.
         width: of the terminal, in characters.
-        bold: how a heading is printed in bold.
+        bold: prints a heading in bold.
     """
     width = min(width, WIDTH_MAX)
     yield from _wrapped(first_paragraph(audit), width)
@@ -178,7 +178,7 @@ def _elsewhere(audit: Audit, width: int, bold: Callable[[str], str]) -> Iterator
 
 
 def _filled(cells: Sequence[str], width: int, indent: str) -> Iterator[str]:
-    """Cells side by side; one that doesn't fit any more begins a line. None is ever broken."""
+    """Cells side by side; a cell that does not fit begins a new line. No cell is broken."""
     line = ""
     for cell in filter(None, map(inert, cells)):
         if line and len(line) + len(_GAP) + len(cell) > width:

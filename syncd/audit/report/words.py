@@ -1,4 +1,4 @@
-"""Sentences about an audit that the page and the terminal share."""
+"""Sentences about an audit, shared by the page and the terminal."""
 
 import re
 
@@ -9,13 +9,13 @@ from syncd.text.wording import counted
 _AMOUNT = re.compile(r"(?<=\d) (?=[A-Z]{3,4}\b)")
 
 RETRY_IDS_MAX = 5
-"""Ids that are named in a command to be pasted."""
+"""How many ids a command to be pasted contains."""
 
 ELSEWHERE_WORDS = (
     "Stripe received this money, but Halo has no row for it and nothing names an invoice of Halo's. "
     "It does not count as a difference. Check whether a payment belongs to an invoice."
 )
-"""What payments that aren't Halo's are, for people."""
+"""What payments that are not Halo's are, for people."""
 
 
 def fix_words(fix: Fix) -> str:
@@ -41,32 +41,32 @@ def fix_words(fix: Fix) -> str:
 
 
 def fix_command(fix: Fix) -> str:
-    """What has the payments on the attention list tried again; empty where there is none."""
+    """The command that retries the payments on the attention list; empty without any."""
     more = " …" if len(fix.listed) > RETRY_IDS_MAX else ""
     ids = " ".join(fix.listed[:RETRY_IDS_MAX])
     return f"syncd attention retry {ids}{more}" if ids else ""
 
 
 def tied(text: str) -> str:
-    """The same with a no-break space between each amount and its currency."""
+    """The text with a no-break space between each amount and its currency."""
     return _AMOUNT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def invoices_of(difference: Difference) -> str:
-    """What to call its invoices: their numbers, else Halo's ids of them."""
+    """The invoices of a difference: their numbers as people use them, else Halo's ids."""
     return ", ".join(map(str, difference.invoices))
 
 
 def state_of(words: str) -> str:
-    """What a side says, for people."""
+    """The state on one side, for people."""
     return words.replace("_", " ")
 
 
 def elsewhere_count(audit: Audit) -> int:
-    """How many payments aren't Halo's, listed or not."""
+    """How many payments are not Halo's, listed or not."""
     return sum(one.count for one in audit.elsewhere_sums)
 
 
 def elsewhere_money(audit: Audit) -> str:
-    """What those come to, by currency."""
+    """The sums of the payments that are not Halo's, by currency."""
     return "; ".join(one.stake for one in audit.elsewhere_sums if one.stake)

@@ -1,1 +1,1 @@
-"""The commands, one module each, in folders by occasion."""
+"""The commands, one module each, in folders by purpose."""

@@ -1,6 +1,7 @@
 """The commands of syncd by name. A command is loaded only when a person calls it.
 
-Loading all commands takes most of a second of a processor, which every call of every command would pay.
+Loading all commands takes most of a second of processor time, which every call would otherwise
+need.
 """
 
 import difflib
@@ -19,7 +20,7 @@ class Entry:
     Attributes:
         module: the module of the command, below `syncd.cli.commands`.
         name: the name of the command's function, or of its group, in that module.
-        short_help: its line in the list of commands. In that list a long first sentence would be cut.
+        short_help: its line in the list of commands, where a long first sentence would be cut.
     """
 
     module: str
@@ -81,7 +82,7 @@ ENTRIES = {
 
 
 class Loading(MutableMapping[str, Any]):
-    """The commands by name; a command is loaded when it is taken out."""
+    """The commands by name; a command is loaded when it is looked up."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] = {}
@@ -108,9 +109,9 @@ class Loading(MutableMapping[str, Any]):
 
 
 class Commands(typer.core.TyperGroup):
-    """The commands, by name; for one that isn't there, an option of nearly that name is meant.
+    """The commands by name; suggests an option of a similar name for an unknown command.
 
-    Typer itself says which command may have been meant.
+    Typer itself suggests commands of a similar name.
     """
 
     def __init__(self, **attributes: Any) -> None:
@@ -122,7 +123,7 @@ class Commands(typer.core.TyperGroup):
         return list(self.commands)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  # as Typer calls it
-        """What the list of commands and the shell's completion show of a command."""
+        """What the list of commands and shell completion show of a command."""
         return ENTRIES[cmd_name].listed(cmd_name) if cmd_name in ENTRIES else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:

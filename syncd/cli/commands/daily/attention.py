@@ -1,4 +1,4 @@
-"""``syncd attention``: the attention list, and what a person decides about its entries."""
+"""``syncd attention``: shows the attention list and carries out decisions about its entries."""
 
 import json
 import time
@@ -40,19 +40,19 @@ OVERRIDABLE = lifted_by(LiftedBy.ON_AMOUNT_MISMATCH)
 """The holds that a person can override for one payment."""
 
 LISTED_MAX = 50
-"""So many entries are listed unless all are asked for; a terminal shows no more at once."""
+"""How many entries are listed by default; a terminal shows no more at once."""
 
 ENTRIES_MAX = 1_000_000
-"""A list of all entries has at most so many of each kind."""
+"""How many entries of each kind a list of all entries has at most."""
 
 IDS_MAX = 10_000
-"""More ids than this are not taken at once; `retry --all` has no limit."""
+"""The maximum number of ids in one call; `retry --all` has no limit."""
 
 attention_app = typer.Typer(rich_markup_mode=None)
 
 
 def _on_the_list(context: typer.Context, incomplete: str) -> list[str]:
-    """Complete an id of the attention list; shell completion never gets an error."""
+    """Complete an id of the attention list; shell completion never shows an error."""
     with (
         suppress(ConfigurationError, Failure),
         existing(offline(context.params.get("config"))) as s,
@@ -108,7 +108,7 @@ def attention(
 
 
 def _first(entries: Sequence[AttentionEntry]) -> list[AttentionEntry]:
-    """The first entries; many held payments do not hide the other kinds."""
+    """The first entries, some of each kind, so that many held payments do not hide other kinds."""
     others = [entry.id for entry in entries if entry.kind != "payment"][: LISTED_MAX // 2]
     payments = [entry.id for entry in entries if entry.kind == "payment"]
     chosen = {*others, *payments[: LISTED_MAX - len(others)]}
@@ -116,7 +116,7 @@ def _first(entries: Sequence[AttentionEntry]) -> list[AttentionEntry]:
 
 
 def _print_left_out(listed: int, total: int, command: str) -> None:
-    """Say how to list the rest, where the list is not complete."""
+    """Explain how to list the remaining entries, if the list is incomplete."""
     if listed < total:
         typer.echo(f"Listed {listed:,} of {total:,} entries. To list all: {command}")
 
@@ -147,7 +147,7 @@ def show(
         typer.echo(json.dumps(known, indent=2))
         return
     width = width_of_terminal()
-    raw = ("amount", "currency") if "money" in known else ()  # in the smallest unit, for machines
+    raw = ("amount", "currency") if "money" in known else ()  # in the smallest unit, for programs
     for key, value in known.items():
         label = "amount" if key == "money" else key.replace("_", " ")
         for text in _shown(value) if key not in raw else ():
@@ -239,7 +239,7 @@ def dismiss(
     if bool(ids) == every:
         raise typer.BadParameter("name what to dismiss, or use --all")
     with failures_said(), existing(offline(config or context.obj)) as store:
-        # Only what is named here is dismissed, not what comes onto the list in the meantime.
+        # Only the given ids are dismissed, not entries that appear in the meantime.
         named = [e.id for e in store.people.attention(IDS_MAX)] if every else _possible(ids or [])
         if every and named:
             question = f"Dismiss {counted(len(named), 'entry', 'entries')}?"
@@ -258,7 +258,7 @@ def _is_test(config: Config, store: Store) -> bool:
 def _known(
     entry: AttentionEntry | None, payment: Mapping[str, Any] | None, config: Config, *, test: bool
 ) -> dict[str, Any]:
-    """Everything about one id, by name; what is not known is left out."""
+    """All known values of one id, by name; unknown values are left out."""
     known: dict[str, Any] = {}
     if entry is not None:
         known = _entry(entry, config, test=test)
@@ -287,7 +287,7 @@ def _shown(value: Any) -> list[str]:
 
 
 def _print(entries: Sequence[AttentionEntry], heading: str) -> None:
-    """Each line with its sentence below it; ids, amounts and invoices are never broken."""
+    """Print each entry with its sentence below it; ids, amounts and invoices are never broken."""
     width = width_of_terminal()
     typer.echo(f"{heading}\n")
     heads = aligned([(e.id, _state(e), _amount(e), _invoices(e)) for e in entries], width)
@@ -321,7 +321,7 @@ def _since(entry: AttentionEntry) -> str:
 
 
 def _entry(entry: AttentionEntry, config: Config, *, test: bool) -> dict[str, Any]:
-    """One line as JSON, with where people look it up."""
+    """One entry as JSON, with links."""
     links = {
         "stripe": stripe_link(entry.intent_id, test=test, account=config.stripe.account),
         "halo": [
@@ -345,14 +345,14 @@ def _amount(entry: AttentionEntry) -> str:
 
 
 def _possible(ids: list[str]) -> list[str]:
-    """Those that can be an id at all: a shell may pass what no database takes."""
+    """The texts that can be an id; a shell may pass text that no database accepts."""
     return [name for name in ids if INTENT_ID.fullmatch(name)][:IDS_MAX]
 
 
 def _report(
     what: str, done: list[str], asked: list[str], others: dict[str, str] | None = None
 ) -> None:
-    """Print what was done, and why not for the rest; `others` are on the list, with their kinds."""
+    """Print what was done, and why not for other ids; `others`: kinds of listed entries."""
     if not asked and len(done) > LISTED_MAX:
         typer.echo(f"{counted(len(done), 'entry', 'entries')}: {what}")
         return

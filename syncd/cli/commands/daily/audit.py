@@ -1,4 +1,4 @@
-"""``syncd audit``: do Stripe and Halo agree?"""
+"""``syncd audit``: compares Stripe and Halo."""
 
 import asyncio
 import io
@@ -41,26 +41,26 @@ from syncd.text.sanitize import inert, plain
 from syncd.text.timestamps import TimeUnreadable, interval
 
 SINCE_OTHERWISE = "90d"
-"""How far back the audit looks by default: most bills are paid within that time."""
+"""How far back the audit looks by default: most invoices are paid within that time."""
 
 WIDTH_OTHERWISE = 100
-"""Of what isn't a terminal, in characters."""
+"""The line length if the output is not a terminal, in characters."""
 
 
 STDOUT = Path("-")
-"""In place of a file: standard output."""
+"""Means standard output instead of a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a person asked the audit for.
+    """The options of an audit.
 
     Attributes:
         since: Unix seconds at which the period begins.
         until: Unix seconds at which it ends (exclusive); None for now.
-        fix: whether to make due what a push could correct.
+        fix: whether to make payments due that a push could correct.
         everything: whether to list payments without a difference as well.
-        invoices: how many invoices may be read one by one; None for as many as it takes.
+        invoices: how many invoices may be read one at a time; None for no limit.
     """
 
     since: int
@@ -133,7 +133,7 @@ def audit(
             found = asyncio.run(_audit(loaded, own, memory, asked, show))
         places = Links(loaded.halo.url, loaded.mode == Mode.TEST, loaded.stripe.account)
         if csv_part:
-            # With a byte order mark: spreadsheets then read names with accents correctly.
+            # With a byte order mark, spreadsheets read names with accents correctly.
             with csv_part.open("w", encoding="utf-8-sig", newline="") as to:
                 write_csv(found, places, to, everything=everything)
         if html_part:
@@ -145,7 +145,7 @@ def audit(
 def _print(
     found: Audit, places: Links, asked: Asked, *, csv_to_stdout: bool, json_to_stdout: bool
 ) -> None:
-    """Print the report on standard output, in the form that was asked for."""
+    """Print the report on standard output, in the requested format."""
     if csv_to_stdout:
         to = io.StringIO(newline="")
         write_csv(found, places, to, everything=asked.everything)
@@ -160,10 +160,10 @@ def _print(
 
 
 def _period(since: str, until: str | None) -> tuple[int, int | None]:
-    """The period that was asked for, in Unix seconds; it ends with the day or month named.
+    """The requested period, in Unix seconds; it ends with the given day or month.
 
     Raises:
-        typer.BadParameter: one of them can't be read, or the period is empty.
+        typer.BadParameter: a text is unreadable, or the period is empty.
     """
     start = since_of(since, option="--since")
     if until is None:
@@ -215,7 +215,7 @@ async def _audit(
 
 @contextmanager
 def _stores(config: Config, *, fix: bool) -> Iterator[tuple[Store, Store | None]]:
-    """A temporary store for both sides; and the service's, if there is one."""
+    """A temporary store for both sides, and the service's store, if there is one."""
     path = sqlite_path(config.state.url)
     there = fix or path is None or not is_absent(path)
     memory = open_store(config) if there else None
@@ -233,9 +233,9 @@ def _stores(config: Config, *, fix: bool) -> Iterator[tuple[Store, Store | None]
 
 @contextmanager
 def _files(*files: Path | None) -> Iterator[list[Path | None]]:
-    """Files to write to; that they can be written is checked before anything is read.
+    """The files to write; before anything is read, syncd checks that it can write them.
 
-    Each report is whole or not there: it takes its name only when all were written.
+    Each report is complete or missing: the files get their names only after all were written.
     """
     parts: list[Path | None] = []
     try:
@@ -252,12 +252,12 @@ def _files(*files: Path | None) -> Iterator[list[Path | None]]:
 
 
 def _beside(file: Path) -> Path:
-    """Make the file that is written first, in the folder of the one it will become."""
+    """Create a temporary file in the folder of the final file."""
     try:
         if not file.name or file.is_dir():
             raise typer.BadParameter(f"{file} is a folder")
         if file.exists() and not file.is_file():
-            # A device would be replaced by a file, for everybody on this machine.
+            # A device file would be replaced by a regular file, for all users of this machine.
             message = f"{file} is not a regular file; --csv - writes to standard output"
             raise typer.BadParameter(message)
         file = file.resolve()  # a link stays a link

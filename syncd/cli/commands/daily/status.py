@@ -1,4 +1,4 @@
-"""``syncd status``: the status, or the payments without a row in Halo."""
+"""``syncd status``: shows the status, or the payments without a row in Halo."""
 
 import json
 import time
@@ -30,7 +30,7 @@ from syncd.text.timestamps import day, iso, iso_or_none
 from syncd.text.wording import CONDITION_TEXT, counted, needing
 
 LISTED_MAX = 10_000
-"""So many payments that aren't Halo's are listed, the newest; the rest is counted."""
+"""How many payments that are not Halo's are listed, newest first; the others are counted."""
 
 
 def status(
@@ -62,7 +62,7 @@ def status(
 
 
 def _exit_code(read: dict[str, Any]) -> int:
-    """The exit code: a failing side first, then attention, also for a service that does not run."""
+    """The exit code: failing sides before attention, even if the service does not run."""
     if any(link is not None for link in read["links"].values()):
         return EXIT_UNAVAILABLE
     stale = any(_begun(read, side) and not read["checks"][side]["ok"] for side in STEPS)
@@ -112,7 +112,7 @@ def status_of(config: Config, store: Store) -> dict[str, Any]:
 
 
 def _leader_of(leading: Leading | None) -> dict[str, Any] | None:
-    """Who leads, as `--json` prints it; None where only one service can run, or none has led yet."""
+    """The leader for `--json`; None if only one service can run, or none has led yet."""
     if leading is None:
         return None
     since = iso(leading.since)
@@ -175,12 +175,12 @@ def _side(read: dict[str, Any], side: str) -> str:
 
 
 def _begun(read: dict[str, Any], side: str) -> bool:
-    """Whether its step has ever worked."""
+    """Whether the side's step has ever worked."""
     return read[f"last_{STEPS[Side(side)]}"] is not None
 
 
 def _list_unmatched(store: Store, *, as_json: bool) -> None:
-    """The payments that aren't Halo's, or not yet: nothing about them needs anybody."""
+    """List the payments that are not Halo's, or not yet; nobody needs to act on them."""
     found, counts = store.people.not_halos(LISTED_MAX), store.people.conditions()
     total = counts[Condition.UNMATCHED] + counts[Condition.NOT_HALOS]
     if as_json:

@@ -1,4 +1,4 @@
-"""What a run shows while it works, and the summary at its end: --once, --backfill and resync."""
+"""What a run shows while it works, and its summary: --once, --backfill and resync."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,7 +12,7 @@ from syncd.text.timestamps import duration
 from syncd.text.wording import counted
 
 ONE_PAYMENT = frozenset({"pushed", "held", "push_failed", "not_halos"})
-"""Log events about one payment each: a terminal shows the summary instead of a line for each."""
+"""Log events about single payments: a terminal shows the summary instead."""
 
 _OUTCOMES = {
     "updated": "updated in Halo",
@@ -66,7 +66,7 @@ def summary(
     seconds: float,
     pushing: LeaseHeld | None = None,
 ) -> str:
-    """What a run did, how long it took, and what is left, in one line.
+    """One line: what a run did, how long it took, and what remains.
 
     Args:
         telemetry: counts what was pushed.

@@ -1,4 +1,4 @@
-"""``syncd resync``: one payment, read again and pushed."""
+"""``syncd resync``: reads one payment again and pushes it."""
 
 import asyncio
 import re
@@ -49,7 +49,7 @@ def resync(
 
 
 async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bool]:
-    """Returns the result as text, and whether the payment needs attention."""
+    """Read the payment and push it. Returns the result as text, and whether it needs attention."""
     telemetry, started = Telemetry(), time.monotonic()
     with shown() as show:
         runtime = Runtime(waiting=show.waiting, retrying=retrying(show, telemetry))

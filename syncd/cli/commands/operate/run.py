@@ -1,4 +1,4 @@
-"""``--once`` and ``--backfill``, real or dry; and the service itself."""
+"""``--once`` and ``--backfill``, real or dry, and the service itself."""
 
 import asyncio
 import json
@@ -34,18 +34,18 @@ from syncd.text.timestamps import TimeUnreadable, interval
 from syncd.text.wording import needing, sentence
 
 BACKFILL_STRIPE_SHARE = 0.8
-"""A backfill leaves a fifth of Stripe's monthly reads to the service's polls."""
+"""A backfill leaves a fifth of Stripe's monthly reads for the service's polls."""
 
 DRY_RUN_HALO_SHARE = 0.5
-"""A dry run writes nothing, so others can't know of its requests: it leaves them half the window."""
+"""A dry run records nothing, so other processes cannot see its requests: it uses half the window."""
 
 
 CLOCK_DIFFERENCE_SECONDS_MAX = 60
-"""A start that is ahead of this machine's clock by no more is taken as now."""
+"""A start up to this many seconds ahead of the local clock counts as now."""
 
 
 def run_daemon(config: Config, file: Path | None) -> None:
-    """Serve until SIGTERM; `file` is read again at a reload."""
+    """Run the service until SIGTERM; a reload reads `file` again."""
     from syncd.service.daemon import (
         Daemon,  # the scheduler and the web server: only the service needs them
     )
@@ -89,7 +89,7 @@ def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as
         pushing = failure if isinstance(failure, LeaseHeld) else None
         typer.echo(summary(telemetry, conditions, time.monotonic() - started, pushing), err=True)
     if isinstance(failure, LeaseHeld):
-        failure = None  # the other process does the rest
+        failure = None  # the other process does the remaining work
     if failure is not None:
         raise failure
     if attention and not dry_run:
@@ -107,7 +107,7 @@ async def _command(
     planned: list[dict[str, Any]],
     dry_run: bool,
 ) -> Failure | None:
-    """Run; returns what failed instead of raising it, so that what was done is still shown."""
+    """Run; return a failure instead of raising it, so that the result is still shown."""
     runtime = Runtime(waiting=show.waiting, retrying=retrying(show, telemetry))
     if show.on_terminal and config.log.level != "debug":
         telemetry.hidden = ONE_PAYMENT  # the bars and the summary count them
@@ -147,7 +147,7 @@ async def _command(
 
 @contextmanager
 def store_for(config: Config, *, dry_run: bool) -> Iterator[Store]:
-    """The store; for a dry run a copy of it that is thrown away."""
+    """The store; for a dry run, a temporary copy of it."""
     if not dry_run:
         store = open_store(config)
         try:
@@ -169,10 +169,10 @@ def store_for(config: Config, *, dry_run: bool) -> Iterator[Store]:
 
 
 def since_of(text: str, now: Callable[[], float] = time.time, *, option: str = "--backfill") -> int:
-    """Read a date, a month, a time or a span back as the Unix seconds at which it begins.
+    """Parse a date, a month, a time or a span back into the Unix seconds at which it begins.
 
     Raises:
-        typer.BadParameter: the text is none of these, can mean two of them, or lies ahead.
+        typer.BadParameter: the text is none of these, is ambiguous, or lies in the future.
     """
     try:
         at = interval(text, now()).start
@@ -223,7 +223,7 @@ def _shown_now(decision: Decision, numbers: Mapping[PaymentState, int]) -> str:
 
 
 def _add_customers(entry: dict[str, Any], store: Store) -> None:
-    """Add the customers that Halo's rows name, as the dry run has read them."""
+    """Add the customers in Halo's rows, as the dry run has read them."""
     payment = store.payment(entry["intent"])
     if payment is not None:
         customers = shown_rows(payment["seen_rows"], payment["rows"])["customers"]
@@ -239,13 +239,13 @@ def _print_plan(
     as_json: bool,
     whole: bool,
 ) -> None:
-    """Print what would be done, and how many payments are in which other condition.
+    """Print the planned actions, and how many payments are in which other condition.
 
     Args:
-        planned: what was decided, payment by payment.
+        planned: the decisions, payment by payment.
         conditions: how many payments are in each condition in the dry run's own store, at its end.
-        as_json: the list alone on stdout; the sentence goes to stderr.
-        whole: whether nothing failed; otherwise the outcome of the rest is unknown.
+        as_json: only the list goes to stdout; the sentence goes to stderr.
+        whole: whether nothing failed; otherwise the outcome of the remaining payments is unknown.
     """
     if as_json:
         typer.echo(json.dumps(planned, indent=2))
@@ -266,8 +266,8 @@ def _print_plan(
 
 
 def _others(doing: list[dict[str, Any]], conditions: Mapping[Condition, int]) -> str:
-    """How many payments that would not change are in which condition, as text; zeros are left out."""
-    # In its own store, a dry run has already noted what it would push as in step, or as held.
+    """How many payments that would not change are in which condition; zeros are left out."""
+    # In its own store, a dry run has already recorded the planned payments as in step, or as held.
     held = sum(entry["action"] == "hold" for entry in doing)
     left = {
         "in step": conditions[Condition.IN_STEP] - (len(doing) - held),

@@ -1,1 +1,1 @@
-"""Commands for setting syncd up: check and calibrate."""
+"""Commands for the setup of syncd: init, check, config, calibrate and prove."""

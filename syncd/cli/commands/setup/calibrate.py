@@ -1,4 +1,4 @@
-"""``syncd calibrate``: the tenant's status numbers, learnt from its own rows."""
+"""``syncd calibrate``: finds the tenant's status numbers in its own rows."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ from syncd.sync.build import Runtime, assemble
 from syncd.text.sanitize import inert
 
 ROWS_DEFAULT = 20_000
-"""200 requests: they fit into Halo's rate limit and leave some for the service."""
+"""The default number of requests: it fits into Halo's rate limit and leaves some for the service."""
 
 
 def calibrate(
@@ -113,8 +113,8 @@ def read_survey(config: Config, rows: int) -> Survey:
     """Read the evidence.
 
     Raises:
-        StoreUnusable: the database; without it no row is surely evidence.
-        LinkFailure: Halo can't be read.
+        StoreUnusable: the database is unusable; without it no row is certain evidence.
+        LinkFailure: the request failed.
     """
     try:
         with counting(config) as store:
@@ -146,13 +146,13 @@ async def _survey(config: Config, store: Store, rows: int) -> Survey:
 
 
 def _open_ends(findings: tuple[Finding, ...], change: Change) -> bool:
-    """Whether something is left that a person must see to."""
+    """Whether a person must still do something."""
     unclear = any(one.verdict in (Verdict.CONTRADICTED, Verdict.SHARED) for one in findings)
     return bool(unclear or change.differing or change.sharing or change.missing)
 
 
 def _problems(change: Change) -> list[str]:
-    """Why nothing is written: all numbers or none, and never over another number."""
+    """Why nothing is written: all numbers are written or none, and no other number is replaced."""
     return [
         f"halo.status.{state} is {old}, but the rows show {new}. Look at the rows; if they are right, "
         "remove the old number from the file (or the environment), then run calibrate --write again"
@@ -172,7 +172,7 @@ def _what_was_written(config: Config, survey: Survey, written: Change | None) ->
     return f"Written to {config.file}: {words}. If the service runs: systemctl reload syncd"
 
 
-# --- showing it ------------------------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------
 
 
 def print_findings(

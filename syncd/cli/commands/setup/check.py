@@ -1,4 +1,4 @@
-"""``syncd check``: all that can be known before the first push."""
+"""``syncd check``: all checks that are possible before the first push."""
 
 import asyncio
 import json
@@ -77,7 +77,7 @@ def check(
 
 
 def look(file: Path | None, tell: Callable[[Line], None]) -> Config | None:
-    """All but messages. Returns the configuration; None where it can't be used."""
+    """Run all checks except messages. Returns the configuration; None if it is unusable."""
     for line in secret_lines(os.environ, find_file(file, os.environ, [])):
         tell(line)
     try:

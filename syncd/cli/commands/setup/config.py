@@ -44,7 +44,7 @@ def show(
 
 
 def written(one: Value) -> str:
-    """A value as the file writes it."""
+    """A value in the file's notation."""
     if one.value is None:
         return "not set"
     if isinstance(one.value, bool):

@@ -1,4 +1,4 @@
-"""Asks a person on a terminal, or takes the answers that a script gave in the environment."""
+"""Asks the user on a terminal, or takes a script's answers from the environment."""
 
 import getpass
 import sys
@@ -18,7 +18,7 @@ class Dialog:
     """Asks for values and secrets.
 
     Attributes:
-        scripted: whether to use what is set already instead of asking.
+        scripted: whether to use the values in the environment instead of asking.
     """
 
     scripted: bool
@@ -28,17 +28,17 @@ class Dialog:
         typer.echo(inert(text), err=True)
 
     def show(self, line: Line) -> None:
-        """Print what a trial found, with the remedy."""
+        """Print the result of a test, with the remedy."""
         mark = typer.style(f"{line.level:<5}", fg=_COLOURS[line.level])
         typer.echo(f"  {mark} {inert(f'{line.what}: {line.text}')}", err=True)
         if line.remedy is not None:
             typer.echo(f"        {inert(line.remedy)}", err=True)
 
     def ask(self, what: str, now: str, variable: str, *, optional: bool = False) -> str:
-        """Ask for a value; Enter keeps the one that is set.
+        """Ask for a value; Enter keeps the present one.
 
         Raises:
-            ConfigurationError: nothing is set, and there is no terminal to ask on.
+            ConfigurationError: no value is set, and there is no terminal to ask on.
         """
         if self.scripted:
             if not now and not optional:
@@ -51,10 +51,10 @@ class Dialog:
                 return answer
 
     def ask_secret(self, what: str, variable: str, *, is_set: bool) -> str:
-        """Ask for a secret without showing it; an empty answer keeps the one that is set.
+        """Ask for a secret without displaying it; an empty answer keeps the present one.
 
         Raises:
-            ConfigurationError: nothing is set, and there is no terminal to ask on.
+            ConfigurationError: no value is set, and there is no terminal to ask on.
         """
         if self.scripted:
             if not is_set:
@@ -67,7 +67,7 @@ class Dialog:
                 return answer
 
     def confirm(self, question: str) -> bool:
-        """Ask a question whose usual answer is yes; a script means yes."""
+        """Ask a question whose usual answer is yes; a script answers yes."""
         return self.scripted or _line(f"{question} [Y/n] ").lower() in ("", "y", "yes")
 
 

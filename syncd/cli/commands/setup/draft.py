@@ -1,6 +1,6 @@
-"""What ``syncd init`` knows so far: values and secrets, in memory alone until the end.
+"""The values and secrets that ``syncd init`` has collected, only in memory until the end.
 
-Does not belong here: asking for them (`dialog`), and trying them (`init`).
+Does not belong here: asking for them (`dialog`), and testing them (`init`).
 """
 
 import shutil
@@ -24,7 +24,7 @@ from syncd.text.sanitize import conceal
 UNITS = Path("/etc/systemd/system")
 
 SCHEMA = Path(sys.prefix, "share/syncd/config.schema.json")
-"""The schema for editors, where an installation has it."""
+"""The JSON schema for editors, if the installation has one."""
 
 
 @dataclass(slots=True)
@@ -33,12 +33,12 @@ class Draft:
 
     Attributes:
         file: the configuration file.
-        text: the file as it is; the shipped one where there is none.
+        text: the present file; the shipped one if there is no file.
         is_new: whether there is no file yet.
-        values: what is to be set in the file.
-        secrets: the secrets that are to be written.
-        kept: the secrets that are in the folder of the file already.
-        environment: what is left of the environment: nothing of syncd.
+        values: the values to set in the file.
+        secrets: the secrets to write.
+        kept: the secrets that are already in the folder of the file.
+        environment: the environment without syncd's variables.
     """
 
     file: Path
@@ -51,12 +51,12 @@ class Draft:
 
     @classmethod
     def begin(cls, file: Path, environment: MutableMapping[str, str]) -> "Draft":
-        """Start from the file and from the environment: variables of syncd are answers.
+        """Start from the file and the environment; variables of syncd count as answers.
 
-        They are taken out of the environment, so that what is tried is what the file will say.
+        They are removed from the environment, so that `init` tests the future file's own values.
 
         Raises:
-            ConfigurationError: the file can't be read.
+            ConfigurationError: the file cannot be read.
         """
         file = file.absolute()
         draft = cls(file, *_text_of(file))
@@ -76,20 +76,20 @@ class Draft:
 
     @property
     def is_first(self) -> bool:
-        """Whether nothing was set up yet: there is no file, or it is as it was shipped."""
+        """Whether nothing was set up yet: there is no file, or only the shipped one."""
         return self.is_new or not self._in_file("halo", "client_id")
 
     @property
     def unit(self) -> str | None:
-        """The unit that reads this file; None for a file of another place."""
+        """The systemd unit that reads this file; None for a file in another place."""
         return shared.unit_of(self.file)
 
     def secret(self, name: str) -> str | None:
-        """A secret: the new one, else the one that is kept."""
+        """A secret: the new one, else the kept one."""
         return self.secrets.get(name) or self.kept.get(name)
 
     def written(self) -> str:
-        """The file as it will be."""
+        """The future text of the file."""
         text = with_values(self.text, self.values, str(self.file))
         if self.is_new:
             place = f"#:schema {SCHEMA}\n" if SCHEMA.exists() else ""
@@ -97,13 +97,13 @@ class Draft:
         return text
 
     def config(self, **blanks: str) -> Config:
-        """The configuration as it would be read.
+        """The configuration as syncd would read it.
 
         Args:
             blanks: values of [halo] for keys that are not known yet.
 
         Raises:
-            ConfigurationError: with every problem there is.
+            ConfigurationError: with all problems.
         """
         missing: dict[Key, Any] = {("halo", key): text for key, text in blanks.items()}
         text = with_values(self.text, {**missing, **self.values}, str(self.file))
@@ -125,7 +125,7 @@ class Draft:
         )
 
     def value(self, *key: str) -> Any:
-        """A value: the new one, else the file's; None where neither sets it."""
+        """A value: the new one, else the file's; None if neither sets it."""
         return self.values[key] if key in self.values else self._in_file(*key)
 
     def _in_file(self, *key: str) -> Any:
@@ -140,10 +140,10 @@ class Draft:
         return any(self.file.with_name(f"{name}{ENCRYPTED}").exists() for name in SECRETS)
 
     def write(self, *, encrypt: bool) -> list[Path]:
-        """Write all files or none; returns what was written.
+        """Write all files or none; return the files that were written.
 
         Raises:
-            ConfigurationError: a file can't be written, or a secret can't be encrypted.
+            ConfigurationError: a file cannot be written, or a secret cannot be encrypted.
         """
         files = [Planned(self.file, self.written())]
         if encrypt:
@@ -172,7 +172,7 @@ class Draft:
 
 
 def _text_of(file: Path) -> tuple[str, bool]:
-    """The text of the file and False; the shipped text and True where there is no file."""
+    """The text of the file and False; the shipped text and True if there is no file."""
     try:
         return raw_file(file)[0], False
     except FileNotFoundError:
@@ -186,7 +186,7 @@ def _text_of(file: Path) -> tuple[str, bool]:
 
 
 def _of_instance(file: Path) -> dict[Key, Any]:
-    """What an instance needs of its own: a database; its port is used by no other instance."""
+    """An instance's own values: a database, and a port that no other instance uses."""
     if file.parent.parent != shared.SYSTEM:
         return {}
     name = file.parent.name
@@ -198,7 +198,7 @@ def _of_instance(file: Path) -> dict[Key, Any]:
 
 
 def _credentials(folder: Path, names: Mapping[str, str]) -> str:
-    """The drop-in that hands encrypted secrets to the service."""
+    """The systemd drop-in that passes encrypted secrets to the service."""
     lines = [
         f"LoadCredentialEncrypted={name}:{folder / name}{ENCRYPTED}"
         for name in SECRETS

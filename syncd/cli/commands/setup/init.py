@@ -37,7 +37,7 @@ from syncd.sync.build import Parts, Runtime, assemble
 Result = TypeVar("Result")
 
 _UNKNOWN = "-"
-"""Stands for an application id that is not known yet."""
+"""Placeholder for an application id that is not known yet."""
 
 
 def init(
@@ -97,7 +97,7 @@ def _set_up(draft: Draft, dialog: Dialog, *, encrypt: bool) -> None:
     secrets = f", and beside it {', '.join(names)} ({how})" if names else ""
     if not dialog.confirm(f"\nWrite {draft.file}{secrets}?"):
         raise KeyboardInterrupt
-    draft.config()  # what is written can be read
+    draft.config()  # checks that the result is readable
     first = draft.is_first
     for place in draft.write(encrypt=encrypt):
         dialog.say(f"Written: {place}")
@@ -126,7 +126,7 @@ def _ask_address(draft: Draft, dialog: Dialog) -> None:
 
 
 def _address(text: str) -> str:
-    """The tenant's address in what a person copied out of the browser."""
+    """The tenant's address, from text that a person copied out of the browser."""
     parts = urlsplit(text if "://" in text else f"https://{text}")
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -153,7 +153,7 @@ def _try_address(draft: Draft, url: str) -> Line:
 
 
 def _ask_application(draft: Draft, dialog: Dialog) -> None:
-    """Ask for the application's id and secret until Halo lets it read invoices."""
+    """Ask for the application's id and secret until Halo lets the application read invoices."""
     dialog.say("\n2 of 4: the API application in Halo (Configuration, Integrations, Halo API)")
     while True:
         now = str(draft.value("halo", "client_id") or "")
@@ -202,7 +202,7 @@ def _ask_stripe(draft: Draft, dialog: Dialog) -> None:
 
 
 def _kind(key: str) -> str:
-    """What kind of key this is, in a sentence."""
+    """The kind of this key, in a sentence."""
     mode = mode_of_key(key)
     of = f" of {mode} mode" if mode else ""
     if is_organization_key(key):
@@ -218,7 +218,7 @@ def _kind(key: str) -> str:
 
 
 def _ask_secret(draft: Draft, dialog: Dialog, name: str, what: str) -> None:
-    """Ask for a secret until it may be one."""
+    """Ask for a secret until its form is valid."""
     while True:
         answer = dialog.ask_secret(what, SECRETS[name], is_set=draft.secret(name) is not None)
         problems = secret_problems(name, answer) if answer else []
@@ -231,7 +231,7 @@ def _ask_secret(draft: Draft, dialog: Dialog, name: str, what: str) -> None:
 
 
 def _learn_numbers(draft: Draft, dialog: Dialog) -> None:
-    """Learn the status numbers from Halo's rows; numbers that are set stay."""
+    """Find the status numbers in Halo's rows; numbers that are set stay."""
     dialog.say("\n4 of 4: the status numbers of your Halo, learnt from its own rows")
     config = draft.config()
     survey = read_survey(config, ROWS_DEFAULT)
@@ -269,7 +269,7 @@ def _looked(
 def _with_parts(
     config: Config, work: Callable[[Parts, Sides], Awaitable[Result]], what: str = "Asking Halo"
 ) -> Result:
-    """Do something with both sides, each request counted as any other."""
+    """Run `work` with clients of both sides; each request is counted as any other."""
 
     async def go() -> Result:
         windows = {
@@ -297,7 +297,7 @@ def _bad(line: Line) -> bool:
 
 
 def _stop_script(dialog: Dialog, lines: list[Line]) -> None:
-    """A script can't correct an answer: end with the exit code of `check`."""
+    """A script cannot correct an answer: end with the exit code of `check`."""
     if dialog.scripted:
         dialog.say("Nothing was changed.")
         raise typer.Exit(exit_code(lines))
@@ -307,7 +307,7 @@ def _stop_script(dialog: Dialog, lines: list[Line]) -> None:
 
 
 def _make_state_folder(config: Config, dialog: Dialog) -> None:
-    """Make the folder of the database, which the service would make at its first start."""
+    """Create the folder of the database, which the service would create at its first start."""
     path = sqlite_path(config.state.url)
     if path is not None and path.parent.parent == Path("/var/lib") and not path.parent.exists():
         with suppress(OSError):

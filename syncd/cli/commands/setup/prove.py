@@ -1,4 +1,4 @@
-"""``syncd prove``: one row, written and read back, before syncd writes a second one."""
+"""``syncd prove``: writes one row and reads it back, before syncd writes a second one."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ _MODES = {
 
 
 def _due(context: typer.Context, incomplete: str) -> list[str]:
-    """Complete the id of a payment that is due; a shell that asks for help gets no error."""
+    """Complete the id of a due payment; shell completion never shows an error."""
     with (
         suppress(ConfigurationError, Failure),
         existing(offline(context.params.get("config"))) as store,
@@ -132,7 +132,7 @@ def _prove(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Look, ask, write and show; returns the exit code."""
+    """Read, ask, write and show the result; returns the exit code."""
     known = PROOFS[kind].decode(
         store.note(PROOFS[kind].name), f"{config.halo.url} {config.halo.client_id}"
     )
@@ -202,7 +202,7 @@ def _not_needed(store: Store, intent_id: str, kind: WriteKind, reason: str) -> s
     return f"{reason} A write would prove nothing. Choose another payment: syncd prove"
 
 
-# --- showing it ------------------------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------
 
 
 def _show_intended(intended: Intended) -> None:
@@ -269,7 +269,7 @@ def _side_by_side(title: str, before: Mapping[str, str], after: Mapping[str, str
 
 
 def _verdict(intended: Intended, found: Found) -> str:
-    """What the proof found out, and what follows, in sentences."""
+    """The result of the proof and its consequence, in sentences."""
     if found.proof is not None:
         text = "Proven: Halo stored what syncd sent, and nothing else of the row changed."
         if intended.kind is WriteKind.UPDATE:

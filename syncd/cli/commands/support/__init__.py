@@ -1,1 +1,1 @@
-"""Commands for support: export."""
+"""Commands for support and for the database: bugreport, copy, demo and export."""

@@ -1,4 +1,4 @@
-"""``syncd bugreport``: one file that describes a problem and can be sent to another person."""
+"""``syncd bugreport``: writes one file that describes a problem and can be sent to another person."""
 
 import json
 import os
@@ -36,10 +36,10 @@ from syncd.text.timestamps import iso, parse_span
 LOG_LINES = 200
 
 _LEFT_OUT = ("sandbox", "demo.py")
-"""Parts of syncd whose words are not its own texts: made-up customers."""
+"""Modules whose words are not syncd's own texts: they contain invented customers."""
 
 _PLAIN_VALUES = ("mode", "on_amount_mismatch", "level", "format", "scope")
-"""Keys whose values are words of syncd's, not of a tenant."""
+"""Keys whose values are syncd's own words, not a tenant's."""
 
 
 def bugreport(
@@ -86,7 +86,7 @@ def bugreport(
 def _report(
     file: Path | None, shown: Callable[[Any], Any], *, without_check: bool
 ) -> Iterator[str]:
-    """The sections, one text each. What fails is a part of the report."""
+    """The sections, one text each. If a section fails, the report contains its error."""
     yield f"syncd bugreport, {iso(time.time())}\n"
     yield _section("Versions", _versions)
     yield _section("Configuration", lambda: _configuration(file, shown))
@@ -135,7 +135,7 @@ def as_it_is(value: Any) -> Any:
 
 
 def vocabulary() -> frozenset[str]:
-    """Every word of syncd's own code and messages, without comments, whose examples have names."""
+    """Every word in syncd's own code and messages; examples in comments contain names."""
     folder, words = Path(sys.modules["syncd"].__path__[0]), set[str]()
     for file in folder.rglob("*.py"):
         if not set(file.relative_to(folder).parts) & set(_LEFT_OUT):
@@ -177,7 +177,7 @@ def _configuration(file: Path | None, shown: Callable[[Any], Any]) -> Any:
 
 
 def _value(one: Value, shown: Callable[[Any], Any]) -> str:
-    """One key; a text of the tenant's own is replaced, where texts are."""
+    """One key with its value; the tenant's own texts are replaced."""
     where = re.sub(r".*/(?=[^/]+$)", "", one.source)
     of_syncd = one.source == "default" or one.key in SECRETS or not isinstance(one.value, str)
     name = one.key.rpartition(".")[2]
@@ -193,7 +193,7 @@ def _check(file: Path | None, shown: Callable[[Any], Any]) -> Any:
 
 
 def _with_numbers(read: Mapping[str, Any], shown: Callable[[Any], Any]) -> dict[str, Any]:
-    """The status: its numbers are counts, its texts are not all syncd's own."""
+    """The status: its numbers are counts and are kept; its texts are anonymized."""
     return {
         key: _with_numbers(value, shown)
         if isinstance(value, Mapping)
@@ -218,7 +218,7 @@ def _shapes(store: Store, shown: Callable[[Any], Any]) -> Any:
 
 
 def _shape(text: str, shown: Callable[[Any], Any]) -> Any:
-    """A shape: its lengths stay, field names that are not in the vocabulary are replaced."""
+    """A shape: lengths are kept; field names that are not in the vocabulary are replaced."""
     try:
         return _fields(json.loads(text), shown)
     except ValueError:

@@ -1,4 +1,4 @@
-"""``syncd copy``: the whole database into another one, SQLite or PostgreSQL."""
+"""``syncd copy``: copies the whole database into another one, SQLite or PostgreSQL."""
 
 import os
 import time
@@ -49,7 +49,7 @@ def copy(
 
 @contextmanager
 def _no_push(source: Store) -> Iterator[None]:
-    """Keep every process from pushing: a new row that it sends would not be known to the copy.
+    """Keep every process from pushing: the copy would lack a new row that is sent meanwhile.
 
     Raises:
         StoreUnusable: another process pushes.
@@ -70,7 +70,7 @@ def _no_push(source: Store) -> Iterator[None]:
 
 
 def _refuse_while_used(source: Store, config: Config) -> None:
-    """Refuse while a service runs: what it writes after the copy would be lost.
+    """Refuse while a service runs: its later writes would be missing in the copy.
 
     Raises:
         StoreUnusable: a service runs.

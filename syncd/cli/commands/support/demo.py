@@ -1,4 +1,4 @@
-"""``syncd demo``: syncd between a Stripe and a Halo of its own."""
+"""``syncd demo``: runs syncd between a simulated Stripe and a simulated Halo."""
 
 from typing import Annotated
 

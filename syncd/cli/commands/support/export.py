@@ -1,4 +1,4 @@
-"""``syncd export``: everything that is remembered, to take away."""
+"""``syncd export``: writes everything in the database as JSON."""
 
 import json
 import sys
@@ -27,6 +27,6 @@ def export(context: typer.Context, config: ConfigOption = None) -> None:
 
 
 def _line(kind: str, columns: Mapping[str, object]) -> None:
-    """Write one line. A refund's own kind is its `type` here."""
+    """Write one line. A refund's own `kind` is written as `type`."""
     named = {"type" if name == "kind" else name: value for name, value in columns.items()}
     sys.stdout.write(json.dumps({"kind": kind, **named}) + "\n")
