@@ -1,6 +1,6 @@
-"""What is unusual in a configuration that can be used: `syncd check` shows it, the service logs it.
+"""Unusual settings in a valid configuration: `syncd check` shows them, the service logs them.
 
-Does not belong here: what makes a configuration unusable (`config.model`, `config.load`).
+Does not belong here: what makes a configuration invalid (`config.model`, `config.load`).
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from syncd.config.model import Config
 
 RATE_LIMIT_SEEN = 300
-"""Requests in any 5 minutes that Halo is known to allow (source: Halo's own 429 message)."""
+"""How many requests in any 5 minutes Halo allows (source: Halo's own 429 message)."""
 
 EXAMPLE_HOST = "example.halopsa.com"
 
@@ -22,7 +22,7 @@ class Advice:
         key: the key, as ``halo.url``.
         text: what is unusual.
         remedy: what to do.
-        wrong: whether syncd can't work with the setting.
+        wrong: whether syncd cannot work with the setting.
     """
 
     key: str

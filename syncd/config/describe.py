@@ -1,7 +1,7 @@
-"""The configuration as others see it: each value with its source, and a JSON schema for editors.
+"""Describes the configuration: each value with its source, and a JSON schema for editors.
 
 Both come from the model and from the comments of the shipped file, so a new key needs no line here.
-Does not belong here: what is wrong with a configuration (`config.problems`).
+Does not belong here: problems of a configuration (`config.problems`).
 """
 
 import re
@@ -37,9 +37,9 @@ class Value:
 
     Attributes:
         key: as ``halo.url``; a secret by its own name.
-        value: what syncd uses; None where nothing is set. Of a secret only whether it is "set".
-        source: the file with its line, the variable, the credential, or "default"; empty where a
-            secret is not set.
+        value: what syncd uses; None if nothing is set. For a secret only whether it is "set".
+        source: the file with its line, the variable, the credential, or "default"; empty for a
+            secret that is not set.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Value:
 
 
 def shipped() -> str:
-    """The configuration file as it is shipped, with its comments."""
+    """The shipped configuration file, with its comments."""
     return resources.files("syncd.config").joinpath("config.toml").read_text("utf-8")
 
 
@@ -92,7 +92,7 @@ def _of_section(section: Section, above: Key) -> Iterator[tuple[Key, FieldInfo, 
 
 
 def _variables(key: Key) -> list[str]:
-    """The variables that set a key: its own, and those of its tables, which hold JSON."""
+    """The variables that set a key: its own, and those of its tables, which contain JSON."""
     return ["SYNCD_" + "__".join(key[:deep]).upper() for deep in range(len(key), 0, -1)]
 
 
@@ -106,9 +106,9 @@ def _held(raw: Mapping[str, Any], key: Key) -> bool:
 
 
 def given(environment: Mapping[str, str]) -> dict[Key, Any]:
-    """The values of keys that the environment sets, typed as the file would have them.
+    """The values of keys in the environment, typed as in the file.
 
-    A value that has the wrong type stays text, so that checking the file names it.
+    A value with the wrong type stays text, so that the check of the file reports it.
     """
     found: dict[Key, Any] = {}
     upper = {name.upper(): text for name, text in environment.items()}
@@ -150,7 +150,7 @@ def schema() -> dict[str, Any]:
 
 
 def _explain(table: dict[str, Any], path: Key, notes: Mapping[Key, str]) -> None:
-    """Add the comments, and write values as the file does: TOML has spans of time as text, no null."""
+    """Add the comments, and write values as in TOML: time spans as text, no null."""
     model = _model_at(path)
     for key, one in table["properties"].items():
         if is_span(model.model_fields[key]):

@@ -1,7 +1,7 @@
-"""Changes the configuration file: comments, order and everything else stay.
+"""Changes the configuration file, and keeps comments, order and everything else.
 
-A file is replaced in one step, with the mode and the owner it had; the new text is checked before.
-Nothing else of syncd writes the configuration.
+A file is replaced in one step, with its former mode and owner; the new text is checked first. No
+other part of syncd writes the configuration.
 """
 
 import errno
@@ -24,21 +24,21 @@ from syncd.config.model import ConfigurationError
 from syncd.core.payments import PaymentState
 
 Key = tuple[str, ...]
-"""The tables and the name of a key: ``("halo", "status", "succeeded")``."""
+"""The names of the tables and of a key: ``("halo", "status", "succeeded")``."""
 
 _VALUE = r"\"[^\"\n]*\"|'[^'\n]*'|[^\s#]+"
-"""A value on one line, as the shipped file has them."""
+"""A value on one line, as in the shipped file."""
 
 
 def write_numbers(file: Path, numbers: Mapping[PaymentState, int]) -> None:
     """Add numbers to ``[halo.status]``.
 
     Raises:
-        ConfigurationError: the file can't be read or written, has another number already, or is the
-            one that syncd ships.
+        ConfigurationError: the file cannot be read or written, already has another number, or is
+            the one that syncd ships.
     """
     refuse_shipped(file)
-    place = file.resolve()  # a link stays a link: what it points to is replaced
+    place = file.resolve()  # a link stays a link: its target is replaced
     try:
         before = place.read_bytes().decode("utf-8")
         after = with_numbers(before, numbers, str(file))
@@ -67,7 +67,7 @@ def with_numbers(text: str, numbers: Mapping[PaymentState, int], name: str) -> s
     """The text of a configuration with numbers added to ``[halo.status]``.
 
     Raises:
-        ConfigurationError: it isn't TOML, or has another number already.
+        ConfigurationError: the text is not TOML, or already has another number.
     """
     try:
         document = tomlkit.parse(text)
@@ -121,9 +121,9 @@ def _beside(place: Path, text: str, mode: int) -> Path:
     """Write a new file into the same folder, with the mode and the owner of the existing file.
 
     Args:
-        place: where the file will be.
-        text: what is in it.
-        mode: where there is none yet.
+        place: the final path of the file.
+        text: the contents.
+        mode: used if there is no file yet.
     """
     was = place.stat() if place.exists() else None
     if was is not None and not stat.S_ISREG(was.st_mode):  # a device stays a device
@@ -152,12 +152,12 @@ def _beside(place: Path, text: str, mode: int) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A file that is to be written.
+    """A file to write.
 
     Attributes:
-        place: where.
-        text: what is in it.
-        mode: of a file that is new; one that exists keeps its mode and its owner.
+        place: its path.
+        text: its contents.
+        mode: of a new file; an existing file keeps its mode and its owner.
     """
 
     place: Path
@@ -198,7 +198,7 @@ def write_all(files: Sequence[Planned]) -> None:
 
 
 def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and those above it; returns those that are new, the topmost first."""
+    """Create a folder and its parents; return the new ones, the topmost first."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     for one in reversed(missing):
         one.mkdir(mode=0o755)
@@ -207,7 +207,7 @@ def _make_folders(folder: Path) -> list[Path]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold signals back."""
+    """Block signals meanwhile."""
     before = signal.pthread_sigmask(
         signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     )
@@ -223,7 +223,7 @@ def with_values(text: str, values: Mapping[Key, Any], name: str) -> str:
     A key that is commented out is uncommented, so that its explanation stays on the same line.
 
     Raises:
-        ConfigurationError: it isn't TOML, or can't be changed without touching other keys.
+        ConfigurationError: the text is not TOML, or cannot be changed without changing other keys.
     """
     try:
         expected = tomllib.loads(text)
@@ -261,7 +261,7 @@ def _set(table: Any, key: Key, value: Any) -> None:
 
 
 def _with_line(text: str, key: Key, written: str) -> str:
-    """Set one key line by line: where it is, else where it is commented out, else below its table."""
+    """Set one key in its line, else in its commented line, else below its table."""
     *above, last = key
     lines = text.splitlines(keepends=True)
     head = re.compile(rf"\s*\[\s*{re.escape('.'.join(above))}\s*\]")

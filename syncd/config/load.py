@@ -1,7 +1,7 @@
 """Reads the file, the environment and the secrets into one frozen Config.
 
-All problems are collected before any is shown, each with its key and, where the file holds it, its
-line. Does not belong here: what a key means (`config.model`), how a problem is worded
+All problems are collected before any is shown, each with its key and, if the key is in the file,
+its line. Does not belong here: what a key means (`config.model`), and the wording of problems
 (`config.problems`).
 """
 
@@ -33,26 +33,27 @@ from syncd.config.secrets import (
 from syncd.text.sanitize import conceal
 
 PLACES = (Path("/etc/syncd/config.toml"), Path("config.toml"))
-"""Where the file is looked for when neither --config nor SYNCD_CONFIG names one: the first that exists."""
+"""The paths to try if neither --config nor SYNCD_CONFIG names a file: the first that exists."""
 
 
 def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool = True) -> Config:
     """Read and check everything.
 
     Args:
-        file: what --config names, if it does.
+        file: the file that --config names, if any.
         environment: the process's environment.
-        signing_in: whether the secrets are needed; what only reads the store does without.
+        signing_in: whether the secrets are needed; commands that use only the store do not need
+            them.
 
     Raises:
-        ConfigurationError: with every problem there is.
+        ConfigurationError: with all problems.
     """
     problems: list[str] = []
     place = find_file(file, environment, problems)
     text = _text(place, problems) if place else ""
     raw = _parsed(text, place, problems)
     named = Namer(place, lines_of(text))
-    # pydantic-settings takes keys that begin with an underscore for options of its own.
+    # pydantic-settings treats keys that begin with an underscore as its own options.
     options = [key for key in raw if key.startswith("_")]
     problems += [f"{named(key)}is not a key of syncd" for key in options]
     raw = {key: value for key, value in raw.items() if key not in options}
@@ -106,7 +107,7 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
 
 
 def _needed_secrets(settings: Settings | None, *, signing_in: bool) -> Collection[str]:
-    """What only reads the database needs no secret but the database's own."""
+    """The secrets to read; a command that only uses the database needs only the database's."""
     if signing_in:
         return SECRETS
     server = settings is not None and settings.state.url.startswith("postgresql://")
@@ -114,7 +115,7 @@ def _needed_secrets(settings: Settings | None, *, signing_in: bool) -> Collectio
 
 
 def raw_file(place: Path | None) -> tuple[str, dict[str, Any]]:
-    """The text of a file that was loaded before, and its tables; both empty where there is no file."""
+    """The text and tables of a file that was loaded before; both empty without a file."""
     if place is None:
         return "", {}
     text = read_small_file(place)
@@ -122,7 +123,7 @@ def raw_file(place: Path | None) -> tuple[str, dict[str, Any]]:
 
 
 def _new_row_problems(settings: Settings, named: Namer) -> list[str]:
-    """What new rows lack: Halo's database demands two numbers of every new row."""
+    """Missing fields of new rows: Halo's database requires two numbers in every new row."""
     if not settings.push.create_missing:
         return []
     return [
@@ -139,7 +140,7 @@ def _parsed(text: str, place: Path | None, problems: list[str]) -> dict[str, Any
         return tomllib.loads(text)
     except RecursionError:
         problems.append(f"{place}: invalid TOML: nested too deeply")
-    except ValueError as error:  # bytes that are not UTF-8, numbers without end
+    except ValueError as error:  # bytes that are not UTF-8, endless numbers
         problems.append(f"{place}: invalid TOML: {error}")
     return {}
 
@@ -147,7 +148,7 @@ def _parsed(text: str, place: Path | None, problems: list[str]) -> dict[str, Any
 def _checked(
     raw: dict[str, Any], environment: Mapping[str, str], named: Namer, problems: list[str]
 ) -> Settings | None:
-    raw.setdefault("halo", {})  # so that each missing key inside is named
+    raw.setdefault("halo", {})  # so that each missing key in it is reported
     try:
         settings = Settings(**raw)
     except ValidationError as error:
@@ -164,7 +165,7 @@ def _checked(
 def find_file(
     file: Path | None, environment: Mapping[str, str], problems: list[str]
 ) -> Path | None:
-    """The configuration file; None where there is none, which is a problem unless variables replace it."""
+    """The configuration file; None without one, which is a problem unless variables replace it."""
     wanted = file or (
         Path(environment["SYNCD_CONFIG"]) if environment.get("SYNCD_CONFIG") else None
     )
@@ -174,7 +175,7 @@ def find_file(
         try:
             exists = place.exists()
         except PermissionError:
-            exists = True  # reading it says that this account may not
+            exists = True  # the read will report that access is denied
         if exists:
             return place
     if not any(name.startswith("SYNCD_HALO__") for name in environment):

@@ -1,4 +1,4 @@
-"""Stripe's mode, live or test: the one rule by which syncd judges it.
+"""Stripe's mode, live or test: the only rule with which syncd determines it.
 
 Live and test payments never mix (source: Stripe's documentation of API keys). Does not belong here:
 the mode that the store remembers for commands without a key (`monitor.status`).
@@ -18,7 +18,7 @@ class Mode(StrEnum):
 
 
 def mode_of_key(key: str) -> Mode | None:
-    """The mode that an API key such as ``rk_live_…`` names; None where it names none."""
+    """The mode of an API key such as ``rk_live_…``; None if the key shows none."""
     found = _IN_KEY.search(key)
     return None if found is None else Mode(found[1])
 
@@ -29,12 +29,12 @@ def mode_of_object(*, livemode: bool) -> Mode:
 
 
 def mode_of(key: str, configured: str, remembered: str | None = None) -> Mode | None:
-    """The mode in which syncd reads Stripe; None where nothing names it.
+    """The mode in which syncd reads Stripe; None if unknown.
 
     Args:
-        key: the API key; empty where a command runs without it.
-        configured: `stripe.mode`; empty where it is not set. A key of another mode is refused when
-            the configuration is loaded, so key and configuration never disagree here.
+        key: the API key; empty for a command without it.
+        configured: `stripe.mode`; empty if not set. A key of another mode is refused when the
+            configuration is loaded, so key and configuration never disagree here.
         remembered: the mode of the last service that ran, if known.
     """
     return mode_of_key(key) or _named(configured) or _named(remembered)

@@ -1,7 +1,7 @@
-"""The file, the environment and the secrets, read into one frozen Config.
+"""The tables and keys of the configuration, with their types and limits.
 
-Every problem is found before any is told, each with its key and, where the file holds it, its
-line. The file contains no secret, and no message shows one: messages name keys, not values.
+All problems are collected before any is shown, each with its key and, if the key is in the file,
+its line. The file contains no secret, and no message shows one: messages name keys, not values.
 """
 
 import ipaddress
@@ -41,11 +41,11 @@ from syncd.text.sanitize import plain
 
 
 class ConfigurationError(Exception):
-    """The configuration can't be used.
+    """The configuration is invalid.
 
     Attributes:
-        problems: one sentence each, with the key it is about.
-        file: the configuration file that was read; None where there is none.
+        problems: one sentence each, with the key that it concerns.
+        file: the configuration file that was read; None without one.
     """
 
     def __init__(self, problems: Iterable[str], file: Path | None = None) -> None:
@@ -61,7 +61,7 @@ class Section(BaseModel):
 
 
 class Stripe(Section):
-    """Where and how to read Stripe."""
+    """How to read Stripe."""
 
     api_base: str = "https://api.stripe.com"
     account: str = ""
@@ -83,7 +83,7 @@ class Stripe(Section):
 
 
 class NewRow(Section):
-    """What Stripe's rows carry in this tenant."""
+    """The fixed fields of a tenant's Stripe rows."""
 
     method: Number | None = None
     module_id: Number | None = None
@@ -127,7 +127,7 @@ else:
 
 
 class Halo(Section):
-    """Where and how to read and write Halo."""
+    """How to read and write Halo."""
 
     url: str
     client_id: str = Field(min_length=1)
@@ -162,7 +162,7 @@ class Halo(Section):
 
 
 class Poll(Section):
-    """When to look, and how far back."""
+    """When to poll, and how far back."""
 
     interval: Annotated[int | Literal["auto"], BeforeValidator(interval_or_auto)] = AUTO
     overlap: Span = Field(600, ge=0, le=86_400)
@@ -171,7 +171,7 @@ class Poll(Section):
 
     @property
     def seconds(self) -> int | None:
-        """The fixed interval; None where the planner decides."""
+        """The fixed interval; None if the planner decides."""
         return None if self.interval == AUTO else int(self.interval)
 
 
@@ -218,7 +218,7 @@ class State(Section):
 
 
 def _has_password(url: str) -> bool:
-    """Whether a connection URI of PostgreSQL contains a password, in any place that libpq reads."""
+    """Whether a PostgreSQL connection URI contains a password, in any place that libpq reads."""
     rest, _, query = url.removeprefix("postgresql://").partition("?")
     user, at, _ = rest.partition("/")[0].rpartition("@")
     named = (unquote(part.partition("=")[0]).lower() for part in query.split("&"))
@@ -226,7 +226,7 @@ def _has_password(url: str) -> bool:
 
 
 class Web(Section):
-    """Where health and metrics are answered."""
+    """The address for health checks, metrics and the page."""
 
     listen: str = "127.0.0.1:9464"
     stale_after: Span = Field(900, ge=1, le=SPAN_SECONDS_MAX)
@@ -239,21 +239,21 @@ class Web(Section):
 
 
 class Notify(Section):
-    """What to tell people, and how often; where to is a secret."""
+    """What to notify about, and how often; the addresses are secrets."""
 
     every: Span = Field(3_600, ge=1)
     budget_low: float = Field(0.1, ge=0, lt=1)
 
 
 class Log(Section):
-    """What is logged, and in which format."""
+    """What to log, and in which format."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "text", "logfmt"] = "auto"
 
 
 class Settings(BaseSettings):
-    """The file with the environment over it."""
+    """The file, overridden by the environment."""
 
     model_config = SettingsConfigDict(
         env_prefix="SYNCD_", env_nested_delimiter="__", extra="forbid", frozen=True
@@ -277,7 +277,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # likewise
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # likewise
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file, which comes in as the initial values."""
+        """The environment has priority over the file, which is passed as the initial values."""
         return env_settings, init_settings
 
 
@@ -286,9 +286,9 @@ class Config:
     """The whole configuration, checked.
 
     Attributes:
-        file: where it was read; None where everything comes from the environment.
-            stripe_api_key, halo_client_secret, web_token, notify_urls, heartbeat_url,
-            database_password: the secrets; never shown.
+        file: the file that was read; None if everything comes from the environment. stripe_api_key,
+            halo_client_secret, web_token, notify_urls, heartbeat_url, database_password: the
+            secrets; never shown.
     """
 
     stripe: Stripe
@@ -309,16 +309,16 @@ class Config:
 
     @property
     def mode(self) -> Mode | None:
-        """Stripe's mode, by the key or by `stripe.mode`; None where neither says it."""
+        """Stripe's mode, by the key or by `stripe.mode`; None if unknown."""
         return mode_of(self.stripe_api_key, self.stripe.mode)
 
     @property
     def stale_seconds(self) -> int:
-        """How long nothing may have worked before that is a failure."""
+        """The longest time without success that is not a failure, in seconds."""
         return self.stale_seconds_at(float(self.poll.seconds or 0))
 
     def stale_seconds_at(self, spacing_seconds: float) -> int:
-        """The same, while polls are so far apart."""
+        """The same, if polls are `spacing_seconds` apart."""
         return max(self.web.stale_after, int(2 * spacing_seconds))
 
 
@@ -326,7 +326,7 @@ def address(listen: str) -> tuple[str, int]:
     """Split ``host:port``.
 
     Raises:
-        ValueError: it isn't one.
+        ValueError: the text has another form.
     """
     host, colon, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -353,7 +353,7 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def shown(config: Config) -> dict[str, Any]:
-    """The configuration without its secrets, as the file would have it."""
+    """The configuration without its secrets, as in the file."""
     return {section: _as_written(getattr(config, section)) for section in SECTIONS}
 
 
@@ -369,7 +369,7 @@ def _checked_url(value: str) -> str:
     try:
         parts = urlsplit(value)
         _ = parts.port
-        (parts.hostname or "").encode("idna")  # as looking the name up does
+        (parts.hostname or "").encode("idna")  # as for a DNS lookup
     except ValueError:
         message = "has an invalid host or port"
         raise ValueError(message) from None

@@ -19,7 +19,7 @@ from syncd.config.secrets import SECRETS
 from syncd.text.timestamps import span_text
 
 TABLES_DEEP_MAX = 10
-"""Deeper tables are not searched for secrets, because they are refused as unknown keys."""
+"""The maximum depth of the search for secrets; deeper tables are refused as unknown keys."""
 
 _SECRET_KEYS = frozenset(
     {"api_key", "apikey", "key", "secret", "secret_key", "client_secret", "token", "web_token",
@@ -45,7 +45,7 @@ class Namer:
     variables: frozenset[str] = frozenset()
 
     def __call__(self, *path: str | int) -> str:
-        """The beginning of a message about the key at `path`."""
+        """The start of a message about the key at `path`."""
         key = ".".join(map(str, path))
         # A secret that was pasted before the equals sign is still a secret.
         shown = ".".join("…" if _SECRET_VALUE.search(str(part)) else str(part) for part in path)
@@ -57,7 +57,7 @@ class Namer:
 
 
 def lines_of(text: str) -> dict[str, int]:
-    """The line of each key and table of a TOML file, well enough for a message."""
+    """The line of each key and table of a TOML file, precise enough for a message."""
     lines: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,4 +1,4 @@
-"""The secrets: their names, where each is read, and what is wrong with one.
+"""The secrets: their names, where each is read, and the problems of each.
 
 No message here shows any part of a secret. Does not belong here: secrets that are in the
 configuration file by mistake (`config.problems`).
@@ -27,17 +27,17 @@ SECRETS = {
 """Each secret's name as a systemd credential, and its environment variable."""
 
 OPTIONAL_SECRETS = ("web_token", "notify_urls", "heartbeat_url", "database_password")
-"""Those that one can do without."""
+"""The optional secrets."""
 
 ENCRYPTED = ".cred"
-"""How the name of a secret ends that systemd-creds has encrypted."""
+"""The suffix of a secret's file that systemd-creds has encrypted."""
 
 FILE_BYTES_MAX = 1024 * 1024
-"""A larger file is neither a configuration nor a secret."""
+"""A larger file (bytes) is neither a configuration nor a secret."""
 
 
 SHORT_TOKEN_CHARACTERS = 16
-"""A shorter web token can be guessed by machines that reach the address."""
+"""The minimum length of a web token; machines that reach the address could guess a shorter one."""
 
 _QUOTES = {
     '"': "quote",
@@ -48,7 +48,7 @@ _QUOTES = {
         "typographic quote",
     ),
 }
-"""Characters around a secret that belong to the text from which it was copied, and their names."""
+"""Characters around a secret that were copied with it, and their names."""
 
 _WHITESPACE = (
     "contains a line break, a space or a character that is not printable; paste the secret alone"
@@ -61,7 +61,7 @@ _OTHER_KINDS = (
     ("pi_", "this is a payment's id or client_secret, not a key"),
     ("ek_", "this is an ephemeral key of an app (ek_…), which cannot read payments"),
 )
-"""How keys begin that are no API keys, and what they are."""
+"""Prefixes of keys that are not API keys, and what those keys are."""
 
 _RIGHT_KEY = "make a restricted key (rk_…) with read access to Events and PaymentIntents in Stripe's dashboard"
 
@@ -73,13 +73,13 @@ def read_secrets(
     file: Path | None = None,
     needed: Collection[str] = tuple(SECRETS),
 ) -> dict[str, str | None]:
-    """Read the secrets that are needed; one that is not given, or not needed, is None.
+    """Read the needed secrets; a secret that is missing or not needed is None.
 
     Args:
         environment: the process's environment.
-        configured_mode: `stripe.mode`; empty where it is not set.
-        problems: gets one sentence for each secret that is missing or can't be used.
-        file: the configuration file; secrets may lie in the same folder.
+        configured_mode: `stripe.mode`; empty if not set.
+        problems: gets one sentence for each secret that is missing or unusable.
+        file: the configuration file; secrets may be in the same folder.
         needed: the names of the secrets to read.
     """
     secrets: dict[str, str | None] = dict.fromkeys(SECRETS)
@@ -95,12 +95,12 @@ def read_secrets(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A secret, and where it was found.
+    """A secret and its source.
 
     Attributes:
-        value: the secret; None where it was not given or can't be read.
-        source: the path or the environment variable; empty where it was not found.
-        problems: what is wrong, one sentence each.
+        value: the secret; None if it is missing or unreadable.
+        source: the path or the environment variable; empty if it is missing.
+        problems: one sentence for each problem.
     """
 
     value: str | None = field(repr=False)
@@ -109,10 +109,10 @@ class Found:
 
 
 def find_secret(name: str, environment: Mapping[str, str], file: Path | None) -> Found:
-    """Look for a secret in $CREDENTIALS_DIRECTORY, in its variable, then in the folder of the configuration file.
+    """Look for a secret in $CREDENTIALS_DIRECTORY, its variable, and the file's folder.
 
-    A process that systemd gave credentials does not look in the folder of the file: what the unit does not
-    hand over, the service must not use.
+    A process with credentials from systemd does not search the folder of the file: a secret that
+    the unit does not pass on must not be used.
     """
     variable, folder = SECRETS[name], environment.get("CREDENTIALS_DIRECTORY")
     tried = []
@@ -138,12 +138,13 @@ def find_secret(name: str, environment: Mapping[str, str], file: Path | None) ->
 
 
 def _in_file(name: str, place: Path, *, handed_over: bool = False) -> Found | None:
-    """Read a secret from a file; None where there is no such file.
+    """Read a secret from a file; None if there is no such file.
 
     Args:
         name: the secret.
         place: the file.
-        handed_over: whether the file was given to this process: a credential, or a container's secret.
+        handed_over: whether the file was given to this process: a credential, or a container's
+            secret.
     """
     try:
         text = read_small_file(place)
@@ -157,16 +158,16 @@ def _in_file(name: str, place: Path, *, handed_over: bool = False) -> Found | No
         message = f"{name}: {place} can't be read: {error.strerror or error}"
         return Found(None, str(place), (message,))
     if not text.strip():
-        # An empty optional file is as good as none.
+        # An empty optional file counts as missing.
         problems = () if name in OPTIONAL_SECRETS else (f"{name}: {place} is empty",)
         return Found(None, str(place), problems)
     return _checked(name, text, str(place))
 
 
 def _not_allowed(place: Path, *, handed_over: bool) -> str:
-    """Why this account can't read a file, and the command that helps.
+    """Why this account cannot read a file, and the command that helps.
 
-    Docker and Podman mount a secret's file as it is on the host: with the owner and the mode of the host.
+    Docker and Podman mount a secret's file unchanged, with the owner and the mode on the host.
     """
     user, owner = os.geteuid(), ""
     with suppress(OSError):
@@ -184,7 +185,7 @@ def _not_allowed(place: Path, *, handed_over: bool) -> str:
 
 
 def _encrypted(name: str, place: Path) -> Found | None:
-    """Decrypt a secret that systemd-creds encrypted for this machine; None where there is none."""
+    """Decrypt a secret that systemd-creds encrypted for this machine; None without one."""
     program = shutil.which("systemd-creds")
     if program is None or not place.exists():
         return None
@@ -205,7 +206,7 @@ def _encrypted(name: str, place: Path) -> Found | None:
 
 
 def secret_problems(name: str, text: str, configured_mode: str = "") -> list[str]:
-    """What is wrong with a secret that a person entered, one sentence each, without the secret."""
+    """The problems of a secret that a person entered, one sentence each, without the secret."""
     problems = _checked(name, text, "").problems or tuple(
         _kind_problems(name, text.strip(), configured_mode, "")
     )
@@ -213,11 +214,11 @@ def secret_problems(name: str, text: str, configured_mode: str = "") -> list[str
 
 
 def _checked(name: str, text: str, source: str) -> Found:
-    """Refuse what no secret looks like, without showing the text."""
+    """Refuse text that cannot be a secret, without showing the text."""
     value = text.strip()
     words = value.split() if name == "notify_urls" else [value]  # one on each line
     problem = None
-    chosen = name == "database_password"  # by people: spaces, quotes and other letters are allowed
+    chosen = name == "database_password"  # chosen by people: spaces and quotes are allowed
     if quoted := next(filter(None, (_quoted(word, only_pairs=chosen) for word in words)), None):
         problem = quoted
     elif re.match(r"(export +)?SYNCD_[A-Z_]+ *=", value):
@@ -232,7 +233,7 @@ def _checked(name: str, text: str, source: str) -> Found:
 
 
 def _quoted(word: str, *, only_pairs: bool) -> str | None:
-    """What is wrong with a secret that was copied with its quotes, or with one of them."""
+    """The problem of a secret that was copied with its quotes, or with one of them; else None."""
     first, last = _QUOTES.get(word[0]), _QUOTES.get(word[-1])
     quote = first or last
     if quote is None:
@@ -252,7 +253,7 @@ def is_organization_key(key: str) -> bool:
 
 
 def read_small_file(place: Path) -> str:
-    """Read a small file, of which there may be more than memory: /dev/zero has no end."""
+    """Read a small file, and no more: /dev/zero has no end."""
     with place.open("rb") as file:
         content = file.read(FILE_BYTES_MAX + 1)
     if len(content) > FILE_BYTES_MAX:
@@ -261,7 +262,7 @@ def read_small_file(place: Path) -> str:
 
 
 def _kind_problems(name: str, value: str, configured_mode: str, source: str) -> list[str]:
-    """Name a value that is a secret of another kind."""
+    """Report a value that is a secret of another kind."""
     problem = None
     if name == "stripe_api_key":
         problem = _key_problem(value, configured_mode)
@@ -288,7 +289,7 @@ def _key_problem(key: str, configured_mode: str) -> str | None:
 
 
 def _address_problems(secrets: Mapping[str, str | None]) -> list[str]:
-    """What is wrong with the addresses that are secrets; none of their parts is shown."""
+    """The problems of the addresses that are secrets; no part of an address is shown."""
     problems = []
     for number, url in enumerate((secrets["notify_urls"] or "").split(), start=1):
         if not re.match(r"[A-Za-z][A-Za-z0-9+.\-]*://.", url):

@@ -1,4 +1,4 @@
-"""Values of the configuration that need more than a type: spans of time, and "auto"."""
+"""Types for configuration values: time spans, and "auto"."""
 
 import re
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from syncd.text.timestamps import span_seconds, span_text
 
 SPAN_SECONDS_MAX = 30 * 86_400
-"""Stripe lists events for so long: a longer poll interval would miss some."""
+"""How long Stripe lists events, in seconds: a longer poll interval would miss some."""
 
 
 Span = Annotated[int, BeforeValidator(span_seconds)]
@@ -24,17 +24,17 @@ def _not_a_bool(value: object) -> object:
 
 Whole = Annotated[int, BeforeValidator(_not_a_bool)]
 Number = Annotated[Whole, Field(ge=-(2**31), lt=2**31)]
-"""A number of Halo's, as its fields hold them."""
+"""A number in Halo, with the range of Halo's fields."""
 
 AUTO: Literal["auto"] = "auto"
-"""Where syncd finds the value itself."""
+"""The value "auto": syncd finds the value itself."""
 
 
 def interval_or_auto(value: object) -> int | str:
-    """Read `poll.interval`: "auto", or a span of time as seconds.
+    """Parse `poll.interval`: "auto", or a time span, as seconds.
 
     Raises:
-        ValueError: it is neither, or outside its limits; the text says what to write instead.
+        ValueError: it is neither, or outside its limits; the text shows what to write instead.
     """
     if value == AUTO:
         return AUTO
@@ -47,10 +47,10 @@ def interval_or_auto(value: object) -> int | str:
 
 
 def whole_or_auto(value: object) -> int | str:
-    """Read `stripe.read_budget`: "auto", or a whole number of at least 1.
+    """Parse `stripe.read_budget`: "auto", or a whole number of at least 1.
 
     Raises:
-        ValueError: it is neither; the text says what to write instead.
+        ValueError: it is neither; the text shows what to write instead.
     """
     if value == AUTO:
         return AUTO
@@ -66,12 +66,12 @@ def whole_or_auto(value: object) -> int | str:
 
 
 def is_span(field: FieldInfo) -> bool:
-    """Whether a key is written as a span of time."""
+    """Whether a key is written as a time span."""
     return any(
         BeforeValidator(reader) in field.metadata for reader in (span_seconds, interval_or_auto)
     )
 
 
 def span_written(value: int | str) -> str:
-    """A span of time as the file has it."""
+    """A time span as the file writes it."""
     return value if isinstance(value, str) else span_text(value)

@@ -1,23 +1,25 @@
-"""Learns the tenant's status number of each state from its own rows.
+"""Finds the tenant's status number of each state in its own rows.
 
-Two kinds of rows show a number. A row that Halo's own webhook wrote contains the event and the number
-that it led to: that pair is evidence. A row without a trace shows a number, and Stripe knows the state
-of its payment *now*. That is only a hint, because Halo may never have learnt of that state, and people
-set such rows by hand.
+Two kinds of rows show a number. A row that Halo's own webhook wrote contains the event and the
+resulting
+number: this pair is evidence. A row without a trace shows a number, and Stripe knows the *present*
+state of its payment. That is only a hint, because Halo may never have received that state, and
+people set such rows by hand.
 
-The rules. What they do not decide is shown and never guessed:
+The rules. Cases that they do not decide are shown and never guessed:
 
 1. All webhook rows of a state must show the same number. Then the number is proposed.
 2. Rows without a trace that show another number contradict it, unless the number is explained:
-   webhook rows prove it for another state (the row is out of date), or new rows start with it
-   (see `Tally.beginnings`).
-3. Rows without a trace alone never lead to a proposal. If all of them show one number, and it is known
-   with which numbers new rows start, the number is a hint, which a person may accept.
-4. If `succeeded` would share its number with another state, neither gets one.
+   webhook rows prove it for another state (the row is out of date), or new rows start with it (see
+   `Tally.beginnings`).
+3. Rows without a trace alone never lead to a proposal. If all of them show one number, and it is
+   known with which numbers new rows start, the number is a hint, which a person may accept.
+4. If `succeeded` would share its number with another state, neither gets a number.
 
-Rows that syncd wrote, or may have written, do not count: they only repeat the configuration. A row that
-syncd found in step, and for which it never sent anything, counts like any other. If syncd sent a status
-without a trace (`push.trace` off, or a row corrected later), only its own records show that.
+Rows that syncd wrote, or may have written, do not count: they only repeat the configuration. A row
+that syncd found in step, and for which it never sent anything, counts like any other. If syncd sent
+a status without a trace (`push.trace` off, or a row corrected later), only its own records show
+that.
 """
 
 import heapq
@@ -37,9 +39,9 @@ class Evidence:
     Attributes:
         row: Halo's number of the row.
         intent_id: its payment intent.
-        state: the event's state, or what Stripe says now; None for none of the five.
+        state: the event's state, or the present state at Stripe; None for none of the five.
         number: the row's status.
-        webhook: whether Halo's own webhook wrote it; else it has no trace.
+        webhook: whether Halo's own webhook wrote the row; otherwise the row has no trace.
     """
 
     row: int
@@ -51,7 +53,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Example:
-    """A row to look at."""
+    """A row that serves as an example."""
 
     row: int
     intent_id: str
@@ -59,7 +61,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Rows that show the same thing.
+    """Rows that show the same.
 
     Attributes:
         rows: how many.
@@ -70,7 +72,7 @@ class Seen:
     examples: tuple[Example, ...] = ()
 
     def with_one(self, example: Example) -> "Seen":
-        """One row more."""
+        """The same with one more row."""
         newest = heapq.nlargest(EXAMPLES_MAX, {*self.examples, example})
         return Seen(self.rows + 1, tuple(newest))
 
@@ -83,7 +85,7 @@ class Shown:
         number: the tenant's number.
         webhook: the rows that Halo's own webhook wrote.
         bare: the rows without a trace that support or contradict a number.
-        explained: rows without a trace whose number means something else; they say nothing.
+        explained: rows without a trace whose number means something else; they prove nothing.
     """
 
     number: int
@@ -98,25 +100,25 @@ class Shown:
 
 
 class Verdict(StrEnum):
-    """What the evidence comes to."""
+    """The conclusion from the evidence."""
 
-    PROVEN = "proven"  # webhook rows, all agreeing
-    HINTED = "hinted"  # rows without a trace alone, all agreeing
+    PROVEN = "proven"  # all webhook rows agree
+    HINTED = "hinted"  # only rows without a trace; all of them agree
     CONTRADICTED = "contradicted"
-    SHARED = "shared"  # succeeded and another state would have one number
-    TOO_LITTLE = "too_little"  # rows without a trace, and no telling with which number rows begin
+    SHARED = "shared"  # succeeded and another state would have the same number
+    TOO_LITTLE = "too_little"  # only rows without a trace, and new rows' number is unknown
     NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the rows show of one state.
+    """What the rows show about one state.
 
     Attributes:
-        state: which.
-        number: the number proposed; None where nothing can be.
-        hint: the number that a person may accept; None where there is none.
-        verdict: why.
+        state: the state.
+        number: the proposed number; None without a proposal.
+        hint: the number that a person may accept; None without one.
+        verdict: the reason.
         shown: the numbers that rows show, the most supported first.
     """
 
@@ -128,7 +130,7 @@ class Finding:
 
     @property
     def most(self) -> int | None:
-        """The number that most rows support; None where no row supports any."""
+        """The number that most rows support; None without such rows."""
         return self.shown[0].number if self.support else None
 
     @property
@@ -148,7 +150,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Tally:
-    """Evidence, counted: it grows with the numbers of a tenant, not with its rows."""
+    """Counts evidence; its size depends on the tenant's numbers, not on its rows."""
 
     webhook: dict[tuple[PaymentState | None, int], Seen] = field(default_factory=dict)
     bare: dict[tuple[PaymentState | None, int], Seen] = field(default_factory=dict)
@@ -160,10 +162,10 @@ class Tally:
         kind[key] = kind.get(key, Seen()).with_one(Example(evidence.row, evidence.intent_id))
 
     def beginnings(self) -> frozenset[int]:
-        """The numbers with which rows begin, as far as rows without a trace show them.
+        """The numbers with which new rows start, as far as rows without a trace show them.
 
-        A number on a row to whose payment nothing has happened, and one on rows whose payments
-        came to different ends, can't be the number of any one state.
+        A number on a row of a payment that has not started, or on rows of payments with different
+        results, cannot be the number of any one state.
         """
         outcomes: dict[int, set[PaymentState | None]] = {}
         for state, number in self.bare:
@@ -174,7 +176,7 @@ class Tally:
 
 
 def learn(tally: Tally) -> tuple[Finding, ...]:
-    """What the rows show of each of the five states, in their order."""
+    """The findings for each of the five states, in their order."""
     beginnings = tally.beginnings()
     proven = _proven(tally.webhook)
     findings = [_finding(state, tally, beginnings, proven) for state in PaymentState]
@@ -182,7 +184,7 @@ def learn(tally: Tally) -> tuple[Finding, ...]:
 
 
 def _proven(webhook: Mapping[tuple[PaymentState | None, int], Seen]) -> dict[PaymentState, int]:
-    """The number of each state for which webhook rows show one alone."""
+    """The number of each state for which all webhook rows agree."""
     numbers: dict[PaymentState, set[int]] = {}
     for state, number in webhook:
         if state is not None:
@@ -236,7 +238,7 @@ def _verdict(speaking: list[Shown], beginnings: frozenset[int]) -> Verdict:
 
 
 def _unshared(finding: Finding, findings: list[Finding]) -> Finding:
-    """Take the number from succeeded, and from the states that would share it."""
+    """Remove the number from succeeded, and from the states that would share it."""
     paid = next(one.number for one in findings if one.state is PaymentState.SUCCEEDED)
     shares = [one for one in findings if one.number == paid and paid is not None]
     if len(shares) < 2 or finding.number is None or finding.number != paid:
@@ -250,10 +252,9 @@ class Change:
 
     Attributes:
         new: numbers of states that have none yet.
-        differing: states whose configured number is another one than the rows show: (configured,
-            shown).
-        sharing: states that would share succeeded's number, or are succeeded and would.
-        missing: states that have no number, and for which none can be proposed.
+        differing: states whose configured number differs from the rows: (configured, shown).
+        sharing: states that would share succeeded's number, and succeeded if it would share.
+        missing: states without a number and without a proposal.
     """
 
     new: Mapping[PaymentState, int]
@@ -267,12 +268,12 @@ def change_of(
     configured: Mapping[PaymentState, int],
     accepted: Collection[PaymentState] = (),
 ) -> Change:
-    """Compare what the rows show with what is configured.
+    """Compare the findings with the configuration.
 
     Args:
         findings: what the rows show.
         configured: the numbers that are set.
-        accepted: states whose hint a person takes for their number.
+        accepted: states whose hint a person accepts as their number.
     """
     found = {one.state: one.hint if one.state in accepted else one.number for one in findings}
     found |= {one.state: one.number for one in findings if one.number is not None}
@@ -301,9 +302,9 @@ HOW_TO_MAKE = {
     PaymentState.REQUIRES_ACTION: "start to pay an invoice with a card that asks to be "
     "authenticated (3-D Secure), and leave it there",
 }
-"""How to make a row that shows a state, while Halo's own webhook is on."""
+"""How to create a row that shows a state, while Halo's own webhook is on."""
 
 
 def how_to_make(state: PaymentState) -> str:
-    """How a person can make a row that shows a state."""
+    """How a person can create a row that shows a state."""
     return HOW_TO_MAKE.get(state, f"bring a payment of an invoice into the state {state}")

@@ -54,7 +54,7 @@ def _counted(rows: int) -> str:
 
 
 def remarks(survey: Survey) -> list[str]:
-    """List what was left out of the evidence, and what new rows carry."""
+    """What was left out of the evidence, and the fixed fields of new rows."""
     lines = []
     if not survey.whole and survey.total is not None and survey.rows < survey.total:
         lines.append(f"Older rows were not read: --rows {survey.total} reads all.")
@@ -114,7 +114,7 @@ _BEGINNINGS = "open an invoice's payment page in Halo, pay nothing, and run sync
 
 
 def trouble(survey: Survey) -> list[str]:
-    """Report that Stripe could not be read, if so."""
+    """A report that Stripe could not be read; empty otherwise."""
     if survey.trouble is None:
         return []
     return [f"syncd: {survey.trouble} Only rows that Halo's own webhook wrote are shown."]
@@ -123,7 +123,7 @@ def trouble(survey: Survey) -> list[str]:
 def not_accepted(
     findings: tuple[Finding, ...], accepted: Collection[PaymentState], survey: Survey
 ) -> list[str]:
-    """Why there is nothing to accept, for each state that was named without a hint."""
+    """Why there is nothing to accept, for each given state without a hint."""
     why = {
         Verdict.TOO_LITTLE: f"first find out which number a new row starts with ({_BEGINNINGS})",
         Verdict.NONE: "no row shows a number",
@@ -142,7 +142,7 @@ def not_accepted(
 def to_do(
     findings: tuple[Finding, ...], change: Change, configured: Mapping[PaymentState, int]
 ) -> list[str]:
-    """List what the reader can do next, one line for each state that needs it."""
+    """What the reader can do next, one line for each state that needs it."""
     lines = []
     for state, (old, new) in change.differing.items():
         lines.append(
@@ -188,7 +188,7 @@ def _make(state: PaymentState) -> str:
 
 
 def _untold(one: Finding) -> bool:
-    """Whether it would help to know with which number rows begin."""
+    """Whether it would help to know with which numbers new rows start."""
     if one.verdict is Verdict.CONTRADICTED:
         return sum(1 for shown in one.shown if shown.webhook.rows) == 1
     return one.verdict is Verdict.TOO_LITTLE

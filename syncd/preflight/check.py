@@ -1,6 +1,6 @@
-"""What a line of `syncd check` is: level, area, what was checked, what was found, and the remedy.
+"""A line of `syncd check`: level, area, what was checked, the result, and the remedy.
 
-Does not belong here: how a line is judged (`verdicts`), and what is looked at (`local`, `remote`,
+Does not belong here: how a line is judged (`verdicts`), and what is read (`local`, `remote`,
 `messages`).
 """
 
@@ -24,7 +24,7 @@ class Area(StrEnum):
     STRIPE = "stripe"
     HALO = "halo"
     MACHINE = "machine"
-    MESSAGES = "messages"  # what tells people
+    MESSAGES = "messages"  # notifications and the heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def failed(area: Area, what: str, text: str, remedy: str) -> Line:
 
 
 def exit_code(lines: Sequence[Line]) -> int:
-    """0 where nothing fails; else 78 for the configuration, 69 for a side, 1 for the rest."""
+    """0 if nothing fails; otherwise 78 for the configuration, 69 for a side, 1 for the rest."""
     areas = {line.area for line in lines if line.level is Level.FAIL}
     if Area.CONFIGURATION in areas:
         return 78

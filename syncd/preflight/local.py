@@ -1,4 +1,4 @@
-"""The part of `check` that looks at this machine: the file, the secrets, the database, the port."""
+"""The part of `check` that examines this machine: the file, the secrets, the database, the port."""
 
 import errno
 import http.client
@@ -20,7 +20,7 @@ from syncd.store.db.sqlite import QUICK_CHECK_BYTES_MAX, sqlite_path
 from syncd.store.store import Store
 
 ROOM_BYTES_FAIL = 10 * 1024 * 1024
-"""With less free space than this, a commit may fail at any time."""
+"""With less free space than this (bytes), a commit may fail at any time."""
 
 ROOM_BYTES_WARN = 200 * 1024 * 1024
 
@@ -31,7 +31,7 @@ _HERE = Area.CONFIGURATION
 
 
 def file_line(file: Path | None) -> Line:
-    """The configuration file: who may change it, and so send the secrets to another address."""
+    """The configuration file: who may change it, and so redirect the secrets to another address."""
     what = "the file"
     if file is None:
         return passed(_HERE, what, "no file: the configuration comes from the environment")
@@ -111,7 +111,7 @@ def _file_lines(path: Path, folder: Path) -> list[Line]:
 
 
 def _server_lines(url: str, password: str | None) -> list[Line]:
-    """A database of PostgreSQL: reached, of a version that is tested, encrypted on its way, durable."""
+    """A PostgreSQL database: reachable, a tested version, encrypted in transit, durable."""
     what = "the database"
     try:
         store = Store.open(url, password=password)
@@ -140,7 +140,7 @@ def _server_lines(url: str, password: str | None) -> list[Line]:
 
 
 def _refused(level: Callable[[Area, str, str, str], Line], error: Failure) -> Line:
-    """A database that cannot be used: its message's first sentence is what happened, the rest helps."""
+    """An unusable database: the first sentence of the message is the problem, the rest the remedy."""
     happened, _, helps = str(error).partition(". ")
     remedy = helps or "Correct state.url in the configuration."
     return level(_HERE, "the database", happened.removesuffix("."), remedy)

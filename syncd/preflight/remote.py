@@ -1,8 +1,9 @@
-"""The part of `check` that asks Stripe and Halo: few requests, through the gate, none that writes.
+"""The part of `check` that asks Stripe and Halo, with few requests, none of which writes.
 
-Seven reads of Stripe (up to eleven where many events were not delivered) and one page of Halo's rows beside the sign-in; with `push.create_missing` also the
-names of modules and methods (two requests). What one answer shows is used for
-all that it can tell. A side that can't be talked to at all is not asked again.
+It sends seven reads to Stripe (up to eleven if many events were not delivered). It reads one page
+of Halo's rows, besides the sign-in; with `push.create_missing` also the names of modules and
+methods (two requests). Each answer is used for everything that it shows. A side that does not
+answer at all is not asked again.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,20 +48,20 @@ from syncd.sync.pull.deliveries import Deliveries
 
 NEEDED = {"events": "Events", "payment_intents": "PaymentIntents"}
 ALONE_MAX = 4
-"""So many rows are read alone at most, where the list shows them without their payment."""
+"""How many rows are read by their ids if the list shows them without their payment."""
 
 WATCHED = {"charges": "Charges", "refunds": "Refunds", "disputes": "Disputes"}
-"""What Stripe's key must be allowed to read, and what only watching refunds and disputes needs."""
+"""The permissions that Stripe's key needs, and those that only refunds and disputes need."""
 
 
 @dataclass(slots=True)
 class Sides:
-    """Both sides, looked at once.
+    """Examines both sides once.
 
     Attributes:
-        left: how many requests to a side may still go now.
+        left: how many requests to a side are still allowed.
         tell: called with each line as soon as the line is known.
-        remembers: whether the store knows which rows syncd wrote; not where the database is damaged.
+        remembers: whether the store knows which rows syncd wrote; False if the database is damaged.
     """
 
     config: Config
@@ -73,7 +74,7 @@ class Sides:
     _stripe_works: bool = field(init=False, default=False)
 
     async def look(self) -> None:
-        """Look at Stripe, at Halo, and at what only both together show."""
+        """Examine Stripe, Halo, and what only both together show."""
         await self.look_at_stripe()
         self.tell(stripe_budget_line(self.config, self.left(Side.STRIPE)))
         survey = await self.look_at_halo()
@@ -86,7 +87,7 @@ class Sides:
     # --- Stripe ----------------------------------------------------------------------------------
 
     async def look_at_stripe(self) -> None:
-        """Look what the key may read."""
+        """Test what the key may read."""
         livemode, ahead = None, None
         for kind, name in (NEEDED | WATCHED).items():
             try:
@@ -106,12 +107,12 @@ class Sides:
         await self._look_at_deliveries()
 
     async def _look_at_deliveries(self) -> None:
-        """How many payment events did not reach a webhook endpoint, which may be Halo's."""
+        """Count the payment events that did not reach a webhook endpoint, which may be Halo's."""
         reader = Deliveries(self.source, self.store, self.source.calling.now)
         try:
             found = await reader.read(keep=self.remembers)
         except PermissionMissing:
-            return  # the line about reading events says so
+            return  # the line about reading events reports this
         except (LinkFailure, CursorRefused) as error:
             text = f"Stripe did not list the events that were not delivered: {_found(error)}"
             remedy = "Wait until Stripe answers; this stops no push."
@@ -133,7 +134,7 @@ class Sides:
     # --- Halo ------------------------------------------------------------------------------------
 
     async def look_at_halo(self) -> Survey | None:
-        """Look what the application may do, and at Halo's newest rows; None where they can't be read."""
+        """Test the application's permissions, and read Halo's newest rows; None if unreadable."""
         url, survey = self.config.halo.url, Survey()
         try:
             async for listed in self.sink.list_traced_rows(lambda page: len(page.traced)):
@@ -174,7 +175,7 @@ class Sides:
         return survey
 
     def _compare_numbers(self, survey: Survey) -> None:
-        """Compare the five numbers, and note the proven ones: their rows may be old next time."""
+        """Compare the five numbers, and store the proven ones: their rows may be old next time."""
         numbers, findings = self.config.halo.status.numbers, learn(survey.tally)
         earlier = proven_before(self.store)
         lines = status_lines(numbers, findings, survey, remembers=self.remembers, proven=earlier)
@@ -184,7 +185,7 @@ class Sides:
             note_proven(self.store, proven_numbers(numbers, findings))
 
     async def _look_at_both(self, intent_id: str) -> None:
-        """Whether the payment of Halo's newest row is one that this key can read."""
+        """Test whether this key can read the payment of Halo's newest row."""
         what = "one account on both sides"
         try:
             await self.source.intent(intent_id)
@@ -205,7 +206,7 @@ def proven_before(store: Store) -> dict[PaymentState, int]:
 
 
 def note_proven(store: Store, numbers: Mapping[PaymentState, int]) -> None:
-    """Note status numbers as proven."""
+    """Store status numbers as proven."""
     store.write_notes(
         {PROVEN_NUMBERS[s].name: PROVEN_NUMBERS[s].encode(n) for s, n in numbers.items()}
     )
@@ -214,7 +215,7 @@ def note_proven(store: Store, numbers: Mapping[PaymentState, int]) -> None:
 def _first(
     seen: Probe, livemode: bool | None, ahead: float | None
 ) -> tuple[bool | None, float | None]:
-    """Keep the first word on each."""
+    """Keep the first known value of each."""
     return (
         seen.livemode if livemode is None else livemode,
         seen.ahead_seconds if ahead is None else ahead,
@@ -231,7 +232,7 @@ def _not_allowed(kind: str, name: str, error: Failure) -> Line:
 
 
 def _found(error: Failure) -> str:
-    """What went wrong, without the remedy, which is shown on its own line."""
+    """The problem without the remedy, which is shown on its own line."""
     return error.found if isinstance(error, PermissionMissing) else str(error)
 
 

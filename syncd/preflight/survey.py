@@ -1,8 +1,8 @@
-"""Reads what a tenant's own rows show of its status numbers: the gathering before `calibrate`.
+"""Collects the evidence for `calibrate`: the status numbers in a tenant's own rows.
 
-Halo is read page by page, newest rows first; Stripe is asked only about rows that hold no trace, and
-only so often. What is kept grows with the tenant's numbers, not with its rows, but for the rows'
-own numbers (they tell a page that came twice) and at most BARE_MAX rows without a trace.
+Halo is read page by page, newest rows first. Stripe is asked only about rows without a trace, and
+only for a limited number. Memory grows with the tenant's numbers, not with its rows, except for the
+rows' own numbers (to detect a repeated page) and at most BARE_MAX rows without a trace.
 """
 
 from collections import Counter
@@ -27,32 +27,32 @@ from syncd.store.store import Store
 from syncd.sync.pull.deliveries import Deliveries
 
 BARE_MAX = 2_000
-"""So many rows without a trace, the newest, are compared with Stripe."""
+"""How many rows without a trace, the newest, are compared with Stripe."""
 
 LISTED_PAGES_MAX = 20
-"""Pages of 100 payment intents that are listed for them."""
+"""How many pages of 100 payment intents are listed for them."""
 
 SINGLE_READS_MAX = 25
-"""Payment intents that are read one by one: up to so many is cheaper than listing."""
+"""Up to this number, payment intents are read one at a time, which is cheaper than a listing."""
 
 ALONE_MAX = 20
-"""So many rows that a list shows without their payment are read alone."""
+"""How many rows that a list shows without their payment are read by their ids."""
 
 BLANK_MAX = 4
-"""So many rows without a payment end the reading of rows alone."""
+"""After so many rows without a payment, no further row is read by its id."""
 
 NEW_ROW_VALUES_MAX = 20
 
 BY_HAND_MAX = 5
-"""So many rows without a payment intent, the newest, are shown."""
+"""How many rows without a payment intent, the newest, are shown."""
 
 Progress = Callable[[int, int | None], None]
-"""Told how many were read, and how many there are, where that is known."""
+"""Called with the number of rows read, and the number of all rows if known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """A row without a trace: only Stripe can say what became of its payment."""
+    """A row without a trace: only Stripe knows the state of its payment."""
 
     row: int
     intent_id: str
@@ -66,28 +66,28 @@ class Survey:
     Attributes:
         tally: the evidence.
         rows: how many rows were read.
-        total: how many there are, as Halo counts them; None where it doesn't say.
-        whole: whether these are surely all.
+        total: the number of all rows by Halo's count; None without a count.
+        whole: whether certainly all rows were read.
         authors: how many rows were written by whom.
-        doubtful: events without a secret, in rows of payments for which syncd knows of sending
-            nothing, by state and number.
-        new_row: how many of Stripe's rows carry which `method` and `module_id`.
-        method_names: what rows call their method, by its number.
-        names: names for the tenant's numbers, where Halo shows them.
+        doubtful: events without a secret, in rows of payments for which syncd knows of no write, by
+            state and number.
+        new_row: how many of Stripe's rows have which `method` and `module_id`.
+        method_names: the rows' names of their method, by its number.
+        names: names for the tenant's numbers, as far as Halo shows them.
         by_hand: the newest rows without a payment intent, each with its status.
-        livemodes: what the rows' traces say of live mode (True) and test mode (False).
+        livemodes: the modes in the rows' traces: live mode (True) and test mode (False).
         last_webhook: the newest row that Halo's own webhook wrote.
-        last_webhook_at: when Halo says that it came; None where it doesn't say.
-        last_syncd: the newest row with a trace that syncd left.
+        last_webhook_at: when that webhook came, by Halo's clock; None if unknown.
+        last_syncd: the newest row with a trace of syncd.
         newest: the newest row that belongs to a payment intent.
         bare: the newest rows without a trace.
-        unasked: rows without a trace about which Stripe was not asked: there were too many.
-        unknown: rows without a trace whose intent Stripe doesn't know under this key.
-        alone: how many rows were read alone, because the list shows them without their payment; one
-            that has none counts for several.
-        undelivered: Stripe's payment events that a webhook endpoint has not taken; None where Stripe
-            did not list them.
-        trouble: why Stripe couldn't be asked, for people; None where it could, or needn't be.
+        unasked: rows without a trace about which Stripe was not asked, because there were too many.
+        unknown: rows without a trace whose payment intent Stripe does not know under this key.
+        alone: how many rows were read by their ids, because the list shows them without their
+            payment; a row without a payment counts for several.
+        undelivered: Stripe's payment events that a webhook endpoint has not accepted; None if
+            Stripe did not list them.
+        trouble: why Stripe could not be asked, for people; None if it was asked, or need not be.
     """
 
     tally: Tally = field(default_factory=Tally)
@@ -113,7 +113,7 @@ class Survey:
     trouble: str | None = None
 
     def take(self, traced: Iterable[TracedRow], sent: Sent) -> None:
-        """Take in rows, newest first. `sent` is what syncd's memory knows of their payments."""
+        """Add rows, newest first. `sent` is what syncd's memory knows about their payments."""
         for one in traced:
             row = one.row
             author = author_of(one, sent=sent.may_include(row.intent_id, one.received))
@@ -155,7 +155,7 @@ class Survey:
             self.last_webhook_at = at
 
     def method_text(self, method: int | None) -> str:
-        """A method's number with its name, where Halo shows the name."""
+        """A method's number with its name, if Halo shows the name."""
         if method is None:
             return "(none)"
         number = self.names.method_list(self.method_names)
@@ -164,7 +164,7 @@ class Survey:
         return f"{method} ({name})" if name else str(method)
 
     def module_text(self, module: int | None) -> str:
-        """A module's number with its name, where Halo shows the name."""
+        """A module's number with its name, if Halo shows the name."""
         if module is None:
             return "(none)"
         name, enabled = self.names.modules.get(module, ("", True))
@@ -178,16 +178,17 @@ class Survey:
 
 
 async def named(page: TracedPage, sink: HaloSink, survey: Survey, alone_max: int) -> TracedPage:
-    """The page with the payments of rows that this tenant's lists show without `intent_id`.
+    """The page, with payments for rows that this tenant's lists show without `intent_id`.
 
-    An event that Halo left in a row names the row's payment. A row without an event is read alone,
-    the newest first. Where a list has shown an intent, a row without one belongs to no payment.
+    An event that Halo left in a row names the row's payment. A row without an event is read by its
+    id, the newest first. If a list has shown a payment intent, a row without one belongs to no
+    payment.
 
     Args:
         page: rows as the list shows them.
-        sink: reads rows alone.
-        survey: counts the rows that were read alone.
-        alone_max: so many rows are read alone in the whole survey.
+        sink: reads rows by their ids.
+        survey: counts the rows that were read by their ids.
+        alone_max: how many rows may be read by their ids in the whole survey.
     """
     sink.lists.take(page.page.rows)
     if sink.lists.shown:
@@ -200,15 +201,16 @@ async def named(page: TracedPage, sink: HaloSink, survey: Survey, alone_max: int
         if intent_id is None and one.row.id is not None and survey.alone < alone_max:
             read = await sink.lists.alone(one.row)
             intent_id = None if read is None else read.intent_id
-            # Rows that have none alone either: the list leaves out what is empty, and hides nothing.
+            # Rows that have no payment intent when read by their ids either: the list leaves out
+            # empty fields, and hides nothing.
             survey.alone += alone_max // BLANK_MAX if intent_id is None else 1
         found.append(replace(one, row=replace(one.row, intent_id=intent_id)))
     return TracedPage(page.page, tuple(found))
 
 
 def take_page(survey: Survey, page: TracedPage, store: Store) -> None:
-    """Take in one page of Halo's rows."""
-    # What isn't ASCII is no id of Stripe's, and no database need take it.
+    """Add one page of Halo's rows."""
+    # Text that is not ASCII cannot be an id of Stripe's, and not every database accepts it.
     ids = (one.row.intent_id for one in page.traced)
     intents = {intent_id for intent_id in ids if intent_id is not None and intent_id.isascii()}
     survey.take(page.traced, store.sent(sorted(intents)))
@@ -219,7 +221,7 @@ async def read_rows(sink: HaloSink, store: Store, rows_max: int, progress: Progr
     """Read Halo's newest rows, at most `rows_max` (and the rest of the last page).
 
     Raises:
-        LinkFailure: Halo can't be read.
+        LinkFailure: the request failed.
     """
     survey, known = Survey(), set[int]()
     pending: list[tuple[TracedRow, ...]] = []
@@ -242,22 +244,22 @@ async def read_rows(sink: HaloSink, store: Store, rows_max: int, progress: Progr
 
 
 async def read_names(sink: HaloSink, survey: Survey) -> None:
-    """Read the names of the numbers that rows show; a tenant that does not show them has none."""
+    """Read the names of the numbers in the rows; empty if the tenant does not show them."""
     if survey.new_row:
         with suppress(LinkFailure):
             survey.names = await sink.details.names()
 
 
 async def read_deliveries(source: StripeSource, store: Store, survey: Survey) -> None:
-    """Count the payment events that a webhook endpoint has not taken; no answer stops nothing."""
+    """Count the payment events that a webhook endpoint has not accepted; ignore failures."""
     with suppress(LinkFailure, CursorRefused):
         survey.undelivered = await Deliveries(source, store, source.calling.now).read()
 
 
 async def ask_stripe(source: StripeSource, survey: Survey, progress: Progress) -> None:
-    """Pair the rows without a trace with what Stripe says of their payments now.
+    """Pair the rows without a trace with the present states of their payments at Stripe.
 
-    Where Stripe can't be read, none is paired: half of them may be the half that agrees.
+    If Stripe cannot be read, no row is paired: a half might be exactly the half that agrees.
     """
     before = survey.unasked
     try:

@@ -1,7 +1,8 @@
-"""Judges what `syncd check` found: plain values in, one line with its level and remedy out.
+"""Judges the findings of `syncd check`: plain values in, one line with its level and remedy out.
 
-Pure. What a side can't be asked without writing is reported as unknown, not assumed. Does not belong
-here: reading anything (`local`, `remote`).
+Pure. What cannot be found out without a write is reported as unknown, not assumed. Does not belong
+here:
+reading anything (`local`, `remote`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,18 +25,18 @@ from syncd.preflight.check import Area, Line, failed, passed, warned
 from syncd.preflight.survey import Survey
 
 CLOCK_SECONDS_FAIL = 300.0
-"""Sign-ins, windows and health are worked out by our clock: from here on they go wrong."""
+"""A clock error from which sign-ins, rate limits and health checks become wrong, in seconds."""
 
 CLOCK_SECONDS_WARN = 10.0
 
 STRIPE_READS_GRANTED = 10_000
-"""Reads a month that Stripe grants at least (source: Stripe's documentation of its limits)."""
+"""The reads per month that Stripe grants at least (source: Stripe's documentation of its limits)."""
 
 # --- test or live ----------------------------------------------------------------------------------
 
 
 def stripe_mode(key: str, wanted: str, livemode: bool | None) -> Line:  # likewise
-    """Test or live, on Stripe's side: by the key, and by an object that was listed."""
+    """Test or live mode at Stripe: by the key, and by an object that was listed."""
     what, said = "Stripe's mode", mode_of_key(key)
     shown = None if livemode is None else mode_of_object(livemode=livemode)
     if said is not None and shown is not None and said != shown:
@@ -56,7 +57,7 @@ def stripe_mode(key: str, wanted: str, livemode: bool | None) -> Line:  # likewi
 
 
 def halo_mode(key: str, livemodes: Mapping[bool, int]) -> Line:
-    """Test or live, on Halo's side: known only where events that were left in rows say it."""
+    """Test or live mode at Halo: known only if events in rows show it."""
     what, mine = "Halo's mode", mode_of_key(key)
     modes = sorted(mode_of_object(livemode=mode) for mode, rows in livemodes.items() if rows)
     if not modes:
@@ -83,13 +84,13 @@ def status_lines(
     remembers: bool = True,
     proven: Mapping[PaymentState, int] | None = None,
 ) -> list[Line]:
-    """The five numbers against what Halo's own webhook wrote into the newest rows, one line each.
+    """The five numbers, compared with the newest rows of Halo's own webhook; one line each.
 
     Args:
         configured: the numbers that are set.
         findings: what the rows show.
         survey: where they were found.
-        remembers: whether syncd knows which rows it wrote itself: else no row proves anything.
+        remembers: whether syncd knows which rows it wrote itself; otherwise no row proves anything.
         proven: the numbers that an earlier `check` or `calibrate` found in rows of Halo's webhook.
     """
     lines = []
@@ -111,14 +112,14 @@ def status_lines(
 
 
 def unset_lines(configured: Mapping[PaymentState, int]) -> list[Line]:
-    """One line for each state without a number, where Halo's rows could not be read."""
+    """One line for each state without a number, if Halo's rows could not be read."""
     return [_unset(state, None) for state in PaymentState if state not in configured]
 
 
 def proven_numbers(
     configured: Mapping[PaymentState, int], findings: Sequence[Finding]
 ) -> dict[PaymentState, int]:
-    """The configured numbers that rows of Halo's own webhook show, and no such row contradicts."""
+    """The configured numbers that rows of Halo's own webhook show without a contradiction."""
     found = {}
     for one in findings:
         numbers = {shown.number for shown in one.shown if shown.webhook.rows}
@@ -172,11 +173,11 @@ def _rows(number: int) -> str:
     return "1 row" if number == 1 else f"{number} rows"
 
 
-# --- who else writes, and whether we may -----------------------------------------------------------
+# --- other writers, and permissions ---------------------------------------------------------------
 
 
 def webhook_line(survey: Survey) -> Line:
-    """Whether Halo's own Stripe webhook seems to be writing too."""
+    """Whether Halo's own Stripe webhook seems to write too."""
     what = "Halo's own webhook"
     if survey.last_webhook is not None:
         at = survey.last_webhook_at
@@ -194,7 +195,7 @@ def webhook_line(survey: Survey) -> Line:
 
 
 def deliveries_line(found: Undelivered) -> Line:
-    """Stripe's payment events that at least one webhook endpoint has not taken."""
+    """Stripe's payment events that at least one webhook endpoint has not accepted."""
     what = "webhook deliveries"
     if not found.number:
         return passed(Area.STRIPE, what, found.found)
@@ -204,11 +205,11 @@ def deliveries_line(found: Undelivered) -> Line:
 def edit_line(
     scope: str, granted: frozenset[str] | None, survey: Survey, *, has_written: bool = False
 ) -> Line:
-    """Whether invoices may be edited: what is known without writing.
+    """Whether the application may edit invoices, as far as known without a write.
 
     Args:
         scope: `halo.scope`.
-        granted: the scopes that came with the token; None where Halo did not name them.
+        granted: the scopes in the token's answer; None if Halo did not name them.
         survey: Halo's newest rows.
         has_written: whether syncd has already written a row that Halo then showed.
     """
@@ -247,7 +248,7 @@ def _may_edit(scopes: frozenset[str]) -> bool:
 
 
 def write_lines(notes: Mapping[str, str], *, creates: bool) -> list[Line]:
-    """Whether writes are proven in this tenant, and what a new row may lead to in its accounting.
+    """Whether writes are proven in this tenant, and the effect of new rows on its accounting.
 
     Args:
         notes: the store's notes.
@@ -284,7 +285,7 @@ def write_lines(notes: Mapping[str, str], *, creates: bool) -> list[Line]:
 
 
 def new_row_line(config: Config, survey: Survey) -> Line | None:
-    """What new rows are to carry, against Stripe's rows; None where none are to be made."""
+    """The configured fields of new rows, compared with Stripe's rows; None if none are inserted."""
     what, wanted = "new rows", config.halo.new_row
     if not config.push.create_missing or not survey.new_row:
         return None
@@ -307,7 +308,7 @@ def new_row_line(config: Config, survey: Survey) -> Line | None:
 
 
 def clock_line(side: Side, ahead_seconds: float | None) -> Line:
-    """Our clock against a side's `Date`, which has whole seconds."""
+    """The local clock, compared with a side's `Date`, which has whole seconds."""
     what = f"the clock, by {str(side).capitalize()}"
     if ahead_seconds is None:
         return warned(
@@ -327,7 +328,7 @@ def clock_line(side: Side, ahead_seconds: float | None) -> Line:
 
 
 def stripe_budget_line(config: Config, left: int) -> Line:
-    """Stripe API reads in 30 days at this interval: polls, three a sweep (see reversing), one a day of `Deliveries`."""
+    """Stripe reads in 30 days at this interval: polls, three per sweep, one count of events a day."""
     what, budget = "Stripe API reads", config.stripe.read_budget
     if budget == AUTO:
         budget = STRIPE_READS_GRANTED
@@ -350,7 +351,7 @@ def stripe_budget_line(config: Config, left: int) -> Line:
 
 
 def _planned_reads_line(config: Config, budget: int, left: int) -> Line:
-    """Stripe API reads where poll.interval is "auto"."""
+    """Stripe reads in 30 days if poll.interval is "auto"."""
     what, planned = "Stripe API reads", plan_polls(Learnt(0), budget).planned
     if config.stripe.read_budget == AUTO:
         text = f"planned by the payments of 30 days, at least {planned:,} in 30 days; {left:,} left now"
@@ -363,7 +364,7 @@ def _planned_reads_line(config: Config, budget: int, left: int) -> Line:
 
 
 def halo_window_line(config: Config, rows: int | None, left: int) -> Line:
-    """Requests to Halo in its window: a poll needs none; a sweep reads all rows back."""
+    """Requests to Halo in its window: a poll needs none; a sweep reads all rows."""
     what, limit = "requests to Halo", config.halo.rate_limit
     if rows is None:
         text = f"Halo doesn't say how many rows a sweep reads back; {left} of {limit} left now"

@@ -1,7 +1,7 @@
-"""A Stripe and a Halo on loopback: for the demo, the tests and the benchmark.
+"""A simulated Stripe and Halo on loopback, for the demo, the tests and the benchmark.
 
-They are as strict and as nasty as the two services are known to be, and know nothing of the rest of
-the program: a misunderstanding must not be able to hide on both sides.
+Both are as strict and as faulty as the real services are known to be. They import nothing from the
+rest of the program, so that a misunderstanding cannot be hidden on both sides.
 """
 
 from syncd.sandbox.faults import Fault

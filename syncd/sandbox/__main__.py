@@ -1,4 +1,4 @@
-"""``python -m syncd.sandbox``: the sandbox as a process of its own."""
+"""``python -m syncd.sandbox``: the sandbox as its own process."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from syncd.sandbox.server import Sandbox
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT; print where it listens as one line of JSON."""
+    """Run until SIGTERM or SIGINT; print the addresses as one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m syncd.sandbox", description=__doc__)
     parser.add_argument("--stripe-port", type=int, default=0)
     parser.add_argument("--halo-port", type=int, default=0)

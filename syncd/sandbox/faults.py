@@ -1,4 +1,4 @@
-"""How either side can be told to misbehave."""
+"""Faults that either side can be told to have."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,22 +16,22 @@ LOGIN_PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Sig
 
 @dataclass(slots=True)
 class Fault:
-    """One way to misbehave, for some requests.
+    """One kind of misbehaviour, for some requests.
 
     Attributes:
-        kind: one of KINDS. Those that end in `_after` strike after the request was carried out.
-        times: how many requests it strikes; None for ever.
+        kind: one of KINDS. Kinds that end in `_after` act after the request was carried out.
+        times: how many requests are affected; None for no limit.
         method, path: which requests (`path` is a part of the path); None for all.
-        after: how many such requests pass unharmed first.
+        after: how many such requests pass first.
         match: a further test of the request.
         retry_after: the value of a 429's or 503's Retry-After; None leaves it out.
-        seconds: how long a hang lasts, or how late a late request is applied.
-        location: where a redirect points.
+        seconds: how long a hang lasts, or how late a late request is carried out.
+        location: the target of a redirect.
         size: bytes of a huge answer.
-        text: the words of an error.
-        body: what is answered, in place of an error around `text`; HTML where it begins with "<".
-        status: the status of that answer, or of one to a late request or after a hang; None for the
-            kind's own.
+        text: the message of an error.
+        body: the answer's body instead of an error with `text`; HTML if it begins with "<".
+        status: the status of that answer, or of an answer to a late request or after a hang; None
+            for the kind's own.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Fault:
             raise ValueError(message)
 
     def strikes(self, request: Request) -> bool:
-        """Whether it strikes this request; counts it."""
+        """Whether the fault affects this request; counts the request."""
         if (self.method and request.method != self.method) or (
             self.path and self.path not in request.path
         ):
@@ -72,7 +72,7 @@ class Fault:
 
     @property
     def applies(self) -> bool:
-        """Whether the request is carried out all the same."""
+        """Whether the request is carried out nevertheless."""
         return self.kind.endswith("_after") or self.kind in (
             "truncated",
             "cut_json",
@@ -81,7 +81,7 @@ class Fault:
         )
 
     def reply(self, carried_out: Reply | None) -> Reply:  # one line a kind
-        """What the client gets."""
+        """The answer that the client gets."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         match self.kind:
             case "reset" | "reset_after":

@@ -1,7 +1,7 @@
-"""Just enough of an HTTP/1.1 server to misbehave on purpose.
+"""A minimal HTTP/1.1 server that can misbehave on purpose.
 
-A proper server library takes care that answers are whole and connections end politely; the faults
-this sandbox is for (resets, cut bodies, silence) need the bare socket.
+A proper server library sends complete answers and ends connections cleanly. The faults of this
+sandbox (resets, cut bodies, silence) need the bare socket.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class Request:
     Attributes:
         query: (name, value) pairs in their order.
         headers: names in lower case; `authorization` is kept apart so that no test prints it.
-        status: what was answered; 0 while it isn't, or where the connection was cut instead.
+        status: the status of the answer; 0 before the answer, or if the connection was cut instead.
     """
 
     method: str
@@ -37,17 +37,17 @@ class Request:
     status: int = 0
 
     def params(self) -> dict[str, str]:
-        """The query with one value a name."""
+        """The query with one value per name."""
         return dict(self.query)
 
     def json(self) -> Any:
-        """The body as JSON; raises ValueError where it isn't."""
+        """The body as JSON; raises ValueError if it is not JSON."""
         return json.loads(self.body)
 
 
 @dataclass(slots=True)
 class Reply:
-    """One answer, and how it is to go wrong.
+    """One answer, and its fault.
 
     Attributes:
         delay_seconds: silence before it.
@@ -80,7 +80,7 @@ async def serve(
     now: Callable[[], float],
     tls: ssl.SSLContext | None = None,
 ) -> asyncio.Server:
-    """Listen, in the clear or over TLS, and answer each request with what the handler says."""
+    """Listen, with or without TLS, and answer each request with the handler's reply."""
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -117,7 +117,7 @@ async def _read(reader: asyncio.StreamReader, now: Callable[[], float]) -> Reque
 
 
 async def _write(writer: asyncio.StreamWriter, request: Request, reply: Reply) -> bool:
-    """Send; returns whether the connection may be used again."""
+    """Send a reply; return whether the connection may be used again."""
     if reply.reset:
         sock = writer.get_extra_info("socket")
         # Closing with a linger of zero sends RST instead of FIN.

@@ -1,4 +1,4 @@
-"""Both sides on loopback, in a thread of their own; and the controls for another process."""
+"""Both sides on loopback, in their own thread, and the controls for another process."""
 
 import asyncio
 import threading
@@ -129,7 +129,7 @@ class Sandbox:
         return json_reply({"error": f"no control {name}"}, 404)
 
     def seed(self, intents: int, *, over_seconds: int = 30 * 86_400, in_step: bool = False) -> int:
-        """Many payments that succeeded, spread over the last days, each with one row in Halo."""
+        """Create many succeeded payments, spread over the last days, each with one row in Halo."""
         now = int(self.clock())
         status = self.halo.status["succeeded"] if in_step else 1
         invoice = self.halo.add_invoice(total=1e9)

@@ -1,4 +1,4 @@
 """The daemon: scheduling, signals, systemd.
 
-What a poll or a push does belongs in `sync`.
+Does not belong here: what a poll or a push does (`sync`).
 """

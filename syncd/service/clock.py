@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 SET_BACK_SECONDS = 5.0
-"""From how many seconds on a difference between the two clocks is a clock that was set back."""
+"""A change of the clocks' difference (seconds) from which the host's clock was set back."""
 
 
 @dataclass(slots=True)
 class ClockWatch:
-    """Notices when the host's clock was set back.
+    """Detects that the host's clock was set back.
 
     Attributes:
         now: Unix seconds, by the host's clock.
@@ -28,7 +28,7 @@ class ClockWatch:
         self._ahead = self.now() - self.monotonic()
 
     def seconds_back(self) -> float:
-        """How far the host's clock was set back since the last call, in seconds; 0 if it was not."""
+        """How far the host's clock was set back since the last call, in seconds; otherwise 0."""
         before, self._ahead = self._ahead, self.now() - self.monotonic()
         back = before - self._ahead
         return back if back >= SET_BACK_SECONDS else 0.0

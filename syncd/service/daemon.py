@@ -42,13 +42,13 @@ STOP_SECONDS = 8.0
 """How long a running step may continue after SIGTERM; the service ends within ten seconds."""
 
 _LIFTING = frozenset(str(key) for key in LiftedBy)
-"""The keys of the configuration whose change releases holds, among other reasons for that."""
+"""The configuration keys whose change releases holds."""
 
 CLOCK_LOOK_SECONDS = 5.0
 """How often to check whether the host's clock was set back."""
 
 HANG_SECONDS = 240.0
-"""After so long without progress a step hangs; syncd then lets systemd's watchdog restart the service."""
+"""After so many seconds without progress a step hangs; systemd's watchdog restarts syncd."""
 
 FIXED = ("state.url", "state.takeover_after", "web.listen", "database_password")
 """Keys that take effect only after a restart."""
@@ -93,7 +93,7 @@ class Daemon:
             self.runtime.requires = self._fence
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT.
+        """Run until SIGTERM or SIGINT.
 
         Raises:
             ConfigurationError: syncd cannot listen on web.listen.
@@ -140,14 +140,14 @@ class Daemon:
         crash_point(Point.READY)
         watching = [asyncio.create_task(work) for work in (self._watch_clock(), self._keep_role())]
         stopped = asyncio.create_task(self.runtime.stop.wait())
-        # If the web server ends, the whole service ends: it must not run without health checks.
+        # If the web server ends, the whole service ends: never run without health checks.
         await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
         await self._end(server, serving, watching)
 
     async def _end(
         self, server: Server, serving: "asyncio.Task[None]", watching: "list[asyncio.Task[None]]"
     ) -> None:
-        """End in order: no new step, the running ones finished, the web server last.
+        """End in order: start no new step, let running steps finish, then stop the web server.
 
         Raises:
             StoreUnusable: the database is damaged.
@@ -190,14 +190,14 @@ class Daemon:
         return self._lead is None or self._lead.leads
 
     async def _prepare_to_lead(self) -> None:
-        """Build the engine again: what the former one knows may be outdated."""
+        """Build the engine again: the former one may have outdated data."""
         if self._ran:
             await self._rebuild(self.config)
             self._started = self._steps.started = self.runtime.now()
         release_holds(self.config, self.store, self.runtime.now())
 
     def _on_lead(self, how: str | None) -> None:
-        """Begin to poll and push; `how` says what happened to the former leader, if there was one."""
+        """Start to poll and push; `how` tells what happened to the former leader, if any."""
         self.telemetry.leads(leading=True)
         if how is not None:
             self.telemetry.count("takeovers")
@@ -206,7 +206,7 @@ class Daemon:
             self._schedule()
 
     async def _keep_role(self) -> None:
-        """Renew the right to lead, or wait for it; an error in one look does not end the next."""
+        """Renew the right to lead, or wait for it; an error in one attempt does not end this."""
         while (lead := self._lead) is not None:
             await asyncio.sleep(lead.look_seconds)
             before = lead.role
@@ -215,12 +215,12 @@ class Daemon:
                 self.notifier.status(f"{lead.check().text}.".capitalize())
 
     def _on_loss(self) -> None:
-        """Stop every step: this service stands by."""
+        """Stop every step: this service is now on standby."""
         self.telemetry.leads(leading=False)
         self._steps.cancel()
 
     async def _rebuild(self, config: Config) -> Engine:
-        """Replace the engine between two steps; returns the former one."""
+        """Replace the engine between two steps; return the former one."""
         async with self._steps.exclusive():
             old = self._steps.parts
             self._steps.parts = assemble(
@@ -253,7 +253,7 @@ class Daemon:
         )
 
     async def _watch_clock(self) -> None:
-        """Plan all steps again after the host's clock was set back: the scheduler goes by that clock."""
+        """After the host's clock was set back, plan all steps again: the scheduler uses that clock."""
         clock = ClockWatch(self.runtime.now, self.monotonic)
         while True:
             await asyncio.sleep(CLOCK_LOOK_SECONDS)
@@ -274,7 +274,7 @@ class Daemon:
         except Stopping:
             return
         except StoreUnusable as error:
-            # Without its database syncd could only guess: end the service, so that a person looks.
+            # Without its database syncd could only guess: end, so that a person notices.
             self._broken = error
             self.runtime.stop.set()
         except StoreUnavailable as error:
@@ -300,7 +300,7 @@ class Daemon:
         self._instance.renew()
 
     def _feed(self) -> None:
-        """Feed the watchdog, unless a step hangs."""
+        """Notify the watchdog, unless a step hangs."""
         if self._steps.idle_seconds() < HANG_SECONDS:
             self.notifier.alive()
 
@@ -338,7 +338,7 @@ class Daemon:
         return released
 
     async def _reload(self) -> None:
-        """Read the configuration again, between two steps. A wrong one changes nothing."""
+        """Read the configuration again, between two steps. An invalid one changes nothing."""
         self.notifier.reloading()
         crash_point(Point.RELOADING)
         try:
@@ -355,7 +355,7 @@ class Daemon:
         fixed = [key for key in changed if key in FIXED]
         last = (await self._rebuild(new)).last
         self._engine.last = last
-        # Without such a change no payment leaves the attention list, not even for a moment.
+        # Without such a change no payment leaves the attention list, not even briefly.
         lifting = bool(_LIFTING.intersection(changed))
         released = self._release(reloaded=lifting) if self._leads else 0
         self._schedule()

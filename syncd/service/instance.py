@@ -1,7 +1,7 @@
-"""One service for one database: a second service says so and ends.
+"""Allows one service per database: a second service reports the first one and ends.
 
-Two services over one database would do no harm to payments, because one process pushes at a time. But
-each would spend requests, and one of them is running by mistake. The claim is a lease in the database.
+Two services with one database would not harm payments, because one process pushes at a time. But
+both would use requests, and one of them runs by mistake. The claim is a lease in the database.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,14 +16,14 @@ from syncd.sync.lease import Lease, this_process
 
 CLAIM = "service"
 CLAIM_SECONDS = 75.0
-"""How long a claim counts without being renewed, where its process cannot be seen from here."""
+"""How long a claim counts without renewal, in seconds, if its process cannot be seen from here."""
 
 LOOK_SECONDS = 1.0
 
 
 @dataclass(slots=True)
 class Instance:
-    """The claim of this service on its database.
+    """This service's claim on its database.
 
     Attributes:
         url: the database.
@@ -45,7 +45,7 @@ class Instance:
         )
 
     async def claim(self) -> None:
-        """Claim the database; wait for the claim of a service that may have died on another host.
+        """Claim the database; wait for a claim whose service may have died on another host.
 
         Raises:
             ConfigurationError: another service uses the database.
@@ -105,6 +105,6 @@ class Instance:
             self._lease.give_back()
 
     def _is_visible(self, holder: Holder) -> bool:
-        """Whether the holder runs on this machine, so that it was seen to be alive."""
+        """Whether the holder runs on this machine, so that syncd can see whether it is alive."""
         me = self._lease.me
         return (holder.host, holder.boot) == (me.host, me.boot)

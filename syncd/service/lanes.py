@@ -1,8 +1,9 @@
-"""The service's steps in two lanes: one reads Stripe, one writes to Halo; neither waits for the other.
+"""The service's steps in two lanes, which do not wait for each other: Stripe reads, Halo writes.
 
-A lane runs one step at a time. So a long push does not delay polls; what polls find meanwhile is pushed
-when the push has ended. The lanes share only the store, whose transactions keep them apart, as they
-keep two processes apart. The daemon decides when steps start and when the service stops.
+A lane runs one step at a time. So a long push does not delay polls; payments found by polls in the
+meantime are pushed after the push has ended. The lanes share only the store, whose transactions
+separate them as they separate two processes. The daemon decides when steps start and when the
+service stops.
 """
 
 import asyncio
@@ -57,7 +58,7 @@ _lane: ContextVar[Lane | None] = ContextVar("_lane", default=None)
 
 
 def note_progress() -> None:
-    """Note progress of the step that calls this; a hanging step of the other lane stays visible."""
+    """Record progress of the calling step; a hanging step of the other lane stays visible."""
     lane = _lane.get()
     if lane is not None and lane.progress_at is not None:
         lane.progress_at = lane.monotonic()
@@ -68,7 +69,7 @@ class Steps:
     """Polls, sweeps and pushes as tasks, each kind once at a time.
 
     Attributes:
-        parts: the engine; `exclusive` allows to replace it.
+        parts: the engine; it can be replaced within `exclusive`.
         guarded: runs a step, and handles its exceptions.
         before_push: called before each push, in the same lane.
         after: called after each step.
@@ -136,7 +137,7 @@ class Steps:
         self.begin(self._sweep, "sweep")
 
     def count_undelivered(self) -> None:
-        """Begin the count of events that Stripe's webhooks did not deliver, where it is due."""
+        """Start the count of undelivered webhook events, if it is due."""
         self.begin(self._count_undelivered, "deliveries")
 
     async def _count_undelivered(self) -> None:

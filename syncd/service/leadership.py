@@ -1,9 +1,10 @@
-"""Several services over one database of PostgreSQL: one leads, the others stand by.
+"""Several services with one PostgreSQL database: one leads, the others are on standby.
 
-The right to lead is a lease in the database. It goes by the server's clock, so that hosts whose clocks
-differ agree. A service that cannot renew its lease stops before the lease ends, and another takes over
-after the lease has ended. A service that was suspended meanwhile finds out at its next write: it needs
-the push lease for a write, and cannot take or renew the push lease after another has taken over.
+The right to lead is a lease in the database. Its times come from the server's clock, so that hosts
+with different clocks agree. A service that cannot renew its lease stops before the lease ends;
+another service takes over after the end. A service that was suspended in the meantime notices at
+its next write: a write needs the push lease, which cannot be taken or renewed after another service
+has taken over.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,17 +21,17 @@ from syncd.sync.lease import is_alive, this_process
 from syncd.text.timestamps import iso
 
 LEASE_SHARE, LOOK_SHARE = 2 / 3, 1 / 6
-"""Of the time after which a standby must lead: how long the lease lasts, and how often it is renewed."""
+"""Shares of the takeover time: how long the lease lasts, and how often it is renewed."""
 
 LEASE_SECONDS_MAX = 900.0
-"""No lease lasts longer: `state.takeover_after` is limited."""
+"""The longest lease, in seconds, because `state.takeover_after` is limited."""
 
 LOOK_SECONDS_MAX = 1.0
-"""How often a standby looks, at least: a service that is stopped hands over within that time."""
+"""The longest time between two checks of a standby: a service that stops hands over within it."""
 
 
 class Role(StrEnum):
-    """What a service does."""
+    """The role of a service."""
 
     LEADING = "leading"
     STANDBY = "standby"
@@ -38,17 +39,18 @@ class Role(StrEnum):
 
 @dataclass(slots=True)
 class Leadership:
-    """The role of this service.
+    """The role of this service among several.
 
     Attributes:
         takeover_seconds: how soon a standby must lead after the leader has died.
-        now: Unix seconds by this host's clock; used only where the database has none.
+        now: Unix seconds by this host's clock; used only if the database has no clock.
         monotonic: seconds of a clock that is never set.
-        prepare: called before this service leads; it does not lead if this fails.
-        on_lead: called when this service leads, with how that came about (None: it waited for nobody).
+        prepare: called before this service leads; if it fails, the service does not lead.
+        on_lead: called when this service starts to lead, with the reason (None: it waited for
+            nobody).
         on_loss: called when this service no longer leads.
-        alive: whether a process of this machine still runs.
-        role: what this service does now.
+        alive: whether a process of this machine is still running.
+        role: the present role of this service.
         trouble: why the database cannot be used; None while it works.
         leading: who leads and since when, as last read.
     """
@@ -72,12 +74,12 @@ class Leadership:
     _stood_by: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        # Before it has led, and after another has led, a service holds no lease that counts.
+        # Before it has led, and after another has led, a service has no valid lease.
         self.fence = Fence(LEADER, self.me.owner, 0)
 
     @property
     def leads(self) -> bool:
-        """Whether this service may start a step now: its lease has surely not ended."""
+        """Whether this service may start a step now: its lease has certainly not ended."""
         held = self.monotonic() - self._confirmed < self._lease_seconds
         return self.role is Role.LEADING and held
 
@@ -91,11 +93,11 @@ class Leadership:
 
     @property
     def look_seconds(self) -> float:
-        """How long to wait between two calls of `look`."""
+        """How long to wait between two calls of `look`, in seconds."""
         return min(LOOK_SECONDS_MAX, self._renew_seconds)
 
     async def look(self) -> None:
-        """Renew the lease, or take it if nobody leads. A database that does not answer is noted.
+        """Renew the lease, or take it if nobody leads; record a database that does not answer.
 
         Raises:
             StoreUnusable: the database is damaged.

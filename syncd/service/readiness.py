@@ -11,14 +11,14 @@ from syncd.sync.engine import Engine
 def ready_checks(
     engine: Engine, lead: Leadership | None, started: float, ages: Ages, stale_seconds: float
 ) -> dict[str, Check]:
-    """The checks by name; a service that stands by asks neither Stripe nor Halo.
+    """The checks by name; a service on standby asks neither Stripe nor Halo.
 
     Args:
         engine: the service's engine.
-        lead: the service's role; None where there is only one service.
+        lead: the service's role; None if only one service can run.
         started: since when the service works, Unix seconds.
         ages: how long ago each step last worked.
-        stale_seconds: how long nothing may have worked before that is a failure.
+        stale_seconds: the longest time without success that is not a failure.
     """
     role, trouble = {}, engine.store_trouble
     if lead is not None:

@@ -1,4 +1,4 @@
-"""When the service's steps start."""
+"""Decides when the service's steps start."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,14 +10,16 @@ from syncd.service.lanes import Steps
 from syncd.text.timestamps import utc
 
 TICK_SECONDS = 30.0
-"""How often to push what has become due, and to feed the watchdog."""
+"""How often to push due payments and to notify the watchdog, in seconds."""
 
 SWEEP_LOOK_SECONDS = 900
-"""How often, at least, to check whether a sweep is due: a failed sweep must not wait for a day."""
+"""The longest time between two checks for a due sweep: a failed sweep must not wait for a day."""
 
 DELIVERIES_LOOK_SECONDS, DELIVERIES_FIRST_SECONDS = 3_600, 60
-"""How often to look whether the daily count of undelivered events is due; first, this long after
-the start, when the first poll has usually ended."""
+"""How often to check whether the daily count of undelivered events is due, in seconds.
+
+The first check comes this long after the start, when the first poll has usually ended.
+"""
 
 
 def plan(
@@ -28,17 +30,17 @@ def plan(
     configured: Poll,
     now: float,
 ) -> None:
-    """Plan all steps from `now` (Unix seconds); what was planned before is replaced.
+    """Plan all steps from `now` (Unix seconds), and replace the earlier plan.
 
     Args:
-        scheduler: starts them.
+        scheduler: starts the steps.
         steps: the steps.
         on_time: called with the step to start.
-        tick: called for what is between two polls.
-        configured: how often.
+        tick: called regularly between two polls.
+        configured: the intervals in the configuration.
         now: Unix seconds.
     """
-    # Without a fixed interval, the planner decides by the second when to poll.
+    # Without a fixed interval, the planner decides every second whether to poll.
     fixed, sweep = configured.seconds, configured.sweep
     # By default APScheduler skips a job that is more than a second late.
     options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 SEND_SECONDS_MAX = 0.2
-"""How long to wait for a service manager whose queue is full; a longer wait would stop the service."""
+"""How long to wait for a service manager whose queue is full; a longer wait would block syncd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Notifier:
         self.send(f"STATUS={text}")
 
     def alive(self) -> None:
-        """Feed the watchdog."""
+        """Notify the watchdog."""
         self.send("WATCHDOG=1")
 
     def stopping(self) -> None:

@@ -1,4 +1,4 @@
-"""The sandbox's Halo: what a tenant stores, what it shows, and how it refuses."""
+"""The simulated Halo: what a tenant stores, what it shows, and what it refuses."""
 
 from syncd.sandbox.halo.service import NEW_STATUS, STATUS, SandboxHalo
 

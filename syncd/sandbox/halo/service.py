@@ -1,4 +1,4 @@
-"""The sandbox's Halo: invoice payments as people who wrote clients have met them."""
+"""The simulated Halo: invoice payments as authors of clients have seen them."""
 
 import json
 from collections import deque
@@ -18,31 +18,31 @@ STATUS = {"succeeded": 3, "payment_failed": 4, "processing": 5, "canceled": 6, "
 NEW_STATUS = 1
 
 CHANGES_ROWS_MAX = 1_000
-"""Changes of an invoice with more rows are not recorded: only a benchmark makes such an invoice."""
+"""Changes of an invoice with more rows are not recorded; only a benchmark has such an invoice."""
 
 
 class SandboxHalo(HaloSignIn):
-    """Halo's truth, and how it answers.
+    """Halo's data, and its answers.
 
     Attributes:
         rows: invoice payments by id.
         writes: every row that was written, as (id, what was posted, whether it was inserted).
-        page_cap: the most rows on a page.
-        paging: "honoured", "ignored" (everything at once) or "same_page" (page 1 for ever).
+        page_cap: the maximum number of rows on a page.
+        paging: "honoured", "ignored" (everything at once) or "same_page" (always page 1).
         list_shape: "payments" (an object with a count) or "bare" (a list).
-        filter_ignored: whether `intent_id` is passed over.
-        list_lag_seconds: how long a row that was posted doesn't stand in lists yet.
-        answer_shape: what a POST answers once it is carried out, which is not documented: "rows",
-            "empty", "no_json", "error_in_200", "other_rows" or "bare_object".
+        filter_ignored: whether `intent_id` is ignored.
+        list_lag_seconds: how long lists do not show a row after it was posted.
+        answer_shape: the answer to a POST after it was carried out, which is not documented:
+            "rows", "empty", "no_json", "error_in_200", "other_rows" or "bare_object".
         invoice_list: how invoices are listed.
-        rows_pay: whether a row that succeeded lessens what its invoice says is due, which is not
-            documented either.
+        rows_pay: whether a succeeded row reduces the invoice's amount due, which is not documented
+            either.
         keeps: what the tenant stores of a posted row, which is not documented.
         shows: what the tenant leaves out of the rows in its answers.
-        tables: what `/api/Features` and `/api/Lookup` answer; a missing name is a 404.
-        changes: what `/api/InvoiceChange` answers, of all invoices.
-        rate_limit: requests in any five minutes; None switches it off.
-        clock_skew: seconds by which the Date header is off; None leaves it out.
+        tables: the answers to `/api/Features` and `/api/Lookup`; a missing name is a 404.
+        changes: the answer to `/api/InvoiceChange`, for all invoices.
+        rate_limit: requests in any five minutes; None for no limit.
+        clock_skew: the error of the Date header in seconds; None leaves the header out.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -84,7 +84,7 @@ class SandboxHalo(HaloSignIn):
         currency: int | str = 1,
         **other: Any,
     ) -> int:
-        """An invoice; `currency` is the tenant's number for one, or letters. Returns its id."""
+        """Add an invoice; `currency` is the tenant's number of it, or letters. Returns its id."""
         name = self._next["invoice"]
         self._next["invoice"] += 1
         self.invoices[name] = {
@@ -101,7 +101,7 @@ class SandboxHalo(HaloSignIn):
         status: Any = NEW_STATUS,
         **other: Any,
     ) -> int:
-        """A payment row, as Halo makes it when a customer starts to pay; returns its id."""
+        """Add a payment row, as Halo does when a customer starts to pay; returns its id."""
         name = self._next["row"]
         self._next["row"] += 1
         now = _iso(self.clock())
@@ -120,15 +120,15 @@ class SandboxHalo(HaloSignIn):
         return name
 
     def rows_of(self, intent_id: str) -> list[dict[str, Any]]:
-        """All rows of one intent."""
+        """All rows of one payment intent."""
         return [self.rows[i] for i in self._by_intent.get(intent_id, []) if i in self.rows]
 
     def delete_row(self, row_id: int) -> None:
-        """A person deletes a row."""
+        """Delete a row, as a person does."""
         del self.rows[row_id]
 
     def native_webhook(self, event: dict[str, Any]) -> None:
-        """Halo's own Stripe integration takes an event in and writes the rows of its intent."""
+        """Process an event as Halo's own Stripe integration does: write its payment's rows."""
         intent = event["data"]["object"]["id"]
         state = event["type"].removeprefix("payment_intent.")
         for row in self.rows_of(intent):
@@ -141,14 +141,14 @@ class SandboxHalo(HaloSignIn):
     def poison(
         self, which: int | str, message: str = "Could not convert string to integer."
     ) -> None:
-        """From now on a POST with this row (its id, or its intent's) fails as a whole."""
+        """From now on, a POST with this row (its id, or its payment intent's) fails as a whole."""
         self._poison[which] = message
 
     def unpoison(self, which: int | str) -> None:
         """The row can be written again."""
         self._poison.pop(which, None)
 
-    # --- how it answers -----------------------------------------------------------------------------
+    # --- answers ----------------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Reply:
         """Answer one request."""
@@ -214,7 +214,7 @@ class SandboxHalo(HaloSignIn):
         return json_reply(self._invoice(name) if invoices else self.shows.alone(self.rows[name]))
 
     def _shows(self, row_id: int) -> bool:
-        """Whether a row that was posted stands in lists by now."""
+        """Whether lists show a posted row by now."""
         return self._posted_at.get(row_id, 0.0) <= self.clock() - self.list_lag_seconds
 
     def _list(self, request: Request) -> Reply:
@@ -233,7 +233,7 @@ class SandboxHalo(HaloSignIn):
             words = query["search"].lower()
             found = [row for row in found if words in json.dumps(row).lower()]
         if (order := query.get("order")) is not None:
-            # ids only grow, so the rows stand by id already.
+            # Ids only grow, so the rows are sorted by id already.
             found = found if order == "id" else sorted(found, key=lambda row: str(row.get(order)))
             found = found[::-1] if query.get("orderdesc") == "true" else found
         found = [row for row in found if self._shows(row["id"])]
@@ -372,7 +372,7 @@ def _not_allowed() -> Reply:
 
 
 def _number(amount: Any) -> float:
-    """Read an amount, which may be text; 0 where it is none."""
+    """Read an amount, which may be text; 0 if it is not a number."""
     try:
         return float(amount)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""How the sandbox's Halo signs clients in, and what a token allows."""
+"""How the simulated Halo signs clients in, and what a token allows."""
 
 import secrets
 from collections.abc import Callable
@@ -11,19 +11,19 @@ class HaloSignIn:
     """Tokens by client credentials.
 
     Attributes:
-        tenant: must come with a sign-in, where authinfo is there to say so.
+        tenant: must be sent with a sign-in, if authinfo exists to tell it.
         tenant_wanted_in: where the tenant is read from: "form", "query", or both.
-        authinfo: what authinfo answers in place of its usual answer.
-        token_refusal: status and body for a token that is not known; None for a 401 without a body. The
-            body of a redirect is where it points; a text that begins with "<" is a web page.
-        granted_scope: what the token says it is good for; None leaves it out.
+        authinfo: authinfo's answer instead of the usual one.
+        token_refusal: status and body for an unknown token; None for a 401 without a body. The body
+            of a redirect is its target; a text that begins with "<" is a web page.
+        granted_scope: the scope in the token's answer; None leaves it out.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.url = ""
         self.client_id = "sandbox-client"
-        self.client_secret = "sandbox-client-secret"  # opens nothing
+        self.client_secret = "sandbox-client-secret"  # valid only in the sandbox
         self.tenant = "sandbox"
         self.tenant_wanted_in = {"form"}
         self.authinfo: dict[str, object] | None = None
@@ -36,7 +36,7 @@ class HaloSignIn:
         self._tokens: dict[str, tuple[float, set[str]]] = {}
 
     def expire_tokens(self) -> None:
-        """All tokens end now."""
+        """Let all tokens expire now."""
         self._tokens.clear()
 
     def _sign_in(self, request: Request) -> Reply | None:
@@ -60,7 +60,7 @@ class HaloSignIn:
         ):
             return json_reply({"error": "invalid_request"}, 400)
         form = dict(parse_qsl(request.body.decode()))
-        request.body = b""  # it holds the secret
+        request.body = b""  # it contains the secret
         if form.get("grant_type") != "client_credentials":
             return json_reply({"error": "unsupported_grant_type"}, 400)
         if (form.get("client_id"), form.get("client_secret")) != (

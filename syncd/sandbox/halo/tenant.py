@@ -1,7 +1,7 @@
-"""How one tenant of Halo differs from another where no document says what Halo does.
+"""Differences between tenants of Halo, where Halo's behaviour is not documented.
 
-What InvoicePayment does with a row that brings only `id` and `status` is not known; what lists leave
-out is not known either. The sandbox can be each kind of tenant.
+It is unknown what InvoicePayment does with a row that has only `id` and `status`, and what lists
+leave out. The sandbox can be each kind of tenant.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,10 +17,10 @@ EMPTY: dict[str, Any] = {
     "invoice_id": 0, "date": NEVER, "amount": 0, "method": 0, "status": 0, "module_id": 0,
     "intent_date": NEVER, "webhook_received_date": NEVER, "dateposted": NEVER,
 }  # fmt: skip
-"""What a column becomes where the tenant empties what a write leaves out; None for all others."""
+"""The value of a column that the tenant empties because a write left it out; None for all others."""
 
 ANYWAY = frozenset({"id", "client_id", "client_name", "invoice_invoicenumber", "type"})
-"""What does not come from the row's own columns, so a write can't empty it."""
+"""Fields that do not come from the row's own columns, so a write cannot empty them."""
 
 MODULES = [
     {"id": 231, "module_name": "StripePayments", "actual_name": "Stripe Payments", "enabled": True},
@@ -41,10 +41,10 @@ class Keeping:
     """What a tenant stores of a posted row.
 
     Attributes:
-        partial: an update that leaves required columns out: "merge" keeps the columns it does not
-            bring; "refuse" is a 400 until all required columns come along; "empty" empties what it
-            leaves out.
-        empties: columns that every update empties which does not bring them.
+        partial: an update without required columns: "merge" keeps the columns that were not sent;
+            "refuse" is a 400 until all required columns are sent; "empty" empties the columns that
+            were not sent.
+        empties: columns that every update without them empties.
         drops: fields that are never stored, although the answer shows them as sent.
         drops_new: the same for inserts.
         inserts_need: columns without which an insert is refused.
@@ -57,7 +57,7 @@ class Keeping:
     inserts_need: tuple[str, ...] = ()
 
     def refuses(self, posted: list[dict[str, Any]]) -> dict[str, Any] | None:
-        """The body of a 400, where a row lacks columns that this tenant demands."""
+        """The body of a 400, if a row lacks columns that this tenant requires."""
         for row in posted:
             needed: tuple[str, ...] = REQUIRED if "id" in row and self.partial == "refuse" else ()
             if "id" not in row:
@@ -85,7 +85,7 @@ class Keeping:
         }
 
     def answered(self, row: dict[str, Any], posted: dict[str, Any]) -> dict[str, Any]:
-        """The row as the answer to a write shows it: as sent, also where a field was dropped."""
+        """The row in the answer to a write: as sent, even if a field was dropped."""
         return {**row, **posted, "id": row["id"]}
 
 
@@ -94,15 +94,15 @@ class Showing:
     """What a tenant leaves out of rows.
 
     Attributes:
-        lists_hide: fields that lists never show; the row read alone shows them.
-        nulls_left_out: whether a field that is null is left out of every answer.
+        lists_hide: fields that lists never show; a row read by its id shows them.
+        nulls_left_out: whether null fields are left out of every answer.
     """
 
     lists_hide: frozenset[str] = frozenset()
     nulls_left_out: bool = False
 
     def alone(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A row as it is shown alone, and in the answer to a write."""
+        """A row as read by its id, and in the answer to a write."""
         if not self.nulls_left_out:
             return row
         return {key: value for key, value in row.items() if value is not None}
@@ -118,10 +118,10 @@ class Showing:
 # --- the list of invoices -------------------------------------------------------------------------
 
 LIST_KEYS_SEEN = frozenset({"id", "amountdue", "amountpaid", "client_name", "change_seq"})
-"""What list rows of invoices are known to carry."""
+"""The fields that list rows of invoices are known to have."""
 
 _PAGE_SIZE_OTHERWISE = 50
-"""How many invoices Halo lists on a page where it does not follow `page_size`."""
+"""How many invoices Halo lists on a page if it does not follow `page_size`."""
 
 
 @dataclass(slots=True)
@@ -129,11 +129,11 @@ class InvoiceList:
     """How `GET /api/Invoice` answers.
 
     Attributes:
-        paging: "honoured", "ignored" (everything at once), "same_page" (page 1 for ever) or
-            "absent" (404).
-        page_cap: the most invoices on a page.
+        paging: "honoured", "ignored" (everything at once), "same_page" (always page 1) or "absent"
+            (404).
+        page_cap: the maximum number of invoices on a page.
         shape: "invoices" (an object with a count), "uncounted" (one without) or "bare" (a list).
-        keys: what a list row carries; None for everything but its payments.
+        keys: the fields of a list row; None for everything but its payments.
         ordered: whether `order` and `orderdesc` are followed.
     """
 
@@ -149,12 +149,12 @@ class InvoiceList:
         query: Mapping[str, str],
         whole: Callable[[int], Mapping[str, Any]],
     ) -> Any:
-        """What a listing with this query answers, as JSON.
+        """The answer to a listing with this query, as JSON.
 
         Args:
-            invoices: all of them, oldest first, as they are kept.
+            invoices: all of them, oldest first, as stored.
             query: the parameters of the request.
-            whole: an invoice by its id, as it is shown when it is read alone.
+            whole: an invoice by its id, as it is shown when it is read by its id.
         """
         found = list(invoices)
         if "client_id" in query:

@@ -1,4 +1,4 @@
-"""What the sandbox's Halo refuses: parameters it does not know, and values of the wrong type."""
+"""What the simulated Halo refuses: unknown parameters, and values of the wrong type."""
 
 import re
 from datetime import datetime
@@ -25,7 +25,7 @@ def is_row(row: Any) -> bool:
 
 
 def refused_values(place: int, row: Any) -> dict[str, list[str]]:
-    """What is wrong with the values of one posted row, by field.
+    """The problems of the values of one posted row, by field.
 
     Args:
         place: its index in the posted list.
@@ -53,10 +53,10 @@ def refused_values(place: int, row: Any) -> dict[str, list[str]]:
 
 
 def refused_filters(query: dict[str, str]) -> dict[str, list[str]]:
-    """What is wrong with a listing's parameters, by name.
+    """The problems of a listing's parameters, by name.
 
-    Nobody knows whether Halo passes over a parameter that it doesn't document. Here it is refused,
-    so that nobody comes to rely on one.
+    It is unknown whether Halo ignores a parameter that it does not document. Here it is refused, so
+    that nobody relies on one.
     """
     problems = {}
     for key, value in query.items():

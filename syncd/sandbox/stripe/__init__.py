@@ -1,4 +1,4 @@
-"""The sandbox's Stripe: events, payment intents, charges, refunds and disputes."""
+"""The simulated Stripe: events, payment intents, charges, refunds and disputes."""
 
 from syncd.sandbox.stripe.service import SandboxStripe
 

@@ -12,7 +12,7 @@ EXPAND = re.compile(r"expand\[\d*\]")
 
 
 class Query:
-    """A listing's parameters, as strictly read as Stripe reads them."""
+    """A listing's parameters, parsed as strictly as Stripe does."""
 
     def __init__(self, kind: str, query: list[tuple[str, str]]) -> None:
         self.refusal: Reply | None = None
@@ -89,25 +89,25 @@ class Query:
             self.to = min(self.to, number - 1)
 
     def takes_delivery(self, event: dict[str, Any]) -> bool:
-        """Whether an event was delivered, or was not, as it was asked for.
+        """Whether an event matches the requested delivery status.
 
-        An event is delivered when every webhook endpoint has taken it.
+        An event is delivered after every webhook endpoint has accepted it.
         """
         return self.delivered is None or self.delivered is not bool(event.get("pending_webhooks"))
 
     def takes(self, event: dict[str, Any]) -> bool:
-        """Whether an event is of the types that were asked for."""
+        """Whether an event is of the requested types."""
         wanted = self.types or ([self.type] if self.type else [])
         if not wanted:
             return True
         kind = field_of(event, "type")
         if not isinstance(kind, str):
-            return True  # garbage that a test put there is shown whatever is asked
+            return True  # garbage that a test added is always shown
         return any(re.fullmatch(re.escape(w).replace(r"\*", ".*"), kind) for w in wanted)
 
 
 def bearer_of(authorization: str) -> str | None:
-    """The key of an Authorization header; None where there is none."""
+    """The key in an Authorization header; None without one."""
     if authorization.startswith("Bearer "):
         return authorization[7:]
     if authorization.startswith("Basic "):

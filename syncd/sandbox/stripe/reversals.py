@@ -1,6 +1,6 @@
-"""The sandbox's charges, refunds and disputes, as Stripe documents them.
+"""The simulated charges, refunds and disputes, as Stripe documents them.
 
-A payment intent stays `succeeded` when its money goes back; the charge beneath it says how much did.
+A payment intent stays `succeeded` when its money goes back; its charge shows how much was refunded.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ OF = {
     "refunds": ("charge", "payment_intent"),
     "disputes": ("charge", "payment_intent"),
 }
-"""By what each listing can be narrowed, besides `created`."""
+"""The filters of each listing, besides `created`."""
 
 
 class Listing:
-    """Objects newest first; within a second by id, which tells nothing of their order."""
+    """Objects newest first; within a second by id, which does not show their order."""
 
     def __init__(self) -> None:
         self.items: list[dict[str, Any]] = []
@@ -36,30 +36,31 @@ class Listing:
 
 
 def field_of(item: object, name: str) -> Any:
-    """A field of what may be garbage that a test put there."""
+    """A field of an object that may be garbage from a test."""
     return item.get(name) if isinstance(item, dict) else None
 
 
 def created_of(item: object) -> int:
-    """When an object was made; garbage is the newest."""
+    """When an object was created; garbage is the newest."""
     created = field_of(item, "created")
     return created if isinstance(created, int) else 2**40
 
 
 class Record(Protocol):
-    """Makes an event with a snapshot of its object."""
+    """Creates an event with a snapshot of its object."""
 
     def __call__(self, kind: str, what: dict[str, Any], at: float | None = None) -> str:
-        """Returns the event's id."""
+        """Create the event; return its id."""
 
 
 class Reversals:
     """Charges, and the money that goes back.
 
     Attributes:
-        intents_named: whether refunds and disputes name their payment intent; else only their charge.
-        old_events: make only the events that API versions before 2024-10-28 know: charge.refunded
-            with the sum, none for the refund itself.
+        intents_named: whether refunds and disputes name their payment intent; otherwise only their
+            charge.
+        old_events: create only the events of API versions before 2024-10-28: charge.refunded with
+            the sum, none for the refund itself.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Reversals:
         self.listings = {"charges": Listing(), "refunds": Listing(), "disputes": Listing()}
 
     def charge(self, intent: dict[str, Any]) -> str:
-        """The charge of a payment that succeeds; returns its id."""
+        """Create the charge of a succeeding payment; return its id."""
         name = f"ch_3{self._opaque(23)}"
         amount = intent["amount_received"]
         self.listings["charges"].items.append(
@@ -109,7 +110,7 @@ class Reversals:
         at: float | None = None,
         emit: bool = True,
     ) -> str:
-        """Send money back; returns the refund's id."""
+        """Refund money; return the refund's id."""
         charge = self._charge_of(intent)
         left = charge["amount_captured"] - charge["amount_refunded"]
         amount = left if amount is None else amount
@@ -145,7 +146,7 @@ class Reversals:
         return str(refund["id"])
 
     def fail_refund(self, refund_id: str, *, at: float | None = None) -> None:
-        """The refund can't be paid out: the money comes back."""
+        """Let a refund fail: the money comes back."""
         refund = self._of("refunds", refund_id)
         refund.update(status="failed", failure_reason="expired_or_canceled_card")
         charge = self._of("charges", refund["charge"])
@@ -165,7 +166,7 @@ class Reversals:
         at: float | None = None,
         emit: bool = True,
     ) -> str:
-        """The customer's bank takes money back; returns the dispute's id."""
+        """Open a dispute of the customer's bank; return its id."""
         charge = self._charge_of(intent)
         charge["disputed"] = True
         dispute = {
@@ -195,12 +196,12 @@ class Reversals:
     def move_dispute(
         self, dispute_id: str, status: str, *funds: str, at: float | None = None
     ) -> None:
-        """The bank takes a step: another status, and what happens to the money.
+        """Change a dispute: another status, and perhaps a movement of money.
 
         Args:
-            dispute_id: which.
-            status: the new one; an inquiry becomes a dispute by `needs_response`.
-            funds: "withdrawn" or "reinstated", an event each.
+            dispute_id: the dispute.
+            status: the new status; an inquiry becomes a dispute by `needs_response`.
+            funds: "withdrawn" or "reinstated", with one event each.
             at: Unix seconds; None for now.
         """
         dispute = self._of("disputes", dispute_id)
@@ -214,7 +215,7 @@ class Reversals:
     def close_dispute(
         self, dispute_id: str, status: str, *, at: float | None = None, emit: bool = True
     ) -> None:
-        """The bank decides: `won`, `lost` or `warning_closed`."""
+        """Let the bank decide a dispute: `won`, `lost` or `warning_closed`."""
         dispute = self._of("disputes", dispute_id)
         dispute["status"] = status
         if emit:

@@ -1,4 +1,4 @@
-"""The sandbox's Stripe: events and payment intents, listed and read as Stripe documents it."""
+"""The simulated Stripe: events and payment intents, listed and read as Stripe documents it."""
 
 import bisect
 import random
@@ -29,22 +29,22 @@ _PERMISSIONS = {
 
 
 class SandboxStripe:
-    """Stripe's truth, and how it answers.
+    """Stripe's data, and its answers.
 
     Attributes:
         events: all events, in no order; tests may append any garbage.
         intents: payment intents by id.
         requests: every request that came in.
-        faults: how to misbehave.
-        rate_limit_per_second: for one endpoint, and for all together with a test key (four times
-            as many with a live one); None switches it off.
+        faults: the active faults.
+        rate_limit_per_second: for one endpoint, and for all together with a test key (four times as
+            many with a live one); None for no limit.
         permissions: what the key may read.
-        clock_skew: seconds by which its Date header is off.
-        events_need_their_permission: whether events of charges and refunds are refused to a key that
-            may not read those; how Stripe does it isn't known.
-        pending_webhooks: how many webhook endpoints do not take the events that are made from now on.
-        announces: whether a payment intent that is created makes an event, as Stripe's does.
-        type_filter_ignored: list events of any type, whatever was asked for.
+        clock_skew: the error of the Date header in seconds.
+        events_need_their_permission: whether events of charges and refunds are refused to a key
+            that may not read these objects; Stripe's real behaviour is unknown.
+        pending_webhooks: how many webhook endpoints do not accept the events created from now on.
+        announces: whether the creation of a payment intent creates an event, as at Stripe.
+        type_filter_ignored: list events of any type, whatever was requested.
     """
 
     def __init__(self, clock: Callable[[], float], seed: int = 0) -> None:
@@ -87,7 +87,7 @@ class SandboxStripe:
         created: float | None = None, id: str | None = None, description: str | None = None,  # noqa: A002
         customer: str | None = None, surcharge: int | None = None, tip: int | None = None,
     ) -> str:  # fmt: skip
-        """A payment intent as it is made; returns its id. `amount` includes surcharge and tip."""
+        """Create a payment intent; return its id. `amount` includes surcharge and tip."""
         name = id or f"pi_3{self._opaque(23)}"
         intent = {
             "id": name, "object": "payment_intent", "amount": amount, "amount_capturable": 0,
@@ -109,7 +109,7 @@ class SandboxStripe:
         }  # fmt: skip
         self.intents[name] = intent
         self._intents.items.append(intent)
-        # Its id follows from the payment's: the ids of all other events stay as they were.
+        # Its id is derived from the payment's, so that the ids of all other events stay the same.
         if self.announces:
             self.record("payment_intent.created", intent, created, event_id=f"evt_1{name[-23:]}")
         return name
@@ -118,7 +118,7 @@ class SandboxStripe:
         self, intent_id: str, state: str, at: float | None = None, *, emit: bool = True,
         visible_after: float = 0.0, amount_received: int | None = None,
     ) -> str | None:  # fmt: skip
-        """Move a payment to one of the five states; returns the id of the event it made."""
+        """Move a payment to one of the five states; return the id of the event."""
         if state not in STATES:
             message = f"{state} is no state"
             raise ValueError(message)
@@ -152,13 +152,13 @@ class SandboxStripe:
         return self.emit(intent_id, state, at, visible_after=visible_after) if emit else None
 
     def touch(self, intent_id: str) -> None:
-        """Any later update of the payment: it clears the last error and makes no event."""
+        """Update the payment: this clears the last error and creates no event."""
         self.intents[intent_id]["last_payment_error"] = None
 
     def emit(
         self, intent_id: str, state: str, at: float | None = None, *, visible_after: float = 0.0
     ) -> str:
-        """An event with a snapshot of the payment."""
+        """Create an event with a snapshot of the payment."""
         snapshot = self.intents[intent_id]
         return self.record(f"payment_intent.{state}", snapshot, at, visible_after=visible_after)
 
@@ -171,7 +171,7 @@ class SandboxStripe:
         visible_after: float = 0.0,
         event_id: str | None = None,
     ) -> str:
-        """An event of any type with a snapshot of its object; returns the id of the event."""
+        """Create an event of any type with a snapshot of its object; return its id."""
         name = event_id or f"evt_3{self._opaque(23)}"
         snapshot = {k: (dict(v) if isinstance(v, dict) else v) for k, v in what.items()}
         self._visible[name] = self.clock() + visible_after
@@ -187,17 +187,17 @@ class SandboxStripe:
         return name
 
     def refund(self, intent_id: str, amount: int | None = None, **more: Any) -> str:
-        """Refund a payment that succeeded, wholly or in part; see Reversals.refund."""
+        """Refund a succeeded payment, fully or partly; see Reversals.refund."""
         return self.reversals.refund(self.intents[intent_id], amount, **more)
 
     def dispute(self, intent_id: str, amount: int | None = None, **more: Any) -> str:
-        """The customer disputes a payment that succeeded; see Reversals.dispute."""
+        """Dispute a succeeded payment; see Reversals.dispute."""
         return self.reversals.dispute(self.intents[intent_id], amount, **more)
 
     def _opaque(self, length: int) -> str:
         return "".join(self._random.choices(_LETTERS, k=length))
 
-    # --- how it answers --------------------------------------------------------------------------
+    # --- answers ----------------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Reply:
         """Answer one request."""
@@ -381,6 +381,6 @@ class SandboxStripe:
 
 
 def _amount_details(surcharge: int | None, tip: int | None) -> dict[str, Any]:
-    """A tip is always shown, and empty where there is none; the surcharge is a preview."""
+    """A tip is always shown, empty without one; the surcharge is a preview feature."""
     details: dict[str, Any] = {"tip": {} if tip is None else {"amount": tip}}
     return details if surcharge is None else details | {"surcharge": {"amount": surcharge}}

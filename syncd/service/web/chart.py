@@ -23,7 +23,7 @@ LEFT, RIGHT, TOP, BOTTOM = 42.0, 4.0, 8.0, 18.0
 
 _WORST_FIRST = (PaymentState.PAYMENT_FAILED, PaymentState.CANCELED, PaymentState.REQUIRES_ACTION)
 ORDER = (*(state for state in PaymentState if state not in _WORST_FIRST), *_WORST_FIRST[::-1])
-"""From the bottom up: `succeeded` is lowest, so that its heights can be compared."""
+"""From bottom to top: `succeeded` is lowest, so that its heights can be compared."""
 
 LAG_MARKS = (
     (1, "1 s"),

@@ -31,19 +31,19 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
+        """Leave signals to the daemon."""
         yield
 
 
 def listen_on(listen: str) -> socket.socket:
-    """Bind first, so that a port in use is a clear error."""
+    """Bind first, so that a port in use causes a clear error."""
     host, port = address(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen()  # from here on connections wait instead of being refused
+        listener.listen()  # from here on, connections wait instead of being refused
     except OSError as error:
         listener.close()
         message = (

@@ -58,16 +58,16 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that the page shows, at one moment.
+    """The values of the page at one moment.
 
     Attributes:
-        status: the status that every part of syncd reads.
+        status: the status that every part of syncd uses.
         config: the configuration; its secrets are not shown.
         level: the overall status.
         health: the overall status after the last step, and since when.
         cards: name, level and text of each check.
         attention: the newest entries of the attention list.
-        changes: what Stripe reported of Halo's payments in the last 24 hours.
+        changes: the states of Halo's payments that Stripe reported in the last 24 hours.
         pushes: what was written to Halo in the last 24 hours, newest first.
     """
 
@@ -86,8 +86,8 @@ class Kind:
     """The entries of the attention list that have one code.
 
     Attributes:
-        code: for machines.
-        title, meaning: what the registry of holds says of the code.
+        code: the machine-readable code.
+        title, meaning: the texts of the registry of holds.
         lines: the entries.
     """
 
@@ -212,14 +212,14 @@ def headers() -> dict[str, str]:
 
 
 def stripe_link(intent_id: str | None, config: Config) -> str | None:
-    """The payment's address in Stripe's dashboard; None if the id is no payment intent's."""
+    """The payment's address in Stripe's dashboard; None if the id is not a payment intent's."""
     return links.stripe_link(
         intent_id, test=config.mode is Mode.TEST, account=config.stripe.account
     )
 
 
 def _look(snapshot: Snapshot) -> str:
-    """The level that colours the banner: a recent failure is never shown as "all is well"."""
+    """The level that colours the banner; a recent failure never shows as "all is well"."""
     marks = {mark for _, mark, _ in snapshot.cards}
     return (
         "attention"

@@ -33,7 +33,7 @@ from syncd.store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class WebSources:
-    """Where the answers come from.
+    """The sources of the answers.
 
     Attributes:
         live: the check that no step hangs.
@@ -42,7 +42,7 @@ class WebSources:
         config: the present configuration, with the web token.
         health: the overall status after the last step, and since when.
         now: Unix seconds.
-        role: whether this service leads or stands by; None where there is only one.
+        role: whether this service leads or stands by; None if only one service can run.
     """
 
     store: Store
@@ -57,7 +57,7 @@ class WebSources:
 
 
 def application(sources: WebSources) -> Starlette:
-    """Make the web application."""
+    """Build the web application."""
 
     async def livez(_request: Request) -> Response:
         return _answer({"loop": sources.live()}, sources.role())
@@ -107,7 +107,7 @@ def application(sources: WebSources) -> Starlette:
 
 
 def _answer(checks: dict[str, Check], role: str | None) -> JSONResponse:
-    """200 or 503 for programs; the body names each check's text, for people."""
+    """200 or 503 for programs; the body has each check's text, for people."""
     well = all(check.ok for check in checks.values())
     body: dict[str, Any] = {
         "status": "ok" if well else "failing",
@@ -192,7 +192,7 @@ def _snapshot(sources: WebSources) -> Snapshot:
 
 
 def _mark(check: Check) -> str:
-    """How the page shows a check: a recent failure may not make the check fail yet."""
+    """The level of a check on the page; a recent failure may not make the check fail yet."""
     if not check.ok:
         return "starting" if check.starting else "failing"
     return "well" if check.reason is None else "attention"
