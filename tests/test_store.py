@@ -21,7 +21,7 @@ from alembic.script import ScriptDirectory
 
 from syncd.core.errors import StoreUnavailable, StoreUnusable
 from syncd.core.payments import Observation, PaymentState
-from syncd.core.records import Condition
+from syncd.core.records import Condition, Outcome
 from syncd.store.db import connection as database
 from syncd.store.db import schema, sqlite
 from syncd.store.db.connection import writing
@@ -255,13 +255,51 @@ def test_locked(healthy: Path) -> None:
     store.close()
 
 
+def test_a_pushed_payment_keeps_no_page_for_its_trace(tmp_path: Path) -> None:
+    """After a push, payments fill as few pages as if Stripe had sent no trace; their traces are gone."""
+    used: list[int] = []
+    for trace in ("x" * 2_000, None):
+        store = opened(tmp_path / f"{len(used)}.db")
+        for start in range(0, 1_000, 100):
+            numbers = range(start, start + 100)
+            events = {f"evt_{n}": n for n in numbers}
+            store.take_in([said(n, trace=trace) for n in numbers], 1.0, events=events)
+        names = [f"pi_{n}" for n in range(1_000)]
+        pushed = [Outcome(one, PaymentState.PROCESSING, Condition.IN_STEP) for one in names]
+        store.record(pushed, 2.0)
+        assert store.payment("pi_7")["trace"] is None  # type: ignore[index]
+        with database.reading(store._engine) as connection:
+            pages, free = (
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("page_count", "freelist_count")
+            )
+        used.append(pages - free)
+        store.close()
+    assert used[0] <= used[1] + 2
+
+
+def test_a_trace_goes_with_its_payment(tmp_path: Path) -> None:
+    """A newer trace replaces the one before; a trace is deleted when its payment is forgotten."""
+    store = opened(tmp_path / "syncd.db")
+    store.take_in([said(1)], 1.0, events={"evt_1": 1})
+    later = said(1, at=5, event_id="evt_b", state=PaymentState.SUCCEEDED, trace="new")
+    store.take_in([later], 2.0, events={"evt_b": 5})
+    assert store.payment("pi_1")["trace"] == "new"  # type: ignore[index]
+    with writing(store._engine) as connection:
+        connection.exec_driver_sql("UPDATE payments SET dismissed = 1, condition = 'held'")
+    store.housekeeping.prune(400.0 * DAY, 0)
+    assert store.payment("pi_1") is None
+    assert store.housekeeping.facts()["rows"]["traces"] == 0
+    store.close()
+
+
 def test_journal_that_a_crash_left(healthy: Path) -> None:
     """A transaction that a crash cut off is rolled back at the next start: that is no damage."""
     before = healthy.read_bytes()
     script = (
         "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
         "c.execute('PRAGMA cache_size=1'); c.execute('BEGIN IMMEDIATE');"
-        "c.execute('UPDATE payments SET trace = hex(randomblob(1000))'); os._exit(0)"
+        "c.execute('UPDATE traces SET trace = hex(randomblob(1000))'); os._exit(0)"
     )
     subprocess.run(["python3", "-c", script, str(healthy)], check=True)
     assert Path(f"{healthy}-journal").stat().st_size > 0

@@ -241,8 +241,8 @@ def test_only_one_module_writes_conditions() -> None:
         for path in folder.rglob("*.py")
         if pattern.search(path.read_text()) and "migrations" not in path.parts
     }
-    # The others write no column of the table: the trace, and what a person has accepted.
-    assert found == {"store/transitions.py", "store/store.py", "store/attention.py"}
+    # The other writes no column of the table: what a person has accepted.
+    assert found == {"store/transitions.py", "store/attention.py"}
 
 
 def test_the_diagram_shows_every_transition() -> None:

@@ -202,6 +202,8 @@ class HousekeepingStore:
                     ~sa.exists().where(r.intent_id == p.intent_id),  # its payment must stay known
                 )
             )
+            of_payment = sa.exists().where(schema.traces.c.intent_id == p.intent_id)
+            connection.execute(schema.traces.delete().where(~of_payment))
             connection.execute(schema.unreadable.delete().where(u.seen_at < old))
             forget_oldest_sent(connection)
 

@@ -105,17 +105,15 @@ READ_DUE = (
     .order_by(_C.attempts, _C.intent_id)  # payments that failed before come last
     .limit(_LIMIT)
 )
-PAYMENT = sa.select(schema.payments).where(_C.intent_id == _ID)
+PAYMENT = schema.payments_with_trace.where(_C.intent_id == _ID)
 DUE_COUNT = sa.select(sum((_number(one) for one in due_parts()), sa.literal(0)))
 DUE = (
-    sa.select(schema.payments)
-    .where(is_due(), _C.intent_id > sa.bindparam("after"))
+    schema.payments_with_trace.where(is_due(), _C.intent_id > sa.bindparam("after"))
     .order_by(_C.intent_id)
     .limit(_LIMIT)
 )
 FRESH = (
-    sa.select(schema.payments)
-    .where(
+    schema.payments_with_trace.where(
         _C.condition == sa.literal_column(f"'{Condition.DUE}'"),
         _C.said_at >= sa.bindparam("since"),
         _C.event_id.is_not(None),  # a payment intent does not show since when it has its state
@@ -124,7 +122,7 @@ FRESH = (
     .order_by(_C.said_at.desc(), _C.intent_id)
     .limit(_LIMIT)
 )
-DUE_ONE = sa.select(schema.payments).where(is_due(), _C.intent_id == _ID)
+DUE_ONE = schema.payments_with_trace.where(is_due(), _C.intent_id == _ID)
 DOUBTFUL = (
     sa.select(_C.intent_id, _C.next_try, _C.doubt_until)
     .where(_C.condition == Condition.DUE, _C.doubt_until > sa.bindparam("now"))
@@ -136,7 +134,7 @@ DUE_DAYS = (
     .where(is_due())
     .group_by(sa.text("day"))
 )
-DUE_AMONG = sa.select(schema.payments).where(
+DUE_AMONG = schema.payments_with_trace.where(
     _C.intent_id.in_(sa.bindparam("ids", expanding=True)), is_due()
 )
 
@@ -170,11 +168,50 @@ def remember_seen(
         connection.execute(query.values(seen_rows=sa.bindparam("b_seen")), found)
 
 
+_TRACES = schema.traces.c
+_DELETE_TRACES = schema.traces.delete().where(
+    _TRACES.intent_id.in_(sa.bindparam("ids", expanding=True))
+)
+_ADD_TRACES = schema.traces.insert()
+
+
+def write_traces(
+    connection: sa.Connection, before: Iterable[str], traces: Mapping[str, str | None]
+) -> None:
+    """Set the traces of payments; None removes one.
+
+    Args:
+        connection: the caller's transaction.
+        before: the payments among them that have a trace now.
+        traces: the new traces, by payment.
+    """
+    old = list(before)
+    for start in range(0, len(old), 500):
+        connection.execute(_DELETE_TRACES, {"ids": old[start : start + 500]})
+    new = [{"intent_id": one, "trace": text} for one, text in traces.items() if text is not None]
+    if new:
+        connection.execute(_ADD_TRACES, new)
+
+
+NEW_PAYMENT: Mapping[str, Any] = {
+    "acked_state": None,
+    "acked_at": None,
+    "rows": None,
+    "doubt_until": None,
+    "code": None,
+    "reason": None,
+    "dismissed": False,
+    "attempts": 0,
+    "looks": 0,
+    "next_try": None,
+}
+"""The columns of a payment that was never pushed."""
+
 # --- their columns -------------------------------------------------------------------------------
 
 
 def fields_of(payment: Payment) -> dict[str, Any]:
-    """A payment as columns."""
+    """A payment as columns, with its trace, which is in a table of its own."""
     current = payment.current
     return {
         "intent_id": current.intent_id,

@@ -44,6 +44,7 @@ from syncd.store.payments import (
     remember_seen,
     remember_unreadable,
     work_of,
+    write_traces,
 )
 from syncd.store.reversals import ReversalStore, take_in_reversals
 
@@ -376,16 +377,12 @@ class Store(NoteStore):
         """
         if not outcomes and not seen and not notes:
             return
-        c = schema.payments.c
         with writing(self._engine) as connection:
             remember_seen(connection, schema.payments, seen or {})
             done = transitions.record_outcomes(connection, outcomes, now)
             remember_pushes(connection, [o.pushed for o in outcomes if o.pushed is not None])
             write_notes(connection, notes or {})
-            if done:  # no longer needed; traces would be most of the database
-                connection.execute(
-                    schema.payments.update().where(c.intent_id.in_(done)).values(trace=None)
-                )
+            write_traces(connection, done, {})  # no longer needed, and long
 
     def sent(self, intent_ids: Sequence[str]) -> Sent:
         """The payments among these for which syncd ever sent something to Halo."""

@@ -23,32 +23,20 @@ from syncd.core.rules.transitions import (
     transitions_by,
 )
 from syncd.store.db import schema
-from syncd.store.payments import fields_of, is_unread, payment_of
+from syncd.store.payments import NEW_PAYMENT, fields_of, is_unread, payment_of, write_traces
 
 _C = schema.payments.c
 _IDS: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
 
 # Each page and each push runs these two statements, so they are built once.
-_LOCKED = sa.select(schema.payments).where(_C.intent_id.in_(_IDS)).with_for_update()
+_LOCKED = schema.payments_with_trace.where(_C.intent_id.in_(_IDS)).with_for_update(
+    of=schema.payments
+)
 """FOR UPDATE is for PostgreSQL; a writing transaction locks all of SQLite's file."""
 
 _KNOWN = sa.select(_C.intent_id, _C.state, _C.condition, _C.code, _C.changed_at).where(
     _C.intent_id.in_(_IDS)
 )
-
-NEW_PAYMENT: Mapping[str, Any] = {
-    "acked_state": None,
-    "acked_at": None,
-    "rows": None,
-    "doubt_until": None,
-    "code": None,
-    "reason": None,
-    "dismissed": False,
-    "attempts": 0,
-    "looks": 0,
-    "next_try": None,
-}
-"""The columns of a payment that was never pushed."""
 
 _PLAIN: Mapping[Value, Any] = {
     Value.NULL: None,
@@ -125,20 +113,27 @@ def take_in(connection: sa.Connection, observations: Sequence[Observation], now:
         after[seen.intent_id] = settle(known, seen)
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
+    traces: dict[str, str | None] = {}
     for intent_id, payment in after.items():
         fields = fields_of(payment)
         row = before.get(intent_id)
         if row is None:
             new.append({**NEW_PAYMENT} | fields | _reported(payment, None, now))
+            traces[intent_id] = new[-1].pop("trace")
             continue
         moved = fields | _reported(payment, row, now)
         if any(row[name] != value for name, value in moved.items() if name != "changed_at"):
             changed.append({f"b_{name}": value for name, value in ({**row} | moved).items()})
+            trace = changed[-1].pop("b_trace")
+            if trace != row["trace"]:
+                traces[intent_id] = trace
     if new:
         connection.execute(schema.payments.insert(), new)
     if changed:
         columns = [column.name for column in schema.payments.columns if column.name != "intent_id"]
         connection.execute(_update_by_id(tuple(columns)), changed)
+    had = [name for name in traces if name in before and before[name]["trace"] is not None]
+    write_traces(connection, had, traces)
     return len(new) + len(changed)
 
 
@@ -199,11 +194,12 @@ def resync(connection: sa.Connection, seen: Observation, now: float) -> None:
     that shows no state (a failed payment whose error was cleared) replaces nothing: the events'
     reports stay.
     """
-    query = sa.select(schema.payments).where(_C.intent_id == seen.intent_id)
+    query = schema.payments_with_trace.where(_C.intent_id == seen.intent_id)
     row = connection.execute(query).mappings().first()
     known = None if row is None or seen.state is not None else payment_of(row)
     payment = settle(known, seen)
     columns = fields_of(payment) | _reported(payment, None, now)
+    write_traces(connection, [seen.intent_id], {seen.intent_id: columns.pop("trace")})
     if row is None:
         connection.execute(schema.payments.insert(), [{**NEW_PAYMENT} | columns])
         return

@@ -23,9 +23,12 @@ EXPORTED = {
 }
 """What `syncd export` writes, by kind, without the lease, which is useless on another host."""
 
+MOVED = (*EXPORTED.values(), schema.traces)
+"""What another database gets; `syncd export` shows each trace with its payment."""
 
 COPIED = (
     schema.payments,
+    schema.traces,
     schema.notes,
     schema.requests,
     schema.seen_events,
@@ -45,7 +48,8 @@ def export(engine: sa.Engine, page: int) -> Iterator[tuple[str, dict[str, Any]]]
         order = list(table.primary_key.columns)
         after: tuple[Any, ...] | None = None
         while True:
-            query = sa.select(table).order_by(*order).limit(page)
+            whole = schema.payments_with_trace if table is schema.payments else sa.select(table)
+            query = whole.order_by(*order).limit(page)
             if after is not None:
                 query = query.where(key > sa.tuple_(*map(sa.literal, after)))
             with reading(engine) as connection:
@@ -74,18 +78,18 @@ def move(source: sa.Engine, target: sa.Engine) -> int:
     """
     total = 0
     with reading(source) as one, writing(target) as other:
-        for table in EXPORTED.values():
+        for table in MOVED:
             if other.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first():
                 message = (
                     "The database to copy to is not empty: syncd has used it. Name an empty one. "
                     "Nothing was changed."
                 )
                 raise StoreUnusable(message)
-        for table in EXPORTED.values():
+        for table in MOVED:
             found = one.execute(sa.select(table)).mappings()
             while rows := found.fetchmany(500):
                 other.execute(table.insert(), [dict(row) for row in rows])
-                total += len(rows)
+                total += 0 if table is schema.traces else len(rows)  # part of its payment
         if target.dialect.name == "postgresql":
             # Rows that are added later get numbers after the copied ones.
             newest = "SELECT setval(pg_get_serial_sequence('pushes', 'id'), max(id)) FROM pushes"

@@ -41,7 +41,6 @@ payments = sa.Table(
     sa.Column("currency", _text(4)),
     sa.Column("invoice", _text(100)),
     sa.Column("event_id", _text(255)),
-    sa.Column("trace", _text()),  # only until it was pushed
     sa.Column("heard", _text(), nullable=False),
     sa.Column("final", sa.Boolean, nullable=False),
     # The payment's condition.
@@ -91,6 +90,24 @@ sa.Index(
     sqlite_where=sa.text("doubt_until IS NOT NULL"),
     postgresql_where=sa.text("doubt_until IS NOT NULL"),
 )
+
+# Stripe's object behind a payment's state, only while it is still to be pushed. It is long, so a column of
+# `payments` would leave most of that table's pages empty afterwards.
+traces = sa.Table(
+    "traces",
+    metadata,
+    sa.Column("intent_id", _text(255), primary_key=True),
+    sa.Column("trace", _text(), nullable=False),
+)
+
+payments_with_trace = sa.select(
+    payments,
+    sa.select(traces.c.trace)
+    .where(traces.c.intent_id == payments.c.intent_id)
+    .scalar_subquery()
+    .label("trace"),
+)
+"""Payments by column, with their trace; a statement that queries add their conditions to."""
 
 # How many payments are in each condition, kept by triggers (`counts`).
 payment_counts = sa.Table(

@@ -16,11 +16,13 @@ def upgrade() -> None:
     that a push may have to try, in the order in which it asks for them; `payments_fresh` those that
     may go before a backlog. `payment_counts` counts payments by condition. The other indexes keep the
     status and a sweep from reading whole tables.
+    `traces` has what was a column of `payments`, whose pages it left almost empty after each push.
     `dismissals` has when an entry was dismissed and why; for earlier dismissals that is not known.
     `payments.accepted` is the hold that a person overrode. `payments.surcharge` and `payments.tip` are
     unknown until Stripe shows the payment again. `lease.number` is higher at each taking of a lease, and
     `lease.since` is when it was taken.
     """
+    _move_traces()
     op.create_table(
         "dismissals",
         sa.Column("id", sa.String(255), primary_key=True),
@@ -66,6 +68,18 @@ def upgrade() -> None:
             dismissed=sa.func.replace(c.c.dismissed, "open:", "inquiry:"),
         )
     )
+
+
+def _move_traces() -> None:
+    """Move the traces to a table of their own; SQLite then writes `payments` anew, without gaps."""
+    op.create_table(
+        "traces",
+        sa.Column("intent_id", sa.String(255), primary_key=True),
+        sa.Column("trace", sa.Text, nullable=False),
+    )
+    op.execute("INSERT INTO traces SELECT intent_id, trace FROM payments WHERE trace IS NOT NULL")
+    with op.batch_alter_table("payments") as payments:
+        payments.drop_column("trace")
 
 
 def _add_counts_and_indexes() -> None:
