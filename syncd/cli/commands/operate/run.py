@@ -18,6 +18,7 @@ from syncd.cli.terminal import Show, aligned, indented, shown, width_of_terminal
 from syncd.config.load import load
 from syncd.config.model import Config, ConfigurationError, address
 from syncd.core.errors import Failure, LeaseHeld
+from syncd.core.money import money_text
 from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, DuePayment
 from syncd.core.rules.decisions import Create, Decision, Hold, Unmatched, Update
@@ -191,7 +192,8 @@ def _planned(
     money = current.received if current.state is PaymentState.SUCCEEDED else current.due
     names = {Update: "update", Create: "create", Hold: "hold", Unmatched: "unmatched"}
     was = list(decision.was) if isinstance(decision, Update) else []
-    shown = _shown_now(decision, numbers)
+    currency = money.currency if money is not None else ""
+    shown = _shown_now(decision, numbers, currency)
     return {
         "intent": current.intent_id,
         "state": str(current.state),
@@ -205,8 +207,11 @@ def _planned(
     }
 
 
-def _shown_now(decision: Decision, numbers: Mapping[PaymentState, int]) -> str:
-    """What Halo shows now of the rows that would be written, as text."""
+def _shown_now(decision: Decision, numbers: Mapping[PaymentState, int], currency: str) -> str:
+    """What Halo shows now of the rows that would be written, as text.
+
+    Halo does not say an amount's currency: `currency`, Stripe's, decides only about the decimals.
+    """
     if isinstance(decision, Create):
         return "Halo shows no row. "
     if not isinstance(decision, Update):
@@ -216,7 +221,7 @@ def _shown_now(decision: Decision, numbers: Mapping[PaymentState, int]) -> str:
     parts = []
     for row, status in zip(decision.rows, decision.was, strict=True):
         amount = amounts.get(row)
-        paid = "" if amount is None else f", {amount:f}"
+        paid = "" if amount is None else f", {money_text(amount, currency).split()[0]}"
         known = "no status" if status is None else f"status {names.get(status, status)}"
         parts.append(f"row {row}: {known}{paid}")
     return f"Halo shows {'; '.join(parts)}. "
