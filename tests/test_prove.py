@@ -163,6 +163,31 @@ def test_the_simplest_payment(fresh: Rig) -> None:
     assert len(fresh.posts()) == 1
 
 
+@pytest.mark.parametrize(("number", "paid"), [("3", True), ("8", False)])
+def test_the_number_for_succeeded(fresh: Rig, number: str, *, paid: bool) -> None:
+    """A proof says whether the invoice changed, and so whether the number for succeeded is right."""
+    fresh.pay("succeeded")
+    extra = {"SYNCD_HALO__STATUS__SUCCEEDED": number}
+    done = fresh.command("prove", "--yes", extra=extra)
+    assert done.returncode == 0, done.stderr
+    words = " ".join(done.stdout.split())
+    assert ("if it is paid now, the number in halo.status.succeeded is right" in words) is paid
+    assert ("did not change. If it was open before" in words) is not paid
+    fresh.pay("succeeded")
+    again = fresh.pay("succeeded")
+    as_json = fresh.command("prove", again, "--yes", "--json", extra=extra)
+    assert json.loads(as_json.stdout)["invoice_changed"] is paid
+
+
+def test_a_failed_payment_proves_no_number_for_succeeded(fresh: Rig) -> None:
+    """The proof of another state says nothing about the number for succeeded."""
+    fresh.pay("payment_failed")
+    done = fresh.command("prove", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "Proven" in done.stdout
+    assert "halo.status.succeeded" not in done.stdout
+
+
 def test_proven_again(fresh: Rig) -> None:
     """With an id it proves again, also where it was proven; a payment in step would prove nothing."""
     first, second = fresh.pay("succeeded"), fresh.pay("succeeded")

@@ -27,6 +27,7 @@ from syncd.cli.shared import (
 from syncd.cli.terminal import bar, table
 from syncd.config.model import Config, ConfigurationError
 from syncd.core.errors import Failure, IntentUnknown
+from syncd.core.payments import PaymentState
 from syncd.core.rules.proof import UpdateMode, WriteKind
 from syncd.core.rules.proof_notes import PROOFS
 from syncd.monitor.telemetry import Telemetry, stderr_log
@@ -278,7 +279,8 @@ def _verdict(intended: Intended, found: Found) -> str:
             text += " Halo does not store the trace, so syncd leaves the trace out from now on."
         if not found.proof.alone:
             text += " Halo does not show the row alone, so syncd compared the row in the list."
-        return f"{text}\nThe service may start: it sends the other payments in the same way."
+        start = "The service may start: it sends the other payments in the same way."
+        return "\n".join(filter(None, (text, _number_for_succeeded(intended, found), start)))
     trouble = found.trouble
     if trouble is None:
         return (
@@ -301,6 +303,35 @@ def _verdict(intended: Intended, found: Found) -> str:
     return "\n".join(lines)
 
 
+def _number_for_succeeded(intended: Intended, found: Found) -> str:
+    """What the invoice shows about `halo.status.succeeded`; empty for a payment in another state."""
+    if intended.state != PaymentState.SUCCEEDED:
+        return ""
+    changed = _invoice_changed(intended, found)
+    if changed is None:
+        return (
+            "Halo does not show the invoice's amounts to syncd. Open the invoice in Halo: if it is paid "
+            "now, the number in halo.status.succeeded is right."
+        )
+    invoice = f"Invoice {intended.before.invoice_id}"
+    if changed:
+        return (
+            f"{invoice} changed as shown above: if it is paid now, the number in halo.status.succeeded "
+            "is right."
+        )
+    return (
+        f"{invoice} did not change. If it was open before, Halo may not take the number in "
+        "halo.status.succeeded for a payment that succeeded: open the invoice in Halo before you start "
+        "the service. For the numbers that Halo's rows show: syncd calibrate"
+    )
+
+
+def _invoice_changed(intended: Intended, found: Found) -> bool | None:
+    """Whether the amounts of the invoice changed; None if Halo did not show them both times."""
+    before, after = intended.before.invoice, found.after.invoice
+    return None if before is None or after is None else before != after
+
+
 def _as_json(intended: Intended, found: Found) -> dict[str, Any]:
     verdict = (
         "proven" if found.proof else str(found.trouble.code if found.trouble else "not_proven")
@@ -314,6 +345,7 @@ def _as_json(intended: Intended, found: Found) -> dict[str, Any]:
         "sent": intended.sent,
         "before": asdict(intended.before),
         "after": asdict(found.after),
+        "invoice_changed": _invoice_changed(intended, found),
         "invoice_changes": None
         if found.changes is None
         else [
