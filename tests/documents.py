@@ -47,6 +47,7 @@ NOT_RUN = {
     "cd /srv/syncd": "it belongs to the container",
     "podman-compose up -d": "tests/package runs the image",
     "podman-compose exec syncd syncd check": "tests/package runs the image",
+    "podman-compose run --rm syncd prove": "it asks on a terminal; tests/test_prove.py runs it",
     "apt install buildah make": "it changes the machine; tests/package builds the image",
     "apt install ./dist/syncd_*.deb": "tests/package installs it in a booted Debian",
     "apt remove syncd": "tests/package removes it in a booted Debian",

@@ -40,7 +40,7 @@ def statements(way: str) -> list[str]:
     """The commands of one way through the document, from the first to the last."""
     found = blocks(DOCUMENT)
     own = {
-        "package": ("make deb",), "pip": ("python3 -m venv",), "container": ("make image", "/srv/syncd"),
+        "package": ("make deb",), "pip": ("python3 -m venv",), "container": ("make image", "/srv/syncd", "podman"),
     }  # fmt: skip
     others = [text for name, texts in own.items() if name != way for text in texts]
     text = DOCUMENT.read_text()
