@@ -561,6 +561,31 @@ def test_a_long_name_takes_no_room_from_others(tmp_path: Path, width: int) -> No
         browser.close()
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium isn't installed")
+@pytest.mark.parametrize("width", [375, 1100, 1400])
+def test_a_large_amount_stays_in_its_column(tmp_path: Path, width: int) -> None:
+    """An amount that is too wide breaks before its currency, never within its digits."""
+    first, *others = story().findings
+    found = replace(first, stripe_amount=Decimal("1234567.5"), halo_amount=Decimal(0))
+    (tmp_path / "a.html").write_text(
+        as_html(replace(story(), findings=(found, *others)), PLACES), "utf-8"
+    )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto((tmp_path / "a.html").as_uri())
+        money = page.locator(".differences tbody tr").first.locator("td.number")
+        for place, lines in enumerate((2, 1, 2)):
+            cell = money.nth(place)
+            assert cell.evaluate("e => e.scrollWidth <= e.clientWidth")
+            height = cell.evaluate(
+                "e => { const r = document.createRange(); r.selectNodeContents(e);"
+                " return r.getBoundingClientRect().height }"
+            )
+            assert height < (30 * lines if width > 1088 else 30)
+        browser.close()
+
+
 @pytest.mark.parametrize("option", ["--html", "--csv"])
 def test_a_report_replaces_no_device_and_no_link(rig: Rig, option: str) -> None:
     """A pipe or a device is refused and stays what it is; a link stays a link."""

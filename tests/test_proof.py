@@ -836,6 +836,13 @@ def test_an_update_without_an_answer(
     assert found.code == "writes_have_side_effects"
     assert {f"row {number}" for number in harmed(rig, before)} <= set(found.before)
     assert {rig.condition(name) for name in late} == {Condition.DUE}
+    rig.box.halo.faults.clear()
+    rig.clock.seconds += 90_000
+    for _ in range(3):
+        rig.cycle()
+        rig.clock.seconds += 400
+    assert harmed(rig, before) == {}  # also rows of an update that Halo never answered
+    assert {rig.condition(name) for name in late} == {Condition.IN_STEP}
 
 
 def test_an_update_without_an_answer_that_is_right(

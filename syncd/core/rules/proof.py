@@ -242,6 +242,7 @@ class SentRow:
         id: the row's number in the PSA.
         status: the status number that was sent.
         intent_id, invoice_id, amount, made: the row's values before; None for no value.
+        fields: the row's short fields before, by Halo's name, without secrets; empty if unknown.
     """
 
     id: int
@@ -250,3 +251,4 @@ class SentRow:
     invoice_id: int | None
     amount: Decimal | None
     made: int | None
+    fields: Mapping[str, Any] = field(default_factory=dict, hash=False)

@@ -47,10 +47,18 @@ def read_new_row_trial(text: str | None, tenant: str | None = None) -> NewRowTri
 def sent_rows_text(rows: Sequence[SentRow], tenant: str) -> str:
     """The rows of an update, as text for the database."""
     lines = [
-        [row.id, row.status, row.intent_id, row.invoice_id, _text_of(row.amount), row.made]
+        [
+            row.id,
+            row.status,
+            row.intent_id,
+            row.invoice_id,
+            _text_of(row.amount),
+            row.made,
+            dict(row.fields),
+        ]
         for row in rows
     ]
-    return _dumped(tenant, {"rows": lines})
+    return without_secrets(_dumped(tenant, {"rows": lines}))
 
 
 def read_sent_rows(text: str | None, tenant: str | None = None) -> tuple[SentRow, ...]:
@@ -58,9 +66,17 @@ def read_sent_rows(text: str | None, tenant: str | None = None) -> tuple[SentRow
     try:
         return tuple(
             SentRow(
-                number, status, intent, invoice, None if amount is None else Decimal(amount), made
+                number,
+                status,
+                intent,
+                invoice,
+                None if amount is None else Decimal(amount),
+                made,
+                dict(fields),
             )
-            for number, status, intent, invoice, amount, made in _loaded(text, tenant)["rows"]
+            for number, status, intent, invoice, amount, made, fields in _loaded(text, tenant)[
+                "rows"
+            ]
         )
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return ()

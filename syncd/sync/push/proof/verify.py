@@ -31,6 +31,10 @@ UNCHECKED_MAX = 200
 """How many rows of updates without an answer are stored until they can be compared."""
 
 
+FIELD_CHARACTERS_MAX = 300
+"""Longer texts of a row are not stored while its update has no answer."""
+
+
 @dataclass(slots=True)
 class Verifier:
     """Compares rows with an answer's version of them.
@@ -189,7 +193,7 @@ class Verifier:
                     break
         # If one single row differs while another one is right, a person changed it.
         if odd and not (fine and len(odd) == 1):
-            self.stop(rows, odd)
+            self.stop(rows, odd, {row.id: row.fields for row in rows if row.fields})
             raise WritesStopped
         if fine or (read and not (late and self._may_still_come(rows))):
             self.tenant.store.write_notes(self.tenant.unchecked_note(()))
@@ -246,11 +250,30 @@ class Verifier:
 def sent_rows(batch: Batch) -> list[SentRow]:
     """The rows of a list, with their former values and the status that is sent."""
     return [
-        SentRow(row.id, update.status, due.intent_id, row.invoice_id, row.amount, row.made)
+        SentRow(
+            row.id,
+            update.status,
+            due.intent_id,
+            row.invoice_id,
+            row.amount,
+            row.made,
+            _short(row.fields or {}),
+        )
         for due, update in batch
         for row in update.before
         if row.id is not None
     ]
+
+
+def _short(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's fields that have a value, without long texts such as the trace: stored before each list."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if value not in (None, "")
+        and not isinstance(value, list | dict)
+        and len(str(value)) <= FIELD_CHARACTERS_MAX
+    }
 
 
 def former_fields(
