@@ -5,12 +5,14 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -129,6 +131,34 @@ def test_the_planner_decides_when_to_poll(live: Rig) -> None:
         assert "while a payment is under way" in running.get("/")[1]
 
 
+def test_health_checks_do_not_wait_for_the_database(live: Rig) -> None:
+    """Another process locks the database for two seconds: /livez and /readyz answer at once.
+
+    The page and the metrics wait for the database, and answer as before.
+    """
+    with daemon(live, SYNCD_WEB__STALE_AFTER="1m") as running:
+        until(lambda: "READY=1" in running.messages())
+        live.pay("succeeded")
+        until(lambda: running.get("/readyz")[0] == 200)
+        lock = sqlite3.connect(live.folder / "syncd.db", isolation_level=None)
+        lock.execute("BEGIN EXCLUSIVE")
+        end, waits = time.monotonic() + 2.0, []
+        with ThreadPoolExecutor(2) as pages:
+            slow = [pages.submit(running.get, path) for path in ("/", "/metrics")]
+            while time.monotonic() < end:
+                for path in ("/livez", "/readyz"):
+                    began = time.monotonic()
+                    assert running.get(path)[0] == 200
+                    waits.append(time.monotonic() - began)
+            assert not any(one.done() for one in slow)
+            lock.rollback()
+            assert [one.result()[0] for one in slow] == [200, 200]
+        lock.close()
+        assert len(waits) >= 20
+        assert max(waits) < 0.5, max(waits)  # 50 ms on a machine with nothing else to do
+        assert running.stop() == 0
+
+
 def test_the_daemon(live: Rig) -> None:
     """It polls on its schedule, pushes, is healthy, tells systemd, and ends with 0 on SIGTERM."""
     with daemon(live) as running:
@@ -143,9 +173,10 @@ def test_the_daemon(live: Rig) -> None:
         assert (code, json.loads(body)["status"]) == (200, "ok")
         assert running.get("/healthz")[0] == 200
         assert running.get("/nowhere")[0] == 404
+        # Halo answers a moment before syncd has recorded the answer.
+        until(lambda: 'syncd_payments{condition="in_step"} 1.0' in running.get("/metrics")[1])
         metrics = running.get("/metrics")[1]
         assert 'syncd_pushes_total{outcome="updated"} 2.0' in metrics
-        assert 'syncd_payments{condition="in_step"} 1.0' in metrics
         assert "syncd_lag_seconds_count 2.0" in metrics
         assert f'syncd_build_info{{version="{__version__}"}} 1.0' in metrics
         assert 'syncd_last_success_timestamp_seconds{step="poll"}' in metrics

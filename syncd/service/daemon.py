@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -30,7 +31,7 @@ from syncd.service.leadership import Leadership
 from syncd.service.readiness import ready_checks
 from syncd.service.schedule import plan
 from syncd.service.systemd import Notifier
-from syncd.service.web.listener import Server, listen_on, server_config
+from syncd.service.web.listener import Server, listen_on, serve, server_config
 from syncd.service.web.server import WebSources
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble
@@ -127,25 +128,24 @@ class Daemon:
                 raise
             return
         server = Server(self._web())
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving = serve(server, listener)
         self._scheduler = AsyncIOScheduler()
         self._schedule()
         self._scheduler.start()
         self._ran = True
-        listen = "{}:{}".format(*listener.getsockname()[:2])
-        poll = self.config.poll
-        self.telemetry.log("info", "started", listen=listen, interval_seconds=poll.interval)
+        listen, every = "{}:{}".format(*listener.getsockname()[:2]), self.config.poll.interval
+        self.telemetry.log("info", "started", listen=listen, interval_seconds=every)
         doing = "the first poll is under way" if self._leads else "stands by"
         self.notifier.ready(f"Started; {doing}.")
         crash_point(Point.READY)
         watching = [asyncio.create_task(work) for work in (self._watch_clock(), self._keep_role())]
-        stopped = asyncio.create_task(self.runtime.stop.wait())
+        stopped: asyncio.Future[Any] = asyncio.create_task(self.runtime.stop.wait())
         # If the web server ends, the whole service ends: never run without health checks.
         await asyncio.wait({stopped, serving}, return_when=asyncio.FIRST_COMPLETED)
         await self._end(server, serving, watching)
 
     async def _end(
-        self, server: Server, serving: "asyncio.Task[None]", watching: "list[asyncio.Task[None]]"
+        self, server: Server, serving: "asyncio.Future[None]", watching: "list[asyncio.Task[None]]"
     ) -> None:
         """End in order: start no new step, let running steps finish, then stop the web server.
 
@@ -161,7 +161,7 @@ class Daemon:
         self._scheduler.shutdown(wait=False)
         await asyncio.gather(self._drain(), self._watch.close())
         server.should_exit = True
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(serving, timeout=1.5)
         await self._steps.parts.close()
         with contextlib.suppress(StoreUnavailable, StoreUnusable):

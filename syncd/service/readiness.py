@@ -38,6 +38,6 @@ def ready_checks(
         **role,
         "stripe": worked("poll", Side.STRIPE),
         "halo": worked("push", Side.HALO),
-        **stopped_check(engine.pusher.tenant.known.values()),
+        **stopped_check(list(engine.pusher.tenant.known.values())),
         **store,
     }

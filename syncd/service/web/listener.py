@@ -1,7 +1,9 @@
-"""The listening socket, and the HTTP server on it."""
+"""The listening socket, and the HTTP server on it, which runs in a thread of its own."""
 
+import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import Iterator
 
 import uvicorn
@@ -33,6 +35,35 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to the daemon."""
         yield
+
+
+def serve(server: Server, listener: socket.socket) -> "asyncio.Future[None]":
+    """Serve in a thread of its own: a slow database delays polls and pushes, but no HTTP answer.
+
+    Returns a future of the caller's loop, which is done when the server has ended.
+    """
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def note(error: BaseException | None) -> None:
+        if ended.done():
+            return
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            asyncio.run(server.serve(sockets=[listener]))
+        except BaseException as found:  # noqa: BLE001  # the daemon ends with it
+            error = found
+        with contextlib.suppress(RuntimeError):  # the daemon has ended without waiting
+            loop.call_soon_threadsafe(note, error)
+
+    threading.Thread(target=run, name="http", daemon=True).start()
+    return ended
 
 
 def listen_on(listen: str) -> socket.socket:

@@ -5,6 +5,7 @@ HTTP Basic authentication. Without a token the server listens on loopback only, 
 an address, not to a host name: this protects against DNS rebinding by foreign web pages.
 """
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -57,7 +59,8 @@ class WebSources:
 
 
 def application(sources: WebSources) -> Starlette:
-    """Build the web application."""
+    """Build the web application. It reads the database in a thread, for one answer at a time."""
+    one_answer = asyncio.Semaphore(1)
 
     async def livez(_request: Request) -> Response:
         return _answer({"loop": sources.live()}, sources.role())
@@ -67,19 +70,16 @@ def application(sources: WebSources) -> Starlette:
 
     async def metrics(_request: Request) -> Response:
         try:
-            page = sources.telemetry.page(
-                sources.store.people.conditions(),
-                sources.store.people.attention_count(),
-                sources.budgets(),
-                writes_known(sources.store.notes()),
-            )
+            async with one_answer:
+                page = await run_in_threadpool(_metrics, sources)
         except Failure as error:
             return PlainTextResponse(f"{error}\n", 503)
         return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def front(_request: Request) -> Response:
         try:
-            page = render(_snapshot(sources))
+            async with one_answer:
+                page = await run_in_threadpool(_page, sources)
         except Failure as error:
             return PlainTextResponse(f"{error}\n", 503)
         return HTMLResponse(page, headers=headers())
@@ -168,6 +168,21 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _metrics(sources: WebSources) -> bytes:
+    """Read all metrics."""
+    return sources.telemetry.page(
+        sources.store.people.conditions(),
+        sources.store.people.attention_count(),
+        sources.budgets(),
+        writes_known(sources.store.notes()),
+    )
+
+
+def _page(sources: WebSources) -> str:
+    """Read everything that the page shows, and render the page."""
+    return render(_snapshot(sources))
 
 
 def _snapshot(sources: WebSources) -> Snapshot:
