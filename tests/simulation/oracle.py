@@ -165,7 +165,7 @@ class Oracle(Watch):
             return {"halo_says_succeeded"}, number
         # Where whole rows are sent, an amount that is no number goes back, and Halo refuses it.
         whole = self.world.tenant in ("refuse", "empty", "empties later")
-        refused = poisoned or (whole and self.world.sum_of_rows(truth) is None)
+        refused = poisoned or (whole and not self.world.has_numbers(truth))
         return ({"halo_refuses"} if refused else set()), number
 
     def _needs_without_rows(self, truth: Truth, number: int | None, *, poisoned: bool) -> set[str]:

@@ -89,6 +89,9 @@ FAILED = {
     "could not be restored either.",
     62000000278: "As 62000000124.",
     62000000440: "As 62000000124.",
+    64000000001: "A row whose amount is text: syncd reads it, and the oracle took it for one that can't be read.",
+    10000064000003: "As 64000000001.",
+    64000000033: "As 64000000001.",
     60000000347: "A payment that was found not to be Halo's stays so when `create_missing` is switched on.",
 }
 """Every seed that ever failed, each with what went wrong."""

@@ -56,6 +56,9 @@ SERVERS_FROM = 10**13
 LONG_FAILURES_FROM = 6 * 10**10
 """From this seed on, a first write can fail until its push ends; older seeds keep their stories."""
 
+WORDS_FROM = 65 * 10**9
+"""From this seed on, some amounts of rows are words; older seeds keep their stories."""
+
 JUMPS = (1.0, 5.0, 40.0, 300.0, HOUR, DAY, 40.0 * DAY)
 """How far a clock jumps, in seconds, in either direction."""
 
@@ -285,6 +288,8 @@ class _Author:
             metadata = r.choice(["words", "unknown", "negative"])
         rows = {"one": 1, "three": 3, "both": 1}.get(kind, 0)
         fit = r.choice(["right"] * 8 + ["wrong", "text", "none"])
+        if fit == "text" and self.seed >= WORDS_FROM and self.seed % 2:
+            fit = "words"
         row_delay = r.choice([0.0] * 7 + [900.0, 5 * HOUR, 20 * HOUR, 60 * HOUR])
         self.add(
             born, "intent", label=label, amount=amount, currency=currency, metadata=metadata,

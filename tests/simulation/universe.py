@@ -243,6 +243,8 @@ class World:
         parts: list[Any] = [part / 10**places for part in minor]
         if fit == "text":
             parts[0] = str(parts[0])
+        if fit == "words":
+            parts[0] = f"about {parts[0]}"
         if fit == "none":
             parts[0] = None
         return parts
@@ -491,11 +493,27 @@ class World:
         self.latency = float(self.story.setting["latency"])
 
     def sum_of_rows(self, truth: Truth) -> float | None:
-        """What a payment's rows add up to; None where one has no readable amount."""
-        amounts = [row["amount"] for row in self.halo.rows_of(truth.intent_id)]
-        if any(isinstance(amount, bool | str | None) for amount in amounts):
+        """What a payment's rows add up to, amounts that are text included; None where one can't be read."""
+        try:
+            return sum(_as_number(row["amount"]) for row in self.halo.rows_of(truth.intent_id))
+        except (TypeError, ValueError):
             return None
-        return float(sum(amounts))
+
+    def has_numbers(self, truth: Truth) -> bool:
+        """Whether the amount of each row of a payment is a number."""
+        amounts = [row["amount"] for row in self.halo.rows_of(truth.intent_id)]
+        return not any(isinstance(amount, bool | str | None) for amount in amounts)
+
+
+def _as_number(amount: Any) -> float:
+    """An amount, which may be text.
+
+    Raises:
+        TypeError, ValueError: it can't be read.
+    """
+    if isinstance(amount, bool):
+        raise TypeError
+    return float(amount)
 
 
 def _is_next_page(request: Request) -> bool:
