@@ -203,6 +203,8 @@ class Process:
     def assemble(self, what: str) -> Parts:
         """The parts of an engine, as the command line puts them together."""
         parts = assemble(self.config, self.store, self.theatre.told, self.world, what)
+        if self.theatre.closing:  # as with a configured interval of that length
+            parts.engine.silence_seconds = self.theatre.interval
         lease = parts.engine.pusher.lease
         assert lease is not None
         lease.me = Holder(
@@ -289,7 +291,7 @@ class Process:
                     looked = loop.time() + min(self.config.poll.sweep // 4, SWEEP_LOOK_SECONDS)
                     steps.sweep()
                 elif at == next_poll:
-                    next_poll = max(next_poll + interval, loop.time())
+                    next_poll = max(next_poll + self.theatre.spacing(interval), loop.time())
                     steps.poll()
                 else:
                     steps.push()

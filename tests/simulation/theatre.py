@@ -32,6 +32,10 @@ from tests.simulation.story import DAY, HOUR, STATES, Action, Story
 from tests.simulation.universe import World
 
 
+SETTLED_SECONDS = 6 * HOUR
+"""After so long without an action, polls a minute apart show nothing that hourly ones don't."""
+
+
 @dataclass(slots=True)
 class Result:
     """What came of a story.
@@ -93,6 +97,7 @@ class Theatre:
         self.tasks: set[asyncio.Task[None]] = set()
         self.closing = False
         self.next_at = 0.0
+        self.acted_at = 0.0
         self._pid = 100
         self.config = self._configured()
         if self.setting["small_pages"]:
@@ -128,6 +133,7 @@ class Theatre:
         """Let one thing happen."""
         self.world.history.append((self.world.loop.time(), f"* {action}"))
         self.figures["actions"] += 1
+        self.acted_at = self.world.loop.time()
         doer: Any = self if hasattr(Theatre, f"on_{action.kind}") else self.world
         if doer is self:
             getattr(self, f"on_{action.kind}")(**action.args)
@@ -263,6 +269,13 @@ class Theatre:
             return 0.0
         return self.next_at
 
+    def spacing(self, interval: float) -> float:
+        """Seconds until the next poll: rare where nothing has happened for long, nor soon will."""
+        now = self.world.loop.time()
+        if now < self.acted_at + SETTLED_SECONDS or self.next_at < now + 2 * HOUR:
+            return interval
+        return max(interval, HOUR)
+
     # --- what happens to the processes -------------------------------------------------------------------
 
     def on_kill(self, *, point: str, count: int, down: float) -> None:
@@ -284,6 +297,8 @@ class Theatre:
             for _, _, process in stopped:
                 await self._stop(process)
             await asyncio.sleep(down)
+            while (left := max(end for _, end in self.world.stops) - self.world.now()) > 0:
+                await asyncio.sleep(left)  # it was stopped again meanwhile, for longer
             for role, host, _ in stopped:
                 if not self.closing and self.daemons[role] not in self.running:
                     self.start(host, delay=0.0, role=role)
