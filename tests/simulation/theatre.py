@@ -31,7 +31,6 @@ from tests.simulation.stage import (
 from tests.simulation.story import DAY, HOUR, STATES, Action, Story
 from tests.simulation.universe import World
 
-
 SETTLED_SECONDS = 6 * HOUR
 """After so long without an action, polls a minute apart show nothing that hourly ones don't."""
 
@@ -296,9 +295,8 @@ class Theatre:
             stopped = [(role, p.host, p) for role, p in self.daemons.items() if p in self.running]
             for _, _, process in stopped:
                 await self._stop(process)
-            await asyncio.sleep(down)
-            while (left := max(end for _, end in self.world.stops) - self.world.now()) > 0:
-                await asyncio.sleep(left)  # it was stopped again meanwhile, for longer
+            for _, end in self.world.stops:  # also those that begin meanwhile
+                await asyncio.sleep(max(0.0, end - self.world.now()))
             for role, host, _ in stopped:
                 if not self.closing and self.daemons[role] not in self.running:
                     self.start(host, delay=0.0, role=role)
