@@ -720,6 +720,28 @@ def test_a_whole_list_is_restored(
     assert [rig.statuses(name) for name in late] == [[3]] * 6
 
 
+def test_harm_that_an_answer_shows_of_one_row_only(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """A payment's rows are emptied and the answer shows one of them: the others are looked at, too."""
+    rig, _, _ = paid
+    rig.once()
+    name = rig.pay("canceled", rows=(3.0, 3.0, 4.99))
+    before = copy.deepcopy(rig.box.halo.rows)
+    rig.box.halo.keeps.partial = "empty"
+    rig.box.halo.answer_shape = "bare_object"
+    rig.once()
+    assert len(harmed(rig, before)) == 3
+    assert set(trouble(rig).rows) == set(harmed(rig, before))
+    assert rig.attention()[0].kind == "tenant"
+    rig.clock.seconds += 90_000
+    for _ in range(3):
+        rig.cycle()
+        rig.clock.seconds += 400
+    assert harmed(rig, before) == {}
+    assert set(rig.statuses(name)) == {rig.box.halo.status["canceled"]}
+
+
 def test_a_restoration_that_halo_carries_out_late(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
@@ -1146,6 +1168,24 @@ def test_a_new_row_that_is_not_stored_as_sent(missing: tuple[Rig, list[str]], dr
     invoice = rig.box.halo.writes[0][1]["invoice_id"]
     assert (entry.id, [one.id for one in entry.invoices]) == ("writes_not_stored_new", [invoice])
     assert "enter by hand what Halo did not store" in entry.reason
+
+
+def test_a_row_of_a_person_beside_an_unanswered_new_row(missing: tuple[Rig, list[str]]) -> None:
+    """A person enters the payment while syncd waits for its first new row: that proves nothing."""
+    rig, intents = missing
+    halo = rig.box.halo
+    halo.faults.append(Fault("504", times=9, method="POST", path="/api/InvoicePayment"))
+    rig.cycle()
+    trial = json.loads(rig.stored(lambda store: store.note("write_trial insert")))
+    halo.faults.clear()
+    rig.clock.seconds += 400
+    halo.add_row(trial["intent_id"], trial["invoice_id"], 10.99)
+    for _ in range(8):
+        rig.clock.seconds += 400
+        rig.cycle()
+    assert rig.attention() == []
+    assert proof(rig, WriteKind.INSERT).intent_id != trial["intent_id"]
+    assert [len(halo.rows_of(name)) for name in intents] == [1] * 5
 
 
 def test_new_rows_that_are_refused(missing: tuple[Rig, list[str]]) -> None:

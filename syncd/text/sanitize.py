@@ -23,8 +23,14 @@ _SECRETS = (
         ("sk_", "rk_", "whsec_"),
         re.compile(r"()(?:[rs]k_(?:live|test)|(?<![A-Za-z])[rs]k|whsec)_[A-Za-z0-9_*]+"),
     ),
-    # JSON Web Tokens.
-    (("eyj",), re.compile(r"()eyJ[A-Za-z0-9_\-]{10,}(?:\.[A-Za-z0-9_\-]+)*")),
+    # JSON Web Tokens. The id of a payment may contain "eyJ", too: inside a word, a token has its two points.
+    (
+        ("eyj",),
+        re.compile(
+            r"()(?:(?<![A-Za-z0-9_])eyJ[A-Za-z0-9_\-]{10,}(?:\.[A-Za-z0-9_\-]+)*"
+            r"|eyJ[A-Za-z0-9_\-]{10,}(?:\.[A-Za-z0-9_\-]+){2,})"
+        ),
+    ),
     (
         ("bearer ", "basic "),
         re.compile(

@@ -81,6 +81,8 @@ class Oracle(Watch):
         entry = listed.get(truth.intent_id)
         if truth.intent_id in map(self.world.owner, self.world.harmed()):
             return
+        if check == "late" and truth.intent_id in map(self.world.owner, self.hurt):
+            return  # a row that was restored is looked at by the next sweep
         dismissed = self.dismissed_at.get(truth.intent_id)
         if dismissed is not None and dismissed >= truth.steps[-1].at:
             return  # a person said: leave it alone
@@ -200,7 +202,9 @@ class Oracle(Watch):
             self.complain("unsaid", "statuses are not stored, and the list has no entry for it")
         if tenant in ("merge", "refuse", "empty", "drop trace"):
             for entry in stopped:
-                if entry.code != "writes_refused" and not (tenant == "empty" and harmed):
+                # Rows that went back say nothing yet of an update with all columns.
+                lasts = harmed or self.update_proven_at < self.hurt_at
+                if entry.code != "writes_refused" and not (tenant == "empty" and lasts):
                     self.complain("false alarm", f"{entry.id} in a tenant that can {tenant}")
 
     def _largest_batch(self) -> int:

@@ -160,6 +160,8 @@ class Watch:
         self.retried_at: dict[str, float] = {}
         self.renewed_at: dict[str, float] = {}
         self.hurt: set[int] = set()
+        self.hurt_at = 0.0
+        self.update_proven_at = -1.0
         self.dismissed_at: dict[str, float] = {}
         self.jumps: list[float] = []
         self.configured_at = 0.0
@@ -217,6 +219,8 @@ class Watch:
     def heard(self, level: str, event: str, fields: dict[str, Any]) -> None:
         """A line of the log."""
         self.said.append(f"{level} {event} {fields}")
+        if event == "write_proven" and fields.get("kind") == "update":
+            self.update_proven_at = self.world.now()
         intent_id = str(fields.get("intent", ""))
         tried = self.world.now() - self.unwritten_since.get(intent_id, self.world.now())
         alive = {process.name for process in self.theatre.running}
@@ -533,6 +537,7 @@ class Watch:
             intent_id = self.world.owner(number)
             if number in self.world.harmed():
                 self.hurt.add(number)
+                self.hurt_at = self.world.now()
             self.last_sent[number] = posted.get("status")
             if late:
                 self.came_late[inserted].add(intent_id)

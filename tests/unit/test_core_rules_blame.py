@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.errors import BadAnswer, LinkFailure, ServerError, Side
+from syncd.core.errors import BadAnswer, LinkFailure, ServerError, Side, Unreachable
 from syncd.core.payments import Observation, PaymentState, settle
 from syncd.core.records import Condition, DuePayment
 from syncd.core.rules.blame import (
@@ -25,11 +25,13 @@ from syncd.core.rules.blame import (
 NOW = 1_000_000.0
 READ = ServerError(Side.HALO, "Halo answered 500")
 WRITE = ServerError(Side.HALO, "Halo answered 500", maybe_applied=True)
+UNSENT = Unreachable(Side.HALO, "Halo can't be reached")
+SLOW = Unreachable(Side.HALO, "Halo can't be reached", late=True)
 STRIPE = BadAnswer(Side.STRIPE, "Stripe answered HTML")
 SAID = Observation("pi_1", PaymentState.SUCCEEDED, 7, read=False)
 WORK = DuePayment(settle(None, SAID), Condition.DUE, None, NOW, 0, 0, None, None, had_rows=False)
 
-steps = st.sampled_from([READ, WRITE, STRIPE, "has_read", "has_written"])
+steps = st.sampled_from([READ, SLOW, UNSENT, WRITE, STRIPE, "has_read", "has_written"])
 
 
 def _of(*found: LinkFailure) -> RequestFailures:
@@ -64,7 +66,7 @@ def test_blame(taken: list[LinkFailure | str]) -> None:
     want = [
         step
         for at, step in enumerate(taken)
-        if (step is READ and "has_read" in taken[at:])
+        if (step in (READ, SLOW) and "has_read" in taken[at:])
         or (step is WRITE and "has_written" in taken[at:])
     ]
     blamed = [failure.error for failure in failures.blamed()]
@@ -121,8 +123,26 @@ def test_in_a_row_of_one_kind() -> None:
         assert _of(one, one, other).add(WORK, one) is True
 
 
+def test_a_connection_that_was_not_made_blames_no_payment() -> None:
+    """Halo never saw the request: whatever works afterwards, the payment is not at fault."""
+    failures = _of(UNSENT, SLOW)
+    failures.has_read()
+    failures.has_written()
+    assert [failure.error for failure in failures.blamed()] == [SLOW]
+    with pytest.raises(Unreachable):
+        failures.raise_found()
+
+
 @pytest.mark.parametrize(
-    ("found", "unclear"), [([READ], True), ([WRITE], False), ([STRIPE], False), ([], False)]
+    ("found", "unclear"),
+    [
+        ([READ], True),
+        ([SLOW], True),
+        ([UNSENT], False),
+        ([WRITE], False),
+        ([STRIPE], False),
+        ([], False),
+    ],
 )
 def test_unclear_reads(found: list[LinkFailure], unclear: bool) -> None:
     """A question in vain leaves open whether Halo answers, until it answers another."""

@@ -23,6 +23,8 @@ def known() -> Iterator[Callable[[str | None], None]]:
         ("disk_space, task_id", "disk_space, task_id"),
         ("got eyJhbGciOiJIUzI1.eyJzdWIi.c2ln", "got [removed]"),
         ("eyJshort", "eyJshort"),
+        ("of pi_3xT2cyeyJ0ljkgN6AnB3vFcG.", "of pi_3xT2cyeyJ0ljkgN6AnB3vFcG."),
+        ("after\\neyJhbGciOiJIUzI1.eyJzdWIi.c2ln", "after\\n[removed]"),
         ("Bearer abc.def~1+/=, then", "Bearer [removed], then"),
         ("BASIC dXNlcjpwYXNzd29yZA== then", "BASIC [removed] then"),
         ("a basic token", "a basic token"),

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from syncd.core.errors import LinkFailure, Side
+from syncd.core.errors import LinkFailure, Side, Unreachable
 from syncd.core.records import DuePayment
 
 BLAMED_MAX = 2
@@ -61,6 +61,13 @@ class RequestFailure:
         """Whether the request was a read from Halo."""
         return self.error.side is Side.HALO and not self.error.maybe_applied
 
+    @property
+    def about_payment(self) -> bool:
+        """Whether a payment can be at fault: not where no connection was made, so Halo never saw the request."""
+        return (
+            self.error.late or self.error.maybe_applied or not isinstance(self.error, Unreachable)
+        )
+
 
 @dataclass(slots=True)
 class RequestFailures:
@@ -98,7 +105,8 @@ class RequestFailures:
         """Record that a read worked: the payments whose reads failed earlier are at fault."""
         self.read = True
         for failure in self.found:
-            failure.others_work = failure.others_work or failure.reading
+            at_fault = failure.reading and failure.about_payment
+            failure.others_work = failure.others_work or at_fault
 
     def has_written(self) -> None:
         """Record that a write worked: the payments whose writes failed earlier are at fault."""
@@ -108,7 +116,10 @@ class RequestFailures:
 
     def unclear_reads(self) -> bool:
         """Whether a read failed and no read has worked since."""
-        return any(failure.reading and not failure.others_work for failure in self.found)
+        return any(
+            failure.reading and failure.about_payment and not failure.others_work
+            for failure in self.found
+        )
 
     def raise_found(self) -> None:
         """Raise a recorded failure, if any; a failure of Halo first, because it pauses the push.

@@ -275,7 +275,7 @@ class Inserter:
                 place = SeenRow(row.id, create.invoice_id, row.invoice_number)
                 self.store.record([done], self.now(), seen={current.intent_id: (place,)})
                 if row.id is not None and self.prover.is_unproven():
-                    await self.prover.read_back(self._noted(due, create), row.id)
+                    await self.prover.read_back(self._noted(due, create), row.id, answered=True)
                 return
         # Only Halo's rows count: read the invoice's rows back.
         try:

@@ -100,12 +100,14 @@ class NewRowProver:
         made = (row.id for row in rows if row.invoice_id in (None, trial.invoice_id))
         return next((number for number in made if number is not None), None)
 
-    async def read_back(self, trial: NewRowTrial, row: int) -> bool:
+    async def read_back(self, trial: NewRowTrial, row: int, *, answered: bool = False) -> bool:
         """Read the first new row back. Returns whether new rows are proven now.
 
         Args:
             trial: what was sent.
             row: Halo's number of the row.
+            answered: whether Halo's answer to the new row named that number. Otherwise a row with another
+                date and another status may be one that Halo's integration or a person made meanwhile.
 
         Raises:
             LinkFailure: the request failed; the next new row waits for this one.
@@ -140,6 +142,9 @@ class NewRowProver:
                 # Halo's own webhook, a person, or a later update of syncd has set another status.
                 self.tenant.forget_new_row_trial()
                 return False
+        if not answered and found is not None and _is_of_others(found):
+            self.tenant.forget_new_row_trial()
+            return False
         self.tenant.stop(
             WriteKind.INSERT,
             HoldCode.WRITES_NOT_STORED,
@@ -168,6 +173,11 @@ class NewRowProver:
             trial.created,
             trace,
         )
+
+
+def _is_of_others(found: Comparison) -> bool:
+    """Whether a row has neither the date nor the status that syncd sent."""
+    return {"date", "status"} <= {change.name for change in found.not_stored}
 
 
 def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[FieldChange, ...]:

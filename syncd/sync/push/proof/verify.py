@@ -98,6 +98,7 @@ class Verifier:
         shown = {row.id: row for row in answer.rows}
         suspects: list[tuple[str, Row]] = []
         hidden: list[tuple[str, Row]] = []
+        right = False
         for due, update in batch:
             for row in update.before:
                 seen = shown.get(row.id)
@@ -110,6 +111,8 @@ class Verifier:
                     # A column that an answer leaves out is either not shown, or empty now.
                     shows = bool(self.sink.compare_shown(row, seen))
                     (suspects if shows else hidden).append(one)
+                else:
+                    right = True
         sample = not suspects
         if sample and not self._looked:
             suspects, self._looked = hidden, bool(hidden)
@@ -120,7 +123,19 @@ class Verifier:
                 break  # one row that is right stands for all rows that the answer does not show
             if changes and row.id is not None:
                 found[row.id] = changes
+        if len(found) == len(suspects) == 1 and not (sample or right):
+            found |= await self._first_odd(hidden, befores)
         return found
+
+    async def _first_odd(
+        self, hidden: Sequence[tuple[str, Row]], befores: Mapping[int, WholeRow] | None
+    ) -> dict[int, tuple[FieldChange, ...]]:
+        """Whether a row that the answer does not show has changed like the only row that it shows."""
+        for intent_id, row in hidden[:1]:
+            changes = await self._confirmed(intent_id, row, befores)
+            if changes and row.id is not None:
+                return {row.id: changes}
+        return {}
 
     async def _confirmed(
         self, intent_id: str, row: Row, befores: Mapping[int, WholeRow] | None
