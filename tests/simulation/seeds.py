@@ -92,6 +92,11 @@ FAILED = {
     64000000001: "A row whose amount is text: syncd reads it, and the oracle took it for one that can't be read.",
     10000064000003: "As 64000000001.",
     64000000033: "As 64000000001.",
+    66000000003: "A person entered the payment while its first new row was unanswered: syncd took that row for its own, "
+    "and stopped new rows.",
+    66000000128: "An id that contains eyJ was taken for a JSON Web Token, so that the trace named no payment.",
+    66000000292: "An update emptied three rows; the answer showed one of them, and a person's change was assumed.",
+    66000000351: "Connections that were refused put a payment on the attention list.",
     60000000347: "A payment that was found not to be Halo's stays so when `create_missing` is switched on.",
 }
 """Every seed that ever failed, each with what went wrong."""
