@@ -117,6 +117,7 @@ async def _tick(parts: Parts) -> None:
     gather(parts.config, engine.store, engine.now())
     engine.store.people.attention(100)
     engine.store.people.attention_count()
+    engine.store.people.next_try()
     engine.store.people.reported_states(engine.now() - 2 * DAY)
     engine.store.people.pushes(engine.now() - 2 * DAY)
     engine.store.people.not_halos(100)

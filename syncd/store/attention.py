@@ -49,6 +49,14 @@ class PeopleStore:
             numbers = counts.by_condition(connection)
         return {condition: numbers.get(condition, 0) for condition in Condition}
 
+    def next_try(self) -> float | None:
+        """When syncd tries the next due payment, Unix seconds; None if no payment is due."""
+        c = schema.payments.c
+        soonest = sa.select(sa.func.min(c.next_try)).where(c.condition == Condition.DUE)
+        with reading(self._engine) as connection:
+            found: float | None = connection.execute(soonest).scalar()
+        return found
+
     def pushes(self, since: float, limit: int = PUSHES_MAX) -> list[Pushed]:
         """Payments written to Halo since a time (Unix seconds), newest first."""
         c = schema.pushes.c

@@ -8,7 +8,7 @@ from syncd.core.records import Condition
 from syncd.monitor.telemetry import Telemetry
 from syncd.store.store import Store
 from syncd.sync.build import Parts
-from syncd.text.timestamps import duration
+from syncd.text.timestamps import duration, iso
 from syncd.text.wording import counted
 
 ONE_PAYMENT = frozenset({"pushed", "held", "push_failed", "not_halos"})
@@ -60,11 +60,18 @@ def retrying(show: Show, telemetry: Telemetry) -> Callable[[LinkFailure, float],
     return say
 
 
+def waits_until(store: Store, now: float) -> float | None:
+    """When syncd tries the next due payment, Unix seconds; None if one may be tried already, or none is due."""
+    soonest = store.people.next_try()
+    return None if soonest is None or soonest <= now else soonest
+
+
 def summary(
     telemetry: Telemetry,
     conditions: Mapping[Condition, int],
     seconds: float,
     pushing: LeaseHeld | None = None,
+    next_try: float | None = None,
 ) -> str:
     """One line: what a run did, how long it took, and what remains.
 
@@ -73,6 +80,7 @@ def summary(
         conditions: how many payments are in each condition.
         seconds: how long the run took.
         pushing: which other process is already pushing, if any.
+        next_try: when syncd tries the next due payment, Unix seconds; None if no payment waits.
     """
     parts = []
     for outcome, words in _OUTCOMES.items():
@@ -81,6 +89,8 @@ def summary(
             parts.append(f"{int(number):,} {words}")
     due, doubtful = conditions[Condition.DUE], conditions[Condition.IN_DOUBT]
     left = f"{counted(due, 'payment')} still due" if due else "nothing is due"
+    if due and next_try is not None:
+        left += f" (next try at {iso(next_try)})"
     if doubtful:
         left += f", {counted(doubtful, 'payment')} to be read again at Stripe"
     if pushing is not None and due:

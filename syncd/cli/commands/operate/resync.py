@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from syncd.cli.commands.operate.progress import ONE_PAYMENT, retrying, summary, watch
+from syncd.cli.commands.operate.progress import ONE_PAYMENT, retrying, summary, waits_until, watch
 from syncd.cli.commands.operate.run import store_for
 from syncd.cli.shared import EXIT_ATTENTION, ConfigOption, failures_said, load_config, stop_signals
 from syncd.cli.terminal import shown
@@ -62,7 +62,8 @@ async def _resync(config: Config, store: Store, intent_id: str) -> tuple[str, bo
             read, pushing = await parts.run.resync(intent_id)
         finally:
             await parts.close()
-    text = summary(telemetry, store.people.conditions(), time.monotonic() - started, pushing)
+    took, next_try = time.monotonic() - started, waits_until(store, time.time())
+    text = summary(telemetry, store.people.conditions(), took, pushing, next_try)
     typer.echo(text, err=True)
     if pushing is not None:
         return (

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from syncd.cli.commands.operate.progress import ONE_PAYMENT, retrying, summary, watch
+from syncd.cli.commands.operate.progress import ONE_PAYMENT, retrying, summary, waits_until, watch
 from syncd.cli.shared import EXIT_ATTENTION, EXIT_INTERRUPTED, open_store, stop_signals
 from syncd.cli.terminal import Show, aligned, indented, shown, width_of_terminal
 from syncd.config.load import load
@@ -82,13 +82,15 @@ def run_command(config: Config, since: int | None, asked: str, dry_run: bool, as
         )
         attention = store.people.attention_counts()
         conditions = store.people.conditions()
+        next_try = waits_until(store, time.time())
         for entry in planned:
             _add_customers(entry, store)
     if dry_run:
         _print_plan(planned, conditions, as_json=as_json, whole=failure is None)
     else:
         pushing = failure if isinstance(failure, LeaseHeld) else None
-        typer.echo(summary(telemetry, conditions, time.monotonic() - started, pushing), err=True)
+        took = time.monotonic() - started
+        typer.echo(summary(telemetry, conditions, took, pushing, next_try), err=True)
     if isinstance(failure, LeaseHeld):
         failure = None  # the other process does the remaining work
     if failure is not None:
