@@ -1,6 +1,8 @@
 """The layout of the program: small files, short functions, small folders, and a purpose for each folder."""
 
 import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,36 @@ def test_every_folder_has_a_purpose(folder: Path) -> None:
 def test_the_top_level_has_twelve_folders() -> None:
     """A subject has one folder; a thirteenth needs a reason."""
     assert len([folder for folder in FOLDERS if folder.parent == ROOT]) == 12
+
+
+KNOWS_DATABASES = ("store/db/", "text/database_url.py")
+"""Where the program may depend on which database it is."""
+
+
+def texts_of_code(tree: ast.Module) -> Iterator[str]:
+    """Names, imports and texts of a module; not its docstrings, which may name whatever they explain."""
+    explained = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in explained:
+                yield text
+            case ast.Name(id=text) | ast.Attribute(attr=text) | ast.alias(name=text):
+                yield text
+            case ast.ImportFrom(module=str(text)):
+                yield text
+
+
+def test_only_the_store_knows_which_database_it_is() -> None:
+    """Outside `store/db` and the reader of `state.url`, no code names SQLite, PostgreSQL or a driver."""
+    found = {
+        f"{name_of(file)}: {text[:60]}"
+        for file in FILES
+        if not name_of(file).startswith(KNOWS_DATABASES)
+        for text in texts_of_code(ast.parse(file.read_text("utf-8")))
+        if re.search("sqlite|postgres|psycopg", text, re.IGNORECASE)
+    }
+    assert found == set()

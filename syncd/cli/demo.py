@@ -23,6 +23,7 @@ from rich.table import Table
 
 from syncd.core.money import Money
 from syncd.sandbox import Fault, Sandbox
+from syncd.text.database_url import url_of
 
 SECONDS_MAX = 60.0
 INTERVAL_SECONDS = 1.0
@@ -162,7 +163,7 @@ client_id = "{box.halo.client_id}"
 interval = "{INTERVAL_SECONDS:.0f}s"
 overlap = "30s"
 [state]
-url = "sqlite:///{folder}/syncd.db"
+url = "{url_of(Path(folder, "syncd.db"))}"
 [web]
 listen = "127.0.0.1:{_port() if keep else 0}"
 """,

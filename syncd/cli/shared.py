@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from syncd.core.errors import Failure, Stopping, StoreUnusable
+from syncd.text.database_url import url_of
 from syncd.text.sanitize import inert
 from syncd.text.wording import counted
 
@@ -186,7 +187,7 @@ def offline(file: Path | None) -> "Config":
 
 
 def open_store(config: "Config", *, create: bool = True) -> "Store":
-    """The configured database; `create` the tables in an empty database of PostgreSQL."""
+    """The configured database; `create` the tables in an empty database of a server."""
     from syncd.store.store import Store
 
     return Store.open(config.state.url, password=config.database_password, create=create)
@@ -195,9 +196,7 @@ def open_store(config: "Config", *, create: bool = True) -> "Store":
 @contextmanager
 def existing(config: "Config") -> Iterator["Store"]:
     """The store, for commands that must not create one."""
-    from syncd.store.db.sqlite import sqlite_path
-
-    path = sqlite_path(config.state.url)
+    path = config.state.file
     if path is not None and is_absent(path) and path.parent.is_dir():
         by = "" if config.file is None else f" {config.file}"
         message = (
@@ -219,13 +218,12 @@ def counting(config: "Config", *, usable: bool = True) -> Iterator["Store"]:
     If there is none yet, or it is unusable, a temporary one is used: a read-only command must not
     leave a database behind that belongs to the wrong account.
     """
-    from syncd.store.db.sqlite import sqlite_path
     from syncd.store.store import Store
 
-    path = sqlite_path(config.state.url)
+    path = config.state.file
     with tempfile.TemporaryDirectory(prefix="syncd-") as folder:
         if not usable or (path is not None and is_absent(path)):
-            store = Store.open(f"sqlite:///{folder}/counts.db")
+            store = Store.open(url_of(Path(folder, "counts.db")))
         else:
             store = open_store(config)
         try:

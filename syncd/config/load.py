@@ -110,7 +110,7 @@ def _needed_secrets(settings: Settings | None, *, signing_in: bool) -> Collectio
     """The secrets to read; a command that only uses the database needs only the database's."""
     if signing_in:
         return SECRETS
-    server = settings is not None and settings.state.url.startswith("postgresql://")
+    server = settings is not None and settings.state.is_server
     return ("database_password",) if server else ()
 
 

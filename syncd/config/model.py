@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -37,6 +37,7 @@ from syncd.config.values import (
     whole_or_auto,
 )
 from syncd.core.payments import PaymentState
+from syncd.text import database_url
 from syncd.text.sanitize import plain
 
 
@@ -188,41 +189,27 @@ class Push(Section):
 class State(Section):
     """The database."""
 
-    url: str = "sqlite:////var/lib/syncd/syncd.db"
+    url: str = database_url.DEFAULT
     takeover_after: Span = Field(30, ge=5, le=600)
 
     @property
     def is_server(self) -> bool:
         """Whether the database is a server, which several services may share."""
-        return self.url.startswith("postgresql://")
+        return database_url.is_server(self.url)
+
+    @property
+    def file(self) -> Path | None:
+        """The file of the database; None for a server."""
+        name = database_url.file_of(self.url)
+        return None if name is None else Path(name)
 
     @field_validator("url")
     @classmethod
     def _database(cls, value: str) -> str:
-        if value.startswith("postgresql://") and value.isprintable() and " " not in value:
-            if _has_password(value):
-                message = (
-                    "must not contain a password. Use the secret database_password "
-                    "(SYNCD_DATABASE_PASSWORD) or a password file of PostgreSQL instead, and change "
-                    "the password, because others could read it here"
-                )
-                raise ValueError(message)
-            return value
-        if not re.fullmatch(r"sqlite:///[^?#]+", value) or not value.isprintable():
-            message = (
-                'must be "sqlite:///" and a file\'s path ("sqlite:////var/lib/…"), or '
-                '"postgresql://user@host:5432/database"'
-            )
-            raise ValueError(message)
+        problem = database_url.problem_of(value)
+        if problem is not None:
+            raise ValueError(problem)
         return value
-
-
-def _has_password(url: str) -> bool:
-    """Whether a PostgreSQL connection URI contains a password, in any place that libpq reads."""
-    rest, _, query = url.removeprefix("postgresql://").partition("?")
-    user, at, _ = rest.partition("/")[0].rpartition("@")
-    named = (unquote(part.partition("=")[0]).lower() for part in query.split("&"))
-    return bool(at and ":" in user) or any(name in ("password", "sslpassword") for name in named)
 
 
 class Web(Section):

@@ -16,8 +16,9 @@ from syncd.config.model import Config, address
 from syncd.config.secrets import SECRETS, Found, find_secret
 from syncd.core.errors import Failure, StoreUnavailable, StoreUnusable
 from syncd.preflight.check import Area, Line, failed, passed, warned
-from syncd.store.db.sqlite import QUICK_CHECK_BYTES_MAX, sqlite_path
+from syncd.store.db.connection import FILE_CHECK_BYTES_MAX
 from syncd.store.store import Store
+from syncd.text.database_url import file_of, url_of
 
 ROOM_BYTES_FAIL = 10 * 1024 * 1024
 """With less free space than this (bytes), a commit may fail at any time."""
@@ -85,9 +86,10 @@ def advice_lines(config: Config) -> list[Line]:
 
 def database_lines(url: str, password: str | None = None) -> list[Line]:
     """The database and its folder. A database file that does not exist yet is not created."""
-    what, path = "the database", sqlite_path(url)
-    if path is None:
+    what, file = "the database", file_of(url)
+    if file is None:
         return _server_lines(url, password)
+    path = Path(file)
     try:
         return _file_lines(path, path.parent)
     except OSError as error:
@@ -111,7 +113,7 @@ def _file_lines(path: Path, folder: Path) -> list[Line]:
 
 
 def _server_lines(url: str, password: str | None) -> list[Line]:
-    """A PostgreSQL database: reachable, a tested version, encrypted in transit, durable."""
+    """A database server: reachable, a tested version, encrypted in transit, durable."""
     what = "the database"
     try:
         store = Store.open(url, password=password)
@@ -121,7 +123,7 @@ def _server_lines(url: str, password: str | None) -> list[Line]:
         return [_refused(failed, error)]
     except StoreUnavailable as error:
         return [_refused(warned, error)]
-    text = f"PostgreSQL {facts['server']} answers; {facts['size_bytes'] / 1024**2:,.1f} MiB"
+    text = f"{facts['product']} answers; {facts['size_bytes'] / 1024**2:,.1f} MiB"
     lines = [passed(_HERE, what, text)]
     what = "the way to the database"
     if facts["local"] or facts["encrypted"]:
@@ -132,9 +134,14 @@ def _server_lines(url: str, password: str | None) -> list[Line]:
         remedy = "Add ?sslmode=verify-full&sslrootcert=/path/to/ca.pem to state.url."
         lines.append(warned(_HERE, what, text, remedy))
     if facts["fsync"] != "on":
-        text = "fsync is off in PostgreSQL: a loss of power can damage the database"
+        text = "fsync is off in the database server: a loss of power can damage the database"
         lines.append(
-            failed(_HERE, "the database's disk", text, "Set fsync = on in postgresql.conf.")
+            failed(
+                _HERE,
+                "the database's disk",
+                text,
+                "Set fsync = on in the configuration of the database server.",
+            )
         )
     return lines
 
@@ -176,7 +183,7 @@ def _file_line(path: Path) -> Line:
         return passed(_HERE, what, f"{path} is created on the first start")
     mode, size = stat.S_IMODE(path.stat().st_mode), path.stat().st_size
     try:
-        Store.open(f"sqlite:///{path}").close()
+        Store.open(url_of(path)).close()
     except StoreUnusable as error:
         return _refused(failed, error)
     except StoreUnavailable as error:
@@ -184,7 +191,7 @@ def _file_line(path: Path) -> Line:
     if mode & 0o077:
         text = f"other accounts may read {path} (mode {mode:04o})"
         return warned(_HERE, what, text, f"chmod 600 {path}")
-    how = "sound" if size <= QUICK_CHECK_BYTES_MAX else "opens; too large to be read whole here"
+    how = "sound" if size <= FILE_CHECK_BYTES_MAX else "opens; too large to be read whole here"
     return passed(_HERE, what, f"{path}, {size / 1024**2:,.1f} MiB, {how}")
 
 

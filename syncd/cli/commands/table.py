@@ -68,7 +68,7 @@ ENTRIES = {
         "support.export", "export", "Write everything that syncd remembers to stdout, as JSON."
     ),
     "copy": Entry(
-        "support.copy", "copy", "Copy the database to another one: SQLite or PostgreSQL."
+        "support.copy", "copy", "Copy the database to another file or server."
     ),
     "demo": Entry("support.demo", "demo", "See it work between a Stripe and a Halo of its own."),
     "attention": Entry(

@@ -6,6 +6,7 @@ Only this package knows the differences between SQLite and PostgreSQL (`sqlite`,
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,8 +14,10 @@ import sqlalchemy as sa
 from syncd.core.errors import Failure, StoreUnusable
 from syncd.failpoints import Point, crash_point
 from syncd.store.db import schema, sqlite
+from syncd.text.database_url import file_of, is_server
 
-POSTGRESQL = "postgresql://"
+FILE_CHECK_BYTES_MAX = sqlite.QUICK_CHECK_BYTES_MAX
+"""Up to this size, a database file is read whole when it is opened."""
 
 _BEGINNINGS = 4
 """How many pooled connections are tried: each may have broken unnoticed."""
@@ -41,17 +44,17 @@ def connect(
         StoreUnusable: the database cannot be opened, is damaged, or belongs to another program.
         StoreUnavailable: the database is locked, cannot be reached, or its disk is full.
     """
-    if url.startswith(POSTGRESQL):
+    if is_server(url):
         engine = _postgresql_engine(url, password, busy_seconds)
     else:
         engine = sqlite.make_engine(url, busy_seconds, durable=durable)
-    path = sqlite.sqlite_path(url)
+    file = file_of(url)
     try:
         if not _is_up_to_date(engine, url, create=create):
             with writing(engine, opening=True) as connection:
                 _bring_up_to_date(connection, url)
-        if path is not None and durable:
-            sqlite.make_ours(engine, path)
+        if file is not None and durable:
+            sqlite.make_ours(engine, Path(file))
     except BaseException:
         engine.dispose()
         raise

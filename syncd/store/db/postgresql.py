@@ -247,7 +247,7 @@ def clock(connection: sa.Connection, _now: float) -> float:
 def facts(connection: sa.Connection) -> dict[str, Any]:
     """The server's version, settings that matter, the database's size, and how it is reached.
 
-    Returns ``server``, ``encoding``, ``fsync`` ("on" or "off"), ``size_bytes``, ``encrypted``, and
+    Returns ``product`` (the server's name and version), ``server`` (its version), ``encoding``, ``fsync`` ("on" or "off"), ``size_bytes``, ``encrypted``, and
     ``local``: whether the connection leaves this machine.
     """
     driver: Any = connection.connection.driver_connection
@@ -256,6 +256,7 @@ def facts(connection: sa.Connection) -> dict[str, Any]:
         " current_setting('fsync'), pg_database_size(current_database())"
     ).one()
     return {
+        "product": f"PostgreSQL {found[0]}",
         "server": found[0],
         "encoding": found[1],
         "fsync": found[2],

@@ -17,17 +17,10 @@ import sqlalchemy as sa
 
 from syncd.core.errors import Failure, StoreUnavailable, StoreUnusable
 from syncd.failpoints import Point, crash_point
+from syncd.text.database_url import file_of
 
 QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024
 """A larger database is not checked as a whole at each start; damage shows when it is read."""
-
-
-def sqlite_path(url: str) -> Path | None:
-    """The file behind a SQLite URL; None for another database or a database in memory."""
-    parsed = sa.make_url(url)
-    if not parsed.drivername.startswith("sqlite") or parsed.database in (None, "", ":memory:"):
-        return None
-    return Path(str(parsed.database))
 
 
 def make_engine(url: str, busy_seconds: float, *, durable: bool) -> sa.Engine:
@@ -37,9 +30,9 @@ def make_engine(url: str, busy_seconds: float, *, durable: bool) -> sa.Engine:
         StoreUnusable: the file cannot be used.
         StoreUnavailable: the database is locked, or its disk is full.
     """
-    path = sqlite_path(url)
-    if path is not None:
-        look_before_opening(path, busy_seconds)
+    file = file_of(url)
+    if file is not None:
+        look_before_opening(Path(file), busy_seconds)
     engine = sa.create_engine(url, connect_args={"timeout": busy_seconds})
     sa.event.listen(engine, "connect", on_connect if durable else _on_connect_temporary)
     sa.event.listen(engine, "begin", on_begin)

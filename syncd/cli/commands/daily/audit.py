@@ -34,9 +34,9 @@ from syncd.cli.terminal import Show, shown
 from syncd.config.mode import Mode
 from syncd.config.model import Config
 from syncd.monitor.telemetry import Telemetry, stderr_log
-from syncd.store.db.sqlite import sqlite_path
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble_readers
+from syncd.text.database_url import url_of
 from syncd.text.sanitize import inert, plain
 from syncd.text.timestamps import TimeUnreadable, interval
 
@@ -216,12 +216,12 @@ async def _audit(
 @contextmanager
 def _stores(config: Config, *, fix: bool) -> Iterator[tuple[Store, Store | None]]:
     """A temporary store for both sides, and the service's store, if there is one."""
-    path = sqlite_path(config.state.url)
+    path = config.state.file
     there = fix or path is None or not is_absent(path)
     memory = open_store(config) if there else None
     try:
         with tempfile.TemporaryDirectory(prefix="syncd-audit-") as folder:
-            own = Store.open(f"sqlite:///{folder}/audit.db", durable=False)
+            own = Store.open(url_of(Path(folder, "audit.db")), durable=False)
             try:
                 yield own, memory
             finally:

@@ -25,11 +25,11 @@ from syncd.core.rules.decisions import Create, Decision, Hold, Unmatched, Update
 from syncd.monitor.telemetry import Telemetry
 from syncd.preflight.local import is_syncd
 from syncd.service.systemd import Notifier
-from syncd.store.db.sqlite import sqlite_path
 from syncd.store.payments import shown_rows
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble
 from syncd.sync.policy import push_settings, release_holds
+from syncd.text.database_url import url_of
 from syncd.text.sanitize import plain
 from syncd.text.timestamps import TimeUnreadable, interval
 from syncd.text.wording import needing, sentence
@@ -159,8 +159,8 @@ def store_for(config: Config, *, dry_run: bool) -> Iterator[Store]:
             store.close()
         return
     with tempfile.TemporaryDirectory(prefix="syncd-dry-run-") as folder:
-        copy = Store.open(f"sqlite:///{folder}/copy.db")
-        path = sqlite_path(config.state.url)
+        copy = Store.open(url_of(Path(folder, "copy.db")))
+        path = config.state.file
         if path is None or path.exists():
             real = open_store(config)
             real.housekeeping.copy_to(copy.housekeeping)

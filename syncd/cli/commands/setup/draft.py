@@ -19,6 +19,7 @@ from syncd.config.edit import Key, Planned, with_values, write_all
 from syncd.config.load import load, raw_file
 from syncd.config.model import Config, ConfigurationError
 from syncd.config.secrets import ENCRYPTED, SECRETS, find_secret
+from syncd.text import database_url
 from syncd.text.sanitize import conceal
 
 UNITS = Path("/etc/systemd/system")
@@ -192,7 +193,7 @@ def _of_instance(file: Path) -> dict[Key, Any]:
     name = file.parent.name
     used = len([one for one in shared.SYSTEM.glob("*/config.toml") if one != file])
     return {
-        ("state", "url"): f"sqlite:////var/lib/syncd-{name}/syncd.db",
+        ("state", "url"): database_url.url_of(Path(f"/var/lib/syncd-{name}/syncd.db")),
         ("web", "listen"): f"127.0.0.1:{9465 + used}",
     }
 

@@ -31,7 +31,6 @@ from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.preflight.calibration import change_of, learn
 from syncd.preflight.check import Area, Level, Line, exit_code, failed, passed
 from syncd.preflight.remote import Sides
-from syncd.store.db.sqlite import sqlite_path
 from syncd.sync.build import Parts, Runtime, assemble
 
 Result = TypeVar("Result")
@@ -308,7 +307,7 @@ def _stop_script(dialog: Dialog, lines: list[Line]) -> None:
 
 def _make_state_folder(config: Config, dialog: Dialog) -> None:
     """Create the folder of the database, which the service would create at its first start."""
-    path = sqlite_path(config.state.url)
+    path = config.state.file
     if path is not None and path.parent.parent == Path("/var/lib") and not path.parent.exists():
         with suppress(OSError):
             path.parent.mkdir(mode=0o700)
