@@ -296,6 +296,16 @@ def test_a_resync_ends_with_a_summary(live: Rig) -> None:
     assert done.stdout == f"{payment}: Stripe says succeeded; now in step\n"
 
 
+@pytest.mark.parametrize("command", ["check", "calibrate", "audit"])
+def test_a_reading_command_says_what_it_waits_for(live: Rig, command: str) -> None:
+    """While a side is down, a command that only reads names it on a terminal, with the next try."""
+    live.pay("succeeded")
+    live.box.halo.faults.append(Fault("503", times=2))
+    shown = on_terminal(live.environment(), live.folder, command, columns=100)
+    assert "next try in 1 s" in shown.text
+    assert "Halo does not answer" in shown.text or "Halo answered 503" in shown.text
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("command", ["--once", "resync"])
 def test_a_run_says_what_it_waits_for(live: Rig, command: str, *, terminal: bool) -> None:

@@ -149,6 +149,11 @@ class Bar:
             self.task, detail=f"{side.capitalize()}'s rate limit: waiting {seconds:.0f} s"
         )
 
+    def retrying(self, error: LinkFailure, seconds: float) -> None:
+        """Show that a request failed and is sent again after some seconds."""
+        side = error.side.capitalize()
+        self.bars.update(self.task, detail=f"{side} does not answer; next try in {seconds:.0f} s")
+
 
 @contextmanager
 def bar() -> Iterator[Bar]:

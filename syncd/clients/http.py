@@ -8,6 +8,7 @@
   host's name. Plain http is only for loopback, and uses no proxy.
 """
 
+import socket
 import ssl
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -65,15 +66,45 @@ def client(
     )
 
 
-def words_of(error: BaseException) -> str:
-    """The network error as text for people.
+def words_of(error: BaseException, key: str) -> str:
+    """The network error as text for people; `key` is the setting that has the address.
 
     An answer that is not HTTP is not quoted: the error repeats its bytes, and an escape sequence in
     the middle of a secret would hide the secret from the filter that removes secrets.
     """
     if isinstance(error, httpx.RemoteProtocolError):
         return "RemoteProtocolError: the answer is not HTTP, or is incomplete"
-    return plain(f"{type(error).__name__} {error}", 200)
+    causes = [error] if isinstance(error, httpx.TimeoutException) else _causes(error)
+    known = next(filter(None, (_known_words(one, key) for one in causes)), None)
+    return known or plain(f"{type(error).__name__} {error}", 200)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The errors behind an error, the first cause first."""
+    found: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in found:
+        found.append(one)
+        one = one.__cause__ or one.__context__
+    return found[::-1]
+
+
+def _known_words(error: BaseException, key: str) -> str | None:
+    """What a common network error means, and what to check; None for any other error."""
+    if isinstance(error, socket.gaierror):
+        return f"host not found; check {key} and the DNS of this machine"
+    if isinstance(error, ConnectionRefusedError):
+        return f"nothing listens at the address (connection refused); check {key}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = plain(error.verify_message, 100)
+        return f"the TLS certificate is not valid ({why}); see SSL_CERT_FILE for an authority of your own"
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"no connection in {CONNECT_SECONDS_MAX:.0f} s; check {key}, the firewall and HTTPS_PROXY"
+    if isinstance(error, httpx.TimeoutException | TimeoutError):
+        return f"no answer in time ({type(error).__name__})"
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "the connection was closed before the answer"
+    return None
 
 
 async def _read_bounded(response: httpx.Response, bytes_max: int) -> bytes:

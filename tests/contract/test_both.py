@@ -68,6 +68,27 @@ def test_a_side_that_is_not_there(bench: Bench, side: str) -> None:
     with pytest.raises(Unreachable, match="can't be reached") as caught:
         bench.read(side)
     assert (caught.value.side, caught.value.maybe_applied) == (side, False)
+    key = "halo.url" if side == "halo" else "stripe.api_base"
+    end = f"nothing listens at the address (connection refused); check {key}."
+    assert str(caught.value).endswith(end)
+
+
+@both
+def test_a_host_that_is_not_found(bench: Bench, side: str) -> None:
+    """A name that nobody knows is told in words, with the setting that has it."""
+    bench.side(side).url = "http://acme.invalid"
+    with pytest.raises(Unreachable) as caught:
+        bench.read(side)
+    key = "halo.url" if side == "halo" else "stripe.api_base"
+    assert str(caught.value).endswith(f": host not found; check {key} and the DNS of this machine.")
+
+
+@both
+def test_a_side_that_never_answers(bench: Bench, side: str) -> None:
+    """Silence until the timeout is told as such."""
+    _strike(bench, side, "hang", times=9)
+    with pytest.raises(Unreachable, match=r"no answer in time \(ReadTimeout\)"):
+        bench.read(side, timeout=0.2)
 
 
 @both

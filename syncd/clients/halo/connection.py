@@ -224,7 +224,7 @@ class Connection:
             )
             raise Unreachable(
                 Side.HALO,
-                f"Halo can't be reached ({what}): {words_of(error)}.",
+                f"Halo can't be reached ({what}): {words_of(error, 'halo.url')}.",
                 maybe_applied=content is not None and not never_sent,
                 late=not never_sent,
             ) from None

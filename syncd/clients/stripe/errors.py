@@ -83,7 +83,7 @@ def failure_of(error: stripe.StripeError, path: str, now: float) -> Failure:
 def _network_words(error: stripe.StripeError) -> str:
     """The network's error message, without the package's advice around it."""
     cause = error.__cause__ or error.__context__
-    return words_of(cause) if cause else plain(str(error), 200)
+    return words_of(cause, "stripe.api_base") if cause else plain(str(error), 200)
 
 
 def header(headers: Mapping[str, Any], name: str) -> str | None:

@@ -181,7 +181,7 @@ def _period(since: str, until: str | None) -> tuple[int, int | None]:
 async def _audit(
     config: Config, own: Store, memory: Store | None, asked: Asked, show: Show
 ) -> Audit:
-    runtime = Runtime(waiting=show.waiting)
+    runtime = Runtime(waiting=show.waiting, retrying=show.retrying)
     stop_signals.watch(runtime.stop)
     parts = assemble_readers(
         config,

@@ -129,7 +129,13 @@ def read_survey(config: Config, rows: int) -> Survey:
 
 async def _survey(config: Config, store: Store, rows: int) -> Survey:
     with bar() as shown:
-        parts = assemble(config, store, Telemetry(), Runtime(waiting=shown.waiting), "calibrate")
+        parts = assemble(
+            config,
+            store,
+            Telemetry(),
+            Runtime(waiting=shown.waiting, retrying=shown.retrying),
+            "calibrate",
+        )
         try:
             shown.begin("Reading Halo's rows")
             survey = await read_rows(parts.sink, store, rows, shown.at)

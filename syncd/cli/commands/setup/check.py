@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from syncd.cli.shared import ConfigOption, JsonOption, counting, failures_said, 
 from syncd.clients.throttle import halo_window, stripe_window
 from syncd.config.load import find_file
 from syncd.config.model import Config, ConfigurationError
-from syncd.core.errors import Side
+from syncd.core.errors import LinkFailure, Side
 from syncd.monitor.polls import read_limit
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.preflight.check import Area, Level, Line, exit_code
@@ -109,7 +110,9 @@ async def _look_at_sides(
     def left(side: Side) -> int:
         return windows[side].left(store.coordination.counts(side), time.time())
 
-    parts = assemble(config, store, Telemetry(), Runtime(waiting=_say_waiting), "check")
+    parts = assemble(
+        config, store, Telemetry(), Runtime(waiting=_say_waiting, retrying=_say_retrying), "check"
+    )
     try:
         await Sides(config, parts.source, parts.sink, store, left, tell, remembers).look()
     finally:
@@ -118,6 +121,13 @@ async def _look_at_sides(
 
 def _say_waiting(side: Side, seconds: float) -> None:
     typer.echo(f"waiting {seconds:.0f} s for {side}'s limit", err=True)
+
+
+def _say_retrying(error: LinkFailure, seconds: float) -> None:
+    if sys.stderr.isatty():
+        typer.echo(
+            f"{error.side.capitalize()} does not answer; next try in {seconds:.0f} s", err=True
+        )
 
 
 def _print(line: Line) -> None:

@@ -275,7 +275,13 @@ def _with_parts(
             Side.STRIPE: stripe_window(read_limit(config, store, time.time())),
             Side.HALO: halo_window(config.halo.rate_limit),
         }
-        parts = assemble(config, store, Telemetry(), Runtime(waiting=shown.waiting), "init")
+        parts = assemble(
+            config,
+            store,
+            Telemetry(),
+            Runtime(waiting=shown.waiting, retrying=shown.retrying),
+            "init",
+        )
 
         def left(side: Side) -> int:
             return windows[side].left(store.coordination.counts(side), time.time())

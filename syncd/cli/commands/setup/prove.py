@@ -183,7 +183,7 @@ async def _with_parts(
 ) -> Result:
     with bar() as shown:
         shown.begin(doing)
-        runtime = Runtime(waiting=shown.waiting)
+        runtime = Runtime(waiting=shown.waiting, retrying=shown.retrying)
         stop_signals.watch(runtime.stop)
         parts: Parts = assemble(config, store, Telemetry(), runtime, "a proof by hand")
         try:
