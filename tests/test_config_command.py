@@ -102,6 +102,21 @@ def test_validate(rig: Rig, file: Path) -> None:
     assert not (rig.folder / "syncd.db").exists()
 
 
+def test_validate_warns_of_unusual_values(rig: Rig, file: Path) -> None:
+    """The address of the shipped example, and more requests than Halo allows: each with its remedy."""
+    file.write_text(
+        '[halo]\nurl = "https://example.halopsa.com"\nclient_id = "a"\nrate_limit = 900\n'
+    )
+    done = command(rig, "validate", "--config", str(file), "--without-secrets")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "warning: halo.url: https://example.halopsa.com is the example of the shipped file. Set halo.url to "
+        "the address of your own tenant.",
+        "warning: halo.rate_limit: 900 is more than the 300 requests in 5 minutes that Halo allows. Set "
+        "halo.rate_limit to 300 or less, or Halo answers 429 to syncd and to other integrations.",
+    ]
+
+
 def test_validate_and_the_secrets(rig: Rig, file: Path) -> None:
     """A missing secret is a problem, as it is for the service; a file alone can be checked as well."""
     missing = command(rig, "validate", "--config", str(file))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from syncd.cli.shared import ConfigOption, JsonOption, failures_said, offline
+from syncd.config.advice import advice_for
 from syncd.config.describe import Value, schema, values
 from syncd.config.load import load
 from syncd.text.sanitize import inert
@@ -64,7 +65,7 @@ def validate(
     """Check the configuration without asking Stripe or Halo. Exit: 0 syncd can use it, 78 it cannot.
 
     Names every problem with its line. `systemctl reload syncd` runs this first, so that the service
-    never sees a wrong file.
+    never sees a wrong file. Warns of unusual values.
 
     Example: syncd config validate --config new.toml --without-secrets
     """
@@ -72,6 +73,8 @@ def validate(
         loaded = load(config or context.obj, os.environ, signing_in=not without_secrets)
     where = "the environment" if loaded.file is None else str(loaded.file)
     typer.echo(f"{inert(where)}: every key and value is valid")
+    for advice in advice_for(loaded):
+        typer.echo(inert(f"warning: {advice.key}: {advice.text}. {advice.remedy}"), err=True)
 
 
 @config_app.command("schema", short_help="Print the JSON schema of config.toml, for editors.")
