@@ -96,6 +96,24 @@ def test_a_tenant_that_empties(paid: tuple[Rig, list[str], dict[int, dict[str, A
     assert {tuple(rig.statuses(name)) for name in intents} == {(3,)}
 
 
+@pytest.mark.parametrize("partial", ["empty", "refuse"])
+def test_a_tenant_that_shows_numbers_as_text(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], partial: str
+) -> None:
+    """Halo shows amounts and numbers as text, and takes only numbers: whole rows bring numbers."""
+    rig, intents, _ = paid
+    for row in rig.box.halo.rows.values():
+        row.update(amount="10.99", method="12", module_id="231", invoice_id=row["invoice_id"])
+    rig.box.halo.keeps.partial = partial
+    rig.once()
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+    assert {tuple(rig.statuses(name)) for name in intents} == {(3,)}
+    assert {float(row["amount"]) for row in rig.box.halo.rows.values()} == {10.99}
+    whole = [row for post in rig.posts() for row in post.json() if "amount" in row]
+    assert {(row["amount"], row["method"], row["module_id"]) for row in whole} == {(10.99, 12, 231)}
+    assert rig.attention() == []
+
+
 def test_a_tenant_that_refuses(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
     """A refusal for want of columns: the same row goes with its required columns, and all others."""
     rig, intents, before = paid
@@ -962,7 +980,7 @@ def test_no_new_row_beside_a_row_that_a_write_emptied(rig: Rig) -> None:
     halo, invoice = rig.box.halo, rig.box.halo.add_invoice()
     emptied = rig.pay("payment_failed", rows=(), metadata={"halo_invoice_id": str(invoice)})
     row = halo.add_row(emptied, invoice, 10.99)
-    halo.rows[row]["amount"] = "10.99"  # Halo shows a text, and takes only a number
+    halo.rows[row]["amount"] = "10,99"  # Halo shows a text, and takes only a number
     halo.keeps.partial = "empty"
     rig.once()
     assert trouble(rig).row_id == row

@@ -18,6 +18,9 @@ from syncd.text.sanitize import plain
 REQUIRED = ("invoice_id", "date", "amount", "method", "status", "module_id")
 """Columns that must not be empty and have no default (source: a description of Halo's database)."""
 
+_NUMBERS = frozenset(REQUIRED) - {"date"}
+"""Columns that Halo's API description types as numbers: sent as numbers, also where a row shows text."""
+
 INTENT_FIELDS = ("intent_id", "intent_date", "intent_response")
 
 TRACE_FIELDS = ("webhook_payload", "webhook_received_date")
@@ -141,7 +144,11 @@ def columns_of(before: WholeRow, *, everything: bool) -> dict[str, Any]:
             and _plain(value) is not None
             and not isinstance(value, list | dict)
         }
-    return {name: _as_json(value) for name, value in kept.items() if value is not None}
+    return {
+        name: _as_json(_as_number(value) if name in _NUMBERS else value)
+        for name, value in kept.items()
+        if value is not None
+    }
 
 
 def refilled(former: WholeRow, now: WholeRow) -> WholeRow:
@@ -214,6 +221,12 @@ def _number(text: str) -> Decimal | None:
     if len(digits) > 1 and digits[0] == "0" and digits[1] != ".":
         return None
     return Decimal(text).normalize() if digits != "." else None
+
+
+def _as_number(value: Any) -> Any:
+    """A text that is exactly a number as that number; anything else as it is."""
+    number = _number(value.strip()) if isinstance(value, str) else None
+    return value if number is None else number
 
 
 def _shown(value: Any) -> str | None:
