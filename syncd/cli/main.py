@@ -65,12 +65,14 @@ def run(
         typer.Option(
             "--backfill",
             metavar="SINCE",
-            help='Payments made since a date, a time (UTC unless it says so), or a span ("90d").',
+            help='Read and push payments created since a date, a time (UTC by default) or a span ("90d").',
         ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="With either: print what would be pushed; write nothing."),
+        typer.Option(
+            "--dry-run", help="With --once or --backfill: print the planned writes; write nothing."
+        ),
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,

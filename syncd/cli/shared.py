@@ -31,7 +31,7 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
 EXITS = {
-    0: "all well; payments that do not belong to Halo are well",
+    0: "no problem; payments that do not belong to Halo are no problem",
     EXIT_ATTENTION: "done, but something needs attention or differs",
     EXIT_USAGE: "wrong usage",
     EXIT_UNAVAILABLE: "Stripe or Halo is unreachable or refuses, the database is busy, or a payment is left for the next run",
@@ -107,7 +107,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="Else $SYNCD_CONFIG, /etc/syncd/config.toml, ./config.toml.",
+        help="By default $SYNCD_CONFIG, /etc/syncd/config.toml, ./config.toml.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

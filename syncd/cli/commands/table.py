@@ -45,19 +45,19 @@ class Entry:
 
 ENTRIES = {
     "init": Entry(
-        "setup.init", "init", "Set up: ask, try each answer, write the file and the secrets."
+        "setup.init", "init", "Set up: ask, test each answer, write the file and secrets."
     ),
     "check": Entry(
         "setup.check", "check", "Check everything that can be known before the first push."
     ),
     "calibrate": Entry(
-        "setup.calibrate", "calibrate", "Learn the tenant's status numbers from its own rows."
+        "setup.calibrate", "calibrate", "Find the tenant's status numbers in its own rows."
     ),
     "prove": Entry("setup.prove", "prove", "Write one row, read it back, and show what changed."),
     "status": Entry("daily.status", "status", "Status: last poll, payments due, requests left."),
     "resync": Entry("operate.resync", "resync", "Read one payment intent again and push it."),
     "audit": Entry(
-        "daily.audit", "audit", "Does Halo agree with Stripe? Since a date; read-only."
+        "daily.audit", "audit", "Compare Stripe and Halo since a date; read-only."
     ),
     "bugreport": Entry(
         "support.bugreport",
@@ -70,7 +70,7 @@ ENTRIES = {
     "copy": Entry(
         "support.copy", "copy", "Copy the database to another file or server."
     ),
-    "demo": Entry("support.demo", "demo", "See it work between a Stripe and a Halo of its own."),
+    "demo": Entry("support.demo", "demo", "Run syncd between a simulated Stripe and Halo."),
     "attention": Entry(
         "daily.attention", "attention_app", "List what needs your action, and why."
     ),

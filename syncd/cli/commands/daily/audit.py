@@ -99,10 +99,11 @@ def audit(
         typer.Option("--csv", metavar="FILE", help="Write the differences as CSV; - is stdout."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write one page to be mailed.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write one HTML page, to mail or print."),
     ] = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Let the next push correct what syncd can.")
+        bool, typer.Option("--fix", help="Make payments due that a push can correct.")
     ] = False,
     invoices: Annotated[
         int | None,
@@ -110,14 +111,14 @@ def audit(
             "--invoices",
             metavar="NUMBER",
             min=0,
-            help="Invoices to read one by one at most, where Halo's list of invoices does not "
-            "show enough. 0 reads no invoices at all. Else as many as it takes.",
+            help="The maximum number of invoices to read one at a time, if Halo's list of invoices "
+            "does not show enough. 0 reads no invoices. By default no limit.",
         ),
     ] = None,
     config: ConfigOption = None,
     as_json_: JsonOption = False,
 ) -> None:
-    """Do Stripe and Halo agree? Compares every payment of a period; changes nothing.
+    """Compare every payment of a period at Stripe and in Halo; change nothing.
 
     Example: syncd audit --since 2026-10 --until 2026-10 --html october.html
     """

@@ -68,10 +68,10 @@ def calibrate(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Learn the tenant's status numbers from its own rows, and show the evidence.
+    """Find the tenant's status numbers in its own rows, and show the evidence.
 
-    Reads Halo's rows and, for those without a trace, Stripe; changes nothing in either. A number is
-    proposed where Halo's own webhook wrote it and no row contradicts it.
+    Reads Halo's rows and, for those without a trace, Stripe; changes nothing in either. Proposes
+    a number if Halo's own webhook wrote it and no row contradicts it.
 
     Example: syncd calibrate --write
     """

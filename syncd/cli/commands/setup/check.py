@@ -45,7 +45,7 @@ def check(
 ) -> None:
     """Check everything that can be known before the first push; write nothing to Stripe or Halo.
 
-    Each line passes, warns or fails, with the remedy. Exit: 0 nothing fails; 78 the configuration
+    Each line passes, warns or fails, with the remedy. Exit code: 0 nothing fails; 78 the configuration
     fails (the file, the secrets, the database, the port, a status number); 69 Stripe or Halo; 1 others.
 
     Example: syncd check --test-message

@@ -1,4 +1,4 @@
-"""``syncd init``: ask, try each answer at once, and write the file and the secrets at the end."""
+"""``syncd init``: asks, tests each answer at once, and writes the file and the secrets at the end."""
 
 import asyncio
 import os
@@ -43,19 +43,19 @@ def init(
     context: typer.Context,
     *,
     defaults: Annotated[
-        bool, typer.Option("--defaults", help="Ask nothing: the variables are the answers.")
+        bool, typer.Option("--defaults", help="Ask nothing; environment variables are the answers.")
     ] = False,
     encrypt: Annotated[
         bool,
-        typer.Option("--encrypt", help="Encrypt the secrets by systemd-creds, for this machine."),
+        typer.Option("--encrypt", help="Encrypt the secrets with systemd-creds for this machine."),
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Set up syncd: ask for what it needs, try each answer at once, and write the file and the secrets.
+    """Set up syncd: ask for settings, test each answer at once, and write the file and the secrets.
 
     Asks for Halo's address, the application's id and secret, and Stripe's key; then learns the status
     numbers. Writes nothing to Stripe or Halo, and no file before the last question: Ctrl-C leaves
-    everything as it was. May be run again; Enter keeps what is set.
+    everything as it was. You can run it again; Enter keeps the present value.
 
     With --defaults, SYNCD_HALO__URL, SYNCD_HALO__CLIENT_ID, SYNCD_HALO_CLIENT_SECRET and
     SYNCD_STRIPE_API_KEY are the answers; any other SYNCD_SECTION__KEY goes into the file as well.

@@ -87,8 +87,8 @@ def prove(
 ) -> None:
     """Write one row, read the row and its invoice back, and show what changed.
 
-    Shows the payment, the row, the invoice and what would be sent, and asks first. Without an id: the
-    simplest payment that is due. Needs a terminal, or --yes.
+    Shows the payment, the row, the invoice and what would be sent, and asks first. Without an id,
+    syncd chooses the simplest payment that is due. Needs a terminal, or --yes.
 
     Example: syncd prove pi_123
     """

@@ -45,7 +45,8 @@ _PLAIN_VALUES = ("mode", "on_amount_mismatch", "level", "format", "scope")
 def bugreport(
     context: typer.Context,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Where to; - is standard output.")
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="The file to write; - is standard output."),
     ] = None,
     *,
     with_ids: Annotated[
@@ -56,9 +57,9 @@ def bugreport(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Write one file that describes a problem: to read through, and to send.
+    """Write one file that describes a problem; read the file before you send it.
 
-    It holds the version, the configuration without secrets, the results of check and status, the last
+    The file has the version, the configuration without secrets, the results of check and status, the last
     lines of the log, counts, facts of the database, and the shapes of the last answers that could not
     be read. Ids, names and amounts are replaced.
 

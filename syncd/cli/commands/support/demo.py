@@ -9,7 +9,7 @@ def demo(
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running until Ctrl-C.")] = False,
 ) -> None:
-    """A Stripe and a Halo of its own on loopback, and syncd between them: no account needed.
+    """Run syncd between a simulated Stripe and a simulated Halo on loopback; no account needed.
 
     Example: syncd demo --keep
     """

@@ -14,7 +14,7 @@ from syncd.text.timestamps import iso
 
 
 def export(context: typer.Context, config: ConfigOption = None) -> None:
-    """Write everything that syncd remembers to stdout, one JSON object a line, each with its kind.
+    """Write everything that syncd remembers to stdout, one JSON object per line, each with its kind.
 
     Example: syncd export > syncd.jsonl
     """
