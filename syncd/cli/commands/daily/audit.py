@@ -99,8 +99,7 @@ def audit(
         typer.Option("--csv", metavar="FILE", help="Write the differences as CSV; - is stdout."),
     ] = None,
     html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write one HTML page, to mail or print."),
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page to mail or print.")
     ] = None,
     fix: Annotated[
         bool, typer.Option("--fix", help="Make payments due that a push can correct.")
