@@ -224,17 +224,23 @@ def _clients(
         is_organization_key(config.stripe_api_key),
         runtime.transport,
     )
-    sink = _sink(config, _calling(rate_limiters[Side.HALO], telemetry, runtime), runtime)
-    tenant = f"{config.halo.url} {config.halo.client_id}"
-    # A run with its own database starts with what the service knows about the tenant.
-    sink.lists.trusted = (counted_in or store).read(HIDDEN_INTENTS) == tenant
-    sink.lists.keep = lambda trusted: store.write(HIDDEN_INTENTS, tenant if trusted else None)
-    return source, sink, rate_limiters
+    calling = _calling(rate_limiters[Side.HALO], telemetry, runtime)
+    return source, _sink(config, calling, runtime, store, counted_in or store), rate_limiters
 
 
-def _sink(config: Config, calling: Calling, runtime: Runtime) -> HaloSink:
-    """Build the client of the PSA; another PSA is chosen here."""
-    return HaloSink(
+def _sink(
+    config: Config, calling: Calling, runtime: Runtime, store: Store, memory: Store
+) -> HaloSink:
+    """Build the client of the PSA; another PSA is chosen here.
+
+    Args:
+        config: the configuration.
+        calling: how the client sends requests.
+        runtime: the process's environment.
+        store: the database of this run.
+        memory: has what the service knows about the tenant.
+    """
+    sink = HaloSink(
         config.halo.url,
         config.halo.client_id,
         config.halo_client_secret,
@@ -244,6 +250,10 @@ def _sink(config: Config, calling: Calling, runtime: Runtime) -> HaloSink:
         config.halo.new_row.fields,
         config.halo.tenant,
     )
+    tenant = f"{config.halo.url} {config.halo.client_id}"
+    sink.lists.trusted = memory.read(HIDDEN_INTENTS) == tenant
+    sink.lists.keep = lambda trusted: store.write(HIDDEN_INTENTS, tenant if trusted else None)
+    return sink
 
 
 def build_engine(
