@@ -165,7 +165,7 @@ class Oracle(Watch):
             return {"status_not_configured"}, number
         elif any(row["status"] == halo.status["succeeded"] for row in rows):
             return {"halo_says_succeeded"}, number
-        # Where whole rows are sent, an amount that is no number goes back, and Halo refuses it.
+        # Where whole rows are sent, an amount that is neither a number nor the text of one is refused.
         whole = self.world.tenant in ("refuse", "empty", "empties later")
         refused = poisoned or (whole and not self.world.has_numbers(truth))
         return ({"halo_refuses"} if refused else set()), number

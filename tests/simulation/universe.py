@@ -183,7 +183,7 @@ class World:
                 key
                 for key in KEPT
                 if self.originals[number][key] is not None
-                and row.get(key) != self.originals[number][key]
+                and not is_same(row.get(key), self.originals[number][key])
             ]
             for number, row in self.halo.rows.items()
             if number in self.originals
@@ -500,9 +500,8 @@ class World:
             return None
 
     def has_numbers(self, truth: Truth) -> bool:
-        """Whether the amount of each row of a payment is a number."""
-        amounts = [row["amount"] for row in self.halo.rows_of(truth.intent_id)]
-        return not any(isinstance(amount, bool | str | None) for amount in amounts)
+        """Whether the amount of each row of a payment is a number, or the text of one."""
+        return self.sum_of_rows(truth) is not None
 
 
 def _as_number(amount: Any) -> float:
@@ -514,6 +513,16 @@ def _as_number(amount: Any) -> float:
     if isinstance(amount, bool):
         raise TypeError
     return float(amount)
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values of a row are equal: a number and its text are."""
+    if isinstance(one, str) == isinstance(other, str):
+        return bool(one == other)
+    try:
+        return _as_number(one) == _as_number(other)
+    except (TypeError, ValueError):
+        return False
 
 
 def _is_next_page(request: Request) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncd.sandbox.http import Reply, Request
 from tests.simulation.story import HOUR, STATES
-from tests.simulation.universe import KEPT
+from tests.simulation.universe import KEPT, is_same
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -435,7 +435,7 @@ class Watch:
         if original is None or self.world.changed_at[number] >= read_at:
             return
         for key in sorted(set(row) & set(KEPT)):
-            if original[key] is not None and row[key] != original[key]:
+            if original[key] is not None and not is_same(row[key], original[key]):
                 self.complain("fields", f"row {number}: {key} {original[key]} is set to {row[key]}")
         foreign = set(row) - set(KEPT) - TRACE_FIELDS - set(self.world.halo.rows.get(number, row))
         if foreign:
