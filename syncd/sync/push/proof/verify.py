@@ -96,6 +96,7 @@ class Verifier:
             LinkFailure: the request failed.
         """
         shown = {row.id: row for row in answer.rows}
+        sent = {row: update.status for _, update in batch for row in update.rows}
         suspects: list[tuple[str, Row]] = []
         hidden: list[tuple[str, Row]] = []
         right = False
@@ -115,12 +116,13 @@ class Verifier:
                     right = True
         sample = not suspects
         if sample and not self._looked:
-            suspects, self._looked = hidden, bool(hidden)
+            suspects = hidden
         found: dict[int, tuple[FieldChange, ...]] = {}
         for intent_id, row in suspects[:SUSPECTS_MAX]:
-            changes = await self._confirmed(intent_id, row, befores)
-            if sample and not changes:
-                break  # one row that is right stands for all rows that the answer does not show
+            changes, status = await self._confirmed(intent_id, row, befores)
+            if sample and not changes and status == sent[row.id]:
+                self._looked = True
+                break  # one row that is right stands for the others that the answer does not show
             if changes and row.id is not None:
                 found[row.id] = changes
         if len(found) == len(suspects) == 1 and not (sample or right):
@@ -132,15 +134,17 @@ class Verifier:
     ) -> dict[int, tuple[FieldChange, ...]]:
         """Whether a row that the answer does not show has changed like the only row that it shows."""
         for intent_id, row in hidden[:1]:
-            changes = await self._confirmed(intent_id, row, befores)
+            changes, _ = await self._confirmed(intent_id, row, befores)
             if changes and row.id is not None:
                 return {row.id: changes}
         return {}
 
     async def _confirmed(
         self, intent_id: str, row: Row, befores: Mapping[int, WholeRow] | None
-    ) -> tuple[FieldChange, ...]:
+    ) -> tuple[tuple[FieldChange, ...], int | None]:
+        """What has changed of a row by two readings, and the status that it has."""
         changes: tuple[FieldChange, ...] = ()
+        status: int | None = None
         for again in (False, True):
             if again:
                 await self.sleep(SETTLE_SECONDS)
@@ -156,8 +160,8 @@ class Verifier:
                 change = RowChange(before.row.id or 0, before.row.status or 0)
                 changes = self.sink.compare(before, after, change).changed
             if not changes:
-                return ()
-        return changes
+                return (), status
+        return changes, status
 
     # --- updates without an answer ---------------------------------------------------------------
 
@@ -226,7 +230,8 @@ class Verifier:
         written = after.row.status == sent.status
         if not _differs(before, after.row, strict=after.alone):
             return written, ()
-        return written, await self._confirmed(sent.intent_id, before, None)
+        changes, _ = await self._confirmed(sent.intent_id, before, None)
+        return written, changes
 
     def stop(
         self,
