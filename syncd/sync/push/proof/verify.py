@@ -120,7 +120,7 @@ class Verifier:
         found: dict[int, tuple[FieldChange, ...]] = {}
         for intent_id, row in suspects[:SUSPECTS_MAX]:
             changes, status = await self._confirmed(intent_id, row, befores)
-            if sample and not changes and status == sent[row.id]:
+            if sample and not changes and status == sent.get(row.id or 0):
                 self._looked = True
                 break  # one row that is right stands for the others that the answer does not show
             if changes and row.id is not None:
@@ -150,7 +150,7 @@ class Verifier:
                 await self.sleep(SETTLE_SECONDS)
             after = None if row.id is None else await self.sink.whole_row(intent_id, row.id)
             if after is None:
-                return ()  # a person deleted it: the next lookup finds out
+                return (), None  # a person deleted it: the next lookup finds out
             changes = _differs(row, after.row, strict=after.alone)
             shown = self.sink.compare_shown(row, after.row, whole=after.alone)
             known = {one.name for one in changes}
@@ -159,6 +159,7 @@ class Verifier:
             if before is not None:
                 change = RowChange(before.row.id or 0, before.row.status or 0)
                 changes = self.sink.compare(before, after, change).changed
+            status = after.row.status
             if not changes:
                 return (), status
         return changes, status
