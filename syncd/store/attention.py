@@ -180,9 +180,10 @@ class PeopleStore:
                 notes |= {row.id: row for row in connection.execute(part)}
         return [
             replace(entry, dismissed_at=notes[entry.id].at, note=notes[entry.id].note)
-            if entry.dismissed and entry.id in notes else entry
+            if entry.dismissed and entry.id in notes
+            else entry
             for entry in found
-        ]  # fmt: skip
+        ]
 
     def not_halos(self, limit: int) -> list[UnmatchedPayment]:
         """Payments without a row in Halo, newest first."""

@@ -326,9 +326,13 @@ def unmatched_of(row: Any) -> UnmatchedPayment:
     made = row.said_at if row.created is None else row.created
     waits = row.condition == Condition.UNMATCHED
     return UnmatchedPayment(
-        row.intent_id, row.state, shown_amount(row), row.currency, made,
+        row.intent_id,
+        row.state,
+        shown_amount(row),
+        row.currency,
+        made,
         row.next_try if waits else None,
-    )  # fmt: skip
+    )
 
 
 def reported_state_of(row: Any) -> ReportedState:

@@ -191,9 +191,14 @@ def assemble_readers(
 
 
 def _clients(
-    config: Config, store: Store, telemetry: Telemetry, runtime: Runtime,
-    stripe_share: float, halo_share: float, counted_in: Store | None,
-) -> tuple[StripeSource, HaloSink, dict[Side, RateLimiter]]:  # fmt: skip
+    config: Config,
+    store: Store,
+    telemetry: Telemetry,
+    runtime: Runtime,
+    stripe_share: float,
+    halo_share: float,
+    counted_in: Store | None,
+) -> tuple[StripeSource, HaloSink, dict[Side, RateLimiter]]:
     """Build the clients of both sides, and their rate limiters."""
     for problem in no_proxy_problems(os.environ):
         telemetry.log("warning", "no_proxy_entry", text=problem)
@@ -206,15 +211,28 @@ def _clients(
     halo_limit = max(1, int(config.halo.rate_limit * halo_share))
     rate_limiters = {
         Side.STRIPE: RateLimiter(
-            Side.STRIPE, stripe_window(stripe_limit), (counted_in or store).coordination, runtime.now, runtime.sleep,
-            runtime.stop.is_set, runtime.working, STRIPE_SPACING_SECONDS, patience_seconds=60.0,
+            Side.STRIPE,
+            stripe_window(stripe_limit),
+            (counted_in or store).coordination,
+            runtime.now,
+            runtime.sleep,
+            runtime.stop.is_set,
+            runtime.working,
+            STRIPE_SPACING_SECONDS,
+            patience_seconds=60.0,
             waiting=runtime.waiting,
         ),
         Side.HALO: RateLimiter(
-            Side.HALO, halo_window(halo_limit), (counted_in or store).coordination, runtime.now, runtime.sleep,
-            runtime.stop.is_set, runtime.working, waiting=runtime.waiting,
+            Side.HALO,
+            halo_window(halo_limit),
+            (counted_in or store).coordination,
+            runtime.now,
+            runtime.sleep,
+            runtime.stop.is_set,
+            runtime.working,
+            waiting=runtime.waiting,
         ),
-    }  # fmt: skip
+    }
     source = StripeSource(
         config.stripe_api_key,
         config.stripe.api_base,
@@ -295,9 +313,18 @@ def build_engine(
         settings=write_settings(config),
     )
     pusher = Pusher(
-        sink, store, lease, rereads, push_settings(config), telemetry, runtime.now, tenant,
-        runtime.sleep, InsertWaits(runtime.monotonic), plan=plan,
-    )  # fmt: skip
+        sink,
+        store,
+        lease,
+        rereads,
+        push_settings(config),
+        telemetry,
+        runtime.now,
+        tenant,
+        runtime.sleep,
+        InsertWaits(runtime.monotonic),
+        plan=plan,
+    )
     # Another process may have decided in the meantime with an older configuration that it has not
     # reloaded.
     pusher.review = lambda: release_holds(config, store, runtime.now())
@@ -334,6 +361,11 @@ def _calling(limiter: RateLimiter, telemetry: Telemetry, runtime: Runtime) -> Ca
         telemetry.count("requests", side=side, outcome=outcome)
 
     return Calling(
-        take=limiter.take, room=limiter.room, has_room=limiter.has_room, note=note, sleep=runtime.sleep, now=runtime.now,
+        take=limiter.take,
+        room=limiter.room,
+        has_room=limiter.has_room,
+        note=note,
+        sleep=runtime.sleep,
+        now=runtime.now,
         retrying=runtime.retrying,
-    )  # fmt: skip
+    )

@@ -56,9 +56,7 @@ ENTRIES = {
     "prove": Entry("setup.prove", "prove", "Write one row, read it back, and show what changed."),
     "status": Entry("daily.status", "status", "Status: last poll, payments due, requests left."),
     "resync": Entry("operate.resync", "resync", "Read one payment intent again and push it."),
-    "audit": Entry(
-        "daily.audit", "audit", "Compare Stripe and Halo since a date; read-only."
-    ),
+    "audit": Entry("daily.audit", "audit", "Compare Stripe and Halo since a date; read-only."),
     "bugreport": Entry(
         "support.bugreport",
         "bugreport",
@@ -67,17 +65,11 @@ ENTRIES = {
     "export": Entry(
         "support.export", "export", "Write everything that syncd remembers to stdout, as JSON."
     ),
-    "copy": Entry(
-        "support.copy", "copy", "Copy the database to another file or server."
-    ),
+    "copy": Entry("support.copy", "copy", "Copy the database to another file or server."),
     "demo": Entry("support.demo", "demo", "Run syncd between a simulated Stripe and Halo."),
-    "attention": Entry(
-        "daily.attention", "attention_app", "List what needs your action, and why."
-    ),
-    "config": Entry(
-        "setup.config", "config_app", "Show, check and describe the configuration."
-    ),
-}  # fmt: skip
+    "attention": Entry("daily.attention", "attention_app", "List what needs your action, and why."),
+    "config": Entry("setup.config", "config_app", "Show, check and describe the configuration."),
+}
 """All commands, in the order of the help."""
 
 

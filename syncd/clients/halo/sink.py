@@ -224,9 +224,13 @@ class HaloSink:
             return len(known) - before
 
         async for listed in self._listed(
-            query, _row_page, lambda page: page, count_new, "one payment's rows",
+            query,
+            _row_page,
+            lambda page: page,
+            count_new,
+            "one payment's rows",
             pages_max=PAGES_OF_ONE_INTENT_MAX,
-        ):  # fmt: skip
+        ):
             yield listed.page
             if listed.whole is False:
                 message = (

@@ -88,9 +88,15 @@ class SandboxHalo(HaloSignIn):
         name = self._next["invoice"]
         self._next["invoice"] += 1
         self.invoices[name] = {
-            "id": name, "invoicenumber": number or f"INV-{name}", "total": total, "currency_code": currency,
-            "client_id": 7, "client_name": "A customer", "change_seq": name, **other,
-        }  # fmt: skip
+            "id": name,
+            "invoicenumber": number or f"INV-{name}",
+            "total": total,
+            "currency_code": currency,
+            "client_id": 7,
+            "client_name": "A customer",
+            "change_seq": name,
+            **other,
+        }
         return name
 
     def add_row(
@@ -357,10 +363,13 @@ class SandboxHalo(HaloSignIn):
         )
         paid = paid if self.rows_pay else 0
         return {
-            **invoice, "amountpaid": paid, "amountdue": invoice["total"] - paid,
+            **invoice,
+            "amountpaid": paid,
+            "amountdue": invoice["total"] - paid,
             "paymentstatus": 2 if paid >= invoice["total"] else 0,
-            "datepaid": _iso(self.clock()) if paid >= invoice["total"] else NEVER, "payments": rows,
-        }  # fmt: skip
+            "datepaid": _iso(self.clock()) if paid >= invoice["total"] else NEVER,
+            "payments": rows,
+        }
 
 
 def _record_not_found() -> Reply:

@@ -23,9 +23,12 @@ EVENTS_KEPT_SECONDS = 30 * 86_400
 STATES = ("succeeded", "payment_failed", "processing", "canceled", "requires_action")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _PERMISSIONS = {
-    "events": "rak_event_read", "payment_intents": "rak_payment_intent_read",
-    "charges": "rak_charge_read", "refunds": "rak_charge_read", "disputes": "rak_dispute_read",
-}  # fmt: skip
+    "events": "rak_event_read",
+    "payment_intents": "rak_payment_intent_read",
+    "charges": "rak_charge_read",
+    "refunds": "rak_charge_read",
+    "disputes": "rak_dispute_read",
+}
 
 
 class SandboxStripe:
@@ -83,10 +86,17 @@ class SandboxStripe:
     # --- what customers do ---------------------------------------------------------------------
 
     def create_intent(
-        self, amount: int = 1099, currency: str = "usd", metadata: dict[str, str] | None = None,
-        created: float | None = None, id: str | None = None, description: str | None = None,  # noqa: A002
-        customer: str | None = None, surcharge: int | None = None, tip: int | None = None,
-    ) -> str:  # fmt: skip
+        self,
+        amount: int = 1099,
+        currency: str = "usd",
+        metadata: dict[str, str] | None = None,
+        created: float | None = None,
+        id: str | None = None,  # noqa: A002
+        description: str | None = None,
+        customer: str | None = None,
+        surcharge: int | None = None,
+        tip: int | None = None,
+    ) -> str:
         """Create a payment intent; return its id. `amount` includes surcharge and tip."""
         name = id or f"pi_3{self._opaque(23)}"
         intent = {
@@ -133,10 +143,12 @@ class SandboxStripe:
             intent["latest_charge"] = self.reversals.charge(intent)
         elif state == "payment_failed":
             intent["last_payment_error"] = {
-                "type": "card_error", "code": "card_declined", "decline_code": "insufficient_funds",
+                "type": "card_error",
+                "code": "card_declined",
+                "decline_code": "insufficient_funds",
                 "message": "Your card has insufficient funds.",
                 "payment_method": {"id": f"pm_1{self._opaque(23)}", "type": "card"},
-            }  # fmt: skip
+            }
         elif state == "requires_action":
             secret = intent["client_secret"]
             intent["next_action"] = {
