@@ -161,8 +161,15 @@ class Machine:
     names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("etc/systemd/system", "opt", "root", "run", "usr/local/bin", "var/lib/private",
-                     "stand-ins"):  # fmt: skip
+        for name in (
+            "etc/systemd/system",
+            "opt",
+            "root",
+            "run",
+            "usr/local/bin",
+            "var/lib/private",
+            "stand-ins",
+        ):
             (self.folder / name).mkdir(parents=True)
         # As a unit's StateDirectory= would have it.
         (self.folder / "var/lib/private/syncd").mkdir()
@@ -174,9 +181,13 @@ class Machine:
         kept.pop("CREDENTIALS_DIRECTORY", None)
         places = (self.folder / "usr/local/bin", self.folder / "stand-ins", kept["PATH"])
         self.environment = {
-            **kept, "PATH": os.pathsep.join(map(str, places)), "MACHINE": str(self.folder),
-            "HOME": str(self.folder / "root"), "TERM": "dumb", "COLUMNS": "200",
-        }  # fmt: skip
+            **kept,
+            "PATH": os.pathsep.join(map(str, places)),
+            "MACHINE": str(self.folder),
+            "HOME": str(self.folder / "root"),
+            "TERM": "dumb",
+            "COLUMNS": "200",
+        }
 
     def close(self) -> None:
         """End the services that were left running."""
@@ -226,14 +237,16 @@ class Machine:
             self.environment["SYNCD_CONFIG"] = str(file)
         box, saved = self.box, dict(self.environment)
         self.environment |= {
-            "SYNCD_HALO__URL": box.halo.url, "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
+            "SYNCD_HALO__URL": box.halo.url,
+            "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
             "SYNCD_HALO_CLIENT_SECRET": box.halo.client_secret,
-            "SYNCD_STRIPE_API_KEY": box.stripe.api_key, "SYNCD_STRIPE__API_BASE": box.stripe.url,
+            "SYNCD_STRIPE_API_KEY": box.stripe.api_key,
+            "SYNCD_STRIPE__API_BASE": box.stripe.url,
             "SYNCD_STATE__URL": moved(f"sqlite:////var/lib/{instance}/syncd.db", self.folder),
             "SYNCD_WEB__LISTEN": self._ported("127.0.0.1:9464")
             if instance == "syncd"
             else f"127.0.0.1:{free_port()}",
-        }  # fmt: skip
+        }
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", f"{text} --defaults"],
             cwd=ROOT,

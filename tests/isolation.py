@@ -20,9 +20,16 @@ KEPT = (
 KEPT_PREFIXES = ("COV_", "COVERAGE_", "HYPOTHESIS_", "PLAYWRIGHT_", "PYTEST_")
 
 FOR_DOWNLOADS = (
-    "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY",
-    "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
-)  # fmt: skip
+    "HOME",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+)
 
 CHOSEN = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "TERM": "xterm", "PIP_CONFIG_FILE": os.devnull}
 
@@ -51,10 +58,13 @@ def in_memory() -> dict[str, str]:
 def isolate() -> None:
     """Reduce the environment to what is named here; a second time changes nothing."""
     if _ASIDE not in os.environ:  # the workers inherit it
-        os.environ[_ASIDE] = json.dumps({
-            name: text for name, text in os.environ.items()
-            if name.upper() in FOR_DOWNLOADS or name.startswith("PIP_")
-        })  # fmt: skip
+        os.environ[_ASIDE] = json.dumps(
+            {
+                name: text
+                for name, text in os.environ.items()
+                if name.upper() in FOR_DOWNLOADS or name.startswith("PIP_")
+            }
+        )
         kept = {
             name: text
             for name, text in os.environ.items()

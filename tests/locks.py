@@ -97,12 +97,15 @@ def environments(pythons: Sequence[str]) -> list[Environment]:
     """The environments that a lock is for: each Python on each platform."""
     return [
         {
-            **this_environment(), "python_version": python, "python_full_version": f"{python}.9",
+            **this_environment(),
+            "python_version": python,
+            "python_full_version": f"{python}.9",
             "implementation_version": f"{python}.9",
-            "os_name": "nt" if platform["sys_platform"] == "win32" else "posix", **platform,
+            "os_name": "nt" if platform["sys_platform"] == "win32" else "posix",
+            **platform,
         }
         for python, platform in product(pythons, PLATFORMS)
-    ]  # fmt: skip
+    ]
 
 
 def problems(

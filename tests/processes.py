@@ -31,8 +31,15 @@ from typing import IO, Any
 ROOT = Path(__file__).parents[1]
 
 AT_RUN_TIME = (
-    "SYNCD_", "HOME", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "PYTHONPATH", "PYTEST_", "TERM", "COLUMNS",
-)  # fmt: skip
+    "SYNCD_",
+    "HOME",
+    "CREDENTIALS_DIRECTORY",
+    "NOTIFY_SOCKET",
+    "PYTHONPATH",
+    "PYTEST_",
+    "TERM",
+    "COLUMNS",
+)
 """Beginnings of the names of variables that are read only after everything was loaded."""
 
 ON_A_TERMINAL = """

@@ -42,10 +42,17 @@ def moved(text: str, machine: Path) -> str:
 def main(name: str, arguments: list[str]) -> int:
     """Do what the program `name` would do with these arguments."""
     return {
-        "systemctl": systemctl, "journalctl": journalctl, "systemd-creds": systemd_creds,
-        "systemd-run": systemd_run, "pip": pip, "pipx": pipx, "python3": python3,
-        "sqlite3": sqlite3_shell, "curl": curl, "python": python,
-    }[name](arguments)  # fmt: skip
+        "systemctl": systemctl,
+        "journalctl": journalctl,
+        "systemd-creds": systemd_creds,
+        "systemd-run": systemd_run,
+        "pip": pip,
+        "pipx": pipx,
+        "python3": python3,
+        "sqlite3": sqlite3_shell,
+        "curl": curl,
+        "python": python,
+    }[name](arguments)
 
 
 # --- systemd -------------------------------------------------------------------------------------
@@ -374,9 +381,12 @@ def known_options(program: str, options: list[str]) -> None:
     path = os.pathsep.join(os.environ["PATH"].split(os.pathsep)[2:])
     try:
         said = subprocess.run(
-            [*asked, "--help"], env=dict(os.environ, PATH=path), capture_output=True, text=True,
+            [*asked, "--help"],
+            env=dict(os.environ, PATH=path),
+            capture_output=True,
+            text=True,
             check=True,
-        ).stdout  # fmt: skip
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return
     for option in options:

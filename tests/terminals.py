@@ -64,8 +64,10 @@ def on_terminal(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     clean = {
-        k: v for k, v in os.environ.items() if not k.startswith("SYNCD_") and k not in ("COLUMNS", "NO_COLOR")
-    }  # fmt: skip
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith("SYNCD_") and k not in ("COLUMNS", "NO_COLOR")
+    }
     process = processes.start_on_terminal(
         theirs,
         *arguments,

@@ -29,9 +29,13 @@ def on_a_terminal(rig: Rig, columns: int, *arguments: str) -> list[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SYNCD_") and k != "COLUMNS"}
     chosen = {k: v for k, v in rig.environment().items() if v}
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.alone", *arguments], stdin=theirs, stdout=theirs, stderr=theirs,
-        env={**clean, **chosen, "PYTHONPATH": str(ROOT), "TERM": "xterm"}, cwd=rig.folder,
-    ):  # fmt: skip
+        [sys.executable, "-m", "tests.alone", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**clean, **chosen, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
+        cwd=rig.folder,
+    ):
         os.close(theirs)
         shown = b""
         try:

@@ -82,11 +82,13 @@ def seen(found: Audit) -> list[tuple[str, str | None, str | None, str | None]]:
     """The findings, short: kind, payment, amount, currency."""
     return [
         (
-            str(one.kind), one.intent_id,
-            None if one.amount is None else f"{one.amount:f}", one.currency,
+            str(one.kind),
+            one.intent_id,
+            None if one.amount is None else f"{one.amount:f}",
+            one.currency,
         )
         for one in found.findings
-    ]  # fmt: skip
+    ]
 
 
 def allow_all(rig: Rig) -> None:
@@ -162,9 +164,13 @@ def test_wrong_amount(rig: Rig) -> None:
     other = rig.pay("succeeded", amount=500, currency="eur", rows=(5.5,))
     status(rig, other, "succeeded")
     found = audit(rig)
-    assert sorted(seen(found), key=str) == sorted([
-        ("wrong_amount", other, "0.50", "EUR"), ("wrong_amount", payment, "-0.99", "USD"),
-    ], key=str)  # fmt: skip
+    assert sorted(seen(found), key=str) == sorted(
+        [
+            ("wrong_amount", other, "0.50", "EUR"),
+            ("wrong_amount", payment, "-0.99", "USD"),
+        ],
+        key=str,
+    )
     one = next(f for f in found.findings if f.intent_id == other)
     assert one.text == (
         "Stripe received 5.00 EUR, but Halo records 5.50 EUR: Halo has 0.50 EUR too much. "
@@ -189,8 +195,10 @@ def test_missing(rig: Rig) -> None:
     rig.box.halo.delete_row(rig.box.halo.rows_of(deleted)[0]["id"])
     found = audit(rig)
     assert {one[:3] for one in seen(found)} == {
-        ("missing", named, "10.99"), ("missing", nowhere, "10.99"), ("missing", deleted, "10.99"),
-    }  # fmt: skip
+        ("missing", named, "10.99"),
+        ("missing", nowhere, "10.99"),
+        ("missing", deleted, "10.99"),
+    }
     texts = {one.intent_id: one.text for one in found.findings}
     assert "Halo's invoice INV-1001 of 10.99 USD shows 10.99 USD as due." in texts[named]
     assert "Halo does not show invoice id 424242." in texts[nowhere]
@@ -212,7 +220,11 @@ def test_several_payments_on_one_invoice(rig: Rig) -> None:
     """Paid twice is a difference, what is beyond the invoice; paid in two parts isn't."""
     allow_all(rig)
     halo = rig.box.halo
-    twice, parts, cash = (halo.add_invoice(total=10.99), halo.add_invoice(total=21.98), halo.add_invoice(total=10.99))  # fmt: skip
+    twice, parts, cash = (
+        halo.add_invoice(total=10.99),
+        halo.add_invoice(total=21.98),
+        halo.add_invoice(total=10.99),
+    )
     halo.invoices[cash]["currency_code_name"] = "usd"  # else it is that of the payments
     paying = []
     for invoice in (twice, twice, parts, parts, cash):
@@ -373,8 +385,10 @@ def test_it_is_frugal_and_counted(rig: Rig) -> None:
     found = audit(rig, days=40)
     assert (found.payments, found.agree, found.findings) == (250, 250, ())
     assert [r.path for r in rig.box.stripe.requests] == [
-        "/v1/refunds", "/v1/disputes", *["/v1/payment_intents"] * 3,
-    ]  # fmt: skip
+        "/v1/refunds",
+        "/v1/disputes",
+        *["/v1/payment_intents"] * 3,
+    ]
     rows = [r for r in rig.box.halo.requests if r.path == "/api/InvoicePayment"]
     assert (len(rows), {r.method for r in rows}) == (3, {"GET"})
     assert rig.stored(lambda store: sum(store.coordination.counts("stripe").values())) == before + 5
@@ -437,7 +451,9 @@ def test_fix_makes_due_what_a_push_can_put_right(rig: Rig) -> None:
     """--fix lets the next push do what it can; what is held, dismissed or a person's stays."""
     allow_all(rig)
     known, unknown = rig.pay("succeeded"), rig.pay("succeeded", created=NOW - 20 * DAY)
-    rig.box.stripe.events[:] = [e for e in rig.box.stripe.events if e["data"]["object"]["id"] == known]  # fmt: skip
+    rig.box.stripe.events[:] = [
+        e for e in rig.box.stripe.events if e["data"]["object"]["id"] == known
+    ]
     held = rig.pay("succeeded", rows=(3.0,))
     booked = rig.pay("processing")
     status(rig, booked, "succeeded")
@@ -477,10 +493,16 @@ def test_the_command(live: Rig) -> None:
     )
     assert one["stripe_link"] == f"https://dashboard.stripe.com/test/payments/{payment}"
     assert one["halo_link"] == f"{live.box.halo.url}/invoices?mainview=invoices&invoiceid=1001"
-    assert said["sums"] == [{
-        "difference": "paid_at_stripe_only", "acknowledged": False, "currency": "USD", "count": 1,
-        "amount": "10.99", "of_unknown_amount": 0,
-    }]  # fmt: skip
+    assert said["sums"] == [
+        {
+            "difference": "paid_at_stripe_only",
+            "acknowledged": False,
+            "currency": "USD",
+            "count": 1,
+            "amount": "10.99",
+            "of_unknown_amount": 0,
+        }
+    ]
     assert payment in (live.folder / "a.csv").read_text()
     assert payment in (live.folder / "a.html").read_text()
     assert not (live.folder / "syncd.db").exists()  # a look needs no memory, and makes none
@@ -572,18 +594,26 @@ def test_fix_always_says_what_came_of_it(live: Rig) -> None:
     assert live.command("attention", "retry", failed).returncode in (0, 1)
     ran = live.command("audit", "--since", "7d", "--fix", "--json")
     assert json.loads(ran.stdout)["fix"] == {
-        "made_due": [failed], "on_attention_list": [], "dismissed": [], "need_a_person": 1,
-    }  # fmt: skip
+        "made_due": [failed],
+        "on_attention_list": [],
+        "dismissed": [],
+        "need_a_person": 1,
+    }
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--since", "soon"), ("--since", "3m"), ("--until", "2020"), ("--csv", "-", "--json"),
-        ("--since", "2026-10", "--until", "2026-09"), ("--since", "2999-01-01"), ("--since", "7d", "--html", "/"),
+        ("--since", "soon"),
+        ("--since", "3m"),
+        ("--until", "2020"),
+        ("--csv", "-", "--json"),
+        ("--since", "2026-10", "--until", "2026-09"),
+        ("--since", "2999-01-01"),
+        ("--since", "7d", "--html", "/"),
         ("--since", "7d", "--csv", "no/such/folder.csv"),
     ],
-)  # fmt: skip
+)
 def test_wrong_usage_costs_nothing(
     live: Rig, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -696,7 +726,10 @@ def test_sums_are_exact(found: list[Difference], chance: random.Random) -> None:
     chance.shuffle(mixed)
     assert sums(mixed) == added
     assert sum(one.count for one in added) == len(found)
-    whole = sum((fractions.Fraction(one.amount) for one in found if one.amount is not None), fractions.Fraction(0))  # fmt: skip
+    whole = sum(
+        (fractions.Fraction(one.amount) for one in found if one.amount is not None),
+        fractions.Fraction(0),
+    )
     assert sum((fractions.Fraction(one.amount) for one in added), fractions.Fraction(0)) == whole
     assert sum(one.unknown for one in added) == sum(one.amount is None for one in found)
 

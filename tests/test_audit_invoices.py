@@ -53,12 +53,19 @@ def test_a_paid_row_whose_invoice_is_still_due(rig: Rig) -> None:
             "A payment of 10.99 USD is marked as paid, but the invoice of 10.99 USD still shows "
             "10.99 USD as due.",
             action="Do not remind the customer; record the payment on the invoice in Halo.",
-            intent_id=payment, invoices=(InvoiceName(row["invoice_id"], "INV-1001"),),
-            customer="A customer", rows=(row["id"],), made=int(NOW), at_stripe="succeeded",
-            in_halo="succeeded", stripe_amount=Decimal("10.99"), halo_amount=Decimal("0.00"),
-            amount=Decimal("10.99"), currency="USD",
+            intent_id=payment,
+            invoices=(InvoiceName(row["invoice_id"], "INV-1001"),),
+            customer="A customer",
+            rows=(row["id"],),
+            made=int(NOW),
+            at_stripe="succeeded",
+            in_halo="succeeded",
+            stripe_amount=Decimal("10.99"),
+            halo_amount=Decimal("0.00"),
+            amount=Decimal("10.99"),
+            currency="USD",
         ),
-    )  # fmt: skip
+    )
     assert (found.agree, found.differ, found.open, found.invoices) == (0, 1, 1, 1)
 
 
@@ -125,10 +132,14 @@ def test_no_more_invoices_than_allowed(rig: Rig, most: int, read: int, left: int
     found = audit(rig, invoices_max=most)
     assert [one.intent_id for one in found.findings] == payments[::-1][:read]
     assert invoices_read(rig) == read
-    assert found.notes == ((
-        f"{left} invoices were not read, so syncd cannot say whether they are still due. "
-        "--invoices 3 reads up to so many, one request each.",
-    ) if left else ())  # fmt: skip
+    assert found.notes == (
+        (
+            f"{left} invoices were not read, so syncd cannot say whether they are still due. "
+            "--invoices 3 reads up to so many, one request each.",
+        )
+        if left
+        else ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -385,7 +396,9 @@ def test_noise_and_doubt_claim_nothing() -> None:
         Invoice(7, None, Decimal(1), None, "USD"),
     ):
         assert invoice_due(rows, invoice, [], POLICY) is None
-    unread = Reversal("re_1", ReversalKind.REFUNDED, "pi_0", None, "usd", "succeeded", None, 0, 0, read=True)  # fmt: skip
+    unread = Reversal(
+        "re_1", ReversalKind.REFUNDED, "pi_0", None, "usd", "succeeded", None, 0, 0, read=True
+    )
     due = Invoice(7, None, Decimal(1), Decimal(1), "USD")
     assert invoice_due(rows, due, [unread], POLICY) is None
     assert invoice_due([], due, [], POLICY) is None

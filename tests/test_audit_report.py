@@ -78,9 +78,16 @@ def story() -> Audit:
         ),
     )  # fmt: skip
     shop = Difference(
-        Kind.ELSEWHERE, "Two mugs", intent_id="pi_3QShop", made=int(NOW), at_stripe="succeeded",
-        in_halo="no row", stripe_amount=Decimal(1900), amount=Decimal(1900), currency="JPY",
-    )  # fmt: skip
+        Kind.ELSEWHERE,
+        "Two mugs",
+        intent_id="pi_3QShop",
+        made=int(NOW),
+        at_stripe="succeeded",
+        in_halo="no row",
+        stripe_amount=Decimal(1900),
+        amount=Decimal(1900),
+        currency="JPY",
+    )
     agreeing = Difference(
         Kind.AGREES, "Stripe and Halo agree.", intent_id="pi_3QFine", made=int(NOW),
         customer="Blue Ltd", invoices=(InvoiceName(5, "INV-5"),), at_stripe="succeeded",
@@ -98,14 +105,21 @@ def test_csv_holds_no_formula(tmp_path: Path) -> None:
     """No cell begins a formula, whatever Halo or Stripe call things; numbers stay numbers."""
     wide = "\N{FULLWIDTH EQUALS SIGN}1"
     names = [EVIL, wide, "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "plain"]
-    found = report(*[
-        Difference(
-            Kind.WRONG_AMOUNT, name, invoices=(InvoiceName(1, name),), customer=name,
-            stripe_amount=Decimal("0.99"), halo_amount=Decimal(0), amount=Decimal("-0.99"),
-            currency="USD",
-        )
-        for name in names
-    ])  # fmt: skip
+    found = report(
+        *[
+            Difference(
+                Kind.WRONG_AMOUNT,
+                name,
+                invoices=(InvoiceName(1, name),),
+                customer=name,
+                stripe_amount=Decimal("0.99"),
+                halo_amount=Decimal(0),
+                amount=Decimal("-0.99"),
+                currency="USD",
+            )
+            for name in names
+        ]
+    )
     with (tmp_path / "a.csv").open("w", newline="") as to:
         write_csv(found, PLACES, to)
     with (tmp_path / "a.csv").open(newline="") as back:
@@ -114,8 +128,15 @@ def test_csv_holds_no_formula(tmp_path: Path) -> None:
     assert [line[head.index("Difference")] for line in lines] == ["-0.99"] * len(names)
     for column in ("Customer", "Invoice", "What it means"):
         assert [line[head.index(column)] for line in lines] == [
-            f"'{EVIL}", f"'{wide}", "'+1", "'-2+3", "'@SUM(A1)", "' =1", "' =1", "plain",
-        ]  # fmt: skip
+            f"'{EVIL}",
+            f"'{wide}",
+            "'+1",
+            "'-2+3",
+            "'@SUM(A1)",
+            "' =1",
+            "' =1",
+            "plain",
+        ]
 
 
 class Tags(HTMLParser):
@@ -233,9 +254,14 @@ def test_amounts_have_the_decimals_of_their_currency(
 ) -> None:
     """In a column of a spreadsheet; an amount that is no whole number of cents hides nothing."""
     one = Difference(
-        Kind.WRONG_CURRENCY if halo_currency else Kind.WRONG_AMOUNT, "", stripe_amount=Decimal(stripe),
-        halo_amount=Decimal(halo), amount=Decimal(stripe), currency=currency, halo_currency=halo_currency,
-    )  # fmt: skip
+        Kind.WRONG_CURRENCY if halo_currency else Kind.WRONG_AMOUNT,
+        "",
+        stripe_amount=Decimal(stripe),
+        halo_amount=Decimal(halo),
+        amount=Decimal(stripe),
+        currency=currency,
+        halo_currency=halo_currency,
+    )
     [row] = rows_of_csv(report(one))
     assert (row["At Stripe"], row["In Halo"], row["Difference"]) == cells
 
@@ -248,23 +274,34 @@ def test_lines_without_a_difference_only_on_request() -> None:
         "Stripe and Halo agree", "pi_3QFine", "Blue Ltd", "0.00",
     )  # fmt: skip
     assert (elsewhere["At Stripe"], elsewhere["Currency"], elsewhere["What it means"]) == (
-        "1900", "JPY", "Two mugs",
-    )  # fmt: skip
+        "1900",
+        "JPY",
+        "Two mugs",
+    )
 
 
 def test_the_json_lists_what_is_not_halos() -> None:
     """In a place of its own, with its sums, and how many of them aren't listed."""
     said = json.loads(as_json(story(), PLACES))
     elsewhere = said["elsewhere"]
-    assert elsewhere["sums"] == [{
-        "difference": "elsewhere", "acknowledged": False, "currency": "JPY", "count": 2,
-        "amount": "3800", "of_unknown_amount": 0,
-    }]  # fmt: skip
+    assert elsewhere["sums"] == [
+        {
+            "difference": "elsewhere",
+            "acknowledged": False,
+            "currency": "JPY",
+            "count": 2,
+            "amount": "3800",
+            "of_unknown_amount": 0,
+        }
+    ]
     assert elsewhere["left_out"] == 1
     [shop] = elsewhere["payments"]
     assert (shop["payment"], shop["amount"], shop["currency"], shop["text"]) == (
-        "pi_3QShop", "1900", "JPY", "Two mugs",
-    )  # fmt: skip
+        "pi_3QShop",
+        "1900",
+        "JPY",
+        "Two mugs",
+    )
     assert shop["stripe_link"] == "https://dashboard.stripe.com/test/payments/pi_3QShop"
     several = said["differences"][2]
     assert (several["payment"], several["stripe_link"]) == (None, None)
@@ -286,9 +323,14 @@ def test_the_json_of_a_difference() -> None:
         {"id": 7, "number": "INV-7", "link": f"{halo}7"},
         {"id": 6, "number": None, "link": f"{halo}6"},
     ]
-    assert [first[key] for key in ("customer", "stripe_amount", "halo_amount", "halo_less_stripe")] == [
-        "Ågren & Söner AB", "1210.00", "0", "-1210.00",
-    ]  # fmt: skip
+    assert [
+        first[key] for key in ("customer", "stripe_amount", "halo_amount", "halo_less_stripe")
+    ] == [
+        "Ågren & Söner AB",
+        "1210.00",
+        "0",
+        "-1210.00",
+    ]
     assert said["by_customer"] == [
         {"customer": "Ågren & Söner AB", "currency": "USD", "count": 2,
          "amounts": {"paid_not_counted_in_halo": "1250.00"}, "of_unknown_amount": 0},
@@ -296,20 +338,31 @@ def test_the_json_of_a_difference() -> None:
          "amounts": {"paid_too_much": "15.00"}, "of_unknown_amount": 0},
     ]  # fmt: skip
     assert said["by_currency"] == [
-        {"customer": None, "currency": "USD", "count": 3, "of_unknown_amount": 0,
-         "amounts": {"paid_not_counted_in_halo": "1250.00", "paid_too_much": "15.00"}},
-    ]  # fmt: skip
+        {
+            "customer": None,
+            "currency": "USD",
+            "count": 3,
+            "of_unknown_amount": 0,
+            "amounts": {"paid_not_counted_in_halo": "1250.00", "paid_too_much": "15.00"},
+        },
+    ]
     assert said["agreeing"][0]["payment"] == "pi_3QFine"
 
 
 # --- the first paragraph ---------------------------------------------------------------------------
 
 
-def one(kind: Kind, amount: str | None, customer: str | None, currency: str = "EUR", **more: Any) -> Difference:  # fmt: skip
+def one(
+    kind: Kind, amount: str | None, customer: str | None, currency: str = "EUR", **more: Any
+) -> Difference:
     return Difference(
-        kind, "", customer=customer, currency=currency,
-        amount=None if amount is None else Decimal(amount), **more,
-    )  # fmt: skip
+        kind,
+        "",
+        customer=customer,
+        currency=currency,
+        amount=None if amount is None else Decimal(amount),
+        **more,
+    )
 
 
 @pytest.mark.parametrize(
@@ -361,14 +414,21 @@ def test_nothing_compared_is_no_agreement() -> None:
 def test_the_greatest_stake_comes_first() -> None:
     """Open before acknowledged; within a currency by money at stake; currencies are never mixed."""
     found = [
-        one(Kind.MISSING, "5", "A"), one(Kind.REFUNDED, "900", "A", acknowledged=True),
-        one(Kind.WRONG_AMOUNT, "-70", "B"), one(Kind.MISSING, "8000", "C", "JPY"),
-        one(Kind.UNCLEAR, None, "D"), one(Kind.SEVERAL_PAYMENTS, "60", "E"),
-    ]  # fmt: skip
+        one(Kind.MISSING, "5", "A"),
+        one(Kind.REFUNDED, "900", "A", acknowledged=True),
+        one(Kind.WRONG_AMOUNT, "-70", "B"),
+        one(Kind.MISSING, "8000", "C", "JPY"),
+        one(Kind.UNCLEAR, None, "D"),
+        one(Kind.SEVERAL_PAYMENTS, "60", "E"),
+    ]
     assert [(f.currency, f.amount) for f in in_order(found)] == [
-        ("EUR", Decimal(-70)), ("EUR", Decimal(60)), ("EUR", Decimal(5)), ("EUR", None),
-        ("JPY", Decimal(8000)), ("EUR", Decimal(900)),
-    ]  # fmt: skip
+        ("EUR", Decimal(-70)),
+        ("EUR", Decimal(60)),
+        ("EUR", Decimal(5)),
+        ("EUR", None),
+        ("JPY", Decimal(8000)),
+        ("EUR", Decimal(900)),
+    ]
 
 
 @given(st.lists(st.tuples(st.sampled_from(Kind), st.integers(-10**9, 10**9), st.sampled_from("ABC"),
@@ -499,11 +559,16 @@ def test_what_fix_did_is_always_said() -> None:
 @pytest.mark.parametrize(
     ("amount", "currency", "text"),
     [
-        ("40.0", "USD", "40.00 USD"), ("40.0", "JPY", "40 JPY"), ("1.5", "KWD", "1.500 KWD"),
-        ("0.30000000000000004", "EUR", "0.30 EUR"), ("1.234", "EUR", "1.234 EUR"),
-        ("15.0", None, "15.00 (currency unknown)"), ("7", "XYZ", "7.00 XYZ"), ("1234567.5", "EUR", "1,234,567.50 EUR"),
+        ("40.0", "USD", "40.00 USD"),
+        ("40.0", "JPY", "40 JPY"),
+        ("1.5", "KWD", "1.500 KWD"),
+        ("0.30000000000000004", "EUR", "0.30 EUR"),
+        ("1.234", "EUR", "1.234 EUR"),
+        ("15.0", None, "15.00 (currency unknown)"),
+        ("7", "XYZ", "7.00 XYZ"),
+        ("1234567.5", "EUR", "1,234,567.50 EUR"),
     ],
-)  # fmt: skip
+)
 def test_money_is_written_with_its_decimals(amount: str, currency: str | None, text: str) -> None:
     """As people write it; what could be money is never rounded away."""
     assert money(Decimal(amount), currency) == text

@@ -127,14 +127,19 @@ def test_events_that_differ_in_what_is_not_shown(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
-        ({"amount_received": "1099"}, "amount_unreadable"), ({"amount_received": 10.99}, "amount_unreadable"),
-        ({"amount_received": -1}, "amount_unreadable"), ({"amount_received": True}, "amount_unreadable"),
-        ({"amount_received": None}, "amount_unreadable"), ({"amount_received": 10**30}, "amount_unreadable"),
-        ({"currency": None}, "amount_unreadable"), ({"currency": 840}, "amount_unreadable"),
-        ({"currency": "<b>usd"}, "amount_unreadable"), ({"currency": "zzz"}, "currency_unknown"),
+        ({"amount_received": "1099"}, "amount_unreadable"),
+        ({"amount_received": 10.99}, "amount_unreadable"),
+        ({"amount_received": -1}, "amount_unreadable"),
+        ({"amount_received": True}, "amount_unreadable"),
+        ({"amount_received": None}, "amount_unreadable"),
+        ({"amount_received": 10**30}, "amount_unreadable"),
+        ({"currency": None}, "amount_unreadable"),
+        ({"currency": 840}, "amount_unreadable"),
+        ({"currency": "<b>usd"}, "amount_unreadable"),
+        ({"currency": "zzz"}, "currency_unknown"),
         ({"currency": "btc"}, "currency_unknown"),
     ],
-)  # fmt: skip
+)
 def test_money_that_can_not_be_read(rig: Rig, fields: dict[str, Any], code: str) -> None:
     """An amount as text, a currency nobody knows: the intent itself is asked, then a person."""
     payment = rig.pay(None)
@@ -177,10 +182,12 @@ def test_intent_of_an_unknown_status(rig: Rig, status: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"status": None}, "has no status"), ({"status": 3}, "has no status"),
-        ({"id": None}, "has no id"), ({"id": "pi_\x00"}, "has no id"),
+        ({"status": None}, "has no status"),
+        ({"status": 3}, "has no status"),
+        ({"id": None}, "has no id"),
+        ({"id": "pi_\x00"}, "has no id"),
     ],
-)  # fmt: skip
+)
 def test_intent_that_can_not_be_used(rig: Rig, fields: dict[str, Any], said: str) -> None:
     """A listed intent without id or status stands on the attention list; the others pass."""
     good, bad = rig.pay(None), rig.pay(None)
@@ -266,14 +273,21 @@ def test_halos_words_with_markup(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
-        ({"amount": "10,99"}, "amount_unreadable"), ({"amount": None}, "amount_unreadable"),
-        ({"amount": 1e300}, "amount_unreadable"), ({"id": None}, "row_unreadable"),
-        ({"id": "seven"}, "row_unreadable"), ({"amount": -10.99}, "amount_mismatch"),
-        ({"amount": "1,010.99"}, "amount_unreadable"), ({"amount": "10.99 EUR"}, "amount_unreadable"),
-        ({"amount": ""}, "amount_unreadable"), ({"amount": True}, "amount_unreadable"),
-        ({"amount": "11.99"}, "amount_mismatch"), ({"id": 0}, "row_unreadable"), ({"id": -7}, "row_unreadable"),
+        ({"amount": "10,99"}, "amount_unreadable"),
+        ({"amount": None}, "amount_unreadable"),
+        ({"amount": 1e300}, "amount_unreadable"),
+        ({"id": None}, "row_unreadable"),
+        ({"id": "seven"}, "row_unreadable"),
+        ({"amount": -10.99}, "amount_mismatch"),
+        ({"amount": "1,010.99"}, "amount_unreadable"),
+        ({"amount": "10.99 EUR"}, "amount_unreadable"),
+        ({"amount": ""}, "amount_unreadable"),
+        ({"amount": True}, "amount_unreadable"),
+        ({"amount": "11.99"}, "amount_mismatch"),
+        ({"id": 0}, "row_unreadable"),
+        ({"id": -7}, "row_unreadable"),
     ],
-)  # fmt: skip
+)
 def test_row_that_makes_no_sense(rig: Rig, fields: dict[str, Any], code: str) -> None:
     """A row without a usable id or amount closes no bill: its payment is held, another passes."""
     bad, good = rig.pay("succeeded"), rig.pay("succeeded")

@@ -45,11 +45,17 @@ class Planted:
             }) for n in range(5)
         ]  # fmt: skip
         lines += [sentence(n) for n in range(5)]
-        lines.append(json.dumps({
-            "event": "fault", "level": "error", "text": f"ValueError: {sentence(1)}",
-            "exception": f'Traceback\n  File "/opt/syncd/lib/python3.11/site-packages/syncd/sync/run.py"'
-            f', line 77, in work\n    raise ValueError\nValueError: {sentence(2)}',
-        }))  # fmt: skip
+        lines.append(
+            json.dumps(
+                {
+                    "event": "fault",
+                    "level": "error",
+                    "text": f"ValueError: {sentence(1)}",
+                    "exception": f'Traceback\n  File "/opt/syncd/lib/python3.11/site-packages/syncd/sync/run.py"'
+                    f", line 77, in work\n    raise ValueError\nValueError: {sentence(2)}",
+                }
+            )
+        )
         programs = rig.folder / "programs"
         programs.mkdir()
         (rig.folder / "journal").write_text("\n".join(lines))
@@ -210,9 +216,12 @@ def test_the_shape() -> None:
     """A shape has fields, types and lengths, and no content."""
     value = {"id": "pi_1", "amount": 5, "paid": True, "list": [{"a": None}, 2], "none": []}
     assert json.loads(shape_of(value)) == {
-        "id": "text of 4", "amount": "whole number", "paid": "bool",
-        "list": [{"a": "null"}, "2 in all"], "none": [],
-    }  # fmt: skip
+        "id": "text of 4",
+        "amount": "whole number",
+        "paid": "bool",
+        "list": [{"a": "null"}, "2 in all"],
+        "none": [],
+    }
     assert (
         shape_of_body(b"<html>", "text/html; charset=x") == "text/html, 6 bytes, begins with a tag"
     )

@@ -300,9 +300,11 @@ def test_rows_that_syncd_found_in_step_count(rig: Rig) -> None:
 def test_a_status_sent_without_a_trace_counts_for_nothing(rig: Rig, fault: str | None) -> None:
     """A webhook's trace beside a number that syncd sent is no evidence, however the sending ended."""
     rig.settings |= {
-        "SYNCD_PUSH__TRACE": "false", "SYNCD_PUSH__CREATE_MISSING": "true",
-        "SYNCD_HALO__STATUS__PROCESSING": "55", "SYNCD_HALO__STATUS__SUCCEEDED": "33",
-    }  # fmt: skip
+        "SYNCD_PUSH__TRACE": "false",
+        "SYNCD_PUSH__CREATE_MISSING": "true",
+        "SYNCD_HALO__STATUS__PROCESSING": "55",
+        "SYNCD_HALO__STATUS__SUCCEEDED": "33",
+    }
     payment = _native(rig, "processing")
     invoice = rig.box.halo.add_invoice(total=10.99)
     made = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
@@ -566,11 +568,14 @@ def test_calibrate_says_why_there_is_no_hint(live: Rig) -> None:
         live.box.halo.rows_of(live.pay("processing"))[0]["status"] = 5
     _file(live)
     done = live.command("calibrate", "--accept", "processing", "--accept", "canceled")
-    assert (done.returncode, done.stderr.splitlines()) == (1, [
-        "processing: no hint to accept: first find out which number a new row starts with (open an invoice's "
-        "payment page in Halo, pay nothing, and run syncd calibrate again).",
-        "canceled: no hint to accept: no row shows a number.",
-    ])  # fmt: skip
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        [
+            "processing: no hint to accept: first find out which number a new row starts with (open an invoice's "
+            "payment page in Halo, pay nothing, and run syncd calibrate again).",
+            "canceled: no hint to accept: no row shows a number.",
+        ],
+    )
 
 
 def test_calibrate_while_halo_is_down(live: Rig) -> None:

@@ -82,12 +82,19 @@ def test_what_looking_costs(rig: Rig) -> None:
     _sides(rig)
     stripe = [request.path.split("/")[2] for request in rig.box.stripe.requests]
     assert stripe == [
-        "events", "payment_intents", "charges", "refunds", "disputes", "events",
+        "events",
         "payment_intents",
-    ]  # fmt: skip
+        "charges",
+        "refunds",
+        "disputes",
+        "events",
+        "payment_intents",
+    ]
     assert [(r.method, r.path) for r in rig.box.halo.requests] == [
-        ("GET", "/api/authinfo"), ("POST", "/auth/token"), ("GET", "/api/InvoicePayment"),
-    ]  # fmt: skip
+        ("GET", "/api/authinfo"),
+        ("POST", "/auth/token"),
+        ("GET", "/api/InvoicePayment"),
+    ]
     assert rig.stored(lambda store: sum(store.coordination.counts("stripe").values())) == 7
     assert rig.stored(lambda store: sum(store.coordination.counts("halo").values())) == 3
 
@@ -485,10 +492,12 @@ def test_the_command(live: Rig) -> None:
     read = json.loads(live.command("check", "--json").stdout)
     assert read["exit"] == 0
     assert read["lines"][0] == {
-        "level": "warn", "area": "configuration", "what": "secret stripe_api_key",
+        "level": "warn",
+        "area": "configuration",
+        "what": "secret stripe_api_key",
         "text": "in the environment (SYNCD_STRIPE_API_KEY): child processes and crash reports get it too",
         "remedy": "Use a file with mode 600 and LoadCredential= (systemd) instead.",
-    }  # fmt: skip
+    }
     for secret in (live.box.stripe.api_key, live.box.halo.client_secret):
         assert secret not in done.stdout + done.stderr
 

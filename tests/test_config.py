@@ -155,13 +155,17 @@ def test_one_problem(file: Path, text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"[halo\n", "invalid TOML: Expected ']' at the end of a table declaration (at line 1, "
-         "column 6)"),
-        (GOOD.encode() + b'url = "x"\n', "invalid TOML: Cannot overwrite a value (at line 4, column "
-         "10)"),
+        (
+            b"[halo\n",
+            "invalid TOML: Expected ']' at the end of a table declaration (at line 1, column 6)",
+        ),
+        (
+            GOOD.encode() + b'url = "x"\n',
+            "invalid TOML: Cannot overwrite a value (at line 4, column 10)",
+        ),
         (b"\xff\xfe", "isn't text in UTF-8"),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_is_none(file: Path, content: bytes, said: str) -> None:
     """What is no TOML is said once, with its line, and nothing else is guessed about."""
     file.write_bytes(content)
@@ -594,9 +598,14 @@ def test_shipped_defaults(file: Path) -> None:
     # The tenant's own numbers have no default; the file shows their keys alone.
     numbers = re.findall(r"^(\w+) = 0$", text, flags=re.MULTILINE)
     assert numbers == [
-        "succeeded", "payment_failed", "processing", "canceled", "requires_action", "method",
+        "succeeded",
+        "payment_failed",
+        "processing",
+        "canceled",
+        "requires_action",
+        "method",
         "module_id",
-    ]  # fmt: skip
+    ]
     written = tomllib.loads(text)
     file.write_text(re.sub(r"^\w+ = 0$", "", text, flags=re.MULTILINE))
     loaded = load(file, os.environ)
@@ -622,8 +631,11 @@ def test_differences(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f'{GOOD}[halo.status]\nsucceeded = 3\n[push]\nbatch = 7\n[poll]\nsweep = "24h"\n'
     )
     assert differences(old, load(file, os.environ)) == [
-        "halo.status", "push.batch", "stripe_api_key", "web_token",
-    ]  # fmt: skip
+        "halo.status",
+        "push.batch",
+        "stripe_api_key",
+        "web_token",
+    ]
 
 
 # --- the command -----------------------------------------------------------------------------------
@@ -647,8 +659,11 @@ def test_exit_78(live: Rig, arguments: tuple[str, ...]) -> None:
 
 def test_exit_78_for_a_key(live: Rig) -> None:
     """A key of the wrong kind ends the real command before it asks anybody."""
-    for key, mode in (("pk_test_Zq7Hidden", ""), ("rk_live_Zq7Hidden", "test"),
-                      ("rk_test_Zq7Hidden", "live")):  # fmt: skip
+    for key, mode in (
+        ("pk_test_Zq7Hidden", ""),
+        ("rk_live_Zq7Hidden", "test"),
+        ("rk_test_Zq7Hidden", "live"),
+    ):
         extra = {"SYNCD_STRIPE_API_KEY": key, "SYNCD_STRIPE__MODE": mode}
         done = live.command("--once", extra=extra)
         assert (done.returncode, done.stdout) == (78, "")

@@ -135,8 +135,11 @@ def test_what_is_not_run_is_there() -> None:
     """What isn't run here stands in a document, and a target of make is one."""
     written = set(IN_SENTENCES) | {
         s.partition("#")[0].strip()
-        for file in DOCUMENTS for b in blocks(file) if b.kind == "sh" for s in b.statements()
-    }  # fmt: skip
+        for file in DOCUMENTS
+        for b in blocks(file)
+        if b.kind == "sh"
+        for s in b.statements()
+    }
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     written |= {s for file in DOCUMENTS for s in in_sentences(file)}
     for statement in NOT_RUN:
@@ -239,8 +242,10 @@ def test_every_folder() -> None:
 
 
 BUILT = {f"{step}_failed" for step in ("poll", "push", "sweep")} | {
-    "reversal_events_refused", "refunds_refused", "disputes_refused",
-}  # fmt: skip
+    "reversal_events_refused",
+    "refunds_refused",
+    "disputes_refused",
+}
 """Events of the log whose names are put together, and so don't stand in the program's text."""
 
 

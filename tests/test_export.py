@@ -145,9 +145,13 @@ def test_a_damaged_database_is_rebuilt(live: Rig) -> None:
         if line["kind"] == "payment"
     }
     assert again == {
-        paid: Condition.IN_STEP, failed: Condition.IN_STEP, parts: Condition.IN_STEP,
-        held: Condition.HELD, made: Condition.IN_STEP, other: Condition.UNMATCHED,
-    }  # fmt: skip
+        paid: Condition.IN_STEP,
+        failed: Condition.IN_STEP,
+        parts: Condition.IN_STEP,
+        held: Condition.HELD,
+        made: Condition.IN_STEP,
+        other: Condition.UNMATCHED,
+    }
 
 
 def test_the_other_commands_of_the_guide(live: Rig) -> None:

@@ -44,16 +44,25 @@ class Setup:
 
     def init(self, answers: list[tuple[str, str]], *arguments: str, **extra: str) -> Shown:
         return conversation(
-            {**self.around, **extra}, self.rig.folder, "init", "--config", str(self.file),
-            *arguments, script=answers,
-        )  # fmt: skip
+            {**self.around, **extra},
+            self.rig.folder,
+            "init",
+            "--config",
+            str(self.file),
+            *arguments,
+            script=answers,
+        )
 
     def scripted(self, *arguments: str, **extra: str) -> Any:
         nothing = dict.fromkeys(self.rig.environment(), "")
         return self.rig.command(
-            "init", "--defaults", "--config", str(self.file), *arguments,
+            "init",
+            "--defaults",
+            "--config",
+            str(self.file),
+            *arguments,
             extra={**nothing, **self.around, **extra},
-        )  # fmt: skip
+        )
 
     def files(self) -> dict[str, str]:
         """Everything in the folder, hidden files too."""
@@ -104,8 +113,10 @@ def test_from_nothing(setup: Setup) -> None:
         assert (place.read_text(), place.stat().st_mode & 0o777) == (f"{secret}\n", 0o600)
     assert box.halo.writes == []
     assert set(setup.files()) == {
-        "etc/config.toml", "etc/stripe_api_key", "etc/halo_client_secret",
-    }  # fmt: skip
+        "etc/config.toml",
+        "etc/stripe_api_key",
+        "etc/halo_client_secret",
+    }
     loaded = load(setup.file, {})
     assert (loaded.stripe_api_key, loaded.halo.url) == (box.stripe.api_key, box.halo.url)
 
@@ -234,10 +245,13 @@ def test_by_a_script(setup: Setup) -> None:
     """With --defaults nobody is asked: variables are the answers, and go into the file."""
     box = setup.box
     answers = {
-        "SYNCD_HALO__URL": box.halo.url, "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
-        "SYNCD_HALO_CLIENT_SECRET": box.halo.client_secret, "SYNCD_POLL__INTERVAL": "7m",
-        "SYNCD_PUSH__BATCH": "20", "SYNCD_PUSH__TRACE": "false",
-    }  # fmt: skip
+        "SYNCD_HALO__URL": box.halo.url,
+        "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
+        "SYNCD_HALO_CLIENT_SECRET": box.halo.client_secret,
+        "SYNCD_POLL__INTERVAL": "7m",
+        "SYNCD_PUSH__BATCH": "20",
+        "SYNCD_PUSH__TRACE": "false",
+    }
     missing = setup.scripted(**answers)
     assert missing.returncode == 78
     assert "Stripe's key is missing: set SYNCD_STRIPE_API_KEY" in missing.stderr
@@ -269,8 +283,10 @@ def test_an_encrypted_installation(setup: Setup, tmp_path: Path) -> None:
     assert shown.code == 0, shown.text
     files = setup.files()
     assert set(files) == {
-        "etc/config.toml", "etc/stripe_api_key.cred", "etc/halo_client_secret.cred",
-    }  # fmt: skip
+        "etc/config.toml",
+        "etc/stripe_api_key.cred",
+        "etc/halo_client_secret.cred",
+    }
     assert not any(setup.box.stripe.api_key in text for text in files.values())
     loaded = load(setup.file, {})
     assert loaded.stripe_api_key == setup.box.stripe.api_key

@@ -144,14 +144,19 @@ def installing() -> list[str]:
     """Every command of the project that installs from a lock, `make`'s own written out."""
     found = [
         statement
-        for file in DOCUMENTS for block in blocks(file) for statement in block.statements()
+        for file in DOCUMENTS
+        for block in blocks(file)
+        for statement in block.statements()
         if re.search(r"-r \S*requirements\S*\.lock", statement)
-    ]  # fmt: skip
+    ]
     for target in (".venv/installed", ".venv-dev/installed"):
         told = subprocess.run(
             ["make", "--always-make", "--dry-run", target],
-            cwd=ROOT, check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
         found += [line for line in told.splitlines() if "-r requirements" in line]
     scripts = [ROOT / ".ci/run", *(ROOT / "packaging").rglob("*")]
     for file in scripts:
@@ -179,9 +184,11 @@ def test_building_downloads_nothing() -> None:
     """The pinned build tool builds syncd, not the newest one on that day."""
     commands = [
         statement
-        for file in DOCUMENTS for block in blocks(file) for statement in block.statements()
+        for file in DOCUMENTS
+        for block in blocks(file)
+        for statement in block.statements()
         if re.search(r"pip install .*(?<=\s)\.$", statement)
-    ]  # fmt: skip
+    ]
     assert commands
     for command in commands:
         assert {"--no-deps", "--no-build-isolation"} <= set(options(command)), command
@@ -294,9 +301,13 @@ def test_the_pinned_release_is_installed(
     """With newer releases of packages with extras on offer, every command installs the pinned ones."""
     url, lock = index
     environment = {
-        **os.environ, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": url, "PIP_NO_CACHE_DIR": "1",
-        "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "",
-    }  # fmt: skip
+        **os.environ,
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": url,
+        "PIP_NO_CACHE_DIR": "1",
+        "PIP_FIND_LINKS": "",
+        "PIP_EXTRA_INDEX_URL": "",
+    }
     # What is built without an index was downloaded by a command with hashes before.
     ways = {tuple(options(command)) for command in installing() if "--no-index" not in command}
     for number, flags in enumerate(ways):

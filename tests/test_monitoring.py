@@ -89,10 +89,12 @@ def test_the_dashboard_shows_every_metric(samples: dict[str, list[dict[str, str]
     """No metric of ours is left out of the dashboard: what is measured can be seen."""
     shown = " ".join(target["expr"] for panel in panels() for target in panel["targets"])
     unseen = {
-        name for name in samples
-        if name.startswith("syncd_") and not name.endswith(("_created", "_sum", "_count"))
+        name
+        for name in samples
+        if name.startswith("syncd_")
+        and not name.endswith(("_created", "_sum", "_count"))
         and not re.search(rf"\b{name}\b", shown)
-    }  # fmt: skip
+    }
     assert unseen == set()
 
 
@@ -117,7 +119,9 @@ def test_every_alert_is_tested() -> None:
 
 
 @promtool
-@pytest.mark.parametrize("command", [("check", "rules", "alerts.yml"), ("test", "rules", "alerts.test.yml")])  # fmt: skip
+@pytest.mark.parametrize(
+    "command", [("check", "rules", "alerts.yml"), ("test", "rules", "alerts.test.yml")]
+)
 def test_promtool_is_content(command: tuple[str, ...]) -> None:
     """Prometheus's own tool takes the rules, and its tests of them pass."""
     done = subprocess.run(

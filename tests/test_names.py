@@ -23,8 +23,10 @@ def test_names(rows: Rig) -> None:
     assert "method = 12 (Stripe), module_id = 231 (Stripe Payments)" in done.stdout
     (one,) = json.loads(rows.command("calibrate", "--json").stdout)["new_row"]
     assert (one["method"], one["method_text"], one["module_text"]) == (
-        12, "12 (Stripe)", "231 (Stripe Payments)",
-    )  # fmt: skip
+        12,
+        "12 (Stripe)",
+        "231 (Stripe Payments)",
+    )
 
 
 def test_check_names_them(rows: Rig) -> None:

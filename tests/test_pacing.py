@@ -246,9 +246,11 @@ def _played(
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=list(HealthCheck),
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],
-)  # fmt: skip
+)
 @given(
     weeks=st.lists(_HOURS, min_size=1, max_size=3),
     changes_after_days=st.sampled_from([7, 20]),
@@ -256,10 +258,12 @@ def _played(
     announced=st.booleans(),
     bursts=_BURSTS,
     restarts=st.lists(st.floats(0, 44), max_size=10).map(sorted),
-    jumps=st.lists(st.tuples(st.floats(0, 44), st.sampled_from([-3_600.0, 3_600.0])), max_size=2).map(sorted),
+    jumps=st.lists(
+        st.tuples(st.floats(0, 44), st.sampled_from([-3_600.0, 3_600.0])), max_size=2
+    ).map(sorted),
     budget=st.sampled_from([10_000, 10_000, 12_000, 50_000, 9_200]),
     seed=st.integers(0, 2**16),
-)  # fmt: skip
+)
 def test_no_payment_waits_longer_than_with_a_fixed_interval(
     weeks: list[list[float]],
     changes_after_days: int,
@@ -286,9 +290,11 @@ def test_no_payment_waits_longer_than_with_a_fixed_interval(
         events += _burst(*burst)
     events.sort(key=lambda one: one.at)
     pace = Troubled(
-        Waits(), budget=budget, restarts=[START + day * DAY for day in restarts],
+        Waits(),
+        budget=budget,
+        restarts=[START + day * DAY for day in restarts],
         jumps=[(START + day * DAY, by) for day, by in jumps],
-    )  # fmt: skip
+    )
     waits = _played(45, events, budget, pace)
     if waits.gaps:
         assert max(waits.gaps) <= INTERVAL + 1e-3
@@ -297,9 +303,11 @@ def test_no_payment_waits_longer_than_with_a_fixed_interval(
 
 
 @settings(
-    max_examples=6, deadline=None, suppress_health_check=list(HealthCheck),
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],
-)  # fmt: skip
+)
 @given(
     months=st.lists(st.sampled_from([0, 3, 20, 100, 300]), min_size=2, max_size=5),
     hours=_HOURS,
@@ -331,9 +339,11 @@ def test_a_ration_that_follows_the_payments(
             begin, end = START + part * days * DAY, START + (part + 1) * days * DAY
             events += [
                 replace(one, intent_id=f"{one.intent_id}_{part}")
-                for one in payments(Business(number, lambda at: hours[hour_of_week(at) // 8]), 90, seed)
+                for one in payments(
+                    Business(number, lambda at: hours[hour_of_week(at) // 8]), 90, seed
+                )
                 if begin <= one.at < end
-            ]  # fmt: skip
+            ]
     for burst in bursts:
         events += _burst(*burst)
     events.sort(key=lambda one: one.at)

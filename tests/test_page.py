@@ -98,7 +98,13 @@ def test_what_a_browser_is_told(live: Rig) -> None:
         assert told["content-security-policy"] == headers()["Content-Security-Policy"]
         # Without a token only an address is answered: a name may be somebody else's.
         port = running.url.rpartition(":")[2]
-        for host, code in {"127.0.0.1": 200, "localhost": 200, "[::1]": 200, "evil.example": 421, "": 421}.items():  # fmt: skip
+        for host, code in {
+            "127.0.0.1": 200,
+            "localhost": 200,
+            "[::1]": 200,
+            "evil.example": 421,
+            "": 421,
+        }.items():
             for path in ("/", "/livez"):
                 assert running.get(path, Host=f"{host}:{port}")[0] == code
 
@@ -120,7 +126,10 @@ def test_who_may_read_it(live: Rig) -> None:
             "Basic a-token-of-ours": 401, "Basic ÿ": 401, "Digest a-token-of-ours": 401,
         }.items():  # fmt: skip
             assert running.get("/", Authorization=given)[0] == code, given
-        assert running.get("/", Authorization=basic("", "a-token-of-ours"), Host="syncd.example")[0] == 200  # fmt: skip
+        assert (
+            running.get("/", Authorization=basic("", "a-token-of-ours"), Host="syncd.example")[0]
+            == 200
+        )
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(running.url + "/", timeout=5)
         with refused.value as answer:
@@ -194,12 +203,21 @@ def test_the_worst_comes_first(live: Rig) -> None:
     assert "all other payments" in page
     assert "all other payments" not in down
     # What the reader needs to find the payment, and to deal with it.
-    for piece in ("A customer", f'data-copy="{held}"', f'data-copy="syncd attention retry {held}"',
-                  'href="#why-amount_mismatch"', 'id="why-amount_mismatch"'):  # fmt: skip
+    for piece in (
+        "A customer",
+        f'data-copy="{held}"',
+        f'data-copy="syncd attention retry {held}"',
+        'href="#why-amount_mismatch"',
+        'id="why-amount_mismatch"',
+    ):
         assert piece in page
 
 
-WORKS, RECENT, DOWN = Check(True, "worked 1 s ago"), Check(True, "it hung", 1.0, reason="it hung"), Check(False, "no answer", reason="no answer")  # fmt: skip
+WORKS, RECENT, DOWN = (
+    Check(True, "worked 1 s ago"),
+    Check(True, "it hung", 1.0, reason="it hung"),
+    Check(False, "no answer", reason="no answer"),
+)
 STOPPED = Check(False, "Halo does not store the status", reason="x")
 
 

@@ -26,9 +26,14 @@ SCREENSHOTS = os.environ.get("SCREENSHOTS")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium isn't installed")
 
 FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 MARKUP = '<img src=x onerror="window.harmed = 1"><script>window.harmed = 1</script>'
 
@@ -103,20 +108,33 @@ def a_day(rig: Rig) -> None:
     pushes.sort(key=lambda one: one.at)
     store = rig.open()
     said = [
-        Observation(p.intent_id, p.new, int(p.at - (p.lag_seconds or 0)), False, amount=1_099,
-                    amount_received=1_099, currency="usd")
+        Observation(
+            p.intent_id,
+            p.new,
+            int(p.at - (p.lag_seconds or 0)),
+            False,
+            amount=1_099,
+            amount_received=1_099,
+            currency="usd",
+        )
         for p in pushes
-    ]  # fmt: skip
+    ]
     store.take_in(said, now)
     # Of three payments in four syncd wrote the state; of one, Halo's own webhook was first.
     store.record(
         [
-            Outcome(p.intent_id, p.new, Condition.IN_STEP, acked=True, rows=p.rows,
-                    pushed=p if n % 4 else None)
+            Outcome(
+                p.intent_id,
+                p.new,
+                Condition.IN_STEP,
+                acked=True,
+                rows=p.rows,
+                pushed=p if n % 4 else None,
+            )
             for n, p in enumerate(pushes)
         ],
         now,
-    )  # fmt: skip
+    )
     store.close()
 
 
@@ -150,9 +168,15 @@ def test_it_updates_without_a_reload(live: Rig, browser: Browser) -> None:
             expect(page).to_have_title("1 payment needs attention · syncd")
             order = page.eval_on_selector_all("main > section", "all => all.map(e => e.id)")
             assert order == [
-                "glance", "checks", "attention", "day", "pushes", "where", "budgets",
+                "glance",
+                "checks",
+                "attention",
+                "day",
+                "pushes",
+                "where",
+                "budgets",
                 "configuration",
-            ]  # fmt: skip
+            ]
             live.box.halo.rows_of(held)[0]["amount"] = 10.99
             live.command("attention", "retry", held)
             until(lambda: running.get("/")[1].count("<tr><td") == 2)

@@ -72,9 +72,13 @@ def paste(block: Block, machine: Path, seconds: float = 60.0) -> tuple[int, str]
     if child == 0:
         os.chdir(ROOT)
         environment = {
-            "PATH": str(programs), "PS0": f"$(echo >> {count})", "PS1": "$ ", "TERM": "dumb",
-            "HOME": str(machine), "HISTFILE": "/dev/null",
-        }  # fmt: skip
+            "PATH": str(programs),
+            "PS0": f"$(echo >> {count})",
+            "PS1": "$ ",
+            "TERM": "dumb",
+            "HOME": str(machine),
+            "HISTFILE": "/dev/null",
+        }
         os.execve("/bin/bash", ["bash", "--norc", "--noprofile", "-i"], environment)  # noqa: S606
     os.write(terminal, (text + "\n").encode())
     shown, typed, end = "", 0, time.monotonic() + seconds

@@ -178,9 +178,12 @@ def test_the_trial_of_another_process_is_kept(rig: Rig, monkeypatch: pytest.Monk
     store = rig.open()
     other = _another(rig, store)
     tenant = TenantWrites(
-        store, rig.told, rig.clock,
-        tenant=f"{rig.box.halo.url} {rig.box.halo.client_id}", settings="x",
-    )  # fmt: skip
+        store,
+        rig.told,
+        rig.clock,
+        tenant=f"{rig.box.halo.url} {rig.box.halo.client_id}",
+        settings="x",
+    )
     real, noted = guard.UpdateGuard.allows_sending, list[str | None]()
 
     def late(self: guard.UpdateGuard) -> bool:

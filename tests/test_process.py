@@ -94,9 +94,13 @@ def daemon(rig: Rig, *arguments: str, **extra: str) -> Iterator[Daemon]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
         manager.bind(str(address))
         environment = {
-            **os.environ, **rig.environment(), **FAST, "PYTHONPATH": str(ROOT),
-            "NOTIFY_SOCKET": str(address), **extra,
-        }  # fmt: skip
+            **os.environ,
+            **rig.environment(),
+            **FAST,
+            "PYTHONPATH": str(ROOT),
+            "NOTIFY_SOCKET": str(address),
+            **extra,
+        }
         log = rig.folder / "log"
         with log.open("wb") as stderr:
             process = processes.start(
@@ -218,9 +222,14 @@ def test_readiness_names_a_refused_cursor(live: Rig) -> None:
         live.pay("processing", rows=())
     words = b'{"error": {"type": "invalid_request_error", "code": "resource_missing", "message": "No such event"}}'
     live.box.stripe.faults.append(
-        Fault("400", times=None, path="/v1/events", body=words,
-              match=lambda request: "starting_after" in request.params())
-    )  # fmt: skip
+        Fault(
+            "400",
+            times=None,
+            path="/v1/events",
+            body=words,
+            match=lambda request: "starting_after" in request.params(),
+        )
+    )
     with daemon(live) as running:
 
         def failing() -> dict[str, Any] | None:
@@ -645,10 +654,15 @@ def test_backfill_that_is_stopped(live: Rig) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--backfill", "someday"), ("--backfill", "2999-01-01"), ("--dry-run",), ("--nonsense",),
-        ("--once", "--backfill", "1d"), ("nonsense",), ("attention", "dismiss"),
+        ("--backfill", "someday"),
+        ("--backfill", "2999-01-01"),
+        ("--dry-run",),
+        ("--nonsense",),
+        ("--once", "--backfill", "1d"),
+        ("nonsense",),
+        ("attention", "dismiss"),
     ],
-)  # fmt: skip
+)
 def test_wrong_usage(live: Rig, arguments: tuple[str, ...]) -> None:
     """Wrong usage ends with 2 and says what is wrong."""
     done = live.command(*arguments)

@@ -370,9 +370,13 @@ def test_a_row_that_cannot_be_read_alone(
     rig, intents, before = paid
     status = 404 if kind == "404" else None
     alone = Fault(
-        "403" if kind == "404" else kind, times=None, method="GET", path="/api/InvoicePayment/",
-        body=b"" if kind == "404" else None, status=status,
-    )  # fmt: skip
+        "403" if kind == "404" else kind,
+        times=None,
+        method="GET",
+        path="/api/InvoicePayment/",
+        body=b"" if kind == "404" else None,
+        status=status,
+    )
     rig.box.halo.faults.append(alone)
     rig.box.halo.keeps.partial = "empty"
     rig.once()
@@ -417,10 +421,14 @@ def proofless(rig: Rig, status: int, body: bytes, *, applied: bool) -> None:
     """From now on Halo answers each write with this and stores it, or stores nothing."""
     rig.box.halo.faults.append(
         Fault(
-            "500_after" if applied else "500", times=None, method="POST", path="InvoicePayment",
-            body=body, status=status,
+            "500_after" if applied else "500",
+            times=None,
+            method="POST",
+            path="InvoicePayment",
+            body=body,
+            status=status,
         )
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(("status", "body"), PROOFLESS)

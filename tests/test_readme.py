@@ -23,8 +23,10 @@ from tests.documents import (
 BLOCKS = [block.statements() for block in blocks(ROOT / "README.md") if block.kind == "sh"]
 
 WITH_PIP = next(
-    block.statements() for block in blocks(ROOT / "docs/install.md") if "/opt/syncd/bin/pip" in block.text
-)  # fmt: skip
+    block.statements()
+    for block in blocks(ROOT / "docs/install.md")
+    if "/opt/syncd/bin/pip" in block.text
+)
 
 SECRETS = {"stripe_api_key": "rk_test_sandbox", "halo_client_secret": "sandbox-client-secret"}
 

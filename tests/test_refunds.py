@@ -143,12 +143,15 @@ def step(rig: Rig, dispute: str, status: str, *funds: str) -> list[str]:
         ("warning_needs_response", "warning_needs_response", ("withdrawn",)),
         ("warning_under_review", "under_review", ()),
         ("warning_under_review", "warning_needs_response", ()),
-        ("needs_response", "lost", ()), ("needs_response", "won", ("reinstated",)),
-        ("under_review", "needs_response", ()), ("under_review", "under_review", ("withdrawn",)),
-        ("lost", "lost", ("withdrawn",)), ("won", "won", ("reinstated",)),
+        ("needs_response", "lost", ()),
+        ("needs_response", "won", ("reinstated",)),
+        ("under_review", "needs_response", ()),
+        ("under_review", "under_review", ("withdrawn",)),
+        ("lost", "lost", ("withdrawn",)),
+        ("won", "won", ("reinstated",)),
         ("warning_needs_response", "warning_closed", ()),
     ],
-)  # fmt: skip
+)
 def test_a_dismissed_dispute_comes_back_with_each_serious_step(
     rig: Rig, first: str, then: str, funds: tuple[str, ...]
 ) -> None:
@@ -457,9 +460,11 @@ def test_nothing_is_pruned_that_stands(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "garbage",
     [
-        {"object": None}, {"object": {"id": 7}}, {"object": {"id": "re_1", "payment_intent": 5}},
+        {"object": None},
+        {"object": {"id": 7}},
+        {"object": {"id": "re_1", "payment_intent": 5}},
     ],
-)  # fmt: skip
+)
 def test_garbage_is_shown_not_dropped(rig: Rig, garbage: dict[str, object]) -> None:
     """A refund's event that can't be read stands on the list, and stops nothing."""
     payment = paid(rig)

@@ -379,8 +379,11 @@ def test_a_payment_held_again_for_the_same_reason_is_held_since_then(rig: Rig) -
 
 def creating(rig: Rig) -> int:
     """Let new rows be made; returns an invoice."""
-    rig.settings |= {"SYNCD_PUSH__CREATE_MISSING": "true", "SYNCD_HALO__NEW_ROW__METHOD": "12",
-                     "SYNCD_HALO__NEW_ROW__MODULE_ID": "231"}  # fmt: skip
+    rig.settings |= {
+        "SYNCD_PUSH__CREATE_MISSING": "true",
+        "SYNCD_HALO__NEW_ROW__METHOD": "12",
+        "SYNCD_HALO__NEW_ROW__MODULE_ID": "231",
+    }
     return rig.box.halo.add_invoice()
 
 

@@ -69,9 +69,15 @@ def test_the_last_version_is_taken_over(tmp_path: Path) -> None:
     """A database of syncd 0.1 keeps all that it knew; what is due is pushed, what waits is kept."""
     store = Store.open(_last(tmp_path))
     assert store.people.conditions() == {
-        Condition.NO_STATE: 1, Condition.IN_DOUBT: 1, Condition.DUE: 2, Condition.IN_STEP: 1,
-        Condition.HELD: 1, Condition.FAILED: 1, Condition.UNMATCHED: 1, Condition.NOT_HALOS: 1,
-    }  # fmt: skip
+        Condition.NO_STATE: 1,
+        Condition.IN_DOUBT: 1,
+        Condition.DUE: 2,
+        Condition.IN_STEP: 1,
+        Condition.HELD: 1,
+        Condition.FAILED: 1,
+        Condition.UNMATCHED: 1,
+        Condition.NOT_HALOS: 1,
+    }
     assert [one.intent_id for one in store.due(T + 30, 10)] == ["pi_3", "pi_9"]
     [insert] = store.doubtful_inserts(T + 30)
     assert (insert.intent_id, insert.doubt_until) == ("pi_9", T + 4_000)

@@ -176,9 +176,11 @@ def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
         later(60),
     )
     assert receiver.titles() == [
-        "Halo does not work", "Halo works again", "A gap between polls was filled",
+        "Halo does not work",
+        "Halo works again",
+        "A gap between polls was filled",
         "Few requests to Stripe are left",
-    ]  # fmt: skip
+    ]
     assert "2026-09-21 14:13 UTC" in receiver.messages[2]["message"]
     assert watch.health.level is Health.WELL
 

@@ -33,9 +33,13 @@ from syncd.store.store import Store
 NOW = 1_000.0
 ID = "pi_1"
 GIVEN: dict[str, Any] = {
-    "code": "given", "reason": "why", "next_try": 5_000.0, "attempts": 4, "looks": 3,
+    "code": "given",
+    "reason": "why",
+    "next_try": 5_000.0,
+    "attempts": 4,
+    "looks": 3,
     "doubt_until": 6_000.0,
-}  # fmt: skip
+}
 BEFORE: dict[str, Any] = {
     "code": "old", "reason": "before", "dismissed": False, "attempts": 7, "looks": 8,
     "next_try": 77.0, "doubt_until": 2_000.0, "changed_at": 10.0, "acked_state": "processing",

@@ -73,8 +73,12 @@ def test_one_like_the_other() -> None:
     plain, template = (
         text.partition("[Unit]")[2] for text in map(Path.read_text, (PLAIN, TEMPLATE))
     )
-    for theirs, ours in ((" (%i)", ""), ("/etc/syncd/%i/", "/etc/syncd/"), ("syncd-%i", "syncd"),
-                         ("syncd-acme", "syncd")):  # fmt: skip
+    for theirs, ours in (
+        (" (%i)", ""),
+        ("/etc/syncd/%i/", "/etc/syncd/"),
+        ("syncd-%i", "syncd"),
+        ("syncd-acme", "syncd"),
+    ):
         assert theirs in template
         template = template.replace(theirs, ours)
     assert template == plain
@@ -84,12 +88,18 @@ def test_what_the_program_relies_on() -> None:
     """The unit and the program agree: notify, reload, watchdog, stop, exit codes, secrets, folder."""
     lines = PLAIN.read_text().splitlines()
     for line in (
-        "Type=notify", "NotifyAccess=main", """ExecReload=/bin/sh -c 'kill -HUP "$$MAINPID"'""",
+        "Type=notify",
+        "NotifyAccess=main",
+        """ExecReload=/bin/sh -c 'kill -HUP "$$MAINPID"'""",
         "ExecReload=/opt/syncd/bin/syncd config validate --without-secrets --config /etc/syncd/config.toml",
-        "Restart=on-failure", "RestartPreventExitStatus=2 78", "DynamicUser=yes",
-        "StateDirectory=syncd", "StateDirectoryMode=0700", "UMask=0077",
+        "Restart=on-failure",
+        "RestartPreventExitStatus=2 78",
+        "DynamicUser=yes",
+        "StateDirectory=syncd",
+        "StateDirectoryMode=0700",
+        "UMask=0077",
         "LoadCredential=stripe_api_key:/etc/syncd/stripe_api_key",
         "LoadCredential=halo_client_secret:/etc/syncd/halo_client_secret",
         "ExecStart=/opt/syncd/bin/syncd --config /etc/syncd/config.toml",
-    ):  # fmt: skip
+    ):
         assert line in lines

@@ -59,9 +59,11 @@ class Bench:
         """Do something with Halo's adapter."""
         box = self.box.halo
         given = {
-            "url": box.url, "client_id": box.client_id, "client_secret": box.client_secret,
+            "url": box.url,
+            "client_id": box.client_id,
+            "client_secret": box.client_secret,
             "scope": "read:invoices edit:invoices",
-        }  # fmt: skip
+        }
         return self._do(HaloSink(**given | other, calling=self.calling(timeout)), work)
 
     def read(self, side: str, *, timeout: float = 10.0) -> Any:

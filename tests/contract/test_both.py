@@ -20,9 +20,14 @@ from tests.contract.conftest import LISTING, SIDES, Bench
 both = pytest.mark.parametrize("side", SIDES)
 
 TRANSIENT = {
-    "500": ServerError, "502": ServerError, "503": ServerError, "504": ServerError,
-    "html_500": ServerError, "reset": Unreachable, "truncated": Unreachable,
-}  # fmt: skip
+    "500": ServerError,
+    "502": ServerError,
+    "503": ServerError,
+    "504": ServerError,
+    "html_500": ServerError,
+    "reset": Unreachable,
+    "truncated": Unreachable,
+}
 
 
 def _strike(bench: Bench, side: str, kind: str, times: int | None = None, **more: object) -> None:

@@ -111,13 +111,18 @@ def test_paging_that_does_not_page(bench: Bench, paging: str) -> None:
 @pytest.mark.parametrize(
     ("page", "new", "seen", "last", "whole"),
     [
-        ((100, 250), 100, 100, False, False), ((50, 250), 50, 250, True, True),
-        ((50, 250), 50, 100, False, False), ((0, 250), 0, 200, True, False),
-        ((100, None), 100, 100, False, True), ((50, None), 50, 150, False, True),
-        ((0, None), 0, 100, True, True), ((100, None), 0, 100, True, False),
-        ((100, 100), 100, 100, False, True), ((0, 0), 0, 0, True, True),
+        ((100, 250), 100, 100, False, False),
+        ((50, 250), 50, 250, True, True),
+        ((50, 250), 50, 100, False, False),
+        ((0, 250), 0, 200, True, False),
+        ((100, None), 100, 100, False, True),
+        ((50, None), 50, 150, False, True),
+        ((0, None), 0, 100, True, True),
+        ((100, None), 0, 100, True, False),
+        ((100, 100), 100, 100, False, True),
+        ((0, 0), 0, 0, True, True),
     ],
-)  # fmt: skip
+)
 def test_where_a_listing_ends(
     page: tuple[int, int | None], new: int, seen: int, last: bool, whole: bool
 ) -> None:
@@ -145,11 +150,13 @@ def test_rows_that_make_no_sense(bench: Bench) -> None:
     page = bench.halo(_all_pages)[0]
     assert sorted(page.rows, key=repr) == sorted(
         [
-            Row(7, "pi_x", None, Decimal("10.99"), 3), Row(None, "pi_x", None, None, None),
-            Row(8, "pi_x", None, None, 3), Row(None, "pi_x", None, None, None),
+            Row(7, "pi_x", None, Decimal("10.99"), 3),
+            Row(None, "pi_x", None, None, None),
+            Row(8, "pi_x", None, None, 3),
+            Row(None, "pi_x", None, None, None),
         ],
         key=repr,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,10 +189,14 @@ def test_what_is_posted(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("shape", "complaint"),
     [
-        ("rows", None), ("bare_object", None), ("empty", None), ("no_json", None),
-        ("error_in_200", "The accounts sync is busy."), ("other_rows", None),
+        ("rows", None),
+        ("bare_object", None),
+        ("empty", None),
+        ("no_json", None),
+        ("error_in_200", "The accounts sync is busy."),
+        ("other_rows", None),
     ],
-)  # fmt: skip
+)
 def test_what_a_2xx_proves(bench: Bench, shape: str, complaint: str | None) -> None:
     """Only the rows that an answer lists prove anything; an error inside is kept, in Halo's words."""
     halo = bench.box.halo
@@ -211,13 +222,18 @@ def test_what_a_2xx_proves(bench: Bench, shape: str, complaint: str | None) -> N
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
-        (b'{"payments": [{"id": 1, "status": 3}]}', Acknowledged((Row(1, None, None, None, 3),), None)),
-        (b'[{"status": 3}]', Acknowledged((), None)), (b"[]", Acknowledged((), None)),
-        (b"null", Acknowledged((), None)), (b"true", Acknowledged((), None)),
+        (
+            b'{"payments": [{"id": 1, "status": 3}]}',
+            Acknowledged((Row(1, None, None, None, 3),), None),
+        ),
+        (b'[{"status": 3}]', Acknowledged((), None)),
+        (b"[]", Acknowledged((), None)),
+        (b"null", Acknowledged((), None)),
+        (b"true", Acknowledged((), None)),
         (b'{"Message": "Queued"}', Acknowledged((), "Queued.")),
         (b"<html>Sign in</html>", Acknowledged((), None, web_page=True)),
     ],
-)  # fmt: skip
+)
 def test_other_2xx(bench: Bench, body: bytes, answer: Acknowledged) -> None:
     """Answers of shapes that nobody has seen yet prove nothing they don't show."""
     bench.box.halo.faults.append(Fault("200", method="POST", path="InvoicePayment", body=body))

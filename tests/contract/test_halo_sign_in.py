@@ -28,8 +28,10 @@ def test_sign_in_form(bench: Bench) -> None:
     bench.box.halo.faults.append(Fault("500", path="/auth/token", match=look))
     bench.read("halo")
     assert [r.path for r in bench.box.halo.requests] == [
-        "/api/authinfo", "/auth/token", "/api/InvoicePayment",
-    ]  # fmt: skip
+        "/api/authinfo",
+        "/auth/token",
+        "/api/InvoicePayment",
+    ]
     assert forms == [
         b"grant_type=client_credentials&client_id=sandbox-client&client_secret=sandbox-client-secret"
         b"&scope=read%3Ainvoices+edit%3Ainvoices&tenant=sandbox"
@@ -150,9 +152,16 @@ def test_auth_at_another_host(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://halo.example/auth", "ftp://halo.example/auth", "//halo.example/auth", "auth",
-            "http://127.0.0.1.example/auth", "https:///auth"],
-)  # fmt: skip
+    "url",
+    [
+        "http://halo.example/auth",
+        "ftp://halo.example/auth",
+        "//halo.example/auth",
+        "auth",
+        "http://127.0.0.1.example/auth",
+        "https:///auth",
+    ],
+)
 def test_secret_goes_nowhere_in_the_clear(bench: Bench, url: str) -> None:
     """An authinfo that names a place without encryption gets no secret: a person is told."""
     bench.box.halo.auth_url = url
@@ -173,13 +182,20 @@ def test_permission_to_edit(bench: Bench) -> None:
 # --- tokens that Halo forgets early ---------------------------------------------------------------
 
 FORGOTTEN = [
-    (400, {"error_description": "Token not found"}), (400, {"error": "invalid_token"}),
-    (400, "Token not found"), (400, {"Message": "The access token has expired."}),
-    (403, {"error_description": "Token not found"}), (403, {"Message": "Forbidden"}),
-    (404, {"error_description": "Token not found"}), (401, {"error": "invalid_token"}),
-    (400, {"errors": [{"message": "The token is not valid"}]}), (419, {}), (498, {"x": 1}),
-    (400, {"error": {"code": 7, "message": "The session has expired"}}), (401, "<html>"),
-]  # fmt: skip
+    (400, {"error_description": "Token not found"}),
+    (400, {"error": "invalid_token"}),
+    (400, "Token not found"),
+    (400, {"Message": "The access token has expired."}),
+    (403, {"error_description": "Token not found"}),
+    (403, {"Message": "Forbidden"}),
+    (404, {"error_description": "Token not found"}),
+    (401, {"error": "invalid_token"}),
+    (400, {"errors": [{"message": "The token is not valid"}]}),
+    (419, {}),
+    (498, {"x": 1}),
+    (400, {"error": {"code": 7, "message": "The session has expired"}}),
+    (401, "<html>"),
+]
 
 
 @pytest.mark.parametrize("refusal", FORGOTTEN)
@@ -227,9 +243,11 @@ def test_a_200_that_does_not_know_the_token(bench: Bench, body: object) -> None:
 
 
 LOGIN_PAGES = [
-    (200, "<html>Sign in</html>"), (302, "/auth/login?returnUrl=x"), (203, "<!DOCTYPE html>"),
+    (200, "<html>Sign in</html>"),
+    (302, "/auth/login?returnUrl=x"),
+    (203, "<!DOCTYPE html>"),
     (307, "https://portal.example/Account/LogOn"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("page", LOGIN_PAGES)
@@ -359,12 +377,19 @@ def test_a_firewalls_page_is_not_written_twice(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("to", "advice"),
     [
-        ("https://new.halopsa.example{path}?a=secret", "set halo.url to its address, https://new.halopsa.example."),
-        ("https://halo.example:8443/sub{path}", "set halo.url to its address, https://halo.example:8443/sub."),
+        (
+            "https://new.halopsa.example{path}?a=secret",
+            "set halo.url to its address, https://new.halopsa.example.",
+        ),
+        (
+            "https://halo.example:8443/sub{path}",
+            "set halo.url to its address, https://halo.example:8443/sub.",
+        ),
         ("//other.example/", "set halo.url to its address, https://other.example."),
-        ("/elsewhere", "Check halo.url."), ("", "Check halo.url."),
+        ("/elsewhere", "Check halo.url."),
+        ("", "Check halo.url."),
     ],
-)  # fmt: skip
+)
 def test_a_redirect_names_where_it_points(
     bench: Bench, status: int, path: str, to: str, advice: str
 ) -> None:
@@ -411,18 +436,22 @@ def test_a_page_in_place_of_a_refusal(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b'{"error": "invalid_client", "error_description": "The application is not active"}',
-         "The application is not active."),
+        (
+            b'{"error": "invalid_client", "error_description": "The application is not active"}',
+            "The application is not active.",
+        ),
         (b'{"error_description": "Token not found"}', "Token not found."),
         (b'{"error": "unauthorized_client"}', "unauthorized_client."),
         (b'{"Message": "Agent is disabled"}', "Agent is disabled."),
         (b'{"error": {"code": 3, "message": "Client disabled"}}', "Client disabled."),
         (b'[{"error_description": "Client disabled"}]', "Client disabled."),
         (b'{"error": {"access_token": "abc"}}', "its answer contains no token."),
-        (b'{"access_token": "has a space", "refresh_token": "abcdef", "note": "abc"}',
-         "its answer contains no token."),
+        (
+            b'{"access_token": "has a space", "refresh_token": "abcdef", "note": "abc"}',
+            "its answer contains no token.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_halos_words_in_a_200_without_a_token(bench: Bench, answer: bytes, words: str) -> None:
     """What a 200 says in place of a token is told; nothing that may be a token is."""
     bench.box.halo.faults.append(Fault("200", path="/auth/token", body=answer))

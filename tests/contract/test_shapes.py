@@ -142,13 +142,17 @@ def test_stripes_lists_and_objects(bench: Bench, stripe: Description) -> None:
 @pytest.mark.parametrize(
     ("path", "key", "query", "status"),
     [
-        ("events", "", {}, 401), ("events", "rk_test_other", {}, 401),
-        ("events", "pk_test_x", {}, 403), ("events", None, {"limit": "101"}, 400),
-        ("events", None, {"starting_after": "evt_x"}, 400), ("events", None, {"nonsense": "1"}, 400),
-        ("payment_intents/pi_x", None, {}, 404), ("events/evt_x", None, {}, 404),
+        ("events", "", {}, 401),
+        ("events", "rk_test_other", {}, 401),
+        ("events", "pk_test_x", {}, 403),
+        ("events", None, {"limit": "101"}, 400),
+        ("events", None, {"starting_after": "evt_x"}, 400),
+        ("events", None, {"nonsense": "1"}, 400),
+        ("payment_intents/pi_x", None, {}, 404),
+        ("events/evt_x", None, {}, 404),
         ("nothing", None, {}, 404),
     ],
-)  # fmt: skip
+)
 def test_stripes_errors(
     bench: Bench,
     stripe: Description,
@@ -273,9 +277,11 @@ def test_halo_reads_an_invoice_as_the_facts_have_it(bench: Bench) -> None:
     box.add_row("pi_1", invoice, 5.0, 3)
     _, read = _get(f"{box.url}/api/Invoice/{invoice}", token)
     assert {k: read[k] for k in ("amountpaid", "amountdue", "datepaid", "invoicenumber")} == {
-        "amountpaid": 5.0, "amountdue": 15.0, "datepaid": "1900-01-01T00:00:00",
+        "amountpaid": 5.0,
+        "amountdue": 15.0,
+        "datepaid": "1900-01-01T00:00:00",
         "invoicenumber": f"INV-{invoice}",
-    }  # fmt: skip
+    }
 
 
 def test_what_is_read_of_halo(bench: Bench, halo: Description) -> None:

@@ -158,14 +158,19 @@ def test_intents_page_by_page(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("status", "error", "state", "unknown"),
     [
-        ("succeeded", False, "succeeded", []), ("processing", False, "processing", []),
-        ("canceled", False, "canceled", []), ("requires_action", False, "requires_action", []),
+        ("succeeded", False, "succeeded", []),
+        ("processing", False, "processing", []),
+        ("canceled", False, "canceled", []),
+        ("requires_action", False, "requires_action", []),
         ("requires_payment_method", True, "payment_failed", []),
-        ("requires_payment_method", False, None, []), ("requires_confirmation", True, None, []),
-        ("requires_capture", False, None, []), ("partially_funded", False, None, ["partially_funded"]),
-        ("", False, None, [""]), ("Succeeded", False, None, ["Succeeded"]),
+        ("requires_payment_method", False, None, []),
+        ("requires_confirmation", True, None, []),
+        ("requires_capture", False, None, []),
+        ("partially_funded", False, None, ["partially_funded"]),
+        ("", False, None, [""]),
+        ("Succeeded", False, None, ["Succeeded"]),
     ],
-)  # fmt: skip
+)
 def test_statuses(
     bench: Bench, status: str, error: bool, state: str | None, unknown: list[str]
 ) -> None:

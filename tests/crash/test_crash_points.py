@@ -18,9 +18,11 @@ from tests.crash.stories import KILLED, STORIES, told
 
 ALL = int(os.environ.get("CRASHES", "0"))
 ONLY = {
-    Point.DATABASE_MADE: "poll", Point.READY: "service", Point.RELOADING: "service",
+    Point.DATABASE_MADE: "poll",
+    Point.READY: "service",
+    Point.RELOADING: "service",
     Point.STOPPING: "service",
-}  # fmt: skip
+}
 """Points to which one story comes as well as the others, or alone."""
 
 

@@ -24,10 +24,12 @@ def hostile(examples: int) -> settings:
         deadline=None,
         report_multiple_bugs=False,
         suppress_health_check=[
-            HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+            HealthCheck.function_scoped_fixture,
             HealthCheck.large_base_example,
         ],
-    )  # fmt: skip
+    )
 
 
 # --- secrets -----------------------------------------------------------------------------------------
@@ -182,10 +184,16 @@ INTENT: dict[str, Any] = {
     "payment_method_types": ["card"], "status": "succeeded",
 }  # fmt: skip
 EVENT: dict[str, Any] = {
-    "id": "evt_3Nabcdefghijklmnopqrstuv", "object": "event", "api_version": "2026-06-30",
-    "created": 1795500000, "data": {"object": INTENT}, "livemode": False, "pending_webhooks": 1,
-    "request": {"id": None, "idempotency_key": None}, "type": "payment_intent.succeeded",
-}  # fmt: skip
+    "id": "evt_3Nabcdefghijklmnopqrstuv",
+    "object": "event",
+    "api_version": "2026-06-30",
+    "created": 1795500000,
+    "data": {"object": INTENT},
+    "livemode": False,
+    "pending_webhooks": 1,
+    "request": {"id": None, "idempotency_key": None},
+    "type": "payment_intent.succeeded",
+}
 
 intents = bent(INTENT, whole_texts) | anything(whole_texts)
 events = bent(EVENT, whole_texts) | anything(whole_texts)

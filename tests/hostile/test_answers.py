@@ -104,9 +104,14 @@ def test_stripes_lists_of_events(
 
 @hostile(100)
 @given(
-    statuses, headers, st.booleans(),
-    garbage | on_the_wire(stripe_lists(intents)) | on_the_wire(intents) | on_the_wire(stripe_errors),
-)  # fmt: skip
+    statuses,
+    headers,
+    st.booleans(),
+    garbage
+    | on_the_wire(stripe_lists(intents))
+    | on_the_wire(intents)
+    | on_the_wire(stripe_errors),
+)
 def test_stripes_payment_intents(
     server: Server, both: Adapters, status: int, more: dict[str, str], listed: bool, body: bytes
 ) -> None:
@@ -141,9 +146,11 @@ def test_halos_rows(
 
 @hostile(100)
 @given(
-    statuses, headers, st.booleans(),
+    statuses,
+    headers,
+    st.booleans(),
     garbage | on_the_wire(rows) | on_the_wire(row_pages) | on_the_wire(halo_errors),
-)  # fmt: skip
+)
 def test_halos_answers_to_a_write(
     server: Server, both: Adapters, status: int, more: dict[str, str], new: bool, body: bytes
 ) -> None:
@@ -168,9 +175,11 @@ def test_halos_answers_to_a_write(
 
 @hostile(100)
 @given(
-    st.sampled_from(["authinfo", "token"]), statuses, headers,
+    st.sampled_from(["authinfo", "token"]),
+    statuses,
+    headers,
     garbage | on_the_wire(tokens) | on_the_wire(authinfos) | on_the_wire(halo_errors),
-)  # fmt: skip
+)
 def test_halos_sign_in(
     server: Server, both: Adapters, at: str, status: int, more: dict[str, str], body: bytes
 ) -> None:
@@ -200,9 +209,11 @@ def test_a_side_that_sends_our_secrets_back(
             both.do(both.stripe.events(1))
     else:
         path, status = {
-            "rows": ("InvoicePayment", 400), "token": ("token", 400), "authinfo": ("authinfo", 500),
+            "rows": ("InvoicePayment", 400),
+            "token": ("token", 400),
+            "authinfo": ("authinfo", 500),
             "location": ("InvoicePayment", 302),
-        }[where]  # fmt: skip
+        }[where]
         reply = json_reply({"[0].x": [secret, f"x{secret}"], "y": secret}, status)
         reply.headers["Location"] = f"https://{secret}.example/{secret}?{secret}"
         server.answer = halo_answers(path, status, reply.body, reply.headers)

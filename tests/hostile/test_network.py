@@ -526,16 +526,23 @@ def test_commands_with_an_odd_no_proxy(
 @pytest.mark.parametrize(
     ("name", "value", "usable"),
     [
-        ("HTTPS_PROXY", "http://proxy.example:3128", True), ("HTTPS_PROXY", "proxy.example:3128", True),
-        ("HTTPS_PROXY", "http://user:secret-of-mine@proxy.example", True), ("HTTPS_PROXY", "", True),
-        ("ALL_PROXY", "socks5://proxy.example", False), ("https_proxy", "http://proxy:notaport", False),
-        ("HTTP_PROXY", "http://[::1", False), ("HTTPS_PROXY", "http://:secret-of-mine@", False),
-        ("HTTPS_PROXY", "http://a b:1", False), ("HTTPS_PROXY", "http://a..b", False),
-        ("SSL_CERT_FILE", "/nowhere/ca.pem", False), ("SSL_CERT_FILE", "/etc/hostname", False),
-        ("SSL_CERT_DIR", "/nowhere", False), ("SSL_CERT_DIR", "/etc", True),
+        ("HTTPS_PROXY", "http://proxy.example:3128", True),
+        ("HTTPS_PROXY", "proxy.example:3128", True),
+        ("HTTPS_PROXY", "http://user:secret-of-mine@proxy.example", True),
+        ("HTTPS_PROXY", "", True),
+        ("ALL_PROXY", "socks5://proxy.example", False),
+        ("https_proxy", "http://proxy:notaport", False),
+        ("HTTP_PROXY", "http://[::1", False),
+        ("HTTPS_PROXY", "http://:secret-of-mine@", False),
+        ("HTTPS_PROXY", "http://a b:1", False),
+        ("HTTPS_PROXY", "http://a..b", False),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem", False),
+        ("SSL_CERT_FILE", "/etc/hostname", False),
+        ("SSL_CERT_DIR", "/nowhere", False),
+        ("SSL_CERT_DIR", "/etc", True),
         ("SSL_CERT_DIR", f"/{'a' * 5_000}", False),
     ],
-)  # fmt: skip
+)
 def test_what_the_environment_says_of_the_network(name: str, value: str, *, usable: bool) -> None:
     """What httpx couldn't use is a problem of the configuration, named without its value."""
     problems = environment_problems({name: value})

@@ -102,9 +102,11 @@ def test_nothing_of_a_page_is_lost(store: Store, page: list[Any]) -> None:
     odd = [event for event in read if isinstance(event, Unreadable)]
     words = [event.observation for event in seen if event.observation is not None]
     store.take_in(
-        words, NOW, events={event.id: event.at for event in seen},
+        words,
+        NOW,
+        events={event.id: event.at for event in seen},
         unreadable=[(event.id, event.text, event.at) for event in odd],
-    )  # fmt: skip
+    )
     assert all(store.payment(word.intent_id) is not None for word in words)
     listed = {entry.id for entry in store.people.attention(100_000)}
     assert {event.id for event in odd} <= listed

@@ -148,9 +148,15 @@ def test_files_that_are_none(place: str) -> None:
 def test_secrets_in_the_file(tmp_path: Path, secret: str) -> None:
     """A secret where it doesn't belong, as a key, a value or a table: never repeated."""
     place = tmp_path / "config.toml"
-    for text in (f"{toml(secret)} = 1", f"[{toml(secret)}]\nx = 1", f"[stripe]\n{toml(secret)} = 1",
-                 f"[stripe]\napi_key = {toml(secret)}", f"[halo]\nurl = {toml(secret)}",
-                 f"[stripe]\nmode = {toml(secret)}", f"[poll]\ninterval = {toml(secret)}"):  # fmt: skip
+    for text in (
+        f"{toml(secret)} = 1",
+        f"[{toml(secret)}]\nx = 1",
+        f"[stripe]\n{toml(secret)} = 1",
+        f"[stripe]\napi_key = {toml(secret)}",
+        f"[halo]\nurl = {toml(secret)}",
+        f"[stripe]\nmode = {toml(secret)}",
+        f"[poll]\ninterval = {toml(secret)}",
+    ):
         place.write_text(text, "utf-8")
         assert read(place) is None
 
@@ -182,8 +188,13 @@ def test_environments(tmp_path: Path, chosen: dict[str, str]) -> None:
 
 
 @hostile(200)
-@given(texts | st.from_regex(r"\A\d{1,12}[smhd]\Z") | st.datetimes().map(str) | st.dates().map(str)
-       | st.sampled_from(["0001-01-01T00:00+23:59", "9999-12-31T23:59-23:59", "9" * 5_000 + "d"]))  # fmt: skip
+@given(
+    texts
+    | st.from_regex(r"\A\d{1,12}[smhd]\Z")
+    | st.datetimes().map(str)
+    | st.dates().map(str)
+    | st.sampled_from(["0001-01-01T00:00+23:59", "9999-12-31T23:59-23:59", "9" * 5_000 + "d"])
+)
 def test_dates_and_spans(text: str) -> None:
     """A time that a backfill begins at, or wrong usage: nothing between."""
     try:

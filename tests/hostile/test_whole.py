@@ -176,10 +176,17 @@ def test_an_event_of_tomorrow_and_no_date(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     "field",
-    [{"created": 10**15}, {"created": 253_402_300_800}, {"metadata": {"halo_invoice_id": "\ud800"}},
-     {"metadata": {"halo_invoice_id": True}}, {"amount_received": 10**400}, {"currency": "usd\x00"},
-     {"description": "\ud800\x00\u202e"}, {"id": "pi_\ud800"}],
-)  # fmt: skip
+    [
+        {"created": 10**15},
+        {"created": 253_402_300_800},
+        {"metadata": {"halo_invoice_id": "\ud800"}},
+        {"metadata": {"halo_invoice_id": True}},
+        {"amount_received": 10**400},
+        {"currency": "usd\x00"},
+        {"description": "\ud800\x00\u202e"},
+        {"id": "pi_\ud800"},
+    ],
+)
 def test_fields_that_a_database_or_a_calendar_refuses(rig: Rig, field: dict[str, Any]) -> None:
     """A value that can't be kept or written as a date stops neither the page nor the push."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
@@ -207,8 +214,11 @@ def test_rows_of_others_that_no_database_takes(rig: Rig) -> None:
             body = json.loads(reply.body)
             body["payments"] += [
                 {"id": 9_000, "intent_id": "\ud800", "amount": 1, "status": 2**63, "invoice_id": 1},
-                {"id": 2**64, "intent_id": "x" * 10_000, "amount": float("inf")}, None, [], "row",
-            ]  # fmt: skip
+                {"id": 2**64, "intent_id": "x" * 10_000, "amount": float("inf")},
+                None,
+                [],
+                "row",
+            ]
             reply.body = json.dumps(body).replace("Infinity", "1e9999999").encode()
         return reply
 
@@ -245,9 +255,13 @@ def test_what_a_person_sees(live: Rig) -> None:
     live.box.halo.faults.append(Fault("403", times=None, text=HOSTILE_WORDS))
     live.box.stripe.faults.append(Fault("403", times=None, text=HOSTILE_WORDS))
     outputs = [
-        live.command("attention"), live.command("attention", "--json"), live.command("--once"),
-        live.command("status"), live.command("--once", "--dry-run"), live.command("resync", refused),
-    ]  # fmt: skip
+        live.command("attention"),
+        live.command("attention", "--json"),
+        live.command("--once"),
+        live.command("status"),
+        live.command("--once", "--dry-run"),
+        live.command("resync", refused),
+    ]
     for result in (first, *outputs):
         assert "Traceback" not in result.stderr
         assert_inert(result.stdout)

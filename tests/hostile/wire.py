@@ -69,9 +69,13 @@ def calling() -> Calling:
         return None
 
     return Calling(
-        take=at_once, note=lambda _: None, sleep=at_once, now=lambda: NOW,
-        patience_seconds=0.0, timeout_seconds=5.0,
-    )  # fmt: skip
+        take=at_once,
+        note=lambda _: None,
+        sleep=at_once,
+        now=lambda: NOW,
+        patience_seconds=0.0,
+        timeout_seconds=5.0,
+    )
 
 
 class Adapters:

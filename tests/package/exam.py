@@ -17,16 +17,25 @@ from syncd.sandbox import Sandbox
 OUT = Path("/out")
 CONFIG = Path("/etc/syncd/config.toml")
 KEPT = (
-    "/etc/syncd/config.toml", "/etc/syncd/stripe_api_key", "/etc/syncd/halo_client_secret",
+    "/etc/syncd/config.toml",
+    "/etc/syncd/stripe_api_key",
+    "/etc/syncd/halo_client_secret",
     "/var/lib/private/syncd/syncd.db",
-)  # fmt: skip
+)
 PLACES = (
-    *KEPT, "/usr/bin/syncd", "/usr/lib/syncd", "/etc/syncd", "/var/lib/syncd", "/var/lib/private/syncd",
-    "/lib/systemd/system/syncd.service", "/usr/share/man/man8/syncd.8.gz",
-    "/usr/share/bash-completion/completions/syncd", "/usr/share/zsh/vendor-completions/_syncd",
+    *KEPT,
+    "/usr/bin/syncd",
+    "/usr/lib/syncd",
+    "/etc/syncd",
+    "/var/lib/syncd",
+    "/var/lib/private/syncd",
+    "/lib/systemd/system/syncd.service",
+    "/usr/share/man/man8/syncd.8.gz",
+    "/usr/share/bash-completion/completions/syncd",
+    "/usr/share/zsh/vendor-completions/_syncd",
     "/usr/share/fish/vendor_completions.d/syncd.fish",
     "/etc/systemd/system/multi-user.target.wants/syncd.service",
-)  # fmt: skip
+)
 
 Facts = dict[str, Any]
 
@@ -85,12 +94,15 @@ def install(_box: Sandbox) -> Facts:
     """As a new user has it: installed, not enabled, not started."""
     done = run("dpkg", "--install", "/debs/first.deb")
     return {
-        "dpkg": done, **state(), "version": run("syncd", "--version"),
+        "dpkg": done,
+        **state(),
+        "version": run("syncd", "--version"),
         "driver": run(
             "/usr/lib/syncd/bin/python3", "-I", "-c", "import psycopg; print(psycopg.pq.__impl__)"
         ),
-        "validate": run("syncd", "config", "validate"), "listed": run("dpkg", "--verify", "syncd"),
-    }  # fmt: skip
+        "validate": run("syncd", "config", "validate"),
+        "listed": run("dpkg", "--verify", "syncd"),
+    }
 
 
 def set_up(box: Sandbox) -> Facts:
@@ -101,19 +113,26 @@ def set_up(box: Sandbox) -> Facts:
         box.stripe.advance(intent, number)
         box.halo.native_webhook(box.stripe.events[-1])
     answers = {
-        "SYNCD_HALO__URL": box.halo.url, "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
-        "SYNCD_HALO_CLIENT_SECRET": box.halo.client_secret, "SYNCD_POLL__INTERVAL": "1s",
-        "SYNCD_STRIPE_API_KEY": box.stripe.api_key, "SYNCD_STRIPE__API_BASE": box.stripe.url,
-    }  # fmt: skip
+        "SYNCD_HALO__URL": box.halo.url,
+        "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
+        "SYNCD_HALO_CLIENT_SECRET": box.halo.client_secret,
+        "SYNCD_POLL__INTERVAL": "1s",
+        "SYNCD_STRIPE_API_KEY": box.stripe.api_key,
+        "SYNCD_STRIPE__API_BASE": box.stripe.url,
+    }
     init = run("syncd", "init", "--defaults", **answers)
     due = pay(box)
     once = run("syncd", "--once", "--dry-run")
     prove = run("syncd", "prove", due, "--yes")
     enable = run("systemctl", "enable", "--now", "syncd")
     return {
-        "init": init, "once": once, "prove": prove, "enable": enable, "pushed": pushed(box),
+        "init": init,
+        "once": once,
+        "prove": prove,
+        "enable": enable,
+        "pushed": pushed(box),
         **state(),
-    }  # fmt: skip
+    }
 
 
 def upgrade(box: Sandbox) -> Facts:
@@ -122,9 +141,13 @@ def upgrade(box: Sandbox) -> Facts:
     done = run("dpkg", "--install", "/debs/second.deb")
     active = until(lambda: state()["ActiveState"] == "active")
     return {
-        "dpkg": done, "active": active, "kept": CONFIG.read_text() == before, "pushed": pushed(box),
-        "reload": run("systemctl", "reload", "syncd"), **state(),
-    }  # fmt: skip
+        "dpkg": done,
+        "active": active,
+        "kept": CONFIG.read_text() == before,
+        "pushed": pushed(box),
+        "reload": run("systemctl", "reload", "syncd"),
+        **state(),
+    }
 
 
 def remove(_box: Sandbox) -> Facts:

@@ -47,9 +47,12 @@ def reach() -> Reach:
     """Read the settings of this machine."""
     around = for_downloads()
     listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], check=False, capture_output=True, text=True,
+        [sys.executable, "-m", "pip", "config", "list"],
+        check=False,
+        capture_output=True,
+        text=True,
         env=around,
-    ).stdout  # fmt: skip
+    ).stdout
     found: dict[str, str] = {}
     for name, text in re.findall(
         r"^(?:global|install|:env:)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE
@@ -64,8 +67,10 @@ def reach() -> Reach:
     kept = re.findall(r"^Acquire::https?::(?:Proxy|CAInfo|Verify-Peer)\b.*$", apt, re.MULTILINE)
     yes = 'APT::Get::Assume-Yes "true";'  # the answer to apt's question
     variables = {
-        name: text for name, text in around.items() if re.search(r"(?i)_proxy$|^SSL_CERT_FILE$", name)
-    }  # fmt: skip
+        name: text
+        for name, text in around.items()
+        if re.search(r"(?i)_proxy$|^SSL_CERT_FILE$", name)
+    }
     named = re.findall(
         r"(?:^|[ =/])/[A-Za-z0-9][^ \n]*", f"{pip} {' '.join(variables.values())}", re.MULTILINE
     )

@@ -28,7 +28,11 @@ def on_terminal(statement: str, answers: list[tuple[str, str]], **variables: str
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(CLONE)
-        os.execve("/bin/bash", ["bash", "-c", statement], {**os.environ, "TERM": "xterm", "COLUMNS": "100", **variables})  # noqa: S606  # fmt: skip
+        os.execve(  # noqa: S606
+            "/bin/bash",
+            ["bash", "-c", statement],
+            {**os.environ, "TERM": "xterm", "COLUMNS": "100", **variables},
+        )
     shown, read_to, left = "", 0, list(answers)
     end = time.monotonic() + SECONDS_MAX
     while time.monotonic() < end:

@@ -146,8 +146,10 @@ def test_the_manifest() -> None:
         for name in ("startup", "liveness", "readiness")
     }
     assert probes == {
-        "startup": [*PROBE, "livez"], "liveness": [*PROBE, "livez"], "readiness": [*PROBE, "readyz"],
-    }  # fmt: skip
+        "startup": [*PROBE, "livez"],
+        "liveness": [*PROBE, "livez"],
+        "readiness": [*PROBE, "readyz"],
+    }
     volumes = {one["name"]: one for one in pod["volumes"]}
     assert {one["name"] for one in container["volumeMounts"]} == set(volumes)
     assert volumes["state"]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]

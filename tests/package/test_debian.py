@@ -218,8 +218,10 @@ def test_removed(seen: dict[str, Any]) -> None:
     assert found["ActiveState"] == "inactive"
     there = set(found["there"])
     assert {
-        "/etc/syncd/config.toml", "/etc/syncd/stripe_api_key", "/var/lib/private/syncd/syncd.db",
-    } <= there  # fmt: skip
+        "/etc/syncd/config.toml",
+        "/etc/syncd/stripe_api_key",
+        "/var/lib/private/syncd/syncd.db",
+    } <= there
     assert not {"/usr/bin/syncd", "/usr/lib/syncd", "/lib/systemd/system/syncd.service"} & there
 
 

@@ -53,19 +53,29 @@ class Built:
         """The command line that runs a command in the container, as the image's user."""
         config, state = folder / "etc", folder / "state"
         return [
-            "buildah", "run", f"--volume={config}:/etc/syncd:ro", f"--volume={config}:/run/secrets:ro",
+            "buildah",
+            "run",
+            f"--volume={config}:/etc/syncd:ro",
+            f"--volume={config}:/run/secrets:ro",
             f"--volume={state}:/var/lib/syncd",
-            *(f"--env={name}={text}" for name, text in variables.items()), CONTAINER, "--", *command,
-        ]  # fmt: skip
+            *(f"--env={name}={text}" for name, text in variables.items()),
+            CONTAINER,
+            "--",
+            *command,
+        ]
 
     def run(
         self, folder: Path, *command: str, **variables: str
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command in the container to its end."""
         return subprocess.run(
-            self.inside(folder, *command, **variables), check=False, capture_output=True, text=True,
-            env=self.environment, timeout=60,
-        )  # fmt: skip
+            self.inside(folder, *command, **variables),
+            check=False,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=60,
+        )
 
 
 def _attempt(what: str, arguments: list[str], environment: dict[str, str]) -> str:
@@ -114,21 +124,29 @@ def built() -> Iterator[Built]:
             f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
         )
         environment = {
-            **for_downloads(), "CONTAINERS_STORAGE_CONF": str(settings), "BUILDAH_ISOLATION": "chroot",
-        }  # fmt: skip
+            **for_downloads(),
+            "CONTAINERS_STORAGE_CONF": str(settings),
+            "BUILDAH_ISOLATION": "chroot",
+        }
         conf = Path(folder) / "pip.conf"
         conf.write_text(there.pip)
         try:
             _base(environment, there)
             shown = " ".join(f"--volume={path}:{path}:ro" for path in there.shown)
             done = subprocess.run(
-                ["make", "--silent", "image"], cwd=ROOT, check=False, capture_output=True, text=True,
+                ["make", "--silent", "image"],
+                cwd=ROOT,
+                check=False,
+                capture_output=True,
+                text=True,
                 timeout=900,
                 env={
-                    **environment, "BASE": "localhost/base", "IMAGE_ARGS": f"--pull-never {shown}",
+                    **environment,
+                    "BASE": "localhost/base",
+                    "IMAGE_ARGS": f"--pull-never {shown}",
                     "PIP_CONFIG_FILE": str(conf),
                 },
-            )  # fmt: skip
+            )
             assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
             assert done.stdout.splitlines()[-1] == f"syncd:{__version__}"
             made = Built(environment)
@@ -153,8 +171,10 @@ def test_what_the_image_says_of_itself(built: Built) -> None:
     """An unprivileged user, one volume, a health check, SIGTERM to stop, and the program as its entry."""
     found = described(built)
     assert (found["User"], list(found["Volumes"]), found["StopSignal"]) == (
-        f"{USER}:{USER}", ["/var/lib/syncd"], "SIGTERM",
-    )  # fmt: skip
+        f"{USER}:{USER}",
+        ["/var/lib/syncd"],
+        "SIGTERM",
+    )
     assert found["Healthcheck"]["Test"] == ["CMD", *PROBE, "livez"]
     assert found["Entrypoint"] == ["/opt/syncd/bin/syncd"]
     assert not [one for one in found["Env"] if "KEY" in one or "SECRET" in one or "TOKEN" in one]
@@ -177,11 +197,15 @@ def test_the_image_runs(built: Built, live: Rig) -> None:
     assert built.run(folder, "/opt/syncd/bin/python", "-c", driver).stdout == "binary\n"
 
     answers = {
-        "SYNCD_HALO__URL": box.halo.url, "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
-        "SYNCD_HALO_CLIENT_SECRET": box.halo.client_secret, "SYNCD_POLL__INTERVAL": "1s",
-        "SYNCD_STRIPE_API_KEY": box.stripe.api_key, "SYNCD_STRIPE__API_BASE": box.stripe.url,
-        "SYNCD_WEB__LISTEN": f"127.0.0.1:{free_port()}", "CREDENTIALS_DIRECTORY": "",
-    }  # fmt: skip
+        "SYNCD_HALO__URL": box.halo.url,
+        "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
+        "SYNCD_HALO_CLIENT_SECRET": box.halo.client_secret,
+        "SYNCD_POLL__INTERVAL": "1s",
+        "SYNCD_STRIPE_API_KEY": box.stripe.api_key,
+        "SYNCD_STRIPE__API_BASE": box.stripe.url,
+        "SYNCD_WEB__LISTEN": f"127.0.0.1:{free_port()}",
+        "CREDENTIALS_DIRECTORY": "",
+    }
     init = subprocess.run(
         ["buildah", "run", f"--volume={folder / 'etc'}:/here", *(f"--env={k}={v}" for k, v in answers.items()),
          CONTAINER, "--", "/opt/syncd/bin/syncd", "init", "--defaults", "--config", "/here/config.toml"],
@@ -196,9 +220,12 @@ def test_the_image_runs(built: Built, live: Rig) -> None:
     payment = live.pay("succeeded")
     with (live.folder / "log").open("wb") as log:
         running = subprocess.Popen(
-            built.inside(folder, *described(built)["Entrypoint"]), stdout=log, stderr=log,
-            env=built.environment, start_new_session=True,
-        )  # fmt: skip
+            built.inside(folder, *described(built)["Entrypoint"]),
+            stdout=log,
+            stderr=log,
+            env=built.environment,
+            start_new_session=True,
+        )
     try:
         until(lambda: live.statuses(payment) == [3], 60)
         for page in ("livez", "readyz"):

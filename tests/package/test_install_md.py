@@ -40,8 +40,10 @@ def statements(way: str) -> list[str]:
     """The commands of one way through the document, from the first to the last."""
     found = blocks(DOCUMENT)
     own = {
-        "package": ("make deb",), "pip": ("python3 -m venv",), "container": ("make image", "/srv/syncd", "podman"),
-    }  # fmt: skip
+        "package": ("make deb",),
+        "pip": ("python3 -m venv",),
+        "container": ("make image", "/srv/syncd", "podman"),
+    }
     others = [text for name, texts in own.items() if name != way for text in texts]
     text = DOCUMENT.read_text()
     upgrading = text[: text.index("## Upgrading")].count("\n")
@@ -70,12 +72,17 @@ def follow(way: str, folder: Path) -> list[dict[str, Any]]:
         clone.mkdir(parents=True)
         files = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT, check=True, capture_output=True,
-        ).stdout  # fmt: skip
-        packed = subprocess.run(
-            ["tar", "--create", "--null", "--files-from=-"], cwd=ROOT, input=files, check=True,
+            cwd=ROOT,
+            check=True,
             capture_output=True,
-        ).stdout  # fmt: skip
+        ).stdout
+        packed = subprocess.run(
+            ["tar", "--create", "--null", "--files-from=-"],
+            cwd=ROOT,
+            input=files,
+            check=True,
+            capture_output=True,
+        ).stdout
         subprocess.run(["tar", "--extract", "-C", clone], input=packed, check=True)
         variables = " ".join(f'"{name}={text}"' for name, text in there.variables.items())
         (tree / "etc/systemd/system/reader.service").write_text(UNIT.format(variables=variables))

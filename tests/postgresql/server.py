@@ -195,9 +195,13 @@ class Server:
     def ask(self, query: str, database: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run one statement as an administrator."""
         with psycopg.connect(
-            host=str(self.folder), port=self.port, user="postgres", dbname=database, autocommit=True,
+            host=str(self.folder),
+            port=self.port,
+            user="postgres",
+            dbname=database,
+            autocommit=True,
             connect_timeout=5,
-        ) as connection:  # fmt: skip
+        ) as connection:
             cursor = connection.execute(query, values or None)
             return cursor.fetchall() if cursor.description else []
 

@@ -128,11 +128,15 @@ def test_two_start_at_once(shared_server: Server, url: str) -> None:
     )
     starters = [
         subprocess.Popen(
-            [sys.executable, "-c", code, url, PASSWORD], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True,
+            [sys.executable, "-c", code, url, PASSWORD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
         )
         for _ in range(3)
-    ]  # fmt: skip
+    ]
     for one in starters:
         assert one.stdin is not None
         one.stdin.write("\n")

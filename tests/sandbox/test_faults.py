@@ -147,9 +147,11 @@ def test_as_a_process() -> None:
         made = _call(url, "call", method="create_intent", args={"amount": 500})["result"]
         _call(url, "call", method="advance", args={"intent_id": made, "state": "canceled"})
         row = _call(
-            where["halo"]["url"], "call", method="add_row",
+            where["halo"]["url"],
+            "call",
+            method="add_row",
             args={"intent_id": made, "invoice_id": 1, "amount": 5},
-        )["result"]  # fmt: skip
+        )["result"]
         state = _call(url, "state")
         assert len(state["intents"]) == 4
         assert state["intents"][made] == {"status": "canceled", "amount": 500, "currency": "usd"}

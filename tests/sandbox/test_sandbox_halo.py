@@ -12,10 +12,12 @@ from syncd.sandbox.halo.tenant import LIST_KEYS_SEEN, REQUIRED
 from tests.conftest import Rig
 
 SIGN_IN = {
-    "grant_type": "client_credentials", "client_id": "sandbox-client",
-    "client_secret": "sandbox-client-secret", "scope": "read:invoices edit:invoices",
+    "grant_type": "client_credentials",
+    "client_id": "sandbox-client",
+    "client_secret": "sandbox-client-secret",
+    "scope": "read:invoices edit:invoices",
     "tenant": "sandbox",
-}  # fmt: skip
+}
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -69,11 +71,14 @@ def test_authinfo(rig: Rig) -> None:
     ("other", "status", "error"),
     [
         ({"grant_type": "password"}, 400, "unsupported_grant_type"),
-        ({"client_id": "x"}, 401, "invalid_client"), ({"client_secret": "x"}, 401, "invalid_client"),
-        ({"tenant": ""}, 400, "invalid_request"), ({"tenant": "x"}, 400, "invalid_request"),
-        ({"scope": ""}, 400, "invalid_scope"), ({"scope": "edit:tickets"}, 400, "invalid_scope"),
+        ({"client_id": "x"}, 401, "invalid_client"),
+        ({"client_secret": "x"}, 401, "invalid_client"),
+        ({"tenant": ""}, 400, "invalid_request"),
+        ({"tenant": "x"}, 400, "invalid_request"),
+        ({"scope": ""}, 400, "invalid_scope"),
+        ({"scope": "edit:tickets"}, 400, "invalid_scope"),
     ],
-)  # fmt: skip
+)
 def test_sign_ins_that_are_refused(
     rig: Rig, other: dict[str, str], status: int, error: str
 ) -> None:
@@ -114,8 +119,11 @@ def test_tokens(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("body", "kind", "status"),
     [
-        ({"id": 1, "status": 3}, "application/json", 400), (b"{", "application/json", 415),
-        (b"id=1", FORM, 415), (3, "application/json", 400), (["x"], "application/json", 400),
+        ({"id": 1, "status": 3}, "application/json", 400),
+        (b"{", "application/json", 415),
+        (b"id=1", FORM, 415),
+        (3, "application/json", 400),
+        (["x"], "application/json", 400),
         ([{"id": 1, "status": "3"}], "application/json", 400),
         ([{"id": 1, "status": True}], "application/json", 400),
         ([{"id": 1, "status": 3.5}], "application/json", 400),
@@ -124,10 +132,11 @@ def test_tokens(rig: Rig) -> None:
         ([{"id": 1, "webhook_payload": {"a": 1}}], "application/json", 400),
         ([{"id": 1, "webhook_received_date": "today"}], "application/json", 400),
         ([{"id": 99, "status": 3}], "application/json", 400),
-        ([{"amount": 1}], "application/json", 400), ([{"invoice_id": 1}], "application/json", 400),
+        ([{"amount": 1}], "application/json", 400),
+        ([{"invoice_id": 1}], "application/json", 400),
         ([{"invoice_id": 1001}], "application/json", 400),
     ],
-)  # fmt: skip
+)
 def test_posts_that_are_refused(rig: Rig, body: object, kind: str, status: int) -> None:
     """A bare object, no JSON, a wrong type, an unknown id: nothing of the request is kept."""
     rig.box.halo.add_row("pi_1", rig.box.halo.add_invoice(), 10.99)
@@ -347,8 +356,10 @@ def test_a_tenant_that_merges(rig: Rig) -> None:
     path = f"/api/InvoiceChange?invoice_id={row['invoice_id']}"
     _, body = ask(rig.box, "GET", path, token=token)
     assert {(c["field_name"], c["old_value"], c["new_value"]) for c in body["changehistory"]} == {
-        ("amountpaid", "0", "10.99"), ("amountdue", "10.99", "0.0"), ("paymentstatus", "0", "2"),
-    }  # fmt: skip
+        ("amountpaid", "0", "10.99"),
+        ("amountdue", "10.99", "0.0"),
+        ("paymentstatus", "0", "2"),
+    }
 
 
 def test_a_tenant_that_refuses(rig: Rig) -> None:

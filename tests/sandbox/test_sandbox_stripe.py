@@ -37,16 +37,22 @@ def listed(box: Sandbox, path: str) -> list[str]:
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("limit=0", "between 1 and 100"), ("limit=101", "between 1 and 100"), ("limit=x", "between"),
-        ("status=succeeded", "unknown parameter: status"), ("created[since]=1", "Invalid created"),
-        ("created[gte]=today", "Invalid created"), ("page=2", "unknown parameter: page"),
-        ("starting_after=a&ending_before=b", "only specify one"), ("customer=cus_1", "customer"),
+        ("limit=0", "between 1 and 100"),
+        ("limit=101", "between 1 and 100"),
+        ("limit=x", "between"),
+        ("status=succeeded", "unknown parameter: status"),
+        ("created[since]=1", "Invalid created"),
+        ("created[gte]=today", "Invalid created"),
+        ("page=2", "unknown parameter: page"),
+        ("starting_after=a&ending_before=b", "only specify one"),
+        ("customer=cus_1", "customer"),
         ("type=payment_intent.*&types[]=payment_intent.canceled", "only specify one"),
         ("&".join(f"types[{n}]=payment_intent.a{n}" for n in range(21)), "at most 20"),
-        ("starting_after=evt_unknown", "No such event"), ("client_secret=x", "client_secret"),
+        ("starting_after=evt_unknown", "No such event"),
+        ("client_secret=x", "client_secret"),
         ("delivery_success=no", "Invalid boolean"),
     ],
-)  # fmt: skip
+)
 def test_listings_that_are_refused(rig: Rig, query: str, words: str) -> None:
     """A parameter that is unknown, or beside another that excludes it, is a 400 and not passed over."""
     status, body, _ = ask(rig.box, f"/v1/events?{quote(query, safe='=&')}")
@@ -77,14 +83,18 @@ def test_intents_have_no_such_filter(rig: Rig, query: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "key", "status"),
     [
-        ("GET", "/v1/events", "pk_test_x", 403), ("GET", "/v1/events", "rk_test_wrong", 401),
-        ("POST", "/v1/payment_intents", None, 403), ("GET", "/v2/events", None, 404),
-        ("GET", "/v1/payouts", None, 404), ("GET", "/v1/events/evt_x", None, 404),
-        ("GET", "/v1/payment_intents/pi_x", None, 404), ("GET", "/v1/events/a/b", None, 404),
+        ("GET", "/v1/events", "pk_test_x", 403),
+        ("GET", "/v1/events", "rk_test_wrong", 401),
+        ("POST", "/v1/payment_intents", None, 403),
+        ("GET", "/v2/events", None, 404),
+        ("GET", "/v1/payouts", None, 404),
+        ("GET", "/v1/events/evt_x", None, 404),
+        ("GET", "/v1/payment_intents/pi_x", None, 404),
+        ("GET", "/v1/events/a/b", None, 404),
         ("GET", "/v1/payment_intents/pi_x?include=all", None, 400),
         ("GET", "/v1/events/evt_x?client_secret=s", None, 400),
     ],
-)  # fmt: skip
+)
 def test_requests_that_are_refused(
     rig: Rig, method: str, path: str, key: str | None, status: int
 ) -> None:
@@ -152,10 +162,14 @@ def test_ten_by_default(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("bounds", "seconds"),
     [
-        ({"gte": 2}, [0, 1, 2]), ({"gt": 2}, [0, 1]), ({"lte": 2}, [2, 3, 4]), ({"lt": 2}, [3, 4]),
-        ({"gte": 3, "lt": 1}, [2, 3]), ({None: 2}, [2]),
+        ({"gte": 2}, [0, 1, 2]),
+        ({"gt": 2}, [0, 1]),
+        ({"lte": 2}, [2, 3, 4]),
+        ({"lt": 2}, [3, 4]),
+        ({"gte": 3, "lt": 1}, [2, 3]),
+        ({None: 2}, [2]),
     ],
-)  # fmt: skip
+)
 def test_created(rig: Rig, bounds: dict[str | None, int], seconds: list[int]) -> None:
     """All four bounds of a time, and an exact one."""
     now = int(rig.clock())

@@ -29,10 +29,16 @@ ANY = "-"
 """The state of a request that names no payment."""
 
 HOLDS = (
-    HoldCode.ROW_UNREADABLE, HoldCode.ROW_DELETED, HoldCode.INVOICE_UNREADABLE,
-    HoldCode.AMOUNT_UNREADABLE, HoldCode.AMOUNT_MISMATCH, HoldCode.HALO_SAYS_SUCCEEDED,
-    HoldCode.STATUS_NOT_CONFIGURED, HoldCode.CURRENCY_UNKNOWN, HoldCode.STRIPE_CONTRADICTS_ITSELF,
-)  # fmt: skip
+    HoldCode.ROW_UNREADABLE,
+    HoldCode.ROW_DELETED,
+    HoldCode.INVOICE_UNREADABLE,
+    HoldCode.AMOUNT_UNREADABLE,
+    HoldCode.AMOUNT_MISMATCH,
+    HoldCode.HALO_SAYS_SUCCEEDED,
+    HoldCode.STATUS_NOT_CONFIGURED,
+    HoldCode.CURRENCY_UNKNOWN,
+    HoldCode.STRIPE_CONTRADICTS_ITSELF,
+)
 """The holds of the decision table."""
 
 

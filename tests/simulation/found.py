@@ -49,24 +49,40 @@ class Found:
 
 def _intent(at: float, label: str, **other: Any) -> Action:
     made = {
-        "label": label, "amount": 1_000, "currency": "usd", "metadata": None, "rows": 1,
-        "fit": "right", "row_delay": 0.0,
-    }  # fmt: skip
+        "label": label,
+        "amount": 1_000,
+        "currency": "usd",
+        "metadata": None,
+        "rows": 1,
+        "fit": "right",
+        "row_delay": 0.0,
+    }
     return Action(at, "intent", made | other)
 
 
 def _advance(at: float, label: str, state: str) -> Action:
     moved = {
-        "label": label, "state": state, "received": 0, "late": 0.0, "emit": True, "twice": False,
-    }  # fmt: skip
+        "label": label,
+        "state": state,
+        "received": 0,
+        "late": 0.0,
+        "emit": True,
+        "twice": False,
+    }
     return Action(at, "advance", moved)
 
 
 def _fault(at: float, side: str, fault: str, **other: Any) -> Action:
     made = {
-        "side": side, "fault": fault, "times": 1, "method": None, "path": None,
-        "retry_after": None, "seconds": 3_600.0, "skip": 0,
-    }  # fmt: skip
+        "side": side,
+        "fault": fault,
+        "times": 1,
+        "method": None,
+        "path": None,
+        "retry_after": None,
+        "seconds": 3_600.0,
+        "skip": 0,
+    }
     return Action(at, "fault", made | other)
 
 

@@ -66,11 +66,18 @@ POINTS = ("send", "answered", "sleep", "begin", "commit", "committed", "post", "
 """Where a clock may jump: at every request, wait and transaction."""
 
 STRUCK = (
-    ("stripe", None, None), ("stripe", None, "events"), ("stripe", None, "payment_intents"),
-    ("stripe", None, "next page"), ("halo", None, None), ("halo", "GET", "InvoicePayment"),
-    ("halo", "GET", "next page"), ("halo", "POST", "InvoicePayment"),
-    ("halo", "POST", "InvoicePayment"), ("halo", "POST", "InvoicePayment"), ("halo", None, "token"),
-)  # fmt: skip
+    ("stripe", None, None),
+    ("stripe", None, "events"),
+    ("stripe", None, "payment_intents"),
+    ("stripe", None, "next page"),
+    ("halo", None, None),
+    ("halo", "GET", "InvoicePayment"),
+    ("halo", "GET", "next page"),
+    ("halo", "POST", "InvoicePayment"),
+    ("halo", "POST", "InvoicePayment"),
+    ("halo", "POST", "InvoicePayment"),
+    ("halo", None, "token"),
+)
 """Which requests are struck: side, method, and a part of the path."""
 
 HUNTED: dict[str, tuple[str, str | None, str]] = {
@@ -93,8 +100,13 @@ NEVER_SENT = ("changes",)
 """Those that only ``syncd prove`` sends, which stories don't play."""
 
 TENANTS = {
-    "merge": 60, "refuse": 10, "empty": 10, "drop status": 6, "drop trace": 6, "empties later": 8,
-}  # fmt: skip
+    "merge": 60,
+    "refuse": 10,
+    "empty": 10,
+    "drop status": 6,
+    "drop trace": 6,
+    "empties later": 8,
+}
 """What Halo does with rows that bring only some columns, and how often a story has such a tenant."""
 
 MODES: dict[str, list[Any]] = {
@@ -292,10 +304,16 @@ class _Author:
             fit = "words"
         row_delay = r.choice([0.0] * 7 + [900.0, 5 * HOUR, 20 * HOUR, 60 * HOUR])
         self.add(
-            born, "intent", label=label, amount=amount, currency=currency, metadata=metadata,
-            rows=rows, fit=fit,
+            born,
+            "intent",
+            label=label,
+            amount=amount,
+            currency=currency,
+            metadata=metadata,
+            rows=rows,
+            fit=fit,
             row_delay=row_delay,
-        )  # fmt: skip
+        )
         self.life(label, max(born, 0.0) + r.uniform(0.1, 900), amount, setting)
 
     def amount(self, currency: str) -> int:
@@ -322,9 +340,15 @@ class _Author:
             if self.chance(0.02):
                 late = setting["overlap"] + r.uniform(0, HOUR)
             self.add(
-                at, "advance", label=label, state=state, received=received, late=round(late, 1),
-                emit=emit, twice=self.chance(0.05),
-            )  # fmt: skip
+                at,
+                "advance",
+                label=label,
+                state=state,
+                received=received,
+                late=round(late, 1),
+                emit=emit,
+                twice=self.chance(0.05),
+            )
             if self.chance(0.2):
                 self.add(
                     at + r.choice([0.5, 5, 400]), "native", label=label, which=r.choice([0, 0, 1])
@@ -336,9 +360,12 @@ class _Author:
                 if self.seed >= STEERED_FROM:  # a poll a minute for two days shows nothing new
                     after = min(after, 100 * self.interval)
                 self.add(
-                    at + after, "reverse", label=label,
-                    dispute=self.chance(0.4), part=r.choice([1.0, 0.5]),
-                )  # fmt: skip
+                    at + after,
+                    "reverse",
+                    label=label,
+                    dispute=self.chance(0.4),
+                    part=r.choice([1.0, 0.5]),
+                )
             # In the same second, soon, or after the days that a bank debit takes.
             at += r.choice([0.0, 0.2, 20, 400, HOUR, self.interval, r.choice([HOUR, 6 * DAY])])
             if at > self.length:
@@ -347,18 +374,31 @@ class _Author:
     def made(self, at: float, label: str, amount: int, *, metadata: str | None, rows: int) -> None:
         """A payment in dollars is made, with rows that fit."""
         self.add(
-            at, "intent", label=label, amount=amount, currency="usd", metadata=metadata, rows=rows,
-            fit="right", row_delay=0.0,
-        )  # fmt: skip
+            at,
+            "intent",
+            label=label,
+            amount=amount,
+            currency="usd",
+            metadata=metadata,
+            rows=rows,
+            fit="right",
+            row_delay=0.0,
+        )
 
     def moves(
         self, at: float, label: str, state: str, amount: int = 0, *, emit: bool = True
     ) -> None:
         """A payment moves on, and its event, if there is one, is visible at once."""
         self.add(
-            at, "advance", label=label, state=state,
-            received=amount if state == "succeeded" else 0, late=0.0, emit=emit, twice=False,
-        )  # fmt: skip
+            at,
+            "advance",
+            label=label,
+            state=state,
+            received=amount if state == "succeeded" else 0,
+            late=0.0,
+            emit=emit,
+            twice=False,
+        )
 
     # --- trouble -----------------------------------------------------------------------------------
 
@@ -374,10 +414,17 @@ class _Author:
             else:
                 seconds = r.choice([3_600.0, 70.0, 40.0])
             self.add(
-                self.when(), "fault", side=side, fault=kind, times=r.choice([1, 1, 1, 2, 9]),
-                method=method, path=path, retry_after=r.choice([None, None, 1, 30, 90]),
-                seconds=seconds, skip=r.choice([0, 0, 0, 1, 2]),
-            )  # fmt: skip
+                self.when(),
+                "fault",
+                side=side,
+                fault=kind,
+                times=r.choice([1, 1, 1, 2, 9]),
+                method=method,
+                path=path,
+                retry_after=r.choice([None, None, 1, 30, 90]),
+                seconds=seconds,
+                skip=r.choice([0, 0, 0, 1, 2]),
+            )
 
     def sluggish(self, setting: dict[str, Any]) -> None:
         """Halo takes a minute for some answers, while payments move on and another process is there."""
@@ -448,9 +495,12 @@ class _Author:
         amount = self.amount("usd")
         self.made(at, label, amount, metadata=None, rows=r.choice([4, 5]))
         self.add(
-            at + 1, "mode", key="paging", value=r.choice(MODES["paging"]),
+            at + 1,
+            "mode",
+            key="paging",
+            value=r.choice(MODES["paging"]),
             seconds=r.choice([HOUR, 6 * HOUR, DAY]),
-        )  # fmt: skip
+        )
         state = r.choice(["succeeded", "processing", "payment_failed"])
         self.moves(at + 2, label, state, amount)
 
@@ -502,10 +552,12 @@ class _Author:
     def outages(self, _setting: dict[str, Any]) -> None:
         for _ in range(self.r.randint(1, 2)):
             self.add(
-                self.when(), "outage", side=self.r.choice(["stripe", "halo"]),
+                self.when(),
+                "outage",
+                side=self.r.choice(["stripe", "halo"]),
                 seconds=self.r.choice([60.0, 600.0, 1_800.0]),
                 how=self.r.choice(["connect", "503", "html", "403"]),
-            )  # fmt: skip
+            )
 
     def kills(self, _setting: dict[str, Any]) -> None:
         r = self.r
@@ -524,12 +576,15 @@ class _Author:
     def store_faults(self, _setting: dict[str, Any]) -> None:
         for _ in range(self.r.randint(1, 4)):
             self.add(
-                self.when(), "store_fault", words=self.r.choice(
+                self.when(),
+                "store_fault",
+                words=self.r.choice(
                     ["database or disk is full", "database is locked", "disk I/O error"]
                 ),
-                point=self.r.choice(["begin", "commit"]), after=self.r.choice([0, 1, 2, 4, 7]),
+                point=self.r.choice(["begin", "commit"]),
+                after=self.r.choice([0, 1, 2, 4, 7]),
                 times=self.r.choice([1, 1, 3, 10]),
-            )  # fmt: skip
+            )
 
     def people(self, _setting: dict[str, Any]) -> None:
         r = self.r
@@ -550,8 +605,13 @@ class _Author:
                 ]
             ):
                 case "status":
-                    self.add(at, "row_status", label=label, which=r.randint(0, 2), to=r.choice(
-                        ["new", "succeeded", "payment_failed", "canceled"]))  # fmt: skip
+                    self.add(
+                        at,
+                        "row_status",
+                        label=label,
+                        which=r.randint(0, 2),
+                        to=r.choice(["new", "succeeded", "payment_failed", "canceled"]),
+                    )
                 case "delete":
                     self.add(at, "row_delete", label=label, which=r.choice([0, 0, 1]))
                 case "amount":
@@ -573,9 +633,11 @@ class _Author:
         for _ in range(self.r.randint(1, 2)):
             size = self.r.choice([2.0, 40.0, 300.0, HOUR, 6 * HOUR])
             self.add(
-                self.when(), "clock", seconds=size * self.r.choice([-1, 1]),
+                self.when(),
+                "clock",
+                seconds=size * self.r.choice([-1, 1]),
                 host=self.r.choice(["a", "a", "b"]),
-            )  # fmt: skip
+            )
 
     def clock_adversary(self, setting: dict[str, Any]) -> None:
         """Clocks jump at single points or at every one, drift, differ by minutes; a process is suspended."""
@@ -598,14 +660,30 @@ class _Author:
             match kind:
                 case "point":
                     for _ in range(r.randint(1, 4)):
-                        self.add(when(), "clock_at", seconds=jump(), host=host, point=r.choice(POINTS),
-                                 count=r.choice([1, 1, 2, 3, 8]))  # fmt: skip
+                        self.add(
+                            when(),
+                            "clock_at",
+                            seconds=jump(),
+                            host=host,
+                            point=r.choice(POINTS),
+                            count=r.choice([1, 1, 2, 3, 8]),
+                        )
                 case "storm":
-                    self.add(when(), "clock_storm", size=abs(jump()), host=host,
-                             seconds=r.choice([600.0, HOUR, 6.0 * HOUR]))  # fmt: skip
+                    self.add(
+                        when(),
+                        "clock_storm",
+                        size=abs(jump()),
+                        host=host,
+                        seconds=r.choice([600.0, HOUR, 6.0 * HOUR]),
+                    )
                 case "slew":
-                    self.add(when(), "slew", rate=r.choice([-1, 1]) * r.choice([5e-4, 1e-2, 8e-2]),
-                             host=host, seconds=r.choice([HOUR, DAY]))  # fmt: skip
+                    self.add(
+                        when(),
+                        "slew",
+                        rate=r.choice([-1, 1]) * r.choice([5e-4, 1e-2, 8e-2]),
+                        host=host,
+                        seconds=r.choice([HOUR, DAY]),
+                    )
                 case "apart":
                     setting["second_daemon"] = "other_host"
                     self.add(
@@ -613,8 +691,12 @@ class _Author:
                     )
                 case _:
                     for _ in range(r.randint(1, 3)):
-                        self.add(when(), "suspend", role=r.choice(["daemon", second]),
-                                 seconds=r.choice([20.0, 150.0, 700.0, HOUR, 9.0 * HOUR]))  # fmt: skip
+                        self.add(
+                            when(),
+                            "suspend",
+                            role=r.choice(["daemon", second]),
+                            seconds=r.choice([20.0, 150.0, 700.0, HOUR, 9.0 * HOUR]),
+                        )
 
     def server(self, setting: dict[str, Any]) -> None:
         """Two hosts over one server: one leads. Links break, processes stand still, clocks differ."""
@@ -634,8 +716,11 @@ class _Author:
             moves = [action.at for action in self.actions if action.kind == "advance"]
             return max(0.0, r.choice(moves or [when()]) + r.uniform(-5, self.interval))
 
-        for kind in r.choices(["cut", "away", "suspend", "pause", "kill", "server clock", "stop"],
-                              [3, 2, 3, 4, 3, 1, 1], k=r.randint(1, 6)):  # fmt: skip
+        for kind in r.choices(
+            ["cut", "away", "suspend", "pause", "kill", "server clock", "stop"],
+            [3, 2, 3, 4, 3, 1, 1],
+            k=r.randint(1, 6),
+        ):
             at = r.choice([when, near_a_payment])()
             seconds = r.choice([5.0, takeover, 3 * takeover, HOUR])
             match kind:
@@ -647,11 +732,20 @@ class _Author:
                 case "pause":
                     self.add(at, "pause", count=r.choice([1, 1, 2, 4]), seconds=seconds)
                 case "kill":
-                    self.add(at, "kill", point=r.choice(["now", *POINTS]), count=r.choice([1, 2, 5]),
-                             down=r.choice([5.0, 2 * takeover]))  # fmt: skip
+                    self.add(
+                        at,
+                        "kill",
+                        point=r.choice(["now", *POINTS]),
+                        count=r.choice([1, 2, 5]),
+                        down=r.choice([5.0, 2 * takeover]),
+                    )
                 case "server clock":
-                    self.add(at, "clock", seconds=r.choice([-1, 1]) * r.choice([1.0, 40.0, HOUR]),
-                             host="server")  # fmt: skip
+                    self.add(
+                        at,
+                        "clock",
+                        seconds=r.choice([-1, 1]) * r.choice([1.0, 40.0, HOUR]),
+                        host="server",
+                    )
                 case _:
                     self.add(at, "stop", down=r.choice([5.0, HOUR]))
 
@@ -692,9 +786,14 @@ class _Author:
             if state:
                 self._moves_to(r, f"h{number}", state)
             self.add(
-                r.uniform(0.0, 0.3) * self.length, "hunted", point=point, state=state,
-                fault=r.choice(FAULTS), times=r.choice([1, 1, 2, 4]), seconds=r.choice([40.0, 70.0]),
-            )  # fmt: skip
+                r.uniform(0.0, 0.3) * self.length,
+                "hunted",
+                point=point,
+                state=state,
+                fault=r.choice(FAULTS),
+                times=r.choice([1, 1, 2, 4]),
+                seconds=r.choice([40.0, 70.0]),
+            )
 
     def first_writes(self, setting: dict[str, Any]) -> None:
         """A tenant's first writes meet what makes them hard to prove, before anything else is written."""
@@ -720,9 +819,14 @@ class _Author:
             self.moves(at + 1, label, "processing")
             self.moves(at + 1 + 3 * self.interval, label, "payment_failed")
         fault: dict[str, Any] = {
-            "side": "halo", "times": 1, "method": "POST", "path": "InvoicePayment",
-            "retry_after": None, "seconds": r.choice([70.0, 100.0]), "skip": 0,
-        }  # fmt: skip
+            "side": "halo",
+            "times": 1,
+            "method": "POST",
+            "path": "InvoicePayment",
+            "retry_after": None,
+            "seconds": r.choice([70.0, 100.0]),
+            "skip": 0,
+        }
         match kind:
             case "late":
                 self.add(at, "fault", fault="applied_late", **fault)
@@ -754,17 +858,24 @@ class _Author:
         for _ in range(r.randint(1, 3)):
             what = r.choice(["once", "backfill", "resync"])
             self.add(
-                self.when(), "command", what=what, label=f"p{r.randint(0, 5)}", days=r.choice([1, 6, 40]),
+                self.when(),
+                "command",
+                what=what,
+                label=f"p{r.randint(0, 5)}",
+                days=r.choice([1, 6, 40]),
                 host=r.choice(["a", "a", "b"]),
-            )  # fmt: skip
+            )
 
     def modes(self, _setting: dict[str, Any]) -> None:
         for _ in range(self.r.randint(1, 2)):
             key = self.r.choice(sorted(MODES))
             self.add(
-                self.when(), "mode", key=key, value=self.r.choice(MODES[key]),
+                self.when(),
+                "mode",
+                key=key,
+                value=self.r.choice(MODES[key]),
                 seconds=self.r.choice([HOUR, 6 * HOUR, DAY]),
-            )  # fmt: skip
+            )
 
     def configuration(self, setting: dict[str, Any]) -> None:
         changes: dict[str, Any] = {}
@@ -782,9 +893,12 @@ class _Author:
     def garbage(self, _setting: dict[str, Any]) -> None:
         for _ in range(self.r.randint(1, 2)):
             self.add(
-                self.when(), "garbage",
-                shape=self.r.choice(["no_type", "no_object", "no_intent", "text", "other_type", "no_time"]),
-            )  # fmt: skip
+                self.when(),
+                "garbage",
+                shape=self.r.choice(
+                    ["no_type", "no_object", "no_intent", "text", "other_type", "no_time"]
+                ),
+            )
 
     def long_stop(self) -> None:
         """Longer than Stripe keeps events."""

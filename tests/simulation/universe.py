@@ -25,8 +25,15 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
 
 KEPT = (
-    "invoice_id", "date", "amount", "method", "module_id", "intent_id", "intent_date", "client_id",
-)  # fmt: skip
+    "invoice_id",
+    "date",
+    "amount",
+    "method",
+    "module_id",
+    "intent_id",
+    "intent_date",
+    "client_id",
+)
 """The columns of a row that syncd must leave as they are."""
 
 EPOCH = 1_795_500_000
@@ -216,13 +223,19 @@ class World:
         decimals = DECIMALS[currency]
         invoice = self.halo.add_invoice()
         named = {
-            None: None, "good": str(invoice), "words": "INV-7", "unknown": "987654", "negative": "-4",
-        }[metadata]  # fmt: skip
+            None: None,
+            "good": str(invoice),
+            "words": "INV-7",
+            "unknown": "987654",
+            "negative": "-4",
+        }[metadata]
         created = EPOCH + at
         intent_id = self.stripe.create_intent(
-            amount=amount, currency=currency, created=created,
+            amount=amount,
+            currency=currency,
+            created=created,
             metadata={} if named is None else {"halo_invoice_id": named},
-        )  # fmt: skip
+        )
         truth = Truth(label, intent_id, int(created), amount, decimals, named)
         self.truths[label] = self.by_intent[intent_id] = truth
         self.invoices[label] = invoice
@@ -282,9 +295,12 @@ class World:
         truth.steps.append(Step(self.now(), state, shown))
         truth.touched = False
         event = self.stripe.advance(
-            truth.intent_id, state, emit=emit, visible_after=late,
+            truth.intent_id,
+            state,
+            emit=emit,
+            visible_after=late,
             amount_received=received or None,
-        )  # fmt: skip
+        )
         if event is None:
             return
         self.event_step[event] = (truth.intent_id, len(truth.steps) - 1)
@@ -314,9 +330,13 @@ class World:
         """An event that can't be read, or says nothing of the five states."""
         name = f"evt_odd{len(self.odd)}"
         event: dict[str, Any] = {
-            "id": name, "object": "event", "api_version": "2019-01-01", "created": int(self.now()),
-            "type": "payment_intent.succeeded", "data": {"object": {"id": "pi_odd", "amount": 5}},
-        }  # fmt: skip
+            "id": name,
+            "object": "event",
+            "api_version": "2019-01-01",
+            "created": int(self.now()),
+            "type": "payment_intent.succeeded",
+            "data": {"object": {"id": "pi_odd", "amount": 5}},
+        }
         match shape:
             case "no_type":
                 del event["type"]

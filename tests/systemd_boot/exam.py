@@ -149,9 +149,11 @@ def where_it_may_write(_box: Sandbox) -> Facts:
     file, folder = DATABASE.stat(), DATABASE.parent.stat()
     drop_in("[Service]\nRestartSec=1s\n")
     return {
-        "start": code, **found, "database_mode": oct(file.st_mode & 0o777),
+        "start": code,
+        **found,
+        "database_mode": oct(file.st_mode & 0o777),
         "folder_mode": oct(folder.st_mode & 0o777),
-    }  # fmt: skip
+    }
 
 
 def reload(box: Sandbox) -> Facts:
@@ -173,11 +175,18 @@ def reload(box: Sandbox) -> Facts:
     kept = show()
     configure(box)
     return {
-        "held": held, "reload": code, "pushed": pushed, "refused": refused, "bad": bad,
-        "named": named, "unasked": unasked,
+        "held": held,
+        "reload": code,
+        "pushed": pushed,
+        "refused": refused,
+        "bad": bad,
+        "named": named,
+        "unasked": unasked,
         "urgent": [name for name in ("held", "started") if f'"{name}"' in urgent],
-        "before": before, "after": after, "kept": kept,
-    }  # fmt: skip
+        "before": before,
+        "after": after,
+        "kept": kept,
+    }
 
 
 def hang(box: Sandbox) -> Facts:
@@ -202,9 +211,13 @@ def hang(box: Sandbox) -> Facts:
     )
     drop_in("[Service]\nRestartSec=1s\n")
     return {
-        "before": before, "fed": fed, "again": again, "after": after, "pushed": pushed,
+        "before": before,
+        "fed": fed,
+        "again": again,
+        "after": after,
+        "pushed": pushed,
         "journal": [line for line in watched.stdout.splitlines() if "atchdog" in line],
-    }  # fmt: skip
+    }
 
 
 def killed(box: Sandbox) -> Facts:
@@ -232,18 +245,24 @@ def drain(box: Sandbox) -> Facts:
             "SELECT condition FROM payments WHERE intent_id = ?", [payment]
         ).fetchone()
     return {
-        "under_way": under_way, "stop": code, "seconds": seconds, "condition": condition,
-        "status": status_of(box, payment), **show(),
-    }  # fmt: skip
+        "under_way": under_way,
+        "stop": code,
+        "seconds": seconds,
+        "condition": condition,
+        "status": status_of(box, payment),
+        **show(),
+    }
 
 
 def encrypted(box: Sandbox) -> Facts:
     """Set up again with encrypted secrets, by the command; then started."""
     answers = {
-        "SYNCD_HALO__URL": box.halo.url, "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
-        "SYNCD_HALO_CLIENT_SECRET": box.halo.client_secret, "SYNCD_STRIPE_API_KEY": box.stripe.api_key,
+        "SYNCD_HALO__URL": box.halo.url,
+        "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
+        "SYNCD_HALO_CLIENT_SECRET": box.halo.client_secret,
+        "SYNCD_STRIPE_API_KEY": box.stripe.api_key,
         "SYNCD_STRIPE__API_BASE": box.stripe.url,
-    }  # fmt: skip
+    }
     configure(box)
     init = subprocess.run(
         ["/opt/syncd/bin/syncd", "init", "--defaults", "--encrypt"],
@@ -261,15 +280,19 @@ def encrypted(box: Sandbox) -> Facts:
         ["/opt/syncd/bin/syncd", "check"], check=False, capture_output=True, text=True, timeout=120
     )
     return {
-        "init": [init.returncode, (init.stdout + init.stderr)[-2_000:]], "start": code, "pushed": pushed,
+        "init": [init.returncode, (init.stdout + init.stderr)[-2_000:]],
+        "start": code,
+        "pushed": pushed,
         "files": sorted(one.name for one in CONFIG.parent.iterdir()),
         "in_the_clear": [
-            one.name for one in CONFIG.parent.iterdir()
+            one.name
+            for one in CONFIG.parent.iterdir()
             if any(s in one.read_text() for s in (box.stripe.api_key, box.halo.client_secret))
         ],
         "credentials": sorted(one.name for one in folder.iterdir()) if folder.exists() else [],
-        "check": [check.returncode, check.stdout[-2_000:]], **show(),
-    }  # fmt: skip
+        "check": [check.returncode, check.stdout[-2_000:]],
+        **show(),
+    }
 
 
 def main() -> None:

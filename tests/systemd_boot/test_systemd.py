@@ -77,10 +77,13 @@ def stage(folder: Path) -> list[str]:
     (folder / "etc").mkdir()
     (folder / "out").mkdir()
     binds += [
-        f"{programs}:/opt/syncd/bin", f"{ROOT / 'syncd'}:/opt/tree/syncd", f"{SITE}:/opt/site",
-        f"{HERE}:/opt/exam", f"{ROOT / 'systemd/syncd.service'}:/etc/systemd/system/syncd.service",
+        f"{programs}:/opt/syncd/bin",
+        f"{ROOT / 'syncd'}:/opt/tree/syncd",
+        f"{SITE}:/opt/site",
+        f"{HERE}:/opt/exam",
+        f"{ROOT / 'systemd/syncd.service'}:/etc/systemd/system/syncd.service",
         f"{folder / 'exam.service'}:/etc/systemd/system/exam.service",
-    ]  # fmt: skip
+    ]
     return [
         *(f"--bind-ro={bind}" for bind in binds),
         f"--bind={folder / 'etc'}:/etc/syncd",

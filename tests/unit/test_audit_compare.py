@@ -18,14 +18,26 @@ from syncd.core.rules.decisions import Policy
 S = PaymentState
 FAILED, PAID, PROCESSING, CANCELED = 1_001, 1_002, 1_003, 1_004
 """Beyond the numbers that Python keeps one object of; what is paid lies between the others."""
-NUMBERS = {S.PAYMENT_FAILED: FAILED, S.SUCCEEDED: PAID, S.PROCESSING: PROCESSING, S.CANCELED: CANCELED}  # fmt: skip
+NUMBERS = {
+    S.PAYMENT_FAILED: FAILED,
+    S.SUCCEEDED: PAID,
+    S.PROCESSING: PROCESSING,
+    S.CANCELED: CANCELED,
+}
 POLICY = Policy(NUMBERS)
 CREATING = Policy(NUMBERS, create_missing=True)
 NO_PAID = Policy({S.PAYMENT_FAILED: FAILED, S.PROCESSING: PROCESSING})
 SAID = Observation(
-    "pi_1", S.SUCCEEDED, 9, read=True, created=5, amount=1099, amount_received=1099,
-    currency="usd", invoice="7",
-)  # fmt: skip
+    "pi_1",
+    S.SUCCEEDED,
+    9,
+    read=True,
+    created=5,
+    amount=1099,
+    amount_received=1099,
+    currency="usd",
+    invoice="7",
+)
 WAITS = replace(SAID, state=S.PROCESSING)
 REFUND = Reversal(
     "re_1", ReversalKind.REFUNDED, "pi_1", 500, "usd", "succeeded", None, 6, 6, read=True
@@ -33,9 +45,16 @@ REFUND = Reversal(
 BACK = replace(REFUND, status="failed")
 DISPUTE = replace(REFUND, id="dp_1", kind=ReversalKind.DISPUTED, status="lost")
 FOUND = Difference(
-    Kind.UNCLEAR, "", intent_id="pi_1", invoices=(InvoiceName(7, "INV-7"),), rows=(1,), made=5,
-    at_stripe="succeeded", in_halo="succeeded", currency="USD",
-)  # fmt: skip
+    Kind.UNCLEAR,
+    "",
+    intent_id="pi_1",
+    invoices=(InvoiceName(7, "INV-7"),),
+    rows=(1,),
+    made=5,
+    at_stripe="succeeded",
+    in_halo="succeeded",
+    currency="USD",
+)
 
 
 def bare(one: Difference) -> Difference:
@@ -274,9 +293,12 @@ def test_a_success_without_its_number() -> None:
 # --- no success --------------------------------------------------------------------------------------------
 
 ONLY_HALO = replace(
-    FOUND, kind=Kind.PAID_IN_HALO_ONLY, amount=Decimal("10.99"), at_stripe="processing",
+    FOUND,
+    kind=Kind.PAID_IN_HALO_ONLY,
+    amount=Decimal("10.99"),
+    at_stripe="processing",
     meaning="Halo shows the payment as paid, but Stripe has not received it (status processing).",
-)  # fmt: skip
+)
 
 
 def test_paid_in_halo_only() -> None:
@@ -292,9 +314,14 @@ def test_paid_in_halo_only() -> None:
 
 
 WRONG = replace(
-    FOUND, kind=Kind.WRONG_STATE, at_stripe="processing", in_halo="payment_failed",
-    meaning="Stripe says processing, but Halo shows payment failed; nothing was paid.", amount=Decimal("10.99"), pushable=True,
-)  # fmt: skip
+    FOUND,
+    kind=Kind.WRONG_STATE,
+    at_stripe="processing",
+    in_halo="payment_failed",
+    meaning="Stripe says processing, but Halo shows payment failed; nothing was paid.",
+    amount=Decimal("10.99"),
+    pushable=True,
+)
 
 
 def test_another_state() -> None:
@@ -311,10 +338,12 @@ def test_another_state() -> None:
     ]
     assert compare(WAITS, [row(PAID), row(FAILED, id_=2)], [], POLICY) == [
         replace(
-            ONLY_HALO, rows=(1, 2), in_halo="payment_failed, succeeded",
+            ONLY_HALO,
+            rows=(1, 2),
+            in_halo="payment_failed, succeeded",
             meaning=f"{ONLY_HALO.text} {WRONG.text}",
         )
-    ]  # fmt: skip
+    ]
     assert compare(WAITS, [row(PAID), row(PROCESSING, id_=2)], [], POLICY) == [
         replace(ONLY_HALO, in_halo="processing, succeeded")
     ]
@@ -423,10 +452,16 @@ def test_unknown_at_stripe() -> None:
 INVOICE = Invoice(7, "INV-7", Decimal("20.00"), Decimal("0.00"), "USD")
 TWICE = [row(PAID, "15.00", made=3), row(PAID, "15.00", 2, intent_id="pi_2", made=4)]
 SEVERAL = replace(
-    FOUND, kind=Kind.SEVERAL_PAYMENTS, intent_id=None, intents=("pi_1", "pi_2"), rows=(1, 2),
-    made=4, at_stripe="", amount=Decimal("10.00"),
+    FOUND,
+    kind=Kind.SEVERAL_PAYMENTS,
+    intent_id=None,
+    intents=("pi_1", "pi_2"),
+    rows=(1, 2),
+    made=4,
+    at_stripe="",
+    amount=Decimal("10.00"),
     meaning="2 payments add up to 30.00 USD, which is 10.00 USD more than the invoice of 20.00 USD.",
-)  # fmt: skip
+)
 
 
 def test_more_than_the_invoice() -> None:
@@ -485,10 +520,12 @@ def test_several_payments_that_cannot_be_compared(
 
 
 STILL = replace(
-    SEVERAL, kind=Kind.INVOICE_DUE, amount=Decimal("4.00"),
+    SEVERAL,
+    kind=Kind.INVOICE_DUE,
+    amount=Decimal("4.00"),
     meaning="2 payments of 30.00 USD in all are marked as paid, but the invoice of 40.00 USD still "
     "shows 14.00 USD as due.",
-)  # fmt: skip
+)
 DUE = replace(INVOICE, total=Decimal("40.00"), due=Decimal("14.00"))
 
 
@@ -616,9 +653,15 @@ def test_amounts_of_an_invoice() -> None:
     for found, sides in (
         (invoices.several_payments(TWICE, INVOICE, POLICY), ("30.00", "20.00")),
         (invoices.invoice_due(TWICE, DUE, [], POLICY), ("30.00", "26.00")),
-        (invoices.invoice_due(TWICE, replace(DUE, due=Decimal("17.00")), [REFUND], POLICY), ("25.00", "23.00")),
-        (invoices.invoice_due(TWICE, replace(INVOICE, due=Decimal("0.50")), [], POLICY), ("20.00", "19.50")),
-    ):  # fmt: skip
+        (
+            invoices.invoice_due(TWICE, replace(DUE, due=Decimal("17.00")), [REFUND], POLICY),
+            ("25.00", "23.00"),
+        ),
+        (
+            invoices.invoice_due(TWICE, replace(INVOICE, due=Decimal("0.50")), [], POLICY),
+            ("20.00", "19.50"),
+        ),
+    ):
         assert found is not None
         assert (found.stripe_amount, found.halo_amount) == tuple(map(Decimal, sides))
         assert found.at_stake == found.amount

@@ -139,10 +139,15 @@ def test_a_page_with_traces() -> None:
 def test_a_row() -> None:
     """Each of the fields that deciding needs."""
     raw = {
-        "id": 28, "intent_id": "pi_1", "invoice_id": Decimal("1001.0"), "amount": Decimal("10.99"),
-        "status": 4, "intent_date": "2026-03-01T12:00:00Z", "date": "2026-03-02T12:00:00Z",
+        "id": 28,
+        "intent_id": "pi_1",
+        "invoice_id": Decimal("1001.0"),
+        "amount": Decimal("10.99"),
+        "status": 4,
+        "intent_date": "2026-03-01T12:00:00Z",
+        "date": "2026-03-02T12:00:00Z",
         "invoice_invoicenumber": "INV-7",
-    }  # fmt: skip
+    }
     made = 1_772_366_400
     assert read_row(raw) == Row(28, "pi_1", 1001, Decimal("10.99"), 4, made, "INV-7")
     assert read_row({**raw, "intent_date": None}).made == made + 86_400
@@ -288,9 +293,14 @@ def test_invoice_numbers(name: object, number: str | None) -> None:
 def test_an_invoice() -> None:
     """An invoice is taken only where it is the one that was asked for."""
     raw = {
-        "id": BIG, "invoicenumber": "INV-7", "total": Decimal("12.5"), "amountdue": 0,
-        "currency_code": 3, "currency": "Usd", "currency_code_name": "pounds",
-    }  # fmt: skip
+        "id": BIG,
+        "invoicenumber": "INV-7",
+        "total": Decimal("12.5"),
+        "amountdue": 0,
+        "currency_code": 3,
+        "currency": "Usd",
+        "currency_code_name": "pounds",
+    }
     invoice = Invoice(BIG, "INV-7", Decimal("12.5"), Decimal(0), "USD")
     assert read_invoice(raw, int(str(BIG))) == invoice
     for other in (BIG - 1, BIG + 1):
@@ -325,11 +335,17 @@ def test_json() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"<html>", b'{"a": 1', b"\xff", b"NaN", b"[Infinity]", b"[1e9999999999999999999]",
+        b"",
+        b"<html>",
+        b'{"a": 1',
+        b"\xff",
+        b"NaN",
+        b"[Infinity]",
+        b"[1e9999999999999999999]",
         b"[" * 100_000,
     ],
     ids=["empty", "page", "cut", "bytes", "NaN", "Infinity", "power", "deep"],
-)  # fmt: skip
+)
 def test_no_json(content: bytes) -> None:
     """What is no JSON, or more than a number or a nesting can be, is nothing."""
     assert read_json(content) is None
@@ -361,10 +377,13 @@ ROW = read_row({"id": 28, "status": 4})
         ({"errorMessage": "Locked"}, Acknowledged((), "Locked.", error=True)),
         ({"error": "locked"}, Acknowledged((), "locked.", error=True)),
         ({"error": {"code": 7}}, Acknowledged((), None, error=True)),
-        ({"ClassName": "System.Exception"}, Acknowledged((), "ClassName: System.Exception.", error=True)),
+        (
+            {"ClassName": "System.Exception"},
+            Acknowledged((), "ClassName: System.Exception.", error=True),
+        ),
         ({"error": None, "errorMessage": "", "ClassName": 0}, Acknowledged((), None)),
     ],
-)  # fmt: skip
+)
 def test_acknowledgements(body: Any, acknowledged: Acknowledged) -> None:
     """Only listed rows prove anything; without any, an answer's words are kept, and what they are."""
     read = read_acknowledgement(body)
@@ -384,7 +403,10 @@ def test_no_row_and_no_error() -> None:
         ({"errorMessage": "a", "Message": "b", "message": "c"}, "a."),
         ({"errorMessage": "", "Message": 7, "message": "c"}, "c."),
         ({"error": "invalid_client", "error_description": "wrong secret"}, "wrong secret."),
-        ({"amount": ["too high", 7, "odd"], "id": "missing", "n": 3}, "amount: too high; odd, id: missing."),
+        (
+            {"amount": ["too high", 7, "odd"], "id": "missing", "n": 3},
+            "amount: too high; odd, id: missing.",
+        ),
         ({"amount": [7], "n": None}, ""),
         ({"errorMessage": " ", "Message": "<br>", "error": "locked"}, "locked."),
         ({"message": " ", "detail": ["", "locked"]}, "detail: locked."),
@@ -399,7 +421,7 @@ def test_no_row_and_no_error() -> None:
         ({"error": {"error": {"error": {"message": "deep"}}}}, ""),
         (None, ""),
     ],
-)  # fmt: skip
+)
 def test_own_words(body: Any, words: str) -> None:
     """The likeliest of an error's fields, else all that is text, as one sentence."""
     assert error_text(body) == words

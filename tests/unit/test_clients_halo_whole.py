@@ -20,8 +20,12 @@ ROW: dict[str, Any] = {
     "webhook_received_date": "1900-01-01T00:00:00", "thirdpartyid": "", "client_id": 7,
     "client_name": "A customer", "reference": "R-1",
 }  # fmt: skip
-SENT = {"id": 28, "status": 3, "webhook_payload": '{"id": "evt_1"}',
-        "webhook_received_date": "2026-11-01T09:05:00Z"}  # fmt: skip
+SENT = {
+    "id": 28,
+    "status": 3,
+    "webhook_payload": '{"id": "evt_1"}',
+    "webhook_received_date": "2026-11-01T09:05:00Z",
+}
 
 
 def whole(**changed: Any) -> WholeRow:
@@ -61,7 +65,11 @@ def test_a_write_that_merges_is_right() -> None:
 )  # fmt: skip
 def test_notation_is_no_difference(changed: dict[str, Any]) -> None:
     """Zone, milliseconds, trailing zeros, empty or absent: the same value."""
-    assert compare(whole(last_synced="2026-10-01T00:00:00"), after(**{"last_synced": "2026-10-01T00:00:00", **changed}), SENT).is_right  # fmt: skip
+    assert compare(
+        whole(last_synced="2026-10-01T00:00:00"),
+        after(**{"last_synced": "2026-10-01T00:00:00", **changed}),
+        SENT,
+    ).is_right
 
 
 @pytest.mark.parametrize(
@@ -76,12 +84,14 @@ def test_notation_is_no_difference(changed: dict[str, Any]) -> None:
         ({"client_id": 8}, FieldChange("client_id", "7", "8")),
         ({"client_name": "B"}, FieldChange("client_name", "A customer", "B")),
         ({"reference": ""}, FieldChange("reference", "R-1", None)),
-        ({"date": "2026-11-02T09:00:00Z"},
-         FieldChange("date", "2026-11-01T09:00:00Z", "2026-11-02T09:00:00Z")),
+        (
+            {"date": "2026-11-02T09:00:00Z"},
+            FieldChange("date", "2026-11-01T09:00:00Z", "2026-11-02T09:00:00Z"),
+        ),
         ({"date": "1900-01-01T00:00:00"}, FieldChange("date", "2026-11-01T09:00:00Z", None)),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_side_effects(changed: dict[str, Any], change: FieldChange) -> None:
     """Each field that had a value and has another one, or none, is a side effect."""
     found = compare(whole(), after(**changed), SENT)
@@ -138,10 +148,15 @@ def test_a_required_column_of_zero_is_carried() -> None:
 
 
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-(10**12), 10**12), st.text(max_size=20),
-    st.decimals(allow_nan=False, allow_infinity=False, places=2, min_value=-(10**9), max_value=10**9),
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**12), 10**12),
+    st.text(max_size=20),
+    st.decimals(
+        allow_nan=False, allow_infinity=False, places=2, min_value=-(10**9), max_value=10**9
+    ),
     st.datetimes().map(lambda at: at.isoformat()),
-)  # fmt: skip
+)
 
 
 @given(st.dictionaries(st.sampled_from([*ROW, "x", "y"]), VALUES))

@@ -22,17 +22,35 @@ from syncd.core.reversals import Reversal, ReversalKind
 KEY = "halo_invoice_id"
 AT = 1_772_366_400
 INTENT: dict[str, Any] = {
-    "id": "pi_1", "status": "processing", "created": AT - 60, "amount": 1099, "amount_received": 0,
-    "currency": "USD", "metadata": {KEY: " 1001\n", "other": "1002"},
-}  # fmt: skip
+    "id": "pi_1",
+    "status": "processing",
+    "created": AT - 60,
+    "amount": 1099,
+    "amount_received": 0,
+    "currency": "USD",
+    "metadata": {KEY: " 1001\n", "other": "1002"},
+}
 REFUND: dict[str, Any] = {
-    "id": "re_1", "payment_intent": "pi_1", "amount": 500, "amount_refunded": 700, "currency": "USD",
-    "status": "pending", "reason": "duplicate", "created": AT - 30,
-}  # fmt: skip
+    "id": "re_1",
+    "payment_intent": "pi_1",
+    "amount": 500,
+    "amount_refunded": 700,
+    "currency": "USD",
+    "status": "pending",
+    "reason": "duplicate",
+    "created": AT - 30,
+}
 SAID = Observation(
-    "pi_1", PaymentState.PROCESSING, AT, read=False, created=AT - 60, amount=1099,
-    amount_received=0, currency="usd", invoice="1001",
-)  # fmt: skip
+    "pi_1",
+    PaymentState.PROCESSING,
+    AT,
+    read=False,
+    created=AT - 60,
+    amount=1099,
+    amount_received=0,
+    currency="usd",
+    invoice="1001",
+)
 REFUNDED = Reversal(
     "re_1", ReversalKind.REFUNDED, "pi_1", 500, "usd", "pending", "duplicate", AT - 30, AT,
     read=False,
@@ -149,12 +167,16 @@ def test_an_intent() -> None:
 @pytest.mark.parametrize(
     ("details", "surcharge", "tip"),
     [
-        ({"tip": {"amount": 5}, "surcharge": {"amount": 7}}, 7, 5), ({"tip": {}}, None, None),
-        ({"tip": {"amount": 0}, "surcharge": None}, None, 0), ({}, None, None), (None, None, None),
-        ([], None, None), ({"tip": 5, "surcharge": {"amount": "7"}}, None, None),
+        ({"tip": {"amount": 5}, "surcharge": {"amount": 7}}, 7, 5),
+        ({"tip": {}}, None, None),
+        ({"tip": {"amount": 0}, "surcharge": None}, None, 0),
+        ({}, None, None),
+        (None, None, None),
+        ([], None, None),
+        ({"tip": 5, "surcharge": {"amount": "7"}}, None, None),
         ({"tip": {"amount": -5}, "surcharge": {"amount": 7.5}}, None, None),
     ],
-)  # fmt: skip
+)
 def test_parts_of_an_amount(details: object, surcharge: int | None, tip: int | None) -> None:
     """Surcharge and tip are read where Stripe shows whole amounts of them, and are unknown otherwise."""
     read = read_intent({**INTENT, "amount_details": details}, KEY, AT)
@@ -328,9 +350,12 @@ def test_flags_are_named(read: Any) -> None:
         ({"reason": 7}, {"reason": None}),
         ({"reason": "x" * 80}, {"reason": "x" * 80}),
         ({"reason": "x" * 81}, {"reason": "x" * 80}),
-        ({"amount": "500", "currency": 7, "created": None}, {"amount": None, "currency": None, "created": None}),
+        (
+            {"amount": "500", "currency": 7, "created": None},
+            {"amount": None, "currency": None, "created": None},
+        ),
     ],
-)  # fmt: skip
+)
 def test_refunds(fields: dict[str, Any], changed: dict[str, Any]) -> None:
     """What a refund leaves out is unknown; the payment may stand in it whole."""
     assert read_refund({**REFUND, **fields}, AT) == replace(REFUNDED, **changed)

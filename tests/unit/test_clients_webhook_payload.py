@@ -23,9 +23,12 @@ from syncd.core.rows import Row
 ROW = Row(28, "pi_1", 1001, Decimal("10.99"), 4)
 INTENT = {"id": "pi_1", "object": "payment_intent", "livemode": False}
 EVENT = {
-    "id": "evt_1", "object": "event", "type": "payment_intent.succeeded", "livemode": True,
+    "id": "evt_1",
+    "object": "event",
+    "type": "payment_intent.succeeded",
+    "livemode": True,
     "data": {"object": {"id": "pi_1", "client_secret": "x"}},
-}  # fmt: skip
+}
 WEBHOOKS = Trace(
     is_event=True, state=PaymentState.SUCCEEDED, intent_id="pi_1", has_secret=True, livemode=True
 )
@@ -197,9 +200,13 @@ def test_flags_are_named() -> None:
 def test_a_trace_without_secrets() -> None:
     """Secrets go wherever they stand, infinities too; all else stays as it was, in ASCII."""
     raw = {
-        "client_secret": "x", "a": [{"client_secret": "x", "b": 1.5}, float("inf"), float("nan")],
-        "url": "https://pay/pi_1_secret_abc/x", "z_after": "é", "n": None, "yes": True,
-    }  # fmt: skip
+        "client_secret": "x",
+        "a": [{"client_secret": "x", "b": 1.5}, float("inf"), float("nan")],
+        "url": "https://pay/pi_1_secret_abc/x",
+        "z_after": "é",
+        "n": None,
+        "yes": True,
+    }
     assert trace_of(raw) == (
         '{"a":[{"b":1.5},null,null],"url":"https://pay/pi_1[removed]/x","z_after":"\\u00e9",'
         '"n":null,"yes":true}'

@@ -8,13 +8,18 @@ from syncd.config.mode import Mode, mode_of, mode_of_key, mode_of_object
 @pytest.mark.parametrize(
     ("key", "configured", "remembered", "mode"),
     [
-        ("rk_live_1", "", None, Mode.LIVE), ("sk_test_1", "", None, Mode.TEST),
-        ("sk_org_live_1", "", None, Mode.LIVE), ("rk_live_x_test_y", "", None, Mode.LIVE),
-        ("whatever", "test", None, Mode.TEST), ("whatever", "live", "test", Mode.LIVE),
-        ("rk_live_1", "", "test", Mode.LIVE), ("", "", "test", Mode.TEST),
-        ("", "", None, None), ("whatever", "", "odd", None),
+        ("rk_live_1", "", None, Mode.LIVE),
+        ("sk_test_1", "", None, Mode.TEST),
+        ("sk_org_live_1", "", None, Mode.LIVE),
+        ("rk_live_x_test_y", "", None, Mode.LIVE),
+        ("whatever", "test", None, Mode.TEST),
+        ("whatever", "live", "test", Mode.LIVE),
+        ("rk_live_1", "", "test", Mode.LIVE),
+        ("", "", "test", Mode.TEST),
+        ("", "", None, None),
+        ("whatever", "", "odd", None),
     ],
-)  # fmt: skip
+)
 def test_mode(key: str, configured: str, remembered: str | None, mode: Mode | None) -> None:
     """The key decides, then stripe.mode, then what the service remembered; else nobody knows."""
     assert mode_of(key, configured, remembered) is mode

@@ -38,8 +38,10 @@ def test_what_may_pass_by_itself() -> None:
     """Only the network, the server and a limit are asked again at once."""
     kinds = LinkFailure.__subclasses__()
     assert {kind.__name__ for kind in kinds if kind.transient} == {
-        "Unreachable", "ServerError", "RateLimited",
-    }  # fmt: skip
+        "Unreachable",
+        "ServerError",
+        "RateLimited",
+    }
 
 
 def test_a_missing_permission_keeps_what_was_refused() -> None:

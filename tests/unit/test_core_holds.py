@@ -86,23 +86,33 @@ def test_what_lifts_a_hold() -> None:
         LiftedBy.STATUS_NUMBERS: {C.STATUS_NOT_CONFIGURED, C.HALO_SAYS_SUCCEEDED},
         LiftedBy.ON_AMOUNT_MISMATCH: {C.AMOUNT_MISMATCH, C.AMOUNT_UNREADABLE, C.CURRENCY_UNKNOWN},
         LiftedBy.CREATE_MISSING: {
-            C.INVOICE_UNREADABLE, C.STATUS_NOT_CONFIGURED, C.CURRENCY_UNKNOWN, C.AMOUNT_UNREADABLE,
+            C.INVOICE_UNREADABLE,
+            C.STATUS_NOT_CONFIGURED,
+            C.CURRENCY_UNKNOWN,
+            C.AMOUNT_UNREADABLE,
         },
         LiftedBy.ROW_FOUND: {C.ROW_DELETED, C.INVOICE_UNREADABLE, C.INSERT_UNPROVEN},
         LiftedBy.ROW_FOUND_UNCOMPARED: {C.CURRENCY_UNKNOWN},
         LiftedBy.INTENT_READ: {C.STRIPE_UNREADABLE},
         LiftedBy.AUTOMATIC_RETRY: {
-            C.HALO_REFUSES, C.WRITES_REFUSED, C.WRITES_NOT_STORED, C.WRITES_HAVE_SIDE_EFFECTS,
+            C.HALO_REFUSES,
+            C.WRITES_REFUSED,
+            C.WRITES_NOT_STORED,
+            C.WRITES_HAVE_SIDE_EFFECTS,
         },
-    }  # fmt: skip
+    }
     assert set(lifted_by(LiftedBy.STATUS_NUMBERS, LiftedBy.INTENT_READ)) == {
-        C.STATUS_NOT_CONFIGURED, C.HALO_SAYS_SUCCEEDED, C.STRIPE_UNREADABLE,
-    }  # fmt: skip
+        C.STATUS_NOT_CONFIGURED,
+        C.HALO_SAYS_SUCCEEDED,
+        C.STRIPE_UNREADABLE,
+    }
     assert lifted_by() == ()
     assert RETRIED_AS_NEW == (C.ROW_DELETED,)
     assert [cause for cause in LiftedBy if cause.is_config_key] == [
-        "halo.status", "push.on_amount_mismatch", "push.create_missing",
-    ]  # fmt: skip
+        "halo.status",
+        "push.on_amount_mismatch",
+        "push.create_missing",
+    ]
 
 
 @given(st.text())

@@ -12,11 +12,15 @@ from syncd.core.money import Money, money_text
 @pytest.mark.parametrize(
     ("minor", "currency", "major"),
     [
-        (1099, "usd", "10.99"), (500, "JPY", "500"), (12_340, "kwd", "12.340"),
+        (1099, "usd", "10.99"),
+        (500, "JPY", "500"),
+        (12_340, "kwd", "12.340"),
         # UGX and ISK are sent with two decimals that are always 00, though they have none.
-        (50_000, "ugx", "500.00"), (50_000, "isk", "500.00"), (0, "eur", "0.00"),
+        (50_000, "ugx", "500.00"),
+        (50_000, "isk", "500.00"),
+        (0, "eur", "0.00"),
     ],
-)  # fmt: skip
+)
 def test_major_units(minor: int, currency: str, major: str) -> None:
     """The smallest unit becomes major units by the currency's decimals."""
     money = Money(minor, currency)
@@ -62,12 +66,16 @@ def test_not_a_number_is_no_amount() -> None:
 @pytest.mark.parametrize(
     ("major", "currency", "text"),
     [
-        ("2819800.0", "jpy", "2,819,800 JPY"), ("5", "usd", "5.00 USD"),
-        ("0.30000000000000004", "usd", "0.30 USD"), ("10.995", "usd", "10.995 USD"),
-        ("1234.5", "xxx", "1,234.5 XXX"), ("-10.99", "eur", "-10.99 EUR"),
-        ("12.34000000000000001", "kwd", "12.340 KWD"), ("1e25", "usd", f"{10**25:,} USD"),
+        ("2819800.0", "jpy", "2,819,800 JPY"),
+        ("5", "usd", "5.00 USD"),
+        ("0.30000000000000004", "usd", "0.30 USD"),
+        ("10.995", "usd", "10.995 USD"),
+        ("1234.5", "xxx", "1,234.5 XXX"),
+        ("-10.99", "eur", "-10.99 EUR"),
+        ("12.34000000000000001", "kwd", "12.340 KWD"),
+        ("1e25", "usd", f"{10**25:,} USD"),
     ],
-)  # fmt: skip
+)
 def test_money_as_people_write_it(major: str, currency: str, text: str) -> None:
     """An amount has its currency's decimals, and more only where it differs from all of them."""
     assert money_text(Decimal(major), currency) == text

@@ -145,13 +145,17 @@ def test_event_types() -> None:
 @pytest.mark.parametrize(
     ("status", "has_error", "state"),
     [
-        ("succeeded", False, S.SUCCEEDED), ("processing", False, S.PROCESSING),
-        ("canceled", True, S.CANCELED), ("requires_action", False, S.REQUIRES_ACTION),
+        ("succeeded", False, S.SUCCEEDED),
+        ("processing", False, S.PROCESSING),
+        ("canceled", True, S.CANCELED),
+        ("requires_action", False, S.REQUIRES_ACTION),
         ("requires_payment_method", True, S.PAYMENT_FAILED),
-        ("requires_payment_method", False, None), ("requires_confirmation", True, None),
-        ("requires_capture", False, None), ("invented_tomorrow", False, None),
+        ("requires_payment_method", False, None),
+        ("requires_confirmation", True, None),
+        ("requires_capture", False, None),
+        ("invented_tomorrow", False, None),
     ],
-)  # fmt: skip
+)
 def test_statuses(status: str, has_error: bool, state: PaymentState | None) -> None:
     """Statuses lead to states as Stripe documents them; an unknown one to none."""
     assert state_of_intent(status, has_error=has_error) is state

@@ -131,7 +131,11 @@ ANSWER = "Answer the dispute in Stripe's dashboard."
     ("seen", "said", "then"),
     [
         (REFUND, "Stripe refunded 10.99 USD of pi_1 (status succeeded, reason duplicate).", BOOK),
-        (TOTAL, "Stripe refunded 15.00 USD of pi_1 (in all, status refunded, no reason given).", BOOK),
+        (
+            TOTAL,
+            "Stripe refunded 15.00 USD of pi_1 (in all, status refunded, no reason given).",
+            BOOK,
+        ),
         (
             replace(REFUND, status="failed", amount=None, intent_id=None),
             "The refund of an unreadable amount of no payment intent failed: you keep the money.",
@@ -159,7 +163,7 @@ ANSWER = "Answer the dispute in Stripe's dashboard."
             UNDO,
         ),
     ],
-)  # fmt: skip
+)
 def test_what_a_person_reads(seen: Reversal, said: str, then: str) -> None:
     """What happened, to which payment, and what the reader can do."""
     assert (describe(seen), remedy(seen)) == (said, then)

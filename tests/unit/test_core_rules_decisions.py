@@ -135,12 +135,15 @@ def test_money_that_is_explained(
 @pytest.mark.parametrize(
     ("surcharge", "tip", "total", "words"),
     [
-        (50, None, "10.49", "a surcharge of 0.50 USD"), (50, 100, "9.99", "a tip of 1.00 USD"),
-        (50, 100, "10.49", "a surcharge of 0.50 USD"), (50, 100, "10.99", ""),
-        (50, 100, "9.49", "a surcharge of 0.50 USD and a tip of 1.00 USD"), (0, 0, "10.99", ""),
+        (50, None, "10.49", "a surcharge of 0.50 USD"),
+        (50, 100, "9.99", "a tip of 1.00 USD"),
+        (50, 100, "10.49", "a surcharge of 0.50 USD"),
+        (50, 100, "10.99", ""),
+        (50, 100, "9.49", "a surcharge of 0.50 USD and a tip of 1.00 USD"),
+        (0, 0, "10.99", ""),
         (50, 50, "10.49", "a surcharge of 0.50 USD or a tip of 0.50 USD"),
     ],
-)  # fmt: skip
+)
 def test_words_of_money_that_is_explained(surcharge: int, tip: int, total: str, words: str) -> None:
     """The decision names what the rows leave out; a state other than succeeded leaves nothing out."""
     payment = said(S.SUCCEEDED, surcharge=surcharge, tip=tip)

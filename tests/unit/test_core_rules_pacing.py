@@ -46,8 +46,10 @@ def _learnt_office(payments: int = 200) -> Learnt:
 def test_hour_of_week() -> None:
     """Hour 0 is Monday, 00:00 UTC."""
     assert (hour_of_week(NOW), hour_of_week(NOW + 2 * DAY), hour_of_week(NOW + 2 * DAY - 1)) == (
-        120, 0, 167,
-    )  # fmt: skip
+        120,
+        0,
+        167,
+    )
 
 
 def test_starts_even() -> None:
@@ -243,8 +245,10 @@ def test_ration() -> None:
     today = int(NOW) - DAY
     many = Ration(None, {today: 100, today - 40 * DAY: 900})
     assert (Ration().allowed(NOW), many.allowed(NOW), Ration(777, {today: 100}).allowed(NOW)) == (
-        10_000, 50_000, 777,
-    )  # fmt: skip
+        10_000,
+        50_000,
+        777,
+    )
     assert (many.ceiling(NOW), many.known(NOW), many.known(NOW + MONTH)) == (
         500_000,
         50_000,

@@ -77,9 +77,14 @@ def test_the_formats() -> None:
     as_json = written(Log(format="json"))
     assert written(Log()) == as_json
     assert json.loads(as_json[0]) == {
-        "intent": "pi_1", "rows": [1, 2], "late": True, "none": None, "event": "held",
-        "level": "info", "timestamp": "NOW",
-    }  # fmt: skip
+        "intent": "pi_1",
+        "rows": [1, 2],
+        "late": True,
+        "none": None,
+        "event": "held",
+        "level": "info",
+        "timestamp": "NOW",
+    }
     logfmt = written(Log(format="logfmt"))
     assert (
         logfmt[0] == 'timestamp=NOW level=info event=held intent=pi_1 rows="[1, 2]" late=true none='

@@ -51,8 +51,10 @@ def test_three_payments_of_the_last_hour() -> None:
         ),
     )
     assert [(mark.place, mark.text) for mark in pictures.counts_scale] == [
-        (132.0, "0"), (70.0, "2"), (8.0, "4"),
-    ]  # fmt: skip
+        (132.0, "0"),
+        (70.0, "2"),
+        (8.0, "4"),
+    ]
     (span,) = pictures.spans
     assert span.text == "in the last hour: 10 s to 16 min, median 8 min"
     assert pictures.totals == (

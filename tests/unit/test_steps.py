@@ -107,8 +107,13 @@ def test_alone() -> None:
         return engine.ran
 
     assert asyncio.run(play())[:6] == [
-        "push begins", "poll", "push ends", "alone", "not alone", "poll",
-    ]  # fmt: skip
+        "push begins",
+        "poll",
+        "push ends",
+        "alone",
+        "not alone",
+        "poll",
+    ]
 
 
 def test_a_step_that_hangs_is_seen() -> None:

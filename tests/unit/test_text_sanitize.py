@@ -52,8 +52,12 @@ def test_secrets_that_are_known_to_the_caller() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['it is long "&" énough.', "it is long+%22%26%22+%C3%A9nough.", 'it is long \\"&\\" \\u00e9nough.'],
-)  # fmt: skip
+    [
+        'it is long "&" énough.',
+        "it is long+%22%26%22+%C3%A9nough.",
+        'it is long \\"&\\" \\u00e9nough.',
+    ],
+)
 def test_a_secret_of_ours_in_every_dress(text: str, known: Callable[[str | None], None]) -> None:
     """It is found as it is, in a form, and in JSON; the quotes around it stay."""
     known('long "&" énough')
@@ -83,10 +87,15 @@ def test_what_cannot_be_seen() -> None:
 @pytest.mark.parametrize(
     "spelled",
     [
-        r"sk_li\u200bve_abc", r"sk_li\U200Bve_abc".replace("U", "u"), r"sk_\u006cive_abc",
-        r"sk_li\\u0000ve_abc", r"sk_li\u005cu0000ve_abc", r"sk_li\ud800ve_abc", r"\u0073k_live_abc",
+        r"sk_li\u200bve_abc",
+        r"sk_li\U200Bve_abc".replace("U", "u"),
+        r"sk_\u006cive_abc",
+        r"sk_li\\u0000ve_abc",
+        r"sk_li\u005cu0000ve_abc",
+        r"sk_li\ud800ve_abc",
+        r"\u0073k_live_abc",
     ],
-)  # fmt: skip
+)
 def test_characters_as_json_spells_them(spelled: str) -> None:
     """A secret is found where JSON text spells one of its characters, or an unseen one, with a backslash."""
     assert inert(f'{{"key": "{spelled}"}}') == '{"key": "[removed]"}'
