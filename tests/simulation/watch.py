@@ -408,7 +408,7 @@ class Watch:
             return
         original = self.world.originals[number]
         right = all(
-            row.get(key) == original[key]
+            is_same(row.get(key), original[key])
             for key in KEPT
             if key in row and original[key] is not None
         )
