@@ -53,7 +53,7 @@ def test_polls_go_on_after_the_clock_was_set_back(
     live.settings |= {"SYNCD_POLL__INTERVAL": "1s", "SYNCD_WEB__STALE_AFTER": "2s"}
     store, told, runtime = live.open(), Notified(), Runtime(now=clock)
     running = service.Daemon(
-        live.config(), store, told, Notifier(None, None), live.config, runtime=runtime
+        live.config(), store, told, Notifier(None), live.config, runtime=runtime
     )
 
     def polls() -> int:

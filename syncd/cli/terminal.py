@@ -72,24 +72,21 @@ class Show:
 
     def rows(self, read: int, total: int) -> None:
         """Show how many of Halo's rows were read."""
-        self.bars.update(
-            self.pushing_task,
-            visible=True,
-            description="Reading Halo",
-            completed=read,
-            total=total,
-            detail=f"{read:,} of {total:,} rows",
-        )
+        self._read("Reading Halo", read, total, " rows")
 
     def invoices(self, read: int, total: int) -> None:
         """Show how many of Halo's invoices were read."""
+        self._read("Reading invoices", read, total)
+
+    def _read(self, what: str, read: int, total: int, unit: str = "") -> None:
+        """Show on Halo's bar how many items were read, of how many."""
         self.bars.update(
             self.pushing_task,
             visible=True,
-            description="Reading invoices",
+            description=what,
             completed=read,
             total=total,
-            detail=f"{read:,} of {total:,}",
+            detail=f"{read:,} of {total:,}{unit}",
         )
 
     def waiting(self, side: Side, seconds: float) -> None:

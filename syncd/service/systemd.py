@@ -1,6 +1,5 @@
 """Reports the service's state to systemd (source: sd_notify(3)): one datagram per message."""
 
-import os
 import socket
 import time
 from collections.abc import Mapping
@@ -16,21 +15,14 @@ class Notifier:
 
     Attributes:
         address: of the socket, from ``NOTIFY_SOCKET``.
-        watchdog_seconds: the watchdog's timeout; None without a watchdog.
     """
 
     address: str | None
-    watchdog_seconds: float | None
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Notifier":
-        """Read the variables that the service manager sets."""
-        usec = environment.get("WATCHDOG_USEC", "")
-        for_us = environment.get("WATCHDOG_PID") in (None, "", str(os.getpid()))
-        return cls(
-            environment.get("NOTIFY_SOCKET") or None,
-            int(usec) / 1_000_000 if usec.isdigit() and for_us else None,
-        )
+        """Read the variable that the service manager sets."""
+        return cls(environment.get("NOTIFY_SOCKET") or None)
 
     def send(self, *lines: str) -> None:
         """Send one message; a service manager that does not answer is ignored."""

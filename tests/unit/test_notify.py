@@ -12,7 +12,7 @@ def test_a_manager_that_does_not_read(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
-        notifier = Notifier(address, None)
+        notifier = Notifier(address)
         deadline = time.monotonic() + 60
         dropped = 0
         while dropped < 1 and time.monotonic() < deadline:  # the kernel's queue has some room

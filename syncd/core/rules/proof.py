@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import Any
 
 from syncd.core.holds import HoldCode
-from syncd.core.rows import WholeRow
 from syncd.text.sanitize import plain
 
 
@@ -160,11 +159,11 @@ class WriteTrouble:
         return str(self.code) if self.kind is WriteKind.UPDATE else f"{self.code}_new"
 
 
-def shown_fields(row: WholeRow) -> dict[str, str]:
-    """A row's fields as texts for people, without empty fields; long values are cut."""
+def shown_fields(fields: Mapping[str, object]) -> dict[str, str]:
+    """A row's fields as texts for people, without secrets and empty fields; long values are cut."""
     return {
         plain(name, 40): plain(str(value), 60)
-        for name, value in row.fields.items()
+        for name, value in fields.items()
         if value not in (None, "", [], {})
     }
 

@@ -5,7 +5,7 @@ This module sends no request and does not write to the store; `pusher`, `lookup`
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from syncd.core.holds import HoldCode, message
 from syncd.core.payments import PaymentState
@@ -90,24 +90,9 @@ class Outcomes:
                 pushed=pushed,
             )
         if isinstance(decision, Hold):
-            self.report.count("pushes", outcome="held")
-            self.report.log(
-                "warning",
-                "held",
-                intent=current.intent_id,
-                state=state,
-                code=decision.code,
-                reason=decision.text,
-            )
+            outcome = self._held(due, decision.code, decision.text)
             self.planned(due, decision, decision.text)
-            return Outcome(
-                current.intent_id,
-                state,
-                Condition.HELD,
-                decision.code,
-                decision.text,
-                attempts=due.attempts,
-            )
+            return outcome
         self.planned(due, decision, "Halo has no row for it")
         self.report.count("pushes", outcome="unmatched")
         given_up = due.looks == 0 and self._is_old(due)  # a later read must not end a search
@@ -140,32 +125,22 @@ class Outcomes:
             create: the row that was sent.
             answered: the rows in Halo's answer.
         """
-        current, state = due.payment.current, state_of(due)
         ids = [row.id for row in answered if row.id is not None]
         reason = message(
             HoldCode.INSERT_UNPROVEN,
-            current.intent_id,
+            due.intent_id,
             invoice=create.invoice_id,
             answered=f" Halo's answer names {listed(ids)}." if ids else "",
         )
+        doubt_until = self.now() + INSERT_DOUBT_SECONDS
+        return replace(self._held(due, HoldCode.INSERT_UNPROVEN, reason), doubt_until=doubt_until)
+
+    def _held(self, due: DuePayment, code: HoldCode, reason: str) -> Outcome:
+        """Report a new hold, and return its record."""
+        intent_id, state = due.intent_id, state_of(due)
         self.report.count("pushes", outcome="held")
-        self.report.log(
-            "warning",
-            "held",
-            intent=current.intent_id,
-            state=state,
-            code=HoldCode.INSERT_UNPROVEN,
-            reason=reason,
-        )
-        return Outcome(
-            current.intent_id,
-            state,
-            Condition.HELD,
-            HoldCode.INSERT_UNPROVEN,
-            reason,
-            attempts=due.attempts,
-            doubt_until=self.now() + INSERT_DOUBT_SECONDS,
-        )
+        self.report.log("warning", "held", intent=intent_id, state=state, code=code, reason=reason)
+        return Outcome(intent_id, state, Condition.HELD, code, reason, attempts=due.attempts)
 
     def failed(self, due: DuePayment, words: str, before: int = 0) -> Outcome:
         """Put the payment on the attention list; retry with backoff after `before` attempts."""

@@ -13,14 +13,11 @@ from syncd.clients.halo.sink import HaloSink
 from syncd.core.records import DuePayment
 from syncd.core.rows import WholeRow
 from syncd.core.rules.decisions import Create, Update
-from syncd.core.rules.proof import Proof, UpdateMode, WriteKind, WriteTrouble
+from syncd.core.rules.proof import Proof, UpdateMode, WriteKind, WriteTrouble, shown_fields
 from syncd.sync.engine import Engine
-from syncd.text.sanitize import plain
 
 LOOKED_AT_MAX = 25
 """How many due payments are looked up to find the simplest one."""
-
-CHARACTERS_MAX = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +128,13 @@ class ByHand:
                 if mode is not UpdateMode.CHANGES:
                     everything = mode is UpdateMode.EVERYTHING
                     full = replace(change, kept=whole, keep_all=everything)
-                    sent[change.id] = _texts(self.sink.fields_of(full))
+                    sent[change.id] = shown_fields(self.sink.fields_of(full))
                 else:
-                    sent[change.id] = _texts(self.sink.fields_of(change))
+                    sent[change.id] = shown_fields(self.sink.fields_of(change))
             invoice = next(iter(wholes.values())).row.invoice_id
         else:
             row = pusher.settings.new_row(due, decision, self.engine.now())
-            sent[0], invoice = _texts(self.sink.fields_of(row)), decision.invoice_id
+            sent[0], invoice = shown_fields(self.sink.fields_of(row)), decision.invoice_id
         money = due.payment.current.received or due.payment.current.due
         return Intended(
             current.intent_id,
@@ -197,7 +194,7 @@ class ByHand:
 
     async def _reading(self, wholes: Mapping[int, WholeRow], invoice: int | None) -> Reading:
         return Reading(
-            {row: _texts(whole.fields) for row, whole in wholes.items()},
+            {row: shown_fields(whole.fields) for row, whole in wholes.items()},
             invoice,
             None if invoice is None else await self.sink.invoice_figures(invoice),
         )
@@ -210,12 +207,3 @@ def _simplest(one: tuple[DuePayment, Update | Create]) -> tuple[int, int, int]:
     due, decision = one
     rows = len(decision.rows) if isinstance(decision, Update) else 1
     return rows, due.attempts, -due.payment.current.at
-
-
-def _texts(fields: Mapping[str, object]) -> dict[str, str]:
-    """Fields as texts for people, without secrets; empty fields are left out, long ones are cut."""
-    return {
-        plain(name, 40): plain(str(value), CHARACTERS_MAX)
-        for name, value in fields.items()
-        if value not in (None, "", [], {})
-    }

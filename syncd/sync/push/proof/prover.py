@@ -360,7 +360,7 @@ class Prover:
         self.tenant.stop(
             WriteKind.UPDATE, code_of(found), intent_id, row,
             f"syncd sent row {row} of {intent_id} {mode.described} and read it back: {found}.",
-            shown_fields(before), (intent_id,),
+            shown_fields(before.fields), (intent_id,),
             {number: one.fields for number, one in befores.items()} if found.changed else None,
         )  # fmt: skip
         return False
