@@ -932,6 +932,28 @@ def test_a_first_update_that_is_carried_out_late(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
+def test_an_error_instead_of_an_emptied_row(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Halo answers 200 with an error instead of the emptied row: the row does not count as gone."""
+    rig, intents, before = paid
+    halo = rig.box.halo
+    halo.keeps.partial = "empty"
+    halo.faults.append(
+        Fault("applied_late", times=1, method="POST", path="/api/InvoicePayment", seconds=1)
+    )
+    rig.cycle()
+    until(lambda: halo.writes)
+    halo.faults.append(
+        Fault("200", times=3, method="GET", path=f"/api/InvoicePayment/{halo.writes[0][0]}")
+    )
+    for _ in range(5):
+        rig.cycle()
+        rig.clock.seconds += 400
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
 def test_a_first_update_that_halo_fails_on_and_carries_out_late(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:

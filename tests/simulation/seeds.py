@@ -97,6 +97,9 @@ FAILED = {
     66000000128: "An id that contains eyJ was taken for a JSON Web Token, so that the trace named no payment.",
     66000000292: "An update emptied three rows; the answer showed one of them, and a person's change was assumed.",
     66000000351: "Connections that were refused put a payment on the attention list.",
+    67000000095: "A row was looked at before its update was carried out, so that its emptying in the same push was missed.",
+    10000067000333: "Halo answered an error instead of an emptied row: the row counted as deleted, and was forgotten.",
+    10000067000269: "What a probe of Stripe shows was taken for what Stripe told.",
     60000000347: "A payment that was found not to be Halo's stays so when `create_missing` is switched on.",
 }
 """Every seed that ever failed, each with what went wrong."""

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from syncd.clients.halo.parse import read_listing, read_row
+from syncd.clients.halo.parse import error_text, read_listing, read_row
 from syncd.core.errors import (
     BadAnswer,
     LinkFailure,
     PermissionMissing,
     ServerError,
+    Side,
     SignInRefused,
 )
 from syncd.core.rows import WholeRow
@@ -97,7 +98,15 @@ class HaloDetails:
         except (PermissionMissing, SignInRefused):
             return await self.listed_row(intent_id, row_id)
         row = read_row(body)
-        return WholeRow(row, body) if row.id == row_id else None
+        if row.id == row_id:
+            return WholeRow(row, body)
+        if not error_text(body):
+            return None
+        listed = await self.listed_row(intent_id, row_id)
+        if listed is None:  # an error instead of the row says nothing about whether there is one
+            what = f"GET /api/InvoicePayment/{row_id}"
+            raise BadAnswer(Side.HALO, f"Halo answered an error to {what}: {error_text(body)}")
+        return listed
 
     async def row_alone(self, row_id: int) -> WholeRow | None:
         """Read one row by its id; None if Halo has no such row.
