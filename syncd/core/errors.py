@@ -2,19 +2,19 @@
 
 Failure
 ├── LinkFailure               a whole side is unreachable: pause; no payment's failed attempt
-│   ├── Unreachable           no connection, no answer, or it broke off
+│   ├── Unreachable           no connection, no answer, or the connection broke
 │   ├── ServerError           5xx
 │   ├── RateLimited           429
 │   ├── BudgetSpent           syncd's own request budget is used up
-│   ├── SignInRefused         401, or the token endpoint refused
+│   ├── SignInRefused         401, or the token endpoint refuses
 │   ├── PermissionMissing     403
-│   └── BadAnswer             HTML, cut JSON, a shape that can't be, a refusal of our request
-│       └── ListingBroken     … or a listing that can't be read to its end
-├── RowsRefused               Halo refuses rows: halve the batch, until the row at fault is alone
-├── IntentUnknown             Stripe doesn't know the payment intent
-├── CursorRefused             Stripe doesn't take a cursor (any more)
+│   └── BadAnswer             HTML, cut JSON, an impossible format, a refused request
+│       └── ListingBroken     a listing that is incomplete or does not end
+├── RowsRefused               Halo refuses rows: halve the batch until the row at fault is alone
+├── IntentUnknown             Stripe does not know the payment intent
+├── CursorRefused             Stripe does not accept a cursor (any more)
 ├── StoreUnavailable          the database is busy, full or failing: try again later
-├── StoreUnusable             the database can't be opened, or is damaged: a person must look
+├── StoreUnusable             the database cannot be opened, or is damaged: a person must repair it
 ├── LeaseHeld                 another process is pushing
 └── Stopping                  the process was asked to stop; nothing is wrong
 """

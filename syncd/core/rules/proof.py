@@ -130,13 +130,13 @@ class WriteTrouble:
         intent_id, row_id: the payment and the row that showed the problem.
         reason: what happened, for people.
         before: the row's former contents by field, to restore them by hand.
-        tried: the payments that were tried; another one may be tried at once after a refusal.
-        next_try: Unix seconds at which one row is tried again.
-        settings: what the configuration said of writing then.
-        rows: each harmed row's former fields, as Halo showed them, by Halo's number of the row. Texts
-            come without secrets. Empty where they are not known.
-        whole: whether those are all fields of the rows: they were read alone, not listed.
-        invoice_id: the invoice of a new row; None where the payment's rows name it.
+        tried: the payments that were tried; after a refusal another payment may be tried at once.
+        next_try: when syncd tries one row again, Unix seconds.
+        settings: the configuration of writes at that time.
+        rows: each harmed row's former fields, as Halo showed them, by Halo's number of the row.
+            Texts contain no secrets. Empty if unknown.
+        whole: whether `rows` has all fields of the rows: they were read by their ids, not listed.
+        invoice_id: the invoice of a new row; None if the payment's rows name it.
     """
 
     kind: WriteKind
