@@ -17,7 +17,7 @@ from syncd.store import transitions
 from syncd.store.attention import PeopleStore
 from syncd.store.coordination import CoordinationStore
 from syncd.store.db import schema
-from syncd.store.db.connection import clock_of, connect, present, reading, writing
+from syncd.store.db.connection import clock_of, connect, present, read_once, reading, writing
 from syncd.store.db.leases import check_fence
 from syncd.store.db.notes import NoteStore, write_notes
 from syncd.store.halo_rows import AuditQueries, RowStore
@@ -57,8 +57,7 @@ class DoubtStore:
 
     def due(self, now: float, limit: int) -> list[tuple[str, int]]:
         """Payments whose intent must be read now, each with the newest second that was reported."""
-        with reading(self._engine) as connection:
-            found = connection.execute(READ_DUE, {"now": now, "limit": limit}).all()
+        found = read_once(self._engine, READ_DUE, {"now": now, "limit": limit})
         return [(row.intent_id, max(word.at for word in last_seen_of(row.heard))) for row in found]
 
     def hold(
@@ -220,8 +219,7 @@ class Store(NoteStore):
 
     def due_count(self, now: float) -> int:
         """Count the payments to push now."""
-        with reading(self._engine) as connection:
-            return connection.execute(DUE_COUNT, {"now": now}).scalar_one()
+        return int(read_once(self._engine, DUE_COUNT, {"now": now})[0][0])
 
     def due(self, now: float, limit: int, after: str = "") -> list[DuePayment]:
         """The payments to push now, sorted by id, after the id `after`."""

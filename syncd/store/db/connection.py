@@ -3,7 +3,7 @@
 Only this package knows the differences between SQLite and PostgreSQL (`sqlite`, `postgresql`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -142,6 +142,28 @@ def reading(engine: sa.Engine, *, opening: bool = False) -> Iterator[sa.Connecti
         _running(connection),
     ):
         yield connection
+
+
+def read_once(
+    engine: sa.Engine, statement: sa.Executable, given: Mapping[str, Any] | None = None
+) -> list[sa.Row[Any]]:
+    """The rows of one SELECT. Raises as `reading`.
+
+    One statement sees one state of the database anyway. So a server is asked without a transaction,
+    which would cost two more round trips.
+    """
+    if engine.dialect.name != "postgresql":
+        with reading(engine) as connection:
+            return list(connection.execute(statement, given).all())
+    with _translated(engine, opening=False):
+        for left in reversed(range(_BEGINNINGS)):
+            try:
+                with engine.connect().execution_options(single=True) as connection:
+                    return list(connection.execute(statement, given).all())
+            except sa.exc.DBAPIError as error:
+                if not (error.connection_invalidated and left):
+                    raise
+    raise AssertionError  # pragma: no cover  # the last turn of the loop returns or raises
 
 
 @contextmanager

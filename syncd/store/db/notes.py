@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
 from syncd.store.db import schema
-from syncd.store.db.connection import reading, writing
+from syncd.store.db.connection import read_once, reading, writing
 
 T = TypeVar("T")
 
@@ -83,8 +83,8 @@ class NoteStore:
 
     def note(self, name: str) -> str | None:
         """Read one note."""
-        with reading(self._engine) as connection:
-            return connection.execute(_NOTE, {"name": name}).scalar()
+        found = read_once(self._engine, _NOTE, {"name": name})
+        return found[0].value if found else None
 
     def notes(self) -> dict[str, str]:
         """Read all notes."""

@@ -152,7 +152,10 @@ def make_engine(url: str, password: str | None, busy_seconds: float) -> sa.Engin
     begin_writing = _BEGIN_WRITING.format(busy=max(1, int(busy_seconds * 1000)), **limits)
 
     def begin(connection: sa.Connection) -> None:
-        immediate = connection.get_execution_options().get("immediate")
+        options = connection.get_execution_options()
+        if options.get("single"):
+            return
+        immediate = options.get("immediate")
         _begin(connection, begin_writing if immediate else begin_reading)
 
     sa.event.listen(engine, "begin", begin)
