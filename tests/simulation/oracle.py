@@ -106,12 +106,15 @@ class Oracle(Watch):
                 always = self.theatre.story.setting["create_missing"] or rows or truth.deleted
                 if always and not (lenient and self._stirred(truth)):
                     self.complain("unlisted", f"{told}; {'/'.join(sorted(needs))}")
-            elif entry.code not in needs and not (lenient and self._stale(truth)):
+            elif entry.code not in needs and not (
+                lenient
+                and (self._stale(truth) or (check == "late" and self._was_refused(entry.code)))
+            ):
                 self.complain("false alarm", f"{told}; {entry.code}, not {'/'.join(sorted(needs))}")
             return
         if entry is not None:
-            refused = entry.code == "stripe_unreadable" and self.world.figures["fault 400"] > 0
-            if not (lenient and (self._stale(truth) or (check == "late" and refused))):
+            refused = check == "late" and self._was_refused(entry.code)
+            if not (lenient and (self._stale(truth) or refused)):
                 self.complain("false alarm", f"{told}; {entry.code}: {entry.reason}")
             return
         wrong = [row["id"] for row in rows if row["status"] != number]
@@ -127,6 +130,10 @@ class Oracle(Watch):
         return truth.disturbed_at > 0 and (
             truth.disturbed_at >= truth.steps[0].at or truth.touched or self.configured_at > 0
         )
+
+    def _was_refused(self, code: str) -> bool:
+        """Whether Stripe refused to show a payment once: only a sweep asks again."""
+        return code == "stripe_unreadable" and self.world.figures["fault 400"] > 0
 
     def _must_exist(self, truth: Truth) -> bool:
         setting = self.theatre.setting

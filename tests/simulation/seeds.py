@@ -100,6 +100,7 @@ FAILED = {
     67000000095: "A row was looked at before its update was carried out, so that its emptying in the same push was missed.",
     10000067000333: "Halo answered an error instead of an emptied row: the row counted as deleted, and was forgotten.",
     10000067000269: "What a probe of Stripe shows was taken for what Stripe told.",
+    69000000057: "Stripe refused to show a payment once, and only a sweep asks again; the oracle expected a poll to.",
     60000000347: "A payment that was found not to be Halo's stays so when `create_missing` is switched on.",
 }
 """Every seed that ever failed, each with what went wrong."""
