@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import sqlite3
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -74,6 +74,12 @@ def reading(desk: Desk) -> Iterator[Disk]:
     desk.process.reach(committed=False)
     with sqlite.translated():
         yield desk.disk
+
+
+def read_once(desk: Desk, statement: Any, given: Mapping[str, Any] | None = None) -> list[Any]:
+    """The rows of one SELECT."""
+    with reading(desk) as disk:
+        return disk.execute(statement, given).all()
 
 
 @contextlib.contextmanager
