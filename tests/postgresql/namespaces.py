@@ -9,9 +9,10 @@ import contextlib
 import ctypes
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ NETWORKS = {"database": 1, "stripe": 2, "halo": 3}
 HOSTS = {"hub": 1, "db": 2, "first": 3, "second": 4}
 """The hosts, with the last number of their addresses; the sandbox runs on the hub."""
 
-_NEWNET = 0x40000000
+_NEWUTS = 0x04000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -102,14 +103,20 @@ class Hosts:
 
     @contextmanager
     def on(self, host: str) -> Iterator[None]:
-        """Run the block on a host: its sockets, and the processes and threads that it starts."""
-        with Path("/proc/thread-self/ns/net").open("rb") as before:
+        """Run the block on a host: its sockets, and the processes and threads that it starts.
+
+        The host has a name of its own, so that syncd does not take both hosts for one.
+        """
+        with ExitStack() as stack:
+            for kind in ("net", "uts"):
+                before = stack.enter_context(Path("/proc/thread-self/ns", kind).open("rb"))
+                stack.callback(_enter, before.fileno())
             with Path("/run/netns", self._name(host)).open("rb") as there:
                 _enter(there.fileno())
-            try:
-                yield
-            finally:
-                _enter(before.fileno())
+            if _LIBC.unshare(_NEWUTS) != 0:
+                raise OSError(ctypes.get_errno(), "unshare")
+            socket.sethostname(host)
+            yield
 
     def close(self) -> None:
         """Remove the hosts."""
@@ -119,5 +126,5 @@ class Hosts:
 
 
 def _enter(namespace: int) -> None:
-    if _LIBC.setns(namespace, _NEWNET) != 0:
+    if _LIBC.setns(namespace, 0) != 0:
         raise OSError(ctypes.get_errno(), "setns")
