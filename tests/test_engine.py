@@ -14,6 +14,7 @@ from syncd.clients.stripe import source
 from syncd.core.errors import LeaseHeld, LinkFailure, Side
 from syncd.core.records import Condition, Holder
 from syncd.sandbox import Fault, Request
+from syncd.store.coordination import LAST
 from syncd.sync.build import Parts
 from syncd.sync.lease import Lease
 from tests.conftest import HandWorld, Rig
@@ -454,12 +455,27 @@ def test_failed_again_before_the_next_poll(
 
 
 def test_at_rest(rig: Rig) -> None:
-    """With nothing new, a poll is one request to Stripe and none to Halo."""
+    """With nothing new, a poll is one request to Stripe, none to Halo, and two commits."""
     rig.pay("succeeded")
     rig.once()
     before = len(rig.box.stripe.requests), len(rig.box.halo.requests)
-    rig.once()
-    assert (len(rig.box.stripe.requests), len(rig.box.halo.requests)) == (before[0] + 1, before[1])
+    commits: list[int] = []
+
+    async def polls(parts: Parts) -> None:
+        for _ in range(3):
+            commits.append(_commits(rig))
+            rig.clock.seconds += 300
+            await parts.engine.poll()
+            assert parts.engine.store.read(LAST["poll"]) == int(rig.clock())
+
+    rig.run(polls)
+    assert (len(rig.box.stripe.requests), len(rig.box.halo.requests)) == (before[0] + 3, before[1])
+    assert [later - earlier for earlier, later in pairwise(commits)] == [2, 2]
+
+
+def _commits(rig: Rig) -> int:
+    """How many transactions have written to the database: SQLite's file change counter."""
+    return int.from_bytes((rig.folder / "syncd.db").read_bytes()[24:28], "big")
 
 
 def test_watermark_moves_only_after_the_last_page(rig: Rig) -> None:

@@ -157,14 +157,19 @@ class Store(NoteStore):
         """Record a page of observations, its events, and what could not be parsed.
 
         Args:
-            observations: what was read; observations of events that were recorded earlier are
-                skipped.
+            observations: what was read; those of events that were recorded earlier are skipped.
             now: Unix seconds.
             events: the page's event ids with their times.
             unreadable: id, reason and time (Unix seconds) of each object that could not be parsed.
             reversals: refunds and disputes.
         """
-        events = events or {}
+        events, observations = events or {}, list(observations)
+        unreadable, reversals = list(unreadable), list(reversals)
+        if not unreadable and (events or not reversals) and all(o.event_id for o in observations):
+            with reading(self._engine) as connection:  # a page without news commits nothing
+                known = present(connection, schema.seen_events.c.event_id, list(events))
+            if len(known) == len(events):
+                return PageChanges(frozenset(), 0)
         with writing(self._engine) as connection:
             known = present(connection, schema.seen_events.c.event_id, list(events))
             new = {event: at for event, at in events.items() if event not in known}

@@ -374,7 +374,8 @@ class Engine:
         """Record that a step (poll, push, sweep) has just worked."""
         self.last[step] = self.now()
         self.succeeded(step, self.now())
-        self.store.write(LAST[step], int(self.now()))
+        if step != "poll" or not self.poller.noted:
+            self.store.write(LAST[step], int(self.now()))
 
     def link_works(self, side: Side) -> None:
         """Record that a side works, also for `syncd status`, which is another process."""

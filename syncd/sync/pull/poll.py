@@ -1,7 +1,7 @@
 """Polls Stripe's recent events into the store, and moves the watermark. Does not push."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from syncd.clients.paging import read_pages
 from syncd.clients.stripe.source import Page, StripeSource
@@ -10,6 +10,7 @@ from syncd.core.payments import CREATED_EVENT
 from syncd.monitor.report import Report
 from syncd.store.coordination import (
     GAP,
+    LAST,
     REVERSAL_EVENTS_REFUSED,
     REVERSALS_FROM,
     WATERMARK,
@@ -47,6 +48,7 @@ class Poller:
         listing: fills a time without polls that is longer than Stripe keeps events.
         rereads: re-reads payments with conflicting events.
         pace: learns from the events when to poll; None for a fixed interval.
+        noted: whether the store has a note that the latest poll has worked.
     """
 
     source: StripeSource
@@ -57,6 +59,7 @@ class Poller:
     report: Report
     now: Callable[[], float]
     pace: PollPace | None = None
+    noted: bool = field(init=False, default=False)
 
     async def poll(self) -> int:
         """Read the recent events, and re-read payments with conflicting events.
@@ -70,7 +73,7 @@ class Poller:
         Raises:
             LinkFailure: the request failed.
         """
-        self.rereads.trouble = None
+        self.rereads.trouble, self.noted = None, False
         mark = self.watermark()
         started = int(self.now())
         since = (
@@ -100,8 +103,15 @@ class Poller:
             new += self._take_events(page, first.server_time)
             newest = max([newest, *(event.at for event in page.events)])
         reached = _reached(clock, newest, started)
+        notes = {}
         if reached is not None and (mark is None or reached > mark):
-            self.store.write(WATERMARK, reached)
+            notes[WATERMARK.name] = WATERMARK.encode(reached)
+        # Without a payment to re-read, nothing can fail now: one transaction records the whole poll.
+        self.noted = not self.store.doubts.due(self.now(), 1)
+        if self.noted:
+            notes[LAST["poll"].name] = LAST["poll"].encode(int(self.now()))
+        if notes:
+            self.store.write_notes(notes)
         # The store remembers which payments have conflicting events: the next poll re-reads the
         # remaining ones.
         await self.rereads.reread()
