@@ -1003,6 +1003,59 @@ def test_a_row_that_lost_its_payment_is_not_sent_back(
     assert mine["status"] == 1
 
 
+@pytest.mark.parametrize(("seconds", "rows_max"), [(0.1, 60), (4, 3), (40, 1)])
+def test_what_is_sent_back_was_read_right_before(rig: Rig, seconds: float, rows_max: int) -> None:
+    """Where whole rows are sent, a slow Halo gets short lists: no row was read long before it is sent."""
+    rig.proven = False
+    rig.pay("succeeded")
+    rig.box.halo.keeps.partial = "refuse"
+    rig.once()
+    for _ in range(8):
+        rig.pay("succeeded")
+    read: dict[int, float] = {}
+    ages: list[float] = []
+    lists: list[int] = []
+
+    def slow(request: Any) -> bool:
+        if request.method == "GET" and request.path.rpartition("/")[2].isdigit():
+            rig.clock.seconds += seconds
+            read[int(request.path.rpartition("/")[2])] = rig.clock()
+        if request.method == "POST" and request.path == "/api/InvoicePayment":
+            ages.extend(rig.clock() - read[row["id"]] for row in request.json())
+            lists.append(len(request.json()))
+        return False
+
+    rig.box.halo.faults.append(Fault("500", times=None, match=slow))
+    rig.once()
+    assert len(ages) == sum(lists) == 8
+    assert max(ages) <= 10
+    assert max(lists) == min(8, rows_max)
+
+
+def test_rows_that_were_read_too_long_ago_are_read_again(rig: Rig) -> None:
+    """A pause between the reading and the list: what a person changed meanwhile is not undone."""
+    rig.proven = False
+    rig.pay("succeeded")
+    rig.box.halo.keeps.partial = "refuse"
+    rig.once()
+    mine, last = (rig.box.halo.rows_of(rig.pay("succeeded"))[0] for _ in range(2))
+    read: list[int] = []
+
+    def person(request: Any) -> bool:
+        name = request.path.rpartition("/")[2]
+        if request.method == "GET" and name.isdigit():
+            read.append(int(name))
+            if len(read) == 2:  # both are read
+                rig.clock.seconds += 40
+                rig.box.halo.rows[read[0]]["method"] = 9
+        return False
+
+    rig.box.halo.faults.append(Fault("500", times=None, match=person))
+    rig.once()
+    assert rig.box.halo.rows[read[0]]["method"] == 9
+    assert {mine["status"], last["status"]} == {3}
+
+
 def test_no_new_row_beside_a_row_that_a_write_emptied(rig: Rig) -> None:
     """Halo empties a first row and refuses to take it back: its payment gets no second row later."""
     rig.proven = False

@@ -108,7 +108,7 @@ PLANTED = (
         "        listed = await", "        return\n        listed = await",
     ),
     Planted(
-        "the acknowledgement is recorded before the POST", _in(updating.Updater, "send"),
+        "the acknowledgement is recorded before the POST", _in(updating.Updater, "_send"),
         "        try:\n            answer",
         "        self.store.record([Outcome(w.intent_id, state_of(w), Condition.IN_STEP,"
         " acked=True, rows=u.rows) for w, u in batch], self.now())\n        try:\n            answer",

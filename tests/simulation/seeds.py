@@ -72,6 +72,7 @@ FAILED = {
     "effects. The oracle took that for a blind write.",
     50000000302: "Two processes read one payment, one of them in vain: the oracle forgot that when the other one "
     "could read it.",
+    69000000023: "A list of whole rows was sent minutes after its rows were read: a person's change of an amount was undone.",
     10000000000201: "A payment left its state and came back between two polls; Halo's own webhook wrote the state in "
     "between. The row was wrong until the sweep.",
     60000000010: "A first write emptied a row, and Halo refused to take it back: later its payment got a second row.",

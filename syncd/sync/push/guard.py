@@ -58,7 +58,8 @@ class InsertWaits:
 
 
 LOOK_SECONDS_MAX = 30.0
-"""A row is inserted only if the payment was looked up in Halo within this time, in seconds."""
+"""What syncd read in Halo proves nothing for a write after this time, in seconds: whether a row is missing,
+and what the columns of a row contain."""
 
 
 PAUSE_SECONDS_MAX = 5.0
@@ -93,6 +94,7 @@ class UpdateGuard:
         lease: the push lease; None in a dry run.
         due_payments: the payments.
         notes: other notes to write before the request, by name.
+        outdated: whether what would be sent was read too long ago.
         asked: whether the guard has allowed a request.
         lost: the failure if the push lease was lost; None while this process holds it.
         overtaken: payments whose state changed at Stripe since the decision.
@@ -103,6 +105,7 @@ class UpdateGuard:
     due_payments: Sequence[DuePayment]
     now: Callable[[], float]
     notes: Mapping[str, str | None] = field(default_factory=dict)
+    outdated: Callable[[], bool] = field(default=lambda: False)
     asked: bool = field(init=False, default=False)
     lost: LeaseHeld | None = field(init=False, default=None)
     overtaken: frozenset[str] = field(init=False, default=frozenset())
@@ -116,6 +119,8 @@ class UpdateGuard:
             return False
 
     def _allows_now(self) -> bool:
+        if self.outdated():
+            return False
         if self.lease is not None:
             self.lease.renew()
         self.overtaken = self.store.overtaken(self.due_payments)

@@ -14,7 +14,7 @@ from syncd.sync.push.backlog import Backlog
 from syncd.sync.push.guard import UpdateGuard
 from syncd.sync.push.outcomes import UNPROVEN_MAX, Outcomes, as_planned, due_again, listed, state_of
 from syncd.sync.push.proof.tenant import WritesStopped
-from syncd.sync.push.proof.verify import Batch, Verifier, former_fields, sent_rows
+from syncd.sync.push.proof.verify import Batch, Befores, Verifier, former_fields, sent_rows
 from syncd.sync.sink import Sink
 
 
@@ -54,8 +54,20 @@ class Updater:
                 )
             self.store.record(as_planned([due for due, _ in batch]), self.now())
             return
-        now = self.now()
-        befores = await self.verifier.befores(batch)
+        while batch:
+            read = await self.verifier.befores(batch)
+            size = len(batch) if read is None else read.payments
+            await self._send(batch[:size], read)
+            batch = batch[size:]
+
+    async def _send(self, batch: Batch, read: Befores | None) -> None:
+        """Send one list of rows, complete if they were read.
+
+        Raises:
+            LeaseHeld: another process pushes.
+            LinkFailure: Halo as a whole does not work, or seems not to.
+        """
+        now, befores = self.now(), None if read is None else read.rows
         if befores is not None:
             gone = [one for one in batch if not all(row in befores for row in one[1].rows)]
             self.store.record([due_again(due, now) for due, _ in gone], now)
@@ -72,6 +84,8 @@ class Updater:
             self.outcomes.sent(due.intent_id, update)
         notes = self.verifier.note_before(batch)
         guard = UpdateGuard(self.store, self.lease, payments, self.now, notes)
+        if read is not None:
+            guard.outdated = lambda: self.verifier.outdated(read)
         try:
             answer = await self.sink.update(rows, guard)
         except (RowsRefused, LinkFailure) as error:

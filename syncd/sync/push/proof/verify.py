@@ -16,7 +16,7 @@ from syncd.core.records import DuePayment
 from syncd.core.rows import Acknowledged, Row, RowChange, WholeRow
 from syncd.core.rules.decisions import Update
 from syncd.core.rules.proof import FieldChange, SentRow, UpdateMode, WriteKind
-from syncd.sync.push.guard import InsertWaits
+from syncd.sync.push.guard import LOOK_SECONDS_MAX, InsertWaits
 from syncd.sync.push.proof.prover import SETTLE_SECONDS
 from syncd.sync.push.proof.tenant import TenantWrites, WritesStopped
 from syncd.sync.sink import Sink
@@ -33,6 +33,26 @@ UNCHECKED_MAX = 200
 
 FIELD_CHARACTERS_MAX = 300
 """Longer texts of a row are not stored while its update has no answer."""
+
+
+READ_SECONDS_MAX = 10.0
+"""The rows of one list are read within this time, in seconds, or one by one if Halo is slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class Befores:
+    """Rows as they were read for complete updates.
+
+    Attributes:
+        rows: the rows by Halo's number, without those that are gone or belong to another payment.
+        payments: how many payments of the list were read; the others belong to the next list.
+        read_at: when the first of the rows was read, by the host's clock and by a monotonic clock, in
+            seconds: the first may be set, and the second may stand still in a suspended machine.
+    """
+
+    rows: Mapping[int, WholeRow]
+    payments: int
+    read_at: tuple[float, float]
 
 
 @dataclass(slots=True)
@@ -55,10 +75,11 @@ class Verifier:
         """Start another push: one row may be read back again."""
         self._looked = False
 
-    async def befores(self, batch: Batch) -> dict[int, WholeRow] | None:
+    async def befores(self, batch: Batch) -> Befores | None:
         """Read the rows that complete updates need; None if updates send only their changes.
 
-        The result lacks rows that are gone or no longer belong to the payment.
+        An update sends back what was read, and so it undoes what a person changes meanwhile. So the
+        reading ends when it would take too long, after one payment at least.
 
         Raises:
             LinkFailure: the request failed.
@@ -66,12 +87,30 @@ class Verifier:
         if self.tenant.mode is UpdateMode.CHANGES:
             return None
         found: dict[int, WholeRow] = {}
-        for due, update in batch:
+        first: tuple[float, float] | None = None
+        took = 0.0
+        for number, (due, update) in enumerate(batch):
+            began = self.waits.monotonic()
+            if first is not None and self._age(first) + took > READ_SECONDS_MAX:
+                return Befores(found, number, first)
             for row in update.rows:
                 before = await self.sink.whole_row(due.intent_id, row)
                 if before is not None and before.is_of(due.intent_id):
                     found[row] = before
-        return found
+                first = first or self._clocks()
+            took = self.waits.monotonic() - began
+        return Befores(found, len(batch), first or self._clocks())
+
+    def outdated(self, befores: Befores) -> bool:
+        """Whether rows were read too long ago to be sent back."""
+        return self._age(befores.read_at) > LOOK_SECONDS_MAX
+
+    def _clocks(self) -> tuple[float, float]:
+        return self.tenant.now(), self.waits.monotonic()
+
+    def _age(self, since: tuple[float, float]) -> float:
+        now, steady = self._clocks()
+        return max(abs(now - since[0]), steady - since[1])
 
     def as_sent(self, change: RowChange, befores: Mapping[int, WholeRow] | None) -> RowChange:
         """An update of one row in the mode that this tenant needs."""
