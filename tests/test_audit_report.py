@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 from syncd.audit.differences import Consequence, Difference, InvoiceName, Kind, money
 from syncd.audit.report.export import COLUMNS, Links, as_json, write_csv
@@ -595,20 +597,36 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
         browser.close()
 
 
+@contextmanager
+def in_browser(folder: Path, width: int, **changes: Any) -> Iterator[Page]:
+    """The page of an audit whose first difference is changed, in a window of this width in pixels."""
+    first, *others = story().findings
+    report = replace(story(), findings=(replace(first, **changes), *others))
+    (folder / "a.html").write_text(as_html(report, PLACES), "utf-8")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto((folder / "a.html").as_uri())
+        yield page
+        browser.close()
+
+
+def height_of(cell: Locator) -> float:
+    """The height of a cell's text, in pixels."""
+    height: float = cell.evaluate(
+        "e => { const r = document.createRange(); r.selectNodeContents(e);"
+        " return r.getBoundingClientRect().height }"
+    )
+    return height
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium isn't installed")
 @pytest.mark.parametrize("width", [375, 1000, 1100, 1400])
 def test_a_long_name_takes_no_room_from_others(tmp_path: Path, width: int) -> None:
     """However long a customer's name or an invoice's number: no column collapses or overflows."""
     long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 3
-    first, *others = story().findings
-    found = replace(first, customer=long, invoices=(InvoiceName(7, long[:100]), InvoiceName(6)))
-    (tmp_path / "a.html").write_text(
-        as_html(replace(story(), findings=(found, *others)), PLACES), "utf-8"
-    )
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.goto((tmp_path / "a.html").as_uri())
+    invoices = (InvoiceName(7, long[:100]), InvoiceName(6))
+    with in_browser(tmp_path, width, customer=long, invoices=invoices) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == width
         row = page.locator(".differences tbody tr").first
         boxes = [row.locator("td").nth(n).bounding_box() for n in range(7)]
@@ -618,37 +636,20 @@ def test_a_long_name_takes_no_room_from_others(tmp_path: Path, width: int) -> No
             assert boxes[6]["width"] > 250
         money = row.locator("td.number")
         for place in range(3):
-            height = money.nth(place).evaluate(
-                "e => { const r = document.createRange(); r.selectNodeContents(e);"
-                " return r.getBoundingClientRect().height }"
-            )
-            assert height < 30
-        browser.close()
+            assert height_of(money.nth(place)) < 30
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium isn't installed")
 @pytest.mark.parametrize("width", [375, 1100, 1400])
 def test_a_large_amount_stays_in_its_column(tmp_path: Path, width: int) -> None:
     """An amount that is too wide breaks before its currency, never within its digits."""
-    first, *others = story().findings
-    found = replace(first, stripe_amount=Decimal("1234567.5"), halo_amount=Decimal(0))
-    (tmp_path / "a.html").write_text(
-        as_html(replace(story(), findings=(found, *others)), PLACES), "utf-8"
-    )
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        page = browser.new_page(viewport={"width": width, "height": 900})
-        page.goto((tmp_path / "a.html").as_uri())
+    amounts = {"stripe_amount": Decimal("1234567.5"), "halo_amount": Decimal(0)}
+    with in_browser(tmp_path, width, **amounts) as page:
         money = page.locator(".differences tbody tr").first.locator("td.number")
         for place, lines in enumerate((2, 1, 2)):
             cell = money.nth(place)
             assert cell.evaluate("e => e.scrollWidth <= e.clientWidth")
-            height = cell.evaluate(
-                "e => { const r = document.createRange(); r.selectNodeContents(e);"
-                " return r.getBoundingClientRect().height }"
-            )
-            assert height < (30 * lines if width > 1088 else 30)
-        browser.close()
+            assert height_of(cell) < (30 * lines if width > 1088 else 30)
 
 
 @pytest.mark.parametrize("option", ["--html", "--csv"])

@@ -12,8 +12,9 @@ from syncd.core.errors import LinkFailure
 from syncd.core.records import Condition
 from syncd.core.rules.proof import UpdateMode, WriteKind
 from syncd.core.rules.proof_notes import read_proof, read_trouble
-from syncd.sandbox import Fault
+from syncd.sandbox import Fault, SandboxHalo
 from syncd.sandbox.halo.tenant import NEVER
+from syncd.sync.push.proof.verify import Verifier
 from tests.conftest import Rig
 from tests.test_process import until
 
@@ -59,6 +60,14 @@ def harmed(rig: Rig, before: dict[int, dict[str, Any]]) -> dict[int, list[str]]:
 def written(rig: Rig) -> list[list[int]]:
     """The rows of each POST, by id."""
     return [[row["id"] for row in post.json()] for post in rig.posts()]
+
+
+def empties_late(halo: SandboxHalo) -> None:
+    """The tenant empties what an update leaves out; a gateway gives up, and Halo carries out the first later."""
+    halo.keeps.partial = "empty"
+    halo.faults.append(
+        Fault("applied_late", times=1, method="POST", path="/api/InvoicePayment", seconds=1)
+    )
 
 
 def test_one_row_first(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
@@ -917,10 +926,7 @@ def test_a_first_update_that_is_carried_out_late(
     """A gateway gives up and Halo empties the row later: nothing is sent meanwhile, then it is restored."""
     rig, intents, before = paid
     halo = rig.box.halo
-    halo.keeps.partial = "empty"
-    halo.faults.append(
-        Fault("applied_late", times=1, method="POST", path="/api/InvoicePayment", seconds=1)
-    )
+    empties_late(halo)
     rig.cycle()
     rig.cycle()
     assert len(rig.posts()) == 1
@@ -938,10 +944,7 @@ def test_an_error_instead_of_an_emptied_row(
     """Halo answers 200 with an error instead of the emptied row: the row does not count as gone."""
     rig, intents, before = paid
     halo = rig.box.halo
-    halo.keeps.partial = "empty"
-    halo.faults.append(
-        Fault("applied_late", times=1, method="POST", path="/api/InvoicePayment", seconds=1)
-    )
+    empties_late(halo)
     rig.cycle()
     until(lambda: halo.writes)
     halo.faults.append(
@@ -1032,7 +1035,52 @@ def test_what_is_sent_back_was_read_right_before(rig: Rig, seconds: float, rows_
     assert max(lists) == min(8, rows_max)
 
 
-def test_rows_that_were_read_too_long_ago_are_read_again(rig: Rig) -> None:
+def test_a_payment_with_several_rows_in_a_slow_halo(rig: Rig) -> None:
+    """Its rows are read and sent together, however slow Halo is: they are not read again without end."""
+    rig.proven = False
+    rig.pay("succeeded")
+    rig.box.halo.keeps.partial = "refuse"
+    rig.once()
+    payment = rig.pay("succeeded", rows=(5.0, 5.99))
+    read: list[str] = []
+
+    def slow(request: Any) -> bool:
+        name = request.path.rpartition("/")[2]
+        if request.method == "GET" and name.isdigit():
+            read.append(name)
+            rig.clock.seconds += 40
+        return False
+
+    rig.box.halo.faults.append(Fault("500", times=None, match=slow))
+    rig.once()
+    assert rig.condition(payment) == Condition.IN_STEP
+    assert len(read) == 2
+
+
+def test_a_list_that_always_waits_too_long_stays_due(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the request never begins soon after the reading, the payment is tried again minutes later."""
+    rig.proven = False
+    rig.pay("succeeded")
+    rig.box.halo.keeps.partial = "refuse"
+    rig.once()
+    payment = rig.pay("succeeded")
+    monkeypatch.setattr(Verifier, "outdated", lambda *_: True)
+    known = len(rig.posts())
+    rig.cycle()
+    assert len(rig.posts()) == known
+    assert rig.condition(payment) == Condition.DUE
+    assert len(rig.told.events("update_postponed")) == 1
+    monkeypatch.undo()
+    rig.clock.seconds += 300
+    rig.cycle()
+    assert rig.condition(payment) == Condition.IN_STEP
+
+
+def test_rows_that_were_read_too_long_ago_are_read_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pause between the reading and the list: what a person changed meanwhile is not undone."""
     rig.proven = False
     rig.pay("succeeded")
@@ -1045,11 +1093,18 @@ def test_rows_that_were_read_too_long_ago_are_read_again(rig: Rig) -> None:
         name = request.path.rpartition("/")[2]
         if request.method == "GET" and name.isdigit():
             read.append(int(name))
-            if len(read) == 2:  # both are read
-                rig.clock.seconds += 40
-                rig.box.halo.rows[read[0]]["method"] = 9
         return False
 
+    befores = Verifier.befores
+
+    async def and_pause(verifier: Verifier, batch: Any) -> Any:
+        found = await befores(verifier, batch)
+        if len(read) == 2:  # both are read
+            rig.clock.seconds += 40
+            rig.box.halo.rows[read[0]]["method"] = 9
+        return found
+
+    monkeypatch.setattr(Verifier, "befores", and_pause)
     rig.box.halo.faults.append(Fault("500", times=None, match=person))
     rig.once()
     assert rig.box.halo.rows[read[0]]["method"] == 9

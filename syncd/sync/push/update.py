@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from syncd.core.errors import LinkFailure, RowsRefused, ServerError
+from syncd.core.errors import LinkFailure, RowsRefused, ServerError, Side, Unreachable
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Acknowledged, Row, WholeRow
 from syncd.core.rules.decisions import Update
@@ -11,11 +11,22 @@ from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
 from syncd.sync.push.backlog import Backlog
-from syncd.sync.push.guard import UpdateGuard
-from syncd.sync.push.outcomes import UNPROVEN_MAX, Outcomes, as_planned, due_again, listed, state_of
+from syncd.sync.push.guard import LOOK_SECONDS_MAX, UpdateGuard
+from syncd.sync.push.outcomes import (
+    INSERT_DOUBT_SECONDS,
+    UNPROVEN_MAX,
+    Outcomes,
+    as_planned,
+    due_again,
+    listed,
+    state_of,
+)
 from syncd.sync.push.proof.tenant import WritesStopped
 from syncd.sync.push.proof.verify import Batch, Befores, Verifier, former_fields, sent_rows
 from syncd.sync.sink import Sink
+
+HELD_BACK_MAX = 3
+"""How many times in succession a list may wait so long that its rows are read again; then it is postponed."""
 
 
 @dataclass(slots=True)
@@ -54,14 +65,38 @@ class Updater:
                 )
             self.store.record(as_planned([due for due, _ in batch]), self.now())
             return
-        while batch:
+        held_back = 0
+        while batch and held_back < HELD_BACK_MAX:
             read = await self.verifier.befores(batch)
             size = len(batch) if read is None else read.payments
-            await self._send(batch[:size], read)
-            batch = batch[size:]
+            left = await self._send(batch[:size], read)
+            held_back = held_back + 1 if len(left) == size else 0
+            batch = [*left, *batch[size:]]
+        if batch:
+            self._postpone(batch)
 
-    async def _send(self, batch: Batch, read: Befores | None) -> None:
+    def _postpone(self, batch: Batch) -> None:
+        """Send these payments later: their rows were read too long ago whenever they could be sent.
+
+        Requests to Halo wait too long, which is no payment's fault: no attempt is counted.
+        """
+        now = self.now()
+        slow = Unreachable(
+            Side.HALO,
+            f"Requests to Halo wait longer than {LOOK_SECONDS_MAX:.0f} s, so the rows of "
+            f"{batch[0][0].intent_id} may have changed since syncd read them. syncd sends nothing, and "
+            f"tries again in {INSERT_DOUBT_SECONDS / 60:.0f} minutes.",
+        )
+        self.outcomes.report.log(
+            "warning", "update_postponed", payments=len(batch), reason=str(slow)
+        )
+        self.store.record([due_again(due, now + INSERT_DOUBT_SECONDS) for due, _ in batch], now)
+        self.backlog.trouble = self.backlog.trouble or slow
+
+    async def _send(self, batch: Batch, read: Befores | None) -> Batch:
         """Send one list of rows, complete if they were read.
+
+        Returns the payments that the guard held back although nothing is new about them.
 
         Raises:
             LeaseHeld: another process pushes.
@@ -78,7 +113,7 @@ class Updater:
             for row in self.settings.changed_rows(due, update, now)
         ]
         if not rows:
-            return
+            return []
         payments = [due for due, _ in batch]
         for due, update in batch:
             self.outcomes.sent(due.intent_id, update)
@@ -97,16 +132,14 @@ class Updater:
             elif guard.asked:
                 self.store.write_notes(self.verifier.note_after(batch))
             await self._send_parts(batch, error)
-            return
+            return []
         if answer is None:
             if guard.lost is not None:
                 raise guard.lost
-            left = [one for one in batch if one[0].intent_id not in guard.overtaken]
-            if left:
-                await self.send(left)
-            return
+            return [one for one in batch if one[0].intent_id not in guard.overtaken]
         self.backlog.failures.has_written()
         await self._record(batch, answer, befores)
+        return []
 
     async def _record(
         self, batch: Batch, answer: Acknowledged, befores: Mapping[int, WholeRow] | None

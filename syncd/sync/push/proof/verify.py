@@ -46,8 +46,8 @@ class Befores:
     Attributes:
         rows: the rows by Halo's number, without those that are gone or belong to another payment.
         payments: how many payments of the list were read; the others belong to the next list.
-        read_at: when the first of the rows was read, by the host's clock and by a monotonic clock, in
-            seconds: the first may be set, and the second may stand still in a suspended machine.
+        read_at: when the reading ended, by the host's clock and by a monotonic clock, in seconds: the
+            first may be set, and the second may stand still in a suspended machine.
     """
 
     rows: Mapping[int, WholeRow]
@@ -92,14 +92,14 @@ class Verifier:
         for number, (due, update) in enumerate(batch):
             began = self.waits.monotonic()
             if first is not None and self._age(first) + took > READ_SECONDS_MAX:
-                return Befores(found, number, first)
+                return Befores(found, number, self._clocks())
             for row in update.rows:
                 before = await self.sink.whole_row(due.intent_id, row)
                 if before is not None and before.is_of(due.intent_id):
                     found[row] = before
                 first = first or self._clocks()
             took = self.waits.monotonic() - began
-        return Befores(found, len(batch), first or self._clocks())
+        return Befores(found, len(batch), self._clocks())
 
     def outdated(self, befores: Befores) -> bool:
         """Whether rows were read too long ago to be sent back."""
