@@ -73,6 +73,7 @@ FAILED = {
     50000000302: "Two processes read one payment, one of them in vain: the oracle forgot that when the other one "
     "could read it.",
     69000000023: "A list of whole rows was sent minutes after its rows were read: a person's change of an amount was undone.",
+    93000000043: "Stripe told a newer state while a write was on its way to Halo: the oracle expected the write to be taken back.",
     10000000000201: "A payment left its state and came back between two polls; Halo's own webhook wrote the state in "
     "between. The row was wrong until the sweep.",
     60000000010: "A first write emptied a row, and Halo refused to take it back: later its payment got a second row.",
@@ -99,6 +100,7 @@ FAILED = {
     66000000292: "An update emptied three rows; the answer showed one of them, and a person's change was assumed.",
     66000000351: "Connections that were refused put a payment on the attention list.",
     67000000095: "A row was looked at before its update was carried out, so that its emptying in the same push was missed.",
+    10000067000200: "Stripe told a newer state while an update was on its way to Halo: the oracle expected the update to be taken back.",
     10000067000333: "Halo answered an error instead of an emptied row: the row counted as deleted, and was forgotten.",
     10000067000269: "What a probe of Stripe shows was taken for what Stripe told.",
     69000000057: "Stripe refused to show a payment once, and only a sweep asks again; the oracle expected a poll to.",

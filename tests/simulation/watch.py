@@ -92,14 +92,14 @@ class View:
         rows: each row as it was last shown to it: its status.
         read_at: when it sent the question that showed it each row.
         empty: payments that were shown to it without rows, and when it asked.
-        told: the newest step of each payment that Stripe told it.
+        told: the steps of each payment that Stripe told it, each with the time.
         asked: the payment whose rows it asked for last; None where it asked or sent something else.
     """
 
     rows: dict[int, Any] = field(default_factory=dict)
     read_at: dict[int, float] = field(default_factory=dict)
     empty: dict[str, float] = field(default_factory=dict)
-    told: dict[str, int] = field(default_factory=dict)
+    told: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
     asked: str | None = None
     unanswered: dict[int, Any] = field(default_factory=dict)
 
@@ -271,7 +271,7 @@ class Watch:
         notes: list[tuple[dict[str, Any], int]] = []
         for row in posted:
             if "id" in row:
-                step = self._update_sent(process, row)
+                step = self._update_sent(process, row, self.left_at[id(request)])
                 self._check_reading(process, row["id"], self.left_at[id(request)])
             else:
                 step = self._insert_sent(process, row, self.left_at[id(request)])
@@ -288,8 +288,13 @@ class Watch:
         unset = process.theatre.setting["unset"]
         return {s for s in STATES if self.world.halo.status[s] == number and s not in unset}
 
-    def _reasons(self, process: Process, truth: Truth, number: object, what: str) -> int:
-        """Whether Stripe ever gave a reason for this status; returns which step it was."""
+    def _reasons(
+        self, process: Process, truth: Truth, number: object, what: str, left_at: float
+    ) -> int:
+        """Whether Stripe ever gave a reason for this status; returns which step it was.
+
+        `left_at`: when the request left the process, which cannot take it back.
+        """
         label, now = truth.label, self.world.now()
         states = self._states(process, number)
         if not states:
@@ -304,15 +309,18 @@ class Watch:
                 "older",
                 f"{what} of {label} set to {truth.steps[step].state} after Halo took {newer}",
             )
-        elif step < self.view(process).told.get(truth.intent_id, -1):
-            newer = truth.steps[self.view(process).told[truth.intent_id]].state
-            self.complain(
-                "told",
-                f"{what} of {label} set to {truth.steps[step].state}, Stripe had said {newer}",
-            )
+        else:
+            told = self.view(process).told.get(truth.intent_id, ())
+            newest = max((seen for at, seen in told if at <= left_at), default=-1)
+            if step < newest:
+                self.complain(
+                    "told",
+                    f"{what} of {label} set to {truth.steps[step].state}, "
+                    f"Stripe had said {truth.steps[newest].state}",
+                )
         return step
 
-    def _update_sent(self, process: Process, row: dict[str, Any]) -> int:
+    def _update_sent(self, process: Process, row: dict[str, Any], left_at: float) -> int:
         number, status = row["id"], row.get("status")
         view = self.view(process)
         stored = self.world.halo.rows.get(number)
@@ -333,7 +341,7 @@ class Watch:
                 self.complain("never true", f"row {number} belongs to no payment of Stripe")
             return -1
         view.unanswered[number] = status
-        step = self._reasons(process, truth, status, f"row {number}")
+        step = self._reasons(process, truth, status, f"row {number}", left_at)
         self._check_trace(process, truth, row, status)
         # An update that was carried out but not answered goes again, though it has emptied the row.
         again = self.last_sent.get(number) == status and number in self.world.harmed()
@@ -498,7 +506,7 @@ class Watch:
             self.complain("unlooked", f"{truth.label}: a row is inserted without looking again")
         elif (age := left_at - self.view(process).empty[truth.intent_id]) > LOOK_SECONDS:
             self.complain("unlooked", f"{truth.label}: a row is inserted {age:.0f} s after looking")
-        step = self._reasons(process, truth, row.get("status"), "a new row")
+        step = self._reasons(process, truth, row.get("status"), "a new row", left_at)
         if step >= 0:
             succeeded = truth.steps[step].state == "succeeded"
             money = self.world.stripe.intents[truth.intent_id]
@@ -611,19 +619,18 @@ class Watch:
     def _told(self, process: Process, body: Any) -> None:
         if not isinstance(body, dict):
             return
-        told = self.view(process).told
+        told, now = self.view(process).told, self.world.now()
         objects = body["data"] if isinstance(body.get("data"), list) else [body]
         for thing in objects:
             if not isinstance(thing, dict):
                 continue
             step = self.world.event_step.get(str(thing.get("id")))
             if step is not None:
-                told[step[0]] = max(told.get(step[0], -1), step[1])
+                told.setdefault(step[0], []).append((now, step[1]))
             truth = self.world.by_intent.get(str(thing.get("id")))
             if truth is not None and truth.steps and thing["status"] != "requires_payment_method":
-                told[truth.intent_id] = max(
-                    told.get(truth.intent_id, -1), truth.latest({thing["status"]}, self.world.now())
-                )
+                latest = truth.latest({thing["status"]}, now)
+                told.setdefault(truth.intent_id, []).append((now, latest))
 
     def _shown(self, process: Process, request: Request, body: Any) -> None:
         rows = body.get("payments") if isinstance(body, dict) else body
