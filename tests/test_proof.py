@@ -9,12 +9,15 @@ import pytest
 
 from syncd.config.model import Push
 from syncd.core.errors import LinkFailure
+from syncd.core.holds import HoldCode
 from syncd.core.records import Condition
 from syncd.core.rules.proof import UpdateMode, WriteKind
 from syncd.core.rules.proof_notes import read_proof, read_trouble
 from syncd.sandbox import Fault, SandboxHalo
 from syncd.sandbox.halo.tenant import NEVER
+from syncd.sync.push.proof.reading import RowReader
 from syncd.sync.push.proof.verify import Verifier
+from syncd.sync.push.update import HELD_BACK_MAX
 from tests.conftest import Rig
 from tests.test_process import until
 
@@ -1057,25 +1060,177 @@ def test_a_payment_with_several_rows_in_a_slow_halo(rig: Rig) -> None:
     assert len(read) == 2
 
 
-def test_a_list_that_always_waits_too_long_stays_due(
+def test_a_list_that_always_waits_too_long_is_sent(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the request never begins soon after the reading, the payment is tried again minutes later."""
+    """If requests always begin long after the reading, the rows are read again some times, and then sent."""
     rig.proven = False
     rig.pay("succeeded")
     rig.box.halo.keeps.partial = "refuse"
     rig.once()
-    payment = rig.pay("succeeded")
-    monkeypatch.setattr(Verifier, "outdated", lambda *_: True)
-    known = len(rig.posts())
+    names = [rig.pay("succeeded") for _ in range(3)]
+    monkeypatch.setattr(RowReader, "outdated", lambda *_: True)
+    known = len(rig.box.halo.requests)
+    rig.once()
+    assert {rig.condition(name) for name in names} == {Condition.IN_STEP}
+    alone = [r for r in rig.box.halo.requests[known:] if r.path.rpartition("/")[2].isdigit()]
+    assert len(alone) <= 3 * HELD_BACK_MAX + 3
+
+
+def test_a_slow_payment_does_not_hold_up_others(rig: Rig) -> None:
+    """Where whole rows are sent, a payment whose rows are read slowly goes alone, and the others go."""
+    rig.proven = False
+    rig.pay("succeeded")
+    rig.box.halo.keeps.partial = "refuse"
+    rig.once()
+    payment = rig.pay("succeeded", amount=4396, rows=(10.99,) * 4)
+    others = [rig.pay("succeeded") for _ in range(5)]
+    mine = {str(row["id"]) for row in rig.box.halo.rows_of(payment)}
+
+    def slow(request: Any) -> bool:
+        if request.method == "GET" and request.path.rpartition("/")[2] in mine:
+            rig.clock.seconds += 12
+        return False
+
+    rig.box.halo.faults.append(Fault("500", times=None, match=slow))
+    rig.once()
+    assert {rig.condition(name) for name in (payment, *others)} == {Condition.IN_STEP}
+
+
+def test_a_reading_that_suddenly_takes_long(rig: Rig) -> None:
+    """The payments that were read before it are read again: what a person changed meanwhile stays."""
+    rig.proven = False
+    rig.pay("succeeded")
+    rig.box.halo.keeps.partial = "refuse"
+    rig.once()
+    names = [rig.pay("succeeded") for _ in range(3)]
+    read: list[str] = []
+
+    def slow(request: Any) -> bool:
+        name = request.path.rpartition("/")[2]
+        if request.method == "GET" and name.isdigit():
+            read.append(name)
+            if len(read) == 3:
+                rig.clock.seconds += 40
+                rig.box.halo.rows[int(read[0])]["method"] = 9
+        return False
+
+    rig.box.halo.faults.append(Fault("500", times=None, match=slow))
+    rig.once()
+    assert rig.box.halo.rows[int(read[0])]["method"] == 9
+    assert {rig.condition(name) for name in names} == {Condition.IN_STEP}
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_row_that_halo_fails_to_show(rig: Rig, *, proven: bool) -> None:
+    """Halo fails whenever one row is read alone: that payment needs a person, and the others go."""
+    rig.proven = False
+    rig.box.halo.keeps.partial = "refuse"
+    if proven:
+        rig.pay("succeeded")
+        rig.once()
+    others = [rig.pay("succeeded") for _ in range(5)]
+    rig.clock.seconds += 10
+    broken = rig.pay("succeeded")  # the newest is the first to be proven
+    path = f"/api/InvoicePayment/{rig.box.halo.rows_of(broken)[0]['id']}"
+    rig.box.halo.faults.append(Fault("500", times=None, method="GET", path=path))
+    for _ in range(12):
+        rig.cycle()
+        rig.clock.seconds += 3_600
+    assert {rig.condition(name) for name in others} == {Condition.IN_STEP}
+    assert [entry.intent_id for entry in rig.attention()] == [broken]
+
+
+@pytest.mark.parametrize("fault", ["504_after", "reset_after"])
+def test_an_update_without_an_answer_that_empties_other_columns(rig: Rig, fault: str) -> None:
+    """Every column that was read before the update is compared, before anything else is written."""
+    rig.once()
+    names = [rig.pay("succeeded") for _ in range(4)]
+    for number, row in rig.box.halo.rows.items():
+        row.update(reference=f"R-{number}", thirdpartyid=f"x-{number}")
+    rig.box.halo.keeps.empties = frozenset({"reference", "thirdpartyid"})
+    rig.box.halo.faults.append(Fault(fault, times=8, method="POST", path="/api/InvoicePayment"))
+    for _ in range(4):
+        rig.cycle()
+        rig.clock.seconds += 400
+    later = rig.box.halo.rows_of(rig.pay("succeeded"))[0]
+    later["reference"] = "R"
     rig.cycle()
-    assert len(rig.posts()) == known
-    assert rig.condition(payment) == Condition.DUE
-    assert len(rig.told.events("update_postponed")) == 1
-    monkeypatch.undo()
-    rig.clock.seconds += 300
+    assert later["reference"] == "R"
+    assert trouble(rig).code is HoldCode.WRITES_HAVE_SIDE_EFFECTS
+    assert set(trouble(rig).rows) == {
+        row["id"] for name in names for row in rig.box.halo.rows_of(name)
+    }
+
+
+def test_a_restoration_keeps_what_a_person_filled_in(rig: Rig) -> None:
+    """Halo empties the row and does not show it; a person fills in a column: the column stays."""
+    rig.proven = False
+    row = rig.box.halo.rows_of(rig.pay("succeeded"))[0]
+    row.update(reference="R")
+    rig.box.halo.keeps.partial = "empty"
+    path = f"/api/InvoicePayment/{row['id']}"
+    unread = Fault("reset", times=None, method="GET", path=path, after=1)
+    rig.box.halo.faults += [
+        Fault("reset_after", times=1, method="POST", path="/api/InvoicePayment"), unread,
+    ]  # fmt: skip
     rig.cycle()
-    assert rig.condition(payment) == Condition.IN_STEP
+    emptied = row["reference"]
+    row["method"] = 9
+    rig.box.halo.faults.remove(unread)
+    for _ in range(3):
+        rig.clock.seconds += 400
+        rig.cycle()
+    assert emptied is None
+    assert (row["method"], row["reference"], row["status"]) == (9, "R", 3)
+
+
+def test_the_proof_sends_back_what_was_read_right_before(rig: Rig) -> None:
+    """Halo refuses the status alone after a while: the row is read again before it goes whole."""
+    rig.proven = False
+    row = rig.box.halo.rows_of(rig.pay("succeeded"))[0]
+    rig.box.halo.keeps.partial = "refuse"
+    posts: list[Any] = []
+
+    def person(request: Any) -> bool:
+        if request.method == "POST" and request.path == "/api/InvoicePayment":
+            posts.append(request)
+            if len(posts) == 1:
+                rig.clock.seconds += 40
+                row["method"] = 9
+        return False
+
+    rig.box.halo.faults.append(Fault("500", times=None, match=person))
+    rig.once()
+    assert (row["method"], row["status"]) == (9, 3)
+
+
+@pytest.mark.parametrize("harms", [True, False])
+def test_an_error_instead_of_a_row_that_is_gone(rig: Rig, *, harms: bool) -> None:
+    """Halo answers 200 with an error for a deleted row: after an hour other payments go on."""
+    rig.proven = False
+    names = [rig.pay("succeeded") for _ in range(5)]
+    halo = rig.box.halo
+    for row in halo.rows.values():
+        row.update(thirdpartyid="x", reference="R")
+    if harms:
+        halo.keeps.partial = "empty"
+        halo.faults.append(
+            Fault("400", times=1, method="POST", path="/api/InvoicePayment", after=1)
+        )
+    else:
+        halo.faults.append(Fault("504", times=1, method="POST", path="/api/InvoicePayment"))
+    rig.cycle()
+    number = rig.posts()[0].json()[0]["id"]
+    gone = next(name for name in names if rig.box.halo.rows_of(name)[0]["id"] == number)
+    del halo.rows[number]
+    path = f"/api/InvoicePayment/{number}"
+    halo.faults.append(Fault("200", times=None, method="GET", path=path, text="Record not found"))
+    for _ in range(6):
+        rig.clock.seconds += 3_600 * 8
+        rig.cycle()
+    assert {rig.condition(name) for name in names if name != gone} == {Condition.IN_STEP}
+    assert f"row_{number}" in {entry.id for entry in rig.attention()}
 
 
 def test_rows_that_were_read_too_long_ago_are_read_again(
@@ -1097,8 +1252,8 @@ def test_rows_that_were_read_too_long_ago_are_read_again(
 
     befores = Verifier.befores
 
-    async def and_pause(verifier: Verifier, batch: Any) -> Any:
-        found = await befores(verifier, batch)
+    async def and_pause(verifier: Verifier, *given: Any) -> Any:
+        found = await befores(verifier, *given)
         if len(read) == 2:  # both are read
             rig.clock.seconds += 40
             rig.box.halo.rows[read[0]]["method"] = 9

@@ -2,9 +2,11 @@
 
 import asyncio
 import datetime as dt
+import threading
 import time
 from collections.abc import Callable
 
+import httpx
 import pytest
 from apscheduler.schedulers import base
 
@@ -103,3 +105,41 @@ def test_ages_do_not_follow_the_clock() -> None:
     assert ages.seconds("poll", 1_000.0) == 40
     assert ages.seconds("push", 5.0) == 0
     assert ages.seconds("poll", 900.0) == 0
+
+
+def test_a_blocked_service_is_not_alive(live: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP answers also while the service's loop is blocked, and /livez says so."""
+    monkeypatch.setattr(service, "HANG_SECONDS", 1.0)
+    monkeypatch.setattr(service, "CLOCK_LOOK_SECONDS", 0.05)
+    store, told, runtime = live.open(), Notified(), Runtime()
+    running = service.Daemon(
+        live.config(), store, told, Notifier(None), live.config, runtime=runtime
+    )
+    codes: list[int] = []
+    asked = threading.Event()
+
+    def ask(url: str) -> None:
+        while not asked.is_set():
+            codes.append(httpx.get(url, trust_env=False).status_code)
+            if codes[-1] != httpx.codes.OK:
+                asked.set()
+
+    async def play() -> None:
+        serving = asyncio.ensure_future(running.run())
+        await _until(lambda: told.events("started"))
+        url = "http://" + told.events("started")[0]["listen"] + "/livez"
+        thread = threading.Thread(target=ask, args=(url,))
+        thread.start()
+        await _until(lambda: "push" in running._engine.last)
+        await _until(lambda: codes and running._steps.idle_seconds() == 0)
+        assert asked.wait(20)  # blocks the loop
+        thread.join()
+        runtime.stop.set()
+        await serving
+
+    try:
+        asyncio.run(play())
+    finally:
+        store.close()
+    assert codes[0] == httpx.codes.OK
+    assert codes[-1] == httpx.codes.SERVICE_UNAVAILABLE

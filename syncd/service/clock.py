@@ -13,7 +13,7 @@ SET_BACK_SECONDS = 5.0
 
 @dataclass(slots=True)
 class ClockWatch:
-    """Detects that the host's clock was set back.
+    """Detects that the host's clock was set back, and that the service no longer looks at its clock.
 
     Attributes:
         now: Unix seconds, by the host's clock.
@@ -23,15 +23,22 @@ class ClockWatch:
     now: Callable[[], float]
     monotonic: Callable[[], float]
     _ahead: float = field(init=False)
+    _looked: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._ahead = self.now() - self.monotonic()
+        self._looked = self.monotonic()
+        self._ahead = self.now() - self._looked
 
     def seconds_back(self) -> float:
         """How far the host's clock was set back since the last call, in seconds; otherwise 0."""
-        before, self._ahead = self._ahead, self.now() - self.monotonic()
+        self._looked = self.monotonic()
+        before, self._ahead = self._ahead, self.now() - self._looked
         back = before - self._ahead
         return back if back >= SET_BACK_SECONDS else 0.0
+
+    def idle_seconds(self) -> float:
+        """How long ago the service last looked, in seconds: long if its loop is blocked."""
+        return self.monotonic() - self._looked
 
 
 @dataclass(slots=True)

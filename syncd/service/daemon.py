@@ -83,9 +83,10 @@ class Daemon:
     _ran: bool = field(init=False, default=False)
     _unreleased: bool = field(init=False, default=False)
     _ages: Ages = field(init=False)
+    _clock: ClockWatch = field(init=False)
 
     def __post_init__(self) -> None:
-        self._ages = Ages(self.monotonic)
+        self._ages, self._clock = Ages(self.monotonic), ClockWatch(self.runtime.now, self.monotonic)
         if self.config.state.is_server:
             self._lead = Leadership(
                 self.store, self.config.state.takeover_after, self.telemetry, self.runtime.now,
@@ -254,10 +255,9 @@ class Daemon:
 
     async def _watch_clock(self) -> None:
         """After the host's clock was set back, plan all steps again: the scheduler uses that clock."""
-        clock = ClockWatch(self.runtime.now, self.monotonic)
         while True:
             await asyncio.sleep(CLOCK_LOOK_SECONDS)
-            back = clock.seconds_back()
+            back = self._clock.seconds_back()
             if back > 0:
                 self.telemetry.log("warning", "clock_set_back", seconds=round(back))
                 self._schedule()
@@ -384,7 +384,7 @@ class Daemon:
         return server_config(sources)
 
     def _live(self) -> Check:
-        idle = self._steps.idle_seconds()
+        idle = max(self._steps.idle_seconds(), self._clock.idle_seconds())
         hangs = idle >= HANG_SECONDS
         return Check(not hangs, f"a step has hung for {idle:.0f} s" if hangs else "no step hangs")
 

@@ -51,6 +51,7 @@ def problem_of(url: str) -> str | None:
 def _has_password(url: str) -> bool:
     """Whether the URL of a server contains a password, in any place that libpq reads."""
     rest, _, query = url.removeprefix(_SERVER).partition("?")
-    user, at, _ = rest.partition("/")[0].rpartition("@")
+    # A password that is not encoded may contain a slash: what is before the last @ is the user.
+    user, at, _ = rest.rpartition("@")
     named = (unquote(part.partition("=")[0]).lower() for part in query.split("&"))
     return bool(at and ":" in user) or any(name in ("password", "sslpassword") for name in named)

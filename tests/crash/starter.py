@@ -84,7 +84,7 @@ SOONER = 1_000
 
 def _wait_less() -> None:
     from syncd.sync.push.guard import InsertWaits
-    from syncd.sync.push.proof import new_row, prover, verify
+    from syncd.sync.push.proof import new_row, read_back, verify
 
     begin = InsertWaits.begin
 
@@ -92,8 +92,8 @@ def _wait_less() -> None:
         begin(self, intent_id, doubt_until, seconds / SOONER)
 
     InsertWaits.begin = sooner  # type: ignore[method-assign]
-    settle_seconds = prover.SETTLE_SECONDS / SOONER
-    for module in (new_row, prover, verify):
+    settle_seconds = read_back.SETTLE_SECONDS / SOONER
+    for module in (new_row, read_back, verify):
         module.SETTLE_SECONDS = settle_seconds  # type: ignore[attr-defined]
 
 

@@ -56,6 +56,7 @@ def test_a_command_never_creates_the_tables(live: Rig, shared_server: Server) ->
     [
         ("//syncd@", "//syncd:hunter2@"),
         ("//syncd@", "//syncd:@"),
+        ("//syncd@", "//syncd:hunter2/more@"),
         ("/syncd_", "/?password=hunter2&dbname=syncd_"),
         ("/syncd_", "/?pass%77ord=hunter2&dbname=syncd_"),
     ],

@@ -31,7 +31,7 @@ from syncd.sync.pull import listing, poll
 from syncd.sync.push import guard, pusher
 from syncd.sync.push import insert as inserting
 from syncd.sync.push import update as updating
-from syncd.sync.push.proof import new_row, prover, tenant, verify
+from syncd.sync.push.proof import new_row, prover, reading, tenant, verify
 from tests.simulation.story import LONG_FAILURES_FROM, PROOFS_FROM, SERVERS_FROM, draw
 from tests.simulation.theatre import play
 
@@ -251,11 +251,11 @@ PLANTED = (
         "return not self.not_stored and not self.changed", "return not self.not_stored",
     ),
     Planted(
-        "whole rows come from a stale reading", _in(verify.Verifier, "befores"),
+        "whole rows come from a stale reading", _in(reading.RowReader, "of_payment"),
         "before = await self.sink.whole_row(due.intent_id, row)",
-        "known = globals().setdefault('_stale', {})\n                key = (due.intent_id, row)\n"
-        "                before = known.get(key) or await self.sink.whole_row(*key)\n"
-        "                known[key] = before", first=PROOFS_FROM,
+        "known = globals().setdefault('_stale', {})\n            key = (due.intent_id, row)\n"
+        "            before = known.get(key) or await self.sink.whole_row(*key)\n"
+        "            known[key] = before", first=PROOFS_FROM,
     ),
     Planted(
         "the trial isn't kept before it is sent", _in(prover.Prover, "_sent"),

@@ -74,6 +74,7 @@ FAILED = {
     "could read it.",
     69000000023: "A list of whole rows was sent minutes after its rows were read: a person's change of an amount was undone.",
     93000000043: "Stripe told a newer state while a write was on its way to Halo: the oracle expected the write to be taken back.",
+    96000000047: "A restoration sent back the amount that a row had before a write emptied it, over a person's amount.",
     10000000000201: "A payment left its state and came back between two polls; Halo's own webhook wrote the state in "
     "between. The row was wrong until the sweep.",
     60000000010: "A first write emptied a row, and Halo refused to take it back: later its payment got a second row.",

@@ -131,6 +131,7 @@ class World:
         self.left_at: dict[str, list[float]] = {"stripe": [], "halo": []}
         self.born: dict[int, float] = {}
         self.originals: dict[int, dict[str, Any]] = {}
+        self.undone: dict[tuple[int, str], Any] = {}
         self.changed_at: dict[int, float] = {}
         self.history: list[tuple[float, str]] = []
         self.figures: Counter[str] = Counter()
@@ -191,11 +192,15 @@ class World:
                 for key in KEPT
                 if self.originals[number][key] is not None
                 and not is_same(row.get(key), self.originals[number][key])
+                and not self._undone_on_the_way(number, key, row.get(key))
             ]
             for number, row in self.halo.rows.items()
             if number in self.originals
         }
         return {number: names for number, names in found.items() if names}
+
+    def _undone_on_the_way(self, number: int, key: str, value: Any) -> bool:
+        return (number, key) in self.undone and is_same(value, self.undone[number, key])
 
     def now(self) -> float:
         """The true time, Unix seconds; both sides' clocks show it."""

@@ -91,6 +91,7 @@ class View:
         unanswered: the status of each row that it has sent, and that no answer has shown to it since.
         rows: each row as it was last shown to it: its status.
         read_at: when it sent the question that showed it each row.
+        shown_at: when it was shown each row alone.
         empty: payments that were shown to it without rows, and when it asked.
         told: the steps of each payment that Stripe told it, each with the time.
         asked: the payment whose rows it asked for last; None where it asked or sent something else.
@@ -98,6 +99,7 @@ class View:
 
     rows: dict[int, Any] = field(default_factory=dict)
     read_at: dict[int, float] = field(default_factory=dict)
+    shown_at: dict[int, float] = field(default_factory=dict)
     empty: dict[str, float] = field(default_factory=dict)
     told: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
     asked: str | None = None
@@ -326,7 +328,7 @@ class Watch:
         stored = self.world.halo.rows.get(number)
         known = stored or {}
         truth = self.world.by_intent.get(self.world.owner(number))
-        self._check_columns(process, row)
+        self._check_columns(process, row, left_at)
         if known.get("status") == status and not set(row) <= TRACE_FIELDS:
             return -1  # what an earlier write changed is undone
         if number not in view.rows:
@@ -435,12 +437,21 @@ class Watch:
             if is_stored and (mine or owner in late):
                 self.read_back.add(new)
 
-    def _check_columns(self, process: Process, row: dict[str, Any]) -> None:
-        """Columns that an update brings besides are those that the row has."""
+    def _check_columns(self, process: Process, row: dict[str, Any], left_at: float) -> None:
+        """Columns that an update brings besides are those that the row has.
+
+        What a person changes while the reading or the update is on its way is undone: Halo knows no
+        write that depends on the row. But no process keeps a reading for long.
+        """
         number = row["id"]
         original = self.world.originals.get(number)
         read_at = self.view(process).read_at.get(number, 0.0)
-        if original is None or self.world.changed_at[number] >= read_at:
+        if original is None:
+            return
+        if self.world.changed_at[number] >= read_at:
+            kept = left_at - self.view(process).shown_at.get(number, left_at)
+            if kept <= LOOK_SECONDS:
+                self.world.undone |= {(number, key): row[key] for key in set(row) & set(KEPT)}
             return
         for key in sorted(set(row) & set(KEPT)):
             if original[key] is not None and not is_same(row[key], original[key]):
@@ -614,6 +625,7 @@ class Watch:
                 view = self.view(process)
                 view.rows[number] = body["status"]
                 view.read_at[number] = self.left_at[id(request)]
+                view.shown_at[number] = self.world.now()
                 self._note_read_back(body, request.at)
 
     def _told(self, process: Process, body: Any) -> None:

@@ -3,6 +3,7 @@
 Only this package knows the differences between SQLite and PostgreSQL (`sqlite`, `postgresql`).
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
@@ -21,6 +22,9 @@ FILE_CHECK_BYTES_MAX = sqlite.QUICK_CHECK_BYTES_MAX
 
 _BEGINNINGS = 4
 """How many pooled connections are tried: each may have broken unnoticed."""
+
+LOST_SECONDS_MAX = 1.0
+"""A connection that broke unnoticed fails within so many seconds; later, the server itself is slow."""
 
 
 def connect(
@@ -157,11 +161,14 @@ def read_once(
             return list(connection.execute(statement, given).all())
     with _translated(engine, opening=False):
         for left in reversed(range(_BEGINNINGS)):
+            began = time.monotonic()
             try:
                 with engine.connect().execution_options(single=True) as connection:
                     return list(connection.execute(statement, given).all())
             except sa.exc.DBAPIError as error:
-                if not (error.connection_invalidated and left):
+                # A connection that was lost while nobody used it fails at once: another one may work.
+                quick = time.monotonic() - began < LOST_SECONDS_MAX
+                if not (error.connection_invalidated and left and quick):
                     raise
     raise AssertionError  # pragma: no cover  # the last turn of the loop returns or raises
 

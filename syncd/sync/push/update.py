@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from syncd.core.errors import LinkFailure, RowsRefused, ServerError, Side, Unreachable
+from syncd.core.errors import LinkFailure, RowsRefused, ServerError
 from syncd.core.records import Condition, DuePayment, Outcome
 from syncd.core.rows import Acknowledged, Row, WholeRow
 from syncd.core.rules.decisions import Update
@@ -11,9 +11,8 @@ from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
 from syncd.sync.push.backlog import Backlog
-from syncd.sync.push.guard import LOOK_SECONDS_MAX, UpdateGuard
+from syncd.sync.push.guard import UpdateGuard
 from syncd.sync.push.outcomes import (
-    INSERT_DOUBT_SECONDS,
     UNPROVEN_MAX,
     Outcomes,
     as_planned,
@@ -21,12 +20,13 @@ from syncd.sync.push.outcomes import (
     listed,
     state_of,
 )
+from syncd.sync.push.proof.reading import Batch, Befores
 from syncd.sync.push.proof.tenant import WritesStopped
-from syncd.sync.push.proof.verify import Batch, Befores, Verifier, former_fields, sent_rows
+from syncd.sync.push.proof.verify import Verifier, former_fields, sent_rows
 from syncd.sync.sink import Sink
 
 HELD_BACK_MAX = 3
-"""How many times in succession a list may wait so long that its rows are read again; then it is postponed."""
+"""How many requests of a push may wait so long that rows are read again; later ones are sent all the same."""
 
 
 @dataclass(slots=True)
@@ -66,35 +66,25 @@ class Updater:
             self.store.record(as_planned([due for due, _ in batch]), self.now())
             return
         held_back = 0
-        while batch and held_back < HELD_BACK_MAX:
-            read = await self.verifier.befores(batch)
-            size = len(batch) if read is None else read.payments
-            left = await self._send(batch[:size], read)
-            held_back = held_back + 1 if len(left) == size else 0
-            batch = [*left, *batch[size:]]
-        if batch:
-            self._postpone(batch)
+        while batch:
+            # After a list that had to wait too long, each payment goes alone: it is read faster.
+            part = batch[:1] if held_back else batch
+            read = await self.verifier.befores(part, self.backlog.failures)
+            size = len(part) if read is None else read.payments
+            waits = held_back < HELD_BACK_MAX
+            old = [one for one in batch[:size] if waits and self._outdated(one[0], read)]
+            fresh = [one for one in batch[:size] if one not in old]
+            left = await self._send(fresh, read, may_hold_back=waits)
+            held_back += len(left) + len(old) == size
+            batch = [*left, *old, *batch[size:]]
 
-    def _postpone(self, batch: Batch) -> None:
-        """Send these payments later: their rows were read too long ago whenever they could be sent.
+    def _outdated(self, due: DuePayment, read: Befores | None) -> bool:
+        return read is not None and self.verifier.reader.outdated(due.intent_id, read)
 
-        Requests to Halo wait too long, which is no payment's fault: no attempt is counted.
-        """
-        now = self.now()
-        slow = Unreachable(
-            Side.HALO,
-            f"Requests to Halo wait longer than {LOOK_SECONDS_MAX:.0f} s, so the rows of "
-            f"{batch[0][0].intent_id} may have changed since syncd read them. syncd sends nothing, and "
-            f"tries again in {INSERT_DOUBT_SECONDS / 60:.0f} minutes.",
-        )
-        self.outcomes.report.log(
-            "warning", "update_postponed", payments=len(batch), reason=str(slow)
-        )
-        self.store.record([due_again(due, now + INSERT_DOUBT_SECONDS) for due, _ in batch], now)
-        self.backlog.trouble = self.backlog.trouble or slow
-
-    async def _send(self, batch: Batch, read: Befores | None) -> Batch:
+    async def _send(self, batch: Batch, read: Befores | None, *, may_hold_back: bool) -> Batch:
         """Send one list of rows, complete if they were read.
+
+        With `may_hold_back` nothing is sent if the request has waited too long since the reading.
 
         Returns the payments that the guard held back although nothing is new about them.
 
@@ -103,9 +93,10 @@ class Updater:
             LinkFailure: Halo as a whole does not work, or seems not to.
         """
         now, befores = self.now(), None if read is None else read.rows
-        if befores is not None:
+        if read is not None and befores is not None:
             gone = [one for one in batch if not all(row in befores for row in one[1].rows)]
-            self.store.record([due_again(due, now) for due, _ in gone], now)
+            again = [due for due, _ in gone if due.intent_id not in read.failed]
+            self.store.record([due_again(due, now) for due in again], now)
             batch = [one for one in batch if one not in gone]
         rows = [
             self.verifier.as_sent(row, befores)
@@ -119,8 +110,8 @@ class Updater:
             self.outcomes.sent(due.intent_id, update)
         notes = self.verifier.note_before(batch)
         guard = UpdateGuard(self.store, self.lease, payments, self.now, notes)
-        if read is not None:
-            guard.outdated = lambda: self.verifier.outdated(read)
+        if may_hold_back:
+            guard.outdated = lambda: any(self._outdated(due, read) for due in payments)
         try:
             answer = await self.sink.update(rows, guard)
         except (RowsRefused, LinkFailure) as error:
@@ -136,6 +127,8 @@ class Updater:
         if answer is None:
             if guard.lost is not None:
                 raise guard.lost
+            if guard.asked:  # an earlier attempt of this request may have been carried out
+                await self.verifier.check_unanswered(late=True)
             return [one for one in batch if one[0].intent_id not in guard.overtaken]
         self.backlog.failures.has_written()
         await self._record(batch, answer, befores)

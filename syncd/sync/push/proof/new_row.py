@@ -18,12 +18,9 @@ from syncd.store.store import Store
 from syncd.sync.policy import PushSettings
 from syncd.sync.push.guard import InsertWaits
 from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS
-from syncd.sync.push.proof.prover import SETTLE_SECONDS
+from syncd.sync.push.proof.read_back import SETTLE_SECONDS, UNREADABLE_SECONDS
 from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.sink import Sink
-
-UNREADABLE_SECONDS = 3_600.0
-"""If Halo does not show the first new row for so many seconds, another payment's row is tried."""
 
 
 @dataclass(slots=True)

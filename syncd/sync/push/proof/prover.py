@@ -8,7 +8,6 @@ rows (`new_row`), and the check of later answers (`update`).
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
 from syncd.core.errors import WEB_PAGE, BadAnswer, LinkFailure, RowsRefused, Side
 from syncd.core.holds import HoldCode
@@ -32,6 +31,13 @@ from syncd.sync.policy import PushSettings
 from syncd.sync.push.backlog import Backlog
 from syncd.sync.push.guard import InsertWaits, UpdateGuard
 from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS, Outcomes, due_again, state_of
+from syncd.sync.push.proof.read_back import (
+    UNREADABLE_SECONDS,
+    End,
+    read_back,
+    written_by_others,
+)
+from syncd.sync.push.proof.reading import RowReader
 from syncd.sync.push.proof.restore import restore_harmed
 from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.sink import Sink
@@ -39,20 +45,8 @@ from syncd.sync.sink import Sink
 CANDIDATES_MAX = 3
 """After refusals of so many payments, the tenant counts as refusing updates, not a payment."""
 
-SETTLE_SECONDS = 2.0
-"""Seconds before a row that differs is read again: another program may be writing it."""
-
 LATER_SECONDS = 60.0
 """When to retry a payment whose row changed or disappeared during the proof."""
-
-
-class End(StrEnum):
-    """How one attempt ended."""
-
-    PROVEN = "proven"
-    LATER = "later"
-    REFUSED = "refused"
-    STOPPED = "stopped"
 
 
 @dataclass(slots=True)
@@ -79,6 +73,11 @@ class Prover:
     waits: InsertWaits
     _words: str = field(init=False, default="")
     _stopped_with: str = field(init=False, default="")
+
+    @property
+    def reader(self) -> RowReader:
+        """Reads rows right before they are sent back."""
+        return RowReader(self.sink, self.now, self.waits)
 
     async def prove(
         self, updates: Sequence[tuple[DuePayment, Update]], *, by_hand: bool = False
@@ -166,7 +165,14 @@ class Prover:
             return not restore or await restore_harmed(self)
         befores = {row: self.sink.as_row(fields) for row, fields in trial.rows.items()}
         sent = {row: RowChange(row, trial.status) for row in befores}
-        found = await self.compared(trial.intent_id, befores, sent)
+        try:
+            found = await self._read_back(trial.intent_id, befores, sent)
+        except BadAnswer as error:
+            which = f"update of {trial.intent_id}, not shown"
+            if self.waits.seconds_left(which, trial.at, UNREADABLE_SECONDS) > 0:
+                raise
+            self.tenant.keep_unread(trial, str(error))
+            found = None
         if found is not None and not found.changed and found.not_stored:
             if self.waiting_seconds() > 0:
                 return False
@@ -186,15 +192,35 @@ class Prover:
     # --- one payment -----------------------------------------------------------------------------
 
     async def _try(self, due: DuePayment, update: Update) -> End:
-        current = due.payment.current
-        befores: dict[int, WholeRow] = {}
-        for row in update.rows:
-            before = await self.sink.whole_row(current.intent_id, row)
-            if before is None or not before.is_of(current.intent_id):
-                self.store.record([due_again(due, self.now() + LATER_SECONDS)], self.now())
-                return End.LATER
-            befores[row] = before
+        if (befores := await self._read(due, update)) is None:
+            return End.LATER
         return await self._carry_through(due, update, befores, None, None)
+
+    async def _read(self, due: DuePayment, update: Update) -> dict[int, WholeRow] | None:
+        """Read the rows right before they are sent; None if one is gone, or Halo fails to show it.
+
+        Raises:
+            LinkFailure: Halo asks to wait, or fails for every payment.
+        """
+        read = await self.reader.of_list([(due, update)], self.backlog.failures)
+        if read.failed:
+            return None
+        if len(read.rows) < len(update.rows):
+            self._try_later(due)
+            return None
+        return dict(read.rows)
+
+    async def _read_again(
+        self, due: DuePayment, update: Update, befores: Mapping[int, WholeRow],
+        harm: Comparison | None,
+    ) -> Mapping[int, WholeRow] | None:  # fmt: skip
+        """The rows to send whole; where a write harmed them, with what they had before."""
+        if harm is None:
+            return await self._read(due, update)
+        return await self.reader.refilled(due.intent_id, befores)
+
+    def _try_later(self, due: DuePayment) -> None:
+        self.store.record([due_again(due, self.now() + LATER_SECONDS)], self.now())
 
     async def _carry_through(
         self, due: DuePayment, update: Update, befores: Mapping[int, WholeRow],
@@ -206,8 +232,13 @@ class Prover:
         sent_in = mode
         mode = self.tenant.mode if mode is None else next_mode(found, mode)
         while mode is not None:
-            sent_in = mode
             harm = found if found is not None and found.changed else None
+            if sent_in is not None:  # a person may have changed the rows since that write
+                read = await self._read_again(due, update, befores, harm)
+                if read is None:
+                    return End.LATER
+                befores = read
+            sent_in = mode
             try:
                 found = await self._sent(due, update, befores, mode, harm)
             except RowsRefused as error:
@@ -242,7 +273,7 @@ class Prover:
             self._forget_trial(harm)
             raise error
         sent = {row: RowChange(row, status) for row in befores}
-        found = await self.compared(due.intent_id, befores, sent)
+        found = await self._read_back(due.intent_id, befores, sent)
         if found is not None and found.changed and harm is not None:
             raise error
         if found is not None and (found.changed or not found.not_stored):
@@ -296,51 +327,22 @@ class Prover:
             page = BadAnswer(Side.HALO, WEB_PAGE, maybe_applied=True)
             return await self._unanswered(due, befores, update.status, page, harm)
         self.backlog.failures.has_written()
-        found = await self.compared(current.intent_id, befores, {one.id: one for one in rows})
+        found = await self._read_back(current.intent_id, befores, {one.id: one for one in rows})
         if answer.error and found is not None and found.not_stored and not found.changed:
             # An error in an answer of success, and nothing was stored: this is a refusal.
             raise RowsRefused(answer.complaint or "Halo answered with an error and stored nothing.")
-        if found is None or self._written_by_others(befores, found, update.status):
+        if found is None or written_by_others(
+            self.settings.policy.numbers.values(), befores, found, update.status
+        ):
             self.tenant.forget_trial()
-            self.store.record([due_again(due, self.now() + LATER_SECONDS)], self.now())
+            self._try_later(due)
             return None
         return found
 
-    async def compared(
+    async def _read_back(
         self, intent_id: str, befores: Mapping[int, WholeRow], sent: Mapping[int, RowChange]
     ) -> Comparison | None:
-        """Read the rows back, once more if they differ.
-
-        None if one of the rows is gone and the others lost nothing.
-        """
-        found: Comparison | None = None
-        for again in (False, True):
-            if again:
-                await self.sleep(SETTLE_SECONDS)
-            parts: list[Comparison] = []
-            for row, before in befores.items():
-                after = await self.sink.whole_row(intent_id, row)
-                if after is not None:
-                    parts.append(self.sink.compare(before, after, sent[row]))
-            found = Comparison.of(parts)
-            if again and len(parts) < len(befores) and not found.changed:
-                return None
-            if found.is_right and len(parts) == len(befores):
-                break
-        return found
-
-    def _written_by_others(
-        self, befores: Mapping[int, WholeRow], found: Comparison, status: int
-    ) -> bool:
-        """Whether the only difference is a status that neither syncd sent nor the rows had before.
-
-        Then Halo's own webhook, or a person, has written the row.
-        """
-        if found.changed or {one.name for one in found.not_stored} != {"status"}:
-            return False
-        known = {str(number) for number in self.settings.policy.numbers.values()} - {str(status)}
-        known -= {str(one.row.status) for one in befores.values()}
-        return all(one.after in known for one in found.not_stored)
+        return await read_back(self.sink, self.sleep, intent_id, befores, sent)
 
     # --- the conclusion ---------------------------------------------------------------------------
 

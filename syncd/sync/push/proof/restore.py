@@ -3,18 +3,18 @@
 If Halo empties the columns that an update leaves out, syncd stopped writing after the first row or
 the first list. The next attempt sends each harmed row alone, with its former contents and all
 columns, and reads it back. That proves no update: the next payment's rows are also sent alone. Does
-not belong here:
-that update (`prover`).
+not belong here: that update (`prover`).
 """
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from syncd.core.errors import LinkFailure, RowsRefused
+from syncd.core.errors import BadAnswer, LinkFailure, RowsRefused
 from syncd.core.rows import RowChange, WholeRow
 from syncd.core.rules.proof import UpdateMode, WriteKind, WriteTrouble
 from syncd.sync.push.guard import UpdateGuard
 from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS
+from syncd.sync.push.proof.read_back import UNREADABLE_SECONDS, read_back
 
 if TYPE_CHECKING:
     from syncd.sync.push.proof.prover import Prover
@@ -37,9 +37,15 @@ async def restore_harmed(prover: "Prover") -> bool:
     whole = True
     for number, fields in trouble.rows.items():
         former = prover.sink.as_row(fields)
-        now = await prover.sink.whole_row(trouble.intent_id, number)
+        try:
+            now = await prover.sink.whole_row(trouble.intent_id, number)
+        except BadAnswer:
+            which = f"harmed row {number}, not shown"
+            if prover.waits.seconds_left(which, trouble.at, UNREADABLE_SECONDS) > 0:
+                raise
+            now = None
         if now is None or now.row.intent_id not in (None, former.row.intent_id):
-            whole = False  # a person has deleted the row, or it belongs to another payment now
+            whole = False  # the row is gone, is not shown, or belongs to another payment now
             continue
         row = prover.sink.refilled(former, now)
         if row.fields != now.fields:
@@ -78,7 +84,9 @@ async def _restored(
             raise guard.lost
         return None
     prover.backlog.failures.has_written()
-    found = await prover.compared(trouble.intent_id, {number: row}, {number: change})
+    found = await read_back(
+        prover.sink, prover.sleep, trouble.intent_id, {number: row}, {number: change}
+    )
     if found is None:
         return False  # a person has deleted the row meanwhile
     if found.is_right:

@@ -14,6 +14,7 @@ from syncd.core.rules.proof import (
     UpdateMode,
     WriteKind,
     WriteTrouble,
+    shown_fields,
 )
 from syncd.core.rules.proof_notes import (
     NEW_ROW_TRIAL,
@@ -205,6 +206,21 @@ class TenantWrites:
         if trouble is None or trouble.code is not HoldCode.WRITES_HAVE_SIDE_EFFECTS:
             return {}
         return self._noted(harm_note(trouble.row_id), trouble) if trouble.before else {}
+
+    def keep_unread(self, trial: Trial, why: str) -> None:
+        """Keep the former contents of rows that Halo has not shown since an update without an answer.
+
+        A person has to look at the rows: they may be as before, changed, or gone.
+        """
+        now = self.now()
+        for number, fields in trial.rows.items():
+            shown = shown_fields(fields)
+            trouble = WriteTrouble(
+                WriteKind.UPDATE, HoldCode.WRITES_HAVE_SIDE_EFFECTS, now, trial.intent_id, number,
+                f"syncd sent Halo an update of row {number} of {trial.intent_id} and got no answer, "
+                f"and Halo has not shown the row since: {why}", shown, (), now, self.settings,
+            )  # fmt: skip
+            self.store.write_notes(self._noted(harm_note(number), trouble))
 
     def refused_inserts(self, intent_id: str) -> tuple[str, ...]:
         """Count one more payment whose new row was refused. Returns all of them."""

@@ -12,17 +12,15 @@ from typing import Any
 
 from syncd.core.errors import BadAnswer, ServerError, Unreachable
 from syncd.core.holds import HoldCode
-from syncd.core.records import DuePayment
 from syncd.core.rows import Acknowledged, Row, RowChange, WholeRow
-from syncd.core.rules.decisions import Update
+from syncd.core.rules.blame import RequestFailures
 from syncd.core.rules.proof import FieldChange, SentRow, UpdateMode, WriteKind
-from syncd.sync.push.guard import LOOK_SECONDS_MAX, InsertWaits
-from syncd.sync.push.proof.prover import SETTLE_SECONDS
+from syncd.sync.push.guard import InsertWaits
+from syncd.sync.push.proof.read_back import SETTLE_SECONDS
+from syncd.sync.push.proof.reading import Batch, Befores, RowReader
 from syncd.sync.push.proof.tenant import TenantWrites, WritesStopped
 from syncd.sync.sink import Sink
 from syncd.text.timestamps import iso
-
-Batch = Sequence[tuple[DuePayment, Update]]
 
 SUSPECTS_MAX = 3
 """How many rows of a list are read by their ids; the others are judged by these."""
@@ -33,26 +31,6 @@ UNCHECKED_MAX = 200
 
 FIELD_CHARACTERS_MAX = 300
 """Longer texts of a row are not stored while its update has no answer."""
-
-
-READ_SECONDS_MAX = 10.0
-"""The rows of one list are read within this time, in seconds, or one by one if Halo is slower."""
-
-
-@dataclass(frozen=True, slots=True)
-class Befores:
-    """Rows as they were read for complete updates.
-
-    Attributes:
-        rows: the rows by Halo's number, without those that are gone or belong to another payment.
-        payments: how many payments of the list were read; the others belong to the next list.
-        read_at: when the reading ended, by the host's clock and by a monotonic clock, in seconds: the
-            first may be set, and the second may stand still in a suspended machine.
-    """
-
-    rows: Mapping[int, WholeRow]
-    payments: int
-    read_at: tuple[float, float]
 
 
 @dataclass(slots=True)
@@ -75,42 +53,19 @@ class Verifier:
         """Start another push: one row may be read back again."""
         self._looked = False
 
-    async def befores(self, batch: Batch) -> Befores | None:
+    async def befores(self, batch: Batch, failures: RequestFailures) -> Befores | None:
         """Read the rows that complete updates need; None if updates send only their changes.
 
-        An update sends back what was read, and so it undoes what a person changes meanwhile. So the
-        reading ends when it would take too long, after one payment at least.
-
-        Raises:
-            LinkFailure: the request failed.
+        Arguments and failures as in `RowReader.of_list`.
         """
         if self.tenant.mode is UpdateMode.CHANGES:
             return None
-        found: dict[int, WholeRow] = {}
-        first: tuple[float, float] | None = None
-        took = 0.0
-        for number, (due, update) in enumerate(batch):
-            began = self.waits.monotonic()
-            if first is not None and self._age(first) + took > READ_SECONDS_MAX:
-                return Befores(found, number, self._clocks())
-            for row in update.rows:
-                before = await self.sink.whole_row(due.intent_id, row)
-                if before is not None and before.is_of(due.intent_id):
-                    found[row] = before
-                first = first or self._clocks()
-            took = self.waits.monotonic() - began
-        return Befores(found, len(batch), self._clocks())
+        return await self.reader.of_list(batch, failures)
 
-    def outdated(self, befores: Befores) -> bool:
-        """Whether rows were read too long ago to be sent back."""
-        return self._age(befores.read_at) > LOOK_SECONDS_MAX
-
-    def _clocks(self) -> tuple[float, float]:
-        return self.tenant.now(), self.waits.monotonic()
-
-    def _age(self, since: tuple[float, float]) -> float:
-        now, steady = self._clocks()
-        return max(abs(now - since[0]), steady - since[1])
+    @property
+    def reader(self) -> RowReader:
+        """Reads rows right before they are sent back."""
+        return RowReader(self.sink, self.tenant.now, self.waits)
 
     def as_sent(self, change: RowChange, befores: Mapping[int, WholeRow] | None) -> RowChange:
         """An update of one row in the mode that this tenant needs."""
@@ -263,12 +218,16 @@ class Verifier:
 
     async def _what_happened(self, sent: SentRow) -> tuple[bool, tuple[FieldChange, ...]]:
         """Whether a row has the status that was sent, and what else of it has changed."""
-        before = Row(sent.id, sent.intent_id, sent.invoice_id, sent.amount, None, sent.made)
+        fields = dict(sent.fields) or None
+        before = Row(
+            sent.id, sent.intent_id, sent.invoice_id, sent.amount, None, sent.made, fields=fields
+        )
         after = await self.sink.whole_row(sent.intent_id, sent.id)
         if after is None:
             return False, ()
         written = after.row.status == sent.status
-        if not _differs(before, after.row, strict=after.alone):
+        differs = _differs(before, after.row, strict=after.alone)
+        if not differs and not self.sink.compare_shown(before, after.row, whole=after.alone):
             return written, ()
         changes, _ = await self._confirmed(sent.intent_id, before, None)
         return written, changes

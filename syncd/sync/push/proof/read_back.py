@@ -1,0 +1,77 @@
+"""Reads rows back after an update, and compares them with what they were and what was sent.
+
+The result decides how the attempt of a proof ended.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from enum import StrEnum
+
+from syncd.core.rows import RowChange, WholeRow
+from syncd.core.rules.proof import Comparison
+from syncd.sync.sink import Sink
+
+SETTLE_SECONDS = 2.0
+"""Seconds before a row that differs is read again: another program may be writing it."""
+
+UNREADABLE_SECONDS = 3_600.0
+"""If Halo does not show a row that was written for so many seconds, syncd goes on without it."""
+
+
+class End(StrEnum):
+    """How one attempt ended."""
+
+    PROVEN = "proven"
+    LATER = "later"
+    REFUSED = "refused"
+    STOPPED = "stopped"
+
+
+async def read_back(
+    sink: Sink,
+    sleep: Callable[[float], Awaitable[None]],
+    intent_id: str,
+    befores: Mapping[int, WholeRow],
+    sent: Mapping[int, RowChange],
+) -> Comparison | None:
+    """Read the rows of a payment back, once more if they differ.
+
+    None if one of the rows is gone and the others lost nothing.
+
+    Raises:
+        LinkFailure: Halo does not show a row.
+    """
+    found: Comparison | None = None
+    for again in (False, True):
+        if again:
+            await sleep(SETTLE_SECONDS)
+        parts: list[Comparison] = []
+        for row, before in befores.items():
+            after = await sink.whole_row(intent_id, row)
+            if after is not None:
+                parts.append(sink.compare(before, after, sent[row]))
+        found = Comparison.of(parts)
+        if again and len(parts) < len(befores) and not found.changed:
+            return None
+        if found.is_right and len(parts) == len(befores):
+            break
+    return found
+
+
+def written_by_others(
+    numbers: Collection[int], befores: Mapping[int, WholeRow], found: Comparison, status: int
+) -> bool:
+    """Whether the only difference is a status that neither syncd sent nor the rows had before.
+
+    Then Halo's own webhook, or a person, has written the row.
+
+    Args:
+        numbers: the configured status numbers.
+        befores: the rows before the update.
+        found: what the rows were afterwards.
+        status: the number that syncd sent.
+    """
+    if found.changed or {one.name for one in found.not_stored} != {"status"}:
+        return False
+    known = {str(number) for number in numbers} - {str(status)}
+    known -= {str(one.row.status) for one in befores.values()}
+    return all(one.after in known for one in found.not_stored)
