@@ -2,13 +2,16 @@
 
 A test passes on any machine: where syncd is installed, configured and running, behind a proxy, in any
 locale and under any umask. So importing this module removes every environment variable that is not
-named here. What a download needs (proxies, certificates, the settings of pip) is kept aside, for the
+named here. It also lets Ctrl-C through: a shell starts a command in the background with SIGINT ignored,
+and every process that a test starts would inherit that. What a download needs (proxies, certificates, the settings of pip) is kept aside, for the
 few tests that ask a package index.
 """
 
 import json
 import os
+import signal
 import tempfile
+import threading
 from pathlib import Path
 
 KEPT = (
@@ -56,7 +59,7 @@ def in_memory() -> dict[str, str]:
 
 
 def isolate() -> None:
-    """Reduce the environment to what is named here; a second time changes nothing."""
+    """Reduce the environment to what is named here, and let signals through; a second time changes nothing."""
     if _ASIDE not in os.environ:  # the workers inherit it
         os.environ[_ASIDE] = json.dumps(
             {
@@ -74,6 +77,10 @@ def isolate() -> None:
         os.environ.update(in_memory() | kept | CHOSEN)
         tempfile.tempdir = None  # pytest has asked for it already
     os.umask(0o022)
+    if threading.current_thread() is threading.main_thread():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def for_downloads() -> dict[str, str]:

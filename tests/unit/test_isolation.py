@@ -1,0 +1,33 @@
+"""The tests' environment: what the shell that starts them chose doesn't reach syncd."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+SHOWN = """
+import signal
+import tests.isolation
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+print(signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set())
+"""
+
+
+def test_ctrl_c_works_where_the_tests_run_in_the_background() -> None:
+    """A shell starts background commands with SIGINT ignored; the tests' processes don't inherit it."""
+
+    def as_in_the_background() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+    done = subprocess.run(
+        [sys.executable, "-c", SHOWN],
+        cwd=Path(__file__).parents[2],
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=as_in_the_background,
+    )
+    assert done.stdout.split() == ["True", "True"]
