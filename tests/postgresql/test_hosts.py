@@ -222,7 +222,6 @@ def test_the_leader_dies_and_a_fault_follows(site: Site, point: Point, fault: st
             time.sleep(TAKEOVER_SECONDS / 2)
             site.hosts.mend("second", fault)
         until(lambda: all(site.is_paid(one) or site.is_uncertain(one) for one in payments), 120)
-        assert len([one for one in payments if not site.is_paid(one)]) <= 1
         site.rig.clock.seconds = time.time()
 
         def are_paid() -> bool:
