@@ -238,6 +238,26 @@ def test_a_tenant_that_drops(paid: tuple[Rig, list[str], dict[int, dict[str, Any
     assert line["code"] == "writes_not_stored"
 
 
+@pytest.mark.parametrize("status", [403, 429])
+def test_a_first_update_that_is_not_stored_is_finished_first(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], status: int
+) -> None:
+    """Halo answers the first update and does not store it, and turns the next away: no other row is tried."""
+    rig, _intents, _before = paid
+    rig.box.halo.keeps.drops = frozenset({"status"})
+    rig.box.halo.faults.append(
+        Fault(str(status), times=9, method="POST", path="/api/InvoicePayment", after=1)
+    )
+    rig.cycle()
+    first = rig.posts()[0].json()[0]["id"]
+    rig.pay("succeeded")  # a newer one, which a new process would try first
+    rig.box.halo.faults.clear()
+    rig.clock.seconds += 600
+    rig.once()
+    assert {row for post in written(rig) for row in post} == {first}
+    assert trouble(rig).code == "writes_not_stored"
+
+
 def test_the_tenant_is_remembered_after_its_row_was_restored(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:

@@ -57,6 +57,9 @@ class RequestCounts(Protocol):
             How many were counted; if none, the seconds until the window allows one.
         """
 
+    def rebase(self, side: Side, window: Window, now: float) -> dict[int, int]:
+        """Store requests counted later than `now` (Unix seconds) as made now. Returns all counts."""
+
     def counts(self, side: Side) -> dict[int, int]:
         """Requests by the bucket that they were counted in."""
 
@@ -155,9 +158,12 @@ class RateLimiter:
         Counts none. Raises as `take`.
         """
         counts, now = self.requests.counts(self.side), self.now()
+        if any(bucket > now for bucket in counts):
+            # Stored, because otherwise these requests would count as made now at each look.
+            counts = self.requests.rebase(self.side, self.window, now)
         if self._counted and counts.get(self._bucket, 0) >= self._counted:
             counts = {**counts, self._bucket: counts[self._bucket] - self._counted}
-        wait = self.window.wait_seconds(self.window.rebased(counts, now), now, requests)
+        wait = self.window.wait_seconds(counts, now, requests)
         if wait <= 0:
             return True
         self.working()

@@ -241,10 +241,7 @@ class CoordinationStore:
             if unused[1]:
                 given = {"of_side": side, "of_bucket": unused[0], "unused": unused[1]}
                 connection.execute(_COUNT_BACK, given)
-            counts = _counts_of(connection, side)
-            if any(bucket > now for bucket in counts):
-                counts = window.rebased(counts, now)
-                _rewrite_counts(connection, side, counts)
+            counts = _rebased_counts(connection, side, window, now)
             wait = window.wait_seconds(counts, now)
             if wait > 0:
                 return 0, wait
@@ -257,6 +254,15 @@ class CoordinationStore:
                 old = {"of_side": side, "oldest": window.oldest(now)}
                 connection.execute(_DELETE_OLD_COUNTS, old)
         return number, 0.0
+
+    def rebase(self, side: str, window: Window, now: float) -> dict[int, int]:
+        """Store requests that were counted later than `now` as made now. Returns all counts by bucket.
+
+        A clock that was set back, or another host's clock that is ahead, would otherwise block the
+        window until that time.
+        """
+        with writing(self._engine) as connection:
+            return _rebased_counts(connection, side, window, now)
 
     def counts(self, side: str) -> dict[int, int]:
         """The requests to one side by bucket."""
@@ -368,6 +374,17 @@ def _counts_of(connection: sa.Connection, side: str) -> dict[int, int]:
     """The requests counted for one side: start of the bucket to number."""
     found = connection.execute(_COUNTS, {"of_side": side}).all()
     return {row.bucket: row.number for row in found}
+
+
+def _rebased_counts(
+    connection: sa.Connection, side: str, window: Window, now: float
+) -> dict[int, int]:
+    """The counts of one side; those later than `now` are stored as made now."""
+    counts = _counts_of(connection, side)
+    if any(bucket > now for bucket in counts):
+        counts = window.rebased(counts, now)
+        _rewrite_counts(connection, side, counts)
+    return counts
 
 
 def _rewrite_counts(connection: sa.Connection, side: str, counts: Mapping[int, int]) -> None:

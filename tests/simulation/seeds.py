@@ -105,6 +105,16 @@ FAILED = {
     10000067000333: "Halo answered an error instead of an emptied row: the row counted as deleted, and was forgotten.",
     10000067000269: "What a probe of Stripe shows was taken for what Stripe told.",
     69000000057: "Stripe refused to show a payment once, and only a sweep asks again; the oracle expected a poll to.",
+    66000000702: "Halo answered a first update that it did not store, and failed on the same row's second update; its "
+    "row was read back unharmed. Another payment may be tried then; the oracle expected the first one to be finished.",
+    67000000687: "As 66000000702.",
+    67000001261: "As 66000000702.",
+    67000001274: "Halo did not store a first update, and turned the next one away (429); after a restart, another "
+    "payment's row was written before the first one was finished.",
+    69000000108: "As 66000000702, with a connection that broke.",
+    110000000353: "A restoration that never reached Halo counted as a new first update, one day after the stop.",
+    110000000060: "A host's clock was 40 days ahead, and requests were counted there; after that host had stopped, a "
+    "push waited for room in Halo's rate limit for ever.",
     60000000347: "A payment that was found not to be Halo's stays so when `create_missing` is switched on.",
 }
 """Every seed that ever failed, each with what went wrong."""

@@ -114,7 +114,8 @@ class First:
         intent_id: the payment whose rows were sent.
         at: when they were sent last, Unix seconds.
         carried_out: when Halo carried it out last, Unix seconds; None where Halo has not.
-        answered: whether an answer has shown the rows as they were sent.
+        answered: whether the answer to the last one that Halo read has shown the rows as they were sent.
+        answered_before: the same of the one before.
         seen: whether a row of it was asked for alone, and shown unharmed, after Halo carried it out.
         before: when they had been sent before that.
     """
@@ -123,6 +124,7 @@ class First:
     at: float
     carried_out: float | None = None
     answered: bool = False
+    answered_before: bool = False
     seen: bool = False
     before: float = -1.0
 
@@ -266,6 +268,12 @@ class Watch:
         insert = self.inserts.pop(id(request), None)
         if insert is not None:
             self.view(process).asked = insert.intent_id
+        first = self.first.get(False)
+        owners = {self.world.owner(row.get("id")) for row, _ in self.sends.get(id(request), [])}
+        if (
+            first is not None and first.intent_id in owners
+        ):  # what it answered before still holds, too
+            first.answered = first.answered or first.answered_before
 
     def _posted(self, process: Process, request: Request) -> None:
         posted = [row for row in json.loads(request.body) if isinstance(row, dict)]
@@ -366,6 +374,7 @@ class Watch:
             first = self.first.get(new)
             if first is not None and first.intent_id in owners:
                 first.before, first.at = first.at, self.world.now()
+                first.answered_before, first.answered = first.answered, False
                 continue
             if first is not None and not self._is_over(first):
                 self.complain(
@@ -382,14 +391,17 @@ class Watch:
         let = max(
             *self.retried_at.values(), self.configured_at, self.disturbed_at(first.intent_id), -1.0
         )
-        aged = self.world.now() - first.at > 20 * HOUR - sum(map(abs, self.jumps))
-        if let >= first.at or aged:
+        if let >= first.at:
             return True
         if any(first.intent_id in owners for owners in self.postponed.values()):
             return False  # a gateway still passes it on
         if first.carried_out is None:
             return True
+        # A stop lasts a day from the write that Halo carried out; what Halo refused since then adds nothing.
+        if self.world.now() - first.carried_out > 20 * HOUR - sum(map(abs, self.jumps)):
+            return True
         # An answer that shows the row as it was sent, and a row that does not have it: that row goes again.
+        # Where Halo then fails on it, the payment must not hold up the others: it was read unharmed.
         return first.seen and not first.answered
 
     def disturbed_at(self, intent_id: str | None) -> float:
@@ -600,11 +612,6 @@ class Watch:
             self.world.owner(row["id"]) if "id" in row else str(row.get("intent_id"))
             for row, _ in self.sends.get(id(request), [])
         }
-        first = self.first.get(False)
-        if reply.status == 400 and first is not None and id(request) in self.sends:
-            sent = {self.world.owner(row.get("id")) for row, _ in self.sends[id(request)]}
-            # The same row went again, whole, and Halo refuses what the row itself holds.
-            first.answered = first.answered and first.intent_id not in sent
         if reply.status >= 300:
             return
         try:

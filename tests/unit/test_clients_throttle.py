@@ -80,3 +80,25 @@ def test_reads_of_stripe_are_counted_one_by_one(store: Store) -> None:
     for number in range(20):
         asyncio.run(asking.take())
         assert sum(store.coordination.counts("stripe").values()) == number + 1
+
+
+def test_requests_of_a_host_whose_clock_was_ahead(store: Store) -> None:
+    """Room for several requests comes after the window's length, although the counts are days ahead."""
+    clock, window = HandClock(), halo_window(4)
+    clock.seconds += 4e7
+    here = clock.seconds
+    clock.seconds += 41 * 86_400.0
+    ahead = limiter(store, window, clock)
+    for _ in range(4):
+        asyncio.run(ahead.take())
+    clock.seconds = here
+    asking = limiter(store, window, clock)
+
+    async def few_looks() -> bool:
+        for _ in range(100):
+            if await asking.has_room(3):
+                return True
+        return False
+
+    assert asyncio.run(few_looks())
+    assert clock.seconds - here <= window.period_seconds + 2 * window.bucket_seconds

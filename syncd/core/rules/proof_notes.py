@@ -220,6 +220,13 @@ WHOLE_ROWS: TenantNote[bool] = TenantNote(
 )
 """Whether an update had a side effect in this tenant: each update then brings all columns, for good."""
 
+FIRST_UPDATE: TenantNote[str] = TenantNote(
+    "write_first",
+    lambda intent_id, tenant: _dumped(tenant, {"intent_id": intent_id}),
+    lambda text, tenant: _loaded(text, tenant).get("intent_id"),
+)
+"""The payment whose first update was not stored: it is repeated before another payment is written."""
+
 NEW_ROW_TRIAL = TenantNote("write_trial insert", new_row_trial_text, read_new_row_trial)
 """The first new row: stored from before the request until it was read back."""
 

@@ -34,6 +34,7 @@ from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS, Outcomes, due_again, 
 from syncd.sync.push.proof.read_back import (
     UNREADABLE_SECONDS,
     End,
+    changed_figures,
     read_back,
     written_by_others,
 )
@@ -72,7 +73,6 @@ class Prover:
     sleep: Callable[[float], Awaitable[None]]
     waits: InsertWaits
     _words: str = field(init=False, default="")
-    _stopped_with: str = field(init=False, default="")
 
     @property
     def reader(self) -> RowReader:
@@ -96,8 +96,8 @@ class Prover:
         failing, others = self.backlog.failing(), False
         if self.tenant.trial() is not None:
             return None  # an earlier part of this push: Halo may still carry out that write
-        first = "" if by_hand else self._stopped_with
-        if first and first not in failing and self.store.due_payment(first, self.now()):
+        first = None if by_hand else self.tenant.first_update()
+        if first and first not in failing:
             # That write may have arrived without being stored: write no other row before.
             updates = [one for one in updates if one[0].intent_id == first]
 
@@ -177,9 +177,9 @@ class Prover:
             if self.waiting_seconds() > 0:
                 return False
             found = None
-        if found is None:
-            self._stopped_with = trial.intent_id
-            self.tenant.forget_trial()  # a row is gone, or the write never arrived
+        if found is None:  # a row is gone, or the write never arrived
+            self.tenant.note_first_update(trial.intent_id)
+            self.tenant.forget_trial()
             return True
         due = self.store.due_payment(trial.intent_id, self.now())
         if not found.changed or due is None:
@@ -250,8 +250,11 @@ class Prover:
                     return End.LATER
                 if found.is_right:
                     break
+                if not found.changed:  # if the next write fails, no other row is written before
+                    self.tenant.note_first_update(due.intent_id)
             mode = next_mode(found, mode)
         if found is None:
+            self.tenant.note_first_update(None)
             self.tenant.forget_trial()
             return End.REFUSED
         if not self._concluded(due, sent_in or self.tenant.mode, befores, found):
@@ -376,12 +379,7 @@ class Prover:
         invoice = before.row.invoice_id
         changes: tuple[FieldChange, ...] = ()
         if invoice is not None and figures is not None:
-            after = await self.sink.invoice_figures(invoice) or {}
-            changes = tuple(
-                FieldChange(name, figures.get(name), after.get(name))
-                for name in {**figures, **after}
-                if figures.get(name) != after.get(name)
-            )
+            changes = changed_figures(figures, await self.sink.invoice_figures(invoice) or {})
         self.tenant.proven(
             Proof(
                 WriteKind.UPDATE, self.now(), current.intent_id, update.rows[0], invoice,

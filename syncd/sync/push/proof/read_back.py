@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from enum import StrEnum
 
 from syncd.core.rows import RowChange, WholeRow
-from syncd.core.rules.proof import Comparison
+from syncd.core.rules.proof import Comparison, FieldChange
 from syncd.sync.sink import Sink
 
 SETTLE_SECONDS = 2.0
@@ -75,3 +75,12 @@ def written_by_others(
     known = {str(number) for number in numbers} - {str(status)}
     known -= {str(one.row.status) for one in befores.values()}
     return all(one.after in known for one in found.not_stored)
+
+
+def changed_figures(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[FieldChange, ...]:
+    """What differs between an invoice's amounts before and after a write, by Halo's names."""
+    return tuple(
+        FieldChange(name, before.get(name), after.get(name))
+        for name in {**before, **after}
+        if before.get(name) != after.get(name)
+    )

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from syncd.core.errors import Failure
 from syncd.core.holds import HoldCode
+from syncd.core.records import Condition
 from syncd.core.rules.proof import (
     NewRowTrial,
     Proof,
@@ -17,6 +18,7 @@ from syncd.core.rules.proof import (
     shown_fields,
 )
 from syncd.core.rules.proof_notes import (
+    FIRST_UPDATE,
     NEW_ROW_TRIAL,
     PROOFS,
     TRIAL,
@@ -249,6 +251,20 @@ class TenantWrites:
         """Forget the trial: the write was read back, or it was never sent."""
         self.store.write_notes({TRIAL.name: None})
 
+    def first_update(self) -> str | None:
+        """The payment whose update was sent first and not stored; None if no such payment is due.
+
+        Its update is repeated before another payment's rows are written, also by another process.
+        """
+        intent_id = self._read(FIRST_UPDATE)
+        payment = None if intent_id is None else self.store.payment(intent_id)
+        return intent_id if payment and payment["condition"] == Condition.DUE else None
+
+    def note_first_update(self, intent_id: str | None) -> None:
+        """Remember such a payment; None to forget it."""
+        text = None if intent_id is None else FIRST_UPDATE.encode(intent_id, self.tenant)
+        self.store.write_notes({FIRST_UPDATE.name: text})
+
     def new_row_trial(self) -> NewRowTrial | None:
         """The first new row of this tenant, if it was sent and not read back yet; otherwise None."""
         return self._read(NEW_ROW_TRIAL)
@@ -272,7 +288,7 @@ class TenantWrites:
 
 def _ended(kind: WriteKind) -> dict[str, None]:
     """The notes that a proof, or a stop, of a kind of write removes."""
-    names = (TRIAL,) if kind is WriteKind.UPDATE else (INSERTS_REFUSED, NEW_ROW_TRIAL)
+    names = (TRIAL, FIRST_UPDATE) if kind is WriteKind.UPDATE else (INSERTS_REFUSED, NEW_ROW_TRIAL)
     return {note.name: None for note in names}
 
 
