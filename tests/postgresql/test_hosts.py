@@ -87,12 +87,12 @@ class Site:
         return row is not None and row["doubt_until"] is not None
 
     def five_minutes_later(self) -> None:
-        """Poll and push, on a third host, by a clock that moves by the time of an uncertain insert.
+        """Poll and push, on the first host, by a clock that moves by the time of an uncertain insert.
 
         The service on the second host may push at the same time, and then nobody else does.
         """
         self.rig.clock.seconds += INSERT_DOUBT_SECONDS + 1
-        with self.hosts.on("db"):
+        with self.hosts.on("first"):
             self.rig.cycle()
 
     def settled(self, payment: str, seconds: float = 60) -> None:
