@@ -1,10 +1,15 @@
 """A backlog costs few requests, whatever the PSA holds, and no row of a payment is missed for that."""
 
+import contextlib
+import sqlite3
+
 import pytest
 
 from syncd.core.errors import Side
 from syncd.core.records import Condition
+from syncd.core.rules.proof import WriteKind
 from syncd.sync.build import Parts
+from syncd.sync.pull.read_back import Progress
 from tests.conftest import DAY, Rig
 from tests.due import next_due
 
@@ -272,3 +277,126 @@ def test_pages_that_were_read_minutes_ago(rig: Rig) -> None:
     rig.run(work)
     assert changed
     assert (rig.statuses(payment), rig.condition(payment)) == ([1], Condition.HELD)
+
+
+def backlog(rig: Rig, payments: int) -> list[str]:
+    """Payments of three days ago, which no event reports any more: only a backfill finds them."""
+    old = rig.clock() - 3 * DAY
+    made = [rig.pay(None, created=old) for _ in range(payments)]
+    for payment in made:
+        rig.box.stripe.advance(payment, "succeeded", old, emit=False)
+    return made
+
+
+class StoppedError(Exception):
+    """The process ends here."""
+
+
+def interrupt(rig: Rig, *, page: int = 0, chunk: int = 0) -> None:
+    """Run a backfill whose process ends after that page of Halo, or that chunk of payments."""
+
+    def after(number: int) -> Progress:
+        calls: list[int] = []
+
+        def progress(*numbers: int) -> None:
+            calls.extend(numbers[:1])
+            if len(calls) == number:
+                raise StoppedError
+
+        return progress
+
+    async def work(parts: Parts) -> None:
+        await parts.run.list_since(int(rig.clock()) - 4 * DAY, "4d")
+        pusher = parts.engine.pusher
+        pusher.all_rows.progress, pusher.progress = after(page), after(chunk)
+        await pusher.push()
+
+    with pytest.raises(StoppedError):
+        rig.run(work)
+
+
+@pytest.mark.parametrize("page", [1, 5, 9])
+def test_a_backfill_continues_the_pages_of_an_interrupted_one(rig: Rig, page: int) -> None:
+    """A backfill that was stopped while it read pages reads the first page and the remaining pages."""
+    made = backlog(rig, 1_000)
+    interrupt(rig, page=page)
+    assert lookups(rig) == (page, 0)
+    rig.clock.seconds += 60
+    rig.backfill(4)
+    pages, alone = lookups(rig)
+    assert (pages, alone) == (11, 0)  # only the first page twice, for newer rows
+    assert all(rig.statuses(payment) == [3] for payment in made)
+    assert rig.stored(lambda store: store.rows.count()) == 0
+
+
+def test_a_backfill_uses_the_pages_of_one_that_was_interrupted_later(rig: Rig) -> None:
+    """A backfill that was stopped while it wrote uses the rows that were read, with one page for newer rows."""
+    made = backlog(rig, 1_000)
+    interrupt(rig, chunk=2)
+    before, _ = lookups(rig)
+    rig.clock.seconds += 60
+    rig.backfill(4)
+    pages, alone = lookups(rig)
+    assert (pages - before, alone) == (1, 0)
+    assert all(rig.statuses(payment) == [3] for payment in made)
+
+
+@pytest.mark.parametrize("rows", [5, 120])
+def test_rows_that_are_new_since_the_interruption(rig: Rig, rows: int) -> None:
+    """A continued backfill finds rows that Halo got meanwhile, and rows that moved to another page."""
+    made = backlog(rig, 500)
+    interrupt(rig, page=3)
+    later = [rig.pay("succeeded") for _ in range(rows)]
+    rig.clock.seconds += 60
+    rig.run(lambda parts: parts.engine.poll())
+    rig.backfill(4)
+    assert all(rig.statuses(payment) == [3] for payment in [*made, *later])
+    assert lookups(rig)[0] <= 5 + rows // 100 + 3
+
+
+def test_rows_that_are_deleted_during_the_interruption(rig: Rig) -> None:
+    """Rows that move up because Halo deletes newer rows are not missed by a continued backfill."""
+    made = backlog(rig, 500)
+    interrupt(rig, page=3)
+    for payment in made[-150:]:
+        for row in rig.box.halo.rows_of(payment):
+            del rig.box.halo.rows[row["id"]]
+    rig.clock.seconds += 60
+    rig.backfill(4)
+    assert all(rig.statuses(payment) == [3] for payment in made[:-150])
+    assert {rig.condition(payment) for payment in made[-150:]} <= {
+        Condition.NOT_HALOS,
+        Condition.UNMATCHED,
+        Condition.FAILED,
+    }
+
+
+def test_a_payment_that_was_written_during_the_interruption(rig: Rig) -> None:
+    """Rows that syncd has written since they were read are read again before the next write."""
+    made, old = backlog(rig, 300), rig.clock() - 3 * DAY
+    name = rig.pay(None, created=old)  # its row is on the first page
+    rig.box.stripe.advance(name, "payment_failed", old, emit=False)
+    interrupt(rig, page=2)
+    rig.run(lambda parts: parts.engine.pusher.prove(name, WriteKind.UPDATE))
+    assert rig.statuses(name) == [4]
+    rig.clock.seconds += 60
+    rig.box.halo.rows_of(name)[0]["amount"] = 5.0
+    rig.box.stripe.advance(name, "succeeded")
+    rig.run(lambda parts: parts.engine.poll())
+    rig.backfill(4)
+    assert rig.condition(name) is Condition.HELD
+    assert all(rig.statuses(payment) == [3] for payment in made)
+
+
+@pytest.mark.parametrize("due", [True, False])
+def test_rows_that_an_interrupted_push_left_are_deleted(rig: Rig, *, due: bool) -> None:
+    """Rows older than an hour are not used: the next push reads new ones, or deletes them."""
+    backlog(rig, 300)
+    interrupt(rig, page=2)
+    rig.clock.seconds += 3_601
+    if not due:
+        with contextlib.closing(sqlite3.connect(rig.folder / "syncd.db")) as database, database:
+            database.execute("UPDATE payments SET condition = 'in_step'")
+    rig.run(lambda parts: parts.engine.pusher.push())
+    assert lookups(rig)[0] == 2 + (3 if due else 0)
+    assert rig.stored(lambda store: store.rows.count()) == 0

@@ -30,7 +30,7 @@ WORK = (
 
 ALLOWED = {
     "a sweep compares all kept rows of Halo": "UPDATE payments SET condition=",
-    "a sweep forgets the rows that it read before": "DELETE FROM halo_rows",
+    "the rows of Halo are deleted together when a push or a sweep ends": "DELETE FROM halo_rows",
     "syncd status counts refunds and disputes": "SELECT count(*) AS count_1 \nFROM reversals",
     "a sweep deletes unreadable answers of half a year ago, which are few": "DELETE FROM unreadable",
 }

@@ -33,9 +33,10 @@ class ListSink:
         return any(row.intent_id is not None for row in rows)
 
     async def list_rows(
-        self, count_new: Callable[[RowPage], int], seen: int = 0
+        self, count_new: Callable[[RowPage], int], seen: int = 0, start: int = 1
     ) -> AsyncIterator[Listed[RowPage]]:
-        page = RowPage(tuple(self.rows.values()), len(self.rows))
+        rows = tuple(self.rows.values()) if start == 1 else ()
+        page = RowPage(rows, len(self.rows))
         yield Listed(page, seen + count_new(page), whole=True)
 
     async def count_rows(self) -> int:

@@ -135,7 +135,7 @@ class Auditor:
             differ=differ,
             acknowledged=acknowledged,
             not_halos=count("not_halos", 0),
-            rows=self.store.audit.row_count(),
+            rows=self.store.rows.count(),
             findings=tuple(found),
             sums=sums(found),
             elsewhere=tuple(self._elsewhere),
@@ -174,7 +174,7 @@ class Auditor:
             )
         if whole:
             return
-        if self.store.audit.row_count() == 0:
+        if self.store.rows.count() == 0:
             message = "Halo does not list its rows, so syncd cannot compare anything with Stripe."
             raise BadAnswer(Side.HALO, message)
         self._notes.append(

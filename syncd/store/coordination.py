@@ -23,7 +23,7 @@ from syncd.core.windows import Window
 from syncd.store.db import leases, schema
 from syncd.store.db.connection import reading, writing
 from syncd.store.db.leases import LEADER, LEASES_TAKEN, STANDBY, Leading, check_fence
-from syncd.store.db.notes import Note
+from syncd.store.db.notes import ROWS_READ, Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +168,7 @@ NOTES: tuple[Note[Any], ...] = (
     PUSH_FAILING,
     BACKFILL,
     GAP,
+    ROWS_READ,
     REVERSAL_EVENTS_REFUSED,
     *LISTING_REFUSED.values(),
     *LINKS.values(),

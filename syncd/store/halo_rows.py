@@ -16,13 +16,14 @@ from syncd.core.records import ATTENTION, Condition
 from syncd.core.rows import Row
 from syncd.store import transitions
 from syncd.store.db import schema
-from syncd.store.db.connection import present, reading, writing
+from syncd.store.db.connection import present, read_once, reading, writing
+from syncd.store.db.notes import ROWS_READ, RowsNote, write_notes
 from syncd.store.payments import seen_of
 
 _AT_ONCE = 500
 """The maximum number of ids in one query: databases limit it."""
 
-_P, _R, _H = schema.payments.c, schema.reversals.c, schema.halo_rows.c
+_P, _R, _H, _S = schema.payments.c, schema.reversals.c, schema.halo_rows.c, schema.sent.c
 
 
 class RowStore:
@@ -35,9 +36,29 @@ class RowStore:
         """Empty the table of Halo's rows."""
         with writing(self._engine) as connection:
             connection.execute(schema.halo_rows.delete())
+            write_notes(connection, {ROWS_READ.name: None})
 
-    def add(self, rows: Sequence[Row]) -> int:
-        """Add a page of Halo's rows; return how many of them were new."""
+    def count(self) -> int:
+        """Count the stored rows of Halo."""
+        query = sa.select(sa.func.count()).select_from(schema.halo_rows)
+        return int(read_once(self._engine, query)[0][0])
+
+    def sent_since(self, intent_ids: Sequence[str], since: float) -> set[str]:
+        """Those of these payments for which syncd sent Halo something since a time (Unix seconds)."""
+        found: set[str] = set()
+        with reading(self._engine) as connection:
+            for some in _some(intent_ids):
+                query = sa.select(_S.intent_id).where(_S.intent_id.in_(some), _S.at >= since)
+                found.update(connection.execute(query).scalars())
+        return found
+
+    def add(self, rows: Sequence[Row], note: RowsNote | None = None) -> int:
+        """Add a page of Halo's rows; return how many of them were new.
+
+        Args:
+            rows: the rows of the page.
+            note: how far the list is read with this page; None leaves the note as it is.
+        """
         unique = {row.id: row for row in rows if row.id is not None}
         with writing(self._engine) as connection:
             known = present(connection, schema.halo_rows.c.id, list(unique))
@@ -56,6 +77,8 @@ class RowStore:
             ]
             if new:
                 connection.execute(schema.halo_rows.insert(), new)
+            if note is not None:
+                write_notes(connection, {ROWS_READ.name: ROWS_READ.encode(note)})
         return len(new)
 
     def of(self, intent_ids: Sequence[str]) -> dict[str, list[Row]]:
@@ -274,12 +297,6 @@ class AuditQueries:
             for row in connection.execute(query).mappings():
                 found[row["invoice_id"]].append(row_of(row))
         return found
-
-    def row_count(self) -> int:
-        """Count the stored rows of Halo."""
-        with reading(self._engine) as connection:
-            query = sa.select(sa.func.count()).select_from(schema.halo_rows)
-            return connection.execute(query).scalar_one()
 
     def strangers(self, since: int, until: int) -> list[str]:
         """Unlisted payments with rows made in a period (Unix seconds), newest first."""

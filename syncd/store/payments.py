@@ -134,6 +134,9 @@ DUE_DAYS = (
     .where(is_due())
     .group_by(sa.text("day"))
 )
+DUE_DAYS_WITHOUT_ROWS = DUE_DAYS.where(
+    ~sa.exists().where(schema.halo_rows.c.intent_id == _C.intent_id)
+)
 DUE_AMONG = schema.payments_with_trace.where(
     _C.intent_id.in_(sa.bindparam("ids", expanding=True)), is_due()
 )

@@ -35,6 +35,7 @@ from syncd.store.payments import (
     DUE_AMONG,
     DUE_COUNT,
     DUE_DAYS,
+    DUE_DAYS_WITHOUT_ROWS,
     DUE_ONE,
     FRESH,
     PAYMENT,
@@ -233,10 +234,10 @@ class Store(NoteStore):
             found = connection.execute(DUE, given).mappings().all()
         return [work_of(row) for row in found]
 
-    def due_days(self, now: float) -> dict[int, int]:
-        """How many payments are due, by the day they were made (Unix days)."""
-        with reading(self._engine) as connection:
-            return {row.day: row.number for row in connection.execute(DUE_DAYS, {"now": now})}
+    def due_days(self, now: float, *, without_rows: bool = False) -> dict[int, int]:
+        """How many payments are due, by the day they were made (Unix days); or those without rows."""
+        query = DUE_DAYS_WITHOUT_ROWS if without_rows else DUE_DAYS
+        return {row.day: row.number for row in read_once(self._engine, query, {"now": now})}
 
     def due_among(self, intent_ids: Sequence[str], now: float) -> list[DuePayment]:
         """Those of these payments that must be pushed now."""

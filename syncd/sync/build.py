@@ -184,7 +184,7 @@ def assemble_readers(
     return Readers(
         source,
         sink,
-        AllRows(sink, store, telemetry, lambda: None, counted_in),
+        AllRows(sink, store, telemetry, runtime.now, lambda: None, counted_in),
         ReversalSweeper(source, sink, store, telemetry, runtime.now),
         push_settings(config).policy,
     )

@@ -283,6 +283,7 @@ class Engine:
                 amounts_compared=not policy.push_on_mismatch,
                 read_from=began,
             )
+            self.pusher.all_rows.forget()
         if drifted:
             self.report.log("warning", "drifted", payments=drifted)
         return drifted

@@ -42,13 +42,14 @@ class Sink(Protocol):
         """
 
     def list_rows(
-        self, count_new: Callable[[RowPage], int], seen: int = 0
+        self, count_new: Callable[[RowPage], int], seen: int = 0, start: int = 1
     ) -> AsyncIterator[Listed[RowPage]]:
         """List all rows, newest first, page by page.
 
         Args:
             count_new: how many rows of a page were not on earlier pages; called once per page.
             seen: how many rows are known already, if the rows are listed a second time.
+            start: the number of the first page to read, from 1.
         """
 
     async def count_rows(self) -> int:

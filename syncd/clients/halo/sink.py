@@ -31,11 +31,7 @@ from syncd.clients.halo.sign_in import SignIn
 from syncd.clients.halo.whole import compare, compare_shown, refilled
 from syncd.clients.paging import PAGES_MAX, Listed, read_pages
 from syncd.clients.retry import Calling
-from syncd.core.errors import (
-    BadAnswer,
-    ListingBroken,
-    Side,
-)
+from syncd.core.errors import BadAnswer, ListingBroken, Side
 from syncd.core.rows import (
     Acknowledged,
     Guard,
@@ -189,18 +185,20 @@ class HaloSink:
         await self.rows_of(UNKNOWN_INTENT_ID)
 
     def list_rows(
-        self, count_new: Callable[[RowPage], int], seen: int = 0
+        self, count_new: Callable[[RowPage], int], seen: int = 0, start: int = 1
     ) -> AsyncIterator[Listed[RowPage]]:
         """Read all rows, newest first, page by page.
 
         Args:
             count_new: how many rows of a page were not on earlier pages.
             seen: how many rows are known already, if the rows are read a second time.
+            start: the number of the first page to read, from 1.
 
         Raises:
             LinkFailure: a request failed, or Halo's list does not end.
         """
-        return self._listed(_NEWEST_FIRST, _row_page, lambda page: page, count_new, "rows", seen)
+        pages = _NEWEST_FIRST, _row_page, lambda page: page
+        return self._listed(*pages, count_new, "rows", seen, start=start)
 
     def list_traced_rows(
         self, count_new: Callable[[TracedPage], int]
@@ -248,12 +246,13 @@ class HaloSink:
         what: str,
         seen: int = 0,
         pages_max: int = PAGES_MAX,
+        start: int = 1,
     ) -> AsyncIterator[Listed[P]]:
         """Read a listing page by page until a page has nothing new, or Halo's count is reached."""
-        number, last = 1, False
+        number, last = start, False
 
         async def fetch(page_number: int | None) -> P:
-            return read(*await self._raw_page(query, page_number or 1))
+            return read(*await self._raw_page(query, page_number or start))
 
         def next_number(_page: P) -> int | None:
             return None if last else number

@@ -7,7 +7,7 @@ caller passes the counts.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from syncd.core.payments import PaymentState
 from syncd.core.records import DuePayment
@@ -27,10 +27,11 @@ class PagesLeft:
     Attributes:
         due_by_day: how many due payments are not settled yet, by the day of their creation (Unix
             days).
+        pages: how many pages were read.
     """
 
     due_by_day: dict[int, int]
-    _pages: int = field(init=False, default=0)
+    pages: int = 0
 
     def worth_reading(
         self, settled: Iterable[int], newest: int | None, seen: int, total: int | None
@@ -43,7 +44,7 @@ class PagesLeft:
             seen: how many rows were listed so far.
             total: the number of all rows; None if the PSA does not count them.
         """
-        self._pages += 1
+        self.pages += 1
         number = 0
         for made in settled:
             number += 1
@@ -51,9 +52,9 @@ class PagesLeft:
         left = self._left(newest)
         if left <= 0:
             return False
-        a_page = max(1, seen // self._pages)  # Halo may return fewer rows than asked for
+        a_page = max(1, seen // self.pages)  # Halo may return fewer rows than asked for
         # Without a total, assume that as many pages follow as were read already.
-        pages = self._pages if total is None else -(-max(0, total - seen) // a_page)
+        pages = self.pages if total is None else -(-max(0, total - seen) // a_page)
         return left > pages or number > 1
 
     def _left(self, newest: int | None) -> int:

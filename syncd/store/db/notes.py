@@ -1,4 +1,4 @@
-"""Notes: small values under a name. `store.coordination` lists all notes."""
+"""Notes: small values under a name. `store.coordination` lists all notes, and defines most."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,6 +42,22 @@ class Note(Generic[T]):
         except ValidationError:
             return None
 
+
+@dataclass(frozen=True, slots=True)
+class RowsNote:
+    """The stored rows of Halo, which a later push can use if this one is interrupted.
+
+    Attributes:
+        begun: when syncd began to read them, Unix seconds.
+        page: the last page of Halo's list that was read; None after the last page that is needed.
+    """
+
+    begun: float
+    page: int | None
+
+
+ROWS_READ = Note("rows_read", TypeAdapter(RowsNote))
+"""Present while Halo's rows are stored: during a push or a sweep, and after an interrupted one."""
 
 _DELETE_NOTES = schema.notes.delete().where(
     schema.notes.c.name.in_(sa.bindparam("names", expanding=True))

@@ -1,14 +1,16 @@
 """Reads rows of the PSA into the store, page by page: all rows, or as many pages as save requests."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from syncd.core.errors import BadAnswer
+from syncd.core.errors import BadAnswer, LeaseHeld
 from syncd.core.records import DuePayment
 from syncd.core.rows import Row, RowPage
 from syncd.core.rules.pages import PagesLeft, settled_among
 from syncd.monitor.report import Report
+from syncd.store.db.notes import ROWS_READ, RowsNote
 from syncd.store.store import Store
 from syncd.sync.sink import Sink
 
@@ -20,6 +22,9 @@ SAMPLE = 20
 
 FIELDS_MAX, TEXT_MAX = 2_000, 200
 """How many rows (the newest) keep their fields for comparisons after a write, without long texts."""
+
+USED_SECONDS = 3_600.0
+"""For how long the rows that an interrupted push has read are used by the next push, in seconds."""
 
 UNNAMED = ""
 """Used in place of a payment if a row is read by its id to learn its payment."""
@@ -45,21 +50,27 @@ class AllRows:
     """Reads all of Halo's rows.
 
     Attributes:
+        now: Unix seconds.
         keep_lease: called for each page to renew the push lease.
         memory: the store that knows which rows were seen before; None for `store`.
         progress: called with how many rows were read, and how many there are.
         hidden: whether the latest lists hide the rows' payment intents.
-        stopped: whether the latest reading stopped before the last page.
+        stopped: whether the latest reading may have left out pages.
+        resumed: whether rows that an earlier push read are used.
     """
 
     sink: Sink
     store: Store
     report: Report
+    now: Callable[[], float]
     keep_lease: Callable[[], None]
     memory: Store | None = None
     progress: Progress = field(default=lambda _rows, _total: None)
     hidden: bool = field(init=False, default=False)
     stopped: bool = field(init=False, default=False)
+    resumed: bool = field(init=False, default=False)
+    _begun: float = field(init=False, default=0.0)
+    _page: int | None = field(init=False, default=None)
     _named: bool = field(init=False, default=False)
     _making_way: bool = field(init=False, default=False)
     _nameless: list[Row] = field(init=False, default_factory=list)
@@ -78,7 +89,11 @@ class AllRows:
         """
         if due <= FEW or await self.sink.hides_intents(()):
             return False
-        pages = PagesLeft(self.store.due_days(now))
+        kept = self._kept()
+        pages = PagesLeft(
+            self.store.due_days(now, without_rows=kept is not None),
+            0 if kept is None else kept.page or 0,
+        )
 
         def worth_reading(page: RowPage, seen: int) -> bool:
             found = self.store.due_among([row.intent_id for row in page.rows if row.intent_id], now)
@@ -87,7 +102,10 @@ class AllRows:
             made = [_made(one) for one in settled]
             return pages.worth_reading(made, max(dates, default=None), seen, page.total)
 
-        return await self._read(False, make_way, worth_reading) or self.stopped
+        whole = await self._read(False, make_way, worth_reading, kept)
+        if (whole or self.stopped) and self._page is not None:
+            self.store.write(ROWS_READ, RowsNote(self._begun, None))
+        return whole or self.stopped
 
     async def read(self, *, by_number: bool = False, make_way: MakeWay = _nothing) -> bool:
         """Read all of Halo's rows into the store, under the lease. Returns whether these are all.
@@ -100,16 +118,30 @@ class AllRows:
         return await self._read(by_number, make_way, _each)
 
     async def _read(
-        self, by_number: bool, make_way: MakeWay, worth_reading: Callable[[RowPage, int], bool]
+        self,
+        by_number: bool,
+        make_way: MakeWay,
+        worth_reading: Callable[[RowPage, int], bool],
+        kept: RowsNote | None = None,
     ) -> bool:
-        """Read the pages, again if rows were missing. Returns whether all rows were read."""
-        self.store.rows.forget()
+        """Read the pages, again if rows were missing. Returns whether all rows were read.
+
+        With the rows of an interrupted push (`kept`), only newer rows and the remaining pages are
+        read.
+        """
+        if kept is None:
+            self.store.rows.forget()
+        self._begun, self.resumed = (self.now() if kept is None else kept.begun), kept is not None
         self._making_way = self.stopped = False
         self._named, self._nameless, self._fields = False, [], {}
         self.hidden = await self.sink.hides_intents(())
         if self.hidden and not by_number:
             return False
         try:
+            if kept is not None:
+                await self._resume(kept, make_way, worth_reading)
+                return False
+            self._page = 0
             seen, whole = await self._read_pages(0, make_way, worth_reading)
             if not whole and not self.stopped:
                 # New rows appear on the first pages, which were read before: read the pages again.
@@ -158,7 +190,11 @@ class AllRows:
         A payment is missing if some of its rows may not have been read. Only after all pages were
         read, a payment may be present without rows.
         """
-        found = self.store.rows.of([due.intent_id for due in due_payments])
+        names = [due.intent_id for due in due_payments]
+        found = self.store.rows.of(names)
+        if self.resumed:  # rows written since they were read
+            for written in self.store.rows.sent_since(names, self._begun):
+                found[written] = []
         if self.stopped:
             due_payments = settled_among(due_payments, found)
         return {
@@ -196,12 +232,62 @@ class AllRows:
                 self.store.rows.name({row.id: intent_id for row in rows[intent_id] if row.id})
         return rows
 
+    def forget(self) -> None:
+        """Delete the stored rows: what needed them has ended, and rows grow outdated."""
+        if self.store.read(ROWS_READ) is not None:
+            self.store.rows.forget()
+            self._fields = {}
+
+    def forget_outdated(self, leased: Callable[[], AbstractContextManager[None]]) -> None:
+        """Delete rows that an interrupted push left, once they are too old to be used.
+
+        Args:
+            leased: holds the push lease; if another process holds it, nothing is deleted.
+        """
+        if self.store.read(ROWS_READ) is not None and self._kept() is None:
+            with suppress(LeaseHeld), leased():
+                self.forget()
+
+    def _kept(self) -> RowsNote | None:
+        """The stored rows of a push that was interrupted, if the next push may use them."""
+        kept = self.store.read(ROWS_READ)
+        if kept is None or not 0 <= self.now() - kept.begun <= USED_SECONDS:
+            return None
+        return kept if self.store.rows.count() else None
+
+    async def _resume(
+        self, kept: RowsNote, make_way: MakeWay, worth_reading: Callable[[RowPage, int], bool]
+    ) -> None:
+        """Read the rows that are newer than the stored rows, then the remaining pages.
+
+        New rows move the remaining rows to later pages. Rows that Halo deleted move them to earlier
+        pages, which are not read again: the payments of such rows are looked up alone.
+        """
+        seen = before = self.store.rows.count()
+
+        def all_new(page: RowPage, number: int) -> bool:
+            nonlocal seen
+            new, seen = number - seen, number
+            return new == len(page.rows)
+
+        self._page = None  # newer rows do not change how far the list was read
+        await self._read_pages(seen, make_way, all_new)
+        if kept.page is not None:
+            moved = (seen - before) * kept.page // before  # pages that are as full as earlier ones
+            self._page = kept.page + moved
+            await self._read_pages(seen, make_way, worth_reading, self._page + 1)
+        self.stopped = True  # what moved between the pages meanwhile is looked up alone
+
     async def _read_pages(
-        self, seen: int, make_way: MakeWay, worth_reading: Callable[[RowPage, int], bool]
+        self,
+        seen: int,
+        make_way: MakeWay,
+        worth_reading: Callable[[RowPage, int], bool],
+        start: int = 1,
     ) -> tuple[int, bool]:
         """Read pages into the store. Returns how many rows, and whether they are all rows."""
         whole = None
-        async for listed in self.sink.list_rows(self._store_page, seen):
+        async for listed in self.sink.list_rows(self._store_page, seen, start):
             seen, whole = listed.seen, listed.whole
             self.progress(seen, max(seen, listed.page.total or 0))
             if whole is not None:
@@ -226,7 +312,10 @@ class AllRows:
                     if not (isinstance(value, str) and len(value) > TEXT_MAX)
                 }
         self._nameless += nameless[: max(0, SAMPLE - len(self._nameless))]
-        return self.store.rows.add(page.rows)
+        if self._page is None:
+            return self.store.rows.add(page.rows)
+        self._page += 1
+        return self.store.rows.add(page.rows, RowsNote(self._begun, self._page))
 
 
 def _made(due: DuePayment) -> int:

@@ -88,7 +88,7 @@ class Pusher:
     _due: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self.all_rows = AllRows(self.sink, self.store, self.report, self._hold_lease)
+        self.all_rows = AllRows(self.sink, self.store, self.report, self.now, self._hold_lease)
         numbers = self.settings.policy.numbers
         self.outcomes = Outcomes(self.report, self.now, numbers, self.plan, self.store)
         self._backlog = Backlog(self.store, self.outcomes, self._troubles, self.report, self.now)
@@ -117,8 +117,7 @@ class Pusher:
             NewRowProver(
                 self.sink, self.store, self.settings, self.tenant, self.waits, self.now, self.sleep
             ),
-            self.report, self.now, self.lease,
-            self.waits,
+            self.report, self.now, self.lease, self.waits,
         )  # fmt: skip
 
     async def push(self) -> int:
@@ -135,6 +134,7 @@ class Pusher:
         self._done = 0
         self._due = self.store.due_count(self.now())
         if self._due == 0:
+            self.all_rows.forget_outdated(self.leased)
             return 0
         with self.leased():
             self.review()
@@ -144,16 +144,15 @@ class Pusher:
             after = self._backlog.resume_point()
             self._batch = self._backlog.batch_size(self.settings.batch)
             for _ in range(ROUNDS_MAX):
-                # Only process what was due at the start of the round; otherwise rounds might never
-                # end.
-                due = self.store.due_count(self.now())
-                if due == 0:
+                # Process only what was due when the round began, or rounds might never end.
+                if (due := self.store.due_count(self.now())) == 0:
                     break
                 try:
                     await self._round(due, after)
                 except WritesStopped:
                     break
                 after = ""
+                self.all_rows.forget()
         return self._done
 
     async def _may_write(self) -> bool:
@@ -175,12 +174,11 @@ class Pusher:
         writes = await self._may_write()
 
         async def make_way(requests: int) -> None:
-            with suppress(WritesStopped):
-                await self._make_way(requests)
+            if writes:
+                with suppress(WritesStopped):
+                    await self._make_way(requests)
 
-        if writes:
-            return await self.all_rows.read(by_number=True, make_way=make_way)
-        return await self.all_rows.read(by_number=True)
+        return await self.all_rows.read(by_number=True, make_way=make_way)
 
     async def look_up(self, due_payments: Sequence[DuePayment]) -> Decided:
         """Decide about payments as a push does, and send nothing: for a proof by hand.
@@ -294,11 +292,12 @@ class Pusher:
             paged = await self.all_rows.read_for_due(due, before, self._make_way)
             if paged:
                 self._troubles.has_read()
+            fresh_pages = paged and not self.all_rows.resumed
             size = self.settings.batch * 4 if paged else self.settings.batch
             while True:
                 if due > size:
                     coming = self._next(before, size, after, paged=paged)
-                    recent = paged and self.waits.monotonic() - began < PAGES_SECONDS
+                    recent = fresh_pages and self.waits.monotonic() - began < PAGES_SECONDS
                     requests = self.all_rows.lookups(coming) + 1 if paged else size
                     await self._make_way(requests, paged=recent)
                 due_payments = self._next(before, size, after, paged=paged)
