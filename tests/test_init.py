@@ -1,5 +1,6 @@
 """`syncd init` on a real terminal, between both sides of a sandbox."""
 
+import json
 import os
 import re
 import shutil
@@ -264,6 +265,36 @@ def test_by_a_script(setup: Setup) -> None:
     assert (read["poll"], read["push"]) == ({"interval": "7m"}, {"batch": 20, "trace": False})
     assert read["halo"]["status"] == box.halo.status
     assert setup.file.with_name("stripe_api_key").read_text() == f"{box.stripe.api_key}\n"
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_numbers_from_variables(setup: Setup, *, table: bool) -> None:
+    """Variables set numbers, switches and shares as such, one by one or a table as JSON."""
+    halo, numbers = setup.box.halo, setup.box.halo.status
+    given = (
+        {"SYNCD_HALO__STATUS": json.dumps(numbers), "SYNCD_PUSH": '{"create_missing": true}'}
+        if table
+        else {f"SYNCD_HALO__STATUS__{state.upper()}": str(n) for state, n in numbers.items()}
+    )
+    done = setup.scripted(
+        SYNCD_HALO__URL=halo.url,
+        SYNCD_HALO__CLIENT_ID=halo.client_id,
+        SYNCD_HALO_CLIENT_SECRET=halo.client_secret,
+        SYNCD_STRIPE_API_KEY=setup.box.stripe.api_key,
+        SYNCD_HALO__NEW_ROW__METHOD="12",
+        syncd_halo__new_row__module_id="231",
+        SYNCD_PUSH__CREATE_MISSING="" if table else "TRUE",
+        SYNCD_STRIPE__READ_BUDGET="500",
+        SYNCD_NOTIFY__BUDGET_LOW="0.2",
+        **given,
+    )
+    assert done.returncode == 0, done.stderr
+    read = tomllib.loads(setup.file.read_text())
+    assert read["halo"]["status"] == numbers
+    assert read["halo"]["new_row"] == {"method": 12, "module_id": 231}
+    assert read["push"] == {"create_missing": True}
+    assert read["stripe"]["read_budget"] == 500
+    assert read["notify"]["budget_low"] == 0.2
 
 
 def test_nobody_to_ask(setup: Setup) -> None:

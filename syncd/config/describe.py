@@ -4,6 +4,7 @@ Both come from the model and from the comments of the shipped file, so a new key
 Does not belong here: problems of a configuration (`config.problems`).
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -113,17 +114,45 @@ def given(environment: Mapping[str, str]) -> dict[Key, Any]:
     found: dict[Key, Any] = {}
     upper = {name.upper(): text for name, text in environment.items()}
     models: list[tuple[Key, type[BaseModel]]] = list(_models(Settings, ()))
+    tables = {path for path, _ in models}
     for path, model in models:
         for key, field in model.model_fields.items():
-            text = upper.get("SYNCD_" + "__".join((*path, key)).upper())
-            if text is not None:
-                found[*path, key] = _typed(text, field)
+            name = (*path, key)
+            for variable in () if name in tables else _variables(name):
+                text = upper.get(variable)
+                if text is None:
+                    continue
+                if variable == _variables(name)[0]:
+                    found[name] = _typed(text, field)
+                    break
+                if (value := _in_table(text, variable, name)) is not None:
+                    found[name] = value
+                    break
     return found
 
 
+def _in_table(text: str, variable: str, key: Key) -> Any:
+    """The value of a key in a variable that sets a whole table as JSON; None without one."""
+    try:
+        table: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    for part in key[variable.removeprefix("SYNCD_").count("__") + 1 :]:
+        table = table.get(part) if isinstance(table, Mapping) else None
+    return None if isinstance(table, Mapping | list) else table
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types in an annotation, however deep."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
+
+
 def _typed(text: str, field: FieldInfo) -> Any:
-    kinds = {field.annotation, *get_args(field.annotation)}
-    if is_span(field) or not kinds & {int, float, bool}:
+    if is_span(field) or not {int, float, bool}.intersection(
+        one for one in _kinds(field.annotation) if isinstance(one, type)
+    ):
         return text
     try:
         return tomllib.loads(f"value = {text.lower()}")["value"]
