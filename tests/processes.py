@@ -39,6 +39,8 @@ AT_RUN_TIME = (
     "PYTEST_",
     "TERM",
     "COLUMNS",
+    "NO_COLOR",
+    "PYTHONIOENCODING",
 )
 """Beginnings of the names of variables that are read only after everything was loaded."""
 
@@ -307,8 +309,11 @@ def _become(
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  # for the life of the process
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    coding = environment.get("PYTHONIOENCODING")
+    sys.stdout = open(1, "w", encoding=coding, closefd=False)  # noqa: SIM115
+    sys.stderr = open(  # noqa: SIM115
+        2, "w", buffering=1, encoding=coding, errors="backslashreplace", closefd=False
+    )
     sys.argv = ["syncd", *arguments]
     code = 0
     try:

@@ -1,6 +1,7 @@
 """Progress bars and tables on a terminal."""
 
 import io
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from textwrap import TextWrapper
 from typing import TextIO, cast
 
+import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -20,6 +22,10 @@ from syncd.text.sanitize import inert, plain
 
 LINE_MAX = 100
 """The maximum line length of prose, in characters, however wide the terminal is."""
+
+
+_ID = re.compile(r"[a-z]{2,6}_[A-Za-z0-9]{10,}")
+"""An id of Stripe, for example of a payment intent."""
 
 
 @dataclass(slots=True)
@@ -202,18 +208,56 @@ class _AboveBars(io.TextIOBase):
         return True
 
 
+COLUMN_WIDTH = 8
+"""A column of a table may become so narrow, in characters; an id needs its whole length."""
+
+FRAME_WIDTH = 3
+"""A column's frame and spaces, in characters."""
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table on stdout, without markup and control characters from its contents.
 
-    If no column has a name, there is no heading.
+    If no column has a name, there is no heading. If the terminal is too narrow for an id, the same is
+    printed as a list, so that the id can be copied.
     """
-    made = Table(title=title, title_justify="left", expand=False, show_header=any(columns))
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(inert(str(cell))) for cell in row))
+    cells = [[inert(str(cell)) for cell in row] for row in rows]
     # Rich assumes that a dumb terminal is 80 columns wide.
-    Console(width=width_of_terminal() or 160, height=25, markup=False, highlight=False).print(made)
+    width = width_of_terminal() or 160
+    widths = _widths(columns, cells, width)
+    if widths is not None:
+        made = Table(title=title, title_justify="left", expand=False, show_header=any(columns))
+        for column, wide in zip(columns, widths, strict=True):
+            made.add_column(column, overflow="fold", width=wide)
+        for row in cells:
+            made.add_row(*map(Text, row))
+        Console(width=width, height=25, markup=False, highlight=False).print(made)
+        return
+    typer.echo(title)
+    for first, *others in cells:
+        typer.echo(f"  {first}")
+        for column, cell in zip(columns[1:], others, strict=True):
+            if cell:
+                typer.echo(f"    {column}: {cell}" if column else f"    {cell}")
+
+
+def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int] | None:
+    """The widths of a table's columns, so that no id is broken; None if the ids need more space."""
+    widths, narrowest = [], []
+    for texts in zip(columns, *cells, strict=True):
+        lines = [line for text in texts for line in text.splitlines() or [""]]
+        widths.append(max(map(cell_len, lines)))
+        ids = [len(line) for line in lines if _ID.fullmatch(line)]
+        narrowest.append(max(ids, default=min(widths[-1], COLUMN_WIDTH)))
+    excess = sum(widths) + FRAME_WIDTH * len(widths) + 1 - width
+    while excess > 0:
+        room = [wide - least for wide, least in zip(widths, narrowest, strict=True)]
+        widest = max((wide, one) for one, wide in enumerate(widths) if room[one] or not any(room))
+        if not room[widest[1]]:
+            return None
+        widths[widest[1]] -= 1
+        excess -= 1
+    return widths
 
 
 def width_of_terminal() -> int | None:

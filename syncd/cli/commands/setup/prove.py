@@ -254,6 +254,12 @@ def _show_found(intended: Intended, found: Found) -> None:
 
 
 def _side_by_side(title: str, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Print two readings; long values that are unchanged are printed once, so that 80 columns suffice."""
+
+    def again(name: str) -> str:
+        text = after.get(name, "")
+        return "the same" if text == before.get(name) and len(text) > LONG_CHARACTERS else text
+
     table(
         title,
         ("field", "before", "after", ""),
@@ -261,12 +267,15 @@ def _side_by_side(title: str, before: Mapping[str, str], after: Mapping[str, str
             (
                 name,
                 before.get(name, ""),
-                after.get(name, ""),
+                again(name),
                 "" if before.get(name) == after.get(name) else "changed",
             )
             for name in {**before, **after}
         ],
     )
+
+
+LONG_CHARACTERS = 18
 
 
 def _verdict(intended: Intended, found: Found) -> str:
