@@ -570,6 +570,26 @@ def test_a_row_that_is_deleted_meanwhile(
     assert trouble(rig) is None
 
 
+def test_a_status_that_is_set_while_the_row_is_read(rig: Rig) -> None:
+    """Halo's row becomes paid between the decision and the reading: it is not set to an older state."""
+    rig.proven = False
+    intent = rig.pay("processing")
+    halo = rig.box.halo
+    (row,) = halo.rows_of(intent)
+
+    def paid_meanwhile(_request: object) -> bool:
+        row.update(status=halo.status["succeeded"])
+        return False
+
+    halo.faults.append(
+        Fault("503", times=1, path=f"/api/InvoicePayment/{row['id']}", match=paid_meanwhile)
+    )
+    rig.cycle()
+    rig.cycle()
+    assert rig.posts() == []
+    assert rig.statuses(intent) == [halo.status["succeeded"]]
+
+
 def test_a_row_that_is_deleted_right_before_the_first_write(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
@@ -951,6 +971,30 @@ def test_a_first_update_that_is_carried_out_late(
     halo = rig.box.halo
     empties_late(halo)
     rig.cycle()
+    rig.cycle()
+    assert len(rig.posts()) == 1
+    until(lambda: halo.writes)
+    rig.cycle()
+    rig.cycle()
+    assert proof(rig).mode is UpdateMode.EVERYTHING
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_a_webhook_before_a_first_update_that_is_carried_out_late(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """The webhook sets the same status before Halo carries out the first update: syncd waits, and restores."""
+    rig, intents, before = paid
+    halo = rig.box.halo
+    halo.keeps.partial = "empty"
+    halo.faults.append(
+        Fault("applied_late", times=1, method="POST", path="/api/InvoicePayment", seconds=3)
+    )
+    rig.cycle()
+    (number,) = [row["id"] for row in rig.posts()[0].json()]
+    halo.rows[number].update(status=3, webhook_received_date="2026-11-01T00:00:00Z")
+    assert not halo.writes
     rig.cycle()
     assert len(rig.posts()) == 1
     until(lambda: halo.writes)

@@ -112,6 +112,12 @@ FAILED = {
     67000001274: "Halo did not store a first update, and turned the next one away (429); after a restart, another "
     "payment's row was written before the first one was finished.",
     69000000108: "As 66000000702, with a connection that broke.",
+    67000000498: "While syncd read a payment's three rows one after another, Halo's own webhook set one: the row was "
+    "written again with the status that it had.",
+    110000000453: "Halo's sign-in failed while a first update was read back by its row's id, so that its payment's list "
+    "was read instead; the oracle took that for no reading.",
+    110000000458: "Halo's own webhook set the status of a first update that a gateway passed on later: syncd took the "
+    "status for its own, and the row that was emptied afterwards was forgotten.",
     110000000353: "A restoration that never reached Halo counted as a new first update, one day after the stop.",
     110000000060: "A host's clock was 40 days ahead, and requests were counted there; after that host had stopped, a "
     "push waited for room in Halo's rate limit for ever.",

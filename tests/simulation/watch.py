@@ -116,7 +116,8 @@ class First:
         carried_out: when Halo carried it out last, Unix seconds; None where Halo has not.
         answered: whether the answer to the last one that Halo read has shown the rows as they were sent.
         answered_before: the same of the one before.
-        seen: whether a row of it was asked for alone, and shown unharmed, after Halo carried it out.
+        seen: whether a row of it was asked for alone, or in its payment's whole list, and shown unharmed, after
+            Halo carried it out.
         before: when they had been sent before that.
     """
 
@@ -259,6 +260,10 @@ class Watch:
         if request.method == "POST":
             self._posted(process, request)
         wanted = request.params().get("intent_id") if request.method == "GET" else None
+        if wanted is not None and "page_no" not in request.params():
+            # Where one row can't be asked for by its id, the whole list of its payment is.
+            for row in self.world.halo.rows_of(wanted):
+                self.asked_alone_at[row["id"]] = self.world.now()
         self.view(process).asked = wanted
         if wanted is not None:
             self.unread.setdefault(wanted, set()).add(process.name)

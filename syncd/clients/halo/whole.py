@@ -74,6 +74,7 @@ def compare(before: WholeRow | None, after: WholeRow, sent: Mapping[str, Any]) -
         if name != "id" and not is_stored(value, after.fields.get(name))
     ]
     had = {} if before is None else before.fields
+    received = TRACE_FIELDS[1]
     lost: list[FieldChange] = []
     if before is not None:
         for name, value in before.fields.items():
@@ -91,6 +92,7 @@ def compare(before: WholeRow | None, after: WholeRow, sent: Mapping[str, Any]) -
             name in TRACE_FIELDS and is_stored(after.fields.get(name), had.get(name))
             for name in (change.name for change in missed)
         ),
+        own_time=is_stored(sent.get(received), after.fields.get(received)) and received in sent,
     )
 
 

@@ -66,16 +66,25 @@ class Comparison:
         not_stored: fields that were sent but not stored (as sent, as found), without the trace.
         changed: fields that were not sent and have changed or disappeared.
         trace_stored: whether Halo stored the event's trace; also True if no trace was sent.
+        own_time: whether the rows have the time at which syncd sent them as `webhook_received_date`.
+            Otherwise a webhook or a person may have set the status, and a write without an answer may
+            still be carried out.
     """
 
     not_stored: tuple[FieldChange, ...]
     changed: tuple[FieldChange, ...]
     trace_stored: bool = True
+    own_time: bool = False
 
     @property
     def is_right(self) -> bool:
         """Whether Halo stored everything that counts, and nothing else changed."""
         return not self.not_stored and not self.changed
+
+    @property
+    def is_carried_out(self) -> bool:
+        """Whether Halo has certainly carried out the write, and will not do so later."""
+        return bool(self.changed) or (self.own_time and not self.not_stored)
 
     @staticmethod
     def of(parts: "Sequence[Comparison]") -> "Comparison":
@@ -84,6 +93,7 @@ class Comparison:
             tuple(change for part in parts for change in part.not_stored),
             tuple(change for part in parts for change in part.changed),
             all(part.trace_stored for part in parts),
+            all(part.own_time for part in parts),
         )
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from syncd.core.errors import WEB_PAGE, BadAnswer, LinkFailure, RowsRefused, Side
 from syncd.core.holds import HoldCode
 from syncd.core.records import Condition, DuePayment, Outcome
-from syncd.core.rows import RowChange, WholeRow
+from syncd.core.rows import RowChange, Trace, WholeRow
 from syncd.core.rules.decisions import Update
 from syncd.core.rules.proof import (
     Comparison,
@@ -164,7 +164,7 @@ class Prover:
         if trial is None:
             return not restore or await restore_harmed(self)
         befores = {row: self.sink.as_row(fields) for row, fields in trial.rows.items()}
-        sent = {row: RowChange(row, trial.status) for row in befores}
+        sent = {row: RowChange(row, trial.status, Trace("", trial.at)) for row in befores}
         try:
             found = await self._read_back(trial.intent_id, befores, sent)
         except BadAnswer as error:
@@ -173,9 +173,9 @@ class Prover:
                 raise
             self.tenant.keep_unread(trial, str(error))
             found = None
+        if found is not None and not found.is_carried_out and self.waiting_seconds() > 0:
+            return False
         if found is not None and not found.changed and found.not_stored:
-            if self.waiting_seconds() > 0:
-                return False
             found = None
         if found is None:  # a row is gone, or the write never arrived
             self.tenant.note_first_update(trial.intent_id)
@@ -263,10 +263,10 @@ class Prover:
         return End.PROVEN
 
     async def _unanswered(
-        self, due: DuePayment, befores: Mapping[int, WholeRow], status: int, error: LinkFailure,
-        harm: Comparison | None,
+        self, due: DuePayment, befores: Mapping[int, WholeRow], rows: Sequence[RowChange],
+        error: LinkFailure, harm: Comparison | None,
     ) -> Comparison | None:  # fmt: skip
-        """What a write without an answer did; None if it did nothing.
+        """What a write without an answer did; None if it did nothing, or if that is not certain yet.
 
         Raises:
             LinkFailure: `error`, if Halo asks to wait, or fails for every payment, or if harm
@@ -275,12 +275,14 @@ class Prover:
         if not error.maybe_applied:
             self._forget_trial(harm)
             raise error
-        sent = {row: RowChange(row, status) for row in befores}
-        found = await self._read_back(due.intent_id, befores, sent)
+        found = await self._read_back(due.intent_id, befores, {one.id: one for one in rows})
         if found is not None and found.changed and harm is not None:
             raise error
-        if found is not None and (found.changed or not found.not_stored):
-            return found
+        is_certain = found is not None and (found.is_carried_out or not error.may_come_late)
+        if found is not None and is_certain and (found.changed or not found.not_stored):
+            return (
+                found  # else the status may be a webhook's, and the write may still be carried out
+            )
         if not error.may_come_late:  # else the next pushes read the rows back
             self.tenant.forget_trial()
         elif not error.late and (trial := self.tenant.trial()) is not None:
@@ -320,7 +322,7 @@ class Prover:
         try:
             answer = await self.sink.update(rows, guard, repeatable=False)
         except LinkFailure as error:
-            return await self._unanswered(due, befores, update.status, error, harm)
+            return await self._unanswered(due, befores, rows, error, harm)
         if answer is None:
             if guard.lost is not None:
                 raise guard.lost  # a trial recorded now belongs to another process
@@ -328,7 +330,7 @@ class Prover:
             return None
         if answer.web_page:
             page = BadAnswer(Side.HALO, WEB_PAGE, maybe_applied=True)
-            return await self._unanswered(due, befores, update.status, page, harm)
+            return await self._unanswered(due, befores, rows, page, harm)
         self.backlog.failures.has_written()
         found = await self._read_back(current.intent_id, befores, {one.id: one for one in rows})
         if answer.error and found is not None and found.not_stored and not found.changed:

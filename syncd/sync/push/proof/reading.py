@@ -31,7 +31,7 @@ class Befores:
     """Rows as they were read for complete updates.
 
     Attributes:
-        rows: the rows by Halo's number, without those that are gone or belong to another payment.
+        rows: the rows by Halo's number, without those of `RowReader.of_payment`'s exceptions.
         payments: how many payments of the list were examined; the others belong to the next list.
         failed: the payments among them whose rows Halo failed to show.
         read_at: when the rows of each other payment among them were read.
@@ -57,15 +57,20 @@ class RowReader:
     waits: InsertWaits
 
     async def of_payment(self, due: DuePayment, update: Update) -> dict[int, WholeRow]:
-        """The rows of one payment, by Halo's number, without those that are gone or another's.
+        """The rows of one payment, by Halo's number, as far as the decision about them is still right.
+
+        Left out are rows that are gone, or belong to another payment, or have another status than
+        when syncd decided: a webhook or a person has written them since.
 
         Raises:
             LinkFailure: the request failed.
         """
         found: dict[int, WholeRow] = {}
-        for row in update.rows:
+        for row, was in zip(update.rows, update.was, strict=True):
             before = await self.sink.whole_row(due.intent_id, row)
-            if before is not None and before.is_of(due.intent_id):
+            if before is None or not before.is_of(due.intent_id):
+                continue
+            if was is None or before.row.status == was:
                 found[row] = before
         return found
 
