@@ -94,6 +94,12 @@ class Oracle(Watch):
         if entry is not None and entry.code == "halo_refuses" and self._tried_daily(truth):
             return
         rows = self.world.halo.rows_of(truth.intent_id)
+        owned = (row for row in self.hurt if self.world.owner(row) == truth.intent_id)
+        emptied = not rows and any(f"row_{row}" in listed for row in owned)
+        if emptied and (entry is None or entry.code == "row_deleted"):
+            # A person deleted the row that a write had emptied: the row's own entry asks for a person, and
+            # while it is on the list, the payment may be held or not.
+            return
         # Where whole rows are sent, Halo does not take back a row's own amount that is a text.
         untaken = any(isinstance(row["amount"], str) for row in rows)
         if entry is not None and untaken and ".amount:" in entry.reason:

@@ -118,6 +118,12 @@ FAILED = {
     "was read instead; the oracle took that for no reading.",
     110000000458: "Halo's own webhook set the status of a first update that a gateway passed on later: syncd took the "
     "status for its own, and the row that was emptied afterwards was forgotten.",
+    66000000133: "A payment was held because its emptied row could not be read; after the row was restored, that "
+    "stayed so until the next sweep.",
+    67000001606: "A person deleted a row that a write had emptied, and retried the payment: it is held until the row's "
+    "own entry is dismissed. The oracle expected it to be new.",
+    96000000032: "A person deleted a row that a write had emptied: the list names the row, and the oracle expected a "
+    "second entry for its payment.",
     110000000353: "A restoration that never reached Halo counted as a new first update, one day after the stop.",
     110000000060: "A host's clock was 40 days ahead, and requests were counted there; after that host had stopped, a "
     "push waited for room in Halo's rate limit for ever.",

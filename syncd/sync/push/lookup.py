@@ -44,6 +44,12 @@ from syncd.sync.sink import Sink
 ASK_LATER_SECONDS = 300.0
 """When to decide again about a payment that needs Stripe, while Stripe answers no requests."""
 
+EMPTIED = (
+    "An update emptied the payment's row. Restore or delete the row in Halo, and dismiss the row's own entry "
+    "(row_… in `syncd attention`) before a retry."
+)
+"""Precedes the text of a hold where a second row must not be inserted beside an emptied one."""
+
 
 @dataclass(slots=True)
 class Decided:
@@ -166,7 +172,8 @@ class Lookup:
         if isinstance(decision, Create) and intent_id in self.store.people.harmed_payments():
             # A write of syncd emptied its row, so Halo does not list the row: do not insert a
             # second one.
-            decision = held(HoldCode.ROW_DELETED, intent_id)
+            text = held(HoldCode.ROW_DELETED, intent_id).text
+            decision = Hold(HoldCode.ROW_DELETED, f"{EMPTIED} {text}")
         if isinstance(decision, Unmatched) and await self._was_corrected(due):
             return None  # due again, with the corrected metadata
         decided.seen[intent_id] = seen(rows)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from syncd.core.errors import BadAnswer, LinkFailure, RowsRefused
+from syncd.core.holds import HoldCode
 from syncd.core.rows import RowChange, WholeRow
 from syncd.core.rules.proof import UpdateMode, WriteKind, WriteTrouble
 from syncd.sync.push.guard import UpdateGuard
@@ -56,7 +57,17 @@ async def restore_harmed(prover: "Prover") -> bool:
         change = RowChange(number, row.row.status or 0)
         whole = whole and not prover.sink.compare(former, row, change).changed
     prover.tenant.restored(trouble, whole=whole and trouble.whole)
+    _decide_again(prover, trouble)
     return True
+
+
+def _decide_again(prover: "Prover", trouble: WriteTrouble) -> None:
+    """Make payments due that were held because their emptied rows could not be read."""
+    formers = [prover.sink.as_row(fields).row.intent_id for fields in trouble.rows.values()]
+    for intent_id in dict.fromkeys([trouble.intent_id, *formers]):
+        held = prover.store.payment(intent_id) if intent_id else None
+        if held and held["code"] == HoldCode.ROW_UNREADABLE and not held["dismissed"]:
+            prover.store.people.retry([str(intent_id)], prover.now())
 
 
 async def _restored(
