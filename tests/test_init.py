@@ -97,6 +97,7 @@ def test_from_nothing(setup: Setup) -> None:
         f"  syncd prove --config {setup.file}",
         f"  syncd --config {setup.file}",
     ]
+    assert '(poll.interval = "auto"), within 10,000 reads in 30 days' in " ".join(end)
     text = setup.file.read_text()
     read = tomllib.loads(text)
     assert read["halo"]["url"] == box.halo.url

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from operator import sub
 from typing import Any
 
 import pytest
@@ -21,12 +22,15 @@ from bench.year import (
     payments,
     simulate,
 )
+from syncd.cli.commands.operate.run import BACKFILL_STRIPE_SHARE
+from syncd.core.errors import Side
 from syncd.core.payments import PaymentState
 from syncd.core.rules.pacing import SCARCE_SECONDS, Ration, hour_of_week
 from syncd.monitor.polls import polls_status
 from syncd.monitor.status import gather
 from syncd.store.coordination import POLLS_LEARNT
 from syncd.sync.build import Parts, assemble
+from syncd.sync.engine import Engine
 from syncd.sync.pull.pace import PollPace
 from tests.conftest import Rig
 
@@ -384,3 +388,37 @@ def test_fixed_is_fixed() -> None:
         (MEAN, P95), abs=ROUNDING
     )
     assert waits.most == pytest.approx(8_640 + 120, rel=0.01)
+
+
+@pytest.mark.parametrize(("interval", "left"), [("5m", 900), ("1m", 190)])
+def test_a_fixed_interval_leaves_reads_for_a_backfill(rig: Rig, interval: str, left: int) -> None:
+    """A month of polls leaves a backfill some reads; when it has used them, polls go on as before."""
+    rig.settings |= {"SYNCD_POLL__INTERVAL": interval}
+    store = rig.open()
+
+    def opened(what: str, share: float) -> Engine:
+        return assemble(rig.config(), store, rig.told, rig.world, what, stripe_share=share).engine
+
+    service, seconds = opened("a service", 1.0), int(rig.config().poll.interval)
+    window = service.rate_limiters[Side.STRIPE].window
+
+    def polls(days: int) -> list[float]:
+        made: list[float] = []
+        for _ in range(days * DAY // 60):
+            rig.clock.seconds += 60
+            now = rig.clock.seconds
+            last = made[-1] if made else 0.0
+            if now - last >= seconds and not service.pace.too_early(now, last):
+                made.append(now)
+                assert store.coordination.take_slots(Side.STRIPE, window, now, 1)[0] == 1
+        return made
+
+    before = polls(31)
+    backfill = opened("a backfill", BACKFILL_STRIPE_SHARE).rate_limiters[Side.STRIPE].window
+    used = 0
+    while store.coordination.take_slots(Side.STRIPE, backfill, rig.clock.seconds, 1)[0]:
+        used += 1
+    assert used >= left
+    after = polls(2)
+    assert max(map(sub, after[1:], after)) <= max(map(sub, before[1:], before))
+    store.close()

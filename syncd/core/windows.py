@@ -111,7 +111,10 @@ CALL_FIRST_SECONDS, CALL_MAX_SECONDS = 0.5, 15.0
 
 
 POLLS_SHARE = 0.95
-"""The share of a budget that polls may plan with; the rest is for sweeps and re-reads."""
+"""The share of a budget that polls plan with; the rest is for sweeps, re-reads and backfills."""
+
+SPENT_SHARE = 0.98
+"""The share of a budget that polls may use up, after a backfill has used what they do not plan with."""
 
 
 def poll_spacing_seconds(
@@ -136,11 +139,11 @@ def poll_spacing_seconds(
     """
     if window.left(counts, now) > window.limit / 2:
         return interval_seconds
-    planned = window.limit * share
-    spacing = max(interval_seconds, window.period_seconds / planned)
+    spacing = max(interval_seconds, window.period_seconds / (window.limit * share))
+    spendable = window.limit * max(share, SPENT_SHARE)
     still, oldest = window.used(counts, now), window.oldest(now)
     for start in sorted(start for start in counts if start >= oldest):
         leaves_in = start + window.bucket_seconds + window.period_seconds - now
-        spacing = max(spacing, leaves_in / max(planned - still, 1.0))
+        spacing = max(spacing, leaves_in / max(spendable - still, 1.0))
         still -= counts[start]
     return spacing

@@ -34,8 +34,8 @@ from syncd.text.sanitize import plain
 from syncd.text.timestamps import TimeUnreadable, interval
 from syncd.text.wording import needing, sentence
 
-BACKFILL_STRIPE_SHARE = 0.8
-"""A backfill leaves a fifth of Stripe's monthly reads for the service's polls."""
+BACKFILL_STRIPE_SHARE = 0.97
+"""The share of stripe.read_budget that a backfill may use up; polls plan with less, and may use more."""
 
 DRY_RUN_HALO_SHARE = 0.5
 """A dry run records nothing, so other processes cannot see its requests: it uses half the window."""

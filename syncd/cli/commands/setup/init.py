@@ -32,6 +32,7 @@ from syncd.preflight.calibration import change_of, learn
 from syncd.preflight.check import Area, Level, Line, exit_code, failed, passed
 from syncd.preflight.remote import Sides
 from syncd.sync.build import Parts, Runtime, assemble
+from syncd.text.timestamps import span_text
 
 Result = TypeVar("Result")
 
@@ -101,6 +102,7 @@ def _set_up(draft: Draft, dialog: Dialog, *, encrypt: bool) -> None:
     for place in draft.write(encrypt=encrypt):
         dialog.say(f"Written: {place}")
     _make_state_folder(draft.config(), dialog)
+    dialog.say(f"\n{_polls(draft.config())}")
     for line in _next(draft, first=first):
         typer.echo(line)
 
@@ -318,6 +320,29 @@ def _make_state_folder(config: Config, dialog: Dialog) -> None:
         with suppress(OSError):
             path.parent.mkdir(mode=0o700)
             dialog.say(f"Made: {path.parent}")
+
+
+def _polls(config: Config) -> str:
+    """How often syncd will poll, and how to change that."""
+    if config.poll.seconds is None:
+        return (
+            "syncd polls Stripe every few seconds while a payment is under way, and at least every 5 "
+            f'minutes (poll.interval = "auto"), within {_budget(config)}. For fewer reads, set '
+            'poll.interval = "5m".'
+        )
+    return (
+        f"syncd polls Stripe every {span_text(config.poll.seconds)} (poll.interval). With "
+        'poll.interval = "auto", it polls every few seconds while a payment is under way.'
+    )
+
+
+def _budget(config: Config) -> str:
+    budget = config.stripe.read_budget
+    return (
+        f"{budget:,} reads in 30 days (stripe.read_budget)"
+        if isinstance(budget, int)
+        else "the reads that Stripe allows"
+    )
 
 
 def _next(draft: Draft, *, first: bool) -> list[str]:
