@@ -5,8 +5,7 @@ here; a value that an older or newer syncd wrote and this version cannot read co
 Times are Unix seconds and come from the caller.
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,14 +15,15 @@ from pydantic import Field, TypeAdapter
 from syncd.core.errors import Side
 from syncd.core.holds import LiftedBy
 from syncd.core.payments import PaymentState
-from syncd.core.records import Fence, Holder
 from syncd.core.rules.deliveries import Undelivered
 from syncd.core.rules.pacing import Learnt
 from syncd.core.windows import Window
-from syncd.store.db import leases, schema
-from syncd.store.db.connection import reading, writing
-from syncd.store.db.leases import LEADER, LEASES_TAKEN, STANDBY, Leading, check_fence
+from syncd.store.db import schema
+from syncd.store.db.connection import read_once, write_once, writing
+from syncd.store.db.leases import LEASES_TAKEN, LeaseStore
 from syncd.store.db.notes import ROWS_READ, Note
+from syncd.store.payments import READ_DUE, due_number
+from syncd.store.reversals import UNPLACED
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,23 +203,89 @@ _COUNT_BACK = (
     .values(number=_Q.number - sa.bindparam("unused"))
 )
 _COUNT_FIRST = schema.requests.insert()
+_ALL = schema.requests.alias("counted")
+_COUNTED = sa.select(sa.func.sum(_ALL.c.number)).where(
+    _ALL.c.side == _SIDE, _ALL.c.bucket >= sa.bindparam("oldest")
+)
+_LATER = sa.exists().where(_ALL.c.side == _SIDE, _ALL.c.bucket > sa.bindparam("of_bucket"))
+_COUNT_ONE = _COUNT_MORE.where(_COUNTED.scalar_subquery() < sa.bindparam("allowed"), ~_LATER)
+"""Counts one more request in a bucket that exists, if the window has room."""
+
 _DELETE_COUNTS = schema.requests.delete().where(_Q.side == _SIDE)
 _DELETE_OLD_COUNTS = _DELETE_COUNTS.where(_Q.bucket < sa.bindparam("oldest"))
 
+
+@dataclass(frozen=True, slots=True)
+class PollStart:
+    """What a poll must know when it begins.
+
+    Attributes:
+        mark: the watermark; None before the first poll.
+        refused: whether the store has a note that Stripe's key may not read events of refunds.
+        failing: whether the store has a note that Stripe does not work.
+        rereads: whether a payment's intent must be read now.
+    """
+
+    mark: int | None
+    refused: bool
+    failing: bool
+    rereads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PushStart:
+    """What a push must know when it begins.
+
+    Attributes:
+        failing: whether the store has a note that Halo does not work.
+        due: how many payments must be pushed now.
+        unplaced: whether Halo must be asked for rows of a refunded or disputed payment.
+    """
+
+    failing: bool
+    due: int
+    unplaced: bool
+
+
+def _value(note: Note[Any]) -> sa.ScalarSelect[str]:
+    """The stored value of a note, as a part of a statement; NULL without the note."""
+    return sa.select(_N.value).where(_N.name == note.name).scalar_subquery()
+
+
+_N = schema.notes.c
+_POLL_START = sa.select(
+    _value(WATERMARK).label("watermark"),
+    _value(REVERSAL_EVENTS_REFUSED).label("refused"),
+    _value(LINKS[Side.STRIPE]).label("failing"),
+    READ_DUE.exists().label("rereads"),
+)
+_PUSH_START = sa.select(
+    _value(LINKS[Side.HALO]).label("failing"),
+    due_number().label("due"),
+    UNPLACED.exists().label("unplaced"),
+)
 
 SPARE_SHARE = 10
 """At most a tenth of what a window has left is counted ahead."""
 
 
-class CoordinationStore:
-    """The windows of requests, and the leases."""
+class CoordinationStore(LeaseStore):
+    """The windows of requests, the leases, and what a step must know when it begins."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self.clock: Callable[[sa.Connection, float], float] = lambda _connection, now: now
-        """The time that leases go by, from a connection and this host's time, in Unix seconds."""
+    def poll_start(self, now: float) -> PollStart:
+        """What a poll must know when it begins; `now` in Unix seconds."""
+        (row,) = read_once(self._engine, _POLL_START, {"now": now, "limit": 1})
+        return PollStart(
+            WATERMARK.decode(row.watermark),
+            refused=row.refused is not None,
+            failing=row.failing is not None,
+            rereads=bool(row.rereads),
+        )
 
-    # --- windows ---------------------------------------------------------------------------------
+    def push_start(self, now: float) -> PushStart:
+        """What a push must know when it begins; `now` in Unix seconds."""
+        (row,) = read_once(self._engine, _PUSH_START, {"now": now, "limit": 1})
+        return PushStart(row.failing is not None, row.due, bool(row.unplaced))
 
     def take_slots(
         self, side: str, window: Window, now: float, wanted: int, unused: tuple[int, int] = (0, 0)
@@ -238,6 +304,12 @@ class CoordinationStore:
 
         Returns how many were counted; if none, how many seconds to wait before the next attempt.
         """
+        bucket = window.bucket(now)
+        if wanted == 1 and not unused[1]:
+            given = {"of_side": side, "of_bucket": bucket, "more": 1}
+            given |= {"oldest": window.oldest(now), "allowed": window.limit}
+            if write_once(self._engine, _COUNT_ONE, given):
+                return 1, 0.0
         with writing(self._engine) as connection:
             if unused[1]:
                 given = {"of_side": side, "of_bucket": unused[0], "unused": unused[1]}
@@ -247,7 +319,6 @@ class CoordinationStore:
             if wait > 0:
                 return 0, wait
             number = max(1, min(wanted, window.left(counts, now) // SPARE_SHARE))
-            bucket = window.bucket(now)
             here = {"of_side": side, "of_bucket": bucket, "more": number}
             if connection.execute(_COUNT_MORE, here).rowcount == 0:
                 row = {"side": side, "bucket": bucket, "number": number}
@@ -267,108 +338,8 @@ class CoordinationStore:
 
     def counts(self, side: str) -> dict[int, int]:
         """The requests to one side by bucket."""
-        with reading(self._engine) as connection:
-            return _counts_of(connection, side)
-
-    # --- leases ----------------------------------------------------------------------------------
-
-    def holder(self, name: str) -> tuple[Holder, float] | None:
-        """The holder of a lease, and until when (Unix seconds); None if nobody holds it."""
-        with reading(self._engine) as connection:
-            return leases.holder_of(connection, name)
-
-    def take_lease(
-        self,
-        name: str,
-        me: Holder,
-        now: float,
-        seconds: float,
-        *,
-        free: Callable[[Holder, float, float], bool],
-        requires: Fence | None = None,
-        evict: bool = False,
-    ) -> Holder | Fence:
-        """Take or renew a lease. Returns its fence for later transactions, or its present holder.
-
-        Args:
-            name: the lease's name.
-            me: the process that asks.
-            now: Unix seconds.
-            seconds: how long the lease lasts.
-            free: whether another process's lease (holder, until, and the time now) no longer
-                counts.
-            requires: another lease that this process must still hold.
-            evict: whether a process that loses this lease also loses the push lease.
-
-        Raises:
-            LeaseHeld: this process has lost the required lease.
-        """
-        with writing(self._engine) as connection:
-            check_fence(connection, requires)
-            at = self.clock(connection, now)
-            row = connection.execute(leases.HOLDER, {"of_name": name}).first()
-            ours = None
-            if row is not None:
-                ours = row if row.owner == me.owner and row.number is not None else None
-                if row.owner != me.owner and not free(leases.holder_in(row), row.until, at):
-                    return leases.holder_in(row)
-            number = leases.next_number(connection) if ours is None else int(ours.number)
-            connection.execute(leases.DELETE_LEASE, {"of_name": name})
-            if evict and row is not None and ours is None:
-                former = {"of_host": row.host, "of_boot": row.boot, "of_pid": row.pid}
-                connection.execute(leases.EVICT, former)
-            columns = {
-                "name": name,
-                "owner": me.owner,
-                "what": me.what,
-                "host": me.host,
-                "boot": me.boot,
-                "pid": me.pid,
-                "until": at + seconds,
-                "number": number,
-                "since": at if ours is None else ours.since,
-            }
-            connection.execute(leases.ADD_LEASE, [columns])
-        return Fence(name, me.owner, number)
-
-    def renew_lease(self, name: str, me: Holder, now: float, seconds: float) -> bool:
-        """Extend a lease from `now` (Unix seconds). Returns whether this process still holds it."""
-        with writing(self._engine) as connection:
-            until = self.clock(connection, now) + seconds
-            given = {"of_name": name, "of_owner": me.owner, "new_until": until}
-            return connection.execute(leases.RENEW_LEASE, given).rowcount == 1
-
-    def leading(self) -> Leading | None:
-        """The leader and the standbys; None if nobody has ever led."""
-        with reading(self._engine) as connection:
-            rows = connection.execute(leases.LEASES).all()
-            at = self.clock(connection, time.time())
-        standbys = tuple(
-            leases.holder_in(row) for row in rows if row.name.startswith(STANDBY) and row.until > at
-        )
-        for row in rows:
-            if row.name == LEADER:
-                others = tuple(one for one in standbys if one.owner != row.owner)
-                return Leading(leases.holder_in(row), row.since or 0.0, row.until, at, others)
-        return None
-
-    def note_standby(self, me: Holder, now: float, seconds: float) -> None:
-        """Record that a service is on standby, for `seconds` from now (Unix seconds)."""
-        self.take_lease(f"{STANDBY}{me.owner[:8]}", me, now, seconds, free=lambda *_: True)
-        with writing(self._engine) as connection:
-            connection.execute(leases.FORGET_STANDBYS, {"at": self.clock(connection, now)})
-
-    def hand_over(self, me: Holder) -> None:
-        """End this process's leader lease or its standby record; the lease's number stays."""
-        with writing(self._engine) as connection:
-            connection.execute(leases.END_LEASE, {"of_name": LEADER, "of_owner": me.owner})
-            given = {"of_name": f"{STANDBY}{me.owner[:8]}", "of_owner": me.owner}
-            connection.execute(leases.GIVE_LEASE, given)
-
-    def give_lease(self, name: str, me: Holder) -> None:
-        """Release a lease if this process still holds it."""
-        with writing(self._engine) as connection:
-            connection.execute(leases.GIVE_LEASE, {"of_name": name, "of_owner": me.owner})
+        found = read_once(self._engine, _COUNTS, {"of_side": side})
+        return {row.bucket: row.number for row in found}
 
 
 def _counts_of(connection: sa.Connection, side: str) -> dict[int, int]:

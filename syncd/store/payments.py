@@ -73,6 +73,11 @@ def _number(part: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
     return sa.select(sa.func.count()).select_from(schema.payments).where(part).scalar_subquery()
 
 
+def due_number() -> sa.ColumnElement[int]:
+    """How many payments must be pushed at the parameter `now`."""
+    return sum((_number(one) for one in due_parts()), sa.literal(0))
+
+
 def is_unread() -> sa.ColumnElement[bool]:
     """Whether a payment's intent must be read, because only the payment intent can show the state."""
     c = schema.payments.c
@@ -106,7 +111,7 @@ READ_DUE = (
     .limit(_LIMIT)
 )
 PAYMENT = schema.payments_with_trace.where(_C.intent_id == _ID)
-DUE_COUNT = sa.select(sum((_number(one) for one in due_parts()), sa.literal(0)))
+DUE_COUNT = sa.select(due_number())
 DUE = (
     schema.payments_with_trace.where(is_due(), _C.intent_id > sa.bindparam("after"))
     .order_by(_C.intent_id)

@@ -16,13 +16,13 @@ from syncd.core.records import ATTENTION, AttentionEntry
 from syncd.core.reversals import Reversal, ReversalKind, ReversalStatus, is_news, message_of, newer
 from syncd.core.rows import SeenRow
 from syncd.store.db import schema
-from syncd.store.db.connection import present, reading, writing
+from syncd.store.db.connection import present, read_once, reading, writing
 from syncd.store.payments import remember_seen, shown_rows
 
 _FIELDS = tuple(field.name for field in fields(Reversal))
 _R, _P = schema.reversals.c, schema.payments.c
 
-_UNPLACED = (  # each push asks this, so it is built once
+UNPLACED = (  # each push asks this, so it is built once
     sa.select(_R.intent_id)
     .where(
         _R.of_halos.is_(None),
@@ -43,8 +43,7 @@ class ReversalStore:
 
     def unplaced(self, limit: int) -> list[str]:
         """Refunded or disputed payments that are not in the database: Halo must be asked for rows."""
-        with reading(self._engine) as connection:
-            return list(connection.execute(_UNPLACED, {"limit": limit}).scalars())
+        return [row.intent_id for row in read_once(self._engine, UNPLACED, {"limit": limit})]
 
     def place(self, intent_id: str, rows: Sequence[SeenRow]) -> None:
         """Record which rows Halo has, if any, for a refunded or disputed payment."""

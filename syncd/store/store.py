@@ -17,7 +17,15 @@ from syncd.store import transitions
 from syncd.store.attention import PeopleStore
 from syncd.store.coordination import CoordinationStore
 from syncd.store.db import schema
-from syncd.store.db.connection import clock_of, connect, present, read_once, reading, writing
+from syncd.store.db.connection import (
+    clock_of,
+    connect,
+    present,
+    present_now,
+    read_once,
+    reading,
+    writing,
+)
 from syncd.store.db.leases import check_fence
 from syncd.store.db.notes import NoteStore, write_notes
 from syncd.store.halo_rows import AuditQueries, RowStore
@@ -167,8 +175,8 @@ class Store(NoteStore):
         events, observations = events or {}, list(observations)
         unreadable, reversals = list(unreadable), list(reversals)
         if not unreadable and (events or not reversals) and all(o.event_id for o in observations):
-            with reading(self._engine) as connection:  # a page without news commits nothing
-                known = present(connection, schema.seen_events.c.event_id, list(events))
+            # A page without news commits nothing.
+            known = present_now(self._engine, schema.seen_events.c.event_id, list(events))
             if len(known) == len(events):
                 return PageChanges(frozenset(), 0)
         with writing(self._engine) as connection:
@@ -192,23 +200,21 @@ class Store(NoteStore):
 
     def payment(self, intent_id: str) -> Mapping[str, Any] | None:
         """One payment by column; None where it is not in the database."""
-        with reading(self._engine) as connection:
-            found = connection.execute(PAYMENT, {"id": intent_id}).mappings().first()
-        return dict(found) if found else None
+        found = read_once(self._engine, PAYMENT, {"id": intent_id})
+        return found[0]._asdict() if found else None
 
     def unsettled(
         self, created_from: int, created_before: int, limit: int
     ) -> list[tuple[str, int]]:
         """Payments that may still change, with their creation times (Unix seconds), newest first."""
         c = schema.payments.c
-        with reading(self._engine) as connection:
-            found = connection.execute(
-                sa.select(c.intent_id, made().label("made"))
-                .where(c.final.is_(False), made() >= created_from, made() < created_before)
-                .order_by(made().desc())
-                .limit(limit)
-            ).all()
-        return [(row.intent_id, row.made) for row in found]
+        query = (
+            sa.select(c.intent_id, made().label("made"))
+            .where(c.final.is_(False), made() >= created_from, made() < created_before)
+            .order_by(made().desc())
+            .limit(limit)
+        )
+        return [(row.intent_id, row.made) for row in read_once(self._engine, query)]
 
     def made_by(self, seconds: int, since: int, *, succeeded: bool = False) -> dict[int, int]:
         """How many known payments were created since a time (Unix seconds), by slots of `seconds`."""
@@ -218,8 +224,7 @@ class Store(NoteStore):
         query = sa.select(slot, sa.func.count().label("number")).where(
             c.created >= since, ended if succeeded else sa.true()
         )
-        with reading(self._engine) as connection:
-            return {row.slot: row.number for row in connection.execute(query.group_by(slot))}
+        return {row.slot: row.number for row in read_once(self._engine, query.group_by(slot))}
 
     # --- pushes ------------------------------------------------------------------------------------
 
@@ -271,15 +276,12 @@ class Store(NoteStore):
         """The payments among these whose state has changed since, or whose intent must be read."""
         c = schema.payments.c
         states = {due.intent_id: due.payment.current.state for due in due_payments}
-        with reading(self._engine) as connection:
-            found = connection.execute(
-                sa.select(c.intent_id, c.state).where(
-                    c.intent_id.in_(list(states)), c.condition != Condition.IN_DOUBT
-                )
-            ).all()
-        return frozenset(states) - {
-            row.intent_id for row in found if states[row.intent_id] == row.state
-        }
+        query = sa.select(c.intent_id, c.state).where(
+            c.intent_id.in_(list(states)), c.condition != Condition.IN_DOUBT
+        )
+        found = read_once(self._engine, query)
+        same = {row.intent_id for row in found if states[row.intent_id] == row.state}
+        return frozenset(states) - same
 
     def intend_update(
         self,
@@ -351,8 +353,7 @@ class Store(NoteStore):
 
     def doubtful_inserts(self, now: float) -> list[DoubtfulInsert]:
         """Inserts of due payments that were sent and that Halo does not show yet."""
-        with reading(self._engine) as connection:
-            found = connection.execute(DOUBTFUL, {"now": now}).all()
+        found = read_once(self._engine, DOUBTFUL, {"now": now})
         return [DoubtfulInsert(row.intent_id, row.next_try, row.doubt_until) for row in found]
 
     def end_doubt(self, intent_id: str, known: float | None) -> None:

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from syncd.clients.throttle import RateLimiter
 from syncd.core.errors import (
@@ -25,7 +26,7 @@ from syncd.core.errors import (
 )
 from syncd.core.records import Condition
 from syncd.monitor.report import Report
-from syncd.store.coordination import LAST, LINKS, SWEEPS_COUNTED_FROM, SWEPT, LinkNote
+from syncd.store.coordination import LAST, LINKS, SWEEPS_COUNTED_FROM, SWEPT, LinkNote, PushStart
 from syncd.store.store import Store
 from syncd.sync.link import Link, failing_as, remember_failures_shape
 from syncd.sync.pull.deliveries import Deliveries
@@ -97,7 +98,9 @@ class Engine:
             if not self.pace.planned and self._too_early(now):
                 return
             self._last_poll = now
-            if await self._step("polls", "poll", self.poller.poll):
+            if await self._step("polls", "poll", self.poller.poll) and (
+                self.poller.failing or self.links[Side.STRIPE].failures
+            ):
                 self.link_works(Side.STRIPE)
             self.pace.remember()
 
@@ -123,36 +126,40 @@ class Engine:
             link = self.links[Side.HALO]
             if link.paused(self.now()):
                 return
-            failed = link.failures or self.store.read(LINKS[Side.HALO]) is not None
-            if failed and not self.store.due_count(self.now()):
+            start = self.store.coordination.push_start(self.now())
+            if (link.failures or start.failing) and not start.due:
                 if self.store.people.conditions()[Condition.DUE]:
                     return  # the failed request waits; nothing proves that Halo works
                 if await self._step(None, "push", self.pusher.ask_for_anything):
                     self.link_works(Side.HALO)
                 return
-            pushed = await self._step(None, "push", self.push_once, whole=False)
+            pushed = await self._step(None, "push", partial(self.push_once, start), whole=False)
             if not (pushed and self.pusher.request_succeeded):
                 return
             self.worked("push")
             if self.pusher.write_succeeded or not link.writing:
                 self.link_works(Side.HALO)
 
-    async def push_once(self) -> int:
+    async def push_once(self, start: PushStart | None = None) -> int:
         """Push what is due, then look up payments that were refunded. Raises what fails.
 
         If no request was needed for long, one cheap request tests whether Halo still answers.
+
+        Args:
+            start: what the store has to push, if the caller has just read it.
 
         Returns:
             How many payments the push examined.
         """
         try:
-            done = await self.pusher.push()
+            done = await self.pusher.push(None if start is None else start.due)
         except LinkFailure as error:
             if isinstance(error, ServerError | BadAnswer) or error.side is Side.STRIPE:
                 with contextlib.suppress(LinkFailure):  # refunds do not wait for a payment
                     await self.reversal_sweeper.place()
             raise
-        await self.reversal_sweeper.place()
+        if start is None or start.due or start.unplaced:
+            await self.reversal_sweeper.place()
         pusher = self.pusher
         if pusher.plan is None and not pusher.request_succeeded and self._is_halo_silent():
             await pusher.ask_for_anything()

@@ -93,9 +93,9 @@ def remember_shapes(store: Store, side: Side, shapes: Sequence[str], now: float)
         shapes: see `text.shape`.
         now: Unix seconds.
     """
-    kept = store.read(SHAPES) or []
     new = [ShapeNote(int(now), str(side), shape) for shape in dict.fromkeys(shapes)]
     if new:
+        kept = store.read(SHAPES) or []
         others = [one for one in kept if one.shape not in shapes]
         store.write(SHAPES, [*others, *new][-SHAPES_MAX:])
 

@@ -8,7 +8,7 @@ from psycopg.pq import TransactionStatus
 
 from tests.conftest import Rig
 
-AT_REST = 26
+AT_REST = 5
 
 
 def test_a_poll_at_rest(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

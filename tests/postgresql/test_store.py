@@ -230,6 +230,40 @@ def test_long_and_odd_texts(store: Store) -> None:
     assert [entry.reason for entry in store.people.attention()] == ["r\N{REPLACEMENT CHARACTER}"]
 
 
+@pytest.mark.parametrize(
+    "text", ['100 % of it\'s "50\\\\50"; COMMIT; DROP TABLE notes --', "%s %(a)s \\'", "ä€\n", ""]
+)
+def test_a_note_is_stored_as_it_is(store: Store, text: str) -> None:
+    """A statement that runs in one message with its transaction changes no character of its values."""
+    store.write_notes({text[:40]: text, "other": "1"})
+    store.write_notes({text[:40]: f"{text}2"})
+    assert store.note(text[:40]) == f"{text}2"
+    assert store.notes() == {text[:40]: f"{text}2", "other": "1"}
+
+
+def test_a_lock_of_another_session(
+    store: Store, shared_server: Server, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another session locks a table, no query waits on the server longer than its time limit."""
+    name = url.rpartition("/")[2]
+    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 0.5)
+    opened = Store.open(url, password=PASSWORD)
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'notes'::regclass"
+    with psycopg.connect(shared_server.url_with_password(name)) as other:
+        other.execute("LOCK TABLE notes")
+        for attempt in (
+            lambda: opened.note("a"),
+            opened.notes,
+            lambda: opened.write_notes({"a": "1"}),
+        ):
+            with pytest.raises(StoreUnavailable, match="statement timeout"):
+                attempt()
+        assert shared_server.ask(waiting, name) == [(0,)]
+    opened.write_notes({"a": "1"})
+    assert opened.note("a") == "1"
+    opened.close()
+
+
 def test_prune(store: Store) -> None:
     """What serves no more is deleted; the newest sendings are remembered."""
     fill(store, 0, 30)

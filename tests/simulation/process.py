@@ -24,6 +24,7 @@ from syncd.monitor.telemetry import Telemetry
 from syncd.service.lanes import Steps
 from syncd.service.schedule import SWEEP_LOOK_SECONDS
 from syncd.store.db import sqlite
+from syncd.store.db.connection import present
 from syncd.store.store import Store
 from syncd.sync.build import Parts, Runtime, assemble
 from syncd.sync.policy import release_holds
@@ -80,6 +81,18 @@ def read_once(desk: Desk, statement: Any, given: Mapping[str, Any] | None = None
     """The rows of one SELECT."""
     with reading(desk) as disk:
         return disk.execute(statement, given).all()
+
+
+def write_once(desk: Desk, statement: Any, given: Mapping[str, Any] | None = None) -> int:
+    """Run one statement that writes; return how many rows it changed."""
+    with writing(desk) as disk:
+        return int(disk.execute(statement, given).rowcount)
+
+
+def present_now(desk: Desk, column: Any, wanted: list[Any]) -> set[Any]:
+    """The values among `wanted` that the column contains already."""
+    with reading(desk) as disk:
+        return present(disk, column, wanted)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

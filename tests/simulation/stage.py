@@ -118,7 +118,7 @@ def installed(setting: dict[str, Any], loop: VirtualLoop) -> Iterator[None]:
             stack.enter_context(mock.patch.object(module, name, value))
 
         for room in (*STORE_ROOMS, due):
-            for name in ("writing", "reading", "read_once"):
+            for name in ("writing", "reading", "read_once", "write_once", "present_now"):
                 if hasattr(room, name):
                     patch(room, name, getattr(processes, name))
         patch(tenacity, "time", clock)

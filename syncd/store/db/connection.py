@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -16,6 +16,8 @@ from syncd.core.errors import Failure, StoreUnusable
 from syncd.failpoints import Point, crash_point
 from syncd.store.db import schema, sqlite
 from syncd.text.database_url import file_of, is_server
+
+T = TypeVar("T")
 
 FILE_CHECK_BYTES_MAX = sqlite.QUICK_CHECK_BYTES_MAX
 """Up to this size, a database file is read whole when it is opened."""
@@ -151,20 +153,41 @@ def reading(engine: sa.Engine, *, opening: bool = False) -> Iterator[sa.Connecti
 def read_once(
     engine: sa.Engine, statement: sa.Executable, given: Mapping[str, Any] | None = None
 ) -> list[sa.Row[Any]]:
-    """The rows of one SELECT. Raises as `reading`.
+    """The rows of one SELECT, in a transaction of its own. Raises as `reading`.
 
-    One statement sees one state of the database anyway. So a server is asked without a transaction,
-    which would cost two more round trips.
+    A server begins, runs and ends the transaction in one round trip.
     """
     if engine.dialect.name != "postgresql":
         with reading(engine) as connection:
             return list(connection.execute(statement, given).all())
+    return _at_once(engine, "reading", lambda it: list(it.execute(statement, given).all()))
+
+
+def write_once(
+    engine: sa.Engine, statement: sa.Executable, given: Mapping[str, Any] | None = None
+) -> int:
+    """Run one statement that writes, in a transaction of its own; return how many rows it changed.
+
+    A server does all that in one round trip. The statement must do no harm if it runs twice: it is
+    repeated if the connection broke before the server's answer. Raises as `writing`.
+    """
+    if engine.dialect.name != "postgresql":
+        with writing(engine) as connection:
+            return connection.execute(statement, given).rowcount
+    crash_point(Point.BEFORE_COMMIT)
+    changed = _at_once(engine, "writing", lambda it: it.execute(statement, given).rowcount)
+    crash_point(Point.AFTER_COMMIT)
+    return changed
+
+
+def _at_once(engine: sa.Engine, kind: str, run: Callable[[sa.Connection], T]) -> T:
+    """Run one statement on a server; its transaction begins and ends with the statement."""
     with _translated(engine, opening=False):
         for left in reversed(range(_BEGINNINGS)):
             began = time.monotonic()
             try:
-                with engine.connect().execution_options(single=True) as connection:
-                    return list(connection.execute(statement, given).all())
+                with engine.connect().execution_options(at_once=kind) as connection:
+                    return run(connection)
             except sa.exc.DBAPIError as error:
                 # A connection that was lost while nobody used it fails at once: another one may work.
                 quick = time.monotonic() - began < LOST_SECONDS_MAX
@@ -254,7 +277,19 @@ def _present(column: sa.Column[Any]) -> sa.Select[Any]:
 def present(connection: sa.Connection, column: sa.Column[Any], wanted: list[Any]) -> set[Any]:
     """The values among `wanted` that the column contains already."""
     found: set[Any] = set()
-    for start in range(0, len(wanted), 500):
-        part = wanted[start : start + 500]
+    for part in _parts(wanted):
         found.update(connection.execute(_present(column), {"wanted": part}).scalars())
     return found
+
+
+def present_now(engine: sa.Engine, column: sa.Column[Any], wanted: list[Any]) -> set[Any]:
+    """The same as `present`, without a transaction of the caller."""
+    found: set[Any] = set()
+    for part in _parts(wanted):
+        found.update(row[0] for row in read_once(engine, _present(column), {"wanted": part}))
+    return found
+
+
+def _parts(wanted: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(wanted), 500):
+        yield wanted[start : start + 500]

@@ -1,16 +1,20 @@
 """Notes: small values under a name. `store.coordination` lists all notes, and defines most."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import cache
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
 from syncd.store.db import schema
-from syncd.store.db.connection import read_once, reading, writing
+from syncd.store.db.connection import read_once, write_once, writing
 
 T = TypeVar("T")
+
+NOTES_AT_ONCE = 20
+"""The maximum number of notes in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +66,38 @@ ROWS_READ = Note("rows_read", TypeAdapter(RowsNote))
 _DELETE_NOTES = schema.notes.delete().where(
     schema.notes.c.name.in_(sa.bindparam("names", expanding=True))
 )
-_ADD_NOTES = schema.notes.insert()
+
+
+@cache
+def _set_notes(number: int) -> sa.TextClause:
+    """The statement that writes so many notes, whether they exist or not."""
+    rows = ", ".join(f"(:name{one}, :value{one})" for one in range(number))
+    return sa.text(
+        f"INSERT INTO notes (name, value) VALUES {rows}"  # noqa: S608  # names of parameters
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+    )
+
+
+def _statements(
+    values: Mapping[str, str | None],
+) -> Iterator[tuple[sa.Executable, dict[str, Any]]]:
+    """The statements that write notes, with their parameters; None removes a note."""
+    gone = [name for name, value in values.items() if value is None]
+    if gone:
+        yield _DELETE_NOTES, {"names": gone}
+    kept = [(name, value) for name, value in values.items() if value is not None]
+    for part in (
+        kept[start : start + NOTES_AT_ONCE] for start in range(0, len(kept), NOTES_AT_ONCE)
+    ):
+        given = {f"name{place}": name for place, (name, _) in enumerate(part)}
+        given |= {f"value{place}": value for place, (_, value) in enumerate(part)}
+        yield _set_notes(len(part)), given
 
 
 def write_notes(connection: sa.Connection, values: Mapping[str, str | None]) -> None:
     """Write notes; None removes one."""
-    if not values:
-        return
-    connection.execute(_DELETE_NOTES, {"names": list(values)})
-    kept = [{"name": name, "value": value} for name, value in values.items() if value is not None]
-    if kept:
-        connection.execute(_ADD_NOTES, kept)
+    for statement, given in _statements(values):
+        connection.execute(statement, given)
 
 
 _NOTE = sa.select(schema.notes.c.value).where(schema.notes.c.name == sa.bindparam("name"))
@@ -104,11 +129,14 @@ class NoteStore:
 
     def notes(self) -> dict[str, str]:
         """Read all notes."""
-        with reading(self._engine) as connection:
-            found = connection.execute(sa.select(schema.notes)).all()
+        found = read_once(self._engine, sa.select(schema.notes))
         return {row.name: row.value for row in found}
 
     def write_notes(self, values: Mapping[str, str | None]) -> None:
         """Write notes; None removes one."""
-        with writing(self._engine) as connection:
-            write_notes(connection, values)
+        statements = list(_statements(values))
+        if len(statements) == 1:
+            write_once(self._engine, *statements[0])
+        elif statements:
+            with writing(self._engine) as connection:
+                write_notes(connection, values)

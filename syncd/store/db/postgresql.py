@@ -11,6 +11,7 @@ server may stop answering.
 
 import ipaddress
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,7 @@ IDLE_SECONDS = 10
 """The server ends a transaction after this idle time, because a stopped process would block others."""
 
 UNREACHABLE_SECONDS_MAX = 5.0
-"""After a slow failed attempt to connect, further attempts fail at once, up to this many seconds."""
+"""After a server has not answered, attempts to connect fail at once, up to this many seconds."""
 
 _DEFAULTS: dict[str, Any] = {
     "application_name": "syncd",
@@ -68,7 +69,13 @@ _BEGIN_WRITING = (
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection that is closed if an answer takes too long."""
+    """A connection that is closed if an answer takes too long.
+
+    Attributes:
+        silent: called with the error message if an answer takes too long.
+    """
+
+    silent: Callable[[str], None]
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait for an answer, `timeout` seconds at most."""
@@ -78,6 +85,7 @@ class _Connection(psycopg.Connection[Any]):
         except psycopg.errors._WaitTimeout:  # noqa: SLF001  # psycopg's own waiting has no other name
             self.pgconn.finish()
             message = f"no answer from the server within {seconds:.0f} s; connection closed"
+            self.silent(message)
             raise psycopg.OperationalError(message) from None
 
 
@@ -108,16 +116,19 @@ class _Connector:
             found = _Connection.connect(**self.parameters, autocommit=True)
         except psycopg.Error as error:
             took = time.monotonic() - begun
-            # A server that does not answer must not block the service while it waits for a
-            # connection.
             if took >= 1.0:
-                self._blocked_until = time.monotonic() + min(took, UNREACHABLE_SECONDS_MAX)
-            self._last = str(error)
+                self._block(str(error), took)
             raise
+        found.silent = lambda message: self._block(message, UNREACHABLE_SECONDS_MAX)
         found.adapters.register_dumper(str, _Text)
         # A pooler (PgBouncer) or DISCARD ALL drops prepared statements.
         found.prepare_threshold = None
         return found
+
+    def _block(self, message: str, seconds: float) -> None:
+        """Let attempts fail at once: a server that does not answer must not block the service."""
+        self._last = message
+        self._blocked_until = time.monotonic() + min(seconds, UNREACHABLE_SECONDS_MAX)
 
 
 def make_engine(url: str, password: str | None, busy_seconds: float) -> sa.Engine:
@@ -153,13 +164,35 @@ def make_engine(url: str, password: str | None, busy_seconds: float) -> sa.Engin
 
     def begin(connection: sa.Connection) -> None:
         options = connection.get_execution_options()
-        if options.get("single"):
+        if "at_once" in options:
             return
         immediate = options.get("immediate")
         _begin(connection, begin_writing if immediate else begin_reading)
 
+    beginnings = {"reading": begin_reading, "writing": begin_writing}
+
+    def execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        kind = context.execution_options.get("at_once")
+        if kind is None:
+            return False
+        _execute_at_once(cursor, beginnings[kind], statement, parameters)
+        return True
+
     sa.event.listen(engine, "begin", begin)
+    sa.event.listen(engine, "do_execute", execute)
     return engine
+
+
+def _execute_at_once(cursor: Any, beginning: str, statement: str, parameters: Any) -> None:
+    """Begin a transaction, run one statement, and commit: in one message to the server.
+
+    Only a message without parameters may have several statements, so psycopg puts the parameters
+    into the statement, quoted.
+    """
+    whole = psycopg.ClientCursor(cursor.connection).mogrify(statement, parameters)
+    cursor.execute(f"{beginning}; {whole}; COMMIT", prepare=False)
+    for _ in range(beginning.count(";") + 1):
+        cursor.nextset()
 
 
 def _begin(connection: sa.Connection, statements: str) -> None:

@@ -49,6 +49,7 @@ class Poller:
         rereads: re-reads payments with conflicting events.
         pace: learns from the events when to poll; None for a fixed interval.
         noted: whether the store has a note that the latest poll has worked.
+        failing: whether the store had a note that Stripe does not work when the latest poll began.
     """
 
     source: StripeSource
@@ -60,6 +61,7 @@ class Poller:
     now: Callable[[], float]
     pace: PollPace | None = None
     noted: bool = field(init=False, default=False)
+    failing: bool = field(init=False, default=False)
 
     async def poll(self) -> int:
         """Read the recent events, and re-read payments with conflicting events.
@@ -74,7 +76,8 @@ class Poller:
             LinkFailure: the request failed.
         """
         self.rereads.trouble, self.noted = None, False
-        mark = self.watermark()
+        start = self.store.coordination.poll_start(self.now())
+        mark, rereads, self.failing = start.mark, start.rereads, start.failing
         started = int(self.now())
         since = (
             started - self.reach.look_back_seconds
@@ -84,7 +87,7 @@ class Poller:
         if mark is None:
             self._list_reversals_from(since)
         first = await self.source.events(since)
-        self._report_refused_events()
+        self._report_refused_events(noted=start.refused)
         clock = first.server_time
         if clock is not None:
             if mark is None and clock - self.reach.look_back_seconds < since - 60:
@@ -93,6 +96,7 @@ class Poller:
                 first = await self.source.events(since)
             if mark is not None and clock - since > EVENTS_KEPT_SECONDS:
                 await self._fill_gap(since, clock)
+                rereads = True
         new, newest = 0, 0
         async for page in read_pages(
             lambda cursor: self._page(since, cursor, first),
@@ -107,23 +111,25 @@ class Poller:
         if reached is not None and (mark is None or reached > mark):
             notes[WATERMARK.name] = WATERMARK.encode(reached)
         # Without a payment to re-read, nothing can fail now: one transaction records the whole poll.
-        self.noted = not self.store.doubts.due(self.now(), 1)
+        # Without new events, no payment has become conflicting.
+        self.noted = not ((rereads or new) and self.store.doubts.due(self.now(), 1))
         if self.noted:
             notes[LAST["poll"].name] = LAST["poll"].encode(int(self.now()))
         if notes:
             self.store.write_notes(notes)
         # The store remembers which payments have conflicting events: the next poll re-reads the
         # remaining ones.
-        await self.rereads.reread()
+        if not self.noted:
+            await self.rereads.reread()
         return new
 
     async def _page(self, since: int, cursor: str | None, first: Page) -> Page:
         return first if cursor is None else await self.source.events(since, cursor)
 
-    def _report_refused_events(self) -> None:
+    def _report_refused_events(self, *, noted: bool) -> None:
         """Log once that the key may not read refunds and disputes; polls of payments continue."""
         refused = self.source.reversal_events_refused
-        if refused == (self.store.read(REVERSAL_EVENTS_REFUSED) is not None):
+        if refused == noted:
             return
         self.store.write(REVERSAL_EVENTS_REFUSED, "yes" if refused else None)
         if refused:

@@ -120,8 +120,8 @@ class Pusher:
             self.report, self.now, self.lease, self.waits,
         )  # fmt: skip
 
-    async def push(self) -> int:
-        """Push all that is due. Returns how many payments were examined.
+    async def push(self, due: int | None = None) -> int:
+        """Push all that is due (`due`, if known). Returns how many payments were examined.
 
         Raises:
             LeaseHeld: another process pushes.
@@ -132,7 +132,7 @@ class Pusher:
         self._verifier.begin()
         self._fresh.begin()
         self._done = 0
-        self._due = self.store.due_count(self.now())
+        self._due = self.store.due_count(self.now()) if due is None else due
         if self._due == 0:
             self.all_rows.forget_outdated(self.leased)
             return 0
