@@ -237,14 +237,16 @@ class PushStart:
     """What a push must know when it begins.
 
     Attributes:
-        failing: whether the store has a note that Halo does not work.
         due: how many payments must be pushed now.
+        failing: whether the store has a note that Halo does not work.
         unplaced: whether Halo must be asked for rows of a refunded or disputed payment.
+        rows_kept: whether Halo's rows are stored.
     """
 
-    failing: bool
     due: int
+    failing: bool
     unplaced: bool
+    rows_kept: bool
 
 
 def _value(note: Note[Any]) -> sa.ScalarSelect[str]:
@@ -263,6 +265,7 @@ _PUSH_START = sa.select(
     _value(LINKS[Side.HALO]).label("failing"),
     due_number().label("due"),
     UNPLACED.exists().label("unplaced"),
+    _value(ROWS_READ).label("rows"),
 )
 
 SPARE_SHARE = 10
@@ -285,7 +288,12 @@ class CoordinationStore(LeaseStore):
     def push_start(self, now: float) -> PushStart:
         """What a push must know when it begins; `now` in Unix seconds."""
         (row,) = read_once(self._engine, _PUSH_START, {"now": now, "limit": 1})
-        return PushStart(row.failing is not None, row.due, bool(row.unplaced))
+        return PushStart(
+            row.due,
+            failing=row.failing is not None,
+            unplaced=bool(row.unplaced),
+            rows_kept=row.rows is not None,
+        )
 
     def take_slots(
         self, side: str, window: Window, now: float, wanted: int, unused: tuple[int, int] = (0, 0)

@@ -152,7 +152,7 @@ class Engine:
             How many payments the push examined.
         """
         try:
-            done = await self.pusher.push(None if start is None else start.due)
+            done = await self.pusher.push(start)
         except LinkFailure as error:
             if isinstance(error, ServerError | BadAnswer) or error.side is Side.STRIPE:
                 with contextlib.suppress(LinkFailure):  # refunds do not wait for a payment

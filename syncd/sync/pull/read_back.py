@@ -238,13 +238,16 @@ class AllRows:
             self.store.rows.forget()
             self._fields = {}
 
-    def forget_outdated(self, leased: Callable[[], AbstractContextManager[None]]) -> None:
+    def forget_outdated(
+        self, leased: Callable[[], AbstractContextManager[None]], *, kept: bool
+    ) -> None:
         """Delete rows that an interrupted push left, once they are too old to be used.
 
         Args:
+            kept: whether rows are stored.
             leased: holds the push lease; if another process holds it, nothing is deleted.
         """
-        if self.store.read(ROWS_READ) is not None and self._kept() is None:
+        if kept and self._kept() is None:
             with suppress(LeaseHeld), leased():
                 self.forget()
 

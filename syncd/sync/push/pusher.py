@@ -15,7 +15,7 @@ from syncd.core.rules.blame import RequestFailures
 from syncd.core.rules.decisions import Create, Update
 from syncd.core.rules.proof import WriteKind
 from syncd.monitor.report import Report
-from syncd.store.coordination import LAST
+from syncd.store.coordination import LAST, PushStart
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
@@ -120,8 +120,8 @@ class Pusher:
             self.report, self.now, self.lease, self.waits,
         )  # fmt: skip
 
-    async def push(self, due: int | None = None) -> int:
-        """Push all that is due (`due`, if known). Returns how many payments were examined.
+    async def push(self, start: PushStart | None = None) -> int:
+        """Push all that is due (`start`, if known). Returns how many payments were examined.
 
         Raises:
             LeaseHeld: another process pushes.
@@ -132,9 +132,10 @@ class Pusher:
         self._verifier.begin()
         self._fresh.begin()
         self._done = 0
-        self._due = self.store.due_count(self.now()) if due is None else due
+        start = start or self.store.coordination.push_start(self.now())
+        self._due = start.due
         if self._due == 0:
-            self.all_rows.forget_outdated(self.leased)
+            self.all_rows.forget_outdated(self.leased, kept=start.rows_kept)
             return 0
         with self.leased():
             self.review()
