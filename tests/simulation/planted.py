@@ -230,8 +230,8 @@ PLANTED = (
     Planted(
         "the window of requests is forgotten at a restart",
         _in(coordination_store.CoordinationStore, "take_slots"),
-        "counts = _counts_of(connection, side)",
-        "counts = {b: n for b, n in _counts_of(connection, side).items() if b >= "
+        "counts = _rebased_counts(connection, side, window, now)",
+        "counts = {b: n for b, n in _rebased_counts(connection, side, window, now).items() if b >= "
         "self.__dict__.setdefault('_since', now) - 5}",
     ),
     Planted(
