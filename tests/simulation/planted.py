@@ -280,7 +280,7 @@ PLANTED = (
     ),
     Planted(
         "a first update that may come late is forgotten", _in(prover.Prover, "resume"),
-        "if self.waiting_seconds() > 0:", "if False:", first=PROOFS_FROM,
+        "and self.waiting_seconds() > 0:", "and False:", first=PROOFS_FROM,
     ),
     Planted(
         "the second new row goes before the first is proven",
