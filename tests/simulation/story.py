@@ -56,6 +56,9 @@ SERVERS_FROM = 10**13
 LONG_FAILURES_FROM = 6 * 10**10
 """From this seed on, a first write can fail until its push ends; older seeds keep their stories."""
 
+SHOWINGS_FROM = 12 * 10**10
+"""From this seed on, some tenants hide columns in lists or leave out nulls; older seeds keep their stories."""
+
 WORDS_FROM = 65 * 10**9
 """From this seed on, some amounts of rows are words; older seeds keep their stories."""
 
@@ -235,6 +238,10 @@ class _Author:
         setting["tenant"] = tenant.choices(list(TENANTS), list(TENANTS.values()))[0]
         if setting["tenant"] == "empties later":
             self.add(tenant.uniform(0.2, 0.9) * self.length, "begin_to_empty")
+        if self.seed >= SHOWINGS_FROM:
+            showing = random.Random(f"showing {self.seed}")  # noqa: S311  # it must be replayable
+            setting["lists_hide"] = ["intent_id"] if showing.random() < 0.2 else []
+            setting["nulls_left_out"] = showing.random() < 0.2
         if self.seed >= HUNTED_FROM:
             self.clock_adversary(setting)
             if self.seed < STEERED_FROM:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncd.sandbox.faults import Fault
 from syncd.sandbox.halo import NEW_STATUS, SandboxHalo
+from syncd.sandbox.halo.tenant import Showing
 from syncd.sandbox.http import Request
 from syncd.sandbox.stripe import SandboxStripe
 from tests.simulation.coverage import waits_for
@@ -158,6 +159,8 @@ class World:
         if self.tenant.startswith("drop"):
             dropped = {"drop status": "status", "drop trace": "webhook_payload"}[self.tenant]
             halo.keeps.drops = frozenset({dropped})
+        hidden = frozenset(setting.get("lists_hide", ()))
+        halo.shows = Showing(hidden, bool(setting.get("nulls_left_out")))
         # A tenant has rows that nobody asked about.
         invoice = halo.add_invoice(total=5.0)
         halo.add_row(None, invoice, 5.0, 3)

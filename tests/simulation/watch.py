@@ -667,15 +667,21 @@ class Watch:
         if wanted is not None and not turned:  # asked for more, Halo shows the same rows again
             self.unturned.add(wanted)
         for row in rows:
-            if wanted is None or row.get("intent_id") == wanted:
+            if wanted is None or self._names(row) == wanted:
                 view.rows[row["id"]] = row["status"]
                 view.read_at[row["id"]] = self.left_at[id(request)]
                 self._note_read_back(row, request.at)
         if wanted is not None and request.params().get("page_no") == "1":
-            if any(row.get("intent_id") == wanted for row in rows):
+            if any(self._names(row) == wanted for row in rows):
                 view.empty.pop(wanted, None)
             else:
                 view.empty[wanted] = request.at
+
+    def _names(self, row: dict[str, Any]) -> object:
+        """The payment that a row of a list names; where lists hide that, the one that the row itself names."""
+        if "intent_id" in self.world.halo.shows.lists_hide:
+            return self.world.halo.rows.get(row["id"], {}).get("intent_id")
+        return row.get("intent_id")
 
     def _acknowledged(self, process: Process, request: Request, body: Any) -> None:
         rows = body if isinstance(body, list) else [body]
