@@ -13,6 +13,7 @@ from syncd.core.records import Condition
 from syncd.preflight.calibration import learn
 from syncd.sandbox import Fault
 from syncd.store.coordination import HIDDEN_INTENTS
+from syncd.sync.build import Parts
 from tests.conftest import Rig
 from tests.test_audit import audit
 from tests.test_calibrate import _survey
@@ -70,6 +71,26 @@ def test_cost_of_a_payment(hiding: Rig) -> None:
     cost = reads(hiding)
     assert (cost["filter"], cost["alone"], cost["nobody"]) == (CHECK_EVERY, 1, 1)
     assert cost["pages"] <= 1  # nothing is matched by pages
+
+
+def test_a_filter_that_is_ignored_later(hiding: Rig) -> None:
+    """The filter is proven, and Halo then ignores it: no row of another payment is written."""
+    for _ in range(4):
+        hiding.pay("processing")
+    others = [hiding.pay(None) for _ in range(3)]
+    halo = hiding.box.halo
+
+    async def work(parts: Parts) -> None:
+        await parts.engine.poll()
+        await parts.engine.push()
+        assert hiding.stored(lambda store: store.read(HIDDEN_INTENTS)) is not None
+        halo.filter_ignored = True
+        hiding.pay("processing", rows=())
+        await parts.engine.poll()
+        await parts.engine.push()
+
+    hiding.run(work)
+    assert [hiding.statuses(other) for other in others] == [[1]] * 3
 
 
 def test_many_payments_before_anything_is_known(hiding: Rig) -> None:

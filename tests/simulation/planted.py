@@ -32,10 +32,19 @@ from syncd.sync.push import guard, pusher
 from syncd.sync.push import insert as inserting
 from syncd.sync.push import update as updating
 from syncd.sync.push.proof import new_row, prover, reading, tenant, verify
-from tests.simulation.story import LONG_FAILURES_FROM, PROOFS_FROM, SERVERS_FROM, draw
+from tests.simulation.story import (
+    LONG_FAILURES_FROM,
+    PROOFS_FROM,
+    SERVERS_FROM,
+    SHOWINGS_FROM,
+    draw,
+)
 from tests.simulation.theatre import play
 
 SEEDS_MAX = 1_000
+
+FRESH_FROM = 11 * 10**10
+"""Stories of all kinds but the newest: faults that older stories do not show are tried from here on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +179,12 @@ PLANTED = (
         "a row that Halo refuses counts as done", _in(updating.Updater, "_send_parts"),
         "self.store.record([self.outcomes.failed(batch[0][0], str(error))], self.now())",
         "self.store.record(as_planned([batch[0][0]]), self.now())",
+        first=FRESH_FROM,
     ),
     Planted(
         "the lease isn't taken", _in(lease.Lease, "take"), "        taken = ",
         "        return\n        taken = ", more=_NO_LEASE[1:],
+        first=FRESH_FROM,
     ),
     Planted(
         "a lease that was lost is silently taken again", _in(lease.Lease, "renew"),
@@ -233,6 +244,7 @@ PLANTED = (
         "counts = _rebased_counts(connection, side, window, now)",
         "counts = {b: n for b, n in _rebased_counts(connection, side, window, now).items() if b >= "
         "self.__dict__.setdefault('_since', now) - 5}",
+        first=FRESH_FROM,
     ),
     Planted(
         "the client_secret stays in the trace", _in(traces, "trace_of"),
@@ -260,6 +272,7 @@ PLANTED = (
     Planted(
         "the trial isn't kept before it is sent", _in(prover.Prover, "_sent"),
         "self.tenant.trial_notes(", "(lambda _trial: {})(",
+        first=PROOFS_FROM,
     ),
     Planted(
         "a stop is forgotten", _in(tenant.TenantWrites, "stop"),
@@ -304,6 +317,11 @@ PLANTED = (
     Planted(
         "a standby takes over without waiting", _in(leadership.Leadership, "_is_free"),
         "if until > at + LEASE_SECONDS_MAX:", "if True:", first=SERVERS_FROM,
+    ),
+    Planted(
+        "the filter isn't proven where lists hide payments", _in(halo_sink.HaloSink, "_filters"),
+        "if again or not self._filter_works:", "self._filter_works = True\n        if False:",
+        first=SHOWINGS_FROM,
     ),
     Planted(
         "a harmed row is forgotten", _in(tenant.TenantWrites, "_harm"),

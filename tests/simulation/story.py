@@ -242,6 +242,9 @@ class _Author:
             showing = random.Random(f"showing {self.seed}")  # noqa: S311  # it must be replayable
             setting["lists_hide"] = ["intent_id"] if showing.random() < 0.2 else []
             setting["nulls_left_out"] = showing.random() < 0.2
+            if setting["lists_hide"] and showing.random() < 0.5:
+                begins = showing.uniform(0.3, 0.8) * self.length
+                self.add(begins, "mode", key="filter_ignored", value=True, seconds=6 * HOUR)
         if self.seed >= HUNTED_FROM:
             self.clock_adversary(setting)
             if self.seed < STEERED_FROM:

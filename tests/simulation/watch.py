@@ -65,6 +65,9 @@ LOOK_SECONDS = 31.0
 READ_ALONE = ("/api/InvoicePayment/", "/api/Invoice/", "/api/InvoiceChange")
 """Paths under which Halo is asked for one row, one invoice, or what changed on one."""
 
+UNKNOWN_INTENT_ID = "pi_nobodys"
+"""A payment that nobody has: the filter by payment is tested with it."""
+
 TRACE_FIELDS = {"id", "status", "webhook_payload", "webhook_received_date"}
 
 
@@ -249,8 +252,10 @@ class Watch:
             return
         if (request.method, path) in (("GET", "/api/authinfo"), ("POST", "/auth/token")):
             return
+        hides = "intent_id" in self.world.halo.shows.lists_hide
         if request.method == "GET" and path.startswith("/api/InvoicePayment/"):
-            self.view(process).asked = None
+            if not hides:  # else a look at a payment's rows reads rows by their ids, too
+                self.view(process).asked = None
             self.asked_alone_at[int(path.rpartition("/")[2])] = self.world.now()
         if request.method == "GET" and path.startswith(READ_ALONE):
             return  # what a write did is read back from its row and its invoice
@@ -264,7 +269,8 @@ class Watch:
             # Where one row can't be asked for by its id, the whole list of its payment is.
             for row in self.world.halo.rows_of(wanted):
                 self.asked_alone_at[row["id"]] = self.world.now()
-        self.view(process).asked = wanted
+        if not (hides and wanted == UNKNOWN_INTENT_ID):  # such a look also tests the filter
+            self.view(process).asked = wanted
         if wanted is not None:
             self.unread.setdefault(wanted, set()).add(process.name)
 

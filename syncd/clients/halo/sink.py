@@ -83,7 +83,7 @@ class HaloSink:
     tenant: str = ""
     connection: Connection = field(init=False, repr=False)
     lists: ListedIntents = field(init=False, repr=False)
-    _filter_works: bool | None = field(init=False, default=None)
+    _filter_works: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         sign_in = (self.url, self.client_id, self.client_secret, self.scope)
@@ -136,7 +136,8 @@ class HaloSink:
                 else:
                     others = True
         if nameless and not found and not others:
-            if await self._filters():
+            # Several rows may be all payments' rows: Halo may ignore a filter that has worked before.
+            if await self._filters(again=len(nameless) > 1):
                 for row in await self.lists.of_filter(intent_id, nameless):
                     if row.intent_id == intent_id:
                         found[row.id] = row
@@ -150,9 +151,9 @@ class HaloSink:
         """See `ListedIntents.hide`."""
         return await self.lists.hide(rows)
 
-    async def _filters(self) -> bool:
-        """Whether Halo respects the filter by payment intent, and so shows no rows without one."""
-        if self._filter_works is None:
+    async def _filters(self, *, again: bool) -> bool:
+        """Whether Halo respects the filter by payment intent; asks Halo once, or `again`."""
+        if again or not self._filter_works:
             pages = [page async for page in self._pages({"intent_id": UNKNOWN_INTENT_ID})]
             self._filter_works = all(row.id is None for page in pages for row in page.rows)
         return self._filter_works
