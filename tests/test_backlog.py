@@ -400,3 +400,23 @@ def test_rows_that_an_interrupted_push_left_are_deleted(rig: Rig, *, due: bool) 
     rig.run(lambda parts: parts.engine.pusher.push())
     assert lookups(rig)[0] == 2 + (3 if due else 0)
     assert rig.stored(lambda store: store.rows.count()) == 0
+
+
+def test_commits_of_a_listing(rig: Rig) -> None:
+    """Each page of Stripe's list commits twice: the request, and the page with where to resume."""
+    commits: list[int] = []
+
+    async def work(parts: Parts) -> None:
+        commits.append(_commits(rig))
+        await parts.engine.sweeper.backfill(int(rig.clock()) - 90 * DAY, "90d")
+        commits.append(_commits(rig))
+
+    for _ in range(500):
+        rig.pay(None)
+    rig.run(work)
+    assert commits[1] - commits[0] == 5 * 2
+
+
+def _commits(rig: Rig) -> int:
+    """How many transactions have written to the database: SQLite's file change counter."""
+    return int.from_bytes((rig.folder / "syncd.db").read_bytes()[24:28], "big")

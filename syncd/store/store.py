@@ -162,6 +162,7 @@ class Store(NoteStore):
         events: Mapping[str, int] | None = None,
         unreadable: Iterable[tuple[str, str, int | None]] = (),
         reversals: Iterable[Reversal] = (),
+        notes: Mapping[str, str | None] | None = None,
     ) -> PageChanges:
         """Record a page of observations, its events, and what could not be parsed.
 
@@ -171,11 +172,12 @@ class Store(NoteStore):
             events: the page's event ids with their times.
             unreadable: id, reason and time (Unix seconds) of each object that could not be parsed.
             reversals: refunds and disputes.
+            notes: other notes to write, by name; None removes a note.
         """
         events, observations = events or {}, list(observations)
         unreadable, reversals = list(unreadable), list(reversals)
-        if not unreadable and (events or not reversals) and all(o.event_id for o in observations):
-            # A page without news commits nothing.
+        old = not (unreadable or notes) and (events or not reversals)
+        if old and all(one.event_id for one in observations):  # without news, nothing is committed
             known = present_now(self._engine, schema.seen_events.c.event_id, list(events))
             if len(known) == len(events):
                 return PageChanges(frozenset(), 0)
@@ -183,14 +185,13 @@ class Store(NoteStore):
             known = present(connection, schema.seen_events.c.event_id, list(events))
             new = {event: at for event, at in events.items() if event not in known}
             if new:
-                connection.execute(
-                    schema.seen_events.insert(),
-                    [{"event_id": e, "at": at} for e, at in new.items()],
-                )
+                rows = [{"event_id": event, "at": at} for event, at in new.items()]
+                connection.execute(schema.seen_events.insert(), rows)
             words = [o for o in observations if o.event_id is None or o.event_id in new]
             changed = transitions.take_in(connection, words, now)
             remember_unreadable(connection, unreadable, now)
             take_in_reversals(connection, reversals, now)
+            write_notes(connection, notes or {})
         return PageChanges(frozenset(new), changed)
 
     def replace(self, seen: Observation, now: float) -> None:
@@ -221,10 +222,9 @@ class Store(NoteStore):
         c = schema.payments.c
         ended = c.final.is_(True) & (c.state == PaymentState.SUCCEEDED)
         slot = (c.created // seconds).label("slot")
-        query = sa.select(slot, sa.func.count().label("number")).where(
-            c.created >= since, ended if succeeded else sa.true()
-        )
-        return {row.slot: row.number for row in read_once(self._engine, query.group_by(slot))}
+        query = sa.select(slot, sa.func.count().label("number")).group_by(slot)
+        query = query.where(c.created >= since, ended if succeeded else sa.true())
+        return {row.slot: row.number for row in read_once(self._engine, query)}
 
     # --- pushes ------------------------------------------------------------------------------------
 

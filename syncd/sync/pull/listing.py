@@ -1,6 +1,6 @@
 """Lists payment intents into the store, page by page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from syncd.clients.paging import read_pages
@@ -73,15 +73,15 @@ class IntentListing:
         since: int,
         *,
         cursor: str | None = None,
-        continuing: Callable[[str | None], None] = lambda _cursor: None,
+        continuing: Callable[[str | None], Mapping[str, str | None]] = lambda _cursor: {},
     ) -> int:
         """List payment intents created since a time. Returns how many.
 
         Args:
             since: Unix seconds.
             cursor: where to begin; None for the newest.
-            continuing: called after each page with the cursor of the next page; None after the
-                last.
+            continuing: the notes to store with a page, by the cursor of the next page; the cursor
+                is None on the last page.
 
         Raises:
             CursorRefused: Stripe refuses `cursor`.
@@ -94,9 +94,8 @@ class IntentListing:
             Side.STRIPE,
             f"payment intents since {since}",
             start=cursor,
-            continuing=continuing,
         ):
-            self._take(page)
+            self._take(page, continuing(page.cursor))
             await self.rereads.between()
             listed += len(page.intents)
             if page.oldest is not None and started > since:
@@ -105,11 +104,12 @@ class IntentListing:
         self.progress(listed, 1.0)
         return listed
 
-    def _take(self, page: Page) -> None:
+    def _take(self, page: Page, notes: Mapping[str, str | None]) -> None:
         self.store.take_in(
             page.intents,
             self.now(),
             unreadable=[(odd.id, odd.reason, odd.at) for odd in page.unreadable],
+            notes=notes,
         )
         report_unreadable(page, self.report)
         remember_shapes(self.store, Side.STRIPE, [one.shape for one in page.unreadable], self.now())

@@ -72,9 +72,10 @@ class Sweeper:
             since, cursor, begun = left.since, left.cursor, left.begun
             self.report.log("info", "backfill_continued", since=since, begun=begun)
 
-        def remember(resume_point: str | None) -> None:
-            stopped = BackfillNote(asked, since, begun, resume_point) if resume_point else None
-            self.store.write(BACKFILL, stopped)
+        def remember(resume_point: str | None) -> dict[str, str | None]:
+            if resume_point is None:
+                return {BACKFILL.name: None}
+            return {BACKFILL.name: BACKFILL.encode(BackfillNote(asked, since, begun, resume_point))}
 
         try:
             listed = await self.listing.list_since(since, cursor=cursor, continuing=remember)

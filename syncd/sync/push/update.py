@@ -98,11 +98,10 @@ class Updater:
             again = [due for due, _ in gone if due.intent_id not in read.failed]
             self.store.record([due_again(due, now) for due in again], now)
             batch = [one for one in batch if one not in gone]
-        rows = [
-            self.verifier.as_sent(row, befores)
-            for due, update in batch
-            for row in self.settings.changed_rows(due, update, now)
-        ]
+        rows = self.verifier.as_sent(
+            [row for due, update in batch for row in self.settings.changed_rows(due, update, now)],
+            befores,
+        )
         if not rows:
             return []
         payments = [due for due, _ in batch]

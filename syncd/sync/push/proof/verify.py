@@ -67,16 +67,17 @@ class Verifier:
         """Reads rows right before they are sent back."""
         return RowReader(self.sink, self.tenant.now, self.waits)
 
-    def as_sent(self, change: RowChange, befores: Mapping[int, WholeRow] | None) -> RowChange:
-        """An update of one row in the mode that this tenant needs."""
+    def as_sent(
+        self, changes: list[RowChange], befores: Mapping[int, WholeRow] | None
+    ) -> list[RowChange]:
+        """Updates of rows in the mode that this tenant needs."""
         proof = self.tenant.proof(WriteKind.UPDATE)
         if proof is not None and not proof.trace:
-            change = replace(change, trace=None)
+            changes = [replace(one, trace=None) for one in changes]
         if befores is None:
-            return change
-        return replace(
-            change, kept=befores[change.id], keep_all=self.tenant.mode is UpdateMode.EVERYTHING
-        )
+            return changes
+        keep_all = self.tenant.mode is UpdateMode.EVERYTHING
+        return [replace(one, kept=befores[one.id], keep_all=keep_all) for one in changes]
 
     async def odd_rows(
         self, batch: Batch, answer: Acknowledged, befores: Mapping[int, WholeRow] | None
