@@ -5,7 +5,22 @@ from syncd.monitor.health import Check, judge_step
 from syncd.monitor.status import stopped_check
 from syncd.service.clock import Ages
 from syncd.service.leadership import Leadership
+from syncd.store.store import Store
 from syncd.sync.engine import Engine
+
+SILENT_SECONDS = 2.0
+"""After so many seconds without an answer to a query, the database does not work."""
+
+
+def silence(store: Store) -> str | None:
+    """What is wrong if the database does not answer a query that waits now; None if all is well."""
+    seconds = store.housekeeping.silent_seconds()
+    if seconds < SILENT_SECONDS:
+        return None
+    return (
+        f"The database has not answered for {seconds:.0f} s. syncd writes nothing to Halo until the "
+        "database answers. Check that PostgreSQL runs and that this host reaches it."
+    )
 
 
 def ready_checks(
@@ -24,6 +39,7 @@ def ready_checks(
     if lead is not None:
         role = {"role": lead.check()}
         trouble = lead.trouble or (trouble if lead.leads else None)
+    trouble = trouble or silence(engine.store)
     store = {"store": Check(trouble is None, trouble or "works", reason=trouble)}
     if lead is not None and not lead.leads:
         return role | store

@@ -21,7 +21,7 @@ from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, Pushed
 from syncd.store.coordination import SENT_FORGOTTEN
 from syncd.store.db import dump, schema
-from syncd.store.db.connection import facts, present, reading, writing
+from syncd.store.db.connection import facts, present, reading, silent_seconds, writing
 from syncd.store.db.notes import read_note, write_notes
 from syncd.store.payments import row_ids
 from syncd.store.reversals import is_listed
@@ -162,6 +162,10 @@ class HousekeepingStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+
+    def silent_seconds(self) -> float:
+        """How long a server has not answered a query that waits now; 0 without such a query."""
+        return silent_seconds(self._engine)
 
     def facts(self) -> dict[str, Any]:
         """Facts for a bug report: the database's kind, version, size, and rows by table."""

@@ -250,6 +250,55 @@ def test_commands_work_beside_the_leader(live: Rig) -> None:
         assert both.leads(both.first)
 
 
+def _answers_of(one: Daemon) -> dict[str, tuple[int, str]]:
+    """What a service answers on each path, each within three seconds."""
+    found = {}
+    for path in ("/livez", "/readyz", "/", "/metrics"):
+        began = time.monotonic()
+        found[path] = one.get(path)
+        assert time.monotonic() - began < 3.0, (path, found[path])
+    return found
+
+
+def _answers_without_a_database(one: Daemon) -> None:
+    """A service whose database has stopped to answer: all paths answer soon, and for long."""
+    until(partial(_is_not_ready, one), 15)
+    for _ in range(4):
+        found = _answers_of(one)
+        assert found["/livez"][0] == 200
+        for path in ("/readyz", "/", "/metrics"):
+            assert found[path][0] == 503, path
+            assert "Check that PostgreSQL runs" in found[path][1], path
+        time.sleep(1.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["stopped", "dropped"])
+def test_http_while_the_database_hangs(server: Server, tmp_path: Any, how: str) -> None:
+    """A server that is stopped, or whose packets are dropped: HTTP answers, and says what is wrong."""
+    proxy = Proxy(server.port)
+    url = server.url(server.database())
+    with Sandbox() as box:
+        live = Rig(box, HandClock(), tmp_path, {}, database=url, password=PASSWORD)
+        live.once()
+        live.settings["SYNCD_STATE__URL"] = url.replace(f":{server.port}/", f":{proxy.port}/")
+        with daemon(live, SYNCD_STATE__TAKEOVER_AFTER="10s") as running:
+            until(lambda: running.get("/readyz")[0] == 200)
+            if how == "stopped":
+                server.signal_all(signal.SIGSTOP)
+            else:
+                proxy.cut.set()
+            try:
+                _answers_without_a_database(running)
+            finally:
+                proxy.cut.clear()
+                server.signal_all(signal.SIGCONT)
+            paid = live.pay("succeeded")
+            settled(live, paid)
+            until(lambda: {code for code, _ in _answers_of(running).values()} == {200}, 40)
+    proxy.close()
+
+
 @pytest.mark.slow
 def test_the_leaders_link_to_the_database_is_cut(live: Rig, shared_server: Server) -> None:
     """A leader that no longer reaches the database is replaced and writes nothing; later it stands by."""

@@ -12,7 +12,7 @@ import hmac
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -23,14 +23,20 @@ from starlette.routing import Route
 
 from syncd import __version__
 from syncd.config.model import Config
-from syncd.core.errors import Failure
+from syncd.core.errors import Failure, StoreUnavailable
 from syncd.monitor.alerts import HealthState, level_of
 from syncd.monitor.health import Check
 from syncd.monitor.status import gather, writes_known
 from syncd.monitor.telemetry import Telemetry
+from syncd.service.readiness import silence
 from syncd.service.web.chart import HOURS
 from syncd.service.web.page import ATTENTION_MAX, Snapshot, headers, render
 from syncd.store.store import Store
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 0.25
+"""How often an answer that waits for the database checks whether the database still answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,30 @@ def application(sources: WebSources) -> Starlette:
     """Build the web application. It reads the database in a thread, for one answer at a time."""
     one_answer = asyncio.Semaphore(1)
 
+    async def unless_silent(task: "asyncio.Future[T]") -> T:
+        while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
+            if (text := silence(sources.store)) is not None:
+                raise StoreUnavailable(text)
+        return task.result()
+
+    async def read(work: Callable[[WebSources], T]) -> T:
+        """Read the database in a thread; if the database does not answer, only the thread waits on.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+        """
+        turn = asyncio.ensure_future(one_answer.acquire())
+        try:
+            await unless_silent(turn)
+        except BaseException:
+            if not turn.cancel():
+                one_answer.release()
+            raise
+        reading = asyncio.ensure_future(run_in_threadpool(work, sources))
+        reading.add_done_callback(lambda _: one_answer.release())
+        reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await unless_silent(reading)
+
     async def livez(_request: Request) -> Response:
         return _answer({"loop": sources.live()}, sources.role())
 
@@ -70,16 +100,14 @@ def application(sources: WebSources) -> Starlette:
 
     async def metrics(_request: Request) -> Response:
         try:
-            async with one_answer:
-                page = await run_in_threadpool(_metrics, sources)
+            page = await read(_metrics)
         except Failure as error:
             return PlainTextResponse(f"{error}\n", 503)
         return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def front(_request: Request) -> Response:
         try:
-            async with one_answer:
-                page = await run_in_threadpool(_page, sources)
+            page = await read(_page)
         except Failure as error:
             return PlainTextResponse(f"{error}\n", 503)
         return HTMLResponse(page, headers=headers())

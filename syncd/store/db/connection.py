@@ -259,6 +259,15 @@ def clock_of(engine: sa.Engine) -> Callable[[sa.Connection, float], float]:
     return lambda _connection, now: now
 
 
+def silent_seconds(engine: sa.Engine) -> float:
+    """How long a server has not answered a query that waits now; 0 without such a query."""
+    if engine.dialect.name == "postgresql":
+        from syncd.store.db import postgresql  # psycopg is installed only for PostgreSQL
+
+        return postgresql.silent_seconds(engine)
+    return 0.0
+
+
 def facts(engine: sa.Engine) -> dict[str, Any]:
     """Facts about this kind of database: version, size, and how it is reached."""
     if engine.dialect.name == "postgresql":

@@ -11,9 +11,11 @@ server may stop answering.
 
 import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 import sqlalchemy as sa
@@ -72,20 +74,22 @@ class _Connection(psycopg.Connection[Any]):
     """A connection that is closed if an answer takes too long.
 
     Attributes:
-        silent: called with the error message if an answer takes too long.
+        connector: what has opened it; None while it is opened.
     """
 
-    silent: Callable[[str], None]
+    connector: "_Connector | None" = None
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Wait for an answer, `timeout` seconds at most."""
         seconds = ANSWER_SECONDS + 1.0 if timeout is None else timeout
         try:
-            return super().wait(gen, interval, seconds)
+            with nullcontext() if self.connector is None else self.connector.waits():
+                return super().wait(gen, interval, seconds)
         except psycopg.errors._WaitTimeout:  # noqa: SLF001  # psycopg's own waiting has no other name
             self.pgconn.finish()
             message = f"no answer from the server within {seconds:.0f} s; connection closed"
-            self.silent(message)
+            if self.connector is not None:
+                self.connector.block(message, UNREACHABLE_SECONDS_MAX)
             raise psycopg.OperationalError(message) from None
 
 
@@ -107,28 +111,53 @@ class _Connector:
     parameters: dict[str, Any] = field(repr=False)
     _blocked_until: float = 0.0
     _last: str = ""
+    _waits: dict[object, float] = field(default_factory=dict)
 
     def __call__(self) -> psycopg.Connection[Any]:
         begun = time.monotonic()
         if begun < self._blocked_until:
             raise psycopg.OperationalError(self._last)
         try:
-            found = _Connection.connect(**self.parameters, autocommit=True)
+            with self.waits():
+                found = _Connection.connect(**self.parameters, autocommit=True)
         except psycopg.Error as error:
             took = time.monotonic() - begun
             if took >= 1.0:
-                self._block(str(error), took)
+                self.block(str(error), took)
             raise
-        found.silent = lambda message: self._block(message, UNREACHABLE_SECONDS_MAX)
+        found.connector = self
         found.adapters.register_dumper(str, _Text)
         # A pooler (PgBouncer) or DISCARD ALL drops prepared statements.
         found.prepare_threshold = None
         return found
 
-    def _block(self, message: str, seconds: float) -> None:
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        """Note that a thread waits for the server."""
+        wait = object()
+        self._waits[wait] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._waits[wait]
+
+    def silent_seconds(self) -> float:
+        """How long the longest wait for the server has lasted so far; 0 if no thread waits."""
+        now = time.monotonic()
+        return max((now - begun for begun in list(self._waits.values())), default=0.0)
+
+    def block(self, message: str, seconds: float) -> None:
         """Let attempts fail at once: a server that does not answer must not block the service."""
         self._last = message
         self._blocked_until = time.monotonic() + min(seconds, UNREACHABLE_SECONDS_MAX)
+
+
+_CONNECTORS: "WeakKeyDictionary[sa.Engine, _Connector]" = WeakKeyDictionary()
+
+
+def silent_seconds(engine: sa.Engine) -> float:
+    """How long a thread has waited for the server's present answer; 0 if none waits."""
+    return _CONNECTORS[engine].silent_seconds()
 
 
 def make_engine(url: str, password: str | None, busy_seconds: float) -> sa.Engine:
@@ -149,15 +178,17 @@ def make_engine(url: str, password: str | None, busy_seconds: float) -> sa.Engin
         raise StoreUnusable(message) from None
     if password is not None:
         given["password"] = password
+    connector = _Connector({**_DEFAULTS, **given})
     engine = sa.create_engine(
         "postgresql+psycopg://",
-        creator=_Connector({**_DEFAULTS, **given}),
+        creator=connector,
         pool_size=1,
         max_overflow=CONNECTIONS_MAX - 1,
         pool_timeout=busy_seconds,
         isolation_level="AUTOCOMMIT",  # the begin event starts transactions
         use_native_hstore=False,
     )
+    _CONNECTORS[engine] = connector
     limits = {"answer": int(ANSWER_SECONDS * 1000), "idle": IDLE_SECONDS, "lock": _LOCK}
     begin_reading = _BEGIN_READING.format(**limits)
     begin_writing = _BEGIN_WRITING.format(busy=max(1, int(busy_seconds * 1000)), **limits)
