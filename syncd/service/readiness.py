@@ -19,7 +19,7 @@ def silence(store: Store) -> str | None:
         return None
     return (
         f"The database has not answered for {seconds:.0f} s. syncd writes nothing to Halo until the "
-        "database answers. Check that PostgreSQL runs and that this host reaches it."
+        "database answers. Check that the server runs and that this host reaches it."
     )
 
 
