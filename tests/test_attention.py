@@ -433,6 +433,19 @@ def test_an_override_is_for_the_amounts_that_were_seen(rig: Rig) -> None:
         assert "attention push is only for payments whose amounts differ." in done.stderr
 
 
+def copy_payment(rig: Rig, intent_id: str, number: int) -> None:
+    """Store so many payments more that are like one payment."""
+    with closing(sqlite3.connect(rig.folder / "syncd.db")) as database, database:
+        names = [row[1] for row in database.execute("PRAGMA table_info(payments)")]
+        others = ", ".join(name for name in names if name != "intent_id")
+        statement = (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+            "INSERT INTO payments (intent_id, {others}) SELECT 'pi_copy' || n.i, {others} "
+            "FROM n, payments WHERE intent_id = ?"
+        )
+        database.execute(statement.format(others=others), [number, intent_id])
+
+
 def test_ten_thousand_entries(live: Rig) -> None:
     """A long list begins with 50 entries, other kinds among them, and says how to see the rest."""
     live.box.stripe.permissions |= {"refunds", "disputes"}
@@ -441,15 +454,7 @@ def test_ten_thousand_entries(live: Rig) -> None:
     live.once()
     refund = live.box.stripe.refund(paid, 500)
     live.once()
-    with closing(sqlite3.connect(live.folder / "syncd.db")) as database, database:
-        names = [row[1] for row in database.execute("PRAGMA table_info(payments)")]
-        others = ", ".join(name for name in names if name != "intent_id")
-        statement = (
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) "
-            "INSERT INTO payments (intent_id, {others}) SELECT 'pi_copy' || n.i, {others} "
-            "FROM n, payments WHERE intent_id = ?"
-        )
-        database.execute(statement.format(others=others), [held])
+    copy_payment(live, held, 9_999)
     begins = time.monotonic()
     done = live.command("attention")
     assert time.monotonic() - begins < 20

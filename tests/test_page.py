@@ -20,6 +20,7 @@ from syncd.service.web.server import _mark
 from syncd.store.history import PUSHES_MAX
 from syncd.store.store import Store
 from tests.conftest import NOW, Rig
+from tests.test_attention import copy_payment
 from tests.test_process import daemon, until
 
 
@@ -359,3 +360,20 @@ def test_links_to_stripe(rig: Rig) -> None:
     assert stripe_link("pi_1", rig.config()) == (
         "https://dashboard.stripe.com/acct_1/payments/pi_1"
     )
+
+
+def test_ten_thousand_entries(live: Rig) -> None:
+    """The page shows the first 50 entries, other kinds among them, and the command that lists all."""
+    live.box.stripe.permissions |= {"refunds", "disputes"}
+    held, paid = live.pay("succeeded", rows=(5.0,)), live.pay("succeeded")
+    live.once()
+    refund = live.box.stripe.refund(paid, 500)
+    live.once()
+    copy_payment(live, held, 9_999)
+    with daemon(live) as running:
+        page = until(lambda: (p := running.get("/")[1]) and "Needs attention" in p and p)
+        assert running.stop() == 0
+    assert "And 9,951 more: <code>syncd attention --all</code>" in page
+    assert page.count('class="reason"') == 50
+    assert refund in page
+    assert len(page) < 300_000

@@ -1,5 +1,6 @@
 """The values that the store accepts and returns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -230,3 +231,11 @@ class Fence:
     name: str
     owner: str
     number: int
+
+
+def first_entries(entries: Sequence[AttentionEntry], most: int) -> list[AttentionEntry]:
+    """The first `most` entries, of each kind, so that many held payments do not hide other kinds."""
+    others = [entry.id for entry in entries if entry.kind != "payment"][: most // 2]
+    payments = [entry.id for entry in entries if entry.kind == "payment"]
+    chosen = {*others, *payments[: most - len(others)]}
+    return [entry for entry in entries if entry.id in chosen]

@@ -170,7 +170,7 @@ def render(snapshot: Snapshot) -> str:
             status=snapshot.status,
             since=_since(snapshot),
             kinds=_kinds(snapshot.attention),
-            unlisted=snapshot.status.attention_count - min(len(snapshot.attention), ATTENTION_MAX),
+            unlisted=snapshot.status.attention_count - len(snapshot.attention),
             pictures=pictures,
             box=_BOX,
             banner=banner(snapshot),
@@ -236,7 +236,7 @@ def _since(snapshot: Snapshot) -> float | None:
 
 def _kinds(lines: Sequence[AttentionEntry]) -> list[Kind]:
     by_code: dict[str | None, list[AttentionEntry]] = {}
-    for line in lines[:ATTENTION_MAX]:
+    for line in lines:
         by_code.setdefault(line.code, []).append(line)
     return [_kind(code, tuple(found)) for code, found in by_code.items()]
 

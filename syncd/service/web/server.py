@@ -24,6 +24,7 @@ from starlette.routing import Route
 from syncd import __version__
 from syncd.config.model import Config
 from syncd.core.errors import Failure, StoreUnavailable
+from syncd.core.records import first_entries
 from syncd.monitor.alerts import HealthState, level_of
 from syncd.monitor.health import Check
 from syncd.monitor.status import gather, writes_known
@@ -228,7 +229,9 @@ def _snapshot(sources: WebSources) -> Snapshot:
         level=level_of(failing, status.attention_count),
         health=sources.health(),
         cards=[(name, _mark(check), check.text) for name, check in checks.items()],
-        attention=store.people.attention(ATTENTION_MAX) if status.attention_count else [],
+        attention=first_entries(
+            store.people.attention(ATTENTION_MAX) if status.attention_count else [], ATTENTION_MAX
+        ),
         changes=store.people.reported_states(since),
         pushes=store.people.pushes(since),
     )

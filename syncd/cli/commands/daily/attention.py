@@ -26,7 +26,7 @@ from syncd.core.errors import Failure
 from syncd.core.holds import LiftedBy, entry_of, lifted_by
 from syncd.core.money import Money
 from syncd.core.payments import INTENT_ID
-from syncd.core.records import AttentionEntry
+from syncd.core.records import AttentionEntry, first_entries
 from syncd.store.coordination import STRIPE_MODE
 from syncd.store.store import Store
 from syncd.text.links import halo_invoice, stripe_link
@@ -98,21 +98,13 @@ def attention(
         _print_left_out(len(entries), total, "syncd attention --dismissed --all")
         typer.echo(f"To bring an entry back: syncd attention retry {entries[0].id}")
     elif entries:
-        entries = entries if every else _first(entries)
+        entries = entries if every else first_entries(entries, LISTED_MAX)
         _print(entries, needing(counts))
         _print_left_out(len(entries), sum(counts.values()), "syncd attention --all")
         typer.echo("To retry all held and failed payments: syncd attention retry --all")
     else:
         typer.echo("Nothing was dismissed." if dismissed else "Nothing needs attention.")
     raise typer.Exit(EXIT_ATTENTION if entries and not dismissed else 0)
-
-
-def _first(entries: Sequence[AttentionEntry]) -> list[AttentionEntry]:
-    """The first entries, some of each kind, so that many held payments do not hide other kinds."""
-    others = [entry.id for entry in entries if entry.kind != "payment"][: LISTED_MAX // 2]
-    payments = [entry.id for entry in entries if entry.kind == "payment"]
-    chosen = {*others, *payments[: LISTED_MAX - len(others)]}
-    return [entry for entry in entries if entry.id in chosen]
 
 
 def _print_left_out(listed: int, total: int, command: str) -> None:
