@@ -1450,6 +1450,55 @@ def test_no_secret_is_kept(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]
     assert "_secret_" not in kept
 
 
+@pytest.mark.parametrize("column", ["reference", "intent_response"])
+def test_a_text_that_looks_like_a_secret(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], column: str
+) -> None:
+    """The store keeps such a text without its secret: after a restart that is no side effect."""
+    rig, intents, _ = paid
+    halo = rig.box.halo
+    for row in halo.rows.values():
+        row[column] = f"{row['id']} password=abcdefgh {row['intent_id']}_secret_abcdefgh"
+    before = copy.deepcopy(halo.rows)
+    halo.faults.append(
+        Fault(
+            "reset", times=None, path="/api/InvoicePayment/", match=lambda _: len(halo.writes) > 0
+        )
+    )
+    rig.cycle()
+    assert len(halo.writes) == 1
+    halo.faults.clear()
+    for _ in range(3):
+        rig.waits.clear()  # another process
+        rig.clock.seconds += 700
+        rig.cycle()
+    assert trouble(rig) is None
+    assert proof(rig).mode is UpdateMode.CHANGES
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+    assert {row[column] for row in halo.rows.values()} == {row[column] for row in before.values()}
+
+
+def test_what_a_row_was_is_known_after_a_restart(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """An update that no answer proved is logged and listed with the rows' former state."""
+    rig, intents, _ = paid
+    halo = rig.box.halo
+    halo.keeps.partial = "empty"
+    halo.faults.append(
+        Fault("reset", times=None, path="/api/InvoicePayment", match=lambda _: bool(halo.writes))
+    )
+    rig.cycle()
+    halo.faults.clear()
+    for _ in range(3):
+        rig.waits.clear()  # another process
+        rig.clock.seconds += 700
+        rig.cycle()
+    assert proof(rig).invoice_id in {row["invoice_id"] for row in halo.rows.values()}
+    pushed = {one["intent"]: one["old"] for one in rig.told.events("pushed")}
+    assert pushed == {name: ["status 1"] for name in intents}
+
+
 # --- new rows --------------------------------------------------------------------------------------
 
 
@@ -1543,6 +1592,21 @@ def test_a_new_row_that_is_not_stored_as_sent(missing: tuple[Rig, list[str]], dr
     invoice = rig.box.halo.writes[0][1]["invoice_id"]
     assert (entry.id, [one.id for one in entry.invoices]) == ("writes_not_stored_new", [invoice])
     assert "enter by hand what Halo did not store" in entry.reason
+
+
+def test_an_unanswered_new_row_that_is_not_stored_as_sent(missing: tuple[Rig, list[str]]) -> None:
+    """Halo drops the status and does not answer: no update hides that before the row is read back."""
+    rig, _ = missing
+    halo = rig.box.halo
+    halo.keeps.drops_new = frozenset({"status"})
+    halo.faults.append(Fault("reset_after", method="POST", path="/api/InvoicePayment"))
+    for _ in range(6):
+        rig.cycle()
+        rig.waits.clear()  # another process
+        rig.clock.seconds += 600
+    assert [new for _, _, new in halo.writes].count(True) == 1
+    assert trouble(rig, WriteKind.INSERT).code == "writes_not_stored"
+    assert proof(rig, WriteKind.INSERT) is None
 
 
 def test_a_row_of_a_person_beside_an_unanswered_new_row(missing: tuple[Rig, list[str]]) -> None:

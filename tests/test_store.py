@@ -573,7 +573,7 @@ def test_only_so_many_sendings_are_remembered(path: Path) -> None:
     """The oldest are forgotten, and until when is noted; that time never goes back."""
     store = opened(path)
     for second, name in enumerate(["pi_1", "pi_2", "pi_3", "pi_1"]):
-        store.intend_update([name], float(second))
+        store.intend_update({name: (1,)}, float(second))
     with writing(store._engine) as connection:
         forget_oldest_sent(connection, kept=3)
         assert sent_among(connection, ["pi_1", "pi_2", "pi_3", "pi_4"]) == Sent(
@@ -583,7 +583,7 @@ def test_only_so_many_sendings_are_remembered(path: Path) -> None:
         assert sent_among(connection, ["pi_1", "pi_2", "pi_3"]) == Sent(
             frozenset({"pi_1", "pi_3"}), forgotten=1.0
         )
-        mark_sent(connection, [f"pi_old_{number}" for number in range(1_200)], 0.5)
+        mark_sent(connection, {f"pi_old_{number}": () for number in range(1_200)}, 0.5)
         forget_oldest_sent(connection, kept=2)
     assert store.sent(["pi_1", "pi_3"]) == Sent(frozenset({"pi_1", "pi_3"}), forgotten=1.0)
     store.close()

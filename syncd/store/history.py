@@ -10,7 +10,7 @@
 Times are Unix seconds and come from the caller.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -63,14 +63,51 @@ _S = schema.sent.c
 _DELETE_SENT = schema.sent.delete().where(_S.intent_id.in_(sa.bindparam("ids", expanding=True)))
 _ADD_SENT = schema.sent.insert()
 
+_NO_NUMBER = "-"
+"""In `sent.was`: the row had no status number."""
 
-def mark_sent(connection: sa.Connection, intent_ids: Sequence[str], now: float) -> None:
-    """Record that syncd sends something for these payments now (Unix seconds)."""
-    unique = sorted(set(intent_ids))
-    for start in range(0, len(unique), 500):
-        part = unique[start : start + 500]
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """A write that no answer of Halo has proven.
+
+    Attributes:
+        sent_at: when it was sent, Unix seconds.
+        changed_at: when the payment last changed here, Unix seconds.
+        was: the status number of each of the rows before; None for a row without one.
+    """
+
+    sent_at: float
+    changed_at: float
+    was: tuple[int | None, ...]
+
+
+def mark_sent(
+    connection: sa.Connection, was: Mapping[str, Sequence[int | None]], now: float
+) -> None:
+    """Record that syncd sends something for these payments now (Unix seconds).
+
+    Args:
+        connection: a transaction.
+        was: the present status number of each row that is sent, by payment; empty for a new row.
+        now: Unix seconds.
+    """
+    ids = sorted(was)
+    for start in range(0, len(ids), 500):
+        part = ids[start : start + 500]
         connection.execute(_DELETE_SENT, {"ids": part})
-        connection.execute(_ADD_SENT, [{"intent_id": one, "at": now} for one in part])
+        connection.execute(
+            _ADD_SENT,
+            [{"intent_id": one, "at": now, "was": _numbers_text(was[one])} for one in part],
+        )
+
+
+def _numbers_text(numbers: Sequence[int | None]) -> str:
+    return " ".join(_NO_NUMBER if number is None else str(number) for number in numbers)
+
+
+def _numbers_of(text: str | None) -> tuple[int | None, ...]:
+    return tuple(None if part == _NO_NUMBER else int(part) for part in (text or "").split())
 
 
 def sent_among(connection: sa.Connection, intent_ids: Sequence[str]) -> Sent:
@@ -79,21 +116,19 @@ def sent_among(connection: sa.Connection, intent_ids: Sequence[str]) -> Sent:
     return Sent(frozenset(found), read_note(connection, SENT_FORGOTTEN))
 
 
-def unproven_among(
-    connection: sa.Connection, intent_ids: Sequence[str]
-) -> dict[str, tuple[float, float]]:
-    """Payments for which something was sent after Halo last acknowledged a state.
-
-    Returns for each payment when it was sent, and when it last changed here, both in Unix seconds.
-    """
+def unproven_among(connection: sa.Connection, intent_ids: Sequence[str]) -> dict[str, Unproven]:
+    """Payments for which something was sent after Halo last acknowledged a state, by id."""
     p = schema.payments.c
-    query = sa.select(_S.intent_id, _S.at, p.changed_at).where(
+    query = sa.select(_S.intent_id, _S.at, _S.was, p.changed_at).where(
         _S.intent_id == p.intent_id, sa.or_(p.acked_at.is_(None), _S.at > p.acked_at)
     )
-    found: dict[str, tuple[float, float]] = {}
+    found: dict[str, Unproven] = {}
     for start in range(0, len(intent_ids), 500):
         part = query.where(_S.intent_id.in_(intent_ids[start : start + 500]))
-        found |= {row.intent_id: (row.at, row.changed_at) for row in connection.execute(part)}
+        found |= {
+            row.intent_id: Unproven(row.at, row.changed_at, _numbers_of(row.was))
+            for row in connection.execute(part)
+        }
     return found
 
 

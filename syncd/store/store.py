@@ -32,6 +32,7 @@ from syncd.store.halo_rows import AuditQueries, RowStore
 from syncd.store.history import (
     HousekeepingStore,
     Sent,
+    Unproven,
     mark_sent,
     remember_pushes,
     sent_among,
@@ -285,7 +286,7 @@ class Store(NoteStore):
 
     def intend_update(
         self,
-        intent_ids: Sequence[str],
+        was: Mapping[str, Sequence[int | None]],
         now: float,
         notes: Mapping[str, str | None] | None = None,
         fence: Fence | None = None,
@@ -293,7 +294,7 @@ class Store(NoteStore):
         """Record, before the request, that syncd sends rows of these payments.
 
         Args:
-            intent_ids: the payments.
+            was: the present status number of each row that is sent, by payment.
             now: Unix seconds.
             notes: other notes to write, by name.
             fence: the lease that this process must still hold.
@@ -303,7 +304,7 @@ class Store(NoteStore):
         """
         with writing(self._engine) as connection:
             check_fence(connection, fence)
-            mark_sent(connection, intent_ids, now)
+            mark_sent(connection, was, now)
             write_notes(connection, notes or {})
 
     def intend_insert(
@@ -339,7 +340,7 @@ class Store(NoteStore):
             intended = transitions.set_uncertainty(
                 connection, intent_id, known, doubt_until, unchanged
             )
-            mark_sent(connection, [intent_id], now)
+            mark_sent(connection, {intent_id: ()}, now)
             write_notes(connection, notes if notes and intended else {})
         return intended
 
@@ -394,7 +395,7 @@ class Store(NoteStore):
         with reading(self._engine) as connection:
             return sent_among(connection, intent_ids)
 
-    def unproven(self, intent_ids: Sequence[str]) -> dict[str, tuple[float, float]]:
+    def unproven(self, intent_ids: Sequence[str]) -> dict[str, Unproven]:
         """Payments with a write that no answer has proven: see `history.unproven_among`."""
         with reading(self._engine) as connection:
             return unproven_among(connection, intent_ids)

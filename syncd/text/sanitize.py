@@ -59,6 +59,10 @@ _ESCAPED = re.compile(r"\\+u([0-9A-Fa-f]{4})")
 _concealed: dict[str, tuple[str, ...]] = {}
 
 
+REMOVED = "[removed]"
+"""What is shown and stored in place of a secret."""
+
+
 def conceal(name: str, secret: str | None) -> None:
     """Never show this secret from now on; it replaces the earlier secret of the same name."""
     if secret is None or len(secret) < _CONCEALED_CHARACTERS_MIN:
@@ -70,16 +74,16 @@ def conceal(name: str, secret: str | None) -> None:
 def without_secrets(text: str, known: Iterable[str | None] = ()) -> str:
     """Replace secrets and everything that looks like one; `known` secrets whatever their length."""
     for one in filter(None, known):
-        text = text.replace(one, "[removed]")
+        text = text.replace(one, REMOVED)
     for forms in _concealed.values():
         for form in forms:
-            text = text.replace(form, "[removed]")
+            text = text.replace(form, REMOVED)
     low = text.lower()
     if not _ANY_HINT.search(low):
         return text
     for hints, secret in _SECRETS:
         if any(hint in low for hint in hints):
-            text = secret.sub(r"\1[removed]", text)
+            text = secret.sub(rf"\1{REMOVED}", text)
     return text
 
 

@@ -124,6 +124,12 @@ class Story:
         self.check_file()
         assert self.unsettled() == {}, self.log()
 
+    def pushes(self) -> dict[str, list[str]]:
+        """Which states of its rows each payment was pushed from, by the store's list of pushes."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            found = connection.execute("SELECT intent_id, old FROM pushes ORDER BY id").fetchall()
+        return {name: [old for one, old in found if one == name] for name in self.expected}
+
     def unsettled(self) -> dict[str, str | None]:
         """Which payments the store doesn't know to be in step, and where they stand in it."""
         with closing(sqlite3.connect(self.database)) as connection:
@@ -253,6 +259,7 @@ class ProofStory(Story):
     def check(self) -> None:
         """All payments are pushed, and no row lost anything."""
         super(ProofStory, self).check()
+        assert self.pushes() == {name: ["status 1"] for name in self.expected}, self.log()
         assert harmed(self.rig, self.before) == {}, self.log()
         with closing(sqlite3.connect(self.database)) as connection:
             notes = dict(connection.execute("SELECT name, value FROM notes"))
@@ -278,9 +285,66 @@ def proof_story(partial: str) -> Callable[[Rig, Starter], Story]:
     return build
 
 
+@dataclass(slots=True)
+class NewRowStory(Story):
+    """The first new rows of a tenant.
+
+    Attributes:
+        stops: whether the tenant drops a field of the first new row, so that there is no second.
+    """
+
+    stops: bool = False
+
+    def finish(self) -> None:
+        """After the crash: run until each new row was made and read back, or the tenant has stopped."""
+        if not self.stops:
+            super(NewRowStory, self).finish()
+            return
+        self.check_file()
+        for _ in range(3):
+            assert self.run() in self.ends, self.log()
+            self.the_doubt_passes()
+        self.check()
+
+    def check(self) -> None:
+        """Each payment has one row, and new rows are proven; or one row was made, and writes are stopped."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            notes = dict(connection.execute("SELECT name, value FROM notes"))
+        assert notes.get("write_trial insert") is None, self.log()
+        if self.stops:
+            assert len(self.inserted()) == 1, self.log()
+            assert notes.get("write_trouble insert"), self.log()
+            return
+        super(NewRowStory, self).check()
+        assert self.pushes() == {name: [""] for name in self.expected}, self.log()
+        assert notes.get("write_proof insert"), self.log()
+
+
+def new_row_story(kind: str) -> Callable[[Rig, Starter], Story]:
+    """The first new rows in a tenant that stores them, answers late, or drops the status."""
+
+    def build(rig: Rig, starter: Starter) -> Story:
+        rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
+        story = NewRowStory(rig, starter, ["--once"], ends=(0, 69))
+        halo = rig.box.halo
+        for _ in range(2):
+            story.pay_without_row()
+        if kind == "late":
+            story.late = True
+            halo.faults.append(
+                Fault("applied_late", method="POST", path="/api/InvoicePayment", seconds=0.3)
+            )
+        if kind == "dropped":
+            story.stops, story.ends = True, (0, 1, 69)
+            halo.keeps.drops_new = frozenset({"status"})
+        return story
+
+    return build
+
+
 PROOFS: dict[str, Callable[[Rig, Starter], Story]] = {
     f"proof {partial}": proof_story(partial) for partial in ("merge", "refuse", "empty")
-}
+} | {f"new row {kind}": new_row_story(kind) for kind in ("stored", "late", "dropped")}
 """Stories for kills in the middle of a proof."""
 
 STORIES: dict[str, Callable[[Rig, Starter], Story]] = {

@@ -5,14 +5,17 @@ and with ``make crashes``, at every request and commit; else at every second one
 """
 
 import os
+import signal
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from syncd.failpoints import VARIABLE, Point
+from syncd.sandbox import Fault, Request
 from tests.crash.starter import Starter
 from tests.crash.stories import KILLED, PROOFS, told
+from tests.test_process import until
 
 STEP = 1 if os.environ.get("CRASHES") or "CI" in os.environ else 2
 
@@ -63,3 +66,27 @@ def _harmed_at(starting: Starter, folder: Path, number: int) -> bool:
     with told("proof empty", starting, folder) as story:
         story.run(**{VARIABLE: f"{Point.BEFORE_REQUEST}:{number}"})
         return len(story.rig.box.halo.writes) == 1
+
+
+@pytest.mark.parametrize("name", PROOFS)
+def test_killed_while_halo_carries_out_the_first_write(
+    name: str, starting: Starter, tmp_path: Path
+) -> None:
+    """Killed between the request and its answer: Halo has the first row, and no second one is sent blindly."""
+    with told(name, starting, tmp_path / "story") as story:
+        processes: list[int] = []
+
+        def kill(_: Request) -> bool:
+            while processes:
+                os.kill(processes.pop(), signal.SIGKILL)
+            return False  # Halo carries the request out
+
+        halo = story.rig.box.halo
+        halo.faults.insert(
+            0, Fault("500", times=None, method="POST", path="/InvoicePayment", match=kill)
+        )
+        process = story.start()
+        processes.append(process)
+        assert starting.ended(process, wait=True) == KILLED
+        until(lambda: len(story.rig.posts()) == 1)
+        story.finish()

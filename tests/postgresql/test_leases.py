@@ -50,11 +50,11 @@ def test_a_lost_lease_notes_nothing(both: Store) -> None:
     """What is about to be sent is noted only while the lease is held: else the write is refused."""
     mine = Lease(both, ME, lambda: 100.0)
     mine.take()
-    both.intend_update(["pi_1"], 100.0, {"a": "1"}, mine.fence)
+    both.intend_update({"pi_1": (1,)}, 100.0, {"a": "1"}, mine.fence)
     both.coordination.take_lease("push", OTHER, 100.0, 60.0, free=lambda *_: True)
     due = both.due(100.0, 1)[0]
     with pytest.raises(LeaseHeld, match="took over"):
-        both.intend_update(["pi_1"], 200.0, {"a": "2"}, mine.fence)
+        both.intend_update({"pi_1": (1,)}, 200.0, {"a": "2"}, mine.fence)
     with pytest.raises(LeaseHeld, match="took over"):
         both.intend_insert(due, None, 200.0, 300.0, {"a": "3"}, mine.fence)
     assert both.notes()["a"] == "1"
@@ -116,7 +116,7 @@ def test_fenced_whatever_the_isolation(strict_url: str, shared_server: Server) -
 
     def note() -> None:
         try:
-            store.intend_update(["pi_1"], 100.0, {}, mine.fence)
+            store.intend_update({"pi_1": (1,)}, 100.0, {}, mine.fence)
             found.append("noted")
         except LeaseHeld:
             found.append("refused")

@@ -269,8 +269,8 @@ def test_prune(store: Store) -> None:
     fill(store, 0, 30)
     with writing(store._engine) as connection:
         connection.execute(schema.payments.update().values(condition="in_step"))
-        mark_sent(connection, [f"pi_{n}" for n in range(5)], 1.0)
-        mark_sent(connection, ["pi_new"], 2.0)
+        mark_sent(connection, {f"pi_{n}": () for n in range(5)}, 1.0)
+        mark_sent(connection, {"pi_new": (1, None)}, 2.0)
         forget_oldest_sent(connection, 1)
         assert sent_among(connection, ["pi_1", "pi_new"]) == Sent(frozenset(["pi_new"]), 1.0)
     store.housekeeping.prune(400 * DAY, 100)

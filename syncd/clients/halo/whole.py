@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from syncd.clients.halo.parse import read_row
 from syncd.core.rows import Row, WholeRow
 from syncd.core.rules.proof import Comparison, FieldChange
-from syncd.text.sanitize import plain
+from syncd.text.sanitize import REMOVED, plain, without_secrets
 
 REQUIRED = ("invoice_id", "date", "amount", "method", "status", "module_id")
 """Columns that must not be empty and have no default (source: a description of Halo's database)."""
@@ -83,7 +84,7 @@ def compare(before: WholeRow | None, after: WholeRow, sent: Mapping[str, Any]) -
             found = after.fields.get(name)
             if name in OVERWRITTEN | BOOKED and _plain(found) not in (None, False):
                 continue
-            if not _is_same(_plain(value), _plain(found)):
+            if not _is_same(_plain(value), _plain(found)) and not _is_redacted(value, found):
                 lost.append(FieldChange(name, _shown(value), _shown(found)))
     return Comparison(
         not_stored=tuple(change for change in missed if change.name not in TRACE_FIELDS),
@@ -163,12 +164,20 @@ def refilled(former: WholeRow, now: WholeRow) -> WholeRow:
         for name, value in former.fields.items()
         if _plain(value) is not None and _plain(now.fields.get(name)) in (None, False, 0)
     }
-    return WholeRow(now.row, {**now.fields, **lost}, now.alone)
+    fields = {**now.fields, **lost}
+    return WholeRow(read_row(fields), fields, now.alone)
 
 
 def _is_same(one: Any, other: Any) -> bool:
     """Whether two values mean the same; an absent flag means that the flag is not set."""
     return bool(one == other) or (one in (None, False) and other in (None, False))
+
+
+def _is_redacted(stored: Any, found: Any) -> bool:
+    """Whether a value from the store is this one, without the secrets that the store must not have."""
+    if not isinstance(stored, str) or REMOVED not in stored or not isinstance(found, str):
+        return False
+    return bool(json.loads(without_secrets(json.dumps(found))) == stored)
 
 
 def is_stored(sent: Any, found: Any) -> bool:

@@ -227,6 +227,7 @@ sent = sa.Table(
     metadata,
     sa.Column("intent_id", _text(255), primary_key=True),
     sa.Column("at", sa.Float, nullable=False),
+    sa.Column("was", _text()),  # the rows' status numbers before the request
 )
 sa.Index("sent_at", sent.c.at)
 

@@ -94,6 +94,7 @@ class UpdateGuard:
         lease: the push lease; None in a dry run.
         due_payments: the payments.
         notes: other notes to write before the request, by name.
+        was: the present status number of each row that is sent, by payment.
         outdated: whether what would be sent was read too long ago.
         asked: whether the guard has allowed a request.
         lost: the failure if the push lease was lost; None while this process holds it.
@@ -105,6 +106,7 @@ class UpdateGuard:
     due_payments: Sequence[DuePayment]
     now: Callable[[], float]
     notes: Mapping[str, str | None] = field(default_factory=dict)
+    was: Mapping[str, Sequence[int | None]] = field(default_factory=dict)
     outdated: Callable[[], bool] = field(default=lambda: False)
     asked: bool = field(init=False, default=False)
     lost: LeaseHeld | None = field(init=False, default=None)
@@ -126,9 +128,9 @@ class UpdateGuard:
         self.overtaken = self.store.overtaken(self.due_payments)
         if self.overtaken:
             return False
-        ids = [due.intent_id for due in self.due_payments]
+        was = {due.intent_id: self.was.get(due.intent_id, ()) for due in self.due_payments}
         fence = None if self.lease is None else self.lease.fence
-        self.store.intend_update(ids, self.now(), self.notes, fence)
+        self.store.intend_update(was, self.now(), self.notes, fence)
         self.asked = True
         return True
 

@@ -34,6 +34,7 @@ from syncd.core.rules.decisions import (
     held,
 )
 from syncd.core.windows import LOOK_UP_AGAIN
+from syncd.store.history import Unproven
 from syncd.store.store import Store
 from syncd.sync.policy import PushSettings
 from syncd.sync.pull.rereads import Rereads
@@ -141,8 +142,9 @@ class Lookup:
             elif isinstance(decision, AskStripe):
                 decided.outcomes.append(due_again(due, self.now() + ASK_LATER_SECONDS))
             elif decision is not None:
-                ours = isinstance(decision, InStep) and _was_sent(due, unproven.get(due.intent_id))
-                decided.outcomes.append(self.outcomes.settled(due, decision, ours=ours))
+                write = unproven.get(due.intent_id) if isinstance(decision, InStep) else None
+                was = write.was if write is not None and _was_sent(due, write) else None
+                decided.outcomes.append(self.outcomes.settled(due, decision, was))
 
     async def _decision(
         self, due: DuePayment, kept: Mapping[str, list[Row]] | None, decided: Decided
@@ -239,20 +241,17 @@ class Lookup:
         return self._decide(fresh, rows, asked=True)
 
 
-def _was_sent(due: DuePayment, unproven: tuple[float, float] | None) -> bool:
+def _was_sent(due: DuePayment, unproven: Unproven) -> bool:
     """Whether the rows show a write of syncd that no answer of Halo has proven.
 
     Such a write has timed out, or Halo's answer did not list the rows. A write of an earlier state
-    does not
-    count: then Halo's own webhook, or a person, wrote the state that the rows show now.
+    does not count: then Halo's own webhook, or a person, wrote the state that the rows show now.
 
     Args:
         due: the payment.
-        unproven: when an unproven write was sent, and when the payment last changed here, both in
-            Unix seconds; None without such a write.
+        unproven: the payment's last write.
     """
-    if unproven is None or due.condition is Condition.FAILED:
+    if due.condition is Condition.FAILED:
         return False
-    sent_at, changed_at = unproven
     tried = due.attempts > 0 or due.doubt_until is not None
-    return tried or sent_at >= min(changed_at, due.payment.current.at)
+    return tried or unproven.sent_at >= min(unproven.changed_at, due.payment.current.at)

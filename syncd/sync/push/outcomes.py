@@ -5,7 +5,7 @@ This module sends no request and does not write to the store; `pusher`, `lookup`
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from syncd.core.holds import HoldCode, message
 from syncd.core.payments import PaymentState
@@ -37,9 +37,6 @@ syncd then looks again at growing intervals, until the row appears or the insert
 uncertain.
 """
 
-REMEMBERED_MAX = 10_000
-"""How many updates without a proving answer keep their rows' former status."""
-
 Plan = Callable[[DuePayment, Decision, str], None]
 """Called with the planned action of a dry run for a payment, and the reason."""
 
@@ -59,27 +56,27 @@ class Outcomes:
     numbers: Mapping[PaymentState, int]
     plan: Plan | None
     store: Store
-    _was: dict[str, tuple[int | None, ...]] = field(init=False, default_factory=dict)
 
-    def sent(self, intent_id: str, update: Update) -> None:
-        """Remember the rows' former status numbers: a later read may prove the update."""
-        if len(self._was) >= REMEMBERED_MAX:
-            self._was.clear()
-        self._was[intent_id] = update.was
-
-    def settled(self, due: DuePayment, decision: Decision, *, ours: bool = False) -> Outcome:
+    def settled(
+        self, due: DuePayment, decision: Decision, was: Sequence[int | None] | None = None
+    ) -> Outcome:
         """The record of a decision that sends nothing.
 
         Args:
             due: the payment.
             decision: the decision.
-            ours: whether the rows, read back, prove an earlier write that no answer proved.
+            was: if the rows, read back, prove an earlier write that no answer proved: their status
+                numbers before that write; otherwise None.
         """
         current, state = due.payment.current, state_of(due)
         if isinstance(decision, InStep):
             inserted = due.doubt_until is not None
+            proves = was is not None
             pushed = self.report_push(
-                due, decision, ("created" if inserted else "updated") if ours else "in_step"
+                due,
+                decision,
+                ("created" if inserted else "updated") if proves else "in_step",
+                was or (),
             )
             return Outcome(
                 current.intent_id,
@@ -184,9 +181,16 @@ class Outcomes:
         return Outcome(due.intent_id, state_of(due), Condition.IN_DOUBT)
 
     def report_push(
-        self, due: DuePayment, decision: Update | InStep, outcome: str
+        self,
+        due: DuePayment,
+        decision: Update | InStep,
+        outcome: str,
+        was: Sequence[int | None] = (),
     ) -> Pushed | None:
-        """Log a payment that is now in step. Returns what syncd wrote; None if it wrote nothing."""
+        """Log a payment that is now in step. Returns what syncd wrote; None if it wrote nothing.
+
+        `was` has the rows' former status numbers if the decision does not.
+        """
         current, state, now = due.payment.current, state_of(due), self.now()
         self.planned(due, decision, "in step already")
         self.report.count("pushes", outcome=outcome)
@@ -196,7 +200,6 @@ class Outcomes:
         lag = None if current.read else max(0.0, now - current.at)
         if lag is not None:
             self.report.lag(lag)
-        was = self._was.pop(current.intent_id, ())
         old = self._names(decision.was if isinstance(decision, Update) else was)
         left_out = decision.left_out if isinstance(decision, Update) else ""
         self.report.log(

@@ -381,14 +381,15 @@ class Pusher:
     async def _proven(
         self, updates: list[tuple[DuePayment, Update]]
     ) -> list[tuple[DuePayment, Update]]:
-        """Prove updates with one of these payments, if not done yet.
-
-        Returns the payments still to be sent: those still due; none without a proof.
+        """Prove updates with one of these payments, if not done yet. Returns those still to be sent.
 
         Raises:
             WritesStopped: nothing may be written in this tenant.
         """
-        if not updates or self.plan is not None or self.tenant.proof(WriteKind.UPDATE):
+        if not updates or self.plan is not None:
+            return updates
+        updates = await self._inserter.prover.without_first_row(updates)
+        if not updates or self.tenant.proof(WriteKind.UPDATE):
             return updates
         self._backlog.trying = None
         proven = await self._prover.prove(updates)

@@ -105,10 +105,9 @@ class Updater:
         if not rows:
             return []
         payments = [due for due, _ in batch]
-        for due, update in batch:
-            self.outcomes.sent(due.intent_id, update)
         notes = self.verifier.note_before(batch)
-        guard = UpdateGuard(self.store, self.lease, payments, self.now, notes)
+        was = {due.intent_id: update.was for due, update in batch}
+        guard = UpdateGuard(self.store, self.lease, payments, self.now, notes, was)
         if may_hold_back:
             guard.outdated = lambda: any(self._outdated(due, read) for due in payments)
         try:

@@ -6,21 +6,27 @@ another one. Does not belong here: whether a new row may be sent at all (`insert
 (`prover`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from syncd.clients.retry import Sleep
 from syncd.core.errors import LinkFailure, PermissionMissing, RateLimited, SignInRefused
 from syncd.core.holds import HoldCode
+from syncd.core.records import DuePayment
 from syncd.core.rows import NewRow, Row
-from syncd.core.rules.proof import Comparison, FieldChange, NewRowTrial, Proof, WriteKind
+from syncd.core.rules.decisions import Update
+from syncd.core.rules.proof import Comparison, NewRowTrial, Proof, WriteKind
 from syncd.store.store import Store
 from syncd.sync.policy import PushSettings
 from syncd.sync.push.guard import InsertWaits
-from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS
-from syncd.sync.push.proof.read_back import SETTLE_SECONDS, UNREADABLE_SECONDS
+from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS, due_again
+from syncd.sync.push.proof.read_back import SETTLE_SECONDS, UNREADABLE_SECONDS, changed_figures
+from syncd.sync.push.proof.reading import Batch
 from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.sink import Sink
+
+LATER_SECONDS = 60.0
+"""When to retry a payment whose new row is not read back yet."""
 
 
 @dataclass(slots=True)
@@ -76,6 +82,22 @@ class NewRowProver:
         self.tenant.forget_new_row_trial()
         return None
 
+    async def without_first_row(self, updates: Batch) -> list[tuple[DuePayment, Update]]:
+        """The updates without the one of the tenant's first new row, while that row is not read back.
+
+        An update would hide what Halo did not store of the new row.
+
+        Raises:
+            LinkFailure: the request failed.
+        """
+        trial = self.tenant.new_row_trial()
+        first = [due for due, _ in updates if trial and due.intent_id == trial.intent_id]
+        if not first or await self.pending() is None:
+            return list(updates)
+        now = self.now()
+        self.store.record([due_again(due, now + LATER_SECONDS) for due in first], now)
+        return [one for one in updates if one[0] not in first]
+
     def waiting_seconds(self) -> float:
         """How long Halo may still insert the first new row that was not read back, in seconds."""
         trial = self.tenant.new_row_trial()
@@ -130,7 +152,7 @@ class NewRowProver:
                         row,
                         trial.invoice_id,
                         trace=found.trace_stored,
-                        invoice=_changes(trial.figures, figures or {}),
+                        invoice=changed_figures(trial.figures, figures),
                         alone=after.alone,
                     )
                 )
@@ -175,12 +197,3 @@ class NewRowProver:
 def _is_of_others(found: Comparison) -> bool:
     """Whether a row has neither the date nor the status that syncd sent."""
     return {"date", "status"} <= {change.name for change in found.not_stored}
-
-
-def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[FieldChange, ...]:
-    """The changes of the invoice with its new row; empty if Halo did not show it before."""
-    return tuple(
-        FieldChange(name, before.get(name), after.get(name))
-        for name in {**before, **after}
-        if before and before.get(name) != after.get(name)
-    )

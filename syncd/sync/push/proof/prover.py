@@ -16,7 +16,6 @@ from syncd.core.rows import RowChange, Trace, WholeRow
 from syncd.core.rules.decisions import Update
 from syncd.core.rules.proof import (
     Comparison,
-    FieldChange,
     Proof,
     Trial,
     UpdateMode,
@@ -184,7 +183,8 @@ class Prover:
         due = self.store.due_payment(trial.intent_id, self.now())
         if not found.changed or due is None:
             return self._concluded(due, trial.mode, befores, found)
-        update = Update(tuple(befores), (None,) * len(befores), trial.status)
+        write = self.store.unproven([trial.intent_id]).get(trial.intent_id)
+        update = Update(tuple(befores), () if write is None else write.was, trial.status)
         # Perhaps the complete row was not sent before the process stopped: send it again.
         end = await self._carry_through(due, update, befores, UpdateMode.CHANGES, found)
         return end is not End.STOPPED
@@ -318,7 +318,8 @@ class Prover:
         ]
         before = {row: one.fields for row, one in befores.items()}
         trial = Trial(now, current.intent_id, update.status, mode, before)
-        guard = UpdateGuard(self.store, self.lease, [due], self.now, self.tenant.trial_notes(trial))
+        notes, was = self.tenant.trial_notes(trial), {due.intent_id: update.was}
+        guard = UpdateGuard(self.store, self.lease, [due], self.now, notes, was)
         try:
             answer = await self.sink.update(rows, guard, repeatable=False)
         except LinkFailure as error:
@@ -379,9 +380,8 @@ class Prover:
         current = due.payment.current
         before = next(iter(befores.values()))
         invoice = before.row.invoice_id
-        changes: tuple[FieldChange, ...] = ()
-        if invoice is not None and figures is not None:
-            changes = changed_figures(figures, await self.sink.invoice_figures(invoice) or {})
+        after = None if invoice is None else await self.sink.invoice_figures(invoice)
+        changes = changed_figures(figures, after)
         self.tenant.proven(
             Proof(
                 WriteKind.UPDATE, self.now(), current.intent_id, update.rows[0], invoice,

@@ -77,8 +77,15 @@ def written_by_others(
     return all(one.after in known for one in found.not_stored)
 
 
-def changed_figures(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[FieldChange, ...]:
-    """What differs between an invoice's amounts before and after a write, by Halo's names."""
+def changed_figures(
+    before: Mapping[str, str] | None, after: Mapping[str, str] | None
+) -> tuple[FieldChange, ...]:
+    """What differs between an invoice's amounts before and after a write, by Halo's names.
+
+    Empty if Halo did not show the invoice both times.
+    """
+    if not before or not after:
+        return ()
     return tuple(
         FieldChange(name, before.get(name), after.get(name))
         for name in {**before, **after}

@@ -20,7 +20,7 @@ def upgrade() -> None:
     `dismissals` has when an entry was dismissed and why; for earlier dismissals that is not known.
     `payments.accepted` is the hold that a person overrode. `payments.surcharge` and `payments.tip` are
     unknown until Stripe shows the payment again. `lease.number` is higher at each taking of a lease, and
-    `lease.since` is when it was taken.
+    `lease.since` is when it was taken. `sent.was` has the rows' status numbers before a request.
     """
     _move_traces()
     op.create_table(
@@ -47,6 +47,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("condition = 'due'"),
     )
     _add_counts_and_indexes()
+    op.add_column("sent", sa.Column("was", sa.Text))
     op.add_column("reversals", sa.Column("moved_at", sa.BigInteger))
     op.add_column("lease", sa.Column("number", sa.BigInteger))
     op.add_column("lease", sa.Column("since", sa.Float))
