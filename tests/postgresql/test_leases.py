@@ -58,7 +58,7 @@ def test_a_lost_lease_notes_nothing(both: Store) -> None:
     with pytest.raises(LeaseHeld, match="took over"):
         both.intend_insert(due, None, 200.0, 300.0, {"a": "3"}, mine.fence)
     assert both.notes()["a"] == "1"
-    assert both.unproven(["pi_1"])["pi_1"][0] == 100.0
+    assert both.unproven(["pi_1"])["pi_1"].sent_at == 100.0
     assert both.doubtful_inserts(0.0) == []
 
 
