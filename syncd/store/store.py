@@ -326,8 +326,7 @@ class Store(NoteStore):
             notes: other notes to write, by name, if the row may be sent.
             fence: the lease that this process must still hold.
 
-        Returns whether the row may be sent: False if another process has sent an insert in the
-        meantime.
+        Returns whether the row may be sent: False if another process has sent an insert meanwhile.
 
         Raises:
             LeaseHeld: another process has taken the lease; nothing is recorded.

@@ -386,10 +386,9 @@ class Pusher:
         Raises:
             WritesStopped: nothing may be written in this tenant.
         """
-        if not updates or self.plan is not None:
-            return updates
-        updates = await self._inserter.prover.without_first_row(updates)
-        if not updates or self.tenant.proof(WriteKind.UPDATE):
+        if self.plan is None:
+            updates = await self._inserter.prover.without_first_row(updates)
+        if not updates or self.plan is not None or self.tenant.proof(WriteKind.UPDATE):
             return updates
         self._backlog.trying = None
         proven = await self._prover.prove(updates)
