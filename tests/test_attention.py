@@ -193,7 +193,7 @@ def test_why_not(rig: Rig) -> None:
     """What can't be retried is told apart from what isn't on the list."""
     held, _, refund = a_full_list(rig)
     done = rig.command("attention", "retry", held, refund, "pi_unknown")
-    assert (done.returncode, done.stdout) == (1, f"{held}: will be retried at the next push\n")
+    assert (done.returncode, done.stdout) == (1, f"{held}: syncd will retry at its next push\n")
     assert done.stderr.splitlines() == [
         f"{refund}: is a refund, not a payment; a refund cannot be retried, only dismissed",
         "pi_unknown: is not on the list",
@@ -249,7 +249,7 @@ def test_every_payment_is_halos(rig: Rig) -> None:
     done = rig.command("status", "--unmatched")
     assert (done.returncode, done.stdout) == (
         0,
-        "Halo has a row for every payment that is known.\n",
+        "Halo has a row for every payment that syncd knows.\n",
     )
 
 
@@ -376,7 +376,7 @@ def test_what_was_dismissed(rig: Rig) -> None:
     done = rig.command("attention", "retry", refund, held)
     assert (done.returncode, done.stdout.splitlines()) == (
         0,
-        [f"{refund}: is on the attention list again", f"{held}: will be retried at the next push"],
+        [f"{refund}: is on the attention list again", f"{held}: syncd will retry at its next push"],
     )
     assert [entry.id for entry in rig.attention()] == [refund]
     assert json.loads(rig.command("attention", "--dismissed", "--json").stdout) == []
@@ -466,4 +466,4 @@ def test_ten_thousand_entries(live: Rig) -> None:
     assert len(re.findall(r"(?m)^(?:pi|re)_", everything)) == 10_001
     assert len(json.loads(live.command("attention", "--json").stdout)) == 10_001
     retried = live.command("attention", "retry", "--all").stdout
-    assert retried == "10,000 entries: will be retried at the next push\n"
+    assert retried == "10,000 entries: syncd will retry at its next push\n"

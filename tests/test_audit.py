@@ -127,7 +127,7 @@ def test_paid_at_stripe_only(rig: Rig) -> None:
     assert one == Difference(
         kind=Kind.PAID_AT_STRIPE_ONLY,
         meaning="The customer paid 10.99 USD, but Halo does not show the payment as paid.",
-        action="Do not remind the customer; syncd can mark the payment as paid:",
+        action="Do not remind the customer; to mark the payment as paid:",
         command=f"syncd resync {payment}", intent_id=payment, customer="A customer",
         invoices=(InvoiceName(row["invoice_id"], row["invoice_invoicenumber"]),), rows=(row["id"],),
         made=int(NOW), at_stripe="succeeded", in_halo="not paid (status 1)",

@@ -55,7 +55,7 @@ def story() -> Audit:
         Difference(
             Kind.PAID_AT_STRIPE_ONLY,
             "The customer paid 1,210.00 USD, but Halo does not show the payment as paid.",
-            action="Do not remind the customer; syncd can mark the payment as paid:",
+            action="Do not remind the customer; to mark the payment as paid:",
             command="syncd resync pi_3QAbcdefghijklmnopqrstuv", customer="Ågren & Söner AB",
             intent_id="pi_3QAbcdefghijklmnopqrstuv",
             invoices=(InvoiceName(7, "INV-7"), InvoiceName(6)), made=int(NOW),
@@ -218,7 +218,7 @@ def test_the_csv_holds_each_difference() -> None:
         "At Stripe": "1210.00", "In Halo": "0.00", "Difference": "-1210.00", "Currency": "USD",
         "Currency in Halo": "USD", "What differs": "Paid at Stripe, not in Halo",
         "What it means": "The customer paid 1,210.00 USD, but Halo does not show the payment as paid.",
-        "What to do": "Do not remind the customer; syncd can mark the payment as paid.",
+        "What to do": "Do not remind the customer; to mark the payment as paid.",
         "Command": "syncd resync pi_3QAbcdefghijklmnopqrstuv", "Status at Stripe": "succeeded",
         "Status in Halo": "not paid (status 1)", "Acknowledged": "",
         "Payment": "pi_3QAbcdefghijklmnopqrstuv", "Invoice id": "7 6", "Row id": "",
@@ -396,7 +396,7 @@ def test_the_first_paragraph(found: list[Difference], words: str) -> None:
     """It says who may be chased for how much, and what else differs, without a table."""
     audit = Audit(0, DAY, 5, 5 - len(found), len(found), 0, 0, 5, tuple(found), sums(found))
     assert first_paragraph(audit) == words
-    assert first_paragraph(replace(audit, notes=("x",))).endswith("see the end.")
+    assert first_paragraph(replace(audit, notes=("x",))).endswith("see the end of this report.")
 
 
 def test_nothing_compared_is_no_agreement() -> None:
@@ -463,23 +463,23 @@ def test_the_terminal_at_80_columns() -> None:
     assert list(lines(story(), PLACES, 80, lambda text: f"*{text}*")) == [
         "One customer may be chased for 1,250.00 USD that this customer has paid. One",
         "customer may have paid 15.00 USD too much. Not everything could be compared: see",
-        "the end.",
+        "the end of this report.",
         "8 payments at Stripe from 2026-11-24 06:00 UTC to 2026-11-24 06:01 UTC: 1",
         "agrees, 4 differ, 1 acknowledged, 1 not for an invoice in Halo, 1 not started.",
         "",
         "*By currency*",
-        "  USD: 3 differences; 1,250.00 USD paid but not counted in Halo; 15.00 USD paid",
-        "    too much",
+        "  USD: 3 differences; 1,250.00 USD paid at Stripe but not in Halo; 15.00 USD",
+        "    paid too much",
         "",
         "*By customer*",
-        "  Ågren & Söner AB: 2 differences; 1,250.00 USD paid but not counted in Halo",
+        "  Ågren & Söner AB: 2 differences; 1,250.00 USD paid at Stripe but not in Halo",
         "  Blue Ltd: 1 difference; 15.00 USD paid too much",
         "",
         "*1. Ågren & Söner AB  invoices INV-7, id 6  2026-11-24*",
         "   Paid at Stripe, not in Halo",
         "   At Stripe: 1,210.00 USD  In Halo: 0.00 USD  Difference: -1,210.00 USD",
         "   The customer paid 1,210.00 USD, but Halo does not show the payment as paid.",
-        "   To do: Do not remind the customer; syncd can mark the payment as paid:",
+        "   To do: Do not remind the customer; to mark the payment as paid:",
         "     syncd resync pi_3QAbcdefghijklmnopqrstuv",
         f"   {at}/pi_3QAbcdefghijklmnopqrstuv",
         f"   {halo}=7",

@@ -132,7 +132,9 @@ def test_shapes_of_unreadable_answers(planted: Planted) -> None:
     rig.clock.seconds = time.time()
     rig.cycle()  # as the service does
     shapes = json.loads(
-        sections(planted.report("--offline").stdout)["Answers that could not be read (shapes)"]
+        sections(planted.report("--offline").stdout)[
+            "Answers that could not be read (field names and types only)"
+        ]
     )
     by_side = {one["side"]: one["shape"] for one in shapes}
     assert by_side["stripe"]["type"] == "text of 24"

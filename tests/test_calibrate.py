@@ -523,7 +523,7 @@ def test_calibrate_shows_a_contradiction(live: Rig) -> None:
     before = file.read_text()
     done = live.command("calibrate", "--write")
     assert (done.returncode, file.read_text()) == (1, before)
-    assert "rows contradict each other: not decided" in done.stdout
+    assert "rows contradict each other, so syncd did not decide" in done.stdout
     assert f"succeeded = 9: 1 row (such as row 2 ({payment})) by Halo's webhook" in done.stdout
     assert "set halo.status.succeeded by hand" in done.stdout
 
@@ -554,7 +554,7 @@ def test_calibrate_says_how_to_make_evidence(live: Rig) -> None:
         assert held in shown
     # Two rows of bank debits contradict each other: there is no hint to take.
     assert done.stderr.splitlines()[-2:] == [
-        "processing: no hint to accept: rows contradict each other. Look at the rows named above.",
+        "processing: no hint to accept: rows contradict each other. Open the rows named above in Halo, and find out which status is right.",
         "Nothing to write.",
     ]
     assert done.returncode == 1

@@ -105,7 +105,7 @@ def test_what_is_known_of_writes(rig: Rig) -> None:
     lines = _sides(rig)
     assert (
         lines["updates of rows"].text
-        == "not proven yet: syncd sends the first one alone and reads it back"
+        == "not proven yet: syncd sends the first one, reads it back, and only then sends others"
     )
     assert "Before you switch it on: Halo may book" in lines["new rows: accounting"].text
     assert lines["new rows: accounting"].level is Level.PASS
@@ -587,12 +587,12 @@ def test_a_test_message_is_sent_where_it_is_asked_for(live: Rig, receiver: Recei
         (
             "pass",
             "message 1 (json)",
-            "the service accepted the test message; check that you received it",
+            "the notification service accepted the test message; check that you received it",
         ),
         (
             "fail",
             "message 2 (json)",
-            "the service did not accept the test message: the service refused it or cannot be reached",
+            "the service did not accept the test message: the notification service refused it or cannot be reached",
         ),
         ("pass", "heartbeat", "the address accepted the request"),
     ]

@@ -139,9 +139,9 @@ def test_missing(file: Path, text: str) -> None:
         (GOOD.replace("https", "http"), "2: halo.url: must be an https:// address (http:// only on "
          "this machine's loopback)"),
         (GOOD.replace(".com", ".com:99999"), "2: halo.url: has an invalid host or port"),
-        (GOOD + '[web]\nlisten = "0.0.0.0:9464"\n', "5: web.listen: listens beyond this machine, "
-         "which needs a token: give the secret web_token (or SYNCD_WEB_TOKEN), or listen on "
-         "127.0.0.1"),
+        (GOOD + '[web]\nlisten = "0.0.0.0:9464"\n', "5: web.listen: can be reached from other "
+         "machines, which needs a token: set the secret web_token (or SYNCD_WEB_TOKEN), or listen "
+         "on 127.0.0.1"),
         (GOOD + '[poll]\nlook_back = "31d"\n', "5: poll.look_back: must be at most 30d"),
         (GOOD + '[push]\ninvoice_metadata_key = ""\n', "5: push.invoice_metadata_key: must not be "
          "empty"),
@@ -276,8 +276,10 @@ def test_key_of_an_organization(file: Path, monkeypatch: pytest.MonkeyPatch, key
     """The key of an organization names no account: it needs stripe.account, where payments are."""
     monkeypatch.setenv("SYNCD_STRIPE_API_KEY", key)
     (refused,) = problems(file, f'{GOOD}[stripe]\naccount = ""\n')
-    assert refused.startswith("5: stripe.account: is missing: the Stripe key is an organization's")
-    assert "set stripe.account to the id (acct_…)" in refused
+    assert refused.startswith(
+        "5: stripe.account: is missing: the Stripe key belongs to an organization"
+    )
+    assert "Set stripe.account to the id (acct_…)" in refused
     file.write_text(f'{GOOD}[stripe]\naccount = "acct_1"\n')
     assert load(file, os.environ).stripe_api_key == key
     file.write_text(GOOD)

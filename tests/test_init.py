@@ -131,7 +131,7 @@ def test_wrong_answers(setup: Setup) -> None:
         ("Halo's address", "http://halo.example\n"),
         ("must be an https:// address", ""),
         ("Halo's address", "http://127.0.0.1:9\n"),
-        ("Enter to try again", ""),
+        ("press Enter to try this one again", ""),
         ("Halo's address", right["Halo's address"]),
         ("Its client id", "someone\n"),
         ("Its client secret", "another-secret\n"),

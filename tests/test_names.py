@@ -57,7 +57,7 @@ def test_no_webhook_ever(rows: Rig) -> None:
     """No webhook wrote a row: how to see the numbers, and the rows that a person made."""
     rows.box.halo.add_row(None, rows.box.halo.add_invoice(), 1.0, status=3)
     text = rows.command("calibrate").stdout
-    assert "No webhook of Halo wrote any of these rows" in text
+    assert "Halo's own Stripe webhook wrote none of these rows" in text
     assert "row 2 has status 3" in text
     assert "syncd prove pi_…" in text
 

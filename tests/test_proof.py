@@ -762,7 +762,7 @@ def test_it_stays_proven(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]])
     rig.cycle()
     assert harmed(rig, before) == {}, "each row of that list has its former contents"
     (entry,) = [one for one in rig.attention() if one.kind == "tenant"]
-    assert "syncd has restored" in entry.reason
+    assert "syncd restored" in entry.reason
     for _ in range(3):
         rig.cycle()
     rig.sweep()

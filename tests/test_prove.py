@@ -218,7 +218,7 @@ def test_a_tenant_that_empties(fresh: Rig) -> None:
     fresh.box.halo.keeps.partial = "empty"
     done = fresh.command("prove", named, "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "updates carry the whole row" in " ".join(done.stdout.split())
+    assert "syncd sends whole rows" in " ".join(done.stdout.split())
     assert proof(fresh).mode is UpdateMode.EVERYTHING
     (row,) = fresh.box.halo.rows_of(named)
     assert (row["amount"], row["invoice_id"]) == (before["amount"], before["invoice_id"])

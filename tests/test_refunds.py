@@ -61,7 +61,7 @@ def test_a_refund_calls_a_person_and_writes_nothing(rig: Rig) -> None:
     )
     assert line.reason == (
         f"Stripe refunded 5.00 USD of {payment} (status succeeded, reason requested_by_customer). "
-        "That is a part of the 10.99 USD that Stripe received. syncd leaves Halo as it is. "
+        "That is a part of the 10.99 USD that Stripe received. syncd does not change Halo. "
         f"Book the refund in Halo. Then run: syncd attention dismiss {refund}"
     )
     assert len(rig.box.halo.writes) == writes
@@ -582,7 +582,7 @@ def test_a_sum_and_its_parts_are_not_added(parts: list[int], known: bool) -> Non
             "failed",
             ReversalStatus.BACK,
             "failed: you keep the money",
-            "reverse the booking",
+            "reverse that booking",
         ),
         (
             "disputed",
@@ -600,7 +600,7 @@ def test_a_sum_and_its_parts_are_not_added(parts: list[int], known: bool) -> Non
         ),
         ("disputed", "prevented", ReversalStatus.OPEN, "status prevented", "Answer the dispute"),
         ("disputed", "lost", ReversalStatus.GONE, "was lost", "Book the loss in Halo"),
-        ("disputed", "won", ReversalStatus.BACK, "ended as won", "reverse the booking"),
+        ("disputed", "won", ReversalStatus.BACK, "ended as won", "reverse that booking"),
     ],
 )
 def test_what_is_said(kind: str, status: str, stand: ReversalStatus, said: str, then: str) -> None:

@@ -169,16 +169,17 @@ class Auditor:
         whole = await self.all_rows.read(by_number=True)
         if self.all_rows.hidden:
             self._notes.append(
-                "Halo's lists do not show intent_id: each payment without a known row was looked up alone. "
-                "Rows of payments that Stripe did not list were not compared."
+                "Halo's lists do not show intent_id, so syncd looked up each payment whose row it "
+                "did not know, and did not compare rows of payments that Stripe did not list."
             )
         if whole:
             return
         if self.store.rows.count() == 0:
-            message = "Halo does not list its rows, so syncd cannot compare anything with Stripe."
+            message = "Halo's API lists no rows, so syncd cannot compare anything with Stripe."
             raise BadAnswer(Side.HALO, message)
         self._notes.append(
-            "Halo showed only a part of its rows, so there may be more differences than are listed here."
+            "Halo showed only a part of its rows, so there may be more differences than are "
+            "listed here. Run the audit again."
         )
 
     # --- the payments that Stripe lists --------------------------------------------------------------
@@ -327,7 +328,7 @@ class Auditor:
         paid = self.policy.numbers.get(PaymentState.SUCCEEDED)
         if paid is None:
             self._notes.append(
-                "halo.status.succeeded is not configured, so syncd did not compare whether bills were paid."
+                "halo.status.succeeded is not set (syncd calibrate), so paid invoices were not compared."
             )
         wanted = {name.id for one in self._differences for name in one.invoices}
         if self.list_agreeing:
@@ -383,8 +384,7 @@ class Auditor:
 
     def _say_what_was_left_out(self) -> None:
         for what, most, text in (
-            ("confirm", CONFIRM_MAX, "differences were not read a second time: some may have been "
-             "corrected while the audit ran"),
+            ("confirm", CONFIRM_MAX, "differences were not read a second time: some may be corrected by now"),
             ("ask", ASK_STRIPE_MAX, "payments that only Halo lists were not looked up at Stripe"),
         ):  # fmt: skip
             left = self._counts.get(what, 0) - most

@@ -55,7 +55,7 @@ def compare(
     if not rows:
         found = _without_rows(current, pushable=pushable, had_rows=had_rows)
     elif current.state is not None and any(row.status is None for row in rows):
-        text = "Halo's row has no status that syncd can read."
+        text = "Halo's row has no status, or a status that is not a number."
         found = [_unclear(current, text, "Open the payment in Halo and correct its row.")]
         found += _amounts(current, rows) if current.state is PaymentState.SUCCEEDED else []
     elif current.state is PaymentState.SUCCEEDED:
@@ -158,7 +158,7 @@ def _without_rows(current: Observation, *, pushable: bool, had_rows: bool) -> li
             f"The customer paid{known}, but Halo has no payment for it: {why}."
             if paid
             else f"Halo has no row for a payment that is {state_words(current.state)} at Stripe: {why}.",
-            action="syncd can add the payment to Halo:" if pushable else action,
+            action="To let syncd add the payment to Halo:" if pushable else action,
             command=f"syncd resync {current.intent_id}" if pushable else "",
             invoices=() if number is None else (InvoiceName(number),),
             stripe_amount=amount if paid else ZERO,
@@ -191,7 +191,7 @@ def _succeeded(
             f"The customer paid{known}, but Halo does not show {part} as paid."
             if not counted_
             else f"The customer paid{known}, but Halo shows {part} as paid.",
-            action="Do not remind the customer; syncd can mark the payment as paid:"
+            action="Do not remind the customer; to mark the payment as paid:"
             if pushable
             else "Do not remind the customer; correct the payment in Halo.",
             command=f"syncd resync {current.intent_id}" if pushable else "",
@@ -211,13 +211,13 @@ def _amounts(current: Observation, rows: Sequence[Row]) -> list[Difference]:
         return [
             _unclear(
                 current,
-                "Stripe's amount can't be read, or is in a currency syncd does not know.",
+                "Stripe's amount is not a number, or is in a currency that syncd does not know.",
                 by_hand,
                 halo=total,
             )
         ]
     if total is None:
-        text = "Halo has a row of the payment without a readable amount."
+        text = "Halo has a row of the payment whose amount is empty or not a number."
         return [_unclear(current, text, by_hand, stripe=received.major)]
     if left_out(current, total) is not None:
         return []
@@ -257,7 +257,10 @@ def _not_succeeded(
                 f"(status {state}).",
                 action="Wait for the bank, then run the audit again; remind the customer if it fails."
                 if wait
-                else "Ask whether the customer paid by other means; if not, reopen the invoice.",
+                else (
+                    "Ask your bookkeeper whether the customer paid by other means; if not, reopen "
+                    "the invoice."
+                ),
                 rows=ids_of(paid),
                 stripe_amount=ZERO,
                 halo_amount=total,
@@ -336,7 +339,7 @@ def _no_number(current: Observation, state: PaymentState) -> Difference:
         current,
         f"Halo's status number for {state_words(state)} is not configured (halo.status.{state}), so "
         "the payment could not be compared.",
-        "Set the number; syncd can find it:",
+        "Set the status number; to find it:",
         "syncd calibrate",
         stripe=_received(current),
     )

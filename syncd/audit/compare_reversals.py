@@ -74,13 +74,13 @@ def _reversal_words(one: Reversal) -> tuple[str, str, str]:
     if one.kind is ReversalKind.REFUNDED:
         return (
             f"Stripe refunded {amount}, but Halo still shows the payment as paid.",
-            "Book the refund in Halo, then dismiss it:",
+            "Book the refund in Halo, then dismiss this entry:",
             dismiss,
         )
     if one.money_status is ReversalStatus.GONE:
         return (
             f"The customer won a dispute about {amount}, but Halo still shows the payment as paid.",
-            "Book the loss in Halo, then dismiss it:",
+            "Book the lost amount in Halo, then dismiss this entry:",
             dismiss,
         )
     return (

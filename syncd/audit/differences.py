@@ -42,7 +42,7 @@ class Kind(StrEnum):
 
 TITLES: Mapping[Kind, str] = {
     Kind.PAID_AT_STRIPE_ONLY: "Paid at Stripe, not in Halo",
-    Kind.INVOICE_DUE: "Payment is paid, invoice is still due",
+    Kind.INVOICE_DUE: "Payment is paid, invoice is still unpaid",
     Kind.PAID_IN_HALO_ONLY: "Paid in Halo, not at Stripe",
     Kind.WRONG_AMOUNT: "Paid, but not the same amount",
     Kind.SEVERAL_PAYMENTS: "Payments add up to more than the invoice",

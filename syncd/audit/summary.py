@@ -287,7 +287,7 @@ def first_paragraph(audit: Audit) -> str:
     if still and not audit.compared:
         sentences.append(_nothing_compared(audit))
     if audit.notes:
-        sentences.append("Not everything could be compared: see the end.")
+        sentences.append("Not everything could be compared: see the end of this report.")
     return " ".join(sentences)
 
 

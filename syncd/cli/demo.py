@@ -259,7 +259,9 @@ def _agrees(box: Sandbox, paying: Paying) -> bool:
 
 
 def _table(box: Sandbox, payments: list[Paying]) -> Table:
-    table = Table(title="syncd between a Stripe and a Halo of its own", title_justify="left")
+    table = Table(
+        title="syncd between a simulated Stripe and a simulated Halo", title_justify="left"
+    )
     for column in ("customer", "invoices", "amount", "Stripe says", "Halo says", ""):
         table.add_column(column, no_wrap=column.endswith("says"))
     for paying in payments:

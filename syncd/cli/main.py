@@ -95,7 +95,7 @@ def run(
             )
         return
     if once and backfill is not None:
-        raise typer.BadParameter("--once and --backfill exclude each other")
+        raise typer.BadParameter("use either --once or --backfill, not both")
     if dry_run and not once and backfill is None:
         raise typer.BadParameter("--dry-run needs --once or --backfill")
     if as_json and not dry_run:

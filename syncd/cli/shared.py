@@ -31,14 +31,16 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
 EXITS = {
-    0: "no problem; payments that do not belong to Halo are no problem",
-    EXIT_ATTENTION: "done, but something needs attention or differs",
+    0: "success; payments that do not belong to Halo are no error",
+    EXIT_ATTENTION: (
+        "the command ended, but a payment needs attention, or the audit found a difference"
+    ),
     EXIT_USAGE: "wrong usage",
     EXIT_UNAVAILABLE: "Stripe or Halo is unreachable or refuses, the database is busy, or a payment is left for the next run",
     EXIT_OUTPUT: "standard output could not be written",
     EXIT_CONFIG: "the configuration is wrong, or the database cannot be used",
     EXIT_INTERRUPTED: "interrupted (Ctrl-C)",
-    EXIT_TERMINATED: "a command was stopped by SIGTERM; the service ends with 0",
+    EXIT_TERMINATED: "a command was stopped by SIGTERM (the service itself ends with 0)",
 }
 """The meaning of each exit code. 74 and 78 are from sysexits.h; 128 + n is a shell's code for signal n."""
 

@@ -124,5 +124,5 @@ async def _read_bounded(response: httpx.Response, bytes_max: int) -> bytes:
         # Millions of empty lists need thirty times their size in memory after parsing.
         values += chunk.count(b",") + chunk.count(b"[") + chunk.count(b"{")
         if values * _VALUE_BYTES_MIN > max(len(body), _DENSE_BYTES_MIN):
-            raise AnswerRefused("it has more values than a real answer of its size")
+            raise AnswerRefused("it has more values than an answer of this size can have")
     return bytes(body)

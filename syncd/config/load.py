@@ -71,16 +71,16 @@ def load(file: Path | None, environment: Mapping[str, str], *, signing_in: bool 
     ):
         problems.append(
             named("stripe", "account")
-            + "is missing: the Stripe key is an organization's, which belongs to no single "
-            "account; set stripe.account to the id (acct_…) of the account whose payments Halo "
-            "shows, or use a restricted key of that account"
+            + "is missing: the Stripe key belongs to an organization, not to one account. Set "
+            "stripe.account to the id (acct_…) of the account whose payments Halo shows, or "
+            "use a restricted key of that account"
         )
     beyond_loopback = settings is not None and not is_loopback(settings.web.listen)
     if signing_in and beyond_loopback and not secrets["web_token"]:
         problems.append(
             named("web", "listen")
-            + "listens beyond this machine, which needs a token: give the secret web_token "
-            "(or SYNCD_WEB_TOKEN), or listen on 127.0.0.1"
+            + "can be reached from other machines, which needs a token: set the secret "
+            "web_token (or SYNCD_WEB_TOKEN), or listen on 127.0.0.1"
         )
     if settings is not None and not problems:
         problems += _new_row_problems(settings, named)

@@ -53,7 +53,7 @@ class LiftedBy(StrEnum):
     ON_AMOUNT_MISMATCH = "push.on_amount_mismatch"
     CREATE_MISSING = "push.create_missing"
     ROW_FOUND = "a row of the payment is found in Halo"
-    ROW_FOUND_UNCOMPARED = "a row is found in Halo and its amount does not matter"
+    ROW_FOUND_UNCOMPARED = "a row is found in Halo, and syncd need not compare its amount"
     INTENT_READ = "the payment intent could be read"
     AUTOMATIC_RETRY = "the next automatic retry"
 
@@ -113,10 +113,10 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     ),
     HoldCode.HALO_SAYS_SUCCEEDED: HoldEntry(
         title="Halo shows the payment as paid, Stripe does not",
-        meaning="Halo's row has the number of `succeeded`. syncd asked Stripe again, and Stripe still "
-        "reports another state. A person may have booked the payment by other means, for example "
-        "after a bank transfer.",
-        sentence="Halo shows {id} as succeeded, but Stripe says {state}, also when asked again.",
+        meaning="Halo's row has the number of `succeeded`. syncd asked Stripe twice, and Stripe "
+        "reports another state. A person may have booked the payment by other means, for "
+        "example after a bank transfer.",
+        sentence="Halo shows {id} as succeeded, but Stripe says {state}; syncd asked Stripe twice.",
         effect="syncd leaves Halo's row as it is.",
         remedy="If a person booked the payment by other means, dismiss the entry "
         f"(`{_DISMISS}`). Otherwise correct the row in Halo.",
@@ -125,10 +125,11 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     ),
     HoldCode.AMOUNT_MISMATCH: HoldEntry(
         title="The amounts differ",
-        meaning="Halo's rows for the payment add up to another amount than Stripe received. Causes "
-        "are a partial capture, or a row that a person edited. A surcharge or a tip that Stripe shows is "
-        "no cause: rows may leave out either, or both. If such differences are "
-        'usual in your tenant, `push.on_amount_mismatch = "push"` writes the success anyway.',
+        meaning="Halo's rows for the payment add up to another amount than Stripe received. "
+        "Causes are a partial capture, or a row that a person edited. A surcharge or a "
+        "tip that Stripe shows does not cause this entry. If such differences are usual "
+        'in your tenant, `push.on_amount_mismatch = "push"` marks these payments as paid '
+        "in spite of the difference.",
         sentence="Stripe received {received} for {id}, but Halo's {rows} for {id} {add} up to {total}.",
         effect=_WRITES_NOTHING,
         remedy="Correct the amounts of the rows in Halo.",
@@ -162,9 +163,10 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     ),
     HoldCode.ROW_UNREADABLE: HoldEntry(
         title="A row in Halo cannot be used",
-        meaning="Halo lists a row for the payment without a usable `id`, with another `intent_id` "
-        "than the one that syncd asked for, or with a `status` that is not a number. Such a row may "
-        "be paid already: syncd does not update it, and makes no new row beside it.",
+        meaning="Halo lists a row for the payment without a usable `id`, with another "
+        "`intent_id` than the one that syncd asked for, or with a `status` that is not a "
+        "number. Such a row may be paid already. So syncd does not update it, and does "
+        "not create a second row.",
         sentence="Halo lists a row for {id} without a usable id, with another intent_id, or without a "
         "status that syncd can read.",
         effect=_WRITES_NOTHING,
@@ -173,8 +175,9 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     ),
     HoldCode.ROW_DELETED: HoldEntry(
         title="The row in Halo was deleted",
-        meaning="Halo had a row for the payment and has none now. A retry treats the payment as new: "
-        "syncd looks for a row again, or creates one where `push.create_missing` is on.",
+        meaning="Halo had a row for the payment and has none now. Find out why the row was "
+        "deleted before you retry. A retry treats the payment as new: syncd looks for a "
+        "row again, or creates one where `push.create_missing` is on.",
         sentence="Halo had a row for {id}, and has none now.",
         effect=_WRITES_NOTHING,
         remedy="If a person deleted the row on purpose, dismiss the entry "
@@ -186,7 +189,8 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     HoldCode.INSERT_UNPROVEN: HoldEntry(
         title="Halo does not show a new row",
         meaning="syncd sent Halo a new row, and Halo does not show it among the payment's rows. "
-        "Another request could put a second payment on the invoice, so syncd does not send it.",
+        "A second request could put a second payment on the invoice, so syncd does not "
+        "send the row again.",
         sentence="syncd sent Halo a new row for {id} on invoice {invoice}, but Halo does not show "
         "it among the payment's rows.{answered}",
         effect="syncd does not send the row again.",
@@ -197,9 +201,12 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     ),
     HoldCode.INVOICE_UNREADABLE: HoldEntry(
         title="The metadata does not name an invoice",
-        meaning="Only with `push.create_missing`: the payment's metadata names a Halo invoice, but "
-        "not by a whole number above zero.",
-        sentence="The metadata of {id} names a Halo invoice, but not by a whole number above zero.",
+        meaning="Only with `push.create_missing`: the payment's metadata names a Halo invoice, "
+        "but its value is not a whole number above zero.",
+        sentence=(
+            "The metadata of {id} names a Halo invoice, but its value is not a whole number "
+            "above zero."
+        ),
         effect="syncd does not create a row.",
         remedy="Correct the payment's metadata in Stripe's dashboard.",
         command=_RESYNC,
@@ -207,8 +214,9 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     ),
     HoldCode.STRIPE_CONTRADICTS_ITSELF: HoldEntry(
         title="Stripe's answers contradict each other",
-        meaning="Stripe's events report one state and the payment intent reports another, and both "
-        "cannot be true. After a resync only the payment intent counts.",
+        meaning="Stripe's events report one state and the payment intent reports another, and "
+        "both cannot be true. To make syncd use the payment intent's state, run `syncd "
+        "resync pi_…`.",
         sentence="Stripe's events say {state} for {id}, but the payment intent says {intent_state}.",
         effect=_WRITES_NOTHING,
         remedy="Check the payment in Stripe's dashboard.",
@@ -216,12 +224,13 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     ),
     HoldCode.STRIPE_UNREADABLE: HoldEntry(
         title="Stripe cannot show the payment",
-        meaning="Stripe's events leave open which state is true, and syncd cannot read the payment "
-        "intent. Stripe does not know it under this key, or its answer has no usable state, or "
-        "Stripe has failed on it for an hour. syncd asks again after an hour, six hours, then daily.",
+        meaning="Stripe's events do not show which state is true, and syncd cannot read the "
+        "payment intent. Either this API key cannot see the payment, or the answer has "
+        "no usable state, or Stripe has failed for an hour. syncd asks again after an "
+        "hour, after six hours, then daily.",
         sentence="{problem}",
-        effect="syncd leaves the payment's rows in Halo as they are, and asks Stripe again, finally "
-        "once a day.",
+        effect="syncd leaves the payment's rows in Halo as they are, and asks Stripe again, "
+        "later once a day.",
         remedy="Check the payment in Stripe's dashboard. To ask Stripe at once, use resync.",
         command=_RESYNC,
         lifted_by=frozenset({LiftedBy.INTENT_READ}),
@@ -239,8 +248,9 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     ),
     HoldCode.UNREADABLE: HoldEntry(
         title="An answer from Stripe cannot be parsed",
-        meaning="Stripe sent an event or an object that syncd cannot parse. The entry has the id of "
-        "that event or object. If it is one of your payments, run `syncd resync` with its `pi_…`.",
+        meaning="Stripe sent an event or an object that syncd cannot parse. The entry has the id "
+        "of that event or object. If it belongs to one of your payments, run `syncd "
+        "resync pi_…` with the id of the payment.",
         sentence="{problem}",
         effect="syncd ignores it.",
         remedy="Look for {id} in Stripe's dashboard, to know what it is.",
@@ -249,9 +259,9 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
     ),
     HoldCode.REFUNDED: HoldEntry(
         title="Refunded in Stripe, paid in Halo",
-        meaning="Stripe refunded a payment that Halo shows as paid, wholly or in part.",
+        meaning="Stripe refunded all or a part of a payment that Halo shows as paid.",
         sentence="{problem}",
-        effect="syncd leaves Halo as it is.",
+        effect="syncd does not change Halo.",
         remedy="Book the refund in Halo.",
         command=_DISMISS,
         scope=Scope.REVERSAL,
@@ -261,16 +271,16 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
         meaning="The customer disputes a payment that Halo shows as paid. When the dispute ends or "
         "its amount changes, the entry comes back to the attention list.",
         sentence="{problem}",
-        effect="syncd leaves Halo as it is.",
+        effect="syncd does not change Halo.",
         remedy="Answer the dispute in Stripe's dashboard, and book in Halo what was lost.",
         command=_DISMISS,
         scope=Scope.REVERSAL,
     ),
     HoldCode.WRITES_REFUSED: HoldEntry(
         title="Halo refuses every update",
-        meaning="Halo refused the first rows that syncd sent in this tenant, also with all the columns "
-        "that Halo's database demands. The cause is usually a permission of the API application, or "
-        "a rule of your tenant.",
+        meaning="Halo refused the first rows that syncd sent in this tenant, even with all the "
+        "columns that Halo's database demands. The cause is usually a permission of the "
+        "API application, or a rule of your tenant.",
         sentence="{problem}",
         effect=_TENANT_STOPPED,
         remedy="Read Halo's error message, and give the agent of the API application the permission "
@@ -310,8 +320,11 @@ RETRIED_AS_NEW = tuple(code for code, entry in HOLDS.items() if entry.retried_as
 """The codes of payments that a retry treats as new payments."""
 
 _UNKNOWN = HoldEntry(
-    title="Held by another version of syncd",
-    meaning="This version of syncd does not know the code of the entry.",
+    title="An entry of another version of syncd",
+    meaning=(
+        "This version of syncd does not know the code of the entry. Another version of "
+        "syncd wrote it."
+    ),
     sentence="{problem}",
     effect=_WRITES_NOTHING,
     remedy="Read the reason and correct its cause.",

@@ -211,7 +211,7 @@ def message_of(seen: Reversal, share: str = "") -> str:
 def remedy(seen: Reversal) -> str:
     """What the reader can do before dismissing the entry."""
     if seen.money_status is ReversalStatus.BACK:
-        return "If you booked it in Halo, reverse the booking."
+        return "If you booked the refund or the loss in Halo, reverse that booking."
     if seen.money_status is ReversalStatus.OPEN:
         return "Answer the dispute in Stripe's dashboard."
     if seen.kind is ReversalKind.REFUNDED:

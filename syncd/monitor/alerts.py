@@ -253,9 +253,10 @@ _LOW = {
     "stripe": "{left:,} of the {limit:,} Stripe API reads that stripe.read_budget allows in 30 days are "
     "left. syncd polls less often, so that the rest lasts. Set a longer poll.interval. Raise "
     "stripe.read_budget only if Stripe allows you more reads.",
-    "halo": "For an hour syncd has used up its requests to Halo: {left:,} of {limit:,} in 5 minutes are "
-    "left (halo.rate_limit). Pushes wait, and nothing is lost. A running backfill or audit is a normal "
-    "cause. Otherwise run syncd status, and raise halo.rate_limit only if Halo allows you more.",
+    "halo": "For an hour, syncd has sent as many requests to Halo as halo.rate_limit allows: "
+    "{left:,} of {limit:,} in 5 minutes are left. Pushes wait, and nothing is lost. "
+    "A running backfill or audit is a normal cause. Otherwise run syncd status, and "
+    "raise halo.rate_limit only if Halo allows you more.",
 }
 
 

@@ -103,7 +103,7 @@ def _deliver(notice: Notice, url: str) -> str | None:
         )
     except Exception as error:  # noqa: BLE001  # no error of a plug-in may stop syncd
         return type(error).__name__  # the message of the error may contain the address
-    return None if taken else "the service refused it or cannot be reached"
+    return None if taken else "the notification service refused it or cannot be reached"
 
 
 def _silence() -> None:

@@ -181,7 +181,10 @@ def writes_of(notes: Mapping[str, str]) -> dict[str, str]:
         if trouble is not None:
             found[str(kind)] = f"stopped since {iso(trouble.at)}: {trouble.code}"
         elif proof is None:
-            found[str(kind)] = "not proven yet: syncd sends the first one alone and reads it back"
+            found[str(kind)] = (
+                "not proven yet: syncd sends the first one, reads it back, and only then sends "
+                "others"
+            )
         else:
             mode = f"; {_SENT_AS[proof.mode]}" if kind is WriteKind.UPDATE else ""
             trace = "" if proof.trace else "; Halo does not store the trace"

@@ -142,7 +142,7 @@ class Telemetry:
         )
         self._leads = Gauge(
             "syncd_leading",
-            "1 where this service polls and pushes; 0 while it stands by.",
+            "1 where this service polls and pushes; 0 while it is a standby.",
             registry=r,
         )
         self._leads.set(1)

@@ -17,8 +17,8 @@ from syncd.text.wording import sentence
 _WHY = {
     Verdict.PROVEN: "every row that Halo's own webhook wrote shows it",
     Verdict.HINTED: "a hint: only rows without a trace show a number",
-    Verdict.CONTRADICTED: "rows contradict each other: not decided",
-    Verdict.SHARED: "the same number as succeeded: not decided",
+    Verdict.CONTRADICTED: "rows contradict each other, so syncd did not decide",
+    Verdict.SHARED: "the same number as succeeded, so syncd did not decide",
     Verdict.TOO_LITTLE: "only rows without a trace; Halo may never have updated them",
     Verdict.NONE: "no evidence",
 }
@@ -39,7 +39,7 @@ def evidence(shown: Shown) -> str:
     kinds = (
         (shown.webhook, "by Halo's webhook"),
         (shown.bare, "without a trace"),
-        (shown.explained, "without a trace, ignored: older than what Stripe says now"),
+        (shown.explained, "without a trace; the row is ignored, because Stripe's state is newer"),
     )
     return "; ".join(f"{_rows(seen)} {words}" for seen, words in kinds if seen.rows)
 
@@ -81,7 +81,7 @@ def remarks(survey: Survey) -> list[str]:
             f"{survey.method_text(method)}, module_id = {survey.module_text(module)}"
         )
     if survey.undelivered is None:
-        lines.append("Stripe did not list the events that its webhooks did not deliver.")
+        lines.append("syncd could not ask Stripe which events its webhooks have not delivered.")
     else:
         lines.append(sentence(survey.undelivered.found))
         lines += [f"{survey.undelivered.meaning}"] * bool(survey.undelivered.number)
@@ -94,14 +94,17 @@ def _without_webhooks(survey: Survey) -> list[str]:
     """How to see the numbers in a tenant whose rows no webhook ever wrote."""
     rows = ", ".join(f"row {row} has status {number}" for row, number in survey.by_hand)
     none = (
-        "No webhook of Halo wrote any of these rows"
+        "Halo's own Stripe webhook wrote none of these rows"
         if survey.rows
         else "Halo has no payment rows yet"
     )
     return [
         f"{none}, so no row proves a number. To see the numbers:",
         "  1. In Halo, open an invoice of a test customer, and add a payment by hand for each status.",
-        "  2. Set the payment's status on Halo's own page, save, and note which payment has which status.",
+        (
+            "2. Open each payment in Halo, set its status, save, and note which payment has "
+            "which status."
+        ),
         "  3. Run syncd calibrate again: it shows the numbers of the newest rows without a payment intent.",
         f"     Now: {rows or 'there is no such row'}.",
         "  4. Set the numbers under [halo.status], and delete the test payments in Halo.",
@@ -127,8 +130,14 @@ def not_accepted(
     why = {
         Verdict.TOO_LITTLE: f"first find out which number a new row starts with ({_BEGINNINGS})",
         Verdict.NONE: "no row shows a number",
-        Verdict.CONTRADICTED: "rows contradict each other. Look at the rows named above",
-        Verdict.SHARED: "its number would be the same as the number of succeeded. Look at the rows named above",
+        Verdict.CONTRADICTED: (
+            "rows contradict each other. Open the rows named above in Halo, and find out "
+            "which status is right"
+        ),
+        Verdict.SHARED: (
+            "its number would be the same as the number of succeeded. Open the rows named "
+            "above in Halo, and find out which status is right"
+        ),
     }
     if survey.trouble is not None:
         why[Verdict.NONE] = "rows without a trace were not compared with Stripe"

@@ -191,7 +191,11 @@ def _file_line(path: Path) -> Line:
     if mode & 0o077:
         text = f"other accounts may read {path} (mode {mode:04o})"
         return warned(_HERE, what, text, f"chmod 600 {path}")
-    how = "sound" if size <= FILE_CHECK_BYTES_MAX else "opens; too large to be read whole here"
+    how = (
+        "sound"
+        if size <= FILE_CHECK_BYTES_MAX
+        else "opens; not checked completely, because it is large"
+    )
     return passed(_HERE, what, f"{path}, {size / 1024**2:,.1f} MiB, {how}")
 
 

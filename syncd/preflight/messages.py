@@ -33,7 +33,9 @@ async def _messages(config: Config) -> list[Line]:
 def _line(what: str, problem: str | None) -> Line:
     if problem is None:
         return passed(
-            _HERE, what, "the service accepted the test message; check that you received it"
+            _HERE,
+            what,
+            "the notification service accepted the test message; check that you received it",
         )
     remedy = "To see the cause, run, with the address: apprise -vv -b test URL"
     return failed(_HERE, what, f"the service did not accept the test message: {problem}", remedy)

@@ -115,7 +115,7 @@ class Sides:
             return  # the line about reading events reports this
         except (LinkFailure, CursorRefused) as error:
             text = f"Stripe did not list the events that were not delivered: {_found(error)}"
-            remedy = "Wait until Stripe answers; this stops no push."
+            remedy = "Wait until Stripe answers; syncd continues to push."
             self.tell(warned(Area.STRIPE, "webhook deliveries", text, remedy))
         else:
             self.tell(deliveries_line(found))
@@ -191,7 +191,10 @@ class Sides:
             await self.source.intent(intent_id)
         except IntentUnknown:
             text = f"Stripe doesn't know {intent_id}, the payment of Halo's newest row"
-            remedy = "Compare the key's account and mode (and stripe.account) with what Halo uses."
+            remedy = (
+                "Compare the account and the mode of the Stripe key (and stripe.account) with "
+                "the Stripe account that Halo's integration uses."
+            )
             self.tell(warned(Area.CONFIGURATION, what, text, remedy))
         except LinkFailure as error:
             self.tell(warned(Area.STRIPE, what, str(error), "Wait until Stripe answers."))
@@ -226,7 +229,7 @@ def _not_allowed(kind: str, name: str, error: Failure) -> Line:
     what = f"Stripe: read {name}"
     remedy = f'In Stripe\'s dashboard, give the restricted key the permission "{name}": read.'
     if kind in WATCHED:
-        remedy += " Only the watch for refunds and disputes and syncd audit need the permission."
+        remedy += "Only the watch for refunds and disputes and syncd audit need this permission."
         return warned(Area.STRIPE, what, _found(error), remedy)
     return failed(Area.STRIPE, what, _found(error), remedy)
 

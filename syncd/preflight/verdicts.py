@@ -62,11 +62,16 @@ def halo_mode(key: str, livemodes: Mapping[bool, int]) -> Line:
     modes = sorted(mode_of_object(livemode=mode) for mode, rows in livemodes.items() if rows)
     if not modes:
         text = "unknown: Halo does not show a mode, and no event in its newest rows does"
-        remedy = "Make sure that the invoices of halo.url are paid into this Stripe account."
+        remedy = (
+            "Make sure that the customers of this Halo (halo.url) pay into this Stripe account."
+        )
         return warned(Area.HALO, what, text, remedy)
     found = f"events in its newest rows are of {' and of '.join(modes)} mode"
     if mine is not None and mine not in modes:
-        remedy = "Use a Stripe key of that mode, or the halo.url of another tenant. Otherwise syncd finds no payment."
+        remedy = (
+            "Use a Stripe key of the same mode (test or live), or the halo.url of another "
+            "tenant. Otherwise syncd finds no payment."
+        )
         return warned(Area.CONFIGURATION, what, f"{found}, but the key is of {mine} mode", remedy)
     if len(modes) > 1:
         return warned(Area.HALO, what, found, "Halo has test payments among real ones.")
@@ -278,7 +283,8 @@ def write_lines(notes: Mapping[str, str], *, creates: bool) -> list[Line]:
         lines.append(passed(Area.HALO, what, text))
     else:
         remedy = (
-            "Look at the accounting integration in Halo, then create one row: syncd prove --insert"
+            "Check in Halo whether its accounting integration sends new payments on. Then "
+            "create one row: syncd prove --insert"
         )
         lines.append(warned(Area.HALO, what, text, remedy))
     return lines

@@ -112,7 +112,7 @@ class Leadership:
                 self.report.log("error", "store_busy", reason=str(error))
             self.trouble = str(error)
             if self.role is Role.LEADING and not self.leads:
-                self._lose("the database could not be reached for too long")
+                self._lose("the service could not reach the database for too long")
 
     def _renew(self) -> None:
         begun = self.monotonic()
@@ -186,7 +186,7 @@ class Leadership:
         if self.leads:
             return Check(True, f"has led since {iso(self._since)}")
         if self.leading is None or self.role is Role.LEADING:
-            return Check(True, "stands by; no service is known to lead")
+            return Check(True, "is a standby, and no service is known to lead")
         return Check(True, f"stands by; {self._leader} has led since {iso(self._since)}")
 
     def _is_free(self, holder: Holder, until: float, at: float) -> bool:

@@ -209,7 +209,7 @@ def test_a_status_that_cannot_be_read() -> None:
     for said in (SAID, replace(SAID, state=S.PAYMENT_FAILED)):
         [one] = compare(said, [row(None)], [], POLICY)
         assert (one.kind, one.in_halo, one.pushable) == (Kind.UNCLEAR, "no status", False)
-        assert "no status that syncd can read" in one.meaning
+        assert "no status, or a status that is not a number" in one.meaning
 
 
 def test_some_rows_are_not_paid() -> None:
@@ -267,9 +267,9 @@ def test_another_amount() -> None:
 @pytest.mark.parametrize(
     ("said", "rows", "text"),
     [
-        (replace(SAID, amount_received=None), [row(PAID)], "Stripe's amount can't be read, or is in a currency syncd does not know."),
-        (replace(SAID, currency="zzz"), [row(PAID)], "Stripe's amount can't be read, or is in a currency syncd does not know."),
-        (SAID, [row(PAID), row(PAID, None, 2)], "Halo has a row of the payment without a readable amount."),
+        (replace(SAID, amount_received=None), [row(PAID)], "Stripe's amount is not a number, or is in a currency that syncd does not know."),
+        (replace(SAID, currency="zzz"), [row(PAID)], "Stripe's amount is not a number, or is in a currency that syncd does not know."),
+        (SAID, [row(PAID), row(PAID, None, 2)], "Halo has a row of the payment whose amount is empty or not a number."),
     ],
 )  # fmt: skip
 def test_an_amount_that_cannot_be_compared(said: Observation, rows: list[Row], text: str) -> None:
@@ -619,16 +619,16 @@ LATE = replace(REFUND, kind=ReversalKind.DISPUTED, id="dp_2", status="needs_resp
 @pytest.mark.parametrize(
     ("said", "rows", "reversals", "sides", "action"),
     [
-        (SAID, [row(FAILED)], [], ("10.99", "0"), "Do not remind the customer; syncd can mark the payment as paid: syncd resync pi_1"),
+        (SAID, [row(FAILED)], [], ("10.99", "0"), "Do not remind the customer; to mark the payment as paid: syncd resync pi_1"),
         (SAID, [row(FAILED, "9.00")], [], ("10.99", "0"), "Do not remind the customer; correct the payment in Halo. Correct the payment's amount in Halo to 10.99 USD."),
         (SAID, [row(PAID, "10.00")], [], ("10.99", "10.00"), "Correct the payment's amount in Halo to 10.99 USD."),
         (SAID, [row(PAID, "10.00"), row(PAID, "2.00", 2)], [], ("10.99", "12.00"), "Correct the amounts of the payment's rows in Halo: together 10.99 USD."),
         (WAITS, [row(PAID)], [], ("0", "10.99"), "Wait for the bank, then run the audit again; remind the customer if it fails."),
-        (replace(SAID, state=S.CANCELED), [row(PAID)], [], ("0", "10.99"), "Ask whether the customer paid by other means; if not, reopen the invoice."),
+        (replace(SAID, state=S.CANCELED), [row(PAID)], [], ("0", "10.99"), "Ask your bookkeeper whether the customer paid by other means; if not, reopen the invoice."),
         (WAITS, [row(FAILED)], [], ("0", "0"), "syncd can correct the status: syncd resync pi_1"),
         (SAID, [], [], ("10.99", "0"), "Record the payment in Halo."),
-        (SAID, [row(PAID)], [REFUND], ("-5.00", "0"), "Book the refund in Halo, then dismiss it: syncd attention dismiss re_1"),
-        (SAID, [row(PAID)], [DISPUTE], ("-5.00", "0"), "Book the loss in Halo, then dismiss it: syncd attention dismiss dp_1"),
+        (SAID, [row(PAID)], [REFUND], ("-5.00", "0"), "Book the refund in Halo, then dismiss this entry: syncd attention dismiss re_1"),
+        (SAID, [row(PAID)], [DISPUTE], ("-5.00", "0"), "Book the lost amount in Halo, then dismiss this entry: syncd attention dismiss dp_1"),
         (SAID, [row(PAID)], [LATE], ("-5.00", "0"), "Answer the dispute in Stripe before its deadline."),
         (SAID, [row(PAID, None)], [], ("10.99", None), "Compare the amounts by hand."),
     ],

@@ -123,7 +123,7 @@ def test_sums_and_parts_that_cannot_be_read() -> None:
 
 
 BOOK, LOST = "Book the refund in Halo.", "Book the loss in Halo."
-UNDO = "If you booked it in Halo, reverse the booking."
+UNDO = "If you booked the refund or the loss in Halo, reverse that booking."
 ANSWER = "Answer the dispute in Stripe's dashboard."
 
 

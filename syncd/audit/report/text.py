@@ -43,8 +43,8 @@ WIDTH_MAX = 110
 """The maximum line length in characters; longer lines are hard to read."""
 
 CONSEQUENCES = {
-    Consequence.NOT_COUNTED: "paid but not counted in Halo",
-    Consequence.NOT_PAID: "counted in Halo but not paid",
+    Consequence.NOT_COUNTED: "paid at Stripe but not in Halo",
+    Consequence.NOT_PAID: "paid in Halo but not at Stripe",
     Consequence.PAID_TOO_MUCH: "paid too much",
 }
 """The sums by their meaning, for people."""

@@ -12,8 +12,9 @@ RETRY_IDS_MAX = 5
 """How many ids a command to be pasted contains."""
 
 ELSEWHERE_WORDS = (
-    "Stripe received this money, but Halo has no row for it and nothing names an invoice of Halo's. "
-    "It does not count as a difference. Check whether a payment belongs to an invoice."
+    "Stripe received this money, but Halo has no row for it, and its metadata names "
+    "no Halo invoice. syncd does not count the payment as a difference. Check "
+    "whether a payment belongs to an invoice."
 )
 """What payments that are not Halo's are, for people."""
 

@@ -55,7 +55,9 @@ ENTRIES = {
     ),
     "prove": Entry("setup.prove", "prove", "Write one row, read it back, and show what changed."),
     "status": Entry("daily.status", "status", "Status: last poll, payments due, requests left."),
-    "resync": Entry("operate.resync", "resync", "Read one payment intent again and push it."),
+    "resync": Entry(
+        "operate.resync", "resync", "Read one payment intent again and write its state to Halo."
+    ),
     "audit": Entry("daily.audit", "audit", "Compare Stripe and Halo since a date; read-only."),
     "bugreport": Entry(
         "support.bugreport",
@@ -66,7 +68,11 @@ ENTRIES = {
         "support.export", "export", "Write everything that syncd remembers to stdout, as JSON."
     ),
     "copy": Entry("support.copy", "copy", "Copy the database to another file or server."),
-    "demo": Entry("support.demo", "demo", "Run syncd between a simulated Stripe and Halo."),
+    "demo": Entry(
+        "support.demo",
+        "demo",
+        "Run syncd between a simulated Stripe and Halo.",
+    ),
     "attention": Entry("daily.attention", "attention_app", "List what needs your action, and why."),
     "config": Entry("setup.config", "config_app", "Show, check and describe the configuration."),
 }

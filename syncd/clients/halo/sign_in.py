@@ -194,8 +194,8 @@ class SignIn:
             ""
             if named
             else (
-                " The sign-in named no tenant, because Halo's authinfo names none: if your Halo has "
-                "several tenants, set halo.tenant."
+                "The sign-in named no tenant, because Halo's authinfo names none. Only if your "
+                "Halo has several tenants: set halo.tenant."
             )
         )
         return (

@@ -88,8 +88,9 @@ class FixedPace:
             "warning",
             "polls_spread",
             every_seconds=round(self._spacing),
-            text="More than half of stripe.read_budget is used. syncd polls less often, so that the rest "
-            "lasts. Nothing is lost, but updates take longer. A longer poll.interval needs fewer reads.",
+            text="More than half of stripe.read_budget is used. syncd polls less often, so that "
+            "the rest lasts. Nothing is lost, but payments reach Halo later. A longer "
+            "poll.interval needs fewer reads.",
         )
 
     def remember(self) -> None:
@@ -167,8 +168,9 @@ class PollPace:
             "warning",
             "polls_spread",
             every_seconds=round(self.longest_seconds),
-            text="Most of stripe.read_budget is used. syncd polls less often than every 5 minutes, so that the rest "
-            "lasts. Nothing is lost, but updates take longer. A large backfill or audit is a normal cause.",
+            text="Most of stripe.read_budget is used. syncd polls less often than every 5 "
+            "minutes, so that the rest lasts. Nothing is lost, but payments reach Halo "
+            "later. A large backfill or audit is a normal cause: then nothing need be done.",
         )
 
     def remember(self) -> None:

@@ -170,7 +170,7 @@ def retry(
     for name in back:
         typer.echo(f"{plain(name, 255)}: is on the attention list again")
     _report(
-        "will be retried at the next push", done, [i for i in ids or [] if i not in back], others
+        "syncd will retry at its next push", done, [i for i in ids or [] if i not in back], others
     )
 
 
@@ -209,7 +209,10 @@ def push(
     typer.echo(f"{name}: will be pushed at the next push although its amounts differ")
 
 
-@attention_app.command("dismiss", short_help="Take entries off the list until Stripe reports news.")
+@attention_app.command(
+    "dismiss",
+    short_help="Hide entries until Stripe reports a change.",
+)
 def dismiss(
     context: typer.Context,
     ids: Annotated[

@@ -78,8 +78,8 @@ def audit(
         typer.Option(
             "--since",
             metavar="DATE",
-            help="Compare payments made since a day (2026-10-01), a month (2026-10), a time "
-            "(UTC unless it names a zone), yesterday, or a span back (90d, 12w).",
+            help="Compare payments made since a day (2026-10-01), a month (2026-10), a time (in "
+            "UTC unless it names a zone) or yesterday. An age works too (90d, 12w).",
         ),
     ] = SINCE_OTHERWISE,
     until: Annotated[
@@ -87,8 +87,8 @@ def audit(
         typer.Option(
             "--until",
             metavar="DATE",
-            help="Compare payments made up to the end of a day or month, or up to a time. Else up "
-            "to now.",
+            help="Compare payments made up to the end of a day or month, or up to a time. "
+            "Default: now.",
         ),
     ] = None,
     everything: Annotated[
@@ -102,7 +102,11 @@ def audit(
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page to mail or print.")
     ] = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Make payments due that a push can correct.")
+        bool,
+        typer.Option(
+            "--fix",
+            help="Queue the differences that a push can correct; syncd then writes them to Halo.",
+        ),
     ] = False,
     invoices: Annotated[
         int | None,
@@ -123,7 +127,7 @@ def audit(
     """
     asked = Asked(*_period(since, until), fix, everything, invoices)
     if csv == STDOUT and as_json_:
-        message = "--json and --csv - both write to standard output; give --csv a file"
+        message = "--json and '--csv -' both write to standard output; name a file: --csv audit.csv"
         raise typer.BadParameter(message, param_hint="--csv")
     csv_file = None if csv == STDOUT else csv
     with _files(csv_file, html) as (csv_part, html_part), failures_said(afresh=True):

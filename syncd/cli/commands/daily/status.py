@@ -186,7 +186,7 @@ def _list_unmatched(store: Store, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([_elsewhere(one) for one in found], indent=2))
     elif not found:
-        typer.echo("Halo has a row for every payment that is known.")
+        typer.echo("Halo has a row for every payment that syncd knows.")
     else:
         typer.echo(f"Halo has no row for {counted(total, 'payment')}\n")
         for line in aligned([_cells(one) for one in found], width_of_terminal()):

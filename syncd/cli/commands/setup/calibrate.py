@@ -52,14 +52,18 @@ def calibrate(
     context: typer.Context,
     *,
     write: Annotated[
-        bool, typer.Option("--write", help="Write the proven numbers to the configuration file.")
+        bool,
+        typer.Option("--write", help="Write the proven status numbers to the configuration file."),
     ] = False,
     accept: Annotated[
         list[PaymentState] | None,
         typer.Option(
             "--accept",
             metavar="STATE",
-            help="Accept the number that is only a hint, for this state. Repeat for more states.",
+            help=(
+                "For this state, accept a status number that the rows only hint at. May be given "
+                "several times."
+            ),
         ),
     ] = None,
     rows: Annotated[

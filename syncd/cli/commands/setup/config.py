@@ -53,12 +53,18 @@ def written(one: Value) -> str:
     return str(one.value) if one.value != "" else '""'
 
 
-@config_app.command(short_help="Check the file and the secrets; ask neither Stripe nor Halo.")
+@config_app.command(
+    short_help="Check only the file and the secrets; send nothing to Stripe or Halo."
+)
 def validate(
     context: typer.Context,
     *,
     without_secrets: Annotated[
-        bool, typer.Option("--without-secrets", help="Check the file and the variables alone.")
+        bool,
+        typer.Option(
+            "--without-secrets",
+            help="Check only the file and the environment variables, without the secrets.",
+        ),
     ] = False,
     config: ConfigOption = None,
 ) -> None:

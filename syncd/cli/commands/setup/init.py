@@ -44,7 +44,8 @@ def init(
     context: typer.Context,
     *,
     defaults: Annotated[
-        bool, typer.Option("--defaults", help="Ask nothing; environment variables are the answers.")
+        bool,
+        typer.Option("--defaults", help="Ask nothing: environment variables give the answers."),
     ] = False,
     encrypt: Annotated[
         bool,
@@ -147,7 +148,10 @@ def _try_address(draft: Draft, url: str) -> Line:
         )
     except Failure as error:
         return failed(
-            Area.HALO, what, str(error), "Enter the address again, or Enter to try again."
+            Area.HALO,
+            what,
+            str(error),
+            "Enter the address again, or press Enter to try this one again.",
         )
     named = f'tenant "{tenant}"' if tenant else "no tenant named"
     return passed(Area.HALO, what, f"{url} answers: {named}, sign-in at {endpoint}")
@@ -212,7 +216,7 @@ def _kind(key: str) -> str:
         return f"A restricted key{of}."
     if key.startswith("sk_"):
         return f"A secret key{of}, which may do everything; a restricted key is enough."
-    return "A key of a kind that syncd does not know."
+    return "A key of a type that syncd does not know."
 
 
 # --- both ------------------------------------------------------------------------------------------
@@ -354,7 +358,10 @@ def _next(draft: Draft, *, first: bool) -> list[str]:
     start = f"systemctl enable --now {draft.unit}" if draft.unit else f"syncd{at}"
     return [
         "",
-        "Next: write one row and read it back, then start the service:",
+        (
+            "Next: write one payment's row and read it back (no money moves), then start the "
+            "service:"
+        ),
         f"  syncd prove{at}",
         f"  {start}",
     ]

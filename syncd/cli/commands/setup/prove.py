@@ -56,8 +56,8 @@ HOW_TO_GET_ONE = (
 _MODES = {
     UpdateMode.CHANGES: "Updates contain only the row's id, the new status and the trace.",
     UpdateMode.REQUIRED: "Halo refused the status alone, so updates also contain the columns that Halo demands.",
-    UpdateMode.EVERYTHING: "Halo empties the columns that an update leaves out, so updates carry the "
-    "whole row. syncd has restored the row.",
+    UpdateMode.EVERYTHING: "Halo empties the columns that an update leaves out, so syncd sends whole rows. "
+    "syncd has restored the emptied columns.",
 }
 
 
@@ -239,7 +239,9 @@ def _show_found(intended: Intended, found: Found) -> None:
     if before.invoice is not None or after.invoice is not None:
         _side_by_side(f"Invoice {before.invoice_id}", before.invoice or {}, after.invoice or {})
     if found.changes is None:
-        typer.echo("Halo does not show its own record of the invoice's changes.")
+        typer.echo(
+            "Halo does not show its own record of the invoice's changes, so syncd cannot list them."
+        )
     elif not found.changes:
         typer.echo("Halo recorded no change of the invoice.")
     else:
@@ -287,8 +289,8 @@ def _verdict(intended: Intended, found: Found) -> str:
         if not found.proof.trace:
             text += " Halo does not store the trace, so syncd leaves the trace out from now on."
         if not found.proof.alone:
-            text += " Halo does not show the row alone, so syncd compared the row in the list."
-        start = "The service may start: it sends the other payments in the same way."
+            text += "Halo does not show this row by its id, so syncd compared the row in the list."
+        start = "You can start the service now. It writes the other payments in the same way."
         return "\n".join(filter(None, (text, _number_for_succeeded(intended, found), start)))
     trouble = found.trouble
     if trouble is None:
@@ -298,7 +300,10 @@ def _verdict(intended: Intended, found: Found) -> str:
         )
     lines = [
         f"Stopped ({trouble.code}): {trouble.reason}",
-        "syncd writes nothing of this kind in this tenant now. It tries one row again once a day.",
+        (
+            "syncd sends no more such writes to this tenant for now. It tries one row again "
+            "once a day."
+        ),
     ]
     if trouble.before and not trouble.code.endswith("refused"):
         lines.append(

@@ -110,7 +110,8 @@ def _report(
     yield _section("Counts", of_store(lambda _, store: _counts(store)))
     yield _section("Database", of_store(lambda _, store: store.housekeeping.facts()))
     yield _section(
-        "Answers that could not be read (shapes)", of_store(lambda _, s: _shapes(s, shown))
+        "Answers that could not be read (field names and types only)",
+        of_store(lambda _, s: _shapes(s, shown)),
     )
     yield _section(f"Log: the last {LOG_LINES} lines", lambda: _log(file, shown))
 

@@ -19,7 +19,12 @@ from syncd.sync.lease import Lease, this_process
 
 def copy(
     context: typer.Context,
-    url: Annotated[str, typer.Argument(metavar="URL", help="The empty database, as in state.url.")],
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="The URL of the empty database, written like state.url."
+        ),
+    ],
     config: ConfigOption = None,
 ) -> None:
     """Copy everything in the database to another, empty database, while the service is stopped.

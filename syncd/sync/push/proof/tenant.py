@@ -197,7 +197,7 @@ class TenantWrites:
             trouble: what was known of the rows.
             whole: whether the rows have all former contents, so that no person has to check.
         """
-        more = " Later, syncd has restored the fields that it knew and that Halo takes back."
+        more = "Later, syncd restored the fields that it knew and that Halo accepted."
         known = replace(trouble, reason=trouble.reason + more)
         kept = replace(trouble, before={}) if whole else known
         self.store.write_notes(self.trouble_notes(replace(kept, rows={}, next_try=0.0)))
