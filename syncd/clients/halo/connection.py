@@ -188,10 +188,7 @@ class Connection:
             # and another process may have taken over.
             paused = abs(self.calling.now() - asked_at) > GUARDED_SECONDS
             if guard is not None and paused and event.endswith("send_request_headers.started"):
-                message = (
-                    "the process was suspended before it sent the request (a paused virtual machine, "
-                    "or SIGSTOP)"
-                )
+                message = "the process was suspended (a paused virtual machine?) before the request"
                 raise httpx.ConnectError(message)
 
         headers = {"Authorization": f"Bearer {token}"} if token else {}

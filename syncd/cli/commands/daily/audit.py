@@ -105,7 +105,7 @@ def audit(
         bool,
         typer.Option(
             "--fix",
-            help="Queue the differences that a push can correct; syncd then writes them to Halo.",
+            help="Queue differences that syncd can write to Halo.",
         ),
     ] = False,
     invoices: Annotated[
