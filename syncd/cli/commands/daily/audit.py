@@ -102,11 +102,7 @@ def audit(
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page to mail or print.")
     ] = None,
     fix: Annotated[
-        bool,
-        typer.Option(
-            "--fix",
-            help="Queue differences that syncd can write to Halo.",
-        ),
+        bool, typer.Option("--fix", help="Write the differences to Halo that syncd can correct.")
     ] = False,
     invoices: Annotated[
         int | None,
