@@ -34,6 +34,7 @@ from syncd.sync.push import update as updating
 from syncd.sync.push.proof import new_row, prover, reading, tenant, verify
 from tests.simulation.story import (
     LONG_FAILURES_FROM,
+    PAGES_FROM,
     PROOFS_FROM,
     SERVERS_FROM,
     SHOWINGS_FROM,
@@ -91,6 +92,7 @@ PLANTED = (
         "the watermark moves before the last page", _in(poll.Poller, "poll"),
         "new, newest = 0, 0",
         "new, newest = 0, 0\n        self.store.write(WATERMARK, clock)",
+        first=PAGES_FROM,
     ),
     Planted(
         "the watermark follows our own clock", _in(poll.Poller, "poll"),

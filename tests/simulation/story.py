@@ -59,6 +59,9 @@ LONG_FAILURES_FROM = 6 * 10**10
 SHOWINGS_FROM = 12 * 10**10
 """From this seed on, some tenants hide columns in lists or leave out nulls; older seeds keep their stories."""
 
+PAGES_FROM = 13 * 10**10
+"""From this seed on, Stripe's later pages can fail for longer than the overlap; older seeds keep their stories."""
+
 WORDS_FROM = 65 * 10**9
 """From this seed on, some amounts of rows are words; older seeds keep their stories."""
 
@@ -245,6 +248,8 @@ class _Author:
             if setting["lists_hide"] and showing.random() < 0.5:
                 begins = showing.uniform(0.3, 0.8) * self.length
                 self.add(begins, "mode", key="filter_ignored", value=True, seconds=6 * HOUR)
+        if self.seed >= PAGES_FROM:
+            self.broken_pages(setting)
         if self.seed >= HUNTED_FROM:
             self.clock_adversary(setting)
             if self.seed < STEERED_FROM:
@@ -485,6 +490,23 @@ class _Author:
             label = f"c{number}"
             self.made(at - HOUR, label, self.amount("usd"), metadata="good", rows=0)
             self.moves(at, label, "succeeded")
+
+    def broken_pages(self, setting: dict[str, Any]) -> None:
+        """Several payments move at once, and Stripe fails on later pages for longer than the overlap."""
+        r = random.Random(f"pages {self.seed}")  # noqa: S311  # it must be replayable
+        if r.random() >= 0.1:
+            return
+        setting["small_pages"] = True
+        at = r.uniform(0.1, 0.5) * self.length
+        lasts = setting["overlap"] + r.choice([2, 4]) * self.interval
+        self.add(
+            at, "fault", side="stripe", fault=r.choice(["500", "503", "hang", "html"]), times=999,
+            method=None, path="next page", retry_after=None, seconds=lasts, skip=0,
+        )  # fmt: skip
+        for number in range(r.choice([4, 5, 7])):
+            label = f"b{number}"
+            self.made(at, label, 2_997, metadata=None, rows=1)
+            self.moves(at + 1 + number, label, "processing")
 
     def deletion(self, _setting: dict[str, Any]) -> None:
         """A person deletes the row of a payment that Halo has taken; Stripe may say more of it later."""
