@@ -507,6 +507,23 @@ def test_unusual_settings(file: Path) -> None:
     assert advice_for(load(file, os.environ)) == []
 
 
+@pytest.mark.parametrize(
+    ("host", "wrong"),
+    [
+        ("your-name.halopsa.com", True),
+        ("Your-Name.HaloPSA.com", True),
+        ("halo.example.com", True),
+        ("example.org", True),
+        ("myexample.com", False),
+        ("example-it.halopsa.com", False),
+    ],
+)
+def test_an_example_in_place_of_an_address(file: Path, host: str, *, wrong: bool) -> None:
+    """An address out of a document is said to be only an example."""
+    file.write_text(GOOD.replace("example.halopsa.com", host))
+    assert [found.wrong for found in advice_for(load(file, os.environ))] == [True] * wrong
+
+
 def test_no_secret_in_what_is_printed(file: Path) -> None:
     """Neither the configuration's own text nor what is shown to people holds a secret."""
     file.write_text(GOOD)

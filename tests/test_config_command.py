@@ -110,7 +110,7 @@ def test_validate_warns_of_unusual_values(rig: Rig, file: Path) -> None:
     done = command(rig, "validate", "--config", str(file), "--without-secrets")
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
-        "warning: halo.url: https://example.halopsa.com is the example of the shipped file. Set halo.url to "
+        "warning: halo.url: https://example.halopsa.com is only an example. Set halo.url to "
         "the address of your own tenant.",
         "warning: halo.rate_limit: 900 is more than the 300 requests in 5 minutes that Halo allows. Set "
         "halo.rate_limit to 300 or less, or Halo answers 429 to syncd and to other integrations.",

@@ -11,7 +11,11 @@ from syncd.config.model import Config
 RATE_LIMIT_SEEN = 300
 """How many requests in any 5 minutes Halo allows (source: Halo's own 429 message)."""
 
-EXAMPLE_HOST = "example.halopsa.com"
+EXAMPLE_HOSTS = frozenset({"example.halopsa.com", "your-name.halopsa.com"})
+"""The hosts that the shipped file and syncd's messages use as examples."""
+
+RESERVED = ("example.com", "example.net", "example.org")
+"""Domains for examples in documents (source: RFC 2606)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +35,20 @@ class Advice:
     wrong: bool = False
 
 
+def is_example(url: str) -> bool:
+    """Whether an address is an example from a document, not the address of a tenant."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    return host in EXAMPLE_HOSTS or any(host == one or host.endswith(f".{one}") for one in RESERVED)
+
+
 def advice_for(config: Config) -> list[Advice]:
     """Every unusual setting."""
     found = []
-    if urlsplit(config.halo.url).hostname == EXAMPLE_HOST:
+    if is_example(config.halo.url):
         found.append(
             Advice(
                 "halo.url",
-                f"{config.halo.url} is the example of the shipped file",
+                f"{config.halo.url} is only an example",
                 "Set halo.url to the address of your own tenant.",
                 wrong=True,
             )

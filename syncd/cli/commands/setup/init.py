@@ -19,7 +19,7 @@ from syncd.cli.commands.setup.draft import Draft
 from syncd.cli.shared import SYSTEM, ConfigOption, counting, failures_said
 from syncd.cli.terminal import bar
 from syncd.clients.throttle import halo_window, stripe_window
-from syncd.config.advice import EXAMPLE_HOST
+from syncd.config.advice import is_example
 from syncd.config.edit import refuse_shipped
 from syncd.config.mode import mode_of_key
 from syncd.config.model import Config, ConfigurationError, Halo
@@ -115,7 +115,7 @@ def _ask_address(draft: Draft, dialog: Dialog) -> None:
     """Ask for Halo's address until Halo answers there."""
     dialog.say("1 of 4: the address of your Halo, as in the browser: https://your-name.halopsa.com")
     now = str(draft.value("halo", "url") or "")
-    if urlsplit(now).hostname == EXAMPLE_HOST:
+    if is_example(now):
         now = ""
     while True:
         answer = dialog.ask("Halo's address", now, "SYNCD_HALO__URL")
