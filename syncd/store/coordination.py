@@ -17,10 +17,10 @@ from syncd.core.holds import LiftedBy
 from syncd.core.payments import PaymentState
 from syncd.core.rules.deliveries import Undelivered
 from syncd.core.rules.pacing import Learnt
-from syncd.core.windows import Window
 from syncd.store.db import schema
-from syncd.store.db.connection import read_once, write_once, writing
-from syncd.store.db.leases import LEASES_TAKEN, LeaseStore
+from syncd.store.db.connection import read_once
+from syncd.store.db.counts import RequestStore
+from syncd.store.db.leases import LEASES_TAKEN
 from syncd.store.db.notes import ROWS_READ, Note
 from syncd.store.payments import READ_DUE, due_number
 from syncd.store.reversals import UNPLACED
@@ -183,38 +183,6 @@ NOTES: tuple[Note[Any], ...] = (
 )
 
 
-_Q = schema.requests.c
-_SIDE: sa.BindParameter[str] = sa.bindparam("of_side")
-
-# Every request and every push uses these statements, so they are built once.
-_COUNTS = sa.select(_Q.bucket, _Q.number).where(_Q.side == _SIDE)
-_COUNT_MORE = (
-    schema.requests.update()
-    .where(_Q.side == _SIDE, _Q.bucket == sa.bindparam("of_bucket"))
-    .values(number=_Q.number + sa.bindparam("more"))
-)
-_COUNT_BACK = (
-    schema.requests.update()
-    .where(
-        _Q.side == _SIDE,
-        _Q.bucket == sa.bindparam("of_bucket"),
-        _Q.number >= sa.bindparam("unused"),
-    )
-    .values(number=_Q.number - sa.bindparam("unused"))
-)
-_COUNT_FIRST = schema.requests.insert()
-_ALL = schema.requests.alias("counted")
-_COUNTED = sa.select(sa.func.sum(_ALL.c.number)).where(
-    _ALL.c.side == _SIDE, _ALL.c.bucket >= sa.bindparam("oldest")
-)
-_LATER = sa.exists().where(_ALL.c.side == _SIDE, _ALL.c.bucket > sa.bindparam("of_bucket"))
-_COUNT_ONE = _COUNT_MORE.where(_COUNTED.scalar_subquery() < sa.bindparam("allowed"), ~_LATER)
-"""Counts one more request in a bucket that exists, if the window has room."""
-
-_DELETE_COUNTS = schema.requests.delete().where(_Q.side == _SIDE)
-_DELETE_OLD_COUNTS = _DELETE_COUNTS.where(_Q.bucket < sa.bindparam("oldest"))
-
-
 @dataclass(frozen=True, slots=True)
 class PollStart:
     """What a poll must know when it begins.
@@ -268,11 +236,8 @@ _PUSH_START = sa.select(
     _value(ROWS_READ).label("rows"),
 )
 
-SPARE_SHARE = 10
-"""At most a tenth of what a window has left is counted ahead."""
 
-
-class CoordinationStore(LeaseStore):
+class CoordinationStore(RequestStore):
     """The windows of requests, the leases, and what a step must know when it begins."""
 
     def poll_start(self, now: float) -> PollStart:
@@ -294,82 +259,3 @@ class CoordinationStore(LeaseStore):
             unplaced=bool(row.unplaced),
             rows_kept=row.rows is not None,
         )
-
-    def take_slots(
-        self, side: str, window: Window, now: float, wanted: int, unused: tuple[int, int] = (0, 0)
-    ) -> tuple[int, float]:
-        """Count requests to a side before they are sent, as far as its window allows.
-
-        More than one is counted only while most of the window is free, so that other processes can
-        send.
-
-        Args:
-            side: Stripe or Halo.
-            window: how many requests are allowed.
-            now: Unix seconds.
-            wanted: the maximum number of requests to count.
-            unused: the bucket and the number of requests that were counted earlier and not sent.
-
-        Returns how many were counted; if none, how many seconds to wait before the next attempt.
-        """
-        bucket = window.bucket(now)
-        if wanted == 1 and not unused[1]:
-            given = {"of_side": side, "of_bucket": bucket, "more": 1}
-            given |= {"oldest": window.oldest(now), "allowed": window.limit}
-            if write_once(self._engine, _COUNT_ONE, given):
-                return 1, 0.0
-        with writing(self._engine) as connection:
-            if unused[1]:
-                given = {"of_side": side, "of_bucket": unused[0], "unused": unused[1]}
-                connection.execute(_COUNT_BACK, given)
-            counts = _rebased_counts(connection, side, window, now)
-            wait = window.wait_seconds(counts, now)
-            if wait > 0:
-                return 0, wait
-            number = max(1, min(wanted, window.left(counts, now) // SPARE_SHARE))
-            here = {"of_side": side, "of_bucket": bucket, "more": number}
-            if connection.execute(_COUNT_MORE, here).rowcount == 0:
-                row = {"side": side, "bucket": bucket, "number": number}
-                connection.execute(_COUNT_FIRST, [row])
-                old = {"of_side": side, "oldest": window.oldest(now)}
-                connection.execute(_DELETE_OLD_COUNTS, old)
-        return number, 0.0
-
-    def rebase(self, side: str, window: Window, now: float) -> dict[int, int]:
-        """Store requests that were counted later than `now` as made now. Returns all counts by bucket.
-
-        A clock that was set back, or another host's clock that is ahead, would otherwise block the
-        window until that time.
-        """
-        with writing(self._engine) as connection:
-            return _rebased_counts(connection, side, window, now)
-
-    def counts(self, side: str) -> dict[int, int]:
-        """The requests to one side by bucket."""
-        found = read_once(self._engine, _COUNTS, {"of_side": side})
-        return {row.bucket: row.number for row in found}
-
-
-def _counts_of(connection: sa.Connection, side: str) -> dict[int, int]:
-    """The requests counted for one side: start of the bucket to number."""
-    found = connection.execute(_COUNTS, {"of_side": side}).all()
-    return {row.bucket: row.number for row in found}
-
-
-def _rebased_counts(
-    connection: sa.Connection, side: str, window: Window, now: float
-) -> dict[int, int]:
-    """The counts of one side; those later than `now` are stored as made now."""
-    counts = _counts_of(connection, side)
-    if any(bucket > now for bucket in counts):
-        counts = window.rebased(counts, now)
-        _rewrite_counts(connection, side, counts)
-    return counts
-
-
-def _rewrite_counts(connection: sa.Connection, side: str, counts: Mapping[int, int]) -> None:
-    """Replace the requests counted for one side."""
-    connection.execute(_DELETE_COUNTS, {"of_side": side})
-    rows = [{"side": side, "bucket": bucket, "number": n} for bucket, n in counts.items()]
-    if rows:
-        connection.execute(_COUNT_FIRST, rows)

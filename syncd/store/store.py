@@ -18,12 +18,12 @@ from syncd.store.attention import PeopleStore
 from syncd.store.coordination import CoordinationStore
 from syncd.store.db import schema
 from syncd.store.db.connection import (
-    clock_of,
     connect,
     present,
     present_now,
     read_once,
     reading,
+    server_time,
     writing,
 )
 from syncd.store.db.leases import check_fence
@@ -146,7 +146,7 @@ class Store(NoteStore):
         """
         engine = connect(url, busy_seconds, durable=durable, password=password, create=create)
         opened = cls(engine)
-        opened.coordination.clock = clock_of(engine)
+        opened.coordination.use_server_time(server_time(engine))
         return opened
 
     def close(self) -> None:

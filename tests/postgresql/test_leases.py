@@ -155,3 +155,52 @@ def test_counted_whatever_the_isolation(strict_url: str) -> None:
     assert sum(stores[0].coordination.counts("halo").values()) == 80
     for one in stores:
         one.close()
+
+
+@pytest.mark.parametrize("ahead", [-3_000.0, -301.0, 290.0, 600.0])
+def test_windows_go_by_the_servers_clock(strict_url: str, ahead: float) -> None:
+    """Two hosts whose clocks differ by minutes share one window: together they never send more."""
+    first, second = (Store.open(strict_url, password=PASSWORD) for _ in range(2))
+    window = halo_window(10)
+
+    def take(store: Store, now: float) -> tuple[int, float]:
+        return store.coordination.take_slots("halo", window, now, 1)
+
+    for _ in range(5):
+        assert take(first, time.time()) == (1, 0.0)
+        assert take(second, time.time() + ahead) == (1, 0.0)
+    for store, clock in ((first, 0.0), (second, ahead)):
+        taken, wait = take(store, time.time() + clock)
+        assert taken == 0
+        assert 250 < wait < 306
+        now = time.time() + clock
+        assert window.left(store.coordination.counts("halo"), now) == 0
+        assert all(abs(bucket - now) < 60 for bucket in store.coordination.counts("halo"))
+    third = Store.open(strict_url, password=PASSWORD)
+    assert all(abs(bucket - time.time()) < 60 for bucket in third.coordination.counts("halo"))
+    for store in (first, second, third):
+        store.close()
+
+
+def test_a_clock_that_jumps_moves_no_window(strict_url: str) -> None:
+    """A host's clock that is set while syncd runs: each request is counted at the server's time."""
+    store = Store.open(strict_url, password=PASSWORD)
+    window = halo_window(100)
+    for jump in (0.0, 3_600.0, 3_600.0, -3_600.0, 0.0):
+        assert store.coordination.take_slots("halo", window, time.time() + jump, 1) == (1, 0.0)
+    counted = store.coordination.counts("halo")
+    assert sum(counted.values()) == 5
+    assert all(-1 < time.time() - bucket < 60 for bucket in counted)
+    store.close()
+
+
+def test_counts_made_ahead_are_given_back(strict_url: str) -> None:
+    """Requests that were counted ahead and not sent are given back, also with a wrong clock."""
+    store = Store.open(strict_url, password=PASSWORD)
+    window = halo_window(1_000)
+    now = time.time() + 3_000
+    taken, _ = store.coordination.take_slots("halo", window, now, 8)
+    assert taken == 8
+    store.coordination.take_slots("halo", window, now + 5, 1, (window.bucket(now), 7))
+    assert sum(store.coordination.counts("halo").values()) == 2
+    store.close()

@@ -250,13 +250,14 @@ def _failure_of(engine: sa.Engine, error: Exception, *, opening: bool) -> Failur
     return sqlite.failure_of(error)
 
 
-def clock_of(engine: sa.Engine) -> Callable[[sa.Connection, float], float]:
-    """The clock for leases: a server's own clock; with SQLite, the time that the caller gives."""
-    if engine.dialect.name == "postgresql":
-        from syncd.store.db import postgresql  # psycopg is installed only for PostgreSQL
+def server_time(engine: sa.Engine) -> sa.ColumnElement[float] | None:
+    """A server's time (Unix seconds), as a part of a statement; None for SQLite.
 
-        return postgresql.clock
-    return lambda _connection, now: now
+    Hosts that share a server go by the server's clock, because the clocks of hosts differ.
+    """
+    if engine.dialect.name == "postgresql":
+        return sa.literal_column("extract(epoch FROM clock_timestamp())::float8", sa.Float)
+    return None
 
 
 def silent_seconds(engine: sa.Engine) -> float:

@@ -109,13 +109,29 @@ def check_fence(connection: sa.Connection, fence: Fence | None) -> None:
         raise LeaseHeld("another process, which took over because this one took too long,")
 
 
+def own_clock(_connection: sa.Connection, now: float) -> float:
+    """This host's time `now`, Unix seconds: for a database that only this host uses."""
+    return now
+
+
 class LeaseStore:
     """The leases."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self.clock: Callable[[sa.Connection, float], float] = lambda _connection, now: now
+        self.clock: Callable[[sa.Connection, float], float] = own_clock
         """The time that leases go by, from a connection and this host's time, in Unix seconds."""
+        self.server_time: sa.ColumnElement[float] | None = None
+        """A server's time (Unix seconds) as a part of a statement; None if `clock` is no server's."""
+
+    def use_server_time(self, time: sa.ColumnElement[float] | None) -> None:
+        """Let leases and windows go by a server's clock; None: by this host's clock."""
+        self.server_time = time
+        if time is not None:
+            query = sa.select(time)
+            self.clock = lambda connection, _now: float(connection.execute(query).scalar_one())
+        else:
+            self.clock = own_clock
 
     def holder(self, name: str) -> tuple[Holder, float] | None:
         """The holder of a lease, and until when (Unix seconds); None if nobody holds it."""

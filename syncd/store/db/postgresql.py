@@ -305,12 +305,6 @@ def _line(error: object) -> str:
     return " ".join(str(error).split())
 
 
-def clock(connection: sa.Connection, _now: float) -> float:
-    """The server's time, Unix seconds. Leases use it, because the clocks of hosts differ."""
-    query = "SELECT extract(epoch FROM clock_timestamp())::float8"
-    return float(connection.exec_driver_sql(query).scalar_one())
-
-
 def facts(connection: sa.Connection) -> dict[str, Any]:
     """The server's version, settings that matter, the database's size, and how it is reached.
 
