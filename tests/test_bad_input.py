@@ -11,7 +11,8 @@ import pytest
 from syncd.clients.webhook_payload import TRACE_CHARACTERS_MAX
 from syncd.core.holds import HoldCode, message
 from syncd.core.records import Condition
-from syncd.sandbox import Fault
+from syncd.sandbox import Fault, Request
+from syncd.sandbox.http import Reply
 from syncd.sync.build import Parts
 from tests.conftest import NOW, Rig
 
@@ -317,6 +318,53 @@ def test_row_with_its_amount_as_text(rig: Rig, amount: str) -> None:
     assert (rig.condition(payment), rig.statuses(payment)) == (Condition.IN_STEP, [3])
 
 
+@pytest.mark.parametrize("proven", [True, False])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'"9999-12-31T23:59:59.9999999-05:00"', b'"0001-01-01T00:00:00+14:00"', b"1e9999", b"-1e999999999",
+        b"1e99999999999999999999999", b"1e-999999999", b"9" * 5_000, b"[" * 900 + b"]" * 900,
+    ],
+)  # fmt: skip
+def test_column_that_no_database_holds(rig: Rig, value: bytes, *, proven: bool) -> None:
+    """A column with an absurd date, number or depth stops no update: neither its own nor another."""
+    rig.proven = proven
+    rig.box.halo.keeps.partial = "merge" if proven else "refuse"  # refused rows are sent back whole
+    payment, other = rig.pay("processing"), rig.pay("processing")
+    rig.box.halo.rows_of(payment)[0] |= {"dateposted": "absurd", "thirdpartyid": "absurd"}
+    answer = rig.box.halo.answer
+
+    def absurd(request: Request) -> Reply:
+        reply = answer(request)
+        reply.body = reply.body.replace(b'"absurd"', value)
+        return reply
+
+    rig.box.halo.answer = absurd  # type: ignore[method-assign]
+    rig.once()
+    rig.once()
+    assert rig.statuses(payment) == rig.statuses(other) == [rig.box.halo.status["processing"]]
+
+
+@pytest.mark.parametrize("number", [b"1e9999", b"1e999999999", b"9" * 5_000])
+def test_amount_that_no_database_holds(rig: Rig, number: bytes) -> None:
+    """An amount beyond every number closes no bill, and its row hides no other row of the list."""
+    bad, good = rig.pay("succeeded"), rig.pay("succeeded")
+    rig.box.halo.rows_of(bad)[0]["amount"] = "absurd"
+    answer = rig.box.halo.answer
+
+    def absurd(request: Request) -> Reply:
+        reply = answer(request)
+        reply.body = reply.body.replace(b'"absurd"', number)
+        return reply
+
+    rig.box.halo.answer = absurd  # type: ignore[method-assign]
+    rig.once()
+    rig.sweep()
+    (entry,) = rig.attention()
+    assert (entry.id, entry.code) == (bad, "amount_unreadable")
+    assert (rig.statuses(bad), rig.statuses(good)) == ([1], [3])
+
+
 def test_row_with_its_status_as_text(rig: Rig) -> None:
     """A status as text is the same number: nothing is written."""
     payment = rig.pay("succeeded")
@@ -366,6 +414,20 @@ def test_command_that_stripe_refuses(live: Rig) -> None:
 
 
 # --- clocks ----------------------------------------------------------------------------------------
+
+
+def test_date_header_that_is_years_ahead(rig: Rig) -> None:
+    """A wrong Date header, for example of a proxy, decides about a payment for a day at most."""
+    payment = rig.pay("processing", created=NOW - 86_400)
+    rig.box.stripe.clock_skew = 10 * 365 * 86_400
+    rig.sweep()
+    rig.box.stripe.clock_skew = 0
+    rig.clock.seconds += 60
+    rig.box.stripe.advance(payment, "payment_failed")
+    rig.once()
+    rig.clock.seconds += 86_400
+    rig.sweep()
+    assert rig.statuses(payment) == [rig.box.halo.status["payment_failed"]]
 
 
 @pytest.mark.parametrize("hours", [1, 24 * 365 * 12])

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncd.core.errors import LinkFailure
 from syncd.core.holds import command_for
 from syncd.core.payments import EVENT_TYPES
+from syncd.core.records import Condition
 from syncd.core.reversals import (
     REVERSAL_EVENT_TYPES,
     Reversal,
@@ -207,6 +209,55 @@ def test_a_step_that_only_the_listing_shows(rig: Rig) -> None:
     rig.box.stripe.reversals.listings["disputes"].items[0]["status"] = "needs_response"
     rig.sweep()
     assert [line[0] for line in told(rig)] == [dispute]
+
+
+def old_refunds(rig: Rig) -> dict[str, str]:
+    """Refunds of two payments that are older than the database, by payment, sorted."""
+    names = ["pi_3old1", "pi_3old2"]
+    for name in names:
+        rig.pay(None, created=NOW - 60 * DAY, id=name)
+        rig.box.stripe.advance(name, "succeeded", at=NOW - 60 * DAY, emit=False)
+    rig.once()
+    return {name: rig.box.stripe.refund(name, 500) for name in names}
+
+
+@pytest.mark.parametrize("kind", ["500", "400", "504", "html", "garbage", "redirect", "cut_json"])
+def test_rows_that_halo_cannot_list_delay_no_other_refund(rig: Rig, kind: str) -> None:
+    """One payment whose rows Halo cannot list delays no refund and no payment, and gets an entry."""
+    bad, good = refunds = old_refunds(rig)
+    fault = Fault(
+        kind, times=None, method="GET", match=lambda asked: asked.params().get("intent_id") == bad
+    )
+    rig.box.halo.faults.append(fault)
+    payment = rig.pay("succeeded")
+    rig.once()
+    assert rig.condition(payment) is Condition.IN_STEP
+    assert [line.id for line in rig.attention()] == [refunds[good]]
+    asked = fault.struck
+    rig.once()
+    assert fault.struck == asked
+    for seconds in (301, 901, 2_401):
+        rig.clock.seconds += seconds
+        rig.once()
+    assert [line.id for line in rig.attention()] == [refunds[good], f"{bad}_rows"]
+    rig.box.halo.faults.clear()
+    rig.clock.seconds += 3_601
+    rig.once()
+    assert {line.id for line in rig.attention()} == set(refunds.values())
+
+
+def test_a_halo_that_lists_no_rows_gives_no_refund_an_entry(rig: Rig) -> None:
+    """If Halo lists no payment's rows, no refund is at fault: the push fails, and asks again."""
+    refunds = old_refunds(rig)
+    rig.box.halo.faults.append(Fault("400", times=None, method="GET", path="InvoicePayment"))
+    for _ in range(6):
+        with pytest.raises(LinkFailure):
+            rig.once()
+        rig.clock.seconds += 4_000
+    assert rig.attention() == []
+    rig.box.halo.faults.clear()
+    rig.once()
+    assert {line.id for line in rig.attention()} == set(refunds.values())
 
 
 @pytest.mark.parametrize("listed", [False, True])

@@ -21,7 +21,7 @@ from syncd.store.db import schema
 from syncd.store.db.connection import read_once
 from syncd.store.db.counts import RequestStore
 from syncd.store.db.leases import LEASES_TAKEN
-from syncd.store.db.notes import ROWS_READ, Note
+from syncd.store.db.notes import REVERSALS_FAILING, ROWS_READ, Note
 from syncd.store.payments import READ_DUE, due_number
 from syncd.store.reversals import UNPLACED
 
@@ -169,6 +169,7 @@ NOTES: tuple[Note[Any], ...] = (
     BACKFILL,
     GAP,
     ROWS_READ,
+    REVERSALS_FAILING,
     REVERSAL_EVENTS_REFUSED,
     *LISTING_REFUSED.values(),
     *LINKS.values(),

@@ -47,7 +47,9 @@ class ReversalStore:
 
     def place(self, intent_id: str, rows: Sequence[SeenRow]) -> None:
         """Record which rows Halo has, if any, for a refunded or disputed payment."""
+        entry = schema.unreadable.c.id == unlisted_id(intent_id)
         with writing(self._engine) as connection:
+            connection.execute(schema.unreadable.delete().where(entry))
             connection.execute(
                 schema.reversals.update()
                 .where(_R.intent_id == intent_id)
@@ -80,6 +82,11 @@ class ReversalStore:
         for one in known:
             reversals[str(one.intent_id)].append(one)
         return reversals
+
+
+def unlisted_id(intent_id: str) -> str:
+    """The id of the attention entry for a reversed payment whose rows Halo cannot list."""
+    return f"{intent_id[:250]}_rows"
 
 
 def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: float) -> None:

@@ -23,6 +23,7 @@ TOKEN_SECONDS_MAX = 86_400.0
 """The longest time a token is used, in seconds, even if it claims to last longer."""
 
 _DIGITS_MAX = 15
+_EXPONENT_MAX = 307
 _DECIMAL_TEXT = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,15}(?:\.0{1,15})?")
 ERROR_KEYS = ("errorMessage", "Message", "message", "error_description", "error")
@@ -54,9 +55,28 @@ class InvoicePage:
 def read_json(content: bytes) -> Any:
     """Parse an answer, with numbers as exact decimals; None if it is not JSON."""
     try:
-        return json.loads(content, parse_float=Decimal, parse_constant=_no_constant)
+        return json.loads(
+            content, parse_float=_decimal, parse_int=_integer, parse_constant=_no_constant
+        )
     except (ValueError, RecursionError, InvalidOperation):
         return None
+
+
+def _decimal(text: str) -> Decimal | None:
+    """An exact decimal; None beyond a double, which no column of Halo can hold.
+
+    An integer made from 1e999999999 would take hours, and all of the memory.
+    """
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.adjusted() <= _EXPONENT_MAX else None
+
+
+def _integer(text: str) -> int | None:
+    """An integer; None beyond a double. Python converts no number of more than 4,300 digits."""
+    return int(text) if len(text) <= _EXPONENT_MAX else None
 
 
 def _no_constant(name: str) -> Any:

@@ -200,7 +200,10 @@ def _plain(value: Any) -> Any:
         return _number(str(value))
     if isinstance(value, str):
         return _plain_text(value.strip())
-    return json.dumps(value, sort_keys=True, default=str) if value else None
+    try:
+        return json.dumps(value, sort_keys=True, default=str) if value else None
+    except RecursionError:  # writing JSON fails at a smaller depth than reading it
+        return "nested too deeply"
 
 
 def _plain_text(text: str) -> Any:
@@ -215,7 +218,10 @@ def _plain_text(text: str) -> Any:
     if found is not None:
         if found.year <= _NEVER_YEAR:
             return None
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        try:
+            return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        except OverflowError:  # the last date that .NET knows, in a zone behind UTC
+            return text
     if text[0] in "{[":
         try:
             return json.dumps(json.loads(text), sort_keys=True)

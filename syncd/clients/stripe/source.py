@@ -16,7 +16,7 @@ import httpx
 import stripe
 
 from syncd.clients.http import ANSWER_SECONDS_MAX, client
-from syncd.clients.retry import Calling, outcome_of, server_time
+from syncd.clients.retry import Calling, certain_at, outcome_of, server_time
 from syncd.clients.stripe.charges import Charges
 from syncd.clients.stripe.errors import failure_of, header
 from syncd.clients.stripe.parse import (
@@ -331,8 +331,8 @@ class StripeSource:
         )
 
     def _surely(self, clock: int | None) -> int:
-        """The last second that an answer at `clock` certainly includes: the second before."""
-        return (int(self.calling.now()) if clock is None else clock) - 1
+        """The last second that an answer at `clock` certainly includes."""
+        return certain_at(clock, self.calling.now())
 
     async def _list(
         self, path: str, params: dict[str, Any], cursor: str | None

@@ -63,6 +63,10 @@ class RowsNote:
 ROWS_READ = Note("rows_read", TypeAdapter(RowsNote))
 """Present while Halo's rows are stored: during a push or a sweep, and after an interrupted one."""
 
+REVERSALS_FAILING = Note("reversals_failing", TypeAdapter(Mapping[str, tuple[int, float]]))
+"""Refunded or disputed payments whose rows Halo cannot list: how often that failed, and when syncd
+asks again (Unix seconds)."""
+
 _DELETE_NOTES = schema.notes.delete().where(
     schema.notes.c.name.in_(sa.bindparam("names", expanding=True))
 )

@@ -11,19 +11,35 @@ from dataclasses import dataclass, field
 
 from syncd.clients.paging import read_pages
 from syncd.clients.stripe.source import Page, StripeSource
-from syncd.core.errors import CursorRefused, PermissionMissing, Side
+from syncd.core.errors import (
+    BadAnswer,
+    CursorRefused,
+    LinkFailure,
+    PermissionMissing,
+    ServerError,
+    Side,
+    Unreachable,
+)
 from syncd.core.rows import seen
+from syncd.core.rules.blame import ReadFailures
+from syncd.core.windows import REREAD_UNSHOWN
 from syncd.monitor.report import Report
 from syncd.store.coordination import LISTING_REFUSED, REVERSALS_FROM, REVERSALS_LISTED
+from syncd.store.db.notes import REVERSALS_FAILING
+from syncd.store.reversals import unlisted_id
 from syncd.store.store import Store
 from syncd.sync.pull.listing import DAY
 from syncd.sync.pull.poll import EVENTS_KEPT_SECONDS, stripe_clock
-from syncd.sync.pull.rereads import Between
+from syncd.sync.pull.rereads import UNSHOWN_MAX, Between
 from syncd.sync.pull.sweep import SWEEP_SECONDS
 from syncd.sync.sink import Sink
+from syncd.text.wording import sentence
 
 LOOKS_MAX = 10
 """How many unknown payments are looked up in Halo at one time."""
+
+FORGOTTEN_SECONDS = 2 * DAY
+"""A payment whose rows Halo could not list counts as new after this time (seconds) without a try."""
 
 OPEN_DISPUTE_SECONDS_MAX = 365 * DAY
 """How far back a listing begins at most for a dispute that is still open, in seconds."""
@@ -124,11 +140,71 @@ class ReversalSweeper:
         """Ask Halo for rows of refunded or disputed payments that syncd does not know.
 
         Such payments are older than syncd's database. Halo is asked, because Stripe's reads are
-        limited. Returns how many payments have rows.
+        limited. If Halo fails on the rows of one payment, that payment delays no other.
+
+        Returns:
+            How many payments have rows.
+
+        Raises:
+            LinkFailure: Halo does not answer, or lists no payment's rows.
         """
-        found = 0
-        for intent_id in self.store.reversals.unplaced(LOOKS_MAX):
-            rows = await self.sink.rows_of(intent_id)
+        found, failures = 0, ReadFailures[str]()
+        for intent_id in self._unplaced():
+            try:
+                rows = await self.sink.rows_of(intent_id)
+            except (ServerError, BadAnswer, Unreachable) as error:
+                if error.retry_after_seconds is not None:
+                    raise  # Halo asks to wait
+                if failures.add(intent_id, error):
+                    await self.sink.probe_lookup()
+                    self._postpone(failures.other_worked())
+                continue
             self.store.reversals.place(intent_id, seen(rows))
+            self._postpone(failures.has_read())
             found += bool(rows)
+        if failures.unclear:
+            await self.sink.probe_lookup()
+            self._postpone(failures.other_worked())
         return found
+
+    def _unplaced(self) -> list[str]:
+        """The payments to ask Halo for now."""
+        unplaced = self.store.reversals.unplaced(LOOKS_MAX)
+        if not unplaced:
+            return []
+        later = {name for name, (_, at) in self._failing().items() if self._is_later(at)}
+        if later:
+            unplaced = self.store.reversals.unplaced(LOOKS_MAX + len(later))
+        return [name for name in unplaced if name not in later][:LOOKS_MAX]
+
+    def _failing(self) -> dict[str, tuple[int, float]]:
+        """Payments whose rows Halo could not list lately: how often, and when syncd asks again."""
+        noted = self.store.read(REVERSALS_FAILING) or {}
+        return {name: one for name, one in noted.items() if self.now() - one[1] < FORGOTTEN_SECONDS}
+
+    def _is_later(self, at: float) -> bool:
+        """Whether a time (Unix seconds) is still to come; a clock that was set back makes it due."""
+        return 0 < at - self.now() <= FORGOTTEN_SECONDS
+
+    def _postpone(self, at_fault: list[tuple[str, LinkFailure]]) -> None:
+        """Ask Halo later for the rows of these payments; after UNSHOWN_MAX failures, tell a person."""
+        if not at_fault:
+            return
+        now, failing = self.now(), self._failing()
+        for intent_id, error in at_fault:
+            failed = failing.get(intent_id, (0, 0.0))[0] + 1
+            failing[intent_id] = (failed, now + REREAD_UNSHOWN.wait_seconds(failed - 1))
+            self.report.log(
+                "warning", "reversal_rows_unlisted", intent=intent_id, reason=str(error)
+            )
+            if failed <= UNSHOWN_MAX:
+                continue
+            name = unlisted_id(intent_id)
+            reason = (
+                f"Stripe reports a refund or a dispute of {intent_id}. Halo answers other requests, but "
+                f"fails to list the rows of this payment: {sentence(str(error))} So syncd does not know "
+                "whether the payment is in Halo, and asks again later. Look for the payment in Halo, and "
+                f"book the refund or the dispute there. Then run: syncd attention dismiss {name}"
+            )
+            self.store.take_in([], now, unreadable=[(name, reason, None)])
+        self.store.write(REVERSALS_FAILING, failing)
