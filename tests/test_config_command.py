@@ -181,3 +181,14 @@ def test_every_key_is_explained() -> None:
     """Editors show a comment for each key that has one in the shipped file."""
     poll = schema()["$defs"]["Poll"]["properties"]
     assert poll["look_back"]["description"].startswith("how far back the very first poll reads")
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "config validate", "check", "calibrate", "export", "--once"]
+)
+def test_the_file_of_the_current_folder_is_named(rig: Rig, command: str) -> None:
+    """Without --config, ./config.toml is read, and a problem names the file with its folder."""
+    (rig.folder / "config.toml").write_text('[halo]\nurl = "https://h.example"\nclient_id = 5\n')
+    done = rig.command(*command.split(), extra=dict.fromkeys(rig.environment(), ""))
+    assert done.returncode == 78
+    assert f"{rig.folder}/config.toml:3: halo.client_id: must be" in done.stdout + done.stderr

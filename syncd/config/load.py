@@ -177,7 +177,7 @@ def find_file(
         except PermissionError:
             exists = True  # the read will report that access is denied
         if exists:
-            return place
+            return place.absolute()  # messages then name the folder, too
     if not any(name.startswith("SYNCD_HALO__") for name in environment):
         problems.append(
             f"there is no {' and no '.join(map(str, PLACES))}. "
