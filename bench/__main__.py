@@ -27,6 +27,7 @@ from rich.table import Table
 
 from bench.at_once import at_once
 from bench.grown import beside, fill
+from bench.lag import lag
 from bench.measure import Box, Results, Used, run, sandbox
 from bench.year import YEAR, Figure, figures
 
@@ -196,14 +197,16 @@ def main() -> None:
     year = pool.submit(_simulated, whole=not asked.quick)
     for known in (100_000,) if asked.quick else (1_000, 10_000, 100_000, 500_000):
         at_rest(5 if asked.quick else 20, known, results, console)
-    at_once(5 if asked.quick else 30, results, console)
-    for rows in (1_000,) if asked.quick else (1_000, 10_000, 100_000):
-        beside(rows, many, few if asked.quick else 5_000, results, console)
+    # A new process begins with the peak memory of its parent, so memory is measured while this process is small.
     backfill(many, results, console)
     small, large = backfill(few, None, console), backfill(most, None, console)
     grown = (large.peak_bytes - small.peak_bytes) / 2**20
     results.add(f"backfill: peak memory at {few:,}", small.peak_bytes / 2**20, "MiB")
     results.add(f"backfill: peak memory at {most:,}, beyond that", grown, "MiB", 10)
+    at_once(5 if asked.quick else 30, results, console)
+    for rows in (1_000,) if asked.quick else (1_000, 10_000, 100_000):
+        beside(rows, many, few if asked.quick else 5_000, results, console)
+    lag(*((1_000, 40) if asked.quick else (20_000, 60)), results, console)
     hidden(few, results, console)
     naive(plain, results, console)
     with console.status("a year of payments"):

@@ -174,7 +174,8 @@ class Difference:
     @property
     def at_stake(self) -> Decimal | None:
         """The money at stake, without sign; None if unknown."""
-        known = self.amount if self.off is None else self.off
+        off = self.off
+        known = self.amount if off is None else off
         return None if known is None else abs(known)
 
     @property
