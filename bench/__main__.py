@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.at_once import at_once
+from bench.databases import databases
 from bench.grown import beside, fill
 from bench.lag import lag
 from bench.measure import Box, Results, Used, run, sandbox
@@ -207,6 +208,7 @@ def main() -> None:
     for rows in (1_000,) if asked.quick else (1_000, 10_000, 100_000):
         beside(rows, many, few if asked.quick else 5_000, results, console)
     lag(*((1_000, 40) if asked.quick else (20_000, 60)), results, console)
+    databases(many, results, console)
     hidden(few, results, console)
     naive(plain, results, console)
     with console.status("a year of payments"):

@@ -6,9 +6,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT, Rig
-from tests.documents import blocks
+from tests.documents import Machine, blocks, in_sentences, installed, old_payment
 from tests.postgresql.server import Server
+from tests.test_process import until
 
 GUIDE = ROOT / "docs" / "two-machines.md"
 
@@ -58,3 +61,45 @@ def test_the_files_it_names(tmp_path: Path) -> None:
         assert "#LoadCredential=database_password:" in (ROOT / "systemd" / unit).read_text()
     for lock in re.findall(r"[\w-]+\.lock", text):
         assert (ROOT / lock).exists()
+
+
+@pytest.mark.slow
+def test_every_command(machine: Machine, server: Server, tmp_path: Path) -> None:
+    """The guide's commands, each as written, on a machine where syncd runs with SQLite; then back.
+
+    The order is the guide's: a database that is copied is copied before `state.url` names the server.
+    """
+    payment = old_payment(machine.box)
+    installed(machine)
+    machine.run("syncd --backfill 90d")
+    server.ask("DROP ROLE syncd", "postgres")
+    machine.names = {"db.example.com:5432": f"{server.listen}:{server.port}"}
+    machine.environment["SYNCD_DATABASE_PASSWORD"] = "open sesame"
+    config = machine.folder / "etc/syncd/config.toml"
+    left = [s for b in blocks(GUIDE) if b.kind == "sh" for s in b.statements()]
+
+    def run(*words: str) -> str:
+        (statement, *_) = [one for one in left if all(word in one for word in words)]
+        left.remove(statement)
+        if statement.startswith("sudo"):
+            return as_postgres(server, tmp_path, statement, "open sesame\nopen sesame\n")
+        return machine.run(statement)
+
+    for word in ("createuser", "createdb", "pip install", "systemctl stop", "syncd copy"):
+        run(word)
+    machine.fill_in(config, f'[state]\nurl = "{server.url("syncd")}"\n')
+    assert "PostgreSQL" in run("syncd check")
+    run("systemctl restart")
+    until(lambda: "Leads" in machine.run("syncd status", codes=(0, 1)))
+    assert "Leads" in run("syncd status")
+    assert left == []
+    assert payment in machine.run("syncd export")
+    machine.run("systemctl stop syncd")
+    (machine.folder / "var/lib/syncd/syncd.db").rename(machine.folder / "old")
+    machine.run("syncd copy sqlite:////var/lib/syncd/syncd.db")
+    for statement in in_sentences(GUIDE):
+        if statement.startswith("chown"):
+            machine.run(statement)
+    machine.fill_in(config)
+    machine.run("systemctl start syncd")
+    assert payment in machine.run("syncd export")
