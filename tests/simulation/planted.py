@@ -157,6 +157,7 @@ PLANTED = (
     Planted(
         "a process wipes out another's doubt about an insert", _in(payment_transitions, "_update_by_id"),
         "for column in kept", "for column in ()",
+        first=FRESH_FROM,
     ),
     Planted(
         "the link's trouble spends a payment's attempts", _in(inserting.Inserter, "_insert_failed"),

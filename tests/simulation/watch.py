@@ -477,7 +477,10 @@ class Watch:
                 self.world.undone |= {(number, key): row[key] for key in set(row) & set(KEPT)}
             return
         for key in sorted(set(row) & set(KEPT)):
-            if original[key] is not None and not is_same(row[key], original[key]):
+            undone = self.world.undone.get((number, key), original[key])
+            if original[key] is not None and not (
+                is_same(row[key], original[key]) or is_same(row[key], undone)
+            ):
                 self.complain("fields", f"row {number}: {key} {original[key]} is set to {row[key]}")
         foreign = set(row) - set(KEPT) - TRACE_FIELDS - set(self.world.halo.rows.get(number, row))
         if foreign:
