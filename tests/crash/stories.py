@@ -295,6 +295,19 @@ class NewRowStory(Story):
 
     stops: bool = False
 
+    def the_doubt_passes(self) -> bool:
+        """The same; payments that wait for the first new row wait five minutes less, too."""
+        passed = super(NewRowStory, self).the_doubt_passes()
+        if not self.database.exists() or not self.database.stat().st_size:
+            return passed
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            waiting = connection.execute(
+                "UPDATE payments SET next_try = next_try - :span WHERE doubt_until IS NULL"
+                " AND condition = 'due' AND next_try > :now",
+                {"span": DOUBT_SECONDS, "now": time.time()},
+            )
+        return passed or waiting.rowcount > 0
+
     def finish(self) -> None:
         """After the crash: run until each new row was made and read back, or the tenant has stopped."""
         if not self.stops:
