@@ -390,10 +390,10 @@ def test_a_payment_that_was_written_during_the_interruption(rig: Rig) -> None:
 
 @pytest.mark.parametrize("due", [True, False])
 def test_rows_that_an_interrupted_push_left_are_deleted(rig: Rig, *, due: bool) -> None:
-    """Rows older than an hour are not used: the next push reads new ones, or deletes them."""
+    """Rows older than five minutes are not used: the next push reads new ones, or deletes them."""
     backlog(rig, 300)
     interrupt(rig, page=2)
-    rig.clock.seconds += 3_601
+    rig.clock.seconds += 301
     if not due:
         with contextlib.closing(sqlite3.connect(rig.folder / "syncd.db")) as database, database:
             database.execute("UPDATE payments SET condition = 'in_step'")

@@ -23,8 +23,11 @@ SAMPLE = 20
 FIELDS_MAX, TEXT_MAX = 2_000, 200
 """How many rows (the newest) keep their fields for comparisons after a write, without long texts."""
 
-USED_SECONDS = 3_600.0
+USED_SECONDS = 300.0
 """For how long the rows that an interrupted push has read are used by the next push, in seconds."""
+
+SETTLED_SECONDS = 86_400.0
+"""Stored rows are used only for payments whose state is older than this: such rows hardly change."""
 
 UNNAMED = ""
 """Used in place of a payment if a row is read by its id to learn its payment."""
@@ -192,9 +195,10 @@ class AllRows:
         """
         names = [due.intent_id for due in due_payments]
         found = self.store.rows.of(names)
-        if self.resumed:  # rows written since they were read
-            for written in self.store.rows.sent_since(names, self._begun):
-                found[written] = []
+        if self.resumed:  # rows that syncd has written since, or that others may have changed
+            lately = {one.intent_id for one in due_payments if self._is_lively(one)}
+            for name in lately | self.store.rows.sent_since(names, self._begun):
+                found[name] = []
         if self.stopped:
             due_payments = settled_among(due_payments, found)
         return {
@@ -250,6 +254,12 @@ class AllRows:
         if kept and self._kept() is None:
             with suppress(LeaseHeld), leased():
                 self.forget()
+
+    def _is_lively(self, due: DuePayment) -> bool:
+        """Whether a payment changed so lately that a person or a webhook may have changed its row."""
+        current = due.payment.current
+        latest = _made(due) if current.event_id is None else current.at
+        return latest > self._begun - SETTLED_SECONDS
 
     def _kept(self) -> RowsNote | None:
         """The stored rows of a push that was interrupted, if the next push may use them."""
