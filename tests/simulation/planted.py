@@ -157,7 +157,6 @@ PLANTED = (
     Planted(
         "a process wipes out another's doubt about an insert", _in(payment_transitions, "_update_by_id"),
         "for column in kept", "for column in ()",
-        first=FRESH_FROM,
     ),
     Planted(
         "the link's trouble spends a payment's attempts", _in(inserting.Inserter, "_insert_failed"),
@@ -244,9 +243,9 @@ PLANTED = (
     Planted(
         "the window of requests is forgotten at a restart",
         _in(coordination_store.CoordinationStore, "take_slots"),
-        "counts = _rebased_counts(connection, side, window, now)",
-        "counts = {b: n for b, n in _rebased_counts(connection, side, window, now).items() if b >= "
-        "self.__dict__.setdefault('_since', now) - 5}",
+        "counts = _rebased_counts(connection, side, window, at)",
+        "counts = {b: n for b, n in _rebased_counts(connection, side, window, at).items() if b >= "
+        "self.__dict__.setdefault('_since', at) - 5}",
         first=FRESH_FROM,
     ),
     Planted(
