@@ -5,9 +5,10 @@ import sqlite3
 
 import pytest
 
-from syncd.core.errors import Side
+from syncd.core.errors import LinkFailure, Side
 from syncd.core.records import Condition
 from syncd.core.rules.proof import WriteKind
+from syncd.sandbox import Fault, Request
 from syncd.sync.build import Parts
 from syncd.sync.pull.read_back import Progress
 from tests.conftest import DAY, Rig
@@ -420,3 +421,27 @@ def test_commits_of_a_listing(rig: Rig) -> None:
 def _commits(rig: Rig) -> int:
     """How many transactions have written to the database: SQLite's file change counter."""
     return int.from_bytes((rig.folder / "syncd.db").read_bytes()[24:28], "big")
+
+
+@pytest.mark.parametrize("kind", ["500", "504", "reset"])
+def test_list_of_all_rows_that_always_fails(rig: Rig, kind: str) -> None:
+    """If only the list of all rows fails, each payment is looked up alone, and is pushed."""
+    payments = [rig.pay("succeeded") for _ in range(12)]
+
+    def lists_all(asked: Request) -> bool:
+        return asked.path == "/api/InvoicePayment" and "intent_id" not in asked.params()
+
+    rig.box.halo.faults.append(Fault(kind, times=None, method="GET", match=lists_all))
+    rig.once()
+    assert {rig.condition(payment) for payment in payments} == {Condition.IN_STEP}
+
+
+def test_halo_that_lists_nothing_is_not_asked_for_each_payment(rig: Rig) -> None:
+    """If lookups of single payments fail as well, Halo as a whole is at fault: the push ends."""
+    payments = [rig.pay("succeeded") for _ in range(12)]
+    rig.box.halo.faults.append(Fault("500", times=None, method="GET", path="/api/InvoicePayment"))
+    with pytest.raises(LinkFailure):
+        rig.once()
+    assert {rig.condition(payment) for payment in payments} == {Condition.DUE}
+    asked = {one.params().get("intent_id") for one in rig.box.halo.requests}
+    assert asked.isdisjoint(payments)

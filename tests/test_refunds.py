@@ -260,6 +260,25 @@ def test_a_halo_that_lists_no_rows_gives_no_refund_an_entry(rig: Rig) -> None:
     assert {line.id for line in rig.attention()} == set(refunds.values())
 
 
+@pytest.mark.parametrize("kind", ["reset", "500", "html", "cut_json"])
+def test_a_charge_that_stripe_does_not_show_stops_no_poll(rig: Rig, kind: str) -> None:
+    """One charge that Stripe never answers stops no payment; its refund follows once it is shown."""
+    payment = paid(rig)
+    rig.box.stripe.permissions |= {"charges"}
+    rig.box.stripe.reversals.intents_named = False
+    refund = rig.box.stripe.refund(payment, 500)
+    rig.box.stripe.faults.append(Fault(kind, times=None, path="/v1/charges/"))
+    other = rig.pay("succeeded")
+    rig.once()
+    assert rig.condition(other) is Condition.IN_STEP
+    assert refund in [line.id for line in rig.attention()]
+    rig.box.stripe.faults.clear()
+    rig.clock.seconds += 60
+    rig.once()
+    [line] = [line for line in rig.attention() if line.id == refund]
+    assert (line.kind, line.intent_id) == ("refunded", payment)
+
+
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("kind", ["dispute", "refund"])
 def test_one_that_names_only_its_charge(rig: Rig, kind: str, *, listed: bool) -> None:

@@ -9,6 +9,7 @@ from syncd.core.errors import (
     CursorRefused,
     PermissionMissing,
     ServerError,
+    Unreachable,
 )
 from syncd.core.reversals import Reversal, ReversalKind
 
@@ -47,7 +48,7 @@ class Charges:
             return self._without(seen, "names neither a payment intent nor a charge")
         try:
             intent = await self._intent_of(charge)
-        except (CursorRefused, PermissionMissing, ServerError, BadAnswer) as error:
+        except (CursorRefused, PermissionMissing, ServerError, BadAnswer, Unreachable) as error:
             return _lost(seen, f"names only the charge {charge}, which can't be read: {error}")
         if intent is None:
             return self._without(seen, f"is of the charge {charge}, which has no payment intent")

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from syncd.core.errors import BadAnswer, LeaseHeld
+from syncd.core.errors import BadAnswer, LeaseHeld, ServerError, Unreachable
 from syncd.core.records import DuePayment
 from syncd.core.rows import Row, RowPage
 from syncd.core.rules.pages import PagesLeft, settled_among
@@ -105,7 +105,15 @@ class AllRows:
             made = [_made(one) for one in settled]
             return pages.worth_reading(made, max(dates, default=None), seen, page.total)
 
-        whole = await self._read(False, make_way, worth_reading, kept)
+        try:
+            whole = await self._read(False, make_way, worth_reading, kept)
+        except (ServerError, Unreachable) as error:
+            if self._making_way or error.retry_after_seconds is not None:
+                raise
+            # Long lists may be too heavy for Halo, while the list of one payment is not.
+            await self.sink.probe_lookup()
+            self.report.log("warning", "rows_unlisted", reason=str(error))
+            return False
         if (whole or self.stopped) and self._page is not None:
             self.store.write(ROWS_READ, RowsNote(self._begun, None))
         return whole or self.stopped
