@@ -132,6 +132,8 @@ FAILED = {
     120000000370: "As 120000000015.",
     120000000733: "A person's change of an amount was undone while a list was on its way, and the next list sent the row as "
     "it then was: the oracle remembered the person's amount.",
+    20000000000000253: "After a restart, the rows that an interrupted push had read up to an hour before were used for an update.",
+    110000000004: "As 20000000000000253.",
     110000000353: "A restoration that never reached Halo counted as a new first update, one day after the stop.",
     110000000060: "A host's clock was 40 days ahead, and requests were counted there; after that host had stopped, a "
     "push waited for room in Halo's rate limit for ever.",
