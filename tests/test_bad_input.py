@@ -416,20 +416,6 @@ def test_command_that_stripe_refuses(live: Rig) -> None:
 # --- clocks ----------------------------------------------------------------------------------------
 
 
-def test_date_header_that_is_years_ahead(rig: Rig) -> None:
-    """A wrong Date header, for example of a proxy, decides about a payment for a day at most."""
-    payment = rig.pay("processing", created=NOW - 86_400)
-    rig.box.stripe.clock_skew = 10 * 365 * 86_400
-    rig.sweep()
-    rig.box.stripe.clock_skew = 0
-    rig.clock.seconds += 60
-    rig.box.stripe.advance(payment, "payment_failed")
-    rig.once()
-    rig.clock.seconds += 86_400
-    rig.sweep()
-    assert rig.statuses(payment) == [rig.box.halo.status["payment_failed"]]
-
-
 @pytest.mark.parametrize("hours", [1, 24 * 365 * 12])
 def test_clock_that_jumps_back(rig: Rig, hours: int) -> None:
     """What was due and what was paused before our clock was set right isn't put off for as long."""

@@ -15,9 +15,6 @@ from syncd.core.windows import CALL_FIRST_SECONDS, CALL_MAX_SECONDS
 
 ATTEMPTS_MAX = 8
 
-CLOCK_AHEAD_SECONDS_MAX = 86_400
-"""How far a side's clock is trusted to be ahead of the local clock, in seconds."""
-
 T = TypeVar("T")
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -158,13 +155,11 @@ def server_time(header: str | None) -> int | None:
 def certain_at(clock: int | None, now: float) -> int:
     """The last second that an answer certainly includes, Unix seconds: the second before.
 
-    A wrong `Date` header, for example of a proxy, must not outweigh the events of many years.
-
     Args:
         clock: the side's clock in the answer, Unix seconds; None if unknown.
         now: the local clock, Unix seconds.
     """
-    return (int(now) if clock is None else min(clock, int(now) + CLOCK_AHEAD_SECONDS_MAX)) - 1
+    return (int(now) if clock is None else clock) - 1
 
 
 def outcome_of(error: LinkFailure) -> str:
