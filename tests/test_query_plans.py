@@ -48,7 +48,7 @@ SELECT 'pi_' || i, 'succeeded', {NOW} - i * 60, 0, 'event:succeeded:1', i % 7 > 
 INSERT INTO seen_events SELECT 'evt_' || intent_id, said_at FROM payments;
 INSERT INTO halo_rows (id, intent_id, status) SELECT rowid, intent_id, 3 FROM payments;
 INSERT INTO pushes (at, intent_id, old, new, rows) SELECT said_at, intent_id, '', 'succeeded', '' FROM payments;
-INSERT INTO sent SELECT intent_id, said_at FROM payments;
+INSERT INTO sent SELECT intent_id, said_at, '' FROM payments;
 INSERT INTO unreadable SELECT 'odd_' || intent_id, 'x', 1, {NOW}, 1 FROM payments WHERE final;
 INSERT INTO reversals (id, kind, intent_id, amount, status, at, read, total, stand, word, dismissed, changed_at,
     of_halos)

@@ -71,9 +71,9 @@ SIDES = ("stripe", "halo")
     [
         (b'["' + b"x" * (300 * KIB) + b'"]', "larger than 262144 bytes"),
         (b" " * (300 * KIB), "larger than 262144 bytes"),
-        (b"[" + b"[]," * (80 * KIB) + b"[]]", "more values than a real answer"),
-        (b"[" + b"{}," * (80 * KIB) + b"{}]", "more values than a real answer"),
-        (b"[" + b"0," * (120 * KIB) + b"0]", "more values than a real answer"),
+        (b"[" + b"[]," * (80 * KIB) + b"[]]", "more values than an answer"),
+        (b"[" + b"{}," * (80 * KIB) + b"{}]", "more values than an answer"),
+        (b"[" + b"0," * (120 * KIB) + b"0]", "more values than an answer"),
     ],
 )
 def test_a_body_beyond_the_limit(
