@@ -8,6 +8,7 @@ import signal
 import struct
 import termios
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def on_terminal(
     shown = b""
     try:
         while True:
-            if not select.select([ours], [], [], seconds)[0]:
+            if not _shows(ours, seconds, interrupted=typed == "\x03" and not asked):
                 process.kill()
                 raise AssertionError(f"nothing came after {shown[-2_000:]!r}")
             if not (part := os.read(ours, 65_536)):
@@ -127,15 +128,16 @@ def conversation(
         folder=folder,
     )
     os.close(theirs)
-    shown, at, left = "", 0, list(script)
+    shown, at, left, last = "", 0, list(script), ""
     try:
         while True:
-            if not select.select([ours], [], [], seconds)[0]:
+            if not _shows(ours, seconds, interrupted=last == "\x03"):
                 raise AssertionError(f"nothing came after {shown[-2_000:]!r}")
             shown += os.read(ours, 65_536).decode("utf-8", "replace")
             while left and (found := shown.find(left[0][0], at)) >= 0:
                 at = found + len(left[0][0])
-                os.write(ours, left.pop(0)[1].encode())
+                last = left.pop(0)[1]
+                os.write(ours, last.encode())
     except OSError:  # the end of a terminal
         pass
     finally:
@@ -146,11 +148,30 @@ def conversation(
     return Shown(128 - code if code < 0 else code, shown)
 
 
+def _shows(terminal: int, seconds: float, *, interrupted: bool) -> bool:
+    """Whether a terminal shows something within some seconds.
+
+    If Ctrl-C was typed last (`interrupted`), it is typed again, as a user does: Python notices a signal
+    that arrives right before a blocking read only when that read has ended.
+    """
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        wait = min(left, AGAIN_SECONDS) if interrupted else left
+        if select.select([terminal], [], [], wait)[0]:
+            return True
+        if interrupted:
+            os.write(terminal, b"\x03")
+    return False
+
+
 def _press_ctrl_c(terminal: int, when: Callable[[], bool], ended: threading.Event) -> None:
     while not ended.wait(0.05):
         if when():
             os.write(terminal, b"\x03")
             return
 
+
+AGAIN_SECONDS = 5.0
+"""When a user types Ctrl-C again, if nothing happens."""
 
 INTERRUPTED = 128 + signal.SIGINT
