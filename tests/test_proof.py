@@ -26,6 +26,9 @@ KEPT = (
     "thirdpartyid", "reference", "type", "posted", "dateposted",
 )  # fmt: skip
 
+READS_BACK = 2
+"""How often a row is read back that an update has not changed."""
+
 CHANGED = {"id", "status", "webhook_payload", "webhook_received_date"}
 
 
@@ -588,6 +591,73 @@ def test_a_status_that_is_set_while_the_row_is_read(rig: Rig) -> None:
     rig.cycle()
     assert rig.posts() == []
     assert rig.statuses(intent) == [halo.status["succeeded"]]
+
+
+def test_a_row_that_shows_no_status_alone(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """A row read by its id shows no status: one row is tried, and syncd says that it can prove nothing."""
+    rig, intents, _ = paid
+    rig.box.halo.shows.alone_hides = frozenset({"status"})
+    rig.once()
+    assert len({row for post in written(rig) for row in post}) == 1
+    assert trouble(rig).code == "writes_not_stored"
+    assert [(line.id, line.kind) for line in rig.attention()] == [("writes_not_stored", "tenant")]
+    assert {rig.condition(name) for name in intents} == {Condition.DUE}
+
+
+def test_a_change_between_two_first_writes_holds_up_nobody(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """Halo refuses the first update, and a person sets that row: another row proves updates at once."""
+    rig, intents, _ = paid
+    halo = rig.box.halo
+    halo.keeps.partial = "refuse"
+
+    def person(_request: object) -> bool:
+        if len(rig.posts()) == 1:
+            halo.rows[rig.posts()[0].json()[0]["id"]].update(status=5)
+        return False
+
+    halo.faults.append(Fault("500", times=None, method="POST", match=person))
+    rig.once()
+    assert proof(rig).mode is UpdateMode.REQUIRED
+    changed = rig.posts()[0].json()[0]["id"]
+    others = {name for name in intents if changed not in {r["id"] for r in halo.rows_of(name)}}
+    assert len(others) == 29
+    assert {rig.condition(name) for name in others} == {Condition.IN_STEP}
+
+
+def test_others_wait_for_a_first_update_without_reading_again(
+    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
+) -> None:
+    """The first update is not stored, and a person sets its row: a push reads Halo's list once."""
+    rig, intents, _ = paid
+    halo = rig.box.halo
+    halo.keeps.drops = frozenset({"status"})
+
+    read_back: list[object] = []
+
+    def person(request: Any) -> bool:
+        if len(rig.posts()) == 1 and request.path.rpartition("/")[2].isdigit():
+            read_back.append(request)
+            if len(read_back) == READS_BACK + 1:  # right before the second write
+                halo.rows[halo.writes[0][0]].update(status=5)
+        return False
+
+    halo.faults.append(Fault("500", times=None, method="GET", match=person))
+    rig.cycle()
+    assert len(rig.posts()) == 1
+    halo.faults.clear()
+    halo.keeps.drops = frozenset()
+    known = len(halo.requests)
+    rig.clock.seconds += 10
+    rig.cycle()
+    asked = [r.method for r in halo.requests[known:] if r.path == "/api/InvoicePayment"]
+    assert asked == ["GET"]
+    rig.clock.seconds += 120
+    rig.cycle()
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
 def test_a_row_that_is_deleted_right_before_the_first_write(

@@ -102,7 +102,7 @@ def _without_webhooks(survey: Survey) -> list[str]:
         f"{none}, so no row proves a number. To see the numbers:",
         "  1. In Halo, open an invoice of a test customer, and add a payment by hand for each status.",
         (
-            "2. Open each payment in Halo, set its status, save, and note which payment has "
+            "  2. Open each payment in Halo, set its status, save, and note which payment has "
             "which status."
         ),
         "  3. Run syncd calibrate again: it shows the numbers of the newest rows without a payment intent.",

@@ -229,7 +229,7 @@ def _not_allowed(kind: str, name: str, error: Failure) -> Line:
     what = f"Stripe: read {name}"
     remedy = f'In Stripe\'s dashboard, give the restricted key the permission "{name}": read.'
     if kind in WATCHED:
-        remedy += "Only the watch for refunds and disputes and syncd audit need this permission."
+        remedy += " Only the watch for refunds and disputes and syncd audit need this permission."
         return warned(Area.STRIPE, what, _found(error), remedy)
     return failed(Area.STRIPE, what, _found(error), remedy)
 

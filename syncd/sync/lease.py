@@ -7,8 +7,8 @@ continues as soon as it is restarted.
 
 import os
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -95,6 +95,15 @@ class Lease:
         if isinstance(taken, Holder):
             raise LeaseHeld(taken.described)
         self.fence, self._held, self._renewed = taken, True, self.now()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take the lease, and give it back at the end. Raises as `take`."""
+        self.take()
+        try:
+            yield
+        finally:
+            self.give_back()
 
     def renew(self) -> None:
         """Renew the lease.

@@ -194,7 +194,7 @@ class SignIn:
             ""
             if named
             else (
-                "The sign-in named no tenant, because Halo's authinfo names none. Only if your "
+                " The sign-in named no tenant, because Halo's authinfo names none. Only if your "
                 "Halo has several tenants: set halo.tenant."
             )
         )

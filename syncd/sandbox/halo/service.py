@@ -316,7 +316,7 @@ class SandboxHalo(HaloSignIn):
 
     def _answer_to_post(self, ids: list[int], posted: list[dict[str, Any]]) -> Reply:
         rows = [
-            self.shows.alone(self.keeps.answered(self.rows[name], _floats(sent)))
+            self.shows.answered(self.keeps.answered(self.rows[name], _floats(sent)))
             for name, sent in zip(ids, posted, strict=True)
         ]
         match self.answer_shape:

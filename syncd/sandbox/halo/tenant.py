@@ -96,23 +96,33 @@ class Showing:
     Attributes:
         lists_hide: fields that lists never show; a row read by its id shows them.
         nulls_left_out: whether null fields are left out of every answer.
+        alone_hides: fields that a row read by its id never shows.
     """
 
     lists_hide: frozenset[str] = frozenset()
     nulls_left_out: bool = False
+    alone_hides: frozenset[str] = frozenset()
 
     def alone(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A row as read by its id, and in the answer to a write."""
-        if not self.nulls_left_out:
-            return row
-        return {key: value for key, value in row.items() if value is not None}
+        """A row as read by its id."""
+        return self._without(self.alone_hides, row)
+
+    def answered(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row in the answer to a write."""
+        return self._without(frozenset(), row)
 
     def in_list(self, row: dict[str, Any]) -> dict[str, Any]:
         """A row as lists show it."""
-        shown = self.alone(row)
-        if not self.lists_hide:
-            return shown
-        return {key: value for key, value in shown.items() if key not in self.lists_hide}
+        return self._without(self.lists_hide, row)
+
+    def _without(self, hidden: frozenset[str], row: dict[str, Any]) -> dict[str, Any]:
+        if not hidden and not self.nulls_left_out:
+            return row
+        return {
+            key: value
+            for key, value in row.items()
+            if key not in hidden and not (self.nulls_left_out and value is None)
+        }
 
 
 # --- the list of invoices -------------------------------------------------------------------------

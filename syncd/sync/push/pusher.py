@@ -4,7 +4,7 @@ The docstring of the package explains the order of a payment's push.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 from syncd.clients.retry import Sleep
@@ -154,6 +154,8 @@ class Pusher:
                     break
                 after = ""
                 self.all_rows.forget()
+                if self.tenant.waits_for_first_update(self._backlog.failing()):
+                    break  # another round would read the same rows and send nothing
         return self._done
 
     async def _may_write(self) -> bool:
@@ -266,21 +268,13 @@ class Pusher:
         """Whether Halo accepted a row in the last push."""
         return self._troubles.wrote
 
-    @contextmanager
-    def leased(self) -> Iterator[None]:
+    def leased(self) -> AbstractContextManager[None]:
         """Hold the lease while writing to Halo or to the table of Halo's rows.
 
         Raises:
             LeaseHeld: another process pushes.
         """
-        if self.lease is None:
-            yield
-            return
-        self.lease.take()
-        try:
-            yield
-        finally:
-            self.lease.give_back()
+        return nullcontext() if self.lease is None else self.lease.taken()
 
     def _hold_lease(self) -> None:
         if self.lease is not None:

@@ -289,7 +289,7 @@ def _verdict(intended: Intended, found: Found) -> str:
         if not found.proof.trace:
             text += " Halo does not store the trace, so syncd leaves the trace out from now on."
         if not found.proof.alone:
-            text += "Halo does not show this row by its id, so syncd compared the row in the list."
+            text += " Halo does not show this row by its id, so syncd compared the row in the list."
         start = "You can start the service now. It writes the other payments in the same way."
         return "\n".join(filter(None, (text, _number_for_succeeded(intended, found), start)))
     trouble = found.trouble

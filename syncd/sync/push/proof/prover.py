@@ -116,7 +116,7 @@ class Prover:
                 refused.append((due, update, self._words))
             else:
                 others = True
-            if self.tenant.trial() is not None:
+            if self.tenant.trial() is not None or self.tenant.first_update() not in (None, first):
                 return None  # Halo may still carry out that write: nothing else is sent before
         if self.tenant.proof(WriteKind.UPDATE) is not None:  # Halo accepts rows, but not these
             self.store.record(
@@ -236,6 +236,7 @@ class Prover:
             if sent_in is not None:  # a person may have changed the rows since that write
                 read = await self._read_again(due, update, befores, harm)
                 if read is None:
+                    self._forget_trial(harm)
                     return End.LATER
                 befores = read
             sent_in = mode
@@ -280,9 +281,8 @@ class Prover:
             raise error
         is_certain = found is not None and (found.is_carried_out or not error.may_come_late)
         if found is not None and is_certain and (found.changed or not found.not_stored):
-            return (
-                found  # else the status may be a webhook's, and the write may still be carried out
-            )
+            # Otherwise the status may be a webhook's, and the write may still be carried out.
+            return found
         if not error.may_come_late:  # else the next pushes read the rows back
             self.tenant.forget_trial()
         elif not error.late and (trial := self.tenant.trial()) is not None:

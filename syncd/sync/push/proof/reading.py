@@ -70,7 +70,7 @@ class RowReader:
             before = await self.sink.whole_row(due.intent_id, row)
             if before is None or not before.is_of(due.intent_id):
                 continue
-            if was is None or before.row.status == was:
+            if was is None or before.row.status in (was, None):
                 found[row] = before
         return found
 

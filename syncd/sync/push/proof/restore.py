@@ -56,8 +56,8 @@ async def restore_harmed(prover: "Prover") -> bool:
             whole = whole and end
         change = RowChange(number, row.row.status or 0)
         whole = whole and not prover.sink.compare(former, row, change).changed
+    _decide_again(prover, trouble)  # before the rows are forgotten: the process may stop here
     prover.tenant.restored(trouble, whole=whole and trouble.whole)
-    _decide_again(prover, trouble)
     return True
 
 

@@ -1,6 +1,6 @@
 """What is known about writes in this tenant, as the store keeps it: proofs, problems, a trial."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -197,7 +197,7 @@ class TenantWrites:
             trouble: what was known of the rows.
             whole: whether the rows have all former contents, so that no person has to check.
         """
-        more = "Later, syncd restored the fields that it knew and that Halo accepted."
+        more = " Later, syncd restored the fields that it knew and that Halo accepted."
         known = replace(trouble, reason=trouble.reason + more)
         kept = replace(trouble, before={}) if whole else known
         self.store.write_notes(self.trouble_notes(replace(kept, rows={}, next_try=0.0)))
@@ -259,6 +259,21 @@ class TenantWrites:
         intent_id = self._read(FIRST_UPDATE)
         payment = None if intent_id is None else self.store.payment(intent_id)
         return intent_id if payment and payment["condition"] == Condition.DUE else None
+
+    def waits_for_first_update(self, failing: Container[str]) -> bool:
+        """Whether no update may be sent in this push.
+
+        Halo may still carry out the first update, or the payment of `first_update` is due later.
+
+        Args:
+            failing: payments whose writes failed recently; no other payment waits for these.
+        """
+        if self.trial() is not None:
+            return True
+        first = self.first_update()
+        if first is None or first in failing:
+            return False
+        return self.store.due_payment(first, self.now()) is None
 
     def note_first_update(self, intent_id: str | None) -> None:
         """Remember such a payment; None to forget it."""
