@@ -21,6 +21,14 @@ _CAUSES = {
     LiftedBy.AUTOMATIC_RETRY: "Halo accepts the row at an automatic retry",
 }
 
+_EXAMPLES = {
+    HoldCode.REFUNDED: "re_123",
+    HoldCode.DISPUTED: "du_123",
+    HoldCode.UNREADABLE: "evt_123",
+    HoldCode.ROWS_UNLISTED: "pi_123_rows",
+    HoldCode.REVERSALS_UNKNOWN: "refunds_unknown",
+}
+
 
 def section() -> str:
     """The explanation of every code, as Markdown."""
@@ -29,7 +37,7 @@ def section() -> str:
 
 
 def _part(code: HoldCode, entry: HoldEntry) -> list[str]:
-    name = {"refunded": "re_123", "disputed": "du_123", "unreadable": "evt_123"}.get(code, "pi_123")
+    name = _EXAMPLES.get(code, "pi_123")
     command = command_for(code, name)
     paragraphs = [
         f"### `{code}`",

@@ -271,7 +271,7 @@ def test_keys(
         assert problem.endswith("(read from SYNCD_STRIPE_API_KEY)")
 
 
-@pytest.mark.parametrize("key", ["sk_org_live_Zq7Hidden", "sk_orgZq7Hidden"])
+@pytest.mark.parametrize("key", ["sk_org_live_Zq7Hidden", "sk_orgZq7Hidden", "rk_org_test_Zq7"])
 def test_key_of_an_organization(file: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     """The key of an organization names no account: it needs stripe.account, where payments are."""
     monkeypatch.setenv("SYNCD_STRIPE_API_KEY", key)
@@ -414,11 +414,12 @@ def test_secrets_beside_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) ->
     file.write_text(GOOD)
     for name in SECRETS:
         monkeypatch.delenv(name)
-    for name in ("stripe_api_key", "halo_client_secret", "web_token"):
+    (file.parent / "stripe_api_key").write_text("rk_test_beside\n")
+    for name in ("halo_client_secret", "web_token"):
         (file.parent / name).write_text(f"beside-{name}\n")
     loaded = load(Path("config.toml"), os.environ)
     assert (loaded.stripe_api_key, loaded.halo_client_secret, loaded.web_token) == (
-        "beside-stripe_api_key",
+        "rk_test_beside",
         "beside-halo_client_secret",
         "beside-web_token",
     )
@@ -456,6 +457,19 @@ def test_secrets_beside_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("pk_live_Zq7Hidden", "this is a publishable key (pk_…), which cannot read payments"),
         ("pi_Zq7_secret_Hidden", "this is a payment's id or client_secret, not a key"),
         ("acct_Zq7Hidden", "this is an account's id (acct_…), not a key"),
+        ("ghp_Zq7Hidden", "this is a token of GitHub (ghp_…), not a key of Stripe"),
+        ("xoxb-1-Zq7Hidden", "this is a token of Slack (xox…), not a key of Stripe"),
+        ("cus_Zq7Hidden", "this is an id of an object at Stripe (cus_…), not a key; make a"),
+        ("rk_test_", "this is only the beginning of a key; copy the whole key"),
+        ("sk_live", "this is only the beginning of a key; copy the whole key"),
+        ("sk_", "this is only the beginning of a key; copy the whole key"),
+        ("sk_Zq7Hidden", "a key of Stripe begins with rk_ or sk_, and then has live,"),
+        ("hunter_Zq7Hidden", "a key of Stripe begins with rk_ or sk_, and then has live,"),
+        ("Zq7Hidden", "a key of Stripe begins with rk_ or sk_, and then has live,"),
+        (
+            "1f0c2ab4-1111-2222-3333-0123456789ab-Zq7Hidden",
+            "this looks like an id or a secret of Halo's API application",
+        ),
         ("rk_live_...Hidden", "this is the shortened key that Stripe's dashboard shows"),
         ("rk_live_Zq7Hidden", "this is a live key, but stripe.mode is 'test'; use a test key"),
     ],

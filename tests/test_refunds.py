@@ -1,6 +1,7 @@
 """Refunds and disputes over real HTTP: who is told, of what, how often, and what it costs."""
 
 import random
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -239,11 +240,59 @@ def test_rows_that_halo_cannot_list_delay_no_other_refund(rig: Rig, kind: str) -
     for seconds in (301, 901, 2_401):
         rig.clock.seconds += seconds
         rig.once()
-    assert [line.id for line in rig.attention()] == [refunds[good], f"{bad}_rows"]
+    lines = rig.attention()
+    assert [line.id for line in lines] == [refunds[good], f"{bad}_rows"]
+    assert (lines[1].code, lines[1].intent_id) == ("rows_unlisted", bad)
+    assert "payments/pi_3old1_rows" not in rig.command("attention", "--json").stdout
     rig.box.halo.faults.clear()
     rig.clock.seconds += 3_601
     rig.once()
     assert {line.id for line in rig.attention()} == set(refunds.values())
+
+
+@pytest.mark.parametrize("how", ["paid", "resync", "won"])
+def test_the_entry_about_rows_goes_when_halo_need_not_be_asked(rig: Rig, how: str) -> None:
+    """The entry goes when syncd reads the payment, or when the money is back."""
+    bad = rig.pay(None, created=NOW - 60 * DAY, id="pi_3old")
+    rig.box.stripe.advance(bad, "succeeded", at=NOW - 60 * DAY, emit=False)
+    rig.once()
+    dispute = rig.box.stripe.dispute(bad)
+    rig.box.halo.faults.append(
+        Fault("500", times=None, match=lambda asked: asked.params().get("intent_id") == bad)
+    )
+    for seconds in (0, 301, 901, 2_401):
+        rig.clock.seconds += seconds
+        rig.once()
+    assert [line.code for line in rig.attention()] == ["rows_unlisted"]
+    if how == "won":
+        rig.box.stripe.reversals.close_dispute(dispute, "won")
+    elif how == "paid":
+        rig.box.stripe.advance(bad, "succeeded")
+    else:
+        rig.command("resync", bad)
+    with suppress(LinkFailure):
+        rig.once()
+    assert "rows_unlisted" not in [line.code for line in rig.attention()]
+
+
+def test_refunds_that_stripe_no_longer_shows(rig: Rig) -> None:
+    """Refunds of a long gap that the key may not list have an entry until the key may list them."""
+    payment = paid(rig)
+    rig.box.stripe.permissions -= {"refunds", "disputes", "charges"}
+    rig.clock.seconds += DAY
+    refund = rig.box.stripe.refund(payment, 500, emit=False)
+    rig.clock.seconds += 40 * DAY
+    rig.once()
+    rig.sweep()
+    entries = {line.id: line for line in rig.attention()}
+    assert set(entries) == {"refunds_unknown", "disputes_unknown"}
+    entry = entries["refunds_unknown"]
+    assert (entry.code, entry.intent_id) == ("reversals_unknown", None)
+    assert entry.reason.startswith("Stripe's key may not list refunds, and Stripe no longer keeps")
+    assert entry.reason.endswith("Then run: syncd attention dismiss refunds_unknown")
+    rig.box.stripe.permissions |= {"refunds", "disputes", "charges"}
+    rig.sweep()
+    assert [line.id for line in rig.attention()] == [refund]
 
 
 def test_a_halo_that_lists_no_rows_gives_no_refund_an_entry(rig: Rig) -> None:

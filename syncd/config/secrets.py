@@ -60,8 +60,20 @@ _OTHER_KINDS = (
     ("acct_", "this is an account's id (acct_…), not a key; set stripe.account to it"),
     ("pi_", "this is a payment's id or client_secret, not a key"),
     ("ek_", "this is an ephemeral key of an app (ek_…), which cannot read payments"),
+    ("ghp_", "this is a token of GitHub (ghp_…), not a key of Stripe"),
+    ("gho_", "this is a token of GitHub (gho_…), not a key of Stripe"),
+    ("github_pat_", "this is a token of GitHub (github_pat_…), not a key of Stripe"),
+    ("glpat-", "this is a token of GitLab (glpat-…), not a key of Stripe"),
+    ("xox", "this is a token of Slack (xox…), not a key of Stripe"),
+    ("eyJ", "this is a sign-in token (a JWT), not a key of Stripe"),
 )
-"""Prefixes of keys that are not API keys, and what those keys are."""
+"""Prefixes of values that are not API keys, and what those values are."""
+
+_STRIPE_IDS = re.compile(r"(cus|ch|evt|in|re|du|dp|price|prod|sub|seti|pm|we|org|src|cs)_")
+"""Prefixes of the ids of Stripe's objects."""
+
+_WHOLE_KEY = re.compile(r"[rs]k_(org|live_|test_).")
+"""How a key of Stripe begins. Source: Stripe's documentation of API keys."""
 
 _RIGHT_KEY = "make a restricted key (rk_…) with read access to Events and PaymentIntents in Stripe's dashboard"
 
@@ -249,7 +261,7 @@ def is_organization_key(key: str) -> bool:
 
     Source: Stripe's documentation of organization API keys (``sk_org…``).
     """
-    return key.startswith("sk_org")
+    return key.startswith(("sk_org", "rk_org"))
 
 
 def read_small_file(place: Path) -> str:
@@ -279,6 +291,10 @@ def _key_problem(key: str, configured_mode: str) -> str | None:
         return (
             "this is the shortened key that Stripe's dashboard shows in lists; copy the whole key"
         )
+    if re.fullmatch(r"[rs]k_?(org_?)?((live|test)_?)?", key):
+        return "this is only the beginning of a key; copy the whole key"
+    if _WHOLE_KEY.match(key) is None:
+        return f"{_not_a_key(key)}; {_RIGHT_KEY}"
     mode = mode_of_key(key)
     if configured_mode and mode is not None and mode != configured_mode:
         return (
@@ -286,6 +302,15 @@ def _key_problem(key: str, configured_mode: str) -> str | None:
             f"use a {configured_mode} key, or change stripe.mode"
         )
     return None
+
+
+def _not_a_key(value: str) -> str:
+    """Why a value is no key of Stripe; names nothing of the value that could be secret."""
+    if found := _STRIPE_IDS.match(value):
+        return f"this is an id of an object at Stripe ({found[0]}…), not a key"
+    if re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}.*", value):
+        return "this looks like an id or a secret of Halo's API application"
+    return "a key of Stripe begins with rk_ or sk_, and then has live, test or org; this value does not"
 
 
 def _address_problems(secrets: Mapping[str, str | None]) -> list[str]:

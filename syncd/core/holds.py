@@ -27,6 +27,8 @@ class HoldCode(StrEnum):
     STRIPE_UNREADABLE = "stripe_unreadable"
     HALO_REFUSES = "halo_refuses"
     UNREADABLE = "unreadable"
+    ROWS_UNLISTED = "rows_unlisted"
+    REVERSALS_UNKNOWN = "reversals_unknown"
     REFUNDED = "refunded"
     DISPUTED = "disputed"
     WRITES_REFUSED = "writes_refused"
@@ -254,6 +256,31 @@ HOLDS: Mapping[HoldCode, HoldEntry] = {
         sentence="{problem}",
         effect="syncd ignores it.",
         remedy="Look for {id} in Stripe's dashboard, to know what it is.",
+        command=_DISMISS,
+        scope=Scope.ANSWER,
+    ),
+    HoldCode.ROWS_UNLISTED: HoldEntry(
+        title="Halo cannot list a payment's rows",
+        meaning="Stripe reports a refund or a dispute of a payment that syncd does not know. Halo fails "
+        "to list the rows of this payment, but answers other requests. So syncd does not know whether "
+        "the payment is in Halo. The entry disappears when Halo lists the rows, or when syncd reads the "
+        "payment from Stripe.",
+        sentence="Stripe reports a refund or a dispute of {intent}. Halo answers other requests, but "
+        "fails to list the rows of this payment: {error} So syncd does not know whether the payment is "
+        "in Halo.",
+        effect="syncd asks Halo again later.",
+        remedy="Look for the payment in Halo, and book the refund or the dispute there.",
+        command=_DISMISS,
+        scope=Scope.ANSWER,
+    ),
+    HoldCode.REVERSALS_UNKNOWN: HoldEntry(
+        title="Refunds or disputes of a period are not known",
+        meaning="syncd missed events of refunds or disputes, and Stripe's key may not list those.",
+        sentence="Stripe's key may not list {what}, and Stripe no longer keeps their events. So syncd "
+        "does not know the {what} since {day}.",
+        effect="The next sweep lists them, if the key has the right.",
+        remedy="Give the key read access to Refunds and Disputes in Stripe's dashboard. Or check the "
+        "refunds and disputes of that period in the dashboard.",
         command=_DISMISS,
         scope=Scope.ANSWER,
     ),

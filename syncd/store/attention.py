@@ -30,6 +30,7 @@ from syncd.store.reversals import (
     attention_of,
     dismiss_reversals,
     dismissed_as_shown,
+    entry_named,
     is_listed,
     restore_reversals,
 )
@@ -168,8 +169,8 @@ class PeopleStore:
                 for row in held
             ] + back + [
                 AttentionEntry(
-                    row.id, "unreadable", "unreadable", HoldCode.UNREADABLE, row.reason, None, None, None, 0,
-                    None, row.seen_at, dismissed=bool(row.dismissed),
+                    row.id, "unreadable", "unreadable", entry_named(row.id)[0], row.reason, None, None, None, 0,
+                    None, row.seen_at, intent_id=entry_named(row.id)[1], dismissed=bool(row.dismissed),
                 )
                 for row in odd
             ]  # fmt: skip

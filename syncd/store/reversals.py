@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from syncd.core.holds import HoldCode
 from syncd.core.money import Money
 from syncd.core.records import ATTENTION, AttentionEntry
 from syncd.core.reversals import Reversal, ReversalKind, ReversalStatus, is_news, message_of, newer
@@ -18,6 +19,11 @@ from syncd.core.rows import SeenRow
 from syncd.store.db import schema
 from syncd.store.db.connection import present, read_once, reading, writing
 from syncd.store.payments import remember_seen, shown_rows
+
+_ROWS = "_rows"
+
+_MANY = 1_000_000
+"""No database has so many refunded or disputed payments whose rows must be asked for."""
 
 _FIELDS = tuple(field.name for field in fields(Reversal))
 _R, _P = schema.reversals.c, schema.payments.c
@@ -47,15 +53,19 @@ class ReversalStore:
 
     def place(self, intent_id: str, rows: Sequence[SeenRow]) -> None:
         """Record which rows Halo has, if any, for a refunded or disputed payment."""
-        entry = schema.unreadable.c.id == unlisted_id(intent_id)
         with writing(self._engine) as connection:
-            connection.execute(schema.unreadable.delete().where(entry))
+            _forget(connection, [unlisted_id(intent_id)])
             connection.execute(
                 schema.reversals.update()
                 .where(_R.intent_id == intent_id)
                 .values(of_halos=bool(rows))
             )
             remember_seen(connection, schema.reversals, {intent_id: rows})
+
+    def are_known(self) -> None:
+        """Refunds and disputes of all periods were listed: forget that some were unknown."""
+        with writing(self._engine) as connection:
+            _forget(connection, [unknown_id(what) for what in ("refunds", "disputes")])
 
     def oldest_open_dispute(self) -> int | None:
         """When the oldest undecided dispute was opened (Unix seconds); None without any."""
@@ -86,7 +96,35 @@ class ReversalStore:
 
 def unlisted_id(intent_id: str) -> str:
     """The id of the attention entry for a reversed payment whose rows Halo cannot list."""
-    return f"{intent_id[:250]}_rows"
+    return f"{intent_id[:250]}{_ROWS}"
+
+
+def unknown_id(what: str) -> str:
+    """The id of the attention entry for "refunds" or "disputes" that can no longer be read."""
+    return f"{what}_unknown"
+
+
+def entry_named(name: str) -> tuple[HoldCode, str | None]:
+    """The code and the payment of an entry without a payment or a reversal, by the entry's id."""
+    if name in (unknown_id("refunds"), unknown_id("disputes")):
+        return HoldCode.REVERSALS_UNKNOWN, None
+    if name.startswith("pi_") and name.endswith(_ROWS):
+        return HoldCode.ROWS_UNLISTED, name.removesuffix(_ROWS)
+    return HoldCode.UNREADABLE, None
+
+
+def forget_unlisted(connection: sa.Connection, intent_ids: Iterable[str]) -> None:
+    """Remove the entries of payments about whose rows Halo need not be asked any more."""
+    names = {unlisted_id(intent_id): intent_id for intent_id in intent_ids}
+    found = present(connection, schema.unreadable.c.id, list(names))
+    if not found:
+        return
+    asked = set(connection.execute(UNPLACED, {"limit": _MANY}).scalars())
+    _forget(connection, [name for name in found if names[name] not in asked])
+
+
+def _forget(connection: sa.Connection, names: Sequence[str]) -> None:
+    connection.execute(schema.unreadable.delete().where(schema.unreadable.c.id.in_(names)))
 
 
 def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: float) -> None:
@@ -118,7 +156,8 @@ def take_in_reversals(connection: sa.Connection, seen: Iterable[Reversal], now: 
         connection.execute(
             schema.reversals.update().where(_R.id == one.id).values(**_columns(after), **changed)
         )
-    connection.execute(schema.unreadable.delete().where(schema.unreadable.c.id.in_(known)))
+    _forget(connection, list(known))
+    forget_unlisted(connection, {str(one.intent_id) for one in words})
 
 
 def _columns(one: Reversal) -> dict[str, Any]:

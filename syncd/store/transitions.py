@@ -24,6 +24,7 @@ from syncd.core.rules.transitions import (
 )
 from syncd.store.db import schema
 from syncd.store.payments import NEW_PAYMENT, fields_of, is_unread, payment_of, write_traces
+from syncd.store.reversals import forget_unlisted
 
 _C = schema.payments.c
 _IDS: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
@@ -129,6 +130,7 @@ def take_in(connection: sa.Connection, observations: Sequence[Observation], now:
                 traces[intent_id] = trace
     if new:
         connection.execute(schema.payments.insert(), new)
+        forget_unlisted(connection, [row["intent_id"] for row in new])
     if changed:
         columns = [column.name for column in schema.payments.columns if column.name != "intent_id"]
         connection.execute(_update_by_id(tuple(columns)), changed)
@@ -202,6 +204,7 @@ def resync(connection: sa.Connection, seen: Observation, now: float) -> None:
     write_traces(connection, [seen.intent_id], {seen.intent_id: columns.pop("trace")})
     if row is None:
         connection.execute(schema.payments.insert(), [{**NEW_PAYMENT} | columns])
+        forget_unlisted(connection, [seen.intent_id])
         return
     if row["code"] in RETRIED_AS_NEW:
         columns |= {"acked_state": None, "rows": None, "seen_rows": None}

@@ -28,7 +28,7 @@ from syncd.core.reversals import ReversalKind
 WORDS_MAX = 30
 FACTS = {"state": "x", "missing": "x", "because": "", "received": "x", "rows": "x", "add": "adds",
          "total": "x", "problem": "A problem.", "currency": "X", "invoice": 1, "answered": "",
-         "intent_state": "x", "error": "An error."}  # fmt: skip
+         "intent_state": "x", "error": "An error.", "intent": "pi_7", "what": "refunds", "day": "x"}  # fmt: skip
 C = HoldCode
 
 

@@ -20,13 +20,14 @@ from syncd.core.errors import (
     Side,
     Unreachable,
 )
+from syncd.core.holds import HoldCode, message
 from syncd.core.rows import seen
 from syncd.core.rules.blame import ReadFailures
 from syncd.core.windows import REREAD_UNSHOWN
 from syncd.monitor.report import Report
 from syncd.store.coordination import LISTING_REFUSED, REVERSALS_FROM, REVERSALS_LISTED
 from syncd.store.db.notes import REVERSALS_FAILING
-from syncd.store.reversals import unlisted_id
+from syncd.store.reversals import unknown_id, unlisted_id
 from syncd.store.store import Store
 from syncd.sync.pull.listing import DAY
 from syncd.sync.pull.poll import EVENTS_KEPT_SECONDS, stripe_clock
@@ -89,6 +90,7 @@ class ReversalSweeper:
             missed = self.store.read(REVERSALS_FROM)
             if missed is not None and since <= missed and refunds_since <= missed:
                 self.store.write(REVERSALS_FROM, None)
+                self.store.reversals.are_known()
         return (listed or 0) + (disputed or 0)
 
     async def _list(
@@ -128,13 +130,9 @@ class ReversalSweeper:
         ):
             return  # events may still show them, or they were listed
         day = time.strftime("%Y-%m-%d", time.gmtime(since))
-        reason = (
-            f"Stripe's key may not list {what}, and Stripe no longer keeps their events. So syncd does not "
-            f"know the {what} since {day}. Give the key read access to {what.capitalize()} in Stripe's "
-            "dashboard: the next sweep lists them. Or check them in the dashboard yourself. Then run: "
-            f"syncd attention dismiss {what}_unknown"
-        )
-        self.store.take_in([], self.now(), unreadable=[(f"{what}_unknown", reason, since)])
+        name = unknown_id(what)
+        reason = message(HoldCode.REVERSALS_UNKNOWN, name, what=what, day=day)
+        self.store.take_in([], self.now(), unreadable=[(name, reason, since)])
 
     async def place(self) -> int:
         """Ask Halo for rows of refunded or disputed payments that syncd does not know.
@@ -200,11 +198,7 @@ class ReversalSweeper:
             if failed <= UNSHOWN_MAX:
                 continue
             name = unlisted_id(intent_id)
-            reason = (
-                f"Stripe reports a refund or a dispute of {intent_id}. Halo answers other requests, but "
-                f"fails to list the rows of this payment: {sentence(str(error))} So syncd does not know "
-                "whether the payment is in Halo, and asks again later. Look for the payment in Halo, and "
-                f"book the refund or the dispute there. Then run: syncd attention dismiss {name}"
-            )
+            told = sentence(str(error))
+            reason = message(HoldCode.ROWS_UNLISTED, name, intent=intent_id, error=told)
             self.store.take_in([], now, unreadable=[(name, reason, None)])
         self.store.write(REVERSALS_FAILING, failing)
