@@ -328,6 +328,44 @@ def test_a_charge_that_stripe_does_not_show_stops_no_poll(rig: Rig, kind: str) -
     assert (line.kind, line.intent_id) == ("refunded", payment)
 
 
+def refunds_by_charge(rig: Rig, count: int) -> set[str]:
+    """Refunds that name only their charges, each of a payment of its own."""
+    rig.box.stripe.permissions |= {"charges"}
+    payments = [rig.pay("succeeded") for _ in range(count)]
+    rig.once()
+    rig.box.stripe.reversals.intents_named = False
+    return {rig.box.stripe.refund(payment, 500) for payment in payments}
+
+
+def test_stripe_fails_while_charges_are_read(rig: Rig) -> None:
+    """Stripe goes down after the page of events: no refund is blamed, and the next poll reads all of them."""
+    refunds = refunds_by_charge(rig, 12)
+    rig.box.stripe.faults.append(Fault("500", times=None, after=1))
+    began = rig.clock.seconds
+    with pytest.raises(LinkFailure):
+        rig.once()
+    assert rig.clock.seconds - began < 200
+    assert rig.attention() == []
+    rig.box.stripe.faults.clear()
+    rig.clock.seconds += 60
+    rig.once()
+    assert {line.id for line in rig.attention() if line.kind == "refunded"} == refunds
+
+
+def test_stripe_fails_on_all_charges(rig: Rig) -> None:
+    """Stripe shows no charge, but everything else: after three charges the others are read a minute later."""
+    refunds = refunds_by_charge(rig, 12)
+    rig.box.stripe.faults.append(Fault("500", times=None, path="/v1/charges/"))
+    other, began = rig.pay("succeeded"), rig.clock.seconds
+    rig.once()
+    assert rig.condition(other) is Condition.IN_STEP
+    assert rig.clock.seconds - began < 300
+    rig.box.stripe.faults.clear()
+    rig.clock.seconds += 60
+    rig.once()
+    assert {line.id for line in rig.attention() if line.kind == "refunded"} == refunds
+
+
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("kind", ["dispute", "refund"])
 def test_one_that_names_only_its_charge(rig: Rig, kind: str, *, listed: bool) -> None:

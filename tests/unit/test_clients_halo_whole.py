@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.clients.halo.parse import read_row
-from syncd.clients.halo.whole import REQUIRED, columns_of, compare, is_stored
+from syncd.clients.halo.whole import REQUIRED, columns_of, compare, is_stored, refilled
 from syncd.core.rows import WholeRow
 from syncd.core.rules.proof import FieldChange, UpdateMode, code_of, next_mode
 
@@ -140,6 +140,21 @@ def test_what_a_whole_update_carries() -> None:
     every = columns_of(whole(), everything=True)
     assert set(every) == {*some, "client_id", "reference", "type"}
     json.dumps(every)
+
+
+@pytest.mark.parametrize(
+    ("now", "status", "amount"),
+    [
+        ({"status": 0, "amount": 0}, 0, Decimal("10.99")),  # 0 is a status, and no amount
+        ({"status": None, "amount": None}, 1, Decimal("10.99")),
+        ({"status": 5, "amount": Decimal("3.00")}, 5, Decimal("3.00")),
+        ({"status": ..., "amount": ...}, 1, Decimal("10.99")),
+    ],
+)
+def test_what_an_emptied_row_gets_back(now: dict[str, Any], status: int, amount: Decimal) -> None:
+    """Emptied fields get their former values; what a person or a webhook has set since stays."""
+    found = refilled(whole(), whole(**now))
+    assert (found.row.status, found.row.amount) == (status, amount)
 
 
 def test_a_required_column_of_zero_is_carried() -> None:

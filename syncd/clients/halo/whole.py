@@ -157,15 +157,20 @@ def columns_of(before: WholeRow, *, everything: bool) -> dict[str, Any]:
 def refilled(former: WholeRow, now: WholeRow) -> WholeRow:
     """A row as it is now, with its former value in each field that is empty now.
 
-    A field that a person has filled in meanwhile keeps the person's value.
+    A field that a person has filled in meanwhile keeps the person's value. For the status, 0 is such a
+    value, because a tenant may use the number 0.
     """
     lost = {
         name: value
         for name, value in former.fields.items()
-        if _plain(value) is not None and _plain(now.fields.get(name)) in (None, False, 0)
+        if _plain(value) is not None and _is_emptied(name, now.fields.get(name))
     }
     fields = {**now.fields, **lost}
     return WholeRow(read_row(fields), fields, now.alone)
+
+
+def _is_emptied(name: str, value: Any) -> bool:
+    return _plain(value) in ((None,) if name == "status" else (None, False, 0))
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -119,7 +119,7 @@ class StripeSource:
     _http: stripe.HTTPXClient = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._charges = Charges(self._charge)
+        self._charges = Charges(self._charge, lambda: self.probe("events"), self.calling.now)
         # The package would write a file into the home directory; a service has none.
         stripe.enable_telemetry = False
         conceal("Stripe's key", self.api_key)
