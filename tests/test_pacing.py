@@ -1,6 +1,7 @@
 """poll.interval = "auto": the planner in the engine and in the service, and over months of payments."""
 
 import json
+from collections import deque
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from operator import sub
@@ -22,10 +23,11 @@ from bench.year import (
     payments,
     simulate,
 )
-from syncd.cli.commands.operate.run import BACKFILL_STRIPE_SHARE
-from syncd.core.errors import Side
+from syncd.clients.throttle import stripe_window
+from syncd.core.errors import BudgetSpent, Side
 from syncd.core.payments import PaymentState
-from syncd.core.rules.pacing import SCARCE_SECONDS, Ration, hour_of_week
+from syncd.core.rules.pacing import INTERVAL_SECONDS, SCARCE_SECONDS, Ration, hour_of_week
+from syncd.core.windows import kept_spacing_seconds, reads_beside_polls
 from syncd.monitor.polls import polls_status
 from syncd.monitor.status import gather
 from syncd.store.coordination import POLLS_LEARNT
@@ -113,15 +115,15 @@ def test_what_was_learnt_survives_a_restart(auto: Rig) -> None:
 
 
 def test_a_run_by_hand_may_use_what_polls_do_not_plan(auto: Rig) -> None:
-    """Polls use up to 98 % of the reads; a backfill may use what they leave, and polls slow down for it."""
+    """A backfill leaves polls 15 % of the reads, and polls slow down, so that these last for 30 days."""
     auto.settings |= {"SYNCD_STRIPE__READ_BUDGET": "1000"}
     store = auto.open()
     window = assemble(auto.config(), store, auto.told, auto.world, "a test").engine.rate_limiters
     side = next(side for side in window if side == "stripe")
-    for _ in range(900):
+    for _ in range(700):
         store.coordination.take_slots(side, window[side].window, auto.clock.seconds, 1)
-    by_hand = assemble(auto.config(), store, auto.told, auto.world, "a backfill", stripe_share=0.8)
-    assert by_hand.engine.rate_limiters[side].window.limit == 995
+    by_hand = assemble(auto.config(), store, auto.told, auto.world, "a backfill", beside_polls=True)
+    assert _use_up(by_hand.engine) == 144
 
     async def spread(parts: Parts) -> None:
         await parts.engine.poll()
@@ -370,6 +372,62 @@ def test_a_backfill_of_most_of_the_ration_stops_nothing() -> None:
     assert not waits.over
 
 
+@pytest.mark.parametrize(("budget", "longest"), [(10_000, HOUR), (None, SCARCE_SECONDS)])
+def test_a_run_by_hand_of_any_length_leaves_the_planner_a_rhythm(
+    budget: int | None, longest: float
+) -> None:
+    """All reads that a run by hand may use are used in an hour: polls go on for 30 days, never too rarely.
+
+    Sweeps read as well, so polls are a little more than the kept half hour apart.
+    """
+    events = payments(Business(20, lambda _at: 1.0), 40, 3)
+    window, waits = stripe_window(10_000), Waits()
+    spacing = kept_spacing_seconds(window, INTERVAL_SECONDS) if budget else SCARCE_SECONDS
+    waits.reads[int(START)] = reads_beside_polls(window, {}, START, spacing)
+    assert waits.reads[int(START)] > 5_000
+    simulate(events, Auto(waits, budget=budget), waits, 40, lambda _at: 10_000)
+    assert max(waits.gaps) <= longest + 1e-3
+    assert sorted(waits.gaps)[len(waits.gaps) // 2] <= 2_000
+    assert not waits.over
+
+
+@pytest.mark.parametrize("interval", ["5m", "auto"])
+def test_a_backfill_without_end_leaves_the_service_polls(rig: Rig, interval: str) -> None:
+    """A backfill or an audit that reads all it can: the next polls are half an hour apart at most."""
+    rig.settings |= {"SYNCD_POLL__INTERVAL": interval}
+    store = rig.open()
+    by_hand = assemble(
+        rig.config(), store, rig.told, rig.world, "a backfill", beside_polls=True
+    ).engine
+    assert 8_000 < _use_up(by_hand) < 8_500
+    service = assemble(rig.config(), store, rig.told, rig.world, "a service").engine
+    made = [rig.clock.seconds]
+    while rig.clock.seconds < made[0] + 2 * DAY:
+        rig.clock.seconds += 60
+        if not service.pace.too_early(rig.clock.seconds, made[-1]):
+            made.append(rig.clock.seconds)
+            window = service.rate_limiters[Side.STRIPE].window
+            assert store.coordination.take_slots(Side.STRIPE, window, made[-1], 1)[0] == 1
+    assert max(map(sub, made[1:], made)) <= 1_800
+    store.close()
+
+
+def _use_up(by_hand: Engine) -> int:
+    """Read from Stripe as long as a run by hand may; returns how many reads that was."""
+    limiter, used = by_hand.rate_limiters[Side.STRIPE], 0
+
+    def read() -> None:
+        nonlocal used
+        limiter.permit()
+        assert limiter._count() <= 0
+        used += 1
+
+    with pytest.raises(BudgetSpent, match="for polls") as spent:
+        deque(iter(read, True), maxlen=0)
+    assert (spent.value.retry_after_seconds or 0) > 0
+    return used
+
+
 def test_a_robot_that_opens_forms_costs_no_payment_anything() -> None:
     """A form is opened every minute and never sent: polls are five minutes apart at most all the same."""
     forms = [Event(START + 60 * n, f"pi_f{n}", None, START + 60 * n) for n in range(12 * 1_440)]
@@ -390,16 +448,18 @@ def test_fixed_is_fixed() -> None:
     assert waits.most == pytest.approx(8_640 + 120, rel=0.01)
 
 
-@pytest.mark.parametrize(("interval", "left"), [("5m", 900), ("1m", 190)])
+@pytest.mark.parametrize(("interval", "left"), [("5m", 1_200), ("1m", 350)])
 def test_a_fixed_interval_leaves_reads_for_a_backfill(rig: Rig, interval: str, left: int) -> None:
     """A month of polls leaves a backfill some reads; when it has used them, polls go on as before."""
     rig.settings |= {"SYNCD_POLL__INTERVAL": interval}
     store = rig.open()
 
-    def opened(what: str, share: float) -> Engine:
-        return assemble(rig.config(), store, rig.told, rig.world, what, stripe_share=share).engine
+    def opened(what: str, beside_polls: bool) -> Engine:
+        return assemble(
+            rig.config(), store, rig.told, rig.world, what, beside_polls=beside_polls
+        ).engine
 
-    service, seconds = opened("a service", 1.0), int(rig.config().poll.interval)
+    service, seconds = opened("a service", False), int(rig.config().poll.interval)
     window = service.rate_limiters[Side.STRIPE].window
 
     def polls(days: int) -> list[float]:
@@ -414,11 +474,7 @@ def test_a_fixed_interval_leaves_reads_for_a_backfill(rig: Rig, interval: str, l
         return made
 
     before = polls(31)
-    backfill = opened("a backfill", BACKFILL_STRIPE_SHARE).rate_limiters[Side.STRIPE].window
-    used = 0
-    while store.coordination.take_slots(Side.STRIPE, backfill, rig.clock.seconds, 1)[0]:
-        used += 1
-    assert used >= left
+    assert _use_up(opened("a backfill", True)) >= left
     after = polls(2)
     assert max(map(sub, after[1:], after)) <= max(map(sub, before[1:], before))
     store.close()

@@ -80,6 +80,7 @@ class RateLimiter:
         patience_seconds: a longer wait raises BudgetSpent instead.
         waiting: called before each wait, with its seconds.
         keep: called before each request and each wait, to renew the leases of the process.
+        permit: called before each request; raises BudgetSpent if other work needs the requests.
     """
 
     side: Side
@@ -93,6 +94,7 @@ class RateLimiter:
     patience_seconds: float = HALO_PERIOD_SECONDS + 30.0
     waiting: Callable[[Side, float], None] = field(default=lambda _side, _seconds: None)
     keep: Callable[[], None] = field(default=lambda: None)
+    permit: Callable[[], None] = field(default=lambda: None)
     _last: float = field(default=0.0, init=False)
     _counted: int = field(default=0, init=False)
     _ahead: int = field(default=1, init=False)
@@ -103,7 +105,7 @@ class RateLimiter:
         """Wait until one more request is allowed, and count it.
 
         Raises:
-            BudgetSpent: the wait would be longer than `patience_seconds`.
+            BudgetSpent: the wait would be longer than `patience_seconds`, or `permit` refuses.
             Stopping: the process was asked to stop.
         """
         async with self._turn:  # a poll and a push may ask at the same time
@@ -113,6 +115,7 @@ class RateLimiter:
         early = self._last + self.spacing_seconds - self.now()
         if 0 < early <= self.spacing_seconds:
             await self.sleep(early)
+        self.permit()
         while True:
             self.working()
             self.keep()
@@ -175,7 +178,7 @@ class RateLimiter:
             key = "stripe.read_budget" if self.side is Side.STRIPE else "halo.rate_limit"
             message = (
                 f"syncd has used up its {self.window.limit:,} requests to {str(self.side).capitalize()} in "
-                f"{_span(self.window.period_seconds)} ({key}). syncd sends the next one in {_span(wait)}, "
+                f"{span_of(self.window.period_seconds)} ({key}). syncd sends the next one in {span_of(wait)}, "
                 "and nothing is lost. A longer poll.interval needs fewer requests."
             )
             raise BudgetSpent(self.side, message, retry_after_seconds=wait)
@@ -184,7 +187,7 @@ class RateLimiter:
         await self.sleep(min(wait, NAP_SECONDS))
 
 
-def _span(seconds: float) -> str:
+def span_of(seconds: float) -> str:
     """A time span for people: in minutes, from two hours in hours, from two days in days."""
     for unit, name in ((86_400, "days"), (3_600, "hours")):
         if seconds >= 2 * unit:

@@ -5,7 +5,7 @@ bucket counts until its last second has left the window, so the real rolling win
 exceeded. The price is that a request counts up to one bucket's length too long.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 
@@ -113,8 +113,14 @@ CALL_FIRST_SECONDS, CALL_MAX_SECONDS = 0.5, 15.0
 POLLS_SHARE = 0.95
 """The share of a budget that polls plan with; the rest is for sweeps, re-reads and backfills."""
 
-SPENT_SHARE = 0.98
+SPENT_SHARE = 0.995
 """The share of a budget that polls may use up, after a backfill has used what they do not plan with."""
+
+BESIDE_SHARE = 0.99
+"""The share of a budget that polls, backfills and audits may use together."""
+
+KEPT_SHARE = 0.15
+"""The share of a budget that is always kept for polls: half an hour apart with 10,000 in 30 days."""
 
 
 def poll_spacing_seconds(
@@ -147,3 +153,62 @@ def poll_spacing_seconds(
         spacing = max(spacing, leaves_in / max(spendable - still, 1.0))
         still -= counts[start]
     return spacing
+
+
+def kept_spacing_seconds(window: Window, interval_seconds: float) -> float:
+    """The time between polls (seconds) that backfills and audits must leave possible."""
+    return max(interval_seconds, window.period_seconds / (KEPT_SHARE * max(1, window.limit)))
+
+
+def reads_beside_polls(
+    window: Window,
+    counts: Mapping[int, int],
+    now: float,
+    spacing_seconds: float,
+    allowed: Callable[[float], float] | None = None,
+) -> int:
+    """How many reads other work than polls may make now; 0 or less if none.
+
+    After these reads, polls that are `spacing_seconds` apart fit beside all reads that still count, at
+    every future moment.
+
+    Args:
+        window: how many reads are allowed.
+        counts: the reads of all processes, by bucket.
+        now: Unix seconds.
+        spacing_seconds: the time between polls that must remain possible.
+        allowed: the reads that are allowed at a later time; None if `window.limit` is.
+    """
+    kept_seconds = window.bucket_seconds + window.period_seconds
+    moved, oldest = window.rebased(counts, now), window.oldest(now)
+    still = sum(number for start, number in moved.items() if start >= oldest)
+    moments = [(start + kept_seconds, number) for start, number in sorted(moved.items())]
+    left = BESIDE_SHARE * (window.limit if allowed is None else allowed(now)) - still
+    for leaves, number in [*moments, (now + kept_seconds, 0)]:
+        if leaves - kept_seconds < oldest:
+            continue
+        limit = window.limit if allowed is None else allowed(leaves)
+        polls = 1 + (leaves - now) // spacing_seconds
+        left = min(left, SPENT_SHARE * limit - still - polls)
+        still -= number
+    return int(left)
+
+
+def wait_beside_polls(
+    window: Window,
+    counts: Mapping[int, int],
+    now: float,
+    spacing_seconds: float,
+    allowed: Callable[[float], float] | None = None,
+) -> float:
+    """Seconds until other work than polls may read, if nothing is read until then.
+
+    The arguments are those of `reads_beside_polls`.
+    """
+    kept_seconds = window.bucket_seconds + window.period_seconds
+    leaving = sorted({now, *(start + kept_seconds for start in window.rebased(counts, now))})
+    leaving = [at for at in leaving if at >= now]
+    for at in leaving:
+        if reads_beside_polls(window, counts, at, spacing_seconds, allowed) > 0:
+            return at - now
+    return float(kept_seconds)

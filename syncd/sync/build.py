@@ -15,12 +15,10 @@ from syncd.clients.stripe.source import StripeSource
 from syncd.clients.throttle import STRIPE_SPACING_SECONDS, RateLimiter, halo_window, stripe_window
 from syncd.config.model import Config
 from syncd.config.secrets import is_organization_key
-from syncd.config.values import AUTO
 from syncd.core.errors import Side, Stopping
 from syncd.core.payments import CREATED_EVENT, EVENT_TYPES
 from syncd.core.records import Fence
 from syncd.core.rules.decisions import Policy
-from syncd.core.rules.pacing import INTERVAL_SECONDS
 from syncd.monitor.polls import ration_of
 from syncd.monitor.telemetry import Telemetry
 from syncd.store.coordination import HIDDEN_INTENTS
@@ -28,6 +26,7 @@ from syncd.store.store import Store
 from syncd.sync.engine import Engine
 from syncd.sync.lease import Lease, this_process
 from syncd.sync.policy import push_settings, release_holds, write_settings
+from syncd.sync.pull.by_hand import ReadsBesidePolls
 from syncd.sync.pull.deliveries import Deliveries
 from syncd.sync.pull.listing import IntentListing
 from syncd.sync.pull.pace import FixedPace, Pace, PollPace
@@ -43,14 +42,8 @@ from syncd.sync.push.pusher import Pusher
 from syncd.sync.run import Run
 from syncd.sync.sink import Sink
 
-BY_HAND_SHARE = 0.995
-"""The share of Stripe's limit for a run by hand if poll.interval is "auto"."""
-
-KEPT_SHARE = 0.01
-"""The share of Stripe's limit that only polls may use, if poll.interval is "auto".
-
-This holds if the limit suffices for a poll every five minutes; otherwise half of the limit.
-"""
+FIXED_REREADS_SHARE = 0.5
+"""Re-reads stop if less than this share of Stripe's limit is left and poll.interval is fixed."""
 
 SILENCE_SECONDS_MAX = 600.0
 """After so many idle seconds (or half of web.stale_after), syncd sends Halo a test request."""
@@ -120,7 +113,7 @@ def assemble(
     what: str,
     *,
     plan: Plan | None = None,
-    stripe_share: float = 1.0,
+    beside_polls: bool = False,
     halo_share: float = 1.0,
     counted_in: Store | None = None,
 ) -> Parts:
@@ -133,14 +126,14 @@ def assemble(
         runtime: time, randomness, and the request to stop.
         what: the command that runs, shown to other processes that want to push.
         plan: makes it a dry run; called with each planned action.
-        stripe_share: the share of Stripe's limit (0 to 1) that this run may use; the rest is left
-            to the service, so that a long run by hand never blocks the service.
-        halo_share: the same for Halo's limit.
+        beside_polls: whether the run leaves so many of Stripe's reads that the service's polls keep
+            a useful rhythm, however long the run is.
+        halo_share: the share of Halo's limit (0 to 1) that this run may use.
         counted_in: where requests are counted, if not in `store`: a run with its own database that
             counts them in the service's database keeps both within the limits.
     """
     source, sink, rate_limiters = _clients(
-        config, store, telemetry, runtime, stripe_share, halo_share, counted_in
+        config, store, telemetry, runtime, beside_polls, halo_share, counted_in
     )
     engine = build_engine(
         config, store, telemetry, runtime, what, source, sink, rate_limiters, plan
@@ -176,11 +169,10 @@ def assemble_readers(
     telemetry: Telemetry,
     runtime: Runtime,
     *,
-    stripe_share: float = 1.0,
     counted_in: Store | None = None,
 ) -> Readers:
     """Build the parts that read both sides into `store`; the arguments are those of `assemble`."""
-    source, sink, _ = _clients(config, store, telemetry, runtime, stripe_share, 1.0, counted_in)
+    source, sink, _ = _clients(config, store, telemetry, runtime, True, 1.0, counted_in)
     return Readers(
         source,
         sink,
@@ -195,19 +187,15 @@ def _clients(
     store: Store,
     telemetry: Telemetry,
     runtime: Runtime,
-    stripe_share: float,
+    beside_polls: bool,
     halo_share: float,
     counted_in: Store | None,
 ) -> tuple[StripeSource, HaloSink, dict[Side, RateLimiter]]:
     """Build the clients of both sides, and their rate limiters."""
     for problem in no_proxy_problems(os.environ):
         telemetry.log("warning", "no_proxy_entry", text=problem)
-    if config.poll.interval == AUTO and stripe_share < 1:
-        stripe_share = BY_HAND_SHARE
-    allowed = ration_of(config.stripe.read_budget, counted_in or store, runtime.now()).ceiling(
-        runtime.now()
-    )
-    stripe_limit = max(1, int(allowed * stripe_share))
+    ration = ration_of(config.stripe.read_budget, counted_in or store, runtime.now())
+    stripe_limit = max(1, ration.ceiling(runtime.now()))
     halo_limit = max(1, int(config.halo.rate_limit * halo_share))
     rate_limiters = {
         Side.STRIPE: RateLimiter(
@@ -233,6 +221,9 @@ def _clients(
             waiting=runtime.waiting,
         ),
     }
+    if beside_polls:
+        stripe = rate_limiters[Side.STRIPE]
+        stripe.permit = _beside_polls(config, counted_in or store, runtime).permit
     source = StripeSource(
         config.stripe_api_key,
         config.stripe.api_base,
@@ -244,6 +235,12 @@ def _clients(
     )
     calling = _calling(rate_limiters[Side.HALO], telemetry, runtime)
     return source, _sink(config, calling, runtime, store, counted_in or store), rate_limiters
+
+
+def _beside_polls(config: Config, store: Store, runtime: Runtime) -> ReadsBesidePolls:
+    """Build what decides whether other work than polls may read from Stripe."""
+    budget, window = config.stripe.read_budget, stripe_window(0)
+    return ReadsBesidePolls(store, budget, config.poll.seconds, window, runtime.now)
 
 
 def _sink(
@@ -330,11 +327,12 @@ def build_engine(
     pusher.review = lambda: release_holds(config, store, runtime.now())
     reversal_sweeper = ReversalSweeper(source, sink, store, telemetry, runtime.now, rereads.between)
     limiter = rate_limiters[Side.STRIPE]
-    bears = limiter.window.limit * INTERVAL_SECONDS > limiter.window.period_seconds
-    kept = KEPT_SHARE if pace.planned and bears else 0.5  # the share that only polls may use
+    beside = _beside_polls(config, store, runtime)
     pusher.may_reread = lambda: (
-        limiter.window.left(limiter.requests.counts(Side.STRIPE), runtime.now())
-        > kept * limiter.window.limit
+        beside.left() > 0
+        if pace.planned
+        else limiter.window.left(limiter.requests.counts(Side.STRIPE), runtime.now())
+        > FIXED_REREADS_SHARE * limiter.window.limit
     )
     return Engine(
         poller, sweeper, pusher, reversal_sweeper, Deliveries(source, store, runtime.now), store, rate_limiters,

@@ -1,10 +1,17 @@
 """Windows of requests: never exceeded, never blocked for ever."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.core.windows import Backoff, Window, poll_spacing_seconds
+from syncd.core.windows import (
+    Backoff,
+    Window,
+    kept_spacing_seconds,
+    poll_spacing_seconds,
+    reads_beside_polls,
+    wait_beside_polls,
+)
 
 
 @given(
@@ -67,7 +74,7 @@ def test_poll_spacing() -> None:
     assert poll_spacing_seconds(month, {month.bucket(now): 4_999}, now, 300) == 300
     assert poll_spacing_seconds(month, {}, now, 60) == 60
     spent = poll_spacing_seconds(month, {month.bucket(now): 5_000}, now, 60)
-    assert 538 < spent < 544  # what is left of 9,800, over 30 days
+    assert 522 < spent < 526  # what is left of 9,950, over 30 days
     assert poll_spacing_seconds(month, {month.bucket(now): 10_000}, now, 60) > 29 * 86_400
 
 
@@ -96,6 +103,65 @@ def test_polls_never_run_out_of_budget(spent: dict[int, int], interval: int) -> 
         assert window.left(counts, now) > 0
         bucket = window.bucket(now)
         counts[bucket] = counts.get(bucket, 0) + 1
+
+
+def test_a_fresh_budget_keeps_a_share_for_polls() -> None:
+    """Of 10,000 reads, a run by hand may use 84 %: polls half an hour apart fit beside it for 30 days."""
+    month, now = Window(10_000, 30 * 86_400, 3_600), 10_000_000.0
+    spacing = kept_spacing_seconds(month, 300)
+    assert spacing == 1_728
+    left = reads_beside_polls(month, {}, now, spacing)
+    assert left == 8_447
+    counts = {month.bucket(now): left + 2}  # these reads leave the window a little earlier
+    assert reads_beside_polls(month, counts, now, spacing) <= 0
+    assert poll_spacing_seconds(month, counts, now, 300) <= spacing
+    wait = wait_beside_polls(month, counts, now, spacing)
+    assert reads_beside_polls(month, counts, now + wait, spacing) > 0
+    assert wait_beside_polls(month, {}, now, spacing) == 0
+
+
+def test_rare_polls_leave_nearly_all_reads() -> None:
+    """Beside a poll a day, 99 % of the reads are free; a large budget keeps no more than the interval needs."""
+    month, now = Window(10_000, 30 * 86_400, 3_600), 10_000_000.0
+    assert kept_spacing_seconds(month, 86_400) == 86_400
+    assert reads_beside_polls(month, {}, now, 86_400) == 9_900
+    assert kept_spacing_seconds(month.with_limit(250_000), 300) == 300
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    limit=st.integers(60, 400),
+    interval=st.integers(1, 60),
+    before=st.integers(0, 300),
+    runs=st.lists(st.tuples(st.integers(0, 1_200), st.integers(1, 400)), min_size=1, max_size=4),
+)
+def test_a_run_by_hand_leaves_polls_their_rhythm(
+    limit: int, interval: int, before: int, runs: list[tuple[int, int]]
+) -> None:
+    """Whenever runs by hand read, and however much they want: no two polls are further apart than kept.
+
+    Polls may have used the budget before, alone; runs by hand take all that they are allowed.
+    """
+    window = Window(limit, period_seconds=1_000, bucket_seconds=10)
+    kept = kept_spacing_seconds(window, interval)
+    counts: dict[int, int] = {}
+    now = begun = 10_000.0
+    wanted = sorted(runs)
+    for _ in range(before):
+        now += poll_spacing_seconds(window, counts, now, interval)
+        counts[window.bucket(now)] = counts.get(window.bucket(now), 0) + 1
+    begun = now
+    while now < begun + 2_500:
+        bucket = window.bucket(now)
+        while wanted and now >= begun + wanted[0][0]:
+            _, number = wanted.pop(0)
+            left = reads_beside_polls(window, counts, now, kept)
+            counts[bucket] = counts.get(bucket, 0) + max(0, min(number, left))
+        wait = poll_spacing_seconds(window, counts, now, interval)
+        assert wait <= kept * 1.001
+        now += wait
+        assert window.left(counts, now) > 0
+        counts[window.bucket(now)] = counts.get(window.bucket(now), 0) + 1
 
 
 @pytest.mark.parametrize(

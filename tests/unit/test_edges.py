@@ -229,6 +229,6 @@ def test_how_far_apart_polls_are() -> None:
     """What is left is spread over the time until the next bucket leaves, to the fraction of a second."""
     window = Window(limit=10, period_seconds=100, bucket_seconds=5)
     assert poll_spacing_seconds(window, {0: 6}, 104, 1) == 100 / 9.5
-    assert poll_spacing_seconds(window, {100: 7}, 101, 1) == 104 / (9.8 - 7)
+    assert poll_spacing_seconds(window, {100: 7}, 101, 1) == 104 / (9.95 - 7)
     # The bucket that is the oldest is about to leave, and counts no more from then on.
-    assert poll_spacing_seconds(window, {0: 4, 100: 3}, 104, 1) == 101 / (9.8 - 3)
+    assert poll_spacing_seconds(window, {0: 4, 100: 3}, 104, 1) == 101 / (9.95 - 3)

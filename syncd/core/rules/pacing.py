@@ -38,7 +38,7 @@ QUICK_SHARE = 0.5
 """Up to this share of the extra reads, polls are as fast as possible while a payment is under way."""
 
 GUARDED_SHARE, FIXED_SHARE = 0.975, 0.98
-"""Extra reads use at most the first share of the allowed reads, all polls the second."""
+"""Extra reads use at most the first share of the allowed reads; polls plan with the second."""
 
 READS_PER_TRANSACTION, READS_MIN = 500, 10_000
 """Stripe allows 500 reads for each transaction of the last 30 days, and never fewer than 10,000."""

@@ -19,7 +19,7 @@ from syncd.audit.report.export import Links, as_json, write_csv
 from syncd.audit.report.html import as_html
 from syncd.audit.report.text import lines
 from syncd.audit.summary import Audit, first_paragraph
-from syncd.cli.commands.operate.run import BACKFILL_STRIPE_SHARE, since_of
+from syncd.cli.commands.operate.run import since_of
 from syncd.cli.shared import (
     EXIT_ATTENTION,
     ConfigOption,
@@ -188,7 +188,6 @@ async def _audit(
         own,
         Telemetry(),
         runtime,
-        stripe_share=BACKFILL_STRIPE_SHARE,
         counted_in=memory,
     )
     parts.all_rows.progress = show.rows

@@ -34,9 +34,6 @@ from syncd.text.sanitize import plain
 from syncd.text.timestamps import TimeUnreadable, interval
 from syncd.text.wording import needing, sentence
 
-BACKFILL_STRIPE_SHARE = 0.97
-"""The share of stripe.read_budget that a backfill may use up; polls plan with less, and may use more."""
-
 DRY_RUN_HALO_SHARE = 0.5
 """A dry run records nothing, so other processes cannot see its requests: it uses half the window."""
 
@@ -128,7 +125,7 @@ async def _command(
         runtime,
         what,
         plan=plan if dry_run else None,
-        stripe_share=1.0 if since is None else BACKFILL_STRIPE_SHARE,
+        beside_polls=since is not None,
         halo_share=DRY_RUN_HALO_SHARE if dry_run else 1.0,
     )
     watch(parts, store, show)
