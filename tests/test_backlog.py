@@ -5,6 +5,7 @@ import sqlite3
 
 import pytest
 
+from syncd.clients.retry import ATTEMPTS_MAX
 from syncd.core.errors import LinkFailure, Side
 from syncd.core.records import Condition
 from syncd.core.rules.proof import WriteKind
@@ -41,6 +42,19 @@ def test_burst_reads_the_newest_rows_only(rig: Rig, payments: int, after_days: i
     assert pages <= payments // 100 + 1
     assert alone == 0
     assert all(rig.statuses(payment) == [3] for payment in made)
+
+
+def test_one_page_that_fails_keeps_the_pages_before_it(rig: Rig) -> None:
+    """Page 4 always fails: the payments of the pages before it are not looked up again."""
+    made = [rig.pay("succeeded") for _ in range(600)]
+    fourth = Fault("504", times=None, match=lambda one: one.params().get("page_no") == "4")
+    rig.box.halo.faults.append(fourth)
+    rig.once()
+    pages, alone = lookups(rig)
+    assert alone <= 300 + 1  # one more shows that Halo works
+    assert pages <= 3 + ATTEMPTS_MAX
+    assert all(rig.statuses(payment) == [3] for payment in made)
+    assert [one["level"] for one in rig.told.events("rows_unlisted")] == ["warning"]
 
 
 def test_burst_with_payments_that_are_not_halos(rig: Rig) -> None:

@@ -113,7 +113,9 @@ class AllRows:
             # Long lists may be too heavy for Halo, while the list of one payment is not.
             await self.sink.probe_lookup()
             self.report.log("warning", "rows_unlisted", reason=str(error))
-            return False
+            # The rows read so far settle their payments; all other payments are looked up alone.
+            self.stopped = self.store.rows.count() > 0
+            return self.stopped
         if (whole or self.stopped) and self._page is not None:
             self.store.write(ROWS_READ, RowsNote(self._begun, None))
         return whole or self.stopped
