@@ -12,6 +12,7 @@ from apscheduler.schedulers import base
 
 from syncd.sandbox.faults import Fault
 from syncd.service import daemon as service
+from syncd.service import readiness
 from syncd.service.clock import Ages, ClockWatch
 from syncd.service.systemd import Notifier
 from syncd.sync.build import Runtime
@@ -110,6 +111,7 @@ def test_ages_do_not_follow_the_clock() -> None:
 def test_a_blocked_service_is_not_alive(live: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTP answers also while the service's loop is blocked, and /livez says so."""
     monkeypatch.setattr(service, "HANG_SECONDS", 1.0)
+    monkeypatch.setattr(readiness, "HANG_SECONDS", 1.0)
     monkeypatch.setattr(service, "CLOCK_LOOK_SECONDS", 0.05)
     store, told, runtime = live.open(), Notified(), Runtime()
     running = service.Daemon(

@@ -146,7 +146,7 @@ class PageChanges:
     changed: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionEntry:
     """One entry of the attention list.
 
@@ -169,11 +169,11 @@ class AttentionEntry:
     condition: str
     code: str | None
     reason: str
-    state: str | None
-    amount: int | None
-    currency: str | None
-    attempts: int
-    next_try: float | None
+    state: str | None = None
+    amount: int | None = None
+    currency: str | None = None
+    attempts: int = 0
+    next_try: float | None = None
     since: float
     rows: tuple[int, ...] = ()
     invoices: tuple[SeenInvoice, ...] = ()

@@ -16,6 +16,7 @@ from syncd.core.records import Condition
 from syncd.core.rules.deliveries import Undelivered
 from syncd.core.rules.proof import UpdateMode, WriteKind, WriteTrouble
 from syncd.core.rules.proof_notes import PROOFS, TROUBLES
+from syncd.core.windows import Window
 from syncd.monitor.health import Check, judge_step
 from syncd.monitor.polls import PollsStatus, polls_status, read_limit
 from syncd.store.coordination import (
@@ -224,6 +225,11 @@ def requests_left(config: Config, store: Store, now: float) -> dict[str, int]:
         Side.STRIPE: stripe_window(read_limit(config, store, now)),
         Side.HALO: halo_window(config.halo.rate_limit),
     }
+    return left_in(windows, store, now)
+
+
+def left_in(windows: Mapping[Side, Window], store: Store, now: float) -> dict[str, int]:
+    """Requests left by side in these windows, from the counts of all processes in the store."""
     return {
         str(side): window.left(store.coordination.counts(side), now)
         for side, window in windows.items()

@@ -18,17 +18,17 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from syncd.config.model import Config, ConfigurationError, differences
 from syncd.core.errors import Stopping, StoreUnavailable, StoreUnusable
-from syncd.core.holds import LiftedBy
 from syncd.core.records import Fence
 from syncd.failpoints import Point, crash_point
 from syncd.monitor.health import Check
+from syncd.monitor.status import left_in
 from syncd.monitor.telemetry import Telemetry, stderr_log
 from syncd.monitor.watcher import Watch
 from syncd.service.clock import Ages, ClockWatch
 from syncd.service.instance import Instance
 from syncd.service.lanes import Step, Steps, note_progress
 from syncd.service.leadership import Leadership
-from syncd.service.readiness import ready_checks
+from syncd.service.readiness import HANG_SECONDS, live_check, ready_checks
 from syncd.service.schedule import plan
 from syncd.service.systemd import Notifier
 from syncd.service.web.listener import Server, listen_on, serve, server_config
@@ -36,20 +36,14 @@ from syncd.service.web.server import WebSources
 from syncd.store.store import Store
 from syncd.sync.build import Runtime, assemble
 from syncd.sync.engine import Engine
-from syncd.sync.policy import release_holds
+from syncd.sync.policy import RELEASING_KEYS, release_holds
 from syncd.text.wording import counted, needing
 
 STOP_SECONDS = 8.0
 """How long a running step may continue after SIGTERM; the service ends within ten seconds."""
 
-_LIFTING = frozenset(str(key) for key in LiftedBy)
-"""The configuration keys whose change releases holds."""
-
 CLOCK_LOOK_SECONDS = 5.0
 """How often to check whether the host's clock was set back."""
-
-HANG_SECONDS = 240.0
-"""After so many seconds without progress a step hangs; systemd's watchdog restarts syncd."""
 
 FIXED = ("state.url", "state.takeover_after", "web.listen", "database_password")
 """Keys that take effect only after a restart."""
@@ -89,9 +83,15 @@ class Daemon:
         self._ages, self._clock = Ages(self.monotonic), ClockWatch(self.runtime.now, self.monotonic)
         if self.config.state.is_server:
             self._lead = Leadership(
-                self.store, self.config.state.takeover_after, self.telemetry, self.runtime.now,
-                self.monotonic, self._prepare_to_lead, self._on_lead, self._on_loss,
-            )  # fmt: skip
+                self.store,
+                self.config.state.takeover_after,
+                self.telemetry,
+                self.runtime.now,
+                self.monotonic,
+                self._prepare_to_lead,
+                self._on_lead,
+                self._on_loss,
+            )
             self.runtime.requires = self._fence
 
     async def run(self) -> None:
@@ -107,15 +107,25 @@ class Daemon:
         self._watch_signals()
         self._steps = Steps(
             assemble(self.config, self.store, self.telemetry, self.runtime, "the daemon"),
-            self._guarded, self._release_if_left, self._say, self._started, self.monotonic,
-        )  # fmt: skip
+            self._guarded,
+            self._release_if_left,
+            self._say,
+            self._started,
+            self.monotonic,
+        )
         self.telemetry.leads(leading=self._lead is None)
         if self._lead is None:
             release_holds(self.config, self.store, self.runtime.now())
         self._watch = Watch(
-            self.store, self.telemetry, lambda: self.config, self._ready, self._budgets,
-            lambda: self._engine.last.get("poll"), self.runtime.now, self.runtime.transport,
-        )  # fmt: skip
+            self.store,
+            self.telemetry,
+            lambda: self.config,
+            self._ready,
+            self._budgets,
+            lambda: self._engine.last.get("poll"),
+            self.runtime.now,
+            self.runtime.transport,
+        )
         listener = listen_on(self.config.web.listen)
         self._instance = Instance(
             self.store, self.config.state.url, self.telemetry, self.runtime.now, self.runtime.sleep
@@ -160,7 +170,7 @@ class Daemon:
         for task in watching:
             task.cancel()
         self._scheduler.shutdown(wait=False)
-        await asyncio.gather(self._drain(), self._watch.close())
+        await asyncio.gather(self._steps.drain(STOP_SECONDS), self._watch.close())
         server.should_exit = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(serving, timeout=1.5)
@@ -230,16 +240,6 @@ class Daemon:
             self.config = config
             await old.close()
         return old.engine
-
-    async def _drain(self) -> None:
-        """Let running steps finish within STOP_SECONDS, then cancel them."""
-        if not self._steps.running:
-            return
-        _, late = await asyncio.wait(set(self._steps.running), timeout=STOP_SECONDS)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=1.0)
 
     # --- the schedule --------------------------------------------------------------------------
 
@@ -356,15 +356,18 @@ class Daemon:
         last = (await self._rebuild(new)).last
         self._engine.last = last
         # Without such a change no payment leaves the attention list, not even briefly.
-        lifting = bool(_LIFTING.intersection(changed))
+        lifting = bool(RELEASING_KEYS.intersection(changed))
         released = self._release(reloaded=lifting) if self._leads else 0
         self._schedule()
         if released:
             self._steps.push()
         self.telemetry.log(
-            "warning" if fixed else "info", "reloaded", changed=changed, needs_restart=fixed,
+            "warning" if fixed else "info",
+            "reloaded",
+            changed=changed,
+            needs_restart=fixed,
             decided_again=released,
-        )  # fmt: skip
+        )
         self.notifier.ready("Reloaded.")
 
     # --- health --------------------------------------------------------------------------------
@@ -384,17 +387,12 @@ class Daemon:
         return server_config(sources)
 
     def _live(self) -> Check:
-        idle = max(self._steps.idle_seconds(), self._clock.idle_seconds())
-        hangs = idle >= HANG_SECONDS
-        return Check(not hangs, f"a step has hung for {idle:.0f} s" if hangs else "no step hangs")
+        return live_check(max(self._steps.idle_seconds(), self._clock.idle_seconds()))
 
     def _ready(self) -> dict[str, Check]:
         stale = self.config.stale_seconds_at(self._engine.pace.longest_seconds)
         return ready_checks(self._engine, self._lead, self._started, self._ages, stale)
 
     def _budgets(self) -> dict[str, int]:
-        now = self.runtime.now()
-        return {
-            str(side): limiter.window.left(self.store.coordination.counts(side), now)
-            for side, limiter in self._engine.rate_limiters.items()
-        }
+        windows = {side: one.window for side, one in self._engine.rate_limiters.items()}
+        return left_in(windows, self.store, self.runtime.now())

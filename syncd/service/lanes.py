@@ -123,6 +123,16 @@ class Steps:
         for task in list(self._kinds.values()):
             task.cancel()
 
+    async def drain(self, seconds: float) -> None:
+        """Let running steps finish within this time, then cancel them."""
+        if not self.running:
+            return
+        _, late = await asyncio.wait(set(self.running), timeout=seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=1.0)
+
     def poll(self) -> None:
         """Start a poll if one is due; a push follows. In a sweep, the poll runs between two pages."""
         if not self.parts.engine.poll_is_due():

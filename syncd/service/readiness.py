@@ -1,4 +1,7 @@
-"""The checks of `/readyz`: whether both sides and the database work, and which role the service has."""
+"""The checks of `/readyz` and `/livez`.
+
+Whether both sides and the database work, which role the service has, and whether a step hangs.
+"""
 
 from syncd.core.errors import Side
 from syncd.monitor.health import Check, judge_step
@@ -7,6 +10,9 @@ from syncd.service.clock import Ages
 from syncd.service.leadership import Leadership
 from syncd.store.store import Store
 from syncd.sync.engine import Engine
+
+HANG_SECONDS = 240.0
+"""After so many seconds without progress a step hangs; systemd's watchdog restarts syncd."""
 
 SILENT_SECONDS = 2.0
 """After so many seconds without an answer to a query, the database does not work."""
@@ -21,6 +27,13 @@ def silence(store: Store) -> str | None:
         f"The database has not answered for {seconds:.0f} s. syncd writes nothing to Halo until the "
         "database answers. Check that the server runs and that this host reaches it."
     )
+
+
+def live_check(idle_seconds: float) -> Check:
+    """Whether no step hangs; `idle_seconds` is the time without progress."""
+    hangs = idle_seconds >= HANG_SECONDS
+    text = f"a step has hung for {idle_seconds:.0f} s" if hangs else "no step hangs"
+    return Check(not hangs, text)
 
 
 def ready_checks(

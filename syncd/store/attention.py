@@ -24,7 +24,7 @@ from syncd.core.rules.proof_notes import HARM, TROUBLES, due_at_once, read_troub
 from syncd.store import transitions
 from syncd.store.db import counts, schema
 from syncd.store.db.connection import reading, writing
-from syncd.store.history import PUSHES_MAX, pushed_of
+from syncd.store.history import PUSHES_MAX, pushed_since
 from syncd.store.payments import reported_state_of, shown_amount, shown_rows, unmatched_of
 from syncd.store.reversals import (
     attention_of,
@@ -60,15 +60,8 @@ class PeopleStore:
 
     def pushes(self, since: float, limit: int = PUSHES_MAX) -> list[Pushed]:
         """Payments written to Halo since a time (Unix seconds), newest first."""
-        c = schema.pushes.c
         with reading(self._engine) as connection:
-            found = connection.execute(
-                sa.select(schema.pushes)
-                .where(c.at >= since)
-                .order_by(c.at.desc(), c.id.desc())
-                .limit(limit)
-            ).all()
-        return [pushed_of(row) for row in found]
+            return pushed_since(connection, since, limit)
 
     def reported_states(self, since: float, limit: int = PUSHES_MAX) -> list[ReportedState]:
         """The latest state of each Halo payment that Stripe reported since a time (Unix seconds).
@@ -159,21 +152,41 @@ class PeopleStore:
                 .limit(limit)
             ).all()
             back = attention_of(connection, limit, reversals)
-            found = [
-                AttentionEntry(
-                    row.intent_id, "payment", row.condition, row.code, row.reason or "", row.state,
-                    shown_amount(row), row.currency, row.attempts, row.next_try, row.changed_at,
-                    **shown_rows(row.seen_rows, row.rows), intent_id=row.intent_id,
-                    dismissed=bool(row.dismissed),
-                )
-                for row in held
-            ] + back + [
-                AttentionEntry(
-                    row.id, "unreadable", "unreadable", entry_named(row.id)[0], row.reason, None, None, None, 0,
-                    None, row.seen_at, intent_id=entry_named(row.id)[1], dismissed=bool(row.dismissed),
-                )
-                for row in odd
-            ]  # fmt: skip
+            found = (
+                [
+                    AttentionEntry(
+                        id=row.intent_id,
+                        kind="payment",
+                        condition=row.condition,
+                        code=row.code,
+                        reason=row.reason or "",
+                        state=row.state,
+                        amount=shown_amount(row),
+                        currency=row.currency,
+                        attempts=row.attempts,
+                        next_try=row.next_try,
+                        since=row.changed_at,
+                        **shown_rows(row.seen_rows, row.rows),
+                        intent_id=row.intent_id,
+                        dismissed=bool(row.dismissed),
+                    )
+                    for row in held
+                ]
+                + back
+                + [
+                    AttentionEntry(
+                        id=row.id,
+                        kind="unreadable",
+                        condition="unreadable",
+                        code=entry_named(row.id)[0],
+                        reason=row.reason,
+                        since=row.seen_at,
+                        intent_id=entry_named(row.id)[1],
+                        dismissed=bool(row.dismissed),
+                    )
+                    for row in odd
+                ]
+            )
             names = [entry.id for entry in found if entry.dismissed]
             notes: dict[str, Any] = {}
             for start in range(0, len(names), 500):
@@ -315,17 +328,14 @@ def _stopped(connection: sa.Connection) -> list[AttentionEntry]:
         reason = message(trouble.code, trouble.entry_id, problem=f"{trouble.reason}{kept}")
         found.append(
             AttentionEntry(
-                trouble.entry_id,
-                "tenant",
-                "stopped",
-                trouble.code,
-                reason,
-                None,
-                None,
-                None,
-                len(trouble.tried),
-                trouble.next_try,
-                trouble.at,
+                id=trouble.entry_id,
+                kind="tenant",
+                condition="stopped",
+                code=trouble.code,
+                reason=reason,
+                attempts=len(trouble.tried),
+                next_try=trouble.next_try,
+                since=trouble.at,
                 **_rows_of(connection, trouble),
             )
         )
@@ -336,19 +346,14 @@ def _harms(connection: sa.Connection) -> list[AttentionEntry]:
     """Rows that a write harmed before syncd knew how to write: a person must restore them."""
     return [
         AttentionEntry(
-            f"row_{trouble.row_id}",
-            "tenant",
-            "harmed",
-            trouble.code,
-            f"{trouble.reason} syncd leaves this row as it is now. "
+            id=f"row_{trouble.row_id}",
+            kind="tenant",
+            condition="harmed",
+            code=trouble.code,
+            reason=f"{trouble.reason} syncd leaves this row as it is now. "
             f"Restore the row in Halo. Former contents: {former_of(trouble)}. "
             f"Then run: syncd attention dismiss row_{trouble.row_id}",
-            None,
-            None,
-            None,
-            0,
-            None,
-            trouble.at,
+            since=trouble.at,
             **_rows_of(connection, trouble),
         )
         for trouble in _troubles(connection, _HARMED)

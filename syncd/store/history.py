@@ -179,11 +179,26 @@ def remember_pushes(connection: sa.Connection, pushed: Sequence[Pushed]) -> None
     )
 
 
-def pushed_of(row: Any) -> Pushed:
-    """A push, from its columns."""
-    return Pushed(
-        row.at, row.intent_id, row.old, PaymentState(row.new), row.lag_seconds, row_ids(row.rows)
+def pushed_since(connection: sa.Connection, since: float, limit: int) -> list[Pushed]:
+    """Payments written to Halo since a time (Unix seconds), newest first."""
+    c = schema.pushes.c
+    found = connection.execute(
+        sa.select(schema.pushes)
+        .where(c.at >= since)
+        .order_by(c.at.desc(), c.id.desc())
+        .limit(limit)
     )
+    return [
+        Pushed(
+            row.at,
+            row.intent_id,
+            row.old,
+            PaymentState(row.new),
+            row.lag_seconds,
+            row_ids(row.rows),
+        )
+        for row in found
+    ]
 
 
 # --- the whole database ---------------------------------------------------------------------------

@@ -295,12 +295,9 @@ def build_engine(
         source.payment_types = (*EVENT_TYPES, CREATED_EVENT)
     poller = Poller(source, store, reach, listing, rereads, telemetry, runtime.now, learning)
     sweeper = Sweeper(source, store, listing, rereads, telemetry, runtime.now)
-    lease = (
-        None
-        if plan is not None
-        else Lease(store, this_process(what), runtime.now, requires=runtime.requires)
-    )
-    if lease is not None:
+    lease = None
+    if plan is None:
+        lease = Lease(store, this_process(what), runtime.now, requires=runtime.requires)
         rate_limiters[Side.HALO].keep = lease.keep
     tenant = TenantWrites(
         store,
@@ -326,19 +323,38 @@ def build_engine(
     # reloaded.
     pusher.review = lambda: release_holds(config, store, runtime.now())
     reversal_sweeper = ReversalSweeper(source, sink, store, telemetry, runtime.now, rereads.between)
-    limiter = rate_limiters[Side.STRIPE]
-    beside = _beside_polls(config, store, runtime)
-    pusher.may_reread = lambda: (
-        beside.left() > 0
-        if pace.planned
-        else limiter.window.left(limiter.requests.counts(Side.STRIPE), runtime.now())
-        > FIXED_REREADS_SHARE * limiter.window.limit
-    )
+    pusher.may_reread = _may_reread(config, store, rate_limiters[Side.STRIPE], pace, runtime)
     return Engine(
-        poller, sweeper, pusher, reversal_sweeper, Deliveries(source, store, runtime.now), store, rate_limiters,
-        telemetry, runtime.now, runtime.random,
-        pace, telemetry.succeeded, config.poll.sweep, min(SILENCE_SECONDS_MAX, config.stale_seconds / 2),
-    )  # fmt: skip
+        poller,
+        sweeper,
+        pusher,
+        reversal_sweeper,
+        Deliveries(source, store, runtime.now),
+        store,
+        rate_limiters,
+        telemetry,
+        runtime.now,
+        runtime.random,
+        pace,
+        telemetry.succeeded,
+        config.poll.sweep,
+        min(SILENCE_SECONDS_MAX, config.stale_seconds / 2),
+    )
+
+
+def _may_reread(
+    config: Config, store: Store, limiter: RateLimiter, pace: Pace, runtime: Runtime
+) -> Callable[[], bool]:
+    """Whether enough of Stripe's budget is left to re-read payments without rows."""
+    beside = _beside_polls(config, store, runtime)
+
+    def may_reread() -> bool:
+        if pace.planned:
+            return beside.left() > 0
+        left = limiter.window.left(limiter.requests.counts(Side.STRIPE), runtime.now())
+        return left > FIXED_REREADS_SHARE * limiter.window.limit
+
+    return may_reread
 
 
 def _pace(config: Config, store: Store, limiter: RateLimiter, runtime: Runtime) -> Pace:

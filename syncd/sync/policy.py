@@ -11,6 +11,9 @@ from syncd.core.rules.decisions import Create, Policy, Update
 from syncd.store.coordination import CONFIG, STRIPE_MODE
 from syncd.store.store import Store
 
+RELEASING_KEYS = frozenset(str(key) for key in LiftedBy)
+"""The configuration keys whose change releases holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class PushSettings:

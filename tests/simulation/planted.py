@@ -28,7 +28,7 @@ from syncd.store import transitions as payment_transitions
 from syncd.store.db import leases
 from syncd.sync import engine, lease
 from syncd.sync.pull import listing, poll
-from syncd.sync.push import guard, pusher
+from syncd.sync.push import guard
 from syncd.sync.push import insert as inserting
 from syncd.sync.push import update as updating
 from syncd.sync.push.proof import new_row, prover, reading, tenant, verify
@@ -257,8 +257,8 @@ PLANTED = (
         'without_secrets(json.dumps(value, separators=(",", ":")))', "json.dumps(value)",
     ),
     Planted(
-        "the proof is skipped", _in(pusher.Pusher, "_proven"),
-        "if not updates or self.plan is not None or self.tenant.proof(WriteKind.UPDATE):", "if True:",
+        "the proof is skipped", _in(prover.Prover, "prove_first"),
+        "if not updates or self.tenant.proof(WriteKind.UPDATE):", "if True:",
     ),
     Planted(
         "a side effect is ignored", _in(proving.Comparison, "is_right"),

@@ -4,7 +4,7 @@ from syncd.core.records import AttentionEntry, first_entries
 
 
 def entry(name: str, kind: str) -> AttentionEntry:
-    return AttentionEntry(name, kind, "held", None, "", None, None, None, 0, None, 0.0)
+    return AttentionEntry(id=name, kind=kind, condition="held", code=None, reason="", since=0.0)
 
 
 def test_first_entries() -> None:

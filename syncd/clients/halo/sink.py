@@ -269,8 +269,7 @@ class HaloSink:
     async def _raw_page(
         self, query: Mapping[str, str], number: int
     ) -> tuple[list[Any], int | None]:
-        paging = {"pageinate": "true", "page_no": str(number), "page_size": str(PAGE_SIZE)}
-        body = await self.connection.read(_PATH, {**query, **paging})
+        body = await self.connection.read(_PATH, {**query, **_paging(number)})
         listing = read_listing(body)
         if listing is None:
             message = "Halo's answer to a request for payments contains no list of payments."
@@ -388,13 +387,14 @@ class HaloSink:
             BadAnswer: Halo has no such list, or its answer contains no invoices.
             LinkFailure: the request failed.
         """
-        params = {
-            "pageinate": "true", "page_no": str(number), "page_size": str(PAGE_SIZE),
-            "order": "id", "orderdesc": "true",
-        }  # fmt: skip
+        params = {**_paging(number), "order": "id", "orderdesc": "true"}
         body = await self.connection.read(_INVOICE_PATH, params)
         page = read_invoice_page(body)
         if page is None:
             message = "Halo's answer to a request for a list of invoices contains no list."
             raise BadAnswer(Side.HALO, f"{message} {error_text(body)}".strip()).of(shape_of(body))
         return page
+
+
+def _paging(number: int) -> dict[str, str]:
+    return {"pageinate": "true", "page_no": str(number), "page_size": str(PAGE_SIZE)}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from syncd.clients.webhook_payload import trace_of
+from syncd.core.errors import BadAnswer, Side
 from syncd.core.holds import HoldCode, message
 from syncd.core.payments import (
     CREATED_EVENT,
@@ -286,3 +287,19 @@ def unknown_status(raw: Mapping[str, Any]) -> list[str]:
 def _fingerprint(raw: object) -> str:
     text = trace_of({"": raw})
     return "unnamed_" + hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def next_cursor(body: Mapping[str, Any], cursor: str | None) -> str | None:
+    """The cursor of the page after `cursor`'s page; None if a listing (`body`) has ended.
+
+    Raises:
+        BadAnswer: the listing cannot continue: it must not count as complete.
+    """
+    if not body["has_more"]:
+        return None
+    for raw in reversed(body["data"]):
+        found = raw.get("id") if isinstance(raw, dict) else None
+        if isinstance(found, str) and found and found != cursor:
+            return found
+    message = "Stripe reports another page, but no entry of this page has an id to continue from."
+    raise BadAnswer(Side.STRIPE, message)

@@ -7,7 +7,7 @@ times as much (measured), and an event may have the format of any API version.
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,7 @@ from syncd.clients.stripe.errors import failure_of, header
 from syncd.clients.stripe.parse import (
     SeenEvent,
     Unreadable,
+    next_cursor,
     read_dispute,
     read_event,
     read_intent,
@@ -177,7 +178,7 @@ class StripeSource:
         return Page(
             events=tuple(events),
             unreadable=tuple(unreadable),
-            cursor=_next_cursor(body, cursor),
+            cursor=next_cursor(body, cursor),
             server_time=clock,
         )
 
@@ -195,8 +196,10 @@ class StripeSource:
             LinkFailure: the request failed.
         """
         params = {
-            "created": {"gte": since}, "types": list(EVENT_TYPES), "delivery_success": "false",
-        }  # fmt: skip
+            "created": {"gte": since},
+            "types": list(EVENT_TYPES),
+            "delivery_success": "false",
+        }
         body, clock = await self._list("/v1/events", params, cursor)
         read = [
             read_event(raw, self.invoice_key)
@@ -208,7 +211,7 @@ class StripeSource:
         return Page(
             events=tuple(one for one in read if isinstance(one, SeenEvent)),
             unreadable=tuple(one for one in read if isinstance(one, Unreadable)),
-            cursor=_next_cursor(body, cursor),
+            cursor=next_cursor(body, cursor),
             server_time=clock,
         )
 
@@ -250,14 +253,18 @@ class StripeSource:
         return Page(
             reversals=tuple(one for one in found if isinstance(one, Reversal)),
             unreadable=tuple(one for one in found if isinstance(one, Unreadable)),
-            cursor=_next_cursor(body, cursor),
+            cursor=next_cursor(body, cursor),
             server_time=clock,
         )
 
     async def intents(
-        self, since: int, cursor: str | None = None, before: int | None = None, *,
+        self,
+        since: int,
+        cursor: str | None = None,
+        before: int | None = None,
+        *,
         traced: bool = True,
-    ) -> Page:  # fmt: skip
+    ) -> Page:
         """List payment intents created at `since` or later (Unix seconds), newest first, one page.
 
         Without `traced`, they have no trace for Halo's rows, which saves half of the work.
@@ -283,7 +290,7 @@ class StripeSource:
             intents=tuple(intents),
             unreadable=tuple(unreadable),
             unknown_statuses=tuple(unknown),
-            cursor=_next_cursor(body, cursor),
+            cursor=next_cursor(body, cursor),
             server_time=clock,
             oldest=min(made, default=None),
         )
@@ -386,15 +393,3 @@ class StripeSource:
             message = f"Stripe's answer to GET {path} isn't an object."
             raise BadAnswer(Side.STRIPE, message).of(shape_of(response.data))
         return response.data, server_time(header(response.headers, "date"))
-
-
-def _next_cursor(body: Mapping[str, Any], cursor: str | None) -> str | None:
-    """The cursor of the next page. A listing that cannot continue must not count as complete."""
-    if not body["has_more"]:
-        return None
-    for raw in reversed(body["data"]):
-        found = raw.get("id") if isinstance(raw, dict) else None
-        if isinstance(found, str) and found and found != cursor:
-            return found
-    message = "Stripe reports another page, but no entry of this page has an id to continue from."
-    raise BadAnswer(Side.STRIPE, message)

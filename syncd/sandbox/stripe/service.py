@@ -9,6 +9,7 @@ from typing import Any
 
 from syncd.sandbox.faults import Fault
 from syncd.sandbox.http import Reply, Request, json_reply
+from syncd.sandbox.stripe.objects import amount_details, new_intent
 from syncd.sandbox.stripe.query import (
     EXPAND,
     Query,
@@ -99,24 +100,18 @@ class SandboxStripe:
     ) -> str:
         """Create a payment intent; return its id. `amount` includes surcharge and tip."""
         name = id or f"pi_3{self._opaque(23)}"
-        intent = {
-            "id": name, "object": "payment_intent", "amount": amount, "amount_capturable": 0,
-            "amount_details": _amount_details(surcharge, tip), "amount_received": 0, "application": None,
-            "application_fee_amount": None, "automatic_payment_methods": {"enabled": True},
-            "canceled_at": None, "cancellation_reason": None, "capture_method": "automatic",
-            "client_secret": f"{name}_secret_{self._opaque(20)}",
-            "confirmation_method": "automatic", "created": int(created or self.clock()),
-            "currency": currency, "customer": customer, "customer_account": None,
-            "description": description, "excluded_payment_method_types": None,
-            "last_payment_error": None, "latest_charge": None, "livemode": "_live_" in self.api_key,
-            "managed_payments": None, "metadata": metadata or {}, "next_action": None,
-            "on_behalf_of": None, "payment_method": None,
-            "payment_method_configuration_details": None, "payment_method_options": {},
-            "payment_method_types": ["card"], "processing": None,
-            "receipt_email": None, "review": None, "setup_future_usage": None, "shipping": None,
-            "source": None, "statement_descriptor": None, "statement_descriptor_suffix": None,
-            "status": "requires_payment_method", "transfer_data": None, "transfer_group": None,
-        }  # fmt: skip
+        intent = new_intent(
+            name,
+            f"{name}_secret_{self._opaque(20)}",
+            amount=amount,
+            amount_details=amount_details(surcharge, tip),
+            created=int(created or self.clock()),
+            currency=currency,
+            customer=customer,
+            description=description,
+            livemode="_live_" in self.api_key,
+            metadata=metadata or {},
+        )
         self.intents[name] = intent
         self._intents.items.append(intent)
         # Its id is derived from the payment's, so that the ids of all other events stay the same.
@@ -125,9 +120,15 @@ class SandboxStripe:
         return name
 
     def advance(
-        self, intent_id: str, state: str, at: float | None = None, *, emit: bool = True,
-        visible_after: float = 0.0, amount_received: int | None = None,
-    ) -> str | None:  # fmt: skip
+        self,
+        intent_id: str,
+        state: str,
+        at: float | None = None,
+        *,
+        emit: bool = True,
+        visible_after: float = 0.0,
+        amount_received: int | None = None,
+    ) -> str | None:
         """Move a payment to one of the five states; return the id of the event."""
         if state not in STATES:
             message = f"{state} is no state"
@@ -295,8 +296,11 @@ class SandboxStripe:
 
     def _asks_for_hidden(self, request: Request) -> bool:
         asked = [value for key, value in request.query if key.startswith("type")]
-        needed = {"charges" if value.startswith("charge") else "refunds" for value in asked
-                  if not value.startswith("payment_intent")}  # fmt: skip
+        needed = {
+            "charges" if value.startswith("charge") else "refunds"
+            for value in asked
+            if not value.startswith("payment_intent")
+        }
         return not needed <= self.permissions
 
     def _one(self, kind: str, name: str, request: Request) -> Reply:
@@ -390,9 +394,3 @@ class SandboxStripe:
         if wanted.before:
             page.reverse()
         return json_reply({"object": "list", "url": request.path, "has_more": more, "data": page})
-
-
-def _amount_details(surcharge: int | None, tip: int | None) -> dict[str, Any]:
-    """A tip is always shown, empty without one; the surcharge is a preview feature."""
-    details: dict[str, Any] = {"tip": {} if tip is None else {"amount": tip}}
-    return details if surcharge is None else details | {"surcharge": {"amount": surcharge}}

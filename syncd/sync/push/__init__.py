@@ -4,7 +4,7 @@ How a payment's push runs, in this order:
 
 1. `Pusher.push` takes the push lease (`lease`) and reads from the store which payments are due.
 2. `read_back.AllRows` reads rows of the PSA into the store, as long as that saves requests.
-3. `Lookup.decide_each` gets each payment's rows and calls `core.rules.decisions.decide`. Updates
+3. `Lookup.decide` gets each payment's rows and calls `core.rules.decisions.decide`. Updates
    and creates are collected in `Decided`; every other decision is recorded at once. Until an update
    is proven in this tenant, `proof.Prover` sends one payment's rows alone first.
 4. `Updater.send` writes one list of rows per batch; `Inserter.insert` writes one new row at a time.

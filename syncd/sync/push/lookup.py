@@ -95,6 +95,25 @@ class Lookup:
         """Start another push."""
         self._stripe_out, self._stripe_failures = False, 0
 
+    async def decide(
+        self, due_payments: Sequence[DuePayment], kept: Mapping[str, list[Row]] | None
+    ) -> Decided:
+        """Decide about payments, and record those for which nothing is to be sent.
+
+        Args:
+            due_payments: the payments.
+            kept: as in `decide_each`.
+
+        Raises:
+            LinkFailure: Halo does not answer, or asks to wait.
+        """
+        decided = Decided()
+        try:
+            await self.decide_each(due_payments, kept, decided)
+        finally:
+            self.store.record(decided.outcomes, self.now(), seen=decided.seen)
+        return decided
+
     async def decide_each(
         self,
         due_payments: Sequence[DuePayment],

@@ -3,14 +3,13 @@
 The docstring of the package explains the order of a payment's push.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 from syncd.clients.retry import Sleep
 from syncd.core.errors import LinkFailure
 from syncd.core.records import DuePayment
-from syncd.core.rows import Row
 from syncd.core.rules.blame import RequestFailures
 from syncd.core.rules.decisions import Create, Update
 from syncd.core.rules.proof import WriteKind
@@ -104,21 +103,43 @@ class Pusher:
             lambda: self.may_reread(),  # noqa: PLW0108  # set later
         )
         self._prover = Prover(
-            self.sink, self.store, self.settings, self.outcomes, self.tenant, self._backlog,
-            self.now, self.lease, self.sleep, self.waits,
-        )  # fmt: skip
+            self.sink,
+            self.store,
+            self.settings,
+            self.outcomes,
+            self.tenant,
+            self._backlog,
+            self.now,
+            self.lease,
+            self.sleep,
+            self.waits,
+        )
         self._verifier = Verifier(self.sink, self.tenant, self.sleep, self.waits)
         self._updater = Updater(
-            self.sink, self.store, self.settings, self.outcomes, self._backlog, self._verifier,
-            self.now, self.lease,
-        )  # fmt: skip
+            self.sink,
+            self.store,
+            self.settings,
+            self.outcomes,
+            self._backlog,
+            self._verifier,
+            self.now,
+            self.lease,
+        )
         self._inserter = Inserter(
-            self.sink, self.store, self.settings, self.outcomes, self._troubles, self.tenant,
+            self.sink,
+            self.store,
+            self.settings,
+            self.outcomes,
+            self._troubles,
+            self.tenant,
             NewRowProver(
                 self.sink, self.store, self.settings, self.tenant, self.waits, self.now, self.sleep
             ),
-            self.report, self.now, self.lease, self.waits,
-        )  # fmt: skip
+            self.report,
+            self.now,
+            self.lease,
+            self.waits,
+        )
 
     async def push(self, start: PushStart | None = None) -> int:
         """Push all that is due (`start`, if known). Returns how many payments were examined.
@@ -191,7 +212,7 @@ class Pusher:
             LinkFailure: a request to Halo (or to Stripe) failed.
         """
         with self.by_hand():
-            decided = await self._decided(due_payments, None)
+            decided = await self._lookup.decide(due_payments, None)
         if not (decided.updates or decided.creates):
             self._troubles.raise_found()
         return decided
@@ -211,7 +232,7 @@ class Pusher:
             if not await self._prover.resume(restore=False):
                 return True
             due = self.store.due_payment(intent_id, self.now())
-            decided = Decided() if due is None else await self._decided([due], None)
+            decided = Decided() if due is None else await self._lookup.decide([due], None)
             if kind is WriteKind.UPDATE and decided.updates:
                 await self._prover.prove(decided.updates, by_hand=True)
             elif kind is WriteKind.INSERT and decided.creates:
@@ -342,7 +363,7 @@ class Pusher:
         kept = self.all_rows.of(due_payments) if paged else None
         if kept is not None:  # rows written since the pages were read are read again
             kept = {name: rows for name, rows in kept.items() if name not in self._fresh.intents}
-        decided = await self._decided(due_payments, kept)
+        decided = await self._lookup.decide(due_payments, kept)
         updates = await self._proven(decided.updates)
         for batch in batches(updates, self._batch):
             self._backlog.trying = batch[-1][0].intent_id
@@ -361,17 +382,6 @@ class Pusher:
         slow = self._inserter.postpone(due)
         self._backlog.trouble = self._backlog.trouble or slow
 
-    async def _decided(
-        self, due_payments: Sequence[DuePayment], kept: Mapping[str, list[Row]] | None
-    ) -> Decided:
-        """Decide about payments, and record those for which nothing is to be sent."""
-        decided = Decided()
-        try:
-            await self._lookup.decide_each(due_payments, kept, decided)
-        finally:
-            self.store.record(decided.outcomes, self.now(), seen=decided.seen)
-        return decided
-
     async def _proven(
         self, updates: list[tuple[DuePayment, Update]]
     ) -> list[tuple[DuePayment, Update]]:
@@ -380,15 +390,7 @@ class Pusher:
         Raises:
             WritesStopped: nothing may be written in this tenant.
         """
-        if self.plan is None:
-            updates = await self._inserter.prover.without_first_row(updates)
-        if not updates or self.plan is not None or self.tenant.proof(WriteKind.UPDATE):
+        if self.plan is not None:
             return updates
-        self._backlog.trying = None
-        proven = await self._prover.prove(updates)
-        if self.tenant.trouble(WriteKind.UPDATE) is not None:
-            raise WritesStopped
-        if proven is None:
-            return []
-        now, left = self.now(), [one for one in updates if one[0].intent_id != proven]
-        return [one for one in left if self.store.due_payment(one[0].intent_id, now)]
+        updates = await self._inserter.prover.without_first_row(updates)
+        return await self._prover.prove_first(updates)

@@ -11,35 +11,32 @@ from dataclasses import dataclass, field, replace
 
 from syncd.core.errors import WEB_PAGE, BadAnswer, LinkFailure, RowsRefused, Side
 from syncd.core.holds import HoldCode
-from syncd.core.records import Condition, DuePayment, Outcome
+from syncd.core.records import DuePayment
 from syncd.core.rows import RowChange, Trace, WholeRow
 from syncd.core.rules.decisions import Update
 from syncd.core.rules.proof import (
     Comparison,
-    Proof,
     Trial,
     UpdateMode,
     WriteKind,
-    code_of,
     next_mode,
-    shown_fields,
 )
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
 from syncd.sync.push.backlog import Backlog
 from syncd.sync.push.guard import InsertWaits, UpdateGuard
-from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS, Outcomes, due_again, state_of
+from syncd.sync.push.outcomes import INSERT_DOUBT_SECONDS, Outcomes, due_again
+from syncd.sync.push.proof.conclusion import note_proof
 from syncd.sync.push.proof.read_back import (
     UNREADABLE_SECONDS,
     End,
-    changed_figures,
     read_back,
     written_by_others,
 )
 from syncd.sync.push.proof.reading import RowReader
 from syncd.sync.push.proof.restore import restore_harmed
-from syncd.sync.push.proof.tenant import TenantWrites
+from syncd.sync.push.proof.tenant import TenantWrites, WritesStopped
 from syncd.sync.sink import Sink
 
 CANDIDATES_MAX = 3
@@ -136,6 +133,25 @@ class Prover:
             )
         return None
 
+    async def prove_first(
+        self, updates: list[tuple[DuePayment, Update]]
+    ) -> list[tuple[DuePayment, Update]]:
+        """Prove updates with one of these payments, if not done yet. Returns those still to be sent.
+
+        Raises:
+            WritesStopped: nothing may be written in this tenant.
+        """
+        if not updates or self.tenant.proof(WriteKind.UPDATE):
+            return updates
+        self.backlog.trying = None
+        proven = await self.prove(updates)
+        if self.tenant.trouble(WriteKind.UPDATE) is not None:
+            raise WritesStopped
+        if proven is None:
+            return []
+        now, left = self.now(), [one for one in updates if one[0].intent_id != proven]
+        return [one for one in left if self.store.due_payment(one[0].intent_id, now)]
+
     def waiting_seconds(self) -> float:
         """How long Halo may still carry out a write that was not read back, in seconds."""
         trial = self.tenant.trial()
@@ -182,7 +198,7 @@ class Prover:
             return True
         due = self.store.due_payment(trial.intent_id, self.now())
         if not found.changed or due is None:
-            return self._concluded(due, trial.mode, befores, found)
+            return self.tenant.conclude(due, trial.mode, befores, found)
         write = self.store.unproven([trial.intent_id]).get(trial.intent_id)
         update = Update(tuple(befores), () if write is None else write.was, trial.status)
         # Perhaps the complete row was not sent before the process stopped: send it again.
@@ -211,9 +227,12 @@ class Prover:
         return dict(read.rows)
 
     async def _read_again(
-        self, due: DuePayment, update: Update, befores: Mapping[int, WholeRow],
+        self,
+        due: DuePayment,
+        update: Update,
+        befores: Mapping[int, WholeRow],
         harm: Comparison | None,
-    ) -> Mapping[int, WholeRow] | None:  # fmt: skip
+    ) -> Mapping[int, WholeRow] | None:
         """The rows to send whole; where a write harmed them, with what they had before."""
         if harm is None:
             return await self._read(due, update)
@@ -223,9 +242,13 @@ class Prover:
         self.store.record([due_again(due, self.now() + LATER_SECONDS)], self.now())
 
     async def _carry_through(
-        self, due: DuePayment, update: Update, befores: Mapping[int, WholeRow],
-        mode: UpdateMode | None, found: Comparison | None,
-    ) -> End:  # fmt: skip
+        self,
+        due: DuePayment,
+        update: Update,
+        befores: Mapping[int, WholeRow],
+        mode: UpdateMode | None,
+        found: Comparison | None,
+    ) -> End:
         """Send, read back, and send again in the other mode if the first was not right."""
         invoice = next(iter(befores.values())).row.invoice_id
         figures = None if invoice is None else await self.sink.invoice_figures(invoice)
@@ -258,15 +281,19 @@ class Prover:
             self.tenant.note_first_update(None)
             self.tenant.forget_trial()
             return End.REFUSED
-        if not self._concluded(due, sent_in or self.tenant.mode, befores, found):
+        if not self.tenant.conclude(due, sent_in or self.tenant.mode, befores, found):
             return End.STOPPED
-        await self._note_proof(due, update, befores, figures, found, sent_in)
+        await note_proof(self, due, update, befores, figures, found, sent_in)
         return End.PROVEN
 
     async def _unanswered(
-        self, due: DuePayment, befores: Mapping[int, WholeRow], rows: Sequence[RowChange],
-        error: LinkFailure, harm: Comparison | None,
-    ) -> Comparison | None:  # fmt: skip
+        self,
+        due: DuePayment,
+        befores: Mapping[int, WholeRow],
+        rows: Sequence[RowChange],
+        error: LinkFailure,
+        harm: Comparison | None,
+    ) -> Comparison | None:
         """What a write without an answer did; None if it did nothing, or if that is not certain yet.
 
         Raises:
@@ -297,9 +324,13 @@ class Prover:
             self.tenant.forget_trial()
 
     async def _sent(
-        self, due: DuePayment, update: Update, befores: Mapping[int, WholeRow], mode: UpdateMode,
+        self,
+        due: DuePayment,
+        update: Update,
+        befores: Mapping[int, WholeRow],
+        mode: UpdateMode,
         harm: Comparison | None,
-    ) -> Comparison | None:  # fmt: skip
+    ) -> Comparison | None:
         """Send the rows once and compare them; None without a result: try later.
 
         If `harm` is given, this write repairs what an earlier write has changed.
@@ -349,52 +380,3 @@ class Prover:
         self, intent_id: str, befores: Mapping[int, WholeRow], sent: Mapping[int, RowChange]
     ) -> Comparison | None:
         return await read_back(self.sink, self.sleep, intent_id, befores, sent)
-
-    # --- the conclusion ---------------------------------------------------------------------------
-
-    def _concluded(
-        self,
-        due: DuePayment | None,
-        mode: UpdateMode,
-        befores: Mapping[int, WholeRow],
-        found: Comparison,
-    ) -> bool:
-        """Stop all writes if the rows are not right. Returns whether they are."""
-        if found.is_right:
-            self.tenant.forget_trial()
-            return True
-        row, before = next(iter(befores.items()))
-        intent_id = before.row.intent_id or (due.intent_id if due else "")
-        self.tenant.stop(
-            WriteKind.UPDATE, code_of(found), intent_id, row,
-            f"syncd sent row {row} of {intent_id} {mode.described} and read it back: {found}.",
-            shown_fields(before.fields), (intent_id,),
-            {number: one.fields for number, one in befores.items()} if found.changed else None,
-        )  # fmt: skip
-        return False
-
-    async def _note_proof(
-        self, due: DuePayment, update: Update, befores: Mapping[int, WholeRow],
-        figures: Mapping[str, str] | None, found: Comparison, mode: UpdateMode | None,
-    ) -> None:  # fmt: skip
-        current = due.payment.current
-        before = next(iter(befores.values()))
-        invoice = before.row.invoice_id
-        after = None if invoice is None else await self.sink.invoice_figures(invoice)
-        changes = changed_figures(figures, after)
-        self.tenant.proven(
-            Proof(
-                WriteKind.UPDATE, self.now(), current.intent_id, update.rows[0], invoice,
-                mode or UpdateMode.CHANGES, found.trace_stored, changes, before.alone,
-            )
-        )  # fmt: skip
-        if self.settings.policy.numbers.get(state_of(due)) != update.status:
-            # Stripe has reported another state since the first update was sent: that state is due.
-            self.store.record([due_again(due, self.now())], self.now())
-            return
-        pushed = self.outcomes.report_push(due, update, "updated")
-        done = Outcome(
-            current.intent_id, state_of(due), Condition.IN_STEP, acked=True, rows=update.rows,
-            pushed=pushed,
-        )  # fmt: skip
-        self.store.record([done], self.now())

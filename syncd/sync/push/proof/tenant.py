@@ -6,8 +6,10 @@ from typing import Any, TypeVar
 
 from syncd.core.errors import Failure
 from syncd.core.holds import HoldCode
-from syncd.core.records import Condition
+from syncd.core.records import Condition, DuePayment
+from syncd.core.rows import WholeRow
 from syncd.core.rules.proof import (
+    Comparison,
     NewRowTrial,
     Proof,
     SentRow,
@@ -15,6 +17,7 @@ from syncd.core.rules.proof import (
     UpdateMode,
     WriteKind,
     WriteTrouble,
+    code_of,
     shown_fields,
 )
 from syncd.core.rules.proof_notes import (
@@ -186,6 +189,38 @@ class TenantWrites:
             reason=reason,
         )
 
+    def conclude(
+        self,
+        due: DuePayment | None,
+        mode: UpdateMode,
+        befores: Mapping[int, WholeRow],
+        found: Comparison,
+    ) -> bool:
+        """Stop all writes if the rows of the first update are not right. Returns whether they are.
+
+        Args:
+            due: the payment; None if it is not due any more.
+            mode: how the update was sent.
+            befores: the rows before the update, by Halo's number.
+            found: the rows before and after.
+        """
+        if found.is_right:
+            self.forget_trial()
+            return True
+        row, before = next(iter(befores.items()))
+        intent_id = before.row.intent_id or (due.intent_id if due else "")
+        self.stop(
+            WriteKind.UPDATE,
+            code_of(found),
+            intent_id,
+            row,
+            f"syncd sent row {row} of {intent_id} {mode.described} and read it back: {found}.",
+            shown_fields(before.fields),
+            (intent_id,),
+            {number: one.fields for number, one in befores.items()} if found.changed else None,
+        )
+        return False
+
     def trouble_notes(self, trouble: WriteTrouble) -> dict[str, str]:
         """The notes that store a trouble."""
         return self._noted(TROUBLES[trouble.kind], trouble)
@@ -218,10 +253,18 @@ class TenantWrites:
         for number, fields in trial.rows.items():
             shown = shown_fields(fields)
             trouble = WriteTrouble(
-                WriteKind.UPDATE, HoldCode.WRITES_HAVE_SIDE_EFFECTS, now, trial.intent_id, number,
+                WriteKind.UPDATE,
+                HoldCode.WRITES_HAVE_SIDE_EFFECTS,
+                now,
+                trial.intent_id,
+                number,
                 f"syncd sent Halo an update of row {number} of {trial.intent_id} and got no answer, "
-                f"and Halo has not shown the row since: {why}", shown, (), now, self.settings,
-            )  # fmt: skip
+                f"and Halo has not shown the row since: {why}",
+                shown,
+                (),
+                now,
+                self.settings,
+            )
             self.store.write_notes(self._noted(harm_note(number), trouble))
 
     def refused_inserts(self, intent_id: str) -> tuple[str, ...]:
