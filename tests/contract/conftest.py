@@ -1,4 +1,4 @@
-"""Both adapters over real HTTP, with a clock that moves when they wait."""
+"""Fixtures of the contract tests: both adapters over real HTTP; their waits advance a fake clock."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -21,12 +21,12 @@ LISTING = {"stripe": "/v1/events", "halo": "/api/InvoicePayment"}
 
 @dataclass
 class Bench:
-    """The two adapters, what they waited for, and what they counted.
+    """Runs the two adapters and records their waits and their requests.
 
     Attributes:
         waited: seconds of each wait, in order.
         noted: the outcome of each request, in order.
-        taken: how often room for a request was asked for.
+        taken: how often an adapter asked the throttle for a slot.
     """
 
     box: Sandbox
@@ -48,7 +48,7 @@ class Bench:
     def stripe(
         self, work: Callable[[StripeSource], Awaitable[T]], *, timeout: float = 10.0, **other: Any
     ) -> T:
-        """Do something with Stripe's adapter."""
+        """Run a call against Stripe's adapter."""
         box = self.box.stripe
         given = {"api_key": box.api_key, "api_base": box.url, "invoice_key": "halo_invoice_id"}
         return self._do(StripeSource(**given | other, calling=self.calling(timeout)), work)
@@ -56,7 +56,7 @@ class Bench:
     def halo(
         self, work: Callable[[HaloSink], Awaitable[T]], *, timeout: float = 10.0, **other: Any
     ) -> T:
-        """Do something with Halo's adapter."""
+        """Run a call against Halo's adapter."""
         box = self.box.halo
         given = {
             "url": box.url,
@@ -67,21 +67,21 @@ class Bench:
         return self._do(HaloSink(**given | other, calling=self.calling(timeout)), work)
 
     def read(self, side: str, *, timeout: float = 10.0) -> Any:
-        """The simplest reading of either side."""
+        """Make the simplest read of either side."""
         if side == "stripe":
             return self.stripe(lambda source: source.events(0), timeout=timeout)
         return self.halo(lambda sink: sink.rows_of("pi_none"), timeout=timeout)
 
     def side(self, name: str) -> SandboxStripe | SandboxHalo:
-        """One side of the sandbox."""
+        """Return one side of the sandbox."""
         return self.box.stripe if name == "stripe" else self.box.halo
 
     def listings(self, name: str) -> list[Request]:
-        """The requests for a listing that came in."""
+        """Return the list requests that this side received."""
         return [r for r in self.side(name).requests if r.path == LISTING[name]]
 
     def posts(self) -> list[Request]:
-        """The lists of rows that came in."""
+        """Return the POST requests with rows that Halo received."""
         return [r for r in self.listings("halo") if r.method == "POST"]
 
     @staticmethod

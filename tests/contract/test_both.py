@@ -1,4 +1,4 @@
-"""What either adapter promises, whatever stands at the other end of the line."""
+"""The contract that both adapters fulfil, whichever API they talk to."""
 
 from email.utils import formatdate
 
@@ -38,7 +38,7 @@ def _strike(bench: Bench, side: str, kind: str, times: int | None = None, **more
 @both
 @pytest.mark.parametrize("kind", TRANSIENT)
 def test_a_passing_fault_is_ridden_out(bench: Bench, side: str, kind: str) -> None:
-    """Two faults and an answer: three requests, and before each repetition a longer wait."""
+    """After two failed requests the adapter succeeds on the third; it waits before each retry."""
     _strike(bench, side, kind, times=2)
     bench.read(side)
     assert len(bench.listings(side)) == 3
@@ -49,7 +49,7 @@ def test_a_passing_fault_is_ridden_out(bench: Bench, side: str, kind: str) -> No
 @both
 @pytest.mark.parametrize("kind", TRANSIENT)
 def test_a_lasting_fault_is_named(bench: Bench, side: str, kind: str) -> None:
-    """Patience ends: a call has a last attempt, and says what was wrong with it."""
+    """If a fault lasts, the adapter gives up after a few attempts and raises the matching error."""
     _strike(bench, side, kind)
     with pytest.raises(TRANSIENT[kind]) as caught:
         bench.read(side)
@@ -60,7 +60,7 @@ def test_a_lasting_fault_is_named(bench: Bench, side: str, kind: str) -> None:
 
 @both
 def test_a_side_that_hangs(bench: Bench, side: str) -> None:
-    """Silence ends with the timeout, and is asked again."""
+    """A request without an answer ends at the timeout, and the adapter retries it."""
     _strike(bench, side, "hang", times=1)
     bench.read(side, timeout=0.3)
     assert len(bench.listings(side)) == 2
@@ -68,7 +68,7 @@ def test_a_side_that_hangs(bench: Bench, side: str) -> None:
 
 @both
 def test_a_side_that_is_not_there(bench: Bench, side: str) -> None:
-    """A port where nobody listens is said to be out of reach, and which side it is."""
+    """If nothing listens at the address, the error names the side and the setting to check."""
     bench.side(side).url = "http://127.0.0.1:9"
     with pytest.raises(Unreachable, match="can't be reached") as caught:
         bench.read(side)
@@ -80,7 +80,7 @@ def test_a_side_that_is_not_there(bench: Bench, side: str) -> None:
 
 @both
 def test_a_host_that_is_not_found(bench: Bench, side: str) -> None:
-    """A name that nobody knows is told in words, with the setting that has it."""
+    """If the host name does not resolve, the error says so and names the setting to check."""
     bench.side(side).url = "http://acme.invalid"
     with pytest.raises(Unreachable) as caught:
         bench.read(side)
@@ -90,7 +90,7 @@ def test_a_host_that_is_not_found(bench: Bench, side: str) -> None:
 
 @both
 def test_a_side_that_never_answers(bench: Bench, side: str) -> None:
-    """Silence until the timeout is told as such."""
+    """If no attempt gets an answer before the timeout, the error says that no answer came in time."""
     _strike(bench, side, "hang", times=9)
     with pytest.raises(Unreachable, match=r"no answer in time \(ReadTimeout\)"):
         bench.read(side, timeout=0.2)
@@ -99,7 +99,7 @@ def test_a_side_that_never_answers(bench: Bench, side: str) -> None:
 @both
 @pytest.mark.parametrize("kind", ["html", "garbage", "empty", "cut_json"])
 def test_an_answer_that_is_none(bench: Bench, side: str, kind: str) -> None:
-    """HTML, nothing, half an answer or another thing: said once, not asked for again."""
+    """If a side answers with HTML, an empty body or unusable JSON, the adapter raises and does not retry."""
     _strike(bench, side, kind)
     with pytest.raises(BadAnswer, match=r"isn't a|not JSON|instead of JSON|contains no list"):
         bench.read(side)
@@ -112,7 +112,7 @@ def test_an_answer_that_is_none(bench: Bench, side: str, kind: str) -> None:
 @both
 @pytest.mark.parametrize("kind", ["429", "503"])
 def test_retry_after_in_seconds(bench: Bench, side: str, kind: str) -> None:
-    """Retry-After is honoured: never less, and only a little more."""
+    """The adapter waits at least as long as Retry-After says, and only a little longer."""
     _strike(bench, side, kind, times=1, retry_after=7)
     bench.read(side)
     (wait,) = bench.waited
@@ -121,7 +121,7 @@ def test_retry_after_in_seconds(bench: Bench, side: str, kind: str) -> None:
 
 @both
 def test_retry_after_as_a_date(bench: Bench, side: str) -> None:
-    """Retry-After may be a date, too."""
+    """Retry-After may also be a date."""
     date = formatdate(bench.clock() + 9, usegmt=True)
     _strike(bench, side, "429", times=1, retry_after=date)
     bench.read(side)
@@ -131,7 +131,7 @@ def test_retry_after_as_a_date(bench: Bench, side: str) -> None:
 
 @both
 def test_retry_after_as_a_date_by_another_clock(bench: Bench, side: str) -> None:
-    """A date is by the clock of the side that sent it, however wrong the host's own clock is."""
+    """A date in Retry-After is compared with the clock of the side that sent it, not of the host."""
     getattr(bench.box, side).clock_skew = 3_600
     date = formatdate(bench.clock() + 3_609, usegmt=True)
     _strike(bench, side, "429", times=1, retry_after=date)
@@ -143,7 +143,7 @@ def test_retry_after_as_a_date_by_another_clock(bench: Bench, side: str) -> None
 @both
 @pytest.mark.parametrize("value", ["-5", "soon", "", "1e9", "Thu, 01 Jan 1970 00:00:00 GMT", "٣"])
 def test_retry_after_that_is_nonsense(bench: Bench, side: str, value: str) -> None:
-    """A Retry-After that can't be read, or lies behind us, neither breaks nor hurries anything."""
+    """An unreadable, negative, huge or past Retry-After value is ignored; the normal retry wait applies."""
     _strike(bench, side, "503", times=1, retry_after=value.encode().decode("latin-1"))
     bench.read(side)
     (wait,) = bench.waited
@@ -152,7 +152,7 @@ def test_retry_after_that_is_nonsense(bench: Bench, side: str, value: str) -> No
 
 @both
 def test_retry_after_beyond_patience(bench: Bench, side: str) -> None:
-    """A wait that is too long for one call is handed up, with its length, without waiting."""
+    """If Retry-After is too long for one call, the adapter raises RateLimited at once, without a wait."""
     _strike(bench, side, "429", retry_after=120)
     with pytest.raises(RateLimited) as caught:
         bench.read(side)
@@ -162,7 +162,7 @@ def test_retry_after_beyond_patience(bench: Bench, side: str) -> None:
 
 @both
 def test_retry_after_is_bounded(bench: Bench, side: str) -> None:
-    """Nobody can send us to sleep for a year."""
+    """A Retry-After of a year is reduced to one day."""
     _strike(bench, side, "429", retry_after=31_536_000)
     with pytest.raises(RateLimited) as caught:
         bench.read(side)
@@ -174,7 +174,10 @@ def test_retry_after_is_bounded(bench: Bench, side: str) -> None:
 
 @both
 def test_401_that_stays(bench: Bench, side: str) -> None:
-    """A refused sign-in ends at once: Halo is signed in to once more, Stripe's key can't change."""
+    """If a 401 persists, the adapter fails without waiting.
+
+    Halo gets one new sign-in, Stripe gets no retry.
+    """
     _strike(bench, side, "401")
     with pytest.raises(SignInRefused) as caught:
         bench.read(side)
@@ -187,7 +190,7 @@ def test_401_that_stays(bench: Bench, side: str) -> None:
 
 @both
 def test_403_names_the_permission(bench: Bench, side: str) -> None:
-    """What isn't allowed is said with what is missing, and not asked for again."""
+    """The error of a 403 names the missing permission, and the adapter does not retry."""
     bench.side(side).permissions.clear()
     with pytest.raises(PermissionMissing) as caught:
         bench.read(side)
@@ -201,7 +204,7 @@ def test_403_names_the_permission(bench: Bench, side: str) -> None:
 
 @both
 def test_redirects_are_not_followed(bench: Bench, side: str) -> None:
-    """A redirect is refused: nothing, and least of all a key, goes to where it points."""
+    """The adapter refuses a redirect and sends nothing to the redirect's target."""
     with Sandbox(clock=bench.clock) as elsewhere:
         location = f"{elsewhere.stripe.url}{LISTING[side]}"
         _strike(bench, side, "redirect", location=location)
@@ -213,7 +216,7 @@ def test_redirects_are_not_followed(bench: Bench, side: str) -> None:
 
 @both
 def test_the_secret_goes_to_its_own_side_alone(bench: Bench, side: str) -> None:
-    """Every request to Stripe carries its key, every one to Halo's API a token, none the other's."""
+    """Stripe receives only Stripe's key, and Halo's API receives only Halo's token."""
     bench.read("stripe")
     bench.read("halo")
     stripe, halo = bench.box.stripe, bench.box.halo
@@ -228,12 +231,12 @@ def test_the_secret_goes_to_its_own_side_alone(bench: Bench, side: str) -> None:
         assert halo.client_secret not in told
 
 
-# --- what is counted and what is said --------------------------------------------------------------
+# --- what is counted and what errors contain --------------------------------------------------------
 
 
 @both
 def test_every_request_asks_for_room_and_is_counted(bench: Bench, side: str) -> None:
-    """Each request, repetitions and sign-ins too, passes the gate first and is counted after."""
+    """Each request, also a retry or a sign-in, takes a slot of the throttle first and is then counted."""
     _strike(bench, side, "500", times=1)
     _strike(bench, side, "429", times=1, retry_after=1)
     _strike(bench, side, "reset", times=1)
@@ -246,7 +249,7 @@ def test_every_request_asks_for_room_and_is_counted(bench: Bench, side: str) -> 
 @both
 @pytest.mark.parametrize("kind", ["400", "401", "403", "429", "500", "html", "garbage", "reset"])
 def test_no_failure_shows_a_secret(bench: Bench, side: str, kind: str) -> None:
-    """Whatever the other side says, even our own secret and token, no error repeats it."""
+    """If an answer repeats a secret or a token of ours, the error does not contain it."""
     fault = Fault(kind, times=None, path=LISTING[side])
     mine = {"stripe": bench.box.stripe.api_key, "halo": bench.box.halo.client_secret}[side]
     sent = {mine, "pi_3Q_secret_abc"}
@@ -270,7 +273,7 @@ def test_no_failure_shows_a_secret(bench: Bench, side: str, kind: str) -> None:
 
 @both
 def test_no_adapter_shows_a_secret(bench: Bench, side: str) -> None:
-    """Printed, an adapter shows where it reads, not with what."""
+    """The repr of an adapter shows its URL and no secret."""
     bench.read("halo")
 
     async def show(adapter: object) -> str:
@@ -283,7 +286,7 @@ def test_no_adapter_shows_a_secret(bench: Bench, side: str) -> None:
 
 
 def test_an_answer_without_end_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer of Halo's that is larger than any real one is refused while it is read."""
+    """An answer of Halo that exceeds the size limit is refused while it is read."""
     monkeypatch.setattr("syncd.clients.halo.connection.BODY_BYTES_MAX", 1_000_000)
     _strike(bench, "halo", "huge", size=8_000_000)
     with pytest.raises(BadAnswer, match="larger than 1000000 bytes"):

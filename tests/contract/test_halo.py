@@ -1,4 +1,4 @@
-"""What only Halo's adapter promises."""
+"""Contract tests for Halo's adapter alone."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def _update(*rows: int) -> Callable[[HaloSink], Any]:
 
 
 async def _all_pages(sink: HaloSink) -> list[RowPage]:
-    """As the engine reads them: until a page ends the listing."""
+    """Read pages as the engine does: until a page ends the listing."""
     known: set[int | None] = set()
 
     def count_new(page: RowPage) -> int:
@@ -48,7 +48,7 @@ async def _all_pages(sink: HaloSink) -> list[RowPage]:
 @pytest.mark.parametrize("shape", ["payments", "bare"])
 @pytest.mark.parametrize(("cap", "rows"), [(100, 250), (100, 200), (50, 120), (100, 0), (100, 1)])
 def test_all_rows_page_by_page(bench: Bench, shape: str, cap: int, rows: int) -> None:
-    """All rows are listed, newest first, whatever a page's cap and the answer's shape."""
+    """All rows are listed, newest first, whatever the page limit and the shape of the answer."""
     halo = bench.box.halo
     halo.list_shape, halo.page_cap = shape, cap
     made = [halo.add_row(f"pi_{n}", 1, 10.99) for n in range(rows)]
@@ -64,7 +64,7 @@ def test_all_rows_page_by_page(bench: Bench, shape: str, cap: int, rows: int) ->
 
 
 def test_rows_of_an_intent(bench: Bench) -> None:
-    """The rows of one intent are read whole, exactly, and only they."""
+    """rows_of() returns exactly the rows of one payment intent, with all their fields."""
     halo = bench.box.halo
     mine = halo.add_row("pi_mine", 1001, 10.10, 4)
     halo.add_row("pi_other", 1001, 5)
@@ -76,7 +76,7 @@ def test_rows_of_an_intent(bench: Bench) -> None:
 
 
 def test_many_rows_of_an_intent(bench: Bench) -> None:
-    """More rows than a page holds are all found."""
+    """If a payment has more rows than one page holds, all of them are found."""
     for _ in range(230):
         bench.box.halo.add_row("pi_mine", 1001, 1)
     assert len(bench.halo(lambda sink: sink.rows_of("pi_mine"))) == 230
@@ -84,7 +84,7 @@ def test_many_rows_of_an_intent(bench: Bench) -> None:
 
 
 def test_filter_that_is_passed_over(bench: Bench) -> None:
-    """Where Halo passes over the filter, all pages are read, and the others' rows left out."""
+    """If Halo ignores the filter, all pages are read and rows of other payments are dropped."""
     bench.box.halo.filter_ignored = True
     for number in range(150):
         bench.box.halo.add_row(f"pi_{number}", 1001, 1)
@@ -94,7 +94,7 @@ def test_filter_that_is_passed_over(bench: Bench) -> None:
 
 @pytest.mark.parametrize("paging", ["ignored", "same_page"])
 def test_paging_that_does_not_page(bench: Bench, paging: str) -> None:
-    """Everything at once is fine; the same page again is never taken for all there is."""
+    """If Halo ignores paging, one answer with all rows is accepted; a repeated page is an error."""
     bench.box.halo.paging = paging
     for _ in range(130):
         bench.box.halo.add_row("pi_mine", 1001, 1)
@@ -126,7 +126,7 @@ def test_paging_that_does_not_page(bench: Bench, paging: str) -> None:
 def test_where_a_listing_ends(
     page: tuple[int, int | None], new: int, seen: int, last: bool, whole: bool
 ) -> None:
-    """A listing ends with a page that brings nothing new, or a short one where all that is counted was seen."""
+    """A listing ends with a page without new rows, or with a short page once all counted rows were seen."""
     size, total = page
     shown = RowPage((Row(1, None, None, None, None),) * size, total)
     assert (last_page(shown, new=new, seen=seen), is_whole(shown, new=new, seen=seen)) == (
@@ -136,7 +136,7 @@ def test_where_a_listing_ends(
 
 
 def test_rows_that_make_no_sense(bench: Bench) -> None:
-    """What can't be read of a row is None; text that is exactly a number is read as one."""
+    """Unreadable fields of a row become None; text that is exactly a number is read as that number."""
     halo = bench.box.halo
     odd: list[dict[str, Any]] = [
         {"id": "7", "invoice_id": None, "amount": "10.99", "status": "3"},
@@ -166,7 +166,7 @@ def test_rows_that_make_no_sense(bench: Bench) -> None:
     ids=["null", "count", "number", "nothing", "text", "nan", "error", "deep"],
 )  # fmt: skip
 def test_a_200_that_is_no_list(bench: Bench, body: bytes) -> None:
-    """A 200 without a list of payments isn't read as "no rows": an error inside is repeated."""
+    """A 200 without a list of payments is an error, not "no rows"; the error repeats Halo's message."""
     bench.box.halo.faults.append(Fault("200", path="InvoicePayment", body=body))
     with pytest.raises(BadAnswer) as caught:
         bench.read("halo")
@@ -177,7 +177,7 @@ def test_a_200_that_is_no_list(bench: Bench, body: bytes) -> None:
 
 
 def test_what_is_posted(bench: Bench) -> None:
-    """One list of rows, as JSON, amounts as the very numbers."""
+    """An update is posted as one JSON list of rows."""
     halo = bench.box.halo
     row = halo.add_row("pi_1", 1001, 10.99)
     bench.halo(_update(row))
@@ -198,7 +198,7 @@ def test_what_is_posted(bench: Bench) -> None:
     ],
 )
 def test_what_a_2xx_proves(bench: Bench, shape: str, complaint: str | None) -> None:
-    """Only the rows that an answer lists prove anything; an error inside is kept, in Halo's words."""
+    """A 2xx confirms only the rows that it lists; an error message inside it is kept."""
     halo = bench.box.halo
     halo.answer_shape = shape
     invoice = halo.add_invoice()
@@ -235,7 +235,7 @@ def test_what_a_2xx_proves(bench: Bench, shape: str, complaint: str | None) -> N
     ],
 )
 def test_other_2xx(bench: Bench, body: bytes, answer: Acknowledged) -> None:
-    """Answers of shapes that nobody has seen yet prove nothing they don't show."""
+    """A 2xx of an unknown shape confirms only the rows that it shows."""
     bench.box.halo.faults.append(Fault("200", method="POST", path="InvoicePayment", body=body))
     assert bench.halo(_update(1)) == answer
 
@@ -261,7 +261,7 @@ def test_other_2xx(bench: Bench, body: bytes, answer: Acknowledged) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("status", ["400", "404", "409", "413", "422"])
 def test_rows_that_are_refused(bench: Bench, status: str, body: bytes, words: str) -> None:
-    """Halo's own words are kept, in each shape its errors come in, as one plain sentence."""
+    """Halo's error message is kept as one plain sentence, whatever the shape of the error."""
     fault = Fault("400", method="POST", path="InvoicePayment", body=body, status=int(status))
     bench.box.halo.faults.append(fault)
     with pytest.raises(RowsRefused) as caught:
@@ -271,7 +271,7 @@ def test_rows_that_are_refused(bench: Bench, status: str, body: bytes, words: st
 
 
 def test_id_that_halo_does_not_know(bench: Bench) -> None:
-    """An unknown id is refused, and with it the whole list: nothing was written."""
+    """If one row of a list has an unknown ID, Halo refuses the whole list and writes nothing."""
     row = bench.box.halo.add_row("pi_1", 1001, 10.99)
     with pytest.raises(RowsRefused, match=r"Record not found\."):
         bench.halo(_update(row, 99))
@@ -279,7 +279,7 @@ def test_id_that_halo_does_not_know(bench: Bench) -> None:
 
 
 def test_page_in_place_of_a_refusal(bench: Bench) -> None:
-    """A 404 that is a web page comes from something in front of Halo: no row is to blame."""
+    """A 404 with a web page comes from a server in front of Halo, so it does not blame a row."""
     bench.box.halo.faults.append(
         Fault(
             "400",
@@ -308,7 +308,7 @@ def test_page_in_place_of_a_refusal(bench: Bench) -> None:
 def test_insert_that_fails(
     bench: Bench, kind: str, sent: int, maybe_applied: bool, late: bool
 ) -> None:
-    """An insert is sent again only where it surely wasn't carried out; else the doubt is told."""
+    """An insert that fails is not sent again, and the error says whether Halo may have applied it."""
     halo = bench.box.halo
     fault = Fault(kind, times=None, method="POST", path="InvoicePayment", retry_after=30)
     halo.faults.append(fault)
@@ -321,7 +321,7 @@ def test_insert_that_fails(
 
 
 def test_insert_that_times_out(bench: Bench) -> None:
-    """A POST without an answer may have been applied, and may still be under way."""
+    """If an insert times out, the error says that Halo may have applied it or may still do so."""
     halo = bench.box.halo
     halo.faults.append(Fault("hang_after", method="POST", path="InvoicePayment"))
     row = new_row(halo.add_invoice())
@@ -332,7 +332,7 @@ def test_insert_that_times_out(bench: Bench) -> None:
 
 
 def test_the_guard_is_asked_before_each_sending(bench: Bench) -> None:
-    """The guard of a write is asked right before each sending, after any wait."""
+    """The guard of a write is called right before each attempt."""
     row = bench.box.halo.add_row("pi_1", 1001, 10.99)
     bench.box.halo.faults += [Fault("500", method="POST", path="InvoicePayment", times=2)]
     asked: list[int] = []
@@ -343,7 +343,7 @@ def test_the_guard_is_asked_before_each_sending(bench: Bench) -> None:
 
 @pytest.mark.parametrize("new", [False, True])
 def test_a_guard_keeps_a_write_from_being_sent(bench: Bench, *, new: bool) -> None:
-    """Where the guard refuses, nothing is sent or retried, and the sink returns None."""
+    """If the guard refuses, the adapter sends nothing and returns None."""
     row = bench.box.halo.add_row("pi_1", 1001, 10.99)
 
     async def write(sink: HaloSink) -> Acknowledged | None:
@@ -356,7 +356,7 @@ def test_a_guard_keeps_a_write_from_being_sent(bench: Bench, *, new: bool) -> No
 
 
 def test_update_goes_out_again_after_a_401(bench: Bench) -> None:
-    """A token that expired on the way to a write is renewed, and the same list sent again."""
+    """If the token expires before an update, the adapter signs in again and resends the same list."""
     row = bench.box.halo.add_row("pi_1", 1001, 10.99)
 
     async def work(sink: HaloSink) -> Acknowledged | None:
@@ -376,7 +376,7 @@ def test_update_goes_out_again_after_a_401(bench: Bench) -> None:
 
 
 def test_429_without_retry_after(bench: Bench) -> None:
-    """Without Retry-After a minute is what Halo's clients report to be needed."""
+    """If a 429 has no Retry-After, the adapter raises RateLimited with a wait of 60 seconds."""
     bench.box.halo.rate_limit = 2
     with pytest.raises(RateLimited, match="Rate Limit Reached - 2 Requests") as caught:
         bench.read("halo")
@@ -388,7 +388,7 @@ def test_429_without_retry_after(bench: Bench) -> None:
 
 @pytest.mark.parametrize("shape", ["invoices", "uncounted", "bare"])
 def test_invoices_page_by_page(bench: Bench, shape: str) -> None:
-    """Invoices are listed newest first, a page a request; what a row leaves out is None."""
+    """Invoices are listed newest first, one page per request; missing columns become None."""
     halo = bench.box.halo
     first, second = halo.add_invoice(total=30.0, currency="eur"), halo.add_invoice(total=5.0)
     halo.add_invoice(total=1.0, client_name="Müller & Söhne")
@@ -410,7 +410,7 @@ def test_invoices_page_by_page(bench: Bench, shape: str) -> None:
 
 @pytest.mark.parametrize("body", [b"{}", b'{"invoices": 7}', b'{"Message": "No"}', b"[[]]"])
 def test_a_200_that_is_no_list_of_invoices(bench: Bench, body: bytes) -> None:
-    """An answer without a list of invoices is refused; entries that are no invoices are left out."""
+    """An answer without a list of invoices is an error; list entries that are not invoices are skipped."""
     bench.box.halo.faults.append(Fault("200", path="/api/Invoice", body=body))
     if body == b"[[]]":
         assert bench.halo(lambda sink: sink.invoice_page(1)) == InvoicePage((), 1, None)
@@ -420,7 +420,7 @@ def test_a_200_that_is_no_list_of_invoices(bench: Bench, body: bytes) -> None:
 
 
 def test_a_tenant_without_a_list_of_invoices(bench: Bench) -> None:
-    """A 404 in place of the list is a bad answer, so that invoices can be read one by one."""
+    """If Halo answers 404 to the list of invoices, the adapter raises BadAnswer."""
     bench.box.halo.invoice_list.paging = "absent"
     with pytest.raises(BadAnswer, match="404"):
         bench.halo(lambda sink: sink.invoice_page(1))

@@ -1,4 +1,4 @@
-"""How Halo's adapter signs in: where, with what, how often, and what never happens."""
+"""How Halo's adapter signs in: the address, the form, how often, and where it never sends the secret."""
 
 from contextlib import suppress
 from typing import Any
@@ -18,7 +18,7 @@ def _tokens(bench: Bench) -> list[Any]:
 
 
 def test_sign_in_form(bench: Bench) -> None:
-    """Where to sign in and the tenant's name come from authinfo; the form is what Halo documents."""
+    """The sign-in address and the tenant come from authinfo; the form has the fields that Halo documents."""
     forms: list[bytes] = []
 
     def look(request: Request) -> bool:
@@ -40,7 +40,7 @@ def test_sign_in_form(bench: Bench) -> None:
 
 @pytest.mark.parametrize("kind", ["absent", "html", "garbage", "empty", "403"])
 def test_without_authinfo(bench: Bench, kind: str) -> None:
-    """Without a usable authinfo the usual path is taken, and no tenant is named."""
+    """Without a usable authinfo the adapter signs in at the default path."""
     halo = bench.box.halo
     halo.has_authinfo = False
     if kind != "absent":
@@ -52,14 +52,14 @@ def test_without_authinfo(bench: Bench, kind: str) -> None:
 @pytest.mark.parametrize("path", ["authinfo", "token"])
 @pytest.mark.parametrize("kind", ["500", "503", "reset", "429"])
 def test_sign_in_that_passes_a_fault(bench: Bench, path: str, kind: str) -> None:
-    """A passing fault while signing in is ridden out: it is no refusal."""
+    """A temporary fault during the sign-in is retried; it does not count as a refused sign-in."""
     bench.box.halo.faults.append(Fault(kind, path=path, retry_after=2))
     bench.read("halo")
     assert len(bench.waited) == 1
 
 
 def test_token_is_kept_until_it_ends(bench: Bench) -> None:
-    """One token serves until half a minute before its end; then a new one is asked for."""
+    """A token is reused until 30 seconds before it expires; then the adapter gets a new one."""
 
     async def work(sink: HaloSink) -> None:
         for step in (0, 3_569, 1):
@@ -73,7 +73,7 @@ def test_token_is_kept_until_it_ends(bench: Bench) -> None:
 
 
 def test_token_that_lives_shortly(bench: Bench) -> None:
-    """A token that lives for seconds is used for half of them, not signed in for each request."""
+    """A token that is valid for 20 seconds is used for half of that time, not for one request only."""
     bench.box.halo.token_lifetime = 20.0
 
     async def work(sink: HaloSink) -> None:
@@ -94,7 +94,7 @@ def test_token_that_lives_shortly(bench: Bench) -> None:
     ],
 )
 def test_sign_in_that_is_refused(bench: Bench, given: dict[str, Any], words: str) -> None:
-    """A refused sign-in is said once, with what was asked for, and without the secret."""
+    """A refused sign-in is not retried; the error names the client ID and Halo's reason, not the secret."""
     with pytest.raises(SignInRefused) as caught:
         bench.halo(lambda sink: sink.rows_of("pi_1"), **given)
     said = str(caught.value)
@@ -105,9 +105,9 @@ def test_sign_in_that_is_refused(bench: Bench, given: dict[str, Any], words: str
 
 
 def test_tenant_that_halo_wants(bench: Bench) -> None:
-    """Authinfo's tenant goes along; a Halo that names another one than it wants is told apart."""
+    """The adapter sends authinfo's tenant; if Halo expects another tenant, the sign-in is refused."""
     bench.box.halo.tenant = ""
-    bench.read("halo")  # no tenant there: none is sent, and none is needed
+    bench.read("halo")  # Halo has no tenant, so none is needed
     bench.box.halo.faults.append(
         Fault(
             "200",
@@ -122,29 +122,29 @@ def test_tenant_that_halo_wants(bench: Bench) -> None:
 
 @pytest.mark.parametrize("answer", [b'{"access_token": ""}', b'{"access_token": 7}', b"[]", b'"x"'])
 def test_sign_in_without_a_token(bench: Bench, answer: bytes) -> None:
-    """A 200 without a token is no sign-in."""
+    """A 200 without a token counts as a refused sign-in."""
     bench.box.halo.faults.append(Fault("200", path="/auth/token", body=answer))
     with pytest.raises(SignInRefused, match=r"refuses the sign-in \(HTTP 200\)"):
         bench.read("halo")
 
 
 def test_sign_in_at_a_portal(bench: Bench) -> None:
-    """A page of HTML where the token belongs is named as such, not as a wrong secret."""
+    """HTML instead of a token raises BadAnswer, not a refused sign-in; the next request signs in again."""
     bench.box.halo.faults += [Fault("html", path="authinfo"), Fault("html", path="/auth/token")]
 
     async def twice(sink: HaloSink) -> None:
         with pytest.raises(BadAnswer, match="instead of JSON"):
             await sink.rows_of("pi_1")
-        await sink.rows_of("pi_1")  # the portal has gone: where to sign in is asked again
+        await sink.rows_of("pi_1")  # the portal is gone, so the adapter reads authinfo again
 
     bench.halo(twice)
 
 
 def test_auth_at_another_host(bench: Bench) -> None:
-    """Where authinfo names another host, only the sign-in goes there, never the token."""
+    """If authinfo names another host, only the sign-in goes to that host; the token is not sent there."""
     with Sandbox(clock=bench.clock) as elsewhere:
         bench.box.halo.auth_url = f"{elsewhere.halo.url}/auth"
-        with pytest.raises(SignInRefused):  # the other Halo's token means nothing here
+        with pytest.raises(SignInRefused):  # this Halo does not know the other Halo's token
             bench.read("halo")
         there = [(r.path, r.authorization) for r in elsewhere.halo.requests]
         assert there == [("/auth/token", "")] * 2
@@ -163,7 +163,7 @@ def test_auth_at_another_host(bench: Bench) -> None:
     ],
 )
 def test_secret_goes_nowhere_in_the_clear(bench: Bench, url: str) -> None:
-    """An authinfo that names a place without encryption gets no secret: a person is told."""
+    """If authinfo names an address without https, the adapter does not send the secret and raises."""
     bench.box.halo.auth_url = url
     with pytest.raises(SignInRefused, match="not a plain https:// address"):
         bench.read("halo")
@@ -171,7 +171,7 @@ def test_secret_goes_nowhere_in_the_clear(bench: Bench, url: str) -> None:
 
 
 def test_permission_to_edit(bench: Bench) -> None:
-    """Reading allowed, writing not: the 403 names the permission to edit."""
+    """If Halo allows reading but not writing, the error names the permission to edit invoices."""
     bench.box.halo.permissions = {"read:invoices"}
     bench.read("halo")
     with pytest.raises(PermissionMissing, match="permission to edit invoices"):
@@ -179,7 +179,7 @@ def test_permission_to_edit(bench: Bench) -> None:
     assert (len(bench.posts()), bench.waited) == (1, [])
 
 
-# --- tokens that Halo forgets early ---------------------------------------------------------------
+# --- tokens that Halo no longer accepts -----------------------------------------------------------
 
 FORGOTTEN = [
     (400, {"error_description": "Token not found"}),
@@ -203,7 +203,7 @@ FORGOTTEN = [
 def test_a_token_that_halo_forgets_early(
     bench: Bench, refusal: tuple[int, object], method: str
 ) -> None:
-    """However Halo says that it doesn't know the token, syncd signs in once more and goes on."""
+    """Whatever answer Halo gives to an unknown token, the adapter signs in again and resends the request."""
     halo = bench.box.halo
     invoice = halo.add_invoice()
     row = halo.add_row("pi_1", invoice, 1.0)
@@ -229,7 +229,7 @@ def test_a_token_that_halo_forgets_early(
     "body", [{"error": "Token not found"}, {"error": {"message": "no such token"}}]
 )
 def test_a_200_that_does_not_know_the_token(bench: Bench, body: object) -> None:
-    """A read that is answered with an error about the token in a 200 is asked again with a new token."""
+    """If a read gets a 200 with a token error, the adapter signs in again and repeats the read."""
     halo = bench.box.halo
     halo.add_row("pi_1", halo.add_invoice(), 1.0)
 
@@ -252,7 +252,7 @@ LOGIN_PAGES = [
 
 @pytest.mark.parametrize("page", LOGIN_PAGES)
 def test_a_login_page_in_place_of_a_refusal(bench: Bench, page: tuple[int, str]) -> None:
-    """A read that a login page answers is asked again with a new token, once."""
+    """If a login page answers a read, the adapter repeats the read once with a new token."""
     halo = bench.box.halo
     halo.add_row("pi_1", halo.add_invoice(), 1.0)
     halo.token_refusal = page
@@ -267,7 +267,7 @@ def test_a_login_page_in_place_of_a_refusal(bench: Bench, page: tuple[int, str])
 
 @pytest.mark.parametrize("page", LOGIN_PAGES)
 def test_a_login_page_after_a_write(bench: Bench, page: tuple[int, str]) -> None:
-    """A write that a login page answers is not sent again; the next request signs in first."""
+    """If a login page answers a write, the adapter does not resend it; the next request signs in first."""
     halo = bench.box.halo
     invoice = halo.add_invoice()
     halo.add_row("pi_1", invoice, 1.0)
@@ -285,7 +285,7 @@ def test_a_login_page_after_a_write(bench: Bench, page: tuple[int, str]) -> None
 
 
 def test_an_address_that_shows_web_pages_only(bench: Bench) -> None:
-    """Where a new token changes nothing, Halo is not asked for one token after the other."""
+    """If a new token does not help, the adapter stops requesting new tokens."""
     bench.box.halo.faults.append(Fault("html", times=None, method="GET", path="InvoicePayment"))
 
     async def work(sink: HaloSink) -> None:
@@ -298,7 +298,7 @@ def test_an_address_that_shows_web_pages_only(bench: Bench) -> None:
 
 
 def test_a_missing_permission_costs_one_sign_in(bench: Bench) -> None:
-    """A 403 that a new token doesn't change is no reason to ask for more tokens; reads go on."""
+    """A 403 that persists with a new token causes no further sign-ins; reads continue to work."""
     halo = bench.box.halo
     row = halo.add_row("pi_1", halo.add_invoice(), 1.0)
     halo.permissions = {"read:invoices"}
@@ -328,7 +328,7 @@ def test_a_missing_permission_costs_one_sign_in(bench: Bench) -> None:
     ],
 )
 def test_a_refusal_of_a_row_asks_for_no_token(bench: Bench, status: int, body: bytes) -> None:
-    """A 400 about what was sent is the row's, and costs no sign-in."""
+    """A 400 about the posted row raises RowsRefused without a new sign-in."""
     bench.box.halo.faults.append(
         Fault("400", times=None, method="POST", path="InvoicePayment", body=body, status=status)
     )
@@ -338,7 +338,7 @@ def test_a_refusal_of_a_row_asks_for_no_token(bench: Bench, status: int, body: b
 
 
 def test_a_refusal_that_a_new_token_does_not_change(bench: Bench) -> None:
-    """Where a new token is refused alike, the row is to blame, after one sign-in and no loop."""
+    """If Halo refuses a row again with a new token, the adapter raises RowsRefused after one new sign-in."""
     bench.box.halo.faults.append(
         Fault(
             "400",
@@ -360,7 +360,7 @@ def test_a_refusal_that_a_new_token_does_not_change(bench: Bench) -> None:
 
 
 def test_a_firewalls_page_is_not_written_twice(bench: Bench) -> None:
-    """A page with 403 in answer to a write may come after the write: it is not sent again."""
+    """A write that gets a web page with status 403 is not sent again, because it may have been applied."""
     bench.box.halo.faults.append(
         Fault("403", times=None, method="POST", path="InvoicePayment", body=b"<html>no</html>")
     )
@@ -369,7 +369,7 @@ def test_a_firewalls_page_is_not_written_twice(bench: Bench) -> None:
     assert (len(_tokens(bench)), len(bench.posts())) == (1, 1)
 
 
-# --- the wrong address, the tenant's name ----------------------------------------------------------
+# --- wrong addresses, and the tenant's name --------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -393,7 +393,7 @@ def test_a_firewalls_page_is_not_written_twice(bench: Bench) -> None:
 def test_a_redirect_names_where_it_points(
     bench: Bench, status: int, path: str, to: str, advice: str
 ) -> None:
-    """A redirect is a wrong address, not a wrong secret; the address to set is named."""
+    """The error for a redirect names the address to set in halo.url and does not mention the secret."""
     location = to.format(path=path)
 
     def answer(request: Request) -> bool:
@@ -415,7 +415,7 @@ def test_a_redirect_names_where_it_points(
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>Not found</html>", b'{"Message": "No"}'])
 def test_an_address_with_a_path(bench: Bench, body: bytes) -> None:
-    """Where nothing signs in at the address, the address is at fault, not the secret."""
+    """If the sign-in gets a 404, the error blames the path in halo.url and not the secret."""
     bench.box.halo.faults.append(Fault("400", times=None, path="/portal/", body=body, status=404))
     with pytest.raises(
         BadAnswer, match=r"not at http://127.*/portal/auth/token \(HTTP 404\)"
@@ -425,7 +425,7 @@ def test_an_address_with_a_path(bench: Bench, body: bytes) -> None:
 
 
 def test_a_page_in_place_of_a_refusal(bench: Bench) -> None:
-    """A page with a 403 in place of the sign-in is no refusal of the secret."""
+    """A web page with status 403 instead of the sign-in does not count as a refused secret."""
     bench.box.halo.faults.append(
         Fault("403", times=None, path="/auth/token", body=b"<html>Blocked</html>")
     )
@@ -453,7 +453,7 @@ def test_a_page_in_place_of_a_refusal(bench: Bench) -> None:
     ],
 )
 def test_halos_words_in_a_200_without_a_token(bench: Bench, answer: bytes, words: str) -> None:
-    """What a 200 says in place of a token is told; nothing that may be a token is."""
+    """The error repeats what a 200 says instead of a token, except text that may be a token."""
     bench.box.halo.faults.append(Fault("200", path="/auth/token", body=answer))
     with pytest.raises(SignInRefused) as caught:
         bench.read("halo")
@@ -468,7 +468,7 @@ def test_halos_words_in_a_200_without_a_token(bench: Bench, answer: bytes, words
 @pytest.mark.parametrize("places", [{"form"}, {"query"}, {"form", "query"}])
 @pytest.mark.parametrize("authinfo", ["whole", "tenant alone", "nothing", "number"])
 def test_the_tenant_goes_in_form_and_query(bench: Bench, places: set[str], authinfo: str) -> None:
-    """The tenant is sent both ways; it comes from authinfo, else from halo.tenant."""
+    """The tenant is sent in form and query; it comes from authinfo or, if authinfo has none, halo.tenant."""
     halo = bench.box.halo
     halo.tenant_wanted_in = places
     if authinfo == "tenant alone":
@@ -487,7 +487,7 @@ def test_the_tenant_goes_in_form_and_query(bench: Bench, places: set[str], authi
     [("/auth", "/auth/token"), ("/auth/", "/auth/token"), ("{url}/auth/token", "/auth/token")],
 )
 def test_how_authinfo_names_the_sign_in(bench: Bench, named: str, ending: str) -> None:
-    """A path alone is one of the tenant's address, and an address that names the endpoint is taken."""
+    """Authinfo may give the sign-in address as a path alone or with the endpoint included."""
     halo = bench.box.halo
     halo.authinfo = {"auth_url": named.replace("{url}", halo.url), "tenant_id": halo.tenant}
     bench.read("halo")
@@ -495,7 +495,7 @@ def test_how_authinfo_names_the_sign_in(bench: Bench, named: str, ending: str) -
 
 
 def test_no_host_in_a_path(bench: Bench) -> None:
-    """An address without a scheme that names a host is not taken for a path: it gets no secret."""
+    """An address without a scheme that names a host is not treated as a path and gets no secret."""
     for named in ("//evil.example/auth", "/\\evil.example/auth"):
         bench.box.halo.authinfo = {"auth_url": named}
         with pytest.raises(SignInRefused, match="not send the client secret there"):
@@ -504,7 +504,7 @@ def test_no_host_in_a_path(bench: Bench) -> None:
 
 
 def test_a_refusal_without_a_tenant(bench: Bench) -> None:
-    """Where authinfo names no tenant, a refused sign-in names the setting; otherwise it does not."""
+    """The error of a refused sign-in mentions halo.tenant only if authinfo names no tenant."""
     bench.box.halo.authinfo = {}
     with pytest.raises(SignInRefused, match=r"names none\. Only if .*set halo\.tenant"):
         bench.read("halo")
@@ -515,13 +515,13 @@ def test_a_refusal_without_a_tenant(bench: Bench) -> None:
 
 
 def test_a_tenant_without_authinfo(bench: Bench) -> None:
-    """Without authinfo the configured tenant is named."""
+    """Without authinfo the adapter sends the tenant from halo.tenant."""
     bench.box.halo.has_authinfo = False
     bench.halo(lambda sink: sink.rows_of("pi_1"), tenant="a b&c")
     assert [r.params().get("tenant") for r in _tokens(bench)] == ["a b&c"]
 
 
 def test_address_with_a_slash(bench: Bench) -> None:
-    """An address with a slash at its end asks the same paths."""
+    """A slash at the end of halo.url does not change the requested paths."""
     bench.halo(lambda sink: sink.rows_of("pi_1"), url=bench.box.halo.url + "/")
     assert bench.listings("halo")[0].path == "/api/InvoicePayment"

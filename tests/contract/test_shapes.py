@@ -1,6 +1,6 @@
-"""The sandbox's answers, and what the adapters send, against the two API descriptions.
+"""Compare the sandbox's answers and the adapters' requests with the two API descriptions.
 
-The descriptions stand beside the repository (``../shared/api``), not in it.
+The descriptions are in ``../shared/api``, outside the repository.
 """
 
 import json
@@ -31,14 +31,14 @@ STATES = tuple(PaymentState)
 
 
 class Description:
-    """One OpenAPI 3.0 description, as JSON Schema."""
+    """One OpenAPI 3.0 description, converted to JSON Schema."""
 
     def __init__(self, file: str, base: str = "") -> None:
         self.base = base
         self.all = _plain_schema(json.loads((API / file).read_text()))
 
     def operation(self, method: str, path: str) -> dict[str, Any]:
-        """What the description says of a request; fails where it doesn't know it."""
+        """Return the description of a request; fail if it is not described."""
         wanted = path.removeprefix(self.base)
         for template, operations in self.all["paths"].items():
             if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), wanted):
@@ -47,7 +47,7 @@ class Description:
         raise AssertionError(f"{method} {path} is not described")
 
     def check(self, value: object, schema: dict[str, Any]) -> None:
-        """Compare a value with a schema."""
+        """Validate a value against a schema."""
         whole = {**schema, "components": self.all["components"]}
         jsonschema.Draft202012Validator(whole, format_checker=jsonschema.FormatChecker()).validate(
             value
@@ -57,13 +57,13 @@ class Description:
         return {"$ref": f"#/components/schemas/{name}"}
 
     def answer(self, method: str, path: str, status: str = "200") -> dict[str, Any]:
-        """The schema of an answer; empty where none is documented."""
+        """Return the schema of an answer; it is empty if none is documented."""
         content = self.operation(method, path)["responses"][status].get("content", {})
         schema: dict[str, Any] = content.get("application/json", {}).get("schema", {})
         return schema
 
     def check_request(self, request: Request) -> None:
-        """Every parameter that was sent is described, and has its type."""
+        """Check that every parameter of the request is described and has its type."""
         described = self.operation(request.method, request.path).get("parameters", [])
         known = {p["name"]: p["schema"] for p in described if p["in"] == "query"}
         for key, text in request.query:
@@ -80,7 +80,7 @@ class Description:
 
 
 def _plain_schema(value: Any) -> Any:
-    """OpenAPI 3.0's `nullable` as JSON Schema has it."""
+    """Convert OpenAPI 3.0's `nullable` to JSON Schema."""
     if isinstance(value, list):
         return [_plain_schema(item) for item in value]
     if not isinstance(value, dict):
@@ -92,7 +92,7 @@ def _plain_schema(value: Any) -> Any:
 
 
 def _typed(text: str, schema: dict[str, Any]) -> object:
-    """A parameter's text as what the schema says it is."""
+    """Convert a parameter's text to the type in its schema."""
     if schema.get("type") == "integer":
         return int(text)
     return {"true": True, "false": False}[text] if schema.get("type") == "boolean" else text
@@ -124,7 +124,7 @@ def _get(url: str, token: str = "", method: str = "GET", **query: str) -> tuple[
 
 
 def test_stripes_lists_and_objects(bench: Bench, stripe: Description) -> None:
-    """Events and payment intents, listed and alone, in every state, are as described."""
+    """Events and payment intents, listed or read alone, match Stripe's description in every state."""
     box = bench.box.stripe
     box.create_intent(description="made", customer="cus_1", metadata={"a": "b"})
     for state in STATES:
@@ -161,7 +161,7 @@ def test_stripes_errors(
     query: dict[str, str],
     status: int,
 ) -> None:
-    """What is refused is refused in the shape that Stripe describes."""
+    """Errors of the sandbox's Stripe have the shape that Stripe describes."""
     box = bench.box.stripe
     got, body = _get(f"{box.url}/v1/{path}", box.api_key if key is None else key, **query)
     assert got == status
@@ -176,7 +176,7 @@ def test_stripes_errors(
 
 
 def test_what_is_sent_to_stripe(bench: Bench, stripe: Description) -> None:
-    """Every request of the adapter is one that Stripe describes, with described parameters."""
+    """Stripe's description contains every request and every parameter that the adapter sends."""
     made = bench.box.stripe.create_intent()
     for n in range(101):
         bench.box.stripe.emit(made, "processing", bench.clock() - n)
@@ -197,7 +197,7 @@ def test_what_is_sent_to_stripe(bench: Bench, stripe: Description) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 def test_sample_events(stripe: Description, state: PaymentState) -> None:
-    """The samples of real events are as described, and are read as their states."""
+    """The samples of real events match the description and are read with the right state and fields."""
     sample = json.loads((API / "samples" / f"payment_intent.{state}.json").read_text())
     stripe.check(sample, stripe.named("event"))
     read = read_event(sample, "halo_invoice_id")
@@ -232,7 +232,7 @@ def test_sample_events(stripe: Description, state: PaymentState) -> None:
 
 
 def test_the_sandbox_draws_what_the_samples_draw(bench: Bench) -> None:
-    """The sandbox's events have the fields that real ones have."""
+    """The sandbox's events have all fields of the real sample events."""
     for state in STATES:
         sample = json.loads((API / "samples" / f"payment_intent.{state}.json").read_text())
         bench.box.stripe.advance(bench.box.stripe.create_intent(), state)
@@ -251,7 +251,7 @@ def _token(bench: Bench) -> str:
 
 
 def test_halos_rows_and_invoices(bench: Bench, halo: Description) -> None:
-    """Payments, listed and alone, and invoices are as described."""
+    """Invoice payments, listed or read alone, and invoices match Halo's description."""
     box = bench.box.halo
     token = _token(bench)
     invoice = box.add_invoice(total=20.0)
@@ -270,7 +270,7 @@ def test_halos_rows_and_invoices(bench: Bench, halo: Description) -> None:
 
 
 def test_halo_reads_an_invoice_as_the_facts_have_it(bench: Bench) -> None:
-    """An invoice shows what is paid and due, and 1900 where it was never paid."""
+    """An invoice shows its paid and due amounts; the date of payment is 1900 if it was never paid in full."""
     box = bench.box.halo
     token = _token(bench)
     invoice = box.add_invoice(total=20.0)
@@ -285,7 +285,7 @@ def test_halo_reads_an_invoice_as_the_facts_have_it(bench: Bench) -> None:
 
 
 def test_what_is_read_of_halo(bench: Bench, halo: Description) -> None:
-    """Every parameter that the adapter sends is one that Halo describes, of its type."""
+    """Halo's description contains every parameter that the adapter sends, with its type."""
     for number in range(130):
         bench.box.halo.add_row("pi_1", 1, number)
 
@@ -302,7 +302,7 @@ def test_what_is_read_of_halo(bench: Bench, halo: Description) -> None:
 
 
 def test_what_is_posted_to_halo(rig: Rig, halo: Description) -> None:
-    """What an update and a new row hold fits the description, and the sandbox keeps it."""
+    """The bodies of updates and of new rows match Halo's description, and so do the rows afterwards."""
     rig.settings |= {
         "SYNCD_PUSH__CREATE_MISSING": "true",
         "SYNCD_HALO__NEW_ROW__METHOD": "12",
@@ -323,10 +323,10 @@ def test_what_is_posted_to_halo(rig: Rig, halo: Description) -> None:
 
 
 def test_every_path_is_described(halo: Description, stripe: Description) -> None:
-    """Every path that the clients request is in the API descriptions, except for signing in."""
+    """Every path that the clients request is in the API descriptions, except for the sign-in."""
     for description, file in ((halo, "halo/sink.py"), (stripe, "stripe/source.py")):
         text = Path(ROOT / "syncd" / "clients" / file).read_text()
-        # The description is a reduced one: Stripe's own pages describe these three.
+        # The description is incomplete: only Stripe's own pages describe these three.
         elsewhere = {"/v1/charges", "/v1/refunds", "/v1/disputes"}
         paths = set(re.findall(r'"(/(?:api|v1)/[\w/]+)"', text)) - elsewhere
         assert paths
@@ -335,7 +335,7 @@ def test_every_path_is_described(halo: Description, stripe: Description) -> None
 
 
 def test_a_deviation_would_be_seen(bench: Bench, stripe: Description, halo: Description) -> None:
-    """The comparison can fail: a wrong type, a missing field, an unknown parameter are found."""
+    """The comparison detects a wrong type, a missing field, an unknown parameter and an unknown path."""
     made = bench.box.stripe.create_intent()
     intent = bench.box.stripe.intents[made]
     for broken in ({**intent, "amount": "10"}, {k: v for k, v in intent.items() if k != "status"}):

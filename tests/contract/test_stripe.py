@@ -1,4 +1,4 @@
-"""What only Stripe's adapter promises."""
+"""Contract tests for Stripe's adapter alone."""
 
 import json
 
@@ -49,7 +49,10 @@ async def _all_events(source: StripeSource, since: int = 0) -> list[Page]:
     ("events", "pages"), [(0, [0]), (1, [1]), (100, [100]), (101, [100, 1]), (250, [100, 100, 50])]
 )
 def test_events_page_by_page(bench: Bench, events: int, pages: list[int]) -> None:
-    """All events are listed, newest first, a hundred a page; a full last page has no successor."""
+    """All events are listed, newest first, 100 per page.
+
+    No request follows the last page, even a full one.
+    """
     payment = bench.box.stripe.create_intent()
     names = [bench.box.stripe.emit(payment, "processing", NOW - n) for n in range(events)]
     found = bench.stripe(_all_events)
@@ -59,7 +62,7 @@ def test_events_page_by_page(bench: Bench, events: int, pages: list[int]) -> Non
 
 
 def test_parameters_of_events(bench: Bench) -> None:
-    """What is sent for events: since when, the types, a hundred a page, where to go on."""
+    """A request for events contains the start time, the types, the page size and the cursor."""
     payment = bench.box.stripe.create_intent()
     for n in range(101):
         bench.box.stripe.emit(payment, "processing", NOW - n)
@@ -70,7 +73,7 @@ def test_parameters_of_events(bench: Bench) -> None:
 
 
 def test_events_since(bench: Bench) -> None:
-    """`since` is inclusive: the second itself is listed, the one before it isn't."""
+    """The start time is inclusive: an event of that second is listed, an event one second older is not."""
     payment = bench.box.stripe.create_intent()
     inside = bench.box.stripe.emit(payment, "processing", NOW - 60)
     bench.box.stripe.emit(payment, "processing", NOW - 61)
@@ -79,7 +82,7 @@ def test_events_since(bench: Bench) -> None:
 
 
 def test_what_an_event_says(bench: Bench) -> None:
-    """An event is read whole: state, time, money, invoice, its id; the payment isn't `read`."""
+    """An event gives the payment's state, time, amounts, invoice and event ID; `read` is False."""
     made = bench.box.stripe.create_intent(
         amount=5_050, currency="EUR", created=NOW - 100, metadata={"halo_invoice_id": " 1001 "}
     )
@@ -106,7 +109,7 @@ def test_what_an_event_says(bench: Bench) -> None:
 
 
 def test_cursor_that_is_refused(bench: Bench) -> None:
-    """A cursor that Stripe doesn't know, or that is older than 30 days, is told apart."""
+    """An unknown cursor, or one older than 30 days, raises CursorRefused."""
     with pytest.raises(CursorRefused, match="No such event: 'evt_gone'"):
         bench.stripe(lambda source: source.events(0, "evt_gone"))
     old = bench.box.stripe.emit(bench.box.stripe.create_intent(), "processing", NOW - 31 * DAY)
@@ -117,9 +120,9 @@ def test_cursor_that_is_refused(bench: Bench) -> None:
 
 
 def test_request_that_is_refused(bench: Bench) -> None:
-    """A 400 without a cursor is a failure of the link: there is nothing to go on from."""
+    """A 400 to a request without a cursor raises BadAnswer: there is no cursor to drop."""
     bench.box.stripe.faults.append(Fault("400", text="Invalid created"))
-    # The fault's type isn't the one of a refused request, as with any proxy's.
+    # The error type is not Stripe's type for a refused request; a proxy's 400 looks like this.
     with pytest.raises(BadAnswer, match="Invalid created"):
         bench.stripe(lambda source: source.events(0))
     error = {"error": {"type": "invalid_request_error", "message": "Unknown parameter"}}
@@ -129,14 +132,14 @@ def test_request_that_is_refused(bench: Bench) -> None:
 
 
 def test_listing_that_can_not_go_on(bench: Bench) -> None:
-    """More is said to come, but nothing says from where: it doesn't pass for a whole listing."""
+    """If Stripe announces more events but the page has no ID to continue from, the adapter raises."""
     bench.box.stripe.events.extend({"created": NOW - n} for n in range(101))
     with pytest.raises(BadAnswer, match="an id to continue from"):
         bench.stripe(lambda source: source.events(0))
 
 
 def test_intents_page_by_page(bench: Bench) -> None:
-    """Payment intents are listed since and before a time; the oldest on each page is known."""
+    """Payment intents are listed between two times, and each page reports its oldest intent."""
     made = [bench.box.stripe.create_intent(created=NOW - n) for n in range(150)]
 
     async def work(source: StripeSource) -> tuple[Page, Page, Page]:
@@ -174,7 +177,7 @@ def test_intents_page_by_page(bench: Bench) -> None:
 def test_statuses(
     bench: Bench, status: str, error: bool, state: str | None, unknown: list[str]
 ) -> None:
-    """Each status of an intent leads to its state, an unknown one to none; it is reported."""
+    """Each status of a payment intent maps to its state; an unknown status maps to none and is reported."""
     made = bench.box.stripe.create_intent()
     bench.box.stripe.intents[made] |= {
         "status": status,
@@ -189,7 +192,7 @@ def test_statuses(
 
 
 def test_one_intent(bench: Bench) -> None:
-    """Read by its id, an intent surely covers the second before the answer."""
+    """A payment intent read by ID is valid for the second before the answer."""
     made = bench.box.stripe.create_intent(created=NOW - 9)
     read = bench.stripe(lambda source: source.intent(made))
     assert read == Observation(
@@ -207,7 +210,7 @@ def test_one_intent(bench: Bench) -> None:
 
 
 def test_one_intent_that_is_not_there(bench: Bench) -> None:
-    """An unknown id is known as such; one that can't be an id isn't asked for at all."""
+    """An unknown payment intent raises IntentUnknown; an invalid ID does so without a request to Stripe."""
     with pytest.raises(IntentUnknown, match="No such payment_intent: 'pi_gone'"):
         bench.stripe(lambda source: source.intent("pi_gone"))
     asked = len(bench.box.stripe.requests)
@@ -218,7 +221,7 @@ def test_one_intent_that_is_not_there(bench: Bench) -> None:
 
 
 def test_answer_about_another_intent(bench: Bench) -> None:
-    """An answer about another payment than the one asked for is refused."""
+    """An answer about a payment other than the requested one is refused."""
     made = bench.box.stripe.create_intent()
     bench.box.stripe.intents["pi_asked"] = bench.box.stripe.intents[made]
     with pytest.raises(BadAnswer, match="does not contain this payment"):
@@ -226,7 +229,7 @@ def test_answer_about_another_intent(bench: Bench) -> None:
 
 
 def test_intent_that_can_not_be_read(bench: Bench) -> None:
-    """An intent without a status is said to be unreadable."""
+    """A payment intent without a status is reported as unreadable."""
     made = bench.box.stripe.create_intent()
     bench.box.stripe.intents[made]["status"] = None
     read = bench.stripe(lambda source: source.intent(made))
@@ -240,12 +243,12 @@ def test_intent_that_can_not_be_read(bench: Bench) -> None:
     "state", ["succeeded", "payment_failed", "processing", "canceled", "requires_action"]
 )
 def test_no_client_secret(bench: Bench, state: str) -> None:
-    """Neither event nor intent brings its client_secret along, not even inside a link."""
+    """No event and no payment intent keeps its client_secret, not even inside a URL."""
     made = bench.box.stripe.create_intent(description="see pi_3Other_secret_XyZ")
     intent = bench.box.stripe.intents[made]
     intent["client_secret"] = f"{made}_secret_abcDEF123"
     bench.box.stripe.advance(made, state)
-    # One of another shape than they have today, and not where it is today.
+    # A client_secret in a different format and in a different place than today.
     intent["last_payment_error"] = {"payment_intent": {"client_secret": "odd-one"}}
     bench.box.stripe.emit(made, state)
 
@@ -264,7 +267,7 @@ def test_no_client_secret(bench: Bench, state: str) -> None:
 
 
 def test_429_says_which_limit(bench: Bench) -> None:
-    """A rate limit names itself; a 429 without a reason is a lock, and is said to be one."""
+    """The error of a 429 names the rate limit; a 429 without a reason is reported as a lock."""
     for kind, words in (("429", "limit global-rate"), ("lock_429", "holds a lock")):
         bench.box.stripe.faults = [Fault(kind, times=None)]
         with pytest.raises(RateLimited, match=words):
@@ -272,7 +275,7 @@ def test_429_says_which_limit(bench: Bench) -> None:
 
 
 def test_real_rate_limit_is_ridden_out(bench: Bench) -> None:
-    """Twenty-five requests in a second are all that Stripe takes; the rest waits and passes."""
+    """Stripe accepts 25 requests per second; the adapter waits and completes all 30."""
 
     async def work(source: StripeSource) -> None:
         for _ in range(30):
@@ -284,7 +287,7 @@ def test_real_rate_limit_is_ridden_out(bench: Bench) -> None:
 
 
 def test_keys_that_can_not_read(bench: Bench) -> None:
-    """A publishable key, a revoked key: each gets its own words."""
+    """A publishable key and a revoked key each get their own error message."""
     with pytest.raises(PermissionMissing, match="publishable API key"):
         bench.stripe(lambda source: source.events(0), api_key="pk_test_abc")
     with pytest.raises(SignInRefused, match="Create a new restricted key"):
@@ -292,7 +295,7 @@ def test_keys_that_can_not_read(bench: Bench) -> None:
 
 
 def test_connected_account(bench: Bench) -> None:
-    """A connected account is read on behalf of; one that the key may not read is named."""
+    """Requests for a connected account carry its ID; the error names an account that the key cannot read."""
     bench.box.stripe.accounts.add("acct_1")
     bench.stripe(lambda source: source.events(0), account="acct_1")
     with pytest.raises(PermissionMissing, match="account 'acct_2'"):
@@ -303,7 +306,7 @@ def test_connected_account(bench: Bench) -> None:
 
 
 def test_key_of_an_organization(bench: Bench) -> None:
-    """The account goes into Stripe-Context; Stripe-Account is not sent, and Stripe refuses it."""
+    """With an organization key the account goes into Stripe-Context; Stripe refuses Stripe-Account."""
     bench.box.stripe.api_key = key = "sk_org_live_abc"
     bench.box.stripe.accounts.add("acct_1")
     bench.stripe(
@@ -321,7 +324,7 @@ def test_key_of_an_organization(bench: Bench) -> None:
 
 
 def test_the_version_is_pinned(bench: Bench) -> None:
-    """Every request says which version of the API it wants: a new one must not surprise anybody."""
+    """Every request names the API version, so that a new version of Stripe's API changes nothing."""
     bench.read("stripe")
     (request,) = bench.box.stripe.requests
     assert request.headers["stripe-version"] == bench.box.stripe.api_version

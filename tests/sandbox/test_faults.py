@@ -1,4 +1,4 @@
-"""Every way to misbehave, on request, on either side; and the sandbox as a process of its own."""
+"""All faults of the sandbox, on either side, and the sandbox as a separate process."""
 
 import contextlib
 import http.client
@@ -28,7 +28,7 @@ SEEN = {
 
 
 def get(url: str, key: str) -> tuple[int, bytes, dict[str, str]]:
-    """One request: status, body and headers; OSError or HTTPException where the line breaks."""
+    """Return the status, body and headers of one request; raise OSError or HTTPException if the connection breaks."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=0.5)
     try:
         connection.request("GET", "/v1/events", headers={"Authorization": f"Bearer {key}"})
@@ -40,7 +40,7 @@ def get(url: str, key: str) -> tuple[int, bytes, dict[str, str]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind(rig: Rig, kind: str) -> None:
-    """What each fault looks like to a client, and that the next request is answered well."""
+    """Each fault looks to the client as expected, and the next request gets a normal answer."""
     stripe = rig.box.stripe
     fault = Fault(kind, retry_after=3, seconds=30, size=1_000)
     stripe.faults.append(fault)
@@ -83,7 +83,7 @@ def test_each_kind(rig: Rig, kind: str) -> None:
     ],
 )  # fmt: skip
 def test_before_and_after_applying(rig: Rig, kind: str, applied: bool) -> None:
-    """Some faults strike before a request is carried out, some after."""
+    """Some faults occur before the request is carried out, some after it."""
     rig.box.stripe.faults.append(Fault(kind, seconds=30))
     carried_out: list[object] = []
     real = rig.box.stripe.answer
@@ -99,7 +99,7 @@ def test_before_and_after_applying(rig: Rig, kind: str, applied: bool) -> None:
 
 
 def test_applied_late(rig: Rig) -> None:
-    """A gateway gives up, and what stands behind it carries the request out later."""
+    """After "applied_late" the client gets a 504 first, and the request is carried out later."""
     rig.box.stripe.faults.append(Fault("applied_late", seconds=0.2))
     carried_out: list[object] = []
     rig.box.stripe.answer = carried_out.append  # type: ignore[assignment,method-assign]
@@ -112,7 +112,7 @@ def test_applied_late(rig: Rig) -> None:
 
 
 def test_which_requests_are_struck(rig: Rig) -> None:
-    """A fault can be limited by method, path, a test of one's own, how many to spare, how many to hit."""
+    """A fault can be limited by method, path, a match function, requests to skip and a maximum count."""
     stripe = rig.box.stripe
     fault = Fault("500", times=2, after=1, path="events", method="GET")
     stripe.faults = [Fault("500", method="POST"), Fault("500", path="intents"), fault]
@@ -136,7 +136,7 @@ def _call(url: str, name: str, **body: Any) -> Any:
 
 
 def test_as_a_process() -> None:
-    """It says where it listens, is moved from another process, counts, and ends on SIGTERM."""
+    """The sandbox prints its addresses, executes calls sent over HTTP, counts requests and ends on SIGTERM."""
     command = [sys.executable, "-m", "syncd.sandbox", "--no-limits", "--seed-intents", "3"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
     try:
@@ -169,7 +169,7 @@ def test_as_a_process() -> None:
 
 
 def test_the_two_sides_end_with_their_context() -> None:
-    """Nothing listens once the sandbox has ended, though a request still hangs."""
+    """After the sandbox has ended, no port is open, even if a request was still hanging."""
     with Sandbox() as box:
         url, key = box.stripe.url, box.stripe.api_key
         box.stripe.faults.append(Fault("hang", seconds=60))

@@ -1,4 +1,4 @@
-"""How strict the sandbox's Halo is, and how nasty on request."""
+"""What the sandbox's Halo refuses, and which faults it can show on demand."""
 
 import http.client
 import json
@@ -29,7 +29,7 @@ def ask(
     token: str | None = None,
     content_type: str = "application/json",
 ) -> tuple[int, Any]:
-    """One request to the sandbox's Halo: status, and JSON, or bytes where it isn't."""
+    """Send one request to the sandbox's Halo; return the status and the JSON, or bytes for other content."""
     connection = http.client.HTTPConnection(box.halo.url.removeprefix("http://"), timeout=5)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -57,7 +57,7 @@ def sign_in(box: Sandbox, **other: str) -> str:
 
 
 def test_authinfo(rig: Rig) -> None:
-    """It says where to sign in and as which tenant, to anybody; it may be missing."""
+    """Authinfo shows the sign-in address and the tenant without a token; a Halo can also lack authinfo."""
     assert ask(rig.box, "GET", "/api/authinfo") == (
         200,
         {"auth_url": f"{rig.box.halo.url}/auth", "tenant_id": "sandbox"},
@@ -82,21 +82,21 @@ def test_authinfo(rig: Rig) -> None:
 def test_sign_ins_that_are_refused(
     rig: Rig, other: dict[str, str], status: int, error: str
 ) -> None:
-    """A wrong form, secret, tenant or scope is no sign-in."""
+    """A sign-in with a wrong grant type, client, secret, tenant or scope is refused."""
     form = urlencode({k: v for k, v in (SIGN_IN | other).items() if v}).encode()
     got, body = ask(rig.box, "POST", "/auth/token", form, content_type=FORM)
     assert (got, body["error"]) == (status, error)
 
 
 def test_sign_in_takes_a_form_alone(rig: Rig) -> None:
-    """A sign-in as JSON is refused; the secret of a form isn't kept with the request."""
+    """A sign-in as JSON is refused; the recorded request of a form sign-in does not contain the secret."""
     assert ask(rig.box, "POST", "/auth/token", SIGN_IN)[0] == 400
     sign_in(rig.box)
     assert rig.box.halo.requests[-1].body == b""
 
 
 def test_tokens(rig: Rig) -> None:
-    """No token, an invented one, one that has ended: 401. One without the scope: 403."""
+    """A missing, invented or expired token gets a 401; a token without the scope gets a 403."""
     path = "/api/InvoicePayment"
     assert ask(rig.box, "GET", path)[0] == 401
     assert ask(rig.box, "GET", path, token="invented")[0] == 401
@@ -138,7 +138,7 @@ def test_tokens(rig: Rig) -> None:
     ],
 )
 def test_posts_that_are_refused(rig: Rig, body: object, kind: str, status: int) -> None:
-    """A bare object, no JSON, a wrong type, an unknown id: nothing of the request is kept."""
+    """A bare object, invalid JSON, a wrong type or an unknown ID is refused, and no row changes."""
     rig.box.halo.add_row("pi_1", rig.box.halo.add_invoice(), 10.99)
     before = json.dumps(rig.box.halo.rows)
     assert ask(rig.box, "POST", "/api/InvoicePayment", body, sign_in(rig.box), kind)[0] == status
@@ -146,7 +146,7 @@ def test_posts_that_are_refused(rig: Rig, body: object, kind: str, status: int) 
 
 
 def test_one_bad_row_fails_all(rig: Rig) -> None:
-    """One row that can't be read keeps the whole list out, and is named by its place."""
+    """One invalid row makes Halo refuse the whole list; the error names the row's position."""
     row = rig.box.halo.add_row("pi_1", rig.box.halo.add_invoice(), 10.99)
     token, path = sign_in(rig.box), "/api/InvoicePayment"
     rows = [{"id": row, "status": 3}, {"id": row, "invoice_id": "INV-1001"}]
@@ -165,7 +165,7 @@ def test_one_bad_row_fails_all(rig: Rig) -> None:
 
 
 def test_merged_or_inserted_twice(rig: Rig) -> None:
-    """A row with an id is merged into its row; the same one without stands twice after two posts."""
+    """A row with an ID is merged into its row; a row without an ID is inserted once for each post."""
     halo = rig.box.halo
     invoice = halo.add_invoice()
     row = halo.add_row("pi_1", invoice, 10.99)
@@ -184,7 +184,7 @@ def test_merged_or_inserted_twice(rig: Rig) -> None:
 
 @pytest.mark.parametrize("kind", ["InvoicePayment", "Invoice"])
 def test_single_objects(rig: Rig, kind: str) -> None:
-    """One row or invoice by its id; an unknown id is a 400, other methods a 405."""
+    """A row or an invoice is read by its ID; an unknown ID gets a 400, another method a 405."""
     halo, token = rig.box.halo, sign_in(rig.box)
     invoice = halo.add_invoice(total=30.0)
     row = halo.add_row("pi_1", invoice, 10.0)
@@ -201,7 +201,7 @@ def test_single_objects(rig: Rig, kind: str) -> None:
 
 
 def test_delete(rig: Rig) -> None:
-    """A row is deleted by its id, once; its intent then has none."""
+    """A row is deleted by its ID; a second deletion fails, and the payment has no row."""
     halo, token = rig.box.halo, sign_in(rig.box)
     row = halo.add_row("pi_1", halo.add_invoice(), 10.0)
     assert ask(rig.box, "DELETE", f"/api/InvoicePayment/{row}", token=token)[0] == 200
@@ -210,7 +210,7 @@ def test_delete(rig: Rig) -> None:
 
 
 def test_invoice_follows_its_rows(rig: Rig) -> None:
-    """What is paid and due on an invoice follows its rows' status."""
+    """The paid and due amounts of an invoice follow the status of its rows."""
     halo, token = rig.box.halo, sign_in(rig.box)
     invoice = halo.add_invoice(total=30.0)
     halo.add_row("pi_1", invoice, 10.0, 3)
@@ -225,7 +225,7 @@ def test_invoice_follows_its_rows(rig: Rig) -> None:
 
 
 def test_invoices_are_listed_in_pages(rig: Rig) -> None:
-    """Pages of invoices without their payments; page_size counts only beside page_no."""
+    """Invoices are listed in pages without their payments; page_size works only together with page_no."""
     halo, token = rig.box.halo, sign_in(rig.box)
     made = [halo.add_invoice(total=1.0) for _ in range(120)]
     paging = "/api/Invoice?pageinate=true&order=id&orderdesc=true"
@@ -258,7 +258,7 @@ def rows(rig: Rig, query: str) -> list[int]:
 
 
 def test_filters_and_order(rig: Rig) -> None:
-    """The filters that Halo documents narrow a listing; it can be ordered and counted off."""
+    """The documented filters, the order and the count limit work on the listing of rows."""
     halo = rig.box.halo
     one, two, three = (
         halo.add_row(f"pi_{n}", 1000 + n, amount, client_id=n)
@@ -279,12 +279,15 @@ def test_filters_and_order(rig: Rig) -> None:
               "orderdesc=down", "client_id=x"],
 )  # fmt: skip
 def test_filters_that_do_not_exist(rig: Rig, query: str) -> None:
-    """There is no filter by date, status or change, and a value must be of its type."""
+    """A filter by date, status or change gets a 400, and so does a value of the wrong type."""
     assert ask(rig.box, "GET", f"/api/InvoicePayment?{query}", token=sign_in(rig.box))[0] == 400
 
 
 def test_paging_as_it_is_met(rig: Rig) -> None:
-    """Pages are capped; paging may be passed over, or show one page for ever; lists may be bare."""
+    """Pages are capped at 100 rows.
+
+    Halo can also ignore paging or filters, repeat a page or send bare lists.
+    """
     halo, query = rig.box.halo, "/api/InvoicePayment?pageinate=true&page_size=500&page_no="
     token = sign_in(rig.box)
     for n in range(150):
@@ -308,7 +311,7 @@ def test_paging_as_it_is_met(rig: Rig) -> None:
 
 
 def test_rate(rig: Rig) -> None:
-    """Three hundred requests in any five minutes, sign-ins included; then a 429 in plain text."""
+    """Halo allows 300 requests per 5 minutes, authinfo included; the next one gets a 429 in plain text."""
     for _ in range(300):
         rig.box.halo._recent.append(rig.clock())
     status, body = ask(rig.box, "GET", "/api/authinfo")
@@ -323,7 +326,7 @@ def test_rate(rig: Rig) -> None:
 
 
 def test_native_webhook(rig: Rig) -> None:
-    """Halo's own integration leaves the event, its number and the time in every row of the intent."""
+    """Halo's own webhook writes the event, its status number and the time into every row of the payment."""
     halo, stripe = rig.box.halo, rig.box.stripe
     payment = stripe.create_intent()
     made = [halo.add_row(payment, 1, 5), halo.add_row(payment, 2, 6)]
@@ -335,11 +338,11 @@ def test_native_webhook(rig: Rig) -> None:
         assert json.loads(row["webhook_payload"]) == stripe.events[-1]
 
 
-# --- tenants that differ where nothing is documented -------------------------------------------------
+# --- tenants that differ in undocumented behaviour ---------------------------------------------------
 
 
 def stored(rig: Rig, posted: dict[str, Any]) -> tuple[int, Any, dict[str, Any]]:
-    """Post a change of one paid row: the status, the answer, and the row read alone afterwards."""
+    """Post a change of one row; return the status, the answer and the row as read afterwards."""
     halo = rig.box.halo
     name = halo.add_row("pi_1", halo.add_invoice(total=10.99), 10.99)
     token = sign_in(rig.box)
@@ -349,7 +352,7 @@ def stored(rig: Rig, posted: dict[str, Any]) -> tuple[int, Any, dict[str, Any]]:
 
 
 def test_a_tenant_that_merges(rig: Rig) -> None:
-    """By default a partial update keeps all other columns, and the invoice's change is recorded."""
+    """By default a partial update keeps all other columns, and the change of the invoice is recorded."""
     status, _, row = stored(rig, {"status": 3})
     assert (status, row["status"], row["amount"], row["method"]) == (201, 3, 10.99, 12)
     token = sign_in(rig.box)
@@ -363,7 +366,7 @@ def test_a_tenant_that_merges(rig: Rig) -> None:
 
 
 def test_a_tenant_that_refuses(rig: Rig) -> None:
-    """A partial update is a 400 that names a missing column; the whole row is taken."""
+    """A tenant can refuse a partial update and name a missing column; it accepts the whole row."""
     rig.box.halo.keeps.partial = "refuse"
     status, body, row = stored(rig, {"status": 3})
     assert (status, row["status"]) == (400, 1)
@@ -375,14 +378,14 @@ def test_a_tenant_that_refuses(rig: Rig) -> None:
 
 
 def test_a_tenant_that_drops(rig: Rig) -> None:
-    """The answer shows the status as sent; it is not stored."""
+    """A tenant can answer with the sent status without storing it."""
     rig.box.halo.keeps.drops = frozenset({"status"})
     status, body, row = stored(rig, {"status": 3})
     assert (status, body[0]["status"], row["status"]) == (201, 3, 1)
 
 
 def test_a_tenant_that_empties(rig: Rig) -> None:
-    """What a partial update leaves out is emptied: amounts become 0, the intent is gone."""
+    """A tenant can clear the columns that a partial update omits: the amount becomes 0, the intent None."""
     rig.box.halo.keeps.partial = "empty"
     status, _, row = stored(rig, {"status": 3})
     assert (status, row["status"], row["amount"], row["intent_id"]) == (201, 3, 0, None)
@@ -390,7 +393,7 @@ def test_a_tenant_that_empties(rig: Rig) -> None:
 
 
 def test_a_tenant_whose_lists_hide(rig: Rig) -> None:
-    """Lists may leave a field out that the row read alone shows; nulls may be left out everywhere."""
+    """A tenant's lists can omit a field that the single row shows, and all answers can omit nulls."""
     halo = rig.box.halo
     halo.shows.lists_hide = frozenset({"intent_id"})
     halo.shows.nulls_left_out = True
@@ -405,7 +408,7 @@ def test_a_tenant_whose_lists_hide(rig: Rig) -> None:
 
 
 def test_names_for_numbers(rig: Rig) -> None:
-    """The tenant lists its modules and lookups; a tenant may not have these pages."""
+    """Halo lists its modules and lookups; a tenant can lack the page of lookups."""
     token = sign_in(rig.box)
     _, modules = ask(rig.box, "GET", "/api/Features", token=token)
     assert {"id", "module_name", "actual_name", "enabled"} == set(modules[0])

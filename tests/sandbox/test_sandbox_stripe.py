@@ -1,4 +1,4 @@
-"""How strict the sandbox's Stripe is: what it refuses, and what it lets be seen."""
+"""What the sandbox's Stripe refuses, and what its listings contain."""
 
 import http.client
 import json
@@ -16,7 +16,7 @@ DAY = 86_400
 def ask(
     box: Sandbox, path: str, *, method: str = "GET", key: str | None = None, **headers: str
 ) -> tuple[int, Any, dict[str, str]]:
-    """One request to the sandbox's Stripe: status, JSON, headers in lower case."""
+    """Send one request to the sandbox's Stripe; return status, JSON and the headers in lower case."""
     connection = http.client.HTTPConnection(box.stripe.url.removeprefix("http://"), timeout=5)
     try:
         named = {"Authorization": f"Bearer {key or box.stripe.api_key}", **headers}
@@ -54,14 +54,14 @@ def listed(box: Sandbox, path: str) -> list[str]:
     ],
 )
 def test_listings_that_are_refused(rig: Rig, query: str, words: str) -> None:
-    """A parameter that is unknown, or beside another that excludes it, is a 400 and not passed over."""
+    """An unknown or invalid parameter, or one that excludes another one, gets a 400 and is not ignored."""
     status, body, _ = ask(rig.box, f"/v1/events?{quote(query, safe='=&')}")
     assert status == 400
     assert words in body["error"]["message"]
 
 
 def test_events_by_delivery(rig: Rig) -> None:
-    """`delivery_success` splits events by whether an endpoint has not taken them yet."""
+    """`delivery_success` separates delivered events from events with pending webhooks."""
     rig.pay("succeeded")
     rig.box.stripe.pending_webhooks = 1
     rig.pay("succeeded")
@@ -76,7 +76,7 @@ def test_events_by_delivery(rig: Rig) -> None:
     "query", ["status=succeeded", "type=x", "types[]=x", "delivery_success=true"]
 )
 def test_intents_have_no_such_filter(rig: Rig, query: str) -> None:
-    """Payment intents are filtered neither by status nor by what events are filtered by."""
+    """Payment intents cannot be filtered by status or by the filters of events."""
     assert ask(rig.box, f"/v1/payment_intents?{quote(query, safe='=&')}")[0] == 400
 
 
@@ -98,12 +98,12 @@ def test_intents_have_no_such_filter(rig: Rig, query: str) -> None:
 def test_requests_that_are_refused(
     rig: Rig, method: str, path: str, key: str | None, status: int
 ) -> None:
-    """A wrong key, a write, an unknown place or object: each is refused in its own way."""
+    """A wrong key, a write, an unknown path and an unknown object each get their own status."""
     assert ask(rig.box, path, method=method, key=key)[0] == status
 
 
 def test_permissions_and_accounts(rig: Rig) -> None:
-    """A key reads only what it may: the 403 names the permission, or the account."""
+    """A key reads only what it is allowed to read: the 403 names the missing permission."""
     rig.box.stripe.permissions = {"events"}
     status, body, _ = ask(rig.box, "/v1/payment_intents")
     assert (status, "'rak_payment_intent_read'" in body["error"]["message"]) == (403, True)
@@ -115,7 +115,7 @@ def test_permissions_and_accounts(rig: Rig) -> None:
 
 
 def test_rates(rig: Rig) -> None:
-    """Twenty-five a second for one endpoint and, with a test key, for all; a hundred with a live one."""
+    """One endpoint allows 25 requests per second; all together allow 25 with a test key, more with a live key."""
     for _ in range(25):
         assert ask(rig.box, "/v1/events")[0] == 200
     status, _, headers = ask(rig.box, "/v1/events")
@@ -135,7 +135,7 @@ def test_rates(rig: Rig) -> None:
 
 
 def test_order_and_cursors(rig: Rig) -> None:
-    """Newest first, within a second by an id that tells nothing; both cursors walk the same list."""
+    """Listings are newest first, sorted by ID within a second; both cursors page through the same list."""
     stripe = rig.box.stripe
     payment = stripe.create_intent()
     for second in (0, 0, 0, 1, 2):
@@ -153,7 +153,7 @@ def test_order_and_cursors(rig: Rig) -> None:
 
 
 def test_ten_by_default(rig: Rig) -> None:
-    """Who doesn't ask for more gets ten."""
+    """Without a limit parameter a page has ten objects."""
     for _ in range(11):
         rig.box.stripe.create_intent()
     assert len(listed(rig.box, "/v1/payment_intents")) == 10
@@ -171,7 +171,7 @@ def test_ten_by_default(rig: Rig) -> None:
     ],
 )
 def test_created(rig: Rig, bounds: dict[str | None, int], seconds: list[int]) -> None:
-    """All four bounds of a time, and an exact one."""
+    """A listing can be filtered by all four bounds of the creation time and by an exact time."""
     now = int(rig.clock())
     made = [rig.box.stripe.create_intent(created=now - age) for age in range(5)]
     query = {
@@ -182,7 +182,7 @@ def test_created(rig: Rig, bounds: dict[str | None, int], seconds: list[int]) ->
 
 
 def test_types_and_customers(rig: Rig) -> None:
-    """Events are filtered by type, with a star or by a list; intents by customer."""
+    """Events are filtered by a type, a wildcard or a list of types; payment intents by customer."""
     stripe = rig.box.stripe
     mine, other = stripe.create_intent(customer="cus_1"), stripe.create_intent()
     failed = stripe.advance(mine, "payment_failed")
@@ -195,7 +195,7 @@ def test_types_and_customers(rig: Rig) -> None:
 
 
 def test_events_end_after_30_days(rig: Rig) -> None:
-    """An event older than 30 days is neither listed, nor read, nor a cursor."""
+    """An event older than 30 days is not listed, cannot be read and is not accepted as a cursor."""
     stripe = rig.box.stripe
     payment = stripe.create_intent()
     old = stripe.emit(payment, "processing", rig.clock() - 30 * DAY)
@@ -208,7 +208,7 @@ def test_events_end_after_30_days(rig: Rig) -> None:
 
 
 def test_events_that_come_late(rig: Rig) -> None:
-    """An event can become visible later than its time, and sorts behind what was read already."""
+    """An event can become visible later than its time; it is then listed behind newer events."""
     stripe = rig.box.stripe
     payment = stripe.create_intent()
     late = stripe.emit(payment, "processing", visible_after=60)
@@ -220,7 +220,7 @@ def test_events_that_come_late(rig: Rig) -> None:
 
 
 def test_life_of_an_intent(rig: Rig) -> None:
-    """What Stripe does to an intent on its way: error, next action, money, end; events are snapshots."""
+    """An intent changes its error, next action and amounts with its state; events keep a snapshot of it."""
     stripe = rig.box.stripe
     payment = stripe.create_intent(amount=500)
     stripe.advance(payment, "payment_failed")
@@ -248,7 +248,7 @@ def test_life_of_an_intent(rig: Rig) -> None:
 
 
 def test_the_clock_of_its_answers(rig: Rig) -> None:
-    """The Date header is Stripe's clock, which a test can set off from ours."""
+    """The Date header shows Stripe's clock, which a test can shift."""
     rig.box.stripe.clock_skew = 3_600
     headers = ask(rig.box, "/v1/events")[2]
     assert headers["date"] == "Tue, 24 Nov 2026 07:00:00 GMT"
@@ -256,7 +256,7 @@ def test_the_clock_of_its_answers(rig: Rig) -> None:
 
 
 def test_ids_are_replayed_by_a_seed(clock: HandClock) -> None:
-    """The same seed makes the same ids, so that a failure can be played again."""
+    """The same seed creates the same IDs, so that a failure can be replayed."""
     made = []
     for seed in (1, 1, 2):
         with Sandbox(clock=clock, seed=seed) as box:
