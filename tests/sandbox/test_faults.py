@@ -28,7 +28,7 @@ SEEN = {
 
 
 def get(url: str, key: str) -> tuple[int, bytes, dict[str, str]]:
-    """Return the status, body and headers of one request; raise OSError or HTTPException if the connection breaks."""
+    """Return status, body and headers of one request; a broken connection raises OSError or HTTPException."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=0.5)
     try:
         connection.request("GET", "/v1/events", headers={"Authorization": f"Bearer {key}"})
@@ -136,7 +136,7 @@ def _call(url: str, name: str, **body: Any) -> Any:
 
 
 def test_as_a_process() -> None:
-    """The sandbox prints its addresses, executes calls sent over HTTP, counts requests and ends on SIGTERM."""
+    """The sandbox prints its addresses, executes calls over HTTP, counts requests and ends on SIGTERM."""
     command = [sys.executable, "-m", "syncd.sandbox", "--no-limits", "--seed-intents", "3"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
     try:

@@ -115,7 +115,7 @@ def test_permissions_and_accounts(rig: Rig) -> None:
 
 
 def test_rates(rig: Rig) -> None:
-    """One endpoint allows 25 requests per second; all together allow 25 with a test key, more with a live key."""
+    """An endpoint allows 25 requests per second; with a test key that limit counts all endpoints together."""
     for _ in range(25):
         assert ask(rig.box, "/v1/events")[0] == 200
     status, _, headers = ask(rig.box, "/v1/events")

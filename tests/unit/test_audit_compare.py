@@ -1,4 +1,4 @@
-"""In what Halo's rows differ from what Stripe says, case by case; what isn't known is never judged."""
+"""How the audit compares Halo's rows with Stripe's state, case by case; it does not judge unknown values."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -17,7 +17,7 @@ from syncd.core.rules.decisions import Policy
 
 S = PaymentState
 FAILED, PAID, PROCESSING, CANCELED = 1_001, 1_002, 1_003, 1_004
-"""Beyond the numbers that Python keeps one object of; what is paid lies between the others."""
+"""Above the small integers that Python caches; the paid number is between the others."""
 NUMBERS = {
     S.PAYMENT_FAILED: FAILED,
     S.SUCCEEDED: PAID,
@@ -58,7 +58,7 @@ FOUND = Difference(
 
 
 def bare(one: Difference) -> Difference:
-    """A difference without its amounts on either side and what to do, which have their own tests."""
+    """Return the difference without amounts and action, which have their own tests."""
     return replace(
         one,
         meaning=one.text,
@@ -118,12 +118,12 @@ def row(status: int | None, amount: str | None = "10.99", id_: int | None = 1, *
     ],
 )
 def test_both_sides_agree(said: Observation, rows: list[Row]) -> None:
-    """Nothing is found where Halo says what Stripe says, or where Stripe says nothing yet."""
+    """The audit finds nothing if Halo shows Stripe's state, or if nothing was paid and no row is due."""
     assert compare(said, rows, [BACK], POLICY) == []
 
 
 def test_flags_are_named() -> None:
-    """A flag without its name would read as anything."""
+    """compare() accepts its flags only as keyword arguments."""
     with pytest.raises(TypeError):
         payments.compare(SAID, [row(PAID)], [], POLICY, True)  # type: ignore[call-arg]
 
@@ -146,13 +146,13 @@ def test_flags_are_named() -> None:
     ],
 )
 def test_no_row(said: Observation, policy: Policy, *, had_rows: bool, found: bool) -> None:
-    """A row is missed where the payment is Halo's, and where there is something to show in it."""
+    """A missing row is a difference if the payment belongs to Halo and has a state that a row would show."""
     findings = compare(said, [], [], policy, had_rows=had_rows)
     assert [one.kind for one in findings] == [Kind.MISSING] * found
 
 
 def test_what_is_said_of_a_missing_row() -> None:
-    """Why a row is missed, whether a push can make it, and what is at stake."""
+    """The entry explains why the row is missing, whether a push can create it, and the amount."""
     paid = replace(
         FOUND,
         kind=Kind.MISSING,
@@ -200,12 +200,12 @@ UNPAID = replace(
     ],
 )
 def test_paid_at_stripe_only(status: int | None, in_halo: str) -> None:
-    """A success whose row says anything else, or nothing, can be pushed."""
+    """If Stripe says succeeded and the row has another status, the difference can be pushed."""
     assert compare(SAID, [row(status)], [], POLICY) == [replace(UNPAID, in_halo=in_halo)]
 
 
 def test_a_status_that_cannot_be_read() -> None:
-    """A row whose status can't be read may be paid: nothing is claimed, and nothing is pushed."""
+    """A row with an unreadable status may be paid: the difference is unclear and cannot be pushed."""
     for said in (SAID, replace(SAID, state=S.PAYMENT_FAILED)):
         [one] = compare(said, [row(None)], [], POLICY)
         assert (one.kind, one.in_halo, one.pushable) == (Kind.UNCLEAR, "no status", False)
@@ -213,7 +213,7 @@ def test_a_status_that_cannot_be_read() -> None:
 
 
 def test_some_rows_are_not_paid() -> None:
-    """Only those rows stand in it; what the rows say is listed once."""
+    """The difference lists only the rows that are not paid; each status is named once."""
     rows = [row(PAID, "5.00"), row(FAILED, "5.00", 2), row(FAILED, "0.99", 3)]
     assert compare(SAID, rows, [], POLICY) == [
         replace(
@@ -227,7 +227,7 @@ def test_some_rows_are_not_paid() -> None:
 
 
 def test_what_went_back_since() -> None:
-    """Money that went back is said with a bill that looks unpaid, and with nothing else."""
+    """A refund or dispute is mentioned only with a payment that looks unpaid in Halo."""
     text = f"{CHASED} But: Stripe refunded 5.00 USD of pi_1 (status succeeded, no reason given)."
     unpaid = replace(UNPAID, in_halo="payment_failed")
     assert compare(SAID, [row(FAILED)], [REFUND], POLICY) == [replace(unpaid, meaning=text)]
@@ -245,7 +245,7 @@ def test_what_went_back_since() -> None:
 
 
 def test_another_amount() -> None:
-    """Halo's amount less Stripe's, exactly, with the rows that make it up."""
+    """The difference is Halo's amount minus Stripe's, exactly, with all rows that contribute to it."""
     short = replace(
         FOUND,
         kind=Kind.WRONG_AMOUNT,
@@ -258,7 +258,7 @@ def test_another_amount() -> None:
     assert compare(SAID, rows, [], POLICY) == [
         replace(short, rows=(1, 2), amount=Decimal("1.01"), meaning=text)
     ]
-    # A bill that looks unpaid leads; the amount is said with it.
+    # The payment that looks unpaid comes first; the wrong amount is mentioned with it.
     said = f"{CHASED} {short.text}"
     [both] = compare(SAID, [row(FAILED, "10.00")], [], POLICY)
     assert both == replace(UNPAID, in_halo="payment_failed", meaning=said, pushable=False)
@@ -273,7 +273,7 @@ def test_another_amount() -> None:
     ],
 )  # fmt: skip
 def test_an_amount_that_cannot_be_compared(said: Observation, rows: list[Row], text: str) -> None:
-    """An amount that can't be read is unclear, never right or wrong."""
+    """An unreadable amount makes the difference unclear; the amount counts neither as right nor as wrong."""
     [found] = compare(said, rows, [], POLICY)
     currency = (said.currency or "").upper()
     ids = tuple(range(1, len(rows) + 1))
@@ -281,7 +281,7 @@ def test_an_amount_that_cannot_be_compared(said: Observation, rows: list[Row], t
 
 
 def test_a_success_without_its_number() -> None:
-    """Without the number of what succeeded nobody can say whether a row is paid."""
+    """Without halo.status.succeeded nobody knows whether a row is paid: the difference is unclear."""
     text = (
         "Halo's status number for succeeded is not configured (halo.status.succeeded), so the payment "
         "could not be compared."
@@ -302,7 +302,7 @@ ONLY_HALO = replace(
 
 
 def test_paid_in_halo_only() -> None:
-    """A row that says paid without Stripe's money is never pushed over."""
+    """A row that is paid in Halo without a success at Stripe is a difference that cannot be pushed."""
     assert compare(WAITS, [row(PAID)], [], POLICY) == [ONLY_HALO]
     assert compare(WAITS, [row(PAID, "10.990000001")], [], POLICY) == [ONLY_HALO]
     assert compare(WAITS, [row(PAID, None)], [], POLICY) == [replace(ONLY_HALO, amount=None)]
@@ -325,7 +325,7 @@ WRONG = replace(
 
 
 def test_another_state() -> None:
-    """A row with another state can be pushed; one that says paid stands apart."""
+    """A row with another state can be pushed; a row paid in Halo is a difference of another kind."""
     assert compare(WAITS, [row(FAILED)], [], POLICY) == [WRONG]
     assert compare(WAITS, [row(CANCELED)], [], POLICY) == [
         replace(WRONG, in_halo="canceled", meaning=WRONG.text.replace("payment failed", "canceled"))
@@ -350,7 +350,7 @@ def test_another_state() -> None:
 
 
 def test_a_state_without_its_number() -> None:
-    """Which number is missed is said: the state's own, or that of what succeeded."""
+    """The entry names the missing status number: the state's own, or that of succeeded."""
     said = replace(WAITS, state=S.REQUIRES_ACTION)
     [own] = compare(said, [row(FAILED)], [], POLICY)
     assert own == replace(
@@ -367,7 +367,7 @@ def test_a_state_without_its_number() -> None:
 
 
 def test_which_invoice() -> None:
-    """Every invoice of the payment is named, with the customers of its rows."""
+    """All invoices of the payment and the customers of its rows are named."""
     rows = [row(None, invoice_number=None), row(None, id_=2, invoice_number="INV-8")]
     [one] = compare(WAITS, rows, [], POLICY)
     assert (one.rows, one.invoices) == ((1, 2), (InvoiceName(7, "INV-8"),))
@@ -388,7 +388,7 @@ def test_which_invoice() -> None:
 
 
 def test_refunds_and_disputes() -> None:
-    """Each is a difference of its own where Halo shows the payment as paid; what came back is none."""
+    """Each refund and dispute is a difference if Halo shows the payment as paid; a failed refund is none."""
     refunded = replace(
         FOUND,
         kind=Kind.REFUNDED,
@@ -422,14 +422,14 @@ def test_refunds_and_disputes() -> None:
     [("gone:500", True), ("gone:400", False), ("gone:600", False), ("open:500", False)],
 )
 def test_what_a_person_has_dismissed(word: str, *, acknowledged: bool) -> None:
-    """What was dismissed stays so until something else is said of it."""
+    """A dismissed refund stays acknowledged until its status or amount changes."""
     for name in ("re_1", "re_2"):
         [one] = compare(SAID, [row(PAID)], [REFUND], POLICY, dismissed={name: word})
         assert one.acknowledged is (acknowledged and name == "re_1")
 
 
 def test_unknown_at_stripe() -> None:
-    """Rows of a payment that Stripe doesn't know: where they stand and what they sum up to."""
+    """If Stripe does not know the payment, the difference shows the rows, their states and their total."""
     rows = [row(PAID, made=3), row(FAILED, "1.00", 2, made=4)]
     unknown = replace(
         FOUND,
@@ -465,7 +465,7 @@ SEVERAL = replace(
 
 
 def test_more_than_the_invoice() -> None:
-    """Paid rows that are more than their invoice: by how much, and who paid them."""
+    """If the paid rows exceed their invoice, the difference shows the excess and the payments."""
     assert several_payments([*TWICE, row(FAILED, id_=3)], INVOICE, POLICY, "eur") == SEVERAL
     unnamed = replace(INVOICE, currency=None)
     text = SEVERAL.text.replace("USD", "JPY")
@@ -497,7 +497,7 @@ def test_more_than_the_invoice() -> None:
     ],
 )
 def test_parts_of_an_invoice(total: str, beyond: str | None) -> None:
-    """Rows that add up to their invoice, or to less, are parts of it; a double's noise is forgiven."""
+    """Paid rows up to the invoice's total are no difference; rounding errors of doubles are ignored."""
     found = several_payments(TWICE, replace(INVOICE, total=Decimal(total)), POLICY)
     assert (None if found is None else found.amount) == (beyond and Decimal(beyond))
 
@@ -513,7 +513,7 @@ def test_parts_of_an_invoice(total: str, beyond: str | None) -> None:
 def test_several_payments_that_cannot_be_compared(
     rows: list[Row], invoice: Invoice | None, currency: str
 ) -> None:
-    """Where an amount isn't known, a person has to look whether it was paid twice."""
+    """If an amount is unknown, the audit lists the invoice with several payments, without an amount."""
     text = "2 payments are marked as paid on one invoice. Halo does not show the invoice's total."
     found = several_payments(rows, invoice, POLICY, "EUR")
     assert found == replace(SEVERAL, meaning=text, amount=None, currency=currency)
@@ -530,7 +530,7 @@ DUE = replace(INVOICE, total=Decimal("40.00"), due=Decimal("14.00"))
 
 
 def test_an_invoice_that_is_still_due() -> None:
-    """Due by more than what its paid rows leave of it, and what went back."""
+    """An invoice is a difference if more is due than its paid rows and the refunds explain."""
     assert invoice_due([*TWICE, row(FAILED, id_=3)], DUE, [BACK], POLICY, "EUR") == STILL
     text = STILL.text.replace("14.00 USD as due", "17.00 USD as due")
     text += " 5.00 USD of it was refunded or disputed at Stripe and may be due again."
@@ -551,7 +551,7 @@ def test_an_invoice_that_is_still_due() -> None:
 
 
 def test_more_was_paid_than_the_invoice() -> None:
-    """Nothing is left of an invoice that was paid twice, and no less than nothing."""
+    """If more was paid than the invoice's total, the expected due amount is zero, not negative."""
     over = invoice_due(TWICE, replace(INVOICE, due=Decimal("0.50")), [], POLICY)
     assert over is not None
     assert over.amount == Decimal("0.50")
@@ -574,7 +574,7 @@ def test_more_was_paid_than_the_invoice() -> None:
     ],
 )
 def test_nothing_is_claimed(rows: list[Row], invoice: Invoice, reversals: list[Reversal]) -> None:
-    """Without a paid row, or where an amount isn't known, no invoice is said to be due."""
+    """Without a paid row, or with an unknown amount, the audit reports no invoice as due."""
     assert invoice_due(rows, invoice, reversals, POLICY) is None
 
 
@@ -591,7 +591,7 @@ def test_nothing_is_claimed(rows: list[Row], invoice: Invoice, reversals: list[R
 def test_currencies_that_disagree(
     currency: str | None, known: dict[str, str], paid_in: str | None
 ) -> None:
-    """A payment in another currency than its invoice; where either isn't known, nothing is claimed."""
+    """A payment in another currency than its invoice is a difference; an unknown currency is none."""
     found = invoices.other_currency(TWICE, replace(INVOICE, currency=currency), known, POLICY)
     if paid_in is None:
         assert found is None
@@ -640,7 +640,7 @@ def test_amounts_and_actions(
     sides: tuple[str, str | None],
     action: str,
 ) -> None:
-    """Each difference has the paid amount on either side, their difference, and what to do."""
+    """Each difference shows the paid amount on both sides, the amount it is off by, and what to do."""
     [one] = payments.compare(said, rows, reversals, POLICY)
     stripe, halo = (None if side is None else Decimal(side) for side in sides)
     assert (one.stripe_amount, one.halo_amount) == (stripe, halo)
@@ -649,7 +649,7 @@ def test_amounts_and_actions(
 
 
 def test_amounts_of_an_invoice() -> None:
-    """An invoice shows what should count as paid on it, what Halo counts, and the money at stake."""
+    """The difference shows what should be paid on the invoice, what Halo counts as paid, and the gap."""
     for found, sides in (
         (invoices.several_payments(TWICE, INVOICE, POLICY), ("30.00", "20.00")),
         (invoices.invoice_due(TWICE, DUE, [], POLICY), ("30.00", "26.00")),

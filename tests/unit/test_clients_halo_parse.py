@@ -1,4 +1,4 @@
-"""What Halo's answers prove, case by case: the end of a listing, a row, an acknowledgement, its words."""
+"""How Halo's answers are parsed: the end of a listing, a row, an acknowledgement, an error message."""
 
 from decimal import Decimal
 from typing import Any
@@ -26,7 +26,7 @@ from syncd.core.rows import Acknowledged, Invoice, Row, RowPage
 
 NOTHING = Row(None, None, None, None, None)
 BIG = 1_000_000
-"""Larger than the numbers that Python keeps one object of."""
+"""Larger than the small integers that Python caches."""
 
 
 def _page(rows: int, total: int | None) -> RowPage:
@@ -37,14 +37,14 @@ def _page(rows: int, total: int | None) -> RowPage:
 
 
 def test_a_page_is_asked_for_at_its_cap() -> None:
-    """Halo may cap a page at 100 rows, so no more are asked for, and no fewer."""
+    """The page size is 100 rows, the limit that Halo may impose."""
     assert PAGE_SIZE == 100
 
 
 @pytest.mark.parametrize(
     ("page", "new", "seen", "last"),
     [
-        # Nothing new: paging is ignored, or there is no more.
+        # No new rows: Halo ignores paging, or there are no more rows.
         (_page(100, None), 0, 100, True),
         (_page(100, 250), 0, 100, True),
         (_page(0, 7), 0, 0, True),
@@ -52,26 +52,26 @@ def test_a_page_is_asked_for_at_its_cap() -> None:
         (_page(100, None), 100, 100, False),
         (_page(100, 100), 100, 100, False),
         (_page(100, 100), 1, 101, False),
-        # A short one does where Halo has shown all that it counts; without a count only the next
-        # page shows whether there are more, because Halo's cap may be lower than what was asked for.
+        # A short page ends it if Halo has shown all rows that it counts. Without a count only the next
+        # page shows whether there are more, because Halo's limit may be below the page size.
         (_page(99, None), 1, 99, False),
         (_page(1, None), 1, 101, False),
         (_page(50, 50), 50, 50, True),
         (_page(50, BIG), 50, int(str(BIG)), True),
         (_page(50, 49), 50, 50, True),
         (_page(50, 51), 50, 50, False),
-        # So does one that is longer than was asked for.
+        # A page longer than the page size ends it, too.
         (_page(101, None), 101, 101, True),
         (_page(250, 251), 250, 250, False),
     ],
 )
 def test_the_end_of_a_listing(page: RowPage, new: int, seen: int, *, last: bool) -> None:
-    """A page ends a listing only where nothing can come after it."""
+    """A page ends a listing only if no further rows can follow."""
     assert last_page(page, new=new, seen=seen) is last
 
 
 def test_a_full_page_is_full_by_its_number() -> None:
-    """Without a count, only a page that is longer than was asked for ends a listing by itself."""
+    """Without a count, only a page longer than the page size ends a listing by itself."""
     for size in (1, 99, 100, 101, 300):
         assert last_page(_page(size, None), new=1, seen=size) is (size > 100)
 
@@ -84,22 +84,22 @@ def test_a_full_page_is_full_by_its_number() -> None:
         (_page(50, 49), 0, 50, True),
         (_page(50, 51), 50, 50, False),
         (_page(0, 7), 0, 0, False),
-        # Without a count: the same page again proves nothing; a page without rows is the end.
+        # Without a count: a repeated page proves nothing; a page without rows is the end.
         (_page(100, None), 0, 100, False),
         (_page(1, None), 1, 101, True),
         (_page(2, None), 2, 2, True),
         (_page(0, None), 0, 100, True),
-        (_page(40, None), 0, 40, True),  # paging is ignored, and all rows come each time
+        (_page(40, None), 0, 40, True),  # Halo ignores paging and sends all rows each time
     ],
 )
 def test_a_whole_listing(page: RowPage, new: int, seen: int, *, whole: bool) -> None:
-    """A listing is whole only where it has surely shown all rows."""
+    """A listing is complete only if it has certainly shown all rows."""
     assert is_whole(page, new=new, seen=seen) is whole
 
 
 @pytest.mark.parametrize("room", [last_page, is_whole])
 def test_counts_are_named(room: Any) -> None:
-    """What is new and what was seen are two numbers that nobody may mix up."""
+    """The two counts, `new` and `seen`, are keyword arguments, so that nobody can confuse them."""
     with pytest.raises(TypeError):
         room(_page(1, None), 1, 1)
 
@@ -119,12 +119,12 @@ def test_counts_are_named(room: Any) -> None:
     ],
 )
 def test_listings(body: Any, listing: tuple[list[Any], int | None] | None) -> None:
-    """Rows stand in a bare list or among the payments, and nowhere else."""
+    """A listing's rows are read from a bare list or from `payments`, and from nothing else."""
     assert read_listing(body) == listing
 
 
 def test_a_page_with_traces() -> None:
-    """What is no row stays on the page, so that pages are counted rightly; it has no trace."""
+    """An entry that is not a row stays on the page, so that the page's length is right; it has no trace."""
     raw = [{"id": 1, "method": 3, "module_id": Decimal("4.0")}, "no row", {"id": 2}]
     first, second = read_row(raw[0]), read_row(raw[2])
     assert read_traced_page(raw, 9) == TracedPage(
@@ -137,7 +137,7 @@ def test_a_page_with_traces() -> None:
 
 
 def test_a_row() -> None:
-    """Each of the fields that deciding needs."""
+    """A row is read with every field that a decision needs."""
     raw = {
         "id": 28,
         "intent_id": "pi_1",
@@ -157,7 +157,7 @@ def test_a_row() -> None:
 
 @pytest.mark.parametrize("intent_id", ["", "pi", "pi 1", "pi_1\n", "pi-1", "x" * 256, 1234, None])
 def test_no_intent(intent_id: object) -> None:
-    """What can't be the id of a payment intent is none."""
+    """An invalid payment intent ID is read as None."""
     assert read_row({"id": 1, "intent_id": intent_id}) == Row(1, None, None, None, None)
 
 
@@ -188,10 +188,10 @@ def test_no_intent(intent_id: object) -> None:
     ],
 )
 def test_whole_numbers(number: object, whole: int | None) -> None:
-    """A number of a row is a whole one that a database can hold; nothing is rounded to one."""
+    """A number of a row is read if it is a whole number that the database can hold; nothing is rounded."""
     row = read_row({"status": number, "id": number})
     assert (row.status, type(row.status)) == (whole, type(whole))
-    # A row's own number begins at one: .NET shows one that isn't there as 0.
+    # Row IDs begin at 1: .NET shows a missing ID as 0.
     assert row.id == (None if whole is None or whole < 1 else whole)
 
 
@@ -216,7 +216,7 @@ def test_whole_numbers(number: object, whole: int | None) -> None:
     ],
 )
 def test_amounts_as_text(text: str, amount: str | None) -> None:
-    """Text is an amount only if it is exactly a decimal number; an invoice's amounts likewise."""
+    """Text is read as an amount only if it is exactly a decimal number, in rows and in invoices."""
     expected = None if amount is None else Decimal(amount)
     assert read_row({"amount": text}).amount == expected
     invoice = read_invoice({"id": 7, "total": text, "amountdue": text}, 7)
@@ -243,7 +243,7 @@ def test_amounts_as_text(text: str, amount: str | None) -> None:
     ],
 )
 def test_amounts(text: str, amount: str | None) -> None:
-    """An amount of sensible size is kept to the precision of any double, or isn't taken at all."""
+    """An amount of plausible size is kept to the precision of a double; any other amount is None."""
     found = read_row({"amount": Decimal(text)}).amount
     assert found == (None if amount is None else Decimal(amount))
 
@@ -266,7 +266,7 @@ def test_amounts(text: str, amount: str | None) -> None:
     ],
 )
 def test_dates(text: object, made: int | None) -> None:
-    """Halo's times are UTC where they name no zone; the year 1900 stands for never."""
+    """Halo's times are UTC unless they name a zone; a date of 1900 or earlier means never."""
     assert read_row({"date": text}).made == made
 
 
@@ -286,12 +286,12 @@ def test_dates(text: object, made: int | None) -> None:
     ],
 )
 def test_invoice_numbers(name: object, number: str | None) -> None:
-    """What people call an invoice is some short plain text, or a number."""
+    """An invoice number is short plain text or a whole number; anything else is None."""
     assert read_row({"invoice_invoicenumber": name}).invoice_number == number
 
 
 def test_an_invoice() -> None:
-    """An invoice is taken only where it is the one that was asked for."""
+    """An invoice is read only if it is the requested one."""
     raw = {
         "id": BIG,
         "invoicenumber": "INV-7",
@@ -320,7 +320,7 @@ def test_an_invoice() -> None:
     ],
 )
 def test_the_currency_of_an_invoice(fields: dict[str, object], currency: str | None) -> None:
-    """The first of its fields that holds three letters says the currency."""
+    """The currency comes from the first field that contains three letters."""
     assert read_invoice({"id": 1, **fields}, 1) == Invoice(1, None, None, None, currency)
 
 
@@ -328,7 +328,7 @@ def test_the_currency_of_an_invoice(fields: dict[str, object], currency: str | N
 
 
 def test_json() -> None:
-    """Numbers stay exact."""
+    """Numbers in JSON stay exact decimals."""
     assert read_json(b'{"a": [1.10, 2, "x", null]}') == {"a": [Decimal("1.10"), 2, "x", None]}
 
 
@@ -346,7 +346,7 @@ def test_json() -> None:
     ids=["empty", "page", "cut", "bytes", "NaN", "Infinity", "deep"],
 )
 def test_no_json(content: bytes) -> None:
-    """What is no JSON, or more than a nesting can be, is nothing."""
+    """Invalid JSON, and JSON that is nested too deeply, is read as None."""
     assert read_json(content) is None
 
 
@@ -356,12 +356,12 @@ def test_no_json(content: bytes) -> None:
     ids=["power", "negative", "exponent", "digits", "many digits"],
 )
 def test_number_beyond_every_column(number: bytes) -> None:
-    """A number that no column can hold is absent; what is beside the number stays readable."""
+    """A number that no column can hold becomes None; the fields beside it stay readable."""
     assert read_json(b'[{"id": 28, "amount": ' + number + b"}]") == [{"id": 28, "amount": None}]
 
 
 def test_greatest_numbers() -> None:
-    """Numbers that a double can hold stay exact, however great or small."""
+    """Numbers within the range of a double stay exact, however large or small."""
     assert read_json(b"[1e307, 1e-999999, " + b"1" * 307 + b"]") == [
         Decimal("1e307"), Decimal("1e-999999"), int("1" * 307)
     ]  # fmt: skip
@@ -373,21 +373,21 @@ ROW = read_row({"id": 28, "status": 4})
 @pytest.mark.parametrize(
     ("body", "acknowledged"),
     [
-        # Rows prove that they were taken, in whatever shape, and whatever is said beside them.
+        # Listed rows are acknowledged, whatever the shape of the answer and whatever else it contains.
         ([{"id": 28, "status": 4}], Acknowledged((ROW,), None)),
         ({"id": 28, "status": 4}, Acknowledged((ROW,), None)),
         ({"payments": [{"id": 28, "status": 4}]}, Acknowledged((ROW,), None)),
         ({"payments": [{"id": 28, "status": 4}], "error": "odd"}, Acknowledged((ROW,), None)),
         ({"id": 28, "status": 4, "payments": "none"}, Acknowledged((ROW,), None)),
         ([{"status": 4}, {"id": 28, "status": 4}, "row"], Acknowledged((ROW,), None)),
-        # Without a row's id there is no proof.
+        # Without a row's ID nothing is acknowledged.
         ([{"status": 4}], Acknowledged((), None)),
         ([], Acknowledged((), None)),
         (["Invoice is locked"], Acknowledged((), None)),
         (None, Acknowledged((), None)),
         ("Invoice is locked", Acknowledged((), None)),
         ({"payments": [], "total": 0}, Acknowledged((), None)),
-        # Halo's own words for it, and whether they are an error's.
+        # Halo's message, and whether it is an error.
         ({"message": "Invoice is locked"}, Acknowledged((), "Invoice is locked.")),
         ({"Message": "Saved"}, Acknowledged((), "Saved.")),
         ({"errorMessage": "Locked"}, Acknowledged((), "Locked.", error=True)),
@@ -401,14 +401,14 @@ ROW = read_row({"id": 28, "status": 4})
     ],
 )
 def test_acknowledgements(body: Any, acknowledged: Acknowledged) -> None:
-    """Only listed rows prove anything; without any, an answer's words are kept, and what they are."""
+    """Only listed rows are acknowledged; without rows the message is kept, and marked if it is an error."""
     read = read_acknowledgement(body)
     assert read == acknowledged
     assert type(read.error) is bool
 
 
 def test_no_row_and_no_error() -> None:
-    """Unless it is said, an acknowledgement holds no error."""
+    """By default an acknowledgement is not an error."""
     assert Acknowledged((), None).error is False
 
 
@@ -439,7 +439,7 @@ def test_no_row_and_no_error() -> None:
     ],
 )
 def test_own_words(body: Any, words: str) -> None:
-    """The likeliest of an error's fields, else all that is text, as one sentence."""
+    """The error text comes from the most likely error field, otherwise from all text, as one sentence."""
     assert error_text(body) == words
 
 
@@ -456,7 +456,7 @@ def test_own_words(body: Any, words: str) -> None:
     ],
 )
 def test_a_sentence(text: str, said: str) -> None:
-    """Markup goes, a full stop comes, nothing stays nothing."""
+    """Markup is removed, a full stop is added, and empty text stays empty."""
     assert as_sentence(text) == said
 
 
@@ -475,6 +475,6 @@ def test_a_sentence(text: str, said: str) -> None:
     ],
 )
 def test_lifetimes(said: object, seconds: float) -> None:
-    """A token lasts as long as its issuer says, a day at most; five minutes where it says nothing."""
+    """A token lasts as long as Halo says, at most a day; without a number it lasts five minutes."""
     assert lifetime_seconds(said) == seconds
     assert halo_reading.TOKEN_SECONDS_MAX == 24 * 60 * 60

@@ -1,4 +1,4 @@
-"""A row of Halo before and after a write: what is a difference, and what is notation."""
+"""A row of Halo before and after a write: which changes are differences and which are only notation."""
 
 import json
 from decimal import Decimal
@@ -38,14 +38,14 @@ def after(**changed: Any) -> WholeRow:
 
 
 def test_whose_row_it_is() -> None:
-    """A row read alone that does not show the payment any more is not the payment's."""
+    """A row read alone belongs to the payment only if it still shows the payment's ID."""
     assert whole().is_of("pi_1")
     assert not whole(intent_id=None).is_of("pi_1")
     assert WholeRow(whole().row, {}, alone=False).is_of("pi_2")
 
 
 def test_a_write_that_merges_is_right() -> None:
-    """The sent fields are there and nothing else changed."""
+    """A write is right if the sent fields were stored and nothing else changed."""
     found = compare(whole(), after(), SENT)
     assert (found.not_stored, found.changed, found.trace_stored) == ((), (), True)
     assert found.is_right
@@ -64,7 +64,7 @@ def test_a_write_that_merges_is_right() -> None:
     ids=str,
 )  # fmt: skip
 def test_notation_is_no_difference(changed: dict[str, Any]) -> None:
-    """Zone, milliseconds, trailing zeros, empty or absent: the same value."""
+    """Another notation of the same value (zone, milliseconds, zeros, empty or absent) is no difference."""
     assert compare(
         whole(last_synced="2026-10-01T00:00:00"),
         after(**{"last_synced": "2026-10-01T00:00:00", **changed}),
@@ -93,7 +93,7 @@ def test_notation_is_no_difference(changed: dict[str, Any]) -> None:
     ids=str,
 )
 def test_side_effects(changed: dict[str, Any], change: FieldChange) -> None:
-    """Each field that had a value and has another one, or none, is a side effect."""
+    """A field that had a value and now has another one, or none, is a side effect."""
     found = compare(whole(), after(**changed), SENT)
     assert found.changed == (change,)
     assert found.not_stored == ()
@@ -102,7 +102,7 @@ def test_side_effects(changed: dict[str, Any], change: FieldChange) -> None:
 
 
 def test_a_status_that_is_not_stored() -> None:
-    """What the answer shows does not count; the row read again does."""
+    """If the row read after the write has the old status, the status was not stored."""
     found = compare(whole(), after(status=1), SENT)
     assert found.not_stored == (FieldChange("status", "3", "1"),)
     assert code_of(found) == "writes_not_stored"
@@ -111,19 +111,19 @@ def test_a_status_that_is_not_stored() -> None:
 
 
 def test_a_status_as_text() -> None:
-    """A status that Halo stores as text is the same number."""
+    """A status that Halo stores as text equals the same number."""
     assert compare(whole(), after(status="3"), SENT).is_right
 
 
 def test_a_trace_that_is_not_stored() -> None:
-    """A missing trace alone is not a failure, but it is known."""
+    """A missing trace alone is not a failed write, but it is recorded."""
     found = compare(whole(), after(webhook_payload=None), SENT)
     assert found.is_right
     assert not found.trace_stored
 
 
 def test_a_trace_in_another_notation() -> None:
-    """Halo may format the JSON anew, and show the date in its own zone."""
+    """Halo may reformat the trace's JSON and show its date in another zone."""
     found = compare(
         whole(),
         after(webhook_payload='{ "id":"evt_1" }', webhook_received_date="2026-11-01T14:35:00"),
@@ -133,7 +133,7 @@ def test_a_trace_in_another_notation() -> None:
 
 
 def test_what_a_whole_update_carries() -> None:
-    """The required columns and the intent's; on demand every own column that has a value."""
+    """An update carries the required columns and the intent's; on demand all own columns with a value."""
     some = columns_of(whole(), everything=False)
     assert set(some) == {*REQUIRED, "intent_id", "intent_date"}
     assert some["amount"] == 10.99
@@ -158,7 +158,7 @@ def test_what_an_emptied_row_gets_back(now: dict[str, Any], status: int, amount:
 
 
 def test_a_required_column_of_zero_is_carried() -> None:
-    """0 is a value: a row of amount 0 keeps it."""
+    """A required column with the value 0 is sent as 0."""
     assert columns_of(whole(amount=0), everything=False)["amount"] == 0
 
 
@@ -176,7 +176,7 @@ VALUES = st.one_of(
 
 @given(st.dictionaries(st.sampled_from([*ROW, "x", "y"]), VALUES))
 def test_a_row_is_like_itself(fields: dict[str, Any]) -> None:
-    """Law: a row that nobody changed shows no difference, whatever its fields are."""
+    """An unchanged row never shows a difference, whatever its fields are."""
     row = WholeRow(read_row(fields), fields)
     assert compare(row, row, {}).is_right
     for value in fields.values():
@@ -185,6 +185,6 @@ def test_a_row_is_like_itself(fields: dict[str, Any]) -> None:
 
 @given(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9))
 def test_numbers_differ_where_they_differ(one: int, other: int) -> None:
-    """Law: two numbers are the same stored value only if they are equal, as text as well."""
+    """Two numbers are the same stored value only if they are equal, also as text."""
     assert is_stored(one, other) == (one == other)
     assert is_stored(one, str(other)) == (one == other)

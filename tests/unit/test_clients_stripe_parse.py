@@ -1,4 +1,4 @@
-"""What Stripe's objects say, case by case: an event, an intent, a refund, a dispute, a charge."""
+"""How Stripe's objects are parsed, case by case: events, payment intents, refunds, disputes and charges."""
 
 from dataclasses import replace
 from typing import Any
@@ -70,7 +70,7 @@ def _unreadable(read: object) -> Unreadable:
 
 
 def test_an_event() -> None:
-    """An event says its type's state, of the payment inside it, at its own time."""
+    """An event gives the state of its type, not of the intent inside it, at the event's time."""
     raw = _event(INTENT)
     said = replace(SAID, event_id="evt_1", trace=trace_of(raw))
     assert read_event(raw, KEY) == SeenEvent("evt_1", AT, "payment_intent.processing", said)
@@ -81,7 +81,7 @@ def test_an_event() -> None:
 
 
 def test_an_event_of_another_kind() -> None:
-    """What says none of the five states is an event all the same, with a time or without."""
+    """An event of another type is read without an observation, with or without a time."""
     kind = "payment_intent.created"
     assert read_event(_event(None, kind), KEY) == SeenEvent("evt_1", AT, kind, None)
     assert read_event(_event(None, kind, created="x"), KEY) == SeenEvent("evt_1", 0, kind, None)
@@ -112,12 +112,12 @@ def test_an_event_of_another_kind() -> None:
     ],
 )  # fmt: skip
 def test_an_unreadable_event(raw: Any, text: str, at: int | None) -> None:
-    """What can't be used is named, with its time, and why."""
+    """An unreadable event is reported with its ID, its time and the reason."""
     assert read_event(raw, KEY) == Unreadable("evt_1", text, at)
 
 
 def test_what_a_person_reads_of_it() -> None:
-    """What is wrong with it, and what can be done."""
+    """The reason says what is wrong, what syncd does and what the user can do."""
     odd = Unreadable("evt_1", "The event evt_1 has no time.")
     assert odd.reason == (
         "The event evt_1 has no time. syncd ignores it. Look for evt_1 in Stripe's dashboard, to "
@@ -127,7 +127,7 @@ def test_what_a_person_reads_of_it() -> None:
 
 @pytest.mark.parametrize("event_id", ["", "evt 1", "evt-1", "x" * 256, 7, None])
 def test_an_event_without_a_name(event_id: object) -> None:
-    """An event that can't be named has a fingerprint for a name: the same one each time."""
+    """An event without a valid ID gets a fingerprint as its ID, the same one each time."""
     read = read_event(_event(INTENT, id=event_id), KEY)
     assert isinstance(read, SeenEvent)
     assert read.observation is not None
@@ -140,7 +140,7 @@ def test_an_event_without_a_name(event_id: object) -> None:
 
 
 def test_what_is_no_event() -> None:
-    """What isn't an object is named by its fingerprint."""
+    """An event that is not an object is reported under its fingerprint."""
     odd, other = (_unreadable(read_event(raw, KEY)) for raw in ("x", ["x"]))
     assert (odd.text, odd.at) == ("An event in Stripe's list isn't an object.", None)
     assert odd.id.startswith("unnamed_")
@@ -151,7 +151,7 @@ def test_what_is_no_event() -> None:
 
 
 def test_an_intent() -> None:
-    """An intent that was read says its own state; a trace is kept only of a state."""
+    """A payment intent gives its own state; a trace is kept only if it has a state."""
     assert read_intent(INTENT, KEY, AT) == replace(SAID, read=True, trace=trace_of(INTENT))
     waiting = {**INTENT, "status": "requires_payment_method"}
     assert read_intent(waiting, KEY, AT) == replace(SAID, state=None, read=True)
@@ -178,14 +178,14 @@ def test_an_intent() -> None:
     ],
 )
 def test_parts_of_an_amount(details: object, surcharge: int | None, tip: int | None) -> None:
-    """Surcharge and tip are read where Stripe shows whole amounts of them, and are unknown otherwise."""
+    """Surcharge and tip are read if Stripe shows them as whole amounts; otherwise they are None."""
     read = read_intent({**INTENT, "amount_details": details}, KEY, AT)
     assert isinstance(read, Observation)
     assert (read.surcharge, read.tip) == (surcharge, tip)
 
 
 def test_an_unreadable_intent() -> None:
-    """Without an id or a status an intent can't be used; it is named as well as can be."""
+    """A payment intent without an ID or a status is unreadable; the report names it as well as possible."""
     assert _unreadable(read_intent([INTENT], KEY, AT)).text == (
         "A payment intent in Stripe's answer isn't an object."
     )
@@ -215,7 +215,7 @@ def test_an_unreadable_intent() -> None:
     ],
 )
 def test_amounts(number: object, whole: int | None) -> None:
-    """An amount is a whole number of the smallest unit, not negative and not absurd."""
+    """An amount is a whole number of the smallest unit, from 0 to 10**15."""
     read = read_intent({**INTENT, "amount": number, "amount_received": number}, KEY, AT)
     assert read == replace(
         SAID,
@@ -241,7 +241,7 @@ def test_amounts(number: object, whole: int | None) -> None:
     ],
 )
 def test_times(seconds: object, created: int | None) -> None:
-    """A time lies between 1970 and the year 2100."""
+    """A time must be between 1970 and the year 2100."""
     read = read_intent({**INTENT, "created": seconds}, KEY, AT)
     assert isinstance(read, Observation)
     assert read.created == created
@@ -252,7 +252,7 @@ def test_times(seconds: object, created: int | None) -> None:
     [("usd", "usd"), ("Usd", "usd"), ("usdc", "usdc"), ("us", None), ("u1d", None), (7, None), (None, None)],
 )  # fmt: skip
 def test_currencies(word: object, currency: str | None) -> None:
-    """A currency is three or four letters."""
+    """A currency has three or four letters."""
     read = read_intent({**INTENT, "currency": word}, KEY, AT)
     assert isinstance(read, Observation)
     assert read.currency == currency
@@ -274,7 +274,7 @@ def test_currencies(word: object, currency: str | None) -> None:
     ],
 )
 def test_invoices(metadata: object, invoice: str | None) -> None:
-    """The invoice is short text under the configured key, or isn't said."""
+    """The invoice is short text under the configured metadata key, otherwise None."""
     read = read_intent({**INTENT, "metadata": metadata}, KEY, AT)
     assert isinstance(read, Observation)
     assert read.invoice == invoice
@@ -292,7 +292,7 @@ def test_invoices(metadata: object, invoice: str | None) -> None:
     ],
 )
 def test_unknown_statuses(status: object, unknown: list[str]) -> None:
-    """A status that nobody knows here is told; one without a state is known all the same."""
+    """A status unknown to syncd is reported; a known status without a state is not."""
     assert unknown_status({"status": status}) == unknown
 
 
@@ -312,12 +312,12 @@ def test_unknown_statuses(status: object, unknown: list[str]) -> None:
     ],
 )
 def test_events_of_money_that_went_back(kind: str, reversal: Reversal) -> None:
-    """The type says what the object is: a refund, a dispute, or a charge with the sum of its refunds."""
+    """The event's type decides whether its object is a refund, a dispute or a charge's refund total."""
     assert read_event(_event(REFUND, kind), KEY) == SeenEvent("evt_1", AT, kind, None, reversal)
 
 
 def test_what_was_listed() -> None:
-    """What was listed itself is told from what an event said."""
+    """A refund or dispute from a list is marked as read; one from an event is not."""
     disputed = replace(REFUNDED, kind=ReversalKind.DISPUTED)
     assert read_refund(REFUND, AT) == REFUNDED
     assert read_refund(REFUND, AT, read=True) == replace(REFUNDED, read=True)
@@ -330,7 +330,7 @@ def test_what_was_listed() -> None:
 
 @pytest.mark.parametrize("read", [read_refund, read_dispute])
 def test_flags_are_named(read: Any) -> None:
-    """A flag without its name would read as anything."""
+    """`read` is accepted only as a keyword argument."""
     with pytest.raises(TypeError):
         read(REFUND, AT, True)
 
@@ -357,7 +357,7 @@ def test_flags_are_named(read: Any) -> None:
     ],
 )
 def test_refunds(fields: dict[str, Any], changed: dict[str, Any]) -> None:
-    """What a refund leaves out is unknown; the payment may stand in it whole."""
+    """A missing field of a refund is unknown; the payment may be an ID or an object."""
     assert read_refund({**REFUND, **fields}, AT) == replace(REFUNDED, **changed)
 
 
@@ -372,7 +372,7 @@ def test_refunds(fields: dict[str, Any], changed: dict[str, Any]) -> None:
     ],
 )
 def test_unreadable_refunds(fields: dict[str, Any], text: str) -> None:
-    """A refund or dispute that can't be used is named, and why."""
+    """An unreadable refund or dispute is reported with its ID and the reason."""
     raw = {**REFUND, **fields}
     for read, noun in (
         (read_refund(raw, AT), "refund"),

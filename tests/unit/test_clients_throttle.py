@@ -1,4 +1,4 @@
-"""Requests are counted before they are sent, some at a time where they follow each other quickly."""
+"""Requests are counted before they are sent; fast sequences of requests are counted in groups."""
 
 import asyncio
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.conftest import HandClock
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A database in which requests are counted."""
+    """A database that counts requests."""
     store = Store.open(f"sqlite:///{tmp_path_factory.mktemp('counts')}/syncd.db", durable=False)
     yield store
     store.close()
@@ -33,7 +33,7 @@ def limiter(store: Store, window: Window, clock: HandClock, side: Side = Side.HA
 def test_no_more_requests_than_the_window_allows(
     store: Store, limit: int, gaps: list[float], processes: int
 ) -> None:
-    """However fast several processes ask, no five minutes have more requests than allowed."""
+    """However fast several processes send, no window of 5 minutes has more requests than allowed."""
     clock, sent = HandClock(), list[float]()
     earlier = max(store.coordination.counts("halo"), default=0)
     clock.seconds = max(clock.seconds, earlier + 10_000.0)  # after every other example
@@ -47,7 +47,7 @@ def test_no_more_requests_than_the_window_allows(
 
 
 def test_requests_in_a_row_are_counted_some_at_a_time(store: Store) -> None:
-    """Forty requests in a row take few commits, and at most seven are counted that were not sent."""
+    """40 requests in a row need few commits, and the count exceeds the sent requests by at most seven."""
     clock = HandClock()
     clock.seconds += 1e7
     asking, commits = limiter(store, halo_window(300), clock), 0
@@ -74,7 +74,7 @@ def test_requests_in_a_row_are_counted_some_at_a_time(store: Store) -> None:
 
 
 def test_reads_of_stripe_are_counted_one_by_one(store: Store) -> None:
-    """Nothing is counted ahead of Stripe's budget: a run that ends would lose it for a month."""
+    """Stripe reads are not counted ahead: a run that ends would lose the unused reads for a month."""
     clock = HandClock()
     asking = limiter(store, stripe_window(10_000), clock, Side.STRIPE)
     for number in range(20):
@@ -83,7 +83,7 @@ def test_reads_of_stripe_are_counted_one_by_one(store: Store) -> None:
 
 
 def test_requests_of_a_host_whose_clock_was_ahead(store: Store) -> None:
-    """Room for several requests comes after the window's length, although the counts are days ahead."""
+    """If the counts are days ahead, the throttle still has room after about one window."""
     clock, window = HandClock(), halo_window(4)
     clock.seconds += 4e7
     here = clock.seconds

@@ -1,4 +1,4 @@
-"""What stands in a row's trace and who left it; what syncd leaves holds nothing secret."""
+"""What a row's trace contains and who wrote it; syncd's own traces contain no secret."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -39,11 +39,11 @@ def _traced(payload: Any) -> Trace | None:
     return read_traced(ROW, {"webhook_payload": payload}, None, None).trace
 
 
-# --- what stands in a row ----------------------------------------------------------------------------------
+# --- the trace in a row ------------------------------------------------------------------------------------
 
 
 def test_the_trace_of_a_webhook() -> None:
-    """A trace is read as text, and as the JSON that Halo makes of it; the tenant's numbers go along."""
+    """A trace is read from text or from JSON, together with its time and the tenant's numbers."""
     raw = {"webhook_payload": json.dumps(EVENT), "webhook_received_date": "2026-03-01T12:00:00"}
     received = datetime(2026, 3, 1, 12, tzinfo=UTC)
     assert read_traced(ROW, raw, 3, 4) == TracedRow(ROW, WEBHOOKS, received, 3, 4)
@@ -52,7 +52,7 @@ def test_the_trace_of_a_webhook() -> None:
 
 @pytest.mark.parametrize("payload", [None, "", " \n", {}, [], [EVENT], 7, True])
 def test_no_trace(payload: object) -> None:
-    """Nothing, or what can't be a trace, is none."""
+    """An empty payload, or a payload that cannot be a trace, is read as no trace."""
     assert read_traced(ROW, {"webhook_payload": payload}, None, None) == TracedRow(
         ROW, None, None, None, None
     )
@@ -72,12 +72,12 @@ def _deep() -> dict[str, Any]:
     ids=["xml", "list", "text", "number", "cut", "deep", "deep JSON", "JSON"],
 )
 def test_a_trace_of_something_else(payload: object) -> None:
-    """What isn't an object of Stripe's is a trace all the same, and says nothing."""
+    """A payload that is not a Stripe object is a trace without any information."""
     assert _traced(payload) == NOT_STRIPES
 
 
 def test_a_trace_in_itself() -> None:
-    """What can't be written as JSON is no trace of Stripe's."""
+    """A payload that cannot be written as JSON is not a Stripe trace."""
     payload: dict[str, Any] = {}
     payload["own"] = payload
     assert _traced(payload) == NOT_STRIPES
@@ -110,7 +110,7 @@ def test_a_trace_in_itself() -> None:
     ],
 )  # fmt: skip
 def test_traces(payload: Any, trace: Trace) -> None:
-    """An event says a state and, inside, a payment; an intent says a payment alone."""
+    """An event gives a state and the payment inside it; a payment intent gives only the payment."""
     assert _traced(payload) == trace
     assert _traced(json.dumps(payload)) == trace
 
@@ -130,19 +130,19 @@ def test_traces(payload: Any, trace: Trace) -> None:
     ],
 )
 def test_when_it_came(text: object, received: datetime | None) -> None:
-    """Halo's times are UTC where they name no zone; the year 1900 stands for never."""
+    """Halo's times are UTC unless they name a zone; a date of 1900 or earlier means never."""
     assert read_traced(ROW, {"webhook_received_date": text}, None, None).received == received
 
 
 def test_a_zone_is_kept() -> None:
-    """A time with a zone keeps it."""
+    """A time with a zone keeps its zone."""
     raw = {"webhook_received_date": "2026-03-01T14:00:00+02:00"}
     received = read_traced(ROW, raw, None, None).received
     assert received is not None
     assert received.tzinfo == timezone(timedelta(hours=2))
 
 
-# --- who left it -------------------------------------------------------------------------------------------
+# --- who wrote it ------------------------------------------------------------------------------------------
 
 
 def _trace(**fields: Any) -> Trace:
@@ -166,9 +166,9 @@ def _trace(**fields: Any) -> Trace:
     ],
 )
 def test_authors(trace: Trace | None, author: Author) -> None:
-    """An event with its secret is Halo's; an intent without one is syncd's; the rest is told apart."""
+    """An event with its secret is from Halo, an intent without one from syncd; all others are recognised."""
     assert author_of(TracedRow(ROW, trace, None, None, None), sent=False) is author
-    # Once syncd may have sent something, a row's number may be its own.
+    # If syncd may have sent something, the row's status may come from syncd.
     assert author_of(TracedRow(ROW, trace, None, None, None), sent=True) is Author.SYNCD
 
 
@@ -182,23 +182,23 @@ def test_authors(trace: Trace | None, author: Author) -> None:
     ],
 )
 def test_no_payment_of_stripes(row: Row) -> None:
-    """A row without an id, an intent or a status has no author, whatever was sent."""
+    """A row without an ID, a payment intent or a status has no author, whatever syncd sent."""
     for sent in (False, True):
         for trace in (None, _trace(), _trace(intent_id=None)):
             assert author_of(TracedRow(row, trace, None, None, None), sent=sent) is Author.OTHER
 
 
 def test_flags_are_named() -> None:
-    """A flag without its name would read as anything."""
+    """`sent` is accepted only as a keyword argument."""
     with pytest.raises(TypeError):
         author_of(TracedRow(ROW, None, None, None, None), True)  # type: ignore[call-arg]
 
 
-# --- what syncd leaves -------------------------------------------------------------------------------------
+# --- what syncd writes -------------------------------------------------------------------------------------
 
 
 def test_a_trace_without_secrets() -> None:
-    """Secrets go wherever they stand, infinities too; all else stays as it was, in ASCII."""
+    """Secrets and non-finite numbers are removed at any depth; everything else is kept, in ASCII."""
     raw = {
         "client_secret": "x",
         "a": [{"client_secret": "x", "b": 1.5}, float("inf"), float("nan")],
@@ -214,13 +214,13 @@ def test_a_trace_without_secrets() -> None:
 
 
 def test_how_much_is_left() -> None:
-    """Limits that a row of Halo's and a reader of JSON can take."""
+    """The limits of a trace are 64,000 characters and 40 levels."""
     assert (TRACE_CHARACTERS_MAX, TRACE_DEPTH_MAX) == (64_000, 40)
 
 
 @pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"k": inner}])
 def test_how_deep_a_trace_goes(wrap: Any) -> None:
-    """Forty levels below the first are kept; what is deeper is left out, what isn't nested stays."""
+    """A trace keeps 40 levels below the first; deeper objects and lists are removed, plain values stay."""
     deepest: Any = {"at": "the bottom"}
     for _ in range(39):
         deepest = wrap(deepest)
@@ -236,7 +236,7 @@ def test_how_deep_a_trace_goes(wrap: Any) -> None:
 
 
 def test_how_long_a_trace_is() -> None:
-    """A trace of 64,000 characters is left whole; of a longer one its heads are, cut."""
+    """A trace of 64,000 characters is kept whole; a longer one is reduced to its shortened head fields."""
     head = {"id": "evt_1", "type": "t" * 501, "created": 7, "livemode": False, "api_version": None}
     empty = len(json.dumps({**head, "more": ""}, separators=(",", ":")))
     whole = {**head, "more": "x" * (64_000 - empty)}

@@ -1,4 +1,4 @@
-"""Stripe's mode, live or test: one rule."""
+"""How syncd determines Stripe's mode, live or test."""
 
 import pytest
 
@@ -21,11 +21,11 @@ from syncd.config.mode import Mode, mode_of, mode_of_key, mode_of_object
     ],
 )
 def test_mode(key: str, configured: str, remembered: str | None, mode: Mode | None) -> None:
-    """The key decides, then stripe.mode, then what the service remembered; else nobody knows."""
+    """The key decides the mode, then stripe.mode, then the stored mode; otherwise the mode is unknown."""
     assert mode_of(key, configured, remembered) is mode
 
 
 def test_objects_and_keys() -> None:
-    """An object names its mode; a key may not."""
+    """An object shows its mode; a key may not show one."""
     assert (mode_of_object(livemode=True), mode_of_object(livemode=False)) == (Mode.LIVE, Mode.TEST)
     assert mode_of_key("rk_1") is None

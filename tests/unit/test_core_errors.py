@@ -1,4 +1,4 @@
-"""What a failure says of itself: whose it is, what may have happened, and whether it may pass."""
+"""What an error carries: the side, whether a write may have been applied, and whether a retry makes sense."""
 
 from syncd.core.errors import (
     BadAnswer,
@@ -12,7 +12,7 @@ from syncd.core.errors import (
 
 
 def test_failures_carry_what_the_caller_needs() -> None:
-    """A link's failure says whose it is and what may have happened; a lease who holds it."""
+    """A LinkFailure carries its side and what may have happened; LeaseHeld carries the lease's holder."""
     failure = BadAnswer(Side.HALO, "odd", retry_after_seconds=3, maybe_applied=True, late=True)
     assert (failure.side, failure.retry_after_seconds, str(failure)) == (Side.HALO, 3, "odd")
     assert (failure.maybe_applied, failure.late, failure.transient) == (True, True, False)
@@ -20,14 +20,14 @@ def test_failures_carry_what_the_caller_needs() -> None:
 
 
 def test_a_failure_claims_nothing_by_itself() -> None:
-    """Unless it is said: nothing was applied, nothing comes late, nobody asked to wait."""
+    """By default a failure says: nothing was applied, nothing comes late, no wait was requested."""
     failure = LinkFailure(Side.HALO, "odd")
     assert (failure.maybe_applied, failure.late, failure.transient) == (False, False, False)
     assert failure.retry_after_seconds is None
 
 
 def test_what_may_come_late() -> None:
-    """A server that fails may carry a write out later; another failure says so itself."""
+    """After a ServerError Halo may still apply the write later; other failures say so with `late`."""
     assert ServerError(Side.HALO, "odd", maybe_applied=True).may_come_late
     assert not ServerError(Side.HALO, "odd").may_come_late
     assert Unreachable(Side.HALO, "odd", late=True).may_come_late
@@ -35,7 +35,7 @@ def test_what_may_come_late() -> None:
 
 
 def test_what_may_pass_by_itself() -> None:
-    """Only the network, the server and a limit are asked again at once."""
+    """Only network errors, server errors and rate limits are transient."""
     kinds = LinkFailure.__subclasses__()
     assert {kind.__name__ for kind in kinds if kind.transient} == {
         "Unreachable",
@@ -45,7 +45,7 @@ def test_what_may_pass_by_itself() -> None:
 
 
 def test_a_missing_permission_keeps_what_was_refused() -> None:
-    """The text ends with the remedy; what was refused can also be read alone."""
+    """The text of PermissionMissing ends with the remedy; `found` contains only what was refused."""
     failure = PermissionMissing(Side.STRIPE, "Events are refused.", "Allow them.")
     assert (failure.found, str(failure)) == (
         "Events are refused.",
@@ -54,7 +54,7 @@ def test_a_missing_permission_keeps_what_was_refused() -> None:
 
 
 def test_the_shape_of_an_answer() -> None:
-    """A failure keeps the shape of the answer, never its contents."""
+    """A failure can store the shape of the answer."""
     failure = BadAnswer(Side.HALO, "Halo's answer is no JSON.")
     assert failure.shape is None
     assert failure.of("text of 12 characters") is failure

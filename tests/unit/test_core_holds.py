@@ -38,14 +38,14 @@ def fields(entry: HoldEntry) -> set[str]:
 
 
 def test_every_code_has_an_entry() -> None:
-    """Each code has one entry, and each kind of reversal is a code."""
+    """Each hold code has one entry, and each kind of reversal is a code."""
     assert list(HOLDS) == list(HoldCode)
     assert {str(kind) for kind in ReversalKind} <= {str(code) for code in HoldCode}
 
 
 @pytest.mark.parametrize("code", HoldCode)
 def test_a_message_has_three_parts(code: HoldCode) -> None:
-    """What happened, what syncd does, what the reader can do; the command ends it, with the id."""
+    """A message says what happened, what syncd does and what to do, and ends with a command with the ID."""
     entry, text = HOLDS[code], message(code, "pi_7", **FACTS)
     assert re.search(r"[a-z]", entry.title)
     assert not entry.title.endswith(".")
@@ -60,7 +60,7 @@ def test_a_message_has_three_parts(code: HoldCode) -> None:
 
 
 def test_every_message_gets_its_facts() -> None:
-    """Wherever a message is made, it gets the facts that the sentence of its code has, no others."""
+    """Each call that makes a message passes exactly the facts that the code's sentences need."""
     seen: set[str] = set()
     for file in Path(syncd.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
@@ -81,7 +81,7 @@ def test_every_message_gets_its_facts() -> None:
 
 
 def test_what_lifts_a_hold() -> None:
-    """The codes that a changed key, a found row or a read intent lifts, as one table."""
+    """The table lists the codes that each cause lifts, for example a config key or a found row."""
     assert {cause: set(lifted_by(cause)) for cause in LiftedBy} == {
         LiftedBy.STATUS_NUMBERS: {C.STATUS_NOT_CONFIGURED, C.HALO_SAYS_SUCCEEDED},
         LiftedBy.ON_AMOUNT_MISMATCH: {C.AMOUNT_MISMATCH, C.AMOUNT_UNREADABLE, C.CURRENCY_UNKNOWN},
@@ -117,7 +117,7 @@ def test_what_lifts_a_hold() -> None:
 
 @given(st.text())
 def test_a_command_is_safe_to_paste(name: str) -> None:
-    """An id from outside is one word for the shell, whatever is in it."""
+    """An ID from outside is a single shell word, whatever characters it contains."""
     words = shlex.split(command_for("halo_refuses", name))
     assert words == ["syncd", "attention", "retry", name]
 

@@ -1,4 +1,4 @@
-"""Amounts of money: major units, unknown currencies, and which amounts are equal."""
+"""Amounts of money: major units, unknown currencies and the comparison of amounts."""
 
 from decimal import Decimal
 
@@ -22,14 +22,14 @@ from syncd.core.money import Money, money_text
     ],
 )
 def test_major_units(minor: int, currency: str, major: str) -> None:
-    """The smallest unit becomes major units by the currency's decimals."""
+    """An amount in the smallest unit is converted to major units by the currency's decimals."""
     money = Money(minor, currency)
     assert money.major == Decimal(major)
     assert str(money) == f"{major} {currency.upper()}"
 
 
 def test_unknown_currency() -> None:
-    """Nobody guesses the decimals of a currency nobody knows."""
+    """An unknown currency has no decimals: its amount has no major units and equals nothing."""
     money = Money(100, "xxx")
     assert (money.decimals, money.major, money.equals(Decimal(1))) == (None, None, False)
     assert str(money) == "100 (smallest unit) XXX"
@@ -37,7 +37,7 @@ def test_unknown_currency() -> None:
 
 @given(st.integers(0, 10**13), st.sampled_from(["usd", "jpy", "kwd", "ugx", "isk", "eur"]))
 def test_money_never_changes_value(minor: int, currency: str) -> None:
-    """An amount that goes out as a JSON number and comes back is the same; its neighbours aren't."""
+    """An amount survives a round trip as a JSON number; an amount one unit larger is different."""
     money = Money(minor, currency)
     assert money.major is not None
     assert money.decimals is not None
@@ -50,7 +50,7 @@ def test_money_never_changes_value(minor: int, currency: str) -> None:
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=20))
 def test_sums_of_doubles(parts: list[int]) -> None:
-    """Rows added up as binary doubles still are the amount they stand for."""
+    """A sum of rows in binary doubles still equals the exact amount."""
     total = 0.0
     for part in parts:
         total += part / 100
@@ -58,7 +58,7 @@ def test_sums_of_doubles(parts: list[int]) -> None:
 
 
 def test_not_a_number_is_no_amount() -> None:
-    """NaN and infinity equal nothing."""
+    """NaN and infinity equal no amount."""
     assert not Money(1, "usd").equals(Decimal("NaN"))
     assert not Money(1, "usd").equals(Decimal("Infinity"))
 
@@ -77,5 +77,5 @@ def test_not_a_number_is_no_amount() -> None:
     ],
 )
 def test_money_as_people_write_it(major: str, currency: str, text: str) -> None:
-    """An amount has its currency's decimals, and more only where it differs from all of them."""
+    """An amount is shown with its currency's decimals; more decimals appear only if they matter."""
     assert money_text(Decimal(major), currency) == text

@@ -1,4 +1,4 @@
-"""The pure rooms: what is said of a payment, and which word counts."""
+"""Pure functions of payments: which observation of a payment counts."""
 
 import random
 
@@ -24,7 +24,7 @@ states = st.sampled_from(PaymentState)
 
 @st.composite
 def words(draw: st.DrawFn) -> Observation:
-    """Words about one payment, close enough in time to collide."""
+    """Observations of one payment, close enough in time to contradict each other."""
     read = draw(st.booleans())
     return Observation(
         intent_id="pi_1",
@@ -48,7 +48,7 @@ def settled(seen: list[Observation]) -> Payment:
 
 @given(st.lists(words(), min_size=1, max_size=7), st.randoms(use_true_random=False))
 def test_order_does_not_matter(seen: list[Observation], chance: random.Random) -> None:
-    """Settling gives the same result for any order of the same words."""
+    """settle() gives the same result for every order of the same observations."""
     shuffled = seen[:]
     chance.shuffle(shuffled)
     assert settled(seen) == settled(shuffled)
@@ -56,19 +56,19 @@ def test_order_does_not_matter(seen: list[Observation], chance: random.Random) -
 
 @given(st.lists(words(), min_size=1, max_size=7))
 def test_repetition_does_not_matter(seen: list[Observation]) -> None:
-    """A word that comes again changes nothing."""
+    """Repeated observations change nothing."""
     assert settled(seen) == settled(seen + seen)
 
 
 @given(st.lists(words(), min_size=1, max_size=7))
 def test_a_final_word_is_never_lost(seen: list[Observation]) -> None:
-    """Once a final state was said, a final state counts."""
+    """Once a final state was observed, the current state is final."""
     assert settled(seen).current.final == any(word.final for word in seen)
 
 
 @given(st.lists(words(), min_size=1, max_size=7))
 def test_among_what_is_not_final_the_newest_word_wins(seen: list[Observation]) -> None:
-    """Without a final state, no word with a state is newer than the one that counts."""
+    """Without a final state, the newest observation with a state counts."""
     payment = settled(seen)
     said = [word.at for word in seen if word.state is not None]
     if said and not any(word.final for word in seen):
@@ -77,7 +77,7 @@ def test_among_what_is_not_final_the_newest_word_wins(seen: list[Observation]) -
 
 @given(st.lists(words(), min_size=1, max_size=7))
 def test_a_reading_ends_every_doubt(seen: list[Observation]) -> None:
-    """The intent itself, read after all that, leaves nothing to ask: it counts, or it contradicts."""
+    """After a newer read of the intent, no other read is needed: the intent counts or contradicts."""
     payment = settled(seen)
     for state in PaymentState:
         reading = Observation(
@@ -120,7 +120,7 @@ def word(state: PaymentState | None, at: int, *, read: bool = False) -> Observat
 def test_settle(
     seen: list[Observation], state: PaymentState | None, needs_reading: bool, contradicted: bool
 ) -> None:
-    """Newest word, final states, doubt and contradiction, each in its smallest case."""
+    """Newest observation, final state, needed read and contradiction, each in its smallest case."""
     payment = settled(seen)
     assert (payment.needs_reading, payment.contradicted) == (needs_reading, contradicted)
     if state is not None:
@@ -128,7 +128,7 @@ def test_settle(
 
 
 def test_an_event_without_money_is_checked() -> None:
-    """An event whose money can't be read sends us to the intent; the intent's answer is the last."""
+    """If an event's amount is unreadable, the intent must be read once, whatever amount the intent shows."""
     event = Observation("pi_1", S.SUCCEEDED, 5, read=False, amount=1, currency="usd")
     assert settle(None, event).needs_reading
     read = Observation("pi_1", S.SUCCEEDED, 5, read=True)
@@ -136,7 +136,7 @@ def test_an_event_without_money_is_checked() -> None:
 
 
 def test_event_types() -> None:
-    """Each of the five event types says its state; any other says none."""
+    """Each of the five event types gives its state; any other type gives none."""
     assert [state_of_event(kind) for kind in EVENT_TYPES] == list(PaymentState)
     assert state_of_event("payment_intent.created") is None
     assert state_of_event("charge.refunded") is None
@@ -157,19 +157,19 @@ def test_event_types() -> None:
     ],
 )
 def test_statuses(status: str, has_error: bool, state: PaymentState | None) -> None:
-    """Statuses lead to states as Stripe documents them; an unknown one to none."""
+    """Each status maps to its state as Stripe documents; an unknown status maps to none."""
     assert state_of_intent(status, has_error=has_error) is state
     assert (status in STATUSES_WITHOUT_STATE) == status.startswith(("requires_p", "requires_c"))
 
 
 def test_final_states() -> None:
-    """Only succeeded and canceled are never left."""
+    """Only succeeded and canceled are final."""
     assert [state for state in PaymentState if state.final] == [S.SUCCEEDED, S.CANCELED]
     assert not word(None, 1).final
 
 
 def test_money_of_an_observation() -> None:
-    """What can't be read is None, never zero."""
+    """An unreadable amount is None, never zero."""
     assert word(S.SUCCEEDED, 1).received == Money(1, "usd")
     assert word(S.SUCCEEDED, 1).due == Money(1, "usd")
     bare = Observation("pi_1", S.SUCCEEDED, 1, read=True)
@@ -178,7 +178,7 @@ def test_money_of_an_observation() -> None:
 
 @given(st.permutations(range(3)))
 def test_came_back(order: list[int]) -> None:
-    """A payment that was failed, asked for an action and failed again came back, in whatever order it is reported."""
+    """A payment that failed, required an action and failed again came back, in any order of the events."""
 
     def word(state: PaymentState, at: int) -> Observation:
         return Observation("pi_1", state, at, read=False, event_id=f"evt_{at}")

@@ -8,7 +8,7 @@ def entry(name: str, kind: str) -> AttentionEntry:
 
 
 def test_first_entries() -> None:
-    """Half of the places are for other kinds than payments; payments get what those leave over."""
+    """Half of the places are for other kinds than payments; payments get the places that remain."""
     payments = [entry(f"pi_{n}", "payment") for n in range(100)]
     refunds = [entry(f"re_{n}", "refunded") for n in range(100)]
     both = first_entries([*payments, *refunds], 10)

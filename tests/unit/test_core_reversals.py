@@ -1,4 +1,4 @@
-"""Money that went back: where it is, which word is newer, what is counted once, what a person reads."""
+"""Refunds and disputes: where the money is, which observation is newer, what is counted, and the messages."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -40,19 +40,19 @@ TOTAL = replace(REFUND, id="ch_1", amount=1500, total=True, status="refunded", r
     ],
 )
 def test_where_the_money_is(status: str, refund: ReversalStatus, dispute: ReversalStatus) -> None:
-    """A refund is gone unless it failed; a dispute is open until it is decided; new words call a person."""
+    """A refund is gone unless it failed; a dispute is open while its status is undecided or unknown."""
     assert replace(REFUND, status=status).money_status is refund
     assert replace(DISPUTE, status=status).money_status is dispute
 
 
 def test_what_is_acknowledged() -> None:
-    """A person acknowledges where how much money is: another stand or amount is news."""
+    """A dismissal records the place of the money and the amount, so that a change of either is noticed."""
     assert REFUND.acknowledged_as == "gone:1099"
     assert replace(DISPUTE, amount=None).acknowledged_as == "open:None"
 
 
 def test_money() -> None:
-    """The amount is known with its currency alone."""
+    """The amount is known only together with its currency."""
     assert REFUND.money == Money(1099, "usd")
     assert replace(REFUND, amount=None).money is None
     assert replace(REFUND, currency=None).money is None
@@ -60,7 +60,7 @@ def test_money() -> None:
 
 
 def test_the_newest_word_wins() -> None:
-    """Each of these beats the one before it, in whichever order the two come."""
+    """Each observation is newer than the one before it in the list, in either order of the arguments."""
     lost, won = replace(DISPUTE, status="lost"), replace(DISPUTE, status="won")
     ranked = [
         DISPUTE,
@@ -79,7 +79,7 @@ def test_the_newest_word_wins() -> None:
 
 
 def test_no_amount_is_as_little_as_nothing() -> None:
-    """An amount that can't be read neither beats nor loses to none: what is left makes the order."""
+    """An unreadable amount ranks like zero: the rest of the observation decides the order."""
     unread = replace(DISPUTE, amount=None)
     none = replace(DISPUTE, amount=0)
     assert newer(unread, none) is newer(none, unread) is max(unread, none, key=repr)
@@ -87,20 +87,20 @@ def test_no_amount_is_as_little_as_nothing() -> None:
 
 
 def test_the_sum_and_its_parts() -> None:
-    """The sum of a charge's refunds counts where it is more than the refunds that are known."""
+    """The refund total of a charge counts only if it exceeds the sum of the known refunds."""
     parts = [replace(REFUND, id="re_1", amount=1000), replace(REFUND, id="re_2", amount=500)]
     assert counted([TOTAL]) == [TOTAL]
     assert counted([TOTAL, parts[0]]) == [TOTAL, parts[0]]
     assert counted([TOTAL, *parts]) == parts
     assert counted([*parts, replace(TOTAL, amount=1501)]) == [*parts, replace(TOTAL, amount=1501)]
     assert counted([*parts, replace(TOTAL, amount=1499)]) == parts
-    # Amounts are compared by value, however large.
+    # Large amounts are compared by value, not by identity.
     big = replace(parts[0], amount=int("1500000"))
     assert counted([big, replace(TOTAL, amount=1_500_000)]) == [big]
 
 
 def test_what_accounts_for_no_sum() -> None:
-    """Other payments' refunds, disputes and other sums account for none of it."""
+    """Refunds of other payments, disputes and other totals do not reduce a refund total."""
     others = [replace(REFUND, intent_id="pi_2", amount=1500), replace(DISPUTE, amount=1500)]
     assert counted([TOTAL, *others]) == [TOTAL, *others]
     again = replace(TOTAL, id="ch_2")
@@ -110,7 +110,7 @@ def test_what_accounts_for_no_sum() -> None:
 
 
 def test_sums_and_parts_that_cannot_be_read() -> None:
-    """A sum that can't be read counts where no part is known; a part that can't be read adds nothing."""
+    """An unreadable total counts only if no refund is known; an unreadable refund adds nothing."""
     unread, part = replace(TOTAL, amount=None), replace(REFUND, amount=None)
     assert counted([unread]) == [unread]
     assert counted([unread, part]) == [part]
@@ -165,12 +165,12 @@ ANSWER = "Answer the dispute in Stripe's dashboard."
     ],
 )
 def test_what_a_person_reads(seen: Reversal, said: str, then: str) -> None:
-    """What happened, to which payment, and what the reader can do."""
+    """The text says what happened, to which payment, and what the user can do."""
     assert (describe(seen), remedy(seen)) == (said, then)
 
 
 def test_single_unless_said() -> None:
-    """A refund is a single one unless it is said to be the sum."""
+    """A refund is a single refund by default, not a total."""
     assert REFUND.total is False
 
 
@@ -189,12 +189,12 @@ def test_single_unless_said() -> None:
     ],
 )
 def test_what_a_person_must_see_again(before: Reversal, after: Reversal, *, news: bool) -> None:
-    """Another amount or place of the money, a move of the money, and the start of a deadline."""
+    """News are another amount or place of the money, a move of the money, and a new deadline."""
     assert is_news(before, after) is news
 
 
 def test_the_whole_message() -> None:
-    """What happened, how much of the payment it is, and the command that dismisses the entry."""
+    """The message says what happened, how much of the payment it is, and the command that dismisses it."""
     text = message_of(DISPUTE, "It is the whole payment.")
     assert text.startswith(f"{describe(DISPUTE)} It is the whole payment. ")
     assert remedy(DISPUTE) in text

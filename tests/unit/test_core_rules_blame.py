@@ -1,4 +1,4 @@
-"""Whose fault it is, by what else worked afterwards."""
+"""Whether a failed request is the payment's fault or the side's, judged by later requests."""
 
 from dataclasses import replace
 
@@ -42,21 +42,21 @@ def _of(*found: LinkFailure) -> RequestFailures:
 
 
 def test_how_much_is_borne() -> None:
-    """How often and how long a payment is given the benefit of the doubt, before a person hears of it."""
+    """The limits of failures before a payment goes on the attention list have the documented values."""
     assert (BLAMED_MAX, IN_A_ROW_MAX, FEW_BESIDE_WRITES, READS_IN_A_ROW_MAX) == (2, 3, 6, 6)
     assert (LISTED_AFTER_SECONDS, FORGOTTEN_AFTER_SECONDS) == (15 * 60, 60 * 60)
 
 
 @pytest.mark.parametrize("value", [RequestFailure(WORK, WRITE), RequestFailures()])
 def test_troubles_hold_nothing_else(value: object) -> None:
-    """A misspelt field is an error, not one more field."""
+    """A misspelt field raises an error instead of creating a new field."""
     with pytest.raises(AttributeError):
         value.wrotte = True  # type: ignore[attr-defined]
 
 
 @given(st.lists(steps, max_size=8))
 def test_blame(taken: list[LinkFailure | str]) -> None:
-    """Each is blamed or left; blamed only where the same kind of request worked afterwards."""
+    """A failed request is blamed on its payment only if a request of the same kind works afterwards."""
     failures = RequestFailures()
     for step in taken:
         if isinstance(step, str):
@@ -84,7 +84,7 @@ def test_blame(taken: list[LinkFailure | str]) -> None:
     [([], None), ([STRIPE], STRIPE), ([READ, WRITE], READ), ([STRIPE, WRITE, READ], WRITE)],
 )
 def test_which_failure_is_raised(found: list[LinkFailure], raised: LinkFailure | None) -> None:
-    """Halo's first failure goes before Stripe's; without a failure nothing is raised."""
+    """The first failure of Halo is raised before one of Stripe; without a failure nothing is raised."""
     failures = _of(*found)
     if raised is None:
         failures.raise_found()
@@ -95,7 +95,7 @@ def test_which_failure_is_raised(found: list[LinkFailure], raised: LinkFailure |
 
 
 def test_another_push() -> None:
-    """Nothing of one push is held against the next."""
+    """clear() removes all failures and successes, so that the next push starts without any."""
     failures = _of(READ, WRITE)
     failures.has_read()
     failures.has_written()
@@ -104,7 +104,7 @@ def test_another_push() -> None:
 
 
 def test_in_a_row() -> None:
-    """Too many of a kind in a row are told; one that worked in between begins anew."""
+    """add() reports the third failure of one kind in a row; a success in between resets the count."""
     failures = RequestFailures()
     for _ in range(2):
         told = [failures.add(WORK, WRITE) for _ in range(IN_A_ROW_MAX + 1)]
@@ -117,14 +117,14 @@ def test_in_a_row() -> None:
 
 
 def test_in_a_row_of_one_kind() -> None:
-    """Questions that fail say nothing about writes, nor writes about questions."""
+    """Failed reads do not count as failed writes, and failed writes do not count as failed reads."""
     for one, other in ((READ, WRITE), (WRITE, READ)):
         assert _of(one, one).add(WORK, other) is False
         assert _of(one, one, other).add(WORK, one) is True
 
 
 def test_a_connection_that_was_not_made_blames_no_payment() -> None:
-    """Halo never saw the request: whatever works afterwards, the payment is not at fault."""
+    """If Halo could not be reached, the payment is not at fault, whatever works afterwards."""
     failures = _of(UNSENT, SLOW)
     failures.has_read()
     failures.has_written()
@@ -145,7 +145,7 @@ def test_a_connection_that_was_not_made_blames_no_payment() -> None:
     ],
 )
 def test_unclear_reads(found: list[LinkFailure], unclear: bool) -> None:
-    """A question in vain leaves open whether Halo answers, until it answers another."""
+    """A failed read leaves open whether Halo answers, until another read works."""
     failures = _of(*found)
     assert failures.unclear_reads() is unclear
     failures.has_read()
@@ -167,13 +167,13 @@ def test_unclear_reads(found: list[LinkFailure], unclear: bool) -> None:
     ],
 )
 def test_to_list(found: list[LinkFailure], failing: int, waited: float, listed: int) -> None:
-    """The few that couldn't be written for long come before a person; many are the link's fault."""
+    """A few payments whose writes fail for 15 minutes go on the attention list; many are the side's fault."""
     since = {f"pi_{number + 1}": NOW for number in range(failing)}
     assert _of(*found).to_list(since, NOW + waited) == listed * [RequestFailure(WORK, WRITE)]
 
 
 def test_how_long_is_a_difference() -> None:
-    """What counts is the time since the trouble began, whenever that was."""
+    """The time since the first failure counts, whenever that was."""
     failures = _of(WRITE)
     assert failures.to_list({"pi_1": 500.0}, 1_400.0) == [RequestFailure(WORK, WRITE)]
     assert failures.to_list({"pi_1": 500.0}, 1_399.0) == []
@@ -181,7 +181,7 @@ def test_how_long_is_a_difference() -> None:
 
 @pytest.mark.parametrize("side", Side)
 def test_reading_and_writing(side: Side) -> None:
-    """Only what was asked of Halo is a question or a write."""
+    """Only a request to Halo is a read or a write."""
     for written in (False, True):
         failure = RequestFailure(WORK, BadAnswer(side, "odd", maybe_applied=written))
         halos = side is Side.HALO
@@ -189,7 +189,7 @@ def test_reading_and_writing(side: Side) -> None:
 
 
 def test_to_list_beside_writes() -> None:
-    """While Halo takes rows of others, some more are listed; so many would be an outage all the same."""
+    """While other writes to Halo work, up to five failing payments are listed; six count as an outage."""
     for failing in range(1, FEW_BESIDE_WRITES + 1):
         since = {f"pi_{number + 1}": NOW for number in range(failing)}
         failures = RequestFailures(wrote=True)
@@ -199,7 +199,7 @@ def test_to_list_beside_writes() -> None:
 
 
 def test_failing_since() -> None:
-    """A payment's trouble has one beginning, until it is over for long; others' are kept."""
+    """A payment keeps the start time of its failures until an hour passes without a failure."""
     other = replace(WORK, payment=settle(None, replace(SAID, intent_id="pi_2")))
     mine, its = RequestFailure(WORK, WRITE), RequestFailure(other, WRITE)
     since = failing_since({}, [mine], NOW)
@@ -218,14 +218,14 @@ def test_failing_since() -> None:
     [(0, True), (0.5, True), (FORGOTTEN_AFTER_SECONDS, True), (3_600.5, False), (-0.5, False)],
 )
 def test_a_trouble_that_is_over(ago: float, *, kept: bool) -> None:
-    """A trouble is kept for an hour after it was last seen; one that lies ahead of now is none."""
+    """A failure is kept for an hour after it was last seen; a failure in the future is dropped."""
     before = {"pi_9": (NOW - 7_200, NOW - ago)}
     assert failing_since(before, [], NOW) == (before if kept else {})
     assert failing_since({"pi_9": (50.0, 100.0)}, [], 4_000.0) == {}
 
 
 def test_single_reads_that_fail() -> None:
-    """An item is at fault as soon as another request works; after three, one is asked for."""
+    """Failed items are at fault once another request works; after three in a row, add() asks for one."""
     failures = ReadFailures[int]()
     assert [failures.add(number, READ) for number in (1, 2)] == [False, False]
     assert failures.has_read() == [(1, READ), (2, READ)]
@@ -235,7 +235,7 @@ def test_single_reads_that_fail() -> None:
 
 
 def test_single_reads_that_all_fail() -> None:
-    """Six failures in a row are the side's fault, although another request works."""
+    """Six failures in a row are the side's fault, even if another request works."""
     failures = ReadFailures[int]()
     for number in range(READS_IN_A_ROW_MAX - 1):
         if failures.add(number, READ):
@@ -246,7 +246,7 @@ def test_single_reads_that_all_fail() -> None:
 
 @given(st.lists(st.booleans(), max_size=40))
 def test_each_failed_read_is_judged_once(works: list[bool]) -> None:
-    """Each item that failed is at fault exactly once, or its fault stays unclear."""
+    """Each failed item is at fault exactly once, or its fault stays unclear."""
     failures, at_fault = ReadFailures[int](), list[int]()
     failed = []
     for number, one in enumerate(works):

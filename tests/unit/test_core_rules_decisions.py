@@ -54,28 +54,28 @@ def code(decision: object) -> HoldCode:
 
 @pytest.mark.parametrize("state", PaymentState)
 def test_update(state: PaymentState) -> None:
-    """One or more rows whose status differs: update those."""
+    """The rows whose status differs from Stripe's state are updated, and no others."""
     rows = [row(1, "5.00", 1), row(NUMBERS[state], "5.99", 2), row(99, "0", 3)]
     assert decide(said(state), rows, POLICY) == Update((1, 3), (1, 99), NUMBERS[state])
 
 
 @pytest.mark.parametrize("state", PaymentState)
 def test_a_status_that_cannot_be_read(state: PaymentState) -> None:
-    """A row whose status can't be read may be paid: the payment is held, whatever else agrees."""
+    """A row with an unreadable status may be paid, so the payment is held whatever else agrees."""
     rows = [row(NUMBERS[state], "10.99", 1), row(None, "0", 3)]
     assert code(decide(said(state), rows, POLICY)) is HoldCode.ROW_UNREADABLE
 
 
 @pytest.mark.parametrize("state", PaymentState)
 def test_in_step(state: PaymentState) -> None:
-    """All rows have that status: send nothing, though the amounts disagree."""
+    """If all rows have the right status, nothing is sent, even if the amounts disagree."""
     rows = [row(NUMBERS[state], "1", 1), row(NUMBERS[state], "2", 2)]
     assert decide(said(state), rows, POLICY) == InStep((1, 2), NUMBERS[state])
 
 
 @pytest.mark.parametrize("state", PaymentState)
 def test_not_configured(state: PaymentState) -> None:
-    """A state without a number is held, naming the key."""
+    """A state without a status number is held, and the text names the key."""
     policy = Policy({s: n for s, n in NUMBERS.items() if s is not state})
     decision = decide(said(state), [row()], policy)
     assert code(decision) is HoldCode.STATUS_NOT_CONFIGURED
@@ -83,7 +83,7 @@ def test_not_configured(state: PaymentState) -> None:
 
 
 def test_nobody_can_tell_what_is_paid() -> None:
-    """Without the number of succeeded, a row might be a paid bill: held."""
+    """Without the number of succeeded a row might already be paid, so the payment is held."""
     policy = Policy({S.CANCELED: 6})
     decision = decide(said(S.CANCELED), [row()], policy)
     assert code(decision) is HoldCode.STATUS_NOT_CONFIGURED
@@ -92,14 +92,14 @@ def test_nobody_can_tell_what_is_paid() -> None:
 
 @pytest.mark.parametrize("state", [s for s in PaymentState if s is not S.SUCCEEDED])
 def test_halo_says_succeeded(state: PaymentState) -> None:
-    """A row that says succeeded: ask Stripe again, then hold."""
+    """If a row is paid in Halo but not at Stripe, syncd re-reads Stripe first and then holds the payment."""
     rows = [row(1), row(3, "1", 2)]
     assert decide(said(state), rows, POLICY) == AskStripe()
     assert code(decide(said(state), rows, POLICY, asked=True)) is HoldCode.HALO_SAYS_SUCCEEDED
 
 
 def test_amounts() -> None:
-    """A success is pushed only where the rows add up to what was received."""
+    """A success is pushed only if the rows add up to the received amount, unless mismatches are allowed."""
     two = [row(1, "5.00", 1), row(1, "5.99", 2)]
     assert decide(said(S.SUCCEEDED), two, POLICY) == Update((1, 2), (1, 1), 3)
     short = [row(1, "5.00", 1), row(1, "5.98", 2)]
@@ -117,7 +117,7 @@ cents = st.integers(0, 10**9)
 def test_money_that_is_explained(
     bill: int, surcharge: int | None, tip: int | None, other: int, data: st.DataObject
 ) -> None:
-    """Rows agree if they add up to what was received, or to it less exactly surcharge, tip or both."""
+    """Rows agree if they add up to the received amount, minus exactly surcharge, tip, both or neither."""
     received = bill + (surcharge or 0) + (tip or 0)
     parts = {0, surcharge or 0, tip or 0, (surcharge or 0) + (tip or 0)}
     total = data.draw(st.sampled_from([*(received - part for part in sorted(parts)), other]))
@@ -145,7 +145,7 @@ def test_money_that_is_explained(
     ],
 )
 def test_words_of_money_that_is_explained(surcharge: int, tip: int, total: str, words: str) -> None:
-    """The decision names what the rows leave out; a state other than succeeded leaves nothing out."""
+    """The decision names the surcharge or tip that the rows omit, but only if the payment succeeded."""
     payment = said(S.SUCCEEDED, surcharge=surcharge, tip=tip)
     assert decide(payment, [row(1, total)], POLICY) == Update((1,), (1,), 3, left_out=words)
     failed = said(S.PAYMENT_FAILED, surcharge=surcharge, tip=tip)
@@ -153,7 +153,7 @@ def test_words_of_money_that_is_explained(surcharge: int, tip: int, total: str, 
 
 
 def test_a_mismatch_names_surcharge_and_tip() -> None:
-    """What is held names the parts that do not explain the difference; a part is never exceeded."""
+    """The hold names the surcharge and tip, if they do not explain the difference between the amounts."""
     payment = said(S.SUCCEEDED, surcharge=50, tip=100)
     decision = decide(payment, [row(1, "10.00")], POLICY)
     assert code(decision) is HoldCode.AMOUNT_MISMATCH
@@ -164,7 +164,7 @@ def test_a_mismatch_names_surcharge_and_tip() -> None:
 
 
 def test_amounts_that_can_not_be_read() -> None:
-    """What can't be compared is held, on either side."""
+    """If an amount or the currency is unreadable on either side, the payment is held."""
     assert code(decide(said(S.SUCCEEDED), [row(1, None)], POLICY)) is HoldCode.AMOUNT_UNREADABLE
     nothing = said(S.SUCCEEDED, amount_received=None)
     assert code(decide(nothing, [row()], POLICY)) is HoldCode.AMOUNT_UNREADABLE
@@ -173,12 +173,12 @@ def test_amounts_that_can_not_be_read() -> None:
 
 
 def test_row_without_id() -> None:
-    """A row that can't be named can't be updated."""
+    """A payment whose row has no ID is held."""
     assert code(decide(said(S.SUCCEEDED), [row(name=None)], POLICY)) is HoldCode.ROW_UNREADABLE
 
 
 def test_create() -> None:
-    """No row, an invoice named, and creating allowed: what was received, or what was asked for."""
+    """Without a row, and if creating is allowed, the new row gets the received amount or the amount due."""
     assert decide(said(S.SUCCEEDED, amount_received=500), [], CREATING) == Create(
         1001, Decimal("5.00"), 3
     )
@@ -188,14 +188,14 @@ def test_create() -> None:
 
 
 def test_no_row() -> None:
-    """No row otherwise: unmatched, without alarm, even where the state has no number."""
+    """Without a row, an invoice or create_missing, the payment is unmatched and not held."""
     assert decide(said(S.SUCCEEDED), [], POLICY) == Unmatched()
     assert decide(said(S.SUCCEEDED, invoice=None), [], CREATING) == Unmatched()
     assert decide(said(S.SUCCEEDED), [], Policy({})) == Unmatched()
 
 
 def test_creations_that_are_held() -> None:
-    """A row is never made up."""
+    """If a value of the new row is missing or unreadable, the payment is held."""
     assert code(decide(said(S.SUCCEEDED, invoice="x"), [], CREATING)) is HoldCode.INVOICE_UNREADABLE
     no_number = Policy({}, create_missing=True)
     assert code(decide(said(S.SUCCEEDED), [], no_number)) is HoldCode.STATUS_NOT_CONFIGURED
@@ -204,13 +204,13 @@ def test_creations_that_are_held() -> None:
 
 
 def test_row_that_is_gone() -> None:
-    """Halo had rows and has none: a person is asked, nothing is made again."""
+    """If Halo's row of an acknowledged payment was deleted, the payment is held and no row is created."""
     decision = decide(said(S.SUCCEEDED), [], CREATING, acknowledged=True)
     assert code(decision) is HoldCode.ROW_DELETED
 
 
 def test_contradiction() -> None:
-    """Where the intent itself says otherwise, nothing is decided but to hold."""
+    """If the payment intent contradicts the events, the payment is held."""
     word = said(S.SUCCEEDED).current
     for other in (S.PROCESSING, None):
         payment = settle(settle(None, word), replace(word, state=other, at=9, read=True))
@@ -218,7 +218,7 @@ def test_contradiction() -> None:
 
 
 def test_no_state() -> None:
-    """A payment without a state is never decided about."""
+    """A payment without a state raises an error; nothing is decided."""
     with pytest.raises(ValueError, match="pi_1 has no state"):
         decide(said(None), [row()], POLICY)
 
@@ -231,7 +231,7 @@ def test_no_state() -> None:
     ],
 )  # fmt: skip
 def test_invoice_number(text: str, number: int | None) -> None:
-    """Only a whole number above zero that fits Halo's field names an invoice."""
+    """Only a positive whole number that fits Halo's field is an invoice number."""
     assert invoice_number(text) == number
 
 
@@ -264,7 +264,7 @@ def test_what_always_holds(
     asked: bool,
     configured: set[PaymentState],
 ) -> None:
-    """Whatever comes: no number that isn't configured, no paid row taken back, no row twice."""
+    """No decision writes an unconfigured status, downgrades a paid row or creates a second row."""
     numbers = {s: NUMBERS[s] for s in configured}
     decision = decide(
         said(state),
@@ -287,14 +287,14 @@ def test_what_always_holds(
 
 
 def test_nothing_is_left_out_of_an_unknown_amount() -> None:
-    """Without an amount at Stripe or in Halo nothing can be compared."""
+    """If Stripe's or Halo's amount is unknown, no omitted part is calculated."""
     paid = said(PaymentState.SUCCEEDED).current
     assert left_out(paid, None) is None
     assert left_out(dataclasses.replace(paid, amount_received=None), Decimal(1)) is None
 
 
 def test_an_accepted_amount_is_written_while_it_stays_the_same() -> None:
-    """A person accepts the amounts that the hold names; other amounts are held again."""
+    """An accepted mismatch is written while the amounts stay the same; other amounts are held again."""
     rows = [row(1, "5.00", 1)]
     hold = decide(said(S.SUCCEEDED), rows, POLICY)
     assert isinstance(hold, Hold)

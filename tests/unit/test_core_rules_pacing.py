@@ -1,4 +1,4 @@
-"""The planner of polls: what it learns, what it plans, and that it never plans more than is allowed."""
+"""The planner of polls: what it learns, what it plans, and that it stays within its budget."""
 
 from dataclasses import replace
 from math import isfinite
@@ -35,7 +35,7 @@ def _planner(budget: int = 10_000, learnt: Learnt | None = None) -> PollPlanner:
 
 
 def _learnt_office(payments: int = 200) -> Learnt:
-    """A tenant whose payments come on weekdays from 8 to 18 o'clock."""
+    """A tenant whose payments come on weekdays from 8:00 to 18:00."""
     arrivals = [0.0] * HOURS
     for day in range(5):
         for hour in range(8, 18):
@@ -53,7 +53,7 @@ def test_hour_of_week() -> None:
 
 
 def test_starts_even() -> None:
-    """Before anything is learnt, all hours are alike, and no poll is rarer than every five minutes."""
+    """Before anything is learnt, all hours are equal, and polls run at least every five minutes."""
     plan = plan_polls(Learnt(NOW), 10_000)
     assert len(set(plan.rates)) == 1
     assert 1 / plan.rates[0] < INTERVAL_SECONDS
@@ -61,7 +61,7 @@ def test_starts_even() -> None:
 
 
 def test_polls_more_often_when_payments_are_expected() -> None:
-    """Office hours are learnt: polls are more frequent there, and every five minutes at other times."""
+    """Polls are more frequent in learnt office hours, and every five minutes at other times."""
     plan = plan_polls(_learnt_office(), 50_000)
     monday_noon, sunday_night = plan.rates[12], plan.rates[6 * 24 + 2]
     assert monday_noon > 4 * sunday_night
@@ -86,7 +86,7 @@ _COUNTS = st.dictionaries(
 @settings(max_examples=40, deadline=None)
 @given(learnt=_LEARNT, limit=st.integers(1, 10_000_000))
 def test_never_plans_more_than_its_share(learnt: Learnt, limit: int) -> None:
-    """Whatever was learnt: no more reads are planned than allowed, and no poll is rarer than at a fixed interval."""
+    """The plan stays within its share of the budget, and no poll is rarer than at a fixed interval."""
     plan = plan_polls(learnt, limit)
     assert plan.planned <= GUARDED_SHARE * limit * 1.001 + 1
     assert all(rate >= plan.base > 0 and isfinite(1 / rate) for rate in plan.rates)
@@ -99,9 +99,9 @@ def test_never_plans_more_than_its_share(learnt: Learnt, limit: int) -> None:
 def test_extra_reads_are_those_that_a_fixed_interval_leaves(
     learnt: Learnt, counts: dict[int, int], budget: int
 ) -> None:
-    """Whatever was read: polls are as frequent as a fixed interval's, and extra reads fit beside them.
+    """Polls are as frequent as at a fixed interval, and extra reads use only the budget that remains.
 
-    Also where the clock was set back, so that some reads lie in the future.
+    | This also holds if the clock was set back, so that some reads lie in the future.
     """
     plan, window = plan_polls(learnt, budget), stripe_window(budget)
     found = leeway(plan, window, Ration(budget), counts, NOW)
@@ -125,7 +125,7 @@ def test_extra_reads_are_those_that_a_fixed_interval_leaves(
 def test_polls_stay_between_two_bounds_where_the_ration_follows_the_payments(
     learnt: Learnt, counts: dict[int, int], paid: dict[int, int]
 ) -> None:
-    """Whatever was read and paid: polls without extra reads are 5 to 10 minutes apart."""
+    """Whatever was read and paid, polls without extra reads are 5 to 10 minutes apart."""
     ration = Ration(None, paid)
     plan = plan_polls(learnt, ration.sustained(NOW))
     found = leeway(plan, stripe_window(0), ration, counts, NOW)
@@ -150,7 +150,7 @@ def _sign(state: PaymentState | None, at: float, *, age: float = 0, new: bool = 
 
 
 def test_polls_quickly_while_a_payment_is_under_way() -> None:
-    """A new payment intent makes polls quick; rarer after a while; the end of the payment ends that."""
+    """A new payment intent makes polls quick; they slow down after a while or when the payment ends."""
     planner = _planner(50_000)
     slow = _spacing(planner, 0)
     _take(planner, 10, _sign(None, 10))
@@ -173,14 +173,14 @@ def test_polls_quickly_while_a_payment_is_under_way() -> None:
     ],
 )
 def test_which_events_announce_another(state: PaymentState, age: float, quick: bool) -> None:
-    """3-D Secure and a card that failed announce a next event; a bank debit that failed does not."""
+    """3-D Secure and a failed card announce another event; a failed bank debit does not."""
     planner = _planner(50_000)
     _take(planner, 5, _sign(state, 5, age=age))
     assert (_spacing(planner, 5) == QUICK_SECONDS) is quick
 
 
 def test_events_of_the_last_minutes_count_after_a_restart() -> None:
-    """A poll lists the last minutes again: after a restart, polls are quick for what is under way."""
+    """After a restart, events of the last minutes still make polls quick, and are not learnt twice."""
     planner = _planner(50_000)
     _take(planner, 30, _sign(None, 0, new=False))
     assert _spacing(planner, 30) == QUICK_SECONDS
@@ -188,7 +188,7 @@ def test_events_of_the_last_minutes_count_after_a_restart() -> None:
 
 
 def test_events_of_one_second_in_any_order() -> None:
-    """A payment that succeeds in the second of its creation is not under way."""
+    """A payment that succeeds in the second of its creation is not in progress."""
     planner = _planner(50_000)
     _take(planner, 5, _sign(PaymentState.SUCCEEDED, 5), _sign(None, 5))
     assert _spacing(planner, 5) > QUICK_SECONDS
@@ -197,7 +197,7 @@ def test_events_of_one_second_in_any_order() -> None:
 
 
 def test_forms_that_are_never_sent_take_a_bounded_share() -> None:
-    """A robot that opens a form each minute: no more than the planned reads go into quick polls."""
+    """Intents that are never paid use no more quick polls than the plan allows."""
     learnt = Learnt(NOW, (5.0,) * HOURS, 60.0 * DAY, 60.0 * DAY)
     plan = plan_polls(learnt, 10_000)
     assert plan.quick_rate * learnt.quick_share * MONTH <= 9_600
@@ -205,7 +205,7 @@ def test_forms_that_are_never_sent_take_a_bounded_share() -> None:
 
 
 def test_plans_again_after_many_reads() -> None:
-    """Within an hour, a rush of payments makes the planner look at the reads again."""
+    """After many reads the planner reviews its plan before the hour is over."""
     planner = _planner()
     planner.review({}, NOW)
     assert not planner.is_due(NOW + 60)
@@ -219,7 +219,7 @@ def test_plans_again_after_many_reads() -> None:
 
 @pytest.mark.parametrize("jump", [-400 * DAY, -3_600, 3_600, 400 * DAY])
 def test_the_clock_jumps(jump: float) -> None:
-    """A clock that is set forgets at most one day's share, and polls go on at a normal pace."""
+    """After a clock change the planner keeps at least 98% of what it learnt, and polls keep a normal pace."""
     planner = _planner(50_000, _learnt_office())
     before, total = _spacing(planner, 0), sum(planner.learnt.arrivals)
     planner.age(NOW + jump, 1)
@@ -231,7 +231,7 @@ def test_the_clock_jumps(jump: float) -> None:
 
 
 def test_a_month_of_silence() -> None:
-    """After a month without a payment, office hours are still known, and every hour is polled."""
+    """After a month without payments, office hours are still known, and polls run every five minutes."""
     learnt = _learnt_office()
     for hour in range(30 * 24):
         learnt = learnt.aged(NOW + 3_600 * hour)
@@ -241,7 +241,7 @@ def test_a_month_of_silence() -> None:
 
 
 def test_ration() -> None:
-    """At least 10,000 reads, 500 for each transaction of the last 30 days; a fixed number stays."""
+    """The ration is 500 reads per transaction of 30 days, at least 10,000; a configured number stays."""
     today = int(NOW) - DAY
     many = Ration(None, {today: 100, today - 40 * DAY: 900})
     assert (Ration().allowed(NOW), many.allowed(NOW), Ration(777, {today: 100}).allowed(NOW)) == (
@@ -258,7 +258,7 @@ def test_ration() -> None:
 
 
 def test_a_ration_is_planned_by_payments_that_come_steadily() -> None:
-    """Payments that came all at once may stop; steady ones let polls plan with more."""
+    """Payments that came all at once do not raise the planned reads; steady payments do."""
     clump = Ration(None, {int(NOW) - DAY: 500})
     steady = Ration(None, {int(NOW) - 7_200 * n: 2 for n in range(360)})
     assert clump.sustained(NOW) == 10_000
@@ -268,7 +268,7 @@ def test_a_ration_is_planned_by_payments_that_come_steadily() -> None:
 
 
 def test_a_damaged_memory_is_dropped() -> None:
-    """Only what a planner can have written is used."""
+    """Stored values that the planner cannot have written are invalid."""
     assert _learnt_office().valid
     assert not replace(_learnt_office(), arrivals=(1.0,)).valid
     assert not replace(_learnt_office(), observed_seconds=float("nan")).valid

@@ -1,4 +1,4 @@
-"""How far pages of rows are read: never much dearer than the best choice in hindsight."""
+"""How many pages of rows are read: never much more expensive than the best choice in hindsight."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +9,7 @@ PAGE = 100
 
 
 def requests(found: list[int], missing: int, *, counted: bool) -> int:
-    """How many requests the pages and the lookups after them take.
+    """Count the requests that the pages and the lookups after them need.
 
     Args:
         found: how many due payments each page shows, newest page first.
@@ -32,7 +32,7 @@ FOUND = st.lists(st.integers(0, 20) | st.just(0), min_size=1, max_size=60)
 
 @given(FOUND, st.integers(0, 200))
 def test_never_much_dearer_than_the_best_choice(found: list[int], missing: int) -> None:
-    """At most twice what the better of "all pages" and "each alone" takes, and a page."""
+    """Reading takes at most all pages, or twice the requests of single lookups plus one page."""
     each_alone, all_pages = sum(found) + missing, len(found) + missing
     taken = requests(found, missing, counted=True)
     assert taken <= all_pages
@@ -41,21 +41,21 @@ def test_never_much_dearer_than_the_best_choice(found: list[int], missing: int) 
 
 @given(FOUND, st.integers(0, 200))
 def test_without_a_count(found: list[int], missing: int) -> None:
-    """The same bound holds where the PSA does not count its rows."""
+    """The bound holds for the better of both choices if the PSA does not count its rows."""
     each_alone, all_pages = sum(found) + missing, len(found) + missing
     taken = requests(found, missing, counted=False)
     assert taken <= 2 * min(each_alone, all_pages) + 1
 
 
 def test_pages_older_than_every_payment() -> None:
-    """Rows older than every payment that is left end the reading, however many payments are left."""
+    """Reading ends at rows older than every remaining payment, however many payments remain."""
     left = PagesLeft({20_000: 500})
     assert left.worth_reading([], 20_000 * DAY, PAGE, 100 * PAGE)
     assert not left.worth_reading([], 19_998 * DAY, 2 * PAGE, 100 * PAGE)
 
 
 def test_a_day_of_doubt() -> None:
-    """Dates of rows may lack their zone: rows of the day before still count as rows of that day."""
+    """A row's date may lack its zone, so rows of the day before still count as rows of that day."""
     assert PagesLeft({20_000: 500}).worth_reading([], 19_999 * DAY, PAGE, 100 * PAGE)
 
 
@@ -66,7 +66,7 @@ DAYS = st.dictionaries(st.integers(0, 90), st.integers(0, 400), max_size=90)
 def test_the_start_of_a_listing_is_the_cheapest(
     open_ones: list[int], by_day: dict[int, int], a_day: int
 ) -> None:
-    """No other day to begin with, nor reading each alone, takes fewer requests."""
+    """No other start day, and no reading of single payments, takes fewer requests."""
     since = 90 * DAY + 1
 
     def requests(start: int) -> int:

@@ -1,4 +1,4 @@
-"""Windows of requests: never exceeded, never blocked for ever."""
+"""Windows of requests: never exceeded, and never blocked forever."""
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +21,7 @@ from syncd.core.windows import (
     st.lists(st.floats(0, 40, allow_nan=False), min_size=1, max_size=60),
 )
 def test_window_is_never_exceeded(limit: int, period: int, bucket: int, gaps: list[float]) -> None:
-    """In any stretch of the period's length there are at most `limit` requests."""
+    """No stretch of the window's length contains more than `limit` requests."""
     window = Window(limit, period, bucket)
     counts: dict[int, int] = {}
     sent: list[float] = []
@@ -37,7 +37,7 @@ def test_window_is_never_exceeded(limit: int, period: int, bucket: int, gaps: li
 
 
 def test_left_and_wait() -> None:
-    """What is left counts down; the wait ends when the oldest bucket has left the window."""
+    """The remaining requests count down; the wait ends when the oldest bucket leaves the window."""
     window = Window(2, 300, 5)
     counts = {100: 1, 200: 1}
     assert (window.used(counts, 210), window.left(counts, 210)) == (2, 0)
@@ -47,13 +47,13 @@ def test_left_and_wait() -> None:
 
 
 def test_counts_that_do_not_fit_the_limit() -> None:
-    """A limit that was lowered below what was sent means waiting for the right bucket."""
+    """If the limit is lowered below the count, the wait ends when enough buckets have left the window."""
     window = Window(1, 300, 5)
     assert window.wait_seconds({100: 3, 200: 1}, 210) == 200 + 5 + 300 - 210
 
 
 def test_clock_set_back() -> None:
-    """What was counted ahead of now moves to now, so that an hour's step doesn't block an hour."""
+    """Counts in the future are moved to now, so that a clock set back by an hour does not block an hour."""
     window = Window(2, 300, 5)
     ahead = {4_000: 2, 100: 1}
     assert window.left(ahead, 400) == 0
@@ -62,19 +62,19 @@ def test_clock_set_back() -> None:
 
 
 def test_nothing_to_wait_for() -> None:
-    """A limit of nothing at all ends in a bounded wait, not in a loop."""
+    """A limit of zero gives a bounded wait instead of an endless loop."""
     assert Window(0, 300, 5).wait_seconds({}, 100) == 305
 
 
 def test_poll_spacing() -> None:
-    """An interval the budget can bear is kept; another one is stretched once half is used up."""
+    """An affordable interval is kept; another one is stretched once half of the budget is used."""
     month = Window(10_000, 30 * 86_400, 3_600)
     now = 10_000_000.0
     assert poll_spacing_seconds(month, {}, now, 300) == 300
     assert poll_spacing_seconds(month, {month.bucket(now): 4_999}, now, 300) == 300
     assert poll_spacing_seconds(month, {}, now, 60) == 60
     spent = poll_spacing_seconds(month, {month.bucket(now): 5_000}, now, 60)
-    assert 522 < spent < 526  # what is left of 9,950, over 30 days
+    assert 522 < spent < 526  # the rest of 9,950 reads, spread over 30 days
     assert poll_spacing_seconds(month, {month.bucket(now): 10_000}, now, 60) > 29 * 86_400
 
 
@@ -91,7 +91,7 @@ def test_polls_at_the_default_interval_are_never_spread() -> None:
     interval=st.integers(1, 60),
 )
 def test_polls_never_run_out_of_budget(spent: dict[int, int], interval: int) -> None:
-    """Whatever was spent on other things before, each poll finds room when its time comes."""
+    """Whatever was spent before, each poll finds a free slot when it is due."""
     window = Window(limit=100, period_seconds=1_000, bucket_seconds=10)
     now = 10_000.0
     counts: dict[int, int] = {}
@@ -173,7 +173,7 @@ def test_backoff(failures: int, wait: float) -> None:
 
 
 def test_another_limit() -> None:
-    """The limit alone changes: what was counted before counts in the new window as well."""
+    """with_limit() changes only the limit: existing counts stay valid in the new window."""
     window = Window(10, 60, 5)
     larger = window.with_limit(12)
     assert larger == Window(12, 60, 5)

@@ -1,4 +1,4 @@
-"""The edges of the pure rooms, one by one: each test here kills mutants that no other one did."""
+"""Edge cases of the pure modules: each test kills mutants that no other test kills."""
 
 import dataclasses
 import inspect
@@ -63,7 +63,7 @@ def text(decision: object) -> str:
     "room", [payments, decisions, failures, rates, reversals, halo_reading, stripe_reading, traces]
 )
 def test_values_are_values(room: ModuleType) -> None:
-    """What a room makes is frozen and slotted: nothing that was decided changes afterwards."""
+    """The values of these modules are frozen and slotted, so that a decision cannot change afterwards."""
     for _, member in inspect.getmembers(room, inspect.isclass):
         if member.__module__ == room.__name__ and not issubclass(member, Enum | Exception):
             assert dataclasses.is_dataclass(member), member
@@ -81,13 +81,13 @@ def test_values_are_values(room: ModuleType) -> None:
     ],
 )
 def test_flags_are_named(call: Callable[[], object]) -> None:
-    """A flag without its name would read as anything."""
+    """Flags are accepted only as keyword arguments."""
     with pytest.raises(TypeError):
         call()
 
 
 def test_an_error_of_old_changes_no_success() -> None:
-    """Only `requires_payment_method` is a failure, whatever else carries an error."""
+    """An error counts as a failed payment only with the status `requires_payment_method`."""
     assert state_of_intent("succeeded", has_error=True) is S.SUCCEEDED
     assert state_of_intent("zzz", has_error=True) is None
 
@@ -104,13 +104,13 @@ def test_an_error_of_old_changes_no_success() -> None:
     ],
 )
 def test_what_is_forgiven(money: Money, near: str, far: str) -> None:
-    """Less than a thousandth of the smallest unit; a thousandth is another amount already."""
+    """A difference below a thousandth of the smallest unit is ignored; a thousandth is a different amount."""
     assert money.equals(Decimal(near))
     assert not money.equals(Decimal(far))
 
 
 def test_what_is_complete() -> None:
-    """An amount needs its currency, a success what was received; any other state does without."""
+    """An observation is complete with amount and currency; a success also needs the received amount."""
     assert not word(S.PROCESSING, 1, currency=None).complete
     assert not word(S.PROCESSING, 1, amount=None).complete
     assert word(S.PROCESSING, 1, amount_received=None).complete
@@ -119,7 +119,7 @@ def test_what_is_complete() -> None:
 
 
 def test_money_needs_both_parts() -> None:
-    """An amount without its currency is no money, nor is a currency without an amount."""
+    """Without both an amount and a currency there is no money value."""
     whole = word(S.SUCCEEDED, 1, amount=1, amount_received=2)
     assert (whole.due, whole.received) == (Money(1, "usd"), Money(2, "usd"))
     nothing = word(S.SUCCEEDED, 1, currency=None)
@@ -128,29 +128,29 @@ def test_money_needs_both_parts() -> None:
     assert (nothing.due, nothing.received) == (None, None)
 
 
-# --- which word counts -----------------------------------------------------------------------------------
+# --- which observation counts ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("seen", "needs_reading", "contradicted"),
     [
-        # A later event of a greater name, and of a lesser one.
+        # A later event whose name sorts after the first one's, or before.
         ([word(S.CANCELED, 1), word(S.PROCESSING, 2)], True, False),
         ([word(S.SUCCEEDED, 1), word(S.CANCELED, 2), word(S.SUCCEEDED, 3, read=True)], False, False),
-        # What was read stands against events of its own second and of earlier ones, not of later ones.
+        # A read outranks events of its own second and earlier ones, but not later ones.
         ([word(S.PROCESSING, 1, read=True), word(None, 3, read=True), word(S.PAYMENT_FAILED, 1)], False, False),
         ([word(S.PROCESSING, 5, read=True), word(None, 7, read=True), word(S.PAYMENT_FAILED, 3)], False, False),
         ([word(S.SUCCEEDED, 1, read=True), word(S.PROCESSING, 2)], True, False),
         ([word(S.SUCCEEDED, 1, read=True), word(S.PROCESSING, 1)], False, False),
-        # At the beginning of all time there is a reading or there is none.
+        # At time 0 there is no read either.
         ([word(S.SUCCEEDED, 0, amount=None)], True, False),
-        # A reading of the same second has answered.
+        # A read of the same second is an answer.
         ([word(S.SUCCEEDED, 5), word(S.CANCELED, 3), word(None, 5, read=True)], False, True),
         ([word(S.PROCESSING, 5, amount=None), word(None, 5, read=True)], False, False),
     ],
 )  # fmt: skip
 def test_doubt(seen: list[Observation], *, needs_reading: bool, contradicted: bool) -> None:
-    """When only the intent itself can say, and when not even that settles it."""
+    """These observations need a read of the intent, or the intent contradicts them."""
     payment = settled(*seen)
     assert (payment.needs_reading, payment.contradicted) == (needs_reading, contradicted)
 
@@ -159,7 +159,7 @@ def test_doubt(seen: list[Observation], *, needs_reading: bool, contradicted: bo
 
 
 def test_numbers_are_compared_by_value() -> None:
-    """A status number is a number, however large."""
+    """Status numbers are compared by value, however large."""
     status, policy = int("1000"), Policy({S.SUCCEEDED: 1_000, S.CANCELED: 1_001})
     decision = decide(settled(word(S.SUCCEEDED, 1)), [row(status)], policy)
     assert decision == InStep((1,), 1_000)
@@ -169,7 +169,7 @@ def test_numbers_are_compared_by_value() -> None:
 
 
 def test_why_a_number_is_missed() -> None:
-    """The text names the state that Stripe says, and why another one's number is needed for it."""
+    """The text names Stripe's state and the missing key, also if the missing key is another state's."""
     missing = text(decide(settled(word(S.CANCELED, 1)), [row(1)], Policy({S.SUCCEEDED: 3})))
     assert "Stripe says pi_1 is canceled, but halo.status.canceled is not set. " in missing
     other = text(decide(settled(word(S.CANCELED, 1)), [row(1)], Policy({S.CANCELED: 6})))
@@ -178,7 +178,7 @@ def test_why_a_number_is_missed() -> None:
 
 
 def test_what_the_intent_itself_says() -> None:
-    """The text of a contradiction names both words."""
+    """The text of a contradiction contains what the payment intent says."""
     said = word(S.SUCCEEDED, 1)
     none = text(decide(settled(said, word(None, 2, read=True)), [row(1)], Policy(NUMBERS)))
     assert "the payment intent says none of the five states." in none
@@ -187,7 +187,7 @@ def test_what_the_intent_itself_says() -> None:
 
 
 def test_how_many_rows() -> None:
-    """One row adds up, several rows add up."""
+    """The text uses the singular for one row and the plural for several."""
     policy, payment = Policy(NUMBERS), settled(word(S.SUCCEEDED, 1))
     one = decide(payment, [row(1, "5.00")], policy)
     two = decide(payment, [row(1, "5.00"), dataclasses.replace(row(1, "1.00"), id=2)], policy)
@@ -198,7 +198,7 @@ def test_how_many_rows() -> None:
 
 
 def test_the_greatest_invoice() -> None:
-    """Halo's field takes 2,147,483,647 and no more."""
+    """2,147,483,647 is the largest invoice number that Halo's field accepts."""
     assert invoice_number("2147483647") == 2_147_483_647
     assert invoice_number("2147483648") is None
     assert invoice_number("2147483649") is None
@@ -209,26 +209,26 @@ def test_the_greatest_invoice() -> None:
 
 
 def test_the_oldest_bucket_counts_to_its_end() -> None:
-    """A bucket leaves the window when its last second does."""
+    """A bucket leaves the window together with its last second."""
     window = Window(1, 300, 5)
     assert window.wait_seconds({100: 1}, 404) == 1
     assert window.wait_seconds({100: 1}, 405) == 0
 
 
 def test_a_bucket_that_frees_more_than_one() -> None:
-    """One wait is enough where many leave at once."""
+    """If many requests leave the window together, one wait is enough."""
     assert Window(3, 300, 5).wait_seconds({100: 3, 200: 0}, 210) == 195
 
 
 def test_what_lay_ahead_is_added_up() -> None:
-    """Requests counted ahead of now are moved, every one of them."""
+    """All counts in the future are moved to now and added."""
     assert Window(9, 300, 5).rebased({400: 1, 4_000: 1, 8_000: 1}, 400) == {400: 3}
 
 
 def test_how_far_apart_polls_are() -> None:
-    """What is left is spread over the time until the next bucket leaves, to the fraction of a second."""
+    """The remaining reads are spread exactly over the time until the next bucket leaves."""
     window = Window(limit=10, period_seconds=100, bucket_seconds=5)
     assert poll_spacing_seconds(window, {0: 6}, 104, 1) == 100 / 9.5
     assert poll_spacing_seconds(window, {100: 7}, 101, 1) == 104 / (9.95 - 7)
-    # The bucket that is the oldest is about to leave, and counts no more from then on.
+    # The oldest bucket is about to leave, and does not count from then on.
     assert poll_spacing_seconds(window, {0: 4, 100: 3}, 104, 1) == 101 / (9.95 - 3)

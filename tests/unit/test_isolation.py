@@ -1,4 +1,4 @@
-"""The tests' environment: what the shell that starts them chose doesn't reach syncd."""
+"""The tests' environment: settings of the shell that starts the tests do not reach syncd."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ print(signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set())
 
 
 def test_ctrl_c_works_where_the_tests_run_in_the_background() -> None:
-    """A shell starts background commands with SIGINT ignored; the tests' processes don't inherit it."""
+    """A background shell ignores or blocks SIGINT; the processes of the tests do not inherit that."""
 
     def as_in_the_background() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The log: what it tells of a fault, and what it never tells."""
+"""The log: what it shows of an exception, and what it never shows."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from syncd.monitor.telemetry import Telemetry, set_up_log, under_journal
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """The log as the service writes it, kept in memory."""
+    """The service's log, kept in memory."""
     stream = io.StringIO()
     set_up_log(stream, Log())
     yield stream
@@ -31,7 +31,7 @@ def _fail(words: str) -> None:
 
 
 def test_a_traceback_holds_no_secret(log: io.StringIO) -> None:
-    """A fault is logged with where it happened, and without the secret in its words."""
+    """A logged exception shows where it happened and does not contain the secret of its message."""
     try:
         _fail("rk_live_abcdef123 was refused")
     except ValueError as error:
@@ -43,7 +43,7 @@ def test_a_traceback_holds_no_secret(log: io.StringIO) -> None:
 
 
 def test_what_a_library_fails_with(log: io.StringIO) -> None:
-    """A library that logs a fault has its traceback in the log: without it nobody could tell why."""
+    """An exception that a library logs appears in the log with its traceback."""
     try:
         _fail("pi_1_secret_abc")
     except ValueError:
@@ -55,7 +55,7 @@ def test_what_a_library_fails_with(log: io.StringIO) -> None:
 
 
 def written(log: Log, *, priorities: bool = False) -> list[str]:
-    """What four entries and a traceback look like, without their times."""
+    """Return the log lines of four entries and a traceback, without their times."""
     stream = io.StringIO()
     set_up_log(stream, log, priorities=priorities)
     telemetry = Telemetry()
@@ -73,7 +73,7 @@ def written(log: Log, *, priorities: bool = False) -> list[str]:
 
 
 def test_the_formats() -> None:
-    """The same entries as JSON, as logfmt and as text; auto is JSON where nobody is at a terminal."""
+    """The same entries can be written as JSON, logfmt or text; without a terminal, auto means JSON."""
     as_json = written(Log(format="json"))
     assert written(Log()) == as_json
     assert json.loads(as_json[0]) == {
@@ -103,12 +103,12 @@ def test_the_formats() -> None:
     [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)],
 )
 def test_the_level(level: Any, events: int) -> None:
-    """What is less important than the level is left out."""
+    """Entries below the level are left out."""
     assert len(written(Log(level=level, format="json"))) == events
 
 
 def test_priorities() -> None:
-    """Under the journal each line begins with its priority; each line of a traceback, too."""
+    """Under the journal each line begins with its priority, including each line of a traceback."""
     marks = [line[:3] for line in written(Log(level="debug", format="json"), priorities=True)]
     assert marks == ["<7>", "<6>", "<4>", "<3>"]
     text = written(Log(level="error", format="text"), priorities=True)
@@ -117,7 +117,7 @@ def test_priorities() -> None:
 
 
 def test_under_the_journal(tmp_path: Path) -> None:
-    """The journal is recognised by the very file that standard error is."""
+    """syncd detects the journal by the device and inode of standard error."""
     with (tmp_path / "file").open("w") as file:
         found = os.fstat(file.fileno())
         its = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}

@@ -1,4 +1,4 @@
-"""Notes: each has a type; what cannot be read counts as absent."""
+"""Notes: each has a type, and an unreadable note counts as absent."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ STORED: list[tuple[Note[Any], Any, str]] = [
 
 @pytest.mark.parametrize(("note", "value", "text"), STORED)
 def test_there_and_back(note: Note[Any], value: Any, text: str) -> None:
-    """A value is stored in the form that syncd 0.1 used, and read back as it was."""
+    """A value is stored in the form that syncd 0.1 used, and is read back unchanged."""
     assert note.encode(value) == text
     assert note.decode(text) == value
 
@@ -56,7 +56,7 @@ DAMAGED = ("", "{", "null", "[]", "many", '{"other": 1}', '"text"', "-1e999", "\
 @pytest.mark.parametrize("text", DAMAGED)
 @pytest.mark.parametrize("note", NOTES, ids=lambda note: note.name)
 def test_damaged_is_absent(note: Note[Any], text: str) -> None:
-    """No value makes reading fail: a value of another type counts as absent."""
+    """No stored text makes reading fail: a value of another type counts as absent."""
     assert note.decode(text) in (None, text)
     assert note.decode(None) is None
 

@@ -1,4 +1,4 @@
-"""What is told, and when: no message is lost, none is repeated, and they never become a flood."""
+"""What syncd notifies about, and when: no message is lost, repeated or sent too often."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ class Teller:
 
 
 def test_attention_is_told_once_and_collected() -> None:
-    """New lines are told; those that come within the hour stand together in the next message."""
+    """New entries are reported once; entries of the next hour are collected in the next message."""
     teller = Teller()
     one = {"pi_1": "Set halo.status.canceled."}
     assert teller.hear(HealthReading(0, attention=one, attention_counts={"payment": 1})) == Notice(
@@ -67,7 +67,7 @@ def test_attention_is_told_once_and_collected() -> None:
 
 
 def test_attention_that_comes_back() -> None:
-    """A payment that left the list and stands on it again is news again."""
+    """A payment that left the attention list and returns is reported again."""
     teller = Teller()
     teller.hear(HealthReading(0, attention={"pi_1": "a"}, attention_counts={"payment": 1}))
     assert teller.hear(HealthReading(60)) is None
@@ -78,7 +78,7 @@ def test_attention_that_comes_back() -> None:
 
 
 def test_a_thousand_are_one_message() -> None:
-    """However many there are, a message names ten and counts the rest."""
+    """However many entries there are, a message names ten and counts the rest."""
     lines = {f"pi_{n}": "why" for n in range(500)}
     notice = Teller().hear(HealthReading(0, attention=lines, attention_counts={"payment": 1_234}))
     assert notice is not None
@@ -88,7 +88,7 @@ def test_a_thousand_are_one_message() -> None:
 
 
 def test_a_side_that_fails_and_works_again() -> None:
-    """Told when nothing has worked for stale_after, not before, and told when it works again."""
+    """A failing side is reported after stale_after, not before, and again when it works."""
     teller = Teller()
     halo = {"halo": FailingCheck("Halo answered 503.", worked_at=100)}
     assert teller.hear(HealthReading(999, failing=halo)) is None
@@ -106,7 +106,7 @@ def test_a_side_that_fails_and_works_again() -> None:
 
 
 def test_a_side_that_never_worked() -> None:
-    """Where no success is known, the time counts from when it was first seen to fail."""
+    """If a side never worked, the time counts from its first observed failure."""
     teller = Teller()
     store = {"store": FailingCheck("The database is locked.")}
     assert teller.hear(HealthReading(0, failing=store)) is None
@@ -117,7 +117,7 @@ def test_a_side_that_never_worked() -> None:
 
 
 def test_a_side_that_is_only_busy() -> None:
-    """Where nothing is known to have failed, one time is named, in whole sentences."""
+    """If a side is only busy, the message names one time and no failure."""
     teller = Teller()
     busy = {"stripe": FailingCheck("no poll has worked for 20 min", busy=True)}
     assert teller.hear(HealthReading(0, failing=busy)) is None
@@ -130,7 +130,7 @@ def test_a_side_that_is_only_busy() -> None:
 
 
 def test_what_needs_attention_is_named() -> None:
-    """Payments, refunds, disputes and what can't be read are counted apart, each by its noun."""
+    """The title counts payments, refunds, disputes and unreadable answers separately."""
     assert [
         needing(counts)
         for counts in (
@@ -150,7 +150,7 @@ def test_what_needs_attention_is_named() -> None:
 
 
 def test_a_gap_is_told_once() -> None:
-    """A gap that was filled is said aloud, once."""
+    """A filled gap between polls is reported once."""
     teller = Teller()
     gap = (500, "No poll for 40 days.")
     assert teller.hear(HealthReading(1_000, gap=gap)) == Notice(
@@ -160,7 +160,7 @@ def test_a_gap_is_told_once() -> None:
 
 
 def test_budgets_that_run_low() -> None:
-    """Stripe's at once; Halo's window only when it stays so; again only after a real recovery."""
+    """A low Stripe budget is reported at once, a low Halo budget only after an hour, and again only after a recovery."""
     teller = Teller()
     low = BUDGETS | {"stripe": (999, 10_000)}
     notice = teller.hear(HealthReading(0, budgets=low))
@@ -168,7 +168,7 @@ def test_budgets_that_run_low() -> None:
     assert notice.title == "Few requests to Stripe are left"
     assert notice.body.startswith("999 of the 10,000 Stripe API reads")
     assert teller.hear(HealthReading(10_000, budgets=BUDGETS | {"stripe": (1_001, 10_000)})) is None
-    assert teller.hear(HealthReading(20_000, budgets=low)) is None  # it had only wavered
+    assert teller.hear(HealthReading(20_000, budgets=low)) is None  # it had not really recovered
     assert teller.hear(HealthReading(30_000, budgets=BUDGETS)) is None
     assert teller.hear(HealthReading(40_000, budgets=low)) is not None
     window = BUDGETS | {"halo": (2, 300)}
@@ -180,7 +180,7 @@ def test_budgets_that_run_low() -> None:
 
 
 def test_all_of_one_moment_is_one_message() -> None:
-    """Several matters at once go into one message, whose tone is that of the worst."""
+    """Several problems at once go into one message with the tone of the worst problem."""
     notice = Teller().hear(
         HealthReading(
             10_000,
@@ -199,7 +199,7 @@ def test_all_of_one_moment_is_one_message() -> None:
 
 
 def test_a_message_that_was_not_delivered() -> None:
-    """What nobody was told stays to be told: the judge is asked again with what was told before."""
+    """A message that was not delivered is created again at the next reading."""
     reading = HealthReading(0, attention={"pi_1": "a"}, attention_counts={"payment": 1})
     health = assess(HealthState(), reading, RULES)
     _, first = judge(Notified(), health, reading, RULES)
@@ -208,7 +208,7 @@ def test_a_message_that_was_not_delivered() -> None:
 
 
 def test_since_when_it_stands_so() -> None:
-    """The level is the worst that applies; its time moves only when it changes."""
+    """The level is the worst that applies; its time changes only when the level changes."""
     young = FailingCheck("starting: no poll has worked yet", starting=True)
     steps = [
         (HealthReading(10, failing={"halo": young}), Health.STARTING, 0),
@@ -255,7 +255,7 @@ readings = st.builds(
 
 @given(st.lists(st.tuples(st.integers(1, 4_000), readings), max_size=40))
 def test_never_a_flood(steps: list[tuple[int, HealthReading]]) -> None:
-    """Whatever happens, no matter is told twice within the hour; and memory survives a restart."""
+    """No problem is reported twice within an hour, and the stored state can be read back unchanged."""
     teller, at = Teller(), 1_000_000
     last: dict[str, int] = {}
     for passed, reading in steps:
@@ -278,7 +278,7 @@ def test_never_a_flood(steps: list[tuple[int, HealthReading]]) -> None:
 
 @given(st.lists(st.lists(st.sampled_from([f"pi_{n}" for n in range(6)]), unique=True), max_size=9))
 def test_nobody_stays_untold(lists: list[list[str]]) -> None:
-    """A payment that stays on the list is told within the hour, whatever came before it."""
+    """An entry that stays on the list is reported exactly once, before or at the last reading."""
     teller, heard = Teller(), ""
     for number, ids in enumerate([*lists, ["pi_last"]]):
         reading = HealthReading(

@@ -1,4 +1,4 @@
-"""The two pictures: every word of the day is in them once, and nothing lies outside."""
+"""The two charts: every state change of the day is in them once, inside the frame."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +27,7 @@ pushes = st.tuples(times, st.none() | st.floats(0, 1e7))
 
 
 def test_three_payments_of_the_last_hour() -> None:
-    """Stacked from what is well upwards, what syncd wrote lowest, with words for all of it."""
+    """A column is stacked from success upwards, syncd's own writes lowest, and described in text."""
     pictures = draw(
         [
             StateChange(NOW - 60, PaymentState.PAYMENT_FAILED, written=True),
@@ -65,7 +65,7 @@ def test_three_payments_of_the_last_hour() -> None:
 
 
 def test_a_quiet_day() -> None:
-    """Nothing happened: scales without anything on them."""
+    """Without any event the charts have scales and nothing else."""
     pictures = draw([], [], NOW)
     assert (pictures.columns, pictures.spans, pictures.totals) == ((), (), ())
     assert (pictures.middle_lag, pictures.worst_lag) == (None, None)
@@ -75,7 +75,7 @@ def test_a_quiet_day() -> None:
 def test_everything_within_the_frame(
     said: list[StateChange], pushed: list[tuple[float, float | None]]
 ) -> None:
-    """Every word of the last 24 hours is counted once; every shape lies inside the scales."""
+    """Every state change of the last 24 hours is counted once, and every shape is inside the scales."""
     pictures = draw(said, pushed, NOW)
     today = [word for word in said if NOW - word.at < 86_400]
     assert sum(number for _, number, _ in pictures.totals) == len(today)
@@ -91,7 +91,7 @@ def test_everything_within_the_frame(
 
 
 def test_words() -> None:
-    """Numbers as people write them."""
+    """Durations and counts are written as people write them."""
     spans = (0, 59, 60, 3_599, 3_600, 12_000, 86_400, 90_000, 1e7, -5)
     assert [duration(s) for s in spans] == [
         "under 1 s", "59 s", "1 min", "59 min", "1 h", "3 h 20 min", "1 d", "1 d 1 h", "115 d 17 h",

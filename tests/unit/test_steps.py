@@ -1,4 +1,4 @@
-"""The lanes of the service's steps: what waits for what, and what is seen to hang."""
+"""The lanes of the service's steps: which step waits for which, and how a hanging step is detected."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from syncd.sync.pull.rereads import Between
 
 @dataclass
 class Engine:
-    """Polls and pushes that only write down that they ran; a push waits until it may end."""
+    """Records its polls and pushes; a push waits until the test lets it end."""
 
     ran: list[str] = field(default_factory=list)
     may_end: asyncio.Event = field(default_factory=asyncio.Event)
@@ -39,13 +39,13 @@ def _steps(engine: Engine, before_push: Callable[[], object] = lambda: None) -> 
 
 
 async def _turns() -> None:
-    """Let everything run that can."""
+    """Let every task run that can."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 def test_what_polls_find_during_a_push_is_pushed_once_it_has_ended() -> None:
-    """Polls don't wait for a push under way; however many there are, one push follows it."""
+    """Polls do not wait for a running push; however many polls run, one push follows it."""
 
     async def play() -> list[str]:
         engine = Engine()
@@ -53,7 +53,7 @@ def test_what_polls_find_during_a_push_is_pushed_once_it_has_ended() -> None:
         for _ in range(3):
             steps.poll()
             await _turns()
-        assert not steps.push()  # for the tick it is enough that one is under way
+        assert not steps.push()  # one push is running, so the tick starts no other
         engine.may_end.set()
         await _turns()
         assert steps.running == set()
@@ -64,7 +64,7 @@ def test_what_polls_find_during_a_push_is_pushed_once_it_has_ended() -> None:
 
 
 def test_a_poll_that_ends_with_a_push_is_not_lost() -> None:
-    """At whatever moment of a push a poll ends, a push that begins later than the poll comes."""
+    """At whatever moment of a push a poll ends, another push begins after the poll."""
 
     async def play(moment: int) -> list[str]:
         engine = Engine()
@@ -83,7 +83,7 @@ def test_a_poll_that_ends_with_a_push_is_not_lost() -> None:
 
 
 def test_alone() -> None:
-    """Who wants both lanes waits for the push under way; polls go on until then, and not after."""
+    """exclusive() waits for the running push; polls continue until then and wait while it is held."""
 
     async def play() -> list[str]:
         engine = Engine()
@@ -117,7 +117,7 @@ def test_alone() -> None:
 
 
 def test_a_step_that_hangs_is_seen() -> None:
-    """Signs of life count for the lane they come from: a poll that works hides no push that hangs."""
+    """Progress counts only for its own lane: a working poll does not hide a hanging push."""
     clock = [0.0]
     stripe, halo = Lane(lambda: clock[0]), Lane(lambda: clock[0])
 
@@ -139,14 +139,14 @@ def test_a_step_that_hangs_is_seen() -> None:
         assert (stripe.idle_seconds(), halo.idle_seconds()) == (0, 300)
         hanging.cancel()
         await asyncio.wait({hanging})
-        assert halo.idle_seconds() == 0  # nothing is under way, so nothing hangs
+        assert halo.idle_seconds() == 0  # no step is running, so none hangs
 
-    note_progress()  # outside of any lane it says nothing
+    note_progress()  # no effect outside of a lane
     asyncio.run(play())
 
 
 def test_polls_run_between_two_pages_of_a_sweep() -> None:
-    """A sweep of many pages delays no poll: a poll runs after the page, and a push follows it."""
+    """A long sweep delays no poll: a poll runs after the current page, and a push follows it."""
 
     async def play() -> list[str]:
         engine = Engine()

@@ -1,4 +1,4 @@
-"""Words from outside, made fit to be shown: what goes, what stays, and what counts as a secret."""
+"""Sanitizes text from outside: what is removed, what stays, and what counts as a secret."""
 
 from collections.abc import Callable, Iterator
 
@@ -39,14 +39,14 @@ def known() -> Iterator[Callable[[str | None], None]]:
     ],
 )  # fmt: skip
 def test_what_looks_like_a_secret(text: str, left: str) -> None:
-    """Whatever its kind, a secret goes and the words around it stay."""
+    """A secret of any kind is removed, and the text around it stays."""
     assert without_secrets(text) == left
     assert inert(text) == left
     assert plain(text) == left
 
 
 def test_secrets_that_are_known_to_the_caller() -> None:
-    """They go whatever their length; none at all is no secret."""
+    """Secrets that the caller passes are removed whatever their length; empty ones are ignored."""
     assert without_secrets("a x b y", ["x", None, "", "y"]) == "a [removed] b [removed]"
 
 
@@ -59,14 +59,14 @@ def test_secrets_that_are_known_to_the_caller() -> None:
     ],
 )
 def test_a_secret_of_ours_in_every_dress(text: str, known: Callable[[str | None], None]) -> None:
-    """It is found as it is, in a form, and in JSON; the quotes around it stay."""
+    """A configured secret is found as plain text, form-encoded and in JSON; quotes around it stay."""
     known('long "&" énough')
     assert without_secrets(text) == "it is [removed]."
     assert without_secrets(f'"{text[6:-1]}"') == '"[removed]"'
 
 
 def test_secrets_that_are_too_short(known: Callable[[str | None], None]) -> None:
-    """Seven characters are found in ordinary words, so they aren't looked for; eight are."""
+    """A secret of seven characters may be an ordinary word, so it is not removed; one of eight is."""
     known("eightlng")
     assert without_secrets("an eightlng story") == "an [removed] story"
     known("a story")
@@ -78,7 +78,7 @@ def test_secrets_that_are_too_short(known: Callable[[str | None], None]) -> None
 
 
 def test_what_cannot_be_seen() -> None:
-    """Escapes, marks and halves of characters go, before secrets are looked for; blanks stay blanks."""
+    """Control characters, invisible marks and surrogates are removed before secrets are searched."""
     assert inert("a\x00b\x1b[31mc\u202ed\ud800e") == "ab[31mcde"
     assert inert("a\tb\u2028c\rd\ne  f é\n") == "a b c d\ne  f é\n"
     assert inert("sk_li\u200bve_abc") == "[removed]"
@@ -97,13 +97,13 @@ def test_what_cannot_be_seen() -> None:
     ],
 )
 def test_characters_as_json_spells_them(spelled: str) -> None:
-    """A secret is found where JSON text spells one of its characters, or an unseen one, with a backslash."""
+    """A secret is found even if JSON escapes one of its characters or an invisible character."""
     assert inert(f'{{"key": "{spelled}"}}') == '{"key": "[removed]"}'
     assert inert(r"caf\u00e9 \u12 \users") == r"café \u12 \users"
 
 
 def test_one_line() -> None:
-    """A line has single spaces, none at its ends, and a length."""
+    """A line has single spaces, none at its ends, and a maximum length."""
     assert plain(" a\n\n b\t c ") == "a b c"
     assert plain("x" * 501) == "x" * 500
     assert plain("x" * 500) == "x" * 500
@@ -112,13 +112,13 @@ def test_one_line() -> None:
 
 
 def test_how_much_is_looked_at() -> None:
-    """More than 100,000 characters of a text aren't even looked at."""
+    """Only the first 100,000 characters of a text are read."""
     assert READ_CHARACTERS_MAX == 100_000
     assert inert("x" * 100_001) == "x" * 100_000
 
 
 def test_a_shape_has_no_contents() -> None:
-    """Fields keep their names; a name that is no field's, or a secret, is only counted."""
+    """A shape keeps field names; a name that is a secret or not a field's is only counted."""
     shape = shape_of({"id": 1, "rk_live_0123456789abcdefghij": 2, "Jane Doe": [None], "": "x"})
     assert shape == (
         '{"id": "whole number", "a name of 28 characters": "whole number", '

@@ -1,4 +1,4 @@
-"""Dates and spans, as people write them on a command line."""
+"""Dates and time spans, as people write them on a command line."""
 
 from datetime import UTC, datetime
 
@@ -44,7 +44,7 @@ def test_a_text_names_an_interval(text: str, start: str, end: str) -> None:
 
 @pytest.mark.parametrize("text", ["3m", "3 m", "3M", "03m"])
 def test_months_or_minutes_are_refused(text: str) -> None:
-    """``3m`` can mean months or minutes: the message names both, and what to write instead."""
+    """``3m`` can mean months or minutes: the message names both and the spellings to use instead."""
     with pytest.raises(
         TimeUnreadable, match=r"months or .* minutes; write .*min .*90d.*2026-08-27"
     ):
@@ -56,7 +56,7 @@ def test_months_or_minutes_are_refused(text: str) -> None:
     ["", "soon", "2026-13", "2026-02-30", "0000", "9999-12-31", "1x", "d", "-1d", "1.5d", "2026-10-1", "٣d"],
 )  # fmt: skip
 def test_other_texts_are_refused_with_examples(text: str) -> None:
-    """What is not a date is repeated, with examples of what can be read."""
+    """The error repeats the text that is not a date, with examples of valid dates."""
     with pytest.raises(TimeUnreadable, match="is not a date; try 2026-10-01, 2026-10, 90d"):
         interval(text, NOW)
 
@@ -73,7 +73,7 @@ def test_spans(text: str, seconds: int | None) -> None:
 
 @given(st.text(max_size=30), st.integers(0, 4_000_000_000))
 def test_any_text_is_read_or_refused(text: str, now: int) -> None:
-    """Whatever is written: an interval that does not end before it begins, or a clear refusal."""
+    """Any text gives a TimeUnreadable error or an interval that does not end before it begins."""
     try:
         found = interval(text, now)
     except TimeUnreadable:
@@ -83,6 +83,6 @@ def test_any_text_is_read_or_refused(text: str, now: int) -> None:
 
 @given(st.integers(1, 10**9 - 1), st.sampled_from(["s", "min", "h", "d", "w"]))
 def test_a_span_back_never_lies_ahead(number: int, unit: str) -> None:
-    """A span back from now ends before now, and never before 1970."""
+    """A span back from now begins before now, and never before 1970."""
     found = interval(f"{number}{unit}", NOW)
     assert 0 <= found.start < NOW

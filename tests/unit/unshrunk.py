@@ -1,7 +1,7 @@
-"""A pytest plugin for mutation runs: the same examples for each mutant of a commit, and none is shrunk.
+"""A pytest plugin for mutation runs: the same examples for each mutant of a commit, without shrinking.
 
-Whether a mutant lives is all that is asked there; shrinking a failing example takes most of the time.
-The next commit draws other examples: `tests/freshness.py`.
+A mutation run only asks whether a mutant survives; shrinking a failing example takes most of the time.
+The next commit draws other examples: see `tests/freshness.py`.
 """
 
 from hypothesis import Phase, core, settings
