@@ -1,6 +1,6 @@
-"""``python -m tests.alone`` is the command ``syncd`` on a machine without /etc/syncd/config.toml.
+"""``python -m tests.alone`` runs the command ``syncd`` as if /etc/syncd/config.toml did not exist.
 
-The tests start syncd by this module, so that the configuration of a real installation is never read.
+The tests start syncd through this module, so that they never read the configuration of a real installation.
 """
 
 from pathlib import Path
@@ -9,15 +9,15 @@ from syncd.config import load
 
 
 class Absent(type(Path())):  # type: ignore[misc]  # the class of this system's paths
-    """A path at which there is nothing."""
+    """A path that never exists."""
 
     def exists(self, **_: bool) -> bool:
-        """Whether there is something: never."""
+        """Return False."""
         return False
 
 
 def without_the_machine() -> None:
-    """Make syncd find no configuration of the machine."""
+    """Make syncd ignore the configuration files of this machine."""
     load.PLACES = tuple(  # type: ignore[assignment]
         Absent(place) if place.is_absolute() else place for place in load.PLACES
     )

@@ -1,7 +1,7 @@
-"""What the tests share: a sandbox, and an engine over it with a clock that is set by hand.
+"""Shared fixtures: a sandbox, and an engine that uses it with a fake clock.
 
-Time in these tests passes only when something waits: the same clock serves the sandbox, so nothing
-sleeps for luck, and an hour costs nothing.
+Time in these tests advances only when something waits. The sandbox uses the same clock, so no test
+really sleeps, and an hour takes no time.
 """
 
 import tests.isolation  # noqa: F401  # before anything else reads the environment
@@ -44,8 +44,8 @@ ROOT = Path(__file__).parents[1]
 DAY = 86_400
 NOW = 1_795_500_000.0
 
-# How long an example takes depends on what else the machine does. In CI Hypothesis would draw the
-# same examples each time; here each commit draws others.
+# The duration of an example depends on the load of the machine, so there is no deadline. In CI
+# Hypothesis would draw the same examples each time; here each commit draws others.
 settings.register_profile("syncd", deadline=None, derandomize=False)
 settings.load_profile("syncd")
 
@@ -54,7 +54,7 @@ statements.share()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give Hypothesis the seed of this commit, unless --hypothesis-seed names another."""
+    """Give Hypothesis the seed of this commit, unless --hypothesis-seed names another one."""
     if config.getoption("--hypothesis-seed", default=None) is None:
         core.global_force_seed = freshness.SEED  # type: ignore[assignment]  # typed as None
 
@@ -65,7 +65,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print where the time went; and the seed once more, because a quiet run prints no header."""
+    """Print the slowest groups, and the seed again, because a quiet run prints no header."""
     reports = [one for some in terminalreporter.stats.values() for one in some]
     for line in durations(one for one in reports if isinstance(one, pytest.TestReport)):
         terminalreporter.write_line(line)
@@ -73,7 +73,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 class HandClock:
-    """A clock that moves only when it is told to."""
+    """A fake clock that advances only when a test or a wait advances it."""
 
     def __init__(self) -> None:
         self.seconds = NOW
@@ -84,7 +84,7 @@ class HandClock:
 
 @dataclass(slots=True)
 class HandWorld(Runtime):
-    """A world in which waiting moves the clock."""
+    """A runtime whose waits advance the fake clock."""
 
     clock: HandClock = field(default_factory=HandClock)
     waited: list[float] = field(default_factory=list)
@@ -98,7 +98,7 @@ class HandWorld(Runtime):
 
 
 class Notified(Telemetry):
-    """Telemetry that keeps what was logged."""
+    """Telemetry that records the log entries."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Notified(Telemetry):
 
 
 def prove_writes(store: Store, halo: SandboxHalo, now: float) -> None:
-    """Note both kinds of writes as proven in this tenant, where nothing is known of them yet."""
+    """Record both kinds of writes as proven for this tenant, unless their proof or failure is known."""
     tenant = f"{halo.url} {halo.client_id}"
     for kind in WriteKind:
         if store.note(PROOFS[kind].name) is None and store.note(TROUBLES[kind].name) is None:
@@ -122,7 +122,7 @@ def prove_writes(store: Store, halo: SandboxHalo, now: float) -> None:
 
 @dataclass
 class Rig:
-    """syncd's engine between the two sides of a sandbox.
+    """Runs syncd's engine between the two sides of a sandbox.
 
     Attributes:
         proven: whether the tenant's writes were proven before the test begins.
@@ -152,13 +152,13 @@ class Rig:
         return self.database or f"sqlite:///{self.folder}/syncd.db"
 
     def open(self) -> Store:
-        """The store behind `url`; a server's clock is the one that is set by hand."""
+        """Open the store behind `url`; the fake clock counts, not the clock of a database server."""
         opened = Store.open(self.url, password=self.password)
         opened.coordination.use_server_time(None)
         return opened
 
     def environment(self) -> dict[str, str]:
-        """The environment that makes syncd talk to the sandbox."""
+        """Return the environment variables that connect syncd to the sandbox."""
         status = {
             f"SYNCD_HALO__STATUS__{state.upper()}": str(number)
             for state, number in self.box.halo.status.items()
@@ -189,7 +189,7 @@ class Rig:
             os.environ.update(saved)
 
     def run(self, work: Callable[[Parts], Any]) -> Any:
-        """Open everything, do the work, close everything: as a process that starts and ends."""
+        """Open everything, do the work and close everything, like a process that starts and ends."""
         store = self.open()
         if self.proven:
             prove_writes(store, self.box.halo, self.clock())
@@ -208,14 +208,14 @@ class Rig:
             store.close()
 
     def once(self) -> None:
-        """One poll and push."""
+        """Run one poll and one push."""
         self.run(lambda parts: parts.run.once())
 
     def cycle(self) -> None:
-        """One poll and push as the daemon does them: what fails is remembered, not raised."""
+        """Run one poll and one push as the daemon does: a failure is recorded, not raised."""
 
         async def work(parts: Parts) -> None:
-            parts.engine.pusher.waits._known = self.waits  # the daemon lives on between two cycles
+            parts.engine.pusher.waits._known = self.waits  # the daemon keeps them between two cycles
             parts.engine.last = self.last
             await parts.engine.poll()
             await parts.engine.push()
@@ -223,7 +223,7 @@ class Rig:
         self.run(work)
 
     def sweep(self) -> None:
-        """One sweep and push."""
+        """Run one sweep and one push."""
 
         async def work(parts: Parts) -> None:
             await parts.engine.sweep()
@@ -260,7 +260,7 @@ class Rig:
         rows: tuple[float, ...] = (10.99,),
         **intent: Any,
     ) -> str:
-        """A payment with its rows in Halo, moved to a state at Stripe."""
+        """Create a payment with its rows in Halo, and move it to a state at Stripe."""
         name = self.box.stripe.create_intent(amount=amount, **intent)
         for part in rows:
             self.box.halo.add_row(name, self.box.halo.add_invoice(total=part), part)
@@ -285,7 +285,7 @@ class Rig:
         timeout: float = 60,
         before: tuple[str, ...] = (),
     ) -> "subprocess.CompletedProcess[str]":
-        """Run the real command; `before` is what starts it, if not we."""
+        """Run the real command; `before` is an optional program that starts it."""
         chosen = {k: v for k, v in {**self.environment(), **(extra or {})}.items() if v != ""}
         environment = {**os.environ, **chosen, "PYTHONPATH": str(ROOT)}
         if not before:
@@ -307,7 +307,7 @@ class Rig:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slowest tests, so that no worker is left with one of them at the end."""
+    """Put the slowest tests first, so that no worker runs one of them alone at the end."""
     units: dict[str, list[pytest.Item]] = {}
     rest: list[pytest.Item] = []
     for item in items:
@@ -319,7 +319,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A home for the tests, so that the user's own is neither read nor written."""
+    """Give the tests a home folder, so that they neither read nor write the user's own."""
     os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
     yield
     processes.STARTER.close()
@@ -332,21 +332,21 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def rig(clock: HandClock, tmp_path: Path) -> Iterator[Rig]:
-    """An engine whose clock, and the sandbox's, is set by hand."""
+    """An engine and a sandbox with a fake clock."""
     with Sandbox(clock=clock) as box:
         yield Rig(box, clock, tmp_path, {})
 
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Rig]:
-    """The same over the real clock: for real processes."""
+    """An engine and a sandbox with the real clock, for real processes."""
     with Sandbox() as box:
         yield Rig(box, HandClock(), tmp_path, {})
 
 
 @dataclass
 class Receiver:
-    """An HTTP service that takes messages and heartbeats, and can be told to refuse."""
+    """An HTTP service that receives messages and heartbeats, and can refuse them."""
 
     url: str = ""
     refuses: int = 0
@@ -364,7 +364,7 @@ class Receiver:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A receiver on loopback."""
+    """A receiver on the loopback address."""
     known = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -386,7 +386,7 @@ def receiver() -> Iterator[Receiver]:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         known.url = f"127.0.0.1:{server.server_port}"
@@ -399,7 +399,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """A machine on which nothing is installed yet, between the two sides of a sandbox."""
+    """A machine without an installed syncd, between the two sides of a sandbox."""
     with Sandbox() as box:
         found = Machine(tmp_path / "m", box)
         yield found

@@ -1,9 +1,9 @@
-"""The documents as tests read them: their blocks of commands, and a machine to run them on.
+"""Reads the command blocks of the documents, and runs them on a simulated machine.
 
-The machine is a folder that stands in for `/`: a command's `/etc`, `/opt`, `/var/lib` and the like
-are moved into it, the port that it names is a free one, and a few programs that need root, a booted
-systemd or the network are stood in for (`service_manager`). All else is real: bash, install, curl,
-the command syncd, and both sides of a sandbox.
+The machine is a folder that replaces `/`: paths such as `/etc`, `/opt` and `/var/lib` in a command
+are moved into the folder, and its port is replaced by a free one. Programs that need root, a booted
+systemd or the network are replaced by `service_manager`. Everything else is real: bash, install,
+curl, the command syncd, and both sides of a sandbox.
 """
 
 import os
@@ -59,7 +59,7 @@ NOT_RUN = {
     "syncd prove": "it asks on a terminal; tests/test_prove.py runs it",
     "man syncd": "tests/test_help.py formats the page, which the README's commands install",
 }
-"""Commands of the documents that aren't run here, and why."""
+"""Commands of the documents that are not run here, with the reason."""
 
 DAY = 86_400
 
@@ -68,7 +68,7 @@ STOOD_IN_FOR = ("systemctl", "journalctl", "systemd-creds", "systemd-run", "pipx
 STOOD_IN_FOR_IF_ABSENT = ("curl", "python", "sqlite3")
 
 NO_COMMAND = re.compile(r"[\w.]+ = |-|[\w-]+: |\d")
-"""How inline code of several words begins that is no command: a setting, an option, a header, a figure."""
+"""Inline code that begins like this is not a command but a setting, an option, a header or a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class Block:
 
     Attributes:
         file: the document.
-        line: where it begins.
-        kind: what stands behind the fence: ``sh``, ``toml``.
+        line: the number of its first line.
+        kind: the word after the fence: ``sh``, ``toml``.
     """
 
     file: Path
@@ -87,7 +87,7 @@ class Block:
     text: str
 
     def statements(self) -> list[str]:
-        """The commands of a block: lines, with what belongs to them (continued, or a here-document)."""
+        """Return the commands of the block: lines, with their continuations and here-documents."""
         found: list[str] = []
         ending = None
         for line in self.text.splitlines():
@@ -102,7 +102,7 @@ class Block:
 
 
 def blocks(file: Path) -> list[Block]:
-    """All fenced blocks of a document, in order."""
+    """Return all fenced blocks of a document, in order."""
     found: list[Block] = []
     begun: tuple[int, str] | None = None
     lines: list[str] = []
@@ -119,7 +119,7 @@ def blocks(file: Path) -> list[Block]:
 
 
 def in_sentences(file: Path) -> list[str]:
-    """The commands that stand in a document's sentences, as inline code."""
+    """Return the commands that a document's sentences contain as inline code."""
     text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.DOTALL | re.MULTILINE)
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
     return [
@@ -128,7 +128,7 @@ def in_sentences(file: Path) -> list[str]:
 
 
 def not_of_syncd(words: list[str]) -> list[str]:
-    """Those of a command's words (after `syncd`) that the program doesn't know; a value may lack."""
+    """Return those words of a command (after `syncd`) that syncd does not know."""
     command: Any = get_command(app)
     left, wrong = list(words), []
     while left and left[0] in getattr(command, "commands", {}):
@@ -146,12 +146,12 @@ def not_of_syncd(words: list[str]) -> list[str]:
 
 @dataclass
 class Machine:
-    """A folder that stands in for the reader's machine, with a sandbox in place of both sides.
+    """A folder that replaces the reader's machine, with a sandbox instead of Stripe and Halo.
 
     Attributes:
-        folder: what stands in for `/`. Its path must be short: sockets' names are.
-        ports: the ports that documents name, and those that are used instead.
-        names: what documents write for an id or a name that only the reader knows, and ours.
+        folder: the replacement for `/`. Its path must be short, because socket paths are limited.
+        ports: the ports that documents name, and the ports that replace them.
+        names: placeholders in documents for an ID or a name that only the reader knows, and our values.
     """
 
     folder: Path
@@ -171,7 +171,7 @@ class Machine:
             "stand-ins",
         ):
             (self.folder / name).mkdir(parents=True)
-        # As a unit's StateDirectory= would have it.
+        # As systemd creates it for StateDirectory=.
         (self.folder / "var/lib/private/syncd").mkdir()
         (self.folder / "var/lib/syncd").symlink_to(self.folder / "var/lib/private/syncd")
         absent = [name for name in STOOD_IN_FOR_IF_ABSENT if shutil.which(name) is None]
@@ -190,12 +190,12 @@ class Machine:
         }
 
     def close(self) -> None:
-        """End the services that were left running."""
+        """Stop the services that still run."""
         for file in (self.folder / "run").glob("*/pid"):
             self.run(f"systemctl stop {file.parent.name}")
 
     def run(self, statement: str, *, codes: tuple[int, ...] = (0,)) -> str:
-        """Run one command as written; returns what it printed. Fails on another exit code."""
+        """Run one command as written and return its output; fail on an unexpected exit code."""
         if statement.partition("#")[0].strip() in NOT_RUN:
             return ""
         text = moved(statement, self.folder)
@@ -226,7 +226,7 @@ class Machine:
         return said
 
     def _init(self, text: str, statement: str) -> str:
-        """`syncd init`, with the reader's answers; the questions are asked in tests/test_init.py."""
+        """Run `syncd init` with the reader's answers; tests/test_init.py tests the questions."""
         file = self.folder / "etc/syncd/config.toml"
         instance = "syncd"
         if named := re.search(r"--config (\S+)", text):
@@ -261,7 +261,7 @@ class Machine:
         return done.stdout + done.stderr
 
     def fill_in(self, file: Path, more: str = "") -> None:
-        """What the reader writes into the configuration: theirs, and a block of a document."""
+        """Write the reader's own values and a block of a document into the configuration."""
         document = tomlkit.parse(file.read_text())
         acme = file.parent.name
         instance = "syncd" if acme == "syncd" else f"syncd-{acme}"
@@ -283,7 +283,7 @@ class Machine:
         file.write_text(tomlkit.dumps(document))
 
     def _ported(self, text: str) -> str:
-        """The text with a free port in place of each that documents name; the sandbox's own stay."""
+        """Replace each port that documents name by a free one; keep the sandbox's ports."""
 
         def port(found: re.Match[str]) -> str:
             written = int(found[0])
@@ -294,7 +294,7 @@ class Machine:
         return re.sub(r"(?<=127\.0\.0\.1:)\d+", port, text)
 
     def _typed(self, text: str) -> str:
-        """What the reader pastes where a command reads from the terminal."""
+        """Return the text that the reader pastes if a command reads from the terminal."""
         if "/dev/stdin" not in text:
             return ""
         secrets = {
@@ -305,11 +305,11 @@ class Machine:
         return "".join(f"{secret}\n" for name, secret in secrets.items() if name in text)
 
 
-# --- where a story begins ---------------------------------------------------------------------------
+# --- starting situations ----------------------------------------------------------------------------
 
 
 def written_by_halo(box: Sandbox) -> None:
-    """Rows that calibrate learns from: of Halo's own webhook in every state, and one not paid."""
+    """Create rows that calibrate learns from: one per state, written by Halo's webhook, and an unpaid one."""
     unpaid = box.stripe.create_intent(amount=1099)
     box.halo.add_row(unpaid, box.halo.add_invoice(), 10.99)
     for state in box.halo.status:
@@ -320,7 +320,7 @@ def written_by_halo(box: Sandbox) -> None:
 
 
 def old_payment(box: Sandbox, amount: float = 10.99) -> str:
-    """A payment of 20 days ago whose event is gone, and whose row doesn't say what became of it."""
+    """Create a payment from 20 days ago, without an event, whose row does not show its state."""
     intent = box.stripe.create_intent(amount=1099, created=time.time() - 20 * DAY)
     box.stripe.advance(intent, "succeeded", emit=False)
     box.halo.add_row(intent, box.halo.add_invoice(), amount)
@@ -328,7 +328,7 @@ def old_payment(box: Sandbox, amount: float = 10.99) -> str:
 
 
 def held(box: Sandbox) -> str:
-    """A payment that needs a person: Halo's row has another amount."""
+    """Create a payment that is held, because Halo's row has another amount."""
     intent = box.stripe.create_intent(amount=1099)
     box.halo.add_row(intent, box.halo.add_invoice(), 5.0)
     box.stripe.advance(intent, "succeeded")
@@ -351,7 +351,7 @@ INSTALL = (
 
 
 def installed(machine: Machine) -> None:
-    """Where every document but the one about installing begins: the service runs."""
+    """Install syncd and start the service, as every document except the installation guide assumes."""
     for statement in INSTALL:
         machine.run(statement)
     numbers = "\n".join(f"{state} = {n}" for state, n in machine.box.halo.status.items())

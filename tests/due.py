@@ -1,4 +1,4 @@
-"""When syncd has something to do next, for tests whose clock is set by hand."""
+"""Finds the time of syncd's next work, for tests with a fake clock."""
 
 import sqlalchemy as sa
 
@@ -12,6 +12,6 @@ _NEXT = sa.select(sa.func.min(_C.next_try)).where(_C.condition.in_(WAITING))
 
 
 def next_due(store: Store) -> float | None:
-    """When the next payment must be tried (Unix seconds); None where none waits."""
+    """Return the time of the next payment to try (Unix seconds), or None if no payment waits."""
     with reading(store._engine) as connection:
         return connection.execute(_NEXT).scalar()

@@ -1,10 +1,10 @@
-"""Keeps the machine and its user out of the tests; conftest.py imports this before anything else.
+"""Isolates the tests from the machine and its user; conftest.py imports this module first.
 
-A test passes on any machine: where syncd is installed, configured and running, behind a proxy, in any
-locale and under any umask. So importing this module removes every environment variable that is not
-named here. It also lets Ctrl-C through: a shell starts a command in the background with SIGINT ignored,
-and every process that a test starts would inherit that. What a download needs (proxies, certificates, the settings of pip) is kept aside, for the
-few tests that ask a package index.
+A test must pass on any machine: with syncd installed, configured and running, behind a proxy, in any
+locale and with any umask. So the import of this module removes every environment variable that is not
+listed here. It also makes Ctrl-C work: a shell starts a background command with SIGINT ignored, and
+every process that a test starts would inherit that. Variables for downloads (proxies, certificates,
+settings of pip) are saved for the few tests that use a package index.
 """
 
 import json
@@ -18,7 +18,7 @@ KEPT = (
     "PATH", "TMPDIR", "CI", "CRASHES", "CRASH_SEED", "FUZZ_EXAMPLES", "SCREENSHOTS", "TEST_SEED",
     "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH",
 )  # fmt: skip
-"""Variables that tests see: where programs are, and what the Makefile chooses."""
+"""Variables that tests keep: paths of programs, and choices of the Makefile."""
 
 KEPT_PREFIXES = ("COV_", "COVERAGE_", "HYPOTHESIS_", "PLAYWRIGHT_", "PYTEST_")
 
@@ -43,10 +43,10 @@ _ASIDE = "PYTEST_FOR_DOWNLOADS"
 
 
 def in_memory() -> dict[str, str]:
-    """The setting that puts the tests' folders into memory, where there is room; none otherwise.
+    """Return the setting that puts the tests' folders into memory, if there is enough of it.
 
-    syncd waits for the disk at each commit, and the tests commit tens of thousands of times. What a
-    power cut leaves is tested by a model of a disk, which needs none.
+    syncd waits for the disk at each commit, and the tests commit tens of thousands of times. Power
+    failures are tested with a simulated disk, which needs no real one.
     """
     try:
         system = os.statvfs(MEMORY)
@@ -59,8 +59,8 @@ def in_memory() -> dict[str, str]:
 
 
 def isolate() -> None:
-    """Reduce the environment to what is named here, and let signals through; a second time changes nothing."""
-    if _ASIDE not in os.environ:  # the workers inherit it
+    """Reduce the environment to the listed variables and unblock signals; a second call changes nothing."""
+    if _ASIDE not in os.environ:  # the workers inherit the variable
         os.environ[_ASIDE] = json.dumps(
             {
                 name: text
@@ -75,7 +75,7 @@ def isolate() -> None:
         }
         os.environ.clear()
         os.environ.update(in_memory() | kept | CHOSEN)
-        tempfile.tempdir = None  # pytest has asked for it already
+        tempfile.tempdir = None  # pytest has already cached it
     os.umask(0o022)
     if threading.current_thread() is threading.main_thread():
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
@@ -84,7 +84,7 @@ def isolate() -> None:
 
 
 def for_downloads() -> dict[str, str]:
-    """The environment for a command that asks the machine's usual package index."""
+    """Return the environment for a command that uses the machine's package index."""
     here = {name: text for name, text in os.environ.items() if name not in CHOSEN}
     aside: dict[str, str] = json.loads(os.environ[_ASIDE])
     return here | aside

@@ -1,4 +1,4 @@
-"""Loads what the command ``syncd`` needs, for the processes that fork it: see `processes`."""
+"""Loads everything that ``syncd`` needs, for the processes that fork it (see `processes`)."""
 
 import gc
 import importlib
@@ -12,11 +12,11 @@ LATER = (
     "encodings.ascii", "httpcore", "jinja2", "sqlalchemy.dialects.sqlite", "stripe", "typer._adapters",
     "uvicorn.lifespan.off", "uvicorn.protocols.http.h11_impl", "uvicorn.protocols.websockets.auto",
 )  # fmt: skip
-"""What libraries load only when it is first used: with it, a forked syncd loads nothing."""
+"""Modules that libraries load only on first use; with them loaded, a forked syncd loads nothing."""
 
 
 def load() -> None:
-    """Load all of it, and keep the garbage collector from copying it into each forked process."""
+    """Load all modules, and keep the garbage collector from copying them into each forked process."""
     commands = [f"syncd.cli.commands.{entry.module}" for entry in ENTRIES.values()]
     for name in (*BY_SYNCD, *commands, *LATER):
         importlib.import_module(name)

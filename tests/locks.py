@@ -1,12 +1,12 @@
-"""Checks the locks: complete, in agreement with pyproject.toml, and free of package indexes.
+"""Checks that the locks are complete, match pyproject.toml and name no package index.
 
-A lock is installed with ``--no-deps``, so that pip resolves nothing and a release of tomorrow changes
-nothing. Then a package that the lock doesn't pin is missing, and nobody notices until it is imported.
-So this module walks from pyproject.toml through the requirements of every pinned package, with their
-extras and markers, for each supported Python and platform. The requirements come from the metadata of
-the packages that are installed beside this module: no network is needed.
+A lock is installed with ``--no-deps``, so that pip resolves nothing and a new release changes nothing.
+But then a package that the lock does not pin is missing, and only its import fails. So this module
+follows the requirements from pyproject.toml through every pinned package, with extras and markers, for
+each supported Python and platform. The requirements come from the metadata of the packages in this
+environment: no network is needed.
 
-Run as ``python -m tests.locks`` it prints the problems, and exits with 1 if there are any.
+``python -m tests.locks`` prints the problems, and exits with 1 if there are any.
 """
 
 import re
@@ -31,7 +31,7 @@ LOCKS = {
     "requirements-postgresql.lock": ("build", "postgresql"),
     "requirements-dev.lock": ("build", "dev"),
 }
-"""Each lock, and the extras of syncd whose requirements it holds."""
+"""Each lock, and the extras of syncd whose requirements it contains."""
 
 PLATFORMS = (
     {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"},
@@ -51,8 +51,8 @@ class Pin:
     Attributes:
         name: its normalized name.
         version: the only version that may be installed.
-        marker: where it is installed; None: everywhere.
-        hashes: how many files of that version may be installed.
+        marker: the environments in which it is installed; None for all.
+        hashes: the number of files of that version that may be installed.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Pin:
     hashes: int
 
     def applies(self, environment: Environment) -> bool:
-        """Whether it is installed in an environment."""
+        """Whether the package is installed in this environment."""
         return self.marker is None or self.marker.evaluate(dict(environment))
 
 
 def pins(text: str) -> tuple[dict[str, Pin], list[str]]:
-    """The pins of a lock by name, and the lines that are none."""
+    """Return the pins of a lock by name, and the lines that are not pins."""
     found: dict[str, Pin] = {}
     wrong: list[str] = []
     lines = re.sub(r"^\s*#.*\n?", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines()
@@ -89,12 +89,12 @@ def pins(text: str) -> tuple[dict[str, Pin], list[str]]:
 
 
 def this_environment() -> Environment:
-    """The environment that this runs in."""
+    """Return the environment of this process."""
     return {key: str(value) for key, value in default_environment().items()}
 
 
 def environments(pythons: Sequence[str]) -> list[Environment]:
-    """The environments that a lock is for: each Python on each platform."""
+    """Return the environments that a lock is for: each Python on each platform."""
     return [
         {
             **this_environment(),
@@ -114,14 +114,14 @@ def problems(
     places: Sequence[Environment],
     requirements_of: RequirementsOf,
 ) -> list[str]:
-    """What is wrong with a lock, as sentences; empty where it is complete and up to date.
+    """Return the problems of a lock as sentences; empty if the lock is complete and up to date.
 
     Args:
         text: the lock.
-        roots: what it is made from, as pyproject.toml writes it.
+        roots: the requirements that it is made from, as pyproject.toml writes them.
         places: the environments that the lock is for.
-        requirements_of: the installed version of a package and its requirements; None where it is
-            not installed.
+        requirements_of: returns the installed version and the requirements of a package; None if it
+            is not installed.
     """
     lock, wrong = pins(text)
     found = [f"this line is not a pin: {line}" for line in wrong]
@@ -140,7 +140,7 @@ def _walk(
     requirements_of: RequirementsOf,
     needed: set[str],
 ) -> Iterator[str]:
-    """Follow the requirements in one environment; adds what is reached to `needed`."""
+    """Follow the requirements in one environment; add the names that are reached to `needed`."""
     where = f"on {environment['sys_platform']} with Python {environment['python_version']}"
     todo = [(root, "pyproject.toml", frozenset[str]()) for root in roots]
     done: set[tuple[str, frozenset[str]]] = set()
@@ -173,12 +173,12 @@ def _walk(
 
 @cache
 def _read(requirement: str) -> Requirement:
-    """A requirement, read once: the same few hundred are met in every environment."""
+    """Parse a requirement once: the same few hundred occur in every environment."""
     return Requirement(requirement)
 
 
 def _active(need: Requirement, environment: Environment, extras: frozenset[str]) -> bool:
-    """Whether a requirement counts, for who asked with these extras."""
+    """Whether a requirement applies in this environment, if it is requested with these extras."""
     marker = need.marker
     return marker is None or any(
         marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras)
@@ -187,7 +187,7 @@ def _active(need: Requirement, environment: Environment, extras: frozenset[str])
 
 @cache
 def installed(name: str) -> tuple[str, list[str]] | None:
-    """The version and the requirements of a package that is installed beside this module."""
+    """Return the version and the requirements of a package in this Python environment."""
     try:
         found = metadata.distribution(name)
     except metadata.PackageNotFoundError:
@@ -196,27 +196,27 @@ def installed(name: str) -> tuple[str, list[str]] | None:
 
 
 def project() -> dict[str, Any]:
-    """The table ``[project]`` of pyproject.toml."""
+    """Return the table ``[project]`` of pyproject.toml."""
     table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     return table
 
 
 def pythons() -> list[str]:
-    """The Python versions that syncd supports, as pyproject.toml lists them."""
+    """Return the Python versions that syncd supports, from pyproject.toml."""
     prefix = "Programming Language :: Python :: "
     named = [one.removeprefix(prefix) for one in project()["classifiers"] if one.startswith(prefix)]
     return [one for one in named if re.fullmatch(r"3\.\d+", one)]
 
 
 def roots_of(name: str) -> list[str]:
-    """What pyproject.toml asks for in a lock."""
+    """Return the requirements of a lock, from pyproject.toml."""
     table = project()
     extras = [need for extra in LOCKS[name] for need in table["optional-dependencies"][extra]]
     return [*table["dependencies"], *extras]
 
 
 def main() -> int:
-    """Print the problems of all locks; returns the exit code."""
+    """Print the problems of all locks; return the exit code."""
     count = 0
     versions: dict[str, str] = {}
     for name in LOCKS:

@@ -1,7 +1,7 @@
-"""Free ports for processes that must be told their port before they start.
+"""Free ports for processes that need to know their port before they start.
 
-The kernel gives ports from 32768 on to whoever asks for any port, and to outgoing connections: a port of
-those may be taken before the process listens on it. So these are below, and each worker of the tests has
+The kernel assigns ports from 32768 on to listeners without a port and to outgoing connections, so such
+a port may be in use before the process listens on it. So the tests use lower ports, and each worker has
 its own thousand.
 """
 
@@ -16,7 +16,7 @@ _numbers = itertools.count(random.SystemRandom().randrange(1_000))
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on, and that no other test is given."""
+    """Return a free port of the loopback address that no other test gets."""
     while True:
         port = _FIRST + next(_numbers) % 1_000
         with socket.socket() as probe:

@@ -1,12 +1,12 @@
-"""Starts the command ``syncd`` quickly: a process that has loaded it already, and forks.
+"""Starts the command ``syncd`` quickly: a process that has already loaded syncd forks itself.
 
-Loading takes most of a second of a processor, and the tests start the command hundreds of times. A
-process that is forked is a process like any other: it has its own arguments, environment, folder,
-streams, signals and death. What is read while Python or a library loads can't be chosen for it, so a
-test that chooses such a variable gets a process that is started anew.
+Loading takes most of a second of CPU time, and the tests start the command hundreds of times. A forked
+process is a normal process: it has its own arguments, environment, folder, streams, signals and exit.
+But it ignores variables that Python or a library reads while it loads. A test that sets such a variable
+gets a newly started process instead.
 
-``python -m tests.processes SOCKET`` is the process that forks. Each order comes on a connection of its
-own, with the three streams; the answers are the process id, then the exit code.
+``python -m tests.processes SOCKET`` is the forking process. Each order comes on its own connection, with
+the three streams; the answers are the process ID and then the exit code.
 """
 
 import array
@@ -42,22 +42,22 @@ AT_RUN_TIME = (
     "NO_COLOR",
     "PYTHONIOENCODING",
 )
-"""Beginnings of the names of variables that are read only after everything was loaded."""
+"""Prefixes of variables that are read only after everything was loaded."""
 
 ON_A_TERMINAL = """
 import fcntl, runpy, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 runpy.run_module("tests.alone", run_name="__main__", alter_sys=True)
 """
-"""Starts syncd with a terminal that controls the process, or Ctrl-C would be no signal."""
+"""Starts syncd with a controlling terminal; without it, Ctrl-C would send no signal."""
 
 
 class Process:
-    """A forked syncd, with the part of `subprocess.Popen` that tests use.
+    """A forked syncd, with those parts of `subprocess.Popen` that tests use.
 
     Attributes:
         pid: its process id.
-        returncode: its exit code, or minus the signal; None while it runs.
+        returncode: its exit code, or the negative signal number; None while it runs.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -67,13 +67,13 @@ class Process:
         self.returncode: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end; TimeoutExpired after `timeout` seconds."""
+        """Wait for the process to end; raise TimeoutExpired after `timeout` seconds."""
         if self.returncode is None:
             self._connection.settimeout(timeout)
             try:
                 self.returncode = int(self._answers.readline())
             except TimeoutError:
-                # A file over a socket can't be read after a timeout.
+                # A file object of a socket cannot be read after a timeout.
                 self._answers = self._connection.makefile()
                 raise subprocess.TimeoutExpired("syncd", timeout or 0) from None
             self._answers.close()
@@ -81,27 +81,27 @@ class Process:
         return self.returncode
 
     def poll(self) -> int | None:
-        """Its exit code, if it ended."""
+        """Return the exit code if the process has ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(0.001)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal; none to a process that ended."""
+        """Send a signal, unless the process has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it."""
+        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 
 class Starter:
-    """The process that forks, begun when it is first needed."""
+    """The forking process, started when it is first needed."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -126,7 +126,7 @@ class Starter:
         return f"{self._folder}/socket"
 
     def fits(self, environment: Mapping[str, str]) -> bool:
-        """Whether a forked process would be the same as one with this environment."""
+        """Whether a forked process would behave like a new process with this environment."""
         loaded = self._loaded or dict(os.environ)
         changed = {
             name for name in {*environment, *loaded} if environment.get(name) != loaded.get(name)
@@ -142,7 +142,7 @@ class Starter:
         *,
         terminal: bool = False,
     ) -> Process:
-        """Start syncd; `terminal`: its first stream is a terminal, which is to control the process."""
+        """Start syncd; with `terminal` the first stream is a terminal that controls the process."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.connect(self._address())
         order = json.dumps([arguments, dict(environment), str(folder), terminal]).encode()
@@ -154,7 +154,7 @@ class Starter:
         return Process(connection)
 
     def close(self) -> None:
-        """End the process that forks."""
+        """Kill the forking process."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -163,7 +163,7 @@ class Starter:
 
 
 STARTER = Starter()
-"""The starter of this process of tests."""
+"""The starter of this test process."""
 
 
 def start(
@@ -173,7 +173,7 @@ def start(
     stdout: IO[Any] | None = None,
     stderr: IO[Any] | None = None,
 ) -> "Process | subprocess.Popen[bytes]":
-    """Start syncd; where no file is given, what it prints goes where the tests' own output goes."""
+    """Start syncd; without a file, its output goes where the tests' own output goes."""
     if not STARTER.fits(environment):
         return subprocess.Popen(
             [sys.executable, "-m", "tests.alone", *arguments],
@@ -195,7 +195,7 @@ def start(
 def start_on_terminal(
     terminal: int, *arguments: str, environment: Mapping[str, str], folder: Path
 ) -> "Process | subprocess.Popen[bytes]":
-    """Start syncd in a session of its own, which the terminal with this file descriptor controls."""
+    """Start syncd in its own session, controlled by the terminal with this file descriptor."""
     if STARTER.fits(environment):
         return STARTER.start(arguments, environment, folder, (terminal,) * 3, terminal=True)
     return subprocess.Popen(
@@ -215,7 +215,7 @@ def run(
     folder: Path,
     timeout: float,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run syncd to its end; TimeoutExpired, and its end, after `timeout` seconds."""
+    """Run syncd until it ends; after `timeout` seconds, kill it and raise TimeoutExpired."""
     with tempfile.TemporaryFile("w+b") as stdout, tempfile.TemporaryFile("w+b") as stderr:
         process = start(
             *arguments, environment=environment, folder=folder, stdout=stdout, stderr=stderr
@@ -233,11 +233,11 @@ def run(
     return subprocess.CompletedProcess(["syncd", *arguments], code, *texts)
 
 
-# --- the process that forks -------------------------------------------------------------------------
+# --- the forking process ----------------------------------------------------------------------------
 
 
 def serve(address: str) -> None:
-    """Load what syncd needs; then fork at each order, until the parent ends."""
+    """Load everything that syncd needs, then fork for each order, until the parent ends."""
     from tests.alone import without_the_machine
     from tests.loaded import load
 
@@ -263,7 +263,7 @@ def serve(address: str) -> None:
 
 
 def _answer(connection: socket.socket) -> None:
-    """Carry out one order, in a process of its own that waits for the end of syncd."""
+    """Execute one order in a separate process that waits for the end of syncd."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     connection.setblocking(True)
     ints = array.array("i")
@@ -282,7 +282,7 @@ def _answer(connection: socket.socket) -> None:
             os._exit(99)
     for stream in ints:
         os.close(stream)
-    with contextlib.suppress(OSError):  # the test may have gone
+    with contextlib.suppress(OSError):  # the test may have ended
         connection.sendall(f"{process}\n".encode())
         _, status = os.waitpid(process, 0)
         connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
@@ -297,7 +297,7 @@ def _become(
     *,
     terminal: bool,
 ) -> None:
-    """Be the command ``syncd``, to its end."""
+    """Become the command ``syncd`` until it ends."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -308,7 +308,7 @@ def _become(
     if terminal:
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115  # for the life of the process
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  # open as long as the process runs
     coding = environment.get("PYTHONIOENCODING")
     sys.stdout = open(1, "w", encoding=coding, closefd=False)  # noqa: SIM115
     sys.stderr = open(  # noqa: SIM115
@@ -322,7 +322,7 @@ def _become(
         main()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:  # noqa: BLE001  # as the interpreter does at its end
+    except BaseException:  # noqa: BLE001  # as the interpreter does when it ends
         sys.excepthook(*sys.exc_info())
         code = 1
     threading._shutdown()  # type: ignore[attr-defined]  # as at the end of every Python process

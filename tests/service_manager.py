@@ -1,10 +1,10 @@
-"""Stands in for what a booted systemd, pip and pipx would do, for the commands of the documents.
+"""Replaces a booted systemd, pip and pipx for the commands of the documents.
 
-Run as a command under the name of the program it stands in for (see `documents.Machine`). It reads
-the very units that the reader installs, and starts the real program as they say: with its
-credentials, its state directory, and until it says READY. What it doesn't understand, it refuses,
-so that no command in the documents passes by being ignored. That the units work under a real
-systemd is shown elsewhere, with systemd-nspawn.
+It is run under the name of the program that it replaces (see `documents.Machine`). It reads the
+units that the reader installs and starts the real program as the units define: with its
+credentials and its state directory, until the program reports READY. It refuses everything that it
+does not know, so that no command in the documents passes because it is ignored. Other tests run the
+units under a real systemd, with systemd-nspawn.
 """
 
 import base64
@@ -34,7 +34,7 @@ _DATABASE = re.compile(r"sqlite:////var/lib")
 
 
 def moved(text: str, machine: Path) -> str:
-    """A command or a value with its absolute paths inside the machine."""
+    """Return a command or a value with its absolute paths moved into the machine."""
     text = _DATABASE.sub(f"sqlite:///{machine}/var/lib", text)
     return _FOLDERS.sub(lambda found: f"{machine}/{found[1]}", text)
 
@@ -59,7 +59,7 @@ def main(name: str, arguments: list[str]) -> int:
 
 
 def systemctl(arguments: list[str]) -> int:
-    """The verbs that the documents use."""
+    """Run one of the verbs that the documents use."""
     match [one for one in arguments if one != "--no-pager"]:
         case ["daemon-reload"]:
             return 0
@@ -83,7 +83,7 @@ def systemctl(arguments: list[str]) -> int:
 
 
 def start(name: str) -> None:
-    """Start a service as its unit says, and wait until it is ready; one that runs goes on."""
+    """Start a service as its unit defines and wait until it is ready; a running service keeps running."""
     if (RUNNING / name / "pid").exists():
         return
     unit = service_of(name)
@@ -91,7 +91,7 @@ def start(name: str) -> None:
     environment = dict(
         os.environ, CREDENTIALS_DIRECTORY=str(credentials(unit, own / "credentials"))
     )
-    environment.pop("SYNCD_CONFIG", None)  # a service has nothing of the shell that starts it
+    environment.pop("SYNCD_CONFIG", None)  # a service inherits nothing from the shell
     (folder,) = unit["StateDirectory"]
     state = MACHINE / "var/lib/private" / folder
     state.mkdir(parents=True, exist_ok=True, mode=int(unit["StateDirectoryMode"][0], 8))
@@ -126,7 +126,7 @@ def start(name: str) -> None:
 
 
 def reload(name: str) -> None:
-    """Run the unit's reload commands in order; the first that fails ends it."""
+    """Run the unit's reload commands in order; exit at the first that fails."""
     environment = dict(
         os.environ,
         CREDENTIALS_DIRECTORY=str(RUNNING / name / "credentials"),
@@ -140,7 +140,7 @@ def reload(name: str) -> None:
 
 
 def stop(name: str) -> None:
-    """Ask a service to end, and wait for it; one that doesn't run has ended."""
+    """Ask a service to end and wait for it; do nothing if the service does not run."""
     if not (RUNNING / name / "pid").exists():
         return
     pid = pid_of(name)
@@ -155,7 +155,7 @@ def stop(name: str) -> None:
 
 
 def pid_of(name: str) -> int:
-    """The process of a service that runs."""
+    """Return the process ID of a running service."""
     try:
         pid = int((RUNNING / name / "pid").read_text())
         os.kill(pid, 0)
@@ -165,7 +165,7 @@ def pid_of(name: str) -> int:
 
 
 def service_of(name: str) -> dict[str, list[str]]:
-    """A unit's [Service], its drop-ins over it; an empty value takes back what stood before."""
+    """Return a unit's [Service] with its drop-ins; an empty value clears the earlier values."""
     base, at, instance = name.partition("@")
     main_file = UNITS / f"{base}{at}.service"
     found: dict[str, list[str]] = {}
@@ -181,7 +181,7 @@ def service_of(name: str) -> dict[str, list[str]]:
 
 
 def credentials(unit: dict[str, list[str]], folder: Path) -> Path:
-    """The folder of secrets that a service gets."""
+    """Return the folder with the secrets of a service."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         old.unlink()
@@ -200,7 +200,7 @@ def credentials(unit: dict[str, list[str]], folder: Path) -> Path:
 
 
 def journalctl(arguments: list[str]) -> int:
-    """The log of a service, or its last lines."""
+    """Print the log of a service, or its last lines."""
     match arguments:
         case ["-u", name, *rest]:
             known_options("journalctl", [one for one in rest if one.startswith("-")])
@@ -213,7 +213,7 @@ def journalctl(arguments: list[str]) -> int:
 
 
 def systemd_creds(arguments: list[str]) -> int:
-    """Wrap a secret for its name; the real one would make a key for this machine."""
+    """Encode a secret for its name; the real program would encrypt it with a key of this machine."""
     match arguments:
         case ["encrypt", option, source, target] if option.startswith("--name="):
             known_options("systemd-creds", [option])
@@ -225,7 +225,7 @@ def systemd_creds(arguments: list[str]) -> int:
 
 
 def systemd_run(arguments: list[str]) -> int:
-    """Run a command with the properties given."""
+    """Run a command with these properties."""
     unit: dict[str, list[str]] = {}
     options = []
     while arguments and arguments[0].startswith("-"):
@@ -258,11 +258,11 @@ def sqlite3_shell(arguments: list[str]) -> int:
     return 0
 
 
-# --- where a minimal system lacks a program -------------------------------------------------------
+# --- programs that a minimal system lacks ---------------------------------------------------------
 
 
 def curl(arguments: list[str]) -> int:
-    """Print what an address answers to a GET, or to what -d sends; with -f, fail on an error."""
+    """Print the answer to a GET, or to a POST of -d's text; with -f, fail on an error."""
     rest, data = list(arguments), None
     if "-d" in rest:
         at = rest.index("-d")
@@ -282,7 +282,7 @@ def curl(arguments: list[str]) -> int:
 
 
 def python(arguments: list[str]) -> int:
-    """The Python of the tests, for a document that calls it by its short name."""
+    """Run the Python of the tests, for a document that calls it by its short name."""
     return subprocess.run([sys.executable, *arguments], check=False).returncode
 
 
@@ -290,7 +290,7 @@ def python(arguments: list[str]) -> int:
 
 
 def python3(arguments: list[str]) -> int:
-    """Make a virtual environment; its pip is ours, because there may be no network."""
+    """Create a virtual environment; this file replaces its pip, because there may be no network."""
     match arguments:
         case ["-m", "venv", folder]:
             make_environment(Path(folder))
@@ -301,7 +301,7 @@ def python3(arguments: list[str]) -> int:
 
 
 def pip(arguments: list[str]) -> int:
-    """Install the project as pip does. What the lock names is here already: it is only checked."""
+    """Install the project as pip does; the lock's packages are already here and are only checked."""
     match arguments:
         case ["install", *rest]:
             known_options("pip", [one for one in rest if one.startswith("-")])
@@ -318,7 +318,7 @@ def pip(arguments: list[str]) -> int:
 
 
 def commands_of(lock: str, folder: Path) -> None:
-    """Put the commands that the lock's packages bring along where pip puts them."""
+    """Create the commands of the lock's packages where pip would create them."""
     for package in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE):
         with contextlib.suppress(metadata.PackageNotFoundError):
             for entry in metadata.distribution(package).entry_points.select(
@@ -351,14 +351,14 @@ def pipx(arguments: list[str]) -> int:
 
 
 def make_environment(folder: Path) -> None:
-    """A virtual environment that sees what the tests' own one has, in place of a network."""
+    """Create a virtual environment that uses the packages of the tests' own one instead of a network."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
 
 def install(folder: Path, arguments: list[str]) -> None:
-    """Build and install the project into an environment, by the real pip."""
+    """Build the project and install it into an environment, with the real pip."""
     subprocess.run(
         [
             sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "--quiet",
@@ -368,7 +368,7 @@ def install(folder: Path, arguments: list[str]) -> None:
 
 
 def stand_in(place: Path) -> None:
-    """Put a program that runs this file under its own name."""
+    """Create a program that runs this file under the program's name."""
     place.write_text(
         f'#!/bin/sh\nSTAND_IN="$0" exec {sys.executable} -E {__file__} {place.name} "$@"\n'
     )
@@ -376,7 +376,7 @@ def stand_in(place: Path) -> None:
 
 
 def known_options(program: str, options: list[str]) -> None:
-    """Refuse options that the real program doesn't have, as far as it is here to be asked."""
+    """Refuse options that the real program does not have, if the program is installed here."""
     asked = [sys.executable, "-m", "pip", "install"] if program == "pip" else [program]
     path = os.pathsep.join(os.environ["PATH"].split(os.pathsep)[2:])
     try:
@@ -395,7 +395,7 @@ def known_options(program: str, options: list[str]) -> None:
 
 
 def refuse(program: str, arguments: list[str]) -> None:
-    """End, because the documents ask for something that isn't known here."""
+    """Exit, because this file does not know the command."""
     sys.exit(f"{program} {' '.join(arguments)}: not known here; see tests/service_manager.py")
 
 

@@ -1,7 +1,7 @@
-"""Spreads the slowest tests over the workers, each of which then begins with its share of them.
+"""Distributes the slowest tests over the workers; each worker begins with its share of them.
 
-At first, xdist gives each worker a part of the list as it is ordered, all parts equally long. An idle
-worker later takes the end of another's part.
+At first, xdist gives each worker an equally long part of the ordered list. Later, an idle worker takes
+tests from the end of another worker's part.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ TOGETHER = ("tests/package/test_debian.py", "tests/systemd_boot/")
 """Slow tests that share a package or a boot, so they stay together."""
 
 APART = ("tests/crash/",)
-"""Slow tests that share nothing."""
+"""Slow tests that share nothing, so they can run apart."""
 
 
 def unit_of(test_id: str, *, slow: bool) -> str | None:
-    """The name of the slow tests that stay together with a test; None for a quick test."""
+    """Return the name of the slow tests that stay together with this test; None for a quick test."""
     together = next((one for one in TOGETHER if test_id.startswith(one)), None)
     if together is not None:
         return together
@@ -25,7 +25,7 @@ def unit_of(test_id: str, *, slow: bool) -> str | None:
 
 
 def spread(units: Sequence[Sequence[T]], rest: Sequence[T], workers: int) -> list[T]:
-    """Order tests so that each worker's part begins with every so many of the slow units."""
+    """Order the tests so that each worker's part begins with its share of the slow units."""
     shares = [[one for unit in units[n::workers] for one in unit] for n in range(workers)]
     left, total, ordered = list(rest), len(rest) + sum(map(len, units)), list[T]()
     for n, share in enumerate(shares):

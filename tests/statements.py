@@ -1,7 +1,7 @@
-"""Compiles each statement of SQL once in a process, instead of once for each database.
+"""Compiles each SQL statement once per process, instead of once per database.
 
-SQLAlchemy keeps what it compiled with the engine of a database. Each test has a database of its own, so
-a third of the tests' time would go into compiling the same statements.
+SQLAlchemy caches compiled statements per engine. Each test has its own database, so the tests would
+spend a third of their time on compiling the same statements.
 """
 
 from typing import Any
@@ -10,10 +10,10 @@ import sqlalchemy as sa
 
 
 class SharedCache(dict[Any, Any]):
-    """Compiled statements, by what the statement is and which kind of database it is for."""
+    """A cache of compiled statements, by statement and kind of database."""
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """The compiled statement; `key` begins with the dialect of one engine."""
+        """Return the compiled statement; `key` begins with the dialect of one engine."""
         return super().get(_for_each(key), default)
 
     def __setitem__(self, key: Any, compiled: Any) -> None:
@@ -33,6 +33,6 @@ def _share(connection: sa.Connection) -> None:
 
 
 def share() -> None:
-    """Let every engine of this process share what was compiled; a second time changes nothing."""
+    """Let all engines of this process share compiled statements; a second call changes nothing."""
     if not sa.event.contains(sa.Engine, "engine_connect", _share):
         sa.event.listen(sa.Engine, "engine_connect", _share)

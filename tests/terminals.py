@@ -20,11 +20,11 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a command left on a terminal.
+    """The output and the exit code of a command on a terminal.
 
     Attributes:
-        code: the exit code, as a shell has it.
-        text: everything that was written, escape sequences included.
+        code: the exit code, as a shell shows it.
+        text: the whole output, including escape sequences.
     """
 
     code: int
@@ -32,7 +32,7 @@ class Shown:
 
     @property
     def lines(self) -> list[str]:
-        """The text line by line, as it was written."""
+        """The output line by line, as it was written."""
         return self.text.replace("\r\n", "\n").split("\n")
 
 
@@ -52,15 +52,15 @@ def on_terminal(
 
     Args:
         environment: the variables of syncd; the others are inherited.
-        folder: where it runs.
-        arguments: behind `syncd`.
-        columns: how wide the terminal is.
-        term: what the terminal calls itself.
-        typed: what the user types.
+        folder: the working directory.
+        arguments: the arguments of `syncd`.
+        columns: the width of the terminal.
+        term: the type of the terminal (TERM).
+        typed: the text that the user types.
         when: the user types Ctrl-C once this is true.
-        asked: the user types only once the terminal shows this text.
-        meanwhile: what happens between the question and the answer.
-        seconds: how long the command may show nothing new.
+        asked: the user types only after the terminal shows this text.
+        meanwhile: called between the question and the answer.
+        seconds: the longest time without new output.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -108,15 +108,15 @@ def conversation(
     script: Sequence[tuple[str, str]],
     seconds: float = 60,
 ) -> Shown:
-    r"""Run a command on a terminal, and answer its questions.
+    r"""Run a command on a terminal and answer its questions.
 
     Args:
         environment: the variables of syncd; the others are inherited.
-        folder: where it runs.
-        arguments: behind `syncd`.
-        script: what is waited for, and what is typed then. A question is waited for behind the one
-            before. Ctrl-C is ``\x03``.
-        seconds: how long one question may take to come.
+        folder: the working directory.
+        arguments: the arguments of `syncd`.
+        script: pairs of the text to wait for and the text to type then. Each text is searched for
+            after the one before. Ctrl-C is ``\x03``.
+        seconds: the longest wait for one question.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
@@ -149,10 +149,10 @@ def conversation(
 
 
 def _shows(terminal: int, seconds: float, *, interrupted: bool) -> bool:
-    """Whether a terminal shows something within some seconds.
+    """Whether the terminal shows any output within this time.
 
-    If Ctrl-C was typed last (`interrupted`), it is typed again, as a user does: Python notices a signal
-    that arrives right before a blocking read only when that read has ended.
+    If Ctrl-C was typed last (`interrupted`), it is typed again, as a user would: Python handles a signal
+    that arrives right before a blocking read only after that read.
     """
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
@@ -172,6 +172,6 @@ def _press_ctrl_c(terminal: int, when: Callable[[], bool], ended: threading.Even
 
 
 AGAIN_SECONDS = 5.0
-"""When a user types Ctrl-C again, if nothing happens."""
+"""The time after which the user types Ctrl-C again, if nothing happens."""
 
 INTERRUPTED = 128 + signal.SIGINT

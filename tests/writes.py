@@ -1,4 +1,4 @@
-"""Rows to write, and a guard that allows every write, for tests of a sink."""
+"""Rows to write, and guards that allow or refuse every write, for tests of a sink."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ class Allow:
     """A guard that allows every request.
 
     Attributes:
-        asked: called each time that the guard is asked.
+        asked: called each time that the guard is called.
     """
 
     asked: Callable[[], object] = field(default=lambda: None)
@@ -23,12 +23,12 @@ class Allow:
 
 
 class Refuse:
-    """A guard that keeps every request from being sent."""
+    """A guard that refuses every request."""
 
     def allows_sending(self) -> bool:
         return False
 
 
 def new_row(invoice_id: int) -> NewRow:
-    """A row of 10.99 for the payment pi_1."""
+    """Return a row of 10.99 for the payment pi_1."""
     return NewRow("pi_1", invoice_id, Decimal("10.99"), 3, 1_764_000_000)

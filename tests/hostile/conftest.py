@@ -1,4 +1,4 @@
-"""What every hostile test takes for granted: this process holds the planted secrets."""
+"""Fixtures of the hostile tests: this process knows the planted secrets."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from tests.hostile.strategies import API_KEY, HALO_SECRET, HALO_TOKEN
 
 @pytest.fixture(autouse=True)
 def held() -> Iterator[None]:
-    """The secrets are known here whatever token a test signs in with."""
+    """Register the planted secrets in this process, whatever token a test signs in with."""
     secrets = (API_KEY, HALO_SECRET, HALO_TOKEN)
     for number, secret in enumerate(secrets):
         conceal(f"planted {number}", secret)

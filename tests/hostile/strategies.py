@@ -1,7 +1,7 @@
-"""What hostile, broken or merely newer sides may send: shapes of the two APIs, bent, and garbage.
+"""Strategies for answers of hostile, broken or newer APIs: modified shapes of both APIs, and garbage.
 
-The shapes are written by hand after the API descriptions. `FUZZ_EXAMPLES=20000` draws so many examples
-of each; otherwise a few hundred. Each commit draws others: `tests/freshness.py`.
+The shapes are written by hand from the API descriptions. `FUZZ_EXAMPLES=20000` draws that many
+examples of each, otherwise a few hundred. Each commit draws others: see `tests/freshness.py`.
 """
 
 import json
@@ -16,7 +16,7 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 
 
 def hostile(examples: int) -> settings:
-    """So many examples in every run, or as many as `make fuzz` asks for."""
+    """Settings for the given number of examples, or for as many as `make fuzz` requests."""
     return settings(
         max_examples=EXAMPLES or examples,
         derandomize=False,
@@ -34,7 +34,7 @@ def hostile(examples: int) -> settings:
 
 # --- secrets -----------------------------------------------------------------------------------------
 
-MARK = "DETNALP"[::-1]  # turned round: Hypothesis tries literals that it finds in the code
+MARK = "DETNALP"[::-1]  # reversed: Hypothesis uses literals that it finds in the code
 API_KEY = f"rk_live_{MARK}0123456789abcdef"
 HALO_SECRET = f"{MARK}-halo-secret/+=&?0123"
 HALO_TOKEN = f"{MARK}.halo.token.0123456789"
@@ -49,15 +49,15 @@ SECRETS = (
     f"eyJ{MARK}0123456789.eyJabc.def-123",
     f"client_secret={MARK}&grant_type=client_credentials",
 )
-"""Each holds MARK, so that any of it that gets through is found."""
+"""Each secret contains MARK, so that a test finds any part that leaks."""
 
 UNSEEN = "\x00\x1b\x7f\u200b\u200e\u202e\u2066\ufeff\ud800\udfff"
-"""NUL, escape, marks that can't be seen or turn the writing round, halves of characters."""
+"""NUL, escape, invisible marks, marks that change the text direction, and surrogates."""
 
 
 @st.composite
 def secrets(draw: st.DrawFn) -> str:
-    """A secret, whole or with something unseen in the middle of it."""
+    """A secret, whole or with an invisible character in the middle."""
     secret = draw(st.sampled_from(SECRETS))
     if draw(st.booleans()):
         return secret
@@ -69,14 +69,14 @@ characters = st.characters(exclude_categories=()) | st.sampled_from(UNSEEN + "<>
 
 
 def around(secret: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Text with a secret in it."""
+    """Text that contains a secret."""
     padding = st.text(characters, max_size=12) | st.sampled_from(["x" * 493, "\x1b[31m", "<b>"])
     return st.tuples(padding, secret, padding).map(" ".join)
 
 
 texts = st.text(characters, max_size=40) | around(secrets())
 whole_texts = st.text(characters, max_size=40) | around(st.sampled_from(SECRETS))
-"""The same, but no secret is taken apart: what is passed on as data is searched for whole ones."""
+"""The same with whole secrets only: data that is passed on is searched for whole secrets."""
 
 
 # --- JSON --------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ numbers = st.sampled_from(
 
 
 def deep(depth: int) -> Any:
-    """Lists in dictionaries in lists, so many deep."""
+    """Lists in dictionaries in lists, with this many levels."""
     value: Any = "bottom"
     for level in range(depth):
         value = [value] if level % 2 else {"deeper": value}
@@ -96,7 +96,7 @@ def deep(depth: int) -> Any:
 
 
 def anything(text: st.SearchStrategy[str] = texts) -> st.SearchStrategy[Any]:
-    """Any JSON value, also of the kinds that only a lenient parser takes."""
+    """Any JSON value, including values that only a lenient parser accepts."""
     leaves = st.none() | numbers | text
     return st.recursive(
         leaves,
@@ -109,7 +109,7 @@ def anything(text: st.SearchStrategy[str] = texts) -> st.SearchStrategy[Any]:
 def bent(
     draw: st.DrawFn, shape: dict[str, Any], text: st.SearchStrategy[str] = texts
 ) -> dict[str, Any]:
-    """A shape with some of its fields replaced, left out or added to, at any level."""
+    """The shape with some fields replaced, removed or added, at any level."""
     bent_shape = dict(shape)
     names = draw(st.lists(st.sampled_from(sorted(shape)), max_size=3, unique=True))
     for name in names:
@@ -125,7 +125,7 @@ def bent(
     return bent_shape
 
 
-# 1e999 is JSON, and infinity to most readers; the others are numbers to none but the most patient.
+# 1e999 is JSON, and infinity to most parsers; only lenient parsers read the others as numbers.
 _HUGE = (
     "1e999",
     "-1e999",
@@ -142,9 +142,9 @@ _MARKED = re.compile(r"(?:\\u[0-9a-f]{4})?".join(MARK).encode())
 
 @st.composite
 def on_the_wire(draw: st.DrawFn, value: st.SearchStrategy[Any]) -> bytes:
-    """A value as bytes; sometimes with a number that none can hold, cut off, or damaged."""
+    """The value as bytes, sometimes with a number too large for any parser, truncated or damaged."""
     body = json.dumps(draw(value)).encode()
-    harmless = _MARKED.sub(b"cut", body)  # what is left of a secret needn't look like one
+    harmless = _MARKED.sub(b"cut", body)  # the rest of a cut secret may not look like a secret
     match draw(st.integers(0, 9)):
         case 0:
             return harmless[: draw(st.integers(0, len(harmless)))]
@@ -200,7 +200,7 @@ events = bent(EVENT, whole_texts) | anything(whole_texts)
 
 
 def stripe_lists(items: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """A page of a listing, bent."""
+    """A page of a Stripe listing, possibly modified."""
     shape = st.fixed_dictionaries(
         {"object": st.just("list"), "data": st.lists(items, max_size=4), "has_more": st.booleans()}
     )

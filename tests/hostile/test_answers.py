@@ -1,4 +1,4 @@
-"""Whatever either side answers over real HTTP: a reading of it, or a failure that is understood."""
+"""Whatever either side answers over real HTTP, the adapter returns a result or raises a known error."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -54,7 +54,7 @@ def both(server: Server) -> Iterator[Adapters]:
 
 
 def assert_understood(failure: Failure, kind: type[Failure] = Failure) -> None:
-    """It speaks to a person, and gives nothing away."""
+    """Check that the error's text can be shown and contains no secret."""
     assert isinstance(failure, kind)
     assert_fit_to_be_shown(str(failure))
     assert str(failure)
@@ -66,7 +66,7 @@ def assert_understood(failure: Failure, kind: type[Failure] = Failure) -> None:
 def halo_answers(
     at: str, status: int, body: bytes, more: dict[str, str], method: str = "GET"
 ) -> Any:
-    """A Halo that signs in as it should, and answers so at one path."""
+    """A Halo with a normal sign-in and the given answer at one path."""
 
     def answer(request: Request) -> Reply:
         if at in request.path and (method == request.method or at != "InvoicePayment"):
@@ -90,7 +90,7 @@ def halo_answers(
 def test_stripes_lists_of_events(
     server: Server, both: Adapters, status: int, more: dict[str, str], body: bytes
 ) -> None:
-    """A page of events is read as a whole, each event known or named; or it fails as a whole."""
+    """A page of events gives every event as read or unreadable, or the whole page fails."""
     server.answer = lambda _: Reply(status, body, more)
     try:
         page: Page = both.do(both.stripe.events(1))
@@ -115,7 +115,7 @@ def test_stripes_lists_of_events(
 def test_stripes_payment_intents(
     server: Server, both: Adapters, status: int, more: dict[str, str], listed: bool, body: bytes
 ) -> None:
-    """The same for payment intents, one or many; and one is never taken for another."""
+    """A payment intent is read, is unreadable or raises; another intent than the requested is refused."""
     server.answer = lambda _: Reply(status, body, more)
     try:
         if listed:
@@ -133,8 +133,8 @@ def test_stripes_payment_intents(
 def test_halos_rows(
     server: Server, both: Adapters, status: int, more: dict[str, str], body: bytes
 ) -> None:
-    """Halo's rows are those of the payment, or its answer is a failure."""
-    both.forget_sign_in()  # an example doesn't depend on those before it
+    """rows_of() returns only rows of the payment, or raises LinkFailure."""
+    both.forget_sign_in()  # no example depends on an earlier one
     server.answer = halo_answers("InvoicePayment", status, body, more)
     try:
         found = both.do(both.halo.rows_of(ROW["intent_id"]))
@@ -154,7 +154,7 @@ def test_halos_rows(
 def test_halos_answers_to_a_write(
     server: Server, both: Adapters, status: int, more: dict[str, str], new: bool, body: bytes
 ) -> None:
-    """An answer to a write shows rows, or proves nothing, or is a failure that says what it left."""
+    """The answer to a write gives rows with IDs, acknowledges nothing, or raises an error."""
     both.forget_sign_in()
     server.answer = halo_answers("InvoicePayment", status, body, more, "POST")
     write = (
@@ -183,7 +183,7 @@ def test_halos_answers_to_a_write(
 def test_halos_sign_in(
     server: Server, both: Adapters, at: str, status: int, more: dict[str, str], body: bytes
 ) -> None:
-    """Signing in works, or is a failure; the secret goes to the token endpoint, the token nowhere."""
+    """The sign-in works or fails; the secret goes only to the token endpoint, and no token goes there."""
     server.answer = halo_answers(at, status, body, more)
     server.requests.clear()
     both.forget_sign_in()
@@ -200,7 +200,7 @@ def test_halos_sign_in(
 def test_a_side_that_sends_our_secrets_back(
     server: Server, both: Adapters, secret: str, where: str
 ) -> None:
-    """Whoever repeats a secret in an error, in whatever shape: no message holds it."""
+    """If an answer repeats a secret, in whatever shape, the error does not contain the secret."""
     both.forget_sign_in()
     if where == "error":
         body = {"error": {"message": f"bad key {secret}.", "type": "invalid_request_error"}}
@@ -226,7 +226,7 @@ def test_a_side_that_sends_our_secrets_back(
     "token", ["a\nb", "a b", "tökén", "", "\ud800", 5, ["a"], "x" * 20_000, None]
 )
 def test_tokens_that_are_none(server: Server, both: Adapters, token: object) -> None:
-    """What can't stand in a header isn't a token: it is neither sent nor shown."""
+    """A token that cannot be sent in a header is refused, and the adapter does not send it."""
     both.forget_sign_in()
     server.requests.clear()
     body = json_reply({**SIGN_IN, "access_token": token}).body
@@ -240,11 +240,11 @@ def test_tokens_that_are_none(server: Server, both: Adapters, token: object) -> 
     "lifetime", [b"1e999", b"1e9999999", b"-5", b"true", b'"x"', b"null", b"9" * 400, b"0", b"NaN"]
 )
 def test_odd_lifetimes_of_a_token(server: Server, both: Adapters, lifetime: bytes) -> None:
-    """However long a token says it lasts: it is used, and renewed within a day."""
+    """Whatever lifetime a token names, the adapter uses the token and renews it within a day."""
     both.forget_sign_in()
     body = b'{"access_token": "abc", "expires_in": ' + lifetime + b"}"
     server.answer = halo_answers("token", 200, body, {})
-    if lifetime == b"NaN":  # not JSON at all
+    if lifetime == b"NaN":  # not valid JSON
         with pytest.raises(Failure):
             both.do(both.halo.rows_of("pi_nobody"))
         return
@@ -260,7 +260,7 @@ def test_odd_lifetimes_of_a_token(server: Server, both: Adapters, lifetime: byte
      "https://evil.example\\@good.example", "https://\ud800.example"],
 )  # fmt: skip
 def test_places_to_sign_in_at_that_are_none(server: Server, both: Adapters, auth_url: str) -> None:
-    """The client secret goes to https alone, at an address that is one; else it stays here."""
+    """The client secret is sent only to a valid https address; otherwise the adapter raises."""
     both.forget_sign_in()
     server.requests.clear()
     server.answer = halo_answers("authinfo", 200, json_reply({"auth_url": auth_url}).body, {})
@@ -272,7 +272,7 @@ def test_places_to_sign_in_at_that_are_none(server: Server, both: Adapters, auth
     assert HALO_SECRET not in repr(both.halo)
 
 
-# --- pages that contradict themselves ------------------------------------------------------------------
+# --- inconsistent pages --------------------------------------------------------------------------------
 
 
 def page_of(number: int, *, has_more: bool = False) -> Reply:
@@ -281,7 +281,7 @@ def page_of(number: int, *, has_more: bool = False) -> Reply:
 
 
 def test_a_page_longer_than_was_asked_for(server: Server, both: Adapters) -> None:
-    """A hundred events are a page; a hundred and one are no answer to what was asked."""
+    """A page with 100 events is accepted, a page with 101 events is an error."""
     server.answer = lambda _: page_of(100)
     assert len(both.do(both.stripe.events(1)).events) == 100
     server.answer = lambda _: page_of(101)
@@ -291,14 +291,14 @@ def test_a_page_longer_than_was_asked_for(server: Server, both: Adapters) -> Non
 
 @pytest.mark.parametrize("items", [[], [None], [{"id": 5}], [{"id": "evt_here"}]])
 def test_more_without_a_place_to_go_on(server: Server, both: Adapters, items: list[Any]) -> None:
-    """There is said to be more, but nowhere to go on from: the listing fails, it isn't cut short."""
+    """If Stripe announces more events but gives no ID to continue from, the listing fails."""
     server.answer = lambda _: json_reply({"data": items, "has_more": True})
     with pytest.raises(LinkFailure, match="an id to continue from"):
         both.do(both.stripe.events(1, "evt_here"))
 
 
 def test_rows_without_end(server: Server, both: Adapters, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Halo that always shows new rows is left after a bounded number of pages."""
+    """If Halo shows new rows on every page, the adapter stops after a limited number of pages."""
     monkeypatch.setattr(halo_sink, "PAGES_OF_ONE_INTENT_MAX", 20)
 
     def answer(request: Request) -> Reply:

@@ -1,4 +1,4 @@
-"""On the wire itself: how large, how long, how encrypted, and to whom."""
+"""The network layer: size and time limits, TLS, redirects, cookies and proxies."""
 
 import asyncio
 import gzip
@@ -43,7 +43,7 @@ def both(server: Server) -> Iterator[Adapters]:
 
 
 def sign_in(request: Request) -> Reply | None:
-    """A Halo that signs in as it should; None for any other request."""
+    """A normal sign-in of Halo; None for any other request."""
     if "authinfo" in request.path:
         return json_reply({}, 404)
     if request.path == "/auth/token":
@@ -52,7 +52,7 @@ def sign_in(request: Request) -> Reply | None:
 
 
 def read(both: Adapters, side: str) -> None:
-    """Read something of one side."""
+    """Make one read from this side."""
     if side == "stripe":
         both.do(both.stripe.events(1))
     else:
@@ -79,7 +79,7 @@ SIDES = ("stripe", "halo")
 def test_a_body_beyond_the_limit(
     server: Server, monkeypatch: pytest.MonkeyPatch, side: str, body: bytes, why: str
 ) -> None:
-    """Too many bytes, or too many values in them: refused while it is read, and not asked again."""
+    """An answer with too many bytes or too many values is refused while it is read."""
     monkeypatch.setattr(stripe_source, "BODY_BYTES_MAX", 256 * KIB)
     monkeypatch.setattr(halo_connection, "BODY_BYTES_MAX", 256 * KIB)
     monkeypatch.setattr(network, "_DENSE_BYTES_MIN", 16 * KIB)
@@ -90,7 +90,7 @@ def test_a_body_beyond_the_limit(
 
 
 def test_the_largest_real_answers_are_taken(server: Server, both: Adapters) -> None:
-    """A Halo that ignores paging and sends thirty thousand rows at once is read."""
+    """If Halo ignores paging and sends 30,000 rows at once, the adapter reads them."""
     row = {"id": 0, "invoice_id": 1, "amount": 1.5, "status": 3, "intent_id": None, "method": 1}
     rows = json_reply([{**row, "id": number} for number in range(30_000)])
     server.answer = lambda request: sign_in(request) or rows
@@ -102,7 +102,7 @@ def test_the_largest_real_answers_are_taken(server: Server, both: Adapters) -> N
 def test_an_answer_packed_otherwise(
     server: Server, both: Adapters, side: str, encoding: str
 ) -> None:
-    """Packing is declined; what is packed in layers or unknown ways is not unpacked at all."""
+    """The adapter requests no compression, and does not decompress layered or unknown encodings."""
     bomb = gzip.compress(gzip.compress(b"0" * 10_000_000))
     server.answer = lambda request: (
         sign_in(request) or Reply(200, bomb, {"Content-Encoding": encoding})
@@ -117,7 +117,7 @@ def test_an_answer_packed_otherwise(
 def test_a_compression_bomb(
     server: Server, monkeypatch: pytest.MonkeyPatch, side: str, encoding: str
 ) -> None:
-    """What unpacks to more than the limit is refused while it is unpacked."""
+    """An answer that decompresses beyond the size limit is refused while it is decompressed."""
     monkeypatch.setattr(stripe_source, "BODY_BYTES_MAX", 256 * KIB)
     monkeypatch.setattr(halo_connection, "BODY_BYTES_MAX", 256 * KIB)
     pack = gzip.compress if encoding == "gzip" else zlib.compress
@@ -131,7 +131,7 @@ def test_a_compression_bomb(
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "GZIP"])
 def test_a_front_that_packs_all_the_same(server: Server, both: Adapters, encoding: str) -> None:
-    """A proxy before Halo that compresses without being asked is understood."""
+    """The adapter reads an answer that a proxy compressed without a request for compression."""
     pack = zlib.compress if encoding == "deflate" else gzip.compress
     body = pack(b'{"payments": [{"id": 7, "intent_id": "pi_1"}], "record_count": 1}')
     server.answer = lambda request: (
@@ -141,7 +141,7 @@ def test_a_front_that_packs_all_the_same(server: Server, both: Adapters, encodin
 
 
 def test_a_write_answered_too_largely_may_have_been_applied(server: Server, both: Adapters) -> None:
-    """An answer that isn't read says nothing of whether the row was inserted."""
+    """If the answer to an insert cannot be read, the error says that the insert may have been applied."""
     server.answer = lambda request: sign_in(request) or Reply(200, b"x", {"Content-Encoding": "br"})
     with pytest.raises(BadAnswer) as failed:
         both.do(both.halo.insert(new_row(1), Allow()))
@@ -150,7 +150,7 @@ def test_a_write_answered_too_largely_may_have_been_applied(server: Server, both
 
 @pytest.mark.parametrize("side", SIDES)
 def test_a_body_where_none_may_be(server: Server, both: Adapters, side: str) -> None:
-    """What is left on a connection after a 304 isn't shown: a secret may hide in its escapes."""
+    """A body after a 304 is not shown in any error, because its escapes may hide a secret."""
     hidden = b'{"error": "whs\\ud800ec_PLANTED0123456789"}'
     server.answer = lambda request: sign_in(request) or Reply(304, hidden)
     for _ in range(3):
@@ -163,7 +163,7 @@ def test_a_body_where_none_may_be(server: Server, both: Adapters, side: str) -> 
 
 
 class Dripping:
-    """A server that sends a head or a body piece by piece, and never ends."""
+    """A server that sends the head or the body of an answer piece by piece, and never ends."""
 
     def __init__(self, first: bytes, piece: bytes) -> None:
         self._first, self._piece = first, piece
@@ -202,7 +202,7 @@ class Dripping:
 def test_an_answer_that_drips(
     monkeypatch: pytest.MonkeyPatch, side: str, first: bytes, piece: bytes
 ) -> None:
-    """Never silent for long, never done: the whole request has a limit too."""
+    """The whole request has a time limit, even if the server never pauses for long."""
     for room in (stripe_source, halo_connection):
         monkeypatch.setattr(room, "ANSWER_SECONDS_MAX", 0.15)
     dripping = Dripping(first, piece)
@@ -223,7 +223,7 @@ def test_an_answer_that_drips(
      b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[", b"HTTP/1.1 200 OK\r\n\x00: \xff\r\n\r\n[]"],
 )  # fmt: skip
 def test_what_is_no_http(side: str, answer: bytes) -> None:
-    """A port that speaks something else, or HTTP badly, is a side that can't be reached."""
+    """A port with another protocol or with broken HTTP raises LinkFailure."""
 
     async def serve() -> None:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -261,7 +261,7 @@ def tls(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 @pytest.mark.parametrize("side", SIDES)
 def test_a_certificate_that_nobody_vouches_for(authority: trustme.CA, side: str) -> None:
-    """TLS is always verified: not a byte of a request goes to a server that can't prove its name."""
+    """A server whose certificate is not trusted gets no request."""
     with Server(tls=tls(authority.issue_cert("127.0.0.1"))) as server:
         with (
             Adapters(server.url, server.url) as both,
@@ -275,7 +275,7 @@ def test_a_certificate_that_nobody_vouches_for(authority: trustme.CA, side: str)
 def test_a_certificate_of_another_host(
     authority: trustme.CA, side: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name must be the one that was asked for, whoever signed it."""
+    """A trusted certificate for another host name is refused, and no request is sent."""
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     with Server(tls=tls(authority.issue_cert("elsewhere.example"))) as server:
@@ -291,7 +291,7 @@ def test_a_certificate_of_another_host(
 def test_a_certificate_of_ones_own_authority(
     authority: trustme.CA, side: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A house with an authority of its own names it in SSL_CERT_FILE."""
+    """A private certificate authority is accepted if SSL_CERT_FILE names it."""
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     with Server(tls=tls(authority.issue_cert("127.0.0.1"))) as server:
@@ -309,7 +309,7 @@ def test_a_certificate_of_ones_own_authority(
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_not_followed(server: Server, both: Adapters, side: str, status: int) -> None:
-    """To another host or to the same: a redirect is an answer that can't be used, and it is said."""
+    """A redirect, to the same host or another one, raises LinkFailure and is not followed."""
     with Server() as elsewhere:
         for location in (f"{elsewhere.url}/v1/events", "/v1/elsewhere", "http://[::1"):
             server.requests.clear()
@@ -324,7 +324,7 @@ def test_redirects_are_not_followed(server: Server, both: Adapters, side: str, s
 
 @pytest.mark.parametrize("status", [307, 308])
 def test_a_sign_in_is_not_redirected(server: Server, both: Adapters, status: int) -> None:
-    """The client secret doesn't follow a redirect of the token endpoint."""
+    """The client secret is not sent to the target of a redirect."""
     with Server() as elsewhere:
         to = {"Location": f"{elsewhere.url}/auth/token"}
         server.answer = lambda _: Reply(status, b"", to)
@@ -334,7 +334,7 @@ def test_a_sign_in_is_not_redirected(server: Server, both: Adapters, status: int
 
 
 def test_what_goes_to_a_host_that_signs_in(server: Server, both: Adapters) -> None:
-    """Where authinfo names another host: the secret goes there, the token to the tenant alone."""
+    """If authinfo names another host, the secret goes to that host and the token only to the tenant."""
     with Server() as signing:
         signing.answer = lambda _: json_reply({"access_token": HALO_TOKEN, "expires_in": 60})
         server.answer = lambda request: (
@@ -354,7 +354,7 @@ def test_what_goes_to_a_host_that_signs_in(server: Server, both: Adapters) -> No
 def test_loopback_is_no_place_to_sign_in_for_a_remote_tenant(
     authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tenant behind https can't have the secret sent in the clear, not even to this machine."""
+    """If the tenant uses https, the secret is never sent over plain http, not even to this machine."""
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     with Server() as listening, Server(tls=tls(authority.issue_cert("127.0.0.1"))) as tenant:
@@ -368,7 +368,7 @@ def test_loopback_is_no_place_to_sign_in_for_a_remote_tenant(
 
 
 def test_cookies_are_not_kept(server: Server, both: Adapters) -> None:
-    """What a side wants remembered isn't: nothing grows, nothing is told to anybody."""
+    """The adapter ignores cookies and never sends one."""
     server.answer = lambda request: (
         sign_in(request) or Reply(200, EMPTY, {"Set-Cookie": "a=b; Path=/"})
     )
@@ -384,7 +384,7 @@ def test_cookies_are_not_kept(server: Server, both: Adapters) -> None:
 def test_a_proxy_is_passed_by_on_loopback(
     server: Server, side: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What goes in the clear goes to this machine itself, whatever proxy the environment names."""
+    """Plain http to this machine does not use the proxy of the environment."""
     with Server() as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
             monkeypatch.setenv(name, proxy.url)
@@ -398,7 +398,7 @@ def test_a_proxy_is_passed_by_on_loopback(
 
 @pytest.mark.parametrize("side", SIDES)
 def test_a_proxy_sees_a_hosts_name_and_no_more(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For https the environment's proxy is used: it is asked for a tunnel, and is told no secret."""
+    """For https the environment's proxy gets a CONNECT with the host name, and no secret."""
     with Server(lambda _: Reply(403)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         with (
@@ -420,7 +420,7 @@ UNREADABLE_BY_HTTPX = ("fd00::/8", "::1/128", "[::1]", "localhost:abc", "b\u00fc
 def test_an_entry_of_no_proxy_that_httpx_cannot_read(
     side: str, entry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An odd entry changes nothing for other hosts: their requests go through the proxy."""
+    """An entry of NO_PROXY that httpx cannot parse does not affect requests to other hosts."""
     with Server(lambda _: Reply(403)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", entry)
@@ -452,7 +452,7 @@ def test_an_entry_of_no_proxy_that_httpx_cannot_read(
 def test_hosts_that_no_proxy_names_are_reached_directly(
     side: str, no_proxy: str, host: str, *, direct: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names, addresses and networks of both families in NO_PROXY are honoured."""
+    """Names, addresses and networks (IPv4 and IPv6) in NO_PROXY are reached without the proxy."""
     with Server(lambda _: Reply(403)) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", no_proxy)
@@ -466,7 +466,7 @@ def test_hosts_that_no_proxy_names_are_reached_directly(
 
 
 def test_names_that_no_proxy_covers() -> None:
-    """A name covers its subdomains and no other name; an address in the URL is not resolved."""
+    """A name in NO_PROXY covers its subdomains and no other name; host names are not resolved."""
 
     def covers(entry: str, url: str) -> bool:
         exemption = parse_exemption(entry)
@@ -493,7 +493,7 @@ def test_names_that_no_proxy_covers() -> None:
      "**", "a b/c", "-", "ftp://host", "\udc80", "host/path", "\u202e", "x" * 300 + "\u00fc"],
 )  # fmt: skip
 def test_an_entry_of_no_proxy_that_nobody_can_use(entry: str) -> None:
-    """The entry is skipped, and a warning names the variable and stays fit to be shown."""
+    """An invalid entry of NO_PROXY is reported with the variable's name, in printable and short text."""
     for name in ("NO_PROXY", "no_proxy"):
         problems = no_proxy_problems({name: f"{entry},example.com"})
         assert problems
@@ -502,13 +502,13 @@ def test_an_entry_of_no_proxy_that_nobody_can_use(entry: str) -> None:
     assert no_proxy_problems({"NO_PROXY": "*, .a.example,10.0.0.0/8 ::1,[fd00::]/8,b:1,"}) == []
 
 
-@pytest.mark.slow  # a run tries for half a minute to reach a side that cannot be reached
+@pytest.mark.slow  # a run retries an unreachable side for 30 seconds
 @pytest.mark.parametrize("arguments", [("--once",), ("check",), ("resync", "pi_1")])
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy"])
 def test_commands_with_an_odd_no_proxy(
     live: Rig, variable: str, arguments: tuple[str, ...]
 ) -> None:
-    """A command goes on, names the variable, and reports that the sides can't be reached."""
+    """With odd entries in NO_PROXY a command warns about them and reports that the sides are unreachable."""
     extra = {
         variable: ",".join(UNREADABLE_BY_HTTPX),
         "HTTPS_PROXY": f"http://127.0.0.1:{free_port()}",
@@ -544,7 +544,7 @@ def test_commands_with_an_odd_no_proxy(
     ],
 )
 def test_what_the_environment_says_of_the_network(name: str, value: str, *, usable: bool) -> None:
-    """What httpx couldn't use is a problem of the configuration, named without its value."""
+    """A variable that httpx cannot use is reported by name, without its value."""
     problems = environment_problems({name: value})
     assert bool(problems) is not usable
     assert all(problem.startswith(f"{name}: ") for problem in problems)

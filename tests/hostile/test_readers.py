@@ -1,4 +1,4 @@
-"""The readers themselves, over thousands of shapes: what can't be read is said, never guessed."""
+"""The parsers over thousands of shapes: an unreadable value is reported or None, never guessed."""
 
 import json
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ from tests.hostile.wire import NOW, assert_fit_to_be_kept, assert_fit_to_be_show
 
 
 def assert_sound(seen: Observation) -> None:
-    """An observation that the rest of the house can rely on."""
+    """Check that the rest of syncd can rely on the observation."""
     assert INTENT_ID.fullmatch(seen.intent_id)
     for number in (seen.amount, seen.amount_received, seen.created):
         assert number is None or (type(number) is int and 0 <= number <= 10**15)
@@ -52,7 +52,7 @@ def assert_sound(seen: Observation) -> None:
 @hostile(150)
 @given(events)
 def test_events(raw: Any) -> None:
-    """An event becomes a sound observation of its own type's state, or is named as unreadable."""
+    """An event becomes a valid observation with its type's state, or is reported as unreadable."""
     read = read_event(raw, "halo_invoice_id")
     assert read == read_event(raw, "halo_invoice_id")
     assert read.id.isascii()
@@ -75,7 +75,7 @@ def test_events(raw: Any) -> None:
 @hostile(150)
 @given(intents)
 def test_intents(raw: Any) -> None:
-    """A payment intent becomes a sound observation, or is named as unreadable."""
+    """A payment intent becomes a valid observation, or is reported as unreadable."""
     read = read_intent(raw, "halo_invoice_id", int(NOW))
     if isinstance(read, Unreadable):
         assert_fit_to_be_shown(read.id)
@@ -96,7 +96,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @hostile(60)
 @given(page=st.lists(events, min_size=1, max_size=5))
 def test_nothing_of_a_page_is_lost(store: Store, page: list[Any]) -> None:
-    """Whatever stands on a page: each event is taken in, or stands on the list a person sees."""
+    """Every event of a page is stored or goes on the attention list."""
     read = [read_event(raw, "halo_invoice_id") for raw in page]
     seen = [event for event in read if isinstance(event, SeenEvent)]
     odd = [event for event in read if isinstance(event, Unreadable)]
@@ -117,7 +117,7 @@ def test_nothing_of_a_page_is_lost(store: Store, page: list[Any]) -> None:
 @hostile(150)
 @given(rows)
 def test_rows(raw: Any) -> None:
-    """A row's fields are sound, or missing; never another number than the one that was sent."""
+    """A row's fields are valid or None; ID, invoice and status never differ from the sent numbers."""
     row = read_row(raw)
     for number in (row.id, row.invoice_id, row.status):
         assert number is None or (type(number) is int and abs(number) < 10**15)
@@ -135,13 +135,13 @@ def test_rows(raw: Any) -> None:
     "text", ["1e9999999", "-1e9999999", "1e-9999999", "0e9999999", "0e-9999999"]
 )
 def test_numbers_that_no_double_holds(text: str) -> None:
-    """An absurd power of ten is no number: it neither fails nor fills the memory with zeros."""
+    """A number with an absurd exponent is read as None, without an error or a memory problem."""
     row = read_row({"id": Decimal(text), "amount": Decimal(text), "status": Decimal(text)})
     assert (row.id, row.amount, row.status) == (None, None, None)
 
 
 def test_numbers_that_are_some() -> None:
-    """What doubles look like on the wire stays what it is."""
+    """Numbers as doubles write them keep their value; booleans are not numbers."""
     row = read_row({"id": Decimal("3.0"), "amount": Decimal("0.30000000000000004"), "status": 3.5})
     assert (row.id, row.amount, row.status) == (3, Decimal("0.30000000000000004"), None)
     assert read_row({"amount": Decimal("0.00")}).amount == 0
@@ -152,7 +152,7 @@ def test_numbers_that_are_some() -> None:
 @hostile(150)
 @given(halo_errors | anything())
 def test_words_of_halo(body: Any) -> None:
-    """Halo's own words, out of whatever shape, are one plain sentence without secrets."""
+    """Halo's error message, in whatever shape, becomes one plain sentence without secrets."""
     said = error_text(body)
     assert_fit_to_be_shown(said)
     assert not said or said[-1] in ".!?"
@@ -163,7 +163,7 @@ def test_words_of_halo(body: Any) -> None:
 @hostile(150)
 @given(texts, st.integers(1, 600))
 def test_plain_words(text: str, characters: int) -> None:
-    """Text from outside can't move a cursor, hide anything, grow, or give a secret away."""
+    """Sanitized text has printable characters, a limited length and no secret; sanitizing is idempotent."""
     said = plain(text, characters)
     assert_fit_to_be_shown(said)
     assert len(said) <= characters
@@ -173,21 +173,21 @@ def test_plain_words(text: str, characters: int) -> None:
 @hostile(150)
 @given(header_values, st.sampled_from([0.0, NOW, 4e9]))
 def test_headers(value: str, now: float) -> None:
-    """`Retry-After` is a wait of a day at most, `Date` a time, or both are nothing."""
+    """`Retry-After` is read as a wait of at most a day, `Date` as a time; otherwise both are None."""
     wait = retry_after_seconds(value, now)
     assert wait is None or 0 <= wait <= 86_400
     assert server_time(value) is None or isinstance(server_time(value), int)
 
 
 def test_traces_of_a_bottomless_event() -> None:
-    """Nesting is left out beyond a depth; the rest of the trace stands."""
+    """Nesting beyond the depth limit is removed; the rest of the trace stays."""
     raw = {"id": "evt_1", "metadata": deep(900), "n": float("inf"), "half": "\ud800"}
     trace = json.loads(trace_of(raw))
     assert (trace["id"], trace["n"], trace["half"]) == ("evt_1", None, "\ud800")
 
 
 def test_traces_of_a_huge_event() -> None:
-    """An event that is too long keeps its heads, each of bounded length."""
+    """An event that is too long keeps only its head fields, each with a limited length."""
     inner = {"id": "pi_1", "description": "x" * 100_000, "status": "y" * 100_000}
     trace = trace_of({"id": "evt_1", "data": {"object": inner}})
     assert json.loads(trace) == {
@@ -197,13 +197,13 @@ def test_traces_of_a_huge_event() -> None:
 
 
 def test_what_looks_like_a_secret_and_is_none() -> None:
-    """Ordinary words stay."""
+    """Ordinary words that resemble secrets stay unchanged."""
     said = "risk_level of task_id: a basic token; the secret santa, key 12, password needed"
     assert plain(said) == said
 
 
 def test_known_secrets_in_every_dress() -> None:
-    """A secret of ours is found as it is, in a form, and in JSON."""
+    """A configured secret is removed from plain and form-encoded text, if it is long enough."""
     for form in (HALO_SECRET, quote_plus(HALO_SECRET)):
         assert MARK not in plain(f"you sent {form}.")
     conceal("another", "short")

@@ -1,4 +1,4 @@
-"""Configuration, environment and command line: whatever stands there, problems are named or it is taken."""
+"""Configuration, environment and command line: any input is accepted or its problems are named."""
 
 import logging
 import os
@@ -41,7 +41,7 @@ KEYS = {
 
 
 def toml(value: Any) -> str:
-    """A value as TOML writes it; inline tables all the way."""
+    """Write a value as TOML, with inline tables only."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -60,7 +60,7 @@ def written(tables: dict[str, Any]) -> str:
 
 @contextmanager
 def environment(**more: str) -> Iterator[None]:
-    """The process's environment with these, and without any other SYNCD_…."""
+    """Set these variables, and remove all other SYNCD_ variables."""
     saved = dict(os.environ)
     try:
         for name in [name for name in os.environ if name.startswith("SYNCD_")]:
@@ -73,7 +73,7 @@ def environment(**more: str) -> Iterator[None]:
 
 
 def read(file: Path | None, **more: str) -> Config | None:
-    """Load; a refusal must be fit for a terminal. None where it was refused."""
+    """Load the configuration; return None if it is refused, after a check of the error texts."""
     with environment(**{**KEYS, **more}):
         try:
             return load(file, os.environ)
@@ -87,7 +87,7 @@ def read(file: Path | None, **more: str) -> Config | None:
 
 
 def assert_usable(config: Config) -> None:
-    """What was taken can be worked with."""
+    """Check that the accepted configuration can be used."""
     assert config.halo.url.startswith(("https://", "http://"))
     assert config.poll.seconds is None or 1 <= config.poll.seconds <= 30 * 86_400
     assert all(abs(number) <= 2**31 for number in config.halo.status.numbers.values())
@@ -98,7 +98,7 @@ def assert_usable(config: Config) -> None:
 @hostile(80)
 @given(bent(FILE).map(written) | bent(FILE).flatmap(bent).map(written))
 def test_bent_files(tmp_path: Path, text: str) -> None:
-    """A file of nearly the right shape: taken, or refused with every problem named."""
+    """A file of almost the right shape is accepted and usable, or refused with its problems."""
     place = tmp_path / "config.toml"
     place.write_text(text, "utf-8")
     config = read(place)
@@ -107,7 +107,7 @@ def test_bent_files(tmp_path: Path, text: str) -> None:
 
 
 def test_the_file_that_is_bent(tmp_path: Path) -> None:
-    """The shape itself is good: without this, the test above could pass on refusals alone."""
+    """The unmodified file is accepted; otherwise the test above could pass with refusals only."""
     place = tmp_path / "config.toml"
     place.write_text(written(FILE), "utf-8")
     assert read(place) is not None
@@ -116,7 +116,7 @@ def test_the_file_that_is_bent(tmp_path: Path) -> None:
 @hostile(80)
 @given(st.binary(max_size=100) | texts.map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_garbage_files(tmp_path: Path, content: bytes) -> None:
-    """A file of anything: refused."""
+    """A file of random bytes is refused."""
     place = tmp_path / "config.toml"
     place.write_bytes(content)
     assert read(place) is None
@@ -132,7 +132,7 @@ def test_garbage_files(tmp_path: Path, content: bytes) -> None:
     ],
 )  # fmt: skip
 def test_files_made_to_hurt(tmp_path: Path, content: str) -> None:
-    """Depth, length, and names that mean something to the libraries: refused like any other mistake."""
+    """Deep nesting, great length and names that the libraries use internally are refused."""
     place = tmp_path / "config.toml"
     place.write_text(f"{content}\n{written(FILE)}", "utf-8")
     assert read(place) is None
@@ -140,13 +140,13 @@ def test_files_made_to_hurt(tmp_path: Path, content: str) -> None:
 
 @pytest.mark.parametrize("place", ["/dev/zero", "/", "/nowhere/config.toml", "/etc/shadow/x"])
 def test_files_that_are_none(place: str) -> None:
-    """No end, a folder, nothing there: one sentence each."""
+    """An endless file, a folder and a missing file are refused."""
     assert read(Path(place)) is None
 
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_secrets_in_the_file(tmp_path: Path, secret: str) -> None:
-    """A secret where it doesn't belong, as a key, a value or a table: never repeated."""
+    """A secret in a wrong place (key, value or table) is refused and not repeated in the error."""
     place = tmp_path / "config.toml"
     for text in (
         f"{toml(secret)} = 1",
@@ -179,7 +179,7 @@ variables = st.text(
 @hostile(80)
 @given(st.dictionaries(names, variables, min_size=1, max_size=3))
 def test_environments(tmp_path: Path, chosen: dict[str, str]) -> None:
-    """Variables of anything over a good file: taken, or refused without repeating a value."""
+    """Random variables over a valid file are accepted or refused, and no error repeats a secret."""
     place = tmp_path / "config.toml"
     place.write_text(written(FILE), "utf-8")
     config = read(place, **chosen)
@@ -196,7 +196,7 @@ def test_environments(tmp_path: Path, chosen: dict[str, str]) -> None:
     | st.sampled_from(["0001-01-01T00:00+23:59", "9999-12-31T23:59-23:59", "9" * 5_000 + "d"])
 )
 def test_dates_and_spans(text: str) -> None:
-    """A time that a backfill begins at, or wrong usage: nothing between."""
+    """Any text is a valid start of a backfill or a usage error."""
     try:
         since = since_of(text, lambda: NOW)
     except typer.BadParameter as wrong:
@@ -220,7 +220,7 @@ words = st.sampled_from([
 @hostile(100)
 @given(st.lists(words | texts, max_size=5))
 def test_command_lines(tmp_path: Path, arguments: list[str]) -> None:
-    """Any arguments end in one of the promised exit codes, with words for people and no traceback."""
+    """Any arguments end with a documented exit code and without a traceback."""
     refused = {
         "SYNCD_HALO__URL": "http://nobody.example",
         "SYNCD_CONFIG": str(tmp_path / "none.toml"),
@@ -229,7 +229,7 @@ def test_command_lines(tmp_path: Path, arguments: list[str]) -> None:
         result = CliRunner().invoke(
             app, [word for word in arguments if word != "demo"], prog_name="syncd"
         )
-    # The command has set up its log on the runner's stderr, which is closed by now.
+    # The command set up its log on the runner's stderr, which is closed now.
     logging.basicConfig(handlers=[logging.NullHandler()], force=True)
     structlog.reset_defaults()
     assert result.exit_code in {0, 1, 2, 78}

@@ -1,4 +1,4 @@
-"""The whole engine and the real commands, between a Stripe and a Halo that send what they like."""
+"""The whole engine and the real commands, between a Stripe and a Halo that send hostile answers."""
 
 import json
 import time
@@ -32,7 +32,7 @@ DAY = 86_400
 
 
 def on_events(rig: Rig, change: Callable[[dict[str, Any], Reply], None]) -> Callable[[], None]:
-    """Let Stripe's pages of events be changed on their way; returns how to end that."""
+    """Change Stripe's pages of events on their way; return a function that stops this."""
     box, honest = rig.box.stripe, rig.box.stripe.answer
 
     def answer(request: Request) -> Reply:
@@ -57,7 +57,7 @@ def watermark(rig: Rig) -> int | None:
 
 
 def assert_no_secret_anywhere(rig: Rig) -> None:
-    """Not in the store, the log, the metrics, nor in what Halo was sent, but for the sign-in."""
+    """Check that store, log, metrics and requests to Halo contain no secret, except for the sign-in."""
     assert MARK.encode() not in (rig.folder / "syncd.db").read_bytes()
     assert MARK not in repr(rig.told.lines)
     assert MARK.encode() not in rig.told.page({}, 0, {})
@@ -67,7 +67,7 @@ def assert_no_secret_anywhere(rig: Rig) -> None:
 @hostile(15)
 @given(st.lists(events, min_size=1, max_size=6))
 def test_odd_events_beside_a_real_one(rig: Rig, odd: list[Any]) -> None:
-    """Whatever else is on the page: the real payment arrives, the rest is known or on the list."""
+    """With odd events on its page, a real payment is still pushed; the others are known or listed."""
     rig.clock.seconds += 60
     payment = rig.pay("succeeded")
 
@@ -108,7 +108,7 @@ def no_truth(page: dict[str, Any], _reply: Reply) -> None:
 
 @pytest.mark.parametrize("change", [longer, without_place, without_end, no_list, no_truth])
 def test_a_page_that_is_none(rig: Rig, change: Callable[[dict[str, Any], Reply], None]) -> None:
-    """A page that contradicts itself fails as a whole; the watermark stays, and it is read again."""
+    """An inconsistent page fails as a whole: the watermark stays, and the page is read again later."""
     rig.once()
     before = watermark(rig)
     payment = rig.pay("succeeded")
@@ -127,7 +127,7 @@ def test_a_page_that_is_none(rig: Rig, change: Callable[[dict[str, Any], Reply],
 
 
 def test_places_in_a_circle(rig: Rig) -> None:
-    """A listing that comes back to a place it was at has no end: the fourth page shows it."""
+    """A listing whose cursors repeat never ends: syncd stops after the fourth request."""
     rig.once()
     turn = iter("abcabcabcabc")
 
@@ -144,7 +144,7 @@ def test_places_in_a_circle(rig: Rig) -> None:
 
 @pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 GMT", "Sat, 26 Dec 2026 10:00:00 GMT"])
 def test_one_wrong_date(rig: Rig, date: str) -> None:
-    """A clock on the way that is ahead doesn't move the watermark past what comes next."""
+    """A Date header in the future does not move the watermark past later events."""
     rig.once()
 
     def dated(_page: dict[str, Any], reply: Reply) -> None:
@@ -160,7 +160,7 @@ def test_one_wrong_date(rig: Rig, date: str) -> None:
 
 
 def test_an_event_of_tomorrow_and_no_date(rig: Rig) -> None:
-    """Nor does an event that claims to come from the future, where Stripe's clock isn't told."""
+    """Without a valid Date header, an event from the future does not move the watermark."""
     rig.once()
 
     def dated(page: dict[str, Any], reply: Reply) -> None:
@@ -188,7 +188,7 @@ def test_an_event_of_tomorrow_and_no_date(rig: Rig) -> None:
     ],
 )
 def test_fields_that_a_database_or_a_calendar_refuses(rig: Rig, field: dict[str, Any]) -> None:
-    """A value that can't be kept or written as a date stops neither the page nor the push."""
+    """A value that cannot be stored or written as a date does not stop the poll or the push."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     payment = rig.pay("succeeded")
     odd = {**INTENT, "metadata": {"halo_invoice_id": str(rig.box.halo.add_invoice())}, **field}
@@ -204,7 +204,7 @@ def test_fields_that_a_database_or_a_calendar_refuses(rig: Rig, field: dict[str,
 
 
 def test_rows_of_others_that_no_database_takes(rig: Rig) -> None:
-    """Halo's rows are kept while they are read, whatever others wrote into them."""
+    """Invalid rows of other payments do not stop the push."""
     payments = [rig.pay("succeeded") for _ in range(12)]
     honest = rig.box.halo.answer
 
@@ -233,7 +233,7 @@ HOSTILE_WORDS = f"\x1b[31;1m\x1b]0;owned\x07{UNSEEN[:-2]} <b>" + " ".join(
 
 
 def assert_inert(output: str) -> None:
-    """Nothing in it moves a cursor, turns the writing round, hides, or is a secret."""
+    """Check that the output contains no control characters, no invisible characters and no secret."""
     odd = {c for c in output if not c.isprintable()} - {"\n"}
     assert odd == set()
     assert MARK not in output
@@ -241,9 +241,9 @@ def assert_inert(output: str) -> None:
 
 
 def test_what_a_person_sees(live: Rig) -> None:
-    """Escapes and secrets in Halo's and Stripe's words come out inert in every command."""
+    """Control characters and secrets in messages of Halo and Stripe are removed in the output of commands."""
     live.box.stripe.api_key, live.box.halo.client_secret = API_KEY, HALO_SECRET
-    live.once()  # notes that writes are proven
+    live.once()  # records that writes are proven
     held = live.pay("succeeded", rows=(1.0,))
     refused = live.pay("succeeded")
     live.box.halo.poison(live.box.halo.rows_of(refused)[0]["id"], HOSTILE_WORDS)
@@ -273,7 +273,7 @@ def test_what_a_person_sees(live: Rig) -> None:
 
 
 def test_a_link_that_fails_with_hostile_words(rig: Rig) -> None:
-    """What the service keeps of a failing side, for `status` and the page, is inert already."""
+    """The stored reason of a failing side is already sanitized."""
     rig.box.halo.faults.append(Fault("403", times=None, text=HOSTILE_WORDS))
     rig.box.stripe.faults.append(Fault("401", times=None, after=1, text=HOSTILE_WORDS))
     payment = rig.pay("succeeded")

@@ -1,4 +1,4 @@
-"""A server that answers with whatever it is told to, and both adapters in front of it."""
+"""A server with any answer that a test chooses, and both adapters that use it."""
 
 import asyncio
 import ssl
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Server:
-    """Real HTTP on loopback; `answer` says what comes, `requests` what was asked."""
+    """A real HTTP server on loopback: `answer` gives the answers, `requests` lists the requests."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Server:
 
 
 def calling() -> Calling:
-    """No window, no waiting, no second attempt."""
+    """Requests without a throttle, without waits and without retries."""
 
     async def at_once(*_: object) -> None:
         return None
@@ -79,7 +79,7 @@ def calling() -> Calling:
 
 
 class Adapters:
-    """Both adapters in a loop of their own, for thousands of calls."""
+    """Both adapters in an event loop of their own, for thousands of calls."""
 
     def __init__(self, stripe_url: str, halo_url: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -95,23 +95,23 @@ class Adapters:
         self._loop.close()
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Carry out one call."""
+        """Run one call."""
         return self._loop.run_until_complete(work)
 
     def forget_sign_in(self) -> None:
-        """As a new process begins."""
+        """Drop the token, as if a new process began."""
         self.halo.sign_in.forget()
 
 
 def assert_fit_to_be_shown(text: str) -> None:
-    """One bounded line of visible characters that gives no secret away."""
+    """Check that the text is one short line of printable characters without a secret."""
     assert text.isprintable(), repr(text)
     assert MARK not in text
     assert len(text) < 2_000
 
 
 def assert_fit_to_be_kept(text: str | None) -> None:
-    """What a database and Halo take: no half of a character, no secret."""
+    """Check that a database and Halo accept the text: no surrogates, no secret."""
     if text is not None:
         text.encode("utf-8")
         assert MARK not in text

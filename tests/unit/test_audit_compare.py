@@ -281,7 +281,7 @@ def test_an_amount_that_cannot_be_compared(said: Observation, rows: list[Row], t
 
 
 def test_a_success_without_its_number() -> None:
-    """Without halo.status.succeeded nobody knows whether a row is paid: the difference is unclear."""
+    """Without halo.status.succeeded syncd cannot tell whether a row is paid: the difference is unclear."""
     text = (
         "Halo's status number for succeeded is not configured (halo.status.succeeded), so the payment "
         "could not be compared."

@@ -99,7 +99,7 @@ def test_a_whole_listing(page: RowPage, new: int, seen: int, *, whole: bool) -> 
 
 @pytest.mark.parametrize("room", [last_page, is_whole])
 def test_counts_are_named(room: Any) -> None:
-    """The two counts, `new` and `seen`, are keyword arguments, so that nobody can confuse them."""
+    """The two counts, `new` and `seen`, are accepted only as keyword arguments."""
     with pytest.raises(TypeError):
         room(_page(1, None), 1, 1)
 

@@ -101,7 +101,7 @@ def test_extra_reads_are_those_that_a_fixed_interval_leaves(
 ) -> None:
     """Polls are as frequent as at a fixed interval, and extra reads use only the budget that remains.
 
-    | This also holds if the clock was set back, so that some reads lie in the future.
+    This also holds if the clock was set back, so that some reads lie in the future.
     """
     plan, window = plan_polls(learnt, budget), stripe_window(budget)
     found = leeway(plan, window, Ration(budget), counts, NOW)

@@ -117,7 +117,7 @@ def test_priorities() -> None:
 
 
 def test_under_the_journal(tmp_path: Path) -> None:
-    """syncd detects the journal by the device and inode of standard error."""
+    """The journal is detected by the device and inode of standard error."""
     with (tmp_path / "file").open("w") as file:
         found = os.fstat(file.fileno())
         its = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}

@@ -160,7 +160,10 @@ def test_a_gap_is_told_once() -> None:
 
 
 def test_budgets_that_run_low() -> None:
-    """A low Stripe budget is reported at once, a low Halo budget only after an hour, and again only after a recovery."""
+    """A low Stripe budget is reported at once, a low Halo budget only after an hour.
+
+    A low budget is reported again only after a real recovery.
+    """
     teller = Teller()
     low = BUDGETS | {"stripe": (999, 10_000)}
     notice = teller.hear(HealthReading(0, budgets=low))
