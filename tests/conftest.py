@@ -215,7 +215,7 @@ class Rig:
         """Run one poll and one push as the daemon does: a failure is recorded, not raised."""
 
         async def work(parts: Parts) -> None:
-            parts.engine.pusher.waits._known = self.waits  # the daemon keeps them between two cycles
+            parts.engine.pusher.waits._known = self.waits  # the daemon keeps it between cycles
             parts.engine.last = self.last
             await parts.engine.poll()
             await parts.engine.push()

@@ -118,7 +118,7 @@ def row(status: int | None, amount: str | None = "10.99", id_: int | None = 1, *
     ],
 )
 def test_both_sides_agree(said: Observation, rows: list[Row]) -> None:
-    """The audit finds nothing if Halo shows Stripe's state, or if nothing was paid and no row is due."""
+    """The audit finds nothing if both sides agree, or if Stripe has no state to show in Halo yet."""
     assert compare(said, rows, [BACK], POLICY) == []
 
 

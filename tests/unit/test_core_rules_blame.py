@@ -42,7 +42,7 @@ def _of(*found: LinkFailure) -> RequestFailures:
 
 
 def test_how_much_is_borne() -> None:
-    """The limits of failures before a payment goes on the attention list have the documented values."""
+    """The limits of failures before a payment goes on the attention list have these exact values."""
     assert (BLAMED_MAX, IN_A_ROW_MAX, FEW_BESIDE_WRITES, READS_IN_A_ROW_MAX) == (2, 3, 6, 6)
     assert (LISTED_AFTER_SECONDS, FORGOTTEN_AFTER_SECONDS) == (15 * 60, 60 * 60)
 

@@ -188,7 +188,7 @@ def test_create() -> None:
 
 
 def test_no_row() -> None:
-    """Without a row, an invoice or create_missing, the payment is unmatched and not held."""
+    """If there is no row and none may be created, the payment is unmatched, even without a status number."""
     assert decide(said(S.SUCCEEDED), [], POLICY) == Unmatched()
     assert decide(said(S.SUCCEEDED, invoice=None), [], CREATING) == Unmatched()
     assert decide(said(S.SUCCEEDED), [], Policy({})) == Unmatched()

@@ -32,7 +32,7 @@ FOUND = st.lists(st.integers(0, 20) | st.just(0), min_size=1, max_size=60)
 
 @given(FOUND, st.integers(0, 200))
 def test_never_much_dearer_than_the_best_choice(found: list[int], missing: int) -> None:
-    """Reading takes at most all pages, or twice the requests of single lookups plus one page."""
+    """Reading needs no more requests than all pages, and at most twice those of single lookups plus one."""
     each_alone, all_pages = sum(found) + missing, len(found) + missing
     taken = requests(found, missing, counted=True)
     assert taken <= all_pages
@@ -41,7 +41,7 @@ def test_never_much_dearer_than_the_best_choice(found: list[int], missing: int) 
 
 @given(FOUND, st.integers(0, 200))
 def test_without_a_count(found: list[int], missing: int) -> None:
-    """The bound holds for the better of both choices if the PSA does not count its rows."""
+    """Without a count of rows, reading needs at most twice the requests of the better choice, plus one."""
     each_alone, all_pages = sum(found) + missing, len(found) + missing
     taken = requests(found, missing, counted=False)
     assert taken <= 2 * min(each_alone, all_pages) + 1

@@ -53,7 +53,7 @@ def test_counts_that_do_not_fit_the_limit() -> None:
 
 
 def test_clock_set_back() -> None:
-    """Counts in the future are moved to now, so that a clock set back by an hour does not block an hour."""
+    """Counts in the future are moved to now, so a clock set back by an hour does not block for an hour."""
     window = Window(2, 300, 5)
     ahead = {4_000: 2, 100: 1}
     assert window.left(ahead, 400) == 0
