@@ -1,4 +1,4 @@
-"""The attention list as people meet it: which invoice, which row, and what can be copied."""
+"""The attention list: the invoice and row of each entry, text that can be copied, retry and dismiss."""
 
 import fcntl
 import json
@@ -41,13 +41,13 @@ def on_a_terminal(rig: Rig, columns: int, *arguments: str) -> list[str]:
         try:
             while part := os.read(ours, 65_536):
                 shown += part
-        except OSError:  # the end of a terminal
+        except OSError:  # reading ends with OSError when the terminal closes
             os.close(ours)
     return shown.decode().replace("\r\n", "\n").split("\n")
 
 
 def a_full_list(rig: Rig) -> tuple[str, str, str]:
-    """A payment that is held, one in step, and a refund."""
+    """Creates a payment that is held, a payment in step, and a refund."""
     rig.box.stripe.permissions |= {"refunds", "disputes"}
     held = rig.pay("succeeded", amount=1_234_500, rows=(5.0, 6.0))
     quiet = rig.pay("requires_action")
@@ -58,11 +58,11 @@ def a_full_list(rig: Rig) -> tuple[str, str, str]:
     return held, quiet, refund
 
 
-# --- which invoice, which row ----------------------------------------------------------------------
+# --- the invoice and the row -----------------------------------------------------------------------
 
 
 def test_a_hold_names_rows_and_invoices(rig: Rig) -> None:
-    """The rows and the invoices that were read for a decision are kept with it, and shown."""
+    """A hold's entry shows the rows and invoices that syncd read for its decision."""
     held = rig.pay("succeeded", rows=(5.0, 6.0))
     rig.once()
     rows = rig.box.halo.rows_of(held)
@@ -74,7 +74,7 @@ def test_a_hold_names_rows_and_invoices(rig: Rig) -> None:
         "stripe": f"https://dashboard.stripe.com/test/payments/{held}",
         "halo": [f"{rig.box.halo.url}/invoices?mainview=invoices&invoiceid={i}" for i in ids],
     }
-    # What syncd wrote, or found in step, is another matter: nothing was.
+    # syncd wrote nothing and found nothing in step, so these columns stay empty.
     found = rig.stored(lambda store: store.payment(held))
     assert (found["rows"], found["acked_state"]) == (None, None)
     assert json.loads(found["seen_rows"]) == [
@@ -83,7 +83,7 @@ def test_a_hold_names_rows_and_invoices(rig: Rig) -> None:
 
 
 def test_a_refused_row_names_its_invoice(rig: Rig) -> None:
-    """Where Halo refuses an update, or a new row, the invoice is named all the same."""
+    """If Halo refuses an update or a new row, the entry names the invoice."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     invoice = rig.box.halo.add_invoice()
     made = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
@@ -100,7 +100,7 @@ def test_a_refused_row_names_its_invoice(rig: Rig) -> None:
 
 
 def test_a_deleted_row_leaves_its_invoice(rig: Rig) -> None:
-    """Halo's row is gone: the invoice that it stood on is what the reader has to look at."""
+    """If the row in Halo was deleted, the entry still names its invoice."""
     payment = rig.pay("processing")
     rig.once()
     [row] = rig.box.halo.rows_of(payment)
@@ -114,11 +114,11 @@ def test_a_deleted_row_leaves_its_invoice(rig: Rig) -> None:
         [f"INV-{row['invoice_id']}"],
     )
     rig.stored(lambda store: store.people.retry([payment], rig.clock()))
-    assert rig.stored(lambda store: store.payment(payment))["seen_rows"] is None  # it counts as new
+    assert rig.stored(lambda store: store.payment(payment))["seen_rows"] is None  # syncd treats it as a new payment
 
 
 def test_a_refund_names_payment_and_invoice(rig: Rig) -> None:
-    """A refund leads to its payment and its invoice, also of a payment older than syncd's memory."""
+    """The entry of a refund names its payment and its invoice, also if the payment is older than the database."""
     rig.box.stripe.permissions |= {"refunds", "disputes"}
     old = rig.pay("succeeded", created=rig.clock() - 100 * 86_400)
     rig.box.stripe.events.clear()
@@ -137,7 +137,7 @@ def test_a_refund_names_payment_and_invoice(rig: Rig) -> None:
 
 
 def test_a_row_that_was_made_is_known(rig: Rig) -> None:
-    """A row that syncd made is shown with its number once Halo has told it."""
+    """After an insert, syncd stores the row's id and invoice from Halo's answer."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     invoice = rig.box.halo.add_invoice()
     made = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
@@ -147,12 +147,12 @@ def test_a_row_that_was_made_is_known(rig: Rig) -> None:
     assert (rig.condition(made), seen, place) == (Condition.IN_STEP, row["id"], invoice)
 
 
-# --- what can be copied ----------------------------------------------------------------------------
+# --- text that can be copied -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("columns", [80, 100, 160])
 def test_nothing_that_is_copied_is_broken(rig: Rig, columns: int) -> None:
-    """Ids, amounts, states and invoices stand whole on one line; sentences fit the terminal."""
+    """Ids, amounts, states and invoices stay on one line, and sentences fit the width of the terminal."""
     held, quiet, refund = a_full_list(rig)
     lines = on_a_terminal(rig, columns, "attention")
     assert lines[0] == "1 payment and 1 refund need attention"
@@ -169,14 +169,14 @@ def test_nothing_that_is_copied_is_broken(rig: Rig, columns: int) -> None:
 
 
 def test_a_narrow_terminal(rig: Rig) -> None:
-    """Where a line doesn't fit, the id has one of its own, and is whole there too."""
+    """On a terminal of 50 columns, each id is unbroken on a line of its own."""
     held, _, refund = a_full_list(rig)
     lines = on_a_terminal(rig, 50, "attention")
     assert {held, refund} <= set(lines)
 
 
 def test_into_a_pipe(rig: Rig) -> None:
-    """Where nobody looks, a sentence is one line, for grep."""
+    """Into a pipe, each sentence is one line, so that grep finds it."""
     held, _, _ = a_full_list(rig)
     lines = rig.command("attention").stdout.splitlines()
     [number] = [n for n, line in enumerate(lines) if line.startswith(held)]
@@ -190,7 +190,7 @@ def test_into_a_pipe(rig: Rig) -> None:
 
 
 def test_why_not(rig: Rig) -> None:
-    """What can't be retried is told apart from what isn't on the list."""
+    """`attention retry` distinguishes a refund, which cannot be retried, from an id that is not on the list."""
     held, _, refund = a_full_list(rig)
     done = rig.command("attention", "retry", held, refund, "pi_unknown")
     assert (done.returncode, done.stdout) == (1, f"{held}: syncd will retry at its next push\n")
@@ -201,7 +201,7 @@ def test_why_not(rig: Rig) -> None:
 
 
 def test_dismiss_all(rig: Rig) -> None:
-    """All that stands on the list is dismissed, each named; naming and --all exclude each other."""
+    """`attention dismiss --all` dismisses every entry and names each; an id together with --all is refused."""
     held, _, refund = a_full_list(rig)
     assert rig.command("attention", "dismiss", "--all", held).returncode == 2
     assert rig.command("attention", "dismiss").returncode == 2
@@ -217,7 +217,7 @@ def test_dismiss_all(rig: Rig) -> None:
 
 
 def test_payments_that_are_not_halos(rig: Rig) -> None:
-    """They are listed on demand, those looked for and those given up; nobody is called for them."""
+    """`status --unmatched` lists payments without a row: those that syncd still looks for, and those given up."""
     given_up = rig.pay("succeeded", rows=())
     rig.pay("succeeded")
     rig.once()
@@ -243,7 +243,7 @@ def test_payments_that_are_not_halos(rig: Rig) -> None:
 
 
 def test_every_payment_is_halos(rig: Rig) -> None:
-    """Where there is none of them, that is said."""
+    """If every payment has a row, `status --unmatched` says so."""
     rig.pay("succeeded")
     rig.once()
     done = rig.command("status", "--unmatched")
@@ -257,7 +257,7 @@ def test_every_payment_is_halos(rig: Rig) -> None:
 
 
 def test_status_judges_as_readyz_does(rig: Rig) -> None:
-    """Where nothing has worked for too long, no side is called ok, whether or not it failed."""
+    """If no poll and push has worked for `web.stale_after`, `syncd status` calls both sides failing."""
     rig.open().close()
     young = " ".join(rig.command("status").stdout.split())
     assert f"Halo │ {rig.box.halo.url}, no push has worked yet │" in young
@@ -270,18 +270,18 @@ def test_status_judges_as_readyz_does(rig: Rig) -> None:
     done = rig.command("status", "--json", extra=long)
     assert done.returncode == 1
     read = json.loads(done.stdout)
-    # How many minutes depends on how long the commands above took.
+    # The number of minutes depends on how long the commands above took.
     for side, step in (("stripe", "poll"), ("halo", "push")):
         assert read["checks"][side]["ok"] is False
         assert re.fullmatch(rf"no {step} has worked for \d+ min", read["checks"][side]["text"])
     assert set(read["checks"]) == {"stripe", "halo"}
     shown = " ".join(rig.command("status", extra=long).stdout.split())
     assert f"{rig.box.halo.url}, FAILING: no push has worked for " in shown
-    assert "┃" not in shown  # no line of names without names
+    assert "┃" not in shown  # no header row without column names
 
 
 def test_status_ends_with_69_while_a_side_fails(rig: Rig) -> None:
-    """A script that only looks at the exit code hears of a side that fails, until it works again."""
+    """While Halo fails, `syncd status` exits with 69; when Halo works again, with 0."""
     rig.clock.seconds = time.time() - 4_000
     rig.pay("succeeded")
     rig.box.halo.faults.append(Fault("503", times=99))
@@ -295,7 +295,7 @@ def test_status_ends_with_69_while_a_side_fails(rig: Rig) -> None:
 
 @pytest.mark.parametrize("by", ["service", "single run"])
 def test_status_hears_that_a_side_works_again(rig: Rig, by: str) -> None:
-    """After a restart nobody remembers the failure but the note: what works takes it away."""
+    """After a restart, a successful cycle or single run ends the failure that `syncd status` shows."""
     rig.clock.seconds = time.time() - 4_000
     rig.pay("succeeded")
     rig.cycle()
@@ -309,7 +309,7 @@ def test_status_hears_that_a_side_works_again(rig: Rig, by: str) -> None:
 
 
 def test_status_hears_it_of_a_backfill(live: Rig) -> None:
-    """A backfill that got through shows that both sides work, whatever the service has noted."""
+    """A successful backfill ends the failures of both sides that `syncd status` shows."""
     payment = live.pay("succeeded")
     note = json.dumps({"reason": "Halo answered 503", "since": time.time() - 86_400})
     live.stored(lambda store: store.write_notes({"link halo": note, "link stripe": note}))
@@ -319,7 +319,7 @@ def test_status_hears_it_of_a_backfill(live: Rig) -> None:
 
 
 def test_status_knows_the_keys_mode(rig: Rig) -> None:
-    """The command has no key; the mode is the one of the key that syncd ran with."""
+    """`syncd status` without a key shows the mode of the key that the service used."""
     rig.pay("succeeded")
     rig.once()
     keyless = {"SYNCD_STRIPE_API_KEY": ""}
@@ -330,11 +330,11 @@ def test_status_knows_the_keys_mode(rig: Rig) -> None:
     assert "mode not known yet" in rig.command("status", extra=keyless).stdout
 
 
-# --- what a person decides -------------------------------------------------------------------------
+# --- show, dismiss and override --------------------------------------------------------------------
 
 
 def test_one_entry_whole(rig: Rig) -> None:
-    """`show` has all that is known of one entry, a payment that needs nobody included."""
+    """`attention show` prints all details of one entry, also of a payment that is not on the list."""
     held, quiet, refund = a_full_list(rig)
     shown = rig.command("attention", "show", held).stdout
     for text in (
@@ -361,7 +361,7 @@ def test_one_entry_whole(rig: Rig) -> None:
 
 
 def test_what_was_dismissed(rig: Rig) -> None:
-    """Dismissed entries are listed with when and why, and can be brought back, refunds too."""
+    """`attention --dismissed` lists dismissed entries with time and note; `retry` puts refunds on the list again."""
     held, _, refund = a_full_list(rig)
     assert rig.command("attention", "--dismissed").stdout == "Nothing was dismissed.\n"
     rig.command("attention", "dismiss", held, refund, "--note", "booked by hand")
@@ -387,7 +387,7 @@ def _unix(text: str) -> float:
 
 
 def test_dismiss_all_asks_on_a_terminal(rig: Rig) -> None:
-    """On a terminal everything is dismissed only after a yes."""
+    """On a terminal, `attention dismiss --all` asks for confirmation first."""
     held, _, refund = a_full_list(rig)
     environment = {k: v for k, v in rig.environment().items() if v}
     no = on_terminal(environment, rig.folder, "attention", "dismiss", "--all", typed="n\n")
@@ -400,7 +400,7 @@ def test_dismiss_all_asks_on_a_terminal(rig: Rig) -> None:
 
 
 def test_one_payment_is_pushed_although_its_amounts_differ(rig: Rig) -> None:
-    """An override is for one payment, and for the amounts that the person saw."""
+    """`attention push` overrides the amount check of one payment only."""
     wanted, other = rig.pay("succeeded", rows=(5.0,)), rig.pay("succeeded", rows=(6.0,))
     rig.once()
     assert {entry.code for entry in rig.attention()} == {"amount_mismatch"}
@@ -416,7 +416,7 @@ def test_one_payment_is_pushed_although_its_amounts_differ(rig: Rig) -> None:
 
 
 def test_an_override_is_for_the_amounts_that_were_seen(rig: Rig) -> None:
-    """Where an amount changes before the push, the payment is held again."""
+    """If an amount changes after `attention push`, the payment is held again."""
     payment = rig.pay("succeeded", rows=(5.0,))
     rig.once()
     assert rig.command("attention", "push", payment).returncode == 0
@@ -434,7 +434,7 @@ def test_an_override_is_for_the_amounts_that_were_seen(rig: Rig) -> None:
 
 
 def copy_payment(rig: Rig, intent_id: str, number: int) -> None:
-    """Store so many payments more that are like one payment."""
+    """Stores copies of a payment in the database."""
     with closing(sqlite3.connect(rig.folder / "syncd.db")) as database, database:
         names = [row[1] for row in database.execute("PRAGMA table_info(payments)")]
         others = ", ".join(name for name in names if name != "intent_id")
@@ -447,7 +447,7 @@ def copy_payment(rig: Rig, intent_id: str, number: int) -> None:
 
 
 def test_ten_thousand_entries(live: Rig) -> None:
-    """A long list begins with 50 entries, other kinds among them, and says how to see the rest."""
+    """A list of 10,001 entries shows 50 of them, the refund included, and how to list all."""
     live.box.stripe.permissions |= {"refunds", "disputes"}
     held = live.pay("succeeded", rows=(5.0,))
     paid = live.pay("succeeded")

@@ -1,4 +1,4 @@
-"""The audit: what it finds, what it leaves alone, what it costs, and how it is shown."""
+"""`syncd audit`: which differences it finds, which it ignores, its API usage, and its output."""
 
 import json
 import random
@@ -45,7 +45,7 @@ def audit(
     until: int | None = None,
     everything: bool = False,
 ) -> Audit:
-    """One audit over the hand clock, with a store of its own."""
+    """One audit with the rig's clock and a store of its own."""
     import asyncio
 
     memory = rig.open()
@@ -79,7 +79,7 @@ def audit(
 
 
 def seen(found: Audit) -> list[tuple[str, str | None, str | None, str | None]]:
-    """The findings, short: kind, payment, amount, currency."""
+    """The findings in short form: kind, payment, amount, currency."""
     return [
         (
             str(one.kind),
@@ -96,17 +96,17 @@ def allow_all(rig: Rig) -> None:
 
 
 def status(rig: Rig, payment: str, state: str | int) -> None:
-    """A person gives all rows of a payment a status."""
+    """Sets the status of all rows of a payment, as a person would."""
     for row in rig.box.halo.rows_of(payment):
         row["status"] = state if isinstance(state, int) else rig.box.halo.status[state]
 
 
-# --- what it finds ---------------------------------------------------------------------------------
+# --- differences -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("state", list(PaymentState))
 def test_sides_in_step_agree(rig: Rig, state: PaymentState) -> None:
-    """After a push there is no difference, in whatever state; and payments of others aren't one."""
+    """After a push there is no difference in any state, and payments without a row are not differences."""
     allow_all(rig)
     rig.pay(str(state))
     rig.pay(str(state), rows=())
@@ -118,7 +118,7 @@ def test_sides_in_step_agree(rig: Rig, state: PaymentState) -> None:
 
 
 def test_paid_at_stripe_only(rig: Rig) -> None:
-    """Stripe has the money, Halo's row doesn't say so: the amount that the customer is chased for."""
+    """A payment that only Stripe shows as paid is a difference, with the amount that Halo shows as unpaid."""
     allow_all(rig)
     payment = rig.pay("succeeded")
     found = audit(rig)
@@ -137,7 +137,7 @@ def test_paid_at_stripe_only(rig: Rig) -> None:
 
 
 def test_paid_in_halo_only(rig: Rig) -> None:
-    """Halo says paid, Stripe doesn't; Stripe is asked again before anybody is told."""
+    """A payment that only Halo shows as paid is a difference, after the audit has asked Stripe again."""
     allow_all(rig)
     payment, late = rig.pay("processing"), rig.pay("processing")
     status(rig, payment, "succeeded")
@@ -150,14 +150,14 @@ def test_paid_in_halo_only(rig: Rig) -> None:
             box.advance(late, "succeeded", emit=False)
         return reply
 
-    box.answer = racing  # type: ignore[method-assign]  # it changes right after it was listed
+    box.answer = racing  # type: ignore[method-assign]  # the payment changes right after it was listed
     found = audit(rig)
     assert seen(found) == [("paid_in_halo_only", payment, "10.99", "USD")]
     assert (found.findings[0].in_halo, found.findings[0].pushable) == ("succeeded", False)
 
 
 def test_wrong_amount(rig: Rig) -> None:
-    """Both say paid, but not the same: by how much, in words, and how the invoice stands."""
+    """If both sides show a payment as paid with different amounts, the audit shows the exact difference."""
     allow_all(rig)
     payment = rig.pay("succeeded", rows=(5.0, 5.0))
     status(rig, payment, "succeeded")
@@ -184,7 +184,7 @@ def test_wrong_amount(rig: Rig) -> None:
 
 
 def test_missing(rig: Rig) -> None:
-    """A payment whose metadata names an invoice, or that had a row, and has none."""
+    """A payment without a row is missing if its metadata names an invoice or if its row was deleted."""
     allow_all(rig)
     invoice = rig.box.halo.add_invoice()
     named = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
@@ -206,7 +206,7 @@ def test_missing(rig: Rig) -> None:
 
 
 def test_wrong_state_and_unclear(rig: Rig) -> None:
-    """Another state is a difference; a state without a configured number can't be judged."""
+    """Another status in Halo is a difference; a state without a configured number is unclear."""
     allow_all(rig)
     rig.settings["SYNCD_HALO__STATUS__CANCELED"] = ""
     failed, canceled = rig.pay("payment_failed"), rig.pay("canceled")
@@ -217,7 +217,7 @@ def test_wrong_state_and_unclear(rig: Rig) -> None:
 
 
 def test_several_payments_on_one_invoice(rig: Rig) -> None:
-    """Paid twice is a difference, what is beyond the invoice; paid in two parts isn't."""
+    """Payments that exceed an invoice's total are a difference; payments that add up to the total are not."""
     allow_all(rig)
     halo = rig.box.halo
     twice, parts, cash = (
@@ -225,7 +225,7 @@ def test_several_payments_on_one_invoice(rig: Rig) -> None:
         halo.add_invoice(total=21.98),
         halo.add_invoice(total=10.99),
     )
-    halo.invoices[cash]["currency_code_name"] = "usd"  # else it is that of the payments
+    halo.invoices[cash]["currency_code_name"] = "usd"  # otherwise the payments' currency counts
     paying = []
     for invoice in (twice, twice, parts, parts, cash):
         payment = rig.pay("succeeded", rows=())
@@ -250,7 +250,7 @@ def test_several_payments_on_one_invoice(rig: Rig) -> None:
 
 
 def test_refunded_and_disputed(rig: Rig) -> None:
-    """Refunds and disputes of what Halo shows as paid, also of payments before the date."""
+    """Refunds and disputes of payments that Halo shows as paid are differences, also for older payments."""
     allow_all(rig)
     payment, old = rig.pay("succeeded"), rig.pay("succeeded", created=NOW - 50 * DAY)
     never = rig.pay("succeeded", rows=())
@@ -272,7 +272,7 @@ def test_refunded_and_disputed(rig: Rig) -> None:
 
 
 def test_refunded_before_halo_knew(rig: Rig) -> None:
-    """A payment that Halo doesn't show as paid and that was refunded: whoever reads it is told."""
+    """If Stripe refunded a payment that Halo shows as unpaid, the difference mentions the refund."""
     allow_all(rig)
     rig.box.stripe.refund(rig.pay("succeeded"))
     [one] = audit(rig).findings
@@ -281,7 +281,7 @@ def test_refunded_before_halo_knew(rig: Rig) -> None:
 
 
 def test_a_payment_has_one_leading_difference(rig: Rig) -> None:
-    """Unpaid and of another amount: one difference, one sum, both said."""
+    """An unpaid payment with another amount is one difference in the sums, and its text has both problems."""
     allow_all(rig)
     payment = rig.pay("succeeded", amount=6000, rows=(20.0,))
     found = audit(rig)
@@ -295,7 +295,7 @@ def test_a_payment_has_one_leading_difference(rig: Rig) -> None:
 
 
 def test_an_acknowledged_refund_is_no_difference_any_more(rig: Rig) -> None:
-    """What a person has dismissed is summed apart, until Stripe says something new of it."""
+    """The audit sums up dismissed refunds and disputes separately, until Stripe reports a change."""
     allow_all(rig)
     payment, other = rig.pay("succeeded"), rig.pay("succeeded")
     rig.once()
@@ -322,7 +322,7 @@ def test_an_acknowledged_refund_is_no_difference_any_more(rig: Rig) -> None:
 
 
 def test_money_that_is_not_halos_is_listed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What came in at Stripe without a row in Halo: listed, newest first, and no difference."""
+    """Stripe payments without a row in Halo are listed, newest first, and are not differences."""
     allow_all(rig)
     monkeypatch.setattr("syncd.audit.auditor.ELSEWHERE_MAX", 2)
     shop = rig.pay("succeeded", rows=(), created=NOW - DAY, description="Two\nmugs")
@@ -351,7 +351,7 @@ def test_money_that_is_not_halos_is_listed(rig: Rig, monkeypatch: pytest.MonkeyP
 
 
 def test_rows_that_stripe_does_not_know(rig: Rig) -> None:
-    """A row whose intent Stripe doesn't know is a difference; an older payment's row isn't one."""
+    """A row whose payment Stripe does not know is a difference; the row of an older payment is not."""
     allow_all(rig)
     halo, invoice = rig.box.halo, rig.box.halo.add_invoice()
     halo.add_row("pi_of_another_account", invoice, 7.5, halo.status["succeeded"])
@@ -371,11 +371,11 @@ def test_rows_that_stripe_does_not_know(rig: Rig) -> None:
     )
 
 
-# --- what it costs, and what it leaves alone ------------------------------------------------------
+# --- API usage, and what the audit does not change -------------------------------------------------
 
 
 def test_it_is_frugal_and_counted(rig: Rig) -> None:
-    """250 payments: five reads of Stripe, three pages of Halo; counted in the service's budgets."""
+    """An audit of 250 payments takes five reads of Stripe, which count in its budget, and three of Halo."""
     allow_all(rig)
     rig.box.seed(250, in_step=True)
     rig.once()
@@ -395,7 +395,7 @@ def test_it_is_frugal_and_counted(rig: Rig) -> None:
 
 
 def test_it_is_read_only(rig: Rig) -> None:
-    """Nothing is posted to Halo, and nothing but counted requests changes in the service's store."""
+    """The audit writes nothing to Halo, and does not change payments or notes in the service's store."""
     rig.pay("succeeded")
     rig.once()
     payment = rig.pay("succeeded")
@@ -409,7 +409,7 @@ def test_it_is_read_only(rig: Rig) -> None:
 
 
 def test_without_the_permissions(rig: Rig) -> None:
-    """A key that may not read refunds and disputes: the rest is compared, and it is said."""
+    """If the key may not read refunds and disputes, the audit compares the rest and names the permissions."""
     payment = rig.pay("succeeded")
     found = audit(rig)
     assert seen(found) == [("paid_at_stripe_only", payment, "10.99", "USD")]
@@ -420,7 +420,7 @@ def test_without_the_permissions(rig: Rig) -> None:
 
 
 def test_what_moves_meanwhile_is_no_difference(rig: Rig) -> None:
-    """A row that is put right between the page and the verdict isn't reported."""
+    """If a row is corrected while the audit runs, the audit does not report the row."""
     allow_all(rig)
     payment = rig.pay("succeeded")
     box, answer = rig.box, rig.box.stripe.answer
@@ -430,12 +430,12 @@ def test_what_moves_meanwhile_is_no_difference(rig: Rig) -> None:
             status(rig, payment, "succeeded")
         return answer(request)
 
-    box.stripe.answer = racing  # type: ignore[method-assign]  # Halo's own webhook comes in
+    box.stripe.answer = racing  # type: ignore[method-assign]  # Halo's own webhook updates the row
     assert audit(rig).findings == ()
 
 
 def test_rows_that_cannot_all_be_listed(rig: Rig) -> None:
-    """Where Halo shows only a part of its rows, it is said, and each difference is looked up."""
+    """If Halo lists only a part of its rows, the audit looks up the others and reports the partial list."""
     allow_all(rig)
     rig.box.halo.paging = "same_page"
     rig.box.halo.page_cap = 2
@@ -448,7 +448,7 @@ def test_rows_that_cannot_all_be_listed(rig: Rig) -> None:
 
 
 def test_fix_makes_due_what_a_push_can_put_right(rig: Rig) -> None:
-    """--fix lets the next push do what it can; what is held, dismissed or a person's stays."""
+    """`audit --fix` makes payments due that a push can correct, unless they are held or dismissed."""
     allow_all(rig)
     known, unknown = rig.pay("succeeded"), rig.pay("succeeded", created=NOW - 20 * DAY)
     rig.box.stripe.events[:] = [
@@ -459,7 +459,7 @@ def test_fix_makes_due_what_a_push_can_put_right(rig: Rig) -> None:
     status(rig, booked, "succeeded")
     rig.once()
     rig.stored(lambda store: store.people.dismiss([held], rig.clock()))
-    rig.box.halo.rows_of(held)[0]["amount"] = 10.99  # a push could do it now, but a person said no
+    rig.box.halo.rows_of(held)[0]["amount"] = 10.99  # a push could update it now, but it was dismissed
     status(rig, known, 1)
     found = audit(rig, fix=True)
     assert found.fix is not None
@@ -479,7 +479,7 @@ def test_fix_makes_due_what_a_push_can_put_right(rig: Rig) -> None:
 
 
 def test_the_command(live: Rig) -> None:
-    """Table, JSON, CSV and HTML of the same findings; 1 on differences, 0 without."""
+    """`syncd audit` writes a difference to JSON, CSV and HTML and exits with 1; without one it exits with 0."""
     live.box.stripe.permissions |= {"refunds", "disputes"}
     payment = live.pay("succeeded")
     ran = live.command("audit", "--since", "7d", "--csv", "a.csv", "--html", "a.html", "--json")
@@ -505,14 +505,14 @@ def test_the_command(live: Rig) -> None:
     ]
     assert payment in (live.folder / "a.csv").read_text()
     assert payment in (live.folder / "a.html").read_text()
-    assert not (live.folder / "syncd.db").exists()  # a look needs no memory, and makes none
+    assert not (live.folder / "syncd.db").exists()  # read-only commands create no database
     status(live, payment, "succeeded")
     ran = live.command("audit", "--since", "7d")
     assert (ran.returncode, "no difference" in ran.stdout) == (0, True)
 
 
 def test_csv_on_standard_output(live: Rig) -> None:
-    """`--csv -` prints the CSV alone, and the first paragraph on stderr; no --since is needed."""
+    """`audit --csv -` prints only CSV to stdout and the summary to stderr, also without --since."""
     live.box.stripe.permissions |= {"refunds", "disputes"}
     payment, fine = live.pay("succeeded"), live.pay("succeeded")
     status(live, fine, "succeeded")
@@ -533,7 +533,7 @@ def test_csv_on_standard_output(live: Rig) -> None:
 
 
 def test_rows_that_leave_out_a_surcharge_agree(live: Rig) -> None:
-    """Rows that leave out the surcharge and the tip agree; the audit says so. Another sum differs."""
+    """Rows that leave out the surcharge and the tip agree, and the audit names both; other sums differ."""
     live.box.stripe.permissions |= {"refunds", "disputes"}
     live.pay("succeeded", amount=1_299, surcharge=50, tip=150)
     assert live.command("--once").returncode == 0
@@ -552,7 +552,7 @@ def test_rows_that_leave_out_a_surcharge_agree(live: Rig) -> None:
 
 
 def test_a_period_without_payments(live: Rig) -> None:
-    """Nothing compared is said as such, on the terminal and in JSON, and is not agreement."""
+    """For a period without payments, the audit reports that it compared nothing, instead of agreement."""
     live.box.stripe.permissions |= {"refunds", "disputes"}
     live.pay("succeeded")
     ran = live.command("audit", "--since", "2025-01", "--until", "2025-01")
@@ -568,7 +568,7 @@ def test_a_period_without_payments(live: Rig) -> None:
 
 
 def test_months_or_minutes(live: Rig) -> None:
-    """`3m` can mean both; the message says so, and nothing is read."""
+    """`audit --since 3m` is refused as ambiguous, and nothing is read from Stripe."""
     ran = live.command("audit", "--since", "3m")
     assert ran.returncode == 2
     assert "3m can mean 3 months or 3 minutes" in " ".join(ran.stderr.split())
@@ -576,16 +576,16 @@ def test_months_or_minutes(live: Rig) -> None:
 
 
 def test_fix_always_says_what_came_of_it(live: Rig) -> None:
-    """A payment that failed is left alone, and --fix says so, and what to type."""
+    """`audit --fix` lists failed payments that it does not change, and the command to retry them."""
     live.box.stripe.permissions |= {"refunds", "disputes"}
-    live.once()  # notes that writes are proven
+    live.once()  # records that writes are proven
     failed, booked = live.pay("succeeded"), live.pay("processing")
     live.box.halo.poison(failed)
     status(live, booked, "succeeded")
     assert live.command("--once").returncode == 1
     ran = live.command("audit", "--since", "7d", "--fix", extra={"COLUMNS": "200"})
     assert ran.returncode == 1, ran.stderr
-    # However wide the terminal is.
+    # The text is the same, however wide the terminal is.
     assert " ".join(ran.stdout.split()).endswith(
         "--fix: 1 payment is on the attention list: correct what the list names, then retry; 1 difference needs a "
         f"person. syncd attention retry {failed}"
@@ -617,7 +617,7 @@ def test_fix_always_says_what_came_of_it(live: Rig) -> None:
 def test_wrong_usage_costs_nothing(
     live: Rig, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wrong usage is told before anything is read."""
+    """Wrong usage of `syncd audit` exits with 2 before any request to Stripe or Halo."""
     for name, value in live.environment().items():
         monkeypatch.setenv(name, value)
     ran = CliRunner().invoke(app, ["audit", *arguments])
@@ -625,13 +625,13 @@ def test_wrong_usage_costs_nothing(
 
 
 def test_a_side_out_of_reach(live: Rig) -> None:
-    """Where a side refuses, the exit code says so and no half report takes its name."""
+    """If Stripe refuses the key, the audit exits with 69 and leaves no partial CSV file."""
     live.box.stripe.faults.append(Fault("401", times=None))
     ran = live.command("audit", "--since", "7d", "--csv", "a.csv")
     assert (ran.returncode, [p.name for p in live.folder.glob("*a.csv*")]) == (69, [])
 
 
-# --- laws ------------------------------------------------------------------------------------------
+# --- properties ------------------------------------------------------------------------------------
 
 currencies = st.sampled_from(["usd", "eur", "jpy", "bhd", "ugx"])
 amounts = st.integers(0, 10**14)
@@ -662,7 +662,7 @@ def in_step(draw: Callable[[Any], Any]) -> tuple[Observation, list[Row]]:
 
 @given(in_step())
 def test_in_step_sides_never_differ(pair: tuple[Observation, list[Row]]) -> None:
-    """Whatever the state, the currency and the parts: sides in step give no finding."""
+    """For any state, currency and split into rows, a payment in step is no difference."""
     said, rows = pair
     back = Reversal(
         "re_1", ReversalKind.REFUNDED, "pi_1", 1, "usd", "failed", None, 0, 0, read=True
@@ -674,7 +674,7 @@ def test_in_step_sides_never_differ(pair: tuple[Observation, list[Row]]) -> None
 def test_any_other_amount_is_found_exactly(
     pair: tuple[Observation, list[Row]], off: int, which: int
 ) -> None:
-    """A success whose rows are off by any smallest unit is found, with exactly that amount."""
+    """If the rows of a succeeded payment are off by any amount, the audit reports exactly that amount."""
     said, rows = pair
     if said.state is not PaymentState.SUCCEEDED:
         return
@@ -691,7 +691,7 @@ def test_any_other_amount_is_found_exactly(
 
 @given(in_step(), st.sampled_from([*NUMBERS.values(), 99]))
 def test_any_other_status_is_found(pair: tuple[Observation, list[Row]], status: int) -> None:
-    """A row with any other status is a difference; a paid bill is told apart from an unpaid one."""
+    """Any other status is a difference, of the kind that says which side shows the payment as paid."""
     said, rows = pair
     assert said.state is not None
     if status == NUMBERS[said.state]:
@@ -718,7 +718,7 @@ findings = st.builds(
 
 @given(st.lists(findings, max_size=12), st.randoms(use_true_random=False))
 def test_sums_are_exact(found: list[Difference], chance: random.Random) -> None:
-    """Each finding is in one sum, nothing is rounded, and the order doesn't matter."""
+    """The sums contain each finding once, are not rounded, and do not depend on the order."""
     import fractions
 
     added = sums(found)
@@ -736,7 +736,7 @@ def test_sums_are_exact(found: list[Difference], chance: random.Random) -> None:
 
 @given(amounts, currencies, st.floats(-1e-5, 1e-5))
 def test_tidy_forgives_noise_alone(minor: int, currency: str, noise: float) -> None:
-    """A double's noise disappears; anything that could be money stays."""
+    """`tidy` removes rounding noise of binary fractions, and keeps every difference that could be money."""
     major = Money(minor, currency).major
     assert major is not None
     decimals = Money(minor, currency).decimals or 0
@@ -747,7 +747,7 @@ def test_tidy_forgives_noise_alone(minor: int, currency: str, noise: float) -> N
 
 
 def test_several_parts_of_an_invoice_are_well() -> None:
-    """Paid rows up to the total are parts; beyond it, or without a total, a person looks."""
+    """Paid rows up to the invoice's total are fine; without a readable amount they are a difference."""
     rows = [Row(n, f"pi_{n}", 7, Decimal("5.00"), NUMBERS[PaymentState.SUCCEEDED]) for n in (1, 2)]
     exactly = Invoice(7, "INV-7", Decimal("10.00"), None, "USD")
     assert several_payments(rows, exactly, POLICY) is None

@@ -1,4 +1,4 @@
-"""The invoices under paid rows: still due or not, paid twice, and how many are read."""
+"""The audit of invoices under paid rows: still due, paid twice, and how many requests that takes."""
 
 from decimal import Decimal
 from typing import Any
@@ -27,7 +27,7 @@ POLICY = Policy({PaymentState.SUCCEEDED: PAID})
 
 
 def paid(rig: Rig, amount: int = 1099, invoice: int | None = None, **other: Any) -> str:
-    """A payment that both sides say is paid, alone on its invoice or on a given one."""
+    """A payment that both sides show as paid, alone on its invoice or on a given invoice."""
     payment = rig.pay("succeeded", amount=amount, rows=(), **other)
     halo, major = rig.box.halo, amount / 100
     number = invoice or halo.add_invoice(total=major)
@@ -40,7 +40,7 @@ def invoices_read(rig: Rig) -> int:
 
 
 def test_a_paid_row_whose_invoice_is_still_due(rig: Rig) -> None:
-    """Both sides say paid, and the invoice is due all the same: its customer is chased for it."""
+    """If both sides show a payment as paid but its invoice is still due, the audit reports the invoice."""
     allow_all(rig)
     payment = paid(rig)
     assert audit(rig).findings == ()
@@ -70,7 +70,7 @@ def test_a_paid_row_whose_invoice_is_still_due(rig: Rig) -> None:
 
 
 def test_a_part_of_an_invoice_is_well(rig: Rig) -> None:
-    """Due by what its paid rows leave of it, or by what was refunded: nothing to say."""
+    """An invoice is fine if only the part is due that its rows do not pay, or that Stripe refunded."""
     allow_all(rig)
     invoice = rig.box.halo.add_invoice(total=60.0)
     paid(rig, 2000, invoice)
@@ -79,7 +79,7 @@ def test_a_part_of_an_invoice_is_well(rig: Rig) -> None:
     refund = rig.box.stripe.refund(back, 1000)
     rig.once()
     number = rig.box.halo.rows_of(back)[0]["invoice_id"]
-    rig.box.halo.invoices[number]["total"] = 60.0  # somebody has charged the ten again
+    rig.box.halo.invoices[number]["total"] = 60.0  # somebody has charged the refunded 10.00 again
     rig.stored(lambda store: store.people.dismiss([refund], rig.clock()))
     assert audit(rig).open == 0
     rig.box.halo.rows_pay = False
@@ -90,7 +90,7 @@ def test_a_part_of_an_invoice_is_well(rig: Rig) -> None:
 
 
 def test_the_weightier_difference_leads(rig: Rig) -> None:
-    """A wrong amount on an invoice that is due is one difference; a payment Stripe lacks isn't due."""
+    """A wrong amount on a due invoice is one difference; a payment unpaid at Stripe adds no due invoice."""
     allow_all(rig)
     short = rig.pay("succeeded", rows=(10.0,))
     open_ = rig.pay("processing")
@@ -107,7 +107,7 @@ def test_the_weightier_difference_leads(rig: Rig) -> None:
 
 
 def test_a_row_that_moved_meanwhile_is_read_again(rig: Rig) -> None:
-    """A row that isn't paid any more when its invoice is read is no ground for a claim."""
+    """If a row loses its paid status while the audit runs, the audit reports no due invoice."""
     allow_all(rig)
     payment = paid(rig)
     box, answer = rig.box.halo, rig.box.halo.answer
@@ -117,13 +117,13 @@ def test_a_row_that_moved_meanwhile_is_read_again(rig: Rig) -> None:
             status(rig, payment, 1)
         return answer(request)
 
-    box.answer = racing  # type: ignore[method-assign]  # somebody takes it back in Halo
+    box.answer = racing  # type: ignore[method-assign]  # somebody changes the status in Halo
     assert audit(rig).findings == ()
 
 
 @pytest.mark.parametrize(("most", "read", "left"), [(0, 0, 3), (1, 1, 2), (3, 3, 0)])
 def test_no_more_invoices_than_allowed(rig: Rig, most: int, read: int, left: int) -> None:
-    """The newest are read, each once, and it is said how many weren't."""
+    """The audit reads at most --invoices invoices, the newest first, and reports how many it did not read."""
     allow_all(rig)
     payments = [paid(rig) for _ in range(3)]
     for place, payment in enumerate(payments):
@@ -156,7 +156,7 @@ def test_no_more_invoices_than_allowed(rig: Rig, most: int, read: int, left: int
 def test_invoices_that_cannot_be_read_stop_nothing(
     rig: Rig, fault: str, times: int | None, note: str
 ) -> None:
-    """Without the permission, or where Halo fails on one: the rest is compared, and it is said."""
+    """If Halo refuses or fails to show an invoice, the audit compares the rest and adds a note."""
     allow_all(rig)
     paid(rig)
     payment = rig.pay("succeeded")
@@ -168,7 +168,7 @@ def test_invoices_that_cannot_be_read_stop_nothing(
 
 
 def test_invoices_that_halo_fails_on_stop_nothing(rig: Rig) -> None:
-    """Halo fails on six of ten invoices, four of them in a row: the others are compared."""
+    """If Halo fails on six of ten invoices, the audit compares the other four and adds a note."""
     allow_all(rig)
     payments = [paid(rig) for _ in range(10)]
     numbers = [rig.box.halo.rows_of(payment)[0]["invoice_id"] for payment in payments]
@@ -181,7 +181,7 @@ def test_invoices_that_halo_fails_on_stop_nothing(rig: Rig) -> None:
 
 
 def test_a_halo_that_fails_on_every_invoice_ends_the_audit(rig: Rig) -> None:
-    """After six failures in a row Halo is at fault, not the invoices."""
+    """If six invoice reads in a row fail, the audit ends with an error of Halo."""
     allow_all(rig)
     for _ in range(8):
         paid(rig)
@@ -196,7 +196,7 @@ def test_a_halo_that_fails_on_every_invoice_ends_the_audit(rig: Rig) -> None:
 
 
 def paths(rig: Rig) -> tuple[int, int]:
-    """How many pages of the list of invoices were read, and how many invoices alone."""
+    """How many pages of the invoice list were read, and how many single invoices."""
     asked = [request.path for request in rig.box.halo.requests]
     alone = sum(path.startswith("/api/Invoice/") for path in asked)
     return asked.count("/api/Invoice"), alone
@@ -216,7 +216,7 @@ def many(rig: Rig, number: int, **invoice: Any) -> list[str]:
 
 
 def test_every_invoice_is_read_by_pages(rig: Rig) -> None:
-    """400 payments on 400 invoices: four pages of rows, four of invoices, no invoice alone."""
+    """An audit of 400 invoices reads four pages of rows, four pages of invoices, and no single invoice."""
     allow_all(rig)
     rig.box.halo.rate_limit = None
     payments = many(rig, 400)
@@ -231,7 +231,7 @@ def test_every_invoice_is_read_by_pages(rig: Rig) -> None:
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("cap", [100, 20])
 def test_pages_however_halo_makes_them(rig: Rig, shape: str, cap: int, *, ordered: bool) -> None:
-    """Capped pages, no count, no order: every invoice is compared all the same."""
+    """The audit compares every invoice, also if Halo caps pages, gives no count, or does not sort."""
     allow_all(rig)
     rig.box.halo.rate_limit = None
     payments = many(rig, 60)
@@ -252,7 +252,7 @@ def test_pages_however_halo_makes_them(rig: Rig, shape: str, cap: int, *, ordere
 def test_without_a_list_invoices_are_read_one_by_one(
     rig: Rig, paging: str, pages: int, alone: int
 ) -> None:
-    """No list, the same page again, all at once: what the list doesn't show is read alone."""
+    """If the invoice list is absent or incomplete, the audit reads the missing invoices one by one."""
     allow_all(rig)
     payments = many(rig, 30)
     rig.box.halo.rows_pay = False
@@ -263,7 +263,7 @@ def test_without_a_list_invoices_are_read_one_by_one(
 
 
 def test_a_long_list_is_not_read_for_few_invoices(rig: Rig) -> None:
-    """Where the list holds many others, the few that matter are read one by one."""
+    """If Halo has many other invoices, the audit reads the few relevant ones one by one."""
     allow_all(rig)
     rig.box.halo.rate_limit = None
     many(rig, 12)
@@ -274,18 +274,18 @@ def test_a_long_list_is_not_read_for_few_invoices(rig: Rig) -> None:
 
 
 def test_a_list_that_shows_little(rig: Rig) -> None:
-    """Where list rows only carry what is known of them, open invoices are read alone."""
+    """If the invoice list shows no totals and currencies, the audit reads those invoices one by one."""
     allow_all(rig)
     many(rig, 30)
     rig.box.halo.invoice_list.keys = LIST_KEYS_SEEN
-    rig.box.halo.invoices[1005]["total"] = 500.0  # paid in part, which only its total shows
+    rig.box.halo.invoices[1005]["total"] = 500.0  # paid in part, which only the total shows
     assert audit(rig).findings == ()
-    # One open invoice, and 29 whose currency only the invoice itself names.
+    # One open invoice, and 29 invoices whose currency only the single invoice shows.
     assert paths(rig) == (1, 30)
 
 
 def test_currencies_that_the_list_does_not_show(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are read alone as far as that stays cheap; the others are named as not compared."""
+    """Up to a limit, the audit reads single invoices for their currency, and reports how many are left."""
     allow_all(rig)
     monkeypatch.setattr("syncd.audit.invoices.CURRENCIES_MAX", 5)
     payments = many(rig, 30)
@@ -308,7 +308,7 @@ def test_currencies_that_the_list_does_not_show(rig: Rig, monkeypatch: pytest.Mo
 
 
 def test_a_payment_in_another_currency_than_its_invoice(rig: Rig) -> None:
-    """10 EUR on an invoice of 10 GBP is a difference; without the invoice's currency it is none."""
+    """A payment in another currency than its invoice is a difference; an unreadable currency is not."""
     allow_all(rig)
     payment = rig.pay("succeeded", amount=1000, currency="eur", rows=())
     invoice = rig.box.halo.add_invoice(total=10.0, currency="GBP")
@@ -325,7 +325,7 @@ def test_a_payment_in_another_currency_than_its_invoice(rig: Rig) -> None:
 
 
 def test_every_invoice_of_a_payment_is_named(rig: Rig) -> None:
-    """A payment over several invoices: all of them, and the customer, also where nothing is paid."""
+    """If a payment pays several invoices, its difference names all of them and the customer."""
     allow_all(rig)
     payment = rig.pay("succeeded", amount=3000, rows=(10.0, 20.0))
     [one] = audit(rig).findings
@@ -335,7 +335,7 @@ def test_every_invoice_of_a_payment_is_named(rig: Rig) -> None:
 
 
 def test_the_period_ends_where_it_is_said(rig: Rig) -> None:
-    """With an end, later payments, rows and invoices aren't compared; --all lists what agrees."""
+    """With --until, the audit ignores later payments and rows; with --all, it also lists what agrees."""
     allow_all(rig)
     early = rig.pay("succeeded", created=NOW - 10 * DAY)
     late = rig.pay("succeeded", created=NOW - DAY)
@@ -351,7 +351,7 @@ def test_the_period_ends_where_it_is_said(rig: Rig) -> None:
     assert {one.intent_id for one in audit(rig).findings} == {early, late}
 
 
-# --- laws ------------------------------------------------------------------------------------------
+# --- properties ------------------------------------------------------------------------------------
 
 
 def rows_of(parts: list[int], currency: str) -> list[Row]:
@@ -368,7 +368,7 @@ def rows_of(parts: list[int], currency: str) -> list[Row]:
 def test_due_by_more_than_is_left_is_found_exactly(
     parts: list[int], left: int, off: int, back: int, currency: str
 ) -> None:
-    """Due up to what is left and what went back is well; each unit beyond it is found."""
+    """An invoice that is due by more than its unpaid and refunded parts is reported with the exact excess."""
     total = sum(parts) + left
     gone = Reversal(
         "re_1", ReversalKind.REFUNDED, "pi_0", back, currency, "succeeded", None, 0, 0, read=True
@@ -386,7 +386,7 @@ def test_due_by_more_than_is_left_is_found_exactly(
 
 
 def test_noise_and_doubt_claim_nothing() -> None:
-    """A double's noise isn't money; an amount that is missing claims nothing."""
+    """Rounding noise of binary fractions, or a missing amount, is no difference."""
     rows = rows_of([10, 20], "usd")
     total, noisy = Decimal("0.30000000000000004"), Decimal("4E-17")
     assert invoice_due(rows, Invoice(7, None, total, noisy, None), [], POLICY) is None

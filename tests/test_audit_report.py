@@ -1,4 +1,4 @@
-"""How an audit is shown: JSON, CSV, the page in a browser, and the terminal at any width."""
+"""How an audit is shown: as JSON, as CSV, as an HTML page, and on a terminal of any width."""
 
 import csv
 import io
@@ -50,7 +50,7 @@ def report(*findings: Difference, notes: tuple[str, ...] = ()) -> Audit:
 
 
 def story() -> Audit:
-    """Differences of every kind that is drawn in its own way."""
+    """An audit with each kind of difference that has a layout of its own."""
     found = (
         Difference(
             Kind.PAID_AT_STRIPE_ONLY,
@@ -104,7 +104,7 @@ def story() -> Audit:
 
 
 def test_csv_holds_no_formula(tmp_path: Path) -> None:
-    """No cell begins a formula, whatever Halo or Stripe call things; numbers stay numbers."""
+    """No cell of the CSV starts a formula, whatever a name contains, and numbers stay numbers."""
     wide = "\N{FULLWIDTH EQUALS SIGN}1"
     names = [EVIL, wide, "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "plain"]
     found = report(
@@ -142,7 +142,7 @@ def test_csv_holds_no_formula(tmp_path: Path) -> None:
 
 
 class Tags(HTMLParser):
-    """Collects what a browser would make of a page."""
+    """Collects the tags and the text of an HTML page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Tags(HTMLParser):
 
 
 def test_html_is_whole_and_harmless() -> None:
-    """Everything from outside is text; nothing is fetched; both colour schemes are there."""
+    """The HTML report escapes all text, loads nothing from outside, and supports a dark colour scheme."""
     evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
     found = report(
         Difference(
@@ -185,14 +185,14 @@ def test_html_is_whole_and_harmless() -> None:
 
 
 def test_json_keeps_amounts_exact() -> None:
-    """Amounts in JSON are texts: a reader's doubles can't bend them."""
+    """Amounts in JSON are strings, so that a reader's floating-point numbers cannot change them."""
     amount = Decimal("900719925474099.31")
     said = json.loads(as_json(report(Difference(Kind.MISSING, "", amount=amount)), PLACES))
     assert said["differences"][0]["amount"] == said["sums"][0]["amount"] == "900719925474099.31"
 
 
 def test_links() -> None:
-    """Live and test data, and a connected account's, each have their place in the dashboard."""
+    """Links to Stripe's dashboard differ for live data, test data and a connected account."""
     at = "https://dashboard.stripe.com"
     assert stripe_payment("pi_1", test=False) == f"{at}/payments/pi_1"
     assert stripe_payment("pi_1", test=True) == f"{at}/test/payments/pi_1"
@@ -210,7 +210,7 @@ def rows_of_csv(audit: Audit, *, everything: bool = False) -> list[dict[str, str
 
 
 def test_the_csv_holds_each_difference() -> None:
-    """One line a difference: dates and numbers that a spreadsheet takes, one link a cell."""
+    """The CSV has one line for each difference, with plain dates and numbers, and one link in a cell."""
     found = rows_of_csv(story())
     at, halo = "https://dashboard.stripe.com/test/payments/", "https://example.halopsa.com/invoices"
     assert found[0] == {
@@ -254,7 +254,7 @@ def test_the_csv_holds_each_difference() -> None:
 def test_amounts_have_the_decimals_of_their_currency(
     stripe: str, halo: str, currency: str | None, halo_currency: str | None, cells: tuple[str, ...]
 ) -> None:
-    """In a column of a spreadsheet; an amount that is no whole number of cents hides nothing."""
+    """Amounts in the CSV have their currency's decimals, and fractions of a cent are not rounded."""
     one = Difference(
         Kind.WRONG_CURRENCY if halo_currency else Kind.WRONG_AMOUNT,
         "",
@@ -269,7 +269,7 @@ def test_amounts_have_the_decimals_of_their_currency(
 
 
 def test_lines_without_a_difference_only_on_request() -> None:
-    """With --all, payments that agree and those that aren't Halo's follow the differences."""
+    """With --all, the CSV lists payments that agree and payments that are not Halo's after the differences."""
     assert len(rows_of_csv(story())) == 4
     *_, agrees, elsewhere = rows_of_csv(story(), everything=True)
     assert (agrees["What differs"], agrees["Payment"], agrees["Customer"], agrees["Difference"]) == (
@@ -283,7 +283,7 @@ def test_lines_without_a_difference_only_on_request() -> None:
 
 
 def test_the_json_lists_what_is_not_halos() -> None:
-    """In a place of its own, with its sums, and how many of them aren't listed."""
+    """The JSON lists payments that are not Halo's separately, with their sums and the number left out."""
     said = json.loads(as_json(story(), PLACES))
     elsewhere = said["elsewhere"]
     assert elsewhere["sums"] == [
@@ -311,7 +311,7 @@ def test_the_json_lists_what_is_not_halos() -> None:
 
 
 def test_the_json_of_a_difference() -> None:
-    """Every field that 0.1 had, and beside them the customer, all invoices and both amounts."""
+    """A difference in JSON has all fields of version 0.1, and the customer, all invoices and both amounts."""
     said = json.loads(as_json(story(), PLACES))
     first = said["differences"][0]
     halo = "https://example.halopsa.com/invoices?mainview=invoices&invoiceid="
@@ -393,14 +393,14 @@ def one(
     ],
 )  # fmt: skip
 def test_the_first_paragraph(found: list[Difference], words: str) -> None:
-    """It says who may be chased for how much, and what else differs, without a table."""
+    """The first paragraph says who may be chased for how much, and what else differs."""
     audit = Audit(0, DAY, 5, 5 - len(found), len(found), 0, 0, 5, tuple(found), sums(found))
     assert first_paragraph(audit) == words
     assert first_paragraph(replace(audit, notes=("x",))).endswith("see the end of this report.")
 
 
 def test_nothing_compared_is_no_agreement() -> None:
-    """No payment in the period, or none that concerns Halo: said as such, and not as agreement."""
+    """If no payment could be compared, the first paragraph says so, and does not report agreement."""
     empty = Audit(0, 2 * DAY, 0, 0, 0, 0, 0, 3, (), ())
     text = first_paragraph(empty)
     assert text.startswith(
@@ -414,7 +414,7 @@ def test_nothing_compared_is_no_agreement() -> None:
 
 
 def test_the_greatest_stake_comes_first() -> None:
-    """Open before acknowledged; within a currency by money at stake; currencies are never mixed."""
+    """Open differences come before dismissed ones, and within a currency the largest amount comes first."""
     found = [
         one(Kind.MISSING, "5", "A"),
         one(Kind.REFUNDED, "900", "A", acknowledged=True),
@@ -436,7 +436,7 @@ def test_the_greatest_stake_comes_first() -> None:
 @given(st.lists(st.tuples(st.sampled_from(Kind), st.integers(-10**9, 10**9), st.sampled_from("ABC"),
                           st.sampled_from(["EUR", "JPY"]))))  # fmt: skip
 def test_sums_by_customer_add_up(parts: list[tuple[Kind, int, str, str]]) -> None:
-    """By customer or by currency: every open difference is in one sum, exactly."""
+    """The sums by customer and by currency count every open difference exactly once."""
     found = [one(kind, str(amount), name, code) for kind, amount, name, code in parts]
     customers, currencies = totals_by_customer(found), totals_by_currency(found)
     assert sum(t.count for t in customers) == sum(t.count for t in currencies) == len(found)
@@ -457,7 +457,7 @@ def test_sums_by_customer_add_up(parts: list[tuple[Kind, int, str, str]]) -> Non
 
 
 def test_the_terminal_at_80_columns() -> None:
-    """The paragraph, the sums, then a block a difference, each sentence on lines of its own."""
+    """On a terminal of 80 columns, the report has the summary, the sums, and a block for each difference."""
     at = "https://dashboard.stripe.com/test/payments"
     halo = "https://example.halopsa.com/invoices?mainview=invoices&invoiceid"
     assert list(lines(story(), PLACES, 80, lambda text: f"*{text}*")) == [
@@ -526,7 +526,7 @@ def test_the_terminal_at_80_columns() -> None:
 
 @given(st.integers(1, 300))
 def test_no_width_breaks_an_id_or_an_amount(width: int) -> None:
-    """However narrow: what is to be copied stands whole on one line; what can fit, fits."""
+    """At any width, ids, amounts and commands stay on one line; from 60 columns, other lines fit."""
     shown = list(lines(story(), PLACES, width, str))
     for found in (*story().findings, *story().elsewhere):
         for whole in (*found.payments, found.stripe_money, found.halo_money, found.command):
@@ -536,7 +536,7 @@ def test_no_width_breaks_an_id_or_an_amount(width: int) -> None:
 
 
 def test_what_is_short_is_not_set_off() -> None:
-    """Too little and too much in one currency are two sums: together they'd look like nothing."""
+    """Amounts too low and amounts too high in one currency are summed separately."""
     found = [
         Difference(Kind.WRONG_AMOUNT, "", amount=Decimal(by), currency="USD")
         for by in ("-40.00", "40.00", "-1.00")
@@ -548,7 +548,7 @@ def test_what_is_short_is_not_set_off() -> None:
 
 
 def test_what_fix_did_is_always_said() -> None:
-    """Also that there was nothing to do, or nothing that could be done."""
+    """`audit --fix` always reports its result, also if there was nothing to correct."""
     assert fix_words(Fix((), (), (), 0)) == "--fix: there was nothing to correct."
     assert fix_words(Fix((), (), (), 1)) == "--fix: 1 difference needs a person."
     assert fix_words(Fix(("a", "b"), ("c",), ("d",), 2)) == (
@@ -572,13 +572,13 @@ def test_what_fix_did_is_always_said() -> None:
     ],
 )
 def test_money_is_written_with_its_decimals(amount: str, currency: str | None, text: str) -> None:
-    """As people write it; what could be money is never rounded away."""
+    """Amounts have their currency's decimals and thousands separators, and are never rounded to lose money."""
     assert money(Decimal(amount), currency) == text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium isn't installed")
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
-    """Narrow and wide: nothing is beside the page, no id is broken; the style is let through."""
+    """At any width, the HTML page does not scroll sideways and breaks no id."""
     (tmp_path / "a.html").write_text(as_html(story(), PLACES), "utf-8")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
@@ -599,7 +599,7 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
 
 @contextmanager
 def in_browser(folder: Path, width: int, **changes: Any) -> Iterator[Page]:
-    """The page of an audit whose first difference is changed, in a window of this width in pixels."""
+    """The page of an audit whose first difference is changed, in a window of the given width in pixels."""
     first, *others = story().findings
     report = replace(story(), findings=(replace(first, **changes), *others))
     (folder / "a.html").write_text(as_html(report, PLACES), "utf-8")
@@ -623,7 +623,7 @@ def height_of(cell: Locator) -> float:
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium isn't installed")
 @pytest.mark.parametrize("width", [375, 1000, 1100, 1400])
 def test_a_long_name_takes_no_room_from_others(tmp_path: Path, width: int) -> None:
-    """However long a customer's name or an invoice's number: no column collapses or overflows."""
+    """A very long customer name or invoice number makes no column of the page collapse or overflow."""
     long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 3
     invoices = (InvoiceName(7, long[:100]), InvoiceName(6))
     with in_browser(tmp_path, width, customer=long, invoices=invoices) as page:
@@ -642,7 +642,7 @@ def test_a_long_name_takes_no_room_from_others(tmp_path: Path, width: int) -> No
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium isn't installed")
 @pytest.mark.parametrize("width", [375, 1100, 1400])
 def test_a_large_amount_stays_in_its_column(tmp_path: Path, width: int) -> None:
-    """An amount that is too wide breaks before its currency, never within its digits."""
+    """In a narrow column, an amount breaks before its currency, never within its digits."""
     amounts = {"stripe_amount": Decimal("1234567.5"), "halo_amount": Decimal(0)}
     with in_browser(tmp_path, width, **amounts) as page:
         money = page.locator(".differences tbody tr").first.locator("td.number")
@@ -654,7 +654,7 @@ def test_a_large_amount_stays_in_its_column(tmp_path: Path, width: int) -> None:
 
 @pytest.mark.parametrize("option", ["--html", "--csv"])
 def test_a_report_replaces_no_device_and_no_link(rig: Rig, option: str) -> None:
-    """A pipe or a device is refused and stays what it is; a link stays a link."""
+    """A report refuses to overwrite a pipe, and writes through a symbolic link without replacing it."""
     pipe, link, kept = (rig.folder / name for name in ("pipe", "link", "report"))
     os.mkfifo(pipe)
     link.symlink_to(kept)
@@ -671,7 +671,7 @@ def test_a_report_replaces_no_device_and_no_link(rig: Rig, option: str) -> None:
 
 @pytest.mark.parametrize("option", ["--html", "--csv"])
 def test_a_report_with_an_impossible_name(rig: Rig, option: str) -> None:
-    """A name that is too long for the file system is refused in a sentence."""
+    """A file name that is too long is refused with an error message, without a traceback."""
     refused = rig.command("audit", option, f"/{'a' * 5_000}")
     assert refused.returncode == 2
     assert "Traceback" not in refused.stderr

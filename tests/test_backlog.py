@@ -1,4 +1,4 @@
-"""A backlog costs few requests, whatever the PSA holds, and no row of a payment is missed for that."""
+"""A backlog takes few requests, however many rows Halo has, and syncd misses no row of a payment."""
 
 import contextlib
 import sqlite3
@@ -17,7 +17,7 @@ from tests.due import next_due
 
 
 def beside(rig: Rig, rows: int) -> None:
-    """Put rows of other payments into Halo."""
+    """Adds rows of other payments to Halo."""
     invoice = rig.box.halo.add_invoice()
     for number in range(rows):
         rig.box.halo.add_row(f"pi_other{number}", invoice, 5.0, 3)
@@ -33,7 +33,7 @@ def lookups(rig: Rig) -> tuple[int, int]:
 @pytest.mark.parametrize("payments", [300, 30])
 @pytest.mark.parametrize("after_days", [0, 40], ids=["same_day", "later"])
 def test_burst_reads_the_newest_rows_only(rig: Rig, payments: int, after_days: int) -> None:
-    """A burst beside many older rows reads the pages of its own rows, newest first, and then stops."""
+    """Beside many older rows, a burst of payments reads only the newest pages of rows."""
     beside(rig, 6_000)
     rig.clock.seconds += after_days * DAY
     made = [rig.pay("succeeded") for _ in range(payments)]
@@ -58,7 +58,7 @@ def test_one_page_that_fails_keeps_the_pages_before_it(rig: Rig) -> None:
 
 
 def test_burst_with_payments_that_are_not_halos(rig: Rig) -> None:
-    """Payments without rows are looked up alone; no further pages are read for them."""
+    """Payments without rows are looked up alone, and cause no further page reads."""
     beside(rig, 6_000)
     made = [rig.pay("succeeded") for _ in range(200)]
     others = [rig.pay("succeeded", rows=()) for _ in range(12)]
@@ -71,7 +71,7 @@ def test_burst_with_payments_that_are_not_halos(rig: Rig) -> None:
 
 
 def test_rows_beyond_the_pages_that_were_read(rig: Rig) -> None:
-    """A payment whose rows are only in part on the pages that were read is looked up alone."""
+    """If only some rows of a payment are on the pages that were read, syncd looks up the payment alone."""
     split = [rig.box.stripe.create_intent(amount=3_000) for _ in range(2)]
     for payment in split:
         rig.box.halo.add_row(payment, rig.box.halo.add_invoice(), 20.0)
@@ -89,7 +89,7 @@ def test_rows_beyond_the_pages_that_were_read(rig: Rig) -> None:
 
 
 def test_rows_that_never_add_up(rig: Rig) -> None:
-    """Where rows show other amounts than Stripe, all rows are read instead of one by one."""
+    """If rows have other amounts than Stripe, syncd reads all pages instead of single payments."""
     rig.settings["SYNCD_PUSH__ON_AMOUNT_MISMATCH"] = "push"
     beside(rig, 1_000)
     made = [rig.pay("succeeded", rows=(9.0,)) for _ in range(150)]
@@ -100,7 +100,7 @@ def test_rows_that_never_add_up(rig: Rig) -> None:
 
 
 def test_old_rows_of_many_payments(rig: Rig) -> None:
-    """Where the rows that are due lie between all others, every page is read and no payment alone."""
+    """If the rows of the due payments are on all pages, syncd reads every page and no single payment."""
     made = []
     for _ in range(150):
         made.append(rig.pay("succeeded"))
@@ -112,7 +112,7 @@ def test_old_rows_of_many_payments(rig: Rig) -> None:
 
 
 def test_few_payments_beside_many_rows(rig: Rig) -> None:
-    """A few old payments cost one page more than looking each of them up alone."""
+    """A few old payments take one page, and then one lookup each."""
     made = [rig.pay("succeeded") for _ in range(15)]
     beside(rig, 6_000)
     rig.once()
@@ -121,7 +121,7 @@ def test_few_payments_beside_many_rows(rig: Rig) -> None:
 
 
 def test_old_payments_without_rows_are_looked_up_once(rig: Rig) -> None:
-    """A backfill looks an old payment without a row up once: no row is still to come for it."""
+    """A backfill looks up an old payment without a row only once."""
     old = rig.clock() - 30 * DAY
     made = [rig.pay("succeeded", rows=(), created=old) for _ in range(30)]
     rig.box.stripe.events.clear()
@@ -132,7 +132,7 @@ def test_old_payments_without_rows_are_looked_up_once(rig: Rig) -> None:
 
 
 def test_a_row_that_appears_late_for_an_old_payment(rig: Rig) -> None:
-    """A row that Halo makes for an old payment later is found by the next sweep."""
+    """If Halo creates a row for an old payment later, the next sweep finds it."""
     payment = rig.pay("succeeded", rows=(), created=rig.clock() - 30 * DAY)
     rig.box.stripe.events.clear()
     rig.backfill()
@@ -142,16 +142,16 @@ def test_a_row_that_appears_late_for_an_old_payment(rig: Rig) -> None:
 
 
 def test_an_old_bank_debit_that_succeeds_now(rig: Rig) -> None:
-    """A payment that was made long ago and reaches its state now is looked for as any other."""
+    """An old payment whose event is new is unmatched, and syncd keeps looking for its row."""
     payment = rig.pay("succeeded", rows=(), created=rig.clock() - 10 * DAY)
     rig.once()
     assert rig.condition(payment) is Condition.UNMATCHED
 
 
 def test_fresh_payments_do_not_wait_for_a_sweep(rig: Rig) -> None:
-    """While a sweep reads all rows of Halo, a payment of right now is pushed within seconds.
+    """While a sweep reads all rows of Halo, a new payment is pushed within a minute.
 
-    Its rows, which the sweep read before the push, are no sign that the payment is out of step.
+    The sweep read the payment's row before the push, and does not report drift because of it.
     """
     rig.settings["SYNCD_HALO__RATE_LIMIT"] = "20"
     fresh: list[str] = []
@@ -185,9 +185,9 @@ def test_fresh_payments_do_not_wait_for_a_sweep(rig: Rig) -> None:
 
 
 def test_a_sweep_asks_for_few_open_payments_alone(rig: Rig) -> None:
-    """A sweep lists the days with many open payments, and reads the few older ones alone."""
+    """A sweep lists the days with many open payments, and reads the few older open payments one by one."""
     now = int(rig.clock())
-    for number in range(700):  # seven pages, two months old, which are final
+    for number in range(700):  # seven pages of final payments, two months old
         rig.pay("succeeded", created=now - 60 * DAY - number)
     old = [rig.pay("processing", created=now - 80 * DAY - number) for number in range(3)]
     recent = [rig.pay("processing", created=now - 5 * DAY - number) for number in range(40)]
@@ -204,7 +204,7 @@ def test_a_sweep_asks_for_few_open_payments_alone(rig: Rig) -> None:
 
 
 def test_a_doubled_row_beyond_the_pages_that_were_read(rig: Rig) -> None:
-    """A second row with the whole amount, on a page that was not read, is found by the next sweep."""
+    """A second row with the full amount, on a page that was not read, is found by the next sweep."""
     doubled = rig.pay(None)
     beside(rig, 6_000)
     rig.box.halo.add_row(doubled, rig.box.halo.add_invoice(), 10.99)
@@ -219,9 +219,10 @@ def test_a_doubled_row_beyond_the_pages_that_were_read(rig: Rig) -> None:
 
 
 def test_a_second_row_on_the_first_page_does_not_pass_for_the_only_row(rig: Rig) -> None:
-    """A second row with the whole amount comes after the first was paid: the payment is held.
+    """If a second row with the full amount appears after the first was paid, syncd holds the payment.
 
-    A sweep finds the row, and its push reads only the newest pages, because more payments are due.
+    A sweep finds the row. The push after it reads only the newest pages, because more payments are
+    due.
     """
     doubled = rig.pay("succeeded")
     rig.once()
@@ -237,7 +238,7 @@ def test_a_second_row_on_the_first_page_does_not_pass_for_the_only_row(rig: Rig)
 
 
 def test_a_second_row_that_only_a_sweep_reads_is_held_in_a_burst(rig: Rig) -> None:
-    """The older of two rows was never read; the push after a sweep reads only the newest pages."""
+    """If the older of two rows was never read, syncd holds the payment after the sweep that reads it."""
     doubled = rig.pay(None)
     beside(rig, 6_000)
     rig.box.halo.add_row(doubled, rig.box.halo.add_invoice(), 10.99)
@@ -253,7 +254,7 @@ def test_a_second_row_that_only_a_sweep_reads_is_held_in_a_burst(rig: Rig) -> No
 
 
 def test_a_search_that_has_begun_goes_on(rig: Rig) -> None:
-    """A payment made days ago whose event came just now is looked for a day, whatever re-reads it."""
+    """The search for the row of an old payment continues, although a sweep and a re-read see the payment."""
     payment = rig.pay("succeeded", rows=(), created=rig.clock() - 4 * DAY)
     rig.once()
     rig.clock.seconds += 700
@@ -265,7 +266,7 @@ def test_a_search_that_has_begun_goes_on(rig: Rig) -> None:
 
 
 def test_pages_that_were_read_minutes_ago(rig: Rig) -> None:
-    """A payment of right now is looked up anew: a person may have changed its row since the pages were read."""
+    """A new payment is looked up again, because its row may have changed since the pages were read."""
     rig.settings["SYNCD_HALO__RATE_LIMIT"] = "20"
     rig.settings["SYNCD_PUSH__BATCH"] = "5"
     old = rig.clock() - 3 * DAY
@@ -295,7 +296,7 @@ def test_pages_that_were_read_minutes_ago(rig: Rig) -> None:
 
 
 def backlog(rig: Rig, payments: int) -> list[str]:
-    """Payments of three days ago, which no event reports any more: only a backfill finds them."""
+    """Creates payments of three days ago without events: only a backfill finds them."""
     old = rig.clock() - 3 * DAY
     made = [rig.pay(None, created=old) for _ in range(payments)]
     for payment in made:
@@ -304,11 +305,11 @@ def backlog(rig: Rig, payments: int) -> list[str]:
 
 
 class StoppedError(Exception):
-    """The process ends here."""
+    """Stands for the end of the process."""
 
 
 def interrupt(rig: Rig, *, page: int = 0, chunk: int = 0) -> None:
-    """Run a backfill whose process ends after that page of Halo, or that chunk of payments."""
+    """Runs a backfill whose process ends after this page of Halo or this chunk of payments."""
 
     def after(number: int) -> Progress:
         calls: list[int] = []
@@ -332,20 +333,20 @@ def interrupt(rig: Rig, *, page: int = 0, chunk: int = 0) -> None:
 
 @pytest.mark.parametrize("page", [1, 5, 9])
 def test_a_backfill_continues_the_pages_of_an_interrupted_one(rig: Rig, page: int) -> None:
-    """A backfill that was stopped while it read pages reads the first page and the remaining pages."""
+    """After an interruption while pages were read, a backfill reads the first page and the remaining pages."""
     made = backlog(rig, 1_000)
     interrupt(rig, page=page)
     assert lookups(rig) == (page, 0)
     rig.clock.seconds += 60
     rig.backfill(4)
     pages, alone = lookups(rig)
-    assert (pages, alone) == (11, 0)  # only the first page twice, for newer rows
+    assert (pages, alone) == (11, 0)  # only the first page is read twice, to find newer rows
     assert all(rig.statuses(payment) == [3] for payment in made)
     assert rig.stored(lambda store: store.rows.count()) == 0
 
 
 def test_a_backfill_uses_the_pages_of_one_that_was_interrupted_later(rig: Rig) -> None:
-    """A backfill that was stopped while it wrote uses the rows that were read, with one page for newer rows."""
+    """After an interruption during the writes, a backfill uses the stored rows and reads one page for newer rows."""
     made = backlog(rig, 1_000)
     interrupt(rig, chunk=2)
     before, _ = lookups(rig)
@@ -358,7 +359,7 @@ def test_a_backfill_uses_the_pages_of_one_that_was_interrupted_later(rig: Rig) -
 
 @pytest.mark.parametrize("rows", [5, 120])
 def test_rows_that_are_new_since_the_interruption(rig: Rig, rows: int) -> None:
-    """A continued backfill finds rows that Halo got meanwhile, and rows that moved to another page."""
+    """A resumed backfill finds rows that are new in Halo, and rows that moved to another page."""
     made = backlog(rig, 500)
     interrupt(rig, page=3)
     later = [rig.pay("succeeded") for _ in range(rows)]
@@ -370,7 +371,7 @@ def test_rows_that_are_new_since_the_interruption(rig: Rig, rows: int) -> None:
 
 
 def test_rows_that_are_deleted_during_the_interruption(rig: Rig) -> None:
-    """Rows that move up because Halo deletes newer rows are not missed by a continued backfill."""
+    """A resumed backfill finds rows that moved to an earlier page because newer rows were deleted."""
     made = backlog(rig, 500)
     interrupt(rig, page=3)
     for payment in made[-150:]:
@@ -387,7 +388,7 @@ def test_rows_that_are_deleted_during_the_interruption(rig: Rig) -> None:
 
 
 def test_a_payment_that_was_written_during_the_interruption(rig: Rig) -> None:
-    """Rows that syncd has written since they were read are read again before the next write."""
+    """After syncd has written a row, a resumed backfill reads the row again before the next write."""
     made, old = backlog(rig, 300), rig.clock() - 3 * DAY
     name = rig.pay(None, created=old)  # its row is on the first page
     rig.box.stripe.advance(name, "payment_failed", old, emit=False)
@@ -405,7 +406,7 @@ def test_a_payment_that_was_written_during_the_interruption(rig: Rig) -> None:
 
 @pytest.mark.parametrize("due", [True, False])
 def test_rows_that_an_interrupted_push_left_are_deleted(rig: Rig, *, due: bool) -> None:
-    """Rows older than five minutes are not used: the next push reads new ones, or deletes them."""
+    """Stored rows older than five minutes are not used: the next push reads new ones, or deletes them."""
     backlog(rig, 300)
     interrupt(rig, page=2)
     rig.clock.seconds += 301
@@ -418,7 +419,7 @@ def test_rows_that_an_interrupted_push_left_are_deleted(rig: Rig, *, due: bool) 
 
 
 def test_commits_of_a_listing(rig: Rig) -> None:
-    """Each page of Stripe's list commits twice: the request, and the page with where to resume."""
+    """Each page of Stripe's list takes two commits: one for the request, one for the page and resume point."""
     commits: list[int] = []
 
     async def work(parts: Parts) -> None:
@@ -433,13 +434,13 @@ def test_commits_of_a_listing(rig: Rig) -> None:
 
 
 def _commits(rig: Rig) -> int:
-    """How many transactions have written to the database: SQLite's file change counter."""
+    """Number of transactions that wrote to the database, from SQLite's file change counter."""
     return int.from_bytes((rig.folder / "syncd.db").read_bytes()[24:28], "big")
 
 
 @pytest.mark.parametrize("kind", ["500", "504", "reset"])
 def test_list_of_all_rows_that_always_fails(rig: Rig, kind: str) -> None:
-    """If only the list of all rows fails, each payment is looked up alone, and is pushed."""
+    """If only the list of all rows fails, syncd looks up each payment alone and pushes it."""
     payments = [rig.pay("succeeded") for _ in range(12)]
 
     def lists_all(asked: Request) -> bool:
@@ -451,7 +452,7 @@ def test_list_of_all_rows_that_always_fails(rig: Rig, kind: str) -> None:
 
 
 def test_halo_that_lists_nothing_is_not_asked_for_each_payment(rig: Rig) -> None:
-    """If lookups of single payments fail as well, Halo as a whole is at fault: the push ends."""
+    """If the list of rows and the test lookup both fail, the push ends without a lookup of each payment."""
     payments = [rig.pay("succeeded") for _ in range(12)]
     rig.box.halo.faults.append(Fault("500", times=None, method="GET", path="/api/InvoicePayment"))
     with pytest.raises(LinkFailure):

@@ -1,4 +1,4 @@
-"""The engine over real HTTP: each line of the decision table, and each fault on the road."""
+"""The engine over real HTTP: the decision table, and faults of Stripe, Halo and the network."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ DAY = 86_400
 
 @pytest.mark.parametrize("state", STATES)
 def test_update(rig: Rig, state: str) -> None:
-    """A row whose status differs gets the state's number and the trace a webhook would have left."""
+    """If a row's status differs, syncd writes the new status and the trace that a webhook would leave."""
     payment = rig.pay(state)
     rig.once()
     (row,) = rig.box.halo.rows_of(payment)
@@ -46,7 +46,7 @@ def test_update(rig: Rig, state: str) -> None:
 
 
 def test_one_line_of_log_for_a_push(rig: Rig) -> None:
-    """The log says which payment, which rows, from what to what, at which attempt, after how long."""
+    """The log entry of a push has the payment, rows, old and new status, attempt and delay."""
     payment = rig.pay("succeeded")
     rig.clock.seconds += 42
     rig.once()
@@ -60,7 +60,7 @@ def test_one_line_of_log_for_a_push(rig: Rig) -> None:
 
 
 def test_without_trace(rig: Rig) -> None:
-    """Where no trace is wanted, only the status is sent."""
+    """With `push.trace = false`, syncd sends only the row's id and status."""
     rig.settings["SYNCD_PUSH__TRACE"] = "false"
     rig.pay("succeeded")
     rig.once()
@@ -68,7 +68,7 @@ def test_without_trace(rig: Rig) -> None:
 
 
 def test_several_rows_of_one_intent(rig: Rig) -> None:
-    """A payment of three invoices sets all three rows, in one request."""
+    """If a payment pays three invoices, syncd updates all three rows in one request."""
     payment = rig.pay("succeeded", amount=6_000, rows=(10.0, 20.0, 30.0))
     rig.once()
     assert rig.statuses(payment) == [3, 3, 3]
@@ -76,7 +76,7 @@ def test_several_rows_of_one_intent(rig: Rig) -> None:
 
 
 def test_in_step_already(rig: Rig) -> None:
-    """Where Halo's own webhook was first, nothing is sent."""
+    """If Halo's own webhook has already updated the row, syncd sends nothing."""
     payment = rig.pay(None)
     rig.box.stripe.advance(payment, "succeeded")
     rig.box.halo.native_webhook(rig.box.stripe.events[-1])
@@ -87,7 +87,7 @@ def test_in_step_already(rig: Rig) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 def test_hold_without_a_number(rig: Rig, state: str) -> None:
-    """A state without a configured number is held, and the key to set is named."""
+    """A payment in a state without a configured number is held, and the entry names the key to set."""
     rig.settings[f"SYNCD_HALO__STATUS__{state.upper()}"] = ""
     payment = rig.pay(state)
     rig.once()
@@ -98,7 +98,7 @@ def test_hold_without_a_number(rig: Rig, state: str) -> None:
 
 
 def test_hold_is_lifted_by_configuration(rig: Rig) -> None:
-    """Once the number is configured, what was held for it is pushed."""
+    """After the missing status number is configured, syncd pushes the payments that were held for it."""
     rig.settings["SYNCD_HALO__STATUS__PROCESSING"] = ""
     payment = rig.pay("processing")
     rig.once()
@@ -111,7 +111,7 @@ def test_hold_is_lifted_by_configuration(rig: Rig) -> None:
 
 @pytest.mark.parametrize("state", ["payment_failed", "processing", "canceled", "requires_action"])
 def test_halo_says_succeeded(rig: Rig, state: str) -> None:
-    """A paid bill isn't taken back: Stripe is asked again, and then a person."""
+    """If only Halo shows a payment as paid, syncd asks Stripe again, holds the payment and writes nothing."""
     payment = rig.pay(state)
     rig.box.halo.rows_of(payment)[0]["status"] = rig.box.halo.status["succeeded"]
     rig.once()
@@ -121,7 +121,7 @@ def test_halo_says_succeeded(rig: Rig, state: str) -> None:
 
 
 def test_halo_says_succeeded_and_stripe_agrees_when_asked(rig: Rig) -> None:
-    """Halo knew before the event was visible: asked again, Stripe says succeeded too."""
+    """If Stripe, when asked again, reports succeeded too, the payment is in step without a write."""
     payment = rig.pay("processing")
     rig.box.stripe.advance(payment, "succeeded", visible_after=600)
     rig.box.halo.rows_of(payment)[0]["status"] = 3
@@ -130,7 +130,7 @@ def test_halo_says_succeeded_and_stripe_agrees_when_asked(rig: Rig) -> None:
 
 
 def test_amount_mismatch_is_held(rig: Rig) -> None:
-    """A success whose rows don't add up to what arrived closes no bill."""
+    """If a payment succeeded but its rows do not add up to the amount received, syncd holds it."""
     payment = rig.pay("succeeded", rows=(10.98,))
     rig.once()
     (entry,) = rig.attention()
@@ -140,7 +140,7 @@ def test_amount_mismatch_is_held(rig: Rig) -> None:
 
 
 def test_amount_mismatch_can_be_pushed(rig: Rig) -> None:
-    """... unless the operator says so."""
+    """With `push.on_amount_mismatch = "push"`, syncd updates the rows although the amounts differ."""
     rig.settings["SYNCD_PUSH__ON_AMOUNT_MISMATCH"] = "push"
     payment = rig.pay("succeeded", rows=(10.98,))
     rig.once()
@@ -155,7 +155,7 @@ def test_amount_mismatch_can_be_pushed(rig: Rig) -> None:
     ],
 )  # fmt: skip
 def test_amounts_agree(rig: Rig, currency: str, amount: int, rows: tuple[float, ...]) -> None:
-    """Amounts are compared exactly, whatever the currency's decimals."""
+    """syncd compares amounts exactly, whatever number of decimals the currency has."""
     payment = rig.pay("succeeded", amount=amount, rows=rows, currency=currency)
     rig.once()
     assert set(rig.statuses(payment)) == {3}
@@ -169,7 +169,7 @@ def test_amounts_agree(rig: Rig, currency: str, amount: int, rows: tuple[float, 
     ],
 )  # fmt: skip
 def test_surcharge_and_tip(rig: Rig, rows: tuple[float, ...], left_out: str) -> None:
-    """Rows may leave out exactly the surcharge, the tip, or both; the log says which."""
+    """Rows may leave out exactly the surcharge, the tip, or both; the log entry says which."""
     payment = rig.pay("succeeded", amount=1_299, rows=rows, surcharge=50, tip=150)
     rig.once()
     assert set(rig.statuses(payment)) == {3}
@@ -178,7 +178,7 @@ def test_surcharge_and_tip(rig: Rig, rows: tuple[float, ...], left_out: str) -> 
 
 
 def test_surcharge_and_tip_that_do_not_explain_it(rig: Rig) -> None:
-    """Any other difference is held, and the entry names both parts."""
+    """If surcharge and tip do not explain a difference, syncd holds the payment, and the entry names both."""
     payment = rig.pay("succeeded", amount=1_299, rows=(10.98,), surcharge=50, tip=150)
     rig.once()
     (entry,) = rig.attention()
@@ -187,7 +187,7 @@ def test_surcharge_and_tip_that_do_not_explain_it(rig: Rig) -> None:
 
 
 def test_a_surcharge_that_an_event_did_not_show(rig: Rig) -> None:
-    """An event of an older API version lacks the surcharge: the sweep sees it, and lifts the hold."""
+    """An event of an older API version lacks the surcharge: syncd holds the payment until the next sweep."""
     payment = rig.pay("succeeded", amount=1_149, surcharge=50)
     for event in rig.box.stripe.events:
         event["data"]["object"].pop("amount_details")
@@ -199,7 +199,7 @@ def test_a_surcharge_that_an_event_did_not_show(rig: Rig) -> None:
 
 
 def test_a_dry_run_says_what_rows_leave_out(live: Rig) -> None:
-    """The dry run names the surcharge that the rows leave out, and sends nothing."""
+    """A dry run names the surcharge that the rows leave out, and sends nothing to Halo."""
     live.pay("succeeded", amount=1_149, surcharge=50)
     done = live.command("--once", "--dry-run")
     assert done.returncode == 0, done.stderr
@@ -208,7 +208,7 @@ def test_a_dry_run_says_what_rows_leave_out(live: Rig) -> None:
 
 
 def test_partial_capture(rig: Rig) -> None:
-    """What counts is what was received, not what was asked for."""
+    """After a partial capture, syncd compares the rows with the amount received, not the amount requested."""
     payment = rig.pay(None, rows=(5.0,))
     rig.box.stripe.advance(payment, "succeeded", amount_received=500)
     rig.once()
@@ -216,7 +216,7 @@ def test_partial_capture(rig: Rig) -> None:
 
 
 def test_unmatched_then_not_halos(rig: Rig) -> None:
-    """A payment without rows is looked for with growing gaps for a day, then it isn't Halo's."""
+    """syncd looks for a missing row five times in a day, then treats the payment as not Halo's."""
     payment = rig.pay("succeeded", rows=())
     rig.once()
     assert rig.condition(payment) is Condition.UNMATCHED
@@ -232,7 +232,7 @@ def test_unmatched_then_not_halos(rig: Rig) -> None:
 
 
 def test_unmatched_until_the_row_comes(rig: Rig) -> None:
-    """A row that Halo makes late is found at the next look."""
+    """If Halo creates the row late, syncd finds and updates the row at its next lookup."""
     payment = rig.pay("succeeded", rows=())
     rig.once()
     rig.box.halo.add_row(payment, rig.box.halo.add_invoice(), 10.99)
@@ -255,7 +255,7 @@ def _creating(rig: Rig) -> str:
 
 
 def test_create(rig: Rig) -> None:
-    """Where it is allowed and the metadata names the invoice, the missing row is made, once."""
+    """With `push.create_missing`, syncd creates the missing row once if the metadata names the invoice."""
     payment = _creating(rig)
     rig.once()
     rig.once()
@@ -267,7 +267,7 @@ def test_create(rig: Rig) -> None:
 
 
 def test_nothing_is_created_unless_configured(rig: Rig) -> None:
-    """Making rows is off unless it is switched on."""
+    """By default, syncd creates no rows."""
     payment = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": "1001"})
     rig.once()
     assert (rig.condition(payment), rig.box.halo.writes) == (Condition.UNMATCHED, [])
@@ -275,7 +275,7 @@ def test_nothing_is_created_unless_configured(rig: Rig) -> None:
 
 @pytest.mark.parametrize("kind", ["500_after", "500"])
 def test_create_after_an_error(rig: Rig, kind: str) -> None:
-    """An error after an insert, applied or not: Halo is read before anything is sent again."""
+    """After an insert with an error 500, exactly one row exists, whether Halo carried it out or not."""
     payment = _creating(rig)
     rig.box.halo.faults.append(Fault(kind, method="POST", path="InvoicePayment"))
     rig.once()
@@ -285,14 +285,14 @@ def test_create_after_an_error(rig: Rig, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["reset_after", "504_after", "reset", "504", "truncated"])
 def test_create_left_in_doubt(rig: Rig, kind: str) -> None:
-    """An insert that wasn't answered may still be under way: wait, read, and only then send."""
+    """After an uncertain insert, syncd waits five minutes and looks for the row before the next insert."""
     payment = _creating(rig)
     rig.box.halo.faults.append(Fault(kind, method="POST", path="InvoicePayment"))
     with pytest.raises(LinkFailure):
         rig.once()
     posts = len(rig.posts())
     with pytest.raises(LinkFailure, match=f"a new row for {payment}"):
-        rig.once()  # too early: nothing is sent, and that is said
+        rig.once()  # too early: syncd sends nothing, and reports that
     assert len(rig.posts()) == posts
     rig.clock.seconds += 301
     rig.once()
@@ -301,7 +301,7 @@ def test_create_left_in_doubt(rig: Rig, kind: str) -> None:
 
 
 def test_doubtful_insert_is_looked_for_soon_and_sent_late(rig: Rig) -> None:
-    """A row that appears is taken in at the next look; none is sent while it may still appear."""
+    """After an uncertain insert, syncd looks for the row at growing gaps, and inserts after 300 seconds."""
     payment = _creating(rig)
     rig.box.halo.faults.append(Fault("reset", method="POST", path="InvoicePayment"))
     began = rig.clock.seconds
@@ -325,7 +325,7 @@ def test_doubtful_insert_is_looked_for_soon_and_sent_late(rig: Rig) -> None:
 
 @pytest.mark.parametrize("shape", ["empty", "no_json", "error_in_200", "other_rows", "bare_object"])
 def test_create_with_an_answer_that_proves_nothing(rig: Rig, shape: str) -> None:
-    """Whatever a 2xx says, the row is read back and never inserted twice."""
+    """If a 2xx answer does not show the new row, syncd reads Halo again and inserts no second row."""
     rig.box.halo.answer_shape = shape
     payment = _creating(rig)
     rig.once()
@@ -334,7 +334,7 @@ def test_create_with_an_answer_that_proves_nothing(rig: Rig, shape: str) -> None
 
 
 def test_create_with_an_invoice_that_is_no_number(rig: Rig) -> None:
-    """Metadata that names no invoice by a number is held, not guessed at."""
+    """If the metadata names the invoice by something other than a number, syncd holds the payment."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": "INV-1001"})
     rig.once()
@@ -342,7 +342,7 @@ def test_create_with_an_invoice_that_is_no_number(rig: Rig) -> None:
 
 
 def test_create_on_an_invoice_that_halo_does_not_know(rig: Rig) -> None:
-    """Halo refuses the row: the attention list has it in Halo's own words."""
+    """If Halo refuses a new row, the attention list shows Halo's error message."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": "77"})
     rig.once()
@@ -351,11 +351,11 @@ def test_create_on_an_invoice_that_halo_does_not_know(rig: Rig) -> None:
     assert "The invoice does not exist" in entry.reason
 
 
-# --- newest word, final states, doubt ----------------------------------------------------------------
+# --- newest report, final states, conflicting events -------------------------------------------------
 
 
 def test_five_events_are_one_push(rig: Rig) -> None:
-    """A burst of events becomes one push of what is true in the end."""
+    """Several events of one payment become one push of the last state."""
     payment = rig.pay(None)
     for state in ("requires_action", "payment_failed", "processing", "succeeded"):
         rig.clock.seconds += 1
@@ -365,7 +365,7 @@ def test_five_events_are_one_push(rig: Rig) -> None:
 
 
 def test_late_event_changes_nothing(rig: Rig) -> None:
-    """An older event that becomes visible late neither moves a payment back nor costs a push."""
+    """An older event that becomes visible late does not change the payment's state and causes no push."""
     payment = rig.pay(None)
     rig.box.stripe.advance(payment, "processing", visible_after=100)
     rig.clock.seconds += 5
@@ -377,7 +377,7 @@ def test_late_event_changes_nothing(rig: Rig) -> None:
 
 
 def test_event_visible_late_is_found_by_the_overlap(rig: Rig) -> None:
-    """An event that becomes visible behind the watermark is read all the same."""
+    """A poll also finds an event that becomes visible late, with a time before the watermark."""
     payment = rig.pay(None)
     rig.box.stripe.advance(payment, "succeeded", visible_after=300)
     rig.once()
@@ -387,7 +387,7 @@ def test_event_visible_late_is_found_by_the_overlap(rig: Rig) -> None:
 
 
 def test_two_events_of_one_second(rig: Rig) -> None:
-    """Only the intent itself can tell which of two words of one second came last."""
+    """If two events have the same second, syncd reads the payment intent to learn the current state."""
     payment = rig.pay(None)
     rig.box.stripe.advance(payment, "processing")
     rig.box.stripe.advance(payment, "payment_failed")
@@ -397,7 +397,7 @@ def test_two_events_of_one_second(rig: Rig) -> None:
 
 
 def test_final_stays_final(rig: Rig) -> None:
-    """An event that would take a payment out of succeeded is checked with the intent itself."""
+    """An event that contradicts succeeded changes nothing if the payment intent still shows succeeded."""
     payment = rig.pay("succeeded")
     rig.once()
     rig.clock.seconds += 60
@@ -407,7 +407,7 @@ def test_final_stays_final(rig: Rig) -> None:
 
 
 def test_stripe_contradicts_itself(rig: Rig) -> None:
-    """Where the event says succeeded and the intent processing, nobody knows: held and shown."""
+    """If an event reports succeeded but the payment intent shows processing, syncd holds the payment."""
     payment = rig.pay("processing")
     rig.clock.seconds += 5
     rig.box.stripe.emit(payment, "succeeded")
@@ -419,7 +419,7 @@ def test_stripe_contradicts_itself(rig: Rig) -> None:
 
 
 def test_failed_then_paid(rig: Rig) -> None:
-    """A failed payment isn't finished: tried again, it succeeds."""
+    """If a failed payment succeeds later, syncd pushes succeeded."""
     payment = rig.pay("payment_failed")
     rig.once()
     rig.clock.seconds += 3_600
@@ -433,7 +433,7 @@ def test_failed_then_paid(rig: Rig) -> None:
 def test_failed_again_before_the_next_poll(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, between: str, pages: int
 ) -> None:
-    """Halo's own webhook wrote a state in between; the state after that is the one before it."""
+    """If Halo's webhook wrote a state in between, syncd writes payment_failed again on the second failure."""
     if pages == 2:
         monkeypatch.setattr(source, "PAGE_SIZE", 1)
     payment = rig.pay("payment_failed")
@@ -451,11 +451,11 @@ def test_failed_again_before_the_next_poll(
     assert len(rig.box.halo.requests) == requests, "the same events are not a new state"
 
 
-# --- how far it looks ------------------------------------------------------------------------------
+# --- polls, watermark and sweeps -------------------------------------------------------------------
 
 
 def test_at_rest(rig: Rig) -> None:
-    """With nothing new, a poll is one request to Stripe and none to Halo."""
+    """If nothing is new, a poll sends one request to Stripe and none to Halo."""
     rig.pay("succeeded")
     rig.once()
     before = len(rig.box.stripe.requests), len(rig.box.halo.requests)
@@ -464,7 +464,7 @@ def test_at_rest(rig: Rig) -> None:
 
 
 def test_commits_at_rest(rig: Rig) -> None:
-    """With nothing new, a poll commits twice: the request that it counts, and what it has read."""
+    """If nothing is new, a poll commits twice: once to count the request, once to save the result."""
     rig.pay("succeeded")
     rig.once()
     commits: list[int] = []
@@ -481,12 +481,12 @@ def test_commits_at_rest(rig: Rig) -> None:
 
 
 def _commits(rig: Rig) -> int:
-    """How many transactions have written to the database: SQLite's file change counter."""
+    """Number of transactions that wrote to the database, from SQLite's file change counter."""
     return int.from_bytes((rig.folder / "syncd.db").read_bytes()[24:28], "big")
 
 
 def test_watermark_moves_only_after_the_last_page(rig: Rig) -> None:
-    """A listing that breaks off in the middle is begun again; nothing of it is lost."""
+    """After an interrupted listing the watermark stays unchanged, and the next run finds every payment."""
     payments = [rig.pay("succeeded") for _ in range(150)]
     rig.box.stripe.faults.append(Fault("401", path="/v1/events", after=1))
     with pytest.raises(LinkFailure):
@@ -498,7 +498,7 @@ def test_watermark_moves_only_after_the_last_page(rig: Rig) -> None:
 
 
 def test_gap_is_filled_and_said(rig: Rig) -> None:
-    """After more than 30 days without a poll, what events no longer show is read from intents."""
+    """After 40 days without a poll, syncd reads payment intents to find missed changes, and logs the gap."""
     debit = rig.pay("processing")
     rig.once()
     rig.clock.seconds += 2 * DAY
@@ -512,7 +512,7 @@ def test_gap_is_filled_and_said(rig: Rig) -> None:
 
 
 def test_sweep_finds_what_events_did_not_show(rig: Rig) -> None:
-    """A payment whose events never became visible is found by listing intents."""
+    """A sweep lists payment intents, and so finds a payment without visible events."""
     rig.once()
     payment = rig.pay(None)
     rig.box.stripe.advance(payment, "succeeded", emit=False)
@@ -521,7 +521,7 @@ def test_sweep_finds_what_events_did_not_show(rig: Rig) -> None:
 
 
 def test_sweep_follows_a_bank_debit(rig: Rig) -> None:
-    """A payment made long ago that isn't final is asked for, one by one."""
+    """A sweep re-reads an old payment that is not final yet."""
     debit = rig.pay("processing")
     rig.once()
     rig.clock.seconds += 10 * DAY
@@ -531,7 +531,7 @@ def test_sweep_follows_a_bank_debit(rig: Rig) -> None:
 
 
 def test_sweep_lists_when_many_are_open(rig: Rig) -> None:
-    """Thirty old open payments are listed in a page, not asked for in thirty requests."""
+    """A sweep lists thirty old open payments with one request instead of thirty."""
     debits = [rig.pay("processing") for _ in range(30)]
     rig.once()
     rig.clock.seconds += 10 * DAY
@@ -545,7 +545,7 @@ def test_sweep_lists_when_many_are_open(rig: Rig) -> None:
 
 
 def test_sweep_reads_halo_back(rig: Rig) -> None:
-    """A row that somebody changed is put right."""
+    """If someone changes a row in Halo, the sweep finds the row and syncd restores its status."""
     payment = rig.pay("succeeded")
     rig.once()
     rig.box.halo.rows_of(payment)[0]["status"] = 1
@@ -554,7 +554,7 @@ def test_sweep_reads_halo_back(rig: Rig) -> None:
 
 
 def test_sweep_finds_a_deleted_row(rig: Rig) -> None:
-    """A row that somebody deleted isn't made again by itself: a person is told."""
+    """If someone deletes a row in Halo, the sweep puts the payment on the attention list."""
     payment = rig.pay("succeeded")
     rig.once()
     rig.box.halo.delete_row(rig.box.halo.rows_of(payment)[0]["id"])
@@ -563,7 +563,7 @@ def test_sweep_finds_a_deleted_row(rig: Rig) -> None:
 
 
 def test_clock_that_jumps_back(rig: Rig) -> None:
-    """The watermark is Stripe's clock: ours may jump, and nothing is skipped or blocked."""
+    """If the machine's clock jumps back two hours, syncd still finds and pushes new payments."""
     rig.pay("succeeded")
     rig.once()
     rig.world.now = lambda: rig.clock.seconds - 7_200
@@ -573,7 +573,7 @@ def test_clock_that_jumps_back(rig: Rig) -> None:
 
 
 def test_clock_that_is_ahead_at_the_first_poll(rig: Rig) -> None:
-    """The first look back is counted from Stripe's clock too."""
+    """If the machine's clock is 30 days ahead, the first poll still finds recent events."""
     payment = rig.pay("succeeded")
     rig.world.now = lambda: rig.clock.seconds + 30 * DAY
     rig.once()
@@ -584,7 +584,7 @@ def test_clock_that_is_ahead_at_the_first_poll(rig: Rig) -> None:
 
 
 def test_backfill(rig: Rig) -> None:
-    """Payments made before syncd was there are brought in step; a second time writes nothing."""
+    """A backfill updates the rows of payments older than syncd; a second backfill writes nothing."""
     old = [rig.pay(state, created=rig.clock() - 60 * DAY) for state in STATES]
     rig.box.stripe.events.clear()
     assert rig.backfill() == 5
@@ -595,7 +595,7 @@ def test_backfill(rig: Rig) -> None:
 
 
 def test_backfill_goes_on_where_it_was(rig: Rig) -> None:
-    """Broken off, the same backfill goes on after its last page, and lists what came meanwhile."""
+    """An interrupted backfill resumes after its last page, and includes payments made in the meantime."""
     for number in range(250):
         rig.box.stripe.create_intent(created=rig.clock() - DAY - number)
     rig.box.stripe.faults.append(Fault("401", path="payment_intents", after=2))
@@ -612,7 +612,7 @@ def test_backfill_goes_on_where_it_was(rig: Rig) -> None:
 
 
 def test_backfill_reads_pages_of_rows(rig: Rig) -> None:
-    """When many are due, Halo's rows are read page by page instead of one by one."""
+    """If many payments are due, syncd reads Halo's rows by pages instead of one by one."""
     payments = [rig.pay("succeeded") for _ in range(150)]
     rig.backfill()
     gets = [r for r in rig.box.halo.requests if r.method == "GET" and "Payment" in r.path]
@@ -624,7 +624,7 @@ def test_backfill_reads_pages_of_rows(rig: Rig) -> None:
 @pytest.mark.parametrize("paging", ["ignored", "same_page"])
 @pytest.mark.parametrize("shape", ["payments", "bare"])
 def test_paging_that_does_not_page(rig: Rig, paging: str, shape: str) -> None:
-    """Paging may be ignored, or show the same page for ever: all payments are pushed all the same."""
+    """If Halo ignores paging or repeats the same page, syncd still pushes all payments."""
     rig.box.halo.paging, rig.box.halo.list_shape, rig.box.halo.rate_limit = paging, shape, None
     rig.settings["SYNCD_HALO__RATE_LIMIT"] = "10000"
     payments = [rig.pay("succeeded") for _ in range(130)]
@@ -633,20 +633,20 @@ def test_paging_that_does_not_page(rig: Rig, paging: str, shape: str) -> None:
 
 
 def test_filter_that_is_ignored(rig: Rig) -> None:
-    """Rows of other payments in an answer are never touched."""
+    """If Halo ignores the filter and returns other payments' rows too, syncd does not change those rows."""
     rig.box.halo.filter_ignored = True
     mine, other = rig.pay("succeeded"), rig.pay(None)
     rig.once()
     assert (rig.statuses(mine), rig.statuses(other)) == ([3], [1])
 
 
-# --- what goes wrong on the way --------------------------------------------------------------------
+# --- faults ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("side", ["stripe", "halo"])
 @pytest.mark.parametrize("kind", ["500", "502", "503", "504", "reset", "truncated", "html_500"])
 def test_a_fault_that_passes(rig: Rig, side: str, kind: str) -> None:
-    """A passing fault on either side is ridden out inside the call."""
+    """If a request to Stripe or Halo fails twice, the same run retries it with success."""
     payment = rig.pay("succeeded")
     getattr(rig.box, side).faults.append(Fault(kind, times=2))
     rig.once()
@@ -658,7 +658,7 @@ def test_a_fault_that_passes(rig: Rig, side: str, kind: str) -> None:
     "kind", ["500_after", "504_after", "reset_after", "truncated", "500", "reset"]
 )
 def test_a_fault_on_an_update(rig: Rig, kind: str) -> None:
-    """An update may be sent again: it only sets values."""
+    """If an update fails or is not answered, syncd sends it again, because updates only set values."""
     payment = rig.pay("succeeded")
     rig.box.halo.faults.append(Fault(kind, method="POST", path="InvoicePayment"))
     rig.once()
@@ -668,7 +668,7 @@ def test_a_fault_on_an_update(rig: Rig, kind: str) -> None:
 @pytest.mark.parametrize("side", ["stripe", "halo"])
 @pytest.mark.parametrize("kind", ["html", "garbage", "empty", "cut_json", "403", "redirect"])
 def test_an_answer_that_makes_no_sense(rig: Rig, side: str, kind: str) -> None:
-    """What can't be understood pauses the link, spends no attempt, and loses nothing."""
+    """If a side answers with nonsense or 403, nothing counts as a failed attempt, and syncd pushes later."""
     payment = rig.pay("succeeded")
     fault = Fault(kind, times=None)
     getattr(rig.box, side).faults.append(fault)
@@ -685,7 +685,7 @@ def test_an_answer_that_makes_no_sense(rig: Rig, side: str, kind: str) -> None:
 
 @pytest.mark.parametrize("side", ["stripe", "halo"])
 def test_retry_after_is_honoured(rig: Rig, side: str) -> None:
-    """A 429 that names a time is waited for, inside the call if that is short."""
+    """After a 429 with a short Retry-After, syncd waits that long and continues in the same run."""
     payment = rig.pay("succeeded")
     getattr(rig.box, side).faults.append(Fault("429", retry_after=7))
     rig.once()
@@ -694,7 +694,7 @@ def test_retry_after_is_honoured(rig: Rig, side: str) -> None:
 
 
 def test_halo_429_without_a_time(rig: Rig) -> None:
-    """Without Retry-After, Halo is left alone for a minute."""
+    """After a 429 without Retry-After, syncd sends Halo nothing for a minute."""
 
     async def twice(parts: object) -> None:
         await parts.engine.poll()  # type: ignore[attr-defined]
@@ -712,7 +712,7 @@ def test_halo_429_without_a_time(rig: Rig) -> None:
 
 
 def test_token_that_expired(rig: Rig) -> None:
-    """An expired token is renewed once, and the request sent again."""
+    """If a token has expired, syncd signs in again once and repeats the request."""
     payment = rig.pay("succeeded")
     rig.box.halo.faults.append(Fault("401", path="InvoicePayment"))
     rig.once()
@@ -721,7 +721,7 @@ def test_token_that_expired(rig: Rig) -> None:
 
 
 def test_permission_that_is_missing(rig: Rig) -> None:
-    """A 401 that stays isn't looped on; a 403 names the permission."""
+    """A 403 names the missing permission; a 401 despite a good sign-in is reported after a few requests."""
     rig.pay("succeeded")
     rig.box.halo.permissions = {"read:invoices"}
     with pytest.raises(LinkFailure, match="edit invoices"):
@@ -734,7 +734,7 @@ def test_permission_that_is_missing(rig: Rig) -> None:
 
 
 def test_poisoned_row_stands_alone(rig: Rig) -> None:
-    """One bad row of forty fails alone, with Halo's own words; the others pass."""
+    """If Halo refuses one of forty rows, only that payment fails, with Halo's error message."""
     payments = [rig.pay("succeeded") for _ in range(40)]
     bad = payments[17]
     rig.box.halo.poison(bad, "Could not convert string to integer.")
@@ -750,7 +750,7 @@ def test_poisoned_row_stands_alone(rig: Rig) -> None:
 
 
 def test_row_deleted_between_reading_and_writing(rig: Rig) -> None:
-    """Halo says "Record not found" for one row: that payment fails alone."""
+    """If Halo answers "Record not found" for one row, only that payment goes on the attention list."""
     kept, gone = rig.pay("succeeded"), rig.pay("succeeded")
     row = rig.box.halo.rows_of(gone)[0]["id"]
 
@@ -766,7 +766,7 @@ def test_row_deleted_between_reading_and_writing(rig: Rig) -> None:
 
 
 def test_a_failed_payment_is_tried_within_a_day_of_a_clock_that_was_set_back(rig: Rig) -> None:
-    """A clock that was a day ahead when a payment failed delays the next try by no further day."""
+    """A failed payment is retried within a day, also if the clock is set back by a day."""
     payment, other = rig.pay("succeeded"), rig.pay("succeeded")
     rig.box.halo.poison(payment)
     for wait in (0, 700, 4_000, 22_000):
@@ -783,7 +783,7 @@ def test_a_failed_payment_is_tried_within_a_day_of_a_clock_that_was_set_back(rig
 
 @pytest.mark.parametrize("shape", ["empty", "no_json", "error_in_200", "other_rows"])
 def test_answer_that_proves_nothing(rig: Rig, shape: str) -> None:
-    """A 2xx that doesn't list the rows is checked by reading them back."""
+    """If a 2xx answer to an update does not list the rows, syncd reads them back instead of sending again."""
     rig.box.halo.answer_shape = shape
     payments = [rig.pay("succeeded") for _ in range(3)]
     rig.once()
@@ -792,7 +792,7 @@ def test_answer_that_proves_nothing(rig: Rig, shape: str) -> None:
 
 
 def test_answer_that_proves_nothing_and_nothing_changes(rig: Rig) -> None:
-    """A 200 with an error inside that changed nothing ends on the attention list, not in a loop."""
+    """If Halo answers updates with an empty 2xx and changes nothing, the payment is listed after 3 tries."""
     payment = rig.pay("succeeded")
     rig.box.halo.faults.append(Fault("empty", times=None, method="POST", path="InvoicePayment"))
     real = rig.box.halo.answer
@@ -813,7 +813,7 @@ def _as_get(request: Request) -> Request:
 
 
 def test_halo_window_is_kept(rig: Rig) -> None:
-    """However much is due, Halo never sees more requests in five minutes than allowed."""
+    """syncd keeps Halo's rate limit, however many payments are due."""
     rig.settings["SYNCD_HALO__RATE_LIMIT"] = "20"
     rig.settings["SYNCD_PUSH__BATCH"] = "1"
     rig.box.halo.rate_limit = 20
@@ -824,7 +824,7 @@ def test_halo_window_is_kept(rig: Rig) -> None:
 
 
 def test_halo_window_survives_a_restart(rig: Rig) -> None:
-    """What an earlier process sent counts for the next one."""
+    """Requests that an earlier process sent count against Halo's rate limit after a restart."""
     rig.settings["SYNCD_HALO__RATE_LIMIT"] = "5"
     rig.box.halo.rate_limit = 5
     first = rig.pay("succeeded")
@@ -836,7 +836,7 @@ def test_halo_window_survives_a_restart(rig: Rig) -> None:
 
 
 def test_stripe_budget_is_kept(rig: Rig) -> None:
-    """When the month's reads are used up, polling stops, says so, and goes on when there is room."""
+    """When the read budget is used up, syncd stops polling and names the key; later syncd polls again."""
     rig.settings["SYNCD_STRIPE__READ_BUDGET"] = "3"
     for _ in range(3):
         rig.once()
@@ -850,7 +850,7 @@ def test_stripe_budget_is_kept(rig: Rig) -> None:
 
 
 def test_other_process_pushes(rig: Rig) -> None:
-    """While another process holds the lease, nothing is pushed, and it is said who holds it."""
+    """While another process holds the push lease, syncd pushes nothing and names that process."""
     from syncd.core.errors import LeaseHeld
     from syncd.core.records import Holder
 
@@ -868,7 +868,7 @@ def test_other_process_pushes(rig: Rig) -> None:
 
 
 def test_lease_of_a_process_that_died(rig: Rig) -> None:
-    """A crashed process's lease doesn't hold up the next one."""
+    """If the process that held the push lease has died, the next process pushes at once."""
     from syncd.sync.lease import this_process
 
     payment = rig.pay("succeeded")
@@ -881,7 +881,7 @@ def test_lease_of_a_process_that_died(rig: Rig) -> None:
 
 
 def test_state_that_comes_while_pushing(rig: Rig) -> None:
-    """A word that comes between reading and recording isn't overwritten by the acknowledgement."""
+    """If Stripe reports a new state during a write, syncd still pushes the new state afterwards."""
     payment = rig.pay("processing")
 
     def meanwhile(_request: object) -> bool:
@@ -897,7 +897,7 @@ def test_state_that_comes_while_pushing(rig: Rig) -> None:
 
 
 def test_resync_of_a_payment_whose_error_was_cleared(rig: Rig) -> None:
-    """Its payment intent shows no state any more: what the event reported still reaches Halo."""
+    """After a resync of a payment whose intent no longer shows its error, the failure still reaches Halo."""
     payment = rig.pay("payment_failed", rows=())
     rig.once()
     rig.box.stripe.touch(payment)
@@ -909,7 +909,7 @@ def test_resync_of_a_payment_whose_error_was_cleared(rig: Rig) -> None:
 
 
 def test_resync_forgets_contradictions(rig: Rig) -> None:
-    """What a person asks for with a resync: the intent itself counts, whatever was said before."""
+    """After a resync, the payment intent counts, and the hold for contradicting events ends."""
     payment = rig.pay("processing")
     rig.clock.seconds += 5
     rig.box.stripe.emit(payment, "succeeded")
@@ -925,14 +925,14 @@ def test_resync_forgets_contradictions(rig: Rig) -> None:
     assert (rig.statuses(payment), rig.attention()) == ([5], [])
 
 
-# --- what once went wrong ----------------------------------------------------------------------------
+# --- regressions -------------------------------------------------------------------------------------
 
 
 def test_change_within_the_second_of_the_reading(rig: Rig) -> None:
-    """A payment that changes again in the second of its doubtful events is not settled too early.
+    """A third change in the same second as two conflicting events still reaches Halo.
 
-    A reading was once taken to cover the whole second in which it was made; a third change in that
-    second then looked older than the reading, and waited for the sweep.
+    Before the fix, syncd assumed that a read of the payment intent covered the whole second of the
+    read. A third change in that second looked older than the read, and was only found by the sweep.
     """
     payment = rig.pay(None)
     second = rig.clock()
@@ -952,10 +952,10 @@ def test_change_within_the_second_of_the_reading(rig: Rig) -> None:
 
 
 def test_nothing_waits_between_the_lease_and_a_write(rig: Rig) -> None:
-    """A write goes out under a fresh lease, however long its place in the window was waited for.
+    """syncd renews the lease right before a write, also after a long wait for the rate limit.
 
-    The lease was once taken before the wait: another process could take over during it, and both
-    would have written.
+    Before the fix, syncd took the lease before the wait. Another process could take over during the
+    wait, and both processes would have written.
     """
     rig.settings["SYNCD_HALO__RATE_LIMIT"] = "3"
     payment = rig.pay("succeeded")
@@ -975,7 +975,7 @@ def test_nothing_waits_between_the_lease_and_a_write(rig: Rig) -> None:
 
 
 def test_row_that_comes_after_a_payment_was_given_up(rig: Rig) -> None:
-    """A row that Halo makes days later is found by the sweep, though Stripe says nothing new."""
+    """If Halo creates a row after syncd has stopped looking for it, the next sweep finds the row."""
     payment = rig.pay("succeeded", rows=())
     rig.once()
     for _ in range(6):
@@ -988,7 +988,7 @@ def test_row_that_comes_after_a_payment_was_given_up(rig: Rig) -> None:
 
 
 def test_deleted_row_that_comes_back(rig: Rig) -> None:
-    """A row that was out of sight for a while (a permission that was taken away) heals by itself."""
+    """If Halo hides rows for a while, the hold ends on its own when a sweep sees the rows again."""
     payment = rig.pay("succeeded")
     rig.once()
     hidden = dict(rig.box.halo.rows)
@@ -1001,7 +1001,7 @@ def test_deleted_row_that_comes_back(rig: Rig) -> None:
 
 
 def test_backfill_leaves_reads_to_the_service(live: Rig) -> None:
-    """A backfill may not use up the whole month's reads: the service must go on polling."""
+    """A backfill stops before the read budget is used up, so that the service can still poll."""
     live.settings["SYNCD_STRIPE__READ_BUDGET"] = "5"
     live.box.seed(600)
     ended = live.command("--backfill", "90d")
@@ -1011,7 +1011,7 @@ def test_backfill_leaves_reads_to_the_service(live: Rig) -> None:
 
 
 def test_polls_are_spread_when_the_budget_runs_low(rig: Rig) -> None:
-    """Half of the month's reads gone: polls grow rarer, which is said, and never stop."""
+    """When half of the month's reads are used, syncd polls less often, logs this once, and never stops."""
     rig.settings |= {"SYNCD_STRIPE__READ_BUDGET": "40", "SYNCD_POLL__INTERVAL": "1h"}
 
     async def a_month(parts: Parts) -> None:
@@ -1027,7 +1027,7 @@ def test_polls_are_spread_when_the_budget_runs_low(rig: Rig) -> None:
 
 
 def test_sweeps_are_rare_while_polls_are_spread(rig: Rig) -> None:
-    """More than half of the month's reads are used: frequent sweeps become one a day, and polls go on."""
+    """When more than half of the read budget is used, sweeps run once a day, and polls continue."""
     rig.settings |= {
         "SYNCD_STRIPE__READ_BUDGET": "1000", "SYNCD_POLL__INTERVAL": "1h", "SYNCD_POLL__SWEEP": "10m",
     }  # fmt: skip
@@ -1052,9 +1052,9 @@ def test_sweeps_are_rare_while_polls_are_spread(rig: Rig) -> None:
 
 
 def test_back_to_a_state_that_was_acknowledged(rig: Rig) -> None:
-    """A state that Halo acknowledged earlier isn't taken for in step: another was sent meanwhile.
+    """If a payment returns to an earlier state after an unanswered write, syncd writes that state again.
 
-    With the answer to that other one lost, the row once stayed at it for a day.
+    Before the fix, the row kept the status of the unanswered write for a day.
     """
     payment = rig.pay("requires_action")
     rig.once()
@@ -1070,9 +1070,10 @@ def test_back_to_a_state_that_was_acknowledged(rig: Rig) -> None:
 
 
 def test_new_row_that_halo_does_not_show(rig: Rig) -> None:
-    """A row that stands on the invoice without its intent is never inserted again by itself.
+    """If the new row lacks the payment's id, syncd holds the payment and inserts no other row.
 
-    It once was, three times at first and then daily, for what Halo shows under the intent counted.
+    Before the fix, syncd inserted the row again, three times at first and then daily, because only
+    rows with the payment's id counted.
     """
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     rig.box.halo.answer_shape = "empty"
@@ -1094,7 +1095,7 @@ def test_new_row_that_halo_does_not_show(rig: Rig) -> None:
 
 
 def test_new_row_that_was_not_made(rig: Rig) -> None:
-    """A 2xx after which the invoice has no such row proves nothing: it is sent again."""
+    """If Halo answers an insert with 2xx but the invoice has no such row, syncd sends the insert again."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     invoice = rig.box.halo.add_invoice()
     payment = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
@@ -1105,7 +1106,7 @@ def test_new_row_that_was_not_made(rig: Rig) -> None:
 
 @pytest.mark.parametrize("status", [408, 502, 503, 504, 524, 302])
 def test_an_insert_that_may_still_be_under_way(rig: Rig, status: int) -> None:
-    """Whatever stood in front of Halo gave up, Halo itself may not have: wait, read, then send."""
+    """After an insert with a gateway error or a redirect, syncd waits for the row, and inserts no second."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     invoice = rig.box.halo.add_invoice()
     payment = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
@@ -1113,7 +1114,7 @@ def test_an_insert_that_may_still_be_under_way(rig: Rig, status: int) -> None:
         Fault("400", method="POST", path="InvoicePayment", status=status, body=b"<html>late</html>")
     )
     rig.cycle()
-    rig.box.halo.add_row(payment, invoice, 10.99, 3)  # and so it comes after all
+    rig.box.halo.add_row(payment, invoice, 10.99, 3)  # Halo carries out the first insert after all
     for _ in range(3):
         rig.clock.seconds += 300
         rig.cycle()
@@ -1121,7 +1122,7 @@ def test_an_insert_that_may_still_be_under_way(rig: Rig, status: int) -> None:
 
 
 def test_a_hold_keeps_the_doubt_about_an_insert(rig: Rig) -> None:
-    """A state without a number, held meanwhile, doesn't make an insert under way forgotten."""
+    """A hold for a missing status number does not end the uncertainty of an earlier insert."""
     rig.settings |= {
         "SYNCD_PUSH__CREATE_MISSING": "true",
         "SYNCD_HALO__STATUS__REQUIRES_ACTION": "",
@@ -1136,7 +1137,7 @@ def test_a_hold_keeps_the_doubt_about_an_insert(rig: Rig) -> None:
     rig.clock.seconds += 20
     rig.box.stripe.advance(payment, "succeeded")
     rig.cycle()
-    rig.box.halo.add_row(payment, invoice, 10.99, 5)  # the first, after all
+    rig.box.halo.add_row(payment, invoice, 10.99, 5)  # Halo carries out the first insert after all
     for _ in range(3):
         rig.clock.seconds += 300
         rig.cycle()
@@ -1144,7 +1145,7 @@ def test_a_hold_keeps_the_doubt_about_an_insert(rig: Rig) -> None:
 
 
 def _only(part: str, payment: str, box: Any) -> Callable[[Request], bool]:
-    """Requests that are about one payment: its rows read, or written, or itself asked for."""
+    """Matches requests about one payment: writes of its rows, or lookups of the rows and the payment."""
     rows = {row["id"] for row in box.halo.rows_of(payment)}
 
     def about(request: Request) -> bool:
@@ -1157,7 +1158,7 @@ def _only(part: str, payment: str, box: Any) -> Callable[[Request], bool]:
 
 @pytest.mark.parametrize(("part", "kind"), [("write", "500"), ("read", "500"), ("read", "garbage")])
 def test_one_payment_that_breaks_halo_holds_up_no_other(rig: Rig, part: str, kind: str) -> None:
-    """A payment on which Halo falls over is put off, then listed; all others are pushed."""
+    """If Halo fails on one payment, that payment goes on the attention list, and all others are pushed."""
     payments = sorted(rig.pay("succeeded") for _ in range(9))
     match = _only(part, payments[0], rig.box)
     path = "/api/InvoicePayment"
@@ -1170,7 +1171,7 @@ def test_one_payment_that_breaks_halo_holds_up_no_other(rig: Rig, part: str, kin
 
 
 def test_one_payment_that_is_never_written_is_listed_where_no_other_is_due(rig: Rig) -> None:
-    """Nothing proves whose fault it is; after a while a person hears of it all the same."""
+    """If Halo never accepts the only due payment, syncd lists the payment after several attempts."""
     payment = rig.pay("succeeded")
     match = _only("write", payment, rig.box)
     fault = Fault("500", times=None, path="/api/InvoicePayment", match=match)
@@ -1189,7 +1190,7 @@ def test_one_payment_that_is_never_written_is_listed_where_no_other_is_due(rig: 
 
 @pytest.mark.parametrize("method", ["POST", None])
 def test_halo_that_fails_on_everything_is_the_links_fault(rig: Rig, method: str | None) -> None:
-    """No payment is listed or put off; when it works again, everything goes at once."""
+    """If Halo fails on all payments, none is listed; when Halo works again, all are pushed at once."""
     payments = [rig.pay("succeeded") for _ in range(7)]
     rig.box.halo.faults.append(Fault("500", times=None, method=method, path="/api/InvoicePayment"))
     for _ in range(6):
@@ -1206,7 +1207,7 @@ def test_halo_that_fails_on_everything_is_the_links_fault(rig: Rig, method: str 
 
 
 def test_several_payments_that_cannot_be_looked_up_hold_up_no_other(rig: Rig) -> None:
-    """They are the first ones, in a row: then it is asked whether Halo answers anything at all."""
+    """If lookups of the first four payments fail, syncd still pushes the other payments in the same run."""
     payments = sorted(rig.pay("succeeded") for _ in range(8))
     poisoned = payments[:4]
     rig.box.halo.faults.append(
@@ -1221,7 +1222,7 @@ def test_several_payments_that_cannot_be_looked_up_hold_up_no_other(rig: Rig) ->
 
 
 def test_two_payments_that_cannot_be_written_hold_up_no_other_run(rig: Rig) -> None:
-    """A push that broke off is taken up behind what broke it, also by another process."""
+    """If a push stops at two failing payments, the next run pushes the others."""
     payments = sorted(rig.pay("succeeded") for _ in range(6))
     poisoned = {row["id"] for name in payments[:2] for row in rig.box.halo.rows_of(name)}
     rig.box.halo.faults.append(
@@ -1237,7 +1238,7 @@ def test_two_payments_that_cannot_be_written_hold_up_no_other_run(rig: Rig) -> N
 
 
 def test_nothing_to_try_is_no_sign_that_halo_works(rig: Rig) -> None:
-    """While an insert that Halo failed on waits, the link counts as failing."""
+    """While an insert that failed with 503 waits, an empty push does not mark Halo as working again."""
     _creating(rig)
     rig.box.halo.faults.append(Fault("503", times=None, method="POST", path="InvoicePayment"))
 
@@ -1245,7 +1246,7 @@ def test_nothing_to_try_is_no_sign_that_halo_works(rig: Rig) -> None:
         await parts.engine.poll()
         await parts.engine.push()
         failed = parts.engine.links[Side.HALO].failures
-        rig.clock.seconds += 10  # the pause is over, the wait for the insert isn't
+        rig.clock.seconds += 10  # the pause is over, but syncd still waits for the insert
         await parts.engine.push()
         return failed, parts.engine.links[Side.HALO].failures
 
@@ -1254,7 +1255,7 @@ def test_nothing_to_try_is_no_sign_that_halo_works(rig: Rig) -> None:
 
 @pytest.mark.parametrize("arguments", [("--once", "--dry-run"), ("--once",), ("--backfill", "1d")])
 def test_a_run_says_that_a_payment_was_put_off(live: Rig, arguments: tuple[str, ...]) -> None:
-    """A command doesn't end well where it left a payment out."""
+    """If a command postpones a payment, it exits with 69 and pushes the other payments."""
     payments = [live.pay("succeeded") for _ in range(2)]
     live.box.halo.faults.append(
         Fault("garbage", times=None, match=lambda r: r.params().get("intent_id") == payments[0])
@@ -1268,7 +1269,7 @@ def test_a_run_says_that_a_payment_was_put_off(live: Rig, arguments: tuple[str, 
 
 
 def test_stripe_that_shows_no_single_payment_holds_up_no_push(rig: Rig) -> None:
-    """Where Halo says succeeded and Stripe can't be asked again, only that payment waits."""
+    """If Stripe cannot show the one payment that it must re-read, the other payments are pushed."""
     payments = sorted(rig.pay("processing") for _ in range(6))
     rig.box.halo.rows_of(payments[0])[0]["status"] = 3
     rig.box.stripe.faults.append(
@@ -1281,7 +1282,7 @@ def test_stripe_that_shows_no_single_payment_holds_up_no_push(rig: Rig) -> None:
 
 
 def test_doubt_that_can_not_be_read_holds_up_no_other(rig: Rig) -> None:
-    """A payment in doubt that Stripe can't show stays in doubt; the others in doubt are read."""
+    """If Stripe cannot show a payment with conflicting events, only that payment stays in doubt."""
     payments = sorted(rig.pay("processing") for _ in range(4))
     for payment in payments:
         rig.box.stripe.advance(payment, "payment_failed")
@@ -1300,7 +1301,7 @@ def test_doubt_that_can_not_be_read_holds_up_no_other(rig: Rig) -> None:
 
 
 def test_requests_at_the_same_moment_are_spaced(rig: Rig) -> None:
-    """A poll and a push that ask for a request to Stripe at once get one after the other."""
+    """Four simultaneous requests to Stripe are sent 50 milliseconds apart."""
 
     async def ask(parts: Parts) -> list[float]:
         limiter, at = parts.engine.rate_limiters[Side.STRIPE], []
@@ -1319,7 +1320,7 @@ def test_requests_at_the_same_moment_are_spaced(rig: Rig) -> None:
 
 @dataclass(slots=True)
 class Meanwhile(HandWorld):
-    """A world in which something happens while something is waited for."""
+    """A world in which something happens while syncd sleeps."""
 
     happens: list[Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=list)
 
@@ -1331,7 +1332,7 @@ class Meanwhile(HandWorld):
 
 @pytest.mark.parametrize(("rows", "before"), [((10.99,), 4), ((), 7)], ids=["updates", "inserts"])
 def test_polled_while_a_push_waits(rig: Rig, rows: tuple[float, ...], before: int) -> None:
-    """What Stripe says while a push waits for room in Halo's window counts: nothing older is written."""
+    """If Stripe reports a new state while a push waits for the rate limit, syncd writes the new state."""
     rig.settings |= {"SYNCD_HALO__RATE_LIMIT": str(before), "SYNCD_PUSH__CREATE_MISSING": "true"}
     rig.world = Meanwhile(now=rig.clock, random=lambda: 0.5, clock=rig.clock)
     made = sorted(
@@ -1343,7 +1344,7 @@ def test_polled_while_a_push_waits(rig: Rig, rows: tuple[float, ...], before: in
 
     async def work(parts: Parts) -> None:
         async def meanwhile() -> None:
-            assert len(rig.posts()) == (0 if rows else 1)  # the next would be of the other payment
+            assert len(rig.posts()) == (0 if rows else 1)  # the next write is about the other payment
             rig.box.stripe.advance(made[1], "succeeded")
             await parts.engine.poll()
 
@@ -1362,9 +1363,9 @@ def test_polled_while_a_push_waits(rig: Rig, rows: tuple[float, ...], before: in
     ("rows", "payments", "limit"), [(21_000, 200, 60), (0, 600, 4)], ids=["alone", "pages"]
 )
 def test_fresh_payments_go_before_a_backlog(rig: Rig, rows: int, payments: int, limit: int) -> None:
-    """A backlog fills Halo's window: a payment of right now waits for seconds, not for the backlog.
+    """During a backlog at Halo's rate limit, a new payment is pushed within 30 seconds.
 
-    The push lease holds for all that time.
+    The push holds its lease for the whole time.
     """
     rig.settings["SYNCD_HALO__RATE_LIMIT"] = str(limit)
     rig.settings["SYNCD_PUSH__BATCH"] = "20"
