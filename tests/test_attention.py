@@ -114,11 +114,11 @@ def test_a_deleted_row_leaves_its_invoice(rig: Rig) -> None:
         [f"INV-{row['invoice_id']}"],
     )
     rig.stored(lambda store: store.people.retry([payment], rig.clock()))
-    assert rig.stored(lambda store: store.payment(payment))["seen_rows"] is None  # syncd treats it as a new payment
+    assert rig.stored(lambda store: store.payment(payment))["seen_rows"] is None  # counts as a new payment
 
 
 def test_a_refund_names_payment_and_invoice(rig: Rig) -> None:
-    """The entry of a refund names its payment and its invoice, also if the payment is older than the database."""
+    """The entry of a refund names its payment and invoice, also of a payment that syncd has no event for."""
     rig.box.stripe.permissions |= {"refunds", "disputes"}
     old = rig.pay("succeeded", created=rig.clock() - 100 * 86_400)
     rig.box.stripe.events.clear()
@@ -190,7 +190,7 @@ def test_into_a_pipe(rig: Rig) -> None:
 
 
 def test_why_not(rig: Rig) -> None:
-    """`attention retry` distinguishes a refund, which cannot be retried, from an id that is not on the list."""
+    """`attention retry` distinguishes a refund, which cannot be retried, from an id that is not listed."""
     held, _, refund = a_full_list(rig)
     done = rig.command("attention", "retry", held, refund, "pi_unknown")
     assert (done.returncode, done.stdout) == (1, f"{held}: syncd will retry at its next push\n")
@@ -201,7 +201,7 @@ def test_why_not(rig: Rig) -> None:
 
 
 def test_dismiss_all(rig: Rig) -> None:
-    """`attention dismiss --all` dismisses every entry and names each; an id together with --all is refused."""
+    """`attention dismiss --all` dismisses every entry and names each; --all together with an id is wrong."""
     held, _, refund = a_full_list(rig)
     assert rig.command("attention", "dismiss", "--all", held).returncode == 2
     assert rig.command("attention", "dismiss").returncode == 2
@@ -217,7 +217,7 @@ def test_dismiss_all(rig: Rig) -> None:
 
 
 def test_payments_that_are_not_halos(rig: Rig) -> None:
-    """`status --unmatched` lists payments without a row: those that syncd still looks for, and those given up."""
+    """`status --unmatched` lists the payments without a row, and whether syncd still looks for the row."""
     given_up = rig.pay("succeeded", rows=())
     rig.pay("succeeded")
     rig.once()
@@ -361,7 +361,7 @@ def test_one_entry_whole(rig: Rig) -> None:
 
 
 def test_what_was_dismissed(rig: Rig) -> None:
-    """`attention --dismissed` lists dismissed entries with time and note; `retry` puts refunds on the list again."""
+    """`attention --dismissed` lists entries with time and note; `attention retry` brings a refund back."""
     held, _, refund = a_full_list(rig)
     assert rig.command("attention", "--dismissed").stdout == "Nothing was dismissed.\n"
     rig.command("attention", "dismiss", held, refund, "--note", "booked by hand")

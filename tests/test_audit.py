@@ -479,7 +479,7 @@ def test_fix_makes_due_what_a_push_can_put_right(rig: Rig) -> None:
 
 
 def test_the_command(live: Rig) -> None:
-    """`syncd audit` writes a difference to JSON, CSV and HTML and exits with 1; without one it exits with 0."""
+    """`syncd audit` writes a difference to JSON, CSV and HTML and exits with 1; without one, with 0."""
     live.box.stripe.permissions |= {"refunds", "disputes"}
     payment = live.pay("succeeded")
     ran = live.command("audit", "--since", "7d", "--csv", "a.csv", "--html", "a.html", "--json")

@@ -269,7 +269,7 @@ def test_amounts_have_the_decimals_of_their_currency(
 
 
 def test_lines_without_a_difference_only_on_request() -> None:
-    """With --all, the CSV lists payments that agree and payments that are not Halo's after the differences."""
+    """With --all, the CSV lists agreeing payments and payments that are not Halo's after the differences."""
     assert len(rows_of_csv(story())) == 4
     *_, agrees, elsewhere = rows_of_csv(story(), everything=True)
     assert (agrees["What differs"], agrees["Payment"], agrees["Customer"], agrees["Difference"]) == (
@@ -572,7 +572,7 @@ def test_what_fix_did_is_always_said() -> None:
     ],
 )
 def test_money_is_written_with_its_decimals(amount: str, currency: str | None, text: str) -> None:
-    """Amounts have their currency's decimals and thousands separators, and are never rounded to lose money."""
+    """Amounts have their currency's decimals and thousands separators, and lose nothing by rounding."""
     assert money(Decimal(amount), currency) == text
 
 

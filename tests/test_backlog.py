@@ -333,7 +333,7 @@ def interrupt(rig: Rig, *, page: int = 0, chunk: int = 0) -> None:
 
 @pytest.mark.parametrize("page", [1, 5, 9])
 def test_a_backfill_continues_the_pages_of_an_interrupted_one(rig: Rig, page: int) -> None:
-    """After an interruption while pages were read, a backfill reads the first page and the remaining pages."""
+    """If a backfill was stopped while it read pages, the next one reads page one and the remaining pages."""
     made = backlog(rig, 1_000)
     interrupt(rig, page=page)
     assert lookups(rig) == (page, 0)
@@ -346,7 +346,7 @@ def test_a_backfill_continues_the_pages_of_an_interrupted_one(rig: Rig, page: in
 
 
 def test_a_backfill_uses_the_pages_of_one_that_was_interrupted_later(rig: Rig) -> None:
-    """After an interruption during the writes, a backfill uses the stored rows and reads one page for newer rows."""
+    """If a backfill was stopped during its writes, the next one uses the stored rows and reads one page."""
     made = backlog(rig, 1_000)
     interrupt(rig, chunk=2)
     before, _ = lookups(rig)
@@ -419,7 +419,7 @@ def test_rows_that_an_interrupted_push_left_are_deleted(rig: Rig, *, due: bool) 
 
 
 def test_commits_of_a_listing(rig: Rig) -> None:
-    """Each page of Stripe's list takes two commits: one for the request, one for the page and resume point."""
+    """Each page of Stripe's list takes two commits: one for the request, one for the page itself."""
     commits: list[int] = []
 
     async def work(parts: Parts) -> None:

@@ -1,6 +1,6 @@
-"""Bad input from Stripe and Halo, over real HTTP: nothing is guessed, and nothing is lost.
+"""Bad input from Stripe and Halo over real HTTP: syncd guesses nothing and loses nothing.
 
-What can't be used stands on the attention list or is counted; what is beside it passes.
+Unusable input goes on the attention list or is counted; other input is processed as usual.
 """
 
 import json
@@ -22,7 +22,7 @@ NASTY = (
 
 
 def event(**changes: Any) -> dict[str, Any]:
-    """An event of a success, with something changed; a value of ... leaves the key out."""
+    """An event of a succeeded payment, with changes; a value of ... leaves the key out."""
     whole = {
         "id": "evt_bad", "object": "event", "api_version": "2019-01-01", "created": int(NOW) - 5,
         "type": "payment_intent.succeeded", "livemode": False,
@@ -33,7 +33,7 @@ def event(**changes: Any) -> dict[str, Any]:
 
 
 def metric(rig: Rig, name: str, **labels: str) -> float:
-    """What a counter shows."""
+    """The value of a counter."""
     return rig.told.registry.get_sample_value(name, labels) or 0.0
 
 
@@ -68,7 +68,7 @@ def metric(rig: Rig, name: str, **labels: str) -> float:
     ],
 )  # fmt: skip
 def test_event_that_can_not_be_used(rig: Rig, odd: Any, name: str | None, said: str) -> None:
-    """An event that says nothing usable stands on the attention list, once; its neighbours pass."""
+    """An unusable event goes on the attention list once, and syncd processes the other events."""
     rig.box.stripe.type_filter_ignored = True
     rig.box.stripe.events.append(odd)
     payment = rig.pay("succeeded")
@@ -86,7 +86,7 @@ def test_event_that_can_not_be_used(rig: Rig, odd: Any, name: str | None, said: 
 
 
 def test_event_without_an_id(rig: Rig) -> None:
-    """An event whose id is null says what it says all the same, and is taken in once."""
+    """An event without an id is processed, and only once."""
     payment = rig.pay(None)
     inside = dict(rig.box.stripe.intents[payment], status="succeeded", amount_received=1_099)
     rig.box.stripe.events.append(event(id=None, data={"object": inside}))
@@ -97,7 +97,7 @@ def test_event_without_an_id(rig: Rig) -> None:
 
 @pytest.mark.parametrize("kind", ["payment_intent.frozen", "charge.succeeded", "x" * 500, NASTY])
 def test_event_of_an_unknown_type(rig: Rig, kind: str) -> None:
-    """An event of another type leads to no state: it is counted and logged, never guessed."""
+    """An event of an unknown type is counted and logged once, and causes no push and no entry."""
     rig.box.stripe.type_filter_ignored = True
     rig.pay(None)
     rig.box.stripe.events.append(event(type=kind))
@@ -111,7 +111,7 @@ def test_event_of_an_unknown_type(rig: Rig, kind: str) -> None:
 
 
 def test_events_that_differ_in_what_is_not_shown(rig: Rig) -> None:
-    """Two ids that look alike once cleaned for people are two events."""
+    """Two events are distinct even if their ids look the same after sanitizing."""
     payments = [rig.pay(None) for _ in range(2)]
     for payment, name in zip(payments, ("evt_\x01", "evt_\x02"), strict=True):
         inside = dict(rig.box.stripe.intents[payment], status="processing")
@@ -142,7 +142,7 @@ def test_events_that_differ_in_what_is_not_shown(rig: Rig) -> None:
     ],
 )
 def test_money_that_can_not_be_read(rig: Rig, fields: dict[str, Any], code: str) -> None:
-    """An amount as text, a currency nobody knows: the intent itself is asked, then a person."""
+    """If the amount or currency is unreadable, also in the payment intent, syncd holds the payment."""
     payment = rig.pay(None)
     rig.box.stripe.advance(payment, "succeeded", emit=False)
     rig.box.stripe.intents[payment].update(fields)
@@ -154,7 +154,7 @@ def test_money_that_can_not_be_read(rig: Rig, fields: dict[str, Any], code: str)
 
 
 def test_money_that_only_the_event_garbles(rig: Rig) -> None:
-    """An event of an old shape without a usable amount isn't held: the intent itself has it."""
+    """If only the event's amount is unreadable, syncd reads the payment intent and pushes the payment."""
     payment = rig.pay("succeeded")
     inside = rig.box.stripe.events[0]["data"]["object"]
     inside["amount_received"], inside["currency"] = "10.99", None
@@ -167,7 +167,7 @@ def test_money_that_only_the_event_garbles(rig: Rig) -> None:
 
 @pytest.mark.parametrize("status", ["frozen", "Succeeded", "", NASTY])
 def test_intent_of_an_unknown_status(rig: Rig, status: str) -> None:
-    """A status that nobody knows leads to no state: counted, logged in one line, nothing pushed."""
+    """A payment intent with an unknown status has no state: syncd logs it once and pushes nothing."""
     payment = rig.pay(None)
     rig.box.stripe.intents[payment]["status"] = status
     rig.sweep()
@@ -190,7 +190,7 @@ def test_intent_of_an_unknown_status(rig: Rig, status: str) -> None:
     ],
 )
 def test_intent_that_can_not_be_used(rig: Rig, fields: dict[str, Any], said: str) -> None:
-    """A listed intent without id or status stands on the attention list; the others pass."""
+    """A payment intent without a usable id or status goes on the attention list; the others are processed."""
     good, bad = rig.pay(None), rig.pay(None)
     rig.box.stripe.advance(good, "processing", emit=False)
     rig.box.stripe.intents[bad].update(fields)
@@ -203,7 +203,7 @@ def test_intent_that_can_not_be_used(rig: Rig, fields: dict[str, Any], said: str
 @pytest.mark.parametrize("metadata", [None, [], "halo_invoice_id", {"halo_invoice_id": None},
                                       {"halo_invoice_id": {}}, {"halo_invoice_id": "  "}])  # fmt: skip
 def test_metadata_that_is_none(rig: Rig, metadata: Any) -> None:
-    """Metadata of another shape names no invoice, and so no row is made."""
+    """If the metadata has another type or names no invoice, syncd creates no row."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     payment = rig.pay(None, rows=())
     rig.box.stripe.intents[payment]["metadata"] = metadata
@@ -214,7 +214,7 @@ def test_metadata_that_is_none(rig: Rig, metadata: Any) -> None:
 
 @pytest.mark.parametrize("invoice", [NASTY, "-7", "0", "1e3", "١٢", "9" * 400, "1001; DROP TABLE"])
 def test_metadata_that_names_no_invoice(rig: Rig, invoice: str) -> None:
-    """Metadata that names an invoice by anything but its number is held, not guessed at."""
+    """If the metadata names the invoice by anything but a number, syncd holds the payment."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     payment = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": invoice})
     rig.once()
@@ -226,7 +226,7 @@ def test_metadata_that_names_no_invoice(rig: Rig, invoice: str) -> None:
 
 
 def test_five_megabytes_of_description(rig: Rig) -> None:
-    """A payment with a text of five megabytes is pushed like any other, with a trace of bounded size."""
+    """A payment with a description of five megabytes is pushed, with a trace and a database of limited size."""
     payment = rig.pay("succeeded", description="x" * 5_000_000)
     rig.once()
     (row,) = rig.box.halo.rows_of(payment)
@@ -238,7 +238,7 @@ def test_five_megabytes_of_description(rig: Rig) -> None:
 
 
 def test_control_characters_and_markup(rig: Rig) -> None:
-    """Such texts reach Halo as they are, escaped as JSON; no log line and no reason carries one."""
+    """Control characters and markup reach Halo unchanged as JSON, but no log entry and no reason."""
     payment = rig.pay(
         "succeeded", description=NASTY, metadata={"customer": NASTY, "halo_invoice_id": NASTY}
     )
@@ -258,7 +258,7 @@ def test_control_characters_and_markup(rig: Rig) -> None:
 
 
 def test_halos_words_with_markup(rig: Rig) -> None:
-    """What Halo says of a row is shown as one plain line, whatever it holds."""
+    """Halo's error message is sanitized to one plain line."""
     payment = rig.pay("succeeded")
     rig.box.halo.poison(payment, f"Bad row {NASTY}")
     rig.once()
@@ -290,7 +290,7 @@ def test_halos_words_with_markup(rig: Rig) -> None:
     ],
 )
 def test_row_that_makes_no_sense(rig: Rig, fields: dict[str, Any], code: str) -> None:
-    """A row without a usable id or amount closes no bill: its payment is held, another passes."""
+    """If a row has no usable id or amount, syncd holds its payment and pushes the others."""
     bad, good = rig.pay("succeeded"), rig.pay("succeeded")
     rig.box.halo.rows_of(bad)[0].update(fields)
     rig.once()
@@ -301,7 +301,7 @@ def test_row_that_makes_no_sense(rig: Rig, fields: dict[str, Any], code: str) ->
 
 @pytest.mark.parametrize("status", [None, "paid", 3.5, True, [], 10**30])
 def test_row_without_a_status(rig: Rig, status: Any) -> None:
-    """A status that is no number may be a paid one: the row is not overwritten."""
+    """If a row's status is not a whole number, syncd holds the payment and does not overwrite the row."""
     payment = rig.pay("succeeded")
     rig.box.halo.rows_of(payment)[0]["status"] = status
     rig.once()
@@ -311,7 +311,7 @@ def test_row_without_a_status(rig: Rig, status: Any) -> None:
 
 @pytest.mark.parametrize("amount", ["10.99", " 10.990 ", "+10.99"])
 def test_row_with_its_amount_as_text(rig: Rig, amount: str) -> None:
-    """An amount as text that is exactly a decimal number is read as the number."""
+    """An amount that is a string with a decimal number is read as that number."""
     payment = rig.pay("succeeded")
     rig.box.halo.rows_of(payment)[0]["amount"] = amount
     rig.once()
@@ -327,9 +327,9 @@ def test_row_with_its_amount_as_text(rig: Rig, amount: str) -> None:
     ],
 )  # fmt: skip
 def test_column_that_no_database_holds(rig: Rig, value: bytes, *, proven: bool) -> None:
-    """A column with an absurd date, number or depth stops no update: neither its own nor another."""
+    """A column with an absurd date, number or nesting stops neither the update of its row nor another one."""
     rig.proven = proven
-    rig.box.halo.keeps.partial = "merge" if proven else "refuse"  # refused rows are sent back whole
+    rig.box.halo.keeps.partial = "merge" if proven else "refuse"  # the update of a refused row has all columns
     payment, other = rig.pay("processing"), rig.pay("processing")
     rig.box.halo.rows_of(payment)[0] |= {"dateposted": "absurd", "thirdpartyid": "absurd"}
     answer = rig.box.halo.answer
@@ -347,7 +347,7 @@ def test_column_that_no_database_holds(rig: Rig, value: bytes, *, proven: bool) 
 
 @pytest.mark.parametrize("number", [b"1e9999", b"1e999999999", b"9" * 5_000])
 def test_amount_that_no_database_holds(rig: Rig, number: bytes) -> None:
-    """An amount beyond every number closes no bill, and its row hides no other row of the list."""
+    """If an amount is too large for any number type, syncd holds its payment and pushes the others."""
     bad, good = rig.pay("succeeded"), rig.pay("succeeded")
     rig.box.halo.rows_of(bad)[0]["amount"] = "absurd"
     answer = rig.box.halo.answer
@@ -366,7 +366,7 @@ def test_amount_that_no_database_holds(rig: Rig, number: bytes) -> None:
 
 
 def test_row_with_its_status_as_text(rig: Rig) -> None:
-    """A status as text is the same number: nothing is written."""
+    """A status that is a string with the right number is in step, and syncd writes nothing."""
     payment = rig.pay("succeeded")
     rig.box.halo.rows_of(payment)[0]["status"] = "3"
     rig.once()
@@ -376,7 +376,7 @@ def test_row_with_its_status_as_text(rig: Rig) -> None:
 
 @pytest.mark.parametrize("body", [b'[{"id": NaN}]', b'{"payments": [null, 7, "x", {}]}', b"[[[]]]"])
 def test_list_that_makes_no_sense(rig: Rig, body: bytes) -> None:
-    """A list of anything but rows is either refused or holds no row of the payment: nothing is made."""
+    """If Halo's list contains no usable rows, syncd writes nothing, and pushes after the next good answer."""
     payment = rig.pay("succeeded")
     rig.box.halo.faults.append(Fault("200", method="GET", path="InvoicePayment", body=body))
     rig.cycle()
@@ -388,7 +388,7 @@ def test_list_that_makes_no_sense(rig: Rig, body: bytes) -> None:
 
 @pytest.mark.parametrize("side", ["stripe", "halo"])
 def test_answer_that_is_nested_without_end(rig: Rig, side: str) -> None:
-    """JSON that is nested too deep to be read is one more answer that makes no sense."""
+    """JSON that is nested too deeply counts as an unreadable answer, and syncd retries later."""
     payment = rig.pay("succeeded")
     path = "events" if side == "stripe" else "InvoicePayment"
     deep = b'{"object":' * 60_000
@@ -402,7 +402,7 @@ def test_answer_that_is_nested_without_end(rig: Rig, side: str) -> None:
 
 
 def test_command_that_stripe_refuses(live: Rig) -> None:
-    """A request that Stripe refuses ends a command with a sentence and 69, not with a traceback."""
+    """If Stripe refuses a request, the command exits with 69 and an error message, without a traceback."""
     refusal = b'{"error": {"type": "invalid_request_error", "message": "Invalid types"}}'
     live.box.stripe.faults.append(Fault("400", times=None, body=refusal))
     done = live.command("--once")
@@ -418,7 +418,7 @@ def test_command_that_stripe_refuses(live: Rig) -> None:
 
 @pytest.mark.parametrize("hours", [1, 24 * 365 * 12])
 def test_clock_that_jumps_back(rig: Rig, hours: int) -> None:
-    """What was due and what was paused before our clock was set right isn't put off for as long."""
+    """If a clock that was ahead is corrected, syncd does not wait until the wrong time to poll or push."""
     ahead = hours * 3_600
 
     async def work(parts: Parts) -> None:
@@ -438,7 +438,7 @@ def test_clock_that_jumps_back(rig: Rig, hours: int) -> None:
 
 
 def test_clock_that_jumps_back_by_years(rig: Rig) -> None:
-    """What failed and what was looked for in vain isn't put off for years either."""
+    """If a clock that was years ahead is corrected, syncd soon retries failed and unmatched payments."""
     ahead = 12 * 365 * 86_400
     rig.world.now = lambda: rig.clock() + ahead
     refused, unmatched = rig.pay("succeeded"), rig.pay("succeeded", rows=())
@@ -456,7 +456,7 @@ def test_clock_that_jumps_back_by_years(rig: Rig) -> None:
 
 
 def test_row_of_a_nonsensical_intent(rig: Rig) -> None:
-    """Rows whose intent can't be one don't stand in the way when all rows are read."""
+    """Rows with an impossible payment id do not stop a sweep that reads all rows."""
     for name in ("pi_\ud800", "pi_\x00", "x" * 9_000, "pi mine", ""):
         rig.box.halo.add_row(name, 1, 10.99)
     rig.box.halo.add_row("pi_long", 1, 10)

@@ -1,4 +1,4 @@
-"""A payment on which Halo fails is told from a Halo that fails: nobody waits for it, and it is listed."""
+"""syncd distinguishes a payment on which Halo fails from an outage of Halo, and lists only the payment."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ def _creates(rig: Rig, number: int) -> list[str]:
 
 
 def _fails_on(rig: Rig, payment: str, kind: str, **how: Any) -> None:
-    """Halo fails on whatever would write this payment's rows."""
+    """Halo fails on every write of this payment's rows."""
     rows = {row["id"] for row in rig.box.halo.rows_of(payment)}
 
     def about(request: Request) -> bool:
@@ -37,7 +37,7 @@ def _fails_on(rig: Rig, payment: str, kind: str, **how: Any) -> None:
 
 
 def _forgets_intents(rig: Rig) -> None:
-    """Before its next answer Halo loses the intents of all rows."""
+    """Before its next answer, Halo loses the payment ids of all rows."""
     halo = rig.box.halo
 
     def forget(_request: Request) -> bool:
@@ -70,7 +70,7 @@ def _listed(rig: Rig) -> list[str]:
     ],
 )
 def test_whatever_fails_a_list_is_found_in_it(rig: Rig, kind: str, how: dict[str, Any]) -> None:
-    """A row that breaks its list, not by a word about rows, is found by smaller lists, and listed."""
+    """If a batch fails because of one row, syncd finds the row with smaller batches and lists its payment."""
     rig.settings["SYNCD_PUSH__BATCH"] = "3"
     payments = _updates(rig, 7)
     _fails_on(rig, payments[0], kind, **how)
@@ -80,7 +80,7 @@ def test_whatever_fails_a_list_is_found_in_it(rig: Rig, kind: str, how: dict[str
 
 
 def test_two_that_cannot_be_written_are_listed(rig: Rig) -> None:
-    """After a quarter of an hour a person hears of them, though no other was written meanwhile."""
+    """If Halo fails on both due payments, both go on the attention list after about 15 minutes."""
     payments = _updates(rig, 2)
     for payment in payments:
         _fails_on(rig, payment, "500")
@@ -92,7 +92,7 @@ def test_two_that_cannot_be_written_are_listed(rig: Rig) -> None:
 
 @pytest.mark.parametrize("kind", ["500", "504"])
 def test_a_new_row_that_cannot_be_made(rig: Rig, kind: str) -> None:
-    """It holds up no other new row, and is listed; never was it sent twice without a look."""
+    """If one new row always fails, its payment goes on the attention list, and the other rows are created."""
     payments = _creates(rig, 4)
     _fails_on(rig, payments[0], kind)
     for _ in range(8):
@@ -105,7 +105,7 @@ def test_a_new_row_that_cannot_be_made(rig: Rig, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["503", "429"])
 def test_what_is_listed_stays_listed(rig: Rig, kind: str) -> None:
-    """The link's trouble takes no payment off the attention list."""
+    """A payment on the attention list stays there while Halo answers 503 or 429."""
     payment = _creates(rig, 1)[0]
     _fails_on(rig, payment, "400")
     rig.cycle()
@@ -125,7 +125,7 @@ def test_what_is_listed_stays_listed(rig: Rig, kind: str) -> None:
 
 @pytest.mark.parametrize("made", [_updates, _creates])
 def test_an_outage_that_begins_in_mid_push_blames_nobody(rig: Rig, made: Any) -> None:
-    """One row is taken in each push, then Halo fails on all: no storm of requests, nobody listed."""
+    """If Halo fails after one write in each push, no payment is listed, and syncd sends few requests."""
     rig.settings["SYNCD_PUSH__BATCH"] = "2"
     made(rig, 20)
     for _ in range(4):
@@ -142,7 +142,7 @@ def test_an_outage_that_begins_in_mid_push_blames_nobody(rig: Rig, made: Any) ->
 
 
 def test_questions_that_fail_in_mid_push_blame_nobody(rig: Rig) -> None:
-    """The first question of each push is answered and no other: that is Halo's fault."""
+    """If Halo answers only the first lookup of each push, no payment is listed."""
     _updates(rig, 8)
     for _ in range(5):
         rig.box.halo.faults[:] = [Fault("500", times=None, method="GET", path=PATH, after=1)]
@@ -151,7 +151,7 @@ def test_questions_that_fail_in_mid_push_blame_nobody(rig: Rig) -> None:
 
 
 def test_a_sign_in_that_fails_in_mid_push(rig: Rig) -> None:
-    """Halo's sign-in fails before a write: no list is halved for that, and nobody is blamed."""
+    """If signing in to Halo fails during a push, syncd does not halve the batch and lists no payment."""
     _updates(rig, 8)
 
     def signed_out(request: Request) -> bool:
@@ -168,7 +168,7 @@ def test_a_sign_in_that_fails_in_mid_push(rig: Rig) -> None:
 
 @pytest.mark.parametrize("kind", ["401", "lock_429"])
 def test_stripe_that_refuses_to_say_more_holds_up_no_push(rig: Rig, kind: str) -> None:
-    """Where Stripe can't be asked again about one payment, the others are pushed."""
+    """If Stripe refuses to show the one payment that syncd must re-read, the other payments are pushed."""
     payments = _updates(rig, 4, "processing")
     rig.box.halo.rows_of(payments[0])[0]["status"] = 3
     rig.box.stripe.faults.append(
@@ -179,7 +179,7 @@ def test_stripe_that_refuses_to_say_more_holds_up_no_push(rig: Rig, kind: str) -
 
 
 def test_three_neighbours_that_cannot_be_written_are_listed(rig: Rig) -> None:
-    """They break off each push; others are written in it, so a person hears of the three."""
+    """If three neighbouring payments always fail, they go on the attention list, and the others are pushed."""
     payments = _updates(rig, 8)
     for payment in payments[2:5]:
         _fails_on(rig, payment, "500")
@@ -193,7 +193,7 @@ def test_three_neighbours_that_cannot_be_written_are_listed(rig: Rig) -> None:
 
 
 def test_one_listing_that_is_broken(rig: Rig) -> None:
-    """Halo counts more rows of one payment than it shows: that one is listed, the others are pushed."""
+    """If Halo's list for one payment is incomplete, that payment is listed and the others are pushed."""
     payments = _updates(rig, 5)
 
     def hides_a_row(request: Request) -> bool:
@@ -208,7 +208,7 @@ def test_one_listing_that_is_broken(rig: Rig) -> None:
 
 
 def test_a_limit_makes_no_list_smaller(rig: Rig) -> None:
-    """A 429 says nothing about rows: the next list is as long as before."""
+    """After a 429, syncd does not reduce the size of its batches."""
     _updates(rig, 30)
     rig.box.halo.faults.append(Fault("429", times=5, method="POST", path=PATH))
     _cycles(rig, 6)
@@ -217,7 +217,7 @@ def test_a_limit_makes_no_list_smaller(rig: Rig) -> None:
 
 
 def test_a_retry_after_a_refused_new_row_goes_at_once(rig: Rig) -> None:
-    """Halo refused the new row, so nothing is in doubt: corrected and retried, it is sent at once."""
+    """After Halo refused a new row, a retry of the payment sends the row at once."""
     payment = _creates(rig, 1)[0]
     rig.box.halo.faults.append(Fault("400", method="POST", path=PATH))
     rig.cycle()
@@ -228,7 +228,7 @@ def test_a_retry_after_a_refused_new_row_goes_at_once(rig: Rig) -> None:
 
 
 def test_one_payment_that_stripe_cannot_show(rig: Rig) -> None:
-    """Where Stripe fails on one payment, the others that it must be asked about are asked about."""
+    """If Stripe fails on one of three payments to re-read, the other two are re-read and held."""
     payments = _updates(rig, 3, "processing")
     for payment in payments:
         rig.box.halo.rows_of(payment)[0]["status"] = 3
@@ -240,7 +240,7 @@ def test_one_payment_that_stripe_cannot_show(rig: Rig) -> None:
 
 
 def test_halo_asks_to_wait(rig: Rig) -> None:
-    """A question answered with Retry-After is followed by none, not even about whose fault it is."""
+    """After an answer with Retry-After, syncd sends no more lookups in that push, and blames no payment."""
     payments = _updates(rig, 3)
     halo = rig.box.halo
     halo.faults.append(Fault("503", times=1, method="GET", path=PATH, retry_after=120))
@@ -254,7 +254,7 @@ def test_halo_asks_to_wait(rig: Rig) -> None:
 
 
 def test_notes_of_another_version(rig: Rig) -> None:
-    """What can't be read of a push that broke off is as if it weren't there."""
+    """syncd ignores notes of an interrupted push that it cannot parse."""
     payments = _updates(rig, 2)
     rig.stored(
         lambda store: store.write_notes({"push_batch": "many", "push_failing": '{"pi_1": 3}'})
@@ -265,7 +265,7 @@ def test_notes_of_another_version(rig: Rig) -> None:
 
 
 def test_a_new_row_that_is_not_shown_while_the_invoice_cannot_be_read(rig: Rig) -> None:
-    """Halo took the row and shows it nowhere: it is held, never sent again by itself."""
+    """If Halo stored a new row but does not show it, syncd holds the payment and inserts no other row."""
     _creates(rig, 1)
     halo = rig.box.halo
     halo.answer_shape = "empty"
@@ -280,10 +280,9 @@ def test_a_new_row_that_is_not_shown_while_the_invoice_cannot_be_read(rig: Rig) 
 
 @pytest.mark.parametrize("kind", ["reset_after", "504_after", "500_after"])
 def test_a_doubtful_new_row_is_looked_for_on_its_invoice(rig: Rig, kind: str) -> None:
-    """Unanswered, stopped or killed after Halo took a row that it shows without its intent.
+    """After an uncertain insert, syncd finds the row on its invoice although the row lost its payment's id.
 
-    Whoever comes next finds none under the intent; it stands on the invoice, so none is sent again
-    unless a person says that it is another's.
+    syncd holds the payment and inserts the row again only after `attention retry`.
     """
     _creates(rig, 1)
     halo = rig.box.halo
@@ -300,7 +299,7 @@ def test_a_doubtful_new_row_is_looked_for_on_its_invoice(rig: Rig, kind: str) ->
 
 
 def test_a_backfill_says_that_it_left_one_out(live: Rig) -> None:
-    """A payment that a side asked to wait for, and that still isn't pushed, is no good end."""
+    """If Halo asks to wait with one payment, a backfill that cannot push it exits with 69."""
     payment = _creates(live, 1)[0]
     _fails_on(live, payment, "503", retry_after=1)
     done = live.command("--backfill", "1d")

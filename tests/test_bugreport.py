@@ -1,4 +1,4 @@
-"""`syncd bugreport`: one file, in which no secret, no name, no id and no amount is to be found."""
+"""`syncd bugreport` writes one file without secrets, names, ids and amounts."""
 
 import json
 import os
@@ -25,7 +25,7 @@ SECRETS = ("rk_live_PlantedSecret55", "pi_3Planted00001_secret_Hidden66", "hunte
 
 
 def sentence(number: int) -> str:
-    """A sentence with everything in it that must not leave the machine."""
+    """A sentence with a name, ids, an amount and secrets, which must not leave the machine."""
     return (
         f"Halo refused {IDS[number % 5]} of {NAMES[number % 5]} ({AMOUNTS[number % 3]} USD), "
         f"invoice {IDS[4]}: key {SECRETS[0]} {SECRETS[1]} password={SECRETS[2]}"
@@ -84,7 +84,7 @@ def planted(live: Rig) -> Planted:
 
 
 def sections(text: str) -> dict[str, str]:
-    """The sections by their titles."""
+    """The report's sections by title."""
     parts = re.split(r"^== (.+) ==$", text, flags=re.MULTILINE)
     return {
         title.partition(":")[0]: body.strip()
@@ -93,7 +93,7 @@ def sections(text: str) -> dict[str, str]:
 
 
 def test_nothing_planted_is_found(planted: Planted) -> None:
-    """Names, ids, amounts and secrets are nowhere in the report; what a developer needs is."""
+    """The bug report contains no planted name, id, amount or secret, but what a developer needs."""
     rig = planted.rig
     rig.command("--once", extra=planted.around)
     rig.box.halo.faults.append(Fault("html", method="GET", path="InvoicePayment"))
@@ -125,7 +125,7 @@ def test_nothing_planted_is_found(planted: Planted) -> None:
 
 
 def test_shapes_of_unreadable_answers(planted: Planted) -> None:
-    """An event that can't be read, and a page in place of rows: their shapes are in the report."""
+    """The bug report has the shapes of an unreadable event and of a web page instead of rows."""
     rig = planted.rig
     rig.box.halo.faults.append(Fault("html", method="GET", path="InvoicePayment", times=None))
     rig.pay("succeeded")
@@ -144,7 +144,7 @@ def test_shapes_of_unreadable_answers(planted: Planted) -> None:
 
 @pytest.mark.parametrize("how", ["single run", "backfill", "put off"])
 def test_shapes_of_answers_outside_the_service(rig: Rig, how: str) -> None:
-    """A run of its own, and a payment that is put off alone, leave the shape of the answer as well."""
+    """Single runs, backfills and postponed payments also store the shape of an unreadable answer."""
     payment = rig.pay("succeeded")
     match = None if how != "put off" else lambda asked: payment in str(asked.params())
     rig.box.halo.faults.append(
@@ -161,7 +161,7 @@ def test_shapes_of_answers_outside_the_service(rig: Rig, how: str) -> None:
 
 
 def test_with_ids(planted: Planted) -> None:
-    """With --with-ids names and ids stay, and secrets are still left out."""
+    """With --with-ids, the bug report contains names and ids, but no secrets."""
     text = planted.report("--with-ids", "--offline").stdout
     for word in (*NAMES[:3], *IDS, rig_client := planted.rig.box.halo.client_id):
         assert word in text, word
@@ -171,7 +171,7 @@ def test_with_ids(planted: Planted) -> None:
 
 
 def test_a_file_of_ones_own(planted: Planted) -> None:
-    """The file is readable by its owner alone, and never replaces another one."""
+    """Only its owner can read the report's file, and `syncd bugreport` overwrites no file."""
     place = planted.rig.folder / "problem.txt"
     done = planted.rig.command("bugreport", "--offline", str(place))
     assert done.returncode == 0, done.stderr
@@ -180,7 +180,7 @@ def test_a_file_of_ones_own(planted: Planted) -> None:
 
 
 def test_what_is_broken_is_reported(live: Rig) -> None:
-    """A wrong configuration and a missing database are parts of the report, not its end."""
+    """A wrong configuration and a missing database do not stop the bug report; it reports both."""
     done = live.command("bugreport", "-", "--offline", extra={"SYNCD_POLL__INTERVAL": "often"})
     assert done.returncode == 0, done.stderr
     found = sections(done.stdout)
@@ -195,7 +195,7 @@ WORDS = vocabulary()
 
 
 def test_the_vocabulary() -> None:
-    """It has syncd's own words, and no customer of the demo."""
+    """The vocabulary contains syncd's own words, and no customer names of the demo."""
     assert {"Stripe", "Halo", "refuses", "invoice"} <= WORDS
     assert not {"Alder", "Dental", "Juniper"} & WORDS
 
@@ -205,7 +205,7 @@ def test_the_vocabulary() -> None:
     st.integers(10, 10**9),
 )
 def test_an_unknown_word_or_number_never_stays(word: str, number: int) -> None:
-    """Whatever syncd does not write itself is replaced, wherever it is."""
+    """The anonymizer replaces every word and number that syncd does not write itself."""
     shown = Anonymizer(WORDS).text(
         f"Halo refused {word} for {number} of ({word}): [{word}]={number}.5"
     )
@@ -215,7 +215,7 @@ def test_an_unknown_word_or_number_never_stays(word: str, number: int) -> None:
 
 
 def test_the_shape() -> None:
-    """A shape has fields, types and lengths, and no content."""
+    """A shape has field names, types and lengths, but no content."""
     value = {"id": "pi_1", "amount": 5, "paid": True, "list": [{"a": None}, 2], "none": []}
     assert json.loads(shape_of(value)) == {
         "id": "text of 4",

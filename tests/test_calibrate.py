@@ -1,4 +1,4 @@
-"""Calibrate: the laws of its pure core, and what it learns from a tenant over real HTTP."""
+"""`syncd calibrate`: properties of its pure core, and what it learns from a tenant over real HTTP."""
 
 import json
 import stat
@@ -52,7 +52,7 @@ def _numbers(findings: tuple[Finding, ...]) -> dict[PaymentState, int | None]:
 
 
 def learnt(evidence: Iterable[Evidence]) -> tuple[Finding, ...]:
-    """What these rows show of each of the five states."""
+    """The findings for each of the five states from these rows."""
     tally = Tally()
     for one in evidence:
         tally.add(one)
@@ -75,7 +75,7 @@ some_evidence = st.lists(
 @settings(deadline=None)
 @given(some_evidence, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(evidence: list[Evidence], random: Any) -> None:
-    """The findings, their counts and their examples are the same in whatever order rows come."""
+    """Findings, counts and examples do not depend on the order of the rows."""
     shuffled = list(evidence)
     random.shuffle(shuffled)
     assert learnt(evidence) == learnt(shuffled)
@@ -84,7 +84,7 @@ def test_the_order_of_rows_does_not_matter(evidence: list[Evidence], random: Any
 @settings(deadline=None)
 @given(some_evidence)
 def test_a_contradiction_never_yields_a_number(evidence: list[Evidence]) -> None:
-    """Where webhook rows show two numbers for a state, it gets none, whatever else there is."""
+    """If rows of Halo's webhook show two numbers for a state, the state gets no number."""
     for one in learnt(evidence):
         shown = {e.number for e in evidence if e.webhook and e.state is one.state}
         if len(shown) > 1:
@@ -94,7 +94,7 @@ def test_a_contradiction_never_yields_a_number(evidence: list[Evidence]) -> None
 @settings(deadline=None)
 @given(some_evidence)
 def test_a_number_comes_from_webhook_rows_alone(evidence: list[Evidence]) -> None:
-    """What is proposed is what Halo's own webhook wrote; rows without a trace never decide."""
+    """A proposed number comes only from rows of Halo's webhook, never from rows without a trace."""
     for one in learnt(evidence):
         if one.number is not None:
             shown = {e.number for e in evidence if e.webhook and e.state is one.state}
@@ -104,7 +104,7 @@ def test_a_number_comes_from_webhook_rows_alone(evidence: list[Evidence]) -> Non
 @settings(deadline=None)
 @given(some_evidence)
 def test_nobody_shares_the_number_of_success(evidence: list[Evidence]) -> None:
-    """No other state is ever proposed the number that is proposed for succeeded."""
+    """No other state is proposed the same number as succeeded."""
     numbers = _numbers(learnt(evidence))
     paid = numbers.pop(S.SUCCEEDED)
     assert paid is None or paid not in numbers.values()
@@ -113,14 +113,14 @@ def test_nobody_shares_the_number_of_success(evidence: list[Evidence]) -> None:
 @settings(deadline=None)
 @given(some_evidence)
 def test_rows_that_say_nothing_of_the_states_decide_nothing(evidence: list[Evidence]) -> None:
-    """A proposal stands or falls by webhook rows; others can only take it away."""
+    """Rows without a trace can only withdraw a proposed number."""
     alone = _numbers(learnt(e for e in evidence if e.webhook))
     for one in learnt(evidence):
         assert one.number in (alone[one.state], None) or one.verdict is Verdict.PROVEN
 
 
 def test_what_is_shown_of_a_state() -> None:
-    """A finding as a whole: its number, the rows for it and against it, the newest as examples."""
+    """A finding has its number, the rows for and against it, and the newest rows as examples."""
     evidence = [_evidence(row, S.SUCCEEDED, 3) for row in range(1, 6)]
     evidence += [
         _evidence(7, S.SUCCEEDED, 1, webhook=False),
@@ -152,53 +152,53 @@ def test_what_is_shown_of_a_state() -> None:
     [
         ([], None, None, Verdict.NONE),
         ([_evidence(1, S.CANCELED, 6)], 6, None, Verdict.PROVEN),
-        # Never told: the payment went on, the row is as it began.
+        # The canceled payment's row still has the number of a new row, so it contradicts nothing.
         (
             [_evidence(1, S.CANCELED, 6), _evidence(2, S.CANCELED, 1, webhook=False),
              _evidence(3, None, 1, webhook=False)],
             6, None, Verdict.PROVEN,
         ),
-        # The same without one that has just begun: nobody can tell, so it is not decided.
+        # The same, but no row shows the number of a new row, so calibrate does not decide.
         (
             [_evidence(1, S.CANCELED, 6), _evidence(2, S.CANCELED, 1, webhook=False)],
             None, None, Verdict.CONTRADICTED,
         ),
-        # Paid by other means, and booked by hand: what succeeded means is known, so it is explained.
+        # Paid by other means and booked by hand: the row has the known number of succeeded.
         (
             [_evidence(1, S.CANCELED, 6), _evidence(2, S.SUCCEEDED, 3),
              _evidence(3, S.CANCELED, 3, webhook=False)],
             6, None, Verdict.PROVEN,
         ),
-        # A number on payments that came to different ends is no state's.
+        # A number on payments with different results belongs to no state.
         (
             [_evidence(1, S.CANCELED, 1, webhook=False), _evidence(2, S.SUCCEEDED, 1, webhook=False)],
             None, None, Verdict.NONE,
         ),
-        # Rows without a trace: a hint beside one that has just begun, else not even that.
+        # Rows without a trace are a hint only if the number of a new row is known.
         (
             [_evidence(1, S.CANCELED, 2, webhook=False), _evidence(2, None, 1, webhook=False)],
             None, 2, Verdict.HINTED,
         ),
         ([_evidence(1, S.CANCELED, 1, webhook=False)], None, None, Verdict.TOO_LITTLE),
-        # Two of the webhook's own that contradict each other.
+        # Two rows of Halo's webhook contradict each other.
         (
             [_evidence(1, S.CANCELED, 6), _evidence(2, S.CANCELED, 6), _evidence(3, S.CANCELED, 8)],
             None, None, Verdict.CONTRADICTED,
         ),
-        # It would be succeeded's number too.
+        # Succeeded has the same number.
         ([_evidence(1, S.CANCELED, 3), _evidence(2, S.SUCCEEDED, 3)], None, None, Verdict.SHARED),
     ],
 )  # fmt: skip
 def test_each_rule(
     evidence: list[Evidence], number: int | None, hint: int | None, verdict: Verdict
 ) -> None:
-    """Each rule of the core, on the state canceled."""
+    """Each rule of calibrate's core, for the state canceled."""
     found = next(one for one in learnt(evidence) if one.state is S.CANCELED)
     assert (found.number, found.hint, found.verdict) == (number, hint, verdict)
 
 
 def test_what_it_would_change() -> None:
-    """New numbers, numbers that differ, ones that would be shared, and states left without."""
+    """The change lists new, differing and shared numbers, and states without a number."""
     tally = Tally()
     for row, (state, number) in enumerate(
         [(S.SUCCEEDED, 3), (S.PAYMENT_FAILED, 4), (S.PROCESSING, 5)]
@@ -222,7 +222,7 @@ def test_what_it_would_change() -> None:
 
 
 def _native(rig: Rig, state: str, **pay: Any) -> str:
-    """A payment of which Halo's own webhook has told Halo."""
+    """A payment that Halo's own webhook has written to Halo."""
     payment = rig.pay(state, **pay)
     rig.box.halo.native_webhook(rig.box.stripe.events[-1])
     return payment
@@ -240,7 +240,7 @@ def _survey(rig: Rig, rows_max: int = 10_000) -> Survey:
 
 
 def test_the_numbers_of_a_tenant(rig: Rig) -> None:
-    """What Halo's own webhook wrote shows each state's number, of which the store knows nothing."""
+    """Rows that Halo's own webhook wrote show the number of each state, without any stored payment."""
     for state in PaymentState:
         _native(rig, state)
     survey = _survey(rig)
@@ -250,7 +250,7 @@ def test_the_numbers_of_a_tenant(rig: Rig) -> None:
 
 
 def test_rows_that_syncd_wrote_count_for_nothing(rig: Rig) -> None:
-    """With a wrong number configured, syncd's own rows don't confirm it; Halo's contradict it."""
+    """Rows that syncd wrote with a wrong number do not confirm the number."""
     rig.settings["SYNCD_HALO__STATUS__SUCCEEDED"] = "33"
     ours = [rig.pay("succeeded") for _ in range(3)]
     rig.once()
@@ -264,7 +264,7 @@ def test_rows_that_syncd_wrote_count_for_nothing(rig: Rig) -> None:
 
 
 def test_rows_that_a_lost_database_wrote_count_for_nothing(rig: Rig) -> None:
-    """Without its memory syncd still knows its events by the secret that they lack: shown, not used."""
+    """After the loss of the database, rows that syncd may have written are shown, but are no evidence."""
     rig.settings["SYNCD_HALO__STATUS__SUCCEEDED"] = "33"
     payment = rig.pay("succeeded")
     swept = rig.pay(None)
@@ -280,7 +280,7 @@ def test_rows_that_a_lost_database_wrote_count_for_nothing(rig: Rig) -> None:
 
 
 def test_rows_that_syncd_found_in_step_count(rig: Rig) -> None:
-    """What Halo's own webhook wrote stays evidence after a poll that had nothing to send for it."""
+    """Rows of Halo's own webhook stay evidence after syncd found them in step."""
     for state in PaymentState:
         _native(rig, state)
     bare = rig.pay("succeeded")
@@ -298,7 +298,7 @@ def test_rows_that_syncd_found_in_step_count(rig: Rig) -> None:
 
 @pytest.mark.parametrize("fault", [None, "500_after", "504_after", "reset_after", "garbage"])
 def test_a_status_sent_without_a_trace_counts_for_nothing(rig: Rig, fault: str | None) -> None:
-    """A webhook's trace beside a number that syncd sent is no evidence, however the sending ended."""
+    """A row with a webhook's trace is no evidence if syncd has sent its status, whatever Halo answered."""
     rig.settings |= {
         "SYNCD_PUSH__TRACE": "false",
         "SYNCD_PUSH__CREATE_MISSING": "true",
@@ -318,7 +318,7 @@ def test_a_status_sent_without_a_trace_counts_for_nothing(rig: Rig, fault: str |
 
 
 def test_a_row_that_was_put_right_counts_for_nothing(rig: Rig) -> None:
-    """A row in step that went astray is put right without a trace; its number is syncd's since."""
+    """After syncd restored a row's status, the row is no evidence."""
     payment = _native(rig, "succeeded")
     rig.once()
     rig.box.halo.rows_of(payment)[0]["status"] = 9
@@ -329,7 +329,7 @@ def test_a_row_that_was_put_right_counts_for_nothing(rig: Rig) -> None:
 
 
 def test_what_was_sent_is_remembered_beyond_the_payment(rig: Rig) -> None:
-    """A payment that is forgotten after half a year leaves behind that something was sent for it."""
+    """syncd remembers that it sent something for a payment after the payment is deleted from the database."""
     rig.settings["SYNCD_PUSH__TRACE"] = "false"
     rig.settings["SYNCD_HALO__STATUS__PROCESSING"] = "55"
     payment = _native(rig, "processing")
@@ -341,7 +341,7 @@ def test_what_was_sent_is_remembered_beyond_the_payment(rig: Rig) -> None:
 
 
 def test_rows_older_than_the_memory_count_for_nothing() -> None:
-    """Where it was forgotten what was sent, only a webhook that surely came later is believed."""
+    """If syncd has forgotten older writes, only rows with a later webhook are evidence."""
     early, late = (datetime.fromtimestamp(NOW + hours * 3_600, UTC) for hours in (23, 25))
     sent = Sent(frozenset({"pi_1"}), forgotten=NOW)
     asked = [("pi_1", late), ("pi_2", early), ("pi_2", None), ("pi_2", late)]
@@ -350,7 +350,7 @@ def test_rows_older_than_the_memory_count_for_nothing() -> None:
 
 
 def test_rows_without_a_trace_are_compared_with_stripe(rig: Rig) -> None:
-    """Rows that Halo was never told of don't speak against its webhook; hints stay hints."""
+    """Rows without a trace do not contradict rows of Halo's webhook, and give only hints."""
     _native(rig, "succeeded")
     rig.pay("succeeded")
     rig.pay(None)
@@ -366,7 +366,7 @@ def test_rows_without_a_trace_are_compared_with_stripe(rig: Rig) -> None:
 
 
 def test_many_rows_without_a_trace_are_listed(rig: Rig) -> None:
-    """Many are listed a hundred at a time instead of being asked for one by one."""
+    """Many rows without a trace are compared with lists of payment intents, not with single reads."""
     rig.box.seed(240)
     _native(rig, "succeeded")
     survey = _survey(rig)
@@ -388,7 +388,7 @@ def test_many_rows_without_a_trace_are_listed(rig: Rig) -> None:
 def test_paging_that_does_not_page(
     rig: Rig, paging: str, shape: str, rows: int, whole: bool
 ) -> None:
-    """Each row counts once, also where Halo shows the same page again."""
+    """Each row counts once, also if Halo ignores paging or repeats a page."""
     _native(rig, "succeeded", amount=120_00, rows=(1.0,) * 120)
     rig.box.halo.paging, rig.box.halo.list_shape = paging, shape
     survey = _survey(rig)
@@ -397,7 +397,7 @@ def test_paging_that_does_not_page(
 
 
 def test_garbage_in_rows(rig: Rig) -> None:
-    """Traces and rows that can't be read show nothing, and break nothing."""
+    """Rows and traces that cannot be parsed are no evidence and cause no error."""
     payment = _native(rig, "succeeded")
     good = rig.box.halo.rows_of(payment)[0]
     deep = "[" * 100_000
@@ -418,14 +418,14 @@ def test_garbage_in_rows(rig: Rig) -> None:
 
 
 def test_it_stays_within_the_window(rig: Rig) -> None:
-    """Halo's limit is waited for, and only so many rows are read as were asked for."""
+    """calibrate keeps Halo's rate limit, and reads no more rows than requested."""
     rig.settings["SYNCD_HALO__RATE_LIMIT"] = "4"
     rig.box.halo.rate_limit = 4
     for number in range(450):
         rig.box.halo.add_row(None, 1001, 1.0, number)
     survey = _survey(rig, rows_max=300)
     assert (survey.rows, survey.whole) == (300, False)
-    assert [r.status for r in rig.box.halo.requests] == [200] * 9  # four rows are read alone
+    assert [r.status for r in rig.box.halo.requests] == [200] * 9  # four rows are read one by one
     assert sum(rig.world.waited) > 290
 
 
@@ -433,7 +433,7 @@ def test_it_stays_within_the_window(rig: Rig) -> None:
 
 
 def _file(rig: Rig, text: str | None = None) -> Path:
-    """The configuration as shipped, for the sandbox."""
+    """Writes the shipped configuration file, for use with the sandbox."""
     file = rig.folder / "config.toml"
     file.write_text(text or (ROOT / "config.toml").read_text())
     rig.settings |= {f"SYNCD_HALO__STATUS__{s.upper()}": "" for s in rig.box.halo.status}
@@ -441,14 +441,14 @@ def _file(rig: Rig, text: str | None = None) -> Path:
 
 
 def test_calibrate_writes_the_file(live: Rig) -> None:
-    """--write adds the numbers to the shipped file; every line that was there stays, and its mode."""
+    """`calibrate --write` adds the numbers to the file, and keeps every existing line and the file's mode."""
     for state in PaymentState:
         _native(live, state)
     file = _file(live)
     file.chmod(0o640)
     before = file.read_text()
     shown = live.command("calibrate")
-    assert (shown.returncode, file.read_text()) == (1, before)  # found, and not set yet
+    assert (shown.returncode, file.read_text()) == (1, before)  # found, but not configured yet
     assert "every row that Halo's own webhook wrote shows it" in shown.stdout
     assert "method = 12, module_id = 231" in shown.stdout
     done = live.command("calibrate", "--write")
@@ -469,7 +469,7 @@ def test_calibrate_writes_the_file(live: Rig) -> None:
 
 
 def test_calibrate_does_not_change_the_shipped_file(live: Rig) -> None:
-    """A link to the file that syncd ships, as a clone has one, is refused before Halo is read."""
+    """`calibrate --write` refuses to change the file that syncd ships, and sends no request to Halo."""
     package = live.folder / "syncd" / "config"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
@@ -484,7 +484,7 @@ def test_calibrate_does_not_change_the_shipped_file(live: Rig) -> None:
 
 
 def test_calibrate_never_overwrites_another_number(live: Rig) -> None:
-    """A number that is set and differs is shown, and nothing at all is written."""
+    """`calibrate --write` does not change a configured number that differs, and writes nothing."""
     for state in ("succeeded", "canceled"):
         payment = _native(live, state)
     event = json.loads(live.box.halo.rows_of(payment)[0]["webhook_payload"])
@@ -496,13 +496,13 @@ def test_calibrate_never_overwrites_another_number(live: Rig) -> None:
     done = live.command("calibrate", "--write")
     assert (done.returncode, file.read_text()) == (78, text)
     assert "halo.status.succeeded is 9, but the rows show 3" in done.stderr
-    # What comes from outside moves no cursor; and no payment of Stripe's has such an id.
+    # The odd id moves no cursor, and Stripe is not asked about it.
     assert "[2J" not in done.stdout
     assert not {c for c in done.stdout if not c.isprintable()} - {"\n"}
 
 
 def test_calibrate_accepts_a_hint_when_told(live: Rig) -> None:
-    """A hint is written only for the state that a person names."""
+    """A hint is written only for a state that --accept names."""
     live.pay(None)
     for state, number in (("succeeded", 3), ("canceled", 6)):
         payment = live.pay(state)
@@ -515,7 +515,7 @@ def test_calibrate_accepts_a_hint_when_told(live: Rig) -> None:
 
 
 def test_calibrate_shows_a_contradiction(live: Rig) -> None:
-    """Rows of Halo's own webhook that contradict each other end with 1, and nothing is written."""
+    """If rows of Halo's webhook contradict each other, calibrate exits with 1 and writes nothing."""
     for number in (3, 9):
         payment = _native(live, "succeeded")
         live.box.halo.rows_of(payment)[0]["status"] = number
@@ -529,7 +529,7 @@ def test_calibrate_shows_a_contradiction(live: Rig) -> None:
 
 
 def test_calibrate_says_how_to_make_evidence(live: Rig) -> None:
-    """For each state without proof, also where a number is configured: what shows it, what it is for."""
+    """For each state without proof, calibrate says how to get evidence, also for a configured number."""
     for _ in range(2):
         live.pay("succeeded")
     live.pay("processing")
@@ -552,7 +552,7 @@ def test_calibrate_says_how_to_make_evidence(live: Rig) -> None:
     for state in (S.PAYMENT_FAILED, S.REQUIRES_ACTION):
         held = f"{state}: no number yet, so its payments are held. {make}{HOW_TO_MAKE[state]}."
         assert held in shown
-    # Two rows of bank debits contradict each other: there is no hint to take.
+    # Two rows of bank debits contradict each other, so there is no hint to accept.
     assert done.stderr.splitlines()[-2:] == [
         "processing: no hint to accept: rows contradict each other. Open the rows named above in Halo, and find out which status is right.",
         "Nothing to write.",
@@ -563,7 +563,7 @@ def test_calibrate_says_how_to_make_evidence(live: Rig) -> None:
 
 
 def test_calibrate_says_why_there_is_no_hint(live: Rig) -> None:
-    """Rows that show a number give no hint until it is known with which number rows begin."""
+    """calibrate gives no hint until it knows the number of a new row, and says so."""
     for _ in range(2):
         live.box.halo.rows_of(live.pay("processing"))[0]["status"] = 5
     _file(live)
@@ -579,7 +579,7 @@ def test_calibrate_says_why_there_is_no_hint(live: Rig) -> None:
 
 
 def test_calibrate_while_halo_is_down(live: Rig) -> None:
-    """A side that can't be read ends with 69, writes nothing, and promises nothing of the next run."""
+    """If Halo cannot be read, calibrate exits with 69, writes nothing, and does not promise to continue."""
     live.box.halo.faults.append(Fault("html", times=None))
     file = _file(live)
     before = file.read_text()
@@ -592,12 +592,12 @@ def test_calibrate_while_halo_is_down(live: Rig) -> None:
 
 
 def test_calibrate_while_stripe_is_down(live: Rig) -> None:
-    """What Halo's own webhook wrote is shown all the same; nothing is written while half is unknown."""
+    """If Stripe fails, calibrate shows the evidence of Halo's webhook, writes nothing and exits with 69."""
     _native(live, "succeeded")
     live.box.stripe.faults.append(Fault("html", times=None))
     file = _file(live)
     before = file.read_text()
-    alone = live.command("calibrate")  # every row has a trace, so Stripe isn't needed
+    alone = live.command("calibrate")  # every row has a trace, so calibrate does not need Stripe
     assert (alone.returncode, alone.stderr) == (1, "")
     for row in (
         live.box.halo.rows_of(live.pay("succeeded")),
@@ -625,7 +625,7 @@ def test_calibrate_while_stripe_is_down(live: Rig) -> None:
 
 
 def test_a_listing_that_breaks_off_shows_nothing(rig: Rig) -> None:
-    """Where Stripe fails half-way, no row without a trace counts: not the half that was compared."""
+    """If Stripe's list breaks off, no row without a trace counts, also not the rows already compared."""
     rig.box.seed(240)
     _native(rig, "succeeded")
     rig.box.stripe.faults.append(Fault("html", times=None, path="/v1/payment_intents", after=1))
@@ -636,7 +636,7 @@ def test_a_listing_that_breaks_off_shows_nothing(rig: Rig) -> None:
 
 
 def test_calibrate_with_a_damaged_database(live: Rig) -> None:
-    """Without its memory syncd can't be sure of any row, and says that, and what to do."""
+    """With a damaged database, calibrate uses no row as evidence, and says what to do."""
     _native(live, "succeeded")
     (live.folder / "syncd.db").write_bytes(b"not a database" * 100)
     _file(live)
@@ -664,7 +664,7 @@ def test_calibrate_with_a_damaged_database(live: Rig) -> None:
     ],
 )
 def test_numbers_go_into_any_file(text: str) -> None:
-    """Whatever way the file is written, exactly the numbers are added, and no comment is lost."""
+    """The numbers are added to any valid TOML file, and comments stay."""
     after = with_numbers(text, {S.SUCCEEDED: 3, S.PAYMENT_FAILED: 4}, "config.toml")
     expected = tomllib.loads(text)
     expected.setdefault("halo", {}).setdefault("status", {}).update(succeeded=3, payment_failed=4)
@@ -674,7 +674,7 @@ def test_numbers_go_into_any_file(text: str) -> None:
 
 
 def test_a_file_that_can_not_be_replaced(tmp_path: Path) -> None:
-    """A file that is gone, isn't TOML or has another number is left alone, with a clear error."""
+    """calibrate leaves a missing, invalid or differing file unchanged, with an error message."""
     file = tmp_path / "config.toml"
     with pytest.raises(ConfigurationError, match="can't be written: No such file"):
         write_numbers(file, {S.SUCCEEDED: 3})
@@ -688,7 +688,7 @@ def test_a_file_that_can_not_be_replaced(tmp_path: Path) -> None:
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    """Where the file is a link, what it points to is replaced."""
+    """If the configuration file is a symbolic link, calibrate writes its target and keeps the link."""
     real, link = tmp_path / "real.toml", tmp_path / "config.toml"
     real.write_text("[halo.status]\n")
     link.symlink_to(real)
