@@ -47,7 +47,7 @@ def on_a_terminal(rig: Rig, columns: int, *arguments: str) -> list[str]:
 
 
 def a_full_list(rig: Rig) -> tuple[str, str, str]:
-    """Creates a payment that is held, a payment in step, and a refund."""
+    """Create a payment that is held, a payment in step, and a refund."""
     rig.box.stripe.permissions |= {"refunds", "disputes"}
     held = rig.pay("succeeded", amount=1_234_500, rows=(5.0, 6.0))
     quiet = rig.pay("requires_action")
@@ -114,7 +114,7 @@ def test_a_deleted_row_leaves_its_invoice(rig: Rig) -> None:
         [f"INV-{row['invoice_id']}"],
     )
     rig.stored(lambda store: store.people.retry([payment], rig.clock()))
-    assert rig.stored(lambda store: store.payment(payment))["seen_rows"] is None  # counts as a new payment
+    assert rig.stored(lambda store: store.payment(payment))["seen_rows"] is None  # counts as new
 
 
 def test_a_refund_names_payment_and_invoice(rig: Rig) -> None:
@@ -434,7 +434,7 @@ def test_an_override_is_for_the_amounts_that_were_seen(rig: Rig) -> None:
 
 
 def copy_payment(rig: Rig, intent_id: str, number: int) -> None:
-    """Stores copies of a payment in the database."""
+    """Store copies of a payment in the database."""
     with closing(sqlite3.connect(rig.folder / "syncd.db")) as database, database:
         names = [row[1] for row in database.execute("PRAGMA table_info(payments)")]
         others = ", ".join(name for name in names if name != "intent_id")

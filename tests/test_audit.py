@@ -96,7 +96,7 @@ def allow_all(rig: Rig) -> None:
 
 
 def status(rig: Rig, payment: str, state: str | int) -> None:
-    """Sets the status of all rows of a payment, as a person would."""
+    """Set the status of all rows of a payment, as a person would."""
     for row in rig.box.halo.rows_of(payment):
         row["status"] = state if isinstance(state, int) else rig.box.halo.status[state]
 
@@ -459,7 +459,7 @@ def test_fix_makes_due_what_a_push_can_put_right(rig: Rig) -> None:
     status(rig, booked, "succeeded")
     rig.once()
     rig.stored(lambda store: store.people.dismiss([held], rig.clock()))
-    rig.box.halo.rows_of(held)[0]["amount"] = 10.99  # a push could update it now, but it was dismissed
+    rig.box.halo.rows_of(held)[0]["amount"] = 10.99  # pushable now, but it was dismissed
     status(rig, known, 1)
     found = audit(rig, fix=True)
     assert found.fix is not None

@@ -17,7 +17,7 @@ from tests.due import next_due
 
 
 def beside(rig: Rig, rows: int) -> None:
-    """Adds rows of other payments to Halo."""
+    """Add rows of other payments to Halo."""
     invoice = rig.box.halo.add_invoice()
     for number in range(rows):
         rig.box.halo.add_row(f"pi_other{number}", invoice, 5.0, 3)
@@ -296,7 +296,7 @@ def test_pages_that_were_read_minutes_ago(rig: Rig) -> None:
 
 
 def backlog(rig: Rig, payments: int) -> list[str]:
-    """Creates payments of three days ago without events: only a backfill finds them."""
+    """Create payments of three days ago without events: only a backfill finds them."""
     old = rig.clock() - 3 * DAY
     made = [rig.pay(None, created=old) for _ in range(payments)]
     for payment in made:
@@ -309,7 +309,7 @@ class StoppedError(Exception):
 
 
 def interrupt(rig: Rig, *, page: int = 0, chunk: int = 0) -> None:
-    """Runs a backfill whose process ends after this page of Halo or this chunk of payments."""
+    """Run a backfill whose process ends after this page of Halo or this chunk of payments."""
 
     def after(number: int) -> Progress:
         calls: list[int] = []

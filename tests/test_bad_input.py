@@ -226,7 +226,7 @@ def test_metadata_that_names_no_invoice(rig: Rig, invoice: str) -> None:
 
 
 def test_five_megabytes_of_description(rig: Rig) -> None:
-    """A payment with a description of five megabytes is pushed, with a trace and a database of limited size."""
+    """A payment with a description of five megabytes is pushed; trace and database stay small."""
     payment = rig.pay("succeeded", description="x" * 5_000_000)
     rig.once()
     (row,) = rig.box.halo.rows_of(payment)
@@ -329,7 +329,7 @@ def test_row_with_its_amount_as_text(rig: Rig, amount: str) -> None:
 def test_column_that_no_database_holds(rig: Rig, value: bytes, *, proven: bool) -> None:
     """A column with an absurd date, number or nesting stops neither the update of its row nor another one."""
     rig.proven = proven
-    rig.box.halo.keeps.partial = "merge" if proven else "refuse"  # the update of a refused row has all columns
+    rig.box.halo.keeps.partial = "merge" if proven else "refuse"  # refused rows are sent back whole
     payment, other = rig.pay("processing"), rig.pay("processing")
     rig.box.halo.rows_of(payment)[0] |= {"dateposted": "absurd", "thirdpartyid": "absurd"}
     answer = rig.box.halo.answer

@@ -1,4 +1,4 @@
-"""syncd distinguishes a payment on which Halo fails from an outage of Halo, and lists only the payment."""
+"""Syncd distinguishes a payment on which Halo fails from an outage of Halo, and lists only the payment."""
 
 import json
 from typing import Any
@@ -179,7 +179,7 @@ def test_stripe_that_refuses_to_say_more_holds_up_no_push(rig: Rig, kind: str) -
 
 
 def test_three_neighbours_that_cannot_be_written_are_listed(rig: Rig) -> None:
-    """If three neighbouring payments always fail, they go on the attention list, and the others are pushed."""
+    """Three neighbouring payments that always fail go on the attention list; the others are pushed."""
     payments = _updates(rig, 8)
     for payment in payments[2:5]:
         _fails_on(rig, payment, "500")
@@ -254,7 +254,7 @@ def test_halo_asks_to_wait(rig: Rig) -> None:
 
 
 def test_notes_of_another_version(rig: Rig) -> None:
-    """syncd ignores notes of an interrupted push that it cannot parse."""
+    """Syncd ignores notes of an interrupted push that it cannot parse."""
     payments = _updates(rig, 2)
     rig.stored(
         lambda store: store.write_notes({"push_batch": "many", "push_failing": '{"pi_1": 3}'})

@@ -158,7 +158,7 @@ def test_what_is_shown_of_a_state() -> None:
              _evidence(3, None, 1, webhook=False)],
             6, None, Verdict.PROVEN,
         ),
-        # The same, but no row shows the number of a new row, so calibrate does not decide.
+        # The same, but no row shows the number of a new row, so `calibrate` does not decide.
         (
             [_evidence(1, S.CANCELED, 6), _evidence(2, S.CANCELED, 1, webhook=False)],
             None, None, Verdict.CONTRADICTED,
@@ -329,7 +329,7 @@ def test_a_row_that_was_put_right_counts_for_nothing(rig: Rig) -> None:
 
 
 def test_what_was_sent_is_remembered_beyond_the_payment(rig: Rig) -> None:
-    """syncd remembers that it sent something for a payment after the payment is deleted from the database."""
+    """Syncd remembers that it sent something for a payment after the payment is deleted from the database."""
     rig.settings["SYNCD_PUSH__TRACE"] = "false"
     rig.settings["SYNCD_HALO__STATUS__PROCESSING"] = "55"
     payment = _native(rig, "processing")
@@ -418,7 +418,7 @@ def test_garbage_in_rows(rig: Rig) -> None:
 
 
 def test_it_stays_within_the_window(rig: Rig) -> None:
-    """calibrate keeps Halo's rate limit, and reads no more rows than requested."""
+    """`calibrate` keeps Halo's rate limit, and reads no more rows than requested."""
     rig.settings["SYNCD_HALO__RATE_LIMIT"] = "4"
     rig.box.halo.rate_limit = 4
     for number in range(450):
@@ -433,7 +433,7 @@ def test_it_stays_within_the_window(rig: Rig) -> None:
 
 
 def _file(rig: Rig, text: str | None = None) -> Path:
-    """Writes the shipped configuration file, for use with the sandbox."""
+    """Write the shipped configuration file, for use with the sandbox."""
     file = rig.folder / "config.toml"
     file.write_text(text or (ROOT / "config.toml").read_text())
     rig.settings |= {f"SYNCD_HALO__STATUS__{s.upper()}": "" for s in rig.box.halo.status}
@@ -515,7 +515,7 @@ def test_calibrate_accepts_a_hint_when_told(live: Rig) -> None:
 
 
 def test_calibrate_shows_a_contradiction(live: Rig) -> None:
-    """If rows of Halo's webhook contradict each other, calibrate exits with 1 and writes nothing."""
+    """If rows of Halo's webhook contradict each other, `calibrate` exits with 1 and writes nothing."""
     for number in (3, 9):
         payment = _native(live, "succeeded")
         live.box.halo.rows_of(payment)[0]["status"] = number
@@ -529,7 +529,7 @@ def test_calibrate_shows_a_contradiction(live: Rig) -> None:
 
 
 def test_calibrate_says_how_to_make_evidence(live: Rig) -> None:
-    """For each state without proof, calibrate says how to get evidence, also for a configured number."""
+    """For each state without proof, `calibrate` says how to get evidence, also for a configured number."""
     for _ in range(2):
         live.pay("succeeded")
     live.pay("processing")
@@ -563,7 +563,7 @@ def test_calibrate_says_how_to_make_evidence(live: Rig) -> None:
 
 
 def test_calibrate_says_why_there_is_no_hint(live: Rig) -> None:
-    """calibrate gives no hint until it knows the number of a new row, and says so."""
+    """`calibrate` gives no hint until it knows the number of a new row, and says so."""
     for _ in range(2):
         live.box.halo.rows_of(live.pay("processing"))[0]["status"] = 5
     _file(live)
@@ -579,7 +579,7 @@ def test_calibrate_says_why_there_is_no_hint(live: Rig) -> None:
 
 
 def test_calibrate_while_halo_is_down(live: Rig) -> None:
-    """If Halo cannot be read, calibrate exits with 69, writes nothing, and does not promise to continue."""
+    """If Halo cannot be read, `calibrate` exits with 69, writes nothing, and does not promise to continue."""
     live.box.halo.faults.append(Fault("html", times=None))
     file = _file(live)
     before = file.read_text()
@@ -592,12 +592,12 @@ def test_calibrate_while_halo_is_down(live: Rig) -> None:
 
 
 def test_calibrate_while_stripe_is_down(live: Rig) -> None:
-    """If Stripe fails, calibrate shows the evidence of Halo's webhook, writes nothing and exits with 69."""
+    """If Stripe fails, `calibrate` shows the evidence of Halo's webhook, writes nothing and exits with 69."""
     _native(live, "succeeded")
     live.box.stripe.faults.append(Fault("html", times=None))
     file = _file(live)
     before = file.read_text()
-    alone = live.command("calibrate")  # every row has a trace, so calibrate does not need Stripe
+    alone = live.command("calibrate")  # every row has a trace, so `calibrate` does not need Stripe
     assert (alone.returncode, alone.stderr) == (1, "")
     for row in (
         live.box.halo.rows_of(live.pay("succeeded")),
@@ -636,7 +636,7 @@ def test_a_listing_that_breaks_off_shows_nothing(rig: Rig) -> None:
 
 
 def test_calibrate_with_a_damaged_database(live: Rig) -> None:
-    """With a damaged database, calibrate uses no row as evidence, and says what to do."""
+    """With a damaged database, `calibrate` uses no row as evidence, and says what to do."""
     _native(live, "succeeded")
     (live.folder / "syncd.db").write_bytes(b"not a database" * 100)
     _file(live)
@@ -674,7 +674,7 @@ def test_numbers_go_into_any_file(text: str) -> None:
 
 
 def test_a_file_that_can_not_be_replaced(tmp_path: Path) -> None:
-    """calibrate leaves a missing, invalid or differing file unchanged, with an error message."""
+    """`calibrate` leaves a missing, invalid or differing file unchanged, with an error message."""
     file = tmp_path / "config.toml"
     with pytest.raises(ConfigurationError, match="can't be written: No such file"):
         write_numbers(file, {S.SUCCEEDED: 3})
@@ -688,7 +688,7 @@ def test_a_file_that_can_not_be_replaced(tmp_path: Path) -> None:
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    """If the configuration file is a symbolic link, calibrate writes its target and keeps the link."""
+    """If the configuration file is a symbolic link, `calibrate` writes its target and keeps the link."""
     real, link = tmp_path / "real.toml", tmp_path / "config.toml"
     real.write_text("[halo.status]\n")
     link.symlink_to(real)

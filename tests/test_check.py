@@ -1,4 +1,4 @@
-"""Check: what each line says, in which case it fails, and what looking costs."""
+"""`syncd check`: what each line reports, when a line fails, and its API usage."""
 
 import json
 import re
@@ -23,7 +23,7 @@ NEEDED = {"events", "payment_intents"}
 
 
 def _sides(rig: Rig) -> dict[str, Line]:
-    """What the lines about both sides say, by what they are about."""
+    """The lines about both sides, by what each line is about."""
     lines: list[Line] = []
 
     async def look(parts: Parts) -> None:
@@ -55,7 +55,7 @@ EDIT = "Halo: edit invoices"
 
 
 def test_all_well(rig: Rig) -> None:
-    """With everything right, nothing fails; only what can't be known without writing is a warning."""
+    """If everything is right, no line fails; only what `check` cannot know without writing is a warning."""
     rig.proven = False
     rig.box.stripe.permissions = set(NEEDED)
     for state in PaymentState:
@@ -77,7 +77,7 @@ def test_all_well(rig: Rig) -> None:
 
 
 def test_what_looking_costs(rig: Rig) -> None:
-    """Seven Stripe API reads, a sign-in and one page of Halo, all counted; nothing is written."""
+    """`check` takes seven Stripe reads and three requests to Halo, counts them all, and writes nothing."""
     _native(rig, "succeeded")
     _sides(rig)
     stripe = [request.path.split("/")[2] for request in rig.box.stripe.requests]
@@ -100,7 +100,7 @@ def test_what_looking_costs(rig: Rig) -> None:
 
 
 def test_what_is_known_of_writes(rig: Rig) -> None:
-    """Check names the proof of each kind of write, or the stop, and what new rows may lead to."""
+    """`check` shows the proof of each kind of write, and what new rows may do in the accounting system."""
     rig.proven = False
     lines = _sides(rig)
     assert (
@@ -128,7 +128,7 @@ def test_what_is_known_of_writes(rig: Rig) -> None:
 
 
 def test_writes_that_were_stopped_fail(rig: Rig) -> None:
-    """While nothing may be written in the tenant, check fails on Halo, and names the command."""
+    """While writes to the tenant are stopped, `check` fails for Halo and names the command to run."""
     rig.proven = False
     rig.box.halo.keeps.drops = frozenset({"status"})
     rig.pay("succeeded")
@@ -146,7 +146,7 @@ def test_writes_that_were_stopped_fail(rig: Rig) -> None:
     ("kind", "name"), [("events", "Events"), ("payment_intents", "PaymentIntents")]
 )
 def test_a_missing_permission_of_the_key_is_named(rig: Rig, kind: str, name: str) -> None:
-    """The permission that the key lacks fails by its name; the others are still looked at."""
+    """The line of a permission that the key lacks fails with its name, and `check` tests the others."""
     rig.box.stripe.permissions = NEEDED - {kind}
     lines = _sides(rig)
     assert _levels(lines, Level.FAIL) == {f"Stripe: read {name}"}
@@ -162,7 +162,7 @@ def test_a_missing_permission_of_the_key_is_named(rig: Rig, kind: str, name: str
 
 
 def test_a_key_that_is_refused(rig: Rig) -> None:
-    """A key that Stripe doesn't take is said once; Stripe is not asked again, Halo is."""
+    """If Stripe refuses the key, `check` reports this once, asks Stripe nothing more, and checks Halo."""
     rig.settings["SYNCD_STRIPE_API_KEY"] = "rk_test_another"
     lines = _sides(rig)
     assert _levels(lines, Level.FAIL) == {"Stripe: sign-in"}
@@ -172,7 +172,7 @@ def test_a_key_that_is_refused(rig: Rig) -> None:
 
 
 def test_a_client_secret_that_is_refused(rig: Rig) -> None:
-    """A sign-in that Halo refuses is said once, with its words."""
+    """If Halo refuses the client secret, `check` reports this once, with Halo's error message."""
     rig.settings["SYNCD_HALO_CLIENT_SECRET"] = "another"
     lines = _sides(rig)
     assert _levels(lines, Level.FAIL) == {"Halo: sign-in"}
@@ -181,7 +181,7 @@ def test_a_client_secret_that_is_refused(rig: Rig) -> None:
 
 
 def test_a_role_that_may_not_read_invoices(rig: Rig) -> None:
-    """Signed in but not allowed to read: the sign-in passes, the permission fails."""
+    """If the role may not read invoices, the sign-in passes and the permission fails with its remedy."""
     rig.box.halo.permissions = set()
     lines = _sides(rig)
     assert lines["Halo: sign-in"].level is Level.PASS
@@ -194,7 +194,7 @@ def test_a_role_that_may_not_read_invoices(rig: Rig) -> None:
 
 @pytest.mark.parametrize("side", ["stripe", "halo"])
 def test_a_side_out_of_reach(rig: Rig, side: str) -> None:
-    """A side that answers with a page of HTML fails as a whole; the other is looked at."""
+    """If one side answers with HTML, the line of its connection fails, and `check` tests the other side."""
     getattr(rig.box, side).faults.append(Fault("html", times=None))
     lines = _sides(rig)
     assert _levels(lines, Level.FAIL) == {f"{side.capitalize()}: connection"}
@@ -202,7 +202,7 @@ def test_a_side_out_of_reach(rig: Rig, side: str) -> None:
 
 
 def test_wrong_numbers(rig: Rig) -> None:
-    """A number that Halo's own webhook contradicts fails, with a row to look at; unset ones are named."""
+    """A status number that Halo's webhook contradicts fails, with a row as an example."""
     rig.settings |= {
         "SYNCD_HALO__STATUS__SUCCEEDED": "33",
         "SYNCD_HALO__STATUS__CANCELED": "",
@@ -228,7 +228,7 @@ def test_wrong_numbers(rig: Rig) -> None:
 
 
 def test_numbers_are_compared_after_polls_too(rig: Rig) -> None:
-    """Beside Halo's webhook the numbers stay comparable; what syncd wrote itself is left out, and said."""
+    """After polls, numbers are still compared; rows that syncd may have written are left out and counted."""
     for state in PaymentState:
         _native(rig, state)
     rig.once()
@@ -252,7 +252,7 @@ def test_numbers_are_compared_after_polls_too(rig: Rig) -> None:
 
 
 def test_numbers_that_were_proven_stay_so(rig: Rig) -> None:
-    """Once a check has seen the rows of Halo's webhook, rows that syncd wrote later hide no proof."""
+    """Numbers that an earlier check confirmed stay confirmed, although newer rows are syncd's."""
     for state in PaymentState:
         _native(rig, state)
     rig.open().close()
@@ -268,12 +268,12 @@ def test_numbers_that_were_proven_stay_so(rig: Rig) -> None:
         "5, as Halo's own webhook wrote in rows that an earlier check read"
     )
     assert lines[EDIT].level is Level.PASS
-    rig.settings["SYNCD_HALO__STATUS__PROCESSING"] = "55"  # another number is another matter
+    rig.settings["SYNCD_HALO__STATUS__PROCESSING"] = "55"  # another number is not confirmed
     assert _sides(rig)["status processing"].level is Level.WARN
 
 
 def test_a_test_key_and_live_payments(rig: Rig) -> None:
-    """Where events in Halo's rows are of live mode, a test key is warned of; else it is unknown."""
+    """If Halo's rows have live events, a test key is a warning; without events the mode is unknown."""
     assert _sides(rig)["Halo's mode"].text.startswith("unknown: ")
     payment = _native(rig, "succeeded")
     row = rig.box.halo.rows_of(payment)[0]
@@ -286,7 +286,7 @@ def test_a_test_key_and_live_payments(rig: Rig) -> None:
 
 
 def test_a_row_of_another_account(rig: Rig) -> None:
-    """A payment in Halo that the key doesn't know is warned of."""
+    """If the key does not know a payment in Halo's rows, `check` warns."""
     rig.box.halo.add_row("pi_of_another_account", 1001, 5.0)
     line = _sides(rig)["one account on both sides"]
     assert (line.level, line.area) == (Level.WARN, Area.CONFIGURATION)
@@ -294,7 +294,7 @@ def test_a_row_of_another_account(rig: Rig) -> None:
 
 
 def test_what_new_rows_carry(rig: Rig) -> None:
-    """Where rows are to be made, what they carry is compared with Stripe's rows."""
+    """With `push.create_missing`, `check` compares new rows' method and module with Stripe's rows in Halo."""
     _native(rig, "succeeded")
     assert "new rows" not in _sides(rig)
     rig.settings |= {"SYNCD_PUSH__CREATE_MISSING": "true", "SYNCD_HALO__NEW_ROW__MODULE_ID": "232"}
@@ -312,7 +312,7 @@ def test_what_new_rows_carry(rig: Rig) -> None:
     [(2, Level.PASS, "right"), (-60, Level.WARN, "60 s ahead"), (900, Level.FAIL, "900 s behind")],
 )
 def test_clocks(rig: Rig, skew: float, level: Level, text: str) -> None:
-    """Our clock is compared with both servers' dates."""
+    """`check` compares this machine's clock with the dates in the answers of Stripe and Halo."""
     rig.box.stripe.clock_skew = rig.box.halo.clock_skew = skew
     lines = _sides(rig)
     for side in ("Stripe", "Halo"):
@@ -322,13 +322,13 @@ def test_clocks(rig: Rig, skew: float, level: Level, text: str) -> None:
 
 
 def test_a_halo_that_says_no_date(rig: Rig) -> None:
-    """Without a date in the answer there is nothing to compare with, and that is said."""
+    """If Halo's answer has no date, `check` warns that it cannot compare the clock."""
     rig.box.halo.clock_skew = None
     assert _sides(rig)["the clock, by Halo"].level is Level.WARN
 
 
 def test_whether_halos_webhook_writes_too(rig: Rig) -> None:
-    """Syncd's own rows aren't taken for Halo's webhook, and prove that it may edit."""
+    """Rows that syncd wrote are no sign of Halo's own webhook, but show that syncd may edit invoices."""
     assert "no sign of the webhook" in _sides(rig)["Halo's own webhook"].text
     rig.pay("succeeded")
     rig.once()
@@ -351,14 +351,14 @@ def test_whether_halos_webhook_writes_too(rig: Rig) -> None:
     ],
 )
 def test_the_permission_to_edit(asked: str, granted: str | None, level: Level, text: str) -> None:
-    """What can be known of it without writing: the scope asked for and the scope granted."""
+    """Without writing, `check` judges the edit permission by the requested and the granted scope."""
     scopes = None if granted is None else frozenset(granted.split())
     line = edit_line(asked, scopes, Survey())
     assert (line.level, text in line.text) == (level, True)
 
 
 def test_the_scope_that_came_with_the_token(rig: Rig) -> None:
-    """The scope in Halo's answer to the sign-in is what is looked at."""
+    """`check` uses the scope that Halo granted with the sign-in."""
     rig.box.halo.granted_scope = "read:invoices"
     assert _sides(rig)[EDIT].level is Level.FAIL
 
@@ -377,7 +377,7 @@ def test_the_scope_that_came_with_the_token(rig: Rig) -> None:
 def test_reads_of_stripe(
     rig: Rig, interval: str, budget: int, level: Level, remedy: str | None
 ) -> None:
-    """Reads in 30 days at this interval are worked out, and warned of when they are too many."""
+    """`check` computes the Stripe reads in 30 days, and warns if they are too many."""
     rig.settings |= {
         "SYNCD_POLL__INTERVAL": interval,
         "SYNCD_STRIPE__READ_BUDGET": str(budget),
@@ -396,7 +396,7 @@ def test_reads_of_stripe(
     ],
 )
 def test_requests_to_halo(rig: Rig, rows: int | None, sweep: str, level: Level) -> None:
-    """What a sweep asks of Halo's window is worked out from the rows that there are."""
+    """`check` computes the requests of a sweep from the number of rows, and warns if they are too many."""
     rig.settings["SYNCD_POLL__SWEEP"] = sweep
     line = halo_window_line(rig.config(), rows, 300)
     assert line.level is level
@@ -410,7 +410,7 @@ def test_requests_to_halo(rig: Rig, rows: int | None, sweep: str, level: Level) 
     ("mode", "level"), [(0o644, Level.PASS), (0o664, Level.WARN), (0o666, Level.FAIL)]
 )
 def test_who_can_change_the_file(tmp_path: Path, mode: int, level: Level) -> None:
-    """Whoever can change the file can have the secrets sent elsewhere."""
+    """`check` warns if a group can change the configuration file, and fails if everyone can."""
     file = tmp_path / "config.toml"
     file.touch()
     file.chmod(mode)
@@ -422,7 +422,7 @@ def test_who_can_change_the_file(tmp_path: Path, mode: int, level: Level) -> Non
     ("mode", "level"), [(0o600, Level.PASS), (0o640, Level.WARN), (0o644, Level.FAIL)]
 )
 def test_who_can_read_a_secret(tmp_path: Path, mode: int, level: Level) -> None:
-    """A credential's mode decides; the environment is worse than a file of one's own."""
+    """`check` judges a secret by its file's mode, and warns of a secret in the environment."""
     secret = tmp_path / "stripe_api_key"
     secret.write_text("rk_test_x")
     secret.chmod(mode)
@@ -438,7 +438,7 @@ def test_who_can_read_a_secret(tmp_path: Path, mode: int, level: Level) -> None:
 
 
 def test_the_database(rig: Rig, tmp_path: Path) -> None:
-    """Not there yet; sound; readable by others; damaged; its folder missing or open to all."""
+    """`check` reports a new, sound, damaged or readable database, and a folder that is missing or unsafe."""
 
     def database() -> Line:
         return next(line for line in database_lines(rig.url) if line.what == "the database")
@@ -462,7 +462,7 @@ def test_the_database(rig: Rig, tmp_path: Path) -> None:
 
 
 def test_the_port(live: Rig) -> None:
-    """Free, taken by something else, or taken by the very syncd that is looked after."""
+    """The port of `web.listen` may be free or used by this syncd; any other program there is a failure."""
     assert port_line(live.config()).level is Level.PASS
     live.settings["SYNCD_WEB__LISTEN"] = live.box.halo.url.removeprefix("http://")
     taken = port_line(live.config())
@@ -480,7 +480,7 @@ def test_the_port(live: Rig) -> None:
 
 
 def test_the_command(live: Rig) -> None:
-    """Lines with their remedies for people, JSON for machines; no database is left behind."""
+    """`check` prints lines with remedies, or JSON, without secrets, and creates no database."""
     for state in PaymentState:
         _native(live, state)
     done = live.command("check")
@@ -503,7 +503,7 @@ def test_the_command(live: Rig) -> None:
 
 
 def test_a_configuration_that_can_not_be_used(live: Rig) -> None:
-    """Every problem is a line, and the exit code says configuration."""
+    """If the configuration is invalid, each problem is a failing line, and `check` exits with 78."""
     live.settings |= {"SYNCD_HALO__URL": "ftp://x", "SYNCD_POLL__INTERVAL": "often"}
     done = live.command("check", "--json")
     assert done.returncode == 78
@@ -515,7 +515,7 @@ def test_a_configuration_that_can_not_be_used(live: Rig) -> None:
 
 
 def test_a_damaged_database_does_not_end_the_check(live: Rig) -> None:
-    """The database fails, and both sides are looked at all the same."""
+    """If the database is damaged, its line fails, and `check` still tests both sides."""
     (live.folder / "syncd.db").write_bytes(b"not a database" * 100)
     done = live.command("check")
     assert done.returncode == 78
@@ -530,7 +530,7 @@ def test_a_damaged_database_does_not_end_the_check(live: Rig) -> None:
 
 
 def test_a_database_server_that_does_not_answer(live: Rig) -> None:
-    """What happened and the remedy are two parts; to check again is no part of it."""
+    """If PostgreSQL does not answer, `check` warns, and the remedy does not say to run `check` again."""
     live.settings["SYNCD_STATE__URL"] = f"postgresql://syncd@127.0.0.1:{free_port()}/syncd"
     done = live.command("check")
     assert done.returncode == 0, done.stdout
@@ -542,7 +542,7 @@ def test_a_database_server_that_does_not_answer(live: Rig) -> None:
 
 
 def test_no_configuration(live: Rig) -> None:
-    """Where there is none, it is said once."""
+    """If there is no configuration file, `check` reports this and exits with 78."""
     ours = dict.fromkeys(
         (name for name in live.environment() if name.startswith("SYNCD_HALO__")), ""
     )
@@ -565,16 +565,16 @@ def test_no_configuration(live: Rig) -> None:
     ],
 )
 def test_exit_codes(areas: list[Area], code: int) -> None:
-    """Warnings never fail; among failures the configuration comes first, then the sides."""
+    """Warnings do not change the exit code; configuration failures come before failures of a side."""
     lines = [warned(area, "a", "b", "c") for area in Area]
     assert exit_code([*lines, *(failed(area, "a", "b", "c") for area in areas)]) == code
 
 
-# --- whether people are reached --------------------------------------------------------------------
+# --- notifications ---------------------------------------------------------------------------------
 
 
 def test_a_test_message_is_sent_where_it_is_asked_for(live: Rig, receiver: Receiver) -> None:
-    """Each address gets one, the heartbeat one ping; what refuses is named without its secrets."""
+    """--test-message sends each address a message and one heartbeat, and shows failures without secrets."""
     live.settings |= {
         "SYNCD_NOTIFY_URLS": f"{receiver.notify_url}\njson://127.0.0.1:9/a-dead-token",
         "SYNCD_HEARTBEAT_URL": f"http://{receiver.url}/ping/a-secret-uuid",
@@ -604,7 +604,7 @@ def test_a_test_message_is_sent_where_it_is_asked_for(live: Rig, receiver: Recei
 
 
 def test_a_test_message_to_nobody(live: Rig) -> None:
-    """Where nobody is configured to be told, that is said; it is no failure."""
+    """If no notification address is configured, `check` warns and exits with 0."""
     done = live.command("check", "--test-message")
     assert done.returncode == 0
     assert "warn  messages: no address is set" in done.stdout

@@ -1,4 +1,4 @@
-"""The configuration: every problem at once, with its line and key; no secret in it or out of it."""
+"""The configuration: all problems at once, each with its line and key, and never a secret."""
 
 import json
 import os
@@ -36,7 +36,7 @@ Loading = Callable[..., Config]
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file to load, and an environment with nothing of ours but the secrets."""
+    """A file to load, and an environment that has only the secrets."""
     for name in [name for name in os.environ if name.startswith("SYNCD_")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
@@ -47,7 +47,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def problems(file: Path, text: str | None = None) -> list[str]:
-    """What is wrong with a file, each without the file's path."""
+    """The problems of a file, without the file's path."""
     if text is not None:
         file.write_text(text)
     with pytest.raises(ConfigurationError) as caught:
@@ -60,7 +60,7 @@ def problems(file: Path, text: str | None = None) -> list[str]:
 
 
 def test_all_at_once(file: Path) -> None:
-    """Every wrong key of every kind is named in one go, with its line."""
+    """All wrong keys are reported at once, each with its line."""
     text = """\
 [stripe]
 api_base = "http://api.example.com"
@@ -115,7 +115,7 @@ stale_after = "0s"
 
 @pytest.mark.parametrize("text", ["", "[halo]\n", "[poll]\n", "halo = {}\n"])
 def test_missing(file: Path, text: str) -> None:
-    """What is missing is named key by key, with both places where it can be set."""
+    """Each missing key is reported, with both places where it can be set."""
     assert problems(file, text) == [
         "halo.url: is missing (set it in the file, or as SYNCD_HALO__URL)",
         "halo.client_id: is missing (set it in the file, or as SYNCD_HALO__CLIENT_ID)",
@@ -148,7 +148,7 @@ def test_missing(file: Path, text: str) -> None:
     ],
 )  # fmt: skip
 def test_one_problem(file: Path, text: str, said: str) -> None:
-    """One wrong thing is one sentence."""
+    """Each mistake is reported with exactly one sentence."""
     assert problems(file, text) == [said]
 
 
@@ -167,20 +167,20 @@ def test_one_problem(file: Path, text: str, said: str) -> None:
     ],
 )
 def test_a_file_that_is_none(file: Path, content: bytes, said: str) -> None:
-    """What is no TOML is said once, with its line, and nothing else is guessed about."""
+    """Invalid TOML is reported once, with its line, and without further guesses."""
     file.write_bytes(content)
     assert problems(file) == [said]
 
 
 def test_files_that_can_not_be_read(file: Path) -> None:
-    """A file that isn't there, or is a folder, is named with the system's words."""
+    """A missing file or a folder is reported with the system's error message."""
     assert problems(file) == ["can't be read: No such file or directory"]
     file.mkdir()
     assert problems(file) == ["can't be read: Is a directory"]
 
 
 def test_where_the_file_is_looked_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The option wins over SYNCD_CONFIG, that over /etc/syncd, that over ./config.toml."""
+    """The file of --config comes first, then SYNCD_CONFIG, then /etc/syncd, then ./config.toml."""
     monkeypatch.setattr("syncd.config.load.PLACES", (file.parent / "etc.toml", Path("config.toml")))
     with pytest.raises(ConfigurationError, match="Name a file with --config or SYNCD_CONFIG"):
         load(None, os.environ)
@@ -197,7 +197,7 @@ def test_where_the_file_is_looked_for(file: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_environment_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable wins over the file, key by key; what it leaves alone stays."""
+    """An environment variable overrides its key of the file, and other keys stay."""
     file.write_text(GOOD + "[halo.status]\nsucceeded = 3\ncanceled = 4\n")
     monkeypatch.setenv("SYNCD_HALO__STATUS__SUCCEEDED", "33")
     monkeypatch.setenv("SYNCD_POLL__INTERVAL", "90s")
@@ -235,7 +235,7 @@ def test_environment_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_variables_that_are_wrong(
     file: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
-    """A variable that is unknown or wrong is named: a slip of the pen must not pass for a default."""
+    """An unknown or wrong variable is an error, so that a typing mistake does not mean a default."""
     monkeypatch.setenv(name, value)
     assert problems(file, GOOD) == [said]
 
@@ -259,7 +259,7 @@ def test_variables_that_are_wrong(
 def test_keys(
     file: Path, monkeypatch: pytest.MonkeyPatch, mode: str, key: str, said: str | None
 ) -> None:
-    """A publishable key, a test key for live, a live key for test: refused, without showing it."""
+    """A publishable key, or a key that does not match `stripe.mode`, is refused without being shown."""
     monkeypatch.setenv("SYNCD_STRIPE_API_KEY", key)
     text = f'{GOOD}[stripe]\nmode = "{mode}"\n'
     if said is None:
@@ -273,7 +273,7 @@ def test_keys(
 
 @pytest.mark.parametrize("key", ["sk_org_live_Zq7Hidden", "sk_orgZq7Hidden", "rk_org_test_Zq7"])
 def test_key_of_an_organization(file: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    """The key of an organization names no account: it needs stripe.account, where payments are."""
+    """The key of an organization needs `stripe.account`, because the key belongs to no account."""
     monkeypatch.setenv("SYNCD_STRIPE_API_KEY", key)
     (refused,) = problems(file, f'{GOOD}[stripe]\naccount = ""\n')
     assert refused.startswith(
@@ -307,7 +307,7 @@ def test_key_of_an_organization(file: Path, monkeypatch: pytest.MonkeyPatch, key
     ids=map(str, range(14)),  # the file's path holds the id, and no secret is shown in a path
 )
 def test_secrets_in_the_file(file: Path, line: str, place: str) -> None:
-    """A secret in the file is refused wherever it stands, by its name or its looks, never shown."""
+    """A secret anywhere in the file is refused, whether its name or value shows it, and is never shown."""
     good = GOOD if not line.startswith("client_id") else GOOD.rsplit("client_id", 1)[0]
     said = problems(file, f"{good}{line}\n")
     assert f"{place}: {IN_FILE}" in said
@@ -316,7 +316,7 @@ def test_secrets_in_the_file(file: Path, line: str, place: str) -> None:
 
 
 def test_credentials(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Systemd's credentials win over the environment; a newline at their end isn't theirs."""
+    """Systemd's credentials override the environment, and spaces around a credential are removed."""
     folder = file.parent / "credentials"
     folder.mkdir()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
@@ -332,7 +332,7 @@ def test_credentials(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_credentials_that_are_wrong(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty, odd or unreadable credential is named with its path, not shown, and not passed over."""
+    """An empty or unreadable credential is an error with its path; syncd uses no other source instead."""
     folder = file.parent / "credentials"
     (folder / "halo_client_secret").mkdir(parents=True)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
@@ -347,8 +347,8 @@ def test_credentials_that_are_wrong(file: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def unreadable() -> Iterator[Path]:
-    """A folder with a secret that this process, no longer root, can see and can't read."""
-    with TemporaryDirectory(dir="/tmp") as name:  # others can't enter root's own folder
+    """A folder with a secret that this process, without root rights, can see but not read."""
+    with TemporaryDirectory(dir="/tmp") as name:  # other accounts cannot enter root's own folder
         folder = Path(name)
         folder.chmod(0o755)
         secret = folder / "stripe_api_key"
@@ -365,7 +365,7 @@ def unreadable() -> Iterator[Path]:
 
 
 def test_secrets_that_this_account_may_not_read(unreadable: Path) -> None:
-    """The message names the account, the file's owner and mode, and the command that helps."""
+    """If the account may not read a secret, the message names the account, owner, mode and remedy."""
     user, owner = os.geteuid(), unreadable.stat().st_uid
     secret = unreadable / "stripe_api_key"
     as_root = find_secret("stripe_api_key", {}, unreadable / "config.toml")
@@ -384,7 +384,7 @@ def test_secrets_that_this_account_may_not_read(unreadable: Path) -> None:
 def test_secrets_that_can_not_be_one(
     file: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
-    """What can't travel in a header is refused before it is sent, without showing it."""
+    """A secret that cannot be sent in an HTTP header is refused before any request, without being shown."""
     monkeypatch.setenv("SYNCD_HALO_CLIENT_SECRET", value)
     assert problems(file, GOOD) == [
         "halo_client_secret: contains a line break, a space or a character that is not printable; "
@@ -393,7 +393,7 @@ def test_secrets_that_can_not_be_one(
 
 
 def test_secrets_that_are_missing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both secrets are asked for at once, with every place that was tried; reading the store needs none."""
+    """Missing secrets are reported together with the places tried; reading the database needs no secret."""
     for name in SECRETS:
         monkeypatch.delenv(name)
     assert problems(file, GOOD) == [
@@ -401,7 +401,7 @@ def test_secrets_that_are_missing(file: Path, monkeypatch: pytest.MonkeyPatch) -
         for name in ("stripe_api_key", "halo_client_secret")
     ]
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/nowhere")
-    (file.parent / "stripe_api_key").write_text("rk_test_beside")  # the unit did not hand this over
+    (file.parent / "stripe_api_key").write_text("rk_test_beside")  # not passed on by the unit
     assert problems(file, GOOD)[0] == (
         "stripe_api_key: the secret is missing; tried /run/nowhere/stripe_api_key, then "
         "$SYNCD_STRIPE_API_KEY"
@@ -410,7 +410,7 @@ def test_secrets_that_are_missing(file: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_secrets_beside_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Secrets in the folder of the configuration file are found; a variable wins over them."""
+    """Secrets beside the configuration file are read; an environment variable overrides them."""
     file.write_text(GOOD)
     for name in SECRETS:
         monkeypatch.delenv(name)
@@ -477,7 +477,7 @@ def test_secrets_beside_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_keys_of_the_wrong_kind(
     file: Path, monkeypatch: pytest.MonkeyPatch, key: str, said: str
 ) -> None:
-    """A value that is no API key is named as what it is, with its path and without any part of it."""
+    """A value that is not a Stripe key is refused with its kind and path, without any part of the value."""
     monkeypatch.delenv("SYNCD_STRIPE_API_KEY")
     (file.parent / "stripe_api_key").write_text(key)
     [problem] = problems(file, GOOD + '[stripe]\nmode = "test"\n')
@@ -487,31 +487,31 @@ def test_keys_of_the_wrong_kind(
 
 
 def test_a_key_in_place_of_halos_secret(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two secrets in each other's place are noticed."""
+    """A Stripe key in place of Halo's client secret is refused."""
     monkeypatch.setenv("SYNCD_HALO_CLIENT_SECRET", "rk_live_Zq7Hidden")
     [problem] = problems(file, GOOD)
     assert problem.startswith("halo_client_secret: this is a secret of Stripe")
 
 
 def test_a_short_token(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where other machines reach the address, a token that can be guessed is refused."""
+    """If other machines can reach the page, a token that is too short is refused."""
     monkeypatch.setenv("SYNCD_WEB_TOKEN", "abc")
     [problem] = problems(file, GOOD + '[web]\nlisten = "0.0.0.0:9464"\n')
     assert problem.startswith("web_token: 3 characters are too few")
     file.write_text(GOOD)
-    assert load(file, os.environ).web_token == "abc"  # only this machine can ask
+    assert load(file, os.environ).web_token == "abc"  # only this machine can connect
 
 
 @pytest.mark.parametrize("path", ["/portal/", "/portal", "/auth/token", "/api/", "/auth"])
 def test_an_address_with_a_path(file: Path, path: str) -> None:
-    """halo.url is the tenant's address alone."""
+    """`halo.url` with a path is refused."""
     text = f'[halo]\nurl = "https://tenant.halopsa.com{path}"\nclient_id = "x"\n'
     [problem] = problems(file, text)
     assert "must be the tenant's own address without a path behind the host" in problem
 
 
 def test_unusual_settings(file: Path) -> None:
-    """The example's host and a rate limit that Halo does not grant can be used, and are said."""
+    """The example's host and a rate limit above Halo's are accepted, with advice."""
     file.write_text(GOOD + "rate_limit = 500\n")
     assert [(found.key, found.wrong) for found in advice_for(load(file, os.environ))] == [
         ("halo.url", True),
@@ -533,13 +533,13 @@ def test_unusual_settings(file: Path) -> None:
     ],
 )
 def test_an_example_in_place_of_an_address(file: Path, host: str, *, wrong: bool) -> None:
-    """An address out of a document is said to be only an example."""
+    """A host from the documents is reported as an example."""
     file.write_text(GOOD.replace("example.halopsa.com", host))
     assert [found.wrong for found in advice_for(load(file, os.environ))] == [True] * wrong
 
 
 def test_no_secret_in_what_is_printed(file: Path) -> None:
-    """Neither the configuration's own text nor what is shown to people holds a secret."""
+    """Neither the configuration's text form nor `config show` contains a secret."""
     file.write_text(GOOD)
     loaded = load(file, os.environ)
     told = f"{loaded!r} {loaded} {json.dumps(shown(loaded))}"
@@ -579,7 +579,7 @@ _values = st.recursive(
 
 
 def _toml(value: Any) -> str:
-    """TOML's own inline form: for lists and texts it is JSON's."""
+    """TOML's inline form; lists and strings are written as in JSON."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
@@ -590,7 +590,7 @@ def _toml(value: Any) -> str:
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(_keys, _values, max_size=6), _hidden)
 def test_no_value_is_ever_shown(file: Path, content: dict[str, Any], broken: str) -> None:
-    """Whatever stands in the file, whole or broken: no message repeats a value of it."""
+    """Whatever the file contains, valid or broken, no message repeats a value of the file."""
     text = "\n".join(f"{key} = {_toml(value)}" for key, value in content.items())
     assert tomllib.loads(text) == content
     for end in ("", f"\nmore = {broken}", f"\n{broken}", f'\nmore = "{broken}'):
@@ -609,12 +609,12 @@ def _told(file: Path) -> str:
 
 
 def _uncommented(text: str) -> str:
-    """The shipped file with its defaults in force, and a number where none is shipped."""
+    """The shipped file with its defaults active, and 0 where no number is shipped."""
     return re.sub(r"^# (\w+ =) *(.*)$", lambda m: f"{m[1]} {m[2] or 0}", text, flags=re.MULTILINE)
 
 
 def test_shipped_file(file: Path) -> None:
-    """The shipped file lacks what only its reader knows, and loads once that is filled in."""
+    """The shipped file lacks only `halo.client_id`, and otherwise has the default values."""
     text = (ROOT / "config.toml").read_text()
     (lacking,) = problems(file, text)
     assert re.fullmatch(r"\d+: halo\.client_id: must not be empty", lacking)
@@ -625,10 +625,10 @@ def test_shipped_file(file: Path) -> None:
 
 
 def test_shipped_defaults(file: Path) -> None:
-    """What the shipped file shows commented out as a default is the real one, and none is missing."""
+    """The shipped file shows every key, and each default in a comment is the real default."""
     text = _uncommented((ROOT / "config.toml").read_text())
     text = text.replace('client_id = ""', 'client_id = "an-application"')
-    # The tenant's own numbers have no default; the file shows their keys alone.
+    # The tenant's own numbers have no default, so the file shows only their keys.
     numbers = re.findall(r"^(\w+) = 0$", text, flags=re.MULTILINE)
     assert numbers == [
         "succeeded",
@@ -651,11 +651,11 @@ def test_shipped_defaults(file: Path) -> None:
     assert set(written["halo"]["new_row"]) == set(shown(default)["halo"]["new_row"])
 
 
-# --- what a reload sees ----------------------------------------------------------------------------
+# --- reload ----------------------------------------------------------------------------------------
 
 
 def test_differences(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What changed is named by its key; a secret by its name."""
+    """The differences between two configurations name the keys, and secrets only by name."""
     file.write_text(GOOD)
     old = load(file, os.environ)
     monkeypatch.setenv("SYNCD_STRIPE_API_KEY", "rk_test_renewed")
@@ -676,7 +676,7 @@ def test_differences(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("--once",), ("status",), ("attention",)])
 def test_exit_78(live: Rig, arguments: tuple[str, ...]) -> None:
-    """Every command ends with 78, lists every problem on stderr, prints nothing, shows no secret."""
+    """With a wrong configuration, commands exit with 78 and list all problems without any secret."""
     file = live.folder / "wrong.toml"
     file.write_text('[halo]\nclient_secret = "Zq7Hidden"\n[poll]\nintervall = "5m"\n')
     done = live.command("--config", str(file), *arguments, extra={"SYNCD_HALO__URL": ""})
@@ -691,7 +691,7 @@ def test_exit_78(live: Rig, arguments: tuple[str, ...]) -> None:
 
 
 def test_exit_78_for_a_key(live: Rig) -> None:
-    """A key of the wrong kind ends the real command before it asks anybody."""
+    """With a key of the wrong kind, `syncd --once` exits with 78 before any request to Stripe."""
     for key, mode in (
         ("pk_test_Zq7Hidden", ""),
         ("rk_live_Zq7Hidden", "test"),
@@ -706,7 +706,7 @@ def test_exit_78_for_a_key(live: Rig) -> None:
 
 
 def test_exit_78_for_the_key_of_an_organization(live: Rig) -> None:
-    """Without stripe.account nobody is asked; with it, requests name the account, and pass."""
+    """The key of an organization is refused without `stripe.account`, and works with it."""
     live.box.stripe.api_key = key = "sk_org_test_Zq7Hidden"
     live.box.stripe.accounts.add("acct_1")
     done = live.command("--once", extra={"SYNCD_STRIPE_API_KEY": key})
@@ -720,7 +720,7 @@ def test_exit_78_for_the_key_of_an_organization(live: Rig) -> None:
 
 
 def test_new_rows_need_their_numbers(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """push.create_missing without halo.new_row is refused: each missing key, and how to find it."""
+    """`push.create_missing` without both numbers of `halo.new_row` is refused, with the command to run."""
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     file.write_text(GOOD + "[halo.new_row]\nmethod = 12\n[push]\ncreate_missing = true\n")

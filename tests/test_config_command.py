@@ -1,4 +1,4 @@
-"""`syncd config`: each value with its source, the check of a file, and the schema for editors."""
+"""`syncd config`: each value with its source, the validation of a file, and the schema for editors."""
 
 import json
 import tomllib
@@ -34,13 +34,13 @@ def file(rig: Rig) -> Path:
 
 
 def command(rig: Rig, *arguments: str, **extra: str) -> Any:
-    """The command without the rig's own settings."""
+    """Run `syncd config` without the rig's own settings."""
     nothing = dict.fromkeys(rig.environment(), "")
     return rig.command("config", *arguments, extra={**nothing, **extra})
 
 
 def test_show_names_every_source(rig: Rig, file: Path) -> None:
-    """Each value has its line of the file, its variable or "default"; a secret is "set" and its place."""
+    """`config show --json` shows each value with its source, and a secret only as "set" with its place."""
     done = command(
         rig,
         "show",
@@ -69,7 +69,7 @@ def test_show_names_every_source(rig: Rig, file: Path) -> None:
 
 
 def test_show_for_people(rig: Rig, file: Path) -> None:
-    """Without --json: one line for each key, and nothing that is a secret."""
+    """`config show` prints one line for each key, and no secret."""
     done = command(rig, "show", "--config", str(file))
     lines = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
     assert lines["push.trace"] == ["true", "default"]
@@ -80,7 +80,7 @@ def test_show_for_people(rig: Rig, file: Path) -> None:
 
 
 def test_show_of_a_credential(rig: Rig, file: Path, tmp_path: Path) -> None:
-    """A secret that systemd hands over is shown with its credential."""
+    """`config show` names the credential file of a secret that systemd passes on."""
     folder = tmp_path / "credentials"
     folder.mkdir()
     (folder / "stripe_api_key").write_text("rk_test_hidden_key")
@@ -89,7 +89,7 @@ def test_show_of_a_credential(rig: Rig, file: Path, tmp_path: Path) -> None:
 
 
 def test_validate(rig: Rig, file: Path) -> None:
-    """A good file passes with 0; a bad one ends with 78 and every problem; nobody is asked."""
+    """`config validate` exits with 0, or with 78 and all problems; it sends and creates nothing."""
     secrets = {"SYNCD_STRIPE_API_KEY": "rk_test_hidden_key"}
     good = command(rig, "validate", "--config", str(file), **secrets)
     assert (good.returncode, good.stdout) == (0, f"{file}: every key and value is valid\n")
@@ -103,7 +103,7 @@ def test_validate(rig: Rig, file: Path) -> None:
 
 
 def test_validate_warns_of_unusual_values(rig: Rig, file: Path) -> None:
-    """The address of the shipped example, and more requests than Halo allows: each with its remedy."""
+    """`config validate` warns of the example address and of a rate limit above Halo's, with the remedies."""
     file.write_text(
         '[halo]\nurl = "https://example.halopsa.com"\nclient_id = "a"\nrate_limit = 900\n'
     )
@@ -118,7 +118,7 @@ def test_validate_warns_of_unusual_values(rig: Rig, file: Path) -> None:
 
 
 def test_validate_and_the_secrets(rig: Rig, file: Path) -> None:
-    """A missing secret is a problem, as it is for the service; a file alone can be checked as well."""
+    """`config validate` fails if a secret is missing; --without-secrets checks the file alone."""
     missing = command(rig, "validate", "--config", str(file))
     assert missing.returncode == 78
     assert "stripe_api_key: the secret is missing" in missing.stderr
@@ -130,20 +130,20 @@ def test_validate_and_the_secrets(rig: Rig, file: Path) -> None:
 
 
 def errors(text: str) -> list[str]:
-    """What the schema finds in a file, each with its key."""
+    """The keys in which the schema finds errors."""
     found = Draft202012Validator(schema()).iter_errors(tomllib.loads(text))
     return sorted(".".join(map(str, one.absolute_path)) for one in found)
 
 
 def test_the_schema_is_up_to_date(rig: Rig) -> None:
-    """The file that editors read is what the command prints, and is a valid schema: `make schema`."""
+    """docs/config.schema.json is what `config schema` prints, and is valid; otherwise run `make schema`."""
     printed = command(rig, "schema").stdout
     assert (ROOT / "docs/config.schema.json").read_text() == printed
     Draft202012Validator.check_schema(json.loads(printed))
 
 
 def test_the_shipped_file_names_the_schema() -> None:
-    """Editors find the schema by the first line of the shipped file."""
+    """The first line of the shipped file names the schema for editors."""
     first = (ROOT / "config.toml").read_text().splitlines()[0]
     assert first == "#:schema ./docs/config.schema.json"
     assert (ROOT / first.split()[1]).exists()
@@ -151,7 +151,7 @@ def test_the_shipped_file_names_the_schema() -> None:
 
 
 def test_the_schema_takes_what_syncd_takes() -> None:
-    """A file with every commented key set to its default passes; so does a minimal one."""
+    """The schema accepts a minimal file, and the shipped file with every default active."""
     assert errors(FILE) == []
     text = shipped().replace('client_id = ""', 'client_id = "x"')
     everything = uncommented(text)
@@ -173,12 +173,12 @@ def test_the_schema_takes_what_syncd_takes() -> None:
     ],
 )
 def test_the_schema_refuses_what_syncd_refuses(more: str, key: str) -> None:
-    """A wrong key, type or value is marked where it is."""
+    """The schema finds a wrong key, type or value at its place."""
     assert errors(FILE.replace('[poll]\nsweep = "2d"\n', "") + more) == [key]
 
 
 def test_every_key_is_explained() -> None:
-    """Editors show a comment for each key that has one in the shipped file."""
+    """The schema describes a key with the comment of the shipped file."""
     poll = schema()["$defs"]["Poll"]["properties"]
     assert poll["look_back"]["description"].startswith("how far back the very first poll reads")
 
@@ -187,7 +187,7 @@ def test_every_key_is_explained() -> None:
     "command", ["status", "config validate", "check", "calibrate", "export", "--once"]
 )
 def test_the_file_of_the_current_folder_is_named(rig: Rig, command: str) -> None:
-    """Without --config, ./config.toml is read, and a problem names the file with its folder."""
+    """Without --config, each command reads ./config.toml, and an error names the file with its full path."""
     (rig.folder / "config.toml").write_text('[halo]\nurl = "https://h.example"\nclient_id = 5\n')
     done = rig.command(*command.split(), extra=dict.fromkeys(rig.environment(), ""))
     assert done.returncode == 78

@@ -1,4 +1,4 @@
-"""Webhooks that did not arrive: how many payment events, the oldest, what it means, what it costs."""
+"""Undelivered webhooks: how many payment events, the oldest, what they mean, and the API usage."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def _asked(rig: Rig) -> list[dict[str, str]]:
 
 
 def _undelivered(rig: Rig, ages_seconds: list[float], state: str = "succeeded") -> list[str]:
-    """Payments whose events no webhook endpoint has taken, made so long ago."""
+    """Create payments of these ages whose events no webhook endpoint has accepted."""
     rig.box.stripe.pending_webhooks = 1
     payments = [rig.box.stripe.create_intent() for _ in ages_seconds]
     for payment, age in zip(payments, ages_seconds, strict=True):
@@ -52,11 +52,11 @@ def _undelivered(rig: Rig, ages_seconds: list[float], state: str = "succeeded") 
 
 
 def test_what_was_not_delivered_is_counted_and_kept(rig: Rig) -> None:
-    """Only payment events that an endpoint has not taken count; the oldest is named by its payment."""
+    """Only undelivered payment events count, and the oldest is shown with its payment."""
     rig.pay("succeeded")
     old, _, _ = _undelivered(rig, [3 * DAY, 2 * DAY, 60])
     rig.box.stripe.pending_webhooks = 2
-    rig.box.stripe.refund(rig.pay("succeeded"))  # its charge.refunded is no payment event
+    rig.box.stripe.refund(rig.pay("succeeded"))  # charge.refunded is not a payment event
     rig.box.stripe.pending_webhooks = 0
     found = _read(rig)
     assert found == Undelivered(
@@ -72,7 +72,7 @@ def test_what_was_not_delivered_is_counted_and_kept(rig: Rig) -> None:
 
 
 def test_events_that_were_delivered_are_none(rig: Rig) -> None:
-    """Where every endpoint took every event, the count is 0, and the text says so."""
+    """If all events were delivered, the count is 0, and the text says so."""
     rig.pay("succeeded")
     found = _read(rig)
     assert (found.number, found.oldest_at, found.meaning) == (0, None, "")
@@ -80,7 +80,7 @@ def test_events_that_were_delivered_are_none(rig: Rig) -> None:
 
 
 def test_a_later_delivery_is_seen(rig: Rig) -> None:
-    """An event that Stripe delivered at last is not counted any more."""
+    """An event that Stripe has delivered in the meantime is no longer counted."""
     _undelivered(rig, [DAY])
     assert _read(rig).number == 1
     rig.box.stripe.events[-1]["pending_webhooks"] = 0
@@ -88,7 +88,7 @@ def test_a_later_delivery_is_seen(rig: Rig) -> None:
 
 
 def test_a_stripe_that_ignores_the_filter_is_not_believed(rig: Rig) -> None:
-    """An event that says that no delivery is pending does not count, whatever the list is of."""
+    """If Stripe ignores the filter, events without a pending delivery do not count."""
     _undelivered(rig, [DAY])
     rig.pay("succeeded")
     listed = {"object": "list", "has_more": False, "data": list(rig.box.stripe.events)}
@@ -98,7 +98,7 @@ def test_a_stripe_that_ignores_the_filter_is_not_believed(rig: Rig) -> None:
 
 
 def test_many_are_counted_in_few_requests(rig: Rig) -> None:
-    """No more than five pages are read; the text then names a least number and the whole 30 days."""
+    """Syncd reads at most five pages; then the text says "at least 500" and covers 30 days."""
     _undelivered(rig, [DAY + n for n in range(100 * PAGES_MAX + 1)])
     found = _read(rig)
     assert (found.number, found.complete, len(_asked(rig))) == (100 * PAGES_MAX, False, PAGES_MAX)
@@ -112,7 +112,7 @@ def _day(at: float) -> str:
 
 
 def test_an_event_that_cannot_be_read_counts(rig: Rig) -> None:
-    """An event without a readable payment is counted, and named without one."""
+    """An event without a readable payment counts, but no payment is named."""
     _undelivered(rig, [DAY])
     rig.box.stripe.events[-1]["data"] = {"object": None}
     found = _read(rig)
@@ -124,7 +124,7 @@ ages = st.lists(st.integers(0, 30 * DAY), max_size=12)
 
 @given(ages, st.integers(0, 12))
 def test_pages_add_up(ages: list[int], cut: int) -> None:
-    """However events are spread over pages, the sum is that of one page."""
+    """The count does not depend on how events are split into pages."""
     events = [(NOW - age, "payment_intent.succeeded", f"pi_{age}") for age in ages]
     whole = add(Undelivered(NOW), events)
     assert add(add(Undelivered(NOW), events[:cut]), events[cut:]) == whole
@@ -136,7 +136,7 @@ def test_pages_add_up(ages: list[int], cut: int) -> None:
 
 
 def test_check_names_them_and_what_they_mean(rig: Rig) -> None:
-    """The line warns, names the oldest, and gives the command that compares payments since then."""
+    """`check` warns of undelivered events, names the oldest, and gives the audit command to run."""
     (old,) = _undelivered(rig, [3 * DAY])
     line = _sides(rig)["webhook deliveries"]
     assert (line.level, line.text) == (
@@ -150,7 +150,7 @@ def test_check_names_them_and_what_they_mean(rig: Rig) -> None:
 
 
 def test_check_without_the_permission_asks_once(rig: Rig) -> None:
-    """Where the key may not read events, one line says so, and none is about deliveries."""
+    """If the key may not read events, `check` reports only that, and no line about deliveries."""
     rig.box.stripe.permissions = {"payment_intents"}
     lines = _sides(rig)
     assert "webhook deliveries" not in lines
@@ -158,7 +158,7 @@ def test_check_without_the_permission_asks_once(rig: Rig) -> None:
 
 
 def test_check_where_stripe_refuses_the_filter(rig: Rig) -> None:
-    """A Stripe that refuses the list of undelivered events is a warning; the rest is checked."""
+    """If Stripe refuses the filter for undelivered events, `check` warns and tests everything else."""
     refused = Fault("400", path="/v1/events", match=lambda r: "delivery_success" in dict(r.query))
     rig.box.stripe.faults.append(refused)
     lines = _sides(rig)
@@ -168,7 +168,7 @@ def test_check_where_stripe_refuses_the_filter(rig: Rig) -> None:
 
 
 def test_calibrate_and_the_page_say_so(live: Rig) -> None:
-    """Calibrate shows and notes the count; the page shows what was noted and asks Stripe for nothing."""
+    """`calibrate` counts and stores undelivered events; the page shows the stored count without a request."""
     live.box.stripe.pending_webhooks = 1
     payment = live.pay("succeeded")
     live.stored(lambda store: store.notes())  # the service has run before
@@ -189,7 +189,7 @@ def test_calibrate_and_the_page_say_so(live: Rig) -> None:
 
 
 def test_the_page_before_anybody_asked(live: Rig) -> None:
-    """Without a count the page says that there is none yet."""
+    """Without a stored count, the page shows "not read yet"."""
     with daemon(live) as running:
         page = running.get("/")[1]
         assert running.stop() == 0
@@ -200,7 +200,7 @@ def test_the_page_before_anybody_asked(live: Rig) -> None:
 
 
 def test_the_service_counts_once_a_day(rig: Rig) -> None:
-    """One request a day, not more; a count by hand postpones the next."""
+    """The service counts undelivered events once a day, with one request."""
     _undelivered(rig, [DAY])
     for _ in range(3):
         _count_daily(rig)
@@ -212,7 +212,7 @@ def test_the_service_counts_once_a_day(rig: Rig) -> None:
 
 
 def test_a_failed_count_stops_nothing_and_waits_a_day(rig: Rig) -> None:
-    """A Stripe that refuses the list is logged once, pauses nothing, and is asked again a day later."""
+    """If Stripe refuses the count, syncd logs this once, keeps polling, and does not retry at once."""
     refused = Fault("400", path="/v1/events", match=lambda r: "delivery_success" in dict(r.query))
     refused.times = None
     rig.box.stripe.faults.append(refused)
@@ -231,7 +231,7 @@ def test_a_failed_count_stops_nothing_and_waits_a_day(rig: Rig) -> None:
 
 
 def test_polls_come_first(rig: Rig) -> None:
-    """Where more than half of Stripe's budget is used, the service does not count."""
+    """If more than half of Stripe's read budget is used, the service does not count undelivered events."""
     rig.settings["SYNCD_STRIPE__READ_BUDGET"] = "2"
     rig.pay("succeeded")
     rig.cycle()

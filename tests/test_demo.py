@@ -1,4 +1,4 @@
-"""The demo: it plays to its end by itself, and what it invites the reader to do works."""
+"""The demo runs to its end, and the commands that it suggests work."""
 
 import os
 import re
@@ -26,7 +26,7 @@ COMMAND = f"{sys.executable} -m syncd"
 def test_the_result_counts_a_payment_that_is_still_held(
     capsys: pytest.CaptureFixture[str], *, held: bool, said: str
 ) -> None:
-    """A payment that the reader left held does not agree, and the demo ends with 1."""
+    """A payment that is still held does not agree, and the demo exits with 1; otherwise with 0."""
     with Sandbox() as box:
         paid = _begin(box, STORIES[0])
         _tell(box, paid)
@@ -41,7 +41,7 @@ def test_the_result_counts_a_payment_that_is_still_held(
 
 @pytest.mark.slow
 def test_demo(tmp_path: Path) -> None:
-    """All agree in the end; kept running, it leaves a payment that its own words help to put right."""
+    """With --keep, the demo leaves a held payment, and the commands that it shows correct this payment."""
     shown = tmp_path / "shown"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
     if shutil.which("curl") is None:  # as in a minimal Debian
@@ -89,5 +89,5 @@ def test_demo(tmp_path: Path) -> None:
         assert demo.wait(30) == 0
         assert "all agree; 0 rows doubled" in shown.read_text()
     finally:
-        demo.terminate()  # it takes its daemon along
+        demo.terminate()  # this ends the demo's daemon too
         demo.wait(30)

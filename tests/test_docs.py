@@ -1,4 +1,4 @@
-"""The documents are true: their commands run, their links lead somewhere, their lists are whole."""
+"""The documents are correct: their commands run, their links have targets, and their lists are complete."""
 
 import ast
 import re
@@ -35,7 +35,7 @@ from tests.documents import (
 DAY = 86_400
 
 READ_ONLY = ("syncd status", "syncd attention", "syncd check", "syncd calibrate", "curl")
-"""Commands that change nothing: one that several documents have is run once."""
+"""Read-only commands: if several documents have such a command, it runs once."""
 
 
 # --- the commands --------------------------------------------------------------------------------
@@ -43,9 +43,10 @@ READ_ONLY = ("syncd status", "syncd attention", "syncd check", "syncd calibrate"
 
 @pytest.mark.slow
 def test_install(machine: Machine) -> None:
-    """docs/install.md from its first command to its last: installed, looked at, run, removed.
+    """Every command of docs/install.md runs as written, from the installation to the removal.
 
-    The installation options are tried before the removal; pipx on a machine of its own.
+    The commands of docs/install-options.md run before the removal, those with pipx on a machine of
+    their own.
     """
     written_by_halo(machine.box)
     rows = machine.box.halo.rows_of(old_payment(machine.box))
@@ -71,7 +72,8 @@ def test_install(machine: Machine) -> None:
 def test_commands(machine: Machine, receiver: Receiver) -> None:
     """Every command of the other documents runs as written, on a machine where syncd is installed.
 
-    So do those in sentences, also of README and install.md, but for syncd's own and make's.
+    Commands in sentences run too, except those of syncd and make; README.md and install.md are
+    included.
     """
     payments = [held(machine.box) for _ in range(12)]
     old_payment(machine.box)
@@ -111,7 +113,7 @@ IN_SENTENCES = sorted({s for file in DOCUMENTS for s in in_sentences(file)})
     "statement", [s for s in IN_SENTENCES if program_of(s) in ("syncd", "make")]
 )
 def test_commands_in_sentences(statement: str) -> None:
-    """A command of syncd or a target of make in a sentence is there, with each option it is given."""
+    """Each command of syncd and each target of make in a sentence exists, with its options."""
     _, *words = statement.split()
     if program_of(statement) == "syncd":
         assert not_of_syncd(words) == []
@@ -123,7 +125,7 @@ def test_commands_in_sentences(statement: str) -> None:
 
 
 def test_a_wrong_command_in_a_sentence_is_seen() -> None:
-    """The check above isn't blind: neither to a command, nor to an option, nor to a word too much."""
+    """The check of commands in sentences finds a wrong command, a wrong option and a superfluous word."""
     assert not_of_syncd(["audit", "--since", "90d", "--html", "FILE"]) == []
     assert not_of_syncd(["attention", "retry", "pi_123", "--every"]) == ["--every"]
     assert not_of_syncd(["--backfill", "90d", "--dryrun"]) == ["--dryrun"]
@@ -132,7 +134,7 @@ def test_a_wrong_command_in_a_sentence_is_seen() -> None:
 
 
 def test_what_is_not_run_is_there() -> None:
-    """What isn't run here stands in a document, and a target of make is one."""
+    """Each command that the tests do not run is in a document, and each target of make exists."""
     written = set(IN_SENTENCES) | {
         s.partition("#")[0].strip()
         for file in DOCUMENTS
@@ -156,14 +158,14 @@ def text_of(name: str) -> str:
 
 
 def test_every_code_is_explained() -> None:
-    """operate.md has the explanation of every code, as the registry of holds has it."""
+    """operate.md has the explanation of every code from the registry of holds."""
     assert holds.section() in text_of("operate.md")
 
 
 def test_every_hold_of_the_table() -> None:
-    """The table in decides.md names every reason to hold."""
+    """The table in decides.md has every code with which a rule holds a payment."""
     decided = {code for code, entry in HOLDS.items() if entry.scope is Scope.PAYMENT}
-    decided -= {HoldCode.INSERT_UNPROVEN, HoldCode.HALO_REFUSES}  # come of a request to Halo
+    decided -= {HoldCode.INSERT_UNPROVEN, HoldCode.HALO_REFUSES}  # results of a request to Halo
     assert {f"`{code}`" for code in decided} <= set(re.findall(r"`\w+`", text_of("decides.md")))
 
 
@@ -176,7 +178,7 @@ def test_every_condition() -> None:
 
 
 def test_every_key_is_explained() -> None:
-    """config.toml shows every key of the configuration in its table, and no other; every secret too."""
+    """config.toml shows every key and every secret of the configuration, and no other key."""
     text = (ROOT / "config.toml").read_text()
     shown: dict[str, list[str]] = {}
     table = ""
@@ -233,7 +235,7 @@ def test_every_table_of_the_store() -> None:
 
 
 def test_every_folder() -> None:
-    """works.md says of every folder of the program what it is for, and of no other."""
+    """works.md explains every folder of the program, and no other."""
     part = text_of("works.md").partition("## The folders")[2].partition("\n## ")[0]
     named = re.findall(r"^\| `(\w+)/` \|", part, re.MULTILINE)
     assert sorted(named) == sorted(
@@ -246,11 +248,11 @@ BUILT = {f"{step}_failed" for step in ("poll", "push", "sweep")} | {
     "refunds_refused",
     "disputes_refused",
 }
-"""Events of the log whose names are put together, and so don't stand in the program's text."""
+"""Log events whose names the program composes, so that the names are not in its text."""
 
 
 def test_events_of_the_log() -> None:
-    """operate.md explains every event of the log from info on, and no other."""
+    """operate.md explains every log event from level info on, and no other."""
     table = text_of("operate.md").partition("| event |")[2].partition("\n\n")[0]
     explained = set(
         re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]+)\|", table, re.MULTILINE)))
@@ -266,14 +268,14 @@ def test_events_of_the_log() -> None:
 
 
 def test_files_on_the_way_of_a_payment() -> None:
-    """Every file that works.md names is a file of the program."""
+    """Every file that works.md names exists in the program."""
     named = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", text_of("works.md"))
     assert len(named) > 12
     assert [name for name in named if not (ROOT / "syncd" / name).is_file()] == []
 
 
 def test_figures() -> None:
-    """Spans that the documents name are those of the program: change both together."""
+    """The time spans in the documents are those of the program: change both together."""
     assert windows.LOOK_UP_AGAIN.waits_seconds == (600, 1_800, 7_200, 21_600, 54_600)
     assert "after 10 and 40 minutes, and about 3, 9 and 24 hours" in text_of("decides.md")
     assert windows.RETRY_FAILED.waits_seconds == (600, 3_600, 21_600, DAY)
@@ -283,7 +285,7 @@ def test_figures() -> None:
 
 
 def test_the_changelog() -> None:
-    """The changelog has the form of Keep a Changelog, and its newest version is the program's."""
+    """The changelog has the format of Keep a Changelog, and its newest version is the program's."""
     text = (ROOT / "CHANGELOG.md").read_text()
     versions = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert versions[0] == "[Unreleased]"
@@ -294,7 +296,7 @@ def test_the_changelog() -> None:
 
 
 def test_the_commit_hooks() -> None:
-    """Before a commit and a push, the hooks run targets of make that are there."""
+    """The hooks before a commit and a push run targets of make that exist."""
     hooks = re.findall(r"entry: make (\w+)", (ROOT / ".pre-commit-config.yaml").read_text())
     assert hooks == ["check", "quick", "test"]
     assert all(f"\n{one}:" in (ROOT / "Makefile").read_text() for one in hooks)
@@ -304,14 +306,14 @@ def test_the_commit_hooks() -> None:
 
 
 def anchors(file: Path) -> set[str]:
-    """The anchors that GitHub gives to a document's headings."""
+    """The anchors that GitHub creates for a document's headings."""
     headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", one.lower()).strip().replace(" ", "-") for one in headings}
 
 
 @pytest.mark.parametrize("file", [*DOCUMENTS, ROOT / "bench/README.md"], ids=lambda file: file.name)
 def test_links(file: Path) -> None:
-    """Every relative link leads to a file of the repository, and to a heading that is there."""
+    """Every relative link leads to an existing file and an existing heading."""
     text = re.sub(r"```.*?```", "", file.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"https?:", target):
@@ -324,7 +326,7 @@ def test_links(file: Path) -> None:
 
 
 def test_every_document_is_found() -> None:
-    """README leads to every document, if by way of another; and it stays short."""
+    """Links lead from README.md to every document, and README.md has at most 130 lines."""
     found, todo = set(), [ROOT / "README.md"]
     while todo:
         file = todo.pop()

@@ -155,7 +155,7 @@ def test_amount_mismatch_can_be_pushed(rig: Rig) -> None:
     ],
 )  # fmt: skip
 def test_amounts_agree(rig: Rig, currency: str, amount: int, rows: tuple[float, ...]) -> None:
-    """syncd compares amounts exactly, whatever number of decimals the currency has."""
+    """Syncd compares amounts exactly, whatever number of decimals the currency has."""
     payment = rig.pay("succeeded", amount=amount, rows=rows, currency=currency)
     rig.once()
     assert set(rig.statuses(payment)) == {3}
@@ -216,7 +216,7 @@ def test_partial_capture(rig: Rig) -> None:
 
 
 def test_unmatched_then_not_halos(rig: Rig) -> None:
-    """syncd looks for a missing row five times in a day, then treats the payment as not Halo's."""
+    """Syncd looks for a missing row five times in a day, then treats the payment as not Halo's."""
     payment = rig.pay("succeeded", rows=())
     rig.once()
     assert rig.condition(payment) is Condition.UNMATCHED
@@ -813,7 +813,7 @@ def _as_get(request: Request) -> Request:
 
 
 def test_halo_window_is_kept(rig: Rig) -> None:
-    """syncd keeps Halo's rate limit, however many payments are due."""
+    """Syncd keeps Halo's rate limit, however many payments are due."""
     rig.settings["SYNCD_HALO__RATE_LIMIT"] = "20"
     rig.settings["SYNCD_PUSH__BATCH"] = "1"
     rig.box.halo.rate_limit = 20
@@ -952,7 +952,7 @@ def test_change_within_the_second_of_the_reading(rig: Rig) -> None:
 
 
 def test_nothing_waits_between_the_lease_and_a_write(rig: Rig) -> None:
-    """syncd renews the lease right before a write, also after a long wait for the rate limit.
+    """Syncd renews the lease right before a write, also after a long wait for the rate limit.
 
     Before the fix, syncd took the lease before the wait. Another process could take over during the
     wait, and both processes would have written.
@@ -1344,7 +1344,7 @@ def test_polled_while_a_push_waits(rig: Rig, rows: tuple[float, ...], before: in
 
     async def work(parts: Parts) -> None:
         async def meanwhile() -> None:
-            assert len(rig.posts()) == (0 if rows else 1)  # the next write is about the other payment
+            assert len(rig.posts()) == (0 if rows else 1)  # the next write is for the other payment
             rig.box.stripe.advance(made[1], "succeeded")
             await parts.engine.poll()
 

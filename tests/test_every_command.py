@@ -1,4 +1,4 @@
-"""Every command as a whole: output that can't be written, encodings, narrow and dumb terminals, Ctrl-C."""
+"""Every command: output that cannot be written, encodings, narrow and dumb terminals, Ctrl-C."""
 
 import re
 import shutil
@@ -27,10 +27,10 @@ class Line:
 
     Attributes:
         typed: the arguments; {held} and {due} are payments, {folder} is a folder.
-        code: how it ends.
-        prints: whether it prints on standard output.
-        remote: whether it asks Stripe or Halo, so that Ctrl-C meets it waiting for them.
-        question: the end of a question that it asks on a terminal, at which Ctrl-C is typed.
+        code: the exit code.
+        prints: whether the command prints to standard output.
+        remote: whether the command sends requests to Stripe or Halo, so that Ctrl-C can interrupt them.
+        question: the end of a question that the command asks on a terminal; Ctrl-C is typed there.
     """
 
     typed: str
@@ -82,13 +82,13 @@ LINES = {
     "config validate": (Line("config validate"),),
     "config schema": (Line("config schema"),),
 }  # fmt: skip
-"""Lines of every command. The demo takes seconds, so tests/test_demo.py and test_output.py try it."""
+"""Lines of every command. The demo takes seconds, so test_demo.py and test_output.py test it."""
 
 ALL = [line for lines in LINES.values() for line in lines]
 
 
 def test_every_command_is_here() -> None:
-    """A new command is tried with all the others."""
+    """Every command of syncd is in LINES, so that all tests of this file run it."""
 
     def names(command: Any, path: tuple[str, ...]) -> Iterator[str]:
         groups = getattr(command, "commands", {})
@@ -101,7 +101,7 @@ def test_every_command_is_here() -> None:
 
 
 class Place:
-    """A held payment and a due one; each command meets them as they were."""
+    """A held payment and a due one; each command starts from the same state."""
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
@@ -113,7 +113,7 @@ class Place:
         self.environment = {**rig.environment(), "LC_ALL": "C.UTF-8"}
 
     def again(self, line: Line) -> tuple[str, ...]:
-        """Everything as it was; returns the arguments."""
+        """Restore the initial state; return the arguments."""
         shutil.copy(self.kept, self.rig.folder / "syncd.db")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
@@ -126,7 +126,7 @@ class Place:
         return tuple(line.typed.format(**names).split())
 
     def piped(self, line: Line, to: Path, **extra: str) -> tuple[int, str]:
-        """Run with standard output in a file. Returns the exit code and standard error."""
+        """Run with standard output in a file; return the exit code and standard error."""
         errors = self.rig.folder / "stderr"
         arguments = self.again(line)
         with to.open("wb") as stdout, errors.open("wb") as stderr:
@@ -158,13 +158,13 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """One place for all commands."""
     with Sandbox() as box:
-        box.halo.rate_limit = None  # all commands together ask more than 300 times
+        box.halo.rate_limit = None  # all commands together send more than 300 requests
         yield Place(Rig(box, HandClock(), tmp_path_factory.mktemp("place"), {}))
 
 
 @pytest.mark.parametrize("line", ALL, ids=lambda line: line.typed)
 def test_into_a_pipe(place: Place, line: Line) -> None:
-    """A full disk ends with 74 and one line; a pipe that takes only ASCII gets ASCII without colours."""
+    """On a full disk, a command exits with 74 and an error message; an ASCII pipe gets uncoloured ASCII."""
     code, said = place.piped(line, Path("/dev/full"))
     assert code == (EXIT_OUTPUT if line.prints else line.code), said
     assert ("syncd: standard output could not be written: No space left" in said) == line.prints
@@ -183,7 +183,7 @@ def test_into_a_pipe(place: Place, line: Line) -> None:
 
 @pytest.mark.parametrize("line", ALL, ids=lambda line: line.typed)
 def test_on_a_narrow_terminal(place: Place, line: Line) -> None:
-    """At 50 columns no table is wider and no id is broken; NO_COLOR and TERM=dumb are respected."""
+    """At 50 columns no table is too wide and no id is broken; NO_COLOR and TERM=dumb are respected."""
     coloured = any(line is one for one, *_ in filter(None, LINES.values()))
     for chosen in ({"NO_COLOR": "1"}, {"TERM": "dumb"}) if coloured else ({"TERM": "dumb"},):
         shown = place.on_terminal(line, **chosen)
@@ -201,7 +201,7 @@ def test_on_a_narrow_terminal(place: Place, line: Line) -> None:
 
 @pytest.mark.parametrize("line", [line for line in ALL if line.remote], ids=lambda line: line.typed)
 def test_ctrl_c_while_it_waits(place: Place, line: Line) -> None:
-    """Ctrl-C ends each command that waits for Stripe or Halo with 130, and without a traceback."""
+    """Ctrl-C while a command waits for Stripe or Halo ends it with 130 and without a traceback."""
     asked = [place.rig.box.stripe.requests, place.rig.box.halo.requests]
     arguments = place.again(line)
     for side in (place.rig.box.stripe, place.rig.box.halo):
@@ -219,7 +219,7 @@ def test_ctrl_c_while_it_waits(place: Place, line: Line) -> None:
     "line", [line for line in ALL if line.question], ids=lambda line: line.typed
 )
 def test_ctrl_c_at_a_question(place: Place, line: Line) -> None:
-    """Ctrl-C at a question ends with 130, and changes nothing."""
+    """Ctrl-C at a question ends the command with 130 and changes nothing."""
     arguments = place.again(line)
     shown = on_terminal(
         place.environment, place.rig.folder, *arguments, asked=line.question, typed="\x03"

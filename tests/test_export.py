@@ -1,4 +1,4 @@
-"""Leaving and moving: the export, and a database that is rebuilt; as docs/moving.md shows it."""
+"""Leaving and moving: the export, and a database that is rebuilt as docs/moving.md shows."""
 
 import json
 import os
@@ -18,7 +18,7 @@ GUIDE = ROOT / "docs" / "moving.md"
 
 
 def blocks() -> dict[str, str]:
-    """The commands of the guide, by the heading they stand under."""
+    """The commands of the guide by heading."""
     parts = re.split(r"^## (.+)$", GUIDE.read_text("utf-8"), flags=re.MULTILINE)[1:]
     return {
         head: "\n".join(re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL))
@@ -27,7 +27,7 @@ def blocks() -> dict[str, str]:
 
 
 def run_guide(rig: Rig, heading: str) -> "subprocess.CompletedProcess[str]":
-    """Run a block of the guide as it stands, in a folder in place of the machine's root."""
+    """Run a block of the guide as written, in a folder instead of the machine's root."""
     root = rig.folder
     for folder in ("bin", "root", "etc/syncd", "var/lib/syncd"):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def run_guide(rig: Rig, heading: str) -> "subprocess.CompletedProcess[str]":
 
 
 def at_home(rig: Rig) -> Path:
-    """Let the database stand where the guide says."""
+    """Place the database where the guide says."""
     home = rig.folder / "var/lib/syncd"
     home.mkdir(parents=True)
     rig.settings["SYNCD_STATE__URL"] = f"sqlite:///{home}/syncd.db"
@@ -64,7 +64,7 @@ def lines_of(text: str) -> list[dict[str, Any]]:
 
 
 def test_export_holds_everything(rig: Rig) -> None:
-    """Each line is an object with its kind; every payment, event, note and refund is there once."""
+    """The export has every payment, refund and note once, each as a JSON object with its kind."""
     rig.box.stripe.permissions |= {"refunds", "disputes"}
     payments = {rig.pay("succeeded") for _ in range(3)} | {rig.pay("succeeded", rows=(1.0,))}
     rig.once()
@@ -83,8 +83,8 @@ def test_export_holds_everything(rig: Rig) -> None:
 
 
 def test_export_holds_no_secret(rig: Rig) -> None:
-    """No key, client secret, token or client_secret of a payment is in it, traces included."""
-    rig.pay("succeeded", rows=(1.0,))  # held: its trace is still there
+    """The export contains no key and no client secret, also not in traces."""
+    rig.pay("succeeded", rows=(1.0,))  # held, so its trace is still stored
     rig.pay("requires_action", rows=())
     rig.once()
     told = rig.command("export").stdout
@@ -97,14 +97,14 @@ def test_export_holds_no_secret(rig: Rig) -> None:
 
 
 def test_export_in_pages_is_the_same(rig: Rig) -> None:
-    """Read a row at a time or all at once, by one key or two: the same lines in the same order."""
+    """The export has the same lines in the same order, whatever the page size."""
     for _ in range(5):
         rig.pay("succeeded")
     rig.once()
     rig.clock.seconds += 400
     rig.sweep()
     rows = [Row(number, f"pi_of_{number}", 1025, None, 99) for number in range(1, 4)]
-    rig.stored(lambda store: store.rows.add(rows))  # as a push that was interrupted leaves them
+    rig.stored(lambda store: store.rows.add(rows))  # an interrupted push leaves such rows
     whole = rig.stored(lambda store: list(store.housekeeping.export()))
     assert rig.stored(lambda store: list(store.housekeeping.export(page=1))) == whole
     assert rig.stored(lambda store: list(store.housekeeping.export(page=2))) == whole
@@ -112,14 +112,14 @@ def test_export_in_pages_is_the_same(rig: Rig) -> None:
 
 
 def test_export_without_a_database(rig: Rig) -> None:
-    """Where there is nothing to export, it says so and makes nothing."""
+    """Without a database, the export exits with 78 and creates no database."""
     ran = rig.command("export")
     assert (ran.returncode, ran.stdout) == (78, "")
     assert not (rig.folder / "syncd.db").exists()
 
 
 def test_a_damaged_database_is_rebuilt(live: Rig) -> None:
-    """As the guide shows it: nothing is doubled, rows in step are recognised, holds are held again."""
+    """After the guide's steps for a damaged database, no row has changed and conditions are the same."""
     database = at_home(live)
     live.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     paid, failed = live.pay("succeeded"), live.pay("payment_failed")
@@ -137,7 +137,7 @@ def test_a_damaged_database_is_rebuilt(live: Rig) -> None:
     refused = live.command("status")
     assert (refused.returncode, "syncd --backfill 90d" in refused.stderr) == (78, True)
     ran = run_guide(live, "The database is lost or damaged")
-    # `syncd status` ends with 1: the hold is there again
+    # `syncd status` exits with 1, because the payment is held again
     assert ran.returncode == 1, ran.stderr
     assert (database.parent / "damaged/syncd.db").exists()
     assert json.dumps(list(live.box.halo.rows.values())) == rows
@@ -158,7 +158,7 @@ def test_a_damaged_database_is_rebuilt(live: Rig) -> None:
 
 
 def test_the_other_commands_of_the_guide(live: Rig) -> None:
-    """Moving and leaving, as the guide shows them."""
+    """The guide's commands for moving and for leaving work."""
     database = at_home(live)
     payment = live.pay("succeeded")
     assert live.command("--once").returncode == 0

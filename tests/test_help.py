@@ -1,4 +1,4 @@
-"""Help that helps: examples, "did you mean", completion, and the man page."""
+"""Help: examples, "did you mean", completion, and the man page."""
 
 import os
 import re
@@ -34,7 +34,7 @@ COMMANDS = dict(_commands(get_command(app), "syncd"))
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_an_example(name: str) -> None:
-    """The help of each command ends with an example of that very command."""
+    """The help of each command ends with a valid example of that command."""
     shown = CliRunner().invoke(app, [*name.split()[1:], "--help"]).stdout
     assert f"Example: {name}" in " ".join(shown.split())
     for example in re.findall(r"Example: syncd *([^>\n]*)", shown):
@@ -43,7 +43,7 @@ def test_every_command_has_an_example(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n, c in COMMANDS.items() if getattr(c, "commands", None)])
 def test_lists_of_commands_are_whole(name: str) -> None:
-    """At 80 columns each command stands on one line of the list, and no line is cut."""
+    """At 80 columns, the list of commands shows each command on one line, without cutting a line."""
     shown = CliRunner().invoke(app, [*name.split()[1:], "--help"], terminal_width=80).stdout
     listed = shown.partition("\nCommands:\n")[2].splitlines()
     assert [line.split()[0] for line in listed] == list(COMMANDS[name].commands)
@@ -63,14 +63,14 @@ def test_lists_of_commands_are_whole(name: str) -> None:
     ],
 )
 def test_did_you_mean(typed: list[str], meant: str) -> None:
-    """A mistyped command or option is wrong usage, with what was probably meant."""
+    """A mistyped command or option exits with 2 and a suggestion, if one is similar."""
     done = CliRunner().invoke(app, typed)
     assert done.exit_code == 2
     assert meant in done.output
 
 
 def test_a_mistyped_key(rig: Rig) -> None:
-    """A key that isn't known, in the file or in the environment, is named with the one meant."""
+    """An unknown key in the file or the environment is reported with a similar known key."""
     file = rig.folder / "config.toml"
     file.write_text("[poll]\nintervall = '5m'\n[pusch]\n")
     environment = {**rig.environment(), "SYNCD_HALLO__URL": "x", "SYNCD_PORT_9464_TCP": "x"}
@@ -87,7 +87,7 @@ def test_a_mistyped_key(rig: Rig) -> None:
 
 
 def test_completion(rig: Rig, tmp_path: Path) -> None:
-    """Set up as the man page says, bash completes commands, options, and payments on the list."""
+    """After the setup from the man page, bash completes commands, options, and payments on the list."""
     held = rig.pay("succeeded", rows=(5.0,))
     rig.once()
     program = tmp_path / "syncd"
@@ -123,12 +123,12 @@ def test_completion(rig: Rig, tmp_path: Path) -> None:
 
 
 def test_the_man_page_is_up_to_date() -> None:
-    """The page that is kept is the one that the commands' help makes now; else: make man."""
+    """docs/syncd.8 is built from the commands' current help; otherwise run `make man`."""
     assert MAN.read_text() == page()
 
 
 def test_the_man_page_names_everything() -> None:
-    """Each command and each of its options stands in the page."""
+    """The man page has each command and each of its options."""
     plain = MAN.read_text().replace("\\-", "-")
     for name, command in COMMANDS.items():
         assert f'.SY "{name}"' in plain
@@ -137,7 +137,7 @@ def test_the_man_page_names_everything() -> None:
 
 
 def test_what_must_be_named_has_no_brackets() -> None:
-    """In the synopsis each option stands in brackets, but for one that must be given."""
+    """In the synopsis of `syncd audit`, every option is in brackets, because none is required."""
     synopsis = MAN.read_text().partition('.SY "syncd audit"\n')[2].partition("\n.YS")[0]
     required = {
         option
@@ -151,7 +151,7 @@ def test_what_must_be_named_has_no_brackets() -> None:
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff isn't here")
 def test_the_man_page_is_well_formed() -> None:
-    """The formatter has nothing to say about the page, and shows it."""
+    """The formatter groff shows the man page without any warning."""
     done = subprocess.run(
         ["groff", "-man", "-Tascii", "-ww", "-rCHECKSTYLE=3", str(MAN)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""`syncd init` on a real terminal, between both sides of a sandbox."""
+"""`syncd init` on a real terminal, with a sandbox of Stripe and Halo."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.terminals import INTERRUPTED, Shown, conversation
 
 
 class Setup:
-    """A machine without syncd's configuration, and a tenant whose rows show the numbers."""
+    """A machine without syncd's configuration, and a tenant whose rows show the status numbers."""
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
@@ -66,7 +66,7 @@ class Setup:
         )
 
     def files(self) -> dict[str, str]:
-        """Everything in the folder, hidden files too."""
+        """All files in the folder, hidden files too, except the database."""
         found = [one for one in self.rig.folder.rglob("*") if one.is_file()]
         return {
             str(one.relative_to(self.rig.folder)): one.read_text()
@@ -81,7 +81,7 @@ def setup(live: Rig) -> Setup:
 
 
 def test_from_nothing(setup: Setup) -> None:
-    """Each answer is tried at once; the file keeps its comments; the service can start with it."""
+    """`init` tests each answer at once, keeps the file's comments, and writes a usable configuration."""
     box = setup.box
     box.stripe.permissions = {"events", "payment_intents"}
     shown = setup.init(setup.answers)
@@ -124,7 +124,7 @@ def test_from_nothing(setup: Setup) -> None:
 
 
 def test_wrong_answers(setup: Setup) -> None:
-    """A wrong answer is named at once, and asked for again; nothing else is asked again."""
+    """`init` reports a wrong answer at once, and asks only that question again."""
     box = setup.box
     right = dict(setup.answers)
     answers = [
@@ -155,7 +155,7 @@ def test_wrong_answers(setup: Setup) -> None:
 
 
 def test_a_missing_permission_is_named(setup: Setup) -> None:
-    """What Halo's application or Stripe's key may not do is named; Enter tries again once it is given."""
+    """`init` names a permission that Halo's application or Stripe's key lacks, and can try again."""
     box = setup.box
     box.halo.permissions = {"edit:invoices"}
     box.stripe.permissions = {"events"}
@@ -173,7 +173,7 @@ def test_a_missing_permission_is_named(setup: Setup) -> None:
 
 @pytest.mark.parametrize("question", range(5))
 def test_interrupted(setup: Setup, question: int) -> None:
-    """Ctrl-C at any question leaves everything as it was, and ends with 130."""
+    """Ctrl-C at any question changes no file and exits with 130."""
     setup.file.parent.mkdir()
     setup.file.write_text("# mine\n[halo]\nurl = 'https://old.example'\nclient_id = 'old'\n")
     before = setup.files()
@@ -185,7 +185,7 @@ def test_interrupted(setup: Setup, question: int) -> None:
 
 
 def test_no_at_the_end(setup: Setup) -> None:
-    """The last question may be answered with no: nothing is written."""
+    """If the last question is answered with no, `init` writes nothing."""
     shown = setup.init([*setup.answers[:4], ("Write ", "n\n")])
     assert shown.code == INTERRUPTED
     assert setup.files() == {}
@@ -193,7 +193,7 @@ def test_no_at_the_end(setup: Setup) -> None:
 
 
 def test_run_again(setup: Setup) -> None:
-    """Run again: shows what is set, Enter keeps it, and only what was entered changes."""
+    """A second run shows the values; Enter keeps a value, and only new values are written."""
     assert setup.init(setup.answers).code == 0
     kept = setup.file.read_text() + "# a note of mine\n[poll]\ninterval = '7m'\n"
     kept = kept.replace("[poll]\n#", "#", 1).replace("canceled = 6", "canceled = 60")
@@ -217,7 +217,7 @@ def test_run_again(setup: Setup) -> None:
 
 
 def test_the_file_of_a_package(setup: Setup) -> None:
-    """A file as it is shipped counts as not set up: its example is no answer, and the start comes next."""
+    """`init` treats the shipped file as not set up: the example host is no default answer."""
     setup.file.parent.mkdir()
     setup.file.write_text(shipped())
     missing = setup.scripted(SYNCD_HALO__CLIENT_ID="x")
@@ -229,7 +229,7 @@ def test_the_file_of_a_package(setup: Setup) -> None:
 
 
 def test_the_shipped_file_is_not_changed(setup: Setup) -> None:
-    """A link to the file that syncd ships, as a clone has one, is refused before the first question."""
+    """`init` refuses to change the file that syncd ships, before the first question."""
     package = setup.rig.folder / "syncd" / "config"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
@@ -244,7 +244,7 @@ def test_the_shipped_file_is_not_changed(setup: Setup) -> None:
 
 
 def test_by_a_script(setup: Setup) -> None:
-    """With --defaults nobody is asked: variables are the answers, and go into the file."""
+    """With --defaults, `init` asks nothing: environment variables are the answers, and go into the file."""
     box = setup.box
     answers = {
         "SYNCD_HALO__URL": box.halo.url,
@@ -270,7 +270,7 @@ def test_by_a_script(setup: Setup) -> None:
 
 @pytest.mark.parametrize("table", [False, True])
 def test_numbers_from_variables(setup: Setup, *, table: bool) -> None:
-    """Variables set numbers, switches and shares as such, one by one or a table as JSON."""
+    """Variables set numbers, switches and fractions with the right type, alone or as a table in JSON."""
     halo, numbers = setup.box.halo, setup.box.halo.status
     given = (
         {"SYNCD_HALO__STATUS": json.dumps(numbers), "SYNCD_PUSH": '{"create_missing": true}'}
@@ -299,14 +299,14 @@ def test_numbers_from_variables(setup: Setup, *, table: bool) -> None:
 
 
 def test_nobody_to_ask(setup: Setup) -> None:
-    """Without a terminal and without --defaults it is wrong usage."""
+    """Without a terminal and without --defaults, `init` exits with 2."""
     done = setup.rig.command("init", "--config", str(setup.file))
     assert done.returncode == 2
     assert "--defaults" in done.stderr
 
 
 def test_an_encrypted_installation(setup: Setup, tmp_path: Path) -> None:
-    """With --encrypt no secret lies in the clear, and the commands read the encrypted ones."""
+    """With --encrypt, no secret is stored as plain text, and syncd reads the encrypted secrets."""
     if shutil.which("systemd-creds") is None:
         pytest.skip("systemd-creds isn't there")
     shown = setup.init(setup.answers, "--encrypt")
@@ -326,7 +326,7 @@ def test_an_encrypted_installation(setup: Setup, tmp_path: Path) -> None:
 
 
 def test_an_instance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A file in a folder below the service's gets a database, a port and a unit of its own."""
+    """A file in a subfolder of /etc/syncd gets its own database, port and unit."""
     monkeypatch.setattr(shared, "SYSTEM", tmp_path)
     begun = draft.Draft.begin(tmp_path / "acme/config.toml", {})
     assert begun.values == {
@@ -356,12 +356,12 @@ def test_an_instance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 def test_a_value_is_set(text: str, after: str) -> None:
-    """A value is changed where it is, or where it is commented out; all else stays."""
+    """A value is changed in its place, or where it is commented out; everything else stays."""
     assert with_values(text, {("a", "b"): 2}, "x") == after
 
 
 def test_all_files_or_none(tmp_path: Path) -> None:
-    """Where one file can't be written, no file is changed, and no folder or temporary file is left."""
+    """If one file cannot be written, no file is changed, and no new folder or temporary file is left."""
     (tmp_path / "one").write_text("before")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/two").mkdir()
@@ -377,7 +377,7 @@ def test_all_files_or_none(tmp_path: Path) -> None:
 
 
 def test_a_device_stays_a_device(tmp_path: Path) -> None:
-    """What is no regular file is not replaced by one: as root that would change the whole machine."""
+    """A pipe or device is not replaced by a file, because as root that could damage the machine."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigurationError, match=r"not a regular file\. Nothing was changed"):
         write_all([Planned(tmp_path / "one", "after"), Planned(tmp_path / "pipe", "after")])

@@ -1,4 +1,4 @@
-"""Fixtures that replace the SQLite file by a database of PostgreSQL."""
+"""Fixtures that replace the SQLite file with a PostgreSQL database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from tests.postgresql.server import PASSWORD, Server, missing
 
 @contextmanager
 def started() -> Iterator[Server]:
-    """A server of its own; the test is skipped where PostgreSQL is missing."""
+    """A server of its own; the test is skipped if PostgreSQL is missing."""
     if (reason := missing()) is not None:
         pytest.skip(reason)
     server = Server()
@@ -47,7 +47,7 @@ def url(shared_server: Server) -> str:
 
 @pytest.fixture
 def url_with_tables(request: pytest.FixtureRequest, shared_server: Server) -> str:
-    """The `state.url` of a database with the tables; the one of `url` where a test asks for that."""
+    """The `state.url` of a database with tables; the same as `url` if the test requests `url`."""
     if "url" in request.fixturenames:
         found: str = request.getfixturevalue("url")
         return found
@@ -56,7 +56,7 @@ def url_with_tables(request: pytest.FixtureRequest, shared_server: Server) -> st
 
 @pytest.fixture
 def store(url_with_tables: str) -> Iterator[Store]:
-    """A store without a payment."""
+    """A store without payments."""
     url = url_with_tables
     opened = Store.open(url, password=PASSWORD)
     yield opened
@@ -65,13 +65,13 @@ def store(url_with_tables: str) -> Iterator[Store]:
 
 @pytest.fixture
 def rig(clock: HandClock, tmp_path: Path, url_with_tables: str) -> Iterator[Rig]:
-    """An engine whose clock, and the sandbox's, is set by hand."""
+    """An engine whose clock, like the sandbox's, is set by the test."""
     with Sandbox(clock=clock) as box:
         yield Rig(box, clock, tmp_path, {}, database=url_with_tables, password=PASSWORD)
 
 
 @pytest.fixture
 def live(tmp_path: Path, url: str) -> Iterator[Rig]:
-    """The same over the real clock: for real processes."""
+    """The same with the real clock, for real processes."""
     with Sandbox() as box:
         yield Rig(box, HandClock(), tmp_path, {}, database=url, password=PASSWORD)

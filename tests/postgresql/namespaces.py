@@ -1,8 +1,8 @@
-"""Hosts of their own for the two services and the database: Linux network namespaces.
+"""Separate hosts for the two services and the database: Linux network namespaces.
 
-Each host has one link per network (database, stripe, halo). All links meet in bridges of a further
-namespace, in which the sandbox runs; nothing of this is visible to the machine's own network. Needs
-root. A link is cut by taking its far end off the bridge: packets are dropped, and nothing is closed.
+Each host has one link per network (database, stripe, halo). All links meet in bridges of one more
+namespace, in which the sandbox runs. The machine's own network sees nothing of this. Needs root. A
+link is cut by taking its far end off the bridge: packets are dropped, and no connection is closed.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def missing() -> str | None:
-    """Why hosts cannot be made here; None where they can."""
+    """Why hosts cannot be created here; None if they can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if shutil.which("ip") is None:
@@ -56,7 +56,7 @@ def address(host: str, network: str) -> str:
 
 @dataclass
 class Hosts:
-    """The hosts; `close` removes them, with all their links."""
+    """The hosts; `close` removes the hosts with all their links."""
 
     _prefix: str = field(init=False, default_factory=lambda: f"syncd-{os.getpid()}")
 
@@ -91,7 +91,7 @@ class Hosts:
         return f"{host}-{network}"[:15]
 
     def cut(self, host: str, *networks: str) -> None:
-        """Drop every packet between a host and a network."""
+        """Drop every packet between a host and some networks."""
         for network in networks:
             _must("-n", self._name("hub"), "link", "set", self._far(host, network), "nomaster")
 
@@ -105,7 +105,7 @@ class Hosts:
     def on(self, host: str) -> Iterator[None]:
         """Run the block on a host: its sockets, and the processes and threads that it starts.
 
-        The host has a name of its own, so that syncd does not take both hosts for one.
+        The host has its own host name, so that syncd does not take both hosts for the same.
         """
         with ExitStack() as stack:
             for kind in ("net", "uts"):

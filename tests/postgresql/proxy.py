@@ -1,4 +1,4 @@
-"""A link to the server that can be cut: a proxy that stops to carry what it gets."""
+"""A link to a server that can be cut: a proxy that stops forwarding data."""
 
 import contextlib
 import socket
@@ -40,7 +40,7 @@ class Proxy:
         return len(self._left)
 
     def close(self) -> None:
-        """Accept no more connections."""
+        """Stop accepting connections."""
         self._listener.close()
 
     def _accept(self) -> None:

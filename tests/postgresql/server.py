@@ -1,6 +1,6 @@
-"""A PostgreSQL of the tests' own, on a folder of its own.
+"""A PostgreSQL server for the tests, in a folder of its own.
 
-PostgreSQL refuses to run as root, so that tests that run as root start it as another user.
+PostgreSQL refuses to run as root, so tests that run as root start the server as another user.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ from syncd.store.store import Store
 from tests.ports import free_port
 
 ACCOUNT = "nobody"
-"""Who runs the server where the tests run as root."""
+"""The account that runs the server if the tests run as root."""
 
 START_SECONDS = 60.0
 PASSWORD = "the database's password"
 
 
 def programs() -> Path | None:
-    """The folder of PostgreSQL's programs; None where PostgreSQL is not installed."""
+    """The folder of PostgreSQL's programs; None if PostgreSQL is not installed."""
     found = shutil.which("initdb")
     if found is not None and Path(found).resolve().with_name("postgres").exists():
         return Path(found).resolve().parent
@@ -38,7 +38,7 @@ def programs() -> Path | None:
 
 
 def missing() -> str | None:
-    """Why no server can be started here; None where one can."""
+    """Why no server can be started here; None if one can."""
     if programs() is None:
         return "PostgreSQL is not installed (Debian: apt install postgresql)"
     return None
@@ -100,7 +100,7 @@ class Server:
 
     @property
     def data(self) -> Path:
-        """The server's data."""
+        """The server's data folder."""
         return self.folder / "data"
 
     def _as(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Server:
         assert done.returncode == 0, done.stderr + done.stdout
 
     def start(self, *before: str) -> None:
-        """Start it and wait until it answers; `before` is the command that starts it, if any."""
+        """Start the server, with the command `before` if it is given, and wait until the server answers."""
         found = programs()
         assert found is not None
         assert self._process is None
@@ -152,7 +152,7 @@ class Server:
             self.ask(f"CREATE ROLE syncd LOGIN PASSWORD {_quoted(PASSWORD)}", "postgres")
 
     def stop(self, number: int = signal.SIGINT) -> None:
-        """End it: at once and in order by SIGINT, or as it is by SIGKILL, with all its processes."""
+        """Stop the server: SIGINT is an orderly stop, SIGKILL kills the server and all its processes."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -165,12 +165,12 @@ class Server:
         process.wait(30)
 
     def restart(self, number: int = signal.SIGINT) -> None:
-        """End it (see `stop`), and start it again."""
+        """Stop the server (see `stop`) and start it again."""
         self.stop(number)
         self.start()
 
     def signal_all(self, number: int) -> None:
-        """Send a signal to the server and each of its processes: SIGSTOP is a server that hangs."""
+        """Send a signal to the server and all its processes; SIGSTOP makes the server hang."""
         assert self._process is not None
         for pid in [self._process.pid, *self._others(self._process.pid)]:
             with contextlib.suppress(ProcessLookupError):
@@ -186,7 +186,7 @@ class Server:
         return found
 
     def close(self) -> None:
-        """End it and remove its folder."""
+        """Stop the server and remove its folder."""
         if self._process is not None:
             self.signal_all(signal.SIGCONT)
         self.stop(signal.SIGKILL)
@@ -206,14 +206,14 @@ class Server:
             return cursor.fetchall() if cursor.description else []
 
     def database(self, template: str = "template0") -> str:
-        """Create a database, empty unless a template is named; return its name."""
+        """Create a database, empty unless a template is named; returns its name."""
         self._number += 1
         name = f"syncd_{os.getpid()}_{self._number}"
         self.ask(f"CREATE DATABASE {name} OWNER syncd TEMPLATE {template}", "postgres")
         return name
 
     def database_with_tables(self) -> str:
-        """Copy a database in which syncd has created its tables; return the copy's name."""
+        """Copy a database in which syncd has created its tables; returns the copy's name."""
         if self._template is None:
             self._template = self.database()
             Store.open(self.url(self._template), password=PASSWORD).close()

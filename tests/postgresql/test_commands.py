@@ -1,4 +1,4 @@
-"""Commands on PostgreSQL, as real processes: the password, the export, and what `check` says."""
+"""Commands on PostgreSQL as real processes: the password, the export, and what `check` reports."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from tests.postgresql.server import PASSWORD, Server
 
 
 def test_a_story(live: Rig) -> None:
-    """Every command works on PostgreSQL, and none leaves a file or shows the password."""
+    """The commands work on PostgreSQL, leave no database file, and never show the password."""
     paid, odd = live.pay("succeeded"), live.pay("succeeded", rows=(10.0,))
     live.once()
     done = {}
@@ -41,7 +41,7 @@ def test_a_story(live: Rig) -> None:
 
 
 def test_a_command_never_creates_the_tables(live: Rig, shared_server: Server) -> None:
-    """On an empty database, a command that only reads says so and leaves it empty."""
+    """On an empty database, `syncd status` exits with 78 and creates no tables."""
     done = live.command("status")
     assert done.returncode == 78
     assert "is empty: syncd has not run with it yet" in done.stderr
@@ -62,7 +62,7 @@ def test_a_command_never_creates_the_tables(live: Rig, shared_server: Server) ->
     ],
 )
 def test_a_password_in_the_url(live: Rig, change: tuple[str, str]) -> None:
-    """A password in `state.url` is refused with what to do, and not shown."""
+    """A password in `state.url` is refused with a remedy, and not shown."""
     done = live.command("status", extra={"SYNCD_STATE__URL": live.url.replace(*change)})
     assert done.returncode == 78
     assert "must not contain a password. Use the secret database_password" in done.stderr
@@ -70,7 +70,7 @@ def test_a_password_in_the_url(live: Rig, change: tuple[str, str]) -> None:
 
 
 def test_ways_to_give_the_password(live: Rig) -> None:
-    """A credential, a file beside the configuration, and PostgreSQL's password file work, too."""
+    """The password may be a credential, a file beside the configuration, or in PostgreSQL's password file."""
     live.once()
     without = {"SYNCD_DATABASE_PASSWORD": ""}
     refused = live.command("status", extra=without)
@@ -97,7 +97,7 @@ def test_ways_to_give_the_password(live: Rig) -> None:
 
 
 def test_a_server_that_is_down(live: Rig) -> None:
-    """A command that cannot reach the database ends with 69: it may be tried again."""
+    """If the database cannot be reached, a command exits with 69: a retry may succeed."""
     done = live.command(
         "status", extra={"SYNCD_STATE__URL": "postgresql://syncd@127.0.0.1:9/syncd"}
     )
@@ -116,14 +116,14 @@ def test_a_server_that_is_down(live: Rig) -> None:
 def test_check_names_what_is_not_safe(
     url: str, facts: dict[str, Any], levels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`check` warns of a way to the database that others can read, and fails without fsync."""
+    """`check` warns of an unencrypted connection to another machine, and fails if fsync is off."""
     real = postgresql.facts
     monkeypatch.setattr(postgresql, "facts", lambda connection: real(connection) | facts)
     assert [str(line.level) for line in database_lines(url, PASSWORD)] == levels
 
 
 def test_check_says_what_is_wrong(url: str) -> None:
-    """A database that cannot be used fails the check, one that does not answer is a warning."""
+    """A database that refuses the password fails the check; one that does not answer is a warning."""
     (wrong,) = database_lines(url, "wrong")
     assert (str(wrong.level), "password authentication failed" in wrong.text) == ("fail", True)
     (away,) = database_lines("postgresql://syncd@127.0.0.1:9/syncd", None)
@@ -131,7 +131,7 @@ def test_check_says_what_is_wrong(url: str) -> None:
 
 
 def test_only_loopback_is_local(url: str, shared_server: Server) -> None:
-    """A socket in a folder and an address of loopback are local."""
+    """For `check`, a Unix socket and a loopback address do not leave this machine."""
     (_, way) = database_lines(url, PASSWORD)
     assert way.text == "does not leave this machine"
     name = url.rpartition("/")[2]

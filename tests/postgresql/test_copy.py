@@ -1,4 +1,4 @@
-"""Moving from SQLite to PostgreSQL and back: nothing is lost."""
+"""Moving from SQLite to PostgreSQL and back loses nothing."""
 
 import time
 from pathlib import Path
@@ -14,13 +14,13 @@ from tests.test_process import daemon, until
 
 
 def contents(store: Store) -> list[tuple[str, dict[str, Any]]]:
-    """All rows, without the count of leases: a copy takes one, too."""
+    """All rows, except the number of leases taken, because a copy takes a lease too."""
     rows = ((kind, dict(row)) for kind, row in store.housekeeping.export())
     return [(kind, row) for kind, row in rows if row.get("name") != LEASES_TAKEN.name]
 
 
 def test_there_and_back(live: Rig, url: str, tmp_path: Path) -> None:
-    """Everything is the same after a copy to PostgreSQL and one back; syncd goes on from there."""
+    """A copy to PostgreSQL and a copy back have the same contents, and syncd continues with them."""
     home = tmp_path / "home"
     home.mkdir()
     here = Rig(live.box, HandClock(), home, {}, password=PASSWORD)
@@ -54,7 +54,7 @@ def test_there_and_back(live: Rig, url: str, tmp_path: Path) -> None:
 
 
 def test_not_while_the_service_runs(live: Rig, tmp_path: Path) -> None:
-    """A copy beside the service is refused: what the service writes later would be missing."""
+    """`syncd copy` is refused while the service runs, because the copy would lack later changes."""
     target = f"sqlite:///{tmp_path}/other.db"
     with daemon(live) as running:
         until(lambda: running.events("leading"))
@@ -66,7 +66,7 @@ def test_not_while_the_service_runs(live: Rig, tmp_path: Path) -> None:
 
 
 def test_not_while_another_process_pushes(live: Rig, tmp_path: Path) -> None:
-    """A copy beside a push is refused: a new row that is sent meanwhile would be missing in the copy."""
+    """`syncd copy` is refused during a push, because the copy would lack a row that is being inserted."""
     live.once()
     store, target = live.open(), f"sqlite:///{tmp_path}/other.db"
     me = this_process("a backfill")
@@ -77,5 +77,5 @@ def test_not_while_another_process_pushes(live: Rig, tmp_path: Path) -> None:
     pushing.give_back()
     done = live.command("copy", target)
     assert done.returncode == 0, done.stderr
-    pushing.take()  # the copy has given the lease back
+    pushing.take()  # succeeds only because the copy has released the lease
     store.close()

@@ -1,4 +1,4 @@
-"""The crash points of a write, on PostgreSQL: a process that is killed there loses and doubles nothing."""
+"""The crash points of a write on PostgreSQL: a kill there loses nothing and doubles nothing."""
 
 import signal
 
@@ -8,7 +8,7 @@ from syncd.failpoints import VARIABLE, Point
 from tests.conftest import Rig
 
 TURNS_MAX = 60
-"""More occurrences of one point than a run has."""
+"""More than the occurrences of one point in a run."""
 
 
 @pytest.mark.slow
@@ -17,7 +17,7 @@ TURNS_MAX = 60
     [Point.BEFORE_COMMIT, Point.AFTER_COMMIT, Point.BEFORE_REQUEST, Point.AFTER_ANSWER],
 )
 def test_killed_at_a_point(live: Rig, point: Point) -> None:
-    """A run is killed at every third occurrence of a point; the next run ends with one right row each."""
+    """After a kill at every third occurrence of a point, the next run leaves one row for each payment."""
     live.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     live.pay("succeeded")
     live.once()

@@ -23,7 +23,7 @@ def statements(word: str) -> list[str]:
 
 
 def as_postgres(server: Server, folder: Path, statement: str, typed: str = "") -> str:
-    """Run a command of the guide as the server's administrator; returns what it printed."""
+    """Run a command of the guide as the server's administrator; returns the output."""
     (folder / "bin").mkdir(exist_ok=True)
     sudo = folder / "bin/sudo"
     sudo.write_text('#!/bin/sh\n[ "$1 $2" = "-u postgres" ] && shift 2 && exec "$@"\n')
@@ -41,7 +41,7 @@ def as_postgres(server: Server, folder: Path, statement: str, typed: str = "") -
 
 
 def test_set_up(live: Rig, server: Server) -> None:
-    """The guide's commands make a user and a database in which syncd works."""
+    """The guide's commands create a user and a database with which syncd works."""
     server.ask("DROP ROLE syncd", "postgres")
     for statement in statements("sudo -u postgres create"):
         as_postgres(server, live.folder, statement, "open sesame\nopen sesame\n")
@@ -54,7 +54,7 @@ def test_set_up(live: Rig, server: Server) -> None:
 
 
 def test_the_files_it_names(tmp_path: Path) -> None:
-    """The lock, the credential and the key that the guide names are there."""
+    """The lock file and the credential that the guide names exist."""
     text = GUIDE.read_text()
     assert shutil.copy(ROOT / "requirements-postgresql.lock", tmp_path)
     for unit in ("syncd.service", "syncd@.service"):
@@ -65,9 +65,9 @@ def test_the_files_it_names(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_command(machine: Machine, server: Server, tmp_path: Path) -> None:
-    """The guide's commands, each as written, on a machine where syncd runs with SQLite; then back.
+    """The commands of the guide run as written on a machine with SQLite; then syncd moves back.
 
-    The order is the guide's: a database that is copied is copied before `state.url` names the server.
+    A database is copied before `state.url` names the server, as in the guide.
     """
     payment = old_payment(machine.box)
     installed(machine)

@@ -1,4 +1,4 @@
-"""Two services and a database on three hosts, whose links are cut: one row for one payment, always."""
+"""Two services and a database on three hosts with cut links: always one row for one payment."""
 
 import signal
 import time
@@ -24,7 +24,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @contextmanager
 def two(site: Site) -> Iterator[None]:
-    """Both services; the first leads, and a first payment has got its row."""
+    """Both services; the first leads, and a first payment has its row."""
     with ExitStack() as stack:
         for host in ("first", "second"):
             site.start(stack, host)
@@ -34,14 +34,14 @@ def two(site: Site) -> Iterator[None]:
 
 @pytest.mark.parametrize("also", [(), ("halo",)], ids=["database", "database-and-halo"])
 def test_the_leader_is_cut_off_from_the_database(site: Site, also: tuple[str, ...]) -> None:
-    """The standby leads some takeover times later at most; the former leader stands by when it is back."""
+    """If the leader loses the database, the standby takes over; later the former leader stands by."""
     with two(site):
         before = site.pay()
         site.hosts.cut("first", "database", *also)
         until(lambda: site.running["second"].events("leading"), 5 * TAKEOVER_SECONDS)
         paid = site.pay()
         site.settled(paid)
-        site.settled(before, 120)  # a row that the former leader sent last may be in doubt
+        site.settled(before, 120)  # the former leader's last insert may be uncertain
         site.hosts.mend("first", "database", *also)
         until(lambda: site.running["first"].events("lead_lost"), 60)
         until(lambda: site.ready("first")[0] == 200 and not site.leads("first"), 90)
@@ -51,7 +51,7 @@ def test_the_leader_is_cut_off_from_the_database(site: Site, also: tuple[str, ..
 
 
 def test_the_leader_is_cut_off_from_halo(site: Site) -> None:
-    """The leader keeps the lead and reports it; the payment gets one row when the link works again."""
+    """If the leader loses Halo, it keeps the lead and is not ready; later the payment gets one row."""
     with two(site):
         site.hosts.cut("first", "halo")
         paid = site.pay()
@@ -69,7 +69,7 @@ def test_the_leader_is_cut_off_from_halo(site: Site) -> None:
 
 
 def test_the_database_is_killed_on_its_host(site: Site) -> None:
-    """The database dies by SIGKILL and starts again: nobody ends, and one row for one payment."""
+    """After a SIGKILL and a restart of the database, both services work, with one row for each payment."""
     with two(site):
         paid = site.pay()
         site.server.stop(signal.SIGKILL)
@@ -84,7 +84,7 @@ def test_the_database_is_killed_on_its_host(site: Site) -> None:
 @pytest.mark.parametrize("point", [Point.BEFORE_REQUEST, Point.AFTER_ANSWER, Point.AFTER_COMMIT])
 @pytest.mark.parametrize("fault", ["halo", "database", "killed"])
 def test_the_leader_dies_and_a_fault_follows(site: Site, point: Point, fault: str) -> None:
-    """The leader dies at a point of its work, and the other host has a fault: one row, in the end."""
+    """If the leader dies and the other host or the database has a fault, each payment still gets one row."""
     with ExitStack() as stack:
         site.start(stack, "first", **{VARIABLE: f"{point}:25"})
         site.start(stack, "second")

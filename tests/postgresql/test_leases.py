@@ -1,4 +1,4 @@
-"""Leases on PostgreSQL: the server's clock counts, and a write is fenced in its own transaction."""
+"""Leases on PostgreSQL follow the server's clock, and each write checks the lease in its own transaction."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ def both(
 
 
 def test_numbers_only_grow(both: Store) -> None:
-    """Each taking has a higher number, also after the lease was given back; renewing keeps it."""
+    """A lease's number grows whenever a process takes the lease; renewing the lease keeps the number."""
     take = both.coordination.take_lease
     numbers = []
     for who in (ME, ME, OTHER, ME):
@@ -47,7 +47,7 @@ def test_numbers_only_grow(both: Store) -> None:
 
 
 def test_a_lost_lease_notes_nothing(both: Store) -> None:
-    """What is about to be sent is noted only while the lease is held: else the write is refused."""
+    """After another process took the lease, syncd records no update and no insert, and reports the loss."""
     mine = Lease(both, ME, lambda: 100.0)
     mine.take()
     both.intend_update({"pi_1": (1,)}, 100.0, {"a": "1"}, mine.fence)
@@ -63,7 +63,7 @@ def test_a_lost_lease_notes_nothing(both: Store) -> None:
 
 
 def test_an_insert_and_its_notes_are_one(both: Store) -> None:
-    """The notes of an insert are written with it; where another process was quicker, they are not."""
+    """An insert and its notes are stored together; if another process was faster, neither is stored."""
     due = both.due(100.0, 1)[0]
     assert both.intend_insert(due, None, 100.0, 300.0, {"a": "mine"})
     assert both.notes()["a"] == "mine"
@@ -74,7 +74,7 @@ def test_an_insert_and_its_notes_are_one(both: Store) -> None:
 
 @pytest.mark.parametrize("ahead", [-86_400.0, 86_400.0])
 def test_the_servers_clock(store: Store, ahead: float) -> None:
-    """A host whose clock is a day off neither takes a lease that holds nor keeps one for ever."""
+    """A process whose clock is a day wrong cannot take a valid lease, and cannot keep one for ever."""
 
     def wrong() -> float:
         return time.time() + ahead
@@ -97,7 +97,7 @@ def test_the_servers_clock(store: Store, ahead: float) -> None:
 
 @pytest.fixture(params=["repeatable read", "serializable"])
 def strict_url(request: pytest.FixtureRequest, shared_server: Server) -> str:
-    """A database whose administrator chose other transactions than PostgreSQL's own default."""
+    """A database whose administrator changed PostgreSQL's default isolation level."""
     name = shared_server.database()
     setting = f"default_transaction_isolation = '{request.param}'"
     url = shared_server.url(name)
@@ -107,7 +107,7 @@ def strict_url(request: pytest.FixtureRequest, shared_server: Server) -> str:
 
 
 def test_fenced_whatever_the_isolation(strict_url: str, shared_server: Server) -> None:
-    """A lease that another process takes while this one waits for the database's lock is seen."""
+    """With any isolation level, a process notices a lease that was taken while it waited for the lock."""
     store = Store.open(strict_url, password=PASSWORD)
     fill(store, 1, 1)
     mine = Lease(store, ME, lambda: 100.0)
@@ -139,7 +139,7 @@ def test_fenced_whatever_the_isolation(strict_url: str, shared_server: Server) -
 
 
 def test_counted_whatever_the_isolation(strict_url: str) -> None:
-    """Four processes that count requests at the same time lose none, and none of them fails."""
+    """With any isolation level, four processes that count requests at the same time lose none."""
     stores = [Store.open(strict_url, password=PASSWORD) for _ in range(4)]
     window = halo_window(10_000)
 
@@ -159,7 +159,7 @@ def test_counted_whatever_the_isolation(strict_url: str) -> None:
 
 @pytest.mark.parametrize("ahead", [-3_000.0, -301.0, 290.0, 600.0])
 def test_windows_go_by_the_servers_clock(strict_url: str, ahead: float) -> None:
-    """Two hosts whose clocks differ by minutes share one window: together they never send more."""
+    """Two hosts whose clocks differ by minutes share one rate limit, and never exceed it together."""
     first, second = (Store.open(strict_url, password=PASSWORD) for _ in range(2))
     window = halo_window(10)
 
@@ -183,7 +183,7 @@ def test_windows_go_by_the_servers_clock(strict_url: str, ahead: float) -> None:
 
 
 def test_a_clock_that_jumps_moves_no_window(strict_url: str) -> None:
-    """A host's clock that is set while syncd runs: each request is counted at the server's time."""
+    """If a host's clock jumps, each request still counts at the server's time."""
     store = Store.open(strict_url, password=PASSWORD)
     window = halo_window(100)
     for jump in (0.0, 3_600.0, 3_600.0, -3_600.0, 0.0):
@@ -195,7 +195,7 @@ def test_a_clock_that_jumps_moves_no_window(strict_url: str) -> None:
 
 
 def test_counts_made_ahead_are_given_back(strict_url: str) -> None:
-    """Requests that were counted ahead and not sent are given back, also with a wrong clock."""
+    """Requests that were counted but not sent are uncounted, also if the host's clock is wrong."""
     store = Store.open(strict_url, password=PASSWORD)
     window = halo_window(1_000)
     now = time.time() + 3_000

@@ -1,4 +1,4 @@
-"""The link to the database is cut exactly at a point of a write, while syncd goes on: one right row each."""
+"""The link to the database is cut at a point of a write: each payment still gets one correct row."""
 
 import os
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from tests.postgresql.proxy import Proxy
 from tests.postgresql.server import Server
 
 TURNS_MAX = 60
-"""More occurrences of one point than a cycle has."""
+"""More than the occurrences of one point in a cycle."""
 
 
 @pytest.mark.slow
@@ -25,9 +25,9 @@ TURNS_MAX = 60
 def test_cut_off_from_the_database_at_a_point(
     rig: Rig, shared_server: Server, monkeypatch: pytest.MonkeyPatch, point: Point
 ) -> None:
-    """At every fourth occurrence of a point no packet passes until the step has failed.
+    """At every fourth occurrence of a point, the link is cut until the step has failed.
 
-    What syncd had sent to the database arrives when the link works again, after syncd gave up.
+    What syncd had sent to the database arrives when the link works again, after syncd has given up.
     """
     proxy = Proxy(shared_server.port)
     rig.database = rig.database.replace(f":{shared_server.port}/", f":{proxy.port}/")

@@ -1,4 +1,4 @@
-"""How often a poll asks the server: each round trip costs the time of the network."""
+"""How many round trips to the server a poll takes, because each costs network time."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ AT_REST = 5
 
 
 def test_a_poll_at_rest(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A poll of the service with nothing new, and the push after it, stay within the limit."""
+    """A poll and a push with nothing new take at most five round trips to the server."""
     rig.pay("succeeded")
     rig.once()
     trips = 0

@@ -1,4 +1,4 @@
-"""The store on PostgreSQL: what is refused, several processes at once, and a server that goes away."""
+"""The store on PostgreSQL: what is refused, several processes at once, and a server that fails."""
 
 import signal
 import subprocess
@@ -39,7 +39,7 @@ globals().update(
 
 
 def test_the_tables(store: Store, url: str) -> None:
-    """A new database has the tables that the code describes; opening it again changes nothing."""
+    """A new database has the tables that the code describes; opening the database again changes nothing."""
     Store.open(url, password=PASSWORD).close()
     with reading(store._engine) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": False})
@@ -61,7 +61,7 @@ def test_the_tables(store: Store, url: str) -> None:
     ],
 )
 def test_wrong_configuration(url: str, change: dict[str, Any], words: str) -> None:
-    """A server that refuses the connection is a wrong configuration; the password is not shown."""
+    """A server that refuses the connection is a configuration error; the password is not shown."""
     base, _, name = url.rpartition("/")
     other = f"{base}/{change.get('database', name)}{change.get('query', '')}"
     with pytest.raises(StoreUnusable, match=words) as caught:
@@ -70,7 +70,7 @@ def test_wrong_configuration(url: str, change: dict[str, Any], words: str) -> No
 
 
 def test_foreign_and_newer(shared_server: Server, url: str) -> None:
-    """Tables of another program, and those of a newer syncd, are refused and left alone."""
+    """A database with tables of another program or of a newer syncd is refused and not changed."""
     name = url.rpartition("/")[2]
     shared_server.ask("CREATE TABLE bills (id int)", name)
     with pytest.raises(StoreUnusable, match="tables of another program"):
@@ -83,7 +83,7 @@ def test_foreign_and_newer(shared_server: Server, url: str) -> None:
 
 
 def test_another_encoding(shared_server: Server, url: str) -> None:
-    """A database that cannot store every text is refused, with the command that creates a usable one."""
+    """A database that cannot store every text is refused, with the command that creates a usable database."""
     name = url.rpartition("/")[2] + "_ascii"
     shared_server.ask(
         f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'", "postgres"
@@ -93,7 +93,7 @@ def test_another_encoding(shared_server: Server, url: str) -> None:
 
 
 def test_a_user_without_rights(shared_server: Server, url: str) -> None:
-    """A user who may not create tables gets the command that gives the right."""
+    """If the database user may not create tables, the error names the command that grants the right."""
     name = url.rpartition("/")[2]
     shared_server.ask(f"CREATE ROLE guest_{name} LOGIN PASSWORD 'secret'", "postgres")
     guest = url.replace("//syncd@", f"//guest_{name}@")
@@ -102,13 +102,13 @@ def test_a_user_without_rights(shared_server: Server, url: str) -> None:
 
 
 def test_nothing_listens() -> None:
-    """A server that does not run may run soon: nothing is wrong with the configuration."""
+    """A server that does not run is temporarily unavailable, not a configuration error."""
     with pytest.raises(StoreUnavailable, match="cannot be used at the moment"):
         Store.open("postgresql://syncd@127.0.0.1:9/syncd")
 
 
 def test_without_psycopg(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra, the command that installs it."""
+    """If psycopg is missing, the error names the command that installs it."""
     monkeypatch.delitem(sys.modules, "syncd.store.db.postgresql")
     monkeypatch.delattr("syncd.store.db.postgresql")
     monkeypatch.setitem(sys.modules, "psycopg", None)
@@ -120,7 +120,7 @@ def test_without_psycopg(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_start_at_once(shared_server: Server, url: str) -> None:
-    """Processes that find an empty database at once all work: one of them creates the tables."""
+    """Three processes that find an empty database at the same time all work, and the tables exist once."""
     code = (
         "import sys; from syncd.store.store import Store;"
         "sys.stdin.readline(); s = Store.open(sys.argv[1], password=sys.argv[2]);"
@@ -148,12 +148,12 @@ def test_two_start_at_once(shared_server: Server, url: str) -> None:
 
 
 def test_one_writes_at_a_time(store: Store, url: str) -> None:
-    """A writer waits for another; one that waits too long says so, and has changed nothing."""
+    """A writer waits for another writer; after its timeout it reports this and has changed nothing."""
     other = Store.open(url, password=PASSWORD, busy_seconds=0.2)
     with writing(store._engine):
         with pytest.raises(StoreUnavailable, match="Another process has locked the database"):
             other.write_notes({"a": "1"})
-        assert other.notes() == {}  # reading waits for nobody
+        assert other.notes() == {}  # reads do not wait
     other.write_notes({"a": "1"})
     assert store.notes() == {"a": "1"}
     other.close()
@@ -180,7 +180,7 @@ def test_counted_once_each(store: Store, url: str) -> None:
 
 
 def test_a_reader_sees_one_state(store: Store, url: str) -> None:
-    """What others write during a reading transaction is not seen half."""
+    """A reading transaction sees no change that others commit in the meantime."""
     other = Store.open(url, password=PASSWORD)
     query = sa.select(sa.func.count()).select_from(schema.notes)
     with reading(store._engine) as connection:
@@ -192,7 +192,7 @@ def test_a_reader_sees_one_state(store: Store, url: str) -> None:
 
 
 def test_connections(store: Store, shared_server: Server, url: str) -> None:
-    """A process has few connections, which are named after syncd."""
+    """A process has at most three connections, which have the name syncd."""
     name = url.rpartition("/")[2]
     for _ in range(20):
         store.notes()
@@ -211,7 +211,7 @@ def test_connections(store: Store, shared_server: Server, url: str) -> None:
 
 
 def test_ids_are_sorted_by_their_bytes(store: Store) -> None:
-    """Ids come in the order in which Python sorts them: a push resumes after the last of them."""
+    """Ids are sorted as Python sorts them, because a push resumes after the last id."""
     names = ["pi_a", "pi_B", "pi_Z", "pi_b", "pi_1", "pi__"]
     words = [said(1, intent_id=name, event_id=None) for name in names]
     store.take_in(words, 1.0)
@@ -220,7 +220,7 @@ def test_ids_are_sorted_by_their_bytes(store: Store) -> None:
 
 
 def test_long_and_odd_texts(store: Store) -> None:
-    """Texts that are longer than expected, and those with zero bytes, stop nothing."""
+    """Very long texts and texts with zero bytes cause no error."""
     store.take_in(
         [said(1, invoice="9" * 500, event_id=None)], 1.0, unreadable=[("evt_\0", "r\0", 1)]
     )
@@ -234,7 +234,7 @@ def test_long_and_odd_texts(store: Store) -> None:
     "text", ['100 % of it\'s "50\\\\50"; COMMIT; DROP TABLE notes --', "%s %(a)s \\'", "ä€\n", ""]
 )
 def test_a_note_is_stored_as_it_is(store: Store, text: str) -> None:
-    """A statement that runs in one message with its transaction changes no character of its values."""
+    """A statement that is sent together with its transaction changes no character of its values."""
     store.write_notes({text[:40]: text, "other": "1"})
     store.write_notes({text[:40]: f"{text}2"})
     assert store.note(text[:40]) == f"{text}2"
@@ -244,7 +244,7 @@ def test_a_note_is_stored_as_it_is(store: Store, text: str) -> None:
 def test_a_lock_of_another_session(
     store: Store, shared_server: Server, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While another session locks a table, no query waits on the server longer than its time limit."""
+    """If another session locks a table, no query waits on the server longer than the time limit."""
     name = url.rpartition("/")[2]
     monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 0.5)
     opened = Store.open(url, password=PASSWORD)
@@ -265,7 +265,7 @@ def test_a_lock_of_another_session(
 
 
 def test_prune(store: Store) -> None:
-    """What serves no more is deleted; the newest sendings are remembered."""
+    """`prune` deletes old payments; of the payments with sent requests, the newest are remembered."""
     fill(store, 0, 30)
     with writing(store._engine) as connection:
         connection.execute(schema.payments.update().values(condition="in_step"))
@@ -278,7 +278,7 @@ def test_prune(store: Store) -> None:
 
 
 def test_copied_and_exported(store: Store, tmp_path: Path) -> None:
-    """A dry run's copy in SQLite, and an export, hold what the database holds."""
+    """A dry run's copy in SQLite, and an export, contain what the database contains."""
     fill(store, 0, 700)
     copy = Store.open(f"sqlite:///{tmp_path}/copy.db")
     store.housekeeping.copy_to(copy.housekeeping)
@@ -288,12 +288,12 @@ def test_copied_and_exported(store: Store, tmp_path: Path) -> None:
     copy.close()
 
 
-# --- the server goes away --------------------------------------------------------------------------
+# --- the server fails ------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def away(server: Server) -> Iterator[tuple[Store, Server, str]]:
-    """A store whose server may be stopped."""
+    """A store whose server the test may stop."""
     name = server.database()
     opened = Store.open(server.url(name), password=PASSWORD, busy_seconds=1.0)
     fill(opened, 1, 1)
@@ -310,10 +310,10 @@ def works(store: Store) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_restarted(away: tuple[Store, Server, str], number: int) -> None:
-    """A restart between two transactions is not noticed; while the server is down, syncd says so."""
+    """A restart between two transactions causes no error; while the server is down, syncd reports that."""
     store, server, _ = away
     with reading(store._engine), reading(store._engine):
-        pass  # two pooled connections, both of which are lost
+        pass  # two pooled connections, both of which the restart breaks
     server.restart(number)
     works(store)
     server.stop(number)
@@ -325,7 +325,7 @@ def test_restarted(away: tuple[Store, Server, str], number: int) -> None:
 
 
 def test_lost_within_a_transaction(away: tuple[Store, Server, str]) -> None:
-    """A connection that is cut within a transaction: nothing of it is written, the next works."""
+    """If the connection breaks within a transaction, nothing of it is stored, and the next one works."""
     store, server, name = away
     end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
     with pytest.raises(StoreUnavailable), writing(store._engine) as connection:  # noqa: PT012
@@ -337,7 +337,7 @@ def test_lost_within_a_transaction(away: tuple[Store, Server, str]) -> None:
 
 
 def test_hangs(away: tuple[Store, Server, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that accepts connections and never answers ends in an error, within bounds."""
+    """A server that accepts connections but never answers causes an error within the time limit."""
     store, server, _ = away
     monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 1.0)
     server.signal_all(signal.SIGSTOP)
@@ -348,7 +348,7 @@ def test_hangs(away: tuple[Store, Server, str], monkeypatch: pytest.MonkeyPatch)
         assert time.monotonic() - begun < 20.0
         begun = time.monotonic()
         with pytest.raises(StoreUnavailable):
-            store.notes()  # at once: the last attempt has just shown that nobody answers
+            store.notes()  # fails at once, because the last attempt got no answer
         assert time.monotonic() - begun < 1.0
     finally:
         server.signal_all(signal.SIGCONT)
@@ -364,7 +364,7 @@ def test_hangs(away: tuple[Store, Server, str], monkeypatch: pytest.MonkeyPatch)
 
 
 def test_too_many_connections(away: tuple[Store, Server, str]) -> None:
-    """A server without a free connection is unavailable, and used again when there is one."""
+    """A server without a free connection is unavailable, and syncd uses it again when one is free."""
     store, server, name = away
     store._engine.dispose()
     held = []
@@ -389,7 +389,7 @@ def test_too_many_connections(away: tuple[Store, Server, str]) -> None:
 
 
 def test_a_read_only_server(away: tuple[Store, Server, str]) -> None:
-    """A server that takes no writes, such as a replica, is unavailable: nobody ends because of it."""
+    """A server that accepts no writes, such as a replica, is unavailable, and used again later."""
     store, server, name = away
     server.ask(f"ALTER DATABASE {name} SET default_transaction_read_only = on", "postgres")
     store._engine.dispose()
@@ -401,7 +401,7 @@ def test_a_read_only_server(away: tuple[Store, Server, str]) -> None:
 
 
 def test_commits_are_durable(away: tuple[Store, Server, str]) -> None:
-    """What was committed survives a crash of the server, also where it is set up to answer sooner."""
+    """Commits survive a crash of the server, also if the database is set to asynchronous commits."""
     store, server, name = away
     server.ask(f"ALTER DATABASE {name} SET synchronous_commit = off", "postgres")
     store._engine.dispose()

@@ -1,4 +1,4 @@
-"""Two services over one database: one leads, the other takes over; one row for one payment, always."""
+"""Two services with one database: one leads, the other takes over; always one row for one payment."""
 
 import json
 import os
@@ -50,7 +50,7 @@ class Pair:
 
 @contextmanager
 def pair(rig: Rig, takeover: float = 60.0, second: dict[str, str] | None = None) -> Iterator[Pair]:
-    """Start both; the first leads. `takeover` seconds is long where a busy machine must not take over."""
+    """Start both; the first leads. `takeover` is long where a busy machine must not take over."""
     folders = [rig.folder / name for name in ("first", "second")]
     settings = {"SYNCD_STATE__TAKEOVER_AFTER": f"{takeover:.0f}s"}
     with ExitStack() as stack:
@@ -73,13 +73,13 @@ def pair(rig: Rig, takeover: float = 60.0, second: dict[str, str] | None = None)
 
 
 def settled(rig: Rig, payment: str, status: int = 3) -> None:
-    """Wait until Halo shows the payment; there is one row for it, then and later."""
+    """Wait until Halo shows the payment with this status; there is one row for the payment."""
     until(lambda: rig.statuses(payment) == [status], 40)
     assert len(rig.box.halo.rows_of(payment)) == 1
 
 
 def test_one_leads_the_other_stands_by(live: Rig) -> None:
-    """Only the leader polls; both answer with 200 and their role; status and metrics name both."""
+    """Only the leader pushes; both services answer 200 with their role; status and metrics show both."""
     live.once()
     with pair(live) as both:
         paid = live.pay("succeeded")
@@ -114,7 +114,7 @@ def _with_standby(live: Rig) -> str:
 
 
 def test_a_stopped_leader_hands_over_at_once(live: Rig) -> None:
-    """A planned stop: the standby leads within two seconds, and says so once."""
+    """After a planned stop of the leader, the standby leads within 2.5 seconds, and logs this once."""
     live.once()
     with pair(live) as both:
         settled(live, live.pay("succeeded"))
@@ -129,7 +129,7 @@ def test_a_stopped_leader_hands_over_at_once(live: Rig) -> None:
 
 
 def test_a_takeover_is_notified(live: Rig, receiver: Receiver) -> None:
-    """A takeover sends one notification; the first service's start sends none."""
+    """A takeover sends one notification; the start of the first service sends none."""
     live.settings["SYNCD_NOTIFY_URLS"] = receiver.notify_url
     live.once()
     with pair(live) as both:
@@ -146,7 +146,7 @@ def test_a_takeover_is_notified(live: Rig, receiver: Receiver) -> None:
 
 @pytest.mark.slow
 def test_a_leader_that_was_suspended(live: Rig) -> None:
-    """A leader suspended within a push is replaced; when it goes on it writes nothing, and stands by."""
+    """A leader that was suspended during a push is replaced; afterwards it writes nothing and stands by."""
     live.once()
     with pair(live, TAKEOVER_SECONDS) as both:
         settled(live, live.pay("succeeded"))
@@ -176,7 +176,7 @@ def test_a_leader_that_was_suspended(live: Rig) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["hang", "hang_after"])
 def test_a_leader_that_dies_within_a_create(live: Rig, fault: str) -> None:
-    """The leader is killed while Halo answers a new row: the standby makes no second one."""
+    """If the leader is killed while Halo answers an insert, the standby inserts no second row."""
     live.settings.update(CREATES)
     live.once()
     with pair(live) as both:
@@ -199,7 +199,7 @@ def test_a_leader_that_dies_within_a_create(live: Rig, fault: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_the_database_is_killed_and_restarted(server: Server, tmp_path: Any, number: int) -> None:
-    """Without the database nobody ends and /readyz says it; after its restart all works by itself."""
+    """Without the database, both services keep running and are not ready; after its restart both work."""
     with Sandbox() as box:
         name = server.database()
         live = Rig(box, HandClock(), tmp_path, {}, database=server.url(name), password=PASSWORD)
@@ -223,7 +223,7 @@ def test_the_database_is_killed_and_restarted(server: Server, tmp_path: Any, num
 
 @pytest.mark.slow
 def test_the_database_hangs(server: Server, tmp_path: Any) -> None:
-    """A server that accepts connections and does not answer: /readyz says it, and all works again."""
+    """If the database hangs for eight seconds, both services work again afterwards, with one row."""
     with Sandbox() as box:
         name = server.database()
         live = Rig(box, HandClock(), tmp_path, {}, database=server.url(name), password=PASSWORD)
@@ -240,7 +240,7 @@ def test_the_database_hangs(server: Server, tmp_path: Any) -> None:
 
 
 def test_commands_work_beside_the_leader(live: Rig) -> None:
-    """A backfill, a resync and a dismissal work from any host while another leads."""
+    """--once, --backfill and resync work while a service leads, and the service keeps the lead."""
     live.once()
     with pair(live) as both:
         paid = live.pay("succeeded")
@@ -252,7 +252,7 @@ def test_commands_work_beside_the_leader(live: Rig) -> None:
 
 
 def _answers_of(one: Daemon) -> dict[str, tuple[int, str]]:
-    """What a service answers on each path, each within three seconds."""
+    """The answer of a service on each path, each within three seconds."""
     found = {}
     for path in ("/livez", "/readyz", "/", "/metrics"):
         began = time.monotonic()
@@ -262,7 +262,7 @@ def _answers_of(one: Daemon) -> dict[str, tuple[int, str]]:
 
 
 def _answers_without_a_database(one: Daemon) -> None:
-    """A service whose database has stopped to answer: all paths answer soon, and for long."""
+    """Check that all paths of a service without its database answer quickly, and do so repeatedly."""
     until(partial(_is_not_ready, one), 15)
     for _ in range(4):
         found = _answers_of(one)
@@ -276,7 +276,7 @@ def _answers_without_a_database(one: Daemon) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["stopped", "dropped"])
 def test_http_while_the_database_hangs(server: Server, tmp_path: Any, how: str) -> None:
-    """A server that is stopped, or whose packets are dropped: HTTP answers, and says what is wrong."""
+    """If the database hangs or its packets are dropped, HTTP still answers, and says what to check."""
     proxy = Proxy(server.port)
     url = server.url(server.database())
     with Sandbox() as box:
@@ -302,7 +302,7 @@ def test_http_while_the_database_hangs(server: Server, tmp_path: Any, how: str) 
 
 @pytest.mark.slow
 def test_the_leaders_link_to_the_database_is_cut(live: Rig, shared_server: Server) -> None:
-    """A leader that no longer reaches the database is replaced and writes nothing; later it stands by."""
+    """A leader that loses the database is replaced and writes nothing; later it stands by."""
     live.once()
     proxy = Proxy(shared_server.port)
     direct = live.database
