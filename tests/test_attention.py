@@ -118,7 +118,7 @@ def test_a_deleted_row_leaves_its_invoice(rig: Rig) -> None:
 
 
 def test_a_refund_names_payment_and_invoice(rig: Rig) -> None:
-    """The entry of a refund names its payment and invoice, also of a payment that syncd has no event for."""
+    """The entry of a refund names its payment and invoice, also if syncd has no event of the payment."""
     rig.box.stripe.permissions |= {"refunds", "disputes"}
     old = rig.pay("succeeded", created=rig.clock() - 100 * 86_400)
     rig.box.stripe.events.clear()

@@ -305,7 +305,7 @@ def backlog(rig: Rig, payments: int) -> list[str]:
 
 
 class StoppedError(Exception):
-    """Stands for the end of the process."""
+    """Simulates the end of the process."""
 
 
 def interrupt(rig: Rig, *, page: int = 0, chunk: int = 0) -> None:

@@ -238,7 +238,7 @@ def test_five_megabytes_of_description(rig: Rig) -> None:
 
 
 def test_control_characters_and_markup(rig: Rig) -> None:
-    """Control characters and markup reach Halo unchanged as JSON, but no log entry and no reason."""
+    """Control characters and markup reach Halo unchanged in JSON, but appear in no log entry or reason."""
     payment = rig.pay(
         "succeeded", description=NASTY, metadata={"customer": NASTY, "halo_invoice_id": NASTY}
     )
@@ -418,7 +418,7 @@ def test_command_that_stripe_refuses(live: Rig) -> None:
 
 @pytest.mark.parametrize("hours", [1, 24 * 365 * 12])
 def test_clock_that_jumps_back(rig: Rig, hours: int) -> None:
-    """If a clock that was ahead is corrected, syncd does not wait until the wrong time to poll or push."""
+    """If a clock that was ahead is corrected, a paused push resumes at once."""
     ahead = hours * 3_600
 
     async def work(parts: Parts) -> None:
@@ -438,7 +438,7 @@ def test_clock_that_jumps_back(rig: Rig, hours: int) -> None:
 
 
 def test_clock_that_jumps_back_by_years(rig: Rig) -> None:
-    """If a clock that was years ahead is corrected, syncd soon retries failed and unmatched payments."""
+    """If a clock that was years ahead is corrected, syncd retries failed and unmatched payments at once."""
     ahead = 12 * 365 * 86_400
     rig.world.now = lambda: rig.clock() + ahead
     refused, unmatched = rig.pay("succeeded"), rig.pay("succeeded", rows=())

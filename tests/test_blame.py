@@ -125,7 +125,7 @@ def test_what_is_listed_stays_listed(rig: Rig, kind: str) -> None:
 
 @pytest.mark.parametrize("made", [_updates, _creates])
 def test_an_outage_that_begins_in_mid_push_blames_nobody(rig: Rig, made: Any) -> None:
-    """If Halo fails after one write in each push, no payment is listed, and syncd sends few requests."""
+    """If Halo fails after one write in each push, no payment is listed, and a push sends at most 100 writes."""
     rig.settings["SYNCD_PUSH__BATCH"] = "2"
     made(rig, 20)
     for _ in range(4):
@@ -299,7 +299,7 @@ def test_a_doubtful_new_row_is_looked_for_on_its_invoice(rig: Rig, kind: str) ->
 
 
 def test_a_backfill_says_that_it_left_one_out(live: Rig) -> None:
-    """If Halo asks to wait with one payment, a backfill that cannot push it exits with 69."""
+    """If Halo keeps asking to wait for one payment, a backfill exits with 69."""
     payment = _creates(live, 1)[0]
     _fails_on(live, payment, "503", retry_after=1)
     done = live.command("--backfill", "1d")

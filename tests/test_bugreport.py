@@ -93,7 +93,7 @@ def sections(text: str) -> dict[str, str]:
 
 
 def test_nothing_planted_is_found(planted: Planted) -> None:
-    """The bug report contains no planted name, id, amount or secret, but what a developer needs."""
+    """The bug report contains what a developer needs, but no planted name, id, amount or secret."""
     rig = planted.rig
     rig.command("--once", extra=planted.around)
     rig.box.halo.faults.append(Fault("html", method="GET", path="InvoicePayment"))

@@ -113,7 +113,7 @@ def test_nobody_shares_the_number_of_success(evidence: list[Evidence]) -> None:
 @settings(deadline=None)
 @given(some_evidence)
 def test_rows_that_say_nothing_of_the_states_decide_nothing(evidence: list[Evidence]) -> None:
-    """Rows without a trace can only withdraw a proposed number."""
+    """A number that differs from the number of webhook rows alone has the verdict "proven"."""
     alone = _numbers(learnt(e for e in evidence if e.webhook))
     for one in learnt(evidence):
         assert one.number in (alone[one.state], None) or one.verdict is Verdict.PROVEN

@@ -180,7 +180,7 @@ def test_files_that_can_not_be_read(file: Path) -> None:
 
 
 def test_where_the_file_is_looked_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file of --config comes first, then SYNCD_CONFIG, then /etc/syncd, then ./config.toml."""
+    """--config overrides SYNCD_CONFIG, which overrides /etc/syncd/config.toml and then ./config.toml."""
     monkeypatch.setattr("syncd.config.load.PLACES", (file.parent / "etc.toml", Path("config.toml")))
     with pytest.raises(ConfigurationError, match="Name a file with --config or SYNCD_CONFIG"):
         load(None, os.environ)
@@ -304,7 +304,7 @@ def test_key_of_an_organization(file: Path, monkeypatch: pytest.MonkeyPatch, key
         ('[[halo.tenants]]\nclient_secret = "Zq7Hidden"', "5: halo.tenants.client_secret"),
         ('[deep.down.below]\nkey = "Zq7Hidden"', "5: deep.down.below.key"),
     ],
-    ids=map(str, range(14)),  # the file's path holds the id, and no secret is shown in a path
+    ids=map(str, range(14)),  # the file's path contains the id, and a path must not show a secret
 )
 def test_secrets_in_the_file(file: Path, line: str, place: str) -> None:
     """A secret anywhere in the file is refused, whether its name or value shows it, and is never shown."""

@@ -301,7 +301,7 @@ def test_create_left_in_doubt(rig: Rig, kind: str) -> None:
 
 
 def test_doubtful_insert_is_looked_for_soon_and_sent_late(rig: Rig) -> None:
-    """After an uncertain insert, syncd looks for the row at growing gaps, and inserts after 300 seconds."""
+    """After an uncertain insert, syncd looks for the row at growing gaps, and inserts again after 300 s."""
     payment = _creating(rig)
     rig.box.halo.faults.append(Fault("reset", method="POST", path="InvoicePayment"))
     began = rig.clock.seconds
@@ -1106,7 +1106,7 @@ def test_new_row_that_was_not_made(rig: Rig) -> None:
 
 @pytest.mark.parametrize("status", [408, 502, 503, 504, 524, 302])
 def test_an_insert_that_may_still_be_under_way(rig: Rig, status: int) -> None:
-    """After an insert with a gateway error or a redirect, syncd waits for the row, and inserts no second."""
+    """After an insert with a gateway error or a redirect, syncd waits for the row and inserts only once."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     invoice = rig.box.halo.add_invoice()
     payment = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
@@ -1255,7 +1255,7 @@ def test_nothing_to_try_is_no_sign_that_halo_works(rig: Rig) -> None:
 
 @pytest.mark.parametrize("arguments", [("--once", "--dry-run"), ("--once",), ("--backfill", "1d")])
 def test_a_run_says_that_a_payment_was_put_off(live: Rig, arguments: tuple[str, ...]) -> None:
-    """If a command postpones a payment, it exits with 69 and pushes the other payments."""
+    """If a command postpones a payment, it exits with 69 and still processes the other payments."""
     payments = [live.pay("succeeded") for _ in range(2)]
     live.box.halo.faults.append(
         Fault("garbage", times=None, match=lambda r: r.params().get("intent_id") == payments[0])

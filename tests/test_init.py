@@ -155,7 +155,7 @@ def test_wrong_answers(setup: Setup) -> None:
 
 
 def test_a_missing_permission_is_named(setup: Setup) -> None:
-    """`init` names a permission that Halo's application or Stripe's key lacks, and can try again."""
+    """`init` names a permission that Halo's application or Stripe's key lacks, and offers to try again."""
     box = setup.box
     box.halo.permissions = {"edit:invoices"}
     box.stripe.permissions = {"events"}

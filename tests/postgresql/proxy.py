@@ -7,17 +7,17 @@ import time
 
 
 class Proxy:
-    """Carries connections to a port.
+    """Forwards connections to a port.
 
     Args:
         target: the port to connect to.
-        host: its address.
+        host: the address to connect to.
         listen: the address to listen on.
         port: the port to listen on; 0 for any.
 
     Attributes:
-        port: where it listens.
-        cut: while set, nothing is carried and nothing is closed, as where a network drops packets.
+        port: the port on which the proxy listens.
+        cut: while set, no data is forwarded and no connection is closed, as if packets were dropped.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ TURNS_MAX = 60
     [Point.BEFORE_COMMIT, Point.AFTER_COMMIT, Point.BEFORE_REQUEST, Point.AFTER_ANSWER],
 )
 def test_killed_at_a_point(live: Rig, point: Point) -> None:
-    """After a kill at every third occurrence of a point, the next run leaves one row for each payment."""
+    """After a kill at every third occurrence of a point, updates are complete and no insert is doubled."""
     live.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     live.pay("succeeded")
     live.once()

@@ -29,7 +29,7 @@ class Pair:
     """Two services, as on two hosts: folders of their own, one database, one Stripe and one Halo.
 
     Attributes:
-        rig: what the tests pay and read with.
+        rig: creates payments and reads Halo for the tests.
         first, second: the services; the first leads.
     """
 
