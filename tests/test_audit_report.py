@@ -654,7 +654,7 @@ def test_a_large_amount_stays_in_its_column(tmp_path: Path, width: int) -> None:
 
 @pytest.mark.parametrize("option", ["--html", "--csv"])
 def test_a_report_replaces_no_device_and_no_link(rig: Rig, option: str) -> None:
-    """A report refuses to overwrite a pipe, and writes through a symbolic link without replacing it."""
+    """The audit does not write its report over a pipe, and writes through a symbolic link."""
     pipe, link, kept = (rig.folder / name for name in ("pipe", "link", "report"))
     os.mkfifo(pipe)
     link.symlink_to(kept)

@@ -125,7 +125,7 @@ def test_what_is_listed_stays_listed(rig: Rig, kind: str) -> None:
 
 @pytest.mark.parametrize("made", [_updates, _creates])
 def test_an_outage_that_begins_in_mid_push_blames_nobody(rig: Rig, made: Any) -> None:
-    """If Halo fails after one write in each push, no payment is listed, and a push sends at most 100 writes."""
+    """If Halo fails after one write in each push, no payment is listed, and a push sends up to 100 writes."""
     rig.settings["SYNCD_PUSH__BATCH"] = "2"
     made(rig, 20)
     for _ in range(4):

@@ -574,7 +574,7 @@ def test_exit_codes(areas: list[Area], code: int) -> None:
 
 
 def test_a_test_message_is_sent_where_it_is_asked_for(live: Rig, receiver: Receiver) -> None:
-    """--test-message sends each address a message and one heartbeat, and shows failures without secrets."""
+    """--test-message sends each address a message, pings the heartbeat, and hides secrets in failures."""
     live.settings |= {
         "SYNCD_NOTIFY_URLS": f"{receiver.notify_url}\njson://127.0.0.1:9/a-dead-token",
         "SYNCD_HEARTBEAT_URL": f"http://{receiver.url}/ping/a-secret-uuid",

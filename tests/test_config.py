@@ -273,7 +273,7 @@ def test_keys(
 
 @pytest.mark.parametrize("key", ["sk_org_live_Zq7Hidden", "sk_orgZq7Hidden", "rk_org_test_Zq7"])
 def test_key_of_an_organization(file: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    """The key of an organization needs `stripe.account`, because the key belongs to no account."""
+    """The key of an organization needs `stripe.account`, because the key belongs to no single account."""
     monkeypatch.setenv("SYNCD_STRIPE_API_KEY", key)
     (refused,) = problems(file, f'{GOOD}[stripe]\naccount = ""\n')
     assert refused.startswith(
