@@ -1,4 +1,4 @@
-"""The real process: commands, exit codes, signals, and what systemd is told."""
+"""The real process: commands, exit codes, signals, and the messages to systemd."""
 
 import json
 import os
@@ -29,7 +29,7 @@ FAST = {"SYNCD_POLL__INTERVAL": "1s", "SYNCD_WEB__STALE_AFTER": "3s"}
 
 
 def until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Wait for something to come true; fail if it doesn't."""
+    """Wait until the condition is true; fail after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = true()
@@ -40,7 +40,7 @@ def until(true: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 
 class Daemon:
-    """A running syncd, its log, and what it told the service manager."""
+    """A running syncd, its log, and its messages to the service manager."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Daemon:
         self.told: list[str] = []
 
     def log(self) -> list[dict[str, Any]]:
-        self.messages()  # the socket holds ten; what comes while it is full is lost
+        self.messages()  # the socket holds ten messages; more are lost while it is full
         lines = self._log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
@@ -89,7 +89,7 @@ class Daemon:
 
 @contextmanager
 def daemon(rig: Rig, *arguments: str, **extra: str) -> Iterator[Daemon]:
-    """Start the daemon over the sandbox, with a service manager that listens."""
+    """Start the daemon over the sandbox, with a service manager that receives messages."""
     address = rig.folder / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
         manager.bind(str(address))
@@ -117,7 +117,7 @@ def daemon(rig: Rig, *arguments: str, **extra: str) -> Iterator[Daemon]:
 def test_the_planner_decides_when_to_poll(live: Rig) -> None:
     """With poll.interval = "auto" the service polls every few seconds while a payment is under way.
 
-    It is ready, although polls may be many minutes apart.
+    The service is ready, although polls may be many minutes apart.
     """
     live.box.stripe.announces = True
     payment = live.pay(None)
@@ -136,9 +136,9 @@ def test_the_planner_decides_when_to_poll(live: Rig) -> None:
 
 
 def test_health_checks_do_not_wait_for_the_database(live: Rig) -> None:
-    """Another process locks the database for two seconds: /livez and /readyz answer at once.
+    """While another process locks the database for two seconds, /livez and /readyz answer at once.
 
-    The page and the metrics wait for the database, and answer as before.
+    The page and the metrics wait for the database and then answer.
     """
     with daemon(live, SYNCD_WEB__STALE_AFTER="1m") as running:
         until(lambda: "READY=1" in running.messages())
@@ -159,17 +159,17 @@ def test_health_checks_do_not_wait_for_the_database(live: Rig) -> None:
             assert [one.result()[0] for one in slow] == [200, 200]
         lock.close()
         assert len(waits) >= 20
-        assert max(waits) < 0.5, max(waits)  # 50 ms on a machine with nothing else to do
+        assert max(waits) < 0.5, max(waits)  # 50 ms on an idle machine
         assert running.stop() == 0
 
 
 def test_the_daemon(live: Rig) -> None:
-    """It polls on its schedule, pushes, is healthy, tells systemd, and ends with 0 on SIGTERM."""
+    """The daemon polls, pushes, is healthy, notifies systemd, and exits with 0 on SIGTERM."""
     with daemon(live) as running:
         until(lambda: "READY=1" in running.messages())
         payment = live.pay("processing")
         until(lambda: live.statuses(payment) == [5])
-        time.sleep(1.1)  # Stripe's events have whole seconds; the next word is to be a newer one
+        time.sleep(1.1)  # Stripe's events have whole seconds; the next event must be newer
         live.box.stripe.advance(payment, "succeeded")
         until(lambda: live.statuses(payment) == [3])
         assert running.get("/livez")[0] == 200
@@ -197,7 +197,7 @@ def test_the_daemon(live: Rig) -> None:
 
 
 def test_not_ready_while_halo_is_down(live: Rig) -> None:
-    """When nothing has worked for too long, readiness fails and says which side and why."""
+    """If no push has worked for too long, /readyz fails and shows which side failed and why."""
     live.box.halo.faults.append(Fault("html", times=None))
     live.pay("succeeded")
     with daemon(live) as running:
@@ -216,7 +216,7 @@ def test_not_ready_while_halo_is_down(live: Rig) -> None:
 
 
 def test_readiness_names_a_refused_cursor(live: Rig) -> None:
-    """A second page of events that Stripe refuses pauses Stripe; /readyz shows Stripe's own words."""
+    """If Stripe refuses the second page of events, syncd pauses Stripe; /readyz shows Stripe's message."""
     live.once()
     for _ in range(120):
         live.pay("processing", rows=())
@@ -244,7 +244,7 @@ def test_readiness_names_a_refused_cursor(live: Rig) -> None:
 
 
 def test_an_idle_service_stays_ready_by_real_answers(live: Rig) -> None:
-    """Nothing is due for longer than web.stale_after: ready as long as Halo answers, and no longer."""
+    """If nothing is due for longer than web.stale_after, syncd stays ready only while Halo answers."""
     with daemon(live) as running:
         until(lambda: running.get("/readyz")[0] == 200)
         end = time.monotonic() + 5
@@ -262,7 +262,7 @@ def polls(live: Rig) -> int:
 
 
 def test_a_long_push_holds_up_no_poll(live: Rig) -> None:
-    """While Halo keeps a push waiting, polls go on, nobody blames Stripe, and no skipped job is logged."""
+    """While Halo delays a push, polls continue, Stripe is not blamed, and no skipped job is logged."""
     live.pay("succeeded")
     live.box.halo.faults.append(Fault("hang", path="InvoicePayment", seconds=6))
     with daemon(live) as running:
@@ -283,7 +283,7 @@ def test_a_long_push_holds_up_no_poll(live: Rig) -> None:
 
 
 def test_a_sweep_that_waits_for_halo_holds_up_no_poll(live: Rig) -> None:
-    """While Halo keeps a sweep waiting that reads its rows back, polls go on; then it is whole."""
+    """While Halo delays the sweep, polls continue; the sweep completes when Halo answers."""
     live.pay("succeeded")
     live.once()
     live.stored(lambda store: store.write_notes({"last_sweep": "1"}))
@@ -299,7 +299,7 @@ def test_a_sweep_that_waits_for_halo_holds_up_no_poll(live: Rig) -> None:
 
 
 def test_a_reload_waits_for_a_long_push(live: Rig) -> None:
-    """SIGHUP in the middle of a push: its outcome is written down first, and polls go on meanwhile."""
+    """After SIGHUP during a push, syncd records the push's outcome before it reloads; polls continue."""
     live.pay("succeeded")
     live.box.halo.faults.append(
         Fault("hang_after", method="POST", path="InvoicePayment", seconds=4)
@@ -320,8 +320,8 @@ def test_a_reload_waits_for_a_long_push(live: Rig) -> None:
 
 
 def test_stop_finishes_the_request_under_way(live: Rig) -> None:
-    """SIGTERM in the middle of a push: its answer is waited for and written down."""
-    live.once()  # notes that writes are proven: the first one would be read back before it counts
+    """After SIGTERM during a push, syncd waits for Halo's answer and records it."""
+    live.once()  # notes that writes are proven: the first write would be read back before it counts
     payment = live.pay("succeeded")
     live.box.halo.faults.append(
         Fault("hang_after", method="POST", path="InvoicePayment", seconds=2)
@@ -334,7 +334,7 @@ def test_stop_finishes_the_request_under_way(live: Rig) -> None:
 
 
 def test_stop_while_halo_hangs(live: Rig) -> None:
-    """A request that never ends doesn't hold up the stop for more than ten seconds."""
+    """If a request never ends, syncd still stops within ten seconds."""
     live.pay("succeeded")
     live.box.halo.faults.append(Fault("hang", method="POST", path="InvoicePayment"))
     with daemon(live) as running:
@@ -345,7 +345,7 @@ def test_stop_while_halo_hangs(live: Rig) -> None:
 
 
 def test_stop_before_it_began(live: Rig) -> None:
-    """A stop that comes while the first poll is under way isn't lost."""
+    """If SIGTERM arrives during the first poll, syncd stops."""
     live.box.stripe.faults.append(Fault("hang", times=1, seconds=1))
     with daemon(live) as running:
         until(lambda: live.box.stripe.requests)
@@ -353,7 +353,7 @@ def test_stop_before_it_began(live: Rig) -> None:
 
 
 def test_killed_in_the_middle(live: Rig) -> None:
-    """SIGKILL between the push and its record: the next start finds it done, and doubles nothing."""
+    """After SIGKILL between the write and its record, the next start finds the row; no second write."""
     payment = live.pay("succeeded")
     live.box.halo.faults.append(
         Fault("hang_after", method="POST", path="InvoicePayment", seconds=5)
@@ -380,7 +380,7 @@ def _file(live: Rig, more: str = "") -> Path:
 
 
 def test_reload(live: Rig) -> None:
-    """SIGHUP reads the configuration again: what can change does, what can't is named."""
+    """SIGHUP reloads the configuration: syncd applies what can change and refuses an invalid file."""
     file = _file(live)
     file.write_text(file.read_text().replace("processing = 5\n", ""))
     drop = {f"SYNCD_HALO__STATUS__{s.upper()}": "" for s in live.box.halo.status}
@@ -404,7 +404,7 @@ def test_reload(live: Rig) -> None:
 
 
 def test_a_reload_that_frees_a_payment_pushes_at_once(live: Rig) -> None:
-    """A change that lifts a hold is followed by a push, not by the next poll's; others lift none."""
+    """A reload that lifts a hold starts a push at once; a reload of another setting lifts no hold."""
     file = _file(live)
     drop = {f"SYNCD_HALO__STATUS__{s.upper()}": "" for s in live.box.halo.status}
     live.settings |= drop
@@ -451,7 +451,7 @@ def test_a_reload_that_changes_nothing_keeps_since_when_payments_are_held(live: 
 
 
 def test_sweep_that_failed(live: Rig) -> None:
-    """A sweep that fails is tried again soon, not an interval later."""
+    """If a sweep fails, syncd retries it soon, not an interval later."""
     live.once()
     live.stored(lambda store: store.write_notes({"last_sweep": "1"}))
     live.box.stripe.faults.append(Fault("401", path="/v1/payment_intents"))
@@ -463,7 +463,7 @@ def test_sweep_that_failed(live: Rig) -> None:
 
 
 def test_manager_that_does_not_listen(live: Rig) -> None:
-    """A service manager whose queue is full doesn't hold up the polls."""
+    """If the service manager's queue is full, polls continue."""
     live.settings["SYNCD_POLL__INTERVAL"] = "1s"
     address = live.folder / "deaf"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
@@ -478,7 +478,7 @@ def test_manager_that_does_not_listen(live: Rig) -> None:
 
 
 def test_token_of_the_web(live: Rig) -> None:
-    """Where a token is set, nothing is answered without it; beyond loopback one must be set."""
+    """If a token is set, each web request needs it; to listen beyond loopback, a token is required."""
     with daemon(live, SYNCD_WEB_TOKEN="a-token-of-ours") as running:
         assert running.get("/readyz")[0] == 401
         assert running.get("/metrics", Authorization="Bearer wrong")[0] == 401
@@ -489,7 +489,7 @@ def test_token_of_the_web(live: Rig) -> None:
 
 
 def test_port_that_is_taken(live: Rig) -> None:
-    """A port that is in use is said clearly."""
+    """If the port is in use, syncd says so and exits with 78."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = live.command(extra={"SYNCD_WEB__LISTEN": f"127.0.0.1:{port}"})
@@ -501,7 +501,7 @@ def test_port_that_is_taken(live: Rig) -> None:
 
 
 def test_once_and_status(live: Rig) -> None:
-    """One poll and push, exit 0; the status says where it stands."""
+    """`--once` polls and pushes once and exits with 0; `status` shows the result."""
     live.pay("succeeded")
     assert live.command("--once").returncode == 0
     done = live.command("status", "--json")
@@ -519,7 +519,7 @@ def test_once_and_status(live: Rig) -> None:
 
 
 def test_attention_retry_dismiss(live: Rig) -> None:
-    """What needs a person is listed with exit 1, can be retried once it is put right, or dismissed."""
+    """`attention` exits with 1 and lists held payments; each can be retried once corrected, or dismissed."""
     held, other = live.pay("succeeded", rows=(5.0,)), live.pay("succeeded", rows=(6.0,))
     assert live.command("--once").returncode == 1
     done = live.command("attention", "--json")
@@ -538,7 +538,7 @@ def test_attention_retry_dismiss(live: Rig) -> None:
 
 
 def test_retry_all(live: Rig) -> None:
-    """All that stands on the list can be tried again at once."""
+    """`attention retry --all` retries every entry of the attention list."""
     payments = [live.pay("succeeded", rows=(5.0,)) for _ in range(3)]
     live.command("--once")
     for payment in payments:
@@ -548,7 +548,7 @@ def test_retry_all(live: Rig) -> None:
 
 
 def test_resync(live: Rig) -> None:
-    """One payment intent is read again and pushed, whatever syncd knew of it."""
+    """`resync` reads one payment intent again and pushes its state."""
     payment = live.pay(None, created=time.time() - 80 * 86_400)
     live.box.stripe.advance(payment, "canceled", emit=False)
     done = live.command("resync", payment)
@@ -560,7 +560,7 @@ def test_resync(live: Rig) -> None:
 
 
 def test_backfill_and_dry_run(live: Rig) -> None:
-    """A dry run prints what would be pushed and writes nothing anywhere; a backfill does it."""
+    """A dry run prints the planned pushes and writes nothing; the same backfill then pushes them."""
     payment = live.pay(None, created=time.time() - 20 * 86_400)
     live.box.stripe.advance(payment, "succeeded", emit=False)
     done = live.command("--backfill", "90d", "--dry-run", "--json")
@@ -574,7 +574,7 @@ def test_backfill_and_dry_run(live: Rig) -> None:
 
 
 def test_dry_run_leaves_the_store_alone(live: Rig) -> None:
-    """A dry run over an existing store changes not a byte of it."""
+    """A dry run over an existing database changes no byte of it."""
     live.pay("succeeded")
     live.command("--once")
     live.pay("canceled")
@@ -585,7 +585,7 @@ def test_dry_run_leaves_the_store_alone(live: Rig) -> None:
 
 
 def test_dry_run_with_nothing_to_do(live: Rig) -> None:
-    """It says that nothing would be pushed and where all payments stand, beside JSON on stderr."""
+    """With nothing to push, a dry run says so, with the number of payments in each condition."""
     nothing = live.command("--once", "--dry-run")
     assert (nothing.returncode, nothing.stdout) == (0, "Nothing would be pushed.\n")
     held = live.pay("succeeded", rows=(5.0,))
@@ -599,19 +599,19 @@ def test_dry_run_with_nothing_to_do(live: Rig) -> None:
     dry = live.command("--once", "--dry-run", "--json")
     assert (dry.returncode, json.loads(dry.stdout)) == (1, [])
     assert f"Nothing would be pushed: {said}" in dry.stderr
-    # With something to do beside them, those that stood so before are told apart from it.
+    # If there is something to push, the dry run lists it apart from the payments it leaves alone.
     new, doubtful = live.pay("processing"), live.pay("succeeded", rows=(6.0,))
     dry = live.command("--once", "--dry-run")
     assert f"Beside these: {said}" in dry.stdout
     assert [name in dry.stdout for name in (new, doubtful, held)] == [True, True, False]
-    # What failed leaves unknown what else there would be.
+    # After a failure syncd does not know what else it would push.
     live.box.stripe.faults.append(Fault("401", times=9))
     failed = live.command("--once", "--dry-run", extra={"SYNCD_STATE__URL": "sqlite:///other.db"})
     assert (failed.returncode, failed.stdout) == (69, "")
 
 
 def test_backfill_beside_the_daemon(live: Rig) -> None:
-    """Both may run at once: every payment is pushed, none twice."""
+    """A backfill beside the daemon: every payment is pushed, and none twice."""
     with daemon(live) as running:
         until(lambda: "READY=1" in running.messages())
         old = []
@@ -630,7 +630,7 @@ def test_backfill_beside_the_daemon(live: Rig) -> None:
 
 
 def test_backfill_that_is_stopped(live: Rig) -> None:
-    """SIGTERM ends a backfill between two requests; the same command goes on."""
+    """SIGTERM ends a backfill between two requests; the same command continues it."""
     for number in range(250):
         live.box.stripe.create_intent(created=time.time() - 86_400 - number)
     live.box.stripe.faults.append(Fault("503", after=1, retry_after=15))
@@ -664,7 +664,7 @@ def test_backfill_that_is_stopped(live: Rig) -> None:
     ],
 )
 def test_wrong_usage(live: Rig, arguments: tuple[str, ...]) -> None:
-    """Wrong usage ends with 2 and says what is wrong."""
+    """Wrong usage exits with 2 and an error message."""
     done = live.command(*arguments)
     assert done.returncode == 2
     assert "Usage" in done.stderr or "Error" in done.stderr
@@ -673,7 +673,7 @@ def test_wrong_usage(live: Rig, arguments: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("side", ["stripe", "halo"])
 def test_side_that_refuses(live: Rig, side: str) -> None:
-    """A side that refuses ends a command with 69, says which, and shows no secret."""
+    """If a side refuses syncd, the command exits with 69, names the side, and shows no secret."""
     live.pay("succeeded")
     getattr(live.box, side).faults.append(Fault("401", times=None))
     done = live.command("--once")
@@ -684,7 +684,7 @@ def test_side_that_refuses(live: Rig, side: str) -> None:
 
 
 def test_version_and_help(live: Rig) -> None:
-    """Every command explains itself."""
+    """--version prints the version, and --help of these commands their usage."""
     assert live.command("--version").stdout == f"syncd {__version__}\n"
     for name in ("status", "attention", "resync", "demo"):
         done = live.command(name, "--help")

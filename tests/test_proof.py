@@ -1,4 +1,4 @@
-"""The first write of a tenant goes alone and is read back: each kind of Halo, over HTTP."""
+"""syncd sends the first write to a tenant alone and reads the row back: each behaviour of Halo, over HTTP."""
 
 import copy
 import json
@@ -27,14 +27,14 @@ KEPT = (
 )  # fmt: skip
 
 READS_BACK = 2
-"""How often a row is read back that an update has not changed."""
+"""How often syncd reads a row back if the update did not change the row."""
 
 CHANGED = {"id", "status", "webhook_payload", "webhook_received_date"}
 
 
 @pytest.fixture
 def paid(rig: Rig) -> tuple[Rig, list[str], dict[int, dict[str, Any]]]:
-    """Thirty payments that succeeded, and their rows as they were."""
+    """Thirty payments that succeeded, and a copy of their rows before any write."""
     rig.proven = False
     intents = [rig.pay("succeeded") for _ in range(30)]
     for row in rig.box.halo.rows.values():
@@ -55,7 +55,7 @@ def trouble(rig: Rig, kind: WriteKind = WriteKind.UPDATE) -> Any:
 
 
 def harmed(rig: Rig, before: dict[int, dict[str, Any]]) -> dict[int, list[str]]:
-    """Which fields of which rows are not what they were, beside what syncd writes."""
+    """The columns that changed in each row, except those that syncd writes."""
     return {
         name: bad
         for name, row in rig.box.halo.rows.items()
@@ -64,12 +64,12 @@ def harmed(rig: Rig, before: dict[int, dict[str, Any]]) -> dict[int, list[str]]:
 
 
 def written(rig: Rig) -> list[list[int]]:
-    """The rows of each POST, by id."""
+    """The ids of the rows in each POST."""
     return [[row["id"] for row in post.json()] for post in rig.posts()]
 
 
 def empties_late(halo: SandboxHalo) -> None:
-    """The tenant empties what an update leaves out; a gateway gives up, and Halo carries out the first later."""
+    """Halo empties columns that an update leaves out; the first update times out and is applied later."""
     halo.keeps.partial = "empty"
     halo.faults.append(
         Fault("applied_late", times=1, method="POST", path="/api/InvoicePayment", seconds=1)
@@ -77,7 +77,7 @@ def empties_late(halo: SandboxHalo) -> None:
 
 
 def test_one_row_first(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
-    """One row goes alone and is read back alone with its invoice; then all others go in lists."""
+    """The first row goes alone, and syncd reads it and its invoice back; then all others go in lists."""
     rig, intents, before = paid
     rig.once()
     first, *others = written(rig)
@@ -100,7 +100,7 @@ def test_one_row_first(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -
 
 
 def test_a_tenant_that_empties(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
-    """The first row shows it, is restored, and every later update carries all columns."""
+    """Halo empties columns that an update leaves out: syncd restores the row, then sends whole rows."""
     rig, intents, before = paid
     rig.box.halo.keeps.partial = "empty"
     rig.once()
@@ -115,7 +115,7 @@ def test_a_tenant_that_empties(paid: tuple[Rig, list[str], dict[int, dict[str, A
 def test_a_tenant_that_shows_numbers_as_text(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], partial: str
 ) -> None:
-    """Halo shows amounts and numbers as text, and takes only numbers: whole rows bring numbers."""
+    """Halo shows amounts and numbers as text but accepts only numbers: syncd sends numbers in whole rows."""
     rig, intents, _ = paid
     for row in rig.box.halo.rows.values():
         row.update(amount="10.99", method="12", module_id="231", invoice_id=row["invoice_id"])
@@ -130,7 +130,7 @@ def test_a_tenant_that_shows_numbers_as_text(
 
 
 def test_a_tenant_that_refuses(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
-    """A refusal for want of columns: the same row goes with its required columns, and all others."""
+    """Halo refuses an update without the required columns: syncd adds them, in this and all other rows."""
     rig, intents, before = paid
     rig.box.halo.keeps.partial = "refuse"
     rig.once()
@@ -142,7 +142,7 @@ def test_a_tenant_that_refuses(paid: tuple[Rig, list[str], dict[int, dict[str, A
 def test_required_columns_are_not_enough(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Halo demands the required columns, and empties all others that an update leaves out."""
+    """Halo demands required columns and empties all others that are left out: syncd sends whole rows."""
     rig, intents, _ = paid
     for number, row in rig.box.halo.rows.items():
         row.update(reference=f"R-{number}", thirdpartyid=f"x-{number}", posted=True)
@@ -159,7 +159,7 @@ def test_required_columns_are_not_enough(
 def test_what_the_accounting_sync_sets_is_kept(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], posted: bool | None
 ) -> None:
-    """A Halo that empties what is left out does not forget that it has booked a row."""
+    """Halo empties the columns that an update leaves out: syncd keeps `posted` and `dateposted`."""
     rig, intents, _ = paid
     for row in rig.box.halo.rows.values():
         row.update(posted=posted, dateposted="2026-11-20T10:00:00" if posted else NEVER)
@@ -174,7 +174,7 @@ def test_what_the_accounting_sync_sets_is_kept(
 def test_a_retry_harms_no_other_row(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Each further try goes to the row that is harmed already, and restores it once Halo takes it."""
+    """Each retry uses the row that is already damaged; syncd restores it once Halo accepts the write."""
     rig, intents, before = paid
     rig.box.halo.keeps.partial = "empty"
     rig.box.halo.keeps.drops = frozenset({"amount"})
@@ -203,7 +203,7 @@ def test_a_retry_harms_no_other_row(
 def test_what_a_person_filled_in_stays(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A person corrects a harmed row before the next try: syncd keeps that, and the entry stays."""
+    """A person corrects a damaged row before the retry: syncd keeps the correction, and the entry stays."""
     rig, _, before = paid
     rig.box.halo.keeps.partial = "empty"
     rig.box.halo.keeps.drops = frozenset({"amount"})
@@ -225,7 +225,7 @@ def test_what_a_person_filled_in_stays(
 
 
 def test_a_tenant_that_drops(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
-    """The answer shows the status, the row does not: nothing more is written, and it is said."""
+    """Halo's answer shows the new status, the row does not: syncd stops all updates and logs why."""
     rig, intents, before = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
     rig.once()
@@ -245,7 +245,7 @@ def test_a_tenant_that_drops(paid: tuple[Rig, list[str], dict[int, dict[str, Any
 def test_a_first_update_that_is_not_stored_is_finished_first(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], status: int
 ) -> None:
-    """Halo answers the first update and does not store it, and turns the next away: no other row is tried."""
+    """Halo does not store the first update and refuses the next one: syncd tries no other row."""
     rig, _intents, _before = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
     rig.box.halo.faults.append(
@@ -253,7 +253,7 @@ def test_a_first_update_that_is_not_stored_is_finished_first(
     )
     rig.cycle()
     first = rig.posts()[0].json()[0]["id"]
-    rig.pay("succeeded")  # a newer one, which a new process would try first
+    rig.pay("succeeded")  # a newer payment, which a new process would try first
     rig.box.halo.faults.clear()
     rig.clock.seconds += 600
     rig.once()
@@ -264,7 +264,7 @@ def test_a_first_update_that_is_not_stored_is_finished_first(
 def test_the_tenant_is_remembered_after_its_row_was_restored(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A harmed row is restored whole, and all other rows are refused: no later try harms a row."""
+    """After syncd has restored a damaged row, Halo refuses all other rows: no retry damages a row."""
     rig, _, before = paid
     halo = rig.box.halo
     halo.keeps.partial = "empty"
@@ -295,7 +295,7 @@ def test_the_tenant_is_remembered_after_its_row_was_restored(
 def test_harm_that_cannot_be_undone(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Halo empties what is left out and refuses the whole row: one row is harmed, and shown."""
+    """Halo drops the amount and cannot restore it: one row is damaged, and syncd stops all updates."""
     rig, _, before = paid
     rig.box.halo.keeps.partial = "empty"
     rig.box.halo.keeps.drops = frozenset({"amount"})
@@ -313,7 +313,7 @@ def test_harm_that_cannot_be_undone(
 def test_a_tenant_that_refuses_everything(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Three payments are tried in both ways; then it is the tenant's trouble, no payment's."""
+    """Halo refuses three payments in both ways: syncd blames the tenant, and no payment counts as failed."""
     rig, intents, before = paid
     for name in before:
         rig.box.halo.poison(name, "No more writing here.")
@@ -328,7 +328,7 @@ def test_a_tenant_that_refuses_everything(
 def test_one_payment_that_is_refused(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A payment that Halo refuses does not stop the tenant: the next one proves it."""
+    """If Halo refuses one payment, syncd proves updates with another and blames only that payment."""
     rig, intents, before = paid
     newest = max(before)
     rig.box.halo.poison(newest, "This row is locked.")
@@ -341,7 +341,7 @@ def test_one_payment_that_is_refused(
 
 
 def test_tried_again_once_a_day(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
-    """After a stop nothing is written for a day, and Halo is only asked whether it answers."""
+    """After a stop syncd writes nothing for a day, and then tries again."""
     rig, intents, _ = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
     rig.once()
@@ -362,7 +362,7 @@ def test_tried_again_once_a_day(paid: tuple[Rig, list[str], dict[int, dict[str, 
 def test_a_stop_holds_on_a_host_whose_clock_is_behind(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A second host, hours behind the one that stopped, does not try again at once."""
+    """A second host whose clock is hours behind does not retry before the stop ends."""
     rig, _, _ = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
     rig.once()
@@ -375,7 +375,7 @@ def test_a_stop_holds_on_a_host_whose_clock_is_behind(
 def test_tried_again_after_a_change_of_the_configuration(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Another status number, trace or address is a reason to try at once."""
+    """A change of the configuration, here push.trace, makes syncd retry at once."""
     rig, intents, _ = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
     rig.once()
@@ -388,7 +388,7 @@ def test_tried_again_after_a_change_of_the_configuration(
 def test_a_trace_that_is_not_stored(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """The status counts: a tenant that drops the trace is proven, and gets no traces."""
+    """Halo stores the status but not the trace: updates are proven, and syncd sends no more traces."""
     rig, intents, _ = paid
     rig.box.halo.keeps.drops = frozenset({"webhook_payload"})
     rig.once()
@@ -401,7 +401,7 @@ def test_a_trace_that_is_not_stored(
 def test_a_row_that_cannot_be_read_alone(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
 ) -> None:
-    """Where Halo does not show a row alone, the proof rests on the list of its payment."""
+    """If Halo does not show a single row, syncd uses Halo's list of the payment's rows for the proof."""
     rig, intents, before = paid
     status = 404 if kind == "404" else None
     alone = Fault(
@@ -424,7 +424,7 @@ def test_a_row_that_cannot_be_read_alone(
 def test_an_invoice_that_cannot_be_read(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
 ) -> None:
-    """What happens to the invoice does not decide: it may be unreadable."""
+    """If Halo does not show the invoice, updates are proven without the invoice."""
     rig, intents, _ = paid
     rig.box.halo.faults.append(Fault(kind, times=None, path="/api/Invoice/"))
     rig.once()
@@ -436,7 +436,7 @@ def test_an_invoice_that_cannot_be_read(
 def test_answers_without_rows(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], shape: str
 ) -> None:
-    """The proof does not rest on the answer."""
+    """If Halo's answer lists no rows or other rows, syncd reads the rows back and proves updates."""
     rig, intents, _ = paid
     rig.box.halo.answer_shape = shape
     rig.once()
@@ -446,14 +446,14 @@ def test_answers_without_rows(
     assert {line["intent"] for line in lines} == set(intents)
     assert {tuple(line["old"]) for line in lines} == {
         ("status 1",)
-    }  # also where a reading proves it
+    }  # also if syncd reads the row back
 
 
 PROOFLESS = [(202, b""), (204, b""), (200, b"null"), (202, b"null"), (201, b"{}")]
 
 
 def proofless(rig: Rig, status: int, body: bytes, *, applied: bool) -> None:
-    """From now on Halo answers each write with this and stores it, or stores nothing."""
+    """From now on Halo gives this answer to each write; Halo stores the write only if `applied`."""
     rig.box.halo.faults.append(
         Fault(
             "500_after" if applied else "500",
@@ -470,7 +470,7 @@ def proofless(rig: Rig, status: int, body: bytes, *, applied: bool) -> None:
 def test_answers_that_prove_nothing(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], status: int, body: bytes
 ) -> None:
-    """202, 204 and null list no rows: every row is read back, and each payment is logged as pushed once."""
+    """Halo answers 202, 204 or null: syncd reads every row back and logs each payment as pushed once."""
     rig, intents, _ = paid
     proofless(rig, status, body, applied=True)
     rig.once()
@@ -486,7 +486,7 @@ def test_answers_that_prove_nothing(
 def test_answers_that_prove_nothing_and_store_nothing(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], status: int, body: bytes
 ) -> None:
-    """Where nothing is stored behind such an answer, writing stops: one entry, one line of the log."""
+    """If Halo gives such an answer and stores nothing, syncd stops with one entry and one log line."""
     rig, intents, _ = paid
     proofless(rig, status, body, applied=False)
     rig.once()
@@ -502,7 +502,7 @@ def test_answers_that_prove_nothing_and_store_nothing(
 
 @pytest.mark.parametrize(("status", "body"), PROOFLESS)
 def test_a_proven_tenant_that_stores_nothing_more(rig: Rig, status: int, body: bytes) -> None:
-    """In a proven tenant such a payment is listed once, counted once and logged once as failed."""
+    """Once updates are proven, a write that Halo does not store is listed, counted and logged once."""
     payment = rig.pay("succeeded")
     proofless(rig, status, body, applied=False)
     rig.once()
@@ -522,7 +522,7 @@ def pushes(rig: Rig) -> dict[str, float]:
 def test_web_pages_prove_nothing(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A sign-in page in place of an answer says nothing about Halo: no whole row, no stop."""
+    """A sign-in page instead of Halo's answer is no evidence: syncd sends no whole row and does not stop."""
     rig, intents, before = paid
     page = Fault("html", times=None, method="POST", path="InvoicePayment")
     rig.box.halo.faults.append(page)
@@ -542,7 +542,7 @@ def test_web_pages_prove_nothing(
 def test_an_error_in_an_answer_of_success(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A 200 that reports an error, after which the row is as it was, refuses one payment's rows."""
+    """If Halo answers 200 with an error and did not change the row, only this payment counts as refused."""
     rig, intents, _ = paid
     rig.box.halo.faults.append(Fault("200", times=2, method="POST", path="InvoicePayment"))
     rig.once()
@@ -558,7 +558,7 @@ def test_an_error_in_an_answer_of_success(
 def test_a_row_that_is_deleted_meanwhile(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A person deletes the row between the write and its reading: another payment proves it."""
+    """A person deletes the row between the write and the read: syncd proves updates with another payment."""
     rig, _, _ = paid
     halo = rig.box.halo
 
@@ -574,7 +574,7 @@ def test_a_row_that_is_deleted_meanwhile(
 
 
 def test_a_status_that_is_set_while_the_row_is_read(rig: Rig) -> None:
-    """Halo's row becomes paid between the decision and the reading: it is not set to an older state."""
+    """Halo's row becomes paid between the decision and the read: syncd does not write the older state."""
     rig.proven = False
     intent = rig.pay("processing")
     halo = rig.box.halo
@@ -596,7 +596,7 @@ def test_a_status_that_is_set_while_the_row_is_read(rig: Rig) -> None:
 def test_a_row_that_shows_no_status_alone(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A row read by its id shows no status: one row is tried, and syncd says that it can prove nothing."""
+    """Halo shows a single row without its status: syncd tries one row, then stops with one entry."""
     rig, intents, _ = paid
     rig.box.halo.shows.alone_hides = frozenset({"status"})
     rig.once()
@@ -609,7 +609,7 @@ def test_a_row_that_shows_no_status_alone(
 def test_a_change_between_two_first_writes_holds_up_nobody(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Halo refuses the first update, and a person sets that row: another row proves updates at once."""
+    """Halo refuses the first update and a person changes that row: another row proves updates at once."""
     rig, intents, _ = paid
     halo = rig.box.halo
     halo.keeps.partial = "refuse"
@@ -631,7 +631,7 @@ def test_a_change_between_two_first_writes_holds_up_nobody(
 def test_others_wait_for_a_first_update_without_reading_again(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """The first update is not stored, and a person sets its row: a push reads Halo's list once."""
+    """Halo drops the first update and a person changes the row: the next push reads Halo's list once."""
     rig, intents, _ = paid
     halo = rig.box.halo
     halo.keeps.drops = frozenset({"status"})
@@ -663,7 +663,7 @@ def test_others_wait_for_a_first_update_without_reading_again(
 def test_a_row_that_is_deleted_right_before_the_first_write(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """The payment is tried again a minute later: it is not sent in the list, and was not refused."""
+    """A person deletes the row before the first write: syncd does not send it, the payment stays due."""
     rig, intents, _ = paid
     halo = rig.box.halo
 
@@ -692,7 +692,7 @@ def test_a_row_that_is_deleted_right_before_the_first_write(
 def test_a_webhook_at_the_same_moment(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Halo's own webhook writes another status right after syncd: no trouble, tried again."""
+    """Halo's own webhook writes another status right after syncd: updates are still proven."""
     rig, _, _ = paid
     halo = rig.box.halo
 
@@ -712,7 +712,7 @@ def test_a_webhook_at_the_same_moment(
 def test_halo_fails_while_the_row_is_read_back(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], partial: str, kind: str
 ) -> None:
-    """The proof goes on where it broke off: what the row had before is known still."""
+    """If Halo fails while syncd reads the first row back, a later push completes the proof."""
     rig, intents, before = paid
     halo = rig.box.halo
     halo.keeps.partial = partial
@@ -743,7 +743,7 @@ def _whole(request: Any) -> bool:
 def test_harm_is_undone_later(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
 ) -> None:
-    """Halo fails when the emptied row is sent whole: the next push undoes the harm."""
+    """Halo fails when syncd sends the whole row to restore it: a later push restores the row."""
     rig, intents, before = paid
     halo = rig.box.halo
     halo.keeps.partial = "empty"
@@ -761,7 +761,7 @@ def test_harm_is_undone_later(
 
 
 def test_another_state_while_harm_is_undone(rig: Rig) -> None:
-    """A payment succeeds before its emptied row is restored: the older state does not pass for the newer."""
+    """A payment succeeds before syncd restores its emptied row: the row shows the newer state at the end."""
     rig.proven = False
     halo, intent = rig.box.halo, rig.pay("processing")
     halo.keeps.partial = "empty"
@@ -780,7 +780,7 @@ def test_another_state_while_harm_is_undone(rig: Rig) -> None:
 def test_an_emptied_row_that_is_not_shown_once(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Halo refuses to show the emptied row once: the row does not count as deleted."""
+    """Halo once refuses to show the emptied row: syncd does not treat the row as deleted, and restores it."""
     rig, _, before = paid
     halo = rig.box.halo
     halo.keeps.partial = "empty"
@@ -797,7 +797,7 @@ def test_an_emptied_row_that_is_not_shown_once(
 def test_whole_row_is_refused_after_harm(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Halo empties a row and refuses the whole row: all writing stops, and the row is shown."""
+    """Halo empties a row and refuses the whole row: syncd stops all updates and keeps the former contents."""
     rig, _, before = paid
     halo = rig.box.halo
     halo.keeps.partial = "empty"
@@ -814,7 +814,7 @@ def test_whole_row_is_refused_after_harm(
 
 
 def test_it_stays_proven(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
-    """A Halo that begins to empty rows later harms one list at most, and the proof is taken back."""
+    """A proven Halo starts to empty rows: syncd revokes the proof after at most one list and restores it."""
     rig, _, _ = paid
     rig.once()
     late = [rig.pay("succeeded") for _ in range(120)]
@@ -844,7 +844,7 @@ def test_it_stays_proven(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]])
 def test_a_whole_list_is_restored(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], shape: str
 ) -> None:
-    """Halo begins to empty rows and does not list them in its answer: no bill of the list is lost."""
+    """Halo starts to empty rows, whatever its answer lists: syncd restores every row of the list."""
     rig, _, _ = paid
     rig.settings["SYNCD_PUSH__BATCH"] = "3"
     rig.once()
@@ -871,7 +871,7 @@ def test_a_whole_list_is_restored(
 def test_harm_that_an_answer_shows_of_one_row_only(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A payment's rows are emptied and the answer shows one of them: the others are looked at, too."""
+    """Halo empties all rows of a payment and shows one in its answer: syncd finds and restores all."""
     rig, _, _ = paid
     rig.once()
     name = rig.pay("canceled", rows=(3.0, 3.0, 4.99))
@@ -893,7 +893,7 @@ def test_harm_that_an_answer_shows_of_one_row_only(
 def test_a_restoration_that_halo_carries_out_late(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Rows are restored one by one; while Halo may still carry one out, nothing else is written."""
+    """Rows are restored one at a time; while Halo may still apply one late, syncd writes nothing else."""
     rig, _, _ = paid
     rig.settings["SYNCD_PUSH__BATCH"] = "3"
     rig.once()
@@ -904,7 +904,7 @@ def test_a_restoration_that_halo_carries_out_late(
     lost = set(harmed(rig, before))
     rig.clock.seconds += 90_000
     rig.box.halo.faults.append(
-        Fault("504", method="POST", path="/api/InvoicePayment")  # may still come
+        Fault("504", method="POST", path="/api/InvoicePayment")  # Halo may still carry it out
     )
     posts = len(written(rig))
     for name in late:
@@ -932,7 +932,7 @@ def test_a_restoration_that_halo_carries_out_late(
 def test_every_column_of_later_answers_counts(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], column: str, number: int, left_out: bool
 ) -> None:
-    """A Halo that begins to empty one column harms one list at most, however few columns it shows."""
+    """A proven Halo starts to empty one column: syncd notices it, and at most one list is damaged."""
     rig, _, _ = paid
     rig.box.halo.shows.nulls_left_out = left_out
     rig.once()
@@ -953,7 +953,7 @@ def test_every_column_of_later_answers_counts(
 def test_later_answers_cost_nothing_more(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Answers that show the rows as they were are compared without a further request."""
+    """If Halo's answer shows the rows unchanged, the comparison costs no further request."""
     rig, _, _ = paid
     rig.once()
     for _ in range(5):
@@ -967,7 +967,7 @@ def test_later_answers_cost_nothing_more(
 def test_one_row_that_a_person_edits_stops_nothing(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A reference that a person changes while a list is written is no side effect of the list."""
+    """If a person changes a row's reference while syncd writes a list, syncd does not count a side effect."""
     rig, _, _ = paid
     rig.once()
     late = [rig.pay("succeeded") for _ in range(5)]
@@ -991,7 +991,7 @@ def test_one_row_that_a_person_edits_stops_nothing(
 def test_an_update_without_an_answer(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
 ) -> None:
-    """A Halo that begins to empty rows, and does not answer: its rows are read before the next write."""
+    """Halo starts to empty rows and does not answer: syncd reads these rows before it writes others."""
     rig, _, _ = paid
     rig.once()
     late = [rig.pay("succeeded") for _ in range(120)]
@@ -1018,7 +1018,7 @@ def test_an_update_without_an_answer(
 def test_an_update_without_an_answer_that_is_right(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Halo carries updates out as before and does not answer: nothing stops, nothing is kept."""
+    """Halo carries out updates correctly but does not answer: syncd does not stop."""
     rig, _, _ = paid
     rig.once()
     late = [rig.pay("succeeded") for _ in range(60)]
@@ -1036,7 +1036,7 @@ def test_an_update_without_an_answer_that_is_right(
 def test_a_first_update_that_is_carried_out_late(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A gateway gives up and Halo empties the row later: nothing is sent meanwhile, then it is restored."""
+    """The first update times out and Halo empties the row later: syncd waits, then restores the row."""
     rig, intents, before = paid
     halo = rig.box.halo
     empties_late(halo)
@@ -1054,7 +1054,7 @@ def test_a_first_update_that_is_carried_out_late(
 def test_a_webhook_before_a_first_update_that_is_carried_out_late(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """The webhook sets the same status before Halo carries out the first update: syncd waits, and restores."""
+    """A webhook sets the same status before Halo applies the late update: syncd waits, then restores."""
     rig, intents, before = paid
     halo = rig.box.halo
     halo.keeps.partial = "empty"
@@ -1078,7 +1078,7 @@ def test_a_webhook_before_a_first_update_that_is_carried_out_late(
 def test_an_error_instead_of_an_emptied_row(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Halo answers 200 with an error instead of the emptied row: the row does not count as gone."""
+    """Halo answers 200 with an error instead of the emptied row: syncd does not treat the row as deleted."""
     rig, intents, before = paid
     halo = rig.box.halo
     empties_late(halo)
@@ -1097,7 +1097,7 @@ def test_an_error_instead_of_an_emptied_row(
 def test_a_first_update_that_halo_fails_on_and_carries_out_late(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Halo fails (500) on the first update, and empties the row seconds later: the row is restored."""
+    """Halo answers 500 to the first update and empties the row a second later: syncd restores the row."""
     rig, intents, before = paid
     halo = rig.box.halo
     halo.keeps.partial = "empty"
@@ -1124,7 +1124,7 @@ def test_a_first_update_that_halo_fails_on_and_carries_out_late(
 def test_a_row_that_lost_its_payment_is_not_sent_back(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Where whole rows are sent, a row that was emptied since the lookup is not written as it is then."""
+    """If syncd sends whole rows, it does not write a row that lost its payment after the lookup."""
     rig, _, _ = paid
     rig.box.halo.keeps.partial = "empty"
     rig.once()
@@ -1145,7 +1145,7 @@ def test_a_row_that_lost_its_payment_is_not_sent_back(
 
 @pytest.mark.parametrize(("seconds", "rows_max"), [(0.1, 60), (4, 3), (40, 1)])
 def test_what_is_sent_back_was_read_right_before(rig: Rig, seconds: float, rows_max: int) -> None:
-    """Where whole rows are sent, a slow Halo gets short lists: no row was read long before it is sent."""
+    """If syncd sends whole rows to a slow Halo, it sends short lists: no row was read over 10 s before."""
     rig.proven = False
     rig.pay("succeeded")
     rig.box.halo.keeps.partial = "refuse"
@@ -1173,7 +1173,7 @@ def test_what_is_sent_back_was_read_right_before(rig: Rig, seconds: float, rows_
 
 
 def test_a_payment_with_several_rows_in_a_slow_halo(rig: Rig) -> None:
-    """Its rows are read and sent together, however slow Halo is: they are not read again without end."""
+    """In a slow Halo, syncd reads all rows of one payment once and sends them together."""
     rig.proven = False
     rig.pay("succeeded")
     rig.box.halo.keeps.partial = "refuse"
@@ -1197,7 +1197,7 @@ def test_a_payment_with_several_rows_in_a_slow_halo(rig: Rig) -> None:
 def test_a_list_that_always_waits_too_long_is_sent(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If requests always begin long after the reading, the rows are read again some times, and then sent."""
+    """If each request starts long after the read, syncd re-reads the rows a few times, then sends them."""
     rig.proven = False
     rig.pay("succeeded")
     rig.box.halo.keeps.partial = "refuse"
@@ -1212,7 +1212,7 @@ def test_a_list_that_always_waits_too_long_is_sent(
 
 
 def test_a_slow_payment_does_not_hold_up_others(rig: Rig) -> None:
-    """Where whole rows are sent, a payment whose rows are read slowly goes alone, and the others go."""
+    """If the rows of one payment are read slowly, the other payments are pushed all the same."""
     rig.proven = False
     rig.pay("succeeded")
     rig.box.halo.keeps.partial = "refuse"
@@ -1232,7 +1232,7 @@ def test_a_slow_payment_does_not_hold_up_others(rig: Rig) -> None:
 
 
 def test_a_reading_that_suddenly_takes_long(rig: Rig) -> None:
-    """The payments that were read before it are read again: what a person changed meanwhile stays."""
+    """If one read takes long, syncd re-reads the rows it read before, so that a person's change is kept."""
     rig.proven = False
     rig.pay("succeeded")
     rig.box.halo.keeps.partial = "refuse"
@@ -1257,7 +1257,7 @@ def test_a_reading_that_suddenly_takes_long(rig: Rig) -> None:
 
 @pytest.mark.parametrize("proven", [True, False])
 def test_a_row_that_halo_fails_to_show(rig: Rig, *, proven: bool) -> None:
-    """Halo fails whenever one row is read alone: that payment needs a person, and the others go."""
+    """If Halo fails to show one row, only its payment goes on the attention list; the others are pushed."""
     rig.proven = False
     rig.box.halo.keeps.partial = "refuse"
     if proven:
@@ -1265,7 +1265,7 @@ def test_a_row_that_halo_fails_to_show(rig: Rig, *, proven: bool) -> None:
         rig.once()
     others = [rig.pay("succeeded") for _ in range(5)]
     rig.clock.seconds += 10
-    broken = rig.pay("succeeded")  # the newest is the first to be proven
+    broken = rig.pay("succeeded")  # the newest payment is the first to be tried
     path = f"/api/InvoicePayment/{rig.box.halo.rows_of(broken)[0]['id']}"
     rig.box.halo.faults.append(Fault("500", times=None, method="GET", path=path))
     for _ in range(12):
@@ -1277,7 +1277,7 @@ def test_a_row_that_halo_fails_to_show(rig: Rig, *, proven: bool) -> None:
 
 @pytest.mark.parametrize("fault", ["504_after", "reset_after"])
 def test_an_update_without_an_answer_that_empties_other_columns(rig: Rig, fault: str) -> None:
-    """Every column that was read before the update is compared, before anything else is written."""
+    """After an unanswered update syncd compares every column it read before; only then it writes again."""
     rig.once()
     names = [rig.pay("succeeded") for _ in range(4)]
     for number, row in rig.box.halo.rows.items():
@@ -1298,7 +1298,7 @@ def test_an_update_without_an_answer_that_empties_other_columns(rig: Rig, fault:
 
 
 def test_a_restoration_keeps_what_a_person_filled_in(rig: Rig) -> None:
-    """Halo empties the row and does not show it; a person fills in a column: the column stays."""
+    """A person fills in a column of an emptied row before syncd restores the row: the column stays."""
     rig.proven = False
     row = rig.box.halo.rows_of(rig.pay("succeeded"))[0]
     row.update(reference="R")
@@ -1320,7 +1320,7 @@ def test_a_restoration_keeps_what_a_person_filled_in(rig: Rig) -> None:
 
 
 def test_the_proof_sends_back_what_was_read_right_before(rig: Rig) -> None:
-    """Halo refuses the status alone after a while: the row is read again before it goes whole."""
+    """If Halo refuses the status alone after a while, syncd re-reads the row and then sends it whole."""
     rig.proven = False
     row = rig.box.halo.rows_of(rig.pay("succeeded"))[0]
     rig.box.halo.keeps.partial = "refuse"
@@ -1341,7 +1341,7 @@ def test_the_proof_sends_back_what_was_read_right_before(rig: Rig) -> None:
 
 @pytest.mark.parametrize("harms", [True, False])
 def test_an_error_instead_of_a_row_that_is_gone(rig: Rig, *, harms: bool) -> None:
-    """Halo answers 200 with an error for a deleted row: after an hour other payments go on."""
+    """Halo answers 200 with an error for a deleted row: others are pushed later, and the row is listed."""
     rig.proven = False
     names = [rig.pay("succeeded") for _ in range(5)]
     halo = rig.box.halo
@@ -1370,7 +1370,7 @@ def test_an_error_instead_of_a_row_that_is_gone(rig: Rig, *, harms: bool) -> Non
 def test_rows_that_were_read_too_long_ago_are_read_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pause between the reading and the list: what a person changed meanwhile is not undone."""
+    """If a pause follows the read, syncd re-reads the rows before it sends them: a person's change stays."""
     rig.proven = False
     rig.pay("succeeded")
     rig.box.halo.keeps.partial = "refuse"
@@ -1388,7 +1388,7 @@ def test_rows_that_were_read_too_long_ago_are_read_again(
 
     async def and_pause(verifier: Verifier, *given: Any) -> Any:
         found = await befores(verifier, *given)
-        if len(read) == 2:  # both are read
+        if len(read) == 2:  # both rows are read
             rig.clock.seconds += 40
             rig.box.halo.rows[read[0]]["method"] = 9
         return found
@@ -1401,13 +1401,13 @@ def test_rows_that_were_read_too_long_ago_are_read_again(
 
 
 def test_no_new_row_beside_a_row_that_a_write_emptied(rig: Rig) -> None:
-    """Halo empties a first row and refuses to take it back: its payment gets no second row later."""
+    """Halo empties a first row and refuses to restore it: syncd creates no second row for its payment."""
     rig.proven = False
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     halo, invoice = rig.box.halo, rig.box.halo.add_invoice()
     emptied = rig.pay("payment_failed", rows=(), metadata={"halo_invoice_id": str(invoice)})
     row = halo.add_row(emptied, invoice, 10.99)
-    halo.rows[row]["amount"] = "10,99"  # Halo shows a text, and takes only a number
+    halo.rows[row]["amount"] = "10,99"  # Halo shows a text, and accepts only a number
     halo.keeps.partial = "empty"
     rig.once()
     assert trouble(rig).row_id == row
@@ -1425,7 +1425,7 @@ def test_no_new_row_beside_a_row_that_a_write_emptied(rig: Rig) -> None:
 def test_a_first_update_that_may_come_late_holds_back_the_whole_push(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """More payments are due than one part of a push takes: the later parts send nothing either."""
+    """While the first update may still arrive, the later batches of the same push send nothing either."""
     rig, _, _ = paid
     rig.settings["SYNCD_PUSH__BATCH"] = "1"
     before = copy.deepcopy(rig.box.halo.rows)
@@ -1439,7 +1439,7 @@ def test_a_first_update_that_may_come_late_holds_back_the_whole_push(
 def test_a_first_update_that_never_arrives(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A gateway gives up and Halo never gets the row: after five minutes it is sent again."""
+    """The first update times out and never reaches Halo: syncd sends it again after five minutes."""
     rig, intents, _ = paid
     rig.box.halo.faults.append(Fault("504", times=1, method="POST", path="/api/InvoicePayment"))
     rig.cycle()
@@ -1455,7 +1455,7 @@ def test_a_first_update_that_never_arrives(
 def test_a_single_run_waits_for_a_first_update(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """A run by a timer is a new process each time: it waits itself, and says how long."""
+    """A run by a timer is a new process each time: it waits for the first update, and logs how long."""
     rig, intents, _ = paid
     rig.box.halo.faults.append(Fault("504", times=1, method="POST", path="/api/InvoicePayment"))
     with pytest.raises(LinkFailure):
@@ -1470,7 +1470,7 @@ def test_a_single_run_waits_for_a_first_update(
 def test_one_row_that_a_person_changes(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], shape: str
 ) -> None:
-    """One single row of a list that differs is a person's change: the proof stays."""
+    """If a single row of a list differs, syncd assumes a person's change: the proof stays valid."""
     rig, _, _ = paid
     rig.once()
     late = [rig.pay("succeeded") for _ in range(20)]
@@ -1492,7 +1492,7 @@ def test_one_row_that_a_person_changes(
 
 
 def test_proof_of_another_version(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
-    """What another version, or another tenant, noted proves nothing: one row goes first again."""
+    """A proof in another format does not count: syncd sends one row alone first again."""
     rig, _, _ = paid
     rig.once()
     late = [rig.pay("succeeded") for _ in range(3)]
@@ -1504,7 +1504,7 @@ def test_proof_of_another_version(paid: tuple[Rig, list[str], dict[int, dict[str
 
 
 def test_no_secret_is_kept(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
-    """What is kept of a row during the proof holds no client_secret."""
+    """The copy of a row that syncd stores during the proof contains no client_secret."""
     rig, _, _ = paid
     for row in rig.box.halo.rows.values():
         row["intent_response"] = f'{{"client_secret": "{row["intent_id"]}_secret_abcdefgh"}}'
@@ -1524,7 +1524,7 @@ def test_no_secret_is_kept(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]
 def test_a_text_that_looks_like_a_secret(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], column: str
 ) -> None:
-    """The store keeps such a text without its secret: after a restart that is no side effect."""
+    """If syncd stores a row's text without its secret, a restart does not count this as a side effect."""
     rig, intents, _ = paid
     halo = rig.box.halo
     for row in halo.rows.values():
@@ -1551,7 +1551,7 @@ def test_a_text_that_looks_like_a_secret(
 def test_what_a_row_was_is_known_after_a_restart(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """An update that no answer proved is logged and listed with the rows' former state."""
+    """An update that only a read after a restart confirmed is logged with the rows' former status."""
     rig, intents, _ = paid
     halo = rig.box.halo
     halo.keeps.partial = "empty"
@@ -1591,7 +1591,7 @@ def missing(rig: Rig) -> tuple[Rig, list[str]]:
 
 
 def test_the_first_new_row_is_read_back(missing: tuple[Rig, list[str]]) -> None:
-    """It is read alone before the second is sent; then each payment has one row."""
+    """The first new row is read back before syncd creates the second; then each payment has one row."""
     rig, intents = missing
     rig.once()
     for _ in range(6):
@@ -1612,7 +1612,7 @@ def test_the_first_new_row_is_read_back(missing: tuple[Rig, list[str]]) -> None:
 
 
 def test_the_second_new_row_waits_for_the_first(missing: tuple[Rig, list[str]]) -> None:
-    """The first new row can't be read back: whatever process comes by makes no second one before."""
+    """While the first new row cannot be read back, no process creates a second row."""
     rig, intents = missing
     halo = rig.box.halo
     unreadable = Fault("500", times=None, method="GET", path="/api/InvoicePayment/")
@@ -1631,7 +1631,7 @@ def test_the_second_new_row_waits_for_the_first(missing: tuple[Rig, list[str]]) 
 
 
 def test_a_first_new_row_that_is_never_shown(missing: tuple[Rig, list[str]]) -> None:
-    """A first new row that can't be read for an hour proves nothing; another one is tried then."""
+    """If Halo does not show the first new row for an hour, syncd tries another new row."""
     rig, _ = missing
     halo = rig.box.halo
     halo.faults.append(Fault("500", times=None, method="GET", path="/api/InvoicePayment/"))
@@ -1647,7 +1647,7 @@ def test_a_first_new_row_that_is_never_shown(missing: tuple[Rig, list[str]]) -> 
 
 @pytest.mark.parametrize("dropped", ["status", "intent_id"])
 def test_a_new_row_that_is_not_stored_as_sent(missing: tuple[Rig, list[str]], dropped: str) -> None:
-    """One new row is made; the tenant drops a field of it, so no second one is made."""
+    """Halo drops a field of the first new row: syncd creates no second row."""
     rig, _ = missing
     rig.box.halo.keeps.drops_new = frozenset({dropped})
     rig.once()
@@ -1665,14 +1665,14 @@ def test_a_new_row_that_is_not_stored_as_sent(missing: tuple[Rig, list[str]], dr
 
 
 def test_an_unanswered_new_row_that_is_not_stored_as_sent(rig: Rig) -> None:
-    """Halo drops the status and does not answer: no update hides that before the row is read back."""
+    """Halo drops the status of a new row and does not answer: syncd reads the row back and stops new rows."""
     rig.proven = False
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     halo = rig.box.halo
     halo.keeps.drops_new = frozenset({"status"})
     halo.faults.append(Fault("reset_after", method="POST", path="/api/InvoicePayment"))
     for number in range(6):
-        if number != 1:  # the row alone is due then, for an update
+        if number != 1:  # only this row is due then, for an update
             invoice = halo.add_invoice(total=10.99)
             rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
         rig.cycle()
@@ -1684,7 +1684,7 @@ def test_an_unanswered_new_row_that_is_not_stored_as_sent(rig: Rig) -> None:
 
 
 def test_a_row_of_a_person_beside_an_unanswered_new_row(missing: tuple[Rig, list[str]]) -> None:
-    """A person enters the payment while syncd waits for its first new row: that proves nothing."""
+    """A person enters the payment while syncd waits for its first new row: this row proves nothing."""
     rig, intents = missing
     halo = rig.box.halo
     halo.faults.append(Fault("504", times=9, method="POST", path="/api/InvoicePayment"))
@@ -1702,7 +1702,7 @@ def test_a_row_of_a_person_beside_an_unanswered_new_row(missing: tuple[Rig, list
 
 
 def test_new_rows_that_are_refused(missing: tuple[Rig, list[str]]) -> None:
-    """Refused three times: it is the tenant's trouble; nothing more is sent."""
+    """If Halo refuses three new rows, syncd blames the tenant and sends no more new rows."""
     rig, _ = missing
     rig.box.halo.keeps.inserts_need = ("reference",)
     for _ in range(6):
@@ -1714,13 +1714,13 @@ def test_new_rows_that_are_refused(missing: tuple[Rig, list[str]]) -> None:
     assert len(rig.posts()) == 3
 
 
-# --- what people are told ---------------------------------------------------------------------------
+# --- the attention list -----------------------------------------------------------------------------
 
 
 def test_a_stopped_tenant_is_the_first_entry(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """It stands above all payments, with the row's former contents and the command; exit code 1."""
+    """A stop is the first entry of the list, with the row's former contents and a command; exit code 1."""
     rig, _, _ = paid
     held = rig.pay("succeeded", rows=(5.0,))
     rig.box.halo.keeps.drops = frozenset({"status"})
@@ -1750,7 +1750,7 @@ def test_a_stopped_tenant_is_the_first_entry(
 def test_retry_tries_one_row_at_once(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """`attention retry` on the tenant's entry: the next push tries one row, and goes on."""
+    """`attention retry` on the tenant's entry: the next push tries one row and then pushes the others."""
     rig, intents, _ = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
     rig.once()
@@ -1765,7 +1765,7 @@ def test_retry_tries_one_row_at_once(
 def test_another_tenant_is_another_proof(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """What was known of another Halo is forgotten: its trouble is not shown any more."""
+    """After a change to another Halo application, syncd ignores the old stop and no longer shows it."""
     rig, _, _ = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
     rig.once()

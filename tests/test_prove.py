@@ -1,4 +1,4 @@
-"""`syncd prove`: one row by hand, over HTTP to the sandbox; the question on a real terminal."""
+"""`syncd prove`: writes one row on command, over HTTP to the sandbox; the question on a real terminal."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from tests.terminals import INTERRUPTED, on_terminal
 
 @pytest.fixture
 def fresh(live: Rig) -> Rig:
-    """A tenant in which nothing was written yet."""
+    """A tenant to which syncd has not written yet."""
     live.proven = False
     return live
 
@@ -41,7 +41,7 @@ def shown(text: str) -> str:
 
 
 def test_the_question(fresh: Rig) -> None:
-    """On a terminal it shows payment, row, invoice and what would be sent, and asks; then the result."""
+    """On a terminal `prove` shows payment, row, invoice and the planned change, and asks; then the result."""
     named, other = fresh.pay("succeeded"), fresh.pay("succeeded")
     (row,) = fresh.box.halo.rows_of(named)
     no = on_terminal(fresh.environment(), fresh.folder, "prove", named, typed="n\n")
@@ -73,7 +73,7 @@ def test_the_question(fresh: Rig) -> None:
 
 @pytest.mark.parametrize("path", ["/api/InvoicePayment", "/api/Invoice/"])
 def test_interrupted_before_the_answer(fresh: Rig, path: str) -> None:
-    """Ctrl-C while the command reads or asks: nothing is written, 130, and the lease is free."""
+    """Ctrl-C while the command reads or asks: nothing is written, exit code 130, and the lease is free."""
     named = fresh.pay("succeeded")
     asked = fresh.box.halo.requests
     stopped = on_terminal(
@@ -89,7 +89,7 @@ def test_interrupted_before_the_answer(fresh: Rig, path: str) -> None:
 
 
 def test_a_signal_that_came_before_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ctrl-C that arrives as the last request ends is not lost: the question is not asked."""
+    """If Ctrl-C arrives as the last request ends, the command stops and does not ask the question."""
     monkeypatch.setattr(shared.stop_signals, "received", signal.SIGINT)
     for yes in (False, True):
         with pytest.raises(KeyboardInterrupt):
@@ -97,7 +97,7 @@ def test_a_signal_that_came_before_the_question(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_another_process_pushes_during_the_question(fresh: Rig) -> None:
-    """While the question waits for an answer, the lease is free: a push goes on, and nothing is sent twice."""
+    """While the question waits for an answer, another process can push, and no row is sent twice."""
     named, other = fresh.pay("succeeded"), fresh.pay("succeeded")
     codes: list[int] = []
 
@@ -121,7 +121,7 @@ def test_another_process_pushes_during_the_question(fresh: Rig) -> None:
 
 
 def test_prove_says_what_it_does(fresh: Rig) -> None:
-    """A Halo that answers slowly is waited for with a word of what is being done, not in silence."""
+    """While `prove` waits for a slow Halo, it shows on the terminal what it is doing."""
     named = fresh.pay("succeeded")
     fresh.box.halo.faults.append(Fault("429", method="GET", path="InvoicePayment", retry_after=3))
     done = on_terminal(
@@ -133,7 +133,7 @@ def test_prove_says_what_it_does(fresh: Rig) -> None:
 
 
 def test_without_a_terminal(fresh: Rig) -> None:
-    """Off a terminal it refuses without --yes, before it asks either side; so does --json."""
+    """Without a terminal, `prove` requires --yes, also with --json, and sends no request without it."""
     fresh.pay("succeeded")
     for more in ((), ("--json",)):
         done = fresh.command("prove", *more)
@@ -144,7 +144,7 @@ def test_without_a_terminal(fresh: Rig) -> None:
 
 
 def test_the_simplest_payment(fresh: Rig) -> None:
-    """Without an id: Stripe's events are read, and the payment with the fewest rows is written alone."""
+    """Without an id, `prove` reads Stripe's events and writes only the payment with the fewest rows."""
     fresh.pay("succeeded", rows=(5.0, 5.99))
     simple = fresh.pay("succeeded")
     done = fresh.command("prove", "--yes", "--json")
@@ -165,7 +165,7 @@ def test_the_simplest_payment(fresh: Rig) -> None:
 
 @pytest.mark.parametrize(("number", "paid"), [("3", True), ("8", False)])
 def test_the_number_for_succeeded(fresh: Rig, number: str, *, paid: bool) -> None:
-    """A proof says whether the invoice changed, and so whether the number for succeeded is right."""
+    """The result says whether the invoice changed, so whether the number for succeeded is right."""
     fresh.pay("succeeded")
     extra = {"SYNCD_HALO__STATUS__SUCCEEDED": number}
     done = fresh.command("prove", "--yes", extra=extra)
@@ -189,7 +189,7 @@ def test_a_failed_payment_proves_no_number_for_succeeded(fresh: Rig) -> None:
 
 
 def test_proven_again(fresh: Rig) -> None:
-    """With an id it proves again, also where it was proven; a payment in step would prove nothing."""
+    """With an id, `prove` proves again; it refuses a payment in step, which would prove nothing."""
     first, second = fresh.pay("succeeded"), fresh.pay("succeeded")
     assert fresh.command("prove", first, "--yes").returncode == 0
     done = fresh.command("prove", second, "--yes")
@@ -204,7 +204,7 @@ def test_proven_again(fresh: Rig) -> None:
 
 
 def test_nothing_due(fresh: Rig) -> None:
-    """Nothing due: it says so, and how to get one; Stripe's events were read."""
+    """If no payment is due, `prove` shows the command that finds one and exits with 1."""
     done = fresh.command("prove", "--yes")
     assert done.returncode == 1
     assert "syncd --backfill 90d --dry-run" in done.stdout
@@ -212,7 +212,7 @@ def test_nothing_due(fresh: Rig) -> None:
 
 
 def test_a_tenant_that_empties(fresh: Rig) -> None:
-    """The verdict says what updates carry from now on; the row is whole again."""
+    """If Halo empties columns, `prove` restores the row and says that syncd sends whole rows from now on."""
     named = fresh.pay("succeeded")
     before = dict(fresh.box.halo.rows_of(named)[0])
     fresh.box.halo.keeps.partial = "empty"
@@ -225,7 +225,7 @@ def test_a_tenant_that_empties(fresh: Rig) -> None:
 
 
 def test_a_tenant_that_drops(fresh: Rig) -> None:
-    """Not stored: exit 1, the reason, the former contents, and how to try again."""
+    """Halo does not store the status: exit code 1, with the reason, the row's contents and how to retry."""
     named = fresh.pay("succeeded")
     fresh.box.halo.keeps.drops = frozenset({"status"})
     done = fresh.command("prove", named, "--yes")
@@ -240,7 +240,7 @@ def test_a_tenant_that_drops(fresh: Rig) -> None:
 
 
 def test_one_refused_row_of_a_proven_tenant(fresh: Rig) -> None:
-    """Where writes are proven, a row that Halo refuses is that payment's failure: the proof stays."""
+    """Once updates are proven, a row that Halo refuses fails only its payment: the proof stays valid."""
     good, bad = fresh.pay("succeeded"), fresh.pay("succeeded")
     assert fresh.command("prove", good, "--yes").returncode == 0
     fresh.box.halo.poison(bad, "The accounting period is closed.")
@@ -253,7 +253,7 @@ def test_one_refused_row_of_a_proven_tenant(fresh: Rig) -> None:
 
 
 def test_a_new_row(fresh: Rig) -> None:
-    """--insert needs push.create_missing; then one new row is made, read back, and shown."""
+    """--insert needs push.create_missing; `prove` then creates one new row and reads it back."""
     invoice = fresh.box.halo.add_invoice(total=10.99)
     named = fresh.pay("succeeded", rows=(), metadata={"halo_invoice_id": str(invoice)})
     refused = fresh.command("prove", named, "--insert", "--yes")
@@ -278,7 +278,7 @@ def test_a_new_row(fresh: Rig) -> None:
 
 
 def test_a_side_that_fails(fresh: Rig) -> None:
-    """Halo out of reach: 69, and nothing is written; an unknown payment: 1."""
+    """If Halo is down, `prove` exits with 69 and writes nothing; for an unknown payment it exits with 1."""
     named = fresh.pay("succeeded")
     unknown = fresh.command("prove", "pi_nobody", "--yes")
     assert unknown.returncode == 1
@@ -292,7 +292,7 @@ def test_a_side_that_fails(fresh: Rig) -> None:
 
 @pytest.mark.parametrize("wrong", ["ch_1", "pi_1_secret_x"])
 def test_a_wrong_id(fresh: Rig, wrong: str) -> None:
-    """What is no payment intent's id is refused before anything is read."""
+    """`prove` refuses an id that is not a payment intent's, before any request to Stripe."""
     done = fresh.command("prove", wrong, "--yes")
     assert done.returncode == 2
     assert fresh.box.stripe.requests == []

@@ -1,4 +1,4 @@
-"""Refunds and disputes over real HTTP: who is told, of what, how often, and what it costs."""
+"""Refunds and disputes over real HTTP: which go on the attention list, how often, and at what API usage."""
 
 import random
 from contextlib import suppress
@@ -30,23 +30,23 @@ DAY = 86_400
 
 
 def told(rig: Rig) -> list[tuple[str, str | None, int | None, str | None]]:
-    """What a person is told: id, code, amount, currency."""
+    """The entries of the attention list: id, code, amount, currency."""
     return [(line.id, line.code, line.amount, line.currency) for line in rig.attention()]
 
 
 def paid(rig: Rig, **more: object) -> str:
-    """A payment that Halo was told has succeeded."""
+    """A payment that succeeded and that syncd has pushed to Halo."""
     payment = rig.pay("succeeded", **more)  # type: ignore[arg-type]
     rig.once()
     rig.clock.seconds += 60
     return payment
 
 
-# --- who is told, and of what --------------------------------------------------------------------
+# --- which reversals go on the attention list -----------------------------------------------------
 
 
 def test_a_refund_calls_a_person_and_writes_nothing(rig: Rig) -> None:
-    """A payment that Halo shows as paid and Stripe refunds stands on the list; Halo is left alone."""
+    """A refund of a payment that Halo shows as paid goes on the attention list; syncd writes nothing."""
     payment = paid(rig)
     writes = len(rig.box.halo.writes)
     refund = rig.box.stripe.refund(payment, 500, reason="requested_by_customer")
@@ -72,7 +72,7 @@ def test_a_refund_calls_a_person_and_writes_nothing(rig: Rig) -> None:
 
 
 def test_a_dispute_calls_a_person(rig: Rig) -> None:
-    """A dispute stands on the list with its amount, reason and status, and so does its loss."""
+    """A dispute goes on the attention list with amount, reason and status; the entry then shows its loss."""
     payment = paid(rig)
     dispute = rig.box.stripe.dispute(payment, reason="product_not_received")
     rig.once()
@@ -87,7 +87,7 @@ def test_a_dispute_calls_a_person(rig: Rig) -> None:
 
 
 def test_a_dispute_that_was_won_needs_nobody(rig: Rig) -> None:
-    """Where nobody had acknowledged the dispute, its happy end takes it off the list."""
+    """If nobody has dismissed a dispute, winning it removes it from the attention list."""
     dispute = rig.box.stripe.dispute(paid(rig))
     rig.once()
     rig.clock.seconds += DAY
@@ -97,7 +97,7 @@ def test_a_dispute_that_was_won_needs_nobody(rig: Rig) -> None:
 
 
 def test_dismissed_until_there_is_news(rig: Rig) -> None:
-    """A dismissed refund stays away; a second refund, and a change of the first, come back."""
+    """A dismissed refund stays off the list until it changes; a second refund gets its own entry."""
     payment = paid(rig)
     first = rig.box.stripe.refund(payment, 500)
     rig.once()
@@ -121,7 +121,7 @@ def test_dismissed_until_there_is_news(rig: Rig) -> None:
 
 
 def dismissed(rig: Rig, dispute: str) -> None:
-    """A person dismisses what is on the list, and the next polls bring nothing new."""
+    """A person dismisses the dispute, and the next poll and sweep do not list it again."""
     assert rig.stored(lambda store: store.people.dismiss([dispute], rig.clock())) == [dispute]
     rig.clock.seconds += 60
     rig.once()
@@ -131,7 +131,7 @@ def dismissed(rig: Rig, dispute: str) -> None:
 
 
 def step(rig: Rig, dispute: str, status: str, *funds: str) -> list[str]:
-    """The bank takes a step; returns what is then on the list."""
+    """The dispute gets a new status; returns the ids on the attention list."""
     rig.box.stripe.reversals.move_dispute(dispute, status, *funds)
     rig.once()
     return [line[0] for line in told(rig)]
@@ -158,7 +158,7 @@ def step(rig: Rig, dispute: str, status: str, *funds: str) -> list[str]:
 def test_a_dismissed_dispute_comes_back_with_each_serious_step(
     rig: Rig, first: str, then: str, funds: tuple[str, ...]
 ) -> None:
-    """A step that moves money, starts a deadline or decides puts a dismissed dispute on the list."""
+    """A step that moves money, sets a deadline or decides a dismissed dispute puts it back on the list."""
     dispute = rig.box.stripe.dispute(paid(rig), status="warning_needs_response")
     rig.once()
     if first != "warning_needs_response":
@@ -179,7 +179,7 @@ def test_a_dismissed_dispute_comes_back_with_each_serious_step(
 def test_a_dismissed_dispute_stays_away_with_a_step_that_asks_for_nothing(
     rig: Rig, first: str, then: str
 ) -> None:
-    """That the evidence is under review moves no money and starts no deadline; the next step does."""
+    """A step to "under review" does not put a dismissed dispute back on the list; the next step does."""
     dispute = rig.box.stripe.dispute(paid(rig), status=first)
     rig.once()
     dismissed(rig, dispute)
@@ -189,7 +189,7 @@ def test_a_dismissed_dispute_stays_away_with_a_step_that_asks_for_nothing(
 
 
 def test_an_inquiry_is_told_from_a_dispute(rig: Rig) -> None:
-    """An inquiry says that no money has moved; the dispute it becomes is another sentence."""
+    """An inquiry's entry says that no money has moved; a dispute that follows has another text."""
     dispute = rig.box.stripe.dispute(paid(rig), status="warning_needs_response")
     rig.once()
     [line] = rig.attention()
@@ -202,7 +202,7 @@ def test_an_inquiry_is_told_from_a_dispute(rig: Rig) -> None:
 
 
 def test_a_step_that_only_the_listing_shows(rig: Rig) -> None:
-    """A key that isn't shown disputes' events still learns of the step, from the sweep's listing."""
+    """If Stripe shows no event of a dispute's step, the sweep finds the step in the listing."""
     rig.box.stripe.permissions |= {"disputes", "refunds"}
     dispute = rig.box.stripe.dispute(paid(rig), status="warning_needs_response", emit=False)
     rig.sweep()
@@ -224,7 +224,7 @@ def old_refunds(rig: Rig) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", ["500", "400", "504", "html", "garbage", "redirect", "cut_json"])
 def test_rows_that_halo_cannot_list_delay_no_other_refund(rig: Rig, kind: str) -> None:
-    """One payment whose rows Halo cannot list delays no refund and no payment, and gets an entry."""
+    """One payment whose rows Halo cannot list delays no other refund or payment, and goes on the list."""
     bad, good = refunds = old_refunds(rig)
     fault = Fault(
         kind, times=None, method="GET", match=lambda asked: asked.params().get("intent_id") == bad
@@ -276,7 +276,7 @@ def test_the_entry_about_rows_goes_when_halo_need_not_be_asked(rig: Rig, how: st
 
 
 def test_refunds_that_stripe_no_longer_shows(rig: Rig) -> None:
-    """Refunds of a long gap that the key may not list have an entry until the key may list them."""
+    """Refunds that are too old for events, and that the key may not list, keep an entry until it may."""
     payment = paid(rig)
     rig.box.stripe.permissions -= {"refunds", "disputes", "charges"}
     rig.clock.seconds += DAY
@@ -296,7 +296,7 @@ def test_refunds_that_stripe_no_longer_shows(rig: Rig) -> None:
 
 
 def test_a_halo_that_lists_no_rows_gives_no_refund_an_entry(rig: Rig) -> None:
-    """If Halo lists no payment's rows, no refund is at fault: the push fails, and asks again."""
+    """If Halo lists no payment's rows, the push fails, and no refund is blamed with an entry."""
     refunds = old_refunds(rig)
     rig.box.halo.faults.append(Fault("400", times=None, method="GET", path="InvoicePayment"))
     for _ in range(6):
@@ -311,7 +311,7 @@ def test_a_halo_that_lists_no_rows_gives_no_refund_an_entry(rig: Rig) -> None:
 
 @pytest.mark.parametrize("kind", ["reset", "500", "html", "cut_json"])
 def test_a_charge_that_stripe_does_not_show_stops_no_poll(rig: Rig, kind: str) -> None:
-    """One charge that Stripe never answers stops no payment; its refund follows once it is shown."""
+    """A charge that Stripe fails to show stops no payment; its refund is matched once Stripe shows it."""
     payment = paid(rig)
     rig.box.stripe.permissions |= {"charges"}
     rig.box.stripe.reversals.intents_named = False
@@ -369,7 +369,7 @@ def test_stripe_fails_on_all_charges(rig: Rig) -> None:
 @pytest.mark.parametrize("listed", [False, True])
 @pytest.mark.parametrize("kind", ["dispute", "refund"])
 def test_one_that_names_only_its_charge(rig: Rig, kind: str, *, listed: bool) -> None:
-    """A dispute or refund without a payment intent is found through its charge, read once."""
+    """A dispute or refund without a payment intent is matched through its charge, read once per process."""
     payment = paid(rig)
     rig.box.stripe.permissions |= {"charges", "disputes", "refunds"}
     rig.box.stripe.reversals.intents_named = False
@@ -384,7 +384,7 @@ def test_one_that_names_only_its_charge(rig: Rig, kind: str, *, listed: bool) ->
     )
     rig.once()
     reads = [r for r in rig.box.stripe.requests if r.path.startswith("/v1/charges/")]
-    assert len(reads) <= 2  # one a process
+    assert len(reads) <= 2  # one per process
     assert rig.command("attention", "--json").stdout.count(name) >= 1
 
 
@@ -397,7 +397,7 @@ def test_one_that_names_only_its_charge(rig: Rig, kind: str, *, listed: bool) ->
     ],
 )
 def test_a_dispute_whose_payment_cannot_be_found(rig: Rig, charge: str | None, why: str) -> None:
-    """A dispute that leads to no payment is on the list under its own id, and stops nothing."""
+    """A dispute that leads to no payment is listed under its own id; other payments are pushed."""
     payment = paid(rig)
     rig.box.stripe.permissions |= {"charges", "disputes", "refunds"}
     rig.box.stripe.reversals.intents_named = False
@@ -418,7 +418,7 @@ def test_a_dispute_whose_payment_cannot_be_found(rig: Rig, charge: str | None, w
 
 @pytest.mark.parametrize("fault", ["500", "403", "html", "cut_json"])
 def test_a_charge_that_stripe_cannot_show_stops_nothing(rig: Rig, fault: str) -> None:
-    """Where the charge can't be read the dispute is listed, other payments go on, and a later read helps."""
+    """If Stripe cannot show the charge, the dispute is listed, others are pushed, a later read matches it."""
     payment = paid(rig)
     rig.box.stripe.permissions |= {"charges", "disputes", "refunds"}
     rig.box.stripe.reversals.intents_named = False
@@ -435,7 +435,7 @@ def test_a_charge_that_stripe_cannot_show_stops_nothing(rig: Rig, fault: str) ->
 
 
 def test_a_refund_that_failed_unseen_needs_nobody(rig: Rig) -> None:
-    """A refund that failed before anybody acknowledged it isn't worth a line."""
+    """A refund that failed before syncd listed it does not go on the attention list."""
     refund = rig.box.stripe.refund(paid(rig), 500)
     rig.box.stripe.reversals.fail_refund(refund, at=rig.clock() + 1)
     rig.once()
@@ -443,7 +443,7 @@ def test_a_refund_that_failed_unseen_needs_nobody(rig: Rig) -> None:
 
 
 def test_other_peoples_refunds_are_counted(rig: Rig) -> None:
-    """Refunds of payments that aren't Halo's call nobody, and are counted."""
+    """Refunds of payments that Halo does not have are counted, and not listed."""
     ours, theirs = paid(rig), rig.pay("succeeded", rows=())
     rig.once()
     rig.box.stripe.refund(theirs)
@@ -458,7 +458,7 @@ def test_other_peoples_refunds_are_counted(rig: Rig) -> None:
 
 
 def test_a_payment_older_than_the_memory(rig: Rig) -> None:
-    """A refund of a payment that syncd never saw: Halo is asked once whether it is its own."""
+    """For a refund of a payment that syncd never saw, syncd asks Halo once whether it has rows."""
     rows = [rig.pay("succeeded", created=NOW - 100 * DAY) for _ in range(1)]
     other = rig.box.stripe.create_intent(created=NOW - 100 * DAY)
     rig.box.stripe.advance(other, "succeeded", emit=False)
@@ -475,7 +475,7 @@ def test_a_payment_older_than_the_memory(rig: Rig) -> None:
 
 
 def test_a_held_payments_refund_is_shown(rig: Rig) -> None:
-    """A payment that is held is Halo's as well: the hold and the refund both stand on the list."""
+    """For a held payment with a refund, both the hold and the refund are on the attention list."""
     payment = rig.pay("succeeded", rows=(5.0,))
     refund = rig.box.stripe.refund(payment)
     rig.once()
@@ -486,7 +486,7 @@ def test_a_held_payments_refund_is_shown(rig: Rig) -> None:
 
 
 def test_old_api_versions_tell_only_the_sum(rig: Rig) -> None:
-    """An account without refund.* events: the charge's sum is told, and grows; it isn't doubled."""
+    """Without refund.* events syncd lists the charge's total, and never adds its refunds to the total."""
     rig.box.stripe.reversals.old_events = True
     payment = paid(rig)
     rig.box.stripe.refund(payment, 500)
@@ -503,16 +503,16 @@ def test_old_api_versions_tell_only_the_sum(rig: Rig) -> None:
     assert charge not in {line[0] for line in told(rig)}
 
 
-# --- what it costs, and what it must not break ---------------------------------------------------
+# --- API usage, and what must keep working --------------------------------------------------------
 
 
 def test_still_one_request_a_poll() -> None:
-    """The types of one listing are enough for payments, refunds and disputes: at most twenty."""
+    """One events request names the types of payments, refunds and disputes: 15, and Stripe allows 20."""
     assert len({*EVENT_TYPES, *REVERSAL_EVENT_TYPES}) == 15
 
 
 def test_at_rest_one_request_a_poll(rig: Rig) -> None:
-    """With refunds known, a poll at rest is one read of Stripe and none of Halo."""
+    """With refunds known and nothing new, a poll sends one request to Stripe and none to Halo."""
     rig.box.stripe.refund(paid(rig))
     rig.once()
     rig.box.stripe.requests.clear()
@@ -524,7 +524,7 @@ def test_at_rest_one_request_a_poll(rig: Rig) -> None:
 
 
 def test_a_key_without_the_permissions(rig: Rig) -> None:
-    """Lists that the key may not read stop no sweep, and are said once; the events still tell."""
+    """If the key may not list refunds, syncd logs it once, sweeps continue, and events still count."""
     payment = paid(rig)
     refund = rig.box.stripe.refund(payment)
     rig.sweep()
@@ -537,7 +537,7 @@ def test_a_key_without_the_permissions(rig: Rig) -> None:
 
 
 def test_a_key_that_is_refused_the_events(rig: Rig) -> None:
-    """Where Stripe refuses the events of refunds, payments are polled all the same; said once."""
+    """If Stripe refuses the events of refunds, payments are polled all the same; syncd logs it once."""
     rig.box.stripe.events_need_their_permission = True
     payment = rig.pay("succeeded")
     rig.once()
@@ -551,7 +551,7 @@ def test_a_key_that_is_refused_the_events(rig: Rig) -> None:
 
 
 def test_the_sweep_finds_what_no_event_told(rig: Rig) -> None:
-    """Refunds and disputes without a visible event are found by two requests of the sweep."""
+    """The sweep finds refunds and disputes without a visible event, with two requests."""
     rig.box.stripe.permissions |= {"refunds", "disputes"}
     payment = paid(rig)
     refund = rig.box.stripe.refund(payment, 99, emit=False)
@@ -567,7 +567,7 @@ def test_the_sweep_finds_what_no_event_told(rig: Rig) -> None:
 
 
 def test_a_long_open_dispute_is_followed_to_its_end(rig: Rig) -> None:
-    """A dispute opened long before and closed in a gap without events: the sweep sees its end."""
+    """A dispute opened long before and closed without an event: the sweep finds its end."""
     rig.box.stripe.permissions |= {"refunds", "disputes"}
     dispute = rig.box.stripe.dispute(paid(rig))
     rig.once()
@@ -582,7 +582,7 @@ def test_a_long_open_dispute_is_followed_to_its_end(rig: Rig) -> None:
 
 
 def test_a_backfill_lists_them(rig: Rig) -> None:
-    """A backfill brings the refunds and disputes since its date with the payments."""
+    """A backfill also lists the refunds since its date."""
     rig.box.stripe.permissions |= {"refunds", "disputes"}
     payment = rig.pay("succeeded", created=NOW - 40 * DAY)
     refund = rig.box.stripe.refund(payment, at=NOW - 35 * DAY)
@@ -592,7 +592,7 @@ def test_a_backfill_lists_them(rig: Rig) -> None:
 
 
 def test_many_pages_of_refunds(rig: Rig) -> None:
-    """A listing is read to its last page, each refund once."""
+    """The sweep reads a listing to its last page, each refund once."""
     rig.box.stripe.permissions |= {"refunds", "disputes"}
     payment = paid(rig, amount=30_000, rows=(300.0,))
     for _ in range(230):
@@ -602,7 +602,7 @@ def test_many_pages_of_refunds(rig: Rig) -> None:
 
 
 def test_nothing_is_pruned_that_stands(rig: Rig) -> None:
-    """A refund that nobody has looked at stays on the list, and knows whose it is, for good."""
+    """A refund that nobody dismissed stays on the attention list after pruning, however old it is."""
     payment = paid(rig)
     refund = rig.box.stripe.refund(payment)
     rig.once()
@@ -623,7 +623,7 @@ def test_nothing_is_pruned_that_stands(rig: Rig) -> None:
     ],
 )
 def test_garbage_is_shown_not_dropped(rig: Rig, garbage: dict[str, object]) -> None:
-    """A refund's event that can't be read stands on the list, and stops nothing."""
+    """A refund event that syncd cannot read goes on the attention list."""
     payment = paid(rig)
     name = rig.box.stripe.record("refund.created", {**rig.box.stripe.intents[payment]})
     event = next(e for e in rig.box.stripe.events if e["id"] == name)
@@ -634,7 +634,7 @@ def test_garbage_is_shown_not_dropped(rig: Rig, garbage: dict[str, object]) -> N
 
 
 def test_amounts_that_cannot_be_read_are_said(rig: Rig) -> None:
-    """A refund without a readable amount still calls a person, who is told so."""
+    """A refund without a readable amount goes on the attention list, and the entry says so."""
     payment = paid(rig)
     rig.box.stripe.refund(payment)
     for event in rig.box.stripe.events:
@@ -648,7 +648,7 @@ def test_amounts_that_cannot_be_read_are_said(rig: Rig) -> None:
 
 
 def test_the_page_says_what_to_do(rig: Rig) -> None:
-    """On the page a refund has a heading and a command of its own."""
+    """On the page a refund has its own heading and command."""
     refund = rig.box.stripe.refund(paid(rig), 500)
     rig.once()
     [kind] = _kinds(rig.attention())
@@ -661,7 +661,7 @@ def test_the_page_says_what_to_do(rig: Rig) -> None:
 
 
 def test_the_command_shows_and_dismisses(rig: Rig) -> None:
-    """`syncd attention` shows a refund with its amount; `dismiss` takes it off; exit codes tell."""
+    """`syncd attention` shows a refund with its amount and exits with 1; `dismiss` removes it."""
     refund = rig.box.stripe.refund(paid(rig), 500)
     rig.once()
     shown = rig.command("attention")
@@ -670,7 +670,7 @@ def test_the_command_shows_and_dismisses(rig: Rig) -> None:
     assert rig.command("attention").returncode == 0
 
 
-# --- laws -----------------------------------------------------------------------------------------
+# --- properties -----------------------------------------------------------------------------------
 
 words = st.builds(
     Reversal,
@@ -684,7 +684,7 @@ words = st.builds(
 
 @given(st.lists(words, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_no_order_of_words_matters(heard: list[Reversal], chance: random.Random) -> None:
-    """What is known of a refund or dispute is the same in whatever order, however often it came."""
+    """The reports of a refund or dispute give the same result in any order, and also if repeated."""
 
     def settle(order: list[Reversal]) -> Reversal | None:
         known: Reversal | None = None
@@ -699,7 +699,7 @@ def test_no_order_of_words_matters(heard: list[Reversal], chance: random.Random)
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=5), st.booleans())
 def test_a_sum_and_its_parts_are_not_added(parts: list[int], known: bool) -> None:
-    """The sum of a charge's refunds counts only as long as its parts aren't known."""
+    """The total of a charge's refunds counts only while its single refunds are unknown."""
 
     def one(name: str, amount: int, *, total: bool) -> Reversal:
         return Reversal(
@@ -761,7 +761,7 @@ def test_a_sum_and_its_parts_are_not_added(parts: list[int], known: bool) -> Non
     ],
 )
 def test_what_is_said(kind: str, status: str, stand: ReversalStatus, said: str, then: str) -> None:
-    """Each status says where the money is and what to do; a word that isn't known calls a person."""
+    """Each status says where the money is and what to do; an unknown status also needs a person."""
     one = Reversal("x_1", ReversalKind(kind), "pi_1", 1099, "usd", status, None, 0, 0, read=False)
     assert (one.money_status, said in describe(one), then in remedy(one)) == (stand, True, True)
     assert "of no payment intent" in describe(

@@ -1,4 +1,4 @@
-"""Cases that users reported of programs like this one, over real HTTP to the sandbox."""
+"""Cases that users of similar programs reported, over real HTTP to the sandbox."""
 
 import asyncio
 from contextlib import suppress
@@ -17,13 +17,13 @@ from tests.conftest import Rig
 DAY = 86_400
 
 
-# --- a status that can't be read -----------------------------------------------------------------
+# --- a status that cannot be read ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("written", ["3", " 3 ", "3.0", 3.0, "+3"])
 @pytest.mark.parametrize("state", ["processing", "canceled"])
 def test_a_status_written_as_text_is_read(rig: Rig, written: Any, state: str) -> None:
-    """A paid row whose status is written as text is a paid row: it is not overwritten."""
+    """A paid row whose status is a text counts as paid: syncd does not overwrite it."""
     payment = rig.pay(state)
     rig.box.halo.rows_of(payment)[0]["status"] = written
     rig.once()
@@ -36,7 +36,7 @@ def test_a_status_written_as_text_is_read(rig: Rig, written: Any, state: str) ->
 )
 @pytest.mark.parametrize("state", ["processing", "succeeded", "payment_failed"])
 def test_a_status_that_cannot_be_read_is_held(rig: Rig, written: Any, state: str) -> None:
-    """What can't be read may be paid: the row is left alone and a person is told."""
+    """A row with an unreadable status may be paid: syncd does not write it and lists the payment."""
     payment = rig.pay(state)
     rig.box.halo.rows_of(payment)[0]["status"] = written
     rig.once()
@@ -52,7 +52,7 @@ def test_a_status_that_cannot_be_read_is_held(rig: Rig, written: Any, state: str
 
 
 def test_a_row_without_the_field(rig: Rig) -> None:
-    """One row of two without a status holds the payment, whatever the other row says."""
+    """If one of two rows has no status, the payment is held, whatever the other row shows."""
     payment = rig.pay("succeeded", rows=(5.0, 5.99))
     del rig.box.halo.rows_of(payment)[1]["status"]
     rig.once()
@@ -60,13 +60,13 @@ def test_a_row_without_the_field(rig: Rig) -> None:
     assert [line.code for line in rig.attention()] == ["row_unreadable"]
 
 
-# --- pages that are capped below what was asked for -----------------------------------------------
+# --- pages that are shorter than requested ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("cap", [100, 50, 20, 7, 1])
 @pytest.mark.parametrize("shape", ["bare", "payments"])
 def test_pages_capped_below_what_was_asked_for(rig: Rig, cap: int, shape: str) -> None:
-    """Each row of each page is found, whatever the cap and whether Halo counts."""
+    """Each row of each page is found, whatever the page size and whether or not Halo sends a count."""
     count = 130 if cap >= 20 else 24
     rig.box.halo.rate_limit = None
     rig.box.halo.page_cap, rig.box.halo.list_shape = cap, shape
@@ -76,7 +76,7 @@ def test_pages_capped_below_what_was_asked_for(rig: Rig, cap: int, shape: str) -
 
 
 def test_a_list_that_names_no_payment(rig: Rig) -> None:
-    """Where pages don't show the payment of a row, each payment is asked for alone before it is unmatched."""
+    """If Halo's pages do not show the payment of a row, syncd asks Halo for each payment separately."""
     payments = [rig.pay("succeeded") for _ in range(15)]
     for payment in payments:
         rig.box.halo.rows_of(payment)[0]["intent_id"] = None
@@ -92,7 +92,7 @@ def test_a_list_that_names_no_payment(rig: Rig) -> None:
 
 
 def test_one_payment_with_more_rows_than_a_page(rig: Rig) -> None:
-    """The rows of one payment go on over pages that are capped and not counted."""
+    """All rows of one payment are found, over several short pages without a count."""
     rig.box.halo.page_cap, rig.box.halo.list_shape = 2, "bare"
     payment = rig.pay("succeeded", amount=700, rows=(1.0,) * 7)
     rig.once()
@@ -103,7 +103,7 @@ def test_one_payment_with_more_rows_than_a_page(rig: Rig) -> None:
 
 
 def test_single_runs_sweep_when_a_sweep_is_due(rig: Rig) -> None:
-    """Runs by a timer find an event that came too late and a row that came too late, within a day."""
+    """Runs by a timer sweep once a day: they find a missed event, a late row and a drifted row."""
     rig.once()
     late = rig.pay(None)
     rig.box.stripe.advance(late, "succeeded", emit=False)
@@ -129,7 +129,7 @@ def test_single_runs_sweep_when_a_sweep_is_due(rig: Rig) -> None:
 
 
 def test_a_sweep_lists_since_the_last_sweep(rig: Rig) -> None:
-    """Sweeps a week apart, or after a week of failures, find what no event told in all of that time."""
+    """A sweep lists payments since the last successful sweep, also after a week or after failures."""
     rig.settings = {"SYNCD_POLL__SWEEP": "7d"}
     rig.once()
     early = rig.pay(None)
@@ -151,7 +151,7 @@ def test_a_sweep_lists_since_the_last_sweep(rig: Rig) -> None:
 
 
 def test_a_service_that_is_restarted_every_day_sweeps(rig: Rig) -> None:
-    """Where no sweep has worked yet, the first start counts: a nightly restart puts no sweep off."""
+    """Before the first sweep the time counts from the first start: daily restarts delay no sweep."""
 
     async def serve(parts: Parts) -> None:
         steps = Steps(
@@ -169,7 +169,7 @@ def test_a_service_that_is_restarted_every_day_sweeps(rig: Rig) -> None:
 
 
 def test_a_sweep_of_a_single_run_that_failed_is_due_still(rig: Rig) -> None:
-    """A sweep that fails stops no push, is reported, and is tried again by the next run."""
+    """A failed sweep stops no push, is reported, and the next run retries it."""
     rig.once()
     rig.clock.seconds += DAY + 1
     payment = rig.pay("succeeded")
@@ -185,7 +185,7 @@ def test_a_sweep_of_a_single_run_that_failed_is_due_still(rig: Rig) -> None:
 
 @pytest.mark.parametrize("how", ["service", "single run"])
 def test_a_sweep_whose_half_at_stripe_fails_still_reads_halo_back(rig: Rig, how: str) -> None:
-    """Stripe's half fails: Halo's rows are read back, once; the sweep stays due until both halves work."""
+    """If the sweep fails at Stripe, it still reads Halo's rows back, once, and stays due."""
     drifted = rig.pay("succeeded")
     rig.once()
     rig.box.halo.rows_of(drifted)[0]["status"] = 1
@@ -210,7 +210,7 @@ def test_a_sweep_whose_half_at_stripe_fails_still_reads_halo_back(rig: Rig, how:
     rig.clock.seconds += 900
     before = len(rig.box.halo.requests)
     sweep()
-    assert len(rig.box.halo.requests) - before <= 3  # a sign-in and one cheap question at most
+    assert len(rig.box.halo.requests) - before <= 3  # at most a sign-in and one cheap request
     rig.box.stripe.faults.clear()
     rig.clock.seconds += 900
     if how == "service":
@@ -220,7 +220,7 @@ def test_a_sweep_whose_half_at_stripe_fails_still_reads_halo_back(rig: Rig, how:
     assert rig.stored(lambda store: store.note("last_sweep")) is not None
 
 
-# --- a cursor that is refused ----------------------------------------------------------------------
+# --- a refused cursor ------------------------------------------------------------------------------
 
 
 def refused_cursor() -> Fault:
@@ -236,7 +236,7 @@ def refused_cursor() -> Fault:
 
 
 def test_a_refused_cursor_stops_no_push_of_a_single_run(rig: Rig) -> None:
-    """What is due from before is pushed, though the second page of events can't be had."""
+    """If Stripe refuses the second page of events, a single run still pushes what was due before."""
     rig.box.halo.faults.append(Fault("503", times=None))
     before = rig.pay("succeeded")
     with pytest.raises(Exception, match="503"):
@@ -254,7 +254,7 @@ def test_a_refused_cursor_stops_no_push_of_a_single_run(rig: Rig) -> None:
 
 
 def test_a_refused_cursor_pauses_stripe_in_the_service(rig: Rig) -> None:
-    """The service's log names the side, and readiness the reason."""
+    """If Stripe refuses the second page, the log names Stripe, and the pause holds Stripe's reason."""
     for _ in range(120):
         rig.pay("processing", rows=())
     rig.box.stripe.faults.append(refused_cursor())
@@ -271,7 +271,7 @@ def test_a_refused_cursor_pauses_stripe_in_the_service(rig: Rig) -> None:
 
 @pytest.mark.parametrize("listing", ["payment_intents", "refunds", "disputes"])
 def test_one_listing_of_a_sweep_stops_no_other(rig: Rig, listing: str) -> None:
-    """A sweep whose one listing fails still reads the others, and is due again."""
+    """If one listing of a sweep fails, the sweep still reads the payment intents and the refunds."""
     rig.box.stripe.permissions |= {"refunds", "disputes"}
     rig.once()
     rig.box.stripe.requests.clear()
@@ -289,7 +289,7 @@ def test_one_listing_of_a_sweep_stops_no_other(rig: Rig, listing: str) -> None:
 
 
 def test_a_lock_held_by_another_process_proves_nothing(rig: Rig) -> None:
-    """Readiness advances only where Halo has really answered, here or to the other process."""
+    """If another process holds the lock, readiness advances only when Halo has answered that process."""
     rig.pay("succeeded")
 
     async def work(parts: Parts) -> list[float | None]:
@@ -318,7 +318,7 @@ def test_a_lock_held_by_another_process_proves_nothing(rig: Rig) -> None:
 
 
 def test_a_push_without_a_request_has_not_worked(rig: Rig) -> None:
-    """With nothing due, readiness advances by one cheap request in a while, and only where Halo answers."""
+    """With nothing due, readiness advances by an occasional cheap request, only if Halo answers."""
 
     async def work(parts: Parts) -> list[tuple[float | None, bool]]:
         seen, start = [], rig.clock()
@@ -338,7 +338,7 @@ def test_a_push_without_a_request_has_not_worked(rig: Rig) -> None:
 
 
 def test_single_runs_with_nothing_due_count_only_real_answers(rig: Rig) -> None:
-    """Runs by a timer ask a Halo that has just answered for nothing; one that is down is found out."""
+    """Runs by a timer with nothing due send no request if Halo answered lately; later they find it down."""
     rig.once()
     first = rig.stored(lambda store: store.note("last_push"))
     before = len(rig.box.halo.requests)
@@ -353,11 +353,11 @@ def test_single_runs_with_nothing_due_count_only_real_answers(rig: Rig) -> None:
     assert rig.stored(lambda store: store.note("last_push")) == first
 
 
-# --- a reload, and metadata that was put right ------------------------------------------------------
+# --- a reload, and corrected metadata ---------------------------------------------------------------
 
 
 def test_a_payment_held_again_for_the_same_reason_is_held_since_then(rig: Rig) -> None:
-    """A reload decides held payments again; since when they are held stays."""
+    """If a reload holds a payment again for the same reason, the hold keeps its start time."""
     payment = rig.pay("succeeded", rows=(5.0,))
     rig.once()
     [line] = rig.attention()
@@ -378,7 +378,7 @@ def test_a_payment_held_again_for_the_same_reason_is_held_since_then(rig: Rig) -
 
 
 def creating(rig: Rig) -> int:
-    """Let new rows be made; returns an invoice."""
+    """Enable create_missing; returns a new invoice."""
     rig.settings |= {
         "SYNCD_PUSH__CREATE_MISSING": "true",
         "SYNCD_HALO__NEW_ROW__METHOD": "12",
@@ -390,7 +390,7 @@ def creating(rig: Rig) -> int:
 @pytest.mark.parametrize("first", [None, "1234567", "not a number"])
 @pytest.mark.parametrize("how", ["sweep", "look"])
 def test_metadata_that_was_put_right_later(rig: Rig, first: str | None, how: str) -> None:
-    """Corrected metadata is seen by the sweep, and by the next look at an unmatched payment."""
+    """The sweep, and the next check of an unmatched payment, notice corrected metadata."""
     invoice = creating(rig)
     metadata = {} if first is None else {"halo_invoice_id": first}
     payment = rig.pay("succeeded", rows=(), metadata=metadata)
@@ -407,7 +407,7 @@ def test_metadata_that_was_put_right_later(rig: Rig, first: str | None, how: str
 
 
 def test_looks_at_unmatched_payments_spare_stripes_budget(rig: Rig) -> None:
-    """With little of the budget left, payments without rows are not read again one by one."""
+    """With little of the budget left, syncd does not re-read unmatched payments one by one."""
     creating(rig)
     rig.settings["SYNCD_STRIPE__READ_BUDGET"] = "3"
     payment = rig.pay("succeeded", rows=(), metadata={})
@@ -435,7 +435,7 @@ def told_once(rig: Rig, payments: list[str]) -> None:
 
 
 def run_on(rig: Rig, hours: int = 2) -> None:
-    """The service goes on for some hours, whatever fails."""
+    """Run the service for some hours, whatever fails."""
     for _ in range(hours * 12):
         rig.cycle()
         rig.clock.seconds += 300
@@ -447,7 +447,7 @@ def run_on(rig: Rig, hours: int = 2) -> None:
 def test_a_write_without_an_answer_is_told_once(
     rig: Rig, kind: str, number: int, *, insert: bool
 ) -> None:
-    """A write that is carried out without an answer is told once, when its rows are found."""
+    """Halo stores a write and does not answer: syncd finds the rows and reports each push once."""
     payments = []
     for _ in range(number):
         metadata = {"halo_invoice_id": str(creating(rig))} if insert else {}
@@ -465,7 +465,7 @@ def test_a_write_without_an_answer_is_told_once(
 def test_an_answer_that_names_no_status_is_told_once(
     rig: Rig, status: int, body: bytes, *, insert: bool
 ) -> None:
-    """Answers 202, 204, null and rows without a status: read back, and told like any push."""
+    """After an answer 202, 204, null or without a status, syncd reads back and reports the push once."""
     metadata = {"halo_invoice_id": str(creating(rig))} if insert else {}
     payment = rig.pay("succeeded", rows=() if insert else (10.99,), metadata=metadata)
     rig.box.halo.faults.append(
@@ -483,7 +483,7 @@ def test_an_answer_that_names_no_status_is_told_once(
 
 
 def test_a_state_that_halos_webhook_wrote_is_not_told_as_ours(rig: Rig) -> None:
-    """A proven write of an earlier state does not make the next state, written by a webhook, ours."""
+    """If a webhook writes the next state, syncd does not report this state as its own push."""
     payment = rig.pay("processing")
     rig.cycle()
     rig.clock.seconds += 300
@@ -497,7 +497,7 @@ def test_a_state_that_halos_webhook_wrote_is_not_told_as_ours(rig: Rig) -> None:
 @pytest.mark.parametrize("shape", ["rows", "empty", "no_json", "error_in_200", "other_rows"])
 @pytest.mark.parametrize("insert", [False, True])
 def test_a_push_is_listed_once_however_it_was_proven(rig: Rig, shape: str, *, insert: bool) -> None:
-    """What the answer doesn't prove is read back, and then logged, counted and listed like any push."""
+    """If Halo's answer proves nothing, syncd reads back, then logs, counts and lists the push once."""
     rig.box.halo.answer_shape = shape
     if insert:
         metadata = {"halo_invoice_id": str(creating(rig))}
