@@ -1,4 +1,4 @@
-"""Tenants whose lists do not show `intent_id`: rows are matched, nothing is doubled or guessed."""
+"""Tenants whose lists hide `intent_id`: syncd matches their rows without guesses and without second rows."""
 
 import json
 from collections import Counter
@@ -28,14 +28,14 @@ CREATING = {
 
 @pytest.fixture
 def hiding(rig: Rig) -> Rig:
-    """A tenant whose lists never show intents, and leave out what is null."""
+    """A tenant whose lists never show `intent_id`, and leave out null values."""
     rig.box.halo.shows.lists_hide = frozenset({"intent_id"})
     rig.box.halo.shows.nulls_left_out = True
     return rig
 
 
 def reads(rig: Rig) -> Counter[str]:
-    """How many requests read rows: by filter, alone, by invoice, or all of them by pages."""
+    """The number of requests that read rows: by filter, alone, by invoice, or all rows by pages."""
     kinds: Counter[str] = Counter()
     for request in rig.box.halo.requests:
         if request.method != "GET" or not request.path.startswith("/api/InvoicePayment"):
@@ -51,7 +51,7 @@ def reads(rig: Rig) -> Counter[str]:
 
 
 def test_rows_are_matched(hiding: Rig) -> None:
-    """Each row is read alone until the filter is proven; a payment of two rows is no exception."""
+    """Until the filter is proven, syncd reads each row alone, also for a payment with two rows."""
     payments = [hiding.pay("succeeded", rows=(5.0, 5.99)), hiding.pay("processing")]
     hiding.once()
     assert [hiding.statuses(payment) for payment in payments] == [[3, 3], [5]]
@@ -59,7 +59,7 @@ def test_rows_are_matched(hiding: Rig) -> None:
 
 
 def test_cost_of_a_payment(hiding: Rig) -> None:
-    """Once the filter is proven, a payment costs one lookup; one in a while is read alone again."""
+    """Once the filter is proven, a payment costs one lookup; now and then one row is also read alone."""
     for _ in range(4):
         hiding.pay("succeeded")
     hiding.once()
@@ -74,7 +74,7 @@ def test_cost_of_a_payment(hiding: Rig) -> None:
 
 
 def test_a_filter_that_is_ignored_later(hiding: Rig) -> None:
-    """The filter is proven, and Halo then ignores it: no row of another payment is written."""
+    """If Halo starts to ignore a proven filter, syncd writes no row of another payment."""
     for _ in range(4):
         hiding.pay("processing")
     others = [hiding.pay(None) for _ in range(3)]
@@ -94,7 +94,7 @@ def test_a_filter_that_is_ignored_later(hiding: Rig) -> None:
 
 
 def test_many_payments_before_anything_is_known(hiding: Rig) -> None:
-    """The first push sees that no row shows an intent, and looks each payment up; a sweep looks up none."""
+    """The first push notices that lists hide intents and looks each payment up; a sweep looks up none."""
     payments = [hiding.pay("succeeded") for _ in range(15)]
     hiding.once()
     assert {status for payment in payments for status in hiding.statuses(payment)} == {3}
@@ -107,7 +107,7 @@ def test_many_payments_before_anything_is_known(hiding: Rig) -> None:
 
 
 def test_a_filter_that_lists_another_payments_row(hiding: Rig) -> None:
-    """A row counts for the payment that the row read alone names: the payment is held, nothing written."""
+    """If Halo's filter lists another payment's row, syncd holds the payment and does not write the row."""
     payment = hiding.pay("succeeded", rows=())
     other = hiding.pay(None)
     (row,) = hiding.box.halo.rows_of(other)
@@ -122,7 +122,7 @@ def test_a_filter_that_lists_another_payments_row(hiding: Rig) -> None:
 
 @pytest.mark.parametrize("kind", ["401", "403", "html"])
 def test_a_row_that_cannot_be_read_alone(hiding: Rig, kind: str) -> None:
-    """Without the row read alone nobody knows whose row it is: held, nothing is written."""
+    """If Halo does not show a row alone, its payment is unknown: syncd holds the payment, writes nothing."""
     payment = hiding.pay("succeeded")
     hiding.box.halo.faults.append(
         Fault(kind, times=None, match=lambda r: r.path.startswith("/api/InvoicePayment/"))
@@ -133,7 +133,7 @@ def test_a_row_that_cannot_be_read_alone(hiding: Rig, kind: str) -> None:
 
 
 def test_lists_that_show_intents_again(hiding: Rig) -> None:
-    """Where lists show intents, the filter is trusted no more, and what lists show counts."""
+    """If lists show `intent_id` again, syncd uses the lists and forgets the proof of the filter."""
     for _ in range(4):
         hiding.pay("succeeded")
     hiding.once()
@@ -145,7 +145,7 @@ def test_lists_that_show_intents_again(hiding: Rig) -> None:
 
 
 def test_inserts_are_not_doubled(hiding: Rig) -> None:
-    """A row whose insert was not answered is found on its invoice, though lists hide its intent."""
+    """After an unanswered insert syncd finds the row on its invoice, although lists hide `intent_id`."""
     hiding.settings |= CREATING
     invoice = hiding.box.halo.add_invoice(total=10.99)
     metadata = {"halo_invoice_id": str(invoice)}
@@ -161,7 +161,7 @@ def test_inserts_are_not_doubled(hiding: Rig) -> None:
 
 
 def test_a_tenant_of_accounting_rows(rig: Rig) -> None:
-    """Rows that have no intent at all, also read alone, belong to no payment."""
+    """Rows without any `intent_id`, also when read alone, belong to no payment."""
     for _ in range(30):
         rig.box.halo.add_row(None, rig.box.halo.add_invoice(total=10.99), 10.99)
     payments = [rig.pay("succeeded", rows=()) for _ in range(12)]
@@ -171,7 +171,7 @@ def test_a_tenant_of_accounting_rows(rig: Rig) -> None:
 
 
 def test_rows_of_an_invoice(hiding: Rig) -> None:
-    """The rows of an invoice are read alone: an insert sees whose each row is, and which is nobody's."""
+    """The rows of an invoice are read alone: syncd learns the payment of each, or that it has none."""
     halo = hiding.box.halo
     invoice = halo.add_invoice(total=10.99)
     for name in ("pi_1", "pi_2", None):
@@ -182,7 +182,7 @@ def test_rows_of_an_invoice(hiding: Rig) -> None:
 
 
 def test_a_filter_that_is_ignored_as_well(hiding: Rig) -> None:
-    """A few rows are each read alone; among many, a payment is put off and nothing is written."""
+    """If Halo also ignores the filter, syncd reads a few rows alone; with many rows the push fails."""
     hiding.settings |= CREATING
     hiding.box.halo.filter_ignored = True
     payments = [hiding.pay("succeeded") for _ in range(3)]
@@ -197,11 +197,11 @@ def test_a_filter_that_is_ignored_as_well(hiding: Rig) -> None:
     assert hiding.posts() == []
 
 
-# --- what compares: the sweep, the audit, check and calibrate ------------------------------------------
+# --- the sweep, the audit, check and calibrate ----------------------------------------------------------
 
 
 def test_a_row_that_changed_is_pushed_again(hiding: Rig) -> None:
-    """The sweep finds a status that somebody changed, by the row's number, without a lookup each."""
+    """The sweep finds a changed status by the row's id, without a lookup for each payment."""
     payments = [hiding.pay("succeeded") for _ in range(5)]
     hiding.once()
     hiding.box.halo.rows_of(payments[2])[0]["status"] = 1
@@ -213,7 +213,7 @@ def test_a_row_that_changed_is_pushed_again(hiding: Rig) -> None:
 
 
 def test_a_row_that_was_deleted_is_held(hiding: Rig) -> None:
-    """The sweep finds that a payment's row is gone, and the payment goes on the attention list."""
+    """The sweep notices that a payment's row was deleted, and lists the payment."""
     payments = [hiding.pay("succeeded") for _ in range(4)]
     hiding.once()
     (row,) = hiding.box.halo.rows_of(payments[1])
@@ -223,7 +223,7 @@ def test_a_row_that_was_deleted_is_held(hiding: Rig) -> None:
 
 
 def test_a_row_that_turns_up_late_is_found(hiding: Rig) -> None:
-    """A payment that had no row for days is pushed once the sweep finds a new row, read alone."""
+    """If a row appears days later, the sweep reads it alone and pushes its payment."""
     known = [hiding.pay("succeeded") for _ in range(4)]
     late = hiding.pay("succeeded", rows=())
     hiding.once()
@@ -239,7 +239,7 @@ def test_a_row_that_turns_up_late_is_found(hiding: Rig) -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_the_audit_compares(hiding: Rig, known: bool) -> None:
-    """The audit finds what differs, with what syncd knows of the rows and without it."""
+    """The audit finds the differences, whether or not syncd already knows the rows."""
     hiding.box.stripe.permissions |= {"charges", "refunds", "disputes"}
     agreeing = [hiding.pay("succeeded", rows=(5.0, 5.99)), hiding.pay("succeeded")]
     wrong = hiding.pay("succeeded")
@@ -257,7 +257,7 @@ def test_the_audit_compares(hiding: Rig, known: bool) -> None:
 
 
 def test_check_and_calibrate_read_the_numbers(hiding: Rig) -> None:
-    """The event that Halo's webhook left names the payment; a row without one is read alone."""
+    """The event that Halo's webhook stored names the payment; a row without an event is read alone."""
     for state in PaymentState:
         hiding.pay(state)
         hiding.box.halo.native_webhook(hiding.box.stripe.events[-1])

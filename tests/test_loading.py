@@ -1,4 +1,4 @@
-"""A command loads only the libraries that it needs, so that it answers at once."""
+"""A command loads only the libraries that it needs, so that it starts fast."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ main()
     ],
 )
 def test_a_command_loads_what_it_needs(typed: list[str], also: set[str], tmp_path: Path) -> None:
-    """The version, the help, wrong usage and `config validate` load no library of both sides' or the store's."""
+    """The version, the help, wrong usage and `config validate` load no heavy library."""
     (tmp_path / "here.toml").write_text("[poll]\ninterval = '5m'\n")
     done = subprocess.run(
         [sys.executable, "-c", SHOW, *typed],

@@ -1,4 +1,4 @@
-"""The locks hold for years: complete, up to date, and unmoved by a newer release of any package."""
+"""The locks stay valid for years: complete, current, and independent of newer releases."""
 
 import hashlib
 import json
@@ -26,13 +26,13 @@ from tests.documents import DOCUMENTS, blocks
 
 
 def test_the_locks_are_complete(capsys: pytest.CaptureFixture[str]) -> None:
-    """`make check` finds nothing in the locks of this version."""
+    """The lock check of `make check` finds no problem in this version's locks."""
     assert locks.main() == 0, capsys.readouterr().err
     assert "python -m tests.locks" in (ROOT / "Makefile").read_text()
 
 
 def without(text: str, name: str) -> str:
-    """The lock without one pin."""
+    """The lock without the pin of `name`."""
     return re.sub(rf"^{re.escape(name)}==.*\n(?: .*\n)*", "", text, flags=re.MULTILINE)
 
 
@@ -42,7 +42,7 @@ def found_in(name: str, text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", locks.LOCKS)
 def test_each_missing_pin_is_noticed(name: str) -> None:
-    """Whichever package is taken out of a lock, the check names it."""
+    """If any one package is removed from a lock, the check names the package."""
     text = (ROOT / name).read_text()
     lock, _ = locks.pins(text)
     taken = [pin for pin in lock.values() if pin.applies(locks.this_environment())]
@@ -75,13 +75,13 @@ wire==1.0 --hash=sha256:aa
 
 
 def made_up(text: str, *roots: str, pythons: tuple[str, ...] = ("3.11", "3.14")) -> list[str]:
-    """The problems of a lock over made-up packages, each once, wherever they were found."""
+    """The problems of a lock over made-up packages, each once, whatever the machine."""
     found = locks.problems(text, roots or ("app>=1",), locks.environments(pythons), MADE_UP.get)
     return list(dict.fromkeys(re.sub(r" on \w+ with", " with", one) for one in found))
 
 
 def test_a_complete_lock() -> None:
-    """Extras, markers and names in another spelling are followed, and nothing is wrong."""
+    """The check follows extras, markers and names in another spelling, and finds no problem."""
     assert made_up(LOCK) == []
 
 
@@ -114,12 +114,12 @@ def test_a_complete_lock() -> None:
     ],
 )  # fmt: skip
 def test_an_incomplete_lock(text: str, problems: list[str]) -> None:
-    """What is missing, contradicts, is superfluous, lacks a hash or names an index is reported."""
+    """The check reports missing, contradictory, superfluous and hashless pins, and an index in the lock."""
     assert made_up(text) == problems
 
 
 def test_out_of_date_against_the_project() -> None:
-    """A requirement that pyproject.toml raised, added or dropped makes the lock out of date."""
+    """If pyproject.toml raises, adds or drops a requirement, the check reports the outdated lock."""
     assert made_up(LOCK, "app>=2") == ["pyproject.toml needs app>=2, but 1.0 is pinned"]
     assert made_up(LOCK, "app", "extra-package", pythons=("3.14",)) == [
         "pyproject.toml needs extra-package with Python 3.14, which is not pinned",
@@ -130,7 +130,7 @@ def test_out_of_date_against_the_project() -> None:
 
 
 def test_an_unknown_package() -> None:
-    """A pinned package that is not installed can't be checked, and the check says so."""
+    """The check reports a pinned package that is not installed, because it cannot be checked."""
     lock = LOCK + "new==1.0 --hash=sha256:aa\n"
     assert made_up(lock, "app", "new") == [
         "new is not installed, so its requirements are unknown",
@@ -141,7 +141,7 @@ def test_an_unknown_package() -> None:
 
 
 def installing() -> list[str]:
-    """Every command of the project that installs from a lock, `make`'s own written out."""
+    """Every command of the project that installs from a lock, with the commands of `make` expanded."""
     found = [
         statement
         for file in DOCUMENTS
@@ -173,7 +173,7 @@ def options(command: str) -> list[str]:
 
 
 def test_every_installation_resolves_nothing() -> None:
-    """Each command that installs from a lock says --no-deps and --require-hashes."""
+    """Each command that installs from a lock has --no-deps and --require-hashes."""
     commands = installing()
     assert len(commands) >= 5
     for command in commands:
@@ -181,7 +181,7 @@ def test_every_installation_resolves_nothing() -> None:
 
 
 def test_building_downloads_nothing() -> None:
-    """The pinned build tool builds syncd, not the newest one on that day."""
+    """Commands that build syncd use the pinned build tool and download none."""
     commands = [
         statement
         for file in DOCUMENTS
@@ -215,10 +215,10 @@ def wheel(folder: Path, name: str, version: str, *requires: str, extras: str = "
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves a folder."""
+    """Serves a folder, without a log."""
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,7 @@ DEBIAN_12 = "23.0.1"
 
 @pytest.fixture(scope="module")
 def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the pip of Debian 12 and the newest pip, from the machine's usual index."""
+    """A folder with Debian 12's pip and the newest pip, from the machine's usual index."""
     folder = tmp_path_factory.mktemp("pips")
     for need in (f"pip=={DEBIAN_12}", "pip"):
         done = subprocess.run(
@@ -285,7 +285,7 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pip(request: pytest.FixtureRequest) -> list[str]:
-    """How the pip of a parameter is run: the one of this environment, Debian 12's or the newest."""
+    """The command for the pip of a parameter: this environment's, Debian 12's or the newest."""
     if request.param == "here":
         return [sys.executable, "-m", "pip"]
     folder: Path = request.getfixturevalue("download")
@@ -298,7 +298,7 @@ def pip(request: pytest.FixtureRequest) -> list[str]:
 def test_the_pinned_release_is_installed(
     pip: list[str], index: tuple[str, Path], tmp_path: Path
 ) -> None:
-    """With newer releases of packages with extras on offer, every command installs the pinned ones."""
+    """If newer releases exist, also of packages with extras, every command installs the pinned ones."""
     url, lock = index
     environment = {
         **os.environ,
@@ -308,7 +308,7 @@ def test_the_pinned_release_is_installed(
         "PIP_FIND_LINKS": "",
         "PIP_EXTRA_INDEX_URL": "",
     }
-    # What is built without an index was downloaded by a command with hashes before.
+    # What is built without an index was downloaded before, by a command with hashes.
     ways = {tuple(options(command)) for command in installing() if "--no-index" not in command}
     for number, flags in enumerate(ways):
         place = tmp_path / str(number)
@@ -333,9 +333,9 @@ WIDER = ROOT / "requirements-postgresql.lock"
 
 @pytest.mark.parametrize("python", locks.pythons())
 def test_the_lock_of_each_python(download: Path, python: str, tmp_path: Path) -> None:
-    """For each Python the lock's own files are found, with newer releases of its packages on offer.
+    """For each Python, pip selects the pinned versions, although newer releases are available.
 
-    The lock for PostgreSQL is asked for, which holds the other one: see the next test.
+    This test uses the lock for PostgreSQL, which includes the other lock: see the next test.
     """
     lock, _ = locks.pins(WIDER.read_text())
     for name in lock:
@@ -358,7 +358,7 @@ def test_the_lock_of_each_python(download: Path, python: str, tmp_path: Path) ->
 
 
 def test_the_lock_for_postgresql_holds_the_other_one() -> None:
-    """The lock for PostgreSQL has every pin of requirements.lock, with its marker and hashes, and psycopg's."""
+    """The lock for PostgreSQL has all of requirements.lock, with markers and hashes, and psycopg."""
 
     def pins_of(file: Path) -> set[str]:
         text = re.sub(r"^ *#.*\n", "", file.read_text(), flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard: they name what is there, and they say what they should."""
+"""The alert rules and the dashboard use metrics that exist, and each alert can be raised."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def expressions() -> list[str]:
-    """Every PromQL expression in either, with Grafana's variables filled in."""
+    """Every PromQL expression of the alerts and the dashboard, with Grafana's variables filled in."""
     shown = [target["expr"] for panel in panels() for target in panel["targets"]]
     filled = [
         text.replace("$__rate_interval", "5m").replace("$job", "syncd").replace("$instance", ".*")
@@ -47,7 +47,7 @@ def expressions() -> list[str]:
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, str]]]:
-    """The labels of every series in a real answer: after a poll, a push, a sweep and a refusal."""
+    """The labels of every series in a real answer: after a poll, a push, a sweep and a 429."""
     with Sandbox() as box:
         live = Rig(box, HandClock(), tmp_path_factory.mktemp("metrics"), {})
         live.settings["SYNCD_POLL__SWEEP"] = "1s"
@@ -66,17 +66,17 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
 
 @pytest.mark.parametrize("expression", expressions())
 def test_every_metric_is_there(expression: str, samples: dict[str, list[dict[str, str]]]) -> None:
-    """Each metric and each label value that is named stands in a real answer of /metrics."""
+    """Each metric and each label value in an expression exists in a real answer of /metrics."""
     named = re.findall(r"\b([a-z_]+)\{([^}]*)\}|\b(syncd_[a-z_]+)\b(?!\{)", expression)
     assert named
     for name, matchers, bare in named:
         metric = name or bare
         if metric == "up":
-            continue  # Prometheus's own
+            continue  # Prometheus's own metric
         assert metric in samples
         for label, sign, value in re.findall(r'(\w+)(=~|=)"([^"]*)"', matchers):
             if label in ("job", "instance"):
-                continue  # given by Prometheus
+                continue  # set by Prometheus
             for one in value.split("|") if sign == "=~" else [value]:
                 assert any(labels.get(label) == one for labels in samples[metric]), (label, one)
     grouped = re.findall(r"by \(([\w, ]+)\)", expression)
@@ -86,7 +86,7 @@ def test_every_metric_is_there(expression: str, samples: dict[str, list[dict[str
 
 
 def test_the_dashboard_shows_every_metric(samples: dict[str, list[dict[str, str]]]) -> None:
-    """No metric of ours is left out of the dashboard: what is measured can be seen."""
+    """The dashboard shows every metric of syncd."""
     shown = " ".join(target["expr"] for panel in panels() for target in panel["targets"])
     unseen = {
         name
@@ -99,7 +99,7 @@ def test_the_dashboard_shows_every_metric(samples: dict[str, list[dict[str, str]
 
 
 def test_every_alert_says_what_to_do() -> None:
-    """Each alert has a severity, a summary, and words that tell a person what to look at."""
+    """Each alert has a severity, a summary, and a description that names a command or a setting."""
     for rule in alerts():
         assert rule["labels"]["severity"] in ("critical", "warning")
         assert set(rule["annotations"]) == {"summary", "description"}
@@ -110,7 +110,7 @@ def test_every_alert_says_what_to_do() -> None:
 
 
 def test_every_alert_is_tested() -> None:
-    """Each alert is seen both raised and not raised by promtool's tests."""
+    """In promtool's tests each alert is raised in one case and not raised in another."""
     file = yaml.safe_load((MONITORING / "alerts.test.yml").read_text("utf-8"))
     cases = [case for test in file["tests"] for case in test["alert_rule_test"]]
     names = {rule["alert"] for rule in alerts()}
@@ -123,7 +123,7 @@ def test_every_alert_is_tested() -> None:
     "command", [("check", "rules", "alerts.yml"), ("test", "rules", "alerts.test.yml")]
 )
 def test_promtool_is_content(command: tuple[str, ...]) -> None:
-    """Prometheus's own tool takes the rules, and its tests of them pass."""
+    """Prometheus's promtool accepts the alert rules, and its tests of the rules pass."""
     done = subprocess.run(
         [str(PROMTOOL), *command], cwd=MONITORING, capture_output=True, text=True, check=False
     )
@@ -132,7 +132,7 @@ def test_promtool_is_content(command: tuple[str, ...]) -> None:
 
 @promtool
 def test_the_dashboard_speaks_promql(tmp_path: Path) -> None:
-    """Every expression of the dashboard is PromQL: checked as if it were a recording rule."""
+    """Every expression of the dashboard is valid PromQL: promtool checks it as a recording rule."""
     rules = [{"record": f"x:{n}", "expr": text} for n, text in enumerate(expressions())]
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "x", "rules": rules}]}), "utf-8")

@@ -1,4 +1,4 @@
-"""Names for numbers in `calibrate` and `check`, and what is said where no webhook wrote a row."""
+"""Names of numbers in `calibrate` and `check`, and their output if no webhook wrote a row."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests.conftest import Rig
 
 @pytest.fixture
 def rows(live: Rig) -> Rig:
-    """Rows that name their method."""
+    """Rows that show the name of their method."""
     live.pay("succeeded")
     for row in live.box.halo.rows.values():
         row["payment_method_name"] = "Stripe"
@@ -18,7 +18,7 @@ def rows(live: Rig) -> Rig:
 
 
 def test_names(rows: Rig) -> None:
-    """Method and module are named, by the one lookup list that agrees and by the modules."""
+    """`calibrate` names the method, from the one matching lookup list, and the module."""
     done = rows.command("calibrate")
     assert "method = 12 (Stripe), module_id = 231 (Stripe Payments)" in done.stdout
     (one,) = json.loads(rows.command("calibrate", "--json").stdout)["new_row"]
@@ -30,7 +30,7 @@ def test_names(rows: Rig) -> None:
 
 
 def test_check_names_them(rows: Rig) -> None:
-    """`check` names them beside what new rows are to carry."""
+    """`check` names the method and the module of new rows."""
     rows.settings |= {
         "SYNCD_PUSH__CREATE_MISSING": "true",
         "SYNCD_HALO__NEW_ROW__METHOD": "12",
@@ -42,7 +42,7 @@ def test_check_names_them(rows: Rig) -> None:
 
 @pytest.mark.parametrize("kind", ["403", "html", "500"])
 def test_a_tenant_without_these_pages(rows: Rig, kind: str) -> None:
-    """Pages that are not shown change nothing: the numbers stand alone, the exit code is the same."""
+    """If Halo does not show these pages, `calibrate` prints bare numbers and exits with the same code."""
     before = rows.command("calibrate").returncode
     for path in ("/api/Features", "/api/Lookup"):
         rows.box.halo.faults.append(Fault(kind, times=None, path=path))
@@ -54,7 +54,7 @@ def test_a_tenant_without_these_pages(rows: Rig, kind: str) -> None:
 
 
 def test_no_webhook_ever(rows: Rig) -> None:
-    """No webhook wrote a row: how to see the numbers, and the rows that a person made."""
+    """If no webhook wrote a row, `calibrate` lists rows made by hand and says how to find the numbers."""
     rows.box.halo.add_row(None, rows.box.halo.add_invoice(), 1.0, status=3)
     text = rows.command("calibrate").stdout
     assert "Halo's own Stripe webhook wrote none of these rows" in text
@@ -63,7 +63,7 @@ def test_no_webhook_ever(rows: Rig) -> None:
 
 
 def test_numbers_as_text_and_modules_that_do_not_say_whether_they_are_on(rows: Rig) -> None:
-    """Ids that stand as text are read; a module that does not say so is not called switched off."""
+    """`calibrate` reads ids that are text; a module without `enabled` does not count as switched off."""
     rows.box.halo.tables = {
         "Features": [{"id": "231", "actual_name": "Stripe Payments"}],
         "Lookup": [{"lookupid": "71", "id": "12", "name": "Stripe"}],
@@ -77,7 +77,7 @@ def test_numbers_as_text_and_modules_that_do_not_say_whether_they_are_on(rows: R
 
 
 def test_no_rows_at_all(live: Rig) -> None:
-    """A tenant without a payment row: how to make rows that show the numbers."""
+    """If Halo has no payment rows, `calibrate` says how to make rows that show the numbers."""
     text = live.command("calibrate").stdout
     assert "Halo has no payment rows yet, so no row proves a number." in text
     assert "add a payment by hand for each status" in text

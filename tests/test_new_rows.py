@@ -1,4 +1,4 @@
-"""New rows that Halo shows late, under other names, or not at all: one row, or a person."""
+"""New rows that Halo shows late, under other ids, or never: syncd makes one row, or lists the payment."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -22,7 +22,7 @@ def _create(rig: Rig) -> str:
 
 
 def _after_each_post(rig: Rig, change: Callable[[dict[str, Any]], None]) -> None:
-    """Halo changes each row that was inserted, before it is asked for anything again."""
+    """Halo changes each inserted row before it answers the next request."""
     changed: set[int] = set()
 
     def strike(_request: Request) -> bool:
@@ -43,7 +43,7 @@ def _days(rig: Rig, number: int) -> None:
 
 @pytest.mark.parametrize("shape", ["empty", "no_json", "error_in_200", "other_rows"])
 def test_halos_lists_lag_behind(rig: Rig, shape: str) -> None:
-    """An answer proves nothing, and the lists show the row only seconds later: it is waited for."""
+    """If Halo's answer proves nothing and its list shows the row seconds later, syncd waits for the list."""
     payment = _create(rig)
     rig.box.halo.answer_shape, rig.box.halo.list_lag_seconds = shape, 12.0
     rig.once()
@@ -52,7 +52,7 @@ def test_halos_lists_lag_behind(rig: Rig, shape: str) -> None:
 
 
 def test_a_plain_500_before_the_row(rig: Rig) -> None:
-    """Halo says 500, and the row stands a little later: it is waited for, by the service as well."""
+    """If Halo answers 500 and shows the row a little later, the service waits and sends no second row."""
     payment = _create(rig)
     rig.box.halo.faults.append(Fault("500_after", method="POST", path=PATH))
     rig.box.halo.list_lag_seconds = 12.0
@@ -65,7 +65,7 @@ def test_a_plain_500_before_the_row(rig: Rig) -> None:
 
 @pytest.mark.parametrize("kind", ["500", "empty_unapplied"])
 def test_a_row_that_never_came_is_sent_again(rig: Rig, kind: str) -> None:
-    """Once Halo's lists have had half a minute to show it, and at the end of the same single run."""
+    """If Halo does not show the new row for 30 s, the same single run sends the row again."""
     payment = _create(rig)
     fault = Fault("500", method="POST", path=PATH)
     if kind != "500":
@@ -83,9 +83,9 @@ def test_a_row_that_never_came_is_sent_again(rig: Rig, kind: str) -> None:
     ids=["cut off", "another", "none", "its own"],
 )
 def test_halo_renames_the_new_row(rig: Rig, name: Callable[[str], str | None]) -> None:
-    """A row that stands under a name Stripe never gave is taken for ours: none is made beside it.
+    """Halo changes a new row's `intent_id`: syncd creates no second row and lists the payment.
 
-    Nor is one where only the invoice shows it, under its own name.
+    The same if only the invoice shows the row, under its own id.
     """
     _create(rig)
 
@@ -102,7 +102,7 @@ def test_halo_renames_the_new_row(rig: Rig, name: Callable[[str], str | None]) -
 
 
 def test_another_payment_of_the_same_amount(rig: Rig) -> None:
-    """A row on the invoice that is another known payment's is no sign of ours: ours is made as well."""
+    """A row of another known payment on the invoice does not count: syncd creates the missing row."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     invoice = str(rig.box.halo.add_invoice(total=21.98))
     first = rig.pay("succeeded", rows=(), metadata={"halo_invoice_id": invoice})
@@ -114,7 +114,7 @@ def test_another_payment_of_the_same_amount(rig: Rig) -> None:
 
 
 def test_a_row_that_halo_never_shows_is_tried_once_a_day(rig: Rig) -> None:
-    """Halo takes it each time and has nothing of it: it is listed, and not sent in a row."""
+    """Halo accepts a new row and never shows it: the payment is listed, and retried once a day."""
     _create(rig)
     lost = Fault("200", times=None, method="POST", path=PATH, body=b"{}")
     rig.box.halo.faults.append(lost)
@@ -131,7 +131,7 @@ def test_a_row_that_halo_never_shows_is_tried_once_a_day(rig: Rig) -> None:
     "name", [lambda _name: None, str.upper, lambda name: f" {name}"], ids=["none", "case", "blank"]
 )
 def test_a_row_under_another_name(rig: Rig, name: Callable[[str], str | None], create: str) -> None:
-    """Halo answers with it to the question for this very payment: it comes before a person."""
+    """If Halo answers a payment's lookup with a row of another id, the payment goes on the attention list."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = create
     invoice = rig.box.halo.add_invoice()
     payment = rig.pay("succeeded", metadata={"halo_invoice_id": str(invoice)})
@@ -147,7 +147,7 @@ def test_a_row_under_another_name(rig: Rig, name: Callable[[str], str | None], c
 
 
 def test_rows_of_nobodys_where_the_filter_is_ignored(rig: Rig) -> None:
-    """A tenant that books by hand, and a Halo that shows all rows whatever is asked: no sign of ours."""
+    """If Halo ignores the filter and lists rows without a payment, syncd still creates the missing row."""
     for _ in range(3):
         rig.box.halo.add_row(None, rig.box.halo.add_invoice(), 10.99, 3)
     rig.box.halo.filter_ignored = True
@@ -160,7 +160,7 @@ def test_rows_of_nobodys_where_the_filter_is_ignored(rig: Rig) -> None:
 
 
 def test_a_late_process_leaves_anothers_doubt_alone(rig: Rig) -> None:
-    """A process that was held up for minutes must not let the row of the one that took over be doubled."""
+    """A process that was delayed for minutes creates no second row after another process took over."""
     payment = _create(rig)
     halo = rig.box.halo
     held_up: list[Request] = []
@@ -174,7 +174,7 @@ def test_a_late_process_leaves_anothers_doubt_alone(rig: Rig) -> None:
                 assert due is not None
                 until = rig.clock() + 300.0
                 assert store.intend_insert(due, due.doubt_until, rig.clock(), until)
-            # The other's insert isn't answered, and is carried out a minute later.
+            # The other process's insert is not answered, and is carried out a minute later.
             row = halo.add_row(payment, max(halo.invoices), 10.99, 3)
             halo._posted_at[row] = rig.clock() + 60
         return False
@@ -188,7 +188,7 @@ def test_a_late_process_leaves_anothers_doubt_alone(rig: Rig) -> None:
 
 
 def test_an_invoice_whose_rows_cannot_be_listed(rig: Rig) -> None:
-    """Halo takes the new row without a word, and fails on the invoice: a person hears, nobody waits."""
+    """If Halo cannot list the invoice's rows after an insert, the payment is listed and others are pushed."""
     payment = _create(rig)
     invoice = str(max(rig.box.halo.invoices))
     rig.box.halo.faults.append(
@@ -218,7 +218,7 @@ def test_an_invoice_whose_rows_cannot_be_listed(rig: Rig) -> None:
 
 @pytest.mark.parametrize("how", ["500", "lag"])
 def test_an_older_payment_of_the_same_amount(rig: Rig, how: str) -> None:
-    """An instalment that was paid before syncd came is no sign of the new row."""
+    """An older row of the same amount on the invoice does not count as the new row."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     halo = rig.box.halo
     invoice = halo.add_invoice(total=21.98)
@@ -234,7 +234,7 @@ def test_an_older_payment_of_the_same_amount(rig: Rig, how: str) -> None:
 
 
 def test_a_single_run_says_what_it_leaves_open(rig: Rig) -> None:
-    """A new row that Halo doesn't show for minutes: the run ends with that, not with a good word."""
+    """If Halo does not show a new row for minutes, a single run fails and names the payment."""
     payment = _create(rig)
     rig.box.halo.faults.append(Fault("504_after", method="POST", path=PATH))
     rig.box.halo.list_lag_seconds = 100.0
@@ -248,7 +248,7 @@ def test_a_single_run_says_what_it_leaves_open(rig: Rig) -> None:
 
 
 def test_looks_that_always_come_too_late(rig: Rig) -> None:
-    """Halo takes longer for its list than a look holds: it is Halo's trouble, and requests don't run on."""
+    """If Halo's list takes over 30 s, syncd postpones the insert, without a list entry or extra requests."""
     payment = _create(rig)
 
     def slow(request: Request) -> bool:
@@ -275,7 +275,7 @@ def test_looks_that_always_come_too_late(rig: Rig) -> None:
 
 
 def _doubtful_insert(rig: Rig) -> str:
-    """A payment whose new row was sent and not answered; Halo carries it out 100 s later."""
+    """A payment whose insert was not answered."""
     payment = _create(rig)
     rig.box.halo.faults.append(Fault("504", method="POST", path=PATH))
     with pytest.raises(LinkFailure):
@@ -285,7 +285,7 @@ def _doubtful_insert(rig: Rig) -> str:
 
 
 def test_a_clock_set_forward_ends_no_wait(rig: Rig) -> None:
-    """The host's clock jumps by an hour after an insert without an answer: nothing is sent again."""
+    """The host's clock jumps forward by an hour after an unanswered insert: syncd does not send it again."""
     _doubtful_insert(rig)
     steady = rig.clock.seconds
     rig.world.monotonic = lambda: steady
@@ -295,7 +295,7 @@ def test_a_clock_set_forward_ends_no_wait(rig: Rig) -> None:
 
 
 def test_an_earlier_insert_is_waited_for_by_the_next_process(rig: Rig) -> None:
-    """A process that meets an uncertain insert waits as if it had just been sent, then sends it again."""
+    """A new process waits for an uncertain insert as if it had just been sent, then sends it again."""
     payment = _doubtful_insert(rig)
     rig.clock.seconds += 40 * 86_400
     sent_at = rig.clock.seconds

@@ -1,4 +1,4 @@
-"""Output as terminals, pipes and full disks take it."""
+"""Output to terminals, pipes, full disks and closed files."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def in_a_shell(rig: Rig, line: str, **extra: str) -> "subprocess.CompletedProces
      "audit --since 1d", "audit --since 1d --csv -", "calibrate", "status --unmatched", "config show"]
 )  # fmt: skip
 def test_output_that_can_not_be_written(live: Rig, arguments: str, to: str) -> None:
-    """A full disk or a closed stdout is said in one line, and ends with 74: never with 1."""
+    """If stdout is full or closed, the command reports it in one line and exits with 74, never with 1."""
     live.pay("succeeded", rows=(5.0,))
     live.command("--once")
     done = in_a_shell(live, f"syncd {arguments} {to}")
@@ -53,17 +53,17 @@ def test_output_that_can_not_be_written(live: Rig, arguments: str, to: str) -> N
 
 
 def test_a_reader_that_leaves(live: Rig) -> None:
-    """`| head` ends the command quietly."""
+    """If the reader of a pipe closes it, the command ends without an error message."""
     for _ in range(30):
         live.pay("succeeded", rows=(5.0,))
     live.command("--once")
     done = in_a_shell(live, "syncd export | read; syncd attention --json | true")
     assert done.stderr == b""
-    assert done.returncode in (74, 1)  # all of it may have fitted into the pipe before
+    assert done.returncode in (74, 1)  # the whole output may have fitted into the pipe before
 
 
 def test_messages_that_can_not_be_written(live: Rig) -> None:
-    """A log that can't be written stops no work."""
+    """If stderr cannot be written, syncd still pushes and exits with 0."""
     payment = live.pay("succeeded")
     assert in_a_shell(live, "syncd --once 2>/dev/full").returncode == 0
     assert live.statuses(payment) == [3]
@@ -71,7 +71,7 @@ def test_messages_that_can_not_be_written(live: Rig) -> None:
 
 
 def test_ascii(live: Rig) -> None:
-    """Where the encoding lacks a character, a similar one is written; ids are whole."""
+    """If the encoding lacks a character, syncd writes a similar one; ids are complete."""
     held = live.pay("succeeded", rows=(5.0,))
     live.command("--once")
     for command in ("attention", "status", "check", "--once --dry-run", "calibrate --help"):
@@ -83,7 +83,7 @@ def test_ascii(live: Rig) -> None:
 
 @pytest.mark.slow
 def test_the_demo_in_ascii(live: Rig) -> None:
-    """The demo plays to its end where the encoding is ASCII and the terminal is dumb."""
+    """The demo runs to its end if the encoding is ASCII and the terminal is dumb."""
     done = in_a_shell(live, "syncd demo | cat", PYTHONIOENCODING="ascii", TERM="dumb")
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"9 payments, 11 invoices" in done.stdout
@@ -94,7 +94,7 @@ def test_the_demo_in_ascii(live: Rig) -> None:
 @pytest.mark.parametrize("arguments", [("check",), ("--once",), ("status",), ("calibrate",)])
 @pytest.mark.parametrize("how", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_colour(live: Rig, arguments: tuple[str, ...], how: dict[str, str]) -> None:
-    """With NO_COLOR or TERM=dumb a terminal gets no colour; a dumb one gets no escape at all."""
+    """With NO_COLOR or TERM=dumb a terminal gets no colour; a dumb terminal gets no escape sequence."""
     live.pay("succeeded")
     shown = on_terminal(
         live.environment() | how, live.folder, *arguments, term=how.get("TERM", "xterm")
@@ -124,7 +124,7 @@ def test_fifty_columns(live: Rig, arguments: tuple[str, ...], term: str) -> None
 
 @pytest.mark.parametrize("arguments", [("--once",), ("--backfill", "1d"), ()])
 def test_ctrl_c(live: Rig, arguments: tuple[str, ...]) -> None:
-    """Ctrl-C ends with 130 and without a traceback: a single run, a backfill, the service."""
+    """Ctrl-C ends a single run, a backfill and the service with 130 and without a traceback."""
     live.pay("succeeded")
     live.box.stripe.faults.append(Fault("hang", times=None))
     asked = live.box.stripe.requests
@@ -134,7 +134,7 @@ def test_ctrl_c(live: Rig, arguments: tuple[str, ...]) -> None:
 
 
 def test_terminated(live: Rig) -> None:
-    """SIGTERM ends a single run with 143, which says that it was stopped."""
+    """SIGTERM ends a single run with 143 and a hint how to continue."""
     live.pay("succeeded")
     live.box.stripe.faults.append(Fault("hang", times=None))
     process = subprocess.Popen(
@@ -151,7 +151,7 @@ def test_terminated(live: Rig) -> None:
 
 
 def test_a_run_ends_with_a_summary(live: Rig) -> None:
-    """A single run and a backfill say what was done and what is left, below whole log lines."""
+    """A single run and a backfill end with a summary of what was done and what is due."""
     live.pay("succeeded")
     live.pay("succeeded", rows=(5.0,))
     done = live.command("--once")
@@ -164,7 +164,7 @@ def test_a_run_ends_with_a_summary(live: Rig) -> None:
 
 
 def test_a_single_run_beside_another_push(live: Rig) -> None:
-    """While another process pushes, a run says who does, what is left to it, and ends with 0."""
+    """If another process is pushing, a single run names it and what remains due, and exits with 0."""
     live.pay("succeeded")
     holder = this_process("the daemon")
     live.stored(
@@ -180,7 +180,7 @@ def test_a_single_run_beside_another_push(live: Rig) -> None:
 
 
 def test_a_second_service_is_named(live: Rig) -> None:
-    """An address that another syncd has is said to be syncd's."""
+    """If another syncd uses the address, the error message says so."""
     with daemon(live) as running:
         until(lambda: running.events("started"))
         listen = running.events("started")[0]["listen"]
@@ -190,7 +190,7 @@ def test_a_second_service_is_named(live: Rig) -> None:
 
 
 def test_a_second_service_over_one_database_ends(live: Rig) -> None:
-    """Another service over the same database, at another address, says so and ends; runs go on."""
+    """A second service over the same database reports the first one and exits; single runs still work."""
     with daemon(live) as running:
         until(lambda: running.events("started"))
         done = live.command()
@@ -200,17 +200,17 @@ def test_a_second_service_over_one_database_ends(live: Rig) -> None:
         assert f"uses this database ({live.url})" in done.stderr
         assert live.command("--once").returncode == 0
         assert running.stop() == 0
-    with daemon(live) as running:  # a service that has stopped leaves no claim behind
+    with daemon(live) as running:  # a service that has stopped leaves no claim
         until(lambda: running.events("started"), 10)
         running.process.kill()
         running.process.wait()
-    with daemon(live) as running:  # nor does one that was killed
+    with daemon(live) as running:  # nor does a killed service
         until(lambda: running.events("started"), 10)
         assert running.stop() == 0
 
 
 def test_a_service_of_another_host_that_died_is_waited_for(live: Rig) -> None:
-    """A claim from another host counts until it runs out; a claim that is renewed ends the second."""
+    """A service waits for another host's claim to expire; if the claim is renewed, the service exits."""
     other = Holder("x" * 32, "the service", "elsewhere", "boot", 1)
 
     def claim(seconds: float) -> None:
@@ -234,7 +234,7 @@ def test_a_service_of_another_host_that_died_is_waited_for(live: Rig) -> None:
 
 
 def test_a_dry_run_has_amounts_and_whole_ids(live: Rig) -> None:
-    """At 50 columns too each id of a dry run is whole, with its amount and what Halo shows now."""
+    """At 50 columns a dry run shows whole ids, with the amount and what Halo shows now."""
     payment = live.pay("succeeded")
     shown = on_terminal(live.environment(), live.folder, "--once", "--dry-run", columns=50)
     assert any(line.strip().endswith(payment) for line in shown.lines)
@@ -246,15 +246,15 @@ def test_a_dry_run_has_amounts_and_whole_ids(live: Rig) -> None:
 
 
 def bars_of(shown: Shown, name: str) -> list[str]:
-    """Every state of one bar that was shown, without escape sequences."""
+    """Every state of one progress bar, without escape sequences."""
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.text)
     return [line.strip() for line in re.split(r"[\r\n]+", plain) if name in line]
 
 
 def test_a_bar_is_never_full_with_payments_still_due(live: Rig) -> None:
-    """A backfill has two phases; what Halo fails on stays due, and the bar of the push is not full.
+    """While a payment that Halo fails on is still due, the progress bar of the push is not full.
 
-    The summary says when that payment is tried again.
+    The summary says when syncd retries that payment.
     """
     payments = [live.pay("succeeded") for _ in range(4)]
     broken = payments[0]
@@ -276,7 +276,7 @@ def test_a_bar_is_never_full_with_payments_still_due(live: Rig) -> None:
 
 
 def test_a_terminal_gets_the_summary_instead_of_a_line_for_each_payment(live: Rig) -> None:
-    """Log lines about single payments are left to the summary on a terminal; ids are never broken."""
+    """On a terminal the summary replaces the log lines of single payments; piped, the lines are logged."""
     held = live.pay("succeeded", rows=(5.0,))
     live.pay("succeeded")
     shown = on_terminal(live.environment(), live.folder, "--once", columns=50)
@@ -289,7 +289,7 @@ def test_a_terminal_gets_the_summary_instead_of_a_line_for_each_payment(live: Ri
 
 
 def test_a_resync_ends_with_a_summary(live: Rig) -> None:
-    """A resync says what was pushed, how long it took and what is left; its result is on stdout."""
+    """A resync ends with a summary on stderr; its result is on stdout."""
     payment = live.pay("succeeded")
     done = live.command("resync", payment)
     assert re.search(r"Finished in .*: 1 updated in Halo; nothing is due\.", done.stderr)
@@ -298,7 +298,7 @@ def test_a_resync_ends_with_a_summary(live: Rig) -> None:
 
 @pytest.mark.parametrize("command", ["check", "calibrate", "audit"])
 def test_a_reading_command_says_what_it_waits_for(live: Rig, command: str) -> None:
-    """While a side is down, a command that only reads names it on a terminal, with the next try."""
+    """If a side is down, a command that only reads says so on a terminal, with the next try."""
     live.pay("succeeded")
     live.box.halo.faults.append(Fault("503", times=2))
     shown = on_terminal(live.environment(), live.folder, command, columns=100)
@@ -309,7 +309,7 @@ def test_a_reading_command_says_what_it_waits_for(live: Rig, command: str) -> No
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("command", ["--once", "resync"])
 def test_a_run_says_what_it_waits_for(live: Rig, command: str, *, terminal: bool) -> None:
-    """While Halo is down, a run says so, with Halo's answer and when it tries again."""
+    """If Halo is down, a run shows or logs Halo's answer and when it tries again."""
     payment = live.pay("succeeded")
     live.box.halo.faults.append(Fault("503", times=2))
     arguments = (command, payment) if command == "resync" else (command,)

@@ -1,4 +1,4 @@
-"""poll.interval = "auto": the planner in the engine and in the service, and over months of payments."""
+"""poll.interval = "auto": the poll planner in the engine, in the service, and over months of payments."""
 
 import json
 from collections import deque
@@ -41,7 +41,7 @@ DAY = 86_400
 
 @pytest.fixture
 def auto(rig: Rig) -> Rig:
-    """A rig that polls when the planner decides, with a Stripe that announces payments."""
+    """A rig whose polls are planned, with a Stripe that announces payments."""
     rig.settings |= {"SYNCD_POLL__INTERVAL": "auto"}
     rig.box.stripe.announces = True
     return rig
@@ -52,7 +52,7 @@ def _polls(rig: Rig) -> list[float]:
 
 
 async def _serve(rig: Rig, parts: Parts, seconds: int) -> None:
-    """Look each second whether a poll is due, as the service does."""
+    """Check every second whether a poll is due, as the service does."""
     for _ in range(seconds):
         if parts.engine.poll_is_due():
             await parts.engine.poll()
@@ -61,7 +61,7 @@ async def _serve(rig: Rig, parts: Parts, seconds: int) -> None:
 
 
 def test_a_payment_under_way_is_seen_within_seconds(auto: Rig) -> None:
-    """Between payments, polls are minutes apart; after `payment_intent.created`, seconds; then minutes again."""
+    """Without payments, polls are minutes apart; after `payment_intent.created` they are seconds apart."""
 
     async def an_hour(parts: Parts) -> None:
         await _serve(auto, parts, 1_120)
@@ -84,7 +84,7 @@ def test_a_payment_under_way_is_seen_within_seconds(auto: Rig) -> None:
 
 
 def test_only_the_planner_lists_new_payment_intents(auto: Rig) -> None:
-    """Fixed intervals need no announcements, so Stripe is not asked for them."""
+    """Only the planner reads `payment_intent.created`; with a fixed interval syncd does not request it."""
     auto.once()
     auto.settings |= {"SYNCD_POLL__INTERVAL": "5m"}
     auto.once()
@@ -93,7 +93,7 @@ def test_only_the_planner_lists_new_payment_intents(auto: Rig) -> None:
 
 
 def test_what_was_learnt_survives_a_restart(auto: Rig) -> None:
-    """A service that starts again goes on with the hours that it has learnt."""
+    """After a restart the planner keeps the arrivals it has learned."""
     auto.box.stripe.create_intent()
 
     async def poll(parts: Parts) -> None:
@@ -139,7 +139,7 @@ def test_a_run_by_hand_may_use_what_polls_do_not_plan(auto: Rig) -> None:
 
 
 def test_the_plan_in_words(auto: Rig) -> None:
-    """`syncd status` and the page say how often syncd polls, and how many reads that takes."""
+    """The status says how often syncd polls, and how many reads are planned."""
     auto.once()
     told = auto.stored(lambda store: polls_status(auto.config(), store, auto.clock.seconds))
     assert told.text == (
@@ -151,7 +151,7 @@ def test_the_plan_in_words(auto: Rig) -> None:
 
 
 def test_the_ration_follows_the_payments(auto: Rig) -> None:
-    """`stripe.read_budget = "auto"`: 500 reads for each payment that succeeded in 30 days, 10,000 at least."""
+    """With `stripe.read_budget = "auto"`, the budget is 500 reads per succeeded payment, at least 10,000."""
     auto.settings |= {"SYNCD_STRIPE__READ_BUDGET": "auto"}
 
     def allowed() -> Any:
@@ -167,7 +167,7 @@ def test_the_ration_follows_the_payments(auto: Rig) -> None:
 
 
 def test_a_damaged_memory_starts_anew(auto: Rig) -> None:
-    """What a planner cannot have written is ignored: polls start even."""
+    """If the planner's stored data is damaged, a run still works."""
     auto.stored(
         lambda store: store.write_notes(
             {"polls_learnt": json.dumps({"at": 1.0, "arrivals": [1.0]})}
@@ -180,7 +180,7 @@ def test_a_damaged_memory_starts_anew(auto: Rig) -> None:
 
 INTERVAL = 300.0
 MEAN, P95 = INTERVAL / 2, 0.95 * INTERVAL
-"""What payments wait for their poll where polls are five minutes apart, whenever payments come."""
+"""What payments wait for their poll if polls are five minutes apart, whenever payments come."""
 
 ROUNDING = 0.02
 """Seconds: the precision to which `Waits.share_expected` searches. There is no other tolerance."""
@@ -193,11 +193,11 @@ _BURSTS = st.lists(
 
 @dataclass(slots=True)
 class Troubled(Auto):
-    """A service that starts again now and then, and whose clock is set.
+    """A service that restarts now and then, and whose clock is changed.
 
     Attributes:
-        restarts: when it starts again, Unix seconds, sorted.
-        jumps: when its clock is set, and by how many seconds; sorted.
+        restarts: when the service restarts, Unix seconds, sorted.
+        jumps: when the clock is changed, and by how many seconds; sorted.
     """
 
     restarts: list[float] = field(default_factory=list)
@@ -230,7 +230,7 @@ class Troubled(Auto):
 
 
 def _burst(day: float, number: int, within: float) -> list[Event]:
-    """Many payments at once, or within some minutes; nothing announces them."""
+    """Many payments at once, or within some minutes, without an announcement."""
     at = START + day * DAY
     return [
         Event(at + within * n / number, f"pi_b{day}_{n}", PaymentState.SUCCEEDED, at, final=True)
@@ -241,7 +241,7 @@ def _burst(day: float, number: int, within: float) -> list[Event]:
 def _played(
     days: int, events: list[Event], budget: int | None, pace: Troubled | None = None
 ) -> Waits:
-    """Simulate the planner; the ration must never be exceeded."""
+    """Simulate the planner; the budget must never be exceeded."""
     waits = Waits()
     pace = pace or Troubled(waits, budget=budget)
     pace.waits = waits
@@ -281,10 +281,10 @@ def test_no_payment_waits_longer_than_with_a_fixed_interval(
     budget: int,
     seed: int,
 ) -> None:
-    """Whenever payments come: polls are never more than five minutes apart, so no payment waits longer.
+    """No payment waits longer than with a five-minute interval, whenever payments come.
 
-    Hours that change, silence, bursts, forms that are never sent, restarts, and a clock that is set. Any
-    budget that bears a poll in five minutes. The budget is never exceeded in any 30 days.
+    The cases: changing hours, silence, bursts, abandoned forms, restarts, clock changes, and any budget that
+    allows a poll every five minutes. The budget is never exceeded in any 30 days.
     """
 
     def weight(at: float) -> float:
@@ -334,10 +334,10 @@ def test_a_ration_that_follows_the_payments(
     restarts: list[float],
     seed: int,
 ) -> None:
-    """`read_budget = "auto"`: the ration is never exceeded, also where payments stop or come at once.
+    """With `read_budget = "auto"` the budget is never exceeded, also if payments stop or come in bursts.
 
-    Where payments stop after a busy month, polls may be up to SCARCE_SECONDS apart for some days, so payments
-    that come just then can wait longer. All others do not, on average and at 95 %.
+    If payments stop after a busy month, polls may be up to SCARCE_SECONDS apart for some days, so payments in
+    these days can wait longer. All other payments do not, on average and at 95 %.
     """
     events: list[Event] = []
     for part, number in enumerate(months):
@@ -363,7 +363,7 @@ def test_a_ration_that_follows_the_payments(
 
 
 def test_a_backfill_of_most_of_the_ration_stops_nothing() -> None:
-    """80 % of the month's reads are used in an hour: polls go on, as often as a fixed interval's would."""
+    """If a backfill uses 80 % of the month's reads in an hour, polls continue, within the budget."""
     events = payments(Business(20, lambda _at: 1.0), 90, 3)
     waits = Waits()
     waits.reads[int(START)] = 8_000
@@ -429,7 +429,7 @@ def _use_up(by_hand: Engine) -> int:
 
 
 def test_a_robot_that_opens_forms_costs_no_payment_anything() -> None:
-    """A form is opened every minute and never sent: polls are five minutes apart at most all the same."""
+    """A robot opens a form every minute and never pays: polls are still at most five minutes apart."""
     forms = [Event(START + 60 * n, f"pi_f{n}", None, START + 60 * n) for n in range(12 * 1_440)]
     events = payments(Business(60, lambda _at: 1.0), 12, 4)
     waits = _played(12, sorted([*forms, *events], key=lambda one: one.at), 10_000)
@@ -450,7 +450,7 @@ def test_fixed_is_fixed() -> None:
 
 @pytest.mark.parametrize(("interval", "left"), [("5m", 1_200), ("1m", 350)])
 def test_a_fixed_interval_leaves_reads_for_a_backfill(rig: Rig, interval: str, left: int) -> None:
-    """A month of polls leaves a backfill some reads; when it has used them, polls go on as before."""
+    """A month of polls leaves reads for a backfill; after the backfill, polls are as frequent as before."""
     rig.settings |= {"SYNCD_POLL__INTERVAL": interval}
     store = rig.open()
 

@@ -1,4 +1,4 @@
-"""The page as a plain answer over HTTP: what it holds, who may read it, and what it never lets in."""
+"""The page over plain HTTP: its content, who may read it, and which input it must not let through."""
 
 import base64
 import re
@@ -43,13 +43,13 @@ class Parts(HTMLParser):
 
 
 def push(number: int, at: float, lag: float | None = 5.0) -> Outcome:
-    """What a push leaves in the store."""
+    """An outcome with a push, as the store records it."""
     made = Pushed(at, f"pi_{number}", "none", PaymentState.SUCCEEDED, lag, (number,))
     return Outcome(f"pi_{number}", PaymentState.SUCCEEDED, Condition.IN_STEP, pushed=made)
 
 
 def test_the_page_without_a_browser(live: Rig) -> None:
-    """It is whole without a script: state, reasons with remedy and links, pushes, budgets, version."""
+    """The page is complete without a script: state, reasons, remedies, links, pushes, budgets, version."""
     held, paid = live.pay("succeeded", rows=(5.0,)), live.pay("succeeded")
     with daemon(live) as running:
         until(lambda: running.events("held") and running.events("pushed"))
@@ -77,7 +77,7 @@ def test_the_page_without_a_browser(live: Rig) -> None:
 
 
 def test_what_a_browser_is_told(live: Rig) -> None:
-    """The headers, whole: nothing may be loaded, run, framed or sent but what the page brings."""
+    """The response headers, complete: a browser may load, run and send only what belongs to the page."""
     import urllib.request
 
     with daemon(live) as running:
@@ -97,7 +97,7 @@ def test_what_a_browser_is_told(live: Rig) -> None:
             "content-type": "text/html; charset=utf-8", "server": None,
         }  # fmt: skip
         assert told["content-security-policy"] == headers()["Content-Security-Policy"]
-        # Without a token only an address is answered: a name may be somebody else's.
+        # Without a token, only addresses are accepted as host: a name may belong to somebody else.
         port = running.url.rpartition(":")[2]
         for host, code in {
             "127.0.0.1": 200,
@@ -111,7 +111,7 @@ def test_what_a_browser_is_told(live: Rig) -> None:
 
 
 def test_who_may_read_it(live: Rig) -> None:
-    """With a token: machines give it as a bearer, a browser as the password of its dialogue."""
+    """With a token, programs send it as a bearer token, and browsers as the password of basic auth."""
     import urllib.error
     import urllib.request
 
@@ -142,7 +142,7 @@ def test_who_may_read_it(live: Rig) -> None:
 
 
 def test_never_thousands(live: Rig) -> None:
-    """A long attention list and many pushes are capped, and what is left out is counted."""
+    """The page limits a long attention list and many pushes, and counts the rest."""
     store = live.open()
     odd = [(f"evt_{n}", f"It can't be read ({n}).", None) for n in range(3_000)]
     now = int(time.time())
@@ -181,7 +181,7 @@ def test_never_thousands(live: Rig) -> None:
 
 
 def test_while_halo_is_down(live: Rig) -> None:
-    """A side that does not work is shown first, with its reason; everything else is still shown."""
+    """If Halo fails, the page shows so first, with the reason."""
     live.box.halo.faults.append(Fault("html", times=None))
     live.pay("succeeded")
     with daemon(live) as running:
@@ -203,7 +203,7 @@ def test_the_worst_comes_first(live: Rig) -> None:
     assert "1 payment needs attention." in banner
     assert "all other payments" in page
     assert "all other payments" not in down
-    # What the reader needs to find the payment, and to deal with it.
+    # What the reader needs to find the payment and to correct it.
     for piece in (
         "A customer",
         f'data-copy="{held}"',
@@ -258,7 +258,7 @@ STOPPED = Check(False, "Halo does not store the status", reason="x")
 def test_the_banner_names_the_worst_first(
     rig: Rig, checks: dict[str, Check], counts: dict[str, int], headline: str, sentences: list[str]
 ) -> None:
-    """The banner: a side or the database first, then a tenant's stopped writes, then payments."""
+    """The banner shows a failed side or database first, then stopped writes, then payments."""
     whole = {"stripe": WORKS, "halo": WORKS, **checks}
     store = rig.open()
     try:
@@ -274,7 +274,7 @@ def test_the_banner_names_the_worst_first(
 
 
 def test_a_tenant_in_which_writes_stopped(live: Rig) -> None:
-    """The headline names the stop, what happened and the command; /readyz answers 503."""
+    """If writes are stopped, the page shows the cause, the payment and the command; /readyz answers 503."""
     live.proven = False
     live.box.halo.keeps.drops = frozenset({"status"})
     payment = live.pay("succeeded")
@@ -293,7 +293,7 @@ def test_a_tenant_in_which_writes_stopped(live: Rig) -> None:
 
 
 def test_the_history_is_bounded(rig: Rig) -> None:
-    """Two days of pushes are kept, and no more than so many; the newest come first."""
+    """The store keeps two days of pushes, up to a limit; the newest come first."""
 
     def fill(store: Store) -> tuple[int, int, list[Pushed]]:
         store.record([push(1, NOW - 49 * 3_600), push(2, NOW - 47 * 3_600)], NOW)
@@ -309,7 +309,7 @@ def test_the_history_is_bounded(rig: Rig) -> None:
 
 
 def test_what_a_push_leaves(rig: Rig) -> None:
-    """Each row that was written is remembered with what Halo said before, and how long it took."""
+    """The store keeps for each push its rows, what Halo showed before, and the lag."""
     payment = rig.pay("processing", rows=(4.0, 6.99))
     rig.clock.seconds += 60
     rig.cycle()
@@ -325,7 +325,7 @@ def test_what_a_push_leaves(rig: Rig) -> None:
 
 
 def test_what_stripe_said(rig: Rig) -> None:
-    """Each of Halo's payments stands where Stripe said its state, whoever wrote it; no sweep moves it."""
+    """The history shows each Halo payment at the time of Stripe's report, whoever wrote it."""
     rig.clock.seconds = NOW + 3_600
     written = rig.pay("succeeded", created=NOW)
     first = rig.box.stripe.create_intent(created=NOW)
@@ -333,7 +333,7 @@ def test_what_stripe_said(rig: Rig) -> None:
     rig.box.stripe.advance(first, "processing")
     rig.box.halo.native_webhook(rig.box.stripe.events[-1])
     read = rig.pay(None, created=NOW + 60)
-    rig.box.stripe.advance(read, "canceled", emit=False)  # no event tells of it: the sweep reads it
+    rig.box.stripe.advance(read, "canceled", emit=False)  # no event reports it: the sweep reads it
     rig.pay("succeeded", rows=())  # not Halo's
     rig.once()
     for hours in (2, 3):
@@ -350,7 +350,7 @@ def test_what_stripe_said(rig: Rig) -> None:
 
 
 def test_links_to_stripe(rig: Rig) -> None:
-    """Only what is known becomes a link: live or test, and nothing that isn't a payment intent."""
+    """Links to Stripe use live or test mode and the account; only payment intents get a link."""
     assert stripe_link("pi_1", rig.config()) == "https://dashboard.stripe.com/test/payments/pi_1"
     assert stripe_link("evt_1", rig.config()) is None
     assert stripe_link('pi_1"><script>', rig.config()) is None
@@ -363,7 +363,7 @@ def test_links_to_stripe(rig: Rig) -> None:
 
 
 def test_ten_thousand_entries(live: Rig) -> None:
-    """The page shows the first 50 entries, other kinds among them, and the command that lists all."""
+    """The page shows the first 50 entries, all kinds among them, and the command that lists all."""
     live.box.stripe.permissions |= {"refunds", "disputes"}
     held, paid = live.pay("succeeded", rows=(5.0,)), live.pay("succeeded")
     live.once()

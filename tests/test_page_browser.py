@@ -1,4 +1,4 @@
-"""The page in a real browser: seen, updated, harmless, legible in both schemes, narrow and wide."""
+"""The page in a real browser: updates, safety, contrast in both schemes, narrow and wide."""
 
 import base64
 import os
@@ -64,7 +64,7 @@ CONTRAST = """(selectors) => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium, with a profile of its own that is thrown away."""
+    """Debian's chromium, with a temporary profile."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield chromium
@@ -73,7 +73,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def seen(browser: Browser, url: str, *, allowed: str = "", **options: object) -> Iterator[Page]:
-    """Open the page; whatever the browser complains of fails the test."""
+    """Open the page; each message or error in the browser's console fails the test."""
     context = browser.new_context(**options)  # type: ignore[arg-type]
     page = context.new_page()
     complaints: list[str] = []
@@ -94,7 +94,7 @@ def _elsewhere(asked: str, url: str) -> list[str]:
 
 
 def a_day(rig: Rig) -> None:
-    """A store that remembers a lively day."""
+    """A store with the pushes of a busy day."""
     chance, now = random.Random(3), time.time()  # noqa: S311  # a picture, not a secret
     states = [*PaymentState] + [PaymentState.SUCCEEDED] * 8 + [PaymentState.PROCESSING] * 2
     pushes = []
@@ -120,7 +120,7 @@ def a_day(rig: Rig) -> None:
         for p in pushes
     ]
     store.take_in(said, now)
-    # Of three payments in four syncd wrote the state; of one, Halo's own webhook was first.
+    # syncd wrote the state of three payments in four; for the fourth, Halo's own webhook was first.
     store.record(
         [
             Outcome(
@@ -139,12 +139,12 @@ def a_day(rig: Rig) -> None:
 
 
 def refresh(page: Page) -> None:
-    """What the page does when somebody comes back to it, and every ten seconds."""
+    """Make the page refresh, as when its tab is shown again."""
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
 def test_it_updates_without_a_reload(live: Rig, browser: Browser) -> None:
-    """From all well to attention and back, in the same document; what is open or marked stays."""
+    """The page updates in place, from all well to attention and back; open parts and selections stay."""
     live.pay("succeeded")
     with daemon(live) as running:
         until(lambda: "All is well" in running.get("/")[1])
@@ -160,7 +160,7 @@ def test_it_updates_without_a_reload(live: Rig, browser: Browser) -> None:
             page.on("request", lambda request: asked.append(request.url))
             refresh(page)
             page.evaluate("new Promise(requestAnimationFrame)")
-            assert asked == []  # somebody is copying what stands there
+            assert asked == []  # somebody is copying text of the page
             page.evaluate("getSelection().removeAllRanges()")
             refresh(page)
             expect(page.locator("h1")).to_have_text("1 payment needs attention")
@@ -188,7 +188,7 @@ def test_it_updates_without_a_reload(live: Rig, browser: Browser) -> None:
 
 
 def test_it_asks_by_itself_and_says_when_nobody_answers(live: Rig, browser: Browser) -> None:
-    """Every ten seconds it asks; when syncd is gone it says that what it shows is old."""
+    """The page refreshes every ten seconds; if syncd does not answer, the page says so."""
     with daemon(live) as running:
         until(lambda: "All is well" in running.get("/")[1])
         with seen(browser, running.url + "/", allowed="ERR_CONNECTION_REFUSED") as page:
@@ -203,7 +203,7 @@ def test_it_asks_by_itself_and_says_when_nobody_answers(live: Rig, browser: Brow
 
 
 def test_links(live: Rig, browser: Browser) -> None:
-    """A payment, a refund and a dispute lead to the payment at Stripe, each invoice into Halo."""
+    """A payment, a refund and a dispute link to the payment in Stripe, and each invoice links to Halo."""
     live.box.stripe.permissions |= {"refunds", "disputes"}
     held, paid = live.pay("succeeded", rows=(5.0,)), live.pay("succeeded")
     with daemon(live) as running:
@@ -226,7 +226,7 @@ def test_links(live: Rig, browser: Browser) -> None:
 
 
 def test_markup_is_harmless(live: Rig, browser: Browser) -> None:
-    """Names and words made of markup are shown as they are, and do nothing."""
+    """Markup in ids and texts is shown as text and does nothing."""
     store = live.open()
     store.take_in([], time.time(), unreadable=[(f"evt_{MARKUP}", f"Look: {MARKUP}", None)])
     made = Pushed(time.time(), MARKUP, MARKUP, PaymentState.SUCCEEDED, 1.0, (1,))
@@ -248,7 +248,7 @@ def test_markup_is_harmless(live: Rig, browser: Browser) -> None:
 
 
 def test_without_a_script(live: Rig, browser: Browser) -> None:
-    """A browser without JavaScript shows all of it, and asks again by itself once a minute."""
+    """Without JavaScript the page shows its content and reloads once a minute."""
     live.pay("succeeded", rows=(5.0,))
     with daemon(live) as running:
         until(lambda: "1 payment needs" in running.get("/")[1])
@@ -259,7 +259,7 @@ def test_without_a_script(live: Rig, browser: Browser) -> None:
 
 
 def test_behind_a_token(live: Rig, browser: Browser) -> None:
-    """A browser that was given the token as a password shows the page, and keeps it up to date."""
+    """If a browser has the token as a password, it shows the page and refreshes it."""
     with daemon(live, SYNCD_WEB_TOKEN="a-token-of-ours") as running:
         known = "Basic " + base64.b64encode(b":a-token-of-ours").decode()
         until(lambda: "All is well" in running.get("/", Authorization=known)[1])
@@ -272,7 +272,7 @@ def test_behind_a_token(live: Rig, browser: Browser) -> None:
 
 
 def test_copy_buttons_and_equal_tiles(live: Rig, browser: Browser) -> None:
-    """A button copies the id or the command beside it; tiles are equally high, however long an error is."""
+    """A button copies the id or command next to it; tiles have the same height, however long an error is."""
     held = live.pay("succeeded", rows=(5.0,))
     with daemon(live) as running:
         until(lambda: "1 payment needs attention" in running.get("/")[1])
@@ -296,7 +296,7 @@ def test_copy_buttons_and_equal_tiles(live: Rig, browser: Browser) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_legible(live: Rig, browser: Browser, scheme: str) -> None:
-    """Enough contrast in both schemes; nothing runs out of the window, on a phone or on a desk."""
+    """Both schemes have enough contrast, and nothing is wider than the window, narrow or wide."""
     a_day(live)
     live.box.stripe.permissions |= {"refunds", "disputes"}
     live.pay("succeeded", rows=(5.0,))

@@ -1,8 +1,8 @@
-"""Every block of commands in a document survives being pasted whole into a terminal.
+"""Every block of commands in a document can be pasted whole into a terminal.
 
-A command that reads from the terminal takes the lines that were pasted after it. So each block is
-written at once to an interactive bash. The programs in it only read a line where the real one reads
-from the terminal; builtins, redirections, `install` and `cat` are real.
+A command that reads from the terminal takes the lines that were pasted after it. So each test writes
+a block at once to an interactive bash. The programs in it are stubs, which read a line where the real
+program reads from the terminal; builtins, redirections, `install` and `cat` are real.
 """
 
 import os
@@ -29,7 +29,7 @@ SECRETS = ("a-pasted-key", "a-pasted-secret")
 
 
 def stub(place: Path) -> None:
-    """A program that does nothing, but reads a line where the real one reads from the terminal."""
+    """Create a program that only reads a line where the real program reads from the terminal."""
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(
         f"""#!/bin/bash
@@ -46,8 +46,8 @@ def paste(block: Block, machine: Path, seconds: float = 60.0) -> tuple[int, str]
     """Paste a block, and type the secrets that it asks for.
 
     Returns:
-        How many commands bash took from the block before the line that ends it, and what the
-        terminal showed.
+        The number of commands that bash took from the block before its last line, and what the terminal
+        showed.
     """
     text = moved(block.text, machine)
     programs = machine / "programs"
@@ -103,7 +103,7 @@ def paste(block: Block, machine: Path, seconds: float = 60.0) -> tuple[int, str]
             os.write(terminal, b"exit\n")
             wanted = 1_000_000
         elif len(count.read_text()) == wanted and time.monotonic() > since + 1:
-            os.write(terminal, b"\n")  # ends what the last command reads
+            os.write(terminal, b"\n")  # ends the input of the last command
             since = time.monotonic()
     else:
         os.kill(child, 9)
@@ -114,7 +114,7 @@ def paste(block: Block, machine: Path, seconds: float = 60.0) -> tuple[int, str]
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.file.name}:{block.line}")
 def test_a_block_is_pasted_whole(block: Block, tmp_path: Path) -> None:
-    """Each line of the block is run as a command: none is taken as the input of another."""
+    """In an interactive bash each line of the block runs as a command; none becomes another's input."""
     taken, shown = paste(block, tmp_path)
     assert taken == len(block.statements()), shown
     for secret in SECRETS:
@@ -126,7 +126,7 @@ def test_a_block_is_pasted_whole(block: Block, tmp_path: Path) -> None:
 
 
 def test_a_block_that_swallows_its_lines_is_noticed(tmp_path: Path) -> None:
-    """The test above isn't blind: a secret read in mid-block takes the line after it."""
+    """The test above notices a block in which a command reads the next line as its input."""
     text = "install -m 600 /dev/stdin /etc/syncd/key\ninstall -d /etc/more\nsystemctl start syncd"
     for number, swallowing in enumerate((text, text.replace("install -m 600 /dev/stdin", "ssh"))):
         machine = tmp_path / str(number)

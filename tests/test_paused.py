@@ -1,4 +1,4 @@
-"""A process that is suspended at the worst moment, while another one pushes the same payment."""
+"""A process that is suspended at the worst moment, while another process pushes the same payment."""
 
 import threading
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def _another(rig: Rig, store: Store) -> Lease:
 
 
 def _apart(work: Callable[[], Any]) -> None:
-    """Do the work of another process while this one is suspended."""
+    """Do the work of another process while this process is suspended."""
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
@@ -47,7 +47,7 @@ def _suspend(
     noted: Callable[[], bool],
     meanwhile: Callable[[], Any],
 ) -> None:
-    """Suspend once at this point of a request, where the guard has noted a write."""
+    """Suspend once at this point of a request, if the guard has noted a write."""
     real, done = failpoints.crash_point, list[int]()
 
     def reached(here: Point) -> None:
@@ -60,7 +60,7 @@ def _suspend(
 
 
 def test_suspended_before_a_new_row_is_sent(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process has waited, looked and made the row: the suspended one sends nothing."""
+    """If another process created the row meanwhile, the suspended process sends nothing."""
     rig.once()
     payment, _ = _create(rig)
 
@@ -80,7 +80,7 @@ def test_suspended_before_a_new_row_is_sent(rig: Rig, monkeypatch: pytest.Monkey
 
 
 def test_suspended_before_an_update_is_sent(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process has written a newer state: the older one is not written over it."""
+    """If another process wrote a newer state, the suspended process does not overwrite it."""
     rig.once()
     payment = rig.pay("processing")
 
@@ -102,7 +102,7 @@ def test_suspended_before_an_update_is_sent(rig: Rig, monkeypatch: pytest.Monkey
 
 
 def test_a_write_that_came_late_is_due_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Halo carried out the older state's request last: the newer one is written again."""
+    """If Halo carries out the older state's request last, the newer state is written again."""
     rig.once()
     payment = rig.pay("processing")
 
@@ -128,7 +128,7 @@ def test_a_write_that_came_late_is_due_again(rig: Rig, monkeypatch: pytest.Monke
 
 
 def test_the_machine_slept_after_the_look(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A monotonic clock stands still in a suspended machine: the look before a new row is old all the same."""
+    """If the machine slept after the check before an insert, syncd notices it, and creates no second row."""
     rig.once()
     payment, invoice = _create(rig)
     steady, slept = rig.clock.seconds, list[int]()
@@ -148,7 +148,7 @@ def test_the_machine_slept_after_the_look(rig: Rig, monkeypatch: pytest.MonkeyPa
 
 
 def test_slow_lookups_keep_the_lease(rig: Rig) -> None:
-    """A Halo that takes 20 seconds for each lookup: no other process takes the lease meanwhile."""
+    """If Halo takes 20 s for each lookup, no other process can take the lease meanwhile."""
     rig.once()
     payments = [rig.pay("succeeded") for _ in range(8)]
     other = _another(rig, rig.open())
@@ -171,7 +171,7 @@ def test_slow_lookups_keep_the_lease(rig: Rig) -> None:
 
 
 def test_the_trial_of_another_process_is_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that lost its lease in the first write does not touch what the other one has noted."""
+    """A process that lost its lease during the first write leaves the other process's trial unchanged."""
     rig.proven = False
     rig.once()
     rig.pay("succeeded")
@@ -204,7 +204,7 @@ def test_the_trial_of_another_process_is_kept(rig: Rig, monkeypatch: pytest.Monk
 
 
 def test_a_small_step_of_the_clock_frees_no_lease(rig: Rig) -> None:
-    """The clock steps back by a second: a process elsewhere still holds its lease; after an hour it doesn't."""
+    """If the clock steps back by a second, another host's lease still counts; after an hour it does not."""
     store = rig.open()
     theirs = Lease(store, Holder("a", "the service", "elsewhere", "boot", 1), rig.clock)
     ours = Lease(store, this_process("a single run"), rig.clock)
@@ -217,7 +217,7 @@ def test_a_small_step_of_the_clock_frees_no_lease(rig: Rig) -> None:
 
 
 def test_machines_without_an_id_are_not_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a process can't read what its machine is, no other process counts as one of that machine."""
+    """If a process cannot read its machine's id, no other process counts as on the same machine."""
     assert this_process("a").boot == this_process("b").boot
 
     def hidden(*_: object, **__: object) -> str:

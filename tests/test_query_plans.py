@@ -1,4 +1,4 @@
-"""No statement of the service, of the page or of `syncd status` reads a whole table that grows."""
+"""No statement of the service, the page or `syncd status` reads a whole table that grows."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ WORK = (
     "reversals_unplaced",
     "unreadable_open",
 )
-"""Indexes of what is to be done, or is on the attention list: reading one is no reading of a table."""
+"""Indexes of open work and of the attention list: reading one of them is not a table scan."""
 
 ALLOWED = {
     "a sweep compares all kept rows of Halo": "UPDATE payments SET condition=",
@@ -34,7 +34,7 @@ ALLOWED = {
     "syncd status counts refunds and disputes": "SELECT count(*) AS count_1 \nFROM reversals",
     "a sweep deletes unreadable answers of half a year ago, which are few": "DELETE FROM unreadable",
 }
-"""Statements of a daily sweep that read a whole table, and why; by how they begin."""
+"""Statements of a daily sweep that read a whole table, and why; with how they begin."""
 
 FILL = f"""
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
@@ -95,7 +95,7 @@ def scans(path: str, found: dict[str, Any]) -> list[str]:
 
 @pytest.fixture
 def filled(rig: Rig) -> Rig:
-    """A service whose tables all have grown."""
+    """A service whose tables have all grown."""
     Store.open(rig.url).close()
     plain = sqlite3.connect(rig.folder / "syncd.db")
     plain.executescript(FILL)
@@ -131,7 +131,7 @@ STEPS = {"poll and push": _poll_and_push, "sweep": _sweep, "tick, page and statu
 
 @pytest.mark.parametrize("step", STEPS)
 def test_no_statement_reads_a_whole_table(filled: Rig, step: str) -> None:
-    """Each statement of a step finds its rows by an index. The database has no statistics, as in real life."""
+    """Each statement of a step uses an index. The database has no statistics, as in production."""
     filled.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     filled.pay("succeeded")
     with statements() as found:
@@ -141,7 +141,7 @@ def test_no_statement_reads_a_whole_table(filled: Rig, step: str) -> None:
 
 
 def test_counts_by_condition_are_right_after_every_step(filled: Rig) -> None:
-    """The counts that triggers keep are those of the table, whatever was written."""
+    """The counts that triggers keep match the table after every step."""
     filled.pay("succeeded")
     filled.pay("processing", rows=())
     filled.once()
@@ -159,7 +159,7 @@ def test_counts_by_condition_are_right_after_every_step(filled: Rig) -> None:
 
 
 def test_due_payments_are_counted_as_they_are_listed(rig: Rig) -> None:
-    """The count of due payments is the number that is listed, also after a clock was set back."""
+    """The count of due payments equals the number listed, also after a clock was set back."""
     store = Store.open(rig.url)
     with sqlite3.connect(rig.folder / "syncd.db") as plain:
         plain.execute(f"""

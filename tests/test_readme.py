@@ -1,7 +1,7 @@
 """Every command of the README is run here as a new user would: see `documents` for the machine.
 
-Not run are ``make demo`` and ``make test``: `.ci/run` calls both in a bare Debian, which a test checks;
-test_demo runs the first, and the second is what runs this.
+Not run are ``make demo`` and ``make test``: `.ci/run` calls both in a bare Debian, which a test checks.
+test_demo runs ``make demo``; ``make test`` runs this test.
 """
 
 import re
@@ -32,7 +32,7 @@ SECRETS = {"stripe_api_key": "rk_test_sandbox", "halo_client_secret": "sandbox-c
 
 
 def test_two_commands_first() -> None:
-    """The first screen has two commands, and CI calls the very same."""
+    """The README starts with two commands, and CI runs the same commands."""
     assert BLOCKS[:2] == [["make demo"], ["make test"]]
     lines = re.findall(
         r"^(?:timeout --kill-after=\d+ \d+ )?\.ci/bare (.*)$",
@@ -45,7 +45,7 @@ def test_two_commands_first() -> None:
 
 @pytest.mark.parametrize("target", [".venv/installed", ".venv-dev/installed", ".venv-lock/bin/uv"])
 def test_a_machine_without_venv(target: str) -> None:
-    """Where Python's venv module is missing, make says in one sentence what to install."""
+    """If Python's venv module is missing, make says in one sentence what to install."""
     done = subprocess.run(
         ["make", "--silent", "--always-make", "PYTHON=/bin/false", target],
         cwd=ROOT,
@@ -59,7 +59,7 @@ def test_a_machine_without_venv(target: str) -> None:
 
 
 def test_lock() -> None:
-    """The lock has hashes for everything, no index, and all that the program depends on."""
+    """The lock has hashes for each package, no index, and every dependency of the program."""
     text = (ROOT / "requirements.lock").read_text()
     entries = re.split(r"\n(?=\S)", text.strip())
     pinned = {}
@@ -77,13 +77,13 @@ def test_lock() -> None:
 
 @pytest.mark.slow
 def test_from_a_clone_to_a_payment_put_right(machine: Machine) -> None:
-    """The README from top to bottom; a payment needs a person, who puts it right."""
+    """The commands of the README in order; a payment is held, and a person corrects it."""
     box, paid = machine.box, machine.box.halo.status["succeeded"]
     written_by_halo(box)
     old, needs, other = old_payment(box), held(box), held(box)
     row = box.halo.rows_of(needs)[0]
     said = {}
-    for statement in WITH_PIP:  # in place of the package, which tests/package installs
+    for statement in WITH_PIP:  # instead of the package, which tests/package installs
         machine.run(statement)
     for statement in [statement for block in BLOCKS for statement in block]:
         command = statement.partition("#")[0].strip()
@@ -99,7 +99,7 @@ def test_from_a_clone_to_a_payment_put_right(machine: Machine) -> None:
     assert f"syncd {__version__}\n" == machine.run("syncd --version")
     assert needs in said["syncd attention"]
     assert [box.halo.rows_of(one)[0]["status"] for one in (old, needs, other)] == [paid, paid, 1]
-    machine.run("syncd attention", codes=(0,))  # one was put right, the other dismissed
+    machine.run("syncd attention", codes=(0,))  # one payment was corrected, the other dismissed
     (asked,) = [text for command, text in said.items() if command.startswith("curl")]
     assert '"status":"ok"' in asked.replace(" ", "")
     assert f"Written: {machine.folder}/etc/syncd/config.toml" in said["syncd init"]

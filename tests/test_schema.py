@@ -1,4 +1,4 @@
-"""The database's versions: a new one in one step, the last release's taken over, others refused."""
+"""Versions of the database: a new database, the last release's database upgraded, others refused."""
 
 import contextlib
 import sqlite3
@@ -35,7 +35,7 @@ def _last(folder: Path) -> str:
 
 
 def _tables(store: Store) -> dict[str, Any]:
-    """Every table and index as SQLite has them, without spaces."""
+    """Every table and index of SQLite, with its columns."""
     with reading(store._engine) as connection:
         found = connection.exec_driver_sql(
             "SELECT name, type FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"
@@ -52,7 +52,7 @@ def _tables(store: Store) -> dict[str, Any]:
 
 @pytest.mark.parametrize("origin", ["new", "taken over"])
 def test_both_ways_lead_to_the_tables(tmp_path: Path, origin: str) -> None:
-    """A new database, and one that was taken over, have exactly the tables the program works with."""
+    """A new database and an upgraded database have exactly the tables the program works with."""
     url = f"sqlite:///{tmp_path}/new.db" if origin == "new" else _last(tmp_path)
     store = Store.open(url)
     with reading(store._engine) as connection:
@@ -66,7 +66,7 @@ def test_both_ways_lead_to_the_tables(tmp_path: Path, origin: str) -> None:
 
 
 def test_the_last_version_is_taken_over(tmp_path: Path) -> None:
-    """A database of syncd 0.1 keeps all that it knew; what is due is pushed, what waits is kept."""
+    """A database of syncd 0.1 keeps its data: due payments are pushed, open inserts and entries are kept."""
     store = Store.open(_last(tmp_path))
     assert store.people.conditions() == {
         Condition.NO_STATE: 1,
@@ -102,7 +102,7 @@ def test_the_last_version_is_taken_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", schema.UNRELEASED)
 def test_older_versions_are_refused(tmp_path: Path, version: str) -> None:
-    """A database older than syncd 0.1 is refused with the way out, and left as it is."""
+    """A database older than syncd 0.1 is refused with a remedy, and left unchanged."""
     url = _last(tmp_path)
     path = tmp_path / "syncd.db"
     with contextlib.closing(sqlite3.connect(path)) as plain, plain:
@@ -115,14 +115,14 @@ def test_older_versions_are_refused(tmp_path: Path, version: str) -> None:
 
 
 def test_every_version_is_a_digit_string_of_one_length() -> None:
-    """Versions are compared as text."""
+    """Versions have four digits and are in order, because they are compared as text."""
     assert {len(one) for one in (*schema.UNRELEASED, schema.OLDEST, schema.REVISION)} == {4}
     assert [*schema.UNRELEASED, schema.OLDEST] == sorted([*schema.UNRELEASED, schema.OLDEST])
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A database with many payments, most of them done with."""
+    """A database with many payments, most of them in step."""
     store = Store.open(f"sqlite:///{tmp_path_factory.mktemp('plans')}/syncd.db")
     with store._engine.begin() as connection:
         connection.exec_driver_sql("""
@@ -154,7 +154,7 @@ GROWS = ("payments", "seen_events", "halo_rows", "pushes", "sent")
 
 @pytest.mark.parametrize("name", PLANS)
 def test_no_scan_of_a_table_that_grows(many: Store, name: str) -> None:
-    """The questions of every poll and push use an index, and none sorts all that is due."""
+    """The queries of every poll and push use an index, and the query of due payments does not sort."""
     asked: list[tuple[str, Any]] = []
 
     def note(_c: Any, _u: Any, statement: str, parameters: Any, *_: Any) -> None:

@@ -18,7 +18,7 @@ from tests.conftest import Rig
 
 @dataclass
 class ListSink:
-    """A PSA that is a dictionary of rows."""
+    """A PSA as a dictionary of rows."""
 
     rows: dict[int, Row] = field(default_factory=dict)
     page_size: int = 100

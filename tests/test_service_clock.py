@@ -1,4 +1,4 @@
-"""The service while somebody sets the host's clock back."""
+"""The service when the host's clock is set back."""
 
 import asyncio
 import datetime as dt
@@ -22,7 +22,7 @@ DAY = 86_400
 
 
 class SetBack:
-    """The host's clock: the true time, less what it was set back."""
+    """The host's clock: the true time, minus the seconds it was set back."""
 
     def __init__(self) -> None:
         self.back = 0.0
@@ -41,11 +41,11 @@ async def _until(true: Callable[[], object], seconds: float = 20.0) -> None:
 def test_polls_go_on_after_the_clock_was_set_back(
     live: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock is set back by a day: polls go on at once, and /readyz still fails when Stripe does."""
+    """The clock is set back by a day: polls continue at once, and /readyz still fails when Stripe fails."""
     clock = SetBack()
 
     class Now(dt.datetime):
-        """What the scheduler takes for the time."""
+        """The scheduler's time."""
 
         @classmethod
         def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
@@ -86,7 +86,7 @@ def test_polls_go_on_after_the_clock_was_set_back(
 
 
 def test_a_clock_that_was_set_back_is_noticed_once() -> None:
-    """Small differences are none; a clock that is set forward changes nothing that is waited for."""
+    """A clock that was set back is reported once; small differences and a forward step are not reported."""
     clock, steady = [1_000.0], [0.0]
     watch = ClockWatch(lambda: clock[0], lambda: steady[0])
     found = []
@@ -98,7 +98,7 @@ def test_a_clock_that_was_set_back_is_noticed_once() -> None:
 
 
 def test_ages_do_not_follow_the_clock() -> None:
-    """An age grows by the steady clock alone, and begins anew when the step has worked again."""
+    """An age grows by the monotonic clock only, and starts again when the step has succeeded again."""
     steady = [0.0]
     ages = Ages(lambda: steady[0])
     assert ages.seconds("poll", 1_000.0) == 0
@@ -109,7 +109,7 @@ def test_ages_do_not_follow_the_clock() -> None:
 
 
 def test_a_blocked_service_is_not_alive(live: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HTTP answers also while the service's loop is blocked, and /livez says so."""
+    """If the service's loop is blocked, HTTP still answers, and /livez fails."""
     monkeypatch.setattr(service, "HANG_SECONDS", 1.0)
     monkeypatch.setattr(readiness, "HANG_SECONDS", 1.0)
     monkeypatch.setattr(service, "CLOCK_LOOK_SECONDS", 0.05)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM at any moment of a command: none is lost, whatever the event loop does then."""
+"""SIGINT and SIGTERM at any moment of a command: every signal counts, whatever the event loop does."""
 
 import signal
 import subprocess
@@ -38,7 +38,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["last step of the loop", "between loops", "second loop"])
 def test_a_signal_is_never_lost(moment: str, number: signal.Signals) -> None:
-    """The command ends with the signal's exit code and does not go ahead."""
+    """The command exits with the signal's exit code and does not continue."""
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, moment, str(int(number))],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The database file: who may read it, what is refused and left as it is, and what never grows."""
+"""The database file: its permissions, refusals that leave it unchanged, and tables that never grow."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes
 
 
 def said(number: int, **other: Any) -> Observation:
-    """A word about a payment; its trace is what makes a database large."""
+    """An observation of a payment; its trace is what makes a database large."""
     seen = Observation(
         f"pi_{number}", PaymentState.PROCESSING, number, read=False, amount=1_099, currency="usd",
         event_id=f"evt_{number}", trace="x" * 2_000,
@@ -60,7 +60,7 @@ def opened(path: Path, **how: Any) -> Store:
 
 @pytest.fixture
 def healthy(path: Path) -> Path:
-    """A database of ours with some payments in it."""
+    """A database of syncd with some payments in it."""
     store = opened(path)
     fill(store, 0, 30)
     store.close()
@@ -73,7 +73,7 @@ def everything(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def refused(path: Path, error: type[Exception], words: str, **how: Any) -> str:
-    """Opening fails, and leaves every byte, mode and neighbour as it was."""
+    """Opening fails, and changes no byte, mode or other file in the folder."""
     before = everything(path.parent)
     with pytest.raises(error, match=words) as caught:
         opened(path, **how)
@@ -81,11 +81,11 @@ def refused(path: Path, error: type[Exception], words: str, **how: Any) -> str:
     return str(caught.value)
 
 
-# --- whose it is -----------------------------------------------------------------------------------
+# --- permissions -----------------------------------------------------------------------------------
 
 
 def test_readable_by_its_owner_alone(path: Path) -> None:
-    """The file, and what SQLite lays beside it, is its owner's alone, whatever the umask says."""
+    """The database file and SQLite's journal have mode 600, whatever the umask is."""
     before = os.umask(0)
     try:
         sqlite.look_before_opening(path, 1.0)
@@ -101,19 +101,19 @@ def test_readable_by_its_owner_alone(path: Path) -> None:
 
 
 def test_mode_that_was_widened(healthy: Path) -> None:
-    """A file of ours that others could read is closed to them again."""
+    """If a database file was made readable for others, syncd sets its mode to 600 again."""
     healthy.chmod(0o644)
     opened(healthy).close()
     assert stat.S_IMODE(healthy.stat().st_mode) == 0o600
 
 
 def _as_nobody(work: Callable[[], str]) -> str:
-    """What `work` returns when a process without any right does it."""
+    """What `work` returns in an unprivileged process."""
     if os.geteuid() != 0:
         return work()
     read, write = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns of forks beside threads; this one ends soon
+        warnings.simplefilter("ignore")  # Python warns about forks with threads
         child = os.fork()
     if child == 0:
         try:
@@ -130,7 +130,7 @@ def _as_nobody(work: Callable[[], str]) -> str:
 
 
 def test_unreadable() -> None:
-    """A file that isn't ours to read is refused with its name and the remedy, and left alone."""
+    """A file that syncd may not read is refused with its name and the remedy, and left unchanged."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         path = Path(folder) / "syncd.db"
@@ -157,7 +157,7 @@ def test_unreadable() -> None:
 
 
 def test_places_that_can_not_be(path: Path) -> None:
-    """A folder that isn't there, a folder in place of a file: said, and nothing is made."""
+    """A missing folder, or a folder instead of a file, is reported, and nothing is created."""
     with pytest.raises(StoreUnusable, match=r"folder .*/none does not exist"):
         opened(path.parent / "none" / "syncd.db")
     path.mkdir()
@@ -166,7 +166,7 @@ def test_places_that_can_not_be(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-# --- what is refused -------------------------------------------------------------------------------
+# --- refused databases -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_places_that_can_not_be(path: Path) -> None:
     ids=["text", "page", "half", "zeros", "head"],
 )
 def test_damaged(healthy: Path, damage: Callable[[bytes], bytes], words: str) -> None:
-    """A damaged file is refused before anything is written, and the remedy is told."""
+    """A damaged file is refused before anything is written, and the error names the remedy."""
     healthy.write_bytes(damage(healthy.read_bytes()))
     text = refused(healthy, StoreUnusable, words)
     assert text.endswith(
@@ -191,7 +191,7 @@ def test_damaged(healthy: Path, damage: Callable[[bytes], bytes], words: str) ->
 
 
 def test_damage_that_is_met_later(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Damage in a database too large to be checked whole is met when it is read, in the same words."""
+    """Damage in a database too large for a full check is reported with the same error when it is read."""
     monkeypatch.setattr(sqlite, "QUICK_CHECK_BYTES_MAX", 0)
     with contextlib.closing(sqlite3.connect(healthy)) as plain:
         query = "SELECT rootpage FROM sqlite_master WHERE name = 'payments'"
@@ -209,7 +209,7 @@ def test_damage_that_is_met_later(healthy: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("journal", ["DELETE", "WAL"])
 def test_foreign(path: Path, journal: str) -> None:
-    """Another program's database is refused, and not even its journal's mode is changed."""
+    """Another program's database is refused, and even its journal mode stays unchanged."""
     with contextlib.closing(sqlite3.connect(path)) as other, other:
         other.execute(f"PRAGMA journal_mode={journal}")
         other.execute("CREATE TABLE customers (name TEXT)")
@@ -220,7 +220,7 @@ def test_foreign(path: Path, journal: str) -> None:
 
 @pytest.mark.parametrize("version", ["9f3c0d", "0000"])
 def test_foreign_with_alembic(path: Path, version: str) -> None:
-    """Another program's database that uses Alembic too isn't taken for one of ours."""
+    """Another program's database that also uses Alembic is not mistaken for a database of syncd."""
     with contextlib.closing(sqlite3.connect(path)) as other, other:
         other.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
         other.execute("INSERT INTO alembic_version VALUES (?)", (version,))
@@ -229,7 +229,7 @@ def test_foreign_with_alembic(path: Path, version: str) -> None:
 
 
 def test_newer_schema(healthy: Path) -> None:
-    """A newer syncd's database is refused: the older one would not know what it breaks."""
+    """A database of a newer syncd is refused, because this version could damage it."""
     with contextlib.closing(sqlite3.connect(healthy)) as newer, newer:
         newer.execute("UPDATE alembic_version SET version_num = '9999'")
     newer.close()
@@ -237,7 +237,7 @@ def test_newer_schema(healthy: Path) -> None:
 
 
 def test_locked(healthy: Path) -> None:
-    """A database that another process holds is not waited for longer than asked, and not damaged."""
+    """If another process locks the database, syncd waits only as long as configured and changes nothing."""
     store = opened(healthy, busy_seconds=0.1)
     with contextlib.closing(sqlite3.connect(healthy, isolation_level=None)) as other, other:
         other.execute("BEGIN EXCLUSIVE")
@@ -256,7 +256,7 @@ def test_locked(healthy: Path) -> None:
 
 
 def test_a_pushed_payment_keeps_no_page_for_its_trace(tmp_path: Path) -> None:
-    """After a push, payments fill as few pages as if Stripe had sent no trace; their traces are gone."""
+    """After a push, payments use as few pages as without traces; their traces are deleted."""
     used: list[int] = []
     for trace in ("x" * 2_000, None):
         store = opened(tmp_path / f"{len(used)}.db")
@@ -279,7 +279,7 @@ def test_a_pushed_payment_keeps_no_page_for_its_trace(tmp_path: Path) -> None:
 
 
 def test_a_trace_goes_with_its_payment(tmp_path: Path) -> None:
-    """A newer trace replaces the one before; a trace is deleted when its payment is forgotten."""
+    """A newer trace replaces the older trace; a trace is deleted together with its payment."""
     store = opened(tmp_path / "syncd.db")
     store.take_in([said(1)], 1.0, events={"evt_1": 1})
     later = said(1, at=5, event_id="evt_b", state=PaymentState.SUCCEEDED, trace="new")
@@ -294,7 +294,7 @@ def test_a_trace_goes_with_its_payment(tmp_path: Path) -> None:
 
 
 def test_journal_that_a_crash_left(healthy: Path) -> None:
-    """A transaction that a crash cut off is rolled back at the next start: that is no damage."""
+    """A transaction that a crash interrupted is rolled back at the next start and is not damage."""
     before = healthy.read_bytes()
     script = (
         "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
@@ -311,7 +311,7 @@ def test_journal_that_a_crash_left(healthy: Path) -> None:
 
 
 def test_wal_is_left(healthy: Path) -> None:
-    """A database of ours that somebody switched to WAL is switched back."""
+    """If somebody switched the database to WAL, syncd switches it back."""
     with contextlib.closing(sqlite3.connect(healthy)) as other, other:
         other.execute("PRAGMA journal_mode=WAL")
     other.close()
@@ -323,12 +323,12 @@ def test_wal_is_left(healthy: Path) -> None:
     assert found == ["delete", 3, 1]
 
 
-# --- a disk that is full ---------------------------------------------------------------------------
+# --- a full disk -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def small() -> Iterator[Path]:
-    """A disk of 450 KiB, outside pytest's folders: a run that is killed must not block their end."""
+    """A disk of 450 KiB, outside pytest's folders: after a kill, the mount must not block their deletion."""
     folder = Path(tempfile.mkdtemp(prefix="syncd-small-"))
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=450k,mode=700", "tmpfs", str(folder)], check=True
@@ -353,7 +353,7 @@ def use_up(ballast: Path) -> None:
 
 @root
 def test_full(small: Path) -> None:
-    """Without room nothing is half written: what was there stays, and it goes on when there is room."""
+    """If the disk is full, no write is stored in part and old data stays; later writes work again."""
     store = opened(small / "syncd.db")
     fill(store, 0, 10)
     ballast = small / "ballast"
@@ -370,7 +370,7 @@ def test_full(small: Path) -> None:
 
 @root
 def test_full_from_the_start(small: Path) -> None:
-    """A new database without room for its tables isn't left half made."""
+    """If the disk is full when a new database is created, the next start still creates it."""
     ballast = small / "ballast"
     use_up(ballast)
     with pytest.raises(StoreUnavailable, match="Free space on its disk"):
@@ -381,7 +381,7 @@ def test_full_from_the_start(small: Path) -> None:
 
 @root
 def test_engine_rides_out_a_full_disk(rig: Rig, small: Path) -> None:
-    """The daemon's steps say that the disk is full, lose nothing, and go on once there is room."""
+    """If the disk is full, the service logs it and keeps its data; once there is space, it pushes again."""
     rig.folder = small
     first = rig.pay("succeeded")
     rig.cycle()
@@ -400,7 +400,7 @@ def test_engine_rides_out_a_full_disk(rig: Rig, small: Path) -> None:
 
 
 def test_engine_ends_with_its_memory(rig: Rig) -> None:
-    """Damage that is met in a step is raised: a service without its memory could only guess."""
+    """Damage that a step finds is raised as an error: without its database the service could only guess."""
 
     async def work(parts: Parts) -> None:
         await parts.engine.poll()
@@ -417,7 +417,7 @@ def test_engine_ends_with_its_memory(rig: Rig) -> None:
 
 
 def test_migrations_make_the_schema(path: Path) -> None:
-    """A database that was migrated has the very tables that the code describes."""
+    """A migrated database has exactly the tables that the code describes."""
     opened(path).close()
     engine = sa.create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
@@ -434,7 +434,7 @@ def test_migrations_make_the_schema(path: Path) -> None:
 
 
 def test_plain_sql() -> None:
-    """The tables can be made in PostgreSQL as they are: nothing of SQLite's stands in the way."""
+    """The SQL of the tables compiles for PostgreSQL."""
     from sqlalchemy.dialects import postgresql
 
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -444,7 +444,7 @@ def test_plain_sql() -> None:
         assert "DATETIME" not in text
 
 
-# --- nothing grows ---------------------------------------------------------------------------------
+# --- bounded size ----------------------------------------------------------------------------------
 
 
 def _sizes(store: Store) -> dict[str, int]:
@@ -458,7 +458,7 @@ def _sizes(store: Store) -> dict[str, int]:
 
 
 def test_prune(path: Path) -> None:
-    """What is done with is forgotten in time; what a person has to see, or may still change, isn't."""
+    """Old payments in step, events and unreadable answers are deleted; holds and open payments stay."""
     store = opened(path)
     words = [said(n, trace=None) for n in range(4)]
     store.take_in(
@@ -484,7 +484,7 @@ def test_prune(path: Path) -> None:
 
 
 def test_nothing_grows(rig: Rig) -> None:
-    """Once the first payments are forgotten, every table keeps its size under the same work."""
+    """Once the first payments are deleted, every table keeps its size under the same load."""
     sizes: list[dict[str, int]] = []
 
     async def ten_months(parts: Parts) -> None:
@@ -525,7 +525,7 @@ def _command(rig: Rig, *arguments: str) -> tuple[int, str]:
 
 
 def test_exit_78(live: Rig) -> None:
-    """A damaged, foreign or missing database ends every command with 78 and a sentence; untouched."""
+    """With a damaged, foreign or missing database a command exits with 78 and changes nothing."""
     path = live.folder / "syncd.db"
     code, text = _command(live, "status")
     assert (code, path.exists()) == (78, False)
@@ -543,7 +543,7 @@ def test_exit_78(live: Rig) -> None:
 
 
 def test_exit_69(live: Rig) -> None:
-    """A database that is locked, or has no room, ends a command with 69: it is worth trying again."""
+    """If the database is locked or the disk is full, a command exits with 69: a retry may work."""
     store = opened(live.folder / "syncd.db")
     fill(store, 0, 30)
     store.close()
@@ -566,11 +566,11 @@ def test_exit_69(live: Rig) -> None:
     assert live.statuses(payment) == [3]
 
 
-# --- what was sent -----------------------------------------------------------------------------------
+# --- sent writes -------------------------------------------------------------------------------------
 
 
 def test_only_so_many_sendings_are_remembered(path: Path) -> None:
-    """The oldest are forgotten, and until when is noted; that time never goes back."""
+    """The oldest sent writes are deleted; the time up to which they are deleted never goes back."""
     store = opened(path)
     for second, name in enumerate(["pi_1", "pi_2", "pi_3", "pi_1"]):
         store.intend_update({name: (1,)}, float(second))

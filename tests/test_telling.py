@@ -1,4 +1,4 @@
-"""Telling people, over real HTTP: what reaches a receiver, when, and what never does."""
+"""Notifications, over real HTTP: which reach a receiver, when, and what no message contains."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ WELL = {"stripe": Check(True, "worked"), "halo": Check(True, "worked"), "store":
 
 @dataclass
 class Watched:
-    """A watch over a rig's store, with checks that are set by hand."""
+    """A watch over a rig's store, with checks that the test sets."""
 
     rig: Rig
     checks: dict[str, Check] = field(default_factory=lambda: dict(WELL))
@@ -35,7 +35,7 @@ class Watched:
     engine: Engine = field(init=False)
 
     def looks(self, *steps: Callable[[Watch], Any]) -> Watch:
-        """One run of the service: after each step, a look, and what it sends is waited for."""
+        """One run of the service: after each step, the watch updates and its messages are sent."""
 
         async def work(parts: Parts) -> Watch:
             clock: HandClock = self.rig.clock
@@ -68,11 +68,11 @@ def watched(rig: Rig, receiver: Receiver) -> Watched:
 
 
 def nothing(_watch: Watch) -> None:
-    """Only look."""
+    """A step without a change."""
 
 
 def test_the_service_tells(live: Rig, receiver: Receiver) -> None:
-    """The real daemon: one message for all that came, none after a restart, a heartbeat a poll."""
+    """The service sends one message for several payments, none after a restart, and a heartbeat per poll."""
     payments = [live.pay("succeeded", rows=(5.0,)) for _ in range(3)]
     live.settings |= {
         "SYNCD_NOTIFY_URLS": f"{receiver.notify_url}\njson://127.0.0.1:9/a-dead-token",
@@ -108,7 +108,7 @@ def test_the_service_tells(live: Rig, receiver: Receiver) -> None:
 
 
 def test_the_service_tells_that_writes_have_stopped(live: Rig, receiver: Receiver) -> None:
-    """A tenant in which nothing can be written: one message, with the cause and the payment."""
+    """If writes are stopped, the service sends a message with the cause and the payment."""
     live.proven = False
     live.box.halo.keeps.drops = frozenset({"status"})
     payment = live.pay("succeeded")
@@ -126,7 +126,7 @@ def test_the_service_tells_that_writes_have_stopped(live: Rig, receiver: Receive
 
 
 def test_no_heartbeat_without_a_poll(watched: Watched, receiver: Receiver) -> None:
-    """While Stripe can't be read, the heartbeat is silent: its service raises the alarm."""
+    """If a poll fails, syncd sends no heartbeat, so the monitoring service raises an alarm."""
     rig = watched.rig
     rig.settings["SYNCD_HEARTBEAT_URL"] = f"http://{receiver.url}/ping"
     rig.box.stripe.faults.append(Fault("401"))
@@ -148,7 +148,7 @@ def test_no_heartbeat_without_a_poll(watched: Watched, receiver: Receiver) -> No
 
 
 def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
-    """What fails, what works again, a gap and a budget: each told once, through restarts."""
+    """A failure, a recovery, a filled gap and a low budget are each notified once, also after a restart."""
     watched.rig.settings["SYNCD_POLL__INTERVAL"] = "5m"
     rig = watched.rig
 
@@ -162,10 +162,10 @@ def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
     down = Check(False, "Halo answered 503.", rig.clock(), reason="Halo answered 503.")
     busy = Check(False, "no poll has worked for 4000 s", rig.clock() - 4_000)
     watched.looks(later(60, stripe=busy), later(600, stripe=busy))
-    assert receiver.titles() == []  # nothing went wrong: a long push is under way
+    assert receiver.titles() == []  # no failure: a long push is under way
     watched.looks(later(60), later(600, halo=down), later(600, halo=down))
     assert receiver.titles() == ["Halo does not work"]
-    watched.looks(later(60, halo=down))  # a restart repeats nothing
+    watched.looks(later(60, halo=down))  # a restart repeats no message
     assert len(receiver.messages) == 1
     watched.looks(later(60))
     gap = {"from": 1_790_000_000, "to": 1_795_000_000, "filled_at": 5, "intents": 7}
@@ -186,7 +186,7 @@ def test_a_day_in_messages(watched: Watched, receiver: Receiver) -> None:
 
 
 def test_a_receiver_that_refuses(watched: Watched, receiver: Receiver) -> None:
-    """A message that nobody took is tried again, with growing gaps, until somebody takes it."""
+    """A message that the receiver refused is sent again with growing intervals, until it is accepted."""
     rig = watched.rig
     rig.pay("succeeded", rows=(5.0,))
     rig.cycle()
@@ -204,7 +204,7 @@ def test_a_receiver_that_refuses(watched: Watched, receiver: Receiver) -> None:
 
 
 def test_reads_that_are_planned_are_no_alarm(watched: Watched, receiver: Receiver) -> None:
-    """By default polls use most of Stripe's budget: only what is left to other reads running out is told."""
+    """Planned polls use most of Stripe's budget: syncd notifies only when other reads run out."""
     watched.left["stripe"] = 250
     watched.looks(nothing)
     assert receiver.messages == []
@@ -215,7 +215,7 @@ def test_reads_that_are_planned_are_no_alarm(watched: Watched, receiver: Receive
 
 @pytest.mark.parametrize("url", ["nonsense://x", "json://127.0.0.1:9/token-x", "json://"])
 def test_addresses_that_take_nothing(watched: Watched, url: str) -> None:
-    """An address that can't be used is named by its service and place alone; nothing else stops."""
+    """An unusable address is logged by its number, without its token."""
     watched.rig.settings["SYNCD_NOTIFY_URLS"] = url if url != "json://" else "json://x:y:z/token-x"
     watched.left["stripe"] = 1
     watched.looks(nothing)
@@ -224,7 +224,7 @@ def test_addresses_that_take_nothing(watched: Watched, url: str) -> None:
 
 
 def test_what_the_library_logs(watched: Watched, capfd: pytest.CaptureFixture[str]) -> None:
-    """Apprise and its HTTP library log addresses; none of that reaches our log."""
+    """Apprise and its HTTP library log addresses; none of these lines reaches syncd's log."""
     import sys
 
     set_up_log(sys.stderr, Log(format="json"))
@@ -238,7 +238,7 @@ def test_what_the_library_logs(watched: Watched, capfd: pytest.CaptureFixture[st
 
 
 def test_a_message_holds_no_secret(watched: Watched, receiver: Receiver) -> None:
-    """Whatever comes from outside, no secret of ours travels on in a message."""
+    """A message contains no secret, whatever Stripe or Halo sent."""
     box = watched.rig.box
     secrets = (box.halo.client_secret, box.stripe.api_key, "pi_1_secret_abc")
     odd = [("evt_<b>", f"It holds {' and '.join(secrets)}.", None)]
@@ -248,7 +248,7 @@ def test_a_message_holds_no_secret(watched: Watched, receiver: Receiver) -> None
 
 
 def test_a_slow_receiver_does_not_hold_up_the_end(live: Rig, tmp_path: Path) -> None:
-    """A service that takes a message and never answers delays neither the sync nor the stop."""
+    """A receiver that never answers delays neither the pushes nor the stop."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -54,7 +54,7 @@ CODES: dict[Cause, str] = {
     Cause.ROWS_DIFFER: "row_deleted",
     Cause.CONFIG_CHANGED: "status_not_configured",
 }
-"""The reason for which a payment must be held so that a cause concerns it."""
+"""The reason for which a payment must be held, so that a cause applies."""
 
 
 def _seen(state: PaymentState | None, at: int, *, read: bool = False) -> Observation:
@@ -91,7 +91,7 @@ RAISE: dict[Cause, Callable[[Store], object]] = {
     Cause.RETRIED_UNREADABLE: lambda s: s.people.retry([ID], NOW),
     Cause.DISMISSED: lambda s: s.people.dismiss([ID], NOW),
 }
-"""How each cause comes about, through the store's public methods."""
+"""How to raise each cause, through the store's public methods."""
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 def _put(store: Store, condition: Condition | None, cause: Cause) -> dict[str, Any]:
-    """Leave one payment in the database, in a condition in which every column is telling."""
+    """Leave one payment in the database, in this condition, with a distinct value in every column."""
     row: dict[str, Any] = {}
     with writing(store._engine) as connection:
         connection.execute(schema.payments.delete())
@@ -117,7 +117,7 @@ def _put(store: Store, condition: Condition | None, cause: Cause) -> dict[str, A
 
 
 def _expected(before: dict[str, Any], source: Condition | None, cause: Cause) -> dict[str, Any]:
-    """The columns after a cause, by the table alone."""
+    """The columns after a cause, by the table only."""
     change = transition(source, cause)
     if change is None:
         return before
@@ -146,10 +146,10 @@ WRITTEN = ("condition", *BEFORE)
 def test_every_cause_from_every_condition(
     store: Store, source: Condition | None, cause: Cause
 ) -> None:
-    """Each cause, raised in each condition, changes exactly the columns that the table names."""
+    """Each cause, in each condition, changes exactly the columns that the table names."""
     before = _put(store, source, cause)
     if source is None and cause is Cause.READ_FAILED:
-        return  # it counts for a payment that is in the database
+        return  # this cause applies only to a payment in the database
     RAISE[cause](store)
     after = store.payment(ID)
     if cause is Cause.AUDIT_DIFFERS and source in (None, Condition.NO_STATE, Condition.IN_DOUBT):
@@ -166,7 +166,7 @@ NEW: dict[str, Any] = dict.fromkeys(BEFORE) | {"dismissed": False, "attempts": 0
 
 
 def test_every_condition_is_left_and_reached() -> None:
-    """No condition is a dead end, and none is unreachable."""
+    """Every condition can be reached and left."""
     left = {source for one in TRANSITIONS for source in one.sources if one.target != source}
     assert left >= set(Condition)
     assert {one.target for one in TRANSITIONS} == set(Condition)
@@ -174,7 +174,7 @@ def test_every_condition_is_left_and_reached() -> None:
 
 
 def test_no_payment_is_changed_twice_by_one_cause() -> None:
-    """Within one cause, the conditions are disjoint, and no target is the source of a later one."""
+    """Within one cause, the conditions are disjoint, and no target is the source of a later transition."""
     for cause in Cause:
         steps = transitions_by(cause)
         for number, one in enumerate(steps):
@@ -184,7 +184,7 @@ def test_no_payment_is_changed_twice_by_one_cause() -> None:
 
 
 def test_one_way_to_become_due() -> None:
-    """Whatever makes a payment due sets the same columns; the differences have a name each."""
+    """Each transition to due sets the same columns; the exceptions are listed here."""
     extra: dict[Cause, Sequence[str]] = {
         Cause.RETRIED: ("doubt_until",),
         Cause.RETRIED_ROW_DELETED: ("doubt_until", *FORGET_ROWS),
@@ -192,7 +192,7 @@ def test_one_way_to_become_due() -> None:
     for one in TRANSITIONS:
         if one.target is not Condition.DUE or one.changes is PUSHED:
             continue
-        if one.changes is DECIDE_AGAIN:  # keeps why the payment was held until it is decided again
+        if one.changes is DECIDE_AGAIN:  # keeps the reason of the hold until syncd decides again
             assert dict(one.changes).items() <= dict(MAKE_DUE).items()
             continue
         assert dict(MAKE_DUE).items() <= dict(one.changes).items(), one
@@ -201,21 +201,21 @@ def test_one_way_to_become_due() -> None:
 
 
 def test_an_expired_uncertainty_is_forgotten_by_a_retry(store: Store) -> None:
-    """A retry forgets an insert that can no longer appear in Halo, and waits for one that can."""
+    """A retry forgets an insert that can no longer appear in Halo."""
     _put(store, Condition.FAILED, Cause.RETRIED)
     store.people.retry([ID], 2_000.5)
     assert store.payment(ID)["doubt_until"] is None  # type: ignore[index]
 
 
 def test_an_outcome_without_uncertainty_keeps_the_old_one(store: Store) -> None:
-    """An outcome that says nothing about an insert leaves another process's uncertainty alone."""
+    """An outcome without an insert keeps another process's uncertain insert."""
     _put(store, Condition.DUE, Cause.PUSH_POSTPONED)
     store.record([Outcome(ID, PaymentState.PROCESSING, Condition.DUE)], NOW)
     assert store.payment(ID)["doubt_until"] == 2_000.0  # type: ignore[index]
 
 
 def test_an_outcome_of_an_earlier_state_changes_no_condition(store: Store) -> None:
-    """Where Stripe has reported another state since, an outcome leaves the payment due."""
+    """If Stripe has reported another state meanwhile, an outcome leaves the payment due."""
     before = _put(store, Condition.DUE, Cause.PUSH_DONE)
     acked = Outcome(ID, PaymentState.REQUIRES_ACTION, Condition.IN_STEP, acked=True, rows=(3,))
     store.record([acked], NOW)
@@ -226,7 +226,7 @@ def test_an_outcome_of_an_earlier_state_changes_no_condition(store: Store) -> No
 
 
 def test_a_resync_starts_over(store: Store) -> None:
-    """A resync replaces all that was reported, and forgets a row that was deleted in Halo."""
+    """A resync replaces everything reported, and forgets a row that was deleted in Halo."""
     before = _put(store, Condition.HELD, Cause.RETRIED_ROW_DELETED)
     store.replace(_seen(PaymentState.SUCCEEDED, 50, read=True), NOW)
     after = store.payment(ID)
@@ -245,12 +245,12 @@ def test_only_one_module_writes_conditions() -> None:
         for path in folder.rglob("*.py")
         if pattern.search(path.read_text()) and "migrations" not in path.parts
     }
-    # The other writes no column of the table: what a person has accepted.
+    # store/attention.py writes only the columns of what a person has accepted.
     assert found == {"store/transitions.py", "store/attention.py"}
 
 
 def test_the_diagram_shows_every_transition() -> None:
-    """The document's diagram is the one that the table makes, and each cause is in it."""
+    """The diagram in docs/works.md is the one that the table generates, and contains each cause."""
     document = (Path(__file__).parents[1] / "docs" / "works.md").read_text()
     assert block() in document
     assert all(str(cause) in diagram() for cause in Cause)

@@ -1,4 +1,4 @@
-"""The units for systemd: safe, sound, each line with its reason, and one like the other."""
+"""The systemd units: hardened, valid, each line explained, and both units alike."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ def _run(*command: str) -> "subprocess.CompletedProcess[str]":
 @analyze
 @both
 def test_exposure(unit: Path, tmp_path: Path) -> None:
-    """Systemd's own measure of exposure is 1.2 or less; without the hardening it would be seen."""
+    """Systemd's exposure level is 1.2 or less; with less hardening the check would fail."""
     command = ("systemd-analyze", "security", "--offline=true", "--no-pager")
     done = _run(*command, "--threshold=12", str(unit))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -37,7 +37,7 @@ def test_exposure(unit: Path, tmp_path: Path) -> None:
 @analyze
 @both
 def test_it_is_sound(unit: Path, tmp_path: Path) -> None:
-    """Systemd reads every line of it without a complaint."""
+    """Systemd's verification of the unit reports no problem, and would report one."""
     copy = tmp_path / unit.name.replace("@.", "@acme.")
     text = unit.read_text()
     # The program itself isn't installed where tests run.
@@ -52,7 +52,7 @@ def test_it_is_sound(unit: Path, tmp_path: Path) -> None:
 
 @both
 def test_every_line_has_its_reason(unit: Path) -> None:
-    """Each hardening line stands under a comment that says why, in a group of a handful at most."""
+    """Each hardening line is in a group of at most six lines, below a comment with the reason."""
     hardening = unit.read_text().partition("# A user that exists")[2].partition("[Install]")[0]
     reason, unexplained, group = True, [], 0
     for line in hardening.splitlines()[1:]:
@@ -69,7 +69,7 @@ def test_every_line_has_its_reason(unit: Path) -> None:
 
 
 def test_one_like_the_other() -> None:
-    """The template differs from the plain unit in names alone."""
+    """The template differs from the plain unit only in names."""
     plain, template = (
         text.partition("[Unit]")[2] for text in map(Path.read_text, (PLAIN, TEMPLATE))
     )
@@ -85,7 +85,7 @@ def test_one_like_the_other() -> None:
 
 
 def test_what_the_program_relies_on() -> None:
-    """The unit and the program agree: notify, reload, watchdog, stop, exit codes, secrets, folder."""
+    """The unit has the settings that syncd needs: notify, reload, exit codes, secrets, folder."""
     lines = PLAIN.read_text().splitlines()
     for line in (
         "Type=notify",

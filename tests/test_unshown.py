@@ -1,4 +1,4 @@
-"""A payment that Stripe can't show, though it answers other questions: somebody hears of it."""
+"""A payment that Stripe cannot show, although Stripe answers other requests, goes on the attention list."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def _listed(rig: Rig) -> list[str]:
 
 
 def _cycles(rig: Rig, number: int, seconds: float = 400) -> None:
-    """So many polls and pushes of one process, each followed by that time."""
+    """Run this many polls and pushes of one process, each followed by a pause."""
 
     async def work(parts: Parts) -> None:
         for _ in range(number):
@@ -31,14 +31,14 @@ def _cycles(rig: Rig, number: int, seconds: float = 400) -> None:
 
 
 def _hide(rig: Rig, *payments: str, kind: str = "500") -> None:
-    """Stripe can't show these payment intents; all else it answers."""
+    """Stripe cannot show these payment intents; other requests work."""
     rig.box.stripe.faults.append(
         Fault(kind, times=None, match=lambda r: r.path.rpartition("/")[2] in payments)
     )
 
 
 def _doubtful(rig: Rig, number: int) -> list[str]:
-    """Payments with two events of one second: only Stripe's payment intent says which is the last."""
+    """Payments with two events in one second: only Stripe's payment intent shows which event is newer."""
     payments = _processing(rig, number)
     for payment in payments:
         rig.box.stripe.advance(payment, "payment_failed")
@@ -46,7 +46,7 @@ def _doubtful(rig: Rig, number: int) -> list[str]:
 
 
 def _contradicted(rig: Rig, number: int) -> list[str]:
-    """Payments that Halo says are paid, and Stripe says aren't: it is asked again."""
+    """Payments that are paid in Halo but not in Stripe: syncd reads them again from Stripe."""
     payments = _processing(rig, number)
     for payment in payments:
         rig.box.halo.rows_of(payment)[0]["status"] = 3
@@ -54,13 +54,13 @@ def _contradicted(rig: Rig, number: int) -> list[str]:
 
 
 def _asked(rig: Rig, payment: str) -> int:
-    """How many requests about this one payment intent Stripe got."""
+    """The number of requests about this payment intent that Stripe received."""
     return sum(request.path.endswith(payment) for request in rig.box.stripe.requests)
 
 
 @pytest.mark.parametrize(("made", "kind"), [(_doubtful, "500"), (_contradicted, "garbage")])
 def test_a_payment_that_stripe_never_shows_is_listed(rig: Rig, made: Any, kind: str) -> None:
-    """After an hour of trying a person hears of it; it is asked for daily, and goes by itself."""
+    """After an hour the payment is listed; syncd then reads it daily, and a success removes the entry."""
     shown, hidden = made(rig, 2)
     _hide(rig, hidden, kind=kind)
     _cycles(rig, 11, 300)
@@ -83,7 +83,7 @@ def test_a_payment_that_stripe_never_shows_is_listed(rig: Rig, made: Any, kind: 
 
 
 def test_polls_work_beside_a_payment_that_stripe_cannot_show(rig: Rig) -> None:
-    """It is no trouble of the whole side: each poll counts as worked, and Stripe isn't paused."""
+    """One unreadable payment is not Stripe's failure: each poll succeeds, and Stripe is not paused."""
     (hidden,) = _doubtful(rig, 1)
     _hide(rig, hidden)
 
@@ -94,13 +94,13 @@ def test_polls_work_beside_a_payment_that_stripe_cannot_show(rig: Rig) -> None:
     assert rig.run(poll) == (rig.clock(), 0)
     assert rig.condition(hidden) == "in_doubt"
     rig.clock.seconds += 300
-    with pytest.raises(LinkFailure, match=hidden):  # but a single run doesn't end well
+    with pytest.raises(LinkFailure, match=hidden):  # but a single run reports the failure
         rig.once()
 
 
 @pytest.mark.parametrize("kind", ["503", "429"])
 def test_a_stripe_that_shows_no_payment_lists_none(rig: Rig, kind: str) -> None:
-    """While all of Stripe's payment intents are out of reach, for hours, nobody is put on the list."""
+    """If Stripe shows no payment intent for hours, no payment goes on the attention list for that."""
     payments = [*_doubtful(rig, 1), *_contradicted(rig, 1)]
     rig.box.stripe.faults.append(Fault(kind, times=None, path="/v1/payment_intents"))
     _cycles(rig, 8, 1_800)
@@ -114,14 +114,14 @@ def test_a_stripe_that_shows_no_payment_lists_none(rig: Rig, kind: str) -> None:
 
 
 def test_several_that_stripe_cannot_show(rig: Rig) -> None:
-    """They keep no other in doubt waiting for long, and all of them are listed."""
+    """Payments that Stripe cannot show do not delay other payments, and each goes on the attention list."""
     *hidden, eighth, ninth = _doubtful(rig, 9)
     _hide(rig, *hidden)
     _cycles(rig, 4)
     assert (rig.statuses(eighth), rig.statuses(ninth)) == ([4], [4])
     _cycles(rig, 8, 900)
     assert sorted(_listed(rig)) == hidden
-    rig.clock.seconds += 86_400  # all of them are to be asked for again
+    rig.clock.seconds += 86_400  # all of them are due for another read
     fresh = rig.pay("processing", id="pi_zzz")
     rig.box.stripe.advance(fresh, "payment_failed")
     rig.cycle()
@@ -129,7 +129,7 @@ def test_several_that_stripe_cannot_show(rig: Rig) -> None:
 
 
 def test_one_that_stripe_cannot_show_is_asked_for_by_hand(rig: Rig) -> None:
-    """A retry asks at the next poll and leaves it listed until Stripe answers; it is never guessed."""
+    """A retry reads the payment at the next poll; its entry stays until Stripe answers."""
     (hidden,) = _doubtful(rig, 1)
     _hide(rig, hidden)
     _cycles(rig, 12)
@@ -149,7 +149,7 @@ def test_one_that_stripe_cannot_show_is_asked_for_by_hand(rig: Rig) -> None:
 
 
 def test_one_that_stripe_cannot_show_and_is_dismissed(rig: Rig) -> None:
-    """It isn't asked for any more, until Stripe says something new of it."""
+    """A dismissed payment is not read again until Stripe reports something new about it."""
     (hidden,) = _doubtful(rig, 1)
     _hide(rig, hidden)
     _cycles(rig, 12)
@@ -165,7 +165,7 @@ def test_one_that_stripe_cannot_show_and_is_dismissed(rig: Rig) -> None:
 
 
 def test_an_old_payment_that_stripe_cannot_show_stops_no_sweep(rig: Rig) -> None:
-    """The sweep goes on without it: Halo's rows are read back, and nobody is called for that."""
+    """A payment that Stripe cannot show does not stop the sweep, and gets no entry for that."""
     (old,) = _processing(rig, 1)
     rig.cycle()
     rig.clock.seconds += 5 * 86_400
@@ -179,7 +179,7 @@ def test_an_old_payment_that_stripe_cannot_show_stops_no_sweep(rig: Rig) -> None
 
 
 def test_a_gap_with_a_payment_that_stripe_cannot_show(rig: Rig) -> None:
-    """The gap is filled all the same; what became of that one is asked for until a person hears of it."""
+    """A gap is filled although Stripe cannot show one payment; that payment is read again and listed."""
     (old,) = _processing(rig, 1)
     _cycles(rig, 3, 20 * 86_400)
     young = rig.pay("succeeded")

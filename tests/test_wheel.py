@@ -1,4 +1,4 @@
-"""What is shipped is what is tested: the wheel, installed into an environment of its own."""
+"""The wheel, installed into its own environment: tests run what is shipped."""
 
 import email
 import os
@@ -28,7 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `syncd` of an environment that holds the wheel, and sees only what it depends on."""
+    """The `syncd` of an environment that has only the wheel and its dependencies."""
     place = tmp_path_factory.mktemp("environment")
     make = [sys.executable, "-m", "venv", "--without-pip", str(place)]
     subprocess.run(make, check=True, timeout=60)
@@ -38,14 +38,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "install", "--quiet", "--no-deps", "--no-index", "--no-compile", str(wheel),
     ]  # fmt: skip
     subprocess.run(install, check=True, timeout=60)
-    # A path file isn't read for path files of its own, so the source folder stays out of sight.
+    # A .pth file inside another .pth file's folder is not read, so the source folder stays invisible.
     (site,) = place.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return place / "bin" / "syncd"
 
 
 def test_what_is_inside(wheel: Path) -> None:
-    """All of the program is inside, migrations and types too; nothing of tests or bench is."""
+    """The wheel has the whole program, with migrations and types, and no tests or benchmarks."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     source = {
@@ -70,7 +70,7 @@ def test_what_is_inside(wheel: Path) -> None:
 
 
 def test_what_it_says_of_itself(wheel: Path) -> None:
-    """Its metadata names the version, what it needs, and its command."""
+    """The wheel's metadata names the version, the dependencies and the command."""
     with zipfile.ZipFile(wheel) as archive:
         folder = f"syncd-{__version__}.dist-info"
         told = email.message_from_bytes(archive.read(f"{folder}/METADATA"))
@@ -84,11 +84,11 @@ def test_what_it_says_of_itself(wheel: Path) -> None:
 
 
 def test_it_runs(installed: Path, live: Rig) -> None:
-    """Installed, it says its version, makes its database by its migrations, and pushes."""
+    """The installed program prints its version, creates its database, and pushes."""
     payment = live.pay("succeeded")
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("SYNCD_", "PYTHON"))}
     empty = live.folder / "empty.toml"
-    empty.touch()  # in place of the machine's own configuration
+    empty.touch()  # instead of the machine's own configuration
     environment = {**clean, **live.environment(), "SYNCD_CONFIG": str(empty)}
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
