@@ -1,4 +1,4 @@
-"""One starter for all crashes of a session."""
+"""One starter for all crash tests of a session."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,6 @@ from tests.crash.starter import Starter, starter
 
 @pytest.fixture(scope="session")
 def starting() -> Iterator[Starter]:
-    """What starts syncd."""
+    """The process that starts syncd quickly."""
     with starter() as one:
         yield one

@@ -1,8 +1,8 @@
-"""What a disk holds after a power cut, out of what a process asked of it.
+"""The state of a disk after a power cut, made from the operations that a process requested.
 
-The model is the hard one. A write that wasn't synced may be there, not there, or there in some of its
-sectors; where a file grew and the new sectors didn't arrive, there is garbage. A name made or removed
-is sure only once the folder was synced; until then the folder's changes are kept up to any one of them.
+The model is strict. A write that was not synced may be stored, not stored, or stored in some sectors. Where
+a file grew and the new sectors are missing, there is garbage. A created or deleted name is certain only
+after a sync of the folder; before that, the folder's changes are kept up to any one of them.
 """
 
 import random
@@ -18,7 +18,7 @@ SOURCE = Path(__file__).with_name("powerloss.c")
 
 
 def build(folder: Path) -> Path:
-    """Compile the library that writes down what is asked of the disk."""
+    """Compile the library that logs each operation on the disk."""
     library = folder / "powerloss.so"
     subprocess.run(
         [
@@ -41,7 +41,7 @@ def build(folder: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One thing that was asked of the disk: make, write, truncate, unlink or sync."""
+    """One operation on the disk: make, write, truncate, unlink or sync."""
 
     what: str
     name: str
@@ -50,7 +50,7 @@ class Asked:
 
 
 def read_log(log: Path) -> list[Asked]:
-    """Read what the library wrote down."""
+    """Read the library's log."""
     found, whole, place = [], log.read_bytes() if log.exists() else b"", 0
     while place < len(whole):
         end = whole.index(b"\n", place)
@@ -62,19 +62,19 @@ def read_log(log: Path) -> list[Asked]:
 
 @dataclass(slots=True)
 class _File:
-    """Bytes that are surely there, and what was asked since."""
+    """The bytes that are certainly stored, and the operations since."""
 
     sure: bytes = b""
     asked: list[Asked] = field(default_factory=list)
 
 
 class Disk:
-    """A folder as the disk has it.
+    """A folder as it is on the disk.
 
     Attributes:
         names: the files as the processes see them.
-        sure: the names that are surely there.
-        changes: what was done to names since the folder was synced, with the file made.
+        sure: the names that are certainly stored.
+        changes: changes of names since the folder was synced, with the file made.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
@@ -83,7 +83,7 @@ class Disk:
         self.changes: list[tuple[str, _File | None]] = []
 
     def ask(self, asked: Asked) -> None:
-        """One thing more is asked of it."""
+        """Apply one more operation."""
         match asked.what:
             case "make":
                 self.names[asked.name] = _File()
@@ -100,11 +100,11 @@ class Disk:
                 self.names[asked.name].asked.append(asked)
 
     def killed(self) -> dict[str, bytes]:
-        """What is there when the process alone ends: all that was asked."""
+        """The files after a kill of the process only: every operation is carried out."""
         return {name: _carried_out(file.sure, file.asked) for name, file in self.names.items()}
 
     def cut(self, dice: random.Random | None) -> dict[str, bytes]:
-        """What is there after a power cut: nothing that wasn't synced, or what the dice say."""
+        """The files after a power cut: only what was synced, or what the dice decide."""
         names = dict(self.sure)
         kept = dice.randint(0, len(self.changes)) if dice else 0
         for name, file in self.changes[:kept]:
@@ -131,7 +131,7 @@ def _carried_out(content: bytes, asked: Iterable[Asked]) -> bytes:
 
 
 def _torn(content: bytes, asked: Iterable[Asked], dice: random.Random) -> bytes:
-    """Each sector of each write arrives or not; each truncation is done or not."""
+    """Each sector of each write is stored or not; each truncation is done or not."""
     result, chance = bytearray(content), dice.choice((0.1, 0.5, 0.9))
     for one in asked:
         if one.what == "truncate":
@@ -154,7 +154,7 @@ def _sectors(begin: int, end: int) -> Iterable[tuple[int, int]]:
 
 
 def lay_out(files: dict[str, bytes], folder: Path) -> Path:
-    """Make a folder hold these files, and no other of the database; returns the database's path."""
+    """Make a folder contain exactly these files of the database; returns the database's path."""
     folder.mkdir(exist_ok=True)
     for old in folder.glob(f"{PREFIX}*"):
         old.unlink()

@@ -1,8 +1,8 @@
-"""Starts ``python -m syncd`` quickly, many hundred times: a process that has loaded it, and forks.
+"""Starts ``python -m syncd`` quickly, many hundred times: a process that has loaded syncd, and forks.
 
-Run as a script it is that process: it takes orders as lines of JSON and answers each with one. What
-it forks is a process like any other, with its own environment, log and death; only the half second
-of loading is saved.
+Run as a script, this module is that process: it reads orders as lines of JSON and answers each with one line.
+A forked process is a normal process with its own environment, log and exit; only the half second of loading
+is saved.
 """
 
 import json
@@ -40,7 +40,7 @@ class Starter:
         )
 
     def ended(self, process: int, *, wait: bool) -> int | None:
-        """How it ended: its exit code, or minus the signal; None where it still runs."""
+        """How the process ended: its exit code, or minus the signal; None if it still runs."""
         code = self._order(ended=process, wait=wait)
         return None if code == 1_000 else code
 
@@ -58,7 +58,7 @@ def starter(**environment: str) -> Iterator[Starter]:
     try:
         yield Starter(process)
     finally:
-        process.communicate()  # its orders end, so it ends
+        process.communicate()  # closes its input, so the process ends
 
 
 def _become_syncd(arguments: list[str], environment: dict[str, str], folder: str) -> None:
@@ -79,7 +79,7 @@ def _become_syncd(arguments: list[str], environment: dict[str, str], folder: str
 
 
 SOONER = 1_000
-"""The program's waits for what Halo may still carry out or show late are so many times shorter here."""
+"""The program's waits for what Halo may still carry out or show late are divided by this number here."""
 
 
 def _wait_less() -> None:
@@ -98,7 +98,7 @@ def _wait_less() -> None:
 
 
 def _serve() -> None:
-    """Load what syncd needs; then fork at each order."""
+    """Load the modules of syncd; then fork at each order."""
     from tests.alone import without_the_machine
     from tests.loaded import load
 

@@ -1,4 +1,4 @@
-"""Stories that are cut short anywhere: what happens in them, and what must be true in the end."""
+"""Stories that a crash may interrupt anywhere: their payments, and what must be true at the end."""
 
 import copy
 import os
@@ -19,17 +19,17 @@ from tests.test_proof import harmed
 
 KILLED = -signal.SIGKILL
 DOUBT_SECONDS = 301
-"""An insert that wasn't answered may still appear for two minutes; so long it isn't sent again."""
+"""An unanswered insert may still appear for five minutes; until then it is not sent again."""
 
 
 @dataclass(slots=True)
 class Story:
-    """Payments between a Stripe and a Halo, and a syncd that is killed among them.
+    """Payments between a Stripe and a Halo, and a syncd that is killed at some moment.
 
     Attributes:
-        arguments: how syncd is called.
-        expected: the statuses that Halo's rows of each payment must have in the end.
-        ends: how it may end when nobody kills it; 69 where Halo left something open.
+        arguments: the arguments of syncd.
+        expected: the statuses that Halo's rows of each payment must have at the end.
+        ends: the allowed exit codes without a kill; 69 if Halo left something open.
         late: whether Halo carries out an insert late.
     """
 
@@ -51,7 +51,7 @@ class Story:
         return name
 
     def pay_without_row(self, at: float | None = None) -> None:
-        """Its metadata names an invoice: syncd is to make the row."""
+        """A payment without a row, whose metadata names an invoice: syncd must create the row."""
         invoice = self.rig.box.halo.add_invoice()
         name = self.rig.box.stripe.create_intent(
             metadata={"halo_invoice_id": str(invoice)}, created=at
@@ -65,13 +65,13 @@ class Story:
         )
 
     def run(self, **environment: str) -> int:
-        """Run to the end, whichever it is; returns how it ended."""
+        """Run syncd to its end; returns the exit code."""
         code = self.starter.ended(self.start(**environment), wait=True)
         assert code is not None
         return code
 
     def finish(self) -> None:
-        """After the crash: run again, and once more for each insert that was left open."""
+        """After the crash: run again, and once more for each insert that is still uncertain."""
         self.check_file()
         for _ in range(3):
             code = self.run()
@@ -82,9 +82,9 @@ class Story:
         self.check()
 
     def the_doubt_passes(self) -> bool:
-        """What stands in the store becomes five minutes older; returns whether that was needed.
+        """Make the waits in the store five minutes older; returns whether there was a wait.
 
-        What Halo carries out late, it has carried out by then.
+        By then Halo has carried out what it carries out late.
         """
         until(lambda: not self.late or len(self.inserted()) >= len(self.rig.posts()), 60)
         if not self.database.exists() or not self.database.stat().st_size:
@@ -103,7 +103,7 @@ class Story:
             return done.rowcount + trials.rowcount > 0
 
     def check_file(self) -> None:
-        """Whatever the crash left is a sound database, or an empty file that becomes one."""
+        """The crash left a valid database, or an empty file that becomes one."""
         if self.database.exists():
             with closing(sqlite3.connect(self.database)) as connection:
                 found = connection.execute("PRAGMA integrity_check").fetchall()
@@ -116,7 +116,7 @@ class Story:
         return all(self.rig.statuses(name) == want for name, want in self.expected.items())
 
     def check(self) -> None:
-        """All rows are right, none was doubled, nothing was lost, and the store knows it."""
+        """All rows are right, no payment has a second row, and each payment is in step in the store."""
         found = {name: self.rig.statuses(name) for name in self.expected}
         assert found == self.expected, self.log()
         inserted = self.inserted()
@@ -125,13 +125,13 @@ class Story:
         assert self.unsettled() == {}, self.log()
 
     def pushes(self) -> dict[str, list[str]]:
-        """Which states of its rows each payment was pushed from, by the store's list of pushes."""
+        """From which states of its rows each payment was pushed, by the store's list of pushes."""
         with closing(sqlite3.connect(self.database)) as connection:
             found = connection.execute("SELECT intent_id, old FROM pushes ORDER BY id").fetchall()
         return {name: [old for one, old in found if one == name] for name in self.expected}
 
     def unsettled(self) -> dict[str, str | None]:
-        """Which payments the store doesn't know to be in step, and where they stand in it."""
+        """The payments that are not in step in the store, with their conditions."""
         with closing(sqlite3.connect(self.database)) as connection:
             stands = dict(connection.execute("SELECT intent_id, condition FROM payments"))
         known = {name: stands.get(name) for name in self.expected if self.expected[name]}
@@ -144,7 +144,7 @@ class Story:
 
 @dataclass(slots=True)
 class ServiceStory(Story):
-    """The same with the daemon: it runs until all is right and it knows so, is reloaded, and stopped."""
+    """The same with the daemon: it runs until all rows are right and in step, is reloaded, and stopped."""
 
     def run(self, **environment: str) -> int:
         before = self.log().count('"started"')
@@ -166,7 +166,7 @@ class ServiceStory(Story):
         return code
 
     def _until(self, process: int, true: Callable[[], bool]) -> int | None:
-        """Wait until something is true, or the process has ended: then, how."""
+        """Wait until the condition is true, or the process has ended; returns its exit code then."""
         end = time.monotonic() + 60
         while time.monotonic() < end:
             code = self.starter.ended(process, wait=False)
@@ -178,7 +178,7 @@ class ServiceStory(Story):
         raise AssertionError(self.log())
 
     def finish(self) -> None:
-        """After the crash: start again, two minutes later."""
+        """After the crash: start again, five minutes later."""
         self.check_file()
         self.the_doubt_passes()
         assert self.run() == 0, self.log()
@@ -186,7 +186,7 @@ class ServiceStory(Story):
 
 
 def poll_story(rig: Rig, starter: Starter) -> Story:
-    """One poll and push: every kind of payment, one of which has to get its row."""
+    """One poll and push: every kind of payment, one of them without a row."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     rig.settings["SYNCD_PUSH__BATCH"] = "2"
     story = Story(rig, starter, ["--once"])
@@ -207,7 +207,7 @@ def doubt_story(rig: Rig, starter: Starter) -> Story:
 
 
 def late_story(rig: Rig, starter: Starter) -> Story:
-    """An insert that Halo answers with a timeout, and carries out later all the same."""
+    """An insert that Halo answers with a timeout, and carries out later."""
     story = doubt_story(rig, starter)
     story.late = True
     rig.box.halo.faults[:] = [
@@ -217,7 +217,7 @@ def late_story(rig: Rig, starter: Starter) -> Story:
 
 
 def backfill_story(rig: Rig, starter: Starter) -> Story:
-    """A backfill over two pages of Stripe: many that aren't Halo's, and some that are."""
+    """A backfill over two pages of Stripe: many payments that are not Halo's, and some that are."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     rig.settings["SYNCD_PUSH__BATCH"] = "5"
     story = Story(rig, starter, ["--backfill", "90d"])
@@ -236,7 +236,7 @@ def backfill_story(rig: Rig, starter: Starter) -> Story:
 
 
 def service_story(rig: Rig, starter: Starter) -> Story:
-    """The daemon: payments from before it started, a reload, a stop."""
+    """The daemon: payments from before its start, a reload, a stop."""
     rig.settings["SYNCD_PUSH__CREATE_MISSING"] = "true"
     rig.settings["SYNCD_POLL__INTERVAL"] = "1s"
     story = ServiceStory(rig, starter, [])
@@ -248,16 +248,16 @@ def service_story(rig: Rig, starter: Starter) -> Story:
 
 @dataclass(slots=True)
 class ProofStory(Story):
-    """The first updates of a tenant of one kind.
+    """The first updates of a tenant, with one behaviour of Halo.
 
     Attributes:
-        before: Halo's rows as they were before syncd wrote anything.
+        before: a copy of Halo's rows before the first write of syncd.
     """
 
     before: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """All payments are pushed, and no row lost anything."""
+        """All payments are pushed, and no row lost a column."""
         super(ProofStory, self).check()
         assert self.pushes() == {name: ["status 1"] for name in self.expected}, self.log()
         assert harmed(self.rig, self.before) == {}, self.log()
@@ -290,13 +290,13 @@ class NewRowStory(Story):
     """The first new rows of a tenant.
 
     Attributes:
-        stops: whether the tenant drops a field of the first new row, so that there is no second.
+        stops: whether the tenant drops a field of the first new row, so that syncd creates no second row.
     """
 
     stops: bool = False
 
     def the_doubt_passes(self) -> bool:
-        """The same; payments that wait for the first new row wait five minutes less, too."""
+        """As in Story; payments that wait for the first new row also wait five minutes less."""
         passed = super(NewRowStory, self).the_doubt_passes()
         if not self.database.exists() or not self.database.stat().st_size:
             return passed
@@ -309,7 +309,7 @@ class NewRowStory(Story):
         return passed or waiting.rowcount > 0
 
     def finish(self) -> None:
-        """After the crash: run until each new row was made and read back, or the tenant has stopped."""
+        """After the crash: run until each new row is created and read back, or new rows are stopped."""
         if not self.stops:
             super(NewRowStory, self).finish()
             return
@@ -320,7 +320,7 @@ class NewRowStory(Story):
         self.check()
 
     def check(self) -> None:
-        """Each payment has one row, and new rows are proven; or one row was made, and writes are stopped."""
+        """Each payment has one row, and new rows are proven; or there is one new row, and new rows are stopped."""
         with closing(sqlite3.connect(self.database)) as connection:
             notes = dict(connection.execute("SELECT name, value FROM notes"))
         assert notes.get("write_trial insert") is None, self.log()
@@ -358,7 +358,7 @@ def new_row_story(kind: str) -> Callable[[Rig, Starter], Story]:
 PROOFS: dict[str, Callable[[Rig, Starter], Story]] = {
     f"proof {partial}": proof_story(partial) for partial in ("merge", "refuse", "empty")
 } | {f"new row {kind}": new_row_story(kind) for kind in ("stored", "late", "dropped")}
-"""Stories for kills in the middle of a proof."""
+"""Stories for kills during a proof."""
 
 STORIES: dict[str, Callable[[Rig, Starter], Story]] = {
     "poll": poll_story,
@@ -371,7 +371,7 @@ STORIES: dict[str, Callable[[Rig, Starter], Story]] = {
 
 @contextmanager
 def told(name: str, starter: Starter, folder: Path) -> Iterator[Story]:
-    """A story, with a sandbox and a folder of its own."""
+    """A story with its own sandbox and folder."""
     folder.mkdir()
     with Sandbox() as box:
         yield {**STORIES, **PROOFS}[name](Rig(box, HandClock(), folder, {}), starter)

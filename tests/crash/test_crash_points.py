@@ -1,8 +1,8 @@
 """The real process, killed at every named point of the program; then started again.
 
-In every run of the tests, at a spread of the occurrences of each point in each story; in CI, before
-every single commit of a poll and push besides; at all of them with ``make crashes``. The points are
-those that the program names: a new one is tested by itself.
+Every run of the tests kills at some occurrences of each point in each story. CI also kills before every
+commit of a poll and push; ``make crashes`` kills at all occurrences. The points are those that the program
+names, so a new point is tested automatically.
 """
 
 import os
@@ -23,7 +23,7 @@ ONLY = {
     Point.RELOADING: "service",
     Point.STOPPING: "service",
 }
-"""Points to which one story comes as well as the others, or alone."""
+"""Points that only one story needs to reach, or that only one story reaches."""
 
 
 WHOLE = {("poll", Point.BEFORE_COMMIT), ("late", Point.AFTER_ANSWER)} if "CI" in os.environ else ()
@@ -31,7 +31,7 @@ WHOLE = {("poll", Point.BEFORE_COMMIT), ("late", Point.AFTER_ANSWER)} if "CI" in
 
 
 def occurrences(story_name: str, point: Point) -> Iterator[int]:
-    """All of them; or those that lie ever farther apart."""
+    """All occurrences; or some, with growing distances."""
     if ALL or (story_name, point) in WHOLE:
         yield from count(1)
     here = 1
@@ -45,7 +45,7 @@ def occurrences(story_name: str, point: Point) -> Iterator[int]:
     [(name, point) for name in STORIES for point in Point if ONLY.get(point, name) == name],
 )
 def test_killed_at(story_name: str, point: Point, starting: Starter, tmp_path: Path) -> None:
-    """Killed at any occurrence of any point: nothing lost, nothing doubled, the file is sound."""
+    """After a kill at any occurrence of any point, each payment is pushed once, and the database is valid."""
     for number in occurrences(story_name, point):
         with told(story_name, starting, tmp_path / str(number)) as story:
             code = story.run(**{VARIABLE: f"{point}:{number}"})
@@ -58,7 +58,7 @@ def test_killed_at(story_name: str, point: Point, starting: Starter, tmp_path: P
 
 
 def test_never_by_accident(starting: Starter, tmp_path: Path) -> None:
-    """Without the variable no point ends anything; with it, the process says so first."""
+    """Without the variable, no point kills the process; with the variable, the process first says so."""
     with told("poll", starting, tmp_path / "plain") as story:
         assert story.run() == 0
         assert VARIABLE not in story.log()
@@ -66,4 +66,4 @@ def test_never_by_accident(starting: Starter, tmp_path: Path) -> None:
         assert story.run(**{VARIABLE: "before_commit"}) == KILLED
         said = story.log()
         assert said.startswith(f"syncd: {VARIABLE}=before_commit: this process will kill itself")
-        assert "connect" in said  # it shows where it was
+        assert "connect" in said  # the message shows where the process was

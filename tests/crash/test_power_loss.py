@@ -1,8 +1,8 @@
-"""Power cuts: whatever wasn't synced may be gone, in part or wholly, and all promises still hold.
+"""Power cuts: data that was not synced may be lost, in part or wholly, and syncd still works correctly.
 
-A library in front of the C library writes down what the process asks of the disk (powerloss.c), and
-the disk's state after a cut is made from that (power.py): at every single write and sync, not only
-where the program has a name for it. Skipped where there is no gcc.
+A library in front of the C library logs each disk operation of the process (powerloss.c). From the log,
+power.py makes the disk's state after a cut, at every single write and sync, not only at named points.
+The tests are skipped if there is no gcc.
 """
 
 import os
@@ -35,7 +35,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def watched(library: Path) -> Iterator[Starter]:
-    """What starts syncd with the library in front."""
+    """A starter of syncd with the library preloaded."""
     with starter(LD_PRELOAD=str(library)) as one:
         yield one
 
@@ -56,9 +56,9 @@ def disk_of(folder: Path, before: dict[str, bytes]) -> power.Disk:
 
 
 def content(files: dict[str, bytes], folder: Path) -> str:
-    """What the database says once SQLite has put right what the cut left; it must be sound."""
+    """The database's content after SQLite has recovered it; the database must be valid."""
     with closing(sqlite3.connect(power.lay_out(files, folder))) as connection:
-        connection.execute("PRAGMA synchronous=OFF")  # this reading needn't survive anything
+        connection.execute("PRAGMA synchronous=OFF")  # this reading needs no durability
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return "\n".join(connection.iterdump())
 
@@ -75,7 +75,7 @@ connection.execute("INSERT INTO words VALUES ('kept?')")
 
 @pytest.mark.parametrize(("synchronous", "kept"), [("EXTRA", True), ("OFF", False)])
 def test_the_cut_cuts(library: Path, tmp_path: Path, synchronous: str, kept: bool) -> None:
-    """The model can tell: what is committed without a sync is lost, what is synced is there."""
+    """The model works: a commit without a sync is lost in a cut, a synced commit is kept."""
     subprocess.run(
         [sys.executable, "-c", WRITER, synchronous],
         check=True,
@@ -83,14 +83,14 @@ def test_the_cut_cuts(library: Path, tmp_path: Path, synchronous: str, kept: boo
         env={**os.environ, "LD_PRELOAD": str(library), **watching(tmp_path)},
     )
     disk = disk_of(tmp_path, {})
-    assert disk.killed() == power.files_of(tmp_path)  # it missed nothing of what was asked
+    assert disk.killed() == power.files_of(tmp_path)  # the log contains every operation
     assert ("kept?" in content(disk.killed(), tmp_path / "killed")) is True
     assert ("kept?" in content(disk.cut(None), tmp_path / "cut")) is kept
 
 
 @pytest.mark.parametrize("story_name", ["poll", "backfill"])
 def test_a_cut_at_every_write(watched: Starter, tmp_path: Path, story_name: str) -> None:
-    """At each write and sync: the file is sound, and holds all but the transaction under way."""
+    """After a cut at any write or sync, the database is valid and misses at most the open transaction."""
     with told(story_name, watched, tmp_path / "story") as story:
         assert story.run(**watching(story.rig.folder)) == 0
         asked = power.read_log(story.rig.folder / "asked")
@@ -108,7 +108,7 @@ def test_a_cut_at_every_write(watched: Starter, tmp_path: Path, story_name: str)
 
 
 def test_what_was_committed_stays(watched: Starter, tmp_path: Path) -> None:
-    """When a commit has returned, a power cut at that very moment loses nothing of it."""
+    """After a commit has returned, a power cut at that moment loses none of its data."""
     dice = random.Random(SEED)
     for number in range(CUTS):
         commit = dice.randint(1, 30)
@@ -124,7 +124,7 @@ def test_what_was_committed_stays(watched: Starter, tmp_path: Path) -> None:
 
 
 def test_a_cut_and_a_start(watched: Starter, tmp_path: Path) -> None:
-    """The power fails at any write or sync; after the next start all promises hold."""
+    """After a power cut at any write or sync, the next start completes the story correctly."""
     dice = random.Random(SEED)
     for number in range(CUTS):
         name, place = dice.choice(list(STORIES)), int(dice.triangular(1, 400, 30))

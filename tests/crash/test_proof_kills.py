@@ -1,8 +1,8 @@
-"""The real process, killed in the middle of the first write of a tenant; then started again.
+"""The real process, killed during the first write to a tenant; then started again.
 
-Whatever Halo does with partial rows, no row is harmed, and every payment is pushed in the end. In CI
-and with ``make crashes``, at every request and commit; else at every second one. New rows: at every
-third one, and with ``make crashes`` at every one.
+Whatever Halo does with partial rows, no row is damaged, and every payment is pushed at the end. CI and
+``make crashes`` kill at every request and commit, other runs at every second one. For new rows the step is
+three, and one with ``make crashes``.
 """
 
 import os
@@ -28,7 +28,7 @@ STEP = 1 if os.environ.get("CRASHES") or "CI" in os.environ else 2
 def test_killed_during_the_proof(
     name: str, point: Point, starting: Starter, tmp_path: Path
 ) -> None:
-    """Killed at a request or a commit of the proof: no row is harmed, each payment is pushed."""
+    """After a kill at a request or commit of the proof, no row is damaged, and each payment is pushed."""
     began = False
     step = STEP if name.startswith("proof") or "CRASHES" in os.environ else 3
     for number in count(1, step):
@@ -45,7 +45,7 @@ def test_killed_during_the_proof(
 
 
 def test_killed_twice_while_harm_is_undone(starting: Starter, tmp_path: Path) -> None:
-    """Killed before the row that was emptied is sent whole, and again after the restart."""
+    """A kill before syncd sends the emptied row whole, and again after the restart: the row is restored."""
     with told("proof empty", starting, tmp_path / "story") as story:
         halo = story.rig.box.halo
         number = next(
@@ -74,7 +74,7 @@ def _harmed_at(starting: Starter, folder: Path, number: int) -> bool:
 def test_killed_while_halo_carries_out_the_first_write(
     name: str, starting: Starter, tmp_path: Path
 ) -> None:
-    """Killed between the request and its answer: Halo has the first row, and no second one is sent blindly."""
+    """After a kill during the first write, Halo has the first row; syncd sends no second one unchecked."""
     with told(name, starting, tmp_path / "story") as story:
         processes: list[int] = []
 

@@ -1,7 +1,7 @@
-"""The real process, killed at moments that a seed chooses: also in the middle of a write.
+"""The real process, killed at moments that a seed chooses: also during a write.
 
-A handful in every run of the tests, as many as asked with ``make crashes N=…``; the seed of a failure
-is in its message, and ``CRASH_SEED=…`` draws the same moments again.
+Every run makes a few kills, ``make crashes N=…`` makes N; a failure's message shows its seed, and
+``CRASH_SEED=…`` repeats the same moments.
 """
 
 import os
@@ -17,11 +17,11 @@ from tests.crash.stories import KILLED, told
 KILLS = int(os.environ.get("CRASHES", "0")) or 4
 SEED = int(os.environ.get("CRASH_SEED", "0")) or freshness.SEED
 MOST_SECONDS = {"poll": 0.3, "doubt": 0.5, "late": 0.5, "backfill": 1.0, "service": 0.6}
-"""Within this time the most happens; later kills meet a process that has ended, or rests."""
+"""Most work happens within this time; a later kill meets a process that has ended or is idle."""
 
 
 def test_killed_at_any_moment(starting: Starter, tmp_path: Path) -> None:
-    """Killed once or several times in a row, at any moment, all promises hold afterwards."""
+    """After one or several kills at any moment, the next run completes the story correctly."""
     print(f"CRASH_SEED={SEED}")
     dice, killed = random.Random(SEED), 0
     for number in range(KILLS):
