@@ -320,7 +320,7 @@ class NewRowStory(Story):
         self.check()
 
     def check(self) -> None:
-        """Each payment has one row, and new rows are proven; or there is one new row, and new rows are stopped."""
+        """Each payment has one row, and new rows are proven; or one new row exists, and syncd has stopped."""
         with closing(sqlite3.connect(self.database)) as connection:
             notes = dict(connection.execute("SELECT name, value FROM notes"))
         assert notes.get("write_trial insert") is None, self.log()

@@ -1,7 +1,7 @@
 """Runs as root inside a booted Debian: installs, upgrades, removes and purges the package.
 
-It judges nothing; test_debian.py does. The sandbox lives in this process, on the container's loopback.
-Everything happens in the container's overlay: nothing of it outlives the container.
+This script checks nothing; test_debian.py does. The sandbox runs in this process, on the container's
+loopback. All changes are in the container's overlay, and are lost with the container.
 """
 
 import json
@@ -41,7 +41,7 @@ Facts = dict[str, Any]
 
 
 def run(*command: str, **variables: str) -> Facts:
-    """Run a command; its exit code and what it printed."""
+    """Run a command; returns its exit code and its output."""
     done = subprocess.run(
         command,
         check=False,
@@ -55,7 +55,7 @@ def run(*command: str, **variables: str) -> Facts:
 
 
 def state() -> Facts:
-    """The machine at this moment."""
+    """The state of the machine at this moment."""
     show = run("systemctl", "show", "syncd", "--property=ActiveState,MainPID,UnitFileState")["said"]
     return {
         **dict(line.split("=", 1) for line in show.splitlines() if "=" in line),
@@ -82,7 +82,7 @@ def pay(box: Sandbox) -> str:
 
 
 def pushed(box: Sandbox) -> bool:
-    """Whether a payment of now reaches Halo."""
+    """Whether a new payment is pushed to Halo."""
     name = pay(box)
     return until(lambda: box.halo.rows_of(name)[0]["status"] == box.halo.status["succeeded"])
 
@@ -91,7 +91,7 @@ def pushed(box: Sandbox) -> bool:
 
 
 def install(_box: Sandbox) -> Facts:
-    """As a new user has it: installed, not enabled, not started."""
+    """Install the package, as a new user does: not enabled, not started."""
     done = run("dpkg", "--install", "/debs/first.deb")
     return {
         "dpkg": done,
@@ -106,7 +106,7 @@ def install(_box: Sandbox) -> Facts:
 
 
 def set_up(box: Sandbox) -> Facts:
-    """The commands that the README names, in their order."""
+    """Run the commands of the README, in order."""
     for number in box.halo.status:
         intent = box.stripe.create_intent()
         box.halo.add_row(intent, box.halo.add_invoice(), 10.99)
@@ -136,7 +136,7 @@ def set_up(box: Sandbox) -> Facts:
 
 
 def upgrade(box: Sandbox) -> Facts:
-    """To a newer version while the service runs."""
+    """Upgrade to a newer version while the service runs."""
     before = CONFIG.read_text()
     done = run("dpkg", "--install", "/debs/second.deb")
     active = until(lambda: state()["ActiveState"] == "active")
@@ -151,12 +151,12 @@ def upgrade(box: Sandbox) -> Facts:
 
 
 def remove(_box: Sandbox) -> Facts:
-    """Removed: the program is gone, the configuration and the database stay."""
+    """Remove the package: the program is deleted, the configuration and the database stay."""
     return {"dpkg": run("dpkg", "--remove", "syncd"), **state()}
 
 
 def purge(_box: Sandbox) -> Facts:
-    """Purged without a question, after it was installed and started once more."""
+    """Purge the package without a question, after it was installed and started once more."""
     again = run("dpkg", "--install", "/debs/second.deb")
     started = run("systemctl", "start", "syncd")
     done = run("dpkg", "--purge", "syncd")
@@ -175,14 +175,14 @@ def purge(_box: Sandbox) -> Facts:
 
 
 def main() -> None:
-    """Take all steps; an exception is an answer too."""
+    """Take all steps; record an exception as a result."""
     seen: Facts = {}
     with Sandbox() as box:
         box.halo.rate_limit = None
         for step in (install, set_up, upgrade, remove, purge):
             try:
                 seen[step.__name__] = step(box)
-            except Exception as error:  # noqa: BLE001  # the others are taken all the same
+            except Exception as error:  # noqa: BLE001  # the other steps are taken all the same
                 seen[step.__name__] = {"error": f"{type(error).__name__}: {error}"}
             (OUT / "seen.json").write_text(json.dumps(seen, indent=1), "utf-8")
     journal = run("journalctl", "--unit", "syncd", "--no-pager", "--output=cat")

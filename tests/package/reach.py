@@ -1,7 +1,7 @@
-"""A bare Debian as a folder, and how programs in it reach the mirror and the package index as this machine does.
+"""A bare Debian as a folder, in which programs reach the mirror and the package index as on this machine.
 
-The Debian is a copy of what `.ci/debian` makes. Settings of pip and apt, proxies and certificates are this
-machine's own.
+The Debian is a copy of what `.ci/debian` makes. The settings of pip and apt, the proxies and the
+certificates are this machine's own.
 """
 
 import os
@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 from tests.isolation import MEMORY, for_downloads
 
 ROOM_BYTES_MIN = 6 * 1024**3
-"""What a Debian with the packages, or a store of images, needs at most."""
+"""The most space that a Debian with the packages, or a store of images, needs."""
 
 _LEFT_OUT = ("./usr/share/doc", "./usr/share/locale", "./usr/share/man", "./var/cache")
 
@@ -80,7 +80,7 @@ def reach() -> Reach:
 
 
 def roomy() -> Path:
-    """Where a Debian has room: in memory, where a disk would take minutes to delete it, else on disk."""
+    """A folder with enough space: in memory, where a Debian is deleted quickly, or else on disk."""
     try:
         system = os.statvfs(MEMORY)
         free = min(
@@ -88,7 +88,7 @@ def roomy() -> Path:
             os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         )
     except (OSError, ValueError):
-        return Path("/var/tmp")  # noqa: S108  # a folder of the test's own is made in it
+        return Path("/var/tmp")  # noqa: S108  # the test makes its own folder in it
     fits = free >= ROOM_BYTES_MIN and not system.f_flag & (os.ST_NOEXEC | os.ST_NODEV)
     return MEMORY if fits else Path("/var/tmp")  # noqa: S108  # likewise
 
@@ -104,7 +104,7 @@ def copied(tree: Path, to: Path, *options: str) -> None:
 
 @contextmanager
 def bare_debian() -> Iterator[Path]:
-    """A folder with a bare Debian that can be booted or used as an image, and reaches what we reach."""
+    """A bare Debian to boot or to use as an image; it has this machine's network settings."""
     made = subprocess.run(
         [ROOT / ".ci/debian"], check=False, capture_output=True, text=True, env=for_downloads()
     )

@@ -1,7 +1,7 @@
 """Runs as root inside a booted, bare Debian: follows docs/install.md word for word, as a reader would.
 
-It judges nothing; test_install_md.py does. What the reader answers is scripted: the address, the
-application, the key, and yes. The sandbox lives in this process, on the container's loopback.
+This script checks nothing; test_install_md.py does. The reader's answers are scripted: the address, the
+application, the key, and yes. The sandbox runs in this process, on the container's loopback.
 """
 
 import json
@@ -24,7 +24,7 @@ Facts = dict[str, Any]
 
 
 def on_terminal(statement: str, answers: list[tuple[str, str]], **variables: str) -> Facts:
-    """Run a command that asks; each answer is typed once its question is shown."""
+    """Run a command that asks questions; each answer is typed once its question is shown."""
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(CLONE)
@@ -54,7 +54,7 @@ def on_terminal(statement: str, answers: list[tuple[str, str]], **variables: str
 
 
 def run(statement: str) -> Facts:
-    """Run a command that asks nothing."""
+    """Run a command that asks no question."""
     done = subprocess.run(
         ["/bin/bash", "-euo", "pipefail", "-c", statement],
         check=False,
@@ -68,14 +68,14 @@ def run(statement: str) -> Facts:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """A port on which no process listens now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
 
 
 def tenant(box: Sandbox) -> tuple[str, str]:
-    """Rows that calibrate learns from, a payment that `prove` finds, and one for the backfill."""
+    """Rows that `calibrate` learns from, a payment that `prove` finds, and a payment for the backfill."""
     unpaid = box.stripe.create_intent()
     box.halo.add_row(unpaid, box.halo.add_invoice(), 10.99)
     for state in box.halo.status:
@@ -93,7 +93,7 @@ def tenant(box: Sandbox) -> tuple[str, str]:
 
 
 def follow(statements: list[str], box: Sandbox) -> None:
-    """Run each command, and write down what is seen after it."""
+    """Run each command, and record the state after it."""
     new, old = tenant(box)
     answers = [
         ("Halo's address", f"{box.halo.url}\n"),
@@ -102,7 +102,7 @@ def follow(statements: list[str], box: Sandbox) -> None:
         ("Stripe's key", f"{box.stripe.api_key}\n"),
         ("Write ", "y\n"),
     ]
-    port = free_port()  # the network is the machine's, where somebody may have the usual port
+    port = free_port()  # on the machine's network the usual port may be in use
     ready = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{port}/readyz')"
     seen: list[Facts] = []
     for statement in statements:
@@ -119,7 +119,7 @@ def follow(statements: list[str], box: Sandbox) -> None:
                 done = on_terminal(statement, [("Write this to Halo", "y\n")])
             else:
                 done = run(statement)
-        except Exception as error:  # noqa: BLE001  # the others are run all the same
+        except Exception as error:  # noqa: BLE001  # the other commands are run all the same
             done = {"code": -1, "said": f"{type(error).__name__}: {error}"}
         if statement.startswith("systemctl enable"):
             paid = box.stripe.create_intent()

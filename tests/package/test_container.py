@@ -1,4 +1,4 @@
-"""The container's files: what can be checked where no image can be pulled, and the health check itself.
+"""The container's files, checked without an image, and the health check itself.
 
 test_image.py builds and runs the image. The compose file and the manifest are checked here against the
 schemas of their formats, and for what the schemas leave open.
@@ -35,7 +35,7 @@ def containerfile() -> str:
 
 
 def test_the_containerfile(containerfile: str) -> None:
-    """The base can be pinned by a digest; the user is unprivileged; one volume; a health check."""
+    """The Containerfile has a base that a digest can pin, an unprivileged user, one volume and a health check."""
     lines = containerfile.splitlines()
     assert next(line for line in lines if not line.startswith("#")).startswith("ARG BASE=")
     assert [line for line in lines if line.startswith("FROM ")] == [
@@ -61,7 +61,7 @@ def test_everything_that_is_copied_is_there(containerfile: str) -> None:
 
 
 def test_the_compose_file() -> None:
-    """A read-only root, no capabilities, one volume, both secrets, and the version of the program."""
+    """The compose file has a read-only root, no capabilities, both secrets and the program's version."""
     read = yaml.safe_load((PACKAGING / "compose.yaml").read_text())
     assert set(read) == {"services", "volumes", "secrets"}
     (service,) = read["services"].values()
@@ -95,7 +95,7 @@ MANIFEST_SCHEMA = ("kubernetes_validate", "--strict", "--kubernetes-version")
 
 
 def test_the_compose_file_is_valid(tmp_path: Path) -> None:
-    """The compose file is valid by the Compose Specification; a misspelt key in it is not."""
+    """The compose file matches the Compose Specification; with a misspelt key it does not."""
     text = (PACKAGING / "compose.yaml").read_text()
     assert validated(*COMPOSE_SCHEMA, text=text, folder=tmp_path) == 0
     for right, wrong in (
@@ -108,7 +108,7 @@ def test_the_compose_file_is_valid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["1.28", "1.37"])
 def test_the_manifest_is_valid(version: str, tmp_path: Path) -> None:
-    """The manifest is valid in an old and in a new Kubernetes; a misspelt key in it is not."""
+    """The manifest is valid in an old and a new Kubernetes; with a misspelt key it is not."""
     text = (PACKAGING / "kubernetes.yaml").read_text()
     schema = (*MANIFEST_SCHEMA, version)
     assert validated(*schema, text=text, folder=tmp_path) == 0
@@ -118,7 +118,7 @@ def test_the_manifest_is_valid(version: str, tmp_path: Path) -> None:
 
 
 def test_the_manifest() -> None:
-    """One pod at a time, unprivileged, with all three probes; every volume that is mounted is there."""
+    """The manifest has one unprivileged pod at a time, three probes, and a definition for every volume."""
     documents = list(yaml.safe_load_all((PACKAGING / "kubernetes.yaml").read_text()))
     claim, deployment = documents
     assert (claim["apiVersion"], claim["kind"]) == ("v1", "PersistentVolumeClaim")
@@ -180,7 +180,7 @@ def health(
 
 
 def test_the_health_check(live: Rig) -> None:
-    """The probe asks the running service, with its token, and fails where nobody answers."""
+    """The probe asks the running service, with its token, and fails if the service is down or refuses."""
     token: dict[str, Any] = {"SYNCD_WEB_TOKEN": "a-token-of-the-probe"}
     with daemon(live, **token) as running:
         listen = running.url.removeprefix("http://")

@@ -1,7 +1,7 @@
 """The Debian package in a booted Debian 12: installed, set up, upgraded, removed, purged.
 
-One boot takes all steps (exam.py takes them inside); each test judges one. Needs root, debootstrap,
-systemd-nspawn and debhelper; skipped, with the reason, where they are missing.
+One boot takes all steps (exam.py runs inside); each test checks one step. The tests need root, debootstrap,
+systemd-nspawn and debhelper; without them they are skipped, with the reason.
 """
 
 import fcntl
@@ -37,7 +37,7 @@ TimeoutStartSec=400
 
 
 def built() -> Path:
-    """The package, built from the sources by `make deb`: in memory, for it is thousands of files."""
+    """The package, built from the sources by `make deb`, in memory because of its thousands of files."""
     with TemporaryDirectory(prefix="syncd-deb-", dir=roomy()) as folder:
         done = subprocess.run(
             ["make", "--silent", "deb"],
@@ -72,7 +72,7 @@ def repacked(package: Path, folder: Path, version: str) -> Path:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package's file: of one build, however many workers ask."""
+    """The package's file, from one build for all workers."""
     for program in ("dh", "dpkg-buildpackage"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} isn't there: apt install debhelper dpkg-dev")
@@ -91,7 +91,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def seen(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the exam saw: of one boot, however many workers ask."""
+    """What the exam recorded, from one boot for all workers."""
     if os.geteuid() != 0:
         pytest.skip("only root can boot a container")
     if shutil.which("systemd-nspawn") is None:
@@ -113,7 +113,7 @@ def seen(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
 
 
 def boot(folder: Path, debian: Path, package: Path) -> Path:
-    """Boot, take the steps, and power off; returns the file with what was seen."""
+    """Boot, take the steps, and power off; returns the file with the exam's record."""
     debs, out = folder / "debs", folder / "out"
     debs.mkdir()
     out.mkdir()
@@ -137,7 +137,7 @@ def boot(folder: Path, debian: Path, package: Path) -> Path:
 
 
 def test_lintian(package: Path) -> None:
-    """Debian's own check of packages finds no error."""
+    """Lintian, Debian's package checker, finds no error."""
     if shutil.which("lintian") is None:
         pytest.skip("lintian isn't there")
     done = subprocess.run(
@@ -151,7 +151,7 @@ def test_lintian(package: Path) -> None:
 
 
 def test_its_name(package: Path) -> None:
-    """The package's version is the program's; its file of configuration is a conffile."""
+    """The package's version is the program's; its configuration file is a conffile."""
     field = subprocess.run(
         ["dpkg-deb", "--field", package, "Package", "Version"],
         check=True,
@@ -166,7 +166,7 @@ def test_its_name(package: Path) -> None:
 
 
 def test_installed(seen: dict[str, Any]) -> None:
-    """Installed: on the path, with units, man page and completions; neither enabled nor started."""
+    """After the installation: command, units and completions exist; the service is disabled and inactive."""
     found = seen["install"]
     assert found["dpkg"]["code"] == 0, found["dpkg"]["said"]
     assert found["version"] == {"code": 0, "said": f"syncd {__version__}\n"}
@@ -182,14 +182,14 @@ def test_installed(seen: dict[str, Any]) -> None:
     ):
         assert (
             place in found["there"] or "/share/man/" in place
-        )  # a minimal Debian leaves manuals out
+        )  # a minimal Debian omits manual pages
     assert found["modes"] == {"/etc/syncd/config.toml": "0o644"}
     assert found["validate"]["code"] == 78
     assert "halo.client_id: must not be empty" in found["validate"]["said"]
 
 
 def test_set_up(seen: dict[str, Any]) -> None:
-    """Init, prove and start as the README has them: the service pushes, with secrets of mode 600."""
+    """After init, prove and start as in the README, the service pushes; the secrets have mode 600."""
     found = seen["set_up"]
     for step in ("init", "once", "prove", "enable"):
         assert found[step]["code"] == 0, found[step]["said"]
@@ -202,7 +202,7 @@ def test_set_up(seen: dict[str, Any]) -> None:
 
 
 def test_upgraded(seen: dict[str, Any]) -> None:
-    """Upgraded while it runs: started anew with its configuration, and it goes on pushing."""
+    """After an upgrade while it runs, the service is restarted with its configuration, and still pushes."""
     found = seen["upgrade"]
     assert found["dpkg"]["code"] == 0, found["dpkg"]["said"]
     assert (found["active"], found["kept"], found["pushed"]) == (True, True, True)
@@ -212,7 +212,7 @@ def test_upgraded(seen: dict[str, Any]) -> None:
 
 
 def test_removed(seen: dict[str, Any]) -> None:
-    """Removed: stopped, and without a program; configuration, secrets and database stay."""
+    """After a removal the service is stopped and the program gone; configuration and data stay."""
     found = seen["remove"]
     assert found["dpkg"]["code"] == 0, found["dpkg"]["said"]
     assert found["ActiveState"] == "inactive"
@@ -226,7 +226,7 @@ def test_removed(seen: dict[str, Any]) -> None:
 
 
 def test_purged(seen: dict[str, Any]) -> None:
-    """Purged: nothing of it is left, and nothing was asked."""
+    """After a purge, which asks no question, no file of syncd is left."""
     found = seen["purge"]
     for step in ("again", "started", "dpkg"):
         assert found[step]["code"] == 0, found[step]["said"]

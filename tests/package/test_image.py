@@ -1,9 +1,9 @@
 """The container image: built by `make image` over a bare Debian, and run against the sandbox.
 
-No registry is asked: the base is Debian 12 with its Python, as `.ci/debian` makes it. Each RUN step and each
-container is a chroot (buildah's isolation for machines that have no namespaces to give), so what a kernel
-adds is not seen here: a read-only root and dropped capabilities. Skipped, with the reason, where buildah,
-root or a mirror is missing.
+No registry is used: the base is Debian 12 with its Python, as `.ci/debian` makes it. Each RUN step and each
+container is a chroot (buildah's isolation for machines without namespaces). So the tests do not cover what
+the kernel adds: a read-only root and dropped capabilities. They are skipped, with the reason, without
+buildah, root or a mirror.
 """
 
 import json
@@ -35,12 +35,12 @@ CONTAINER = "syncd-of-the-tests"
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A store of images that has ours, and a container of it."""
+    """A store of images with syncd's image, and a container of it."""
 
     environment: dict[str, str]
 
     def buildah(self, *arguments: str) -> str:
-        """Run buildah; returns what it printed."""
+        """Run buildah; returns its output."""
         return subprocess.run(
             ["buildah", *arguments],
             check=True,
@@ -168,7 +168,7 @@ def described(built: Built) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_what_the_image_says_of_itself(built: Built) -> None:
-    """An unprivileged user, one volume, a health check, SIGTERM to stop, and the program as its entry."""
+    """The image has an unprivileged user, one volume, a health check, SIGTERM to stop, syncd as its entry."""
     found = described(built)
     assert (found["User"], list(found["Volumes"]), found["StopSignal"]) == (
         f"{USER}:{USER}",
@@ -182,7 +182,7 @@ def test_what_the_image_says_of_itself(built: Built) -> None:
 
 @pytest.mark.slow
 def test_the_image_runs(built: Built, live: Rig) -> None:
-    """In the image: set up, started, healthy, a payment pushed, stopped; the program cannot be changed."""
+    """In the image syncd is set up, started, healthy, pushes and stops; its own files are read-only."""
     box, folder = live.box, live.folder / "made"
     written_by_halo(box)
     for one in (folder / "etc", folder / "state"):  # as docs/install.md makes the folder
@@ -241,7 +241,7 @@ def test_the_image_runs(built: Built, live: Rig) -> None:
             running.wait(30)
     told = (live.folder / "log").read_text()
     assert '"stopped"' in told
-    os.chown(folder / "etc/stripe_api_key", 0, 0)  # as where root wrote the secret on the host
+    os.chown(folder / "etc/stripe_api_key", 0, 0)  # as if root had written the secret on the host
     refused = built.run(folder, "/opt/syncd/bin/syncd", "check")
     assert refused.returncode == 78
     assert (

@@ -1,8 +1,8 @@
 """docs/install.md, word for word, in a booted, bare Debian 12: as a package, and with pip.
 
-Nothing is stood in for but Stripe and Halo: apt installs what the document names, systemd runs the
-service, and a terminal answers the questions. Needs root, debootstrap, systemd-nspawn and a mirror; skipped,
-with the reason, where they are missing. The third way, a container, is in test_image.py.
+Only Stripe and Halo are simulated: apt installs what the document names, systemd runs the service, and a
+terminal answers the questions. The tests need root, debootstrap, systemd-nspawn and a mirror; without them
+they are skipped, with the reason. The third way, a container, is in test_image.py.
 """
 
 import json
@@ -62,7 +62,7 @@ def statements(way: str) -> list[str]:
 
 
 def follow(way: str, folder: Path) -> list[dict[str, Any]]:
-    """Boot a bare Debian and follow the document; returns what was seen after each command."""
+    """Boot a bare Debian and follow the document; returns the record of each command."""
     out = folder / "out"
     out.mkdir()
     (out / "statements.json").write_text(json.dumps(statements(way)))
@@ -106,7 +106,7 @@ def follow(way: str, folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["package", "pip"])
 def test_the_document_word_for_word(way: str, tmp_path: Path) -> None:
-    """Each command works as written, in its order; nothing is written before `prove` asks; then it runs."""
+    """Each command of the document works as written, in order; a dry run writes nothing; the service runs."""
     if os.geteuid() != 0:
         pytest.skip("only root can boot a container")
     if shutil.which("systemd-nspawn") is None:

@@ -1,7 +1,7 @@
-"""Runs as root inside a booted container: drives the shipped unit, and writes down what it sees.
+"""Runs as root inside a booted container: drives the shipped unit, and records the results.
 
-It judges nothing; test_systemd.py does. The sandbox lives in this process, on the container's loopback.
-Everything happens in the container's overlay: nothing of it outlives the container.
+This script checks nothing; test_systemd.py does. The sandbox runs in this process, on the container's
+loopback. All changes are in the container's overlay, and are lost with the container.
 """
 
 import json
@@ -85,11 +85,11 @@ def status_of(box: Sandbox, name: str) -> int:
     return int(box.halo.rows_of(name)[0]["status"])
 
 
-# --- the questions ------------------------------------------------------------------------------------
+# --- the steps ----------------------------------------------------------------------------------------
 
 
 def wrong_configuration(box: Sandbox) -> Facts:
-    """Started with a configuration that can't be right."""
+    """Start with a wrong configuration."""
     configure(box, more="[nonsense]\nword = 1\n")
     code = systemctl("start", UNIT)
     time.sleep(1.5)  # with RestartSec=1s, a restart would have begun
@@ -99,7 +99,7 @@ def wrong_configuration(box: Sandbox) -> Facts:
 
 
 def first_start(box: Sandbox) -> Facts:
-    """The database is locked at first: the start takes until it can be opened."""
+    """The database is locked at first: the start takes until the database can be opened."""
     configure(box, "processing")
     systemctl("start", UNIT)
     systemctl("stop", UNIT)
@@ -120,7 +120,7 @@ def first_start(box: Sandbox) -> Facts:
 
 
 def credentials(box: Sandbox) -> Facts:
-    """What its environment holds, and whether it can sign in all the same."""
+    """The variables of the service's environment, and whether it can push."""
     payment = pay(box, "succeeded")
     pushed = until(lambda: status_of(box, payment) == 3)
     process = Path("/proc") / show()["MainPID"]
@@ -141,7 +141,7 @@ def credentials(box: Sandbox) -> Facts:
 
 
 def where_it_may_write(_box: Sandbox) -> Facts:
-    """probe.py runs before it, in the very same surroundings."""
+    """Run probe.py before the service, with the same restrictions."""
     probe = "/opt/syncd/bin/probe"
     drop_in(f"[Service]\nExecStartPre={probe}\nRestartSec=1s\n")
     code = systemctl("restart", UNIT)
@@ -157,7 +157,7 @@ def where_it_may_write(_box: Sandbox) -> Facts:
 
 
 def reload(box: Sandbox) -> Facts:
-    """A number that was missing is configured; then a configuration that is refused."""
+    """Reload a missing number, then a configuration that is refused."""
     payment = pay(box, "processing")
     held = until(lambda: f'"intent": "{payment}"' in journal() and '"held"' in journal())
     urgent = journal("--priority=warning")
@@ -190,7 +190,7 @@ def reload(box: Sandbox) -> Facts:
 
 
 def hang(box: Sandbox) -> Facts:
-    """The process is stopped from outside: it hangs, as far as systemd can see."""
+    """Stop the process with SIGSTOP, so that it hangs for systemd."""
     drop_in("[Service]\nRestartSec=1s\nWatchdogSec=5s\nTimeoutAbortSec=3s\n")
     systemctl("restart", UNIT)
     before = show()
@@ -221,7 +221,7 @@ def hang(box: Sandbox) -> Facts:
 
 
 def killed(box: Sandbox) -> Facts:
-    """SIGKILL from outside, as by the kernel when memory is short."""
+    """Kill the process with SIGKILL, as the kernel does when memory is short."""
     before = show()
     subprocess.run(["kill", "-KILL", before["MainPID"]], check=True)
     again = until(
@@ -232,7 +232,7 @@ def killed(box: Sandbox) -> Facts:
 
 
 def drain(box: Sandbox) -> Facts:
-    """Stopped while a push is under way."""
+    """Stop the service during a push."""
     box.halo.faults.append(Fault("hang_after", method="POST", path="InvoicePayment", seconds=2))
     posts = len(box.halo.writes)
     payment = pay(box, "succeeded")
@@ -255,7 +255,7 @@ def drain(box: Sandbox) -> Facts:
 
 
 def encrypted(box: Sandbox) -> Facts:
-    """Set up again with encrypted secrets, by the command; then started."""
+    """Set up again with encrypted secrets, with `syncd init --encrypt`; then start."""
     answers = {
         "SYNCD_HALO__URL": box.halo.url,
         "SYNCD_HALO__CLIENT_ID": box.halo.client_id,
@@ -296,7 +296,7 @@ def encrypted(box: Sandbox) -> Facts:
 
 
 def main() -> None:
-    """Ask all questions; an exception is an answer too."""
+    """Take all steps; record an exception as a result."""
     seen: Facts = {}
     questions = (
         wrong_configuration,
@@ -321,12 +321,12 @@ def main() -> None:
         for question in questions:
             try:
                 seen[question.__name__] = question(box)
-            except Exception as error:  # noqa: BLE001  # the others are asked all the same
+            except Exception as error:  # noqa: BLE001  # the other steps are taken all the same
                 seen[question.__name__] = {"error": f"{type(error).__name__}: {error}"}
             (OUT / "journal").write_text(journal(), "utf-8")
             (OUT / "seen.json").write_text(json.dumps(seen, indent=1), "utf-8")
             if question is first_start and not seen["first_start"].get("active"):
-                break  # nothing that follows could be answered
+                break  # the later steps would not work
 
 
 if __name__ == "__main__":

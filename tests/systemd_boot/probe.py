@@ -1,4 +1,4 @@
-"""Runs as a part of the service, before it: tries what the service must not be able to do."""
+"""Runs as a part of the service, before syncd: tries what the service must not be able to do."""
 
 import contextlib
 import ctypes
@@ -20,7 +20,7 @@ FOLDERS = (
 
 
 def works(what: Callable[[], object]) -> bool:
-    """Whether something can be done."""
+    """Whether an operation works."""
     with contextlib.suppress(OSError):
         what()
         return True
@@ -48,7 +48,7 @@ def sets_user_id() -> None:
 
 
 def main() -> None:
-    """Try everything, and leave the answers in the state directory."""
+    """Try everything, and write the results to the state directory."""
     status = dict(
         line.split(":\t", 1)
         for line in Path("/proc/self/status").read_text("ascii").splitlines()

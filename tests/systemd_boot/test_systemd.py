@@ -1,8 +1,8 @@
 """The shipped unit under a real systemd, booted in a container over a copy of this machine.
 
-One boot answers all questions (exam.py asks them inside); each test judges one. The machine's own
-files are only read: the container's root is an overlay that is thrown away. Needs root and Debian's
-systemd-container; skipped, with the reason, where they are missing.
+One boot takes all steps (exam.py runs inside); each test checks one step. The machine's own files are only
+read: the container's root is a temporary overlay. The tests need root and Debian's systemd-container;
+without them they are skipped, with the reason.
 """
 
 import fcntl
@@ -37,7 +37,7 @@ TimeoutStartSec=170
 
 @contextmanager
 def machine_bound_to(folder: Path) -> Iterator[None]:
-    """The machine's root, seen at an empty folder; nspawn lays an overlay over it."""
+    """The machine's root, mounted at an empty folder; nspawn puts an overlay over it."""
     folder.mkdir()
     done = subprocess.run(
         ["mount", "--bind", "/", folder], check=False, capture_output=True, text=True
@@ -51,10 +51,10 @@ def machine_bound_to(folder: Path) -> Iterator[None]:
 
 
 def stage(folder: Path) -> list[str]:
-    """Lay out /opt/syncd and /etc/syncd as an installation has them; returns nspawn's binds.
+    """Create /opt/syncd and /etc/syncd as in an installation; returns nspawn's binds.
 
-    The service can't see homes, and the interpreter that runs the tests may live in one: so it is
-    shown to the container at a place of its own.
+    The service cannot see home folders, and the interpreter that runs the tests may be in one. So the
+    container gets the interpreter at another path.
     """
     interpreter = f"python{sys.version_info.major}.{sys.version_info.minor}"
     python, binds = f"{sys.base_prefix}/bin/{interpreter}", []
@@ -93,7 +93,7 @@ def stage(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the exam saw: of one boot, however many workers ask."""
+    """What the exam recorded, from one boot for all workers."""
     if os.geteuid() != 0:
         pytest.skip("only root can boot a container")
     if shutil.which("systemd-nspawn") is None:
@@ -111,7 +111,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def boot(folder: Path) -> Path:
-    """Boot, let the exam ask, and power off; returns the file with the answers."""
+    """Boot, let the exam run, and power off; returns the file with its record."""
     binds = stage(folder)
     with machine_bound_to(folder / "root"):
         done = subprocess.run(
@@ -129,7 +129,7 @@ def boot(folder: Path) -> Path:
 
 
 def test_exit_78_is_not_restarted(seen: dict[str, Any]) -> None:
-    """A wrong configuration: the start fails, and systemd leaves it at that."""
+    """With a wrong configuration the start fails with 78, and systemd does not restart the service."""
     found = seen["wrong_configuration"]
     assert found["start"] != 0
     assert (found["ActiveState"], found["SubState"], found["NRestarts"]) == (
@@ -142,7 +142,7 @@ def test_exit_78_is_not_restarted(seen: dict[str, Any]) -> None:
 
 
 def test_active_only_after_a_successful_start(seen: dict[str, Any]) -> None:
-    """While its database can't be opened it is activating; then it is active, and says so once."""
+    """While the database is locked the unit is activating; then it is active, and has started once."""
     found = seen["first_start"]
     assert (found["while_locked"]["ActiveState"], found["while_locked"]["started"]) == (
         "activating",
@@ -152,18 +152,18 @@ def test_active_only_after_a_successful_start(seen: dict[str, Any]) -> None:
 
 
 def test_credentials(seen: dict[str, Any]) -> None:
-    """It signs in with secrets that stand neither in its environment nor in its log."""
+    """The service can push, and its secrets are neither in its environment nor in its log."""
     found = seen["credentials"]
     assert found["pushed"]
     assert "CREDENTIALS_DIRECTORY" in found["environment"]
     assert found["secrets_in_environment"] == []
     assert found["secrets_in_journal"] == []
     assert found["credentials"] == ["halo_client_secret", "stripe_api_key"]
-    assert found["user"] >= 61_184  # of systemd's dynamic users
+    assert found["user"] >= 61_184  # a dynamic user of systemd
 
 
 def test_where_it_may_write(seen: dict[str, Any]) -> None:
-    """Its state directory and a /tmp of its own; and what else is forbidden is."""
+    """The service may write only to its state directory and its own /tmp; the rest is blocked."""
     found = seen["where_it_may_write"]
     assert found["start"] == 0
     assert found["writable"] == ["/var/lib/syncd", "/tmp", "/var/tmp"]
@@ -174,9 +174,9 @@ def test_where_it_may_write(seen: dict[str, Any]) -> None:
 
 
 def test_reload(seen: dict[str, Any]) -> None:
-    """A reload changes what can change in the running process; a bad file changes nothing.
+    """A reload applies changes in the running process; an invalid file changes nothing.
 
-    A bad file is refused before the service reads it, and by the service too, where a signal asks it.
+    The unit refuses an invalid file before the service reads it; after SIGHUP, the service refuses it too.
     """
     found = seen["reload"]
     assert (found["held"], found["reload"], found["pushed"]) == (True, 0, True)
@@ -189,12 +189,12 @@ def test_reload(seen: dict[str, Any]) -> None:
 
 
 def test_priorities_in_the_journal(seen: dict[str, Any]) -> None:
-    """The journal knows the priority of each line: a hold is a warning, a start is not."""
+    """Each line in the journal has its priority: a hold is a warning, a start is not."""
     assert seen["reload"]["urgent"] == ["held"]
 
 
 def test_a_hang_ends_by_the_watchdog(seen: dict[str, Any]) -> None:
-    """Working, it feeds the watchdog; hanging, it is ended and started again, and goes on."""
+    """A working service feeds the watchdog; a hanging service is killed and restarted, and pushes again."""
     found = seen["hang"]
     assert found["fed"]["MainPID"] == found["before"]["MainPID"]
     assert (found["again"], found["pushed"]) == (True, True)
@@ -203,12 +203,12 @@ def test_a_hang_ends_by_the_watchdog(seen: dict[str, Any]) -> None:
 
 
 def test_killed_and_started_again(seen: dict[str, Any]) -> None:
-    """Killed by somebody, it is started again and goes on."""
+    """After SIGKILL the service is restarted and pushes again."""
     assert seen["killed"] == {"again": True, "pushed": True}
 
 
 def test_drains_on_stop(seen: dict[str, Any]) -> None:
-    """Stopped during a push: its answer is waited for and written down, within ten seconds."""
+    """If the service is stopped during a push, it waits for the answer and records it, within ten seconds."""
     found = seen["drain"]
     assert (found["under_way"], found["stop"], found["status"]) == (True, 0, 3)
     assert found["condition"] == ["in_step"]
@@ -221,7 +221,7 @@ def test_drains_on_stop(seen: dict[str, Any]) -> None:
 
 
 def test_encrypted_secrets(seen: dict[str, Any]) -> None:
-    """`syncd init --encrypt`: no secret lies in the clear, and the service and the commands read them."""
+    """After `syncd init --encrypt` no secret is in clear text, and syncd can still read the secrets."""
     found = seen["encrypted"]
     if "can't encrypt" in found["init"][1]:
         pytest.skip(f"systemd-creds can't encrypt here: {found['init'][1].strip()[-200:]}")
