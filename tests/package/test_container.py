@@ -35,7 +35,7 @@ def containerfile() -> str:
 
 
 def test_the_containerfile(containerfile: str) -> None:
-    """The Containerfile has a base that a digest can pin, an unprivileged user, one volume and a health check."""
+    """The Containerfile has a base that can be pinned, an unprivileged user, one volume, a health check."""
     lines = containerfile.splitlines()
     assert next(line for line in lines if not line.startswith("#")).startswith("ARG BASE=")
     assert [line for line in lines if line.startswith("FROM ")] == [

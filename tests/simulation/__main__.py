@@ -1,4 +1,4 @@
-"""``python -m tests.simulation``: one seed, replayed exactly; or as many as asked for."""
+"""``python -m tests.simulation``: replay one seed exactly, or play many seeds."""
 
 import argparse
 import os

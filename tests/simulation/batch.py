@@ -1,4 +1,4 @@
-"""Plays many seeds, in several processes, and says what came of it in figures."""
+"""Plays many seeds, in several processes, and prints the figures."""
 
 import gc
 import json
@@ -20,7 +20,7 @@ from tests.simulation.story import DAY, draw
 from tests.simulation.theatre import play
 
 KEPT = Path("simulation-failures")
-"""Where what was found is kept."""
+"""The folder for failures and for what caught the planted faults."""
 
 SIZE = 25
 """How many seeds a process plays before it reports."""
@@ -86,9 +86,9 @@ def show(seed: int, *, whole: bool) -> int:
 
 
 def plant(jobs: int, seeds: int) -> int:
-    """Plant every fault, and print which seed caught it.
+    """Plant every fault, and print which seed caught the fault.
 
-    Each result is kept in a file of this commit at once, so that a run that was stopped goes on.
+    Each result is stored at once in a file of this commit, so that an interrupted run can be continued.
     """
     kept = KEPT / f"planted-{(this_commit() or 'unknown')[:12]}-{seeds}.jsonl"
     kept.parent.mkdir(exist_ok=True)
@@ -122,11 +122,11 @@ def plant(jobs: int, seeds: int) -> int:
 
 @dataclass(slots=True)
 class Batch:
-    """What came of many seeds.
+    """The results of many seeds.
 
     Attributes:
         failed: the seeds that failed, with their checks.
-        figures: how often what happened.
+        figures: how often each thing happened.
         simulated: seconds of simulated time.
         spent: seconds of real time.
     """
@@ -176,7 +176,7 @@ def many(first: int, count: int, jobs: int) -> list[tuple[int, list[str]]]:
 
 
 BEGIN, END = "<!-- coverage: begin -->\n", "<!-- coverage: end -->"
-"""Between these lines of a document stands what stories never play."""
+"""Between these lines of a document is the list of what stories never play."""
 
 
 def write_coverage(path: Path, first: int, count: int, jobs: int) -> int:
@@ -209,7 +209,7 @@ def write_coverage(path: Path, first: int, count: int, jobs: int) -> int:
 
 
 def _ignore_interrupts() -> None:
-    """Ctrl-C reaches all processes of a terminal: the parent alone decides what ends."""
+    """Ctrl-C reaches all processes of a terminal: only the parent decides which end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -223,7 +223,7 @@ def many_shown(first: int, count: int, jobs: int) -> int:
 
 
 def fresh(count: int, jobs: int) -> int:
-    """Play every seed that ever failed, then seeds derived from the commit that nobody has played."""
+    """Play every seed that ever failed, then fresh seeds derived from the commit."""
     commit = this_commit() or str(SEED)
     first = fresh_first(commit)
     if count:

@@ -1,6 +1,6 @@
 """Counts what stories play: pairs of fault, request and payment's state; decisions; causes of transitions.
 
-Prints what was never played. `story.hunt` draws pairs evenly, so that rare ones come as well.
+Prints what was never played. `story.hunt` draws pairs evenly, so that rare pairs are played as well.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ HOLDS = (
 
 
 def point_of(side: str, request: Request) -> str | None:
-    """Which request of a payment's way this is; None for another one."""
+    """The point of a payment's path that this request is; None for another request."""
     longest = sorted(HUNTED, key=lambda name: -len(HUNTED[name][2]))
     for name in longest:
         where, method, path = HUNTED[name]
@@ -53,7 +53,7 @@ def point_of(side: str, request: Request) -> str | None:
 
 
 def states_at(world: World, point: str, request: Request) -> set[str]:
-    """The states of the payments that a request at a point of the way names."""
+    """The states of the payments that a request at this point names."""
     if point not in NAMES_PAYMENT:
         return {ANY}
     intents = set(filter(None, [request.params().get("intent_id")]))
@@ -74,7 +74,7 @@ def played(world: World, side: str, request: Request, fault: str) -> list[str]:
 
 
 def waits_for(world: World, point: str, state: str) -> Callable[[Request], bool]:
-    """A test of requests: whether one is at a point of the way, with a payment in a state."""
+    """A test of requests: whether a request is at this point, for a payment in this state."""
     side = HUNTED[point][0]
 
     def matches(request: Request) -> bool:
@@ -86,7 +86,7 @@ def waits_for(world: World, point: str, state: str) -> Callable[[Request], bool]
 
 
 def pairs() -> set[str]:
-    """Every pair that could be played."""
+    """Every pair that can be played."""
     alone = [p for p in HUNTED if p not in NAMES_PAYMENT and p not in NEVER_SENT]
     plain = {f"{f} {p} {ANY}" for f, p in product(FAULTS, alone)}
     return plain | {f"{f} {p} {s}" for f, p, s in product(FAULTS, NAMES_PAYMENT, STATES)}
@@ -129,7 +129,7 @@ def decisions() -> set[str]:
 
 
 def kinds() -> tuple[tuple[str, str, set[str]], ...]:
-    """What is counted: its name for people, the beginning of its figures, and all that there is."""
+    """What is counted: its name for people, the prefix of its figures, and the set of all."""
     return (
         ("pairs of fault, request and state", "pair ", pairs()),
         ("decisions", "decision ", decisions()),
@@ -138,7 +138,7 @@ def kinds() -> tuple[tuple[str, str, set[str]], ...]:
 
 
 def never_played(figures: Counter[str], kind: str, whole: set[str]) -> list[str]:
-    """What of all that there is was never played."""
+    """The members of `whole` that were never played."""
     seen = {
         key.removeprefix(kind).split(" of ")[0]
         for key, number in figures.items()

@@ -1,7 +1,7 @@
 """The simulated disk: runs the program's own statements on one SQLite database in memory.
 
-SQLAlchemy compiles each statement once, as it does for the program. Here the text is then run on the
-driver directly: SQLAlchemy's own connections, cursors and rows take ten times as long as SQLite does.
+SQLAlchemy compiles each statement once, as it does for the program. The text is then run directly on the
+driver, because SQLAlchemy's own connections, cursors and rows take ten times as long as SQLite.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Plan:
     """A compiled statement.
 
     Attributes:
-        compiled: SQLAlchemy's result; None in `text` where a list of values is part of the text.
+        compiled: SQLAlchemy's result; `text` is None if a list of values is part of the text.
         sources: for each parameter its key, name, place among the extracted values, default and processor.
         row: makes a row of a tuple.
         names: the columns' names.
@@ -46,7 +46,7 @@ class _Plan:
 
 
 class Answer:
-    """What a statement brought, as SQLAlchemy's result gives it."""
+    """The result of a statement, with the methods of SQLAlchemy's result."""
 
     def __init__(self, plan: _Plan, rows: list[Row], rowcount: int) -> None:
         self.plan = plan
@@ -135,11 +135,11 @@ class Disk:
         self.plain.execute("BEGIN")
 
     def commit(self) -> None:
-        """Make it last."""
+        """Commit the transaction."""
         self.plain.execute("COMMIT")
 
     def rollback(self) -> None:
-        """Undo it."""
+        """Undo the transaction."""
         if self.plain.in_transaction:
             self.plain.execute("ROLLBACK")
 
@@ -168,7 +168,7 @@ class Disk:
 def _plan_of(statement: Any, sets: Sequence[Mapping[str, Any]]) -> tuple[_Plan, Sequence[Any]]:
     columns, many = tuple(sets[0]), len(sets) > 1
     # Statements that the program builds once keep their plans. A statement derived from another one
-    # copies that one's attributes, so the plans say whose they are.
+    # copies its attributes, so the plans name their statement.
     kept = statement.__dict__.get("_simulated")
     if kept is None or kept[0] != id(statement):
         kept = statement.__dict__["_simulated"] = (id(statement), {})
@@ -216,7 +216,7 @@ def _planned(compiled: SQLCompiler, key: Any) -> _Plan:
 
 
 def _given(plan: _Plan, extracted: Sequence[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Each parameter's value, in order: given, or part of the statement."""
+    """Each parameter's value, in order: a given value, or the value in the statement."""
     given = {}
     for number, (key, name, place, bind, process) in enumerate(plan.sources):
         if key in values:

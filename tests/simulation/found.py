@@ -1,6 +1,6 @@
-"""What the simulator found in the program: the shortest story of each, and what had gone wrong.
+"""Faults of the program that the simulator found: the shortest story of each, and what went wrong.
 
-Each failed before it was mended. They are played as they stand, whatever the seeds bring by now.
+Each story failed before the fault was corrected, and is played as it is here, whatever seeds draw now.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ SETTING: dict[str, Any] = {
     "answer_shape": "rows", "authinfo": True, "token_lifetime": 3_600.0, "latency": 0.02,
     "second_daemon": "", "person_retries": False,
 }  # fmt: skip
-"""A world in which nothing is odd."""
+"""A world without oddities."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One fault of the program that is mended.
+    """One fault of the program that is corrected.
 
     Attributes:
         name: for the test's id.
-        wrong: what had gone wrong.
-        check: which promise it broke.
+        wrong: what went wrong.
+        check: the promise that was broken.
         hours: how long the story lasts.
-        setting: what is odd about its world.
+        setting: the oddities of its world.
         actions: what happens.
     """
 
@@ -143,7 +143,7 @@ FOUND = (
         (
             _intent(60, "p0"),
             _advance(120, "p0", "canceled"),
-            # The first is at work on Halo when it is told to reload; the second isn't.
+            # The first process is waiting for Halo when it gets the reload; the second is not.
             _fault(7_100, "halo", "hang_after", times=2, method="GET", path="InvoicePayment",
                    seconds=60.0),
             _intent(7_000, "p1"),

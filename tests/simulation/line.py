@@ -1,4 +1,4 @@
-"""The network between one process and the two sides: carries requests, or fails to."""
+"""The network between one process and the two sides: carries requests, or fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Cut(httpx.AsyncByteStream):
-    """A body that breaks off."""
+    """A response body that is cut off."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -34,7 +34,7 @@ class _Cut(httpx.AsyncByteStream):
 
 
 class Line(httpx.AsyncBaseTransport):
-    """One process's network: carries its requests to the two sides, or fails to."""
+    """One process's network: carries its requests to the two sides, or fails."""
 
     def __init__(self, world: World, process: Process) -> None:
         self.world = world

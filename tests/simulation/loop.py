@@ -1,4 +1,4 @@
-"""An event loop whose time is simulated: it has no sockets, and waiting costs nothing."""
+"""An event loop with simulated time: it has no sockets, and waiting takes no real time."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,18 +8,18 @@ T = TypeVar("T")
 
 
 TURNS_MAX = 2_000_000
-"""After so many turns of the loop at one moment, time stands still: something turns in a circle."""
+"""After this many turns of the loop at one moment, something runs in an endless loop."""
 
 
 class NothingToDo(Exception):
-    """Everything waits for something that nobody will do, or time stands still."""
+    """All tasks wait for something that will never happen, or the simulated time does not advance."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
     """An asyncio loop that jumps to the next timer instead of waiting for it.
 
-    What `time()` says is seconds since the loop was made, and moves only here. There is nothing to
-    select from, so real I/O in a task would never come to an end: `NothingToDo` tells.
+    `time()` returns the seconds since the loop was made, and only this loop advances it. The loop has no
+    sockets, so real I/O in a task would never end: `NothingToDo` reports it.
     """
 
     def __init__(self) -> None:
@@ -46,10 +46,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return []
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """There are none."""
+        """The loop has no events."""
 
     def _write_to_self(self) -> None:
-        """Nobody waits in another thread."""
+        """No other thread needs to be woken."""
 
 
 def run(loop: VirtualLoop, main: Coroutine[Any, Any, T]) -> T:

@@ -1,4 +1,4 @@
-"""Plays fresh seeds until it is told to stop, and keeps each failure in a file."""
+"""Plays fresh seeds until it is stopped, and stores each failure in a file."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.simulation.story import Story, draw, from_json
 from tests.simulation.theatre import play
 
 FAILURES = Path("simulation-failures")
-"""Where failures are kept, from the current folder."""
+"""The folder for failures, relative to the current folder."""
 
 BATCH = 200
 _STORY = "story "
-"""Begins the line that holds the shrunk story as JSON."""
+"""The prefix of the line with the shrunk story as JSON."""
 
 
 def night(jobs: int, folder: Path = FAILURES) -> int:
-    """Play fresh seeds until SIGINT or SIGTERM comes. Returns the exit code: 1 after a failure."""
+    """Play fresh seeds until SIGINT or SIGTERM. Returns the exit code: 1 after a failure."""
     signal.signal(signal.SIGTERM, _interrupt)
     first = 10**13 + time.time_ns() // 1_000_000 * 1_000
     played, failed = 0, 0
@@ -41,7 +41,7 @@ def night(jobs: int, folder: Path = FAILURES) -> int:
 
 
 def keep(seed: int, checks: list[str], folder: Path, *, seconds: float = SECONDS_MAX) -> Path:
-    """Write a failure to a file: first as it was played, then shrunk. Returns the file."""
+    """Write a failure to a file: first as played, then shrunk. Returns the file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"seed-{seed}.txt"
     story = draw(seed)

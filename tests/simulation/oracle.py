@@ -1,7 +1,7 @@
-"""The oracle: it knows what really happened to each payment, and judges what came of it.
+"""The oracle: it knows what really happened to each payment, and checks the result.
 
-At the end every payment is held against the decision table, written here a second time from what is
-known of Stripe and Halo, and every request against the limits. Each check is one sentence: see CHECKS.
+At the end it compares every payment with the decision table, and every request with the limits. The table is
+written here a second time from what is known of Stripe and Halo. Each check is one sentence: see CHECKS.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ LAST_SWEEP_SECONDS = 1_400
 
 
 class Oracle(Watch):
-    """Judges the end of a story."""
+    """Checks the end of a story."""
 
     def check_after_polls(self) -> None:
-        """What polls alone must have brought about."""
+        """Check what polls alone must have achieved."""
         listed = self._listed()
         for truth in self.world.truths.values():
             if self._findable(truth) and truth.steps[-1].shown and not self._stirred(truth):
                 self._judge(truth, listed, "late", lenient=True)
 
     def check_after_sweep(self) -> None:
-        """What a sweep must have found, too."""
+        """Check what a sweep must also have found."""
         listed = self._listed()
         for truth in self.world.truths.values():
             if self._findable(truth):
                 self._judge(truth, listed, "lost", lenient=True)
 
     def check_at_the_end(self) -> None:
-        """Everything."""
+        """Check everything."""
         listed = self._listed()
         for truth in self.world.truths.values():
             if self._findable(truth):
@@ -49,15 +49,15 @@ class Oracle(Watch):
         self._check_secrets()
 
     def _stirred(self, truth: Truth) -> bool:
-        """Whether others wrote its rows after its last state: only a sweep finds that."""
+        """Whether others wrote the payment's rows after its last state: only a sweep finds that."""
         return max(truth.disturbed_at, truth.unawaited_at) >= truth.steps[-1].at
 
     def _tried_daily(self, truth: Truth) -> bool:
-        """Whether rows came to a refused insert: that is found at its next try, within a day."""
+        """Whether rows appeared for a refused insert: syncd finds them at the next retry, within a day."""
         return truth.unawaited_at > self.world.now() - 25 * HOUR
 
     def _findable(self, truth: Truth) -> bool:
-        """Whether syncd can know of its last state at all."""
+        """Whether syncd can know the payment's last state at all."""
         if not truth.steps:
             return False
         if truth.steps[-1].shown and not (truth.touched and self._stopped_long()):
@@ -75,20 +75,20 @@ class Oracle(Watch):
         return {entry.id: entry for entry in process.store.people.attention()}
 
     def _judge(self, truth: Truth, listed: dict[str, Any], check: str, *, lenient: bool) -> None:
-        """One payment: its rows as they are, against the table."""
+        """Compare one payment's rows with the table."""
         if any(name.startswith("writes_") for name in listed):
             return  # nothing is written in this tenant, see _check_tenant
         entry = listed.get(truth.intent_id)
         if truth.intent_id in map(self.world.owner, self.world.harmed()):
             return
         if check == "late" and truth.intent_id in map(self.world.owner, self.hurt):
-            return  # a row that was restored is looked at by the next sweep
+            return  # the next sweep checks a row that was restored
         dismissed = self.dismissed_at.get(truth.intent_id)
         if dismissed is not None and dismissed >= truth.steps[-1].at:
-            return  # a person said: leave it alone
+            return  # a person dismissed the payment
         last_change = max(truth.disturbed_at, truth.unawaited_at)
         if last_change > self.world.now() - LAST_SWEEP_SECONDS:
-            return  # that is for the next sweep
+            return  # the next sweep finds this change
         if entry is not None and entry.code == "stripe_contradicts_itself" and truth.undecidable:
             return
         if entry is not None and entry.code == "halo_refuses" and self._tried_daily(truth):
@@ -97,10 +97,10 @@ class Oracle(Watch):
         owned = (row for row in self.hurt if self.world.owner(row) == truth.intent_id)
         emptied = not rows and any(f"row_{row}" in listed for row in owned)
         if emptied and (entry is None or entry.code == "row_deleted"):
-            # A person deleted the row that a write had emptied: the row's own entry asks for a person, and
-            # while it is on the list, the payment may be held or not.
+            # A person deleted the row that a write had emptied: the row's own entry is on the list.
+            # Until the entry is dismissed, the payment may be held or not.
             return
-        # Where whole rows are sent, Halo does not take back a row's own amount that is a text.
+        # If whole rows are sent, Halo does not accept a row's own amount that is a text.
         untaken = any(isinstance(row["amount"], str) for row in rows)
         if entry is not None and untaken and ".amount:" in entry.reason:
             return
@@ -132,13 +132,13 @@ class Oracle(Watch):
             self.complain(check, f"{told} and has no row on invoice {truth.invoice}")
 
     def _stale(self, truth: Truth) -> bool:
-        """Whether a hold may have had its reason: somebody touched the rows or the configuration."""
+        """Whether a hold may have had a reason: somebody changed the rows or the configuration."""
         return truth.disturbed_at > 0 and (
             truth.disturbed_at >= truth.steps[0].at or truth.touched or self.configured_at > 0
         )
 
     def _was_refused(self, code: str) -> bool:
-        """Whether Stripe refused to show a payment once: only a sweep asks again."""
+        """Whether Stripe refused to show a payment once: only a sweep reads it again."""
         return code == "stripe_unreadable" and self.world.figures["fault 400"] > 0
 
     def _must_exist(self, truth: Truth) -> bool:
@@ -151,7 +151,7 @@ class Oracle(Watch):
         )
 
     def _needs(self, truth: Truth, rows: list[dict[str, Any]]) -> tuple[set[str], int | None]:
-        """Why a person must look at this payment, by the decision table; and the number it should have."""
+        """The codes with which the payment must be listed, by the decision table; the right number."""
         setting, halo = self.theatre.setting, self.world.halo
         state = truth.state
         assert state is not None
@@ -178,7 +178,7 @@ class Oracle(Watch):
             return {"status_not_configured"}, number
         elif any(row["status"] == halo.status["succeeded"] for row in rows):
             return {"halo_says_succeeded"}, number
-        # Where whole rows are sent, an amount that is neither a number nor the text of one is refused.
+        # If whole rows are sent, Halo refuses an amount that is neither a number nor a number's text.
         whole = self.world.tenant in ("refuse", "empty", "empties later")
         refused = poisoned or (whole and not self.world.has_numbers(truth))
         return ({"halo_refuses"} if refused else set()), number
@@ -201,7 +201,7 @@ class Oracle(Watch):
         return set()
 
     def _check_tenant(self, listed: dict[str, Any]) -> None:
-        """What Halo does with writes is found out before it does harm, and the list says it."""
+        """Damage by writes is limited to one payment or one list, and the attention list shows it."""
         tenant, harmed = self.world.tenant, self.world.harmed()
         stopped = [entry for name, entry in listed.items() if name.startswith("writes_")]
         owners = {self.world.owner(number) for number in harmed}
@@ -215,7 +215,7 @@ class Oracle(Watch):
             self.complain("unsaid", "statuses are not stored, and the list has no entry for it")
         if tenant in ("merge", "refuse", "empty", "drop trace"):
             for entry in stopped:
-                # Rows that went back say nothing yet of an update with all columns.
+                # A restored row does not yet show whether an update with all columns works.
                 lasts = harmed or self.update_proven_at < self.hurt_at
                 if entry.code != "writes_refused" and not (tenant == "empty" and lasts):
                     self.complain("false alarm", f"{entry.id} in a tenant that can {tenant}")
@@ -229,7 +229,7 @@ class Oracle(Watch):
     def _check_odd(self, listed: dict[str, Any]) -> None:
         for name, (shape, at) in self.world.odd.items():
             if any(start - DAY < at < end - 29.9 * DAY for start, end in self.world.stops):
-                continue  # Stripe forgot it while nobody asked
+                continue  # Stripe deleted the event while syncd was stopped
             if shape == "other_type":
                 if name in listed:
                     self.complain("false alarm", f"{name} of a type that says nothing")
@@ -238,14 +238,14 @@ class Oracle(Watch):
         known = {*self.world.by_intent, *self.world.odd, *self.world.reversals}
         for name, entry in listed.items():
             if name in ("refunds_unknown", "disputes_unknown") and self._stopped_long():
-                continue  # what the key may not list, and no event shows any more
+                continue  # reversals that the key may not list, and that no event shows any more
             if name.startswith("row_") and int(name.removeprefix("row_")) in self.hurt:
-                continue  # it stays until a person dismisses it, also where the row was restored
+                continue  # the entry stays until a person dismisses it, also if the row was restored
             if name not in known and name != "pi_odd" and not name.startswith("writes_"):
                 self.complain("false alarm", f"{name}: {entry.reason}")
 
     def _check_reversals(self, listed: dict[str, Any]) -> None:
-        """Money that went back calls a person where Halo shows the payment as paid, and only there."""
+        """A reversal of a payment that Halo shows as paid is listed; other reversals are not."""
         paid = self.world.halo.status["succeeded"]
         long_stop = any(end - start > 31 * DAY for start, end in self.world.stops)
         if long_stop and not self.theatre.setting["reversals"] and "refunds_unknown" not in listed:
@@ -269,9 +269,9 @@ class Oracle(Watch):
             or self.theatre.figures["host b"] > 0
         )
         if skewed:
-            return  # two hosts whose clocks disagree can't share a window
+            return  # two hosts with different clocks cannot share a window
         setting = self.theatre.setting
-        # By when they left: how long the network takes for each is nobody's to know.
+        # By the time when they left: the network's delay is unknown to syncd.
         for name, times, period, limit in (
             ("Halo", self.world.left_at["halo"], 300.0, setting["rate_limit"]),
             ("Stripe", self.world.left_at["stripe"], 30.0 * DAY, setting["read_budget"]),
@@ -288,7 +288,7 @@ class Oracle(Watch):
         secrets |= {intent["client_secret"] for intent in stripe.intents.values()}
         places = {
             "the log": "\n".join(self.said),
-            # A whole row brings back what Halo itself keeps of the intent and of events, as it was.
+            # A whole row contains what Halo itself stores of the intent and of events, unchanged.
             "what syncd wrote to Halo": json.dumps(
                 [
                     {

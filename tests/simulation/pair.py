@@ -1,7 +1,7 @@
-"""Two hosts over one database server: which daemon leads, and what goes wrong between them and the server.
+"""Two hosts and one database server: which daemon leads, and failures between the hosts and the server.
 
-The right to lead, the push lease and their numbers are the program's own; the server's clock, the links
-to the server, and when a daemon looks at its right are played here.
+The right to lead, the push lease and their numbers are the program's own. Simulated are the server's clock,
+the links to the server, and when a daemon checks its right.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ SERVER = "server"
 
 @dataclass(slots=True)
 class Cut:
-    """The database is out of reach.
+    """The database is unreachable.
 
     Attributes:
-        host: for which host; None for all.
+        host: the host that is cut off; None for all.
         until: simulated seconds.
-        after_commit: whether what was sent is still carried out, and only its answer is lost.
+        after_commit: whether the server still carries out what was sent, and only its answer is lost.
     """
 
     host: str | None
@@ -43,7 +43,7 @@ class Cut:
 
 @dataclass(slots=True)
 class Pause:
-    """A process stands still right before its n-th next write leaves it, for some seconds."""
+    """A process is suspended right before its n-th next write, for some seconds."""
 
     count: int
     seconds: float
@@ -51,11 +51,11 @@ class Pause:
 
 @dataclass(slots=True)
 class Link:
-    """The way from the hosts to the database server.
+    """The connections from the hosts to the database server.
 
     Attributes:
-        cuts: when it is out of reach.
-        pauses: processes that stand still right before a write.
+        cuts: when the server is unreachable.
+        pauses: processes that are suspended right before a write.
         set_at: when the server's clock was set last (simulated seconds).
     """
 
@@ -71,7 +71,7 @@ class Link:
 
     @property
     def takeover(self) -> float:
-        """After how many seconds a standby must lead."""
+        """The seconds after which a standby must lead."""
         return float(self.theatre.setting["takeover"])
 
     def now(self) -> float:
@@ -79,7 +79,7 @@ class Link:
         return self.theatre.world.now() + self.theatre.skew(SERVER)
 
     def reach(self, host: str, *, committed: bool) -> None:
-        """Come to the server, or fail to.
+        """Reach the server, or fail.
 
         Raises:
             StoreUnavailable: the link is cut.
@@ -93,7 +93,7 @@ class Link:
                 raise StoreUnavailable(message)
 
     async def pause(self, process: Process) -> None:
-        """Let a process stand still before a write, if it is to."""
+        """Suspend a process before a write, if a pause is planned."""
         if not self.played:
             return
         for pause in self.pauses:
@@ -108,7 +108,7 @@ class Link:
     # --- what must be true -------------------------------------------------------------------------
 
     def led(self, process: Process) -> None:
-        """A daemon leads from now on: no other one may still believe that it does."""
+        """A daemon leads from now on: no other daemon may still believe that it leads."""
         self.theatre.figures["takeovers"] += 1
         others = [
             p
@@ -122,7 +122,7 @@ class Link:
             )
 
     def writes(self, process: Process) -> None:
-        """A daemon sends a write: the server must not know since long that another one leads."""
+        """A daemon sends a write: the server must not have known for long that another daemon leads."""
         if process.lead is None:
             return
         self.theatre.figures["checks"] += 1
@@ -141,7 +141,7 @@ class Link:
 
 
 def leadership(process: Process, steps: Steps) -> Leadership:
-    """The right of a daemon to lead, as the daemon itself makes it."""
+    """The right of a daemon to lead, created as in the daemon itself."""
     link = process.theatre.link
 
     async def prepare() -> None:
@@ -175,7 +175,7 @@ def fence(process: Process) -> Fence | None:
 
 
 async def keep_role(process: Process, lead: Leadership) -> None:
-    """Look at the right to lead, again and again; hand it over at the end."""
+    """Check the right to lead, again and again."""
     while process.alive and not process.world.stop.is_set():
         await asyncio.sleep(lead.takeover_seconds / 7)
         await process.thaw()

@@ -1,7 +1,7 @@
-"""Faults planted into the program on purpose: proof that the simulator can see.
+"""Faults planted into the program on purpose, as a proof that the simulator notices them.
 
-Each changes one place of the program as it runs (never the files). A fault that no story catches
-within SEEDS_MAX seeds is a hole in the simulator, not a success of the program.
+Each fault changes one place of the running program, never the files. If no story catches a fault within
+SEEDS_MAX seeds, that is a gap in the simulator, not a success of the program.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from tests.simulation.theatre import play
 SEEDS_MAX = 1_000
 
 FRESH_FROM = 11 * 10**10
-"""Stories of all kinds but the newest: faults that older stories do not show are tried from here on."""
+"""Stories of all kinds but the newest: the first seed for faults that older stories do not show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class Planted:
     Attributes:
         name: for the table.
         where: the function that is changed; for a method, its class's attribute.
-        old, new: a piece of its source, and what stands there instead.
-        more: further changes, where one alone is made good by another safeguard.
+        old, new: a piece of its source, and its replacement.
+        more: further changes, if another safeguard would make up for the first.
         first: the first seed to try: stories from `PROOFS_FROM` on are made for first writes.
     """
 
@@ -69,7 +69,7 @@ class Planted:
 
 
 Change = tuple[Callable[[], Any], str, str]
-"""A function, a piece of its source, and what stands there instead."""
+"""A function, a piece of its source, and its replacement."""
 
 
 def _in(owner: Any, name: str) -> Callable[[], Any]:
@@ -84,7 +84,7 @@ _NO_LEASE: tuple[Change, ...] = (
         "        return\n        if not self.store",
     ),
 )
-"""Whoever doesn't take the lease is stopped where it is to be renewed: both have to go."""
+"""A process without the lease is stopped when it renews the lease: both functions must be changed."""
 
 PLANTED = (
     Planted("an old event wins", _in(payments, "_rank"), "        seen.at,", "        -seen.at,"),
@@ -309,7 +309,7 @@ PLANTED = (
     Planted(
         "the fence isn't checked", lambda: leases.check_fence,
         "if fence is None:", "if True:", first=SERVERS_FROM,
-        # A lease that is renewed shows the loss as well.
+        # Renewing a lease also shows the loss.
         more=((_in(lease.Lease, "renew"), "        if not self.store", "        if None is self.store"),),
     ),
     Planted(
@@ -348,7 +348,7 @@ def _changed(name: str, where: Callable[[], Any], old: str, new: str) -> Iterato
     function = inspect.unwrap(plain)
     assert isinstance(function, types.FunctionType)
     source = textwrap.dedent(inspect.getsource(function))
-    # The pieces are written as they stand in their file; dedented by as much.
+    # The pieces are written with the indentation of their file; remove the same amount here.
     indent = len(inspect.getsource(function)) and len(
         inspect.getsource(function).splitlines()[0]
     ) - len(source.splitlines()[0])
@@ -359,7 +359,7 @@ def _changed(name: str, where: Callable[[], Any], old: str, new: str) -> Iterato
     lines = source.replace(old, new).splitlines()
     while lines[0].startswith("@"):
         lines.pop(0)
-    # `__class__` and the like aren't used; postponed annotations keep the names alone.
+    # `__class__` and the like are not used; postponed annotations are not evaluated.
     code = "from __future__ import annotations\n" + "\n".join(lines)
     names: dict[str, Any] = {}
     exec(compile(code, f"<planted: {name}>", "exec"), function.__globals__, names)  # noqa: S102  # our own text
@@ -384,7 +384,7 @@ def _dedent(text: str, indent: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """Which story caught a fault: None where none did."""
+    """The story that caught a fault; None if none did."""
 
     seed: int | None
     checks: tuple[str, ...]
@@ -392,13 +392,13 @@ class Caught:
 
 
 def catch(index: int, seeds: int = SEEDS_MAX) -> Caught:
-    """Look for a seed that catches a planted fault."""
+    """Find a seed that catches a planted fault."""
     first = PLANTED[index].first
     for seed in range(first, first + seeds):
         with planted(PLANTED[index]):
             found = play(draw(seed)).complaints
         if found:
-            # What the program itself does in this story doesn't count.
+            # Complaints about the unchanged program in this story do not count.
             known = {(complaint.check, complaint.text) for complaint in play(draw(seed)).complaints}
             new = [c for c in found if (c.check, c.text) not in known]
             if new:

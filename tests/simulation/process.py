@@ -1,7 +1,7 @@
-"""syncd's processes in the simulated world: how they start, what they do, and how they die.
+"""syncd's processes in the simulated world: how they start, work and die.
 
-When the daemon's steps begin is played here; how they run beside each other, its engine, decisions,
-store and adapters are the real ones.
+Only the times at which the daemon's steps begin are simulated. How steps run in parallel, and the engine,
+decisions, store and adapters are the real ones.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ SLEEP_SECONDS_MIN = 1e-3
 
 
 class Killed(BaseException):
-    """The process was killed; nothing in it may go on, not even what is in a `finally`."""
+    """The process was killed; no code in it may continue, not even in a `finally`."""
 
 
 @dataclass(slots=True)
 class Desk:
-    """Stands in for SQLAlchemy's engine in a process's store: each transaction passes by here."""
+    """Replaces SQLAlchemy's engine in a process's store, so that each transaction passes here."""
 
     process: Process
     disk: Disk
@@ -70,7 +70,7 @@ def writing(desk: Desk) -> Iterator[Disk]:
 
 @contextlib.contextmanager
 def reading(desk: Desk) -> Iterator[Disk]:
-    """One transaction that only reads: nothing else runs meanwhile, so the database needs to know of none."""
+    """One transaction that only reads: nothing runs meanwhile, so the database needs no transaction."""
     desk.process.check()
     desk.process.reach(committed=False)
     with sqlite.translated():
@@ -107,7 +107,7 @@ def _transaction(disk: Disk) -> Iterator[None]:
 
 
 class Notified(Telemetry):
-    """Telemetry that shows the oracle what would be logged."""
+    """Telemetry that passes each log line to the oracle."""
 
     def __init__(self, theatre: Theatre) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Notified(Telemetry):
 
 @dataclass(slots=True)
 class ProcessWorld(Runtime):
-    """What comes from outside to a simulated process."""
+    """The outside world of a simulated process."""
 
     process: Process | None = None
 
@@ -129,7 +129,7 @@ class ProcessWorld(Runtime):
         """Wait in simulated time; the process may be killed meanwhile."""
         assert self.process is not None
         self.process.point("sleep")
-        # No real wait is shorter; and the simulated time has no finer steps, so it would stand still.
+        # No real wait is shorter; the simulated time has no finer steps, so it would not advance.
         await Runtime.sleep(self, max(seconds, SLEEP_SECONDS_MIN) if seconds > 0 else seconds)
         await self.process.thaw()
 
@@ -174,12 +174,12 @@ class Process:
     # --- dying -------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Stop whatever would still be done after death."""
+        """Stop all work after the process's death."""
         if not self.alive:
             raise Killed
 
     def point(self, name: str) -> None:
-        """One place at which the process may die, or its disk may fail."""
+        """A point at which the process may die, or its disk may fail."""
         self.check()
         theatre = self.theatre
         if theatre.jumps or theatre.storms:
@@ -198,7 +198,7 @@ class Process:
                     raise sqlite3.OperationalError(fault.words)
 
     def reach(self, *, committed: bool) -> None:
-        """Come to the database's server, where there is one."""
+        """Reach the database's server, if there is one."""
         if self.theatre.link.cuts:
             self.theatre.link.reach(self.host, committed=committed)
 
@@ -209,7 +209,7 @@ class Process:
             self.check()
 
     def die(self) -> None:
-        """Be killed, wherever it is."""
+        """Kill the process at once."""
         if self.alive:
             self.theatre.figures["kill now"] += 1
             self.theatre.world.tell(f"{self.name} is killed")
@@ -242,20 +242,20 @@ class Process:
         return self.theatre.config
 
     async def guarded(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Run a step as the daemon does: what isn't understood is a fault of the program."""
+        """Run a step as the daemon does: an unexpected exception is a fault of the program."""
         try:
             if not self.world.stop.is_set():
                 await work()
         except Stopping:
             return
         except Killed:
-            self.bell.set()  # the process ends with the step that was under way
+            self.bell.set()  # the process ends with the current step
         except StoreUnusable as error:
             self.theatre.world.oracle.complain("unusable", str(error))
             self.world.stop.set()
         except StoreUnavailable as error:  # as the daemon: it retries later
             self.theatre.told.log("error", "store_busy", reason=str(error))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the oracle wants to know
+        except Exception as error:  # noqa: BLE001  # the oracle records every exception
             place = traceback.extract_tb(error.__traceback__)
             where = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(place[-6:]))
             self.theatre.world.oracle.complain(
@@ -265,7 +265,7 @@ class Process:
     async def serve(self) -> None:
         """The daemon: poll and push every interval, sweep on its slower schedule, push what is due.
 
-        Its steps are the real ones; only when they begin is played here.
+        Its steps are the real ones; only their times are simulated.
         """
         loop = self.theatre.world.loop
         played = self.theatre.link.played
@@ -274,7 +274,7 @@ class Process:
             if not played:
                 release_holds(self.config, self.store, self.now())
         except Failure:
-            return  # systemd starts it again
+            return  # systemd restarts the service
         steps = Steps(parts, self.guarded, self._release, self.bell.set, self.now(), loop.time)
         interval = self.theatre.interval
         next_poll, looked = loop.time(), loop.time() + 1
@@ -342,7 +342,7 @@ class Process:
             self._unreleased = False
 
     def _next_sweep(self, started: float, looked: float) -> float:
-        """When the look comes that finds a sweep due: `looked` or later."""
+        """When the check that finds a due sweep takes place: `looked` or later."""
         loop, sweep = self.theatre.world.loop, self.config.poll.sweep
         if not self.sweeps:
             return loop.time() + 100 * DAY
@@ -354,7 +354,7 @@ class Process:
         return max(looked, loop.time() + (sweep - age if 0 <= age < sweep else 0.0))
 
     def _next_tick(self, steps: Steps) -> float:
-        """When the tick that finds something to do comes: the others do nothing."""
+        """When the next tick with work takes place: the others do nothing."""
         parts = steps.parts
         loop = self.theatre.world.loop
         try:
@@ -439,10 +439,10 @@ class Process:
 
 
 class _Unseen:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
     def note(self, _text: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def waiting(self, _side: object, _seconds: float) -> None:
-        """Say nothing."""
+        """Show nothing."""

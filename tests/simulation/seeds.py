@@ -1,4 +1,4 @@
-"""Which seeds are played: those that ever failed, and fresh ones that nobody has played before."""
+"""The seeds that are played: those that ever failed, and fresh seeds."""
 
 import hashlib
 
@@ -143,6 +143,6 @@ FAILED = {
 
 
 def fresh_first(commit: str) -> int:
-    """The first fresh seed of a commit: the same for the same commit, far from those of others."""
+    """The first fresh seed of a commit: the same for the same commit, far from those of other commits."""
     digest = hashlib.sha256(commit.encode()).digest()
     return 10_000_000 + int.from_bytes(digest[:5], "big") * 100_000

@@ -1,4 +1,4 @@
-"""Cuts a failing story down to a short one that still breaks the same promise."""
+"""Shortens a failing story to a short one that still breaks the same promise."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ PLAIN: dict[str, Any] = {
     "trace": True, "batch": 50, "create_missing": False,
     "reversals": False,
 }  # fmt: skip
-"""Settings that a reader of a short history needn't think about."""
+"""Plain settings, which a reader of a short history can ignore."""
 
 
 def shrink(
@@ -27,9 +27,9 @@ def shrink(
     seconds: float = SECONDS_MAX,
     play_it: Callable[[Story], Result] = play,
 ) -> Story:
-    """Find a shorter story that breaks one of these promises; bounded in time.
+    """Find a shorter story that breaks one of these promises; limited in time.
 
-    First ever smaller parts of the actions are left out, then settings are made plain.
+    First ever smaller parts of the actions are removed, then settings are made plain.
     """
     until = time.monotonic() + seconds
 
@@ -60,7 +60,7 @@ def shrink(
 
 
 def as_text(story: Story, result: Result) -> str:
-    """What a person needs to see of a failure: the setting, the history, the complaints."""
+    """A failure's text for people: the setting, the history, the complaints."""
     from tests.simulation.oracle import CHECKS
     from tests.simulation.story import clock
 

@@ -1,6 +1,6 @@
 """How the program is put into the simulated world: its clock, its database, its configuration.
 
-These are the few places of the program that don't take the world as an argument.
+These are the few places of the program that do not get the world as an argument.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ STORE_ROOMS = tuple(
     for found in pkgutil.walk_packages(syncd.store.__path__, "syncd.store.")
     if "migrations" not in found.name and found.name != database.__name__
 )
-"""Where a process's store, or a test, begins its transactions."""
+"""The modules in which a process's store, or a test, begins its transactions."""
 
 
 @dataclass(slots=True)
 class Kill:
-    """A process is to die when it comes to a point for the n-th time."""
+    """A process will be killed when it reaches a point for the n-th time."""
 
     where: str
     count: int
     down: float
 
     def strikes(self, point: str) -> bool:
-        """Whether now."""
+        """Whether to kill now."""
         if point != self.where:
             return False
         self.count -= 1
@@ -66,7 +66,7 @@ class Kill:
 
 @dataclass(slots=True)
 class Jump:
-    """A host's clock jumps when one of its processes comes to a point for the n-th time."""
+    """A host's clock jumps when one of its processes reaches a point for the n-th time."""
 
     where: str
     count: int
@@ -74,7 +74,7 @@ class Jump:
     host: str
 
     def strikes(self, point: str, host: str) -> bool:
-        """Whether now."""
+        """Whether to jump now."""
         if point != self.where or host != self.host:
             return False
         self.count -= 1
@@ -83,7 +83,7 @@ class Jump:
 
 @dataclass(slots=True)
 class Storm:
-    """A host's clock jumps at every point until a time (simulated seconds): to and fro."""
+    """A host's clock jumps forward and back at every point until a time (simulated seconds)."""
 
     host: str
     size: float
@@ -93,7 +93,7 @@ class Storm:
 
 @dataclass(slots=True)
 class StoreFault:
-    """The disk fails, at some of the next transactions."""
+    """The disk fails in some of the next transactions."""
 
     words: str
     point: str
@@ -101,7 +101,7 @@ class StoreFault:
     times: int
 
     def strikes(self, point: str) -> bool:
-        """Whether now."""
+        """Whether to fail now."""
         if point != self.point:
             return False
         self.after -= 1
@@ -110,7 +110,7 @@ class StoreFault:
 
 @contextlib.contextmanager
 def installed(setting: dict[str, Any], loop: VirtualLoop) -> Iterator[None]:
-    """Put the program into the simulated world: its few places that don't take time as an argument."""
+    """Put the program into the simulated world: its few places that do not get time as an argument."""
     clock = types.SimpleNamespace(monotonic=loop.time)
     with contextlib.ExitStack() as stack:
 
@@ -122,7 +122,7 @@ def installed(setting: dict[str, Any], loop: VirtualLoop) -> Iterator[None]:
                 if hasattr(room, name):
                     patch(room, name, getattr(processes, name))
         patch(tenacity, "time", clock)
-        patch(ssl, "create_default_context", _context)  # it reads all authorities each time
+        patch(ssl, "create_default_context", _context)  # it reads all certificates each time
         patch(halo_connection, "BODY_BYTES_MAX", 1_000_000)
         if setting["small_pages"]:
             for module in (halo_reading, halo_sink, listing, sweep, stripe_source):
@@ -140,7 +140,7 @@ def _context(*_: object, **__: object) -> ssl.SSLContext:
 
 @cache
 def _disk() -> tuple[Disk, bytes]:
-    """The database of this process, and what it holds before anything has happened."""
+    """The database of this process, and its content before anything has happened."""
     engine = sa.create_engine("sqlite://", poolclass=StaticPool, pool_reset_on_return=None)
     sa.event.listen(engine, "connect", sqlite.on_connect)
     sa.event.listen(engine, "begin", sqlite.on_begin)
@@ -152,7 +152,7 @@ def _disk() -> tuple[Disk, bytes]:
 
 
 def empty_disk() -> Disk:
-    """The database as it is made, with nothing in it."""
+    """The database as it is created, without data."""
     disk, template = _disk()
     disk.plain.deserialize(template)
     return disk

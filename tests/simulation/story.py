@@ -1,8 +1,8 @@
-"""What is going to happen in one run: drawn from the seed alone, before anything runs.
+"""What happens in one run: drawn from the seed alone, before the run.
 
-A story is a setting and a list of actions, each at its second. Any part of the list makes sense
-without the others (what has become impossible is passed over), so that a failing story can be cut
-down to the shortest one that still fails.
+A story is a setting and a list of actions, each with its time. Any part of the list is valid without the
+others; impossible actions are skipped. So a failing story can be shortened to the shortest one that still
+fails.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ NEXT = {
     "succeeded": (),
     "canceled": (),
 }
-"""Which states a payment intent may go to from each (source: Stripe's documentation)."""
+"""The states that a payment intent may change to, from each state (source: Stripe's documentation)."""
 
 DECIMALS = {"usd": 2, "eur": 2, "jpy": 0, "kwd": 3, "isk": 2, "ugx": 2, "zzz": None}
-"""One currency of each kind, and one that nobody knows."""
+"""One currency of each kind, and one unknown currency."""
 
 
 FAULTS = (
@@ -39,19 +39,19 @@ DOUBTFUL = (
     "500_after", "504", "504_after", "reset", "reset_after", "hang", "hang_after", "applied_late",
     "html", "truncated", "cut_json", "empty", "garbage", "200", "400",
 )  # fmt: skip
-"""What leaves open whether a write was carried out, or says so wrongly."""
+"""Faults that leave open whether a write was carried out, or report it wrongly."""
 
 HUNTED_FROM = 10**9
 """From this seed on, stories have an adversary for the hosts' clocks; older seeds keep their stories."""
 
 STEERED_FROM = 10**10
-"""From this seed on, stories are steered to pairs of fault, request and state; older seeds keep theirs."""
+"""From this seed on, stories are steered to pairs of fault, request and state; older ones stay the same."""
 
 PROOFS_FROM = 3 * 10**10
-"""From this seed on, some stories are made for a tenant's first writes; older seeds keep theirs."""
+"""From this seed on, some stories are made for a tenant's first writes; older seeds keep their stories."""
 
 SERVERS_FROM = 10**13
-"""From this seed on, some stories have two hosts over one database server; older seeds keep theirs."""
+"""From this seed on, some stories have two hosts and one database server; older seeds keep their stories."""
 
 LONG_FAILURES_FROM = 6 * 10**10
 """From this seed on, a first write can fail until its push ends; older seeds keep their stories."""
@@ -84,7 +84,7 @@ STRUCK = (
     ("halo", "POST", "InvoicePayment"),
     ("halo", None, "token"),
 )
-"""Which requests are struck: side, method, and a part of the path."""
+"""The requests that fail: side, method, and a part of the path."""
 
 HUNTED: dict[str, tuple[str, str | None, str]] = {
     "events": ("stripe", "GET", "/events"),
@@ -97,13 +97,13 @@ HUNTED: dict[str, tuple[str, str | None, str]] = {
     "changes": ("halo", "GET", "/InvoiceChange"),
     "token": ("halo", "POST", "token"),
 }
-"""The requests of a payment's way: side, method and a part of the path."""
+"""The requests of a payment's path: side, method and a part of the path."""
 
 NAMES_PAYMENT = ("rows", "write")
-"""Those of them that name a payment, so that its state makes a pair of its own."""
+"""The requests that name a payment, so that each state of the payment makes its own pair."""
 
 NEVER_SENT = ("changes",)
-"""Those that only ``syncd prove`` sends, which stories don't play."""
+"""Requests that only ``syncd prove`` sends, which stories do not play."""
 
 TENANTS = {
     "merge": 60,
@@ -113,7 +113,7 @@ TENANTS = {
     "drop trace": 6,
     "empties later": 8,
 }
-"""What Halo does with rows that bring only some columns, and how often a story has such a tenant."""
+"""How Halo handles rows with only some columns, and how often a story has such a tenant."""
 
 MODES: dict[str, list[Any]] = {
     "answer_shape": ["empty", "no_json", "error_in_200", "other_rows", "bare_object"],
@@ -127,7 +127,7 @@ MODES: dict[str, list[Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing that happens.
+    """One action.
 
     Attributes:
         at: seconds since the beginning.
@@ -147,11 +147,11 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A run that is to be played.
+    """A run to be played.
 
     Attributes:
-        seed: where it comes from; also decides delays and jitter while it plays.
-        days: how long it lasts before quiet comes.
+        seed: its seed; also decides delays and jitter in the run.
+        days: how long it lasts before the disturbances end.
         setting: how the two sides behave in general, and how syncd is configured.
         actions: what happens, in order.
     """
@@ -162,16 +162,16 @@ class Story:
     actions: tuple[Action, ...]
 
     def with_actions(self, actions: list[Action]) -> Story:
-        """The same with other actions."""
+        """The same story with other actions."""
         return Story(self.seed, self.days, self.setting, tuple(actions))
 
     def as_json(self) -> str:
-        """For a file."""
+        """The story as text for a file."""
         return json.dumps(asdict(self))
 
 
 def from_json(text: str) -> Story:
-    """Read what `as_json` wrote."""
+    """Read the text of `as_json`."""
     raw = json.loads(text)
     actions = tuple(Action(**action) for action in raw["actions"])
     return Story(raw["seed"], raw["days"], raw["setting"], actions)
@@ -236,7 +236,7 @@ class _Author:
         for act in (self.deletion, self.many_rows, self.silent_end, self.unshown, self.slow_lists):
             if not calm and self.chance(0.08):
                 act(setting)
-        # Drawn for itself, so that the rest of a seed's story stays as it was.
+        # Drawn separately, so that the rest of a seed's story does not change.
         tenant = random.Random(f"tenant {self.seed}")  # noqa: S311  # it must be replayable
         setting["tenant"] = tenant.choices(list(TENANTS), list(TENANTS.values()))[0]
         if setting["tenant"] == "empties later":
@@ -264,7 +264,7 @@ class _Author:
         return Story(self.seed, round(self.length / DAY, 3), setting, actions)
 
     def setting(self) -> dict[str, Any]:
-        """How things are in general."""
+        """The general setting."""
         r = self.r
         unset = [state for state in STATES if self.chance(0.04)]
         small = self.chance(0.4)
@@ -285,7 +285,7 @@ class _Author:
             "halo_limit": r.choice([None, 300, 300, 40]),
             "reversals": self.chance(0.6),
             "read_budget": 10_000 if self.chance(0.97) else r.choice([60, 150]),
-            # Pages of a few rows, so that a handful of payments fills several.
+            # Pages of a few rows, so that a few payments fill several pages.
             "small_pages": small,
             "list_shape": "bare" if bare else "payments",
             "paging": "ignored" if self.chance(0.1) else "honoured",
@@ -305,7 +305,7 @@ class _Author:
         r = self.r
         born = self.when() * r.choice([0.2, 0.6, 1.0])
         if self.chance(0.1):
-            born = -r.uniform(0, 5 * DAY)  # it was made before syncd came
+            born = -r.uniform(0, 5 * DAY)  # created before syncd started
         currency = r.choice(["usd"] * 6 + ["eur", "jpy", "kwd", "isk", "ugx", "zzz"])
         amount = self.amount(currency)
         # none: not Halo's. named: only the metadata names an invoice.
@@ -387,7 +387,7 @@ class _Author:
                 return
 
     def made(self, at: float, label: str, amount: int, *, metadata: str | None, rows: int) -> None:
-        """A payment in dollars is made, with rows that fit."""
+        """A payment in dollars is created, with rows that fit."""
         self.add(
             at,
             "intent",
@@ -403,7 +403,7 @@ class _Author:
     def moves(
         self, at: float, label: str, state: str, amount: int = 0, *, emit: bool = True
     ) -> None:
-        """A payment moves on, and its event, if there is one, is visible at once."""
+        """A payment changes its state, and its event, if there is one, is visible at once."""
         self.add(
             at,
             "advance",
@@ -415,7 +415,7 @@ class _Author:
             twice=False,
         )
 
-    # --- trouble -----------------------------------------------------------------------------------
+    # --- disturbances ------------------------------------------------------------------------------
 
     def faults(self, _setting: dict[str, Any]) -> None:
         r = self.r
@@ -442,7 +442,7 @@ class _Author:
             )
 
     def sluggish(self, setting: dict[str, Any]) -> None:
-        """Halo takes a minute for some answers, while payments move on and another process is there."""
+        """Halo takes a minute for some answers, while payments change and another process runs."""
         if not setting["second_daemon"]:
             setting["second_daemon"] = self.r.choice(["same_host", "other_host"])
         at = self.when()
@@ -456,7 +456,7 @@ class _Author:
                 self.moves(at + after + number, f"p{number}", to)
 
     def cut_off_insert(self, setting: dict[str, Any]) -> None:
-        """Halo is at work on a new row while the process dies and comes back; or it takes no new row at all."""
+        """Halo carries out a new row while the process dies and restarts; or Halo accepts no new row."""
         r = self.r
         setting["create_missing"] = True
         at = self.when()
@@ -475,7 +475,7 @@ class _Author:
         self.add(at, "kill", point="posted", count=1, down=r.choice([1.0, 5.0, 30.0]))
 
     def crowd(self, setting: dict[str, Any]) -> None:
-        """Two processes have the same rows to insert, Halo is slow, and room in the window is scarce."""
+        """Two processes have the same rows to insert, Halo is slow, and few requests are left."""
         r = self.r
         setting["create_missing"] = True
         setting["second_daemon"] = setting["second_daemon"] or r.choice(["same_host", "other_host"])
@@ -492,7 +492,7 @@ class _Author:
             self.moves(at, label, "succeeded")
 
     def broken_pages(self, setting: dict[str, Any]) -> None:
-        """Several payments move at once, and Stripe fails on later pages for longer than the overlap."""
+        """Several payments change at once, and Stripe fails on later pages for longer than the overlap."""
         r = random.Random(f"pages {self.seed}")  # noqa: S311  # it must be replayable
         if r.random() >= 0.1:
             return
@@ -509,7 +509,7 @@ class _Author:
             self.moves(at + 1 + number, label, "processing")
 
     def deletion(self, _setting: dict[str, Any]) -> None:
-        """A person deletes the row of a payment that Halo has taken; Stripe may say more of it later."""
+        """A person deletes the row of a pushed payment; Stripe may report more of it later."""
         r, label = self.r, "deleted"
         at = self.when() * 0.5
         amount = self.amount("usd")
@@ -520,7 +520,7 @@ class _Author:
         self.add(at + r.choice([2.5, 3.5]) * self.interval, "row_delete", label=label, which=0)
 
     def many_rows(self, setting: dict[str, Any]) -> None:
-        """A payment has more rows than a page of Halo's holds, while Halo doesn't turn its pages."""
+        """A payment has more rows than a page of Halo, while Halo ignores the page number."""
         r, label = self.r, "many"
         setting["small_pages"] = True
         at = self.when() * 0.8
@@ -537,7 +537,7 @@ class _Author:
         self.moves(at + 2, label, state, amount)
 
     def silent_end(self, _setting: dict[str, Any]) -> None:
-        """An old payment comes to its end without an event that anybody could see."""
+        """An old payment reaches its final state without a visible event."""
         r, label = self.r, "silent"
         amount = self.amount("usd")
         self.made(-r.uniform(4, 30) * DAY, label, amount, metadata=None, rows=1)
@@ -546,7 +546,7 @@ class _Author:
         self.moves(self.when(1.5 * self.interval), label, state, amount, emit=False)
 
     def unshown(self, _setting: dict[str, Any]) -> None:
-        """Two events of one second contradict each other, and Stripe can't show that one payment for long."""
+        """Two events of one second contradict each other, and Stripe cannot show that payment for long."""
         r, label = self.r, "unshown"
         at = float(int(self.when() * 0.7) + 2)
         amount = self.amount("usd")
@@ -556,7 +556,7 @@ class _Author:
             self.moves(at + after, label, state, amount)
 
     def slow_lists(self, setting: dict[str, Any]) -> None:
-        """Halo answers a new row with a failure or nothing at all, and shows it only seconds later."""
+        """Halo answers a new row with a failure or nothing, and shows the row only seconds later."""
         r, label = self.r, "slow"
         setting["create_missing"] = True
         at = self.when() * 0.8
@@ -672,7 +672,7 @@ class _Author:
             )
 
     def clock_adversary(self, setting: dict[str, Any]) -> None:
-        """Clocks jump at single points or at every one, drift, differ by minutes; a process is suspended."""
+        """Clocks jump at some points or at every point, drift or differ; a process is suspended."""
         r = random.Random(f"clocks {self.seed}")  # noqa: S311  # it must be replayable
         if r.random() >= 0.3:
             return
@@ -731,7 +731,7 @@ class _Author:
                         )
 
     def server(self, setting: dict[str, Any]) -> None:
-        """Two hosts over one server: one leads. Links break, processes stand still, clocks differ."""
+        """Two hosts and one server: one host leads. Links break, processes are suspended, clocks differ."""
         r = random.Random(f"server {self.seed}")  # noqa: S311  # it must be replayable
         if r.random() >= 0.2:
             return
@@ -782,7 +782,7 @@ class _Author:
                     self.add(at, "stop", down=r.choice([5.0, HOUR]))
 
     def hunt(self) -> None:
-        """A fault of any kind, at any request, at the moment when a payment in any state comes by.
+        """A fault of any kind, at any request, when a payment in a random state is processed.
 
         Each pair is as likely as any other; `faults` plays some of them often and others never.
         """
@@ -801,14 +801,14 @@ class _Author:
             )  # fmt: skip
 
     def steer(self, setting: dict[str, Any]) -> None:
-        """Faults that wait for their own pair of request and payment's state; each pair is as likely.
+        """Faults that wait for their own pair of request and payment's state; all pairs are equally likely.
 
-        The story is made such that the request comes: a sweep soon, payments in that state, rows that
-        Halo has not.
+        The story is made such that the request is sent: a sweep soon, payments in that state, rows missing in
+        Halo.
         """
         r = random.Random(f"steer {self.seed}")  # noqa: S311  # it must be replayable
         if r.random() < 0.2:
-            return  # stories without such faults stay part of the proof
+            return  # stories without such faults remain
         plain = [(p, "") for p in HUNTED if p not in NAMES_PAYMENT and p not in NEVER_SENT]
         stated = [(point, state) for point in NAMES_PAYMENT for state in STATES]
         for number in range(r.choice([1, 2, 2, 3])):
@@ -828,7 +828,7 @@ class _Author:
             )
 
     def first_writes(self, setting: dict[str, Any]) -> None:
-        """A tenant's first writes meet what makes them hard to prove, before anything else is written."""
+        """A tenant's first writes meet disturbances of the proof, before anything else is written."""
         r = random.Random(f"proof {self.seed}")  # noqa: S311  # it must be replayable
         if r.random() >= 0.25:
             return
@@ -866,7 +866,7 @@ class _Author:
                 again = at + 2 + 2 * self.interval
                 self.add(again, "begin_to_empty")
                 if self.seed >= LONG_FAILURES_FROM and r.random() < 0.7:
-                    # No try of the push is answered, and each list has one payment.
+                    # No retry of the push is answered, and each list has one payment.
                     fault["times"], setting["batch"] = r.choice([6, 12]), 1
                 self.add(again, "fault", fault=r.choice(["500_after", "reset_after"]), **fault)
             case "edited":
@@ -876,7 +876,7 @@ class _Author:
                 self.add(at, "kill", point="posted", count=1, down=r.choice([1.0, 5.0]))
 
     def _moves_to(self, r: random.Random, label: str, state: str) -> None:
-        """A payment with one row comes to a state, by way of others or at once."""
+        """A payment with one row reaches a state, through others or at once."""
         at, amount = r.uniform(0.1, 0.8) * self.length, 30
         self.made(at, label, amount, metadata=r.choice([None, "good"]), rows=1)
         before = [other for other in STATES if state in NEXT[other]]
@@ -933,11 +933,11 @@ class _Author:
             )
 
     def long_stop(self) -> None:
-        """Longer than Stripe keeps events."""
+        """A stop that is longer than Stripe keeps events."""
         at = self.when() * 0.7
         days = self.r.choice([31, 33, 45])
         kept = []
-        for action in self.actions:  # what was to come later comes during or after it
+        for action in self.actions:  # later actions happen during the stop or after it
             late = action.at > at and self.chance(0.6)
             moved = action.at + days * DAY if late else action.at
             kept.append(Action(moved, action.kind, action.args))

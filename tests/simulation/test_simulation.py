@@ -1,4 +1,4 @@
-"""The simulator over many seeds, each a story of its own. A failure names its seed."""
+"""The simulator over many seeds, each with its own story. A failure names its seed."""
 
 import os
 import signal
@@ -20,13 +20,13 @@ from tests.simulation.story import HUNTED_FROM, Story, draw
 from tests.simulation.theatre import play
 
 SEEDS, PART = 20, 5
-"""What every run plays; `make simulate` and CI's `make simulate-fresh` play many more."""
+"""The seeds of every run; `make simulate` and CI's `make simulate-fresh` play many more."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, SEEDS, PART))
 def test_seeds(first: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever happens in a story, every promise that the oracle knows is kept."""
+    """No check of the oracle fails in these stories."""
     failed, figures, seconds = run_seeds(first, PART)
     with capsys.disabled():
         print(f"\nseeds {first} to {first + PART - 1}\n" + figures_text(PART, figures, seconds))
@@ -36,7 +36,7 @@ def test_seeds(first: int, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_played_is_counted() -> None:
-    """Decisions, causes and pairs of fault, request and state are counted; the rest is named."""
+    """Decisions, causes, and pairs of fault, request and state are counted."""
     figures = sum((play(draw(seed)).figures for seed in range(4)), Counter[str]())
     text = missing_text(figures)
     assert "decisions: " in text
@@ -47,7 +47,7 @@ def test_what_is_played_is_counted() -> None:
 
 
 def test_the_clock_adversary_replays_exactly() -> None:
-    """Jumps at single points, slewing and suspensions are part of a seed's history."""
+    """Clock jumps at single points and suspensions are part of a seed's history, and replay exactly."""
     seeds = [s for s in range(HUNTED_FROM, HUNTED_FROM + 80) if "suspend" in _kinds(draw(s))][:1]
     seeds += [s for s in range(HUNTED_FROM, HUNTED_FROM + 80) if "clock_storm" in _kinds(draw(s))][
         :1
@@ -72,7 +72,7 @@ def test_a_seed_replays_exactly() -> None:
 
 
 def test_a_daemon_that_breaks_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A simulated service that ends by an error of its own is a failure, and no story without a service."""
+    """If a simulated service ends with an unexpected error, the story fails."""
 
     def broken(_process: Process, _steps: object) -> float:
         raise AttributeError("this name is gone")
@@ -84,7 +84,7 @@ def test_a_daemon_that_breaks_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("found", FOUND, ids=lambda found: found.name)
 def test_what_was_found_stays_mended(found: Found) -> None:
-    """Each story that once broke a promise keeps it now."""
+    """Each story that once broke a promise passes now."""
     story = found.story()
     result = play(story)
     assert not result.complaints, as_text(story, result)
@@ -92,7 +92,7 @@ def test_what_was_found_stays_mended(found: Found) -> None:
 
 @pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.name)
 def test_faults_can_be_planted(fault: Planted) -> None:
-    """Each planted fault still finds its place in the program."""
+    """The source of each planted fault still matches the program."""
     with planted(fault):
         pass
 
@@ -113,7 +113,7 @@ def test_a_failure_is_kept_in_a_file(tmp_path: Path) -> None:
 
 
 def test_a_night_goes_on_until_it_is_told_to_stop(tmp_path: Path) -> None:
-    """SIGTERM ends a night in order, and it says how much it has played."""
+    """After SIGTERM a night run ends normally and prints how many seeds it played."""
     command = [sys.executable, "-u", "-m", "tests.simulation", "--night", "--jobs", "1"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
@@ -133,6 +133,6 @@ def test_a_night_goes_on_until_it_is_told_to_stop(tmp_path: Path) -> None:
     ("name", "seeds"), [("an old event wins", 20), ("only the first page of events is read", 40)]
 )
 def test_the_simulator_sees(name: str, seeds: int) -> None:
-    """Of the planted faults, those that are soon caught are caught soon; `make planted` tries all."""
+    """Two planted faults are caught within a few seeds; `make planted` tries all."""
     names = [fault.name for fault in PLANTED]
     assert catch(names.index(name), seeds).seed is not None

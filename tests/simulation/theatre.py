@@ -1,4 +1,4 @@
-"""Plays a story: starts and ends the processes, lets everything happen in its second, asks the oracle."""
+"""Plays a story: starts and ends the processes, runs each action at its time, asks the oracle."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from tests.simulation.story import DAY, HOUR, STATES, Action, Story
 from tests.simulation.universe import World
 
 SETTLED_SECONDS = 6 * HOUR
-"""After so long without an action, polls a minute apart show nothing that hourly ones don't."""
+"""After so long without an action, polls a minute apart show nothing that hourly polls do not show."""
 
 
 @dataclass(slots=True)
 class Result:
-    """What came of a story.
+    """The result of a story.
 
     Attributes:
-        complaints: what the oracle found; empty where every promise was kept.
+        complaints: what the oracle found; empty if every promise was kept.
         history: what happened, by seconds since the beginning.
-        figures: how often what happened.
+        figures: how often each thing happened.
         seconds: how much time was simulated.
     """
 
@@ -64,7 +64,7 @@ def play(story: Story) -> Result:
             with counted(theatre.figures):
                 try:
                     run(loop, theatre.play())
-                except (NothingToDo, Killed) as error:  # killed: no service is left to be asked
+                except (NothingToDo, Killed) as error:  # killed: no service is left to check
                     world.oracle.complain("fault", f"the story breaks off: {error}")
             return Result(
                 world.oracle.complaints, world.history, theatre.figures + world.figures, loop.time()
@@ -106,7 +106,7 @@ class Theatre:
     # --- the stage -----------------------------------------------------------------------------------
 
     async def play(self) -> None:
-        """From the first second to the oracle's last word."""
+        """From the first second to the oracle's last check."""
         self.start("a", delay=0.0)
         second = self.setting["second_daemon"]
         if second:
@@ -129,7 +129,7 @@ class Theatre:
         self.next_at = 0.0
 
     def act(self, action: Action) -> None:
-        """Let one thing happen."""
+        """Run one action."""
         self.world.history.append((self.world.loop.time(), f"* {action}"))
         self.figures["actions"] += 1
         self.acted_at = self.world.loop.time()
@@ -142,7 +142,7 @@ class Theatre:
             getattr(self.world, action.kind)(**action.args)
 
     async def finale(self) -> None:
-        """Quiet comes; then the promises must hold, first by polls alone, then after a sweep."""
+        """Disturbances end; then the promises must hold, first by polls alone, then after a sweep."""
         self.closing = True
         self.world.calm_down()
         self.world.tell("quiet comes")
@@ -157,7 +157,7 @@ class Theatre:
         await self._rest(self.setting["overlap"] + 60)
         await self._brief(lambda process: process.poll_once())
         if self.setting["read_budget"] < 1_000:
-            await self._rest(35 * DAY)  # until the window is free of the story
+            await self._rest(35 * DAY)  # until the window no longer contains the story's requests
         await self._rest(30 * HOUR)
         oracle.check_after_polls()
         await self._brief(lambda process: process.sweep_once())
@@ -183,18 +183,18 @@ class Theatre:
             self.world.tell(f"  log {event} {told}"[:300])
 
     def store_bytes(self) -> bytes:
-        """The database as it would lie on the disk."""
+        """The database's bytes as on the disk."""
         return self.disk.plain.serialize()
 
     def metrics(self) -> str:
-        """The page of metrics."""
+        """The metrics page."""
         kept = self.daemons["daemon"].store
         return self.told.page(kept.people.conditions(), kept.people.attention_count(), {}).decode()
 
     # --- processes -----------------------------------------------------------------------------------
 
     def is_alive(self, host: str, pid: int) -> bool:
-        """Whether a process is still there, as its own host sees it."""
+        """Whether a process is still alive, as its own host sees it."""
         return any(p.alive and p.host == host and p.pid == pid for p in self.running)
 
     def _spawn(self, host: str, name: str) -> Process:
@@ -204,7 +204,7 @@ class Theatre:
         return process
 
     def start(self, host: str, *, delay: float, role: str = "daemon") -> Process:
-        """Start a daemon; it is started again whenever it ends, until quiet comes."""
+        """Start a daemon; it is restarted whenever it ends, until the disturbances end."""
         process = self._spawn(host, role)
         self.daemons[role] = process
 
@@ -214,7 +214,7 @@ class Theatre:
             try:
                 with contextlib.suppress(Killed, asyncio.CancelledError):
                     await process.serve()
-            except Exception as error:  # noqa: BLE001  # a daemon that ends so would prove nothing
+            except Exception as error:  # noqa: BLE001  # a daemon that ends this way would prove nothing
                 self.world.oracle.complain("fault", f"{type(error).__name__}: {error}")
             if not process.alive and self.kill is not None and self.kill.count <= 0:
                 down, self.kill = self.kill.down, None
@@ -233,7 +233,7 @@ class Theatre:
         return task
 
     async def _stop(self, process: Process) -> None:
-        """SIGTERM: what is under way may end within some seconds, then it is cut off."""
+        """SIGTERM: the current work may take some seconds to end, then it is cancelled."""
         process.world.stop.set()
         process.bell.set()
         if process.task is None or process.task is asyncio.current_task():
@@ -258,7 +258,7 @@ class Theatre:
             process.alive = False
             self.running.remove(process)
             for daemon in self.daemons.values():
-                daemon.bell.set()  # it looks every half minute for what has become due
+                daemon.bell.set()  # the daemon checks every half minute for what has become due
 
     def quiet_until(self) -> float:
         """Until when (simulated seconds) no process is started or killed, and no disk fails."""
@@ -269,7 +269,7 @@ class Theatre:
         return self.next_at
 
     def spacing(self, interval: float) -> float:
-        """Seconds until the next poll: rare where nothing has happened for long, nor soon will."""
+        """Seconds until the next poll: long if nothing has happened for long and nothing will soon."""
         now = self.world.loop.time()
         if now < self.acted_at + SETTLED_SECONDS or self.next_at < now + 2 * HOUR:
             return interval
@@ -278,7 +278,7 @@ class Theatre:
     # --- what happens to the processes -------------------------------------------------------------------
 
     def on_kill(self, *, point: str, count: int, down: float) -> None:
-        """The daemon is killed, now or at a coming point."""
+        """The daemon is killed, now or at a later point."""
         daemon = self.daemons["daemon"]
         if point == "now":
             self.kill = Kill("now", 0, down)
@@ -295,7 +295,7 @@ class Theatre:
             stopped = [(role, p.host, p) for role, p in self.daemons.items() if p in self.running]
             for _, _, process in stopped:
                 await self._stop(process)
-            for _, end in self.world.stops:  # also those that begin meanwhile
+            for _, end in self.world.stops:  # also stops that begin meanwhile
                 await asyncio.sleep(max(0.0, end - self.world.now()))
             for role, host, _ in stopped:
                 if not self.closing and self.daemons[role] not in self.running:
@@ -308,13 +308,13 @@ class Theatre:
         self.store_faults = [StoreFault(words, point, after, times)]
 
     def on_cut(self, *, host: str | None, seconds: float, after_commit: bool) -> None:
-        """The database is out of reach for one host, or for all."""
+        """The database is unreachable for one host, or for all."""
         until = self.world.loop.time() + seconds
         self.link.cuts.append(Cut(host, until, after_commit))
         self.figures["store link"] += 1
 
     def on_pause(self, *, count: int, seconds: float) -> None:
-        """A process is to stand still right before a write."""
+        """A process will be suspended right before a write."""
         self.link.pauses.append(Pause(count, seconds))
 
     def on_clock(self, *, seconds: float, host: str) -> None:
@@ -326,7 +326,7 @@ class Theatre:
         self.world.oracle.clock_jumped(seconds)
 
     def on_clock_at(self, *, seconds: float, host: str, point: str, count: int) -> None:
-        """A host's clock jumps at a coming point."""
+        """A host's clock jumps at a later point."""
         self.jumps.append(Jump(point, count, seconds, host))
 
     def on_clock_storm(self, *, size: float, host: str, seconds: float) -> None:
@@ -334,7 +334,7 @@ class Theatre:
         self.storms.append(Storm(host, size, self.world.loop.time() + seconds))
 
     def on_slew(self, *, rate: float, host: str, seconds: float) -> None:
-        """A host's clock runs too fast or too slow for some time, as when it is brought to the right time."""
+        """A host's clock runs too fast or too slow for some time, as while it is being corrected."""
         self._end_slew(host)
         self.slews[host] = (self.world.loop.time(), rate)
         self.figures["clock slews"] += 1
@@ -346,19 +346,19 @@ class Theatre:
         self.offsets[host] += rate * (self.world.loop.time() - began)
 
     def on_suspend(self, *, role: str, seconds: float) -> None:
-        """A process stands still, as when its virtual machine is suspended; then it goes on."""
+        """A process is suspended, like its virtual machine; then it continues."""
         process = self.daemons.get(role)
         if process is not None and process.alive:
             self.figures["suspensions"] += 1
             process.suspended_until = self.world.loop.time() + seconds
 
     def skew(self, host: str) -> float:
-        """How far a host's clock is from the true time, in seconds."""
+        """The difference of a host's clock from the true time, in seconds."""
         began, rate = self.slews.get(host, (0.0, 0.0))
         return self.offsets[host] + rate * (self.world.loop.time() - began)
 
     def clock_point(self, process: Process, point: str) -> None:
-        """Let the clock of a process's host jump, if it is to jump here."""
+        """Let the clock of a process's host jump, if a jump is planned here."""
         now, host = self.world.loop.time(), process.host
         for jump in self.jumps:
             if jump.strikes(point, host):
@@ -372,7 +372,7 @@ class Theatre:
         self.storms = [s for s in self.storms if s.forward or now < s.until]
 
     def calm_clocks(self) -> None:
-        """Clocks are left as they are: nothing moves them any more."""
+        """From now on no clock is changed any more."""
         self.jumps, self.storms = [], []
         self.link.cuts, self.link.pauses = [], []
         for host in list(self.slews):
@@ -403,7 +403,7 @@ class Theatre:
         self._keep(self._brief(work, host))
 
     def on_retry(self, *, label: str | None) -> None:
-        """A person retries what needs attention."""
+        """A person retries entries of the attention list."""
         truth = self.world.truths.get(label) if label else None
         if label is not None and truth is None:
             return
@@ -417,7 +417,7 @@ class Theatre:
         self._keep(self._brief(work))
 
     def on_dismiss(self, *, label: str) -> None:
-        """A person takes a payment off the attention list."""
+        """A person dismisses a payment."""
         truth = self.world.truths.get(label)
         if truth is None:
             return

@@ -1,7 +1,7 @@
 """The world around syncd: Stripe, Halo, the people, and the network to each process.
 
-Stripe and Halo are the sandbox's, which know nothing of syncd; here they answer in this process, at
-simulated times. The world also keeps the truth: what really happened to each payment, and when.
+Stripe and Halo are the sandbox's, which know nothing of syncd; here they answer in this process, at simulated
+times. The world also stores the truth: what really happened to each payment, and when.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KEPT = (
     "intent_date",
     "client_id",
 )
-"""The columns of a row that syncd must leave as they are."""
+"""The columns of a row that syncd must not change."""
 
 EPOCH = 1_795_500_000
 """Unix seconds at which every story begins."""
@@ -45,12 +45,12 @@ STRIPE_HOST, HALO_HOST = "stripe.simulated.example", "halo.simulated.example"
 
 @dataclass(slots=True)
 class Step:
-    """One state in a payment's true life.
+    """One state in a payment's true history.
 
     Attributes:
         at: Unix seconds of the true time.
         state: one of the five.
-        shown: whether its event is visible to whoever reads over the overlap.
+        shown: whether its event is visible to a poll that reads the overlap.
     """
 
     at: float
@@ -63,10 +63,10 @@ class Truth:
     """One payment as it really is.
 
     Attributes:
-        decimals: of its currency; None where nobody knows.
-        invoice: what its metadata says; None where it says nothing.
+        decimals: of its currency; None if unknown.
+        invoice: the invoice in its metadata; None if there is none.
         touched: whether a later update has cleared the last error.
-        unawaited_at: when its rows came, where they came too late to be looked for without a sweep.
+        unawaited_at: when its rows appeared, if they appeared too late for lookups without a sweep.
         disturbed_at: when somebody other than syncd last wrote, made or deleted one of its rows.
     """
 
@@ -84,18 +84,18 @@ class Truth:
 
     @property
     def state(self) -> str | None:
-        """The last of the five states it was in."""
+        """The last of the five states that the payment was in."""
         return self.steps[-1].state if self.steps else None
 
     @property
     def undecidable(self) -> bool:
-        """Whether two events of one second contradict each other, and the error that told is gone."""
+        """Whether two events of one second contradict each other, and the deciding error is cleared."""
         if not self.touched or len(self.steps) < 2:
             return False
         return int(self.steps[-1].at) == int(self.steps[-2].at)
 
     def latest(self, states: set[str], at: float) -> int:
-        """The newest step up to a time that is one of these states; -1 where there is none."""
+        """The newest step up to a time in one of these states; -1 if there is none."""
         for index in range(len(self.steps) - 1, -1, -1):
             if self.steps[index].at <= at and self.steps[index].state in states:
                 return index
@@ -104,14 +104,14 @@ class Truth:
 
 @dataclass(slots=True)
 class Outage:
-    """A side that is away."""
+    """A side that is unreachable."""
 
     kind: str
     until: float
 
 
 class World:
-    """Everything that isn't syncd."""
+    """Everything except syncd."""
 
     def __init__(self, story: Story, loop: VirtualLoop) -> None:
         self.story = story
@@ -161,7 +161,7 @@ class World:
             halo.keeps.drops = frozenset({dropped})
         hidden = frozenset(setting.get("lists_hide", ()))
         halo.shows = Showing(hidden, bool(setting.get("nulls_left_out")))
-        # A tenant has rows that nobody asked about.
+        # A tenant has rows that belong to no payment of this story.
         invoice = halo.add_invoice(total=5.0)
         halo.add_row(None, invoice, 5.0, 3)
         halo.add_row("", invoice, 1.0, 3)
@@ -170,24 +170,24 @@ class World:
             self.remember(number)
 
     def remember(self, number: int) -> None:
-        """Keep what a row holds as people and Halo have made it."""
+        """Store a row's content as people and Halo have made it."""
         self.originals[number] = {key: self.halo.rows[number].get(key) for key in KEPT}
         self.changed_at[number] = self.now()
 
     def owner(self, number: object) -> str:
-        """The payment of a row, also where the row has lost it."""
+        """The payment of a row, also if the row has lost it."""
         row = self.originals.get(number) or self.halo.rows.get(number) or {}  # type: ignore[call-overload]
         return str(row.get("intent_id"))
 
     def begin_to_empty(self) -> None:
-        """From now on Halo empties what an update leaves out."""
+        """From now on Halo empties the columns that an update leaves out."""
         self.halo.keeps.partial = "empty"
         self.tell("Halo begins to empty what updates leave out")
 
     def harmed(self) -> dict[int, list[str]]:
-        """Which columns of which rows are no longer what people and Halo made them.
+        """The columns that are no longer as people and Halo made them, by row.
 
-        A column that had no value has lost none: Halo may fill it where it empties what was left out.
+        A column without a value has lost none: Halo may fill it.
         """
         found = {
             number: [
@@ -227,7 +227,7 @@ class World:
         row_delay: float,
         at: float,
     ) -> None:
-        """A payment intent is made, and Halo makes its rows, at once or later."""
+        """A payment intent is created, and Halo makes its rows, at once or later."""
         decimals = DECIMALS[currency]
         invoice = self.halo.add_invoice()
         named = {
@@ -279,9 +279,9 @@ class World:
             self.tell(f"Halo makes {len(parts)} row(s) for {truth.label}")
 
     def _add_rows_late(self, truth: Truth, invoice: int, parts: list[Any], delay: float) -> None:
-        """Rows that come within a day of looking are found without a sweep; others aren't.
+        """Rows that appear within a day of lookups are found without a sweep; other rows are not.
 
-        A payment that was made more than a day ago may be looked up only once.
+        A payment that was created more than a day ago may be looked up only once.
         """
         jumped = sum(map(abs, self.oracle.jumps)) > HOUR
         young = truth.created > self.now() - DAY
@@ -295,7 +295,7 @@ class World:
     def advance(
         self, *, label: str, state: str, received: int, late: float, emit: bool, twice: bool
     ) -> None:
-        """A payment moves on, if Stripe allows that."""
+        """A payment changes its state, if Stripe allows that."""
         truth = self.truths.get(label)
         if truth is None or state not in NEXT[truth.state]:
             return
@@ -317,7 +317,7 @@ class World:
             self.event_step[again] = (truth.intent_id, len(truth.steps) - 1)
 
     def reverse(self, *, label: str, dispute: bool, part: float) -> None:
-        """Money goes back: a refund, or a dispute."""
+        """A reversal: a refund, or a dispute."""
         truth = self.truths.get(label)
         if truth is None or truth.state != "succeeded":
             return
@@ -328,14 +328,14 @@ class World:
             self.reversals[make(truth.intent_id, amount)] = truth
 
     def touch(self, *, label: str) -> None:
-        """Something of the payment is updated: its last error is cleared."""
+        """The payment is updated: its last error is cleared."""
         truth = self.truths.get(label)
         if truth is not None and truth.state == "payment_failed":
             truth.touched = True
             self.stripe.touch(truth.intent_id)
 
     def garbage(self, *, shape: str) -> None:
-        """An event that can't be read, or says nothing of the five states."""
+        """An event that cannot be read, or that reports none of the five states."""
         name = f"evt_odd{len(self.odd)}"
         event: dict[str, Any] = {
             "id": name,
@@ -364,7 +364,7 @@ class World:
     # --- what happens at Halo ------------------------------------------------------------------------
 
     def native(self, *, label: str, which: int) -> None:
-        """Halo's own webhook brings an event, the newest or one before."""
+        """Halo's own webhook writes an event, the newest or an earlier one."""
         truth = self.truths.get(label)
         events = [
             e
@@ -391,7 +391,7 @@ class World:
             found[1]["status"] = NEW_STATUS if to == "new" else self.halo.status[to]
 
     def row_amount(self, *, label: str, right: bool) -> None:
-        """A person sets amounts: to what arrived (or is due), or to something else."""
+        """A person sets amounts: to what Stripe received (or expects), or to something else."""
         found = self._row(label, 0)
         if not found:
             return
@@ -414,7 +414,7 @@ class World:
             found[0].deleted += 1
 
     def row_add(self, *, label: str) -> None:
-        """A person books a payment by hand."""
+        """A person enters a payment by hand."""
         truth = self.truths.get(label)
         if truth is None:
             return
@@ -426,30 +426,30 @@ class World:
         self.remember(number)
 
     def poison(self, *, label: str) -> None:
-        """Halo stops taking a payment's rows."""
+        """Halo starts to refuse a payment's rows."""
         truth = self.truths.get(label)
         if truth is not None:
             self.halo.poison(truth.intent_id)
 
     def unpoison(self, *, label: str) -> None:
-        """Halo takes them again."""
+        """Halo accepts the payment's rows again."""
         truth = self.truths.get(label)
         if truth is not None:
             self.halo.unpoison(truth.intent_id)
 
     def expire_tokens(self) -> None:
-        """All sign-ins end."""
+        """All tokens expire."""
         self.halo.expire_tokens()
 
     def mode(self, *, key: str, value: Any, seconds: float) -> None:
-        """Halo behaves otherwise for a while."""
+        """Halo behaves differently for a while."""
         before = self.story.setting.get("halo_limit" if key == "rate_limit" else key, 0.0)
         which = self if key == "latency" else self.halo
         setattr(which, key, value)
         self.loop.call_later(seconds, setattr, which, key, before)
         self.figures[f"mode {key}"] += 1
 
-    # --- what goes wrong between -----------------------------------------------------------------------
+    # --- failures of requests --------------------------------------------------------------------------
 
     def fault(
         self,
@@ -463,13 +463,13 @@ class World:
         seconds: float,
         skip: int,
     ) -> None:
-        """Some of the next requests go wrong."""
+        """Some of the next requests fail."""
         match = _is_next_page if path == "next page" else None
         path = None if match else path
         self._strike(side, fault, times, method, path, match, retry_after, seconds, skip)
 
     def hunted(self, *, point: str, state: str, fault: str, times: int, seconds: float) -> None:
-        """The next requests at a point of a payment's way go wrong, of payments in a state only."""
+        """The next requests at a point of a payment's path fail, but only for payments in this state."""
         side, method, path = HUNTED[point]
         match = waits_for(self, point, state)
         self._strike(side, fault, times, method, path, match, None, seconds, 0)
@@ -498,7 +498,7 @@ class World:
             self.refusing.append(made)
 
     def unshow(self, *, label: str, seconds: float) -> None:
-        """Stripe fails on one payment intent for a while, and lists it all the same."""
+        """Stripe fails on one payment intent for a while, but still lists it."""
         truth = self.truths.get(label)
         if truth is None:
             return
@@ -507,11 +507,11 @@ class World:
         self.loop.call_later(seconds, setattr, fault, "times", 0)
 
     def outage(self, *, side: str, seconds: float, how: str) -> None:
-        """A side is away for a while."""
+        """A side is unreachable for a while."""
         self.outages[side] = Outage(how, self.now() + seconds)
 
     def calm_down(self) -> None:
-        """From here on nothing goes wrong any more."""
+        """From now on nothing fails any more."""
         self.outages.clear()
         for side in (self.stripe, self.halo):
             side.faults.clear()
@@ -521,22 +521,22 @@ class World:
         self.latency = float(self.story.setting["latency"])
 
     def sum_of_rows(self, truth: Truth) -> float | None:
-        """What a payment's rows add up to, amounts that are text included; None where one can't be read."""
+        """The sum of a payment's rows, including amounts that are text; None if one cannot be read."""
         try:
             return sum(_as_number(row["amount"]) for row in self.halo.rows_of(truth.intent_id))
         except (TypeError, ValueError):
             return None
 
     def has_numbers(self, truth: Truth) -> bool:
-        """Whether the amount of each row of a payment is a number, or the text of one."""
+        """Whether the amount of each row of a payment is a number, or the text of a number."""
         return self.sum_of_rows(truth) is not None
 
 
 def _as_number(amount: Any) -> float:
-    """An amount, which may be text.
+    """An amount, which may be a text.
 
     Raises:
-        TypeError, ValueError: it can't be read.
+        TypeError, ValueError: the amount cannot be read.
     """
     if isinstance(amount, bool):
         raise TypeError
@@ -544,7 +544,7 @@ def _as_number(amount: Any) -> float:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether two values of a row are equal: a number and its text are."""
+    """Whether two values of a row are equal; a number and its text are equal."""
     if isinstance(one, str) == isinstance(other, str):
         return bool(one == other)
     try:
@@ -554,6 +554,6 @@ def is_same(one: Any, other: Any) -> bool:
 
 
 def _is_next_page(request: Request) -> bool:
-    """Whether it asks for more of a listing that has begun."""
+    """Whether the request asks for a later page of a listing."""
     asked = request.params()
     return "starting_after" in asked or asked.get("page_no", "1") != "1"

@@ -1,6 +1,6 @@
-"""What the oracle sees on the way: every request and every answer, against what really happened.
+"""The oracle's checks of every request and every answer, against what really happened.
 
-Written from what is known of Stripe and Halo and from the decision table; it shares nothing with the
+Written from what is known of Stripe and Halo and from the decision table. It shares no code with the
 program's own reading, settling and deciding. Each check is one sentence: see CHECKS.
 """
 
@@ -57,28 +57,28 @@ CHECKS = {
 """What is checked, each as a sentence."""
 
 UNWRITTEN_SECONDS = 900.0
-"""A payment that can't be written for so long needs a person, whosever fault it is."""
+"""A payment that cannot be written for this long goes on the attention list, whatever the cause."""
 
 LOOK_SECONDS = 31.0
-"""How old a look may be when the new row leaves syncd; how slow the road is from there is not counted."""
+"""How old a lookup may be when the new row leaves syncd; delays of the network do not count."""
 
 READ_ALONE = ("/api/InvoicePayment/", "/api/Invoice/", "/api/InvoiceChange")
-"""Paths under which Halo is asked for one row, one invoice, or what changed on one."""
+"""Paths of single rows, single invoices, and an invoice's changes in Halo."""
 
 UNKNOWN_INTENT_ID = "pi_nobodys"
-"""A payment that nobody has: the filter by payment is tested with it."""
+"""An id that no payment has, used to test Halo's filter."""
 
 TRACE_FIELDS = {"id", "status", "webhook_payload", "webhook_received_date"}
 
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """A promise that was broken.
+    """A broken promise.
 
     Attributes:
-        check: which of CHECKS.
+        check: one of CHECKS.
         at: seconds since the beginning.
-        text: what exactly.
+        text: the details.
     """
 
     check: str
@@ -91,13 +91,13 @@ class View:
     """What one process has seen so far.
 
     Attributes:
-        unanswered: the status of each row that it has sent, and that no answer has shown to it since.
-        rows: each row as it was last shown to it: its status.
-        read_at: when it sent the question that showed it each row.
-        shown_at: when it was shown each row alone.
-        empty: payments that were shown to it without rows, and when it asked.
-        told: the steps of each payment that Stripe told it, each with the time.
-        asked: the payment whose rows it asked for last; None where it asked or sent something else.
+        unanswered: the status of each row that the process has sent, and that no answer has shown since.
+        rows: the status of each row as last shown to the process.
+        read_at: when the process sent the request that showed each row.
+        shown_at: when each row was shown alone.
+        empty: payments that were shown without rows, and when the process asked.
+        told: the steps of each payment that Stripe reported to the process, each with the time.
+        asked: the payment whose rows the process requested last; None after another request.
     """
 
     rows: dict[int, Any] = field(default_factory=dict)
@@ -116,12 +116,12 @@ class First:
     Attributes:
         intent_id: the payment whose rows were sent.
         at: when they were sent last, Unix seconds.
-        carried_out: when Halo carried it out last, Unix seconds; None where Halo has not.
-        answered: whether the answer to the last one that Halo read has shown the rows as they were sent.
-        answered_before: the same of the one before.
-        seen: whether a row of it was asked for alone, or in its payment's whole list, and shown unharmed, after
-            Halo carried it out.
-        before: when they had been sent before that.
+        carried_out: when Halo carried it out last, Unix seconds; None if Halo has not.
+        answered: whether the answer to the last write that Halo read has shown the rows as they were sent.
+        answered_before: the same for the write before.
+        seen: whether one of its rows was read alone, or in its payment's whole list, and shown
+            undamaged, after Halo carried it out.
+        before: when they were sent the time before.
     """
 
     intent_id: str
@@ -143,7 +143,7 @@ class Insert:
 
 
 class Watch:
-    """Watches what goes over the wire, and judges the end."""
+    """Checks the requests and answers of all processes."""
 
     def __init__(self, world: World, theatre: Theatre) -> None:
         self.world = world
@@ -188,14 +188,14 @@ class Watch:
         self.complaints.append(Complaint(check, self.world.loop.time(), text))
         self.world.tell(f"!!! {check}: {text}")
 
-    # --- what is seen on the way ---------------------------------------------------------------------
+    # --- requests and answers ------------------------------------------------------------------------
 
     def view(self, process: Process) -> View:
         """What a process has seen."""
         return self.views.setdefault(process.name, View())
 
     def forgot(self, process: Process) -> None:
-        """The process may have lost what it was just told: its store failed."""
+        """The process may have lost its last events, because its store failed."""
         self.view(process).told.clear()
 
     def clock_jumped(self, seconds: float) -> None:
@@ -203,11 +203,11 @@ class Watch:
         self.jumps.append(seconds)
 
     def retried(self, done: Sequence[str], deleted: set[str]) -> None:
-        """A person asked for another try.
+        """A person retried entries.
 
         Args:
             done: the entries.
-            deleted: those that the list named because their row was deleted: only these are treated as new.
+            deleted: the entries about deleted rows: only their payments are treated as new.
         """
         self.renewed(done, deleted)
         for intent_id in done:
@@ -220,7 +220,7 @@ class Watch:
             self.renewed_at[intent_id] = self.world.now()
 
     def dismissed(self, done: Sequence[str]) -> None:
-        """A person took these off the list."""
+        """A person dismissed these payments."""
         for intent_id in done:
             self.dismissed_at[intent_id] = self.world.now()
 
@@ -238,12 +238,12 @@ class Watch:
             or tried + sum(map(abs, self.jumps)) >= UNWRITTEN_SECONDS
         )
         if event == "push_failed" and intent_id and not told:
-            # Not having been reached for a moment is nothing that a payment could be blamed for.
+            # A short outage is not a payment's fault.
             label = self.world.by_intent[intent_id].label
             self.complain("false alarm", f"{label} failed, and Halo has never said a word about it")
 
     def sent(self, process: Process, side: str, request: Request, left_at: float) -> None:
-        """A request of a process, which left it at a time, comes to a side."""
+        """A request of a process arrives at a side; `left_at` is when it left the process."""
         path = request.path
         self.left_at[id(request)] = left_at
         if side == "stripe":
@@ -254,11 +254,11 @@ class Watch:
             return
         hides = "intent_id" in self.world.halo.shows.lists_hide
         if request.method == "GET" and path.startswith("/api/InvoicePayment/"):
-            if not hides:  # else a look at a payment's rows reads rows by their ids, too
+            if not hides:  # else a lookup of a payment's rows also reads rows by their ids
                 self.view(process).asked = None
             self.asked_alone_at[int(path.rpartition("/")[2])] = self.world.now()
         if request.method == "GET" and path.startswith(READ_ALONE):
-            return  # what a write did is read back from its row and its invoice
+            return  # a write is read back from its row and its invoice
         if path != "/api/InvoicePayment" or request.method not in ("GET", "POST"):
             self.complain("reading only", f"{request.method} {path} to Halo")
             return
@@ -266,16 +266,16 @@ class Watch:
             self._posted(process, request)
         wanted = request.params().get("intent_id") if request.method == "GET" else None
         if wanted is not None and "page_no" not in request.params():
-            # Where one row can't be asked for by its id, the whole list of its payment is.
+            # If a row cannot be read by its id, syncd reads the whole list of its payment.
             for row in self.world.halo.rows_of(wanted):
                 self.asked_alone_at[row["id"]] = self.world.now()
-        if not (hides and wanted == UNKNOWN_INTENT_ID):  # such a look also tests the filter
+        if not (hides and wanted == UNKNOWN_INTENT_ID):  # such a lookup also tests the filter
             self.view(process).asked = wanted
         if wanted is not None:
             self.unread.setdefault(wanted, set()).add(process.name)
 
     def refused(self, process: Process, request: Request) -> None:
-        """A side turns a request away unread: what was asked before it still holds."""
+        """A side refuses a request unread: the process's last lookup is still valid."""
         insert = self.inserts.pop(id(request), None)
         if insert is not None:
             self.view(process).asked = insert.intent_id
@@ -283,7 +283,7 @@ class Watch:
         owners = {self.world.owner(row.get("id")) for row, _ in self.sends.get(id(request), [])}
         if (
             first is not None and first.intent_id in owners
-        ):  # what it answered before still holds, too
+        ):  # its answer before this request is also still valid
             first.answered = first.answered or first.answered_before
 
     def _posted(self, process: Process, request: Request) -> None:
@@ -312,9 +312,9 @@ class Watch:
     def _reasons(
         self, process: Process, truth: Truth, number: object, what: str, left_at: float
     ) -> int:
-        """Whether Stripe ever gave a reason for this status; returns which step it was.
+        """Whether Stripe ever reported a state with this status; returns the step.
 
-        `left_at`: when the request left the process, which cannot take it back.
+        `left_at`: when the request left the process, which cannot withdraw it.
         """
         label, now = truth.label, self.world.now()
         states = self._states(process, number)
@@ -349,7 +349,7 @@ class Watch:
         truth = self.world.by_intent.get(self.world.owner(number))
         self._check_columns(process, row, left_at)
         if known.get("status") == status and not set(row) <= TRACE_FIELDS:
-            return -1  # what an earlier write changed is undone
+            return -1  # this undoes a change of an earlier write
         if number not in view.rows:
             self.complain("blind", f"row {number} was not read by {process.name}")
         elif view.rows[number] == status and view.unanswered.get(number) != status:
@@ -364,14 +364,14 @@ class Watch:
         view.unanswered[number] = status
         step = self._reasons(process, truth, status, f"row {number}", left_at)
         self._check_trace(process, truth, row, status)
-        # An update that was carried out but not answered goes again, though it has emptied the row.
+        # An update that was carried out but not answered is sent again, although it has emptied the row.
         again = self.last_sent.get(number) == status and number in self.world.harmed()
         if status == paid and process.theatre.setting["on_amount_mismatch"] == "hold" and not again:
             self._check_amounts(truth)
         return step
 
     def _check_first(self, posted: list[dict[str, Any]]) -> None:
-        """Until one payment's rows were read back, no other payment's rows are written."""
+        """Until one payment's rows were read back, no other payment's rows may be written."""
         for new in (False, True):
             owners = {
                 str(row.get("intent_id")) if new else self.world.owner(row["id"])
@@ -395,7 +395,7 @@ class Watch:
             self.first[new] = First(min(owners), self.world.now())
 
     def _is_over(self, first: First) -> bool:
-        """Whether nothing more can come of a first write, so that another payment may be tried.
+        """Whether a first write is finished, so that another payment may be tried.
 
         What counts is what Halo really did and will do, not what syncd can know of it.
         """
@@ -408,11 +408,11 @@ class Watch:
             return False  # a gateway still passes it on
         if first.carried_out is None:
             return True
-        # A stop lasts a day from the write that Halo carried out; what Halo refused since then adds nothing.
+        # A stop lasts a day from the write that Halo carried out; later refusals do not extend it.
         if self.world.now() - first.carried_out > 20 * HOUR - sum(map(abs, self.jumps)):
             return True
-        # An answer that shows the row as it was sent, and a row that does not have it: that row goes again.
-        # Where Halo then fails on it, the payment must not hold up the others: it was read unharmed.
+        # If the answer shows the row as sent, but the row differs, that row is sent again. If Halo
+        # then fails on that row, it must not delay other payments, because it was read undamaged.
         return first.seen and not first.answered
 
     def disturbed_at(self, intent_id: str | None) -> float:
@@ -421,7 +421,7 @@ class Watch:
         return -1.0 if truth is None else truth.disturbed_at
 
     def postpone(self, request: Request) -> None:
-        """A gateway keeps a request, and passes it on to Halo later."""
+        """A gateway delays a request, and passes it on to Halo later."""
         self.postponed[id(request)] = {
             self.world.owner(row["id"]) if "id" in row else str(row.get("intent_id"))
             for row, _ in self.sends.get(id(request), [])
@@ -434,7 +434,7 @@ class Watch:
             first.carried_out, first.seen = self.world.now(), False
 
     def _note_read_back(self, row: dict[str, Any], at: float) -> None:
-        """A row is shown as it was at a time: as the first write of its kind was to leave it, or not."""
+        """Check a row, as read at a time, against what the first write of its kind should have stored."""
         number = row.get("id")
         stored = self.world.halo.rows.get(number) if isinstance(number, int) else None
         if stored is None or number not in self.world.originals:
@@ -448,7 +448,7 @@ class Watch:
         if not right or self.asked_alone_at.get(number, -1.0) < self.carried_out_at.get(
             number, 0.0
         ):
-            return  # a first write is read back by a request of its own, not in passing
+            return  # a first write is read back by its own request, not by another one
         owner = self.world.owner(number)
         is_stored = self.last_sent.get(number) == row.get("status")
         for new, late in self.came_late.items():
@@ -456,15 +456,15 @@ class Watch:
             mine = first is not None and first.intent_id == owner
             if first is not None and mine and at > (first.carried_out or 0.0):
                 first.seen = True
-            # A first write that Halo carried out late proves as much as one that was answered.
+            # A first write that Halo carried out late proves as much as an answered write.
             if is_stored and (mine or owner in late):
                 self.read_back.add(new)
 
     def _check_columns(self, process: Process, row: dict[str, Any], left_at: float) -> None:
-        """Columns that an update brings besides are those that the row has.
+        """An update's other columns must have the values that the row has.
 
-        What a person changes while the reading or the update is on its way is undone: Halo knows no
-        write that depends on the row. But no process keeps a reading for long.
+        What a person changes while the read or the update is on its way is overwritten: Halo has no
+        conditional write. But no process keeps a read row for long.
         """
         number = row["id"]
         original = self.world.originals.get(number)
@@ -487,7 +487,7 @@ class Watch:
             self.complain("fields", f"row {number} sets {sorted(set(row) - TRACE_FIELDS)}")
 
     def _check_reading(self, process: Process, number: int, left_at: float) -> None:
-        """Who reads a row and writes it has had it to himself in between."""
+        """Between a process's read and its write of a row, no other process has written the row."""
         read_at = self.view(process).read_at.get(number, left_at)
         for at, writer in self.updates.setdefault(number, []):
             if writer != process.name and read_at < at < left_at:
@@ -497,11 +497,11 @@ class Watch:
         self.updates[number].append((left_at, process.name))
 
     def _check_amounts(self, truth: Truth) -> None:
-        """The rows' sums of the last minutes, as people changed them, against what arrived."""
+        """The sum of the rows must match the received amount."""
         received = self.world.stripe.intents[truth.intent_id]["amount_received"]
         sums = [self.world.sum_of_rows(truth)]
         if self.world.now() - truth.disturbed_at < HOUR:
-            return  # somebody is at work on these rows: which sum was read can't be told
+            return  # somebody is changing these rows: it is unknown which sum syncd read
         if truth.decimals is None or not any(fits(s, received, truth.decimals) for s in sums):
             self.complain("amounts", f"{truth.label} received {received}, rows have {sums}")
 
@@ -514,7 +514,7 @@ class Watch:
             return
         kept = self.world.halo.rows.get(row.get("id", -1), {}).get("webhook_payload")
         if "invoice_id" in row and row["webhook_payload"] == kept:
-            return  # a whole row brings the row's own payload back as it was; syncd leaves none
+            return  # a whole row contains the row's own payload unchanged; this is no trace of syncd
         payload = json.loads(row["webhook_payload"])
         intent = payload.get("data", {}).get("object", {}) if "data" in payload else payload
         if intent.get("id") != truth.intent_id:
@@ -564,10 +564,10 @@ class Watch:
         *,
         late: bool,
     ) -> None:
-        """Halo carries a POST out."""
+        """Halo carries out a POST."""
         if late:
             self.postponed.pop(id(request), None)
-        if not writes:  # refused: it left nothing that would have to be read back
+        if not writes:  # refused: there is nothing to read back
             for first in self.first.values():
                 if first.at == request.at and first.before >= 0:
                     first.at = first.before
@@ -617,11 +617,11 @@ class Watch:
 
     @property
     def born(self) -> dict[int, float]:
-        """When each row that others made was made."""
+        """When each row that syncd did not make was made."""
         return self.world.born
 
     def delivered(self, process: Process, side: str, request: Request, reply: Reply) -> None:
-        """An answer reaches the process whole."""
+        """A complete answer reaches the process."""
         self.answered |= {
             self.world.owner(row["id"]) if "id" in row else str(row.get("intent_id"))
             for row, _ in self.sends.get(id(request), [])
@@ -633,7 +633,7 @@ class Watch:
         except ValueError:
             return
         if side == "stripe":
-            if request.params().get("limit") != "1":  # else it only asks whether Stripe answers
+            if request.params().get("limit") != "1":  # else it only tests whether Stripe answers
                 self._told(process, body)
         elif request.path == "/api/InvoicePayment":
             if request.method == "GET":
@@ -673,7 +673,7 @@ class Watch:
         view = self.view(process)
         wanted = request.params().get("intent_id")
         turned = self.world.halo.paging == "honoured" or request.params().get("page_no") == "1"
-        if wanted is not None and not turned:  # asked for more, Halo shows the same rows again
+        if wanted is not None and not turned:  # Halo shows the same rows again on the next page
             self.unturned.add(wanted)
         for row in rows:
             if wanted is None or self._names(row) == wanted:
@@ -687,7 +687,7 @@ class Watch:
                 view.empty[wanted] = request.at
 
     def _names(self, row: dict[str, Any]) -> object:
-        """The payment that a row of a list names; where lists hide that, the one that the row itself names."""
+        """The payment of a row in a list; if lists hide it, the payment of the row itself."""
         if "intent_id" in self.world.halo.shows.lists_hide:
             return self.world.halo.rows.get(row["id"], {}).get("intent_id")
         return row.get("intent_id")
@@ -723,7 +723,7 @@ class Watch:
 
 
 def fits(amount: object, minor: int, decimals: int) -> bool:
-    """Whether an amount in major units is that many of the smallest unit."""
+    """Whether an amount in major units equals this many minor units."""
     if isinstance(amount, bool) or not isinstance(amount, int | float):
         return False
     exact = Decimal(minor).scaleb(-decimals)
@@ -731,7 +731,7 @@ def fits(amount: object, minor: int, decimals: int) -> bool:
 
 
 def busiest(times: list[float], period: float) -> int:
-    """The most requests in any window of that length."""
+    """The most requests in any window of this length."""
     window: deque[float] = deque()
     most = 0
     for at in sorted(times):
