@@ -201,7 +201,7 @@ def test_a_filter_that_is_ignored_as_well(hiding: Rig) -> None:
 
 
 def test_a_row_that_changed_is_pushed_again(hiding: Rig) -> None:
-    """The sweep finds a changed status by the row's id, without a lookup for each payment."""
+    """The sweep finds a changed status by the row's id, without a lookup of each payment."""
     payments = [hiding.pay("succeeded") for _ in range(5)]
     hiding.once()
     hiding.box.halo.rows_of(payments[2])[0]["status"] = 1

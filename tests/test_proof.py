@@ -295,7 +295,7 @@ def test_the_tenant_is_remembered_after_its_row_was_restored(
 def test_harm_that_cannot_be_undone(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Halo drops the amount and cannot restore it: one row is damaged, and syncd stops all updates."""
+    """Halo does not store the amount that syncd restores: one row is damaged, and syncd stops all updates."""
     rig, _, before = paid
     rig.box.halo.keeps.partial = "empty"
     rig.box.halo.keeps.drops = frozenset({"amount"})
@@ -486,7 +486,7 @@ def test_answers_that_prove_nothing(
 def test_answers_that_prove_nothing_and_store_nothing(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], status: int, body: bytes
 ) -> None:
-    """If Halo gives such an answer and stores nothing, syncd stops with one entry and one log line."""
+    """If Halo answers 202, 204 or null and stores nothing, syncd stops with one entry and one log line."""
     rig, intents, _ = paid
     proofless(rig, status, body, applied=False)
     rig.once()
@@ -814,7 +814,7 @@ def test_whole_row_is_refused_after_harm(
 
 
 def test_it_stays_proven(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
-    """A proven Halo starts to empty rows: syncd revokes the proof after at most one list and restores it."""
+    """A proven Halo empties rows: at most one list is damaged; syncd revokes the proof, restores the rows."""
     rig, _, _ = paid
     rig.once()
     late = [rig.pay("succeeded") for _ in range(120)]
@@ -1018,7 +1018,7 @@ def test_an_update_without_an_answer(
 def test_an_update_without_an_answer_that_is_right(
     paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
 ) -> None:
-    """Halo carries out updates correctly but does not answer: syncd does not stop."""
+    """Halo carries out updates correctly but does not answer: syncd checks them and does not stop."""
     rig, _, _ = paid
     rig.once()
     late = [rig.pay("succeeded") for _ in range(60)]
