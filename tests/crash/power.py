@@ -3,7 +3,7 @@
 The model is strict. A write that was not synced may be stored, not stored, or stored in some sectors. Where
 a file grew and the new sectors are missing, there is garbage.
 
-A created or deleted name is certain only after a sync of the folder; before that, the folder's changes are
+A created or deleted name is certain only after a sync of the folder. Before that, the folder's changes are
 kept up to any one of them.
 """
 
