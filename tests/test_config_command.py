@@ -117,6 +117,17 @@ def test_validate_warns_of_unusual_values(rig: Rig, file: Path) -> None:
     ]
 
 
+def test_validate_names_entries_of_no_proxy(rig: Rig, file: Path) -> None:
+    """An entry of NO_PROXY that syncd skips is a warning, not an error."""
+    extra = {"NO_PROXY": "localhost:abc,fd00::/8,[::1]"}
+    done = rig.command("config", "validate", "--config", str(file), extra=extra)
+    assert (done.returncode, done.stderr) == (
+        0,
+        "warning: NO_PROXY: syncd skips the entry 'localhost:abc', which is not a host, a host with a "
+        "port, an address or a network. Correct or remove it.\n",
+    )
+
+
 def test_validate_and_the_secrets(rig: Rig, file: Path) -> None:
     """`config validate` fails if a secret is missing; --without-secrets checks the file alone."""
     missing = command(rig, "validate", "--config", str(file))

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from syncd.clients.halo.sink import HaloSink
-from syncd.clients.proxy import no_proxy_problems
 from syncd.clients.retry import Calling, Retrying
 from syncd.clients.stripe.source import StripeSource
 from syncd.clients.throttle import STRIPE_SPACING_SECONDS, RateLimiter, halo_window, stripe_window
@@ -41,6 +40,7 @@ from syncd.sync.push.proof.tenant import TenantWrites
 from syncd.sync.push.pusher import Pusher
 from syncd.sync.run import Run
 from syncd.sync.sink import Sink
+from syncd.text.no_proxy import no_proxy_problems
 
 FIXED_REREADS_SHARE = 0.5
 """Re-reads stop if less than this share of Stripe's limit is left and poll.interval is fixed."""

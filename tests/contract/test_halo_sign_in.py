@@ -225,6 +225,25 @@ def test_a_token_that_halo_forgets_early(
     assert len(halo.writes) == (0 if method == "GET" else 2)
 
 
+@pytest.mark.parametrize("refusal", [one for one in FORGOTTEN if "Forbidden" not in str(one)][:5])
+def test_a_token_that_halo_forgets_at_once(bench: Bench, refusal: tuple[int, object]) -> None:
+    """Halo does not know the token that it has just issued, and says so: syncd signs in once more."""
+    halo = bench.box.halo
+    halo.add_row("pi_1", halo.add_invoice(), 1.0)
+    halo.token_refusal = refusal
+    asked: list[Request] = []
+
+    def forget(request: Request) -> bool:
+        if not asked:
+            halo.expire_tokens()
+        asked.append(request)
+        return False
+
+    halo.faults.append(Fault("500", times=None, path="InvoicePayment", match=forget))
+    assert len(bench.halo(lambda sink: sink.rows_of("pi_1"))) == 1
+    assert (len(_tokens(bench)), len(asked), bench.waited) == (2, 2, [])
+
+
 @pytest.mark.parametrize(
     "body", [{"error": "Token not found"}, {"error": {"message": "no such token"}}]
 )

@@ -15,11 +15,11 @@ import trustme
 
 from syncd.clients import http as network
 from syncd.clients.halo import connection as halo_connection
-from syncd.clients.proxy import no_proxy_problems, parse_exemption
 from syncd.clients.stripe import source as stripe_source
 from syncd.config.problems import environment_problems
 from syncd.core.errors import BadAnswer, Failure, LinkFailure, Unreachable
 from syncd.sandbox.http import Reply, Request, json_reply
+from syncd.text.no_proxy import no_proxy_problems, parse_exemption
 from tests.conftest import Rig
 from tests.hostile.strategies import API_KEY, HALO_SECRET, HALO_TOKEN, MARK
 from tests.hostile.wire import Adapters, Server
@@ -471,7 +471,8 @@ def test_names_that_no_proxy_covers() -> None:
     def covers(entry: str, url: str) -> bool:
         exemption = parse_exemption(entry)
         assert exemption is not None
-        return exemption.covers(httpx.URL(url))
+        asked = httpx.URL(url)
+        return exemption.covers(asked.scheme, asked.raw_host.decode("ascii"), asked.port)
 
     assert covers("example.com", "https://a.example.com/x")
     assert covers("*.example.com", "https://example.com")

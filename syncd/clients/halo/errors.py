@@ -200,8 +200,12 @@ def blames_token(response: httpx.Response, method: str) -> bool:
     if status == 403:
         # A firewall in front of Halo may refuse the contents of a write; the write is not repeated.
         return method == "GET" or not is_web_page(response)
-    if status in _SESSION_ENDED:
-        return True
+    return status in _SESSION_ENDED or names_token(response, method)
+
+
+def names_token(response: httpx.Response, method: str) -> bool:
+    """Whether the words of a refusal concern the token, for example "Token not found"."""
+    status = response.status_code
     in_success = (
         response.is_success and method == "GET" and len(response.content) <= _ERROR_BYTES_MAX
     )

@@ -16,6 +16,7 @@ from syncd.clients.halo.errors import (
     error_message,
     failure_of,
     is_web_page,
+    names_token,
     read_answer,
     redirected,
 )
@@ -123,8 +124,9 @@ class SignIn:
     def may_help(self, response: httpx.Response, method: str, issued: int) -> bool:
         """Whether a new sign-in may resolve this refusal: Halo may have dropped the token early.
 
-        If a new token is refused in the same way, the token is not the cause. Then syncd requests
-        no further token until a request of this method needs one anyway.
+        If a new token is refused in the same way, the token is not the cause: the words of the
+        refusal must concern the token, or nothing helps. After a second refusal, syncd requests no
+        further token until a request of this method needs one anyway.
 
         Args:
             response: Halo's answer.
@@ -135,7 +137,7 @@ class SignIn:
             return True
         if not blames_token(response, method) or method in self._denied:
             return False
-        if self.issued != issued:  # the token is new
+        if self.issued != issued and not names_token(response, method):  # the token is new
             self._denied.add(method)
             return False
         return True

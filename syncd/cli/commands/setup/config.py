@@ -11,6 +11,7 @@ from syncd.cli.shared import ConfigOption, JsonOption, failures_said, offline
 from syncd.config.advice import advice_for
 from syncd.config.describe import Value, schema, values
 from syncd.config.load import load
+from syncd.text.no_proxy import no_proxy_problems
 from syncd.text.sanitize import inert
 
 config_app = typer.Typer(
@@ -81,6 +82,8 @@ def validate(
     typer.echo(f"{inert(where)}: every key and value is valid")
     for advice in advice_for(loaded):
         typer.echo(inert(f"warning: {advice.key}: {advice.text}. {advice.remedy}"), err=True)
+    for problem in no_proxy_problems(os.environ):
+        typer.echo(inert(f"warning: {problem}"), err=True)
 
 
 @config_app.command("schema", short_help="Print the JSON schema of config.toml, for editors.")
