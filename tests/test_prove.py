@@ -173,6 +173,10 @@ def test_the_number_for_succeeded(fresh: Rig, number: str, *, paid: bool) -> Non
     words = " ".join(done.stdout.split())
     assert ("if it is paid now, the number in halo.status.succeeded is right" in words) is paid
     assert ("did not change. If it was open before" in words) is not paid
+    checked = fresh.command("check", "--json", extra=extra).stdout
+    [line] = [one for one in json.loads(checked)["lines"] if one["what"] == "status succeeded"]
+    assert line["level"] == ("pass" if paid else "warn")
+    assert ("when syncd prove wrote it" in line["text"]) is paid
     fresh.pay("succeeded")
     again = fresh.pay("succeeded")
     as_json = fresh.command("prove", again, "--yes", "--json", extra=extra)

@@ -42,7 +42,7 @@ from syncd.preflight.verdicts import (
     webhook_line,
     write_lines,
 )
-from syncd.store.coordination import PROVEN_NUMBERS
+from syncd.store.coordination import PAYING_NUMBER, PROVEN_NUMBERS
 from syncd.store.store import Store
 from syncd.sync.pull.deliveries import Deliveries
 
@@ -178,7 +178,14 @@ class Sides:
         """Compare the five numbers, and store the proven ones: their rows may be old next time."""
         numbers, findings = self.config.halo.status.numbers, learn(survey.tally)
         earlier = proven_before(self.store)
-        lines = status_lines(numbers, findings, survey, remembers=self.remembers, proven=earlier)
+        lines = status_lines(
+            numbers,
+            findings,
+            survey,
+            remembers=self.remembers,
+            proven=earlier,
+            paying=self.store.read(PAYING_NUMBER),
+        )
         for line in lines:
             self.tell(line)
         if self.remembers:

@@ -88,6 +88,7 @@ def status_lines(
     *,
     remembers: bool = True,
     proven: Mapping[PaymentState, int] | None = None,
+    paying: int | None = None,
 ) -> list[Line]:
     """The five numbers, compared with the newest rows of Halo's own webhook; one line each.
 
@@ -97,6 +98,7 @@ def status_lines(
         survey: where they were found.
         remembers: whether syncd knows which rows it wrote itself; otherwise no row proves anything.
         proven: the numbers that an earlier `check` or `calibrate` found in rows of Halo's webhook.
+        paying: the number with which `prove` saw that Halo reduced what is due on an invoice.
     """
     lines = []
     left_out = survey.authors[Author.SYNCD] + survey.authors[Author.DOUBTFUL]
@@ -110,6 +112,9 @@ def status_lines(
             lines.append(_compared(one, number))
         elif (proven or {}).get(one.state) == number:
             text = f"{number}, as Halo's own webhook wrote in rows that an earlier check read"
+            lines.append(passed(Area.HALO, f"status {one.state}", text))
+        elif one.state is PaymentState.SUCCEEDED and paying == number:
+            text = f"{number}; when syncd prove wrote it, Halo reduced what is due on the invoice"
             lines.append(passed(Area.HALO, f"status {one.state}", text))
         else:
             lines.append(_unseen(one.state, number, survey.rows, left_out))

@@ -107,6 +107,9 @@ HIDDEN_INTENTS = Note("halo_lists_hide_intents", _TEXT)
 PROVEN_NUMBERS = {state: Note(f"proven {state}", _NUMBER) for state in PaymentState}
 """The status number of each state that rows of Halo's own webhook proved."""
 
+PAYING_NUMBER = Note("number that paid an invoice", _NUMBER)
+"""The status number for succeeded with which `syncd prove` saw that Halo reduced what is due."""
+
 INSERTS_REFUSED = Note("insert_refused", _TEXT)
 """The payments whose new row Halo refused, separated by blanks."""
 
@@ -161,6 +164,7 @@ NOTES: tuple[Note[Any], ...] = (
     STRIPE_MODE,
     HIDDEN_INTENTS,
     *PROVEN_NUMBERS.values(),
+    PAYING_NUMBER,
     INSERTS_REFUSED,
     SENT_FORGOTTEN,
     PUSH_AFTER,

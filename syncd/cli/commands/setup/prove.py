@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from decimal import Decimal
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -31,6 +32,7 @@ from syncd.core.payments import PaymentState
 from syncd.core.rules.proof import UpdateMode, WriteKind
 from syncd.core.rules.proof_notes import PROOFS
 from syncd.monitor.telemetry import Telemetry, stderr_log
+from syncd.store.coordination import PAYING_NUMBER
 from syncd.store.store import Store
 from syncd.sync.build import Parts, Runtime, assemble
 from syncd.sync.push.proof.by_hand import ByHand, Found, Intended, Reading
@@ -170,6 +172,8 @@ def _prove(
     confirm(f"Write this to Halo ({config.halo.url})?", yes=yes)
     doing = "Writing and reading back"
     found = asyncio.run(_with_parts(config, store, doing, lambda hand: hand.prove(intended)))
+    if intended.state == PaymentState.SUCCEEDED and found.proof and _paid(intended, found):
+        store.write(PAYING_NUMBER, config.halo.status.numbers.get(PaymentState.SUCCEEDED))
     if as_json:
         typer.echo(json.dumps(_as_json(intended, found), indent=2, default=str))
     else:
@@ -344,6 +348,15 @@ def _invoice_changed(intended: Intended, found: Found) -> bool | None:
     """Whether the amounts of the invoice changed; None if Halo did not show them both times."""
     before, after = intended.before.invoice, found.after.invoice
     return None if before is None or after is None else before != after
+
+
+def _paid(intended: Intended, found: Found) -> bool:
+    """Whether Halo reduced what is due on the invoice."""
+    before, after = intended.before.invoice or {}, found.after.invoice or {}
+    try:
+        return Decimal(after["amountdue"]) < Decimal(before["amountdue"])
+    except (KeyError, ArithmeticError):
+        return False
 
 
 def _as_json(intended: Intended, found: Found) -> dict[str, Any]:
