@@ -112,11 +112,37 @@ def test_nobody_shares_the_number_of_success(evidence: list[Evidence]) -> None:
 
 @settings(deadline=None)
 @given(some_evidence)
-def test_rows_that_say_nothing_of_the_states_decide_nothing(evidence: list[Evidence]) -> None:
-    """A number that differs from the number of webhook rows alone has the verdict "proven"."""
+def test_rows_without_a_trace_only_take_numbers_away(evidence: list[Evidence]) -> None:
+    """Except for succeeded, a number is the one that webhook rows alone prove, or there is none."""
     alone = _numbers(learnt(e for e in evidence if e.webhook))
     for one in learnt(evidence):
-        assert one.number in (alone[one.state], None) or one.verdict is Verdict.PROVEN
+        if one.state is not S.SUCCEEDED:
+            assert one.number in (alone[one.state], None)
+
+
+@settings(deadline=None)
+@given(some_evidence)
+def test_no_other_state_gets_a_number_that_webhooks_wrote_for_success(
+    evidence: list[Evidence],
+) -> None:
+    """A number on a succeeded payment's webhook row never becomes another state's number or hint."""
+    paid = {e.number for e in evidence if e.webhook and e.state is S.SUCCEEDED}
+    for one in learnt(evidence):
+        if one.state is not S.SUCCEEDED:
+            assert one.number not in paid
+            assert one.hint not in paid
+
+
+def test_a_canceled_payment_does_not_get_the_number_of_contradicting_successes() -> None:
+    """Webhook rows show 3 and 9 for succeeded, and 3 for canceled: neither state gets a number."""
+    evidence = [
+        _evidence(1, S.SUCCEEDED, 3),
+        _evidence(2, S.SUCCEEDED, 9),
+        _evidence(3, S.CANCELED, 3),
+    ]
+    found = {one.state: (one.number, one.verdict) for one in learnt(evidence)}
+    assert found[S.SUCCEEDED] == (None, Verdict.CONTRADICTED)
+    assert found[S.CANCELED] == (None, Verdict.SHARED)
 
 
 def test_what_is_shown_of_a_state() -> None:
@@ -588,7 +614,7 @@ def test_calibrate_while_halo_is_down(live: Rig) -> None:
     for said in (done, live.command("audit", "--since", "1d")):
         assert said.returncode == 69
         assert "Halo" in said.stderr
-        assert "the next run goes on" not in said.stderr
+        assert "the next run continues" not in said.stderr
 
 
 def test_calibrate_while_stripe_is_down(live: Rig) -> None:

@@ -180,7 +180,8 @@ def learn(tally: Tally) -> tuple[Finding, ...]:
     beginnings = tally.beginnings()
     proven = _proven(tally.webhook)
     findings = [_finding(state, tally, beginnings, proven) for state in PaymentState]
-    return tuple(_unshared(finding, findings) for finding in findings)
+    paid = {number for state, number in tally.webhook if state is PaymentState.SUCCEEDED}
+    return tuple(_unshared(finding, findings, paid) for finding in findings)
 
 
 def _proven(webhook: Mapping[tuple[PaymentState | None, int], Seen]) -> dict[PaymentState, int]:
@@ -237,13 +238,22 @@ def _verdict(speaking: list[Shown], beginnings: frozenset[int]) -> Verdict:
     return Verdict.HINTED if beginnings else Verdict.TOO_LITTLE
 
 
-def _unshared(finding: Finding, findings: list[Finding]) -> Finding:
-    """Remove the number from succeeded, and from the states that would share it."""
-    paid = next(one.number for one in findings if one.state is PaymentState.SUCCEEDED)
-    shares = [one for one in findings if one.number == paid and paid is not None]
-    if len(shares) < 2 or finding.number is None or finding.number != paid:
-        return finding
-    return Finding(finding.state, None, None, Verdict.SHARED, finding.shown)
+def _unshared(finding: Finding, findings: list[Finding], paid: Collection[int]) -> Finding:
+    """Remove the number from succeeded, and from the states that would share it.
+
+    Args:
+        finding: the finding of one state.
+        findings: the findings of all states.
+        paid: every number that Halo's webhook wrote for a succeeded payment, also if these numbers
+            contradict each other: with such a number for another state, syncd could mark an
+            invoice as paid.
+    """
+    if finding.state is PaymentState.SUCCEEDED:
+        others = {one.number for one in findings if one.state is not finding.state}
+        shares = finding.number is not None and finding.number in others
+    else:
+        shares = finding.number in paid or finding.hint in paid
+    return Finding(finding.state, None, None, Verdict.SHARED, finding.shown) if shares else finding
 
 
 @dataclass(frozen=True, slots=True)

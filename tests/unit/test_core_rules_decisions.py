@@ -275,6 +275,7 @@ def test_what_always_holds(
     if isinstance(decision, Update):
         assert decision.status == numbers[state]
         assert set(decision.rows) <= {r.id for r in rows if r.status != numbers[state]}
+        assert sorted(decision.rows) == sorted(r.id for r in rows if r.id in set(decision.rows))
         if state is not S.SUCCEEDED:
             assert all(r.status != numbers[S.SUCCEEDED] for r in rows)
         elif not push:

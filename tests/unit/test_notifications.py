@@ -256,6 +256,18 @@ readings = st.builds(
 )
 
 
+MATTERS = (
+    "gap",
+    "attention",
+    "Halo does not work",
+    "Stripe does not work",
+    "The database does not work",
+    "to Stripe",
+    "to Halo",
+)
+"""What titles report, at most once in an hour each."""
+
+
 @given(st.lists(st.tuples(st.integers(1, 4_000), readings), max_size=40))
 def test_never_a_flood(steps: list[tuple[int, HealthReading]]) -> None:
     """No problem is reported twice within an hour, and the stored state can be read back unchanged."""
@@ -266,17 +278,27 @@ def test_never_a_flood(steps: list[tuple[int, HealthReading]]) -> None:
         notice = teller.hear(replace(reading, at=at))
         assert NOTIFIED.decode(NOTIFIED.encode(teller.notified)) == teller.notified
         assert HEALTH.decode(HEALTH.encode(teller.health)) == teller.health
-        for matter in (
-            "gap",
-            "attention",
-            "Halo doesn't",
-            "Stripe doesn't",
-            "to Stripe",
-            "to Halo",
-        ):
+        for matter in MATTERS:
             if notice is not None and matter in notice.title:
                 assert at - last.get(matter, 0) >= RULES.every_seconds
                 last[matter] = at
+
+
+def test_the_matters_that_are_looked_for() -> None:
+    """Each of MATTERS is in the title of the message that reports it."""
+    reading = HealthReading(
+        1_000_000,
+        failing={n: FailingCheck("why", worked_at=0) for n in ("stripe", "halo", "store")},
+        attention={"pi_1": "why"},
+        attention_counts={"payment": 1},
+        gap=(1, "A gap."),
+        budgets={"stripe": (0, 100), "halo": (0, 100)},
+    )
+    teller = Teller()
+    quiet = replace(reading, failing={}, attention={}, attention_counts={}, gap=None)
+    notices = [teller.hear(one) for one in (quiet, replace(reading, at=1_010_000))]
+    titles = "; ".join(notice.title for notice in notices if notice is not None)
+    assert [matter for matter in MATTERS if matter not in titles] == []
 
 
 @given(st.lists(st.lists(st.sampled_from([f"pi_{n}" for n in range(6)]), unique=True), max_size=9))
