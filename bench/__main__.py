@@ -89,8 +89,9 @@ def naive(payments: int, results: Results, console: Console) -> None:
                 "HALO_TENANT": halo["tenant"],
                 "STATUS_SUCCEEDED": str(halo["status"]["succeeded"]),
             },
-            "-m", "bench.naive",
-        )  # fmt: skip
+            "-m",
+            "bench.naive",
+        )
         stripe, asked, written = box.requests()
     assert written == payments
     of = f"plain script with {payments:,}"
@@ -109,9 +110,11 @@ def at_rest(polls: int, known: int, results: Results, console: Console) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(address)
             process = subprocess.Popen(
-                [sys.executable, "-m", "syncd"], env={**environment, "NOTIFY_SOCKET": address},
-                stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "syncd"],
+                env={**environment, "NOTIFY_SOCKET": address},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             try:
                 while b"READY=1" not in manager.recv(4096):
                     pass

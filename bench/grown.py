@@ -51,8 +51,13 @@ def beside(rows: int, payments: int, burst: int, results: Results, console: Cons
                 box.stripe.create_intent(amount=1_000, created=made), "succeeded", emit=False
             )
         box.halo.requests.clear()
-        run({**environment, "SYNCD_STATE__URL": f"sqlite:///{folder}/other.db"},
-            "-m", "syncd", "--backfill", "91d")  # fmt: skip
+        run(
+            {**environment, "SYNCD_STATE__URL": f"sqlite:///{folder}/other.db"},
+            "-m",
+            "syncd",
+            "--backfill",
+            "91d",
+        )
         run(
             {**environment, "SYNCD_STATE__URL": f"sqlite:///{folder}/other.db"},
             "-m",
@@ -70,9 +75,15 @@ def beside(rows: int, payments: int, burst: int, results: Results, console: Cons
 
 
 def _command(
-    what: str, environment: dict[str, str], *command: str, box: Sandbox, payments: int, limit: float,
-    results: Results, console: Console,
-) -> None:  # fmt: skip
+    what: str,
+    environment: dict[str, str],
+    *command: str,
+    box: Sandbox,
+    payments: int,
+    limit: float,
+    results: Results,
+    console: Console,
+) -> None:
     """Run a command that pushes so many payments, and count its requests to Halo."""
     box.halo.requests.clear()
     written = len(box.halo.writes)
@@ -93,10 +104,12 @@ def environment_of(box: Sandbox, folder: Path) -> dict[str, str]:
     where: dict[str, Any] = {
         "stripe": {"url": box.stripe.url, "api_key": box.stripe.api_key},
         "halo": {
-            "url": box.halo.url, "client_id": box.halo.client_id,
-            "client_secret": box.halo.client_secret, "status": box.halo.status,
+            "url": box.halo.url,
+            "client_id": box.halo.client_id,
+            "client_secret": box.halo.client_secret,
+            "status": box.halo.status,
         },
-    }  # fmt: skip
+    }
     return Box.environment(SimpleNamespace(where=where), folder)  # type: ignore[arg-type]
 
 

@@ -94,8 +94,9 @@ def sandbox(payments: int) -> Iterator[Box]:
     """A sandbox without rate limits, with payments that are out of step."""
     process = subprocess.Popen(
         [sys.executable, "-m", "syncd.sandbox", "--no-limits", "--seed-intents", str(payments)],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         yield Box(process)
     finally:

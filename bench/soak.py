@@ -263,8 +263,12 @@ class Service:
         """What a person does when a fault made a payment fail and the fault is mended."""
         subprocess.run(
             [sys.executable, "-m", "syncd", "attention", "retry", "--all"],
-            env=self.environment, cwd=self.folder, check=False, capture_output=True, timeout=60,
-        )  # fmt: skip
+            env=self.environment,
+            cwd=self.folder,
+            check=False,
+            capture_output=True,
+            timeout=60,
+        )
 
     def stop(self) -> int:
         """End it as systemd does."""
@@ -315,9 +319,10 @@ def run(minutes: float, rate: float, seed: int, say: Callable[[str], None]) -> b
         say(f"\nFaults: {', '.join(f'{k} {n}' for k, n in sorted(traffic.faults.items()))}.\n")
         verdicts = _judged(samples, last, traffic, service, code)
         verdicts.add(
-            "payments behind by more than 5 minutes when the faults ended", behind,
+            "payments behind by more than 5 minutes when the faults ended",
+            behind,
             round(BEHIND_SHARE * len(traffic.expected)),
-        )  # fmt: skip
+        )
         verdicts.add("seconds until all agreed, once the faults ended", drained, DRAIN_SECONDS)
         say("| | found | at most | |\n|---|---|---|---|\n" + "\n".join(verdicts.lines))
         for line in traffic.wrong()[:20]:
@@ -379,9 +384,10 @@ def _judged(
     verdicts = Verdicts()
     first = samples[min(len(samples) - 1, len(samples) // 6)]
     verdicts.add(
-        f"memory beyond minute {first.minute:.0f}, MiB", last.resident_mib - first.resident_mib,
+        f"memory beyond minute {first.minute:.0f}, MiB",
+        last.resident_mib - first.resident_mib,
         RESIDENT_GROWTH_MIB,
-    )  # fmt: skip
+    )
     verdicts.add("open files beyond that", last.files - first.files, FILES_GROWTH)
     verdicts.add("threads beyond that", last.threads - first.threads, THREADS_GROWTH)
     more = max(1, last.payments - first.payments)
@@ -393,9 +399,10 @@ def _judged(
         for some in (samples[:quarter], samples[-quarter:])
     )
     verdicts.add(
-        f"lag in the last quarter, s (first: {early:.1f})", late,
+        f"lag in the last quarter, s (first: {early:.1f})",
+        late,
         round(LAG_FACTOR * early + LAG_SLACK_SECONDS, 1),
-    )  # fmt: skip
+    )
     verdicts.add(f"payments of {last.payments} that don't agree", len(traffic.wrong()), 0)
     verdicts.add("steps that failed by a fault of the program", len(service.events("fault")), 0)
     verdicts.add("exit code on SIGTERM", code, 0)

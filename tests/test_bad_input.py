@@ -322,10 +322,16 @@ def test_row_with_its_amount_as_text(rig: Rig, amount: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        b'"9999-12-31T23:59:59.9999999-05:00"', b'"0001-01-01T00:00:00+14:00"', b"1e9999", b"-1e999999999",
-        b"1e99999999999999999999999", b"1e-999999999", b"9" * 5_000, b"[" * 900 + b"]" * 900,
+        b'"9999-12-31T23:59:59.9999999-05:00"',
+        b'"0001-01-01T00:00:00+14:00"',
+        b"1e9999",
+        b"-1e999999999",
+        b"1e99999999999999999999999",
+        b"1e-999999999",
+        b"9" * 5_000,
+        b"[" * 900 + b"]" * 900,
     ],
-)  # fmt: skip
+)
 def test_column_that_no_database_holds(rig: Rig, value: bytes, *, proven: bool) -> None:
     """A column with an absurd date, number or nesting stops neither the update of its row nor another one."""
     rig.proven = proven

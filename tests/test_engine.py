@@ -53,10 +53,16 @@ def test_one_line_of_log_for_a_push(rig: Rig) -> None:
     (row,) = rig.box.halo.rows_of(payment)
     assert rig.told.events("pushed") == [
         {
-            "level": "info", "event": "pushed", "intent": payment, "rows": [row["id"]],
-            "old": ["status 1"], "new": "succeeded", "attempt": 1, "lag_seconds": 42.0,
+            "level": "info",
+            "event": "pushed",
+            "intent": payment,
+            "rows": [row["id"]],
+            "old": ["status 1"],
+            "new": "succeeded",
+            "attempt": 1,
+            "lag_seconds": 42.0,
         }
-    ]  # fmt: skip
+    ]
 
 
 def test_without_trace(rig: Rig) -> None:
@@ -150,10 +156,13 @@ def test_amount_mismatch_can_be_pushed(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("currency", "amount", "rows"),
     [
-        ("jpy", 500, (500,)), ("bhd", 12_340, (12.34,)), ("usd", 30, (0.1, 0.1, 0.1)),
-        ("ugx", 50_000, (500,)), ("eur", 1_000_000_007, (10_000_000.07,)),
+        ("jpy", 500, (500,)),
+        ("bhd", 12_340, (12.34,)),
+        ("usd", 30, (0.1, 0.1, 0.1)),
+        ("ugx", 50_000, (500,)),
+        ("eur", 1_000_000_007, (10_000_000.07,)),
     ],
-)  # fmt: skip
+)
 def test_amounts_agree(rig: Rig, currency: str, amount: int, rows: tuple[float, ...]) -> None:
     """Syncd compares amounts exactly, whatever number of decimals the currency has."""
     payment = rig.pay("succeeded", amount=amount, rows=rows, currency=currency)
@@ -164,10 +173,12 @@ def test_amounts_agree(rig: Rig, currency: str, amount: int, rows: tuple[float, 
 @pytest.mark.parametrize(
     ("rows", "left_out"),
     [
-        ((12.99,), ""), ((12.49,), "a surcharge of 0.50 USD"), ((5.0, 6.49), "a tip of 1.50 USD"),
+        ((12.99,), ""),
+        ((12.49,), "a surcharge of 0.50 USD"),
+        ((5.0, 6.49), "a tip of 1.50 USD"),
         ((10.99,), "a surcharge of 0.50 USD and a tip of 1.50 USD"),
     ],
-)  # fmt: skip
+)
 def test_surcharge_and_tip(rig: Rig, rows: tuple[float, ...], left_out: str) -> None:
     """Rows may leave out exactly the surcharge, the tip, or both; the log entry says which."""
     payment = rig.pay("succeeded", amount=1_299, rows=rows, surcharge=50, tip=150)
@@ -261,8 +272,12 @@ def test_create(rig: Rig) -> None:
     rig.once()
     (row,) = rig.box.halo.rows_of(payment)
     assert {k: row[k] for k in ("amount", "status", "method", "module_id", "invoice_id")} == {
-        "amount": 10.99, "status": 3, "method": 12, "module_id": 231, "invoice_id": 1001,
-    }  # fmt: skip
+        "amount": 10.99,
+        "status": 3,
+        "method": 12,
+        "module_id": 231,
+        "invoice_id": 1001,
+    }
     assert [inserted for _, _, inserted in rig.box.halo.writes] == [True]
 
 
@@ -1029,8 +1044,10 @@ def test_polls_are_spread_when_the_budget_runs_low(rig: Rig) -> None:
 def test_sweeps_are_rare_while_polls_are_spread(rig: Rig) -> None:
     """When more than half of the read budget is used, sweeps run once a day, and polls continue."""
     rig.settings |= {
-        "SYNCD_STRIPE__READ_BUDGET": "1000", "SYNCD_POLL__INTERVAL": "1h", "SYNCD_POLL__SWEEP": "10m",
-    }  # fmt: skip
+        "SYNCD_STRIPE__READ_BUDGET": "1000",
+        "SYNCD_POLL__INTERVAL": "1h",
+        "SYNCD_POLL__SWEEP": "10m",
+    }
     swept: list[float] = []
 
     async def ten_days(parts: Parts) -> None:
@@ -1227,10 +1244,13 @@ def test_two_payments_that_cannot_be_written_hold_up_no_other_run(rig: Rig) -> N
     poisoned = {row["id"] for name in payments[:2] for row in rig.box.halo.rows_of(name)}
     rig.box.halo.faults.append(
         Fault(
-            "500", times=None, method="POST", path="/api/InvoicePayment",
+            "500",
+            times=None,
+            method="POST",
+            path="/api/InvoicePayment",
             match=lambda request: any(row["id"] in poisoned for row in request.json()),
         )
-    )  # fmt: skip
+    )
     for _ in range(2):
         rig.cycle()
         rig.clock.seconds += 30

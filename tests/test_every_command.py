@@ -67,7 +67,11 @@ LINES = {
     "export": (Line("export"),),
     "copy": (Line("copy sqlite:///{folder}/copy.db"),),
     "demo": (),
-    "attention": (Line("attention", code=1), Line("attention --dismissed"), Line("attention --json", code=1)),
+    "attention": (
+        Line("attention", code=1),
+        Line("attention --dismissed"),
+        Line("attention --json", code=1),
+    ),
     "attention show": (Line("attention show {held}"),),
     "attention retry": (Line("attention retry {held}"),),
     "attention push": (
@@ -81,7 +85,7 @@ LINES = {
     "config show": (Line("config show"),),
     "config validate": (Line("config validate"),),
     "config schema": (Line("config schema"),),
-}  # fmt: skip
+}
 """Lines of every command. The demo takes seconds, so test_demo.py and test_output.py test it."""
 
 ALL = [line for lines in LINES.values() for line in lines]
@@ -132,11 +136,16 @@ class Place:
         with to.open("wb") as stdout, errors.open("wb") as stderr:
             process = processes.start(
                 *arguments,
-                environment={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **self.environment, **extra},
+                environment={
+                    "PYTHONPATH": str(ROOT),
+                    "PATH": "/usr/bin:/bin",
+                    **self.environment,
+                    **extra,
+                },
                 folder=self.rig.folder,
                 stdout=stdout,
                 stderr=stderr,
-            )  # fmt: skip
+            )
             code = process.wait(60)
         return code, errors.read_text("utf-8")
 
@@ -208,9 +217,11 @@ def test_ctrl_c_while_it_waits(place: Place, line: Line) -> None:
         side.faults.append(Fault("hang", times=None))
     before = sum(map(len, asked))
     shown = on_terminal(
-        place.environment, place.rig.folder, *arguments,
+        place.environment,
+        place.rig.folder,
+        *arguments,
         when=lambda: sum(map(len, asked)) > before,
-    )  # fmt: skip
+    )
     assert shown.code == INTERRUPTED, shown.text
     assert "Traceback" not in shown.text
 

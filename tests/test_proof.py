@@ -1306,8 +1306,9 @@ def test_a_restoration_keeps_what_a_person_filled_in(rig: Rig) -> None:
     path = f"/api/InvoicePayment/{row['id']}"
     unread = Fault("reset", times=None, method="GET", path=path, after=1)
     rig.box.halo.faults += [
-        Fault("reset_after", times=1, method="POST", path="/api/InvoicePayment"), unread,
-    ]  # fmt: skip
+        Fault("reset_after", times=1, method="POST", path="/api/InvoicePayment"),
+        unread,
+    ]
     rig.cycle()
     emptied = row["reference"]
     row["method"] = 9

@@ -38,9 +38,15 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes
 def said(number: int, **other: Any) -> Observation:
     """An observation of a payment; its trace is what makes a database large."""
     seen = Observation(
-        f"pi_{number}", PaymentState.PROCESSING, number, read=False, amount=1_099, currency="usd",
-        event_id=f"evt_{number}", trace="x" * 2_000,
-    )  # fmt: skip
+        f"pi_{number}",
+        PaymentState.PROCESSING,
+        number,
+        read=False,
+        amount=1_099,
+        currency="usd",
+        event_id=f"evt_{number}",
+        trace="x" * 2_000,
+    )
     return replace(seen, **other)
 
 
@@ -473,12 +479,16 @@ def test_prune(path: Path) -> None:
             )
     store.housekeeping.prune(179 * DAY, events_before=250)
     assert {name: _sizes(store)[name] for name in ("payments", "seen_events", "unreadable")} == {
-        "payments": 4, "seen_events": 1, "unreadable": 1,
-    }  # fmt: skip
+        "payments": 4,
+        "seen_events": 1,
+        "unreadable": 1,
+    }
     store.housekeeping.prune(181 * DAY, events_before=1_000)
     assert {name: _sizes(store)[name] for name in ("payments", "seen_events", "unreadable")} == {
-        "payments": 2, "seen_events": 0, "unreadable": 0,
-    }  # fmt: skip
+        "payments": 2,
+        "seen_events": 0,
+        "unreadable": 0,
+    }
     assert [store.payment(f"pi_{n}") is None for n in range(4)] == [True, True, False, False]
     store.close()
 

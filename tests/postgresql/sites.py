@@ -44,8 +44,14 @@ class Site:
         """A host's own folder, with the same database and sides."""
         folder = self.folder / host
         folder.mkdir()
-        return Rig(self.rig.box, self.rig.clock, folder, self.rig.settings,
-                   database=self.rig.url, password=PASSWORD)  # fmt: skip
+        return Rig(
+            self.rig.box,
+            self.rig.clock,
+            folder,
+            self.rig.settings,
+            database=self.rig.url,
+            password=PASSWORD,
+        )
 
     def start(self, stack: ExitStack, host: str, **extra: str) -> None:
         """Start a service on a host, and wait for its role."""
@@ -138,8 +144,14 @@ def made(folder: Path, clock: HandClock | None = None) -> Iterator[Site]:
                 with hosts.on(host):
                     proxies.append(Proxy(port, host=hub, port=port))
                 stack.callback(proxies[-1].close)
-        rig = Rig(box, clock or HandClock(), folder, {"SYNCD_PUSH__CREATE_MISSING": "true"},
-                  database=server.url(server.database()), password=PASSWORD)  # fmt: skip
+        rig = Rig(
+            box,
+            clock or HandClock(),
+            folder,
+            {"SYNCD_PUSH__CREATE_MISSING": "true"},
+            database=server.url(server.database()),
+            password=PASSWORD,
+        )
         with hosts.on("first"):
             rig.once()
         yield Site(hosts, server, rig, folder, proxies=proxies)

@@ -61,9 +61,15 @@ class Service:
         with self.site.hosts.on(self.host):
             self.store = self.rig.open()
             self.lead = Leadership(
-                self.store, TAKEOVER_SECONDS, self.rig.told, clock, clock,
-                self._prepare, lambda _how: None, lambda: None,
-            )  # fmt: skip
+                self.store,
+                TAKEOVER_SECONDS,
+                self.rig.told,
+                clock,
+                clock,
+                self._prepare,
+                lambda _how: None,
+                lambda: None,
+            )
             self.rig.world.requires = lambda: self.lead.fence
             self.parts = self._assembled()
 

@@ -363,8 +363,10 @@ def test_number_beyond_every_column(number: bytes) -> None:
 def test_greatest_numbers() -> None:
     """Numbers within the range of a double stay exact, however large or small."""
     assert read_json(b"[1e307, 1e-999999, " + b"1" * 307 + b"]") == [
-        Decimal("1e307"), Decimal("1e-999999"), int("1" * 307)
-    ]  # fmt: skip
+        Decimal("1e307"),
+        Decimal("1e-999999"),
+        int("1" * 307),
+    ]
 
 
 ROW = read_row({"id": 28, "status": 4})
