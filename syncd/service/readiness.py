@@ -7,7 +7,7 @@ from syncd.core.errors import Side
 from syncd.monitor.health import Check, judge_step
 from syncd.monitor.status import stopped_check
 from syncd.service.clock import Ages
-from syncd.service.leadership import Leadership
+from syncd.service.leadership import Leadership, Role
 from syncd.store.store import Store
 from syncd.sync.engine import Engine
 
@@ -15,13 +15,18 @@ HANG_SECONDS = 240.0
 """After so many seconds without progress a step hangs; systemd's watchdog restarts syncd."""
 
 SILENT_SECONDS = 2.0
-"""After so many seconds without an answer to a query, the database does not work."""
+"""After so many seconds without an answer, the database does not work, unless a query waits for a lock."""
+
+
+def may_be_silent(store: Store) -> bool:
+    """Whether a query has waited so long that `silence` asks the database, for 1.5 seconds at most."""
+    return store.housekeeping.waiting_seconds() >= SILENT_SECONDS
 
 
 def silence(store: Store) -> str | None:
-    """What is wrong if the database does not answer a query that waits now; None if all is well."""
-    seconds = store.housekeeping.silent_seconds()
-    if seconds < SILENT_SECONDS:
+    """What is wrong if the database answers nobody while a query waits; None if all is well."""
+    seconds = store.housekeeping.silent_seconds(SILENT_SECONDS)
+    if not seconds:
         return None
     return (
         f"The database has not answered for {seconds:.0f} s. syncd writes nothing to Halo until the "
@@ -51,7 +56,8 @@ def ready_checks(
     role, trouble = {}, engine.store_trouble
     if lead is not None:
         role = {"role": lead.check()}
-        trouble = lead.trouble or (trouble if lead.leads else None)
+        # A leader that waited for the database too long has not noticed yet that its lease has ended.
+        trouble = lead.trouble or (trouble if lead.role is Role.LEADING else None)
     trouble = trouble or silence(engine.store)
     store = {"store": Check(trouble is None, trouble or "works", reason=trouble)}
     if lead is not None and not lead.leads:

@@ -21,7 +21,14 @@ from syncd.core.payments import PaymentState
 from syncd.core.records import Condition, Pushed
 from syncd.store.coordination import SENT_FORGOTTEN
 from syncd.store.db import dump, schema
-from syncd.store.db.connection import facts, present, reading, silent_seconds, writing
+from syncd.store.db.connection import (
+    facts,
+    present,
+    reading,
+    silent_seconds,
+    waiting_seconds,
+    writing,
+)
 from syncd.store.db.notes import read_note, write_notes
 from syncd.store.payments import row_ids
 from syncd.store.reversals import is_listed
@@ -213,9 +220,17 @@ class HousekeepingStore:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def silent_seconds(self) -> float:
-        """How long a server has not answered a query that waits now; 0 without such a query."""
-        return silent_seconds(self._engine)
+    def waiting_seconds(self) -> float:
+        """How long a query has waited for a server's answer; 0 without such a query."""
+        return waiting_seconds(self._engine)
+
+    def silent_seconds(self, least: float) -> float:
+        """How long a server has answered nobody while a query waits; 0 if less than `least`.
+
+        A query that waits for a lock, or that takes long, is no silence. To know that, this method
+        asks the server on another connection, which takes 1.5 seconds at most.
+        """
+        return silent_seconds(self._engine, least)
 
     def facts(self) -> dict[str, Any]:
         """Facts for a bug report: the database's kind, version, size, and rows by table."""

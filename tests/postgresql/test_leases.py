@@ -10,9 +10,14 @@ import pytest
 from syncd.clients.throttle import halo_window
 from syncd.core.errors import LeaseHeld
 from syncd.core.records import Fence, Holder
+from syncd.service.clock import Ages
+from syncd.service.leadership import Leadership
+from syncd.service.readiness import ready_checks
 from syncd.store.db import postgresql
 from syncd.store.store import Store
+from syncd.sync.build import Parts
 from syncd.sync.lease import Lease
+from tests.conftest import Rig
 from tests.postgresql.server import PASSWORD, Server
 from tests.test_store import fill
 
@@ -93,6 +98,33 @@ def test_the_servers_clock(store: Store, ahead: float) -> None:
     second.take()
     with pytest.raises(LeaseHeld):
         first.renew()
+
+
+def test_a_lease_that_ended_while_the_database_failed(rig: Rig) -> None:
+    """A leader that waited for the database until its lease ended is not ready, also before it notices."""
+
+    async def nothing() -> None:
+        """Nothing has to be prepared."""
+
+    async def work(parts: Parts) -> None:
+        lead = Leadership(
+            parts.engine.store, 30.0, rig.told, rig.clock, rig.clock,
+            nothing, lambda _how: None, lambda: None,
+        )  # fmt: skip
+        await lead.look()
+        assert lead.leads
+
+        def store() -> tuple[bool, str]:
+            checks = ready_checks(parts.engine, lead, rig.clock(), Ages(rig.clock), 900.0)
+            return checks["store"].ok, checks["store"].text
+
+        assert store() == (True, "works")
+        parts.engine.store_trouble = "no answer"
+        rig.clock.seconds += 60
+        assert not lead.leads
+        assert store() == (False, "no answer")
+
+    rig.run(work)
 
 
 @pytest.fixture(params=["repeatable read", "serializable"])

@@ -6,15 +6,18 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
 
 from syncd.sandbox.faults import Fault
 from syncd.sandbox.server import Sandbox
+from syncd.store.db import postgresql
 from tests.conftest import HandClock, Receiver, Rig
 from tests.postgresql.proxy import Proxy
 from tests.postgresql.server import PASSWORD, Server
@@ -298,6 +301,43 @@ def test_http_while_the_database_hangs(server: Server, tmp_path: Any, how: str) 
             settled(live, paid)
             until(lambda: {code for code, _ in _answers_of(running).values()} == {200}, 40)
     proxy.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lock", ["LOCK TABLE notes", "a writer's lock"])
+def test_a_lock_is_no_silence(live: Rig, shared_server: Server, lock: str) -> None:
+    """While another session holds a lock, the database works: no answer says that it does not answer.
+
+    The page waits for a locked table. A writer's lock that lasts too long is reported as a lock.
+    """
+    live.once()
+    statement = lock if "TABLE" in lock else f"SELECT pg_advisory_xact_lock({postgresql._LOCK})"
+    name = live.url.rpartition("/")[2]
+    with (
+        daemon(live, SYNCD_WEB__STALE_AFTER="1m") as running,
+        psycopg.connect(shared_server.url_with_password(name)) as other,
+        ThreadPoolExecutor(1) as pages,
+    ):
+        until(lambda: running.get("/readyz")[0] == 200)
+        other.execute(statement)
+        page = pages.submit(running.get, "/")
+        end, codes, texts = time.monotonic() + 4.5, set(), ""
+        while time.monotonic() < end:
+            code, text = running.get("/readyz")
+            codes.add(code)
+            texts += text
+            time.sleep(0.1)
+        (held,) = shared_server.ask(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND application_name = 'syncd'",
+            "postgres", name,
+        )  # fmt: skip
+        other.rollback()
+        assert "has not answered" not in texts
+        assert codes == {200}
+        assert page.result()[0] == 200
+        assert held <= (postgresql.CONNECTIONS_MAX,)
+        paid = live.pay("succeeded")
+        settled(live, paid)
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from syncd.monitor.alerts import HealthState, level_of
 from syncd.monitor.health import Check
 from syncd.monitor.status import gather, writes_known
 from syncd.monitor.telemetry import Telemetry
-from syncd.service.readiness import silence
+from syncd.service.readiness import may_be_silent, silence
 from syncd.service.web.chart import HOURS
 from syncd.service.web.page import ATTENTION_MAX, Snapshot, headers, render
 from syncd.store.store import Store
@@ -71,7 +71,7 @@ def application(sources: WebSources) -> Starlette:
 
     async def unless_silent(task: "asyncio.Future[T]") -> T:
         while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
-            if (text := silence(sources.store)) is not None:
+            if (text := await _silence(sources.store)) is not None:
                 raise StoreUnavailable(text)
         return task.result()
 
@@ -97,7 +97,7 @@ def application(sources: WebSources) -> Starlette:
         return _answer({"loop": sources.live()}, sources.role())
 
     async def readyz(_request: Request) -> Response:
-        return _answer(sources.ready(), sources.role())
+        return _answer(await _ready(sources), sources.role())
 
     async def metrics(_request: Request) -> Response:
         try:
@@ -133,6 +133,18 @@ def application(sources: WebSources) -> Starlette:
     return Starlette(
         routes=[Route(path, guarded(page), methods=["GET"]) for path, page in pages.items()]
     )
+
+
+async def _silence(store: Store) -> str | None:
+    """The same as `silence`, which may ask the database: then in a thread."""
+    return await run_in_threadpool(silence, store) if may_be_silent(store) else None
+
+
+async def _ready(sources: WebSources) -> dict[str, Check]:
+    """The checks of `/readyz`, which may ask the database: then in a thread."""
+    if may_be_silent(sources.store):
+        return await run_in_threadpool(sources.ready)
+    return sources.ready()
 
 
 def _answer(checks: dict[str, Check], role: str | None) -> JSONResponse:

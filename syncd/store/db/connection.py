@@ -260,12 +260,24 @@ def server_time(engine: sa.Engine) -> sa.ColumnElement[float] | None:
     return None
 
 
-def silent_seconds(engine: sa.Engine) -> float:
-    """How long a server has not answered a query that waits now; 0 without such a query."""
+def waiting_seconds(engine: sa.Engine) -> float:
+    """How long a query has waited for a server's answer; 0 without such a query."""
     if engine.dialect.name == "postgresql":
         from syncd.store.db import postgresql  # psycopg is installed only for PostgreSQL
 
-        return postgresql.silent_seconds(engine)
+        return postgresql.waiting_seconds(engine)
+    return 0.0
+
+
+def silent_seconds(engine: sa.Engine, least: float) -> float:
+    """How long a server has answered nobody while a query waits; 0 if less than `least`.
+
+    Asks the server on another connection before it returns such a time: a query may wait for a lock.
+    """
+    if engine.dialect.name == "postgresql":
+        from syncd.store.db import postgresql  # psycopg is installed only for PostgreSQL
+
+        return postgresql.silent_seconds(engine, least)
     return 0.0
 
 

@@ -10,6 +10,7 @@ server may stop answering.
 """
 
 import ipaddress
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -31,11 +32,17 @@ CONNECT_SECONDS = 4
 ANSWER_SECONDS = 15.0
 """The maximum wait for a connection and for each answer, in seconds; then the connection is closed."""
 
+ASK_SECONDS = 1.5
+"""How long to wait for an answer on another connection, in seconds: a server that works answers soon."""
+
 IDLE_SECONDS = 10
 """The server ends a transaction after this idle time, because a stopped process would block others."""
 
 UNREACHABLE_SECONDS_MAX = 5.0
-"""After a server has not answered, attempts to connect fail at once, up to this many seconds."""
+"""After a server has not answered, attempts to connect fail at once, up to this many seconds.
+
+So long, a server that has not answered is not asked again on another connection either.
+"""
 
 _DEFAULTS: dict[str, Any] = {
     "application_name": "syncd",
@@ -112,6 +119,11 @@ class _Connector:
     _blocked_until: float = 0.0
     _last: str = ""
     _waits: dict[object, float] = field(default_factory=dict)
+    _answered: float = 0.0
+    _reached: dict[str, Any] = field(default_factory=dict)
+    _asking: threading.Thread | None = None
+    _asked: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self) -> psycopg.Connection[Any]:
         begun = time.monotonic()
@@ -126,6 +138,8 @@ class _Connector:
                 self.block(str(error), took)
             raise
         found.connector = self
+        info = found.info
+        self._reached = {"host": info.host, "hostaddr": info.hostaddr, "port": info.port}
         found.adapters.register_dumper(str, _Text)
         # A pooler (PgBouncer) or DISCARD ALL drops prepared statements.
         found.prepare_threshold = None
@@ -141,10 +155,41 @@ class _Connector:
         finally:
             del self._waits[wait]
 
-    def silent_seconds(self) -> float:
-        """How long the longest wait for the server has lasted so far; 0 if no thread waits."""
-        now = time.monotonic()
-        return max((now - begun for begun in list(self._waits.values())), default=0.0)
+    def waiting_seconds(self) -> float:
+        """How long a thread has waited, since the server was last asked and answered; 0 if none waits."""
+        now, answered = time.monotonic(), self._answered
+        return max((now - max(one, answered) for one in list(self._waits.values())), default=0.0)
+
+    def silent_seconds(self, least: float) -> float:
+        """The same; if it is `least` or more, the server is asked on another connection first.
+
+        A server that answers there works: the thread waits for a lock, or for a query that takes long.
+        """
+        if self.waiting_seconds() < least:
+            return 0.0
+        with self._lock:
+            lately = time.monotonic() - self._asked < UNREACHABLE_SECONDS_MAX
+            failed = self._asked > self._answered
+            if self._asking is None or not (self._asking.is_alive() or (failed and lately)):
+                self._asked = time.monotonic()
+                self._asking = threading.Thread(target=self._ask, daemon=True)
+                self._asking.start()
+            asking = self._asking
+        asking.join(max(0.0, self._asked + ASK_SECONDS - time.monotonic()))
+        seconds = self.waiting_seconds()
+        return seconds if seconds >= least else 0.0
+
+    def _ask(self) -> None:
+        """Connect to the server, and note that the server has answered."""
+        where = self._reached | {"connect_timeout": 2}  # psycopg's minimum
+        try:
+            psycopg.connect(**(self.parameters | where)).close()
+        except psycopg.Error as error:
+            if "FATAL:" not in str(
+                error
+            ):  # with it the server has answered, such as: too many clients
+                return
+        self._answered = time.monotonic()
 
     def block(self, message: str, seconds: float) -> None:
         """Let attempts fail at once: a server that does not answer must not block the service."""
@@ -155,9 +200,14 @@ class _Connector:
 _CONNECTORS: "WeakKeyDictionary[sa.Engine, _Connector]" = WeakKeyDictionary()
 
 
-def silent_seconds(engine: sa.Engine) -> float:
-    """How long a thread has waited for the server's present answer; 0 if none waits."""
-    return _CONNECTORS[engine].silent_seconds()
+def waiting_seconds(engine: sa.Engine) -> float:
+    """How long a thread has waited for the server; 0 if no thread waits."""
+    return _CONNECTORS[engine].waiting_seconds()
+
+
+def silent_seconds(engine: sa.Engine, least: float) -> float:
+    """How long the server has answered nobody while a thread waits; 0 if less than `least`."""
+    return _CONNECTORS[engine].silent_seconds(least)
 
 
 def make_engine(url: str, password: str | None, busy_seconds: float) -> sa.Engine:
@@ -276,6 +326,12 @@ def failure_of(error: Exception, *, opening: bool) -> Failure:
         return StoreUnavailable(
             f"Another process has locked the database ({text}). syncd changed nothing and retries "
             "later. The view pg_stat_activity shows it, with the application_name syncd."
+        )
+    if state == "57014":
+        return StoreUnavailable(
+            f"A query of the database took too long ({text}): another session may hold a lock, or the "
+            "server is slow. syncd changed nothing and retries later. The view pg_stat_activity shows "
+            "what the server does."
         )
     if state == "42501":
         return StoreUnusable(
