@@ -532,6 +532,32 @@ def test_csv_on_standard_output(live: Rig) -> None:
     assert (live.folder / "a.csv").read_bytes().startswith(b"\xef\xbb\xbfLine,Customer,")
 
 
+def test_a_page_on_standard_output(live: Rig) -> None:
+    """`--html -` writes the page to standard output, and never a file named -."""
+    live.pay("succeeded")
+    ran = live.command("audit", "--html", "-")
+    assert ran.stdout.startswith("<!DOCTYPE html>")
+    assert ran.stdout.rstrip().endswith("</html>")
+    assert "One customer may be chased for 10.99 USD" in ran.stderr
+    assert not (live.folder / "-").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--csv", "-", "--html", "-"), "'--csv -' and '--html -' both write to standard output"),
+        (("--html", "-", "--json"), "--json and '--html -' both write to standard output"),
+        (("--csv", "a", "--html", "./a"), "--csv and --html both name a"),
+    ],
+)
+def test_two_reports_in_one_place(live: Rig, options: tuple[str, ...], said: str) -> None:
+    """Two reports that would overwrite each other are refused before anything is read."""
+    ran = live.command("audit", *options)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert said in " ".join(ran.stderr.split())
+    assert live.box.stripe.requests == []
+
+
 def test_rows_that_leave_out_a_surcharge_agree(live: Rig) -> None:
     """Rows that leave out the surcharge and the tip agree, and the audit names both; other sums differ."""
     live.box.stripe.permissions |= {"refunds", "disputes"}

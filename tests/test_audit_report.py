@@ -661,7 +661,7 @@ def test_a_report_replaces_no_device_and_no_link(rig: Rig, option: str) -> None:
     kept.write_text("before")
     refused = rig.command("audit", option, str(pipe))
     assert (refused.returncode, pipe.is_fifo()) == (2, True)
-    assert "is not a regular file; --csv - writes to standard output" in " ".join(
+    assert "is not a regular file; - writes to standard output" in " ".join(
         re.sub("[│╭╮╰╯─]", " ", refused.stderr).split()
     )
     assert rig.command("audit", option, str(link)).returncode == 0

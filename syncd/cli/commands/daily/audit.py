@@ -99,7 +99,8 @@ def audit(
         typer.Option("--csv", metavar="FILE", help="Write the differences as CSV; - is stdout."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page to mail or print.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page to mail or print; - is stdout."),
     ] = None,
     fix: Annotated[
         bool, typer.Option("--fix", help="Write the differences to Halo that syncd can correct.")
@@ -122,11 +123,9 @@ def audit(
     Example: syncd audit --since 2026-10 --until 2026-10 --html october.html
     """
     asked = Asked(*_period(since, until), fix, everything, invoices)
-    if csv == STDOUT and as_json_:
-        message = "--json and '--csv -' both write to standard output; name a file: --csv audit.csv"
-        raise typer.BadParameter(message, param_hint="--csv")
-    csv_file = None if csv == STDOUT else csv
-    with _files(csv_file, html) as (csv_part, html_part), failures_said(afresh=True):
+    _check_outputs(csv, html, as_json=as_json_)
+    files = [None if file == STDOUT else file for file in (csv, html)]
+    with _files(*files) as (csv_part, html_part), failures_said(afresh=True):
         stderr_log()
         loaded = load_config(config or context.obj)
         with _stores(loaded, fix=fix) as (own, memory), shown() as show:
@@ -138,20 +137,38 @@ def audit(
                 write_csv(found, places, to, everything=everything)
         if html_part:
             html_part.write_text(as_html(found, places, everything=everything), "utf-8")
-    _print(found, places, asked, csv_to_stdout=csv == STDOUT, json_to_stdout=as_json_)
+    shape = "csv" if csv == STDOUT else "html" if html == STDOUT else "json" if as_json_ else "text"
+    _print(found, places, asked, shape)
     raise typer.Exit(EXIT_ATTENTION if found.open else 0)
 
 
-def _print(
-    found: Audit, places: Links, asked: Asked, *, csv_to_stdout: bool, json_to_stdout: bool
-) -> None:
-    """Print the report on standard output, in the requested format."""
-    if csv_to_stdout:
+def _check_outputs(csv: Path | None, html: Path | None, *, as_json: bool) -> None:
+    """Refuse two reports in one place.
+
+    Raises:
+        typer.BadParameter: two options write to the same file, or to standard output.
+    """
+    if [csv, html].count(STDOUT) + as_json > 1:
+        options = {"--json": as_json, "'--csv -'": csv == STDOUT, "'--html -'": html == STDOUT}
+        both = " and ".join(option for option, given in options.items() if given)
+        name, hint = ("audit.csv", "--csv") if csv == STDOUT else ("audit.html", "--html")
+        message = f"{both} both write to standard output; name a file: {hint} {name}"
+        raise typer.BadParameter(message, param_hint=hint)
+    if csv is not None and html is not None and csv.resolve() == html.resolve() != STDOUT.resolve():
+        raise typer.BadParameter(f"--csv and --html both name {html}", param_hint="--html")
+
+
+def _print(found: Audit, places: Links, asked: Asked, shape: str) -> None:
+    """Print the report on standard output as "csv", "html", "json" or "text"."""
+    if shape == "csv":
         to = io.StringIO(newline="")
         write_csv(found, places, to, everything=asked.everything)
         typer.echo(to.getvalue(), nl=False)
         typer.echo(inert(first_paragraph(found)), err=True)
-    elif json_to_stdout:
+    elif shape == "html":
+        typer.echo(as_html(found, places, everything=asked.everything), nl=False)
+        typer.echo(inert(first_paragraph(found)), err=True)
+    elif shape == "json":
         typer.echo(as_json(found, places))
     else:
         width = shutil.get_terminal_size((WIDTH_OTHERWISE, 24)).columns
@@ -257,7 +274,7 @@ def _beside(file: Path) -> Path:
             raise typer.BadParameter(f"{file} is a folder")
         if file.exists() and not file.is_file():
             # A device file would be replaced by a regular file, for all users of this machine.
-            message = f"{file} is not a regular file; --csv - writes to standard output"
+            message = f"{file} is not a regular file; - writes to standard output"
             raise typer.BadParameter(message)
         file = file.resolve()  # a link stays a link
         part = file.with_name(f".{file.name}.part")
