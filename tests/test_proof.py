@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,14 +33,37 @@ READS_BACK = 2
 CHANGED = {"id", "status", "webhook_payload", "webhook_received_date"}
 
 
+Rows = dict[int, dict[str, Any]]
+"""Rows of Halo by their ids."""
+
+Paid = tuple[Rig, list[str], Rows]
+"""A rig with payments that succeeded, their ids, and their rows as they were."""
+
+Missing = tuple[Rig, list[str]]
+"""A rig with payments that need a new row, and their ids."""
+
+
 @pytest.fixture
-def paid(rig: Rig) -> tuple[Rig, list[str], dict[int, dict[str, Any]]]:
+def paid(rig: Rig) -> Paid:
     """Thirty payments that succeeded, and a copy of their rows before any write."""
     rig.proven = False
     intents = [rig.pay("succeeded") for _ in range(30)]
     for row in rig.box.halo.rows.values():
         row.update(thirdpartyid=f"x-{row['id']}", reference=f"R-{row['id']}")
     return rig, intents, copy.deepcopy(rig.box.halo.rows)
+
+
+def proven_with_whole_rows(rig: Rig) -> None:
+    """Let a first update prove that this tenant needs whole rows."""
+    rig.proven = False
+    rig.pay("succeeded")
+    rig.box.halo.keeps.partial = "refuse"
+    rig.once()
+
+
+def watch(halo: SandboxHalo, look: Callable[[Any], bool]) -> None:
+    """Call a function with each request to Halo, before Halo answers it."""
+    halo.faults.append(Fault("500", times=None, match=look))
 
 
 def tenant(rig: Rig) -> str:
@@ -54,7 +78,7 @@ def trouble(rig: Rig, kind: WriteKind = WriteKind.UPDATE) -> Any:
     return read_trouble(rig.stored(lambda store: store.note(f"write_trouble {kind}")), tenant(rig))
 
 
-def harmed(rig: Rig, before: dict[int, dict[str, Any]]) -> dict[int, list[str]]:
+def harmed(rig: Rig, before: Rows) -> dict[int, list[str]]:
     """The columns that changed in each row, except those that syncd writes."""
     return {
         name: bad
@@ -76,7 +100,7 @@ def empties_late(halo: SandboxHalo) -> None:
     )
 
 
-def test_one_row_first(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+def test_one_row_first(paid: Paid) -> None:
     """The first row goes alone, and syncd reads it and its invoice back; then all others go in lists."""
     rig, intents, before = paid
     rig.once()
@@ -99,7 +123,7 @@ def test_one_row_first(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -
     assert (line["row"], line["mode"]) == (first[0], "changes")
 
 
-def test_a_tenant_that_empties(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+def test_a_tenant_that_empties(paid: Paid) -> None:
     """Halo empties columns that an update leaves out: syncd restores the row, then sends whole rows."""
     rig, intents, before = paid
     rig.box.halo.keeps.partial = "empty"
@@ -112,9 +136,7 @@ def test_a_tenant_that_empties(paid: tuple[Rig, list[str], dict[int, dict[str, A
 
 
 @pytest.mark.parametrize("partial", ["empty", "refuse"])
-def test_a_tenant_that_shows_numbers_as_text(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], partial: str
-) -> None:
+def test_a_tenant_that_shows_numbers_as_text(paid: Paid, partial: str) -> None:
     """Halo shows amounts and numbers as text but accepts only numbers: syncd sends numbers in whole rows."""
     rig, intents, _ = paid
     for row in rig.box.halo.rows.values():
@@ -129,7 +151,7 @@ def test_a_tenant_that_shows_numbers_as_text(
     assert rig.attention() == []
 
 
-def test_a_tenant_that_refuses(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+def test_a_tenant_that_refuses(paid: Paid) -> None:
     """Halo refuses an update without the required columns: syncd adds them, in this and all other rows."""
     rig, intents, before = paid
     rig.box.halo.keeps.partial = "refuse"
@@ -139,9 +161,7 @@ def test_a_tenant_that_refuses(paid: tuple[Rig, list[str], dict[int, dict[str, A
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_required_columns_are_not_enough(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_required_columns_are_not_enough(paid: Paid) -> None:
     """Halo demands required columns and empties all others that are left out: syncd sends whole rows."""
     rig, intents, _ = paid
     for number, row in rig.box.halo.rows.items():
@@ -156,9 +176,7 @@ def test_required_columns_are_not_enough(
 
 
 @pytest.mark.parametrize("posted", [False, True, None])
-def test_what_the_accounting_sync_sets_is_kept(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], posted: bool | None
-) -> None:
+def test_what_the_accounting_sync_sets_is_kept(paid: Paid, posted: bool | None) -> None:
     """Halo empties the columns that an update leaves out: syncd keeps `posted` and `dateposted`."""
     rig, intents, _ = paid
     for row in rig.box.halo.rows.values():
@@ -171,9 +189,7 @@ def test_what_the_accounting_sync_sets_is_kept(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_a_retry_harms_no_other_row(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_retry_harms_no_other_row(paid: Paid) -> None:
     """Each retry uses the row that is already damaged; syncd restores it once Halo accepts the write."""
     rig, intents, before = paid
     rig.box.halo.keeps.partial = "empty"
@@ -200,9 +216,7 @@ def test_a_retry_harms_no_other_row(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_what_a_person_filled_in_stays(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_what_a_person_filled_in_stays(paid: Paid) -> None:
     """A person corrects a damaged row before the retry: syncd keeps the correction, and the entry stays."""
     rig, _, before = paid
     rig.box.halo.keeps.partial = "empty"
@@ -224,7 +238,7 @@ def test_what_a_person_filled_in_stays(
     assert not [one for one in rig.attention() if one.kind == "tenant"]
 
 
-def test_a_tenant_that_drops(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+def test_a_tenant_that_drops(paid: Paid) -> None:
     """Halo's answer shows the new status, the row does not: syncd stops all updates and logs why."""
     rig, intents, before = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
@@ -242,9 +256,7 @@ def test_a_tenant_that_drops(paid: tuple[Rig, list[str], dict[int, dict[str, Any
 
 
 @pytest.mark.parametrize("status", [403, 429])
-def test_a_first_update_that_is_not_stored_is_finished_first(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], status: int
-) -> None:
+def test_a_first_update_that_is_not_stored_is_finished_first(paid: Paid, status: int) -> None:
     """Halo does not store the first update and refuses the next one: syncd tries no other row."""
     rig, _intents, _before = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
@@ -261,9 +273,7 @@ def test_a_first_update_that_is_not_stored_is_finished_first(
     assert trouble(rig).code == "writes_not_stored"
 
 
-def test_the_tenant_is_remembered_after_its_row_was_restored(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_the_tenant_is_remembered_after_its_row_was_restored(paid: Paid) -> None:
     """After syncd has restored a damaged row, Halo refuses all other rows: no retry damages a row."""
     rig, _, before = paid
     halo = rig.box.halo
@@ -292,9 +302,7 @@ def test_the_tenant_is_remembered_after_its_row_was_restored(
     assert all("amount" in row for post in rig.posts()[posts:] for row in post.json())
 
 
-def test_harm_that_cannot_be_undone(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_harm_that_cannot_be_undone(paid: Paid) -> None:
     """Halo does not store the amount that syncd restores: one row is damaged, and syncd stops all updates."""
     rig, _, before = paid
     rig.box.halo.keeps.partial = "empty"
@@ -310,9 +318,7 @@ def test_harm_that_cannot_be_undone(
     assert {row for post in written(rig) for row in post} == {found.row_id}
 
 
-def test_a_tenant_that_refuses_everything(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_tenant_that_refuses_everything(paid: Paid) -> None:
     """Halo refuses three payments in both ways: syncd blames the tenant, and no payment counts as failed."""
     rig, intents, before = paid
     for name in before:
@@ -325,9 +331,7 @@ def test_a_tenant_that_refuses_everything(
     assert {rig.condition(name) for name in intents} == {Condition.DUE}
 
 
-def test_one_payment_that_is_refused(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_one_payment_that_is_refused(paid: Paid) -> None:
     """If Halo refuses one payment, syncd proves updates with another and blames only that payment."""
     rig, intents, before = paid
     newest = max(before)
@@ -340,7 +344,7 @@ def test_one_payment_that_is_refused(
     assert trouble(rig) is None
 
 
-def test_tried_again_once_a_day(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+def test_tried_again_once_a_day(paid: Paid) -> None:
     """After a stop syncd writes nothing for a day, and then tries again."""
     rig, intents, _ = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
@@ -359,9 +363,7 @@ def test_tried_again_once_a_day(paid: tuple[Rig, list[str], dict[int, dict[str, 
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_a_stop_holds_on_a_host_whose_clock_is_behind(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_stop_holds_on_a_host_whose_clock_is_behind(paid: Paid) -> None:
     """A second host whose clock is hours behind does not retry before the stop ends."""
     rig, _, _ = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
@@ -372,9 +374,7 @@ def test_a_stop_holds_on_a_host_whose_clock_is_behind(
     assert len(rig.posts()) == sent
 
 
-def test_tried_again_after_a_change_of_the_configuration(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_tried_again_after_a_change_of_the_configuration(paid: Paid) -> None:
     """A change of the configuration, here push.trace, makes syncd retry at once."""
     rig, intents, _ = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
@@ -385,9 +385,7 @@ def test_tried_again_after_a_change_of_the_configuration(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_a_trace_that_is_not_stored(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_trace_that_is_not_stored(paid: Paid) -> None:
     """Halo stores the status but not the trace: updates are proven, and syncd sends no more traces."""
     rig, intents, _ = paid
     rig.box.halo.keeps.drops = frozenset({"webhook_payload"})
@@ -398,9 +396,7 @@ def test_a_trace_that_is_not_stored(
 
 
 @pytest.mark.parametrize("kind", ["401", "403", "404", "400", "html"])
-def test_a_row_that_cannot_be_read_alone(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
-) -> None:
+def test_a_row_that_cannot_be_read_alone(paid: Paid, kind: str) -> None:
     """If Halo does not show a single row, syncd uses Halo's list of the payment's rows for the proof."""
     rig, intents, before = paid
     status = 404 if kind == "404" else None
@@ -421,9 +417,7 @@ def test_a_row_that_cannot_be_read_alone(
 
 
 @pytest.mark.parametrize("kind", ["403", "html", "400"])
-def test_an_invoice_that_cannot_be_read(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
-) -> None:
+def test_an_invoice_that_cannot_be_read(paid: Paid, kind: str) -> None:
     """If Halo does not show the invoice, updates are proven without the invoice."""
     rig, intents, _ = paid
     rig.box.halo.faults.append(Fault(kind, times=None, path="/api/Invoice/"))
@@ -433,9 +427,7 @@ def test_an_invoice_that_cannot_be_read(
 
 
 @pytest.mark.parametrize("shape", ["empty", "no_json", "error_in_200", "other_rows"])
-def test_answers_without_rows(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], shape: str
-) -> None:
+def test_answers_without_rows(paid: Paid, shape: str) -> None:
     """If Halo's answer lists no rows or other rows, syncd reads the rows back and proves updates."""
     rig, intents, _ = paid
     rig.box.halo.answer_shape = shape
@@ -467,9 +459,7 @@ def proofless(rig: Rig, status: int, body: bytes, *, applied: bool) -> None:
 
 
 @pytest.mark.parametrize(("status", "body"), PROOFLESS)
-def test_answers_that_prove_nothing(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], status: int, body: bytes
-) -> None:
+def test_answers_that_prove_nothing(paid: Paid, status: int, body: bytes) -> None:
     """Halo answers 202, 204 or null: syncd reads every row back and logs each payment as pushed once."""
     rig, intents, _ = paid
     proofless(rig, status, body, applied=True)
@@ -483,9 +473,7 @@ def test_answers_that_prove_nothing(
 
 
 @pytest.mark.parametrize(("status", "body"), PROOFLESS)
-def test_answers_that_prove_nothing_and_store_nothing(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], status: int, body: bytes
-) -> None:
+def test_answers_that_prove_nothing_and_store_nothing(paid: Paid, status: int, body: bytes) -> None:
     """If Halo answers 202, 204 or null and stores nothing, syncd stops with one entry and one log line."""
     rig, intents, _ = paid
     proofless(rig, status, body, applied=False)
@@ -519,9 +507,7 @@ def pushes(rig: Rig) -> dict[str, float]:
     return {outcome: float(number) for outcome, number in found if float(number)}
 
 
-def test_web_pages_prove_nothing(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_web_pages_prove_nothing(paid: Paid) -> None:
     """A sign-in page instead of Halo's answer is no evidence: syncd sends no whole row and does not stop."""
     rig, intents, before = paid
     page = Fault("html", times=None, method="POST", path="InvoicePayment")
@@ -539,9 +525,7 @@ def test_web_pages_prove_nothing(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_an_error_in_an_answer_of_success(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_an_error_in_an_answer_of_success(paid: Paid) -> None:
     """If Halo answers 200 with an error and did not change the row, only this payment counts as refused."""
     rig, intents, _ = paid
     rig.box.halo.faults.append(Fault("200", times=2, method="POST", path="InvoicePayment"))
@@ -555,9 +539,7 @@ def test_an_error_in_an_answer_of_success(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_a_row_that_is_deleted_meanwhile(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_row_that_is_deleted_meanwhile(paid: Paid) -> None:
     """A person deletes the row between the write and the read: syncd proves updates with another payment."""
     rig, _, _ = paid
     halo = rig.box.halo
@@ -567,7 +549,7 @@ def test_a_row_that_is_deleted_meanwhile(
             halo.rows.pop(halo.writes[0][0], None)
         return False
 
-    halo.faults.append(Fault("500", times=None, match=gone))
+    watch(halo, gone)
     rig.once()
     assert proof(rig) is not None
     assert trouble(rig) is None
@@ -593,9 +575,7 @@ def test_a_status_that_is_set_while_the_row_is_read(rig: Rig) -> None:
     assert rig.statuses(intent) == [halo.status["succeeded"]]
 
 
-def test_a_row_that_shows_no_status_alone(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_row_that_shows_no_status_alone(paid: Paid) -> None:
     """Halo shows a single row without its status: syncd tries one row, then stops with one entry."""
     rig, intents, _ = paid
     rig.box.halo.shows.alone_hides = frozenset({"status"})
@@ -606,9 +586,7 @@ def test_a_row_that_shows_no_status_alone(
     assert {rig.condition(name) for name in intents} == {Condition.DUE}
 
 
-def test_a_change_between_two_first_writes_holds_up_nobody(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_change_between_two_first_writes_holds_up_nobody(paid: Paid) -> None:
     """Halo refuses the first update and a person changes that row: another row proves updates at once."""
     rig, intents, _ = paid
     halo = rig.box.halo
@@ -628,9 +606,7 @@ def test_a_change_between_two_first_writes_holds_up_nobody(
     assert {rig.condition(name) for name in others} == {Condition.IN_STEP}
 
 
-def test_others_wait_for_a_first_update_without_reading_again(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_others_wait_for_a_first_update_without_reading_again(paid: Paid) -> None:
     """Halo drops the first update and a person changes the row: the next push reads Halo's list once."""
     rig, intents, _ = paid
     halo = rig.box.halo
@@ -660,9 +636,7 @@ def test_others_wait_for_a_first_update_without_reading_again(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_a_row_that_is_deleted_right_before_the_first_write(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_row_that_is_deleted_right_before_the_first_write(paid: Paid) -> None:
     """A person deletes the row before the first write: syncd does not send it, the payment stays due."""
     rig, intents, _ = paid
     halo = rig.box.halo
@@ -678,7 +652,7 @@ def test_a_row_that_is_deleted_right_before_the_first_write(
             halo.rows.pop(int(number))
         return False
 
-    halo.faults.append(Fault("500", times=None, match=gone))
+    watch(halo, gone)
     rig.once()
     assert proof(rig) is not None
     (deleted,) = [name for name in intents if not halo.rows_of(name)]
@@ -689,9 +663,7 @@ def test_a_row_that_is_deleted_right_before_the_first_write(
     assert {rig.condition(name) for name in intents if name != deleted} == {Condition.IN_STEP}
 
 
-def test_a_webhook_at_the_same_moment(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_webhook_at_the_same_moment(paid: Paid) -> None:
     """Halo's own webhook writes another status right after syncd: updates are still proven."""
     rig, _, _ = paid
     halo = rig.box.halo
@@ -701,7 +673,7 @@ def test_a_webhook_at_the_same_moment(
             halo.rows[halo.writes[0][0]].update(status=5, webhook_payload='{"id": "evt_other"}')
         return False
 
-    halo.faults.append(Fault("500", times=None, match=other))
+    watch(halo, other)
     rig.once()
     assert trouble(rig) is None
     assert proof(rig) is not None
@@ -709,9 +681,7 @@ def test_a_webhook_at_the_same_moment(
 
 @pytest.mark.parametrize("partial", ["merge", "empty", "refuse"])
 @pytest.mark.parametrize("kind", ["reset", "504_after", "500"])
-def test_halo_fails_while_the_row_is_read_back(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], partial: str, kind: str
-) -> None:
+def test_halo_fails_while_the_row_is_read_back(paid: Paid, partial: str, kind: str) -> None:
     """If Halo fails while syncd reads the first row back, a later push completes the proof."""
     rig, intents, before = paid
     halo = rig.box.halo
@@ -740,9 +710,7 @@ def _whole(request: Any) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["503", "429", "reset", "504", "504_after"])
-def test_harm_is_undone_later(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
-) -> None:
+def test_harm_is_undone_later(paid: Paid, kind: str) -> None:
     """Halo fails when syncd sends the whole row to restore it: a later push restores the row."""
     rig, intents, before = paid
     halo = rig.box.halo
@@ -777,9 +745,7 @@ def test_another_state_while_harm_is_undone(rig: Rig) -> None:
     assert rig.condition(intent) is Condition.IN_STEP
 
 
-def test_an_emptied_row_that_is_not_shown_once(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_an_emptied_row_that_is_not_shown_once(paid: Paid) -> None:
     """Halo once refuses to show the emptied row: syncd does not treat the row as deleted, and restores it."""
     rig, _, before = paid
     halo = rig.box.halo
@@ -794,9 +760,7 @@ def test_an_emptied_row_that_is_not_shown_once(
     assert proof(rig).mode is UpdateMode.EVERYTHING
 
 
-def test_whole_row_is_refused_after_harm(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_whole_row_is_refused_after_harm(paid: Paid) -> None:
     """Halo empties a row and refuses the whole row: syncd stops all updates and keeps the former contents."""
     rig, _, before = paid
     halo = rig.box.halo
@@ -813,7 +777,7 @@ def test_whole_row_is_refused_after_harm(
     assert {row for post in written(rig) for row in post} == {found.row_id}
 
 
-def test_it_stays_proven(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+def test_it_stays_proven(paid: Paid) -> None:
     """A proven Halo empties rows: at most one list is damaged; syncd revokes the proof, restores the rows."""
     rig, _, _ = paid
     rig.once()
@@ -841,9 +805,7 @@ def test_it_stays_proven(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]])
 
 
 @pytest.mark.parametrize("shape", ["rows", "empty", "no_json"])
-def test_a_whole_list_is_restored(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], shape: str
-) -> None:
+def test_a_whole_list_is_restored(paid: Paid, shape: str) -> None:
     """Halo starts to empty rows, whatever its answer lists: syncd restores every row of the list."""
     rig, _, _ = paid
     rig.settings["SYNCD_PUSH__BATCH"] = "3"
@@ -868,9 +830,7 @@ def test_a_whole_list_is_restored(
     assert [rig.statuses(name) for name in late] == [[3]] * 6
 
 
-def test_harm_that_an_answer_shows_of_one_row_only(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_harm_that_an_answer_shows_of_one_row_only(paid: Paid) -> None:
     """Halo empties all rows of a payment and shows one in its answer: syncd finds and restores all."""
     rig, _, _ = paid
     rig.once()
@@ -890,9 +850,7 @@ def test_harm_that_an_answer_shows_of_one_row_only(
     assert set(rig.statuses(name)) == {rig.box.halo.status["canceled"]}
 
 
-def test_a_restoration_that_halo_carries_out_late(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_restoration_that_halo_carries_out_late(paid: Paid) -> None:
     """Rows are restored one at a time; while Halo may still apply one late, syncd writes nothing else."""
     rig, _, _ = paid
     rig.settings["SYNCD_PUSH__BATCH"] = "3"
@@ -930,7 +888,7 @@ def test_a_restoration_that_halo_carries_out_late(
 @pytest.mark.parametrize("number", [3, 120])
 @pytest.mark.parametrize("left_out", [False, True])
 def test_every_column_of_later_answers_counts(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], column: str, number: int, left_out: bool
+    paid: Paid, column: str, number: int, left_out: bool
 ) -> None:
     """A proven Halo starts to empty one column: syncd notices it, and at most one list is damaged."""
     rig, _, _ = paid
@@ -950,9 +908,7 @@ def test_every_column_of_later_answers_counts(
     assert 0 < len(harmed(rig, before)) <= Push().batch
 
 
-def test_later_answers_cost_nothing_more(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_later_answers_cost_nothing_more(paid: Paid) -> None:
     """If Halo's answer shows the rows unchanged, the comparison costs no further request."""
     rig, _, _ = paid
     rig.once()
@@ -964,9 +920,7 @@ def test_later_answers_cost_nothing_more(
     assert [r.method for r in rows] == ["GET"] * 5 + ["POST"]
 
 
-def test_one_row_that_a_person_edits_stops_nothing(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_one_row_that_a_person_edits_stops_nothing(paid: Paid) -> None:
     """If a person changes a row's reference while syncd writes a list, syncd does not count a side effect."""
     rig, _, _ = paid
     rig.once()
@@ -988,9 +942,7 @@ def test_one_row_that_a_person_edits_stops_nothing(
 
 
 @pytest.mark.parametrize("kind", ["500_after", "504_after", "reset_after", "truncated"])
-def test_an_update_without_an_answer(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], kind: str
-) -> None:
+def test_an_update_without_an_answer(paid: Paid, kind: str) -> None:
     """Halo starts to empty rows and does not answer: syncd reads these rows before it writes others."""
     rig, _, _ = paid
     rig.once()
@@ -1015,9 +967,7 @@ def test_an_update_without_an_answer(
     assert {rig.condition(name) for name in late} == {Condition.IN_STEP}
 
 
-def test_an_update_without_an_answer_that_is_right(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_an_update_without_an_answer_that_is_right(paid: Paid) -> None:
     """Halo carries out updates correctly but does not answer: syncd checks them and does not stop."""
     rig, _, _ = paid
     rig.once()
@@ -1033,9 +983,7 @@ def test_an_update_without_an_answer_that_is_right(
     assert rig.stored(lambda store: store.note("update_unchecked")) is None
 
 
-def test_a_first_update_that_is_carried_out_late(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_first_update_that_is_carried_out_late(paid: Paid) -> None:
     """The first update times out and Halo empties the row later: syncd waits, then restores the row."""
     rig, intents, before = paid
     halo = rig.box.halo
@@ -1051,9 +999,7 @@ def test_a_first_update_that_is_carried_out_late(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_a_webhook_before_a_first_update_that_is_carried_out_late(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_webhook_before_a_first_update_that_is_carried_out_late(paid: Paid) -> None:
     """A webhook sets the same status before Halo applies the late update: syncd waits, then restores."""
     rig, intents, before = paid
     halo = rig.box.halo
@@ -1075,9 +1021,7 @@ def test_a_webhook_before_a_first_update_that_is_carried_out_late(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_an_error_instead_of_an_emptied_row(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_an_error_instead_of_an_emptied_row(paid: Paid) -> None:
     """Halo answers 200 with an error instead of the emptied row: syncd does not treat the row as deleted."""
     rig, intents, before = paid
     halo = rig.box.halo
@@ -1094,9 +1038,7 @@ def test_an_error_instead_of_an_emptied_row(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_a_first_update_that_halo_fails_on_and_carries_out_late(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_first_update_that_halo_fails_on_and_carries_out_late(paid: Paid) -> None:
     """Halo answers 500 to the first update and empties the row a second later: syncd restores the row."""
     rig, intents, before = paid
     halo = rig.box.halo
@@ -1121,9 +1063,7 @@ def test_a_first_update_that_halo_fails_on_and_carries_out_late(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_a_row_that_lost_its_payment_is_not_sent_back(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_row_that_lost_its_payment_is_not_sent_back(paid: Paid) -> None:
     """If syncd sends whole rows, it does not write a row that lost its payment after the lookup."""
     rig, _, _ = paid
     rig.box.halo.keeps.partial = "empty"
@@ -1136,7 +1076,7 @@ def test_a_row_that_lost_its_payment_is_not_sent_back(
             mine.update(intent_id=None, amount=0, invoice_id=0)
         return False
 
-    rig.box.halo.faults.append(Fault("500", times=None, match=person))
+    watch(rig.box.halo, person)
     known = len(rig.posts())
     rig.cycle()
     assert len(rig.posts()) == known
@@ -1146,10 +1086,7 @@ def test_a_row_that_lost_its_payment_is_not_sent_back(
 @pytest.mark.parametrize(("seconds", "rows_max"), [(0.1, 60), (4, 3), (40, 1)])
 def test_what_is_sent_back_was_read_right_before(rig: Rig, seconds: float, rows_max: int) -> None:
     """If syncd sends whole rows to a slow Halo, it sends short lists: no row was read over 10 s before."""
-    rig.proven = False
-    rig.pay("succeeded")
-    rig.box.halo.keeps.partial = "refuse"
-    rig.once()
+    proven_with_whole_rows(rig)
     for _ in range(8):
         rig.pay("succeeded")
     read: dict[int, float] = {}
@@ -1165,7 +1102,7 @@ def test_what_is_sent_back_was_read_right_before(rig: Rig, seconds: float, rows_
             lists.append(len(request.json()))
         return False
 
-    rig.box.halo.faults.append(Fault("500", times=None, match=slow))
+    watch(rig.box.halo, slow)
     rig.once()
     assert len(ages) == sum(lists) == 8
     assert max(ages) <= 10
@@ -1174,10 +1111,7 @@ def test_what_is_sent_back_was_read_right_before(rig: Rig, seconds: float, rows_
 
 def test_a_payment_with_several_rows_in_a_slow_halo(rig: Rig) -> None:
     """In a slow Halo, syncd reads all rows of one payment once and sends them together."""
-    rig.proven = False
-    rig.pay("succeeded")
-    rig.box.halo.keeps.partial = "refuse"
-    rig.once()
+    proven_with_whole_rows(rig)
     payment = rig.pay("succeeded", rows=(5.0, 5.99))
     read: list[str] = []
 
@@ -1188,7 +1122,7 @@ def test_a_payment_with_several_rows_in_a_slow_halo(rig: Rig) -> None:
             rig.clock.seconds += 40
         return False
 
-    rig.box.halo.faults.append(Fault("500", times=None, match=slow))
+    watch(rig.box.halo, slow)
     rig.once()
     assert rig.condition(payment) == Condition.IN_STEP
     assert len(read) == 2
@@ -1198,10 +1132,7 @@ def test_a_list_that_always_waits_too_long_is_sent(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If each request starts long after the read, syncd re-reads the rows a few times, then sends them."""
-    rig.proven = False
-    rig.pay("succeeded")
-    rig.box.halo.keeps.partial = "refuse"
-    rig.once()
+    proven_with_whole_rows(rig)
     names = [rig.pay("succeeded") for _ in range(3)]
     monkeypatch.setattr(RowReader, "outdated", lambda *_: True)
     known = len(rig.box.halo.requests)
@@ -1213,10 +1144,7 @@ def test_a_list_that_always_waits_too_long_is_sent(
 
 def test_a_slow_payment_does_not_hold_up_others(rig: Rig) -> None:
     """If the rows of one payment are read slowly, the other payments are pushed all the same."""
-    rig.proven = False
-    rig.pay("succeeded")
-    rig.box.halo.keeps.partial = "refuse"
-    rig.once()
+    proven_with_whole_rows(rig)
     payment = rig.pay("succeeded", amount=4396, rows=(10.99,) * 4)
     others = [rig.pay("succeeded") for _ in range(5)]
     mine = {str(row["id"]) for row in rig.box.halo.rows_of(payment)}
@@ -1226,17 +1154,14 @@ def test_a_slow_payment_does_not_hold_up_others(rig: Rig) -> None:
             rig.clock.seconds += 12
         return False
 
-    rig.box.halo.faults.append(Fault("500", times=None, match=slow))
+    watch(rig.box.halo, slow)
     rig.once()
     assert {rig.condition(name) for name in (payment, *others)} == {Condition.IN_STEP}
 
 
 def test_a_reading_that_suddenly_takes_long(rig: Rig) -> None:
     """If one read takes long, syncd re-reads the rows it read before, so that a person's change is kept."""
-    rig.proven = False
-    rig.pay("succeeded")
-    rig.box.halo.keeps.partial = "refuse"
-    rig.once()
+    proven_with_whole_rows(rig)
     names = [rig.pay("succeeded") for _ in range(3)]
     read: list[str] = []
 
@@ -1249,7 +1174,7 @@ def test_a_reading_that_suddenly_takes_long(rig: Rig) -> None:
                 rig.box.halo.rows[int(read[0])]["method"] = 9
         return False
 
-    rig.box.halo.faults.append(Fault("500", times=None, match=slow))
+    watch(rig.box.halo, slow)
     rig.once()
     assert rig.box.halo.rows[int(read[0])]["method"] == 9
     assert {rig.condition(name) for name in names} == {Condition.IN_STEP}
@@ -1335,7 +1260,7 @@ def test_the_proof_sends_back_what_was_read_right_before(rig: Rig) -> None:
                 row["method"] = 9
         return False
 
-    rig.box.halo.faults.append(Fault("500", times=None, match=person))
+    watch(rig.box.halo, person)
     rig.once()
     assert (row["method"], row["status"]) == (9, 3)
 
@@ -1372,10 +1297,7 @@ def test_rows_that_were_read_too_long_ago_are_read_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a pause follows the read, syncd re-reads the rows before it sends them: a person's change stays."""
-    rig.proven = False
-    rig.pay("succeeded")
-    rig.box.halo.keeps.partial = "refuse"
-    rig.once()
+    proven_with_whole_rows(rig)
     mine, last = (rig.box.halo.rows_of(rig.pay("succeeded"))[0] for _ in range(2))
     read: list[int] = []
 
@@ -1395,7 +1317,7 @@ def test_rows_that_were_read_too_long_ago_are_read_again(
         return found
 
     monkeypatch.setattr(Verifier, "befores", and_pause)
-    rig.box.halo.faults.append(Fault("500", times=None, match=person))
+    watch(rig.box.halo, person)
     rig.once()
     assert rig.box.halo.rows[read[0]]["method"] == 9
     assert {mine["status"], last["status"]} == {3}
@@ -1423,9 +1345,7 @@ def test_no_new_row_beside_a_row_that_a_write_emptied(rig: Rig) -> None:
     assert f"row_{row}" in listed
 
 
-def test_a_first_update_that_may_come_late_holds_back_the_whole_push(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_first_update_that_may_come_late_holds_back_the_whole_push(paid: Paid) -> None:
     """While the first update may still arrive, the later batches of the same push send nothing either."""
     rig, _, _ = paid
     rig.settings["SYNCD_PUSH__BATCH"] = "1"
@@ -1437,9 +1357,7 @@ def test_a_first_update_that_may_come_late_holds_back_the_whole_push(
     assert harmed(rig, before) == {}
 
 
-def test_a_first_update_that_never_arrives(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_first_update_that_never_arrives(paid: Paid) -> None:
     """The first update times out and never reaches Halo: syncd sends it again after five minutes."""
     rig, intents, _ = paid
     rig.box.halo.faults.append(Fault("504", times=1, method="POST", path="/api/InvoicePayment"))
@@ -1453,9 +1371,7 @@ def test_a_first_update_that_never_arrives(
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
-def test_a_single_run_waits_for_a_first_update(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_single_run_waits_for_a_first_update(paid: Paid) -> None:
     """A run by a timer is a new process each time: it waits for the first update, and logs how long."""
     rig, intents, _ = paid
     rig.box.halo.faults.append(Fault("504", times=1, method="POST", path="/api/InvoicePayment"))
@@ -1468,9 +1384,7 @@ def test_a_single_run_waits_for_a_first_update(
 
 
 @pytest.mark.parametrize("shape", ["empty", "rows"])
-def test_one_row_that_a_person_changes(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], shape: str
-) -> None:
+def test_one_row_that_a_person_changes(paid: Paid, shape: str) -> None:
     """If a single row of a list differs, syncd assumes a person's change: the proof stays valid."""
     rig, _, _ = paid
     rig.once()
@@ -1485,14 +1399,14 @@ def test_one_row_that_a_person_changes(
             mine["amount"] = 99.0
         return False
 
-    halo.faults.append(Fault("500", times=None, match=person))
+    watch(halo, person)
     rig.once()
     assert len(halo.writes) > known
     assert proof(rig) is not None
     assert trouble(rig) is None
 
 
-def test_proof_of_another_version(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+def test_proof_of_another_version(paid: Paid) -> None:
     """A proof in another format does not count: syncd sends one row alone first again."""
     rig, _, _ = paid
     rig.once()
@@ -1504,7 +1418,7 @@ def test_proof_of_another_version(paid: tuple[Rig, list[str], dict[int, dict[str
     assert {rig.condition(name) for name in late} == {Condition.IN_STEP}
 
 
-def test_no_secret_is_kept(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]]) -> None:
+def test_no_secret_is_kept(paid: Paid) -> None:
     """The copy of a row that syncd stores during the proof contains no client_secret."""
     rig, _, _ = paid
     for row in rig.box.halo.rows.values():
@@ -1522,9 +1436,7 @@ def test_no_secret_is_kept(paid: tuple[Rig, list[str], dict[int, dict[str, Any]]
 
 
 @pytest.mark.parametrize("column", ["reference", "intent_response"])
-def test_a_text_that_looks_like_a_secret(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]], column: str
-) -> None:
+def test_a_text_that_looks_like_a_secret(paid: Paid, column: str) -> None:
     """If syncd stores a row's text without its secret, a restart does not count this as a side effect."""
     rig, intents, _ = paid
     halo = rig.box.halo
@@ -1549,9 +1461,7 @@ def test_a_text_that_looks_like_a_secret(
     assert {row[column] for row in halo.rows.values()} == {row[column] for row in before.values()}
 
 
-def test_what_a_row_was_is_known_after_a_restart(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_what_a_row_was_is_known_after_a_restart(paid: Paid) -> None:
     """An update that only a read after a restart confirmed is logged with the rows' former status."""
     rig, intents, _ = paid
     halo = rig.box.halo
@@ -1591,7 +1501,7 @@ def missing(rig: Rig) -> tuple[Rig, list[str]]:
     return rig, intents
 
 
-def test_the_first_new_row_is_read_back(missing: tuple[Rig, list[str]]) -> None:
+def test_the_first_new_row_is_read_back(missing: Missing) -> None:
     """The first new row is read back before syncd creates the second; then each payment has one row."""
     rig, intents = missing
     rig.once()
@@ -1612,7 +1522,7 @@ def test_the_first_new_row_is_read_back(missing: tuple[Rig, list[str]]) -> None:
     assert None not in {before for before, _ in changes.values()}
 
 
-def test_the_second_new_row_waits_for_the_first(missing: tuple[Rig, list[str]]) -> None:
+def test_the_second_new_row_waits_for_the_first(missing: Missing) -> None:
     """While the first new row cannot be read back, no process creates a second row."""
     rig, intents = missing
     halo = rig.box.halo
@@ -1631,7 +1541,7 @@ def test_the_second_new_row_waits_for_the_first(missing: tuple[Rig, list[str]]) 
     assert [len(halo.rows_of(name)) for name in intents] == [1] * 5
 
 
-def test_a_first_new_row_that_is_never_shown(missing: tuple[Rig, list[str]]) -> None:
+def test_a_first_new_row_that_is_never_shown(missing: Missing) -> None:
     """If Halo does not show the first new row for an hour, syncd tries another new row."""
     rig, _ = missing
     halo = rig.box.halo
@@ -1647,7 +1557,7 @@ def test_a_first_new_row_that_is_never_shown(missing: tuple[Rig, list[str]]) -> 
 
 
 @pytest.mark.parametrize("dropped", ["status", "intent_id"])
-def test_a_new_row_that_is_not_stored_as_sent(missing: tuple[Rig, list[str]], dropped: str) -> None:
+def test_a_new_row_that_is_not_stored_as_sent(missing: Missing, dropped: str) -> None:
     """Halo drops a field of the first new row: syncd creates no second row."""
     rig, _ = missing
     rig.box.halo.keeps.drops_new = frozenset({dropped})
@@ -1684,7 +1594,7 @@ def test_an_unanswered_new_row_that_is_not_stored_as_sent(rig: Rig) -> None:
     assert proof(rig, WriteKind.INSERT) is None
 
 
-def test_a_row_of_a_person_beside_an_unanswered_new_row(missing: tuple[Rig, list[str]]) -> None:
+def test_a_row_of_a_person_beside_an_unanswered_new_row(missing: Missing) -> None:
     """A person enters the payment while syncd waits for its first new row: this row proves nothing."""
     rig, intents = missing
     halo = rig.box.halo
@@ -1702,7 +1612,7 @@ def test_a_row_of_a_person_beside_an_unanswered_new_row(missing: tuple[Rig, list
     assert [len(halo.rows_of(name)) for name in intents] == [1] * 5
 
 
-def test_new_rows_that_are_refused(missing: tuple[Rig, list[str]]) -> None:
+def test_new_rows_that_are_refused(missing: Missing) -> None:
     """If Halo refuses three new rows, syncd blames the tenant and sends no more new rows."""
     rig, _ = missing
     rig.box.halo.keeps.inserts_need = ("reference",)
@@ -1718,9 +1628,7 @@ def test_new_rows_that_are_refused(missing: tuple[Rig, list[str]]) -> None:
 # --- the attention list -----------------------------------------------------------------------------
 
 
-def test_a_stopped_tenant_is_the_first_entry(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_a_stopped_tenant_is_the_first_entry(paid: Paid) -> None:
     """A stop is the first entry of the list, with the row's former contents and a command; exit code 1."""
     rig, _, _ = paid
     held = rig.pay("succeeded", rows=(5.0,))
@@ -1748,9 +1656,7 @@ def test_a_stopped_tenant_is_the_first_entry(
     assert status["attention_by_kind"]["tenant"] == 1
 
 
-def test_retry_tries_one_row_at_once(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_retry_tries_one_row_at_once(paid: Paid) -> None:
     """`attention retry` on the tenant's entry: the next push tries one row and then pushes the others."""
     rig, intents, _ = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
@@ -1763,9 +1669,7 @@ def test_retry_tries_one_row_at_once(
     assert rig.attention() == []
 
 
-def test_another_tenant_is_another_proof(
-    paid: tuple[Rig, list[str], dict[int, dict[str, Any]]],
-) -> None:
+def test_another_tenant_is_another_proof(paid: Paid) -> None:
     """After a change to another Halo application, syncd ignores the old stop and no longer shows it."""
     rig, _, _ = paid
     rig.box.halo.keeps.drops = frozenset({"status"})
