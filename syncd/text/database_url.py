@@ -12,6 +12,14 @@ DEFAULT = "sqlite:////var/lib/syncd/syncd.db"
 _FILE = "sqlite:///"
 _SERVER = "postgresql://"
 _IN_MEMORY = ("", ":memory:")
+_SECRETS = (
+    "password",
+    "sslpassword",
+    "oauth_client_secret",
+    "scram_client_key",
+    "scram_server_key",
+)
+"""Parameters of libpq that contain a secret."""
 
 
 def url_of(file: object) -> str:
@@ -54,4 +62,4 @@ def _has_password(url: str) -> bool:
     # A password that is not encoded may contain a slash: what is before the last @ is the user.
     user, at, _ = rest.rpartition("@")
     named = (unquote(part.partition("=")[0]).lower() for part in query.split("&"))
-    return bool(at and ":" in user) or any(name in ("password", "sslpassword") for name in named)
+    return bool(at and ":" in user) or any(name in _SECRETS for name in named)

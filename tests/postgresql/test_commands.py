@@ -59,6 +59,10 @@ def test_a_command_never_creates_the_tables(live: Rig, shared_server: Server) ->
         ("//syncd@", "//syncd:hunter2/more@"),
         ("/syncd_", "/?password=hunter2&dbname=syncd_"),
         ("/syncd_", "/?pass%77ord=hunter2&dbname=syncd_"),
+        ("/syncd_", "/?sslpassword=hunter2&dbname=syncd_"),
+        ("/syncd_", "/?scram_client_key=hunter2&dbname=syncd_"),
+        ("/syncd_", "/?scram_server_key=hunter2&dbname=syncd_"),
+        ("/syncd_", "/?oauth_client_secret=hunter2&dbname=syncd_"),
     ],
 )
 def test_a_password_in_the_url(live: Rig, change: tuple[str, str]) -> None:
@@ -94,6 +98,38 @@ def test_ways_to_give_the_password(live: Rig) -> None:
     done = live.command("--config", str(file), "status")
     assert done.returncode == 78
     assert "a secret must not be in the file" in done.stderr
+
+
+def test_a_service_file(live: Rig) -> None:
+    """PostgreSQL's service file may name the server, the database and the user; its password file works."""
+    live.once()
+    server, _, name = live.url.partition("@")[2].partition("/")
+    host, _, port = server.partition(":")
+    services, passwords = live.folder / "services", live.folder / "pgpass"
+    services.write_text(f"[ours]\nhost={host}\nport={port}\ndbname={name}\nuser=syncd\n")
+    passwords.write_text(f"{host}:{port}:{name}:syncd:{PASSWORD}\n")
+    passwords.chmod(0o600)
+    given = {
+        "PGSERVICEFILE": str(services),
+        "PGPASSFILE": str(passwords),
+        "SYNCD_DATABASE_PASSWORD": "",
+    }
+    by_url = {"SYNCD_STATE__URL": "postgresql:///?service=ours"}
+    by_variable = {"SYNCD_STATE__URL": "postgresql://", "PGSERVICE": "ours"}
+    for way in (by_url, by_variable):
+        done = live.command("attention", extra={**given, **way})
+        assert done.returncode == 0, (way, done.stderr)
+
+
+def test_another_address(live: Rig) -> None:
+    """The URL may name several servers: one that is down, or that is only a replica, is passed over."""
+    paid = live.pay("succeeded")
+    live.once()
+    several = live.url.replace("@", "@127.0.0.1:9,") + "?target_session_attrs=read-write"
+    live.settings["SYNCD_STATE__URL"] = several
+    later = live.pay("succeeded")
+    assert live.command("--once").returncode == 0
+    assert (live.statuses(paid), live.statuses(later)) == ([3], [3])
 
 
 def test_a_server_that_is_down(live: Rig) -> None:

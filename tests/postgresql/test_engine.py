@@ -1,7 +1,23 @@
-"""A representative set of the engine's and the commands' tests, on PostgreSQL."""
+"""The engine's tests on PostgreSQL: all of them in CI, otherwise a representative set; and commands' tests."""
+
+import os
 
 from tests import test_attention, test_engine, test_new_rows, test_process, test_refunds
 from tests.postgresql import borrowed
+
+CI = "CI" in os.environ
+
+SQLITE_ALONE = ("test_commits_at_rest",)
+"""Tests that read SQLite's file; `test_round_trips` has the same limit for a server."""
+
+if CI:
+    globals().update(
+        {
+            name: test
+            for name, test in borrowed(test_engine, "test_").items()
+            if name not in SQLITE_ALONE
+        }
+    )
 
 globals().update(
     borrowed(

@@ -1,5 +1,6 @@
 """The store on PostgreSQL: what is refused, several processes at once, and a server that fails."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,14 +18,15 @@ from alembic.migration import MigrationContext
 
 from syncd.core.errors import StoreUnavailable, StoreUnusable
 from syncd.core.payments import PaymentState
+from syncd.sandbox.server import Sandbox
 from syncd.store.db import postgresql, schema
 from syncd.store.db.connection import reading, writing
 from syncd.store.history import Sent, forget_oldest_sent, mark_sent, sent_among
 from syncd.store.store import Store
 from tests import test_transitions
-from tests.conftest import ROOT
-from tests.postgresql.server import PASSWORD, Server
-from tests.test_store import DAY, fill, said
+from tests.conftest import ROOT, HandClock, Rig
+from tests.postgresql.server import ACCOUNT, PASSWORD, Server
+from tests.test_store import DAY, fill, root, said, use_up
 
 globals().update(
     {
@@ -386,6 +388,39 @@ def test_too_many_connections(away: tuple[Store, Server, str]) -> None:
         else:
             return
     pytest.fail("the store did not work again")
+
+
+@root
+def test_full(server: Server, tmp_path: Path) -> None:
+    """If the server's disk is full, no step ends the engine; once there is space, it pushes again."""
+    disk = server.folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
+    try:
+        shutil.chown(disk, ACCOUNT)
+        name = server.database_with_tables()
+        server.ask(f"CREATE TABLESPACE small LOCATION '{disk}'", "postgres")
+        server.ask(f"ALTER DATABASE {name} SET TABLESPACE small", "postgres")
+        clock = HandClock()
+        with Sandbox(clock=clock) as box:
+            rig = Rig(box, clock, tmp_path, {}, database=server.url(name), password=PASSWORD)
+            first = rig.pay("succeeded")
+            rig.cycle()
+            use_up(disk / "ballast")
+            waiting = [rig.pay("succeeded") for _ in range(300)]
+            for _ in range(3):
+                rig.clock.seconds += 300
+                rig.cycle()
+            (failed, *_) = [line for line in rig.told.lines if line.get("side") == "store"]
+            assert "has room on its disk" in failed["reason"]
+            (disk / "ballast").unlink()
+            for _ in range(6):
+                rig.clock.seconds += 300
+                rig.cycle()
+            assert {tuple(rig.statuses(payment)) for payment in (first, *waiting)} == {(3,)}
+    finally:
+        server.stop()
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_read_only_server(away: tuple[Store, Server, str]) -> None:
