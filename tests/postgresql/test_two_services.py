@@ -177,6 +177,44 @@ def test_a_leader_that_was_suspended(live: Rig) -> None:
 
 
 @pytest.mark.slow
+def test_a_leader_that_was_suspended_within_a_create(live: Rig) -> None:
+    """A leader is suspended while Halo answers a new row, and goes on later: there is no second row."""
+    live.settings.update(CREATES)
+    live.once()
+    with pair(live, TAKEOVER_SECONDS) as both:
+        number = live.box.halo.add_invoice(total=10.99)
+        halo = live.box.halo
+        halo.faults.append(Fault("hang_after", method="POST", path="InvoicePayment", seconds=1))
+        paid = live.box.stripe.create_intent(amount=1099, metadata={"halo_invoice_id": str(number)})
+        live.box.stripe.advance(paid, "succeeded")
+        until(live.posts)
+        os.kill(both.first.process.pid, signal.SIGSTOP)
+        until(lambda: both.second.events("leading"), 20)
+        settled(live, paid)
+        os.kill(both.first.process.pid, signal.SIGCONT)
+        until(lambda: both.first.events("lead_lost"))
+        until(lambda: both.first.get("/readyz")[0] == 200 and not both.leads(both.first))
+        settled(live, live.pay("succeeded"))
+        assert len(halo.rows_of(paid)) == 1
+
+
+@pytest.mark.slow
+def test_a_leader_that_is_stopped_within_a_push(live: Rig) -> None:
+    """A leader that is stopped finishes its request and records it; then the standby leads."""
+    live.once()
+    with pair(live) as both:
+        fault = Fault("hang_after", method="POST", path="InvoicePayment", seconds=2)
+        live.box.halo.faults.append(fault)
+        paid = live.pay("succeeded")
+        until(live.posts)
+        assert both.first.stop() == 0
+        assert live.stored(lambda store: store.payment(paid))["acked_state"] == "succeeded"
+        until(lambda: both.leads(both.second), 15)
+        settled(live, live.pay("succeeded"))
+        assert len(live.posts()) == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["hang", "hang_after"])
 def test_a_leader_that_dies_within_a_create(live: Rig, fault: str) -> None:
     """If the leader is killed while Halo answers an insert, the standby inserts no second row."""
@@ -247,7 +285,14 @@ def test_commands_work_beside_the_leader(live: Rig) -> None:
     live.once()
     with pair(live) as both:
         paid = live.pay("succeeded")
-        for arguments in (("--once",), ("--backfill", "2d"), ("resync", paid)):
+        retry = ("attention", "retry", "--all")
+        for arguments in (
+            ("--once",),
+            ("--backfill", "2d"),
+            ("resync", paid),
+            ("attention",),
+            retry,
+        ):
             done = live.command(*arguments)
             assert done.returncode in (0, 1), done.stderr
         settled(live, paid)
