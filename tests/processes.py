@@ -32,15 +32,31 @@ ROOT = Path(__file__).parents[1]
 
 AT_RUN_TIME = (
     "SYNCD_",
+    "syncd_",
     "HOME",
+    "PATH",
+    "TMPDIR",
+    "TZ",
     "CREDENTIALS_DIRECTORY",
     "NOTIFY_SOCKET",
-    "PYTHONPATH",
-    "PYTEST_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
     "TERM",
     "COLUMNS",
+    "LINES",
     "NO_COLOR",
     "PYTHONIOENCODING",
+    "PYTHONPATH",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTEST_",
+    "TEST_SEED",
+    "PIP_",
 )
 """Prefixes of variables that are read only after everything was loaded."""
 
@@ -302,6 +318,7 @@ def _become(
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
+    tempfile.tempdir = None  # by TMPDIR again
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.closerange(3, max(streams) + 1)
@@ -327,9 +344,16 @@ def _become(
         code = 1
     threading._shutdown()  # type: ignore[attr-defined]  # as at the end of every Python process
     atexit._run_exitfuncs()
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
+    for output in (sys.stdout, sys.stderr):
+        if output is None or output.closed:
+            continue
+        try:
+            output.flush()
+        except OSError as error:  # as the interpreter ends then
+            code = 120
+            if output is sys.stdout:
+                with contextlib.suppress(OSError):
+                    sys.stderr.write(f"Exception ignored in: {output}: {error}\n")
     os._exit(code)
 
 

@@ -9,8 +9,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-TOGETHER = ("tests/package/test_debian.py", "tests/systemd_boot/")
-"""Slow tests that share a package or a boot, so they stay together."""
+TOGETHER = (
+    "tests/package/test_debian.py",
+    "tests/package/test_image.py",
+    "tests/systemd_boot/",
+)
+"""Slow tests that share a package, an image or a boot, so they stay together."""
 
 APART = ("tests/crash/",)
 """Slow tests that share nothing, so they can run apart."""
