@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,26 @@ def test_the_last_version_is_taken_over(tmp_path: Path) -> None:
     assert (store.note("watermark"), store.note("stripe_mode")) == (str(T + 9), "live")
     assert store.take_in([], T + 31.0, events={"evt_1": T, "evt_new": T}).new_events == {"evt_new"}
     store.close()
+
+
+def test_a_new_database_needs_no_alembic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new database is created without loading Alembic, with Alembic's own table as Alembic creates it."""
+    monkeypatch.setitem(sys.modules, "alembic", None)  # an import of it fails
+    Store.open(f"sqlite:///{tmp_path}/new.db").close()
+    monkeypatch.undo()
+    theirs = sa.create_engine(f"sqlite:///{tmp_path}/theirs.db")
+    with theirs.begin() as connection:
+        MigrationContext.configure(connection)._ensure_version_table()
+    theirs.dispose()
+    found = []
+    for name in ("new.db", "theirs.db"):
+        with contextlib.closing(sqlite3.connect(tmp_path / name)) as plain:
+            found.append(
+                plain.execute(
+                    "SELECT sql FROM sqlite_master WHERE name LIKE '%alembic_version%'"
+                ).fetchall()
+            )
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("version", schema.UNRELEASED)

@@ -145,7 +145,7 @@ def _disk() -> tuple[Disk, bytes]:
     sa.event.listen(engine, "connect", sqlite.on_connect)
     sa.event.listen(engine, "begin", sqlite.on_begin)
     with database.writing(engine) as connection:
-        schema.upgrade(connection)
+        schema.create(connection)
         plain = connection.connection.dbapi_connection
     assert isinstance(plain, sqlite3.Connection)
     return Disk(plain), plain.serialize()

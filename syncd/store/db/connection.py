@@ -127,6 +127,9 @@ def _bring_up_to_date(connection: sa.Connection, url: str) -> None:
             "that version, or restore the copy from before the upgrade."
         )
         raise StoreUnusable(message)
+    if version is None:
+        schema.create(connection)
+        return
     try:
         schema.upgrade(connection)
     except LookupError:

@@ -261,6 +261,15 @@ lease = sa.Table(
 )
 
 
+# Alembic's own table, as Alembic creates it; therefore it is not in `metadata`.
+versions = sa.Table(
+    "alembic_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+
+
 def version(connection: sa.Connection) -> tuple[str | None, Sequence[str]]:
     """Return the database's schema version and its tables."""
     tables = sa.inspect(connection).get_table_names()
@@ -270,10 +279,18 @@ def version(connection: sa.Connection) -> tuple[str | None, Sequence[str]]:
     return found, tables
 
 
-def upgrade(connection: sa.Connection) -> None:
-    """Bring the database to REVISION: create the tables, or carry out the steps that are missing.
+def create(connection: sa.Connection) -> None:
+    """Create all tables in an empty database, and record their version in Alembic's table."""
+    from syncd.store.db import counts
 
-    Alembic is loaded only here.
+    metadata.create_all(connection, checkfirst=False)
+    counts.install(connection)
+    versions.create(connection)
+    connection.execute(versions.insert(), {"version_num": REVISION})
+
+
+def upgrade(connection: sa.Connection) -> None:
+    """Run the steps that are missing from the database's version to REVISION. Only this loads Alembic.
 
     Raises:
         LookupError: no step starts from the database's version.
@@ -282,17 +299,10 @@ def upgrade(connection: sa.Connection) -> None:
     from alembic.config import Config
     from alembic.util import CommandError
 
-    from syncd.store.db import counts
-
     config = Config()
     config.set_main_option("script_location", "syncd.store.db:migrations")
     config.attributes["connection"] = connection
     try:
-        if version(connection)[0] is None:
-            metadata.create_all(connection)
-            counts.install(connection)
-            command.stamp(config, "head")
-            return
         command.upgrade(config, "head")
     except CommandError as error:
         raise LookupError(str(error)) from error
