@@ -254,7 +254,10 @@ DEBIAN_12 = "23.0.1"
 
 @pytest.fixture(scope="module")
 def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with Debian 12's pip and the newest pip, from the machine's usual index."""
+    """A folder with Debian 12's pip and the newest pip, from the machine's usual index.
+
+    Both are unpacked: from its wheel, pip would be compiled again at each start.
+    """
     folder = tmp_path_factory.mktemp("pips")
     for need in (f"pip=={DEBIAN_12}", "pip"):
         done = subprocess.run(
@@ -280,6 +283,11 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         if done.returncode != 0:
             pytest.skip("no package index can be reached")
+    old = folder / f"pip-{DEBIAN_12}-py3-none-any.whl"
+    (newest,) = set(folder.glob("pip-*.whl")) - {old}
+    for wheel_file, name in ((old, "debian-12"), (newest, "newest")):
+        with zipfile.ZipFile(wheel_file) as packed:
+            packed.extractall(folder / name)
     return folder
 
 
@@ -289,9 +297,7 @@ def pip(request: pytest.FixtureRequest) -> list[str]:
     if request.param == "here":
         return [sys.executable, "-m", "pip"]
     folder: Path = request.getfixturevalue("download")
-    old = folder / f"pip-{DEBIAN_12}-py3-none-any.whl"
-    (newest,) = set(folder.glob("pip-*.whl")) - {old}
-    return [sys.executable, f"{old if request.param == 'debian-12' else newest}/pip"]
+    return [sys.executable, str(folder / request.param / "pip")]
 
 
 @pytest.mark.parametrize("pip", ["here", "debian-12", "newest"], indirect=True)
@@ -340,11 +346,10 @@ def test_the_lock_of_each_python(download: Path, python: str, tmp_path: Path) ->
     lock, _ = locks.pins(WIDER.read_text())
     for name in lock:
         wheel(tmp_path, name.replace("-", "_"), "9999.0", extras="async standard toml")
-    (newest,) = set(download.glob("pip-*.whl")) - {download / f"pip-{DEBIAN_12}-py3-none-any.whl"}
     environment = isolation.for_downloads()
     environment["PIP_FIND_LINKS"] = f"{environment.get('PIP_FIND_LINKS', '')} {tmp_path}".strip()
     done = subprocess.run(
-        [sys.executable, f"{newest}/pip", "install", "--quiet", "--dry-run", "--report", "-",
+        [sys.executable, download / "newest/pip", "install", "--quiet", "--dry-run", "--report", "-",
          "--no-deps", "--require-hashes", "--only-binary=:all:", "--python-version", python,
          "--target", str(tmp_path / "place"), "--cache-dir", str(download / "cache"),
          "-r", str(WIDER)],
