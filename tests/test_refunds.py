@@ -353,7 +353,7 @@ def test_stripe_fails_while_charges_are_read(rig: Rig) -> None:
 
 
 def test_stripe_fails_on_all_charges(rig: Rig) -> None:
-    """Stripe shows no charge, but everything else: after three charges the others are read a minute later."""
+    """If Stripe shows no charge but everything else, syncd retries three charges and asks for the others once."""
     refunds = refunds_by_charge(rig, 12)
     rig.box.stripe.faults.append(Fault("500", times=None, path="/v1/charges/"))
     other, began = rig.pay("succeeded"), rig.clock.seconds
@@ -364,6 +364,39 @@ def test_stripe_fails_on_all_charges(rig: Rig) -> None:
     rig.clock.seconds += 60
     rig.once()
     assert {line.id for line in rig.attention() if line.kind == "refunded"} == refunds
+
+
+def test_charges_that_stripe_fails_to_show_delay_no_other_charge(rig: Rig) -> None:
+    """Three charges that Stripe never shows come first: the refunds of the other charges are found at once."""
+    refunds_by_charge(rig, 0)
+    rig.box.stripe.reversals.intents_named = True
+    payments = [rig.pay("succeeded") for _ in range(8)]
+    rig.once()
+    rig.box.stripe.reversals.intents_named = False
+    refunds = []
+    for payment in payments:
+        rig.clock.seconds += 5
+        refunds.append(rig.box.stripe.refund(payment, 500))
+    for payment in payments[-3:]:  # the newest events are listed first
+        charge = rig.box.stripe.intents[payment]["latest_charge"]
+        rig.box.stripe.faults.append(Fault("500", times=None, path=f"/v1/charges/{charge}"))
+    rig.once()
+    found = {line.id for line in rig.attention() if line.kind == "refunded"}
+    assert found >= set(refunds[:5])
+    assert found.isdisjoint(refunds[5:])
+
+
+def test_a_charge_that_stripe_fails_to_show_and_asks_to_wait(rig: Rig) -> None:
+    """One charge is always answered with 503 and Retry-After: other payments are pushed all the same."""
+    payment = paid(rig)
+    rig.box.stripe.permissions |= {"charges"}
+    rig.box.stripe.reversals.intents_named = False
+    refund = rig.box.stripe.refund(payment, 500)
+    rig.box.stripe.faults.append(Fault("503", times=None, path="/v1/charges/", retry_after=1))
+    other = rig.pay("succeeded")
+    rig.once()
+    assert rig.condition(other) is Condition.IN_STEP
+    assert refund in [line.id for line in rig.attention()]
 
 
 @pytest.mark.parametrize("listed", [False, True])

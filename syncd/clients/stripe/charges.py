@@ -12,13 +12,15 @@ from syncd.core.errors import (
     Unreachable,
 )
 from syncd.core.reversals import Reversal, ReversalKind
-from syncd.core.rules.blame import IN_A_ROW_MAX
 
 CHARGES_MAX = 10_000
 """How many charges are remembered; after that, the memory is cleared."""
 
-PAUSE_SECONDS = 60.0
-"""After IN_A_ROW_MAX charges that Stripe failed to show, syncd reads no charge for so many seconds."""
+FAILING_SECONDS = 600.0
+"""If Stripe failed to show FAILED_MAX charges within this time (seconds), syncd asks for each charge once."""
+
+FAILED_MAX = 3
+"""See FAILING_SECONDS: each retried request takes most of a minute, and payments wait for all of them."""
 
 
 @dataclass(slots=True)
@@ -26,12 +28,13 @@ class Charges:
     """Reads each charge once.
 
     Attributes:
-        get: reads a path of Stripe's API; raises CursorRefused if there is no such object.
+        get: reads a path of Stripe's API, with or without retries; raises CursorRefused if there is
+            no such object.
         probe: sends another request; raises LinkFailure if Stripe as a whole does not work.
         now: Unix seconds.
     """
 
-    get: Callable[[str], Awaitable[object]]
+    get: Callable[[str, bool], Awaitable[object]]
     probe: Callable[[], Awaitable[object]]
     now: Callable[[], float]
     _intents: dict[str, str | None] = field(default_factory=dict, init=False)
@@ -55,18 +58,10 @@ class Charges:
         charge = charge_of(raw)
         if charge is None:
             return self._without(seen, "names neither a payment intent nor a charge")
-        if charge not in self._intents and self._pauses():
-            return _lost(
-                seen,
-                f"names only the charge {charge}, which was not read, because Stripe failed to show "
-                "other charges a minute ago.",
-            )
         try:
             intent = await self._intent_of(charge)
         except (CursorRefused, PermissionMissing, ServerError, BadAnswer, Unreachable) as error:
             if not isinstance(error, CursorRefused | PermissionMissing):
-                if error.retry_after_seconds is not None:
-                    raise
                 await self.probe()  # the charge is at fault only if another request works
                 self._failed.append(self.now())
             return _lost(seen, f"names only the charge {charge}, which can't be read: {error}")
@@ -77,16 +72,15 @@ class Charges:
     def _without(self, seen: Reversal, why: str) -> Reversal | Unreadable:
         return seen if seen.kind is ReversalKind.REFUNDED else _lost(seen, f"{why}.")
 
-    def _pauses(self) -> bool:
-        """Whether Stripe failed to show several charges in a row within the last minute."""
+    def _retries(self) -> bool:
+        """Whether to retry a failed request: not if Stripe failed to show several charges lately."""
         now = self.now()
-        self._failed = [at for at in self._failed if 0 <= now - at <= PAUSE_SECONDS * 10]
-        return len(self._failed) >= IN_A_ROW_MAX and now - self._failed[-1] <= PAUSE_SECONDS
+        self._failed = [at for at in self._failed if 0 <= now - at <= FAILING_SECONDS]
+        return len(self._failed) < FAILED_MAX
 
     async def _intent_of(self, charge: str) -> str | None:
         if charge not in self._intents:
-            intent = intent_of(await self.get(f"/v1/charges/{charge}"))
-            self._failed.clear()
+            intent = intent_of(await self.get(f"/v1/charges/{charge}", self._retries()))
             if len(self._intents) >= CHARGES_MAX:
                 self._intents.clear()
             self._intents[charge] = intent

@@ -315,8 +315,8 @@ class StripeSource:
             raise BadAnswer(Side.STRIPE, message)
         return read
 
-    async def _charge(self, path: str) -> object:
-        return (await self._get(path, {}))[0]
+    async def _charge(self, path: str, retries: bool) -> object:
+        return (await self._get(path, {}, retries=retries))[0]
 
     async def probe(self, kind: str) -> Probe:
         """List one object, to test the key's permission, the clock and the mode.
@@ -361,7 +361,9 @@ class StripeSource:
             raise BadAnswer(Side.STRIPE, message)
         return body, clock
 
-    async def _get(self, path: str, params: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+    async def _get(
+        self, path: str, params: dict[str, Any], *, retries: bool = True
+    ) -> tuple[dict[str, Any], int | None]:
         async def attempt() -> stripe.StripeResponse:
             await self.calling.take()
             crash_point(Point.BEFORE_REQUEST)
@@ -388,7 +390,7 @@ class StripeSource:
             self.calling.note("ok")
             return response
 
-        response = await self.calling.retry(attempt, repeatable=True)
+        response = await (self.calling.retry(attempt, repeatable=True) if retries else attempt())
         if not isinstance(response.data, dict):
             message = f"Stripe's answer to GET {path} isn't an object."
             raise BadAnswer(Side.STRIPE, message).of(shape_of(response.data))
