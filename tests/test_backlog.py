@@ -9,7 +9,9 @@ from syncd.clients.retry import ATTEMPTS_MAX
 from syncd.core.errors import LinkFailure, Side
 from syncd.core.records import Condition
 from syncd.core.rules.proof import WriteKind
+from syncd.core.rules.proof_notes import FIRST_UPDATE
 from syncd.sandbox import Fault, Request
+from syncd.store.coordination import PUSH_AFTER
 from syncd.sync.build import Parts
 from syncd.sync.pull.read_back import Progress
 from tests.conftest import DAY, Rig
@@ -460,3 +462,23 @@ def test_halo_that_lists_nothing_is_not_asked_for_each_payment(rig: Rig) -> None
     assert {rig.condition(payment) for payment in payments} == {Condition.DUE}
     asked = {one.params().get("intent_id") for one in rig.box.halo.requests}
     assert asked.isdisjoint(payments)
+
+
+@pytest.mark.parametrize(("batch", "place"), [(50, 4), (2, 4), (2, -1)])
+def test_a_stopped_tenant_is_tried_again_where_its_first_update_was_passed(
+    rig: Rig, batch: int, place: int
+) -> None:
+    """An interrupted push resumes behind the payment whose update comes first: it is reached all the same."""
+    rig.proven = False
+    rig.settings["SYNCD_PUSH__BATCH"] = str(batch)
+    made = [rig.pay("succeeded") for _ in range(9)]
+    rig.box.halo.keeps.drops = frozenset({"status"})
+    rig.cycle()
+    rig.box.halo.keeps.drops = frozenset()
+    rig.clock.seconds += DAY + 600
+    passed = rig.stored(lambda store: store.due(rig.clock(), 100, "")[place].intent_id)
+    tenant = f"{rig.box.halo.url} {rig.box.halo.client_id}"
+    first = FIRST_UPDATE.encode(passed, tenant)
+    rig.stored(lambda store: store.write_notes({FIRST_UPDATE.name: first, PUSH_AFTER.name: passed}))
+    rig.cycle()
+    assert all(rig.statuses(payment) == [3] for payment in made)

@@ -13,6 +13,9 @@ from tests.simulation.story import DAY, HOUR
 from tests.simulation.universe import Truth
 from tests.simulation.watch import CHECKS, Complaint, Watch, busiest, fits
 
+UNTRIED_SECONDS = 50.0 * HOUR
+"""Stopped writes are tried again after a day; where another host's clock is ahead, a day later."""
+
 LAST_SWEEP_SECONDS = 1_400
 """How long before a check the last sweep began."""
 
@@ -43,6 +46,7 @@ class Oracle(Watch):
                     truth, listed, "lost", lenient=not self.theatre.setting["person_retries"]
                 )
         self._check_tenant(listed)
+        self._check_tried(listed)
         self._check_odd(listed)
         self._check_reversals(listed)
         self._check_budgets()
@@ -219,6 +223,26 @@ class Oracle(Watch):
                 lasts = harmed or self.update_proven_at < self.hurt_at
                 if entry.code != "writes_refused" and not (tenant == "empty" and lasts):
                     self.complain("false alarm", f"{entry.id} in a tenant that can {tenant}")
+
+    def _check_tried(self, listed: dict[str, Any]) -> None:
+        """Updates that are stopped are tried again, if a payment waits whose rows Halo would take."""
+        if "writes_not_stored" not in listed or self.world.tenant != "drop status":
+            return
+        last = max((at for sent in self.updates.values() for at, _ in sent), default=0.0)
+        waiting = [truth for truth in self.world.truths.values() if self._waits(truth, listed)]
+        if waiting and last < self.world.now() - UNTRIED_SECONDS:
+            self.complain(
+                "untried", f"{waiting[0].label} waits, and the last update is too long ago"
+            )
+
+    def _waits(self, truth: Truth, listed: dict[str, Any]) -> bool:
+        """Whether nothing but the stop keeps a payment's rows from their number."""
+        rows = self.world.halo.rows_of(truth.intent_id)
+        if not self._findable(truth) or not rows or truth.intent_id in listed:
+            return False
+        needs, number = self._needs(truth, rows)
+        kept = self._stirred(truth) or truth.intent_id in self.dismissed_at
+        return not needs and not kept and any(row["status"] != number for row in rows)
 
     def _largest_batch(self) -> int:
         """The most rows that one list may have had in this story."""

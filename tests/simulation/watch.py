@@ -42,6 +42,7 @@ CHECKS = {
     "two_before_proof": "No second payment's rows are written before the first were read back as right.",
     "harmed": "No row loses a column, but those of at most one list, which the attention list names.",
     "unsaid": "Where Halo doesn't store the status, the attention list says so.",
+    "untried": "Where writes are stopped and a payment waits for one, Halo gets another try within a day of calm.",
     "trace": "The trace left in a row is of that very payment and says the state that was set.",
     "two lead": "On two hosts over one server, no two services lead at the same time.",
     "unfenced": "No service sends Halo a write after the server knows that another service leads.",

@@ -145,7 +145,7 @@ class Prover:
             return updates
         self.backlog.trying = None
         proven = await self.prove(updates)
-        if self.tenant.trouble(WriteKind.UPDATE) is not None:
+        if self.tenant.ends_push(one[0].intent_id for one in updates):
             raise WritesStopped
         if proven is None:
             return []

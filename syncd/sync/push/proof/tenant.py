@@ -1,6 +1,6 @@
 """What is known about writes in this tenant, as the store keeps it: proofs, problems, a trial."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -317,6 +317,16 @@ class TenantWrites:
         if first is None or first in failing:
             return False
         return self.store.due_payment(first, self.now()) is None
+
+    def ends_push(self, tried: Iterable[str]) -> bool:
+        """Whether a push ends here because updates are stopped, after `tried` without a proof.
+
+        It goes on if another payment's update must be repeated first: only then is that one reached.
+        """
+        if self.trouble(WriteKind.UPDATE) is None:
+            return False
+        first = self.first_update()
+        return first is None or first in tried or not self.may_try(WriteKind.UPDATE)
 
     def note_first_update(self, intent_id: str | None) -> None:
         """Remember such a payment; None to forget it."""
