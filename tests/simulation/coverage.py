@@ -42,10 +42,12 @@ HOLDS = (
 """The holds of the decision table."""
 
 
+_LONGEST = sorted(HUNTED, key=lambda name: -len(HUNTED[name][2]))
+
+
 def point_of(side: str, request: Request) -> str | None:
     """The point of a payment's path that this request is; None for another request."""
-    longest = sorted(HUNTED, key=lambda name: -len(HUNTED[name][2]))
-    for name in longest:
+    for name in _LONGEST:
         where, method, path = HUNTED[name]
         if where == side and method in (None, request.method) and path in request.path:
             return name

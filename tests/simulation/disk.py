@@ -45,6 +45,31 @@ class _Plan:
     expanded: dict[tuple[int, ...], tuple[str, list[str]]]
 
 
+@dataclass(slots=True)
+class _Ready:
+    """A statement with its own values, to be run with others that are given each time.
+
+    Attributes:
+        plan: how it is compiled.
+        extracted: the values that are part of the statement.
+        text: what the driver is given; None where a list that is given decides it.
+        places: for each mark of the text the key of a value that is given, or None, and what makes the
+            driver's value of it, or the value itself.
+    """
+
+    plan: _Plan
+    extracted: Sequence[Any]
+    text: str | None
+    places: list[tuple[str | None, Any]]
+
+    def values(self, given: Mapping[str, Any]) -> list[Any]:
+        """The driver's values, in the order of the marks."""
+        return [
+            fixed if key is None else given[key] if fixed is None else fixed(given[key])
+            for key, fixed in self.places
+        ]
+
+
 class Answer:
     """The result of a statement, with the methods of SQLAlchemy's result."""
 
@@ -143,6 +168,27 @@ class Disk:
         if self.plain.in_transaction:
             self.plain.execute("ROLLBACK")
 
+    def contents(self) -> dict[str, list[Row]]:
+        """The rows of each table."""
+        tables = self.plain.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        ).fetchall()
+        return {
+            name: self.plain.execute(f'SELECT * FROM "{name}"').fetchall()  # noqa: S608  # its own name
+            for (name,) in tables
+        }
+
+    def refill(self, contents: dict[str, list[Row]]) -> None:
+        """Put these rows in place of all others; what the connection has prepared stays valid."""
+        self.rollback()
+        self.begin()
+        for name, rows in contents.items():
+            self.plain.execute(f'DELETE FROM "{name}"')  # noqa: S608  # a table's own name
+            for row in rows:
+                marks = ", ".join("?" * len(row))
+                self.plain.execute(f'INSERT INTO "{name}" VALUES ({marks})', row)  # noqa: S608
+        self.commit()
+
     def execute(
         self, statement: Any, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
     ) -> Answer:
@@ -150,37 +196,32 @@ class Disk:
         sets: Sequence[Mapping[str, Any]] = (
             [values] if isinstance(values, Mapping) else values or [{}]
         )
-        plan, extracted = _plan_of(statement, sets)
-        if len(sets) > 1:
-            assert plan.text is not None
-            cursor = self.plain.executemany(
-                plan.text, [list(_given(plan, extracted, one).values()) for one in sets]
-            )
+        ready = _ready(statement, sets)
+        text, plan = ready.text, ready.plan
+        if text is None:
+            cursor = self.plain.execute(*_expanded(plan, _given(plan, ready.extracted, sets[0])))
+        elif len(sets) > 1:
+            cursor = self.plain.executemany(text, [ready.values(one) for one in sets])
             return Answer(plan, [], cursor.rowcount)
-        given = _given(plan, extracted, sets[0])
-        if plan.text is None:
-            cursor = self.plain.execute(*_expanded(plan, given))
         else:
-            cursor = self.plain.execute(plan.text, list(given.values()))
+            cursor = self.plain.execute(text, ready.values(sets[0]))
         return Answer(plan, cursor.fetchall(), cursor.rowcount)
 
 
-def _plan_of(statement: Any, sets: Sequence[Mapping[str, Any]]) -> tuple[_Plan, Sequence[Any]]:
+def _ready(statement: Any, sets: Sequence[Mapping[str, Any]]) -> _Ready:
     columns, many = tuple(sets[0]), len(sets) > 1
     # Statements that the program builds once keep their plans. A statement derived from another one
     # copies its attributes, so the plans name their statement.
     kept = statement.__dict__.get("_simulated")
     if kept is None or kept[0] != id(statement):
         kept = statement.__dict__["_simulated"] = (id(statement), {})
-    known: tuple[_Plan, Sequence[Any]] | None = kept[1].get((columns, many))
+    known: _Ready | None = kept[1].get((columns, many))
     if known is None:
-        known = kept[1][columns, many] = _new_plan(statement, columns, many=many)
+        known = kept[1][columns, many] = _new(statement, columns, many=many)
     return known
 
 
-def _new_plan(
-    statement: Any, columns: tuple[str, ...], *, many: bool
-) -> tuple[_Plan, Sequence[Any]]:
+def _new(statement: Any, columns: tuple[str, ...], *, many: bool) -> _Ready:
     key = statement._generate_cache_key()
     plan = _PLANS.get((key.key, columns, many))
     if plan is None:
@@ -188,7 +229,32 @@ def _new_plan(
             _DIALECT, cache_key=key, column_keys=list(columns), for_executemany=many
         )
         plan = _PLANS[key.key, columns, many] = _planned(compiled, key)
-    return plan, key.bindparams
+    given = set(columns)
+    if plan.text is not None:
+        return _Ready(plan, key.bindparams, plan.text, list(_places(plan, key.bindparams, given)))
+    if any(bind.expanding and name in given for name, _, _, bind, _ in plan.sources):
+        return _Ready(plan, key.bindparams, None, [])
+    own = dict.fromkeys(given)
+    flat, text, order = _flat(plan, _given(plan, key.bindparams, own))
+    named = {name: source for source in plan.sources if (name := source[1]) in order}
+    places: list[tuple[str | None, Any]] = [
+        (named[name][0], named[name][4])
+        if name in named and named[name][0] in given
+        else (None, flat[name])
+        for name in order
+    ]
+    return _Ready(plan, key.bindparams, text, places)
+
+
+def _places(
+    plan: _Plan, extracted: Sequence[Any], given: set[str]
+) -> Iterator[tuple[str | None, Any]]:
+    for key, _, place, bind, process in plan.sources:
+        if key in given:
+            yield key, process
+        else:
+            value = (bind if place is None else extracted[place]).effective_value
+            yield None, value if process is None else process(value)
 
 
 def _planned(compiled: SQLCompiler, key: Any) -> _Plan:
@@ -231,6 +297,12 @@ def _given(plan: _Plan, extracted: Sequence[Any], values: Mapping[str, Any]) -> 
 
 def _expanded(plan: _Plan, given: dict[str, Any]) -> tuple[str, list[Any]]:
     """The text with as many marks as the lists have values, and the values in their order."""
+    flat, text, order = _flat(plan, given)
+    return text, [flat[name] for name in order]
+
+
+def _flat(plan: _Plan, given: dict[str, Any]) -> tuple[dict[str, Any], str, list[str]]:
+    """All values by the names of their marks, the text, and the names in their order."""
     lists = {name: list(given[name]) for _, name, _, bind, _ in plan.sources if bind.expanding}
     lengths = tuple(map(len, lists.values()))
     if lengths not in plan.expanded:
@@ -242,4 +314,4 @@ def _expanded(plan: _Plan, given: dict[str, Any]) -> tuple[str, list[Any]]:
         for name, values in lists.items()
         for number, value in enumerate(values, 1)
     } | given
-    return text, [flat[name] for name in order]
+    return flat, text, order

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import sqlite3
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -55,26 +55,66 @@ class Desk:
     disk: Disk
 
 
-@contextlib.contextmanager
-def writing(desk: Desk) -> Iterator[Disk]:
+class writing:  # noqa: N801  # it stands in for the function of this name
     """One transaction that writes, of a process that may die or find the disk full."""
-    desk.process.check()
-    desk.process.reach(committed=False)
-    with sqlite.translated(), _transaction(desk.disk):
-        desk.process.point("begin")
-        yield desk.disk
-        desk.process.point("commit")
-    desk.process.point("committed")
-    desk.process.reach(committed=True)
+
+    __slots__ = ("desk",)
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    def __enter__(self) -> Disk:
+        """Begin."""
+        process, disk = self.desk.process, self.desk.disk
+        process.check()
+        process.reach(committed=False)
+        try:
+            disk.begin()
+            process.point("begin")
+        except BaseException as error:
+            self._undo(error)
+            raise
+        return disk
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Commit, or undo it all."""
+        process, disk = self.desk.process, self.desk.disk
+        if error is not None:
+            self._undo(error)
+            return
+        try:
+            process.point("commit")
+            disk.commit()
+        except BaseException as failed:
+            self._undo(failed)
+            raise
+        process.point("committed")
+        process.reach(committed=True)
+
+    def _undo(self, error: BaseException) -> None:
+        self.desk.disk.rollback()
+        if isinstance(error, sqlite3.Error):
+            raise sqlite.failure_of(error) from error
 
 
-@contextlib.contextmanager
-def reading(desk: Desk) -> Iterator[Disk]:
+class reading:  # noqa: N801  # it stands in for the function of this name
     """One transaction that only reads: nothing runs meanwhile, so the database needs no transaction."""
-    desk.process.check()
-    desk.process.reach(committed=False)
-    with sqlite.translated():
-        yield desk.disk
+
+    __slots__ = ("desk",)
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    def __enter__(self) -> Disk:
+        """Begin."""
+        self.desk.process.check()
+        self.desk.process.reach(committed=False)
+        return self.desk.disk
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """End."""
+        if isinstance(error, sqlite3.Error):
+            raise sqlite.failure_of(error) from error
 
 
 def read_once(desk: Desk, statement: Any, given: Mapping[str, Any] | None = None) -> list[Any]:
@@ -93,17 +133,6 @@ def present_now(desk: Desk, column: Any, wanted: list[Any]) -> set[Any]:
     """The values among `wanted` that the column contains already."""
     with reading(desk) as disk:
         return present(disk, column, wanted)  # type: ignore[arg-type]
-
-
-@contextlib.contextmanager
-def _transaction(disk: Disk) -> Iterator[None]:
-    disk.begin()
-    try:
-        yield
-    except BaseException:
-        disk.rollback()
-        raise
-    disk.commit()
 
 
 class Notified(Telemetry):

@@ -37,6 +37,7 @@ from tests import due
 from tests.simulation import process as processes
 from tests.simulation.disk import Disk
 from tests.simulation.loop import VirtualLoop
+from tests.simulation.swift import SWIFT
 
 SMALL_PAGE = 3
 
@@ -124,6 +125,8 @@ def installed(setting: dict[str, Any], loop: VirtualLoop) -> Iterator[None]:
         patch(tenacity, "time", clock)
         patch(ssl, "create_default_context", _context)  # it reads all certificates each time
         patch(halo_connection, "BODY_BYTES_MAX", 1_000_000)
+        for owner, name, swift in SWIFT:
+            patch(owner, name, swift)
         if setting["small_pages"]:
             for module in (halo_reading, halo_sink, listing, sweep, stripe_source):
                 patch(module, "PAGE_SIZE", SMALL_PAGE)
@@ -138,23 +141,34 @@ def _context(*_: object, **__: object) -> ssl.SSLContext:
     return _TLS
 
 
+Contents = dict[str, list[tuple[Any, ...]]]
+"""The rows of each table."""
+
+
 @cache
-def _disk() -> tuple[Disk, bytes]:
+def _disk() -> tuple[Disk, Contents]:
     """The database of this process, and its content before anything has happened."""
-    engine = sa.create_engine("sqlite://", poolclass=StaticPool, pool_reset_on_return=None)
+    engine = sa.create_engine(
+        "sqlite://",
+        poolclass=StaticPool,
+        pool_reset_on_return=None,
+        # More than the program has, so that each is prepared once.
+        connect_args={"cached_statements": 2_000},
+    )
     sa.event.listen(engine, "connect", sqlite.on_connect)
     sa.event.listen(engine, "begin", sqlite.on_begin)
     with database.writing(engine) as connection:
         schema.create(connection)
         plain = connection.connection.dbapi_connection
     assert isinstance(plain, sqlite3.Connection)
-    return Disk(plain), plain.serialize()
+    disk = Disk(plain)
+    return disk, disk.contents()
 
 
 def empty_disk() -> Disk:
     """The database as it is created, without data."""
     disk, template = _disk()
-    disk.plain.deserialize(template)
+    disk.refill(template)
     return disk
 
 

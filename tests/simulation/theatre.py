@@ -354,7 +354,9 @@ class Theatre:
 
     def skew(self, host: str) -> float:
         """The difference of a host's clock from the true time, in seconds."""
-        began, rate = self.slews.get(host, (0.0, 0.0))
+        if host not in self.slews:
+            return self.offsets[host]
+        began, rate = self.slews[host]
         return self.offsets[host] + rate * (self.world.loop.time() - began)
 
     def clock_point(self, process: Process, point: str) -> None:
