@@ -33,6 +33,7 @@ from syncd.sync.push import insert as inserting
 from syncd.sync.push import update as updating
 from syncd.sync.push.proof import new_row, prover, reading, tenant, verify
 from tests.simulation.story import (
+    COVERED_FROM,
     LONG_FAILURES_FROM,
     PAGES_FROM,
     PROOFS_FROM,
@@ -170,12 +171,13 @@ PLANTED = (
     ),
     Planted(
         "a new row that didn't show is never tried again", _in(inserting.Inserter, "_is_missing"),
-        " and due.condition is not Condition.FAILED", "",
+        " and due.condition is not Condition.FAILED", "", first=COVERED_FROM,
     ),
     Planted(
         "halving takes the good half for done", _in(updating.Updater, "_send_parts"),
         "            await self.send(batch[middle:])\n",
         "            self.store.record(as_planned([w for w, _ in batch[middle:]]), self.now())\n",
+        first=COVERED_FROM,
     ),
     Planted(
         "a row that Halo refuses counts as done", _in(updating.Updater, "_send_parts"),
@@ -191,7 +193,7 @@ PLANTED = (
     Planted(
         "a lease that was lost is silently taken again", _in(lease.Lease, "renew"),
         "if not self.store.coordination.renew_lease(self.name, self.me, self.now(), self.seconds):",
-        "self.take()\n        if False:",
+        "self.take()\n        if False:", first=COVERED_FROM,
     ),
     Planted(
         "a state without a number is guessed", _in(decisions, "decide"),
@@ -364,11 +366,15 @@ def _changed(name: str, where: Callable[[], Any], old: str, new: str) -> Iterato
     names: dict[str, Any] = {}
     exec(compile(code, f"<planted: {name}>", "exec"), function.__globals__, names)  # noqa: S102  # our own text
     before = function.__code__
+    # What a cached function has made before would hide the fault, and what it makes now would remain.
+    forget = getattr(plain, "cache_clear", lambda: None)
+    forget()
     function.__code__ = names[function.__name__].__code__
     try:
         yield
     finally:
         function.__code__ = before
+        forget()
 
 
 def _dedent(text: str, indent: int) -> str:

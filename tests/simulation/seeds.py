@@ -137,6 +137,8 @@ FAILED = {
     110000000353: "A restoration that never reached Halo counted as a new first update, one day after the stop.",
     110000000060: "A host's clock was 40 days ahead, and requests were counted there; after that host had stopped, a "
     "push waited for room in Halo's rate limit for ever.",
+    131000000013: "A push resumed behind the payment whose update comes first in a stopped tenant: nothing was written again, "
+    "and a payment was read every 30 seconds.",
     60000000347: "A payment that was found not to be Halo's stays so when `create_missing` is switched on.",
 }
 """Every seed that ever failed, each with what went wrong."""
