@@ -390,6 +390,33 @@ def test_too_many_connections(away: tuple[Store, Server, str]) -> None:
     pytest.fail("the store did not work again")
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+def test_tls(server: Server, tmp_path: Path) -> None:
+    """With verify-full only a server with the right certificate is used; the connection is encrypted."""
+    for name in ("ours", "another"):
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-days", "2", "-subj", "/CN=db", "-addext", "subjectAltName=IP:127.0.0.1",
+             "-keyout", f"{tmp_path}/{name}.key", "-out", f"{tmp_path}/{name}.crt"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+    for end in ("crt", "key"):
+        installed = shutil.copy(tmp_path / f"ours.{end}", server.data / f"server.{end}")
+        shutil.chown(installed, server.data.owner())
+        Path(installed).chmod(0o600)
+    server.ask("ALTER SYSTEM SET ssl = on", "postgres")
+    server.restart()
+    url = server.url(server.database()) + "?sslmode=verify-full&sslrootcert="
+    opened = Store.open(f"{url}{tmp_path}/ours.crt", password=PASSWORD)
+    assert opened.housekeeping.facts()["encrypted"] is True
+    opened.close()
+    with pytest.raises(StoreUnusable, match="certificate verify failed"):
+        Store.open(f"{url}{tmp_path}/another.crt", password=PASSWORD)
+    elsewhere = url.replace("@127.0.0.1", "@localhost")
+    with pytest.raises(StoreUnusable, match="does not match host name"):
+        Store.open(f"{elsewhere}{tmp_path}/ours.crt", password=PASSWORD)
+
+
 @root
 def test_full(server: Server, tmp_path: Path) -> None:
     """If the server's disk is full, no step ends the engine; once there is space, it pushes again."""
