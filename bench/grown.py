@@ -36,7 +36,7 @@ def beside(rows: int, payments: int, burst: int, results: Results, console: Cons
             f"backfill of {payments:,}: commits a payment",
             commits / payments,
             "",
-            0.11,
+            0.095,
             counts=True,
         )
         for _ in range(burst):

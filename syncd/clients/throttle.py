@@ -25,7 +25,7 @@ COUNTED_AHEAD_MAX = 8
 """The maximum number of requests counted in one commit, if requests follow each other quickly."""
 
 QUICK_BUCKET_SECONDS = 60
-"""Nothing is counted ahead in longer buckets, because unused counts would be lost."""
+"""In longer buckets, requests are counted ahead only by runs that send one after the other."""
 
 
 def halo_window(limit: int) -> Window:
@@ -80,6 +80,8 @@ class RateLimiter:
         patience_seconds: a longer wait raises BudgetSpent instead.
         waiting: called before each wait, with its seconds.
         keep: called before each request and each wait, to renew the leases of the process.
+        steadily: whether this process sends one request after the other until it ends. The counts
+            that it made ahead and did not use are lost, at most COUNTED_AHEAD_MAX.
         permit: called before each request; raises BudgetSpent if other work needs the requests.
     """
 
@@ -94,6 +96,7 @@ class RateLimiter:
     patience_seconds: float = HALO_PERIOD_SECONDS + 30.0
     waiting: Callable[[Side, float], None] = field(default=lambda _side, _seconds: None)
     keep: Callable[[], None] = field(default=lambda: None)
+    steadily: bool = False
     permit: Callable[[], None] = field(default=lambda: None)
     _last: float = field(default=0.0, init=False)
     _counted: int = field(default=0, init=False)
@@ -136,7 +139,8 @@ class RateLimiter:
         """
         now = self.now()
         bucket = self.window.bucket(now)
-        quick = bucket == self._bucket and self.window.bucket_seconds <= QUICK_BUCKET_SECONDS
+        short = self.steadily or self.window.bucket_seconds <= QUICK_BUCKET_SECONDS
+        quick = bucket == self._bucket and short
         if quick and self._counted:
             self._counted -= 1
             return 0.0

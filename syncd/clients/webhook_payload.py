@@ -196,6 +196,10 @@ def _as_json(value: object) -> str:
     return without_secrets(json.dumps(value, separators=(",", ":")))
 
 
+_KEPT_AS_THEY_ARE = frozenset({str, int, bool, type(None)})
+"""Types of values that need no look inside."""
+
+
 def _pruned(value: Any, depth: int) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None  # JSON has no notation for it
@@ -206,7 +210,9 @@ def _pruned(value: Any, depth: int) -> Any:
     if isinstance(value, list):
         return [_pruned(item, depth + 1) for item in value]
     return {
-        key: _pruned(inner, depth + 1) for key, inner in value.items() if key != "client_secret"
+        key: inner if type(inner) in _KEPT_AS_THEY_ARE else _pruned(inner, depth + 1)
+        for key, inner in value.items()
+        if key != "client_secret"
     }
 
 

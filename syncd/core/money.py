@@ -174,6 +174,9 @@ _TWO_DECIMALS = frozenset(
     ]
 )
 
+_TOLERANCE = {decimals: Decimal(1).scaleb(-decimals - 3) for decimals in (0, 2, 3)}
+"""A thousandth of the smallest unit, in major units, by the currency's decimals."""
+
 _DIGITS_MAX = 18
 """An amount with more digits before the decimal point is displayed without thousands separators."""
 
@@ -212,10 +215,10 @@ class Money:
         Halo sends amounts as binary floating-point numbers, so 0.1 + 0.2 may arrive as
         0.30000000000000004. A difference up to a thousandth of the smallest unit is ignored.
         """
-        mine = self.major
-        if mine is None or self.decimals is None or not major.is_finite():
+        decimals = self.decimals
+        if decimals is None or not major.is_finite():
             return False
-        return abs(major - mine) < Decimal(1).scaleb(-self.decimals - 3)
+        return abs(major - Decimal(self.minor).scaleb(-decimals)) < _TOLERANCE[decimals]
 
     def __str__(self) -> str:
         """The amount in major units, fit for copying: ``1234.50 USD``; the raw number if unknown."""

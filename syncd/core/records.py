@@ -226,11 +226,13 @@ class Fence:
         name: the lease's name.
         owner: the process that took the lease.
         number: the fencing number of the lease; it rises each time the lease is taken.
+        renew_seconds: the transaction also renews the lease for so long; None if it only checks.
     """
 
     name: str
     owner: str
     number: int
+    renew_seconds: float | None = None
 
 
 def first_entries(entries: Sequence[AttentionEntry], most: int) -> list[AttentionEntry]:

@@ -26,7 +26,6 @@ from syncd.store.db.connection import (
     server_time,
     writing,
 )
-from syncd.store.db.leases import check_fence
 from syncd.store.db.notes import NoteStore, write_notes
 from syncd.store.halo_rows import AuditQueries, RowStore
 from syncd.store.history import (
@@ -303,7 +302,7 @@ class Store(NoteStore):
             LeaseHeld: another process has taken the lease; nothing is recorded.
         """
         with writing(self._engine) as connection:
-            check_fence(connection, fence)
+            self.coordination.check(connection, fence, now)
             mark_sent(connection, was, now)
             write_notes(connection, notes or {})
 
@@ -335,7 +334,7 @@ class Store(NoteStore):
         intent_id = due.intent_id
         unchanged = c.acked_state.is_not_distinct_from(due.acked_state)
         with writing(self._engine) as connection:
-            check_fence(connection, fence)
+            self.coordination.check(connection, fence, now)
             intended = transitions.set_uncertainty(
                 connection, intent_id, known, doubt_until, unchanged
             )

@@ -224,6 +224,7 @@ def _clients(
     if beside_polls:
         stripe = rate_limiters[Side.STRIPE]
         stripe.permit = _beside_polls(config, counted_in or store, runtime).permit
+        stripe.steadily = True
     source = StripeSource(
         config.stripe_api_key,
         config.stripe.api_base,

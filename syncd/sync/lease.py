@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -119,10 +119,20 @@ class Lease:
             raise LeaseHeld("another process, which took over because this one took too long,")
         self._renewed = self.now()
 
+    @property
+    def renewing(self) -> Fence | None:
+        """The fence of a transaction that also renews the lease; `renewed` must follow."""
+        return None if self.fence is None else replace(self.fence, renew_seconds=self.seconds)
+
+    def renewed(self) -> None:
+        """Record that a transaction has renewed the lease."""
+        self._renewed = self.now()
+
     def keep(self) -> None:
         """Renew the lease when necessary, if this process holds it; called while it reads or waits.
 
-        Right before a write, `renew` proves that the lease is still held. Raises as `renew`.
+        Right before a write, a transaction checks that the lease is still held (`fence`). Raises as
+        `renew`.
         """
         if self._held and not 0 <= self.now() - self._renewed < self.seconds * KEPT_SHARE:
             self.renew()

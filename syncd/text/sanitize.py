@@ -8,6 +8,7 @@ log, an error, a page or the store is sanitized here.
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import quote_plus
 
 READ_CHARACTERS_MAX = 100_000
@@ -51,6 +52,9 @@ _SECRETS = (
 _ANY_HINT = re.compile("|".join(re.escape(hint) for hints, _ in _SECRETS for hint in hints))
 """One search that most texts pass, instead of one for each hint."""
 
+_SHORT_CHARACTERS = 60
+"""Texts up to this length are remembered after they were sanitized."""
+
 _SPACE = re.compile(r"\s+")
 
 _ESCAPED = re.compile(r"\\+u([0-9A-Fa-f]{4})")
@@ -65,6 +69,7 @@ REMOVED = "[removed]"
 
 def conceal(name: str, secret: str | None) -> None:
     """Never show this secret from now on; it replaces the earlier secret of the same name."""
+    _plain_short.cache_clear()
     if secret is None or len(secret) < _CONCEALED_CHARACTERS_MIN:
         _concealed.pop(name, None)
         return
@@ -104,10 +109,19 @@ def inert(text: str) -> str:
 
 def plain(text: str, characters_max: int = 500) -> str:
     """The same on one line, cut at a length: for a log, an error, the store."""
+    short = len(text) <= _SHORT_CHARACTERS
+    return (_plain_short(text) if short else _plain(text))[:characters_max].rstrip()
+
+
+def _plain(text: str) -> str:
     seen = inert(text)
     if not seen.isalnum():  # most ids and numbers have no whitespace
         seen = _SPACE.sub(" ", seen).strip()
-    return seen[:characters_max].rstrip()
+    return seen
+
+
+_plain_short = lru_cache(maxsize=1_000)(_plain)
+"""Names of states, customers and events come again and again."""
 
 
 def _blank(character: str) -> str:

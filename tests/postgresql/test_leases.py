@@ -67,6 +67,23 @@ def test_a_lost_lease_notes_nothing(both: Store) -> None:
     assert both.doubtful_inserts(0.0) == []
 
 
+def test_a_write_that_is_noted_renews_the_lease(both: Store) -> None:
+    """One transaction notes a write and renews the lease; a lost lease is not renewed."""
+    mine = Lease(both, ME, lambda: 100.0)
+    mine.take()
+    before = both.coordination.holder("push")
+    both.intend_update({"pi_1": (1,)}, 150.0, {}, mine.renewing)
+    after = both.coordination.holder("push")
+    assert before is not None
+    assert after is not None
+    assert (after[0], after[1] > before[1]) == (ME, True)
+    both.coordination.take_lease("push", OTHER, 100.0, 60.0, free=lambda *_: True)
+    taken = both.coordination.holder("push")
+    with pytest.raises(LeaseHeld, match="took over"):
+        both.intend_update({"pi_1": (1,)}, 200.0, {}, mine.renewing)
+    assert both.coordination.holder("push") == taken
+
+
 def test_an_insert_and_its_notes_are_one(both: Store) -> None:
     """An insert and its notes are stored together; if another process was faster, neither is stored."""
     due = both.due(100.0, 1)[0]

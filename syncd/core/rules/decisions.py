@@ -221,15 +221,18 @@ def left_out(current: Observation, total: Decimal | None) -> str | None:
 
     Returns an empty text if nothing is missing; None if the amounts do not agree.
     """
-    if current.received is None or current.received.major is None or total is None:
+    received = current.received
+    if received is None or total is None:
         return None
+    if not (current.surcharge or current.tip):  # nearly every payment
+        return "" if received.equals(total) else None
     parts = _parts(current)
     choices = {"": 0, **parts, " and ".join(parts): sum(parts.values())}
     agreeing = [
         words
         for words, minor in choices.items()
-        if minor <= current.received.minor
-        and Money(current.received.minor - minor, current.received.currency).equals(total)
+        if minor <= received.minor
+        and Money(received.minor - minor, received.currency).equals(total)
     ]
     return " or ".join(agreeing) if agreeing else None
 

@@ -109,6 +109,17 @@ def check_fence(connection: sa.Connection, fence: Fence | None) -> None:
         raise LeaseHeld("another process, which took over because this one took too long,")
 
 
+_RENEW_FENCED = (
+    schema.lease.update()
+    .where(
+        _L.name == sa.bindparam("of_name"),
+        _L.owner == sa.bindparam("of_owner"),
+        _L.number == sa.bindparam("of_number"),
+    )
+    .values(until=sa.bindparam("new_until"))
+)
+
+
 def own_clock(_connection: sa.Connection, now: float) -> float:
     """This host's time `now`, Unix seconds: for a database that only this host uses."""
     return now
@@ -132,6 +143,18 @@ class LeaseStore:
             self.clock = lambda connection, _now: float(connection.execute(query).scalar_one())
         else:
             self.clock = own_clock
+
+    def check(self, connection: sa.Connection, fence: Fence | None, now: float) -> None:
+        """Check that a lease is still held, and renew it from `now` (Unix seconds) if `fence` says so.
+
+        Raises:
+            LeaseHeld: another process has taken the lease.
+        """
+        check_fence(connection, fence)
+        if fence is not None and fence.renew_seconds is not None:
+            until = self.clock(connection, now) + fence.renew_seconds
+            given = {"of_name": fence.name, "of_owner": fence.owner, "of_number": fence.number}
+            connection.execute(_RENEW_FENCED, {**given, "new_until": until})
 
     def holder(self, name: str) -> tuple[Holder, float] | None:
         """The holder of a lease, and until when (Unix seconds); None if nobody holds it."""

@@ -79,7 +79,7 @@ class ReadsBesidePolls:
         counts, spacing = self.store.coordination.counts(Side.STRIPE), self._spacing(ration)
         wait = wait_beside_polls(self.window, counts, now, spacing, ration.known)
         message = (
-            "syncd keeps the rest of stripe.read_budget for polls, so that they stay at most "
+            "syncd keeps the rest of its reads (stripe.read_budget) for polls, so that they stay at most "
             f"{span_of(spacing)} apart. This run may read from Stripe again in {span_of(wait)}. A "
             "backfill that is started again within a day continues where it stopped. A list of fewer "
             "days needs fewer reads, and a longer poll.interval leaves more."

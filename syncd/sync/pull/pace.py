@@ -74,9 +74,9 @@ class FixedPace:
     def too_early(self, now: float, last: float) -> bool:
         """Whether a poll must wait, so that the reads never run out."""
         counts = self.store.coordination.counts(Side.STRIPE)
-        self._spacing = poll_spacing_seconds(
-            self.limiter.window, counts, now, self.interval_seconds
-        )
+        # As of the last poll: a spacing that is computed again and again would become shorter.
+        at = last if 0 <= now - last < self.limiter.window.period_seconds else now
+        self._spacing = poll_spacing_seconds(self.limiter.window, counts, at, self.interval_seconds)
         return self.spread and 0 <= now - last < self._spacing
 
     def report_spread(self, report: Report) -> None:

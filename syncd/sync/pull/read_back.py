@@ -35,7 +35,13 @@ UNNAMED = ""
 Progress = Callable[[int, int], None]
 """Called with the number of rows done, and the number of all rows."""
 
-MakeWay = Callable[[int], Awaitable[None]]
+KnownRows = Mapping[str, list[Row]]
+"""The rows of payments as pages showed them."""
+
+Coming = tuple[list[DuePayment], KnownRows | None]
+"""The payments to push next, and their rows if pages showed them."""
+
+MakeWay = Callable[[int], Awaitable[object]]
 """Called before that many requests, to do more urgent work first."""
 
 
@@ -218,19 +224,24 @@ class AllRows:
             for due in due_payments
         }
 
-    def lookups(self, due_payments: Sequence[DuePayment]) -> int:
-        """How many of these payments must be looked up alone, because pages may lack rows of them."""
-        return len(due_payments) - len(self.of(due_payments))
+    def first_of(
+        self, due_payments: Sequence[DuePayment], lookups_max: int
+    ) -> tuple[list[DuePayment], KnownRows]:
+        """The longest prefix of these payments that needs at most `lookups_max` lookups.
 
-    def first_of(self, due_payments: Sequence[DuePayment], lookups_max: int) -> list[DuePayment]:
-        """The longest prefix of these payments that needs at most `lookups_max` lookups."""
+        Also returns the rows of its payments, as `of` does.
+        """
         known = self.of(due_payments)
+        first: list[DuePayment] = []
         number = 0
-        for position, due in enumerate(due_payments):
+        for due in due_payments:
             number += due.intent_id not in known
             if number > lookups_max:
-                return list(due_payments[:position])
-        return list(due_payments)
+                break
+            first.append(due)
+        return first, {
+            one.intent_id: known[one.intent_id] for one in first if one.intent_id in known
+        }
 
     async def rows_of(self, intent_ids: Sequence[str]) -> dict[str, list[Row]]:
         """The rows of these payments; if lists hide payment intents, missing ones are looked up.

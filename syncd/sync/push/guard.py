@@ -123,14 +123,14 @@ class UpdateGuard:
     def _allows_now(self) -> bool:
         if self.outdated():
             return False
-        if self.lease is not None:
-            self.lease.renew()
         self.overtaken = self.store.overtaken(self.due_payments)
         if self.overtaken:
             return False
         was = {due.intent_id: self.was.get(due.intent_id, ()) for due in self.due_payments}
-        fence = None if self.lease is None else self.lease.fence
+        fence = None if self.lease is None else self.lease.renewing
         self.store.intend_update(was, self.now(), self.notes, fence)
+        if self.lease is not None:
+            self.lease.renewed()
         self.asked = True
         return True
 
@@ -184,17 +184,18 @@ class InsertGuard:
         ages = abs(self.now() - set_clock), self.waits.monotonic() - steady_clock
         if max(ages) > LOOK_SECONDS_MAX:
             return False
-        if self.lease is not None:
-            self.lease.renew()
         self.overtaken = bool(self.store.overtaken([self.due_payment]))
         if self.overtaken:
             return False
         now = self.now()
         until = now + INSERT_DOUBT_SECONDS
-        fence = None if self.lease is None else self.lease.fence
-        if not self.store.intend_insert(
+        fence = None if self.lease is None else self.lease.renewing
+        intended = self.store.intend_insert(
             self.due_payment, self.doubt_until, now, until, self.notes, fence
-        ):
+        )
+        if self.lease is not None:
+            self.lease.renewed()
+        if not intended:
             self.lost = LeaseHeld(
                 "another process, which has just made a row for the same payment,"
             )

@@ -18,7 +18,7 @@ from syncd.store.coordination import LAST, PushStart
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
-from syncd.sync.pull.read_back import AllRows, Progress
+from syncd.sync.pull.read_back import AllRows, Coming, KnownRows, Progress
 from syncd.sync.pull.rereads import Rereads
 from syncd.sync.push.backlog import Backlog, FreshPayments
 from syncd.sync.push.guard import InsertWaits
@@ -311,15 +311,15 @@ class Pusher:
             fresh_pages = paged and not self.all_rows.resumed
             size = self.settings.batch * 4 if paged else self.settings.batch
             while True:
+                due_payments, rows = self._next(before, size, after, paged=paged)
                 if due > size:
-                    coming = self._next(before, size, after, paged=paged)
                     recent = fresh_pages and self.waits.monotonic() - began < PAGES_SECONDS
-                    requests = self.all_rows.lookups(coming) + 1 if paged else size
-                    await self._make_way(requests, paged=recent)
-                due_payments = self._next(before, size, after, paged=paged)
+                    requests = size if rows is None else len(due_payments) - len(rows) + 1
+                    if await self._make_way(requests, paged=recent):
+                        due_payments, rows = self._next(before, size, after, paged=paged)
                 if not due_payments:
                     break
-                await self._chunk(due_payments, paged=paged)
+                await self._chunk(due_payments, rows)
                 after = due_payments[-1].intent_id
                 self._done += len(due_payments)
                 if self.lease is not None and self.request_succeeded:
@@ -340,27 +340,33 @@ class Pusher:
             self._backlog.set_batch_size(None)
             self._batch = self.settings.batch
 
-    def _next(self, before: float, size: int, after: str, *, paged: bool) -> list[DuePayment]:
-        """The next payments to try: at most one batch of them is looked up alone."""
+    def _next(self, before: float, size: int, after: str, *, paged: bool) -> Coming:
+        """The next payments to try, and their known rows: at most one batch is looked up alone."""
         due_payments = self.store.due(before, size, after)
-        return self.all_rows.first_of(due_payments, size // 4) if paged else due_payments
+        return self.all_rows.first_of(due_payments, size // 4) if paged else (due_payments, None)
 
-    async def _make_way(self, requests: int, *, paged: bool = False) -> None:
+    async def _make_way(self, requests: int, *, paged: bool = False) -> bool:
         """Push payments of the last hour, until the rate limit allows the backlog's requests.
 
         Some requests are left over for later payments. The push lease is renewed. Raises as `push`.
+        Returns whether there was something to push, or to wait for.
         """
+        waited = False
         while True:
             self._hold_lease()
             if fresh := self._fresh.not_tried():
-                await self._chunk(fresh, paged=paged)
+                await self._chunk(fresh, self.all_rows.of(fresh) if paged else None)
                 self._fresh.intents.update(due.intent_id for due in fresh)
+            waited = waited or bool(fresh)
             if await self.sink.has_room(requests + KEPT_FOR_FRESH):
-                return
+                return waited
+            waited = True
 
-    async def _chunk(self, due_payments: Sequence[DuePayment], *, paged: bool) -> None:
-        """Decide about some payments, write what was decided, and record the outcomes."""
-        kept = self.all_rows.of(due_payments) if paged else None
+    async def _chunk(self, due_payments: Sequence[DuePayment], kept: KnownRows | None) -> None:
+        """Decide about some payments, write what was decided, and record the outcomes.
+
+        `kept` are the rows of these payments as pages showed them; without them, look each one up.
+        """
         if kept is not None:  # rows written since the pages were read are read again
             kept = {name: rows for name, rows in kept.items() if name not in self._fresh.intents}
         decided = await self._lookup.decide(due_payments, kept)
