@@ -190,6 +190,8 @@ class Payment:
     @property
     def read(self) -> LastSeen | None:
         """The newest report by the payment intent itself; None if it was never read."""
+        if len(self.last_seen) == 1:  # nearly every payment
+            return self.last_seen[0] if self.last_seen[0].read else None
         readings = [seen for seen in self.last_seen if seen.read]
         return max(readings, key=lambda seen: (seen.at, str(seen.state)), default=None)
 

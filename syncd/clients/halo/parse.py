@@ -23,6 +23,7 @@ TOKEN_SECONDS_MAX = 86_400.0
 """The longest time a token is used, in seconds, even if it claims to last longer."""
 
 _DIGITS_MAX = 15
+_PLAIN_MAX = 10**_DIGITS_MAX
 _EXPONENT_MAX = 307
 _DECIMAL_TEXT = re.compile(r"[+-]?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,15}(?:\.0{1,15})?")
@@ -195,6 +196,8 @@ def _key(value: object) -> int | None:
 
 def _whole(value: object) -> int | None:
     """A whole number that a database can hold, also if it is sent as 3.0 or as text."""
+    if type(value) is int and abs(value) < _PLAIN_MAX:  # nearly every value
+        return value
     if isinstance(value, str) and _WHOLE_TEXT.fullmatch(value.strip()):
         value = Decimal(value.strip())
     number = _number(value)
