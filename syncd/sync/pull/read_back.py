@@ -224,7 +224,21 @@ class AllRows:
             for due in due_payments
         }
 
-    def first_of(
+    def coming(self, before: float, size: int, after: str, *, paged: bool) -> Coming:
+        """The payments to push next, and their rows if pages were read (`paged`).
+
+        Then at most a quarter of them must be looked up alone.
+
+        Args:
+            before: the time for which payments count as due, Unix seconds.
+            size: the maximum number of payments.
+            after: the last payment of the earlier ones.
+            paged: whether pages were read.
+        """
+        due_payments = self.store.due(before, size, after)
+        return self._first_of(due_payments, size // 4) if paged else (due_payments, None)
+
+    def _first_of(
         self, due_payments: Sequence[DuePayment], lookups_max: int
     ) -> tuple[list[DuePayment], KnownRows]:
         """The longest prefix of these payments that needs at most `lookups_max` lookups.

@@ -18,7 +18,7 @@ from syncd.store.coordination import LAST, PushStart
 from syncd.store.store import Store
 from syncd.sync.lease import Lease
 from syncd.sync.policy import PushSettings
-from syncd.sync.pull.read_back import AllRows, Coming, KnownRows, Progress
+from syncd.sync.pull.read_back import AllRows, KnownRows, Progress
 from syncd.sync.pull.rereads import Rereads
 from syncd.sync.push.backlog import Backlog, FreshPayments
 from syncd.sync.push.guard import InsertWaits
@@ -311,12 +311,12 @@ class Pusher:
             fresh_pages = paged and not self.all_rows.resumed
             size = self.settings.batch * 4 if paged else self.settings.batch
             while True:
-                due_payments, rows = self._next(before, size, after, paged=paged)
+                due_payments, rows = self.all_rows.coming(before, size, after, paged=paged)
                 if due > size:
                     recent = fresh_pages and self.waits.monotonic() - began < PAGES_SECONDS
                     requests = size if rows is None else len(due_payments) - len(rows) + 1
                     if await self._make_way(requests, paged=recent):
-                        due_payments, rows = self._next(before, size, after, paged=paged)
+                        due_payments, rows = self.all_rows.coming(before, size, after, paged=paged)
                 if not due_payments:
                     break
                 await self._chunk(due_payments, rows)
@@ -339,11 +339,6 @@ class Pusher:
         elif self._batch < self.settings.batch:
             self._backlog.set_batch_size(None)
             self._batch = self.settings.batch
-
-    def _next(self, before: float, size: int, after: str, *, paged: bool) -> Coming:
-        """The next payments to try, and their known rows: at most one batch is looked up alone."""
-        due_payments = self.store.due(before, size, after)
-        return self.all_rows.first_of(due_payments, size // 4) if paged else (due_payments, None)
 
     async def _make_way(self, requests: int, *, paged: bool = False) -> bool:
         """Push payments of the last hour, until the rate limit allows the backlog's requests.
