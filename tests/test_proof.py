@@ -606,12 +606,10 @@ def test_a_change_between_two_first_writes_holds_up_nobody(paid: Paid) -> None:
     assert {rig.condition(name) for name in others} == {Condition.IN_STEP}
 
 
-def test_others_wait_for_a_first_update_without_reading_again(paid: Paid) -> None:
-    """Halo drops the first update and a person changes the row: the next push reads Halo's list once."""
-    rig, intents, _ = paid
+def sets_the_row_before_the_second_write(rig: Rig) -> None:
+    """Halo drops the status of the first update, and a person changes the row before the second."""
     halo = rig.box.halo
     halo.keeps.drops = frozenset({"status"})
-
     read_back: list[object] = []
 
     def person(request: Any) -> bool:
@@ -622,6 +620,13 @@ def test_others_wait_for_a_first_update_without_reading_again(paid: Paid) -> Non
         return False
 
     halo.faults.append(Fault("500", times=None, method="GET", match=person))
+
+
+def test_others_wait_for_a_first_update_without_reading_again(paid: Paid) -> None:
+    """Halo drops the first update and a person changes the row: the next push reads Halo's list once."""
+    rig, intents, _ = paid
+    halo = rig.box.halo
+    sets_the_row_before_the_second_write(rig)
     rig.cycle()
     assert len(rig.posts()) == 1
     halo.faults.clear()
@@ -634,6 +639,16 @@ def test_others_wait_for_a_first_update_without_reading_again(paid: Paid) -> Non
     rig.clock.seconds += 120
     rig.cycle()
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_a_single_run_ends_where_others_wait_for_a_first_update(paid: Paid) -> None:
+    """`syncd --once` does not push again and again: it reports that all payments wait for the first update."""
+    rig, _, _ = paid
+    sets_the_row_before_the_second_write(rig)
+    with pytest.raises(LinkFailure, match="has not stored the first update"):
+        rig.once()
+    assert len(rig.box.halo.requests) < 30
+    assert len(rig.posts()) == 1
 
 
 def test_a_row_that_is_deleted_right_before_the_first_write(paid: Paid) -> None:

@@ -1,5 +1,6 @@
 """Refunds and disputes over real HTTP: which go on the attention list, how often, and at what API usage."""
 
+import asyncio
 import random
 from contextlib import suppress
 from dataclasses import replace
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.errors import LinkFailure
+from syncd.clients.stripe.charges import Charges
+from syncd.core.errors import LinkFailure, ServerError, Side
 from syncd.core.holds import command_for
 from syncd.core.payments import EVENT_TYPES
 from syncd.core.records import Condition
@@ -367,7 +369,7 @@ def test_stripe_fails_on_all_charges(rig: Rig) -> None:
 
 
 def test_charges_that_stripe_fails_to_show_delay_no_other_charge(rig: Rig) -> None:
-    """Three charges that Stripe never shows come first: the refunds of the other charges are found at once."""
+    """Stripe never shows the first three charges, and rate-limits one of the others: the others are read."""
     refunds_by_charge(rig, 0)
     rig.box.stripe.reversals.intents_named = True
     payments = [rig.pay("succeeded") for _ in range(8)]
@@ -377,13 +379,45 @@ def test_charges_that_stripe_fails_to_show_delay_no_other_charge(rig: Rig) -> No
     for payment in payments:
         rig.clock.seconds += 5
         refunds.append(rig.box.stripe.refund(payment, 500))
-    for payment in payments[-3:]:  # the newest events are listed first
-        charge = rig.box.stripe.intents[payment]["latest_charge"]
+    charges = [rig.box.stripe.intents[payment]["latest_charge"] for payment in payments]
+    for charge in charges[-3:]:  # the newest events are listed first
         rig.box.stripe.faults.append(Fault("500", times=None, path=f"/v1/charges/{charge}"))
+    rig.box.stripe.faults.append(Fault("429", times=1, path=f"/v1/charges/{charges[0]}"))
     rig.once()
     found = {line.id for line in rig.attention() if line.kind == "refunded"}
     assert found >= set(refunds[:5])
     assert found.isdisjoint(refunds[5:])
+
+
+def test_a_failing_charge_is_asked_for_once_a_minute() -> None:
+    """While Stripe fails to show a charge, syncd does not ask for the charge at every poll."""
+    asked: list[str] = []
+    clock = [NOW]
+
+    async def fails(path: str, _retries: bool) -> object:
+        asked.append(path)
+        raise ServerError(Side.STRIPE, "Stripe answers 500.")
+
+    async def works() -> None:
+        return None
+
+    charges = Charges(fails, works, lambda: clock[0])
+    refund = Reversal(
+        "re_1",
+        ReversalKind.REFUNDED,
+        None,
+        500,
+        "usd",
+        "pending",
+        None,
+        int(NOW),
+        int(NOW),
+        read=True,
+    )
+    for _ in range(40):
+        asyncio.run(charges.named(refund, {"id": "re_1", "charge": "ch_1"}))
+        clock[0] += 3
+    assert asked == ["/v1/charges/ch_1"] * 2
 
 
 def test_a_charge_that_stripe_fails_to_show_and_asks_to_wait(rig: Rig) -> None:

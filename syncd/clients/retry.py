@@ -69,12 +69,19 @@ class Calling:
     has_room: HasRoom = _always
     retrying: Retrying = _unshown
 
-    async def retry(self, attempt: Callable[[], Awaitable[T]], *, repeatable: bool) -> T:
+    async def retry(
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        repeatable: bool,
+        only: type[LinkFailure] = LinkFailure,
+    ) -> T:
         """Call `attempt` until it works or `patience_seconds` are over.
 
         Args:
             attempt: one request.
             repeatable: whether to send the request again although it may have been applied.
+            only: the failures after which a retry is worth its time.
 
         Raises:
             LinkFailure: the last failure, if the time is over or a retry cannot help.
@@ -91,7 +98,9 @@ class Calling:
                 raise
 
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(lambda error: _is_retryable(error, repeatable)),
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, only) and _is_retryable(error, repeatable)
+            ),
             wait=_wait,
             stop=tenacity.stop_before_delay(self.patience_seconds)
             | tenacity.stop_after_attempt(ATTEMPTS_MAX),

@@ -19,6 +19,9 @@ CHARGES_MAX = 10_000
 FAILING_SECONDS = 600.0
 """If Stripe failed to show FAILED_MAX charges within this time (seconds), syncd asks for each charge once."""
 
+AGAIN_SECONDS = 60.0
+"""syncd asks again for a charge that Stripe failed to show after this time, in seconds."""
+
 FAILED_MAX = 3
 """See FAILING_SECONDS: each retried request takes most of a minute, and payments wait for all of them."""
 
@@ -38,7 +41,7 @@ class Charges:
     probe: Callable[[], Awaitable[object]]
     now: Callable[[], float]
     _intents: dict[str, str | None] = field(default_factory=dict, init=False)
-    _failed: list[float] = field(default_factory=list, init=False)
+    _failed: dict[str, float] = field(default_factory=dict, init=False)
 
     async def named(self, seen: Reversal, raw: object) -> Reversal | Unreadable:
         """Add the payment intent of its charge to a refund or dispute.
@@ -58,12 +61,18 @@ class Charges:
         charge = charge_of(raw)
         if charge is None:
             return self._without(seen, "names neither a payment intent nor a charge")
+        if self._failed_at(charge) is not None:
+            return _lost(
+                seen,
+                f"names only the charge {charge}, which Stripe failed to show a moment ago; syncd asks "
+                "again in a minute.",
+            )
         try:
             intent = await self._intent_of(charge)
         except (CursorRefused, PermissionMissing, ServerError, BadAnswer, Unreachable) as error:
             if not isinstance(error, CursorRefused | PermissionMissing):
                 await self.probe()  # the charge is at fault only if another request works
-                self._failed.append(self.now())
+                self._failed[charge] = self.now()
             return _lost(seen, f"names only the charge {charge}, which can't be read: {error}")
         if intent is None:
             return self._without(seen, f"is of the charge {charge}, which has no payment intent")
@@ -72,10 +81,17 @@ class Charges:
     def _without(self, seen: Reversal, why: str) -> Reversal | Unreadable:
         return seen if seen.kind is ReversalKind.REFUNDED else _lost(seen, f"{why}.")
 
+    def _failed_at(self, charge: str) -> float | None:
+        """When Stripe failed to show this charge, within AGAIN_SECONDS; otherwise None."""
+        at = self._failed.get(charge)
+        return at if at is not None and 0 <= self.now() - at < AGAIN_SECONDS else None
+
     def _retries(self) -> bool:
         """Whether to retry a failed request: not if Stripe failed to show several charges lately."""
         now = self.now()
-        self._failed = [at for at in self._failed if 0 <= now - at <= FAILING_SECONDS]
+        self._failed = {
+            name: at for name, at in self._failed.items() if 0 <= now - at <= FAILING_SECONDS
+        }
         return len(self._failed) < FAILED_MAX
 
     async def _intent_of(self, charge: str) -> str | None:

@@ -35,6 +35,7 @@ from syncd.core.errors import (
     IntentUnknown,
     LinkFailure,
     PermissionMissing,
+    RateLimited,
     Side,
     Unreachable,
 )
@@ -390,7 +391,8 @@ class StripeSource:
             self.calling.note("ok")
             return response
 
-        response = await (self.calling.retry(attempt, repeatable=True) if retries else attempt())
+        only = LinkFailure if retries else RateLimited
+        response = await self.calling.retry(attempt, repeatable=True, only=only)
         if not isinstance(response.data, dict):
             message = f"Stripe's answer to GET {path} isn't an object."
             raise BadAnswer(Side.STRIPE, message).of(shape_of(response.data))

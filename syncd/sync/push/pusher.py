@@ -175,8 +175,9 @@ class Pusher:
                     break
                 after = ""
                 self.all_rows.forget()
-                if self.tenant.waits_for_first_update(self._backlog.failing()):
-                    break  # another round would read the same rows and send nothing
+                if waits := self.tenant.waits_for_first_update(self._backlog.failing()):
+                    self._backlog.trouble = self._backlog.trouble or waits
+                    return 0  # another round or push would read the same rows and send nothing
         return self._done
 
     async def _may_write(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from syncd.core.errors import Failure
+from syncd.core.errors import BadAnswer, Failure, LinkFailure, Side
 from syncd.core.holds import HoldCode
 from syncd.core.records import Condition, DuePayment
 from syncd.core.rows import WholeRow
@@ -303,20 +303,28 @@ class TenantWrites:
         payment = None if intent_id is None else self.store.payment(intent_id)
         return intent_id if payment and payment["condition"] == Condition.DUE else None
 
-    def waits_for_first_update(self, failing: Container[str]) -> bool:
-        """Whether no update may be sent in this push.
+    def waits_for_first_update(self, failing: Container[str]) -> LinkFailure | None:
+        """Why no update may be sent in this push; None if updates may be sent.
 
         Halo may still carry out the first update, or the payment of `first_update` is due later.
 
         Args:
             failing: payments whose writes failed recently; no other payment waits for these.
         """
-        if self.trial() is not None:
-            return True
-        first = self.first_update()
-        if first is None or first in failing:
-            return False
-        return self.store.due_payment(first, self.now()) is None
+        first, trial = self.first_update(), self.trial()
+        if trial is not None:
+            first, what = trial.intent_id, "Halo may still carry out"
+        elif first is not None and first not in failing:
+            if self.store.due_payment(first, self.now()) is not None:
+                return None
+            what = "Halo has not stored"
+        else:
+            return None
+        return BadAnswer(
+            Side.HALO,
+            f"{what} the first update of this tenant, for {first}. All payments stay due: syncd "
+            "repeats that update within five minutes, before it writes another payment.",
+        )
 
     def ends_push(self, tried: Iterable[str]) -> bool:
         """Whether a push ends here because updates are stopped, after `tried` without a proof.
