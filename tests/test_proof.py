@@ -416,6 +416,32 @@ def test_a_row_that_cannot_be_read_alone(paid: Paid, kind: str) -> None:
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
+@pytest.mark.parametrize("kind", ["401", "403", "html"])
+def test_a_row_that_its_list_no_longer_shows(paid: Paid, kind: str) -> None:
+    """Rows are shown in lists only, and the first update empties intent_id: syncd restores that row."""
+    rig, intents, before = paid
+    rig.box.halo.faults.append(Fault(kind, times=None, method="GET", path="/api/InvoicePayment/"))
+    rig.box.halo.keeps.empties = frozenset({"intent_id", "amount", "reference"})
+    rig.once()
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
+def test_a_row_that_its_list_never_shows_again(paid: Paid) -> None:
+    """If intent_id is emptied whatever is sent, one row is at risk, and a person gets its contents."""
+    rig, intents, before = paid
+    halo = rig.box.halo
+    halo.faults.append(Fault("401", times=None, method="GET", path="/api/InvoicePayment/"))
+    halo.keeps.empties = frozenset({"intent_id"})
+    halo.keeps.drops = frozenset({"intent_id"})
+    rig.once()
+    rig.once()
+    assert len(harmed(rig, before)) == 1
+    [entry] = [line for line in rig.attention() if line.kind == "tenant"]
+    assert entry.code == "writes_have_side_effects"
+    assert any(name in entry.reason for name in intents)
+
+
 @pytest.mark.parametrize("kind", ["403", "html", "400"])
 def test_an_invoice_that_cannot_be_read(paid: Paid, kind: str) -> None:
     """If Halo does not show the invoice, updates are proven without the invoice."""

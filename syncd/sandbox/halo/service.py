@@ -230,6 +230,7 @@ class SandboxHalo(HaloSignIn):
             return json_reply(refused, 400)
         if "intent_id" in query and not self.filter_ignored:
             found = self.rows_of(query["intent_id"])
+            found = [row for row in found if row["id"] not in self.keeps.without_intent]
         else:
             found = list(self.rows.values())
         for key in ("invoice_id", "client_id"):

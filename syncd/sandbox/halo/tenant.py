@@ -5,7 +5,7 @@ leave out. The sandbox can be each kind of tenant.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 NEVER = "1900-01-01T00:00:00"
@@ -48,6 +48,7 @@ class Keeping:
         drops: fields that are never stored, although the answer shows them as sent.
         drops_new: the same for inserts.
         inserts_need: columns without which an insert is refused.
+        without_intent: rows whose `intent_id` an update has emptied: no filter finds them.
     """
 
     partial: str = "merge"
@@ -55,6 +56,7 @@ class Keeping:
     drops: frozenset[str] = frozenset()
     drops_new: frozenset[str] = frozenset()
     inserts_need: tuple[str, ...] = ()
+    without_intent: set[Any] = field(default_factory=set)
 
     def refuses(self, posted: list[dict[str, Any]]) -> dict[str, Any] | None:
         """The body of a 400, if a row lacks columns that this tenant requires."""
@@ -70,11 +72,14 @@ class Keeping:
     def stored(self, posted: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
         """The columns that an update changes, with their new values."""
         brought = {key: value for key, value in posted.items() if key not in self.drops}
-        if self.partial != "empty":
-            emptied = {key: EMPTY.get(key) for key in self.empties if key not in posted}
-            return {**emptied, **brought}
-        emptied = {key: EMPTY.get(key) for key in before if key not in posted and key not in ANYWAY}
-        return {**emptied, **brought}
+        empties = self.empties if self.partial != "empty" else before.keys() - ANYWAY
+        emptied = {key: EMPTY.get(key) for key in empties if key not in posted}
+        columns = {**emptied, **brought}
+        if columns.get("intent_id"):
+            self.without_intent.discard(before["id"])
+        elif "intent_id" in columns:
+            self.without_intent.add(before["id"])
+        return columns
 
     def stored_new(self, posted: dict[str, Any]) -> dict[str, Any]:
         """The columns of a new row."""

@@ -35,7 +35,9 @@ async def read_back(
 ) -> Comparison | None:
     """Read the rows of a payment back, once more if they differ.
 
-    None if one of the rows is gone and the others lost nothing.
+    None if one of the rows is gone and the others lost nothing. A row that Halo shows only in its
+    payment's list may be missing there because the write has emptied its payment: that counts as a
+    change.
 
     Raises:
         LinkFailure: Halo does not show a row.
@@ -45,16 +47,26 @@ async def read_back(
         if again:
             await sleep(SETTLE_SECONDS)
         parts: list[Comparison] = []
+        gone = False
         for row, before in befores.items():
             after = await sink.whole_row(intent_id, row)
             if after is not None:
                 parts.append(sink.compare(before, after, sent[row]))
+            elif before.alone:
+                gone = True
+            else:
+                parts.append(Comparison((), unlisted(intent_id)))
         found = Comparison.of(parts)
-        if again and len(parts) < len(befores) and not found.changed:
+        if again and gone and not found.changed:
             return None
-        if found.is_right and len(parts) == len(befores):
+        if found.is_right and not gone:
             break
     return found
+
+
+def unlisted(intent_id: str) -> tuple[FieldChange, ...]:
+    """The change of a row that its payment's list no longer shows."""
+    return (FieldChange("intent_id", intent_id, None),)
 
 
 def written_by_others(

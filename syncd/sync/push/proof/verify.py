@@ -16,7 +16,7 @@ from syncd.core.rows import Acknowledged, Row, RowChange, WholeRow
 from syncd.core.rules.blame import RequestFailures
 from syncd.core.rules.proof import FieldChange, SentRow, UpdateMode, WriteKind
 from syncd.sync.push.guard import InsertWaits
-from syncd.sync.push.proof.read_back import SETTLE_SECONDS
+from syncd.sync.push.proof.read_back import SETTLE_SECONDS, unlisted
 from syncd.sync.push.proof.reading import Batch, Befores, RowReader
 from syncd.sync.push.proof.tenant import TenantWrites, WritesStopped
 from syncd.sync.sink import Sink
@@ -144,8 +144,10 @@ class Verifier:
             if again:
                 await self.sleep(SETTLE_SECONDS)
             after = None if row.id is None else await self.sink.whole_row(intent_id, row.id)
+            if after is None and (again or self._reads_alone):
+                return self._of_missing(intent_id), None
             if after is None:
-                return (), None  # a person deleted it: the next lookup finds out
+                continue
             changes = _differs(row, after.row, strict=after.alone)
             shown = self.sink.compare_shown(row, after.row, whole=after.alone)
             known = {one.name for one in changes}
@@ -158,6 +160,20 @@ class Verifier:
             if not changes:
                 return (), status
         return changes, status
+
+    @property
+    def _reads_alone(self) -> bool:
+        """Whether Halo shows this tenant's rows by their ids."""
+        proof = self.tenant.proof(WriteKind.UPDATE)
+        return proof is None or proof.alone
+
+    def _of_missing(self, intent_id: str) -> tuple[FieldChange, ...]:
+        """The changes of a row that Halo no longer shows.
+
+        Where Halo shows rows by their ids, a person deleted the row: the next lookup finds out.
+        Otherwise the update may have emptied the row's payment.
+        """
+        return () if self._reads_alone else unlisted(intent_id)
 
     # --- updates without an answer ---------------------------------------------------------------
 
@@ -225,7 +241,7 @@ class Verifier:
         )
         after = await self.sink.whole_row(sent.intent_id, sent.id)
         if after is None:
-            return False, ()
+            return False, self._of_missing(sent.intent_id)
         written = after.row.status == sent.status
         differs = _differs(before, after.row, strict=after.alone)
         if not differs and not self.sink.compare_shown(before, after.row, whole=after.alone):
