@@ -526,6 +526,23 @@ def test_gap_is_filled_and_said(rig: Rig) -> None:
     assert json.loads(rig.stored(lambda store: store.note("gap")))["intents"] == 2
 
 
+def test_events_after_a_gap_count_while_the_gap_cannot_be_filled(rig: Rig) -> None:
+    """After 40 days without a poll, Stripe fails to list payment intents: no push writes the older state."""
+    payment = rig.pay("processing", rows=())
+    rig.once()
+    rig.clock.seconds += 40 * DAY
+    rig.box.stripe.advance(payment, "payment_failed")
+    rig.box.halo.add_row(payment, rig.box.halo.add_invoice(), 10.99)
+    rig.box.stripe.faults.append(Fault("500", times=99, path="/v1/payment_intents"))
+    rig.cycle()
+    assert rig.statuses(payment) in ([1], [rig.box.halo.status["payment_failed"]])
+    assert rig.stored(lambda store: store.payment(payment))["state"] == "payment_failed"
+    rig.box.stripe.faults.clear()
+    rig.clock.seconds += DAY
+    rig.cycle()
+    assert rig.statuses(payment) == [rig.box.halo.status["payment_failed"]]
+
+
 def test_sweep_finds_what_events_did_not_show(rig: Rig) -> None:
     """A sweep lists payment intents, and so finds a payment without visible events."""
     rig.once()

@@ -141,6 +141,8 @@ FAILED = {
     "and a payment was read every 30 seconds.",
     10881000000111: "While an update of two payments' rows waited for its answer, a person changed the amounts of both: syncd "
     "cannot tell that from a side effect, and asks a person. The oracle called that a false alarm.",
+    10881000000173: "After a gap of 33 days, Stripe failed to list payment intents: the events that it had shown before were not "
+    "taken in, and a push sent the older state.",
     881000000168: "As 10881000000111.",
     60000000347: "A payment that was found not to be Halo's stays so when `create_missing` is switched on.",
 }

@@ -88,23 +88,26 @@ class Poller:
             self._list_reversals_from(since)
         first = await self.source.events(since)
         self._report_refused_events(noted=start.refused)
-        clock = first.server_time
+        clock, new, taken = first.server_time, 0, None
         if clock is not None:
             if mark is None and clock - self.reach.look_back_seconds < since - 60:
                 # The local clock is ahead of Stripe's: use Stripe's clock.
                 since = max(0, clock - self.reach.look_back_seconds)
                 first = await self.source.events(since)
             if mark is not None and clock - since > EVENTS_KEPT_SECONDS:
+                # Filling the gap may fail, and pushes must not write what these events outdate.
+                new, taken = self._take_events(first, clock), first
                 await self._fill_gap(since, clock)
                 rereads = True
-        new, newest = 0, 0
+        newest = 0
         async for page in read_pages(
             lambda cursor: self._page(since, cursor, first),
             lambda page: page.cursor,
             Side.STRIPE,
             f"events since {since}",
         ):
-            new += self._take_events(page, first.server_time)
+            if page is not taken:
+                new += self._take_events(page, first.server_time)
             newest = max([newest, *(event.at for event in page.events)])
         reached = _reached(clock, newest, started)
         notes = {}
