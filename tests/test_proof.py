@@ -416,6 +416,19 @@ def test_a_row_that_cannot_be_read_alone(paid: Paid, kind: str) -> None:
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
+@pytest.mark.parametrize("body", [b"[]", b'{"payments": []}', b'{"id": 999999}'])
+def test_another_answer_than_a_row(paid: Paid, body: bytes) -> None:
+    """Halo answers something else than the row that was asked for: the list of its payment counts."""
+    rig, intents, before = paid
+    rig.box.halo.faults.append(
+        Fault("200", times=None, method="GET", path="/api/InvoicePayment/", body=body)
+    )
+    rig.once()
+    assert not proof(rig).alone
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
 @pytest.mark.parametrize("kind", ["401", "403", "html"])
 def test_a_row_that_its_list_no_longer_shows(paid: Paid, kind: str) -> None:
     """Rows are shown in lists only, and the first update empties intent_id: syncd restores that row."""

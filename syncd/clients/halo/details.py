@@ -100,8 +100,8 @@ class HaloDetails:
         row = read_row(body)
         if row.id == row_id:
             return WholeRow(row, body)
-        if not error_text(body):
-            return None
+        if not error_text(body):  # no row, or an answer in another form than a row
+            return await self.listed_row(intent_id, row_id)
         listed = await self.listed_row(intent_id, row_id)
         if listed is None:  # an error instead of the row says nothing about whether there is one
             what = f"GET /api/InvoicePayment/{row_id}"
