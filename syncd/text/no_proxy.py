@@ -54,7 +54,8 @@ def no_proxy_problems(environment: Mapping[str, str]) -> list[str]:
     """One sentence for each entry of `NO_PROXY` that is skipped or was rewritten."""
     variable, problems = _variable(environment), []
     for entry in _entries(environment):
-        exemption, shown = parse_exemption(entry), plain(entry, 100)
+        _, at, host = entry.rpartition("@")  # before the host may be a password
+        exemption, shown = parse_exemption(entry), plain(f"…{at}{host}" if at else host, 100)
         if exemption is None:
             problems.append(
                 f"{variable}: syncd skips the entry {shown!r}, which is not a host, a host with a "

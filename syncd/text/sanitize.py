@@ -69,11 +69,11 @@ REMOVED = "[removed]"
 
 def conceal(name: str, secret: str | None) -> None:
     """Never show this secret from now on; it replaces the earlier secret of the same name."""
-    _plain_short.cache_clear()
     if secret is None or len(secret) < _CONCEALED_CHARACTERS_MIN:
         _concealed.pop(name, None)
-        return
-    _concealed[name] = tuple({secret, quote_plus(secret), json.dumps(secret)[1:-1]})
+    else:
+        _concealed[name] = tuple({secret, quote_plus(secret), json.dumps(secret)[1:-1]})
+    _plain_short.cache_clear()  # last: another thread may fill the cache meanwhile
 
 
 def without_secrets(text: str, known: Iterable[str | None] = ()) -> str:

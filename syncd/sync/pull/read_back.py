@@ -169,6 +169,8 @@ class AllRows:
             if self._making_way:
                 raise  # it concerns a payment, not the pages
             self.report.log("warning", "rows_unlisted", reason=str(error))
+            # The rows read so far settle their payments; all other payments are looked up alone.
+            self.stopped = not by_number and self.store.rows.count() > 0
             return False
         if self.stopped:
             return False

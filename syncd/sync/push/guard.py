@@ -125,6 +125,8 @@ class UpdateGuard:
             return False
         self.overtaken = self.store.overtaken(self.due_payments)
         if self.overtaken:
+            if self.lease is not None:
+                self.lease.renew()  # a process that has lost the lease must not go on as its holder
             return False
         was = {due.intent_id: self.was.get(due.intent_id, ()) for due in self.due_payments}
         fence = None if self.lease is None else self.lease.renewing
@@ -186,6 +188,8 @@ class InsertGuard:
             return False
         self.overtaken = bool(self.store.overtaken([self.due_payment]))
         if self.overtaken:
+            if self.lease is not None:
+                self.lease.renew()  # a process that has lost the lease must not go on as its holder
             return False
         now = self.now()
         until = now + INSERT_DOUBT_SECONDS

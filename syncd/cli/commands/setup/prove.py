@@ -172,7 +172,8 @@ def _prove(
     confirm(f"Write this to Halo ({config.halo.url})?", yes=yes)
     doing = "Writing and reading back"
     found = asyncio.run(_with_parts(config, store, doing, lambda hand: hand.prove(intended)))
-    if intended.state == PaymentState.SUCCEEDED and found.proof and _paid(intended, found):
+    of_update = kind is WriteKind.UPDATE and intended.state == PaymentState.SUCCEEDED
+    if of_update and found.proof and _paid(intended, found):
         store.write(PAYING_NUMBER, config.halo.status.numbers.get(PaymentState.SUCCEEDED))
     if as_json:
         typer.echo(json.dumps(_as_json(intended, found), indent=2, default=str))
