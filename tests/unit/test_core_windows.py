@@ -120,6 +120,13 @@ def test_a_fresh_budget_keeps_a_share_for_polls() -> None:
     assert wait_beside_polls(month, {}, now, spacing) == 0
 
 
+def test_a_budget_that_polls_use_up_leaves_nothing() -> None:
+    """If polls alone need the whole budget, other work waits for a whole window and then tries again."""
+    window = Window(10, period_seconds=1_000, bucket_seconds=10)
+    assert reads_beside_polls(window, {}, 10_000.0, 1) <= 0
+    assert wait_beside_polls(window, {}, 10_000.0, 1) == 1_010
+
+
 def test_rare_polls_leave_nearly_all_reads() -> None:
     """Beside a poll a day, 99 % of the reads are free; a large budget keeps no more than the interval needs."""
     month, now = Window(10_000, 30 * 86_400, 3_600), 10_000_000.0
