@@ -51,6 +51,23 @@ def test_halos_lists_lag_behind(rig: Rig, shape: str) -> None:
     assert (rig.condition(payment), rig.attention()) == (Condition.IN_STEP, [])
 
 
+def test_a_sweep_right_after_an_insert(rig: Rig) -> None:
+    """Halo's lists do not show a new row yet when a sweep reads them: the row does not count as deleted."""
+    payment = _create(rig)
+    rig.box.halo.list_lag_seconds = 25.0
+    rig.once()
+    rig.sweep()
+    rig.once()
+    assert rig.attention() == []
+    rig.clock.seconds += 600
+    rig.sweep()
+    assert rig.condition(payment) is Condition.IN_STEP
+    rig.box.halo.rows.clear()
+    rig.sweep()
+    rig.once()
+    assert [entry.code for entry in rig.attention()] == ["row_deleted"]
+
+
 def test_a_plain_500_before_the_row(rig: Rig) -> None:
     """If Halo answers 500 and shows the row a little later, the service waits and sends no second row."""
     payment = _create(rig)

@@ -25,6 +25,9 @@ _AT_ONCE = 500
 
 _P, _R, _H, _S = schema.payments.c, schema.reversals.c, schema.halo_rows.c, schema.sent.c
 
+NEW_ROW_SECONDS = 300.0
+"""Halo's lists show a new row within this time, in seconds; a deleted row is found by the next sweep."""
+
 
 class RowStore:
     """Halo's rows, as they were last read."""
@@ -137,9 +140,20 @@ class RowStore:
             whole: whether all of Halo's rows were read, so that a missing row was really deleted.
             amounts_compared: whether a success is held if the rows' amounts disagree.
             read_from: when the reading began, Unix seconds. The stored rows may be older than a
-                later acknowledgement, so payments acknowledged after this time are left out.
+                later acknowledgement, so payments acknowledged after this time are left out. Lists
+                may not show a row yet that syncd inserted within NEW_ROW_SECONDS before this time,
+                so such a row does not count as deleted.
         """
         differs = _contradicted(numbers, whole=whole, compared=amounts_compared)
+        if whole and read_from is not None:
+            has_row = sa.exists().where(_H.intent_id == _P.intent_id)
+            pushes = schema.pushes.c
+            inserted = sa.exists().where(
+                pushes.intent_id == _P.intent_id,
+                pushes.old == "",  # there was no row before
+                pushes.at.between(read_from - NEW_ROW_SECONDS, now),
+            )
+            differs &= sa.or_(has_row, ~inserted)
         if read_from is not None:
             differs &= ~sa.func.coalesce(_P.acked_at, 0.0).between(read_from, now)
         with writing(self._engine) as connection:

@@ -144,6 +144,8 @@ FAILED = {
     10881000000173: "After a gap of 33 days, Stripe failed to list payment intents: the events that it had shown before were not "
     "taken in, and a push sent the older state.",
     881000000168: "As 10881000000111.",
+    88300000000010111: "A sweep read Halo's lists right after an insert, while they did not show the new row yet: the "
+    "payment was held as if the row had been deleted.",
     60000000347: "A payment that was found not to be Halo's stays so when `create_missing` is switched on.",
 }
 """Every seed that ever failed, each with what went wrong."""
