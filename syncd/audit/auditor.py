@@ -10,7 +10,6 @@ memory holds one page and the differences. How the audit saves API requests:
   intent before it counts, because rows move between pages while the pages are read.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +17,7 @@ from syncd.audit.compare import agreeing, compare, unknown_at_stripe
 from syncd.audit.compare_reversals import reversed_after
 from syncd.audit.differences import Difference, Kind
 from syncd.audit.invoices import Invoices
+from syncd.audit.rows import description_of
 from syncd.audit.summary import Adding, Audit, Fix, in_order, sums
 from syncd.clients.paging import PAGES_MAX
 from syncd.clients.stripe.parse import Unreadable
@@ -30,7 +30,6 @@ from syncd.store.coordination import LISTING_REFUSED
 from syncd.store.store import Store
 from syncd.sync.pull.read_back import AllRows
 from syncd.sync.pull.reversals import ReversalSweeper
-from syncd.text.sanitize import plain
 
 CONFIRM_MAX = 200
 """How many differences are read again, one at a time; Halo allows 300 requests in five minutes."""
@@ -40,8 +39,6 @@ ASK_STRIPE_MAX = 100
 
 ELSEWHERE_MAX = 1_000
 """How many payments that are not Halo's are listed; the sums include all of them."""
-
-DESCRIPTION_CHARACTERS_MAX = 200
 
 _ORDER = {kind: place for place, kind in enumerate(Kind)}
 
@@ -227,9 +224,13 @@ class Auditor:
                 current: Observation, rows: Sequence[Row], name: str = name
             ) -> list[Difference]:
                 return compare(
-                    current, rows, reversals[name], self.policy,
-                    had_rows=name in known, dismissed=dismissed,
-                )  # fmt: skip
+                    current,
+                    rows,
+                    reversals[name],
+                    self.policy,
+                    had_rows=name in known,
+                    dismissed=dismissed,
+                )
 
             findings, latest = await self._confirmed(current, rows[name], again)
             if findings:
@@ -259,7 +260,7 @@ class Auditor:
         received = current.received
         one = Difference(
             kind=Kind.ELSEWHERE,
-            meaning=_description(current),
+            meaning=description_of(current),
             intent_id=current.intent_id,
             made=current.created,
             at_stripe=str(current.state),
@@ -320,9 +321,12 @@ class Auditor:
         for name in self.store.audit.reversed_earlier(self._before):
             rows, reversals = self.store.rows.of([name]), self.store.reversals.of([name])
             self._differences += reversed_after(
-                None, rows[name], reversals[name], self.policy,
+                None,
+                rows[name],
+                reversals[name],
+                self.policy,
                 self._dismissed(reversals),
-            )  # fmt: skip
+            )
 
     async def _compare_invoices(self, since: int) -> None:
         paid = self.policy.numbers.get(PaymentState.SUCCEEDED)
@@ -363,7 +367,7 @@ class Auditor:
             pushable=one.pushable,
         )
 
-    # --- single readings -------------------------------------------------------------------------------
+    # --- single readings, and how many ------------------------------------------------------------------
 
     async def _ask(self, intent_id: str) -> Observation | None:
         try:
@@ -371,8 +375,6 @@ class Auditor:
         except IntentUnknown:
             return None
         return None if isinstance(read, Unreadable) else read
-
-    # --- counting --------------------------------------------------------------------------------------
 
     def _count(self, what: str) -> None:
         self._counts[what] = self._counts.get(what, 0) + 1
@@ -384,17 +386,14 @@ class Auditor:
 
     def _say_what_was_left_out(self) -> None:
         for what, most, text in (
-            ("confirm", CONFIRM_MAX, "differences were not read a second time: some may be corrected by now"),
+            (
+                "confirm",
+                CONFIRM_MAX,
+                "differences were not read a second time: some may be corrected by now",
+            ),
             ("ask", ASK_STRIPE_MAX, "payments that only Halo lists were not looked up at Stripe"),
-        ):  # fmt: skip
+        ):
             left = self._counts.get(what, 0) - most
             if left > 0:
                 self._notes.append(f"{left:,} {text}. An audit of a shorter period compares them.")
         self._notes += self.invoices.left_out()
-
-
-def _description(current: Observation) -> str:
-    """The payment's description at Stripe; empty without one."""
-    read = json.loads(current.trace) if current.trace else {}
-    text = read.get("description") if isinstance(read, dict) else None
-    return plain(text, DESCRIPTION_CHARACTERS_MAX) if isinstance(text, str) else ""

@@ -3,14 +3,19 @@
 Pure; the comparisons share it.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
 from syncd.audit.differences import Difference, InvoiceName, tidy, total_of
-from syncd.core.payments import PaymentState
+from syncd.core.payments import Observation, PaymentState
 from syncd.core.rows import Row
 from syncd.core.rules.decisions import Policy
+from syncd.text.sanitize import plain
+
+DESCRIPTION_CHARACTERS_MAX = 200
+"""A longer description of a payment is cut."""
 
 
 def paid_rows(rows: Sequence[Row], policy: Policy) -> list[Row]:
@@ -68,3 +73,10 @@ def code_of(currency: str | None) -> str | None:
 def state_words(state: PaymentState) -> str:
     """The state, for people."""
     return str(state).replace("_", " ")
+
+
+def description_of(current: Observation) -> str:
+    """The payment's description at Stripe; empty without one."""
+    read = json.loads(current.trace) if current.trace else {}
+    text = read.get("description") if isinstance(read, dict) else None
+    return plain(text, DESCRIPTION_CHARACTERS_MAX) if isinstance(text, str) else ""

@@ -57,6 +57,7 @@ class Calling:
         patience_seconds: how long one call may take with its retries.
         timeout_seconds: how long one request may take.
         retrying: shows why a call waits before it sends its request again.
+        done: called when the client is closed.
     """
 
     take: Take
@@ -68,6 +69,7 @@ class Calling:
     room: Room = _unlimited
     has_room: HasRoom = _always
     retrying: Retrying = _unshown
+    done: Callable[[], None] = lambda: None
 
     async def retry(
         self,

@@ -6,11 +6,12 @@ together.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from syncd.clients.retry import Sleep
-from syncd.core.errors import BudgetSpent, Side, Stopping
+from syncd.core.errors import BudgetSpent, Side, Stopping, StoreUnavailable, StoreUnusable
 from syncd.core.windows import Window
 
 HALO_PERIOD_SECONDS = 300
@@ -57,6 +58,9 @@ class RequestCounts(Protocol):
             How many were counted; if none, the seconds until the window allows one.
         """
 
+    def give_back(self, side: Side, unused: tuple[int, int]) -> None:
+        """Subtract requests that were counted earlier and not sent (`unused` as in `take_slots`)."""
+
     def rebase(self, side: Side, window: Window, now: float) -> dict[int, int]:
         """Store requests counted later than `now` (Unix seconds) as made now. Returns all counts."""
 
@@ -80,8 +84,9 @@ class RateLimiter:
         patience_seconds: a longer wait raises BudgetSpent instead.
         waiting: called before each wait, with its seconds.
         keep: called before each request and each wait, to renew the leases of the process.
-        steadily: whether this process sends one request after the other until it ends. The counts
-            that it made ahead and did not use are lost, at most COUNTED_AHEAD_MAX.
+        steadily: whether this process sends one request after the other until it ends. `give_back`
+            returns what it counted ahead and did not use; if the process is killed, at most
+            COUNTED_AHEAD_MAX counts are lost.
         permit: called before each request; raises BudgetSpent if other work needs the requests.
     """
 
@@ -153,6 +158,13 @@ class RateLimiter:
         self._bucket = bucket
         self._counted = max(0, self._counted - 1)
         return wait
+
+    def give_back(self) -> None:
+        """Return the counts that were made ahead, at the end of a run; without a database they are lost."""
+        unused, self._counted = (self._bucket, self._counted), 0
+        if unused[1]:
+            with suppress(StoreUnavailable, StoreUnusable):
+                self.requests.give_back(self.side, unused)
 
     async def room(self, requests: int) -> None:
         """Wait until that many requests are allowed in a row; counts none. Raises as `take`."""

@@ -377,6 +377,7 @@ def _calling(limiter: RateLimiter, telemetry: Telemetry, runtime: Runtime) -> Ca
 
     return Calling(
         take=limiter.take,
+        done=limiter.give_back,
         room=limiter.room,
         has_room=limiter.has_room,
         note=note,

@@ -91,8 +91,8 @@ PLANTED = (
     Planted("an old event wins", _in(payments, "_rank"), "        seen.at,", "        -seen.at,"),
     Planted(
         "the watermark moves before the last page", _in(poll.Poller, "poll"),
-        "new, newest = 0, 0",
-        "new, newest = 0, 0\n        self.store.write(WATERMARK, clock)",
+        "newest = 0",
+        "newest = 0\n        self.store.write(WATERMARK, clock)",
         first=PAGES_FROM,
     ),
     Planted(

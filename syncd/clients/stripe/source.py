@@ -144,7 +144,8 @@ class StripeSource:
         )
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and return the requests that were counted ahead."""
+        self.calling.done()
         await self._http.close_async()  # type: ignore[no-untyped-call]  # stripe leaves it untyped
 
     async def events(self, since: int, cursor: str | None = None) -> Page:

@@ -101,6 +101,17 @@ class RequestStore(LeaseStore):
         self._counted_in: dict[str, int] = {}
         """The bucket of the latest requests to a side that were counted together."""
 
+    def give_back(self, side: str, unused: tuple[int, int]) -> None:
+        """Subtract requests to a side that were counted earlier and not sent.
+
+        Args:
+            side: Stripe or Halo.
+            unused: the bucket and the number of requests.
+        """
+        counted_in = self._counted_in.pop(side, unused[0])
+        with writing(self._engine) as connection:
+            _count_back(connection, side, counted_in, unused[1])
+
     def take_slots(
         self, side: str, window: Window, now: float, wanted: int, unused: tuple[int, int] = (0, 0)
     ) -> tuple[int, float]:
@@ -125,8 +136,7 @@ class RequestStore(LeaseStore):
             at = self._time(connection, now)
             bucket = window.bucket(at)
             if unused[1]:
-                given = {"of_side": side, "of_bucket": counted_in, "unused": unused[1]}
-                connection.execute(_COUNT_BACK, given)
+                _count_back(connection, side, counted_in, unused[1])
             counts = _rebased_counts(connection, side, window, at)
             wait = window.wait_seconds(counts, at)
             if wait > 0:
@@ -179,6 +189,11 @@ class RequestStore(LeaseStore):
         """The requests to one side by bucket, by this host's clock."""
         found = read_once(self._engine, _COUNTS, {"of_side": side})
         return self._by_this_host({row.bucket: row.number for row in found})
+
+
+def _count_back(connection: sa.Connection, side: str, bucket: int, unused: int) -> None:
+    """Subtract requests that were counted in a bucket and not sent."""
+    connection.execute(_COUNT_BACK, {"of_side": side, "of_bucket": bucket, "unused": unused})
 
 
 def _counts_of(connection: sa.Connection, side: str) -> dict[int, int]:
