@@ -300,7 +300,9 @@ def test_legible(live: Rig, browser: Browser, scheme: str) -> None:
     a_day(live)
     live.box.stripe.permissions |= {"refunds", "disputes"}
     held = live.pay("succeeded", rows=(5.0,))
-    live.box.halo.rows_of(held)[0]["client_name"] = "A customer with a long name, Ltd & Sons, Somewhere"
+    live.box.halo.rows_of(held)[0]["client_name"] = (
+        "A customer with a long name, Ltd & Sons, Somewhere"
+    )
     live.pay("payment_failed")
     paid = live.pay("succeeded")
     live.pay("succeeded", rows=())
