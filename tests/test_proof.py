@@ -440,6 +440,24 @@ def test_a_row_that_its_list_no_longer_shows(paid: Paid, kind: str) -> None:
     assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
 
 
+def test_a_restart_before_an_emptied_row_is_read_back_in_its_list(paid: Paid) -> None:
+    """Rows are shown in lists only: after a restart, syncd still restores the row that it emptied."""
+    rig, intents, before = paid
+    halo = rig.box.halo
+    halo.faults.append(Fault("401", times=None, method="GET", path="/api/InvoicePayment/"))
+    halo.keeps.empties = frozenset({"intent_id", "amount", "reference"})
+    # Right after the first update, Halo shows nothing: the process ends before it has read the row back.
+    halo.faults.insert(0, Fault("500", times=None, method="GET", match=lambda _: bool(rig.posts())))
+    rig.cycle()
+    assert len(rig.posts()) == 1
+    del halo.faults[0]
+    for _ in range(3):
+        rig.clock.seconds += 400
+        rig.cycle()
+    assert harmed(rig, before) == {}
+    assert {rig.condition(name) for name in intents} == {Condition.IN_STEP}
+
+
 def test_a_row_that_its_list_never_shows_again(paid: Paid) -> None:
     """If intent_id is emptied whatever is sent, one row is at risk, and a person gets its contents."""
     rig, intents, before = paid

@@ -208,6 +208,7 @@ class Trial:
         mode: which columns the write sends.
         rows: each row's fields as they were read before, by Halo's number of the row. Texts contain
             no secrets.
+        alone: whether Halo showed each row by its id before; otherwise the rows come from a list.
     """
 
     at: float
@@ -215,6 +216,7 @@ class Trial:
     status: int
     mode: UpdateMode
     rows: Mapping[int, Mapping[str, Any]]
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,7 @@ def trial_text(trial: Trial, tenant: str) -> str:
         "status": trial.status,
         "mode": trial.mode,
         "rows": {str(row): dict(fields) for row, fields in trial.rows.items()},
+        "alone": trial.alone,
     }
     return without_secrets(_dumped(tenant, values))
 

@@ -178,7 +178,10 @@ class Prover:
         trial = self.tenant.trial()
         if trial is None:
             return not restore or await restore_harmed(self)
-        befores = {row: self.sink.as_row(fields) for row, fields in trial.rows.items()}
+        befores = {
+            row: replace(self.sink.as_row(fields), alone=trial.alone)
+            for row, fields in trial.rows.items()
+        }
         sent = {row: RowChange(row, trial.status, Trace("", trial.at)) for row in befores}
         try:
             found = await self._read_back(trial.intent_id, befores, sent)
@@ -348,7 +351,8 @@ class Prover:
             for change in self.settings.changed_rows(due, update, now)
         ]
         before = {row: one.fields for row, one in befores.items()}
-        trial = Trial(now, current.intent_id, update.status, mode, before)
+        alone = all(one.alone for one in befores.values())
+        trial = Trial(now, current.intent_id, update.status, mode, before, alone)
         notes, was = self.tenant.trial_notes(trial), {due.intent_id: update.was}
         guard = UpdateGuard(self.store, self.lease, [due], self.now, notes, was)
         try:
